@@ -1,0 +1,1 @@
+//! Starts, polls and stops attempts somewhere.

@@ -1,0 +1,15 @@
+//! What every floor needs, each handed in rather than reached for.
+//!
+//! Time, digests, seeds, atomic files and the stop flag. Nothing here knows of sweeps or models.
+
+pub mod clock;
+pub mod digest;
+pub mod fs;
+pub mod seed;
+pub mod shutdown;
+
+pub use clock::{Clock, FakeClock, SystemClock, Timestamp};
+pub use digest::{Digest, digest_bytes, digest_file};
+pub use fs::{PathError, append_line, write_atomic};
+pub use seed::SeedTree;
+pub use shutdown::Shutdown;

@@ -1,0 +1,399 @@
+//! The typed recipe of a trial: what every stage needs to know.
+//!
+//! `…Recipe` holds whatever can change a result and is hashed whole; `…Runtime` holds what cannot
+//! and is never hashed. A field that is `Option` is a feature that is off when absent; absent
+//! fields are left out of the identity, so that a new feature never renames old runs.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The complete configuration of one trial, after overlay and typing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TrialConfig {
+    /// The training stages, in order; empty means that the base model itself is evaluated.
+    pub pipeline: Vec<PipelineStage>,
+    /// Where the base weights, tokenizer and chat template come from.
+    pub model: ModelConfig,
+    /// Supervised fine-tuning; needed if `pipeline` names `sft`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sft: Option<SftConfig>,
+    /// Offline preference learning; needed if `pipeline` names `dpo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dpo: Option<DpoConfig>,
+    /// What is measured on the last checkpoint.
+    pub eval: EvalConfig,
+}
+
+/// A training stage that a pipeline may name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PipelineStage {
+    /// Supervised fine-tuning.
+    Sft,
+    /// Offline DPO.
+    Dpo,
+}
+
+/// The base model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ModelConfig {
+    /// A folder in Hugging Face layout, relative to the project root.
+    pub path: String,
+    /// A Jinja chat template file that replaces the tokenizer's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chat_template: Option<String>,
+}
+
+/// One source of a data mixture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DataSource {
+    /// A JSONL or Parquet file, relative to the project root.
+    pub path: String,
+    /// Use this share of the rows: the integer part repeats the set, the rest is a seeded sample.
+    /// Not together with `count`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fraction: Option<f64>,
+    /// Use this many rows, sampled without replacement by seed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<usize>,
+}
+
+/// How documents become rows of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Batching {
+    /// One document a row, padded to the longest of the batch; pad positions are computed.
+    Padded,
+    /// Documents concatenated and cut into windows of `max-seq-len` tokens (the paper's packing).
+    Concat,
+    /// Documents placed whole into windows by best fit; only documents longer than a window are cut.
+    BestFit,
+}
+
+/// Which target tokens count in the SFT loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LossMask {
+    /// Assistant replies with their end token.
+    AssistantOnly,
+    /// Every token that has a predecessor in its own document.
+    AllTokens,
+}
+
+/// The size of one optimiser step of SFT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum BatchSize {
+    /// Positions computed a step, padding included: equal compute for every kind of batching.
+    Tokens(usize),
+    /// Rows a step: documents when padded, windows when packed.
+    Rows(usize),
+}
+
+/// How long a stage trains.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum Duration {
+    /// Passes over the (selected) data.
+    Epochs(f64),
+    /// Optimiser steps.
+    Steps(u64),
+}
+
+/// AdamW (Loshchilov & Hutter 2019): f32 moments, decoupled decay, no decay on norms and biases.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct OptimizerRecipe {
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay, on matrices only.
+    pub weight_decay: f64,
+    /// Clip gradients to this global L2 norm; 0 switches clipping off.
+    pub max_grad_norm: f64,
+}
+
+/// Shape of the learning rate after warm-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decay {
+    /// Half a cosine down to `min-ratio`.
+    Cosine,
+    /// A straight line down to `min-ratio`.
+    Linear,
+    /// Stays at the peak.
+    Constant,
+}
+
+/// Learning-rate schedule: linear warm-up, then `decay`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ScheduleRecipe {
+    /// What follows the warm-up.
+    pub decay: Decay,
+    /// Share of all steps spent in warm-up, 0 to 1; steps are rounded up.
+    pub warmup_ratio: f64,
+    /// Final learning rate over peak, 0 to 1.
+    pub min_ratio: f64,
+}
+
+/// Number format of weights and activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// 32-bit floats throughout.
+    F32,
+    /// bfloat16 weights and activations, f32 master weights and moments.
+    Bf16,
+}
+
+/// Supervised fine-tuning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SftConfig {
+    /// Everything that can change the trained weights.
+    pub recipe: SftRecipe,
+    /// How this machine executes it.
+    #[serde(default)]
+    pub runtime: TrainRuntime,
+}
+
+/// What can change the result of supervised fine-tuning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SftRecipe {
+    /// Mixture of chat or instruction data.
+    pub data: Vec<DataSource>,
+    /// Use only the first so many examples of the seeded permutation of the mixture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_examples: Option<usize>,
+    /// Window length in tokens; longer documents are cut (packed) or truncated (padded), counted.
+    pub max_seq_len: usize,
+    /// How documents become rows.
+    pub batching: Batching,
+    /// Which targets count.
+    pub loss_mask: LossMask,
+    /// Size of one optimiser step.
+    pub batch: BatchSize,
+    /// How long to train.
+    pub duration: Duration,
+    /// Optimiser.
+    pub optimizer: OptimizerRecipe,
+    /// Learning-rate schedule.
+    pub schedule: ScheduleRecipe,
+    /// Number format.
+    pub precision: Precision,
+    /// Fixes the seed of this stage, so that trials of all seeds share it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Fixes the seed of the mixture's sample and of the permutation whose prefix is
+    /// `max-examples`. Absent: the stage's seed, so that repeats also vary the selection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_seed: Option<u64>,
+    /// Held-out files measured along training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<Monitor>,
+}
+
+/// Measurement along training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Monitor {
+    /// Held-out data: chat files in SFT, preference pairs in DPO.
+    pub data: Vec<DataSource>,
+    /// Measure before the first step, every so many steps, and after the last.
+    pub every_steps: u64,
+}
+
+/// Offline preference learning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DpoConfig {
+    /// Everything that can change the trained weights.
+    pub recipe: DpoRecipe,
+    /// How this machine executes it.
+    #[serde(default)]
+    pub runtime: TrainRuntime,
+}
+
+/// Which end of a prompt that is too long is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Truncation {
+    /// Keep the last tokens of the prompt (its beginning-of-text token is kept too).
+    KeepEnd,
+    /// Keep the first tokens of the prompt.
+    KeepStart,
+    /// Leave pairs that are too long out, counted.
+    Drop,
+}
+
+/// How preference pairs become token sequences; part of the key of the reference log-probabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PairLimits {
+    /// Longest prompt plus completion, tokens.
+    pub max_seq_len: usize,
+    /// Longest prompt when the pair is too long, tokens.
+    pub max_prompt_len: usize,
+    /// What happens to pairs that are too long.
+    pub truncation: Truncation,
+}
+
+/// The preference loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DpoLoss {
+    /// Rafailov et al. 2023, equation 7; with `label-smoothing` the conservative form (cDPO).
+    Sigmoid,
+}
+
+/// What a checkpoint of the pipeline is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reference {
+    /// The checkpoint from which this stage starts.
+    Init,
+    /// The base model.
+    Base,
+}
+
+/// What can change the result of offline DPO.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DpoRecipe {
+    /// Mixture of preference pairs.
+    pub data: Vec<DataSource>,
+    /// Dataset size |D|: the first so many pairs of the seeded permutation, so that smaller sets
+    /// are nested in larger ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_examples: Option<usize>,
+    /// Length limits, in tokens.
+    pub limits: PairLimits,
+    /// The loss.
+    pub loss: DpoLoss,
+    /// β of the loss: strength of the pull towards the reference.
+    pub beta: f64,
+    /// Probability that a label is taken as flipped, 0 to below 0.5.
+    pub label_smoothing: f64,
+    /// The frozen model that gives the reference log-probabilities.
+    pub reference: Reference,
+    /// Pairs per optimiser step.
+    pub global_batch_size: usize,
+    /// How long to train.
+    pub duration: Duration,
+    /// Optimiser.
+    pub optimizer: OptimizerRecipe,
+    /// Learning-rate schedule.
+    pub schedule: ScheduleRecipe,
+    /// Number format.
+    pub precision: Precision,
+    /// Fixes the seed of this stage, so that trials of all seeds share it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// Fixes the seed of the mixture's sample and of the permutation whose prefix is
+    /// `max-examples`. Absent: the stage's seed, so that repeats also vary the selection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_seed: Option<u64>,
+    /// Held-out pairs measured along training.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitor: Option<Monitor>,
+}
+
+/// How a training stage is executed; never part of an identity.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct TrainRuntime {
+    /// Most positions in one forward and backward pass; a step is split to fit. Absent: chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub micro_batch_tokens: Option<usize>,
+    /// Write a resumable checkpoint every so many steps. Absent: chosen by time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every_steps: Option<u64>,
+}
+
+/// Evaluation of a trial's last checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct EvalConfig {
+    /// Everything that can change a score.
+    pub recipe: EvalRecipe,
+    /// How this machine executes it.
+    #[serde(default)]
+    pub runtime: TrainRuntime,
+}
+
+/// What is measured. Every set is named; metric keys begin with that name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct EvalRecipe {
+    /// Loss and perplexity per reply token: `<name>/loss`, `<name>/perplexity`.
+    #[serde(default)]
+    pub likelihood: BTreeMap<String, LikelihoodEval>,
+    /// Implicit-reward accuracy, margins and probability margin, where the pipeline has a
+    /// reference (`dpo`): `<name>/rewards/accuracies` and so on.
+    #[serde(default)]
+    pub preference: BTreeMap<String, PreferenceEval>,
+    /// Rule score of sampled stories: `<name>/rule_score` and so on.
+    #[serde(default)]
+    pub stories: BTreeMap<String, StoriesEval>,
+    /// Number format.
+    pub precision: Precision,
+}
+
+/// Held-out likelihood of the assistant's replies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LikelihoodEval {
+    /// Chat or instruction data.
+    pub data: Vec<DataSource>,
+    /// Longer documents are cut, counted; tokens.
+    pub max_seq_len: usize,
+}
+
+/// Held-out preference pairs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PreferenceEval {
+    /// Preference pairs.
+    pub data: Vec<DataSource>,
+    /// Length limits, in tokens.
+    pub limits: PairLimits,
+}
+
+/// Sampled stories, judged by verifiable rules.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct StoriesEval {
+    /// Rows with `messages` and `constraints` (`name`, `dialogue`).
+    pub data: Vec<DataSource>,
+    /// Use the first so many prompts; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_prompts: Option<usize>,
+    /// Samples a prompt.
+    pub samples: usize,
+    /// Sampling parameters.
+    pub sampling: SamplingRecipe,
+    /// Seed of the samples, the same for every trial so that comparisons are paired.
+    pub seed: u64,
+}
+
+/// Sampling from a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SamplingRecipe {
+    /// Softmax temperature; 0 is greedy.
+    pub temperature: f64,
+    /// Nucleus mass, above 0 to 1; 1 keeps every token.
+    pub top_p: f64,
+    /// Most new tokens.
+    pub max_new_tokens: usize,
+}

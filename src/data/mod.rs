@@ -1,0 +1,1 @@
+//! Records on disk to token batches, deterministic and resumable.

@@ -1,0 +1,1 @@
+//! Scores a checkpoint: likelihood, preferences, sampled text.

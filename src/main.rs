@@ -1,0 +1,3 @@
+//! The `lions` program: parse, run, exit code.
+
+fn main() {}

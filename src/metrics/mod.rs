@@ -1,0 +1,1 @@
+//! Names, units, uncertainty and comparison of measured quantities.

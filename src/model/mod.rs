@@ -1,0 +1,1 @@
+//! The decoder, its ops with gradients, its weights on disk.

@@ -1,0 +1,1 @@
+//! From store to tables and pages whose every number names its runs.

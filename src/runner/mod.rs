@@ -1,0 +1,1 @@
+//! The loop of `lions run`: linearises events, applies, launches, reports.

@@ -1,0 +1,1 @@
+//! Runs one attempt of one stage inside its folder.

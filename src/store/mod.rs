@@ -1,0 +1,1 @@
+//! The SQLite file: every transition in one transaction.
