@@ -92,6 +92,9 @@ mod tests {
     fn a_timestamp_prints_as_a_date() {
         assert_eq!(Timestamp(0).iso8601(), "1970-01-01T00:00:00Z");
         // 2024-02-29 12:00:00 UTC is 1709208000 s: a leap day.
-        assert_eq!(Timestamp(1_709_208_000_000).iso8601(), "2024-02-29T12:00:00Z");
+        assert_eq!(
+            Timestamp(1_709_208_000_000).iso8601(),
+            "2024-02-29T12:00:00Z"
+        );
     }
 }

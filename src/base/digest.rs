@@ -35,6 +35,8 @@ pub fn digest_bytes(bytes: &[u8]) -> Digest {
 pub fn digest_file(path: &Path) -> Result<Digest, PathError> {
     let mut hasher = blake3::Hasher::new();
     let file = std::fs::File::open(path).map_err(|e| PathError::new("open", path, e))?;
-    hasher.update_reader(file).map_err(|e| PathError::new("read", path, e))?;
+    hasher
+        .update_reader(file)
+        .map_err(|e| PathError::new("read", path, e))?;
     Ok(Digest(hasher.finalize().to_hex().to_string()))
 }

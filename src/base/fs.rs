@@ -19,7 +19,11 @@ pub struct PathError {
 impl PathError {
     /// An error of `action` on `path`.
     pub fn new(action: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
-        Self { action, path: path.into(), source }
+        Self {
+            action,
+            path: path.into(),
+            source,
+        }
     }
 
     /// Whether the device or quota is full.

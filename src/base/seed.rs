@@ -44,6 +44,9 @@ mod tests {
         assert_eq!(root.child("a"), root.child("a"));
         assert_ne!(root.child("a"), root.child("b"));
         assert_ne!(SeedTree::root(7).child("a"), SeedTree::root(8).child("a"));
-        assert_eq!(root.child("a").rng().next_u64(), root.child("a").rng().next_u64());
+        assert_eq!(
+            root.child("a").rng().next_u64(),
+            root.child("a").rng().next_u64()
+        );
     }
 }

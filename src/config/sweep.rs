@@ -50,7 +50,10 @@ impl Trial {
         if self.assignments.is_empty() {
             return "base".to_owned();
         }
-        let parts = self.assignments.iter().map(|(k, v)| format!("{k}={}", show_value(v)));
+        let parts = self
+            .assignments
+            .iter()
+            .map(|(k, v)| format!("{k}={}", show_value(v)));
         parts.collect::<Vec<_>>().join(" ")
     }
 }

@@ -3,6 +3,6 @@
 pub mod stage;
 
 pub use stage::{
-    EVAL_ROWS_ARTIFACT, InputRef, InputRole, MODEL_ARTIFACT, PairSet, REF_LOGPS_ARTIFACT, RefLogpsRecipe, RunId,
-    STAGE_FORMAT, StageFile, StageKind, StageRecipe,
+    EVAL_ROWS_ARTIFACT, InputRef, InputRole, MODEL_ARTIFACT, PairSet, REF_LOGPS_ARTIFACT,
+    RefLogpsRecipe, RunId, STAGE_FORMAT, StageFile, StageKind, StageRecipe,
 };

@@ -1,7 +1,9 @@
 //! A run as its executor sees it: the content of `stage.json`.
 
 use crate::base::Digest;
-use crate::config::spec::{DataSource, DpoRecipe, EvalRecipe, PairLimits, Precision, SftRecipe, TrainRuntime};
+use crate::config::spec::{
+    DataSource, DpoRecipe, EvalRecipe, PairLimits, Precision, SftRecipe, TrainRuntime,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;

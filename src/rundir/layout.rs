@@ -12,7 +12,9 @@ pub struct RunDir {
 impl RunDir {
     /// The folder of `run` in the project at `root`.
     pub fn new(root: &Path, run: &RunId) -> Self {
-        Self { path: root.join("results/runs").join(run.short()) }
+        Self {
+            path: root.join("results/runs").join(run.short()),
+        }
     }
 
     /// The folder itself.
@@ -47,7 +49,9 @@ impl RunDir {
 
     /// The folder of attempt `number`, from 1.
     pub fn attempt(&self, number: u32) -> AttemptDir {
-        AttemptDir { path: self.attempts().join(format!("{number:03}")) }
+        AttemptDir {
+            path: self.attempts().join(format!("{number:03}")),
+        }
     }
 }
 
