@@ -1,1 +1,16 @@
-//! What state a run is in and what may happen next; pure.
+//! What state a run is in and what may happen to it next.
+//!
+//! Everything here is a pure function of its arguments: no clock, no database, no processes.
+//! [`step()`] is the whole life of a run; [`schedule()`] decides what to launch; [`explain()`]
+//! says why a run is not done.
+
+pub mod explain;
+pub mod schedule;
+pub mod state;
+
+pub use explain::{Blocker, Facts, explain};
+pub use schedule::{Candidate, Slot, chains, schedule};
+pub use state::{
+    AttemptEnd, CRASH_LIMIT, Effect, HEARTBEAT_MILLIS, Inputs, LEASE_MILLIS, QueuedRun, RunEvent,
+    RunState, Stale, hint, step,
+};

@@ -1,12 +1,29 @@
 //! The contract between the wings: paths, events, outcome.
 //!
 //! An attempt writes only below its own folder; the runner alone publishes artifacts and, last,
-//! `outcome.json`.
+//! `outcome.json`. [`Journal`] and [`write_result`] are the attempt's side, [`JournalReader`] and
+//! [`publish()`] the runner's.
 
+pub mod disk;
+pub mod error;
 pub mod event;
+pub mod files;
+pub mod journal;
 pub mod layout;
+pub mod lock;
 pub mod outcome;
+pub mod publish;
 
+pub use disk::{free_bytes, network_file_system};
+pub use error::RundirError;
 pub use event::{AttemptEvent, EVENT_FORMAT, EventHeader, FailureClass};
+pub use files::{
+    Heartbeat, PROVENANCE_FORMAT, Provenance, Verify, attempt_numbers, host_name, read_heartbeat,
+    read_identity, read_outcome, read_provenance, read_result, read_stage, run_folders, tail_lines,
+    verified_outcome, write_provenance, write_result, write_run_files,
+};
+pub use journal::{Journal, JournalReader, read_events};
 pub use layout::{AttemptDir, RunDir};
+pub use lock::{FolderLock, is_locked};
 pub use outcome::{Artifact, MetricValue, OUTCOME_FORMAT, Outcome, StageResult, Usage};
+pub use publish::{Publication, publish};

@@ -1,0 +1,240 @@
+//! Why a run is not running, or not done.
+
+use crate::base::Timestamp;
+use crate::plan::{RunId, StageKind};
+use crate::queue::state::{RunState, hint};
+use crate::rundir::FailureClass;
+use serde::Serialize;
+use std::fmt;
+
+/// One reason why a run is not done yet.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "blocker", rename_all = "kebab-case")]
+pub enum Blocker {
+    /// It needs a run that is not done.
+    Input {
+        /// The run that it needs.
+        run: RunId,
+        /// Its stage.
+        kind: StageKind,
+        /// Where that one stands.
+        state: RunState,
+    },
+    /// An attempt is at work.
+    Running {
+        /// Its number.
+        attempt: u32,
+        /// `cpu` or `cuda:N`.
+        device: String,
+        /// Seconds since it began.
+        secs: f64,
+    },
+    /// An attempt was at work, but its claim has run out.
+    LeaseExpired {
+        /// Its number.
+        attempt: u32,
+        /// Seconds since the claim ran out.
+        secs: f64,
+    },
+    /// Nothing but a free slot of a `lions run`.
+    NoSlot,
+    /// It crashed before and will be tried again.
+    Crashed {
+        /// How often.
+        crashes: u32,
+        /// After so many it is given up.
+        limit: u32,
+        /// How, the last time.
+        message: String,
+    },
+    /// It failed or was given up.
+    Failed {
+        /// Absent: it crashed too often.
+        class: Option<FailureClass>,
+        /// Why.
+        message: String,
+    },
+    /// A person cancelled it.
+    Cancelled,
+}
+
+impl fmt::Display for Blocker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Input { run, kind, state } => {
+                write!(f, "needs {kind} run {run}, which is {}", state.name())
+            }
+            Self::Running {
+                attempt,
+                device,
+                secs,
+            } => {
+                write!(
+                    f,
+                    "attempt {attempt} has been running on {device} for {secs:.0} s"
+                )
+            }
+            Self::LeaseExpired { attempt, secs } => write!(
+                f,
+                "attempt {attempt} was last seen more than {secs:.0} s ago; the next `lions run` takes it back"
+            ),
+            Self::NoSlot => f.write_str("waits for a free slot of a `lions run`"),
+            Self::Crashed {
+                crashes,
+                limit,
+                message,
+            } => {
+                write!(f, "crashed {crashes} of {limit} times, last: {message}")
+            }
+            Self::Failed {
+                class: Some(class),
+                message,
+            } => {
+                write!(f, "failed: {message}; {}", hint(*class))
+            }
+            Self::Failed {
+                class: None,
+                message,
+            } => write!(
+                f,
+                "given up after too many crashes: {message}; `lions log` has the details, `lions retry` tries again"
+            ),
+            Self::Cancelled => f.write_str("was cancelled; `lions retry` puts it back"),
+        }
+    }
+}
+
+/// What is known of a run, as plain data.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// Where it stands.
+    pub state: RunState,
+    /// Crashes since the last retry.
+    pub crashes: u32,
+    /// After so many it is given up.
+    pub crash_limit: u32,
+    /// How the last attempt failed, if it said so.
+    pub class: Option<FailureClass>,
+    /// Why the last attempt ended badly; empty if it did not.
+    pub message: String,
+    /// The runs that it needs.
+    pub inputs: Vec<(RunId, StageKind, RunState)>,
+    /// Device and start of the live attempt.
+    pub live: Option<(String, Timestamp)>,
+}
+
+/// Every reason why a run is not done, most telling first; empty if it is done.
+pub fn explain(facts: &Facts, now: Timestamp) -> Vec<Blocker> {
+    let mut blockers = Vec::new();
+    match facts.state {
+        RunState::Succeeded => {}
+        RunState::Leased { attempt, expires } if now > expires => {
+            blockers.push(Blocker::LeaseExpired {
+                attempt,
+                secs: now.secs_since(expires),
+            });
+        }
+        RunState::Leased { attempt, .. } => {
+            let (device, started) = facts.live.clone().unwrap_or(("?".to_owned(), now));
+            blockers.push(Blocker::Running {
+                attempt,
+                device,
+                secs: now.secs_since(started),
+            });
+        }
+        RunState::Failed => blockers.push(Blocker::Failed {
+            class: facts.class,
+            message: facts.message.clone(),
+        }),
+        RunState::Cancelled => blockers.push(Blocker::Cancelled),
+        RunState::Ready => blockers.push(Blocker::NoSlot),
+        RunState::Blocked | RunState::Skipped => blockers.extend(
+            facts
+                .inputs
+                .iter()
+                .filter(|(_, _, state)| *state != RunState::Succeeded)
+                .map(|(run, kind, state)| Blocker::Input {
+                    run: run.clone(),
+                    kind: *kind,
+                    state: *state,
+                }),
+        ),
+    }
+    if facts.crashes > 0 && !facts.state.is_final() {
+        blockers.push(Blocker::Crashed {
+            crashes: facts.crashes,
+            limit: facts.crash_limit,
+            message: facts.message.clone(),
+        });
+    }
+    blockers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(state: RunState) -> Facts {
+        Facts {
+            state,
+            crashes: 0,
+            crash_limit: 5,
+            class: None,
+            message: String::new(),
+            inputs: vec![],
+            live: None,
+        }
+    }
+
+    fn lines(facts: &Facts) -> Vec<String> {
+        explain(facts, Timestamp(10_000))
+            .iter()
+            .map(ToString::to_string)
+            .collect()
+    }
+
+    #[test]
+    fn a_blocked_run_names_the_inputs_that_are_not_done() {
+        let mut facts = facts(RunState::Blocked);
+        let id = |digit: &str| RunId(digit.repeat(64));
+        facts.inputs = vec![
+            (id("a"), StageKind::Sft, RunState::Succeeded),
+            (id("b"), StageKind::RefLogps, RunState::Ready),
+        ];
+        assert_eq!(
+            lines(&facts),
+            ["needs ref-logps run bbbbbbbbbbbb, which is ready"]
+        );
+    }
+
+    #[test]
+    fn a_run_that_crashed_and_waits_says_both() {
+        let mut facts = facts(RunState::Ready);
+        (facts.crashes, facts.message) = (2, "signal 9".into());
+        let want = [
+            "waits for a free slot of a `lions run`",
+            "crashed 2 of 5 times, last: signal 9",
+        ];
+        assert_eq!(lines(&facts), want);
+    }
+
+    #[test]
+    fn a_done_run_has_no_blocker() {
+        assert_eq!(lines(&facts(RunState::Succeeded)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_lease_that_ran_out_is_told_from_a_live_one() {
+        let leased = |expires| RunState::Leased {
+            attempt: 2,
+            expires: Timestamp(expires),
+        };
+        let mut live = facts(leased(20_000));
+        live.live = Some(("cuda:0".into(), Timestamp(4_000)));
+        assert_eq!(
+            lines(&live),
+            ["attempt 2 has been running on cuda:0 for 6 s"]
+        );
+        assert!(lines(&facts(leased(5_000)))[0].contains("last seen more than 5 s ago"));
+    }
+}

@@ -1,0 +1,135 @@
+//! Which ready runs go to which free slots.
+
+use serde::{Deserialize, Serialize};
+
+/// Room for one attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slot {
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// Threads that an attempt may use.
+    pub threads: usize,
+    /// Memory for one attempt; absent: not limited.
+    pub memory_bytes: Option<u64>,
+}
+
+impl Slot {
+    /// A processor slot without a memory limit.
+    pub fn cpu(threads: usize) -> Self {
+        Self {
+            device: "cpu".to_owned(),
+            threads,
+            memory_bytes: None,
+        }
+    }
+
+    /// Whether a run with this estimated peak fits.
+    pub fn fits(&self, peak_memory_bytes: u64) -> bool {
+        self.memory_bytes
+            .is_none_or(|room| peak_memory_bytes <= room)
+    }
+}
+
+/// A run that could start now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// Its place in the plan, from 0.
+    pub run: usize,
+    /// Work from its start to the end of the longest chain that needs it; any unit.
+    pub chain: f64,
+    /// First trial that needs it.
+    pub trial: usize,
+    /// Estimated peak memory.
+    pub peak_memory_bytes: u64,
+}
+
+/// Pairs of (run, slot number), best first: longest remaining chain, then trial order, then plan
+/// order. A run that fits no free slot is passed over.
+pub fn schedule(ready: &[Candidate], slots: &[(usize, &Slot)]) -> Vec<(usize, usize)> {
+    let mut order: Vec<&Candidate> = ready.iter().collect();
+    order.sort_by(|a, b| {
+        let chain = b.chain.total_cmp(&a.chain);
+        chain.then(a.trial.cmp(&b.trial)).then(a.run.cmp(&b.run))
+    });
+    let mut free = slots.to_vec();
+    let mut pairs = Vec::new();
+    for candidate in order {
+        if free.is_empty() {
+            break;
+        }
+        let fitting = free
+            .iter()
+            .position(|(_, slot)| slot.fits(candidate.peak_memory_bytes));
+        if let Some(at) = fitting {
+            pairs.push((candidate.run, free.remove(at).0));
+        }
+    }
+    pairs
+}
+
+/// For each run of a plan in topological order: its own work plus the longest chain after it.
+/// `parents[i]` are the places of run `i`'s parents, all before `i`.
+pub fn chains(work: &[f64], parents: &[Vec<usize>]) -> Vec<f64> {
+    let mut chains = work.to_vec();
+    for (child, needs) in parents.iter().enumerate().rev() {
+        let after = chains.get(child).copied().unwrap_or_default();
+        for parent in needs {
+            if let (Some(chain), Some(own)) = (chains.get_mut(*parent), work.get(*parent)) {
+                *chain = chain.max(own + after);
+            }
+        }
+    }
+    chains
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(run: usize, chain: f64, trial: usize) -> Candidate {
+        Candidate {
+            run,
+            chain,
+            trial,
+            peak_memory_bytes: 10,
+        }
+    }
+
+    #[test]
+    fn the_longest_chain_goes_first_and_trial_order_breaks_ties() {
+        let ready = [
+            candidate(0, 1.0, 0),
+            candidate(1, 5.0, 2),
+            candidate(2, 5.0, 1),
+        ];
+        let slot = Slot::cpu(1);
+        assert_eq!(
+            schedule(&ready, &[(7, &slot), (8, &slot)]),
+            [(2, 7), (1, 8)]
+        );
+    }
+
+    #[test]
+    fn a_run_that_is_too_large_is_passed_over_and_the_next_one_takes_the_slot() {
+        let mut large = candidate(0, 9.0, 0);
+        large.peak_memory_bytes = 100;
+        let slot = Slot {
+            memory_bytes: Some(50),
+            ..Slot::cpu(1)
+        };
+        assert_eq!(
+            schedule(&[large, candidate(1, 1.0, 1)], &[(0, &slot)]),
+            [(1, 0)]
+        );
+    }
+
+    // 0 -> 1 -> 3 and 0 -> 2: chains 1+2+4, 2+4, 3, 4.
+    #[test]
+    fn a_chain_is_the_work_up_to_the_last_descendant() {
+        let parents = [vec![], vec![0], vec![0], vec![1]];
+        assert_eq!(
+            chains(&[1.0, 2.0, 3.0, 4.0], &parents),
+            [7.0, 6.0, 3.0, 4.0]
+        );
+    }
+}

@@ -1,0 +1,369 @@
+//! Reads and writes of the small files in a run's folder.
+
+use crate::base::{PathError, Timestamp, digest_file, write_atomic};
+use crate::plan::{RunId, STAGE_FORMAT, StageFile};
+use crate::rundir::error::RundirError;
+use crate::rundir::layout::{AttemptDir, RunDir};
+use crate::rundir::outcome::{OUTCOME_FORMAT, Outcome, StageResult};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+/// What an attempt was executed by and where; `provenance.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Version of this file's format.
+    pub format: u32,
+    /// Version of the crate.
+    pub version: String,
+    /// The command line.
+    pub argv: Vec<String>,
+    /// Name of the machine.
+    pub host: String,
+    /// Process number on that machine.
+    pub pid: u32,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// When the attempt began.
+    pub started: Timestamp,
+}
+
+/// Version of `provenance.json`.
+pub const PROVENANCE_FORMAT: u32 = 1;
+
+impl Provenance {
+    /// Of the calling process.
+    pub fn of_this_process(argv: Vec<String>, device: &str, started: Timestamp) -> Self {
+        Self {
+            format: PROVENANCE_FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            argv,
+            host: host_name(),
+            pid: std::process::id(),
+            device: device.to_owned(),
+            started,
+        }
+    }
+}
+
+/// The machine's name, or `unknown`.
+pub fn host_name() -> String {
+    let read = ["/proc/sys/kernel/hostname", "/etc/hostname"]
+        .iter()
+        .find_map(|path| std::fs::read_to_string(path).ok());
+    read.map_or_else(|| "unknown".to_owned(), |name| name.trim().to_owned())
+}
+
+/// Prepares the folder of a run: `identity.json` if it is missing and `stage.json`, whose runtime
+/// part may have changed since.
+///
+/// # Errors
+/// The folder belongs to another run whose id begins alike, or cannot be written.
+pub fn write_run_files(dir: &RunDir, identity: &str, stage: &StageFile) -> Result<(), RundirError> {
+    match read_optional(&dir.identity())? {
+        Some(found) if found == identity => {}
+        Some(_) => {
+            return Err(RundirError::OtherRun {
+                path: dir.identity(),
+                run: stage.run.clone(),
+            });
+        }
+        None => write_atomic(&dir.identity(), identity.as_bytes())?,
+    }
+    let text = to_json(&dir.stage(), stage)?;
+    if read_optional(&dir.stage())?.as_deref() != Some(&text) {
+        write_atomic(&dir.stage(), text.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The identity document of a run's folder, if it is there.
+pub fn read_identity(dir: &RunDir) -> Result<Option<String>, RundirError> {
+    read_optional(&dir.identity())
+}
+
+/// What the run is to do.
+pub fn read_stage(dir: &RunDir) -> Result<StageFile, RundirError> {
+    let path = dir.stage();
+    let text = crate::base::fs::read_to_string(&path)?;
+    check_format(&path, &text, STAGE_FORMAT)?;
+    from_json(&path, &text)
+}
+
+/// The stage's last act; `out/` must be complete and synced before.
+pub fn write_result(dir: &AttemptDir, result: &StageResult) -> Result<(), RundirError> {
+    let path = dir.result();
+    Ok(write_atomic(&path, to_json(&path, result)?.as_bytes())?)
+}
+
+/// What a finished attempt says of itself; nothing if it did not finish.
+pub fn read_result(dir: &AttemptDir) -> Result<Option<StageResult>, RundirError> {
+    read_versioned(&dir.result(), OUTCOME_FORMAT)
+}
+
+/// The marker that the run is done; nothing if it is not.
+pub fn read_outcome(dir: &RunDir) -> Result<Option<Outcome>, RundirError> {
+    read_versioned(&dir.outcome(), OUTCOME_FORMAT)
+}
+
+pub(crate) fn write_outcome(dir: &RunDir, outcome: &Outcome) -> Result<(), RundirError> {
+    let path = dir.outcome();
+    Ok(write_atomic(&path, to_json(&path, outcome)?.as_bytes())?)
+}
+
+/// Writes who executes an attempt.
+pub fn write_provenance(dir: &AttemptDir, provenance: &Provenance) -> Result<(), RundirError> {
+    let path = dir.provenance();
+    Ok(write_atomic(&path, to_json(&path, provenance)?.as_bytes())?)
+}
+
+/// Who executed an attempt, if it got that far.
+pub fn read_provenance(dir: &AttemptDir) -> Result<Option<Provenance>, RundirError> {
+    read_versioned(&dir.provenance(), PROVENANCE_FORMAT)
+}
+
+/// How closely [`verified_outcome`] looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verify {
+    /// Every file is there and has its size.
+    Sizes,
+    /// Every file is there and has its digest.
+    Digests,
+}
+
+/// The outcome of a run whose files are all there; nothing if there is no outcome.
+///
+/// # Errors
+/// [`RundirError::Damaged`] if a file that the outcome names is missing or differs.
+pub fn verified_outcome(dir: &RunDir, verify: Verify) -> Result<Option<Outcome>, RundirError> {
+    let Some(outcome) = read_outcome(dir)? else {
+        return Ok(None);
+    };
+    for artifact in &outcome.artifacts {
+        let path = dir.artifacts().join(&artifact.path);
+        let damaged = |why: String| RundirError::Damaged {
+            path: path.clone(),
+            why,
+        };
+        let found = match std::fs::metadata(&path) {
+            Ok(found) => found.len(),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(damaged("missing".into())),
+            Err(e) => return Err(PathError::new("read", path, e).into()),
+        };
+        if found != artifact.bytes {
+            return Err(damaged(format!(
+                "{found} bytes instead of {}",
+                artifact.bytes
+            )));
+        }
+        if verify == Verify::Digests && digest_file(&path)? != artifact.digest {
+            return Err(damaged("another content".into()));
+        }
+    }
+    Ok(Some(outcome))
+}
+
+/// Numbers of the attempts that have a folder, ascending.
+pub fn attempt_numbers(dir: &RunDir) -> Result<Vec<u32>, RundirError> {
+    let path = dir.attempts();
+    let entries = match std::fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(PathError::new("read", path, e).into()),
+    };
+    let mut numbers = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| PathError::new("read", &path, e))?;
+        numbers.extend(
+            entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse::<u32>().ok()),
+        );
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The folders of every run below `results/runs` of the project at `root`, in name order.
+pub fn run_folders(root: &Path) -> Result<Vec<PathBuf>, RundirError> {
+    let path = root.join("results/runs");
+    let entries = match std::fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(PathError::new("read", path, e).into()),
+    };
+    let mut folders = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| PathError::new("read", &path, e))?;
+        if entry.path().is_dir() {
+            folders.push(entry.path());
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+/// The last `lines` lines of a log, read from its end; empty if there is no file.
+pub fn tail_lines(path: &Path, lines: usize) -> Result<Vec<String>, RundirError> {
+    const MOST: u64 = 64 * 1024;
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(MOST)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = match read() {
+        Ok(bytes) => bytes,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(PathError::new("read", path, e).into()),
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let all: Vec<&str> = text.lines().collect();
+    let from = all.len().saturating_sub(lines);
+    Ok(all.into_iter().skip(from).map(str::to_owned).collect())
+}
+
+/// A counter that moves while an attempt lives, rewritten in place.
+#[derive(Debug)]
+pub struct Heartbeat {
+    file: File,
+    path: PathBuf,
+    count: u64,
+}
+
+impl Heartbeat {
+    /// Starts at 1.
+    pub fn create(path: &Path) -> Result<Self, RundirError> {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(|e| PathError::new("create", parent, e))?;
+        }
+        let file = File::create(path).map_err(|e| PathError::new("create", path, e))?;
+        let mut heartbeat = Self {
+            file,
+            path: path.to_owned(),
+            count: 0,
+        };
+        heartbeat.beat()?;
+        Ok(heartbeat)
+    }
+
+    /// Moves the counter by one.
+    pub fn beat(&mut self) -> Result<(), RundirError> {
+        self.count += 1;
+        let line = format!("{:020}\n", self.count); // one width, so that a rewrite is never shorter
+        let written = self
+            .file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| self.file.write_all(line.as_bytes()));
+        Ok(written.map_err(|e| PathError::new("write", &self.path, e))?)
+    }
+}
+
+/// The heartbeat's counter; nothing before the first beat.
+pub fn read_heartbeat(path: &Path) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[derive(Deserialize)]
+struct AnyFormat {
+    format: u32,
+}
+
+fn read_versioned<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    known: u32,
+) -> Result<Option<T>, RundirError> {
+    let Some(text) = read_optional(path)? else {
+        return Ok(None);
+    };
+    check_format(path, &text, known)?;
+    from_json(path, &text).map(Some)
+}
+
+fn check_format(path: &Path, text: &str, known: u32) -> Result<(), RundirError> {
+    let AnyFormat { format: found } = from_json(path, text)?;
+    if found > known {
+        return Err(RundirError::TooNew {
+            path: path.to_owned(),
+            found,
+            known,
+        });
+    }
+    Ok(())
+}
+
+fn read_optional(path: &Path) -> Result<Option<String>, RundirError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(PathError::new("read", path, e).into()),
+    }
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<T, RundirError> {
+    serde_json::from_str(text).map_err(|source| RundirError::Parse {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn to_json<T: Serialize>(path: &Path, value: &T) -> Result<String, RundirError> {
+    let text = serde_json::to_string_pretty(value);
+    let text = text.map_err(|source| RundirError::Parse {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(text + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heartbeat_counts_up_in_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("heartbeat");
+        assert_eq!(read_heartbeat(&path), None);
+        let mut heartbeat = Heartbeat::create(&path).unwrap();
+        assert_eq!(read_heartbeat(&path), Some(1));
+        heartbeat.beat().unwrap();
+        assert_eq!(read_heartbeat(&path), Some(2));
+    }
+
+    #[test]
+    fn the_tail_of_a_log_is_its_last_lines() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        assert_eq!(tail_lines(&path, 2).unwrap(), Vec::<String>::new());
+        write_atomic(&path, b"a\nb\nc").unwrap();
+        assert_eq!(tail_lines(&path, 2).unwrap(), ["b", "c"]);
+    }
+
+    #[test]
+    fn a_result_of_a_later_format_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let attempt = RunDir::new(dir.path(), &RunId("ab".repeat(32))).attempt(1);
+        write_atomic(&attempt.result(), b"{\"format\": 2, \"shape\": \"new\"}").unwrap();
+        let error = read_result(&attempt).unwrap_err().to_string();
+        assert!(
+            error.ends_with("has format 2, this build knows up to 1"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn numbers_of_attempts_come_in_order_and_other_folders_are_ignored() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::new(dir.path(), &RunId("ab".repeat(32)));
+        assert_eq!(attempt_numbers(&run).unwrap(), Vec::<u32>::new());
+        for name in ["010", "002", "notes"] {
+            std::fs::create_dir_all(run.attempts().join(name)).unwrap();
+        }
+        assert_eq!(attempt_numbers(&run).unwrap(), [2, 10]);
+    }
+}

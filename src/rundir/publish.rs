@@ -1,0 +1,273 @@
+//! Turns a finished attempt into the run's outcome.
+
+use crate::base::{PathError, Timestamp, digest_file};
+use crate::plan::{RunId, StageKind};
+use crate::rundir::error::RundirError;
+use crate::rundir::files::{read_outcome, read_result, write_outcome};
+use crate::rundir::layout::{AttemptDir, RunDir};
+use crate::rundir::lock::FolderLock;
+use crate::rundir::outcome::{Artifact, OUTCOME_FORMAT, Outcome, StageResult};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What is published, and when the attempt began and ended.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// The run.
+    pub run: RunId,
+    /// Its stage.
+    pub kind: StageKind,
+    /// The attempt whose `result.json` is there.
+    pub attempt: u32,
+    /// When the attempt began.
+    pub started: Timestamp,
+    /// Now.
+    pub finished: Timestamp,
+}
+
+/// Publishes an attempt: its `out/` becomes `artifacts/` by one rename, every file is digested and
+/// synced, and `outcome.json` is written last.
+///
+/// Safe to repeat after a stop at any point, and from several processes at once: a lock on the
+/// run's folder orders them, and whoever comes second is given the outcome that is there. What lay
+/// in `artifacts/` without an outcome is removed.
+///
+/// # Errors
+/// `result.json` is missing or not understood, an artifact that it names is missing, or a file
+/// cannot be moved, read or written. Nothing is lost then: the call can be repeated.
+pub fn publish(dir: &RunDir, what: &Publication) -> Result<Outcome, RundirError> {
+    let _lock = FolderLock::take(dir.path())?;
+    if let Some(outcome) = read_outcome(dir)? {
+        return Ok(outcome);
+    }
+    let attempt = dir.attempt(what.attempt);
+    let result = read_result(&attempt)?.ok_or_else(|| {
+        let missing = io::Error::from(io::ErrorKind::NotFound);
+        PathError::new("read", attempt.result(), missing)
+    })?;
+    move_artifacts(dir, &attempt, &result)?;
+    let outcome = Outcome {
+        format: OUTCOME_FORMAT,
+        run: what.run.clone(),
+        kind: what.kind,
+        attempt: what.attempt,
+        started: what.started,
+        finished: what.finished,
+        artifacts: digest_artifacts(&dir.artifacts())?,
+        result,
+    };
+    write_outcome(dir, &outcome)?;
+    Ok(outcome)
+}
+
+/// A mark in the attempt's folder, made before `out/` is renamed: only then may `artifacts/` be
+/// taken for this attempt's when `out/` is gone.
+fn mark(attempt: &AttemptDir) -> PathBuf {
+    attempt.path().join("publishing")
+}
+
+fn move_artifacts(
+    dir: &RunDir,
+    attempt: &AttemptDir,
+    result: &StageResult,
+) -> Result<(), RundirError> {
+    let (out, artifacts) = (attempt.out(), dir.artifacts());
+    if out.is_dir() {
+        require(&out, &result.artifacts)?;
+        keep_only(&out, &result.artifacts)?;
+        fs::File::create(mark(attempt)).map_err(|e| PathError::new("create", mark(attempt), e))?;
+        remove_folder(&artifacts)?;
+        fs::rename(&out, &artifacts).map_err(|e| PathError::new("move", &out, e))?;
+        return Ok(());
+    }
+    if !mark(attempt).exists() {
+        remove_folder(&artifacts)?; // another attempt's
+    }
+    fs::create_dir_all(&artifacts).map_err(|e| PathError::new("create", &artifacts, e))?;
+    require(&artifacts, &result.artifacts)
+}
+
+fn require(folder: &Path, names: &[String]) -> Result<(), RundirError> {
+    match names.iter().find(|name| !folder.join(name).exists()) {
+        Some(name) => Err(RundirError::NoArtifact {
+            name: name.clone(),
+            dir: folder.to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Removes what the stage left in `out/` without naming it, for example a temporary file.
+fn keep_only(out: &Path, names: &[String]) -> Result<(), RundirError> {
+    for path in entries(out)? {
+        let named = names.iter().any(|name| out.join(name).starts_with(&path));
+        if !named && path.is_dir() {
+            remove_folder(&path)?;
+        } else if !named {
+            fs::remove_file(&path).map_err(|e| PathError::new("remove", &path, e))?;
+        }
+    }
+    Ok(())
+}
+
+fn digest_artifacts(artifacts: &Path) -> Result<Vec<Artifact>, RundirError> {
+    let mut files = Vec::new();
+    collect_files(artifacts, &mut files)?;
+    let mut published = Vec::new();
+    for file in files {
+        let handle = fs::File::open(&file).map_err(|e| PathError::new("open", &file, e))?;
+        handle
+            .sync_all()
+            .map_err(|e| PathError::new("sync", &file, e))?;
+        let bytes = handle
+            .metadata()
+            .map_err(|e| PathError::new("read", &file, e))?
+            .len();
+        let name = file.strip_prefix(artifacts).unwrap_or(&file);
+        let parts: Vec<_> = name.iter().map(|part| part.to_string_lossy()).collect();
+        published.push(Artifact {
+            path: parts.join("/"),
+            bytes,
+            digest: digest_file(&file)?,
+        });
+    }
+    published.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(published)
+}
+
+fn collect_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), RundirError> {
+    for path in entries(folder)? {
+        if path.is_dir() {
+            collect_files(&path, files)?;
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, RundirError> {
+    let read = fs::read_dir(folder).and_then(|all| all.map(|e| Ok(e?.path())).collect());
+    Ok(read.map_err(|e| PathError::new("read", folder, e))?)
+}
+
+fn remove_folder(folder: &Path) -> Result<(), RundirError> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(PathError::new("remove", folder, e).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::write_atomic;
+    use crate::rundir::files::{Verify, verified_outcome, write_result};
+    use crate::rundir::outcome::Usage;
+
+    fn run_id() -> RunId {
+        RunId("5a".repeat(32))
+    }
+
+    fn finished_attempt(root: &Path, number: u32, text: &str) -> RunDir {
+        let dir = RunDir::new(root, &run_id());
+        let attempt = dir.attempt(number);
+        write_atomic(&attempt.out().join("model/weights"), text.as_bytes()).unwrap();
+        write_atomic(&attempt.out().join("rows.jsonl"), b"{}\n").unwrap();
+        write_atomic(&attempt.out().join("leftover.tmp"), b"?").unwrap();
+        write_result(&attempt, &result()).unwrap();
+        dir
+    }
+
+    fn result() -> StageResult {
+        StageResult {
+            format: OUTCOME_FORMAT,
+            artifacts: vec!["model".into(), "rows.jsonl".into()],
+            metrics: [].into(),
+            counts: [].into(),
+            notes: vec![],
+            usage: Usage::default(),
+        }
+    }
+
+    fn publication(attempt: u32) -> Publication {
+        Publication {
+            run: run_id(),
+            kind: StageKind::Sft,
+            attempt,
+            started: Timestamp(1),
+            finished: Timestamp(2),
+        }
+    }
+
+    fn paths(outcome: &Outcome) -> Vec<&str> {
+        outcome.artifacts.iter().map(|a| a.path.as_str()).collect()
+    }
+
+    #[test]
+    fn publishing_moves_what_the_result_names_and_digests_it() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = finished_attempt(root.path(), 1, "w");
+        let outcome = publish(&dir, &publication(1)).unwrap();
+        assert_eq!(paths(&outcome), ["model/weights", "rows.jsonl"]);
+        assert_eq!(
+            verified_outcome(&dir, Verify::Digests).unwrap(),
+            Some(outcome)
+        );
+        assert!(!dir.attempt(1).out().exists());
+    }
+
+    #[test]
+    fn publishing_twice_gives_the_first_outcome() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = finished_attempt(root.path(), 1, "w");
+        let first = publish(&dir, &publication(1)).unwrap();
+        finished_attempt(root.path(), 2, "other");
+        assert_eq!(publish(&dir, &publication(2)).unwrap(), first);
+    }
+
+    #[test]
+    fn publishing_goes_on_after_a_stop_between_the_move_and_the_outcome() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = finished_attempt(root.path(), 1, "w");
+        move_artifacts(&dir, &dir.attempt(1), &result()).unwrap();
+        let outcome = publish(&dir, &publication(1)).unwrap();
+        assert_eq!(paths(&outcome), ["model/weights", "rows.jsonl"]);
+    }
+
+    #[test]
+    fn artifacts_of_an_attempt_that_never_got_an_outcome_are_not_mixed_in() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = finished_attempt(root.path(), 1, "first");
+        move_artifacts(&dir, &dir.attempt(1), &result()).unwrap();
+        finished_attempt(root.path(), 2, "second");
+        publish(&dir, &publication(2)).unwrap();
+        let weights = std::fs::read_to_string(dir.artifacts().join("model/weights")).unwrap();
+        assert_eq!(weights, "second");
+    }
+
+    #[test]
+    fn an_artifact_that_was_not_made_is_named_and_no_outcome_appears() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = finished_attempt(root.path(), 1, "w");
+        std::fs::remove_file(dir.attempt(1).out().join("rows.jsonl")).unwrap();
+        let error = publish(&dir, &publication(1)).unwrap_err();
+        assert!(matches!(error, RundirError::NoArtifact { name, .. } if name == "rows.jsonl"));
+        assert!(!dir.outcome().exists());
+    }
+
+    #[test]
+    fn an_outcome_whose_file_shrank_is_damaged() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = finished_attempt(root.path(), 1, "weights");
+        publish(&dir, &publication(1)).unwrap();
+        write_atomic(&dir.artifacts().join("model/weights"), b"w").unwrap();
+        let error = verified_outcome(&dir, Verify::Sizes)
+            .unwrap_err()
+            .to_string();
+        assert!(error.ends_with("1 bytes instead of 7"), "{error}");
+    }
+}
