@@ -1,1 +1,5 @@
 //! Batched sampling from a policy.
+
+mod sampler;
+
+pub use sampler::draw_token;

@@ -1,0 +1,164 @@
+//! Losses: pure functions of tensors.
+//!
+//! Letters: N targets, S segments (documents or replies), B pairs. Log-probabilities in nats.
+
+use candle_core::{DType, Result, Tensor};
+
+/// Negative log-likelihood of `token_logps` (N,), summed and divided by `total`, the number of
+/// targets of the whole optimiser step; so the micro-batches of a step add up to its mean.
+pub fn sft_nll(token_logps: &Tensor, total: usize) -> Result<Tensor> {
+    token_logps.sum_all()? / -(total.max(1) as f64) // ()
+}
+
+/// Sums the (N,) values of each segment: (S,) f64, differentiable.
+///
+/// Sums are taken in f64, so that the same log-probabilities give the same sum in the policy and in
+/// the stored reference, up to what the model itself rounds.
+pub fn segment_sums(values: &Tensor, segments: &[u32], count: usize) -> Result<Tensor> {
+    let values = values.to_dtype(DType::F64)?; // (N,)
+    let index = Tensor::new(segments, values.device())?; // (N,)
+    Tensor::zeros(count, DType::F64, values.device())?.index_add(&index, &values, 0) // (S,)
+}
+
+/// `log σ(x)`, finite for every finite x, with the exact gradient `σ(-x)`, also at 0 (where every
+/// DPO run starts).
+pub fn log_sigmoid(x: &Tensor) -> Result<Tensor> {
+    let zeros = x.zeros_like()?;
+    let positive = x.ge(&zeros)?;
+    // Each branch sees only arguments for which its exponential cannot overflow.
+    let above = positive.where_cond(x, &zeros)?;
+    let below = positive.where_cond(&zeros, x)?;
+    let from_above = (above.neg()?.exp()? + 1.0)?.log()?.neg()?;
+    let from_below = (&below - (below.exp()? + 1.0)?.log()?)?;
+    positive.where_cond(&from_above, &from_below)
+}
+
+/// Summed log-probabilities of both replies of B pairs.
+#[derive(Clone, Debug)]
+pub struct PairLogps {
+    /// (B,) of the preferred replies.
+    pub chosen: Tensor,
+    /// (B,) of the others.
+    pub rejected: Tensor,
+}
+
+/// What a preference loss gives for B pairs.
+#[derive(Clone, Debug)]
+pub struct PreferenceOutput {
+    /// (B,) loss of each pair; differentiable.
+    pub losses: Tensor,
+    /// (B,) implicit reward `β (log π(y_w) - log π_ref(y_w))`; detached.
+    pub chosen_rewards: Tensor,
+    /// (B,) the same of the rejected reply; detached.
+    pub rejected_rewards: Tensor,
+}
+
+/// Sigmoid DPO, equation 7 of Rafailov et al. (2023); with `label_smoothing` ε the conservative
+/// form of Mitchell (2023), cDPO: `-(1 - ε) log σ(βh) - ε log σ(-βh)`, where h is the difference
+/// of the log-ratios of chosen and rejected.
+pub fn dpo_sigmoid(
+    policy: &PairLogps,
+    reference: &PairLogps,
+    beta: f64,
+    label_smoothing: f64,
+) -> Result<PreferenceOutput> {
+    let chosen_ratio = (&policy.chosen - &reference.chosen)?; // (B,)
+    let rejected_ratio = (&policy.rejected - &reference.rejected)?; // (B,)
+    let logits = ((&chosen_ratio - &rejected_ratio)? * beta)?; // (B,)
+    let mut losses = (log_sigmoid(&logits)? * -(1.0 - label_smoothing))?; // (B,)
+    if label_smoothing > 0.0 {
+        losses = (losses - (log_sigmoid(&logits.neg()?)? * label_smoothing)?)?;
+    }
+    Ok(PreferenceOutput {
+        losses,
+        chosen_rewards: (chosen_ratio.detach() * beta)?,
+        rejected_rewards: (rejected_ratio.detach() * beta)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Var};
+
+    fn row(values: &[f64]) -> Tensor {
+        Tensor::new(values, &Device::Cpu).unwrap()
+    }
+
+    fn pair(chosen: &[f64], rejected: &[f64]) -> PairLogps {
+        PairLogps {
+            chosen: row(chosen),
+            rejected: row(rejected),
+        }
+    }
+
+    // beta 0.1. Policy margins 0, 12, 22; reference margins 0, 2, 2: logits 0, 1, 2, so the
+    // losses are softplus(-logit).
+    #[test]
+    fn dpo_matches_the_hand_computed_values() {
+        let policy = pair(&[-5.0, -8.0, -3.0], &[-5.0, -20.0, -25.0]);
+        let reference = pair(&[-6.0, -9.0, -4.0], &[-6.0, -11.0, -6.0]);
+        let out = dpo_sigmoid(&policy, &reference, 0.1, 0.0).unwrap();
+        let losses: Vec<f64> = out.losses.to_vec1().unwrap();
+        for (loss, z) in losses.iter().zip([0.0f64, 1.0, 2.0]) {
+            assert!((loss - (-z).exp().ln_1p()).abs() < 1e-12);
+        }
+        let chosen: Vec<f64> = out.chosen_rewards.to_vec1().unwrap();
+        let rejected: Vec<f64> = out.rejected_rewards.to_vec1().unwrap();
+        for (got, want) in chosen.iter().zip([0.1, 0.1, 0.1]) {
+            assert!((got - want).abs() < 1e-12);
+        }
+        for (got, want) in rejected.iter().zip([0.1, -0.9, -1.9]) {
+            assert!((got - want).abs() < 1e-12);
+        }
+    }
+
+    // One pair, logit 1, smoothing 0.2: 0.8 softplus(-1) + 0.2 softplus(1) = 0.513261688.
+    #[test]
+    fn label_smoothing_mixes_in_the_flipped_pair() {
+        let out = dpo_sigmoid(&pair(&[-1.0], &[-3.0]), &pair(&[-2.0], &[-2.0]), 0.5, 0.2);
+        let loss: Vec<f64> = out.unwrap().losses.to_vec1().unwrap();
+        assert!((loss[0] - 0.513_261_687_518_223).abs() < 1e-12, "{loss:?}");
+    }
+
+    // The gradient of -log σ(x) is -σ(-x): at 0 exactly -1/2, at ±1000 exactly 0 and -1.
+    #[test]
+    fn log_sigmoid_is_finite_and_its_gradient_exact_at_zero_and_far_out() {
+        let x = Var::from_tensor(&row(&[0.0, 1000.0, -1000.0, 2.0])).unwrap();
+        let y = log_sigmoid(&x).unwrap();
+        let values: Vec<f64> = y.to_vec1().unwrap();
+        let want = [-(2.0f64.ln()), 0.0, -1000.0, -(-2.0f64).exp().ln_1p()];
+        for (got, want) in values.iter().zip(want) {
+            assert!((got - want).abs() < 1e-12, "{values:?}");
+        }
+        let grads = y.sum_all().unwrap().backward().unwrap();
+        let grads: Vec<f64> = grads.get(&x).unwrap().to_vec1().unwrap();
+        for (got, want) in grads
+            .iter()
+            .zip([0.5, 0.0, 1.0, 1.0 / (1.0 + 2.0f64.exp())])
+        {
+            assert!((got - want).abs() < 1e-12, "{grads:?}");
+        }
+    }
+
+    #[test]
+    fn segment_sums_add_each_segment_and_pass_the_gradient_to_every_token() {
+        let values = Var::new(&[1.0f32, 2.0, 4.0, 8.0], &Device::Cpu).unwrap();
+        let sums = segment_sums(&values, &[0, 2, 0, 2], 3).unwrap();
+        assert_eq!(sums.to_vec1::<f64>().unwrap(), [5.0, 0.0, 10.0]);
+        let weighted = (sums * row(&[3.0, 5.0, 7.0])).unwrap().sum_all().unwrap();
+        let grads = weighted.backward().unwrap();
+        let got: Vec<f32> = grads.get(&values).unwrap().to_vec1().unwrap();
+        assert_eq!(got, [3.0, 7.0, 3.0, 7.0]);
+    }
+
+    #[test]
+    fn the_nll_of_two_micro_batches_adds_up_to_the_mean_of_the_step() {
+        let whole = sft_nll(&row(&[-1.0, -2.0, -6.0]), 3).unwrap();
+        let first = sft_nll(&row(&[-1.0]), 3).unwrap();
+        let second = sft_nll(&row(&[-2.0, -6.0]), 3).unwrap();
+        let sum = (first + second).unwrap().to_scalar::<f64>().unwrap();
+        assert!((whole.to_scalar::<f64>().unwrap() - 3.0).abs() < 1e-12);
+        assert!((sum - 3.0).abs() < 1e-12);
+    }
+}

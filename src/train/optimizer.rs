@@ -1,0 +1,458 @@
+//! AdamW with f32 moments and master weights, and its state on disk.
+
+use crate::base::PathError;
+use crate::config::spec::OptimizerRecipe;
+use crate::train::error::TrainError;
+use crate::train::gradients::{Gradients, with_f32_slice};
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Tensor, Var, WithDType};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// AdamW (Loshchilov & Hutter 2019) in the arithmetic of `torch.optim.AdamW`:
+///
+/// `p ← p (1 - lr λ)`, `m ← m + (g - m)(1 - β1)`, `v ← v β2 + (1 - β2) g²`,
+/// `p ← p - lr / (1 - β1ᵗ) · m / (√v / √(1 - β2ᵗ) + ε)`.
+///
+/// Moments are f32; parameters of a shorter type have an f32 master copy. Weight decay reaches
+/// matrices that are not norms.
+pub struct AdamW {
+    recipe: OptimizerRecipe,
+    steps: u64,
+    slots: BTreeMap<String, Slot>,
+}
+
+struct Slot {
+    var: Var,
+    decays: bool,
+    moments: Moments,
+}
+
+/// Where the moments live: plain memory beside CPU parameters, tensors elsewhere.
+enum Moments {
+    Host {
+        m: Vec<f32>,
+        v: Vec<f32>,
+        master: Option<Vec<f32>>,
+    },
+    Device {
+        m: Tensor,
+        v: Tensor,
+        master: Tensor,
+    },
+}
+
+/// The scalars of one step, rounded to f32 once.
+#[derive(Clone, Copy)]
+struct Scalars {
+    grad_scale: f32,
+    keep: f32,
+    one_minus_beta1: f32,
+    beta2: f32,
+    one_minus_beta2: f32,
+    step_size: f32,
+    root_correction: f32,
+    eps: f32,
+}
+
+impl Scalars {
+    fn new(recipe: &OptimizerRecipe, step: u64, lr: f64, grad_scale: f64, decays: bool) -> Self {
+        let t = step as f64;
+        let decay = if decays { recipe.weight_decay } else { 0.0 };
+        Self {
+            grad_scale: grad_scale as f32,
+            keep: (1.0 - lr * decay) as f32,
+            one_minus_beta1: (1.0 - recipe.beta1) as f32,
+            beta2: recipe.beta2 as f32,
+            one_minus_beta2: (1.0 - recipe.beta2) as f32,
+            step_size: (lr / (1.0 - recipe.beta1.powf(t))) as f32,
+            root_correction: (1.0 - recipe.beta2.powf(t)).sqrt() as f32,
+            eps: recipe.eps as f32,
+        }
+    }
+
+    /// One parameter's update; everything it needs is read and written once.
+    #[inline(always)]
+    fn update(&self, p: f32, g: f32, m: &mut f32, v: &mut f32) -> f32 {
+        let g = g * self.grad_scale;
+        *m += (g - *m) * self.one_minus_beta1;
+        *v = *v * self.beta2 + self.one_minus_beta2 * g * g;
+        let denominator = v.sqrt() / self.root_correction + self.eps;
+        p * self.keep - self.step_size * (*m / denominator)
+    }
+}
+
+impl AdamW {
+    /// Zero moments for every parameter.
+    pub fn new(vars: &BTreeMap<String, Var>, recipe: &OptimizerRecipe) -> Result<Self> {
+        let slots = vars
+            .iter()
+            .map(|(name, var)| Ok((name.clone(), Slot::new(name, var)?)))
+            .collect::<Result<_>>()?;
+        Ok(Self {
+            recipe: *recipe,
+            steps: 0,
+            slots,
+        })
+    }
+
+    /// Steps taken so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Updates every parameter in place. Each gradient is multiplied by `grad_scale` (see
+    /// [`crate::train::clip_by_global_norm`]) as it is read.
+    ///
+    /// # Errors
+    /// A gradient is missing or has another shape than its parameter.
+    pub fn step(&mut self, grads: &Gradients, lr: f64, grad_scale: f64) -> Result<()> {
+        self.steps += 1;
+        for (name, slot) in &mut self.slots {
+            let Some(grad) = grads.get(name) else {
+                candle_core::bail!("no gradient for `{name}`");
+            };
+            if grad.shape() != slot.var.shape() {
+                candle_core::bail!(
+                    "the gradient of `{name}` is {:?}, the parameter {:?}",
+                    grad.shape(),
+                    slot.var.shape()
+                );
+            }
+            let scalars = Scalars::new(&self.recipe, self.steps, lr, grad_scale, slot.decays);
+            slot.step(grad, scalars)?;
+        }
+        Ok(())
+    }
+
+    /// Writes moments and master weights as safetensors: `m.<name>`, `v.<name>`, `master.<name>`.
+    pub fn save(&self, path: &Path) -> std::result::Result<(), TrainError> {
+        let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
+        for (name, slot) in &self.slots {
+            for (part, tensor) in slot.parts()? {
+                tensors.insert(format!("{part}.{name}"), tensor);
+            }
+        }
+        let metadata = HashMap::from([("steps".to_owned(), self.steps.to_string())]);
+        let bytes = safetensors::serialize(tensors.iter(), Some(metadata))
+            .map_err(|e| PathError::new("serialise", path, std::io::Error::other(e.to_string())))?;
+        Ok(crate::base::write_atomic(path, &bytes)?)
+    }
+
+    /// Puts a saved state back.
+    ///
+    /// # Errors
+    /// The file is unreadable, or a tensor is missing or of another shape.
+    pub fn load(&mut self, path: &Path, steps: u64) -> std::result::Result<(), TrainError> {
+        let wrong = |why: String| TrainError::State {
+            path: path.to_owned(),
+            why,
+        };
+        let bytes = std::fs::read(path).map_err(|e| PathError::new("read", path, e))?;
+        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
+            .map_err(|e| wrong(e.to_string()))?;
+        for (name, slot) in &mut self.slots {
+            let fetch = |part: &str| {
+                let key = format!("{part}.{name}");
+                match tensors.get(&key) {
+                    Some(t) if t.shape() == slot.var.shape() && t.dtype() == DType::F32 => {
+                        Ok(t.clone())
+                    }
+                    Some(t) => Err(wrong(format!("`{key}` is {:?} {:?}", t.dtype(), t.shape()))),
+                    None => Err(wrong(format!("`{key}` is missing"))),
+                }
+            };
+            match &mut slot.moments {
+                Moments::Host { m, v, master } => {
+                    *m = fetch("m")?.flatten_all()?.to_vec1()?;
+                    *v = fetch("v")?.flatten_all()?.to_vec1()?;
+                    if let Some(master) = master {
+                        *master = fetch("master")?.flatten_all()?.to_vec1()?;
+                    }
+                }
+                Moments::Device { m, v, master } => {
+                    let device = slot.var.device().clone();
+                    *m = fetch("m")?.to_device(&device)?;
+                    *v = fetch("v")?.to_device(&device)?;
+                    *master = fetch("master")?.to_device(&device)?;
+                }
+            }
+        }
+        self.steps = steps;
+        Ok(())
+    }
+}
+
+impl Slot {
+    fn new(name: &str, var: &Var) -> Result<Self> {
+        let moments = if matches!(var.device(), Device::Cpu) {
+            Self::host(var)?
+        } else {
+            Self::device(var)?
+        };
+        Ok(Self {
+            var: var.clone(),
+            decays: var.rank() >= 2 && !name.contains("norm"),
+            moments,
+        })
+    }
+
+    fn host(var: &Var) -> Result<Moments> {
+        let master = if var.dtype() == DType::F32 {
+            None
+        } else {
+            Some(
+                var.as_detached_tensor()
+                    .to_dtype(DType::F32)?
+                    .flatten_all()?
+                    .to_vec1()?,
+            )
+        };
+        Ok(Moments::Host {
+            m: vec![0.0; var.elem_count()],
+            v: vec![0.0; var.elem_count()],
+            master,
+        })
+    }
+
+    fn device(var: &Var) -> Result<Moments> {
+        let zeros = || Tensor::zeros(var.shape(), DType::F32, var.device());
+        Ok(Moments::Device {
+            m: zeros()?,
+            v: zeros()?,
+            master: var.as_detached_tensor().to_dtype(DType::F32)?.copy()?,
+        })
+    }
+
+    fn step(&mut self, grad: &Tensor, scalars: Scalars) -> Result<()> {
+        match &mut self.moments {
+            Moments::Host { m, v, master } => with_f32_slice(grad, |grad| {
+                self.var.inplace_op1(&HostStep {
+                    scalars,
+                    grad,
+                    state: RefCell::new((m, v, master.as_mut())),
+                })
+            })?,
+            Moments::Device { m, v, master } => {
+                let s = scalars;
+                let g = (grad * f64::from(s.grad_scale))?;
+                *m = (&*m + ((&g - &*m)? * f64::from(s.one_minus_beta1))?)?;
+                *v = ((&*v * f64::from(s.beta2))? + (g.sqr()? * f64::from(s.one_minus_beta2))?)?;
+                let root = (v.sqrt()? / f64::from(s.root_correction))?;
+                let update = (&*m / (root + f64::from(s.eps))?)?;
+                let update = (update * f64::from(s.step_size))?;
+                *master = ((&*master * f64::from(s.keep))? - update)?;
+                self.var.set(&master.to_dtype(self.var.dtype())?)
+            }
+        }
+    }
+
+    /// The tensors to save.
+    fn parts(&self) -> Result<Vec<(&'static str, Tensor)>> {
+        let shape = self.var.shape();
+        let tensor = |values: &[f32]| Tensor::from_slice(values, shape, &Device::Cpu);
+        Ok(match &self.moments {
+            Moments::Host { m, v, master } => {
+                let mut parts = vec![("m", tensor(m)?), ("v", tensor(v)?)];
+                if let Some(master) = master {
+                    parts.push(("master", tensor(master)?));
+                }
+                parts
+            }
+            Moments::Device { m, v, master } => vec![
+                ("m", m.to_device(&Device::Cpu)?),
+                ("v", v.to_device(&Device::Cpu)?),
+                ("master", master.to_device(&Device::Cpu)?),
+            ],
+        })
+    }
+}
+
+/// Moments and master weights, lent to the op that owns the parameter's memory for a moment.
+type HostState<'a> = (&'a mut Vec<f32>, &'a mut Vec<f32>, Option<&'a mut Vec<f32>>);
+
+/// The update of one CPU parameter in its own memory: one pass.
+struct HostStep<'a> {
+    scalars: Scalars,
+    grad: &'a [f32],
+    state: RefCell<HostState<'a>>,
+}
+
+impl InplaceOp1 for HostStep<'_> {
+    fn name(&self) -> &'static str {
+        "adamw"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let Some((start, end)) = layout.contiguous_offsets() else {
+            candle_core::bail!("adamw: the parameter is not contiguous");
+        };
+        let mut state = self.state.borrow_mut();
+        let (m, v, master) = &mut *state;
+        let moments = m.iter_mut().zip(v.iter_mut());
+        let scalars = self.scalars;
+        match (storage, master) {
+            (CpuStorage::F32(values), None) => {
+                let parameters = values[start..end].iter_mut().zip(self.grad);
+                for ((p, &g), (m, v)) in parameters.zip(moments) {
+                    *p = scalars.update(*p, g, m, v);
+                }
+            }
+            (CpuStorage::BF16(values), Some(master)) => {
+                let parameters = values[start..end].iter_mut().zip(master.iter_mut());
+                for (((short, p), &g), (m, v)) in parameters.zip(self.grad).zip(moments) {
+                    *p = scalars.update(*p, g, m, v);
+                    *short = WithDType::from_f64(f64::from(*p));
+                }
+            }
+            _ => candle_core::bail!("adamw: parameters must be f32 or bf16"),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RECIPE: OptimizerRecipe = OptimizerRecipe {
+        learning_rate: 0.1,
+        beta1: 0.9,
+        beta2: 0.99,
+        eps: 1e-8,
+        weight_decay: 0.1,
+        max_grad_norm: 1.0,
+    };
+
+    fn vars(dtype: DType) -> BTreeMap<String, Var> {
+        let var = |values: &[f32], shape: &[usize]| {
+            let t = Tensor::from_slice(values, shape, &Device::Cpu).unwrap();
+            Var::from_tensor(&t.to_dtype(dtype).unwrap()).unwrap()
+        };
+        BTreeMap::from([
+            ("layers.0.norm.weight".to_owned(), var(&[1.0, -2.0], &[2])),
+            (
+                "proj.weight".to_owned(),
+                var(&[0.5, -0.25, 1.5, 3.0], &[2, 2]),
+            ),
+        ])
+    }
+
+    fn grads(step: u32) -> Gradients {
+        let t = |values: Vec<f32>, shape: &[usize]| {
+            Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+        };
+        let s = step as f32;
+        let mut grads = Gradients::default();
+        grads.insert("layers.0.norm.weight", t(vec![0.3 * s, -0.7], &[2]));
+        let matrix = vec![1.0, -0.01 * s, 1e-4, (2.0 * s).sin()];
+        grads.insert("proj.weight", t(matrix, &[2, 2]));
+        grads
+    }
+
+    fn values(vars: &BTreeMap<String, Var>) -> Vec<f64> {
+        let flat = |v: &Var| {
+            let v = v.as_detached_tensor().to_dtype(DType::F64).unwrap();
+            v.flatten_all().unwrap().to_vec1::<f64>().unwrap()
+        };
+        vars.values().flat_map(flat).collect()
+    }
+
+    /// The same formulas in f64, written out plainly.
+    fn by_hand(steps: u32, scale: f64) -> Vec<f64> {
+        let (mut p, decays) = (
+            vec![1.0, -2.0, 0.5, -0.25, 1.5, 3.0],
+            [0.0, 0.0, 1.0, 1.0, 1.0, 1.0],
+        );
+        let (mut m, mut v) = (vec![0.0; 6], vec![0.0; 6]);
+        for t in 1..=steps {
+            let flat: Vec<f64> = grads(t)
+                .iter()
+                .flat_map(|(_, g)| g.flatten_all().unwrap().to_vec1::<f32>().unwrap())
+                .map(f64::from)
+                .collect();
+            for i in 0..6 {
+                let g = flat[i] * scale;
+                p[i] *= 1.0 - RECIPE.learning_rate * RECIPE.weight_decay * decays[i];
+                m[i] = RECIPE.beta1 * m[i] + (1.0 - RECIPE.beta1) * g;
+                v[i] = RECIPE.beta2 * v[i] + (1.0 - RECIPE.beta2) * g * g;
+                let m_hat = m[i] / (1.0 - RECIPE.beta1.powf(f64::from(t)));
+                let v_hat: f64 = v[i] / (1.0 - RECIPE.beta2.powf(f64::from(t)));
+                p[i] -= RECIPE.learning_rate * m_hat / (v_hat.sqrt() + RECIPE.eps);
+            }
+        }
+        p
+    }
+
+    #[test]
+    fn ten_steps_equal_the_formulas_and_norms_do_not_decay() {
+        let vars = vars(DType::F32);
+        let mut optimizer = AdamW::new(&vars, &RECIPE).unwrap();
+        for t in 1..=10 {
+            optimizer
+                .step(&grads(t), RECIPE.learning_rate, 0.5)
+                .unwrap();
+        }
+        for (got, want) in values(&vars).iter().zip(by_hand(10, 0.5)) {
+            assert!(
+                (got - want).abs() < 1e-5 * want.abs().max(0.1),
+                "{got} {want}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_tensor_form_for_other_devices_equals_the_fused_form() {
+        let (fused, plain) = (vars(DType::F32), vars(DType::F32));
+        let mut a = AdamW::new(&fused, &RECIPE).unwrap();
+        let mut b = AdamW::new(&plain, &RECIPE).unwrap();
+        for slot in b.slots.values_mut() {
+            slot.moments = Slot::device(&slot.var).unwrap();
+        }
+        for t in 1..=10 {
+            a.step(&grads(t), 0.1, 1.0).unwrap();
+            b.step(&grads(t), 0.1, 1.0).unwrap();
+        }
+        for (got, want) in values(&fused).iter().zip(values(&plain)) {
+            assert!((got - want).abs() < 1e-6, "{got} {want}");
+        }
+    }
+
+    // Steps of 1e-5 on values near 2 are far below the spacing of bf16 there (2^-7), so only a
+    // master copy can add them up: 2000 of them make about 0.02.
+    #[test]
+    fn short_weights_keep_their_small_updates_in_the_master_copy() {
+        let vars = vars(DType::BF16);
+        let mut optimizer = AdamW::new(&vars, &RECIPE).unwrap();
+        let before = values(&vars);
+        for _ in 0..2000 {
+            optimizer.step(&grads(1), 1e-5, 1.0).unwrap();
+        }
+        let moved = before[1] - values(&vars)[1];
+        assert!((moved.abs() - 0.02).abs() < 0.01, "{moved}");
+    }
+
+    #[test]
+    fn a_saved_state_continues_with_the_same_bits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("optimizer.safetensors");
+        let straight = vars(DType::F32);
+        let mut optimizer = AdamW::new(&straight, &RECIPE).unwrap();
+        let resumed = vars(DType::F32);
+        for t in 1..=6 {
+            optimizer.step(&grads(t), 0.1, 1.0).unwrap();
+            if t == 3 {
+                optimizer.save(&path).unwrap();
+                for (name, var) in &resumed {
+                    var.set(&straight[name].as_detached_tensor()).unwrap();
+                }
+            }
+        }
+        let mut later = AdamW::new(&resumed, &RECIPE).unwrap();
+        later.load(&path, 3).unwrap();
+        for t in 4..=6 {
+            later.step(&grads(t), 0.1, 1.0).unwrap();
+        }
+        assert_eq!(values(&straight), values(&resumed));
+    }
+}

@@ -1,0 +1,249 @@
+//! The resumable state of a training stage on disk.
+//!
+//! A state is a folder `state-<step>` that appears by rename, with a manifest that holds the digests
+//! of its files; so a kill at any moment leaves either the old state or the new. The order of the
+//! data is a function of the step and is not stored.
+
+use crate::base::{Digest, PathError, digest_file, write_atomic};
+use crate::train::error::TrainError;
+use crate::train::optimizer::AdamW;
+use candle_core::{Device, Var};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Version of `state.json`.
+const STATE_FORMAT: u32 = 1;
+const MANIFEST: &str = "state.json";
+const PARAMS: &str = "params.safetensors";
+const OPTIMIZER: &str = "optimizer.safetensors";
+
+/// How far training has come, and what it has used.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TrainState {
+    /// Optimiser steps taken.
+    pub step: u64,
+    /// Real tokens processed forward in training.
+    pub tokens: u64,
+    /// Positions computed in training, padding included.
+    pub positions: u64,
+    /// Estimated floating-point operations of training.
+    pub flops: f64,
+    /// The latest value of every metric along training.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    format: u32,
+    /// What the state belongs to, for example the run's id.
+    owner: String,
+    state: TrainState,
+    files: BTreeMap<String, Digest>,
+}
+
+/// Writes the state below `work`, atomically, and then removes older states there.
+///
+/// # Errors
+/// A file cannot be written; the earlier state stays.
+pub fn save_state(
+    work: &Path,
+    owner: &str,
+    state: &TrainState,
+    vars: &BTreeMap<String, Var>,
+    optimizer: &AdamW,
+) -> Result<(), TrainError> {
+    let temp = work.join("state.tmp");
+    remove_if_there(&temp)?;
+    fs::create_dir_all(&temp).map_err(|e| PathError::new("create", &temp, e))?;
+    let params: BTreeMap<&String, _> = vars.iter().map(|(n, v)| (n, v.as_tensor())).collect();
+    let path = temp.join(PARAMS);
+    let bytes = safetensors::serialize(params, None)
+        .map_err(|e| PathError::new("serialise", &path, std::io::Error::other(e.to_string())))?;
+    write_atomic(&path, &bytes)?;
+    optimizer.save(&temp.join(OPTIMIZER))?;
+    let files = [PARAMS, OPTIMIZER]
+        .into_iter()
+        .map(|name| Ok((name.to_owned(), digest_file(&temp.join(name))?)))
+        .collect::<Result<_, PathError>>()?;
+    let manifest = Manifest {
+        format: STATE_FORMAT,
+        owner: owner.to_owned(),
+        state: state.clone(),
+        files,
+    };
+    let json = serde_json::to_vec_pretty(&manifest).map_err(|e| TrainError::State {
+        path: temp.clone(),
+        why: e.to_string(),
+    })?;
+    write_atomic(&temp.join(MANIFEST), &json)?;
+    let home = work.join(format!("state-{:09}", state.step));
+    let older = list_states(work);
+    remove_if_there(&home)?;
+    fs::rename(&temp, &home).map_err(|e| PathError::new("rename", &temp, e))?;
+    for old in older.into_iter().filter(|old| *old != home) {
+        remove_if_there(&old)?;
+    }
+    Ok(())
+}
+
+/// A state that was found on disk and whose files are whole.
+#[derive(Debug)]
+pub struct SavedState {
+    path: PathBuf,
+    state: TrainState,
+}
+
+impl SavedState {
+    /// The step it continues after.
+    pub fn step(&self) -> u64 {
+        self.state.step
+    }
+
+    /// Puts parameters and optimiser back; gives how far training had come.
+    ///
+    /// # Errors
+    /// The state is of other parameters than these.
+    pub fn restore(
+        &self,
+        vars: &BTreeMap<String, Var>,
+        optimizer: &mut AdamW,
+    ) -> Result<TrainState, TrainError> {
+        let path = self.path.join(PARAMS);
+        let wrong = |why: String| TrainError::State {
+            path: path.clone(),
+            why,
+        };
+        let bytes = fs::read(&path).map_err(|e| PathError::new("read", &path, e))?;
+        let saved = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
+            .map_err(|e| wrong(e.to_string()))?;
+        if saved.len() != vars.len() {
+            let (found, want) = (saved.len(), vars.len());
+            return Err(wrong(format!("it has {found} tensors, the model {want}")));
+        }
+        for (name, var) in vars {
+            let tensor = saved
+                .get(name)
+                .filter(|t| t.shape() == var.shape() && t.dtype() == var.dtype())
+                .ok_or_else(|| wrong(format!("`{name}` is missing or of another shape or type")))?;
+            var.set(&tensor.to_device(var.device())?)?;
+        }
+        optimizer.load(&self.path.join(OPTIMIZER), self.state.step)?;
+        Ok(self.state.clone())
+    }
+}
+
+/// The most advanced whole state of `owner` below any of `works`; damaged or foreign ones are
+/// passed over.
+pub fn newest_state(works: &[PathBuf], owner: &str) -> Option<SavedState> {
+    works
+        .iter()
+        .flat_map(|work| list_states(work))
+        .filter_map(|path| read_manifest(path, owner))
+        .max_by_key(SavedState::step)
+}
+
+/// The manifest of a state if every file is as it says.
+fn read_manifest(path: PathBuf, owner: &str) -> Option<SavedState> {
+    let manifest: Manifest = serde_json::from_slice(&fs::read(path.join(MANIFEST)).ok()?).ok()?;
+    let whole = manifest
+        .files
+        .iter()
+        .all(|(name, digest)| digest_file(&path.join(name)).is_ok_and(|found| found == *digest));
+    let state = manifest.state;
+    (manifest.format == STATE_FORMAT && manifest.owner == owner && whole)
+        .then_some(SavedState { path, state })
+}
+
+fn list_states(work: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(work) else {
+        return Vec::new();
+    };
+    let mut states: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            let name = path.file_name().and_then(|n| n.to_str());
+            name.is_some_and(|n| n.starts_with("state-"))
+        })
+        .collect();
+    states.sort();
+    states
+}
+
+fn remove_if_there(dir: &Path) -> Result<(), PathError> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(PathError::new("remove", dir, e)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::spec::OptimizerRecipe;
+    use candle_core::Tensor;
+
+    const RECIPE: OptimizerRecipe = OptimizerRecipe {
+        learning_rate: 0.1,
+        beta1: 0.9,
+        beta2: 0.99,
+        eps: 1e-8,
+        weight_decay: 0.0,
+        max_grad_norm: 1.0,
+    };
+
+    fn parts(value: f32) -> (BTreeMap<String, Var>, AdamW) {
+        let var = Var::from_tensor(&Tensor::new(&[value, value], &Device::Cpu).unwrap()).unwrap();
+        let vars = BTreeMap::from([("w".to_owned(), var)]);
+        let optimizer = AdamW::new(&vars, &RECIPE).unwrap();
+        (vars, optimizer)
+    }
+
+    fn save(work: &Path, step: u64, value: f32) {
+        let (vars, optimizer) = parts(value);
+        let state = TrainState {
+            step,
+            ..TrainState::default()
+        };
+        save_state(work, "run", &state, &vars, &optimizer).unwrap();
+    }
+
+    #[test]
+    fn the_newest_whole_state_wins_and_a_damaged_one_is_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let works = [dir.path().join("001/work"), dir.path().join("002/work")];
+        save(&works[0], 5, 5.0);
+        save(&works[1], 8, 8.0);
+        assert_eq!(newest_state(&works, "run").unwrap().step(), 8);
+        assert!(newest_state(&works, "another run").is_none());
+
+        let file = works[1].join("state-000000008").join(PARAMS);
+        let bytes = fs::read(&file).unwrap();
+        write_atomic(&file, &bytes[..bytes.len() - 1]).unwrap();
+        let found = newest_state(&works, "run").unwrap();
+        assert_eq!(found.step(), 5);
+        let (vars, mut optimizer) = parts(0.0);
+        found.restore(&vars, &mut optimizer).unwrap();
+        assert_eq!(vars["w"].to_vec1::<f32>().unwrap(), [5.0, 5.0]);
+    }
+
+    #[test]
+    fn only_the_last_state_of_an_attempt_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        save(dir.path(), 5, 5.0);
+        save(dir.path(), 6, 6.0);
+        assert_eq!(list_states(dir.path()).len(), 1);
+    }
+
+    #[test]
+    fn a_state_of_another_model_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        save(dir.path(), 5, 5.0);
+        let other = Var::zeros(3, candle_core::DType::F32, &Device::Cpu).unwrap();
+        let vars = BTreeMap::from([("w".to_owned(), other)]);
+        let mut optimizer = AdamW::new(&vars, &RECIPE).unwrap();
+        let found = newest_state(&[dir.path().to_owned()], "run").unwrap();
+        assert!(found.restore(&vars, &mut optimizer).is_err());
+    }
+}
