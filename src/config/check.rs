@@ -1,0 +1,532 @@
+//! Rules across the fields of one trial, each pointing at the value that breaks it.
+
+use crate::config::diagnose::{Diagnostic, nearest};
+use crate::config::file::Problems;
+use crate::config::keys::file_stem;
+use crate::config::load::Inputs;
+use crate::config::spec::{
+    BatchSize, DataSource, DpoRecipe, Duration, EvalRecipe, Monitor, OptimizerRecipe, PairLimits,
+    PipelineStage, SamplingRecipe, ScheduleRecipe, SftRecipe, TrainRuntime, TrialConfig,
+};
+use crate::config::tree::Node;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// What was found out about files, asked for once each.
+#[derive(Debug)]
+pub(crate) struct Files {
+    root: PathBuf,
+    inputs: Inputs,
+    data: BTreeMap<String, Result<(), (String, Option<String>)>>,
+    models: BTreeMap<String, Result<Option<usize>, (String, Option<String>)>>,
+}
+
+impl Files {
+    pub(crate) fn new(root: &Path, inputs: Inputs) -> Self {
+        Self {
+            root: root.to_owned(),
+            inputs,
+            data: BTreeMap::new(),
+            models: BTreeMap::new(),
+        }
+    }
+
+    /// Whether `path` is a data file; if not, what is wrong and what is near.
+    fn data_file(&mut self, path: &str) -> Result<(), (String, Option<String>)> {
+        if self.inputs == Inputs::Optional {
+            return Ok(());
+        }
+        let root = &self.root;
+        let look = || {
+            let full = root.join(path);
+            if full.is_dir() {
+                return Err((
+                    format!("`{path}` is a folder, not a data file"),
+                    near_file(root, path),
+                ));
+            }
+            if !full.is_file() {
+                return Err((
+                    format!("there is no data file `{path}`"),
+                    near_file(root, path),
+                ));
+            }
+            let known = [".jsonl", ".parquet"]
+                .iter()
+                .any(|ending| path.ends_with(ending));
+            if known {
+                return Ok(());
+            }
+            Err((
+                format!("`{path}` is neither a `.jsonl` nor a `.parquet` file"),
+                None,
+            ))
+        };
+        self.data
+            .entry(path.to_owned())
+            .or_insert_with(look)
+            .clone()
+    }
+
+    /// The most positions of the model in folder `path`, where its configuration tells.
+    fn model(&mut self, path: &str) -> Result<Option<usize>, (String, Option<String>)> {
+        let (root, inputs) = (&self.root, self.inputs);
+        let look = || {
+            let config = root.join(path).join("config.json");
+            if inputs == Inputs::Optional && !config.is_file() {
+                return Ok(None);
+            }
+            if !root.join(path).is_dir() {
+                return Err((
+                    format!("there is no model folder `{path}`"),
+                    near_file(root, path),
+                ));
+            }
+            let text = std::fs::read_to_string(&config).map_err(|_| {
+                (
+                    format!("the model folder `{path}` has no `config.json` that can be read"),
+                    None,
+                )
+            })?;
+            let json: serde_json::Value = serde_json::from_str(&text)
+                .map_err(|error| (format!("`{path}/config.json` is not JSON: {error}"), None))?;
+            let most = json
+                .get("max_position_embeddings")
+                .and_then(serde_json::Value::as_u64);
+            Ok(most.and_then(|most| usize::try_from(most).ok()))
+        };
+        self.models
+            .entry(path.to_owned())
+            .or_insert_with(look)
+            .clone()
+    }
+}
+
+/// The existing file that `path` was probably meant to be.
+fn near_file(root: &Path, path: &str) -> Option<String> {
+    let full = root.join(path);
+    let mut folder = full.parent()?;
+    while !folder.is_dir() {
+        if folder == root {
+            return None;
+        }
+        folder = folder.parent()?;
+    }
+    let wrong = full.strip_prefix(folder).ok()?.components().next()?;
+    let wrong = wrong.as_os_str().to_string_lossy().into_owned();
+    let entries = std::fs::read_dir(folder).ok()?;
+    let names: BTreeSet<String> = entries
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    let near = nearest(&wrong, names.iter().map(String::as_str))?;
+    let shown = folder.join(near);
+    let shown = shown.strip_prefix(root).unwrap_or(&shown);
+    Some(format!("did you mean `{}`?", shown.display()))
+}
+
+/// Checks one trial.
+pub(crate) struct Checker<'a> {
+    /// The trial's tree, for places.
+    pub(crate) node: &'a Node,
+    pub(crate) files: &'a mut Files,
+    pub(crate) problems: &'a mut Problems,
+}
+
+impl Checker<'_> {
+    fn fail(&mut self, path: &str, message: String, help: Option<String>) {
+        let mut found = Diagnostic::new(self.node.nearest_place(path), message);
+        found.help = help;
+        self.problems.insert(found);
+    }
+
+    /// `ok`, or `` `last part of path` must be <rule>, not <value> `` at the path.
+    fn must<T: std::fmt::Display>(&mut self, ok: bool, path: &str, value: T, rule: &str) {
+        if !ok {
+            let name = path.rsplit('.').next().unwrap_or(path);
+            self.fail(path, format!("`{name}` must be {rule}, not {value}"), None);
+        }
+    }
+
+    /// Everything about the trial.
+    pub(crate) fn trial(&mut self, config: &TrialConfig) {
+        self.pipeline(config);
+        let most = match self.files.model(&config.model.path) {
+            Ok(most) => most,
+            Err((message, help)) => {
+                self.fail("model.path", message, help);
+                None
+            }
+        };
+        if let Some(template) = &config.model.chat_template
+            && self.files.inputs == Inputs::Required
+            && !self.files.root.join(template).is_file()
+        {
+            let help = near_file(&self.files.root, template);
+            self.fail(
+                "model.chat-template",
+                format!("there is no file `{template}`"),
+                help,
+            );
+        }
+        if let Some(sft) = &config.sft {
+            self.sft(&sft.recipe, most);
+            self.runtime(&sft.runtime, "sft.runtime");
+        }
+        if let Some(dpo) = &config.dpo {
+            self.dpo(&dpo.recipe, most);
+            self.runtime(&dpo.runtime, "dpo.runtime");
+        }
+        self.eval(config, &config.eval.recipe, most);
+        self.runtime(&config.eval.runtime, "eval.runtime");
+    }
+
+    fn pipeline(&mut self, config: &TrialConfig) {
+        for (index, stage) in config.pipeline.iter().enumerate() {
+            let path = format!("pipeline.{index}");
+            let (name, there) = match stage {
+                PipelineStage::Sft => ("sft", config.sft.is_some()),
+                PipelineStage::Dpo => ("dpo", config.dpo.is_some()),
+            };
+            if !there {
+                let help = format!("add `[base.{name}.recipe]`");
+                self.fail(
+                    &path,
+                    format!("the pipeline names `{name}`, but there is no `{name}` table"),
+                    Some(help),
+                );
+            }
+            match config.pipeline.get(..index).and_then(<[_]>::last) {
+                Some(last) if last == stage => {
+                    self.fail(&path, format!("the pipeline names `{name}` twice"), None);
+                }
+                Some(last) if last > stage => {
+                    let help = Some("write `[\"sft\", \"dpo\"]`".to_owned());
+                    self.fail(
+                        &path,
+                        "the pipeline trains by preference first: `sft` comes before `dpo`"
+                            .to_owned(),
+                        help,
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn data(&mut self, data: &[DataSource], path: &str) {
+        if data.is_empty() {
+            self.fail(path, format!("`{path}` names no data"), None);
+        }
+        let mut seen = BTreeSet::new();
+        for (index, source) in data.iter().enumerate() {
+            let at = format!("{path}.{index}");
+            if let Err((message, help)) = self.files.data_file(&source.path) {
+                self.fail(&format!("{at}.path"), message, help);
+            }
+            if !seen.insert(&source.path) {
+                let help = Some("to repeat a file, give it a `fraction` above 1".to_owned());
+                self.fail(
+                    &format!("{at}.path"),
+                    format!("`{}` stands in this mixture twice", source.path),
+                    help,
+                );
+            }
+            if source.fraction.is_some() && source.count.is_some() {
+                let message = "`fraction` and `count` cannot stand together".to_owned();
+                self.fail(
+                    &format!("{at}.count"),
+                    message,
+                    Some("keep one of them".to_owned()),
+                );
+            }
+            if let Some(fraction) = source.fraction {
+                self.must(
+                    fraction > 0.0 && fraction.is_finite(),
+                    &format!("{at}.fraction"),
+                    fraction,
+                    "above 0",
+                );
+            }
+            self.positive(source.count, &format!("{at}.count"));
+        }
+    }
+
+    fn positive(&mut self, value: Option<usize>, path: &str) {
+        self.must(value != Some(0), path, 0, "1 or more");
+    }
+
+    /// A length in tokens, at least 2, within the model's positions.
+    fn length(&mut self, value: usize, path: &str, most: Option<usize>) {
+        self.must(value >= 2, path, value, "2 or more");
+        if let Some(most) = most.filter(|most| value > *most) {
+            let name = path.rsplit('.').next().unwrap_or(path);
+            self.fail(
+                path,
+                format!("`{name}` is {value}, but the model has only {most} positions"),
+                None,
+            );
+        }
+    }
+
+    fn limits(&mut self, limits: &PairLimits, path: &str, most: Option<usize>) {
+        self.length(limits.max_seq_len, &format!("{path}.max-seq-len"), most);
+        let at = format!("{path}.max-prompt-len");
+        self.must(
+            limits.max_prompt_len >= 1,
+            &at,
+            limits.max_prompt_len,
+            "1 or more",
+        );
+        if limits.max_prompt_len >= limits.max_seq_len {
+            let message = format!(
+                "`max-prompt-len` is {}, which leaves no room for a completion in `max-seq-len` = {}",
+                limits.max_prompt_len, limits.max_seq_len
+            );
+            self.fail(&at, message, None);
+        }
+    }
+
+    fn duration(&mut self, duration: Duration, path: &str) {
+        match duration {
+            Duration::Epochs(epochs) => {
+                self.must(
+                    epochs > 0.0 && epochs.is_finite(),
+                    &format!("{path}.epochs"),
+                    epochs,
+                    "above 0",
+                );
+            }
+            Duration::Steps(steps) => {
+                self.must(steps > 0, &format!("{path}.steps"), steps, "1 or more")
+            }
+        }
+    }
+
+    fn optimizer(&mut self, o: &OptimizerRecipe, path: &str) {
+        let at = |name: &str| format!("{path}.{name}");
+        let rate = o.learning_rate;
+        self.must(
+            rate > 0.0 && rate.is_finite(),
+            &at("learning-rate"),
+            rate,
+            "above 0",
+        );
+        self.must(
+            (0.0..1.0).contains(&o.beta1),
+            &at("beta1"),
+            o.beta1,
+            "0 to below 1",
+        );
+        self.must(
+            (0.0..1.0).contains(&o.beta2),
+            &at("beta2"),
+            o.beta2,
+            "0 to below 1",
+        );
+        self.must(
+            o.eps > 0.0 && o.eps.is_finite(),
+            &at("eps"),
+            o.eps,
+            "above 0",
+        );
+        let decay = o.weight_decay;
+        self.must(
+            decay >= 0.0 && decay.is_finite(),
+            &at("weight-decay"),
+            decay,
+            "0 or more",
+        );
+        let norm = o.max_grad_norm;
+        self.must(
+            norm >= 0.0 && norm.is_finite(),
+            &at("max-grad-norm"),
+            norm,
+            "0 or more",
+        );
+    }
+
+    fn schedule(&mut self, s: &ScheduleRecipe, path: &str) {
+        let share = 0.0..=1.0;
+        self.must(
+            share.contains(&s.warmup_ratio),
+            &format!("{path}.warmup-ratio"),
+            s.warmup_ratio,
+            "0 to 1",
+        );
+        self.must(
+            share.contains(&s.min_ratio),
+            &format!("{path}.min-ratio"),
+            s.min_ratio,
+            "0 to 1",
+        );
+    }
+
+    fn monitor(&mut self, monitor: Option<&Monitor>, path: &str) {
+        let Some(monitor) = monitor else { return };
+        self.data(&monitor.data, &format!("{path}.data"));
+        self.must(
+            monitor.every_steps > 0,
+            &format!("{path}.every-steps"),
+            monitor.every_steps,
+            "1 or more",
+        );
+        let mut stems = BTreeMap::new();
+        for (index, source) in monitor.data.iter().enumerate() {
+            let stem = file_stem(&source.path);
+            if let Some(other) = stems.insert(stem.clone(), &source.path)
+                && *other != source.path
+            {
+                let message = format!(
+                    "`{other}` and `{}` would both be measured as `eval_{stem}`",
+                    source.path
+                );
+                self.fail(
+                    &format!("{path}.data.{index}.path"),
+                    message,
+                    Some("rename one file".to_owned()),
+                );
+            }
+        }
+    }
+
+    fn sft(&mut self, recipe: &SftRecipe, most: Option<usize>) {
+        let at = |name: &str| format!("sft.recipe.{name}");
+        self.data(&recipe.data, &at("data"));
+        self.positive(recipe.max_examples, &at("max-examples"));
+        self.length(recipe.max_seq_len, &at("max-seq-len"), most);
+        match recipe.batch {
+            BatchSize::Tokens(tokens) if tokens > 0 && tokens < recipe.max_seq_len => {
+                let message = format!(
+                    "a step of {tokens} tokens cannot hold one row of `max-seq-len` = {}",
+                    recipe.max_seq_len
+                );
+                self.fail(&at("batch.tokens"), message, None);
+            }
+            BatchSize::Tokens(tokens) => self.positive(Some(tokens), &at("batch.tokens")),
+            BatchSize::Rows(rows) => self.positive(Some(rows), &at("batch.rows")),
+        }
+        self.duration(recipe.duration, &at("duration"));
+        self.optimizer(&recipe.optimizer, &at("optimizer"));
+        self.schedule(&recipe.schedule, &at("schedule"));
+        self.monitor(recipe.monitor.as_ref(), &at("monitor"));
+    }
+
+    fn dpo(&mut self, recipe: &DpoRecipe, most: Option<usize>) {
+        let at = |name: &str| format!("dpo.recipe.{name}");
+        self.data(&recipe.data, &at("data"));
+        self.positive(recipe.max_examples, &at("max-examples"));
+        self.limits(&recipe.limits, &at("limits"), most);
+        self.must(
+            recipe.beta > 0.0 && recipe.beta.is_finite(),
+            &at("beta"),
+            recipe.beta,
+            "above 0",
+        );
+        let smoothing = recipe.label_smoothing;
+        self.must(
+            (0.0..0.5).contains(&smoothing),
+            &at("label-smoothing"),
+            smoothing,
+            "0 to below 0.5",
+        );
+        self.positive(Some(recipe.global_batch_size), &at("global-batch-size"));
+        self.duration(recipe.duration, &at("duration"));
+        self.optimizer(&recipe.optimizer, &at("optimizer"));
+        self.schedule(&recipe.schedule, &at("schedule"));
+        self.monitor(recipe.monitor.as_ref(), &at("monitor"));
+    }
+
+    fn runtime(&mut self, runtime: &TrainRuntime, path: &str) {
+        self.positive(
+            runtime.micro_batch_tokens,
+            &format!("{path}.micro-batch-tokens"),
+        );
+        let every = runtime.checkpoint_every_steps;
+        self.must(
+            every != Some(0),
+            &format!("{path}.checkpoint-every-steps"),
+            0,
+            "1 or more",
+        );
+    }
+
+    fn sampling(&mut self, s: &SamplingRecipe, path: &str) {
+        let heat = s.temperature;
+        self.must(
+            heat >= 0.0 && heat.is_finite(),
+            &format!("{path}.temperature"),
+            heat,
+            "0 or more",
+        );
+        let mass = s.top_p;
+        self.must(
+            mass > 0.0 && mass <= 1.0,
+            &format!("{path}.top-p"),
+            mass,
+            "above 0 to 1",
+        );
+        self.positive(Some(s.max_new_tokens), &format!("{path}.max-new-tokens"));
+    }
+
+    fn eval(&mut self, config: &TrialConfig, recipe: &EvalRecipe, most: Option<usize>) {
+        let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+        let sets = recipe.likelihood.keys().map(|name| (name, "likelihood"));
+        let sets = sets.chain(recipe.preference.keys().map(|name| (name, "preference")));
+        for (name, kind) in sets.chain(recipe.stories.keys().map(|name| (name, "stories"))) {
+            let path = format!("eval.recipe.{kind}.{name}");
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+            if name.is_empty() || !name.chars().all(plain) {
+                let message = format!(
+                    "the set `{name}` has other characters than letters, digits, `-` and `_`"
+                );
+                self.fail(&path, message, Some("metric keys begin with it".to_owned()));
+            }
+            if let Some(other) = names.insert(name, kind) {
+                let message = format!(
+                    "two evaluation sets are called `{name}`: in `{other}` and in `{kind}`"
+                );
+                self.fail(
+                    &path,
+                    message,
+                    Some("metric keys begin with the name; rename one".to_owned()),
+                );
+            }
+        }
+        if names.is_empty() {
+            self.fail(
+                "eval.recipe",
+                "nothing is evaluated".to_owned(),
+                Some("add `[base.eval.recipe.likelihood.NAME]`".to_owned()),
+            );
+        }
+        for (name, set) in &recipe.likelihood {
+            let path = format!("eval.recipe.likelihood.{name}");
+            self.data(&set.data, &format!("{path}.data"));
+            self.length(set.max_seq_len, &format!("{path}.max-seq-len"), most);
+        }
+        for (name, set) in &recipe.preference {
+            let path = format!("eval.recipe.preference.{name}");
+            self.data(&set.data, &format!("{path}.data"));
+            self.limits(&set.limits, &format!("{path}.limits"), most);
+        }
+        for (name, set) in &recipe.stories {
+            let path = format!("eval.recipe.stories.{name}");
+            self.data(&set.data, &format!("{path}.data"));
+            self.positive(set.max_prompts, &format!("{path}.max-prompts"));
+            self.positive(Some(set.samples), &format!("{path}.samples"));
+            self.sampling(&set.sampling, &format!("{path}.sampling"));
+        }
+        let only_preference = recipe.likelihood.is_empty() && recipe.stories.is_empty();
+        if only_preference && !names.is_empty() && !config.pipeline.contains(&PipelineStage::Dpo) {
+            let message =
+                "a trial without `dpo` has no reference, so nothing of this can be measured"
+                    .to_owned();
+            self.fail(
+                "eval.recipe.preference",
+                message,
+                Some("add a likelihood or stories set".to_owned()),
+            );
+        }
+    }
+}

@@ -1,0 +1,585 @@
+//! The shape of a sweep file around the trial's configuration: header, axes, exclusions, extra
+//! trials, report.
+
+use crate::config::diagnose::{Diagnostic, Place, Sources, suggest};
+use crate::config::sweep::{AxisValue, ReportSpec};
+use crate::config::tree::{Key, Kind, Node};
+use crate::config::typed;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// What is wrong so far, each thing once.
+pub(crate) type Problems = BTreeSet<Diagnostic>;
+
+/// A sweep file after `extends`, before expansion.
+#[derive(Debug)]
+pub(crate) struct SweepFile {
+    pub(crate) name: String,
+    pub(crate) question: String,
+    pub(crate) seeds: Vec<u64>,
+    pub(crate) base: Node,
+    pub(crate) axes: Vec<Axis>,
+    pub(crate) excludes: Vec<Exclude>,
+    pub(crate) extras: Vec<Extra>,
+    pub(crate) report: ReportSpec,
+    /// The tree of `[report]`, for places.
+    pub(crate) report_node: Node,
+}
+
+/// A varied path, several varied together, or named bundles.
+#[derive(Debug)]
+pub(crate) struct Axis {
+    pub(crate) name: String,
+    pub(crate) name_place: Place,
+    pub(crate) points: Vec<Point>,
+    pub(crate) when: Vec<Condition>,
+}
+
+/// One value of an axis and what it sets.
+#[derive(Debug)]
+pub(crate) struct Point {
+    pub(crate) value: AxisValue,
+    pub(crate) place: Place,
+    pub(crate) sets: Vec<Assignment>,
+}
+
+/// A path and the value laid there.
+#[derive(Clone, Debug)]
+pub(crate) struct Assignment {
+    pub(crate) path: Vec<Key>,
+    pub(crate) value: Node,
+}
+
+/// An axis has one of these values.
+#[derive(Debug)]
+pub(crate) struct Condition {
+    pub(crate) axis: String,
+    pub(crate) axis_place: Place,
+    pub(crate) values: Vec<(AxisValue, Place)>,
+}
+
+/// Grid points with all of these are left out.
+#[derive(Debug)]
+pub(crate) struct Exclude {
+    pub(crate) place: Place,
+    pub(crate) conditions: Vec<Condition>,
+}
+
+/// A trial outside the grid.
+#[derive(Debug)]
+pub(crate) struct Extra {
+    pub(crate) name: String,
+    pub(crate) place: Place,
+    pub(crate) sets: Vec<Assignment>,
+    /// Instead of the sweep's seeds.
+    pub(crate) seeds: Option<Vec<u64>>,
+}
+
+/// Whether two axis values are the same; `1` and `1.0` are.
+pub(crate) fn same_value(a: &AxisValue, b: &AxisValue) -> bool {
+    match (a.as_f64(), b.as_f64()) {
+        (Some(a), Some(b)) => a.to_bits() == b.to_bits() || (a == 0.0 && b == 0.0),
+        _ => a == b,
+    }
+}
+
+/// Reads one table after another and collects what is wrong.
+pub(crate) struct Reader<'a> {
+    pub(crate) sources: &'a Sources,
+    pub(crate) problems: &'a mut Problems,
+}
+
+const ROOT_KEYS: [&str; 7] = [
+    "extends", "sweep", "base", "axis", "exclude", "trial", "report",
+];
+
+impl Reader<'_> {
+    fn problem(&mut self, diagnostic: Diagnostic) {
+        self.problems.insert(diagnostic);
+    }
+
+    /// Refuses keys that are not `allowed`; `what` names the table.
+    fn only_keys(&mut self, node: &Node, what: &str, allowed: &[&str]) -> bool {
+        let Some(entries) = node.table() else {
+            let message = format!("expected a table for {what}, found {}", node.kind_name());
+            self.problem(Diagnostic::new(node.place, message));
+            return false;
+        };
+        for (key, _) in entries {
+            if !allowed.contains(&&*key.name) {
+                let mut found =
+                    Diagnostic::new(key.place, format!("unknown key `{}` in {what}", key.name));
+                found.help = suggest(&key.name, allowed.iter().copied());
+                self.problem(found);
+            }
+        }
+        true
+    }
+
+    fn string(&mut self, node: &Node, what: &str) -> Option<String> {
+        match node.text() {
+            Some("") => self.problem(Diagnostic::new(node.place, format!("{what} is empty"))),
+            Some(text) => return Some(text.to_owned()),
+            None => {
+                let message = format!("expected a string for {what}, found {}", node.kind_name());
+                self.problem(Diagnostic::new(node.place, message));
+            }
+        }
+        None
+    }
+
+    fn list<'n>(&mut self, node: &'n Node, what: &str) -> &'n [Node] {
+        match node.list() {
+            Some([]) => self.problem(Diagnostic::new(node.place, format!("{what} is empty"))),
+            Some(items) => return items,
+            None => {
+                let message = format!("expected a list for {what}, found {}", node.kind_name());
+                self.problem(Diagnostic::new(node.place, message));
+            }
+        }
+        &[]
+    }
+
+    /// A word that may stand in file names and table headings.
+    fn word(&mut self, node: &Node, what: &str) -> Option<String> {
+        let text = self.string(node, what)?;
+        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if text.chars().all(fits) && !text.starts_with('.') {
+            return Some(text);
+        }
+        let message =
+            format!("{what} `{text}` has other characters than letters, digits, `-`, `_` and `.`");
+        self.problem(Diagnostic::new(node.place, message));
+        None
+    }
+
+    fn required<'n>(&mut self, node: &'n Node, name: &str, what: &str) -> Option<&'n Node> {
+        let found = node.get(name);
+        if found.is_none() {
+            let message = format!("key `{name}` is missing in {what}");
+            self.problem(Diagnostic::new(node.place, message));
+        }
+        found
+    }
+
+    /// The whole file; what cannot be read is reported and left out.
+    pub(crate) fn sweep_file(&mut self, root: &Node) -> Option<SweepFile> {
+        self.only_keys(root, "a sweep file", &ROOT_KEYS);
+        let header = self.required(root, "sweep", "the sweep file");
+        let base = self.required(root, "base", "the sweep file");
+        let (header, base) = (header?, base?.clone());
+        self.only_keys(header, "`sweep`", &["name", "question", "seeds"]);
+        let name = self.required(header, "name", "`sweep`");
+        let name = name.and_then(|node| self.word(node, "the name"));
+        let question = self.required(header, "question", "`sweep`");
+        let question = question.and_then(|node| self.string(node, "the question"));
+        let seeds = self.required(header, "seeds", "`sweep`");
+        let seeds = seeds.map(|node| self.seeds(node)).unwrap_or_default();
+
+        let axes: Vec<Axis> = self
+            .tables(root, "axis")
+            .into_iter()
+            .filter_map(|node| self.axis(node))
+            .collect();
+        self.distinct_axes(&axes);
+        let excludes = self
+            .tables(root, "exclude")
+            .into_iter()
+            .map(|node| self.exclude(node))
+            .collect();
+        let extras: Vec<Extra> = self
+            .tables(root, "trial")
+            .into_iter()
+            .filter_map(|node| self.extra(node))
+            .collect();
+        let mut names = BTreeSet::new();
+        for extra in &extras {
+            if !names.insert(&extra.name) {
+                let message = format!("two trials are called `{}`", extra.name);
+                self.problem(Diagnostic::new(extra.place, message));
+            }
+        }
+        let report_node = root
+            .get("report")
+            .cloned()
+            .unwrap_or_else(|| Node::empty(root.place));
+        let report = match typed::read(&report_node, "report", |_| None) {
+            Ok(report) => report,
+            Err(problem) => {
+                self.problem(*problem);
+                ReportSpec::default()
+            }
+        };
+        Some(SweepFile {
+            name: name?,
+            question: question?,
+            seeds,
+            base,
+            axes,
+            excludes,
+            extras,
+            report,
+            report_node,
+        })
+    }
+
+    /// The elements of an array of tables.
+    fn tables<'n>(&mut self, root: &'n Node, name: &str) -> Vec<&'n Node> {
+        let Some(node) = root.get(name) else {
+            return Vec::new();
+        };
+        let Some(items) = node.list() else {
+            let message = format!("expected `[[{name}]]`, found {}", node.kind_name());
+            self.problem(
+                Diagnostic::new(node.place, message)
+                    .help(format!("write `[[{name}]]` with two brackets")),
+            );
+            return Vec::new();
+        };
+        items.iter().collect()
+    }
+
+    fn seeds(&mut self, node: &Node) -> Vec<u64> {
+        let mut seeds = Vec::new();
+        for item in self.list(node, "`seeds`") {
+            let seed = match item.kind {
+                Kind::Int(value) => u64::try_from(value).ok(),
+                _ => None,
+            };
+            match seed {
+                Some(seed) if seeds.contains(&seed) => {
+                    self.problem(Diagnostic::new(
+                        item.place,
+                        format!("seed {seed} stands here twice"),
+                    ));
+                }
+                Some(seed) => seeds.push(seed),
+                None => self.problem(Diagnostic::new(
+                    item.place,
+                    "a seed is a whole number, 0 or more",
+                )),
+            }
+        }
+        seeds
+    }
+
+    /// Splits a dotted path; each part gets its own place where the text is written plainly.
+    fn path(&mut self, text: &str, place: Place, layer: u32) -> Option<Vec<Key>> {
+        let written = self.sources.text_at(place);
+        let skip = match written.find(text) {
+            Some(at) => at,
+            None => {
+                return self.path_parts(text, place, layer, None);
+            }
+        };
+        self.path_parts(text, place, layer, Some(place.start + skip))
+    }
+
+    fn path_parts(
+        &mut self,
+        text: &str,
+        place: Place,
+        layer: u32,
+        start: Option<usize>,
+    ) -> Option<Vec<Key>> {
+        let mut keys = Vec::new();
+        let mut offset = 0;
+        for part in text.split('.') {
+            if part.is_empty() {
+                self.problem(Diagnostic::new(
+                    place,
+                    format!("the path `{text}` has an empty part"),
+                ));
+                return None;
+            }
+            let place = start.map_or(place, |start| Place {
+                file: place.file,
+                start: start + offset,
+                end: start + offset + part.len(),
+            });
+            keys.push(Key {
+                name: Arc::from(part),
+                place,
+                layer,
+            });
+            offset += part.len() + 1;
+        }
+        Some(keys)
+    }
+
+    /// A `set` table: keys are paths, quoted or not.
+    fn set(&mut self, node: &Node, what: &str) -> Vec<Assignment> {
+        let Some(entries) = node.table() else {
+            let message = format!("expected a table for {what}, found {}", node.kind_name());
+            self.problem(Diagnostic::new(node.place, message));
+            return Vec::new();
+        };
+        let mut sets = Vec::with_capacity(entries.len());
+        for (key, value) in entries {
+            if let Some(path) = self.path(&key.name, key.place, key.layer) {
+                sets.push(Assignment {
+                    path,
+                    value: value.clone(),
+                });
+            }
+        }
+        sets
+    }
+
+    fn axis(&mut self, node: &Node) -> Option<Axis> {
+        const KEYS: [&str; 7] = [
+            "name", "path", "paths", "values", "labels", "points", "when",
+        ];
+        if !self.only_keys(node, "an axis", &KEYS) {
+            return None;
+        }
+        let forms = ["path", "paths", "points"];
+        let given: Vec<&str> = forms
+            .into_iter()
+            .filter(|form| node.get(form).is_some())
+            .collect();
+        let [form] = given.as_slice() else {
+            let message = match given.as_slice() {
+                [] => "an axis needs `path` and `values`, `paths` and `values`, or `points`"
+                    .to_owned(),
+                [first, second, ..] => {
+                    format!("`{first}` and `{second}` cannot stand together in an axis")
+                }
+                [_] => String::new(),
+            };
+            self.problem(Diagnostic::new(node.place, message));
+            return None;
+        };
+        let (points, default_name) = match *form {
+            "points" => {
+                for other in ["values", "labels"] {
+                    if let Some(extra) = node.get(other) {
+                        let message = format!("`{other}` does not go with `points`");
+                        self.problem(Diagnostic::new(extra.place, message));
+                    }
+                }
+                (self.bundles(node.get("points")?), None)
+            }
+            _ => self.columns(node, form)?,
+        };
+        let (name, name_place) = match (node.get("name"), default_name) {
+            (Some(name), _) => (self.word(name, "the axis name")?, name.place),
+            (None, Some((name, place))) => (name, place),
+            (None, None) => {
+                self.required(node, "name", "an axis with `points`");
+                return None;
+            }
+        };
+        if ["seed", "trial"].contains(&name.as_str()) {
+            self.problem(Diagnostic::new(
+                name_place,
+                format!("an axis cannot be called `{name}`: the word is taken"),
+            ));
+        }
+        self.distinct_points(&name, &points);
+        let when = node
+            .get("when")
+            .map(|when| self.conditions(when, "`when`"))
+            .unwrap_or_default();
+        Some(Axis {
+            name,
+            name_place,
+            points,
+            when,
+        })
+    }
+
+    /// `path` or `paths` with `values`, and perhaps `labels`; the default name is the last part of
+    /// the only path.
+    #[expect(clippy::type_complexity, reason = "a name with its place, once")]
+    fn columns(
+        &mut self,
+        node: &Node,
+        form: &str,
+    ) -> Option<(Vec<Point>, Option<(String, Place)>)> {
+        let written = node.get(form)?;
+        let columns = if form == "path" {
+            std::slice::from_ref(written)
+        } else {
+            self.list(written, "`paths`")
+        };
+        let mut paths = Vec::new();
+        for column in columns {
+            let text = self.string(column, "the path")?;
+            paths.push(self.path(&text, column.place, 0)?);
+        }
+        let values = self.required(node, "values", "an axis with a path")?;
+        let values = self.list(values, "`values`");
+        let labels = match node.get("labels") {
+            Some(labels) => Some(self.labels(labels, values.len())?),
+            None => None,
+        };
+        let mut points = Vec::new();
+        for (index, row) in values.iter().enumerate() {
+            let cells = if form == "path" {
+                std::slice::from_ref(row)
+            } else {
+                self.list(row, "a row of `values`")
+            };
+            if cells.len() != paths.len() {
+                if !cells.is_empty() {
+                    let message = format!(
+                        "this row has {} values for {} paths",
+                        cells.len(),
+                        paths.len()
+                    );
+                    self.problem(Diagnostic::new(row.place, message));
+                }
+                continue;
+            }
+            let value = labels
+                .as_ref()
+                .map(|labels| labels[index].clone())
+                .or_else(|| {
+                    let shown = cells.first()?;
+                    let plain = !matches!(shown.kind, Kind::List(_) | Kind::Table(_));
+                    plain.then(|| shown.to_json())
+                });
+            let Some(value) = value else {
+                let message = "a value that is a list or a table needs a label to be shown by";
+                self.problem(
+                    Diagnostic::new(row.place, message)
+                        .help("add `labels = [\"…\", …]`, one a value"),
+                );
+                continue;
+            };
+            let pairs = paths.iter().zip(cells);
+            let sets = pairs.map(|(path, cell)| Assignment {
+                path: path.clone(),
+                value: cell.clone(),
+            });
+            points.push(Point {
+                value,
+                place: row.place,
+                sets: sets.collect(),
+            });
+        }
+        let last = paths.first().and_then(|path| path.last());
+        let name = last.map(|key| (key.name.to_string(), key.place));
+        Some((points, name.filter(|_| form == "path")))
+    }
+
+    fn labels(&mut self, node: &Node, count: usize) -> Option<Vec<AxisValue>> {
+        let items = self.list(node, "`labels`");
+        if items.len() != count {
+            let message = format!("{} labels for {count} values", items.len());
+            self.problem(Diagnostic::new(node.place, message));
+            return None;
+        }
+        items
+            .iter()
+            .map(|item| self.string(item, "a label").map(AxisValue::from))
+            .collect()
+    }
+
+    fn bundles(&mut self, node: &Node) -> Vec<Point> {
+        let mut points = Vec::new();
+        for item in self.list(node, "`points`") {
+            if !self.only_keys(item, "a point of an axis", &["label", "set"]) {
+                continue;
+            }
+            let label = self.required(item, "label", "a point of an axis");
+            let label = label.and_then(|label| {
+                self.string(label, "the label")
+                    .map(|text| (text, label.place))
+            });
+            let sets = item
+                .get("set")
+                .map(|set| self.set(set, "`set`"))
+                .unwrap_or_default();
+            if let Some((label, place)) = label {
+                points.push(Point {
+                    value: label.into(),
+                    place,
+                    sets,
+                });
+            }
+        }
+        points
+    }
+
+    fn distinct_points(&mut self, name: &str, points: &[Point]) {
+        for (index, point) in points.iter().enumerate() {
+            if let Some(first) = points[..index]
+                .iter()
+                .find(|p| same_value(&p.value, &point.value))
+            {
+                let shown = crate::config::sweep::show_value(&point.value);
+                let message = format!("axis `{name}` has the value `{shown}` twice");
+                self.problem(Diagnostic::new(point.place, message).also(first.place, "first here"));
+            }
+        }
+    }
+
+    fn distinct_axes(&mut self, axes: &[Axis]) {
+        for (index, axis) in axes.iter().enumerate() {
+            if let Some(first) = axes[..index].iter().find(|other| other.name == axis.name) {
+                let message = format!("two axes are called `{}`", axis.name);
+                let found = Diagnostic::new(axis.name_place, message)
+                    .also(first.name_place, "the other one");
+                self.problem(found.help("give one of them a `name`"));
+            }
+        }
+    }
+
+    /// `{ axis = value, other = [value, value] }`.
+    fn conditions(&mut self, node: &Node, what: &str) -> Vec<Condition> {
+        let Some(entries) = node.table() else {
+            let message = format!("expected a table for {what}, found {}", node.kind_name());
+            self.problem(
+                Diagnostic::new(node.place, message)
+                    .help("for example `when = { stage = \"dpo\" }`"),
+            );
+            return Vec::new();
+        };
+        let read = |(key, value): &(Key, Node)| {
+            let values = match &value.kind {
+                Kind::List(items) => items
+                    .iter()
+                    .map(|item| (item.to_json(), item.place))
+                    .collect(),
+                _ => vec![(value.to_json(), value.place)],
+            };
+            Condition {
+                axis: key.name.to_string(),
+                axis_place: key.place,
+                values,
+            }
+        };
+        entries.iter().map(read).collect()
+    }
+
+    fn exclude(&mut self, node: &Node) -> Exclude {
+        let conditions = self.conditions(node, "`[[exclude]]`");
+        if conditions.is_empty() {
+            self.problem(Diagnostic::new(node.place, "this exclusion names no axis"));
+        }
+        Exclude {
+            place: node.place,
+            conditions,
+        }
+    }
+
+    fn extra(&mut self, node: &Node) -> Option<Extra> {
+        self.only_keys(node, "a trial", &["name", "set", "seeds"]);
+        let name = self.required(node, "name", "a trial")?;
+        let place = name.place;
+        let name = self.word(name, "the trial's name")?;
+        let sets = node
+            .get("set")
+            .map(|set| self.set(set, "`set`"))
+            .unwrap_or_default();
+        let seeds = node.get("seeds").map(|seeds| self.seeds(seeds));
+        Some(Extra {
+            name,
+            place,
+            sets,
+            seeds,
+        })
+    }
+}

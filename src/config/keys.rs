@@ -1,0 +1,130 @@
+//! The metric keys that a trial's evaluation and training produce.
+
+use crate::config::spec::{DataSource, PipelineStage, TrialConfig};
+use std::path::Path;
+
+/// Keys of a likelihood evaluation, after the set's name.
+const LIKELIHOOD: [&str; 2] = ["loss", "perplexity"];
+
+/// Keys of held-out preference pairs, after the set's name.
+const PREFERENCE: [&str; 10] = [
+    "rewards/accuracies",
+    "rewards/margins",
+    "rewards/chosen",
+    "rewards/rejected",
+    "logps/chosen",
+    "logps/rejected",
+    "logps/chosen_shift",
+    "prob_margin",
+    "length_baseline/longer",
+    "length_baseline/shorter",
+];
+
+/// Keys of a story evaluation, after the set's name.
+const STORIES: [&str; 7] = [
+    "rule_score",
+    "rules/ends",
+    "rules/name",
+    "rules/dialogue",
+    "rules/no_repeat",
+    "rules/length",
+    "words",
+];
+
+/// Keys of every training step.
+const STEP: [&str; 5] = [
+    "loss",
+    "grad_norm",
+    "learning_rate",
+    "num_tokens",
+    "mean_token_accuracy",
+];
+
+/// Further keys of a DPO step.
+const DPO_STEP: [&str; 6] = [
+    "rewards/accuracies",
+    "rewards/margins",
+    "rewards/chosen",
+    "rewards/rejected",
+    "logps/chosen",
+    "logps/rejected",
+];
+
+/// Keys that a DPO monitor measures, after `eval_<file stem>/`.
+const DPO_MONITOR: [&str; 9] = [
+    "loss",
+    "rewards/accuracies",
+    "rewards/margins",
+    "rewards/chosen",
+    "rewards/rejected",
+    "logps/chosen",
+    "logps/rejected",
+    "logps/chosen_shift",
+    "prob_margin",
+];
+
+/// Final metrics of a trial: `<set>/<key>` for each evaluation that applies to its pipeline.
+///
+/// Preference sets apply only where the pipeline has a reference, that is, a `dpo` stage.
+pub fn final_metric_keys(config: &TrialConfig) -> Vec<String> {
+    let recipe = &config.eval.recipe;
+    let mut keys = Vec::new();
+    let mut add = |set: &String, names: &[&str]| {
+        keys.extend(names.iter().map(|name| format!("{set}/{name}")));
+    };
+    recipe
+        .likelihood
+        .keys()
+        .for_each(|set| add(set, &LIKELIHOOD));
+    if config.pipeline.contains(&PipelineStage::Dpo) {
+        recipe
+            .preference
+            .keys()
+            .for_each(|set| add(set, &PREFERENCE));
+    }
+    recipe.stories.keys().for_each(|set| add(set, &STORIES));
+    keys
+}
+
+/// Metrics along the training of a trial: each step's, and the monitored files' under
+/// `eval_<file stem>/`.
+pub fn step_metric_keys(config: &TrialConfig) -> Vec<String> {
+    let mut keys = Vec::new();
+    if config.pipeline.is_empty() {
+        return keys;
+    }
+    keys.extend(STEP.map(str::to_owned));
+    let mut monitored = |data: &[DataSource], names: &[&str]| {
+        for source in data {
+            let stem = file_stem(&source.path);
+            keys.extend(names.iter().map(|name| format!("eval_{stem}/{name}")));
+        }
+    };
+    let applies = |stage| config.pipeline.contains(&stage);
+    if let Some(monitor) = config
+        .sft
+        .as_ref()
+        .and_then(|sft| sft.recipe.monitor.as_ref())
+        && applies(PipelineStage::Sft)
+    {
+        monitored(&monitor.data, &LIKELIHOOD);
+    }
+    if let Some(monitor) = config
+        .dpo
+        .as_ref()
+        .and_then(|dpo| dpo.recipe.monitor.as_ref())
+        && applies(PipelineStage::Dpo)
+    {
+        monitored(&monitor.data, &DPO_MONITOR);
+    }
+    if applies(PipelineStage::Dpo) {
+        keys.extend(DPO_STEP.map(str::to_owned));
+    }
+    keys
+}
+
+/// `polite_test` for `data/pref/polite_test.jsonl`.
+pub fn file_stem(path: &str) -> String {
+    let stem = Path::new(path).file_stem().unwrap_or_default();
+    stem.to_string_lossy().into_owned()
+}

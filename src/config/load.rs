@@ -1,0 +1,304 @@
+//! The passes, one after another: parse, extends, overlay, type, check.
+
+use crate::config::check::{Checker, Files};
+use crate::config::check_report::ReportChecker;
+use crate::config::diagnose::{ConfigError, Diagnostic, Place, SourceFile, Sources, nearest};
+use crate::config::expand::{GridPoint, axis_infos, expand};
+use crate::config::file::{Axis, Problems, Reader, SweepFile};
+use crate::config::schema::nearest_path;
+use crate::config::spec::{PipelineStage, TrialConfig};
+use crate::config::sweep::{Sweep, Trial};
+use crate::config::tree::Node;
+use crate::config::typed;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+/// Whether data files and the model folder must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inputs {
+    /// For `check` and `run`.
+    Required,
+    /// For planning ahead of the data, for example a study on weights that another machine has.
+    Optional,
+}
+
+/// Reads, expands and checks a sweep file; all its inputs must be there.
+///
+/// Paths in the file are relative to the project `root`, those in `extends` to the file that names
+/// them.
+///
+/// # Errors
+/// Everything that is wrong, each thing at its file, line and column.
+pub fn load_sweep(path: &Path, root: &Path) -> Result<Sweep, ConfigError> {
+    load_sweep_with(path, root, Inputs::Required)
+}
+
+/// As [`load_sweep`]; with [`Inputs::Optional`] missing data and models are no mistake.
+///
+/// # Errors
+/// As [`load_sweep`].
+pub fn load_sweep_with(path: &Path, root: &Path, inputs: Inputs) -> Result<Sweep, ConfigError> {
+    let mut loader = Loader {
+        root: root.to_owned(),
+        sources: Sources::default(),
+        done: Vec::new(),
+        problems: Problems::new(),
+    };
+    let sweep = loader.sweep(path, inputs);
+    match sweep {
+        Some(sweep) if loader.problems.is_empty() => Ok(sweep),
+        _ => Err(ConfigError::new(
+            loader.sources,
+            loader.problems.into_iter().collect(),
+        )),
+    }
+}
+
+struct Loader {
+    root: PathBuf,
+    sources: Sources,
+    /// Files that were laid on already, by their real path.
+    done: Vec<PathBuf>,
+    problems: Problems,
+}
+
+/// A layer above those of all files, for what axes set.
+const OVERLAY: u32 = 1 << 16;
+
+impl Loader {
+    fn sweep(&mut self, path: &Path, inputs: Inputs) -> Option<Sweep> {
+        let mut stack = Vec::new();
+        let tree = self.merged(path, None, &mut stack)?;
+        if !self.problems.is_empty() {
+            return None;
+        }
+        let mut reader = Reader {
+            sources: &self.sources,
+            problems: &mut self.problems,
+        };
+        let file = reader.sweep_file(&tree)?;
+        let points = expand(&file, &mut self.problems);
+        let trials = self.trials(&file, &points, inputs);
+        let axes = axis_infos(&file);
+        let mut report = file.report.clone();
+        if self.problems.is_empty() {
+            let mut checker = ReportChecker {
+                node: &file.report_node,
+                axes: &axes,
+                trials: &trials,
+                problems: &mut self.problems,
+            };
+            checker.report(&mut report);
+        }
+        Some(Sweep {
+            name: file.name,
+            question: file.question,
+            axes,
+            trials,
+            report,
+        })
+    }
+
+    /// The file with all that it extends below it; each file is laid on once, the later wins.
+    fn merged(
+        &mut self,
+        path: &Path,
+        named_at: Option<Place>,
+        stack: &mut Vec<PathBuf>,
+    ) -> Option<Node> {
+        let shown = shown_path(path, &self.root);
+        let Ok(text) = std::fs::read_to_string(path) else {
+            self.unreadable(path, &shown, named_at);
+            return None;
+        };
+        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if stack.contains(&real) {
+            let message = format!("`{shown}` extends itself in a circle");
+            self.problems.insert(match named_at {
+                Some(place) => Diagnostic::new(place, message),
+                None => Diagnostic::nowhere(message),
+            });
+            return None;
+        }
+        if self.done.contains(&real) {
+            return Some(Node::empty(named_at?));
+        }
+        let number = u32::try_from(self.sources.0.len()).ok()?;
+        let text: Arc<str> = Arc::from(text);
+        self.sources.0.push(SourceFile {
+            name: shown,
+            text: Arc::clone(&text),
+        });
+        let mut own = match Node::parse(&text, number) {
+            Ok(own) => own,
+            Err(problem) => {
+                self.problems.insert(*problem);
+                return None;
+            }
+        };
+        stack.push(real.clone());
+        let mut merged: Option<Node> = None;
+        for extended in self.extends(&own) {
+            let folder = path.parent().unwrap_or(Path::new(""));
+            let below = self.merged(&folder.join(extended.0), Some(extended.1), stack);
+            if let Some(below) = below {
+                match &mut merged {
+                    Some(merged) => merged.merge(&below, None),
+                    None => merged = Some(below),
+                }
+            }
+        }
+        stack.pop();
+        self.done.push(real);
+        own.set_layers(u32::try_from(self.done.len()).ok()?);
+        let Some(mut merged) = merged else {
+            return Some(own);
+        };
+        merged.place = own.place;
+        merged.merge(&own, None);
+        Some(merged)
+    }
+
+    fn unreadable(&mut self, path: &Path, shown: &str, named_at: Option<Place>) {
+        let Some(place) = named_at else {
+            self.problems.insert(Diagnostic::nowhere(format!(
+                "cannot read the sweep file `{shown}`"
+            )));
+            return;
+        };
+        let mut found = Diagnostic::new(place, format!("cannot read `{shown}`"));
+        let wrong = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let entries = path
+            .parent()
+            .and_then(|folder| std::fs::read_dir(folder).ok());
+        let names = entries.into_iter().flatten().flatten();
+        let mut names: Vec<String> = names
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        if let Some(near) = nearest(&wrong, names.iter().map(String::as_str)) {
+            found = found.help(format!("did you mean `{near}`?"));
+        }
+        self.problems.insert(found);
+    }
+
+    fn extends(&mut self, own: &Node) -> Vec<(String, Place)> {
+        let Some(node) = own.get("extends") else {
+            return Vec::new();
+        };
+        let items = match node.list() {
+            Some(items) => items,
+            None => std::slice::from_ref(node),
+        };
+        let mut files = Vec::new();
+        for item in items {
+            match item.text() {
+                Some(text) => files.push((text.to_owned(), item.place)),
+                None => {
+                    let message = format!("expected a file name, found {}", item.kind_name());
+                    self.problems.insert(Diagnostic::new(item.place, message));
+                }
+            }
+        }
+        files
+    }
+
+    /// Overlay, type and check every point; then one trial for each seed.
+    fn trials(&mut self, file: &SweepFile, points: &[GridPoint<'_>], inputs: Inputs) -> Vec<Trial> {
+        let mut files = Files::new(&self.root, inputs);
+        let mut trials: Vec<Trial> = Vec::new();
+        for point in points {
+            let mut node = file.base.clone();
+            for (layer, set) in (OVERLAY..).zip(&point.sets) {
+                if let Err(problem) = node.set(&set.path, &set.value, layer) {
+                    self.problems.insert(*problem);
+                }
+            }
+            let config: TrialConfig = match typed::read(&node, "", nearest_path) {
+                Ok(config) => config,
+                Err(problem) => {
+                    self.problems.insert(*problem);
+                    continue;
+                }
+            };
+            let mut checker = Checker {
+                node: &node,
+                files: &mut files,
+                problems: &mut self.problems,
+            };
+            checker.trial(&config);
+            self.idle_axes(file, point, &config);
+            for seed in point.seeds {
+                trials.push(Trial {
+                    index: trials.len(),
+                    assignments: point.assignments.clone(),
+                    seed: *seed,
+                    config: config.clone(),
+                });
+            }
+        }
+        trials
+    }
+
+    /// An axis that sets only fields of a stage that the trial does not have would make trials
+    /// that differ in name alone.
+    fn idle_axes(&mut self, file: &SweepFile, point: &GridPoint<'_>, config: &TrialConfig) {
+        for (index, _) in &point.chosen {
+            let axis = &file.axes[*index];
+            let Some(stage) = only_stage(axis) else {
+                continue;
+            };
+            let (name, there) = match stage {
+                PipelineStage::Sft => ("sft", config.pipeline.contains(&stage)),
+                PipelineStage::Dpo => ("dpo", config.pipeline.contains(&stage)),
+            };
+            if !there {
+                let message = format!(
+                    "axis `{}` sets only `{name}`, which some of its trials do not run",
+                    axis.name
+                );
+                let help = "restrict it, for example `when = { stage = \"…\" }`";
+                self.problems
+                    .insert(Diagnostic::new(axis.name_place, message).help(help));
+            }
+        }
+    }
+}
+
+/// The one stage whose fields the axis sets, if it sets nothing else.
+fn only_stage(axis: &Axis) -> Option<PipelineStage> {
+    let mut firsts = axis
+        .points
+        .iter()
+        .flat_map(|point| &point.sets)
+        .map(|set| set.path.first());
+    let first = firsts.next()??;
+    let same = firsts.all(|other| other.is_some_and(|key| key.name == first.name));
+    match (&*first.name, same) {
+        ("sft", true) => Some(PipelineStage::Sft),
+        ("dpo", true) => Some(PipelineStage::Dpo),
+        _ => None,
+    }
+}
+
+/// Relative to the root where it lies below it, without `.` and `a/..`.
+fn shown_path(path: &Path, root: &Path) -> String {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir
+                if matches!(plain.components().next_back(), Some(Component::Normal(_))) =>
+            {
+                plain.pop();
+            }
+            other => plain.push(other),
+        }
+    }
+    let shown = plain.strip_prefix(root).unwrap_or(&plain);
+    shown.display().to_string()
+}

@@ -1,0 +1,327 @@
+//! TOML values that know where they were written, over several files, and how later ones win.
+
+use crate::config::diagnose::{Diagnostic, Place};
+use std::sync::Arc;
+use toml::de::{DeTable, DeValue};
+
+/// A key of a table.
+#[derive(Clone, Debug)]
+pub(crate) struct Key {
+    /// The name.
+    pub(crate) name: Arc<str>,
+    /// Where it was last written.
+    pub(crate) place: Place,
+    /// Grows with precedence: of several choices in a one-of table the highest layer is meant.
+    pub(crate) layer: u32,
+}
+
+/// A TOML value at its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Node {
+    /// Where it was written.
+    pub(crate) place: Place,
+    /// What it is.
+    pub(crate) kind: Kind,
+}
+
+/// Kinds of TOML values; dates are kept as their text.
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    /// `true`, `false`.
+    Bool(bool),
+    /// An integer.
+    Int(i64),
+    /// A floating-point number.
+    Float(f64),
+    /// A string.
+    Str(Arc<str>),
+    /// An array.
+    List(Vec<Node>),
+    /// A table, in the order of the file.
+    Table(Vec<(Key, Node)>),
+}
+
+impl Node {
+    /// Parses a whole file; `file` is its number and its layer.
+    pub(crate) fn parse(text: &str, file: u32) -> Result<Self, Box<Diagnostic>> {
+        let table = DeTable::parse(text).map_err(|error| {
+            let span = error.span().unwrap_or(0..0);
+            let place = Place {
+                file,
+                start: span.start,
+                end: span.end,
+            };
+            Box::new(Diagnostic::new(place, one_line(error.message())))
+        })?;
+        let place = Place {
+            file,
+            start: 0,
+            end: 0,
+        };
+        Ok(Self {
+            place,
+            kind: Kind::Table(convert_table(table.get_ref(), file)?),
+        })
+    }
+
+    /// Raises every key to `layer`.
+    pub(crate) fn set_layers(&mut self, layer: u32) {
+        match &mut self.kind {
+            Kind::List(items) => items.iter_mut().for_each(|item| item.set_layers(layer)),
+            Kind::Table(entries) => entries.iter_mut().for_each(|(key, value)| {
+                key.layer = layer;
+                value.set_layers(layer);
+            }),
+            _ => {}
+        }
+    }
+
+    /// An empty table at `place`.
+    pub(crate) fn empty(place: Place) -> Self {
+        Self {
+            place,
+            kind: Kind::Table(Vec::new()),
+        }
+    }
+
+    /// The entries, if this is a table.
+    pub(crate) fn table(&self) -> Option<&[(Key, Node)]> {
+        match &self.kind {
+            Kind::Table(entries) => Some(entries),
+            _ => None,
+        }
+    }
+
+    /// The elements, if this is a list.
+    pub(crate) fn list(&self) -> Option<&[Node]> {
+        match &self.kind {
+            Kind::List(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The text, if this is a string.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::Str(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The value of `name`, if this is a table that has it.
+    pub(crate) fn get(&self, name: &str) -> Option<&Node> {
+        let entry = self.table()?.iter().find(|(key, _)| &*key.name == name)?;
+        Some(&entry.1)
+    }
+
+    /// The node at a dotted path; numbers index lists.
+    pub(crate) fn at(&self, path: &str) -> Option<&Node> {
+        path.split('.')
+            .try_fold(self, |node, part| match &node.kind {
+                Kind::List(items) => items.get(part.parse::<usize>().ok()?),
+                _ => node.get(part),
+            })
+    }
+
+    /// The place of the deepest part of `path` that is written somewhere.
+    pub(crate) fn nearest_place(&self, path: &str) -> Place {
+        let mut node = self;
+        for part in path.split('.') {
+            match node.at(part) {
+                Some(next) => node = next,
+                None => break,
+            }
+        }
+        node.place
+    }
+
+    /// "a number", "a list", for messages.
+    pub(crate) fn kind_name(&self) -> &'static str {
+        match self.kind {
+            Kind::Bool(_) => "true or false",
+            Kind::Int(_) | Kind::Float(_) => "a number",
+            Kind::Str(_) => "a string",
+            Kind::List(_) => "a list",
+            Kind::Table(_) => "a table",
+        }
+    }
+
+    /// As JSON, for axis values.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        match &self.kind {
+            Kind::Bool(value) => (*value).into(),
+            Kind::Int(value) => (*value).into(),
+            Kind::Float(value) => (*value).into(),
+            Kind::Str(value) => (**value).into(),
+            Kind::List(items) => items.iter().map(Self::to_json).collect(),
+            Kind::Table(entries) => {
+                let pairs = entries
+                    .iter()
+                    .map(|(key, value)| (key.name.to_string(), value.to_json()));
+                serde_json::Value::Object(pairs.collect())
+            }
+        }
+    }
+
+    /// Lays `over` on this node: tables merge key by key, everything else replaces.
+    ///
+    /// Keys that `over` writes get `layer` if given, else keep the layer of their file.
+    pub(crate) fn merge(&mut self, over: &Node, layer: Option<u32>) {
+        let (Kind::Table(mine), Kind::Table(theirs)) = (&mut self.kind, &over.kind) else {
+            *self = over.clone();
+            return;
+        };
+        for (key, value) in theirs {
+            let mut key = key.clone();
+            key.layer = layer.unwrap_or(key.layer);
+            match mine.iter_mut().find(|(known, _)| known.name == key.name) {
+                Some((known, old)) => {
+                    *known = key;
+                    old.merge(value, layer);
+                }
+                None => mine.push((key, value.clone())),
+            }
+        }
+    }
+
+    /// Sets `value` at a path of keys, making tables on the way; tables merge as in [`Node::merge`].
+    ///
+    /// # Errors
+    /// A part of the path is neither a table nor an element of a list.
+    pub(crate) fn set(
+        &mut self,
+        path: &[Key],
+        value: &Node,
+        layer: u32,
+    ) -> Result<(), Box<Diagnostic>> {
+        let Some((key, rest)) = path.split_first() else {
+            self.merge(value, Some(layer));
+            return Ok(());
+        };
+        match &mut self.kind {
+            Kind::Table(entries) => {
+                let key = Key {
+                    layer,
+                    ..key.clone()
+                };
+                let at = entries.iter().position(|(known, _)| known.name == key.name);
+                let at = at.unwrap_or_else(|| {
+                    let fresh = if rest.is_empty() {
+                        value.clone()
+                    } else {
+                        Self::empty(key.place)
+                    };
+                    entries.push((key.clone(), fresh));
+                    entries.len() - 1
+                });
+                entries[at].0 = key;
+                entries[at].1.set(rest, value, layer)
+            }
+            Kind::List(items) => {
+                let count = items.len();
+                let item = key
+                    .name
+                    .parse::<usize>()
+                    .ok()
+                    .and_then(|at| items.get_mut(at));
+                item.ok_or_else(|| {
+                    let message = format!("the list has no element `{}`", key.name);
+                    let help = format!("its elements are 0 to {}", count.saturating_sub(1));
+                    Box::new(Diagnostic::new(key.place, message).help(help))
+                })?
+                .set(rest, value, layer)
+            }
+            _ => Err(Box::new(
+                Diagnostic::new(
+                    key.place,
+                    format!(
+                        "`{}` looks inside {}, which has no parts",
+                        key.name,
+                        self.kind_name()
+                    ),
+                )
+                .also(self.place, "the value stands here"),
+            )),
+        }
+    }
+}
+
+/// The parser's message may span lines.
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn convert_table(table: &DeTable<'_>, file: u32) -> Result<Vec<(Key, Node)>, Box<Diagnostic>> {
+    let mut entries = Vec::with_capacity(table.len());
+    for (key, value) in table {
+        let span = key.span();
+        let place = Place {
+            file,
+            start: span.start,
+            end: span.end,
+        };
+        let name = Arc::from(key.get_ref().as_ref());
+        let span = value.span();
+        let mut node = convert(
+            value.get_ref(),
+            Place {
+                file,
+                start: span.start,
+                end: span.end,
+            },
+        )?;
+        if node.place.start == node.place.end {
+            node.place = place; // a table that only dotted keys make has no place of its own
+        }
+        entries.push((
+            Key {
+                name,
+                place,
+                layer: file,
+            },
+            node,
+        ));
+    }
+    entries.sort_by_key(|(key, _)| key.place.start);
+    Ok(entries)
+}
+
+fn convert(value: &DeValue<'_>, place: Place) -> Result<Node, Box<Diagnostic>> {
+    let out_of_range = |what: &str| {
+        Box::new(Diagnostic::new(
+            place,
+            format!("this {what} is out of range"),
+        ))
+    };
+    let kind = match value {
+        DeValue::String(text) => Kind::Str(Arc::from(text.as_ref())),
+        DeValue::Integer(number) => Kind::Int(
+            i64::from_str_radix(number.as_str(), number.radix())
+                .map_err(|_| out_of_range("integer"))?,
+        ),
+        DeValue::Float(number) => Kind::Float(
+            number
+                .as_str()
+                .parse()
+                .map_err(|_| out_of_range("number"))?,
+        ),
+        DeValue::Boolean(value) => Kind::Bool(*value),
+        DeValue::Datetime(date) => Kind::Str(Arc::from(date.to_string())),
+        DeValue::Array(items) => {
+            let convert_item = |item: &toml::Spanned<DeValue<'_>>| {
+                let span = item.span();
+                convert(
+                    item.get_ref(),
+                    Place {
+                        file: place.file,
+                        start: span.start,
+                        end: span.end,
+                    },
+                )
+            };
+            Kind::List(items.iter().map(convert_item).collect::<Result<_, _>>()?)
+        }
+        DeValue::Table(table) => Kind::Table(convert_table(table, place.file)?),
+    };
+    Ok(Node { place, kind })
+}

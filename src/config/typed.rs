@@ -1,0 +1,355 @@
+//! From a tree to a typed value by serde, with every error at its place.
+//!
+//! An own deserialiser instead of toml's: values come from several files, and serde tells it which
+//! names would have been valid.
+
+use crate::config::diagnose::{Diagnostic, Place, suggest};
+use crate::config::tree::{Key, Kind, Node};
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, EnumAccess, Error as _, Expected, IntoDeserializer,
+    MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
+};
+use std::fmt::{self, Display};
+
+/// What serde found wrong; the place and the path are filled in on the way up.
+#[derive(Debug)]
+pub(crate) struct TypeError {
+    message: String,
+    /// The name that is not valid and those that are.
+    names: Option<(String, &'static [&'static str])>,
+    is_field: bool,
+    place: Option<Place>,
+    /// From the innermost key outwards.
+    path: Vec<String>,
+}
+
+impl TypeError {
+    fn of(message: String) -> Self {
+        Self {
+            message,
+            names: None,
+            is_field: false,
+            place: None,
+            path: Vec::new(),
+        }
+    }
+
+    fn at(mut self, place: Place) -> Self {
+        self.place.get_or_insert(place);
+        self
+    }
+
+    fn below(mut self, name: &str) -> Self {
+        self.path.push(name.to_owned());
+        self
+    }
+}
+
+impl Display for TypeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for TypeError {}
+
+/// serde's "struct DataSource" or "f64" in a person's words.
+fn expected_words(expected: &dyn Expected) -> String {
+    let text = expected.to_string();
+    let words = match text.as_str() {
+        "f64" | "f32" => "a number",
+        "u64" | "usize" | "u32" => "a whole number, 0 or more",
+        "i64" => "a whole number",
+        "a sequence" => "a list",
+        "a boolean" => "true or false",
+        "a map" => "a table",
+        other if other.starts_with("struct ") => "a table",
+        other => other,
+    };
+    words.to_owned()
+}
+
+fn found_words(found: &Unexpected<'_>) -> String {
+    match found {
+        Unexpected::Str(text) => format!("the string `{text}`"),
+        Unexpected::Signed(number) => format!("`{number}`"),
+        Unexpected::Unsigned(number) => format!("`{number}`"),
+        Unexpected::Float(number) => format!("`{number}`"),
+        Unexpected::Bool(value) => format!("`{value}`"),
+        Unexpected::Seq => "a list".to_owned(),
+        Unexpected::Map => "a table".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+impl de::Error for TypeError {
+    fn custom<T: Display>(message: T) -> Self {
+        Self::of(message.to_string())
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::of(format!(
+            "expected {}, found {}",
+            expected_words(expected),
+            found_words(&found)
+        ))
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::invalid_type(found, expected)
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        let mut error = Self::of(format!("unknown key `{field}`"));
+        error.names = Some((field.to_owned(), expected));
+        error.is_field = true;
+        error
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        let mut error = Self::of(format!("unknown value `{variant}`"));
+        error.names = Some((variant.to_owned(), expected));
+        error
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        Self::of(format!("key `{field}` is missing"))
+    }
+}
+
+/// Types `node`; `prefix` is its dotted path, for messages.
+///
+/// `elsewhere` may know a better dotted path for an unknown one.
+///
+/// # Errors
+/// The first thing that does not fit, at its place, with the nearest valid name.
+pub(crate) fn read<T: DeserializeOwned>(
+    node: &Node,
+    prefix: &str,
+    elsewhere: impl Fn(&str) -> Option<String>,
+) -> Result<T, Box<Diagnostic>> {
+    T::deserialize(node).map_err(|error| Box::new(explain(error, node.place, prefix, elsewhere)))
+}
+
+fn explain(
+    error: TypeError,
+    root: Place,
+    prefix: &str,
+    elsewhere: impl Fn(&str) -> Option<String>,
+) -> Diagnostic {
+    let mut parts: Vec<&str> = error.path.iter().rev().map(String::as_str).collect();
+    if !prefix.is_empty() {
+        parts.insert(0, prefix);
+    }
+    let path = parts.join(".");
+    let message = if path.is_empty() {
+        error.message.clone()
+    } else {
+        format!("{} in `{path}`", error.message)
+    };
+    let diagnostic = Diagnostic::new(error.place.unwrap_or(root), message);
+    let Some((wrong, valid)) = &error.names else {
+        return diagnostic;
+    };
+    let valid_names = valid.iter().copied();
+    let near = crate::config::diagnose::nearest(wrong, valid_names.clone());
+    let full = if path.is_empty() {
+        wrong.clone()
+    } else {
+        format!("{path}.{wrong}")
+    };
+    let better = if error.is_field && near.is_none() {
+        elsewhere(&full)
+    } else {
+        None
+    };
+    let help = match better {
+        Some(path) => Some(format!("did you mean `{path}`?")),
+        None => suggest(wrong, valid_names),
+    };
+    match help {
+        Some(help) => diagnostic.help(help),
+        None => diagnostic,
+    }
+}
+
+impl<'de> de::Deserializer<'de> for &'de Node {
+    type Error = TypeError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
+        let result = match &self.kind {
+            Kind::Bool(value) => visitor.visit_bool(*value),
+            Kind::Int(value) => visitor.visit_i64(*value),
+            Kind::Float(value) => visitor.visit_f64(*value),
+            Kind::Str(value) => visitor.visit_str(value),
+            Kind::List(items) => visitor.visit_seq(Items {
+                rest: items.iter(),
+                index: 0,
+            }),
+            Kind::Table(entries) => visitor.visit_map(Entries {
+                rest: entries.iter(),
+                value: None,
+            }),
+        };
+        result.map_err(|error| error.at(self.place))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, TypeError> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    /// A plain string is a choice without content; a table with one key is a choice with content.
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, TypeError> {
+        let result = match &self.kind {
+            Kind::Str(text) => visitor.visit_enum((**text).into_deserializer()),
+            Kind::Table(entries) => one_choice(entries)
+                .and_then(|(key, value)| visitor.visit_enum(Choice { key, value })),
+            _ => Err(TypeError::of(format!(
+                "expected one choice, found {}",
+                self.kind_name()
+            ))),
+        };
+        result.map_err(|error| error.at(self.place))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
+        unit_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+/// Of the keys of a one-of table the one that was written last; two in one place are a mistake.
+fn one_choice(entries: &[(Key, Node)]) -> Result<&(Key, Node), TypeError> {
+    let top = entries.iter().map(|(key, _)| key.layer).max();
+    let mut latest = entries.iter().filter(|(key, _)| Some(key.layer) == top);
+    match (latest.next(), latest.next()) {
+        (Some(entry), None) => Ok(entry),
+        (None, _) => Err(TypeError::of(
+            "expected one key, found an empty table".to_owned(),
+        )),
+        (Some((first, _)), Some((second, _))) => {
+            let message = format!(
+                "`{}` and `{}` cannot stand together",
+                first.name, second.name
+            );
+            Err(TypeError::of(message).at(second.place))
+        }
+    }
+}
+
+struct Items<'de> {
+    rest: std::slice::Iter<'de, Node>,
+    index: usize,
+}
+
+impl<'de> SeqAccess<'de> for Items<'de> {
+    type Error = TypeError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, TypeError> {
+        let Some(item) = self.rest.next() else {
+            return Ok(None);
+        };
+        let index = self.index;
+        self.index += 1;
+        seed.deserialize(item)
+            .map(Some)
+            .map_err(|error| error.at(item.place).below(&index.to_string()))
+    }
+}
+
+struct Entries<'de> {
+    rest: std::slice::Iter<'de, (Key, Node)>,
+    value: Option<&'de (Key, Node)>,
+}
+
+impl<'de> MapAccess<'de> for Entries<'de> {
+    type Error = TypeError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, TypeError> {
+        self.value = self.rest.next();
+        let Some((key, _)) = self.value else {
+            return Ok(None);
+        };
+        let name: de::value::StrDeserializer<'_, TypeError> = (*key.name).into_deserializer();
+        seed.deserialize(name)
+            .map(Some)
+            .map_err(|error| error.at(key.place))
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, TypeError> {
+        let Some((key, value)) = self.value.take() else {
+            return Err(TypeError::custom("a value was asked for before its key"));
+        };
+        seed.deserialize(value)
+            .map_err(|error| error.at(value.place).below(&key.name))
+    }
+}
+
+struct Choice<'de> {
+    key: &'de Key,
+    value: &'de Node,
+}
+
+impl<'de> EnumAccess<'de> for Choice<'de> {
+    type Error = TypeError;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), TypeError> {
+        let name: de::value::StrDeserializer<'_, TypeError> = (*self.key.name).into_deserializer();
+        let variant = seed.deserialize(name).map_err(|mut error| {
+            error.message = format!("unknown key `{}`", self.key.name);
+            error.at(self.key.place)
+        })?;
+        Ok((variant, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for Choice<'de> {
+    type Error = TypeError;
+
+    fn unit_variant(self) -> Result<(), TypeError> {
+        let message = format!("`{}` takes no value here", self.key.name);
+        Err(TypeError::of(message).at(self.key.place))
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, TypeError> {
+        seed.deserialize(self.value)
+            .map_err(|error| error.at(self.value.place).below(&self.key.name))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(
+        self,
+        _len: usize,
+        visitor: V,
+    ) -> Result<V::Value, TypeError> {
+        de::Deserializer::deserialize_any(self.value, visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, TypeError> {
+        de::Deserializer::deserialize_any(self.value, visitor)
+            .map_err(|error| error.below(&self.key.name))
+    }
+}

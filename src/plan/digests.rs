@@ -1,0 +1,350 @@
+//! Digests and rough text sizes of input files, remembered so that big files are read once.
+
+use crate::base::{
+    Clock as _, Digest, PathError, SystemClock, digest_bytes, digest_file, write_atomic,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+/// Remembers (path, size, time of change) → digest, in memory and in a JSON file.
+///
+/// A file that changed in the last two seconds is not remembered on disk: a second change might
+/// leave its size and time as they are.
+#[derive(Debug, Default)]
+pub struct DigestCache {
+    entries: BTreeMap<PathBuf, Entry>,
+    changed: bool,
+}
+
+/// What is known of one file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Entry {
+    size: u64,
+    modified_nanos: u128,
+    digest: Digest,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    text: Option<TextSize>,
+}
+
+/// Rows and text of a data file, for estimates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TextSize {
+    /// Rows.
+    pub rows: u64,
+    /// Characters that become tokens once a row is used: all of a chat row; of a preference pair
+    /// the prompt twice, as it stands before each completion.
+    pub chars: u64,
+    /// Whether rows are preference pairs.
+    pub pairs: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct CacheFile {
+    format: u32,
+    entries: BTreeMap<PathBuf, Entry>,
+}
+
+const CACHE_FORMAT: u32 = 1;
+
+/// Beyond this much of a data file its size is extrapolated, bytes.
+const SAMPLE_BYTES: u64 = 4 << 20;
+
+impl DigestCache {
+    /// Reads a cache file; one that is missing, damaged or of another format counts as empty.
+    pub fn load(path: &Path) -> Self {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let entries = match serde_json::from_str::<CacheFile>(&text) {
+            Ok(file) if file.format == CACHE_FORMAT => file.entries,
+            _ => BTreeMap::new(),
+        };
+        Self {
+            entries,
+            changed: false,
+        }
+    }
+
+    /// Writes the cache if something was learnt since it was read.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&mut self, path: &Path) -> Result<(), PathError> {
+        if !self.changed {
+            return Ok(());
+        }
+        let now = u128::try_from(SystemClock.now().0).unwrap_or_default() * 1_000_000;
+        let settled = |entry: &Entry| entry.modified_nanos + 2_000_000_000 < now;
+        let entries = self.entries.iter().filter(|(_, entry)| settled(entry));
+        let entries = entries
+            .map(|(path, entry)| (path.clone(), entry.clone()))
+            .collect();
+        let file = CacheFile {
+            format: CACHE_FORMAT,
+            entries,
+        };
+        let text = serde_json::to_vec_pretty(&file)
+            .map_err(|error| PathError::new("write", path, error.into()))?;
+        write_atomic(path, &text)?;
+        self.changed = false;
+        Ok(())
+    }
+
+    /// The digest of a file's content; `None` if there is no such file.
+    ///
+    /// # Errors
+    /// The file is there but cannot be read.
+    pub fn file(&mut self, path: &Path) -> Result<Option<Digest>, PathError> {
+        Ok(self.entry(path)?.map(|entry| entry.digest.clone()))
+    }
+
+    /// Rows and text of a data file; `None` if there is no such file.
+    ///
+    /// JSONL is parsed, the part beyond 4 MiB extrapolated; of Parquet a row is taken as 500 bytes
+    /// and 1,000 characters, as its compressed text cannot be seen from here.
+    ///
+    /// # Errors
+    /// The file is there but cannot be read.
+    pub fn text_size(&mut self, path: &Path) -> Result<Option<TextSize>, PathError> {
+        let Some(entry) = self.entry(path)? else {
+            return Ok(None);
+        };
+        if let Some(text) = entry.text {
+            return Ok(Some(text));
+        }
+        let size = entry.size;
+        let text = measure(path, size)?;
+        if let Some(entry) = self.entries.get_mut(path) {
+            entry.text = Some(text);
+        }
+        self.changed = true;
+        Ok(Some(text))
+    }
+
+    fn entry(&mut self, path: &Path) -> Result<Option<&Entry>, PathError> {
+        let meta = match std::fs::metadata(path) {
+            Ok(meta) if meta.is_file() => meta,
+            Ok(_) => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(PathError::new("read", path, error)),
+        };
+        let modified = meta
+            .modified()
+            .ok()
+            .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let modified_nanos = modified.unwrap_or_default().as_nanos();
+        let fresh =
+            |entry: &Entry| entry.size == meta.len() && entry.modified_nanos == modified_nanos;
+        if !self.entries.get(path).is_some_and(fresh) {
+            let entry = Entry {
+                size: meta.len(),
+                modified_nanos,
+                digest: digest_file(path)?,
+                text: None,
+            };
+            self.entries.insert(path.to_owned(), entry);
+            self.changed = true;
+        }
+        Ok(self.entries.get(path))
+    }
+
+    /// Digest of a model folder: names and contents of the files that can change what it computes.
+    ///
+    /// `None` for the weights if there are none: the folder counts as missing.
+    ///
+    /// # Errors
+    /// A file is there but cannot be read.
+    pub fn model_folder(&mut self, folder: &Path) -> Result<Option<Digest>, PathError> {
+        let Ok(entries) = std::fs::read_dir(folder) else {
+            return Ok(None);
+        };
+        let names = entries
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut names: Vec<String> = names.filter(|name| matters(name)).collect();
+        names.sort();
+        let weights = names.iter().any(|name| is_weights(name));
+        if !weights || !names.iter().any(|name| name == "config.json") {
+            return Ok(None);
+        }
+        let mut text = String::new();
+        for name in names {
+            if let Some(digest) = self.file(&folder.join(&name))? {
+                text.push_str(&format!("{digest} {name}\n"));
+            }
+        }
+        Ok(Some(digest_bytes(text.as_bytes())))
+    }
+}
+
+fn is_weights(name: &str) -> bool {
+    Path::new(name)
+        .extension()
+        .is_some_and(|ending| ending == "safetensors")
+}
+
+/// Whether a file of a model folder can change a result; `generation_config.json` cannot, as
+/// recipes state every sampling parameter.
+fn matters(name: &str) -> bool {
+    const NAMES: [&str; 5] = [
+        "config.json",
+        "model.safetensors.index.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    ];
+    NAMES.contains(&name) || is_weights(name)
+}
+
+fn measure(path: &Path, size: u64) -> Result<TextSize, PathError> {
+    if path.extension().is_some_and(|ending| ending == "parquet") {
+        let rows = size / 500;
+        return Ok(TextSize {
+            rows,
+            chars: rows * 1000,
+            pairs: false,
+        });
+    }
+    let failed = |error| PathError::new("read", path, error);
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    file.take(SAMPLE_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let mut seen = TextSize::default();
+    let mut read = 0u64;
+    for line in text.lines() {
+        // A line that the sample cuts is no JSON and is left out, as are malformed ones.
+        if let Ok(row) = serde_json::from_str::<serde_json::Value>(line) {
+            seen.rows += 1;
+            let prompt = ["prompt", "system"]
+                .iter()
+                .filter_map(|key| row.get(key))
+                .map(chars)
+                .sum::<u64>();
+            let others = [
+                "messages",
+                "instruction",
+                "input",
+                "output",
+                "chosen",
+                "rejected",
+            ];
+            let rest = others
+                .iter()
+                .filter_map(|key| row.get(key))
+                .map(chars)
+                .sum::<u64>();
+            let pair = row.get("rejected").is_some();
+            seen.pairs |= pair;
+            seen.chars += rest + if pair { 2 * prompt } else { prompt };
+            read += line.len() as u64 + 1;
+        }
+    }
+    if size > SAMPLE_BYTES && read > 0 {
+        let scale = size as f64 / read as f64;
+        seen.rows = (seen.rows as f64 * scale) as u64;
+        seen.chars = (seen.chars as f64 * scale) as u64;
+    }
+    Ok(seen)
+}
+
+/// Characters of a text, or of the `content` (or `value`) of each message of a list.
+fn chars(value: &serde_json::Value) -> u64 {
+    match value {
+        serde_json::Value::String(text) => text.chars().count() as u64,
+        serde_json::Value::Array(items) => items.iter().map(chars).sum(),
+        serde_json::Value::Object(fields) => ["content", "value"]
+            .iter()
+            .filter_map(|key| fields.get(*key))
+            .map(chars)
+            .sum(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &Path, text: &str) {
+        write_atomic(path, text.as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn a_digest_follows_the_content_and_a_missing_file_has_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.jsonl");
+        let mut cache = DigestCache::default();
+        assert_eq!(cache.file(&path).unwrap(), None);
+        write(&path, "one");
+        let one = cache.file(&path).unwrap().unwrap();
+        assert_eq!(one, digest_bytes(b"one"));
+        write(&path, "three");
+        assert_eq!(cache.file(&path).unwrap().unwrap(), digest_bytes(b"three"));
+    }
+
+    #[test]
+    fn what_has_just_changed_is_not_remembered_on_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, saved) = (
+            dir.path().join("rows.jsonl"),
+            dir.path().join("digests.json"),
+        );
+        write(&path, "one");
+        let mut cache = DigestCache::default();
+        cache.file(&path).unwrap();
+        cache.save(&saved).unwrap();
+        assert!(DigestCache::load(&saved).entries.is_empty());
+
+        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+        std::fs::File::open(&path)
+            .unwrap()
+            .set_modified(old)
+            .unwrap();
+        cache.file(&path).unwrap();
+        cache.save(&saved).unwrap();
+        let mut again = DigestCache::load(&saved);
+        assert_eq!(again.entries.len(), 1);
+        assert_eq!(again.file(&path).unwrap(), Some(digest_bytes(b"one")));
+        assert!(!again.changed, "the digest came from the file");
+    }
+
+    // By hand: prompt "ab" twice, "cde" and "f" once: 2*2 + 3 + 1 = 8.
+    #[test]
+    fn a_pair_counts_its_prompt_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pairs.jsonl");
+        write(
+            &path,
+            "{\"prompt\":[{\"role\":\"user\",\"content\":\"ab\"}],\"chosen\":\"cde\",\"rejected\":\"f\"}\n",
+        );
+        let size = DigestCache::default().text_size(&path).unwrap().unwrap();
+        assert_eq!(
+            size,
+            TextSize {
+                rows: 1,
+                chars: 8,
+                pairs: true
+            }
+        );
+    }
+
+    #[test]
+    fn a_model_folder_is_named_by_the_files_that_matter() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| dir.path().join(name);
+        let mut cache = DigestCache::default();
+        write(&file("config.json"), "{}");
+        assert_eq!(cache.model_folder(dir.path()).unwrap(), None, "no weights");
+        write(&file("model.safetensors"), "weights");
+        let first = cache.model_folder(dir.path()).unwrap().unwrap();
+        write(&file("generation_config.json"), "{}");
+        write(&file("README.md"), "text");
+        assert_eq!(cache.model_folder(dir.path()).unwrap().unwrap(), first);
+        write(&file("tokenizer.json"), "{}");
+        assert_ne!(cache.model_folder(dir.path()).unwrap().unwrap(), first);
+    }
+}

@@ -1,0 +1,425 @@
+//! From trials to runs: base model → [sft] → [ref-logps, dpo] → eval, each run once.
+
+use crate::base::Digest;
+use crate::config::spec::{
+    DataSource, DpoConfig, EvalRecipe, PairLimits, PipelineStage, Reference, SftConfig,
+    TrainRuntime, TrialConfig,
+};
+use crate::config::sweep::{AxisValue, Sweep, Trial};
+use crate::plan::canonical::canonical;
+use crate::plan::digests::DigestCache;
+use crate::plan::error::PlanError;
+use crate::plan::estimate::{Estimate, Estimator, ModelShape};
+use crate::plan::identity::{Identity, recipe_document, run_id};
+use crate::plan::resolve::{MissingInput, Resolver};
+use crate::plan::stage::{
+    InputRef, InputRole, MODEL_ARTIFACT, PairSet, REF_LOGPS_ARTIFACT, RefLogpsRecipe, RunId,
+    STAGE_FORMAT, StageFile, StageKind, StageRecipe,
+};
+use serde_json::Value;
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+/// What a sweep needs: runs, each once, and which trial uses which.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// In topological order: parents before children, first need first.
+    pub runs: Vec<PlannedRun>,
+    /// In the order of the sweep.
+    pub trials: Vec<PlannedTrial>,
+    /// Inputs that are not there; such a plan can be shown but not run.
+    pub missing: Vec<MissingInput>,
+}
+
+/// One node of the DAG.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedRun {
+    /// Digest of `identity`.
+    pub id: RunId,
+    /// Its stage.
+    pub kind: StageKind,
+    /// What its executor is told.
+    pub stage: StageFile,
+    /// The exact JSON text that was hashed.
+    pub identity: String,
+    /// Runs whose artifacts it reads.
+    pub parents: Vec<RunId>,
+    /// Indices of the trials that use it.
+    pub trials: Vec<usize>,
+    /// What it will cost.
+    pub estimate: Estimate,
+}
+
+/// A trial and its runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlannedTrial {
+    /// Position in the sweep.
+    pub index: usize,
+    /// Its assignments in words, without the seed.
+    pub label: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Axis name to value.
+    pub assignments: BTreeMap<String, AxisValue>,
+    /// In stage order, the evaluation last.
+    pub runs: Vec<RunId>,
+    /// The evaluation, whose metrics are the trial's.
+    pub eval: RunId,
+}
+
+/// Lowers every trial; runs with the same identity become one.
+///
+/// # Errors
+/// An input cannot be read, or a recipe holds a number that is not finite. Inputs that are absent
+/// are no error: see [`Plan::missing`].
+pub fn plan_sweep(
+    sweep: &Sweep,
+    root: &Path,
+    digests: &mut DigestCache,
+) -> Result<Plan, PlanError> {
+    let mut planner = Planner {
+        resolver: Resolver::new(root, digests),
+        runs: Vec::new(),
+        known: HashMap::new(),
+    };
+    let trials = sweep
+        .trials
+        .iter()
+        .map(|trial| planner.trial(trial))
+        .collect::<Result<_, _>>()?;
+    let missing = planner.resolver.missing.into_iter().collect();
+    Ok(Plan {
+        runs: planner.runs,
+        trials,
+        missing,
+    })
+}
+
+struct Planner<'a> {
+    resolver: Resolver<'a>,
+    runs: Vec<PlannedRun>,
+    /// Identity id to position in `runs`.
+    known: HashMap<RunId, usize>,
+}
+
+/// What the stages of one trial have in common.
+struct TrialContext<'t> {
+    trial: &'t Trial,
+    config: &'t TrialConfig,
+    template: Option<Digest>,
+    base: InputRef,
+    shape: Option<ModelShape>,
+}
+
+/// A run before it is known whether there is one like it.
+struct Draft<'t> {
+    task: StageRecipe,
+    seed: u64,
+    recipe: Value,
+    data: BTreeMap<String, Digest>,
+    inputs: BTreeMap<InputRole, InputRef>,
+    runtime: &'t TrainRuntime,
+}
+
+fn model_of(run: &RunId) -> InputRef {
+    InputRef::Run {
+        id: run.clone(),
+        artifact: MODEL_ARTIFACT.to_owned(),
+    }
+}
+
+impl Planner<'_> {
+    fn trial(&mut self, trial: &Trial) -> Result<PlannedTrial, PlanError> {
+        let config = &trial.config;
+        let (digest, shape) = self.resolver.model(&config.model.path)?;
+        let template = match &config.model.chat_template {
+            Some(path) => Some(self.resolver.file("chat template", path)?),
+            None => None,
+        };
+        let base = InputRef::Folder {
+            path: config.model.path.clone(),
+            digest,
+        };
+        let context = TrialContext {
+            trial,
+            config,
+            template,
+            base: base.clone(),
+            shape,
+        };
+        let no_stage = |stage| PlanError::NoStage {
+            trial: trial.label(),
+            stage,
+        };
+
+        let mut runs = Vec::new();
+        let mut policy = base;
+        let mut reference: Option<RunId> = None;
+        for stage in &config.pipeline {
+            let run = match stage {
+                PipelineStage::Sft => {
+                    let sft = config.sft.as_ref().ok_or_else(|| no_stage("sft"))?;
+                    self.sft(&context, sft, policy)?
+                }
+                PipelineStage::Dpo => {
+                    let dpo = config.dpo.as_ref().ok_or_else(|| no_stage("dpo"))?;
+                    let logps = self.ref_logps(&context, dpo, &policy)?;
+                    reference = Some(logps.clone());
+                    runs.push(logps.clone());
+                    self.dpo(&context, dpo, policy, &logps)?
+                }
+            };
+            policy = model_of(&run);
+            runs.push(run);
+        }
+        let eval = self.eval(&context, policy, reference)?;
+        runs.push(eval.clone());
+        Ok(PlannedTrial {
+            index: trial.index,
+            label: trial.label(),
+            seed: trial.seed,
+            assignments: trial.assignments.clone(),
+            runs,
+            eval,
+        })
+    }
+
+    fn sft(
+        &mut self,
+        context: &TrialContext<'_>,
+        sft: &SftConfig,
+        policy: InputRef,
+    ) -> Result<RunId, PlanError> {
+        let seed = sft.recipe.seed.unwrap_or(context.trial.seed);
+        let (recipe, data) = recipe_document(
+            &sft.recipe,
+            "the sft recipe",
+            Some(seed),
+            &mut self.resolver,
+        )?;
+        self.add(
+            context,
+            Draft {
+                task: StageRecipe::Sft(sft.recipe.clone()),
+                seed,
+                recipe,
+                data,
+                inputs: BTreeMap::from([(InputRole::Model, policy)]),
+                runtime: &sft.runtime,
+            },
+        )
+    }
+
+    /// The reference's log-probabilities of all pairs that this trial asks about. What it computes
+    /// follows from the trial's own configuration alone, so that other trials never rename it, and
+    /// from data, limits and reference alone, so that β or a learning rate never repeat it.
+    fn ref_logps(
+        &mut self,
+        context: &TrialContext<'_>,
+        dpo: &DpoConfig,
+        policy: &InputRef,
+    ) -> Result<RunId, PlanError> {
+        let model = match dpo.recipe.reference {
+            Reference::Init => policy.clone(),
+            Reference::Base => context.base.clone(),
+        };
+        let sets = self.pair_sets(context, dpo)?;
+        let recipe = RefLogpsRecipe {
+            sets,
+            precision: dpo.recipe.precision,
+        };
+        let (document, data) =
+            recipe_document(&recipe, "the ref-logps recipe", None, &mut self.resolver)?;
+        self.add(
+            context,
+            Draft {
+                task: StageRecipe::RefLogps(recipe),
+                seed: 0,
+                recipe: document,
+                data,
+                inputs: BTreeMap::from([(InputRole::Model, model)]),
+                runtime: &dpo.runtime,
+            },
+        )
+    }
+
+    /// The training pairs first, then the monitored and evaluated ones in the order of their
+    /// content; none twice.
+    fn pair_sets(
+        &mut self,
+        context: &TrialContext<'_>,
+        dpo: &DpoConfig,
+    ) -> Result<Vec<PairSet>, PlanError> {
+        let recipe = &dpo.recipe;
+        let seed = recipe
+            .data_seed
+            .or(recipe.seed)
+            .unwrap_or(context.trial.seed);
+        let mut others = Vec::new();
+        if let Some(monitor) = &recipe.monitor {
+            others.push(pair_set(&monitor.data, recipe.limits, seed));
+        }
+        for set in context.config.eval.recipe.preference.values() {
+            others.push(pair_set(&set.data, set.limits, 0));
+        }
+        let train = pair_set(&recipe.data, recipe.limits, seed);
+        let text = |set: &PairSet, resolver: &mut Resolver<'_>| -> Result<String, PlanError> {
+            Ok(canonical(
+                &recipe_document(set, "a set of pairs", None, resolver)?.0,
+            ))
+        };
+        let mut seen = vec![text(&train, &mut self.resolver)?];
+        let mut keyed = Vec::with_capacity(others.len());
+        for set in others {
+            keyed.push((text(&set, &mut self.resolver)?, set));
+        }
+        keyed.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut sets = vec![train];
+        for (key, set) in keyed {
+            if !seen.contains(&key) {
+                seen.push(key);
+                sets.push(set);
+            }
+        }
+        Ok(sets)
+    }
+
+    fn dpo(
+        &mut self,
+        context: &TrialContext<'_>,
+        dpo: &DpoConfig,
+        policy: InputRef,
+        logps: &RunId,
+    ) -> Result<RunId, PlanError> {
+        let seed = dpo.recipe.seed.unwrap_or(context.trial.seed);
+        let (recipe, data) = recipe_document(
+            &dpo.recipe,
+            "the dpo recipe",
+            Some(seed),
+            &mut self.resolver,
+        )?;
+        self.add(
+            context,
+            Draft {
+                task: StageRecipe::Dpo(dpo.recipe.clone()),
+                seed,
+                recipe,
+                data,
+                inputs: BTreeMap::from([
+                    (InputRole::Model, policy),
+                    (InputRole::RefLogps, logps_of(logps)),
+                ]),
+                runtime: &dpo.runtime,
+            },
+        )
+    }
+
+    /// Without a reference, or without pairs to ask it about, there is no such input.
+    fn eval(
+        &mut self,
+        context: &TrialContext<'_>,
+        policy: InputRef,
+        reference: Option<RunId>,
+    ) -> Result<RunId, PlanError> {
+        let eval = &context.config.eval;
+        let mut recipe: EvalRecipe = eval.recipe.clone();
+        let mut inputs = BTreeMap::from([(InputRole::Model, policy)]);
+        match reference {
+            Some(logps) if !recipe.preference.is_empty() => {
+                inputs.insert(InputRole::RefLogps, logps_of(&logps));
+            }
+            Some(_) => {}
+            None => recipe.preference.clear(),
+        }
+        let (document, data) =
+            recipe_document(&recipe, "the eval recipe", None, &mut self.resolver)?;
+        self.add(
+            context,
+            Draft {
+                task: StageRecipe::Eval(recipe),
+                seed: 0,
+                recipe: document,
+                data,
+                inputs,
+                runtime: &eval.runtime,
+            },
+        )
+    }
+
+    /// The run of this identity, added if it is new.
+    fn add(&mut self, context: &TrialContext<'_>, draft: Draft<'_>) -> Result<RunId, PlanError> {
+        let kind = draft.task.kind();
+        let identity = Identity {
+            kind,
+            seed: draft.seed,
+            recipe: draft.recipe,
+            chat_template: context.template.as_ref(),
+            inputs: &draft.inputs,
+        }
+        .document();
+        let id = run_id(&identity);
+        if let Some(at) = self.known.get(&id) {
+            let trials = &mut self.runs[*at].trials;
+            if trials.last() != Some(&context.trial.index) {
+                trials.push(context.trial.index);
+            }
+            return Ok(id);
+        }
+        let mut estimator = Estimator {
+            shape: context.shape.as_ref(),
+            resolver: &mut self.resolver,
+        };
+        let estimate = match &draft.task {
+            StageRecipe::Sft(recipe) => estimator.sft(recipe, draft.runtime)?,
+            StageRecipe::RefLogps(recipe) => {
+                estimator.ref_logps(&recipe.sets, recipe.precision, draft.runtime)?
+            }
+            StageRecipe::Dpo(recipe) => estimator.dpo(recipe, draft.runtime)?,
+            StageRecipe::Eval(recipe) => estimator.eval(recipe, draft.runtime)?,
+        };
+        let parents = draft.inputs.values().filter_map(|input| match input {
+            InputRef::Run { id, .. } => Some(id.clone()),
+            InputRef::Folder { .. } => None,
+        });
+        let parents = parents.collect();
+        self.known.insert(id.clone(), self.runs.len());
+        self.runs.push(PlannedRun {
+            id: id.clone(),
+            kind,
+            stage: StageFile {
+                format: STAGE_FORMAT,
+                run: id.clone(),
+                task: draft.task,
+                seed: draft.seed,
+                chat_template: context.config.model.chat_template.clone(),
+                inputs: draft.inputs,
+                data: draft.data,
+                runtime: draft.runtime.clone(),
+            },
+            identity,
+            parents,
+            trials: vec![context.trial.index],
+            estimate,
+        });
+        Ok(id)
+    }
+}
+
+fn logps_of(run: &RunId) -> InputRef {
+    InputRef::Run {
+        id: run.clone(),
+        artifact: REF_LOGPS_ARTIFACT.to_owned(),
+    }
+}
+
+/// The seed matters only where a source is sampled.
+fn pair_set(data: &[DataSource], limits: PairLimits, seed: u64) -> PairSet {
+    let sampled = data
+        .iter()
+        .any(|source| source.fraction.is_some() || source.count.is_some());
+    PairSet {
+        data: data.to_vec(),
+        limits,
+        data_seed: sampled.then_some(seed),
+    }
+}

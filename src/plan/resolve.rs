@@ -1,0 +1,90 @@
+//! From paths to content: every file that an identity needs, digested once a plan.
+
+use crate::base::{Digest, digest_bytes};
+use crate::plan::digests::{DigestCache, TextSize};
+use crate::plan::error::PlanError;
+use crate::plan::estimate::ModelShape;
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+/// An input that is not there: the plan can be shown but not run.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MissingInput {
+    /// `model weights`, `data file`, `chat template`.
+    pub what: &'static str,
+    /// As the sweep names it.
+    pub path: String,
+}
+
+/// Looks inputs up below the project root.
+pub(crate) struct Resolver<'a> {
+    root: &'a Path,
+    digests: &'a mut DigestCache,
+    files: HashMap<String, Digest>,
+    models: HashMap<String, (Digest, Option<ModelShape>)>,
+    sizes: HashMap<String, TextSize>,
+    pub(crate) missing: BTreeSet<MissingInput>,
+}
+
+impl<'a> Resolver<'a> {
+    pub(crate) fn new(root: &'a Path, digests: &'a mut DigestCache) -> Self {
+        Self {
+            root,
+            digests,
+            files: HashMap::new(),
+            models: HashMap::new(),
+            sizes: HashMap::new(),
+            missing: BTreeSet::new(),
+        }
+    }
+
+    /// Stands in for the digest of what is missing, so that a plan ahead of its inputs has ids.
+    fn stand_in(&mut self, what: &'static str, path: &str) -> Digest {
+        self.missing.insert(MissingInput {
+            what,
+            path: path.to_owned(),
+        });
+        Digest(format!("missing:{}", digest_bytes(path.as_bytes())))
+    }
+
+    /// Digest of a file.
+    pub(crate) fn file(&mut self, what: &'static str, path: &str) -> Result<Digest, PlanError> {
+        if let Some(known) = self.files.get(path) {
+            return Ok(known.clone());
+        }
+        let digest = match self.digests.file(&self.root.join(path))? {
+            Some(digest) => digest,
+            None => self.stand_in(what, path),
+        };
+        self.files.insert(path.to_owned(), digest.clone());
+        Ok(digest)
+    }
+
+    /// Digest and, where `config.json` can be read, shape of a model folder.
+    pub(crate) fn model(&mut self, path: &str) -> Result<(Digest, Option<ModelShape>), PlanError> {
+        if let Some(known) = self.models.get(path) {
+            return Ok(known.clone());
+        }
+        let folder = self.root.join(path);
+        let digest = match self.digests.model_folder(&folder)? {
+            Some(digest) => digest,
+            None => self.stand_in("model weights", path),
+        };
+        let found = (digest, ModelShape::read(&folder));
+        self.models.insert(path.to_owned(), found.clone());
+        Ok(found)
+    }
+
+    /// Rows and text of a data file; nothing if it is missing.
+    pub(crate) fn text_size(&mut self, path: &str) -> Result<TextSize, PlanError> {
+        if let Some(known) = self.sizes.get(path) {
+            return Ok(*known);
+        }
+        let size = self
+            .digests
+            .text_size(&self.root.join(path))?
+            .unwrap_or_default();
+        self.sizes.insert(path.to_owned(), size);
+        Ok(size)
+    }
+}
