@@ -1,1 +1,42 @@
 //! Records on disk to token batches, deterministic and resumable.
+//!
+//! 1. [`load_chat`] and [`load_pairs`] read JSONL or Parquet, tell the form of the rows, refuse bad
+//!    ones by file and line, and apply the mixture ([`record`] lists the forms).
+//! 2. [`select`] takes the first `max-examples` of a seeded permutation, so that sets are nested.
+//! 3. [`TextFormat`] renders the model's chat template and tokenises prompt and reply apart
+//!    ([`tokenize`] has the rule); the loss mask is found here, before anything is cut.
+//! 4. [`SftPlan`] packs each epoch into rows and says what step k sees; [`PairPlan`] the same for
+//!    preference pairs. Both answer for any k without replaying what came before.
+//! 5. [`SftStep::micro_batches`], [`pair_batches`] and [`document_batches`] flatten rows into
+//!    [`TokenBatch`]es, which the model runs on. The loss is divided by the step's own target count,
+//!    so that the split changes nothing.
+//!
+//! Every loss of data is counted and handed back: [`LoadReport`], [`PackReport`], [`PairReport`].
+
+mod batch;
+mod error;
+mod format;
+mod inspect;
+mod mask;
+mod mix;
+mod order;
+mod pack;
+mod pair;
+mod parquet;
+pub mod record;
+mod source;
+mod steps;
+mod template;
+pub mod tokenize;
+
+pub use batch::{PairBatch, TokenBatch, document_batches, pair_batches};
+pub use error::{DataError, RowProblem, RowProblems};
+pub use format::TextFormat;
+pub use inspect::{InspectedToken, inspect_row};
+pub use mix::{LoadReport, SourceReport, load_chat, load_pairs};
+pub use order::{permutation, select};
+pub use pack::{PackReport, PackedRow, Segment};
+pub use pair::{DropReason, PairCut, PairEncoding, PairReport, TokenizedPair};
+pub use record::{ChatRow, Message, Origin, PairRow, Schema};
+pub use steps::{PairPlan, SftPlan, SftStep};
+pub use tokenize::TokenizedExample;

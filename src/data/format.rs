@@ -1,0 +1,412 @@
+//! Tokenizer and chat template of a model folder, as one thing: how text becomes tokens.
+
+use super::error::DataError;
+use super::mask::reply_spans;
+use super::pair::{PairEncoding, PairReport, TokenizedPair, check_limits, limit_pair};
+use super::record::{ChatRow, Message, Origin, PairRow};
+use super::template::ChatTemplate;
+use super::tokenize::{PieceTokenizer, TokenizedExample};
+use crate::base::fs::read_to_string;
+use crate::config::spec::PairLimits;
+use rayon::prelude::*;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The tokenizer and the chat template of a model.
+///
+/// The template alone decides about the tokens at the beginning and the end: nothing is added to
+/// what it writes, as in `apply_chat_template` of transformers, so no token comes twice.
+#[derive(Debug)]
+pub struct TextFormat {
+    tokenizer: PieceTokenizer,
+    template: ChatTemplate,
+    bos: Option<u32>,
+    pad: u32,
+    end: u32,
+    end_text: String,
+}
+
+impl TextFormat {
+    /// Opens `tokenizer.json`, `tokenizer_config.json` and the template of a model folder.
+    ///
+    /// The template is `template_override`, else `chat_template.jinja`, else `chat_template` of
+    /// `tokenizer_config.json` (a string, or a list whose `default` is taken). A trial conversation
+    /// is rendered, so that a template that does not fit the tokenizer is refused here.
+    ///
+    /// # Errors
+    /// A file is missing or broken, there is no template, or the template writes special tokens that
+    /// the tokenizer lacks, or no special token after a reply.
+    pub fn open(model_dir: &Path, template_override: Option<&Path>) -> Result<Self, DataError> {
+        let tokenizer = PieceTokenizer::open(&model_dir.join("tokenizer.json"))?;
+        let config = read_json(&model_dir.join("tokenizer_config.json"))?;
+        let mut special = special_tokens(&read_json(&model_dir.join("special_tokens_map.json"))?);
+        special.extend(special_tokens(&config));
+        let (source, origin) = find_template(model_dir, template_override, &config)?;
+        let id = |name: &str| special.get(name).and_then(|text| tokenizer.single(text));
+        let bos = id("bos_token");
+        let pad = id("pad_token").or(id("eos_token")).or(id("unk_token"));
+        for (name, text) in &special {
+            if source.contains(name.as_str()) && tokenizer.single(text).is_none() {
+                let reason = format!(
+                    "it uses `{name}`, which is `{text}`, but the tokenizer has no such token"
+                );
+                return Err(DataError::Template { origin, reason });
+            }
+        }
+        let template = ChatTemplate::compile(&source, origin, special)?;
+        let end_text = try_out(&tokenizer, &template).map_err(|reason| DataError::Template {
+            origin: template.origin().to_owned(),
+            reason,
+        })?;
+        Ok(Self {
+            bos,
+            pad: pad.unwrap_or(0),
+            end: tokenizer.single(&end_text).unwrap_or(0),
+            end_text,
+            tokenizer,
+            template,
+        })
+    }
+
+    /// Tokens and loss mask of a conversation.
+    ///
+    /// # Errors
+    /// The template refuses the row, or no token of it counts as a target.
+    pub fn encode_chat(&self, row: &ChatRow) -> Result<TokenizedExample, DataError> {
+        let (tokens, loss_mask) = self
+            .chat_tokens(&row.messages)
+            .map_err(|e| row_error(&row.id, &row.origin, e))?;
+        Ok(TokenizedExample {
+            id: row.id.clone(),
+            tokens,
+            loss_mask,
+            source: row.origin.path.clone(),
+        })
+    }
+
+    /// [`Self::encode_chat`] of many rows on all threads, in their order.
+    ///
+    /// # Errors
+    /// As for the first row that fails.
+    pub fn encode_chats(&self, rows: &[ChatRow]) -> Result<Vec<TokenizedExample>, DataError> {
+        let all: Vec<_> = rows.par_iter().map(|row| self.encode_chat(row)).collect();
+        all.into_iter().collect()
+    }
+
+    /// Tokens up to where the assistant's next reply begins: what a sampler is given. They are the
+    /// first tokens of every conversation that continues it.
+    ///
+    /// # Errors
+    /// The template refuses the messages.
+    pub fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, DataError> {
+        self.prompt_tokens(messages)
+            .map_err(|reason| DataError::Template {
+                origin: self.template.origin().to_owned(),
+                reason,
+            })
+    }
+
+    /// Tokens of a preference pair within `limits`.
+    ///
+    /// # Errors
+    /// The template refuses the row, or the limits leave no room for a reply.
+    pub fn encode_pair(
+        &self,
+        row: &PairRow,
+        limits: &PairLimits,
+    ) -> Result<PairEncoding, DataError> {
+        check_limits(limits)?;
+        let halves = || {
+            let prompt = self.prompt_tokens(&row.prompt)?;
+            let chosen = self.completion_tokens(&row.prompt, &row.chosen)?;
+            let rejected = self.completion_tokens(&row.prompt, &row.rejected)?;
+            Ok((prompt, chosen, rejected))
+        };
+        let (prompt, chosen, rejected) =
+            halves().map_err(|e| row_error(&row.id, &row.origin, e))?;
+        Ok(limit_pair(
+            &row.id, prompt, chosen, rejected, limits, self.bos,
+        ))
+    }
+
+    /// [`Self::encode_pair`] of many rows on all threads: the kept pairs in their order, and what
+    /// became of all.
+    ///
+    /// # Errors
+    /// As for the first row that fails, or no pair is kept.
+    pub fn encode_pairs(
+        &self,
+        rows: &[PairRow],
+        limits: &PairLimits,
+    ) -> Result<(Vec<TokenizedPair>, PairReport), DataError> {
+        let all: Vec<_> = rows
+            .par_iter()
+            .map(|row| self.encode_pair(row, limits))
+            .collect();
+        let mut report = PairReport::default();
+        let mut kept = Vec::with_capacity(rows.len());
+        for encoding in all {
+            let encoding = encoding?;
+            report.count(&encoding);
+            if let PairEncoding::Kept(pair) = encoding {
+                kept.push(pair);
+            }
+        }
+        if kept.is_empty() {
+            return Err(DataError::Limits(format!(
+                "none of {} pairs is left within `max-seq-len` {} and `max-prompt-len` {}",
+                rows.len(),
+                limits.max_seq_len,
+                limits.max_prompt_len
+            )));
+        }
+        Ok((kept, report))
+    }
+
+    /// Tokens of plain text, without template or special tokens at the ends.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>, DataError> {
+        let pieces = self.tokenizer.encode_pieces(text, &[]);
+        Ok(pieces.map_err(DataError::Decode)?.concat())
+    }
+
+    /// The conversation as the template writes it.
+    ///
+    /// # Errors
+    /// The template refuses the messages.
+    pub fn render(&self, messages: &[Message], ask: bool) -> Result<String, DataError> {
+        let rendered = self.template.render(messages, ask);
+        let rendered = rendered.map_err(|reason| DataError::Template {
+            origin: self.template.origin().to_owned(),
+            reason,
+        })?;
+        Ok(rendered.text)
+    }
+
+    /// Text of `ids` without special tokens.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, DataError> {
+        self.tokenizer.decode(ids)
+    }
+
+    /// Text of one token for people: blanks as blanks, special tokens by name.
+    pub fn token_text(&self, id: u32) -> String {
+        self.tokenizer.token_text(id)
+    }
+
+    /// The token that ends a reply: where sampling stops.
+    pub fn end_token(&self) -> u32 {
+        self.end
+    }
+
+    /// The token at the beginning of a text, if the tokenizer names one.
+    pub fn bos_token(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// The token that fills padded rows: the pad token, else the one that ends texts.
+    pub fn pad_token(&self) -> u32 {
+        self.pad
+    }
+
+    /// One more than the highest token id.
+    pub fn vocab_size(&self) -> usize {
+        self.tokenizer.vocab_size()
+    }
+
+    fn chat_tokens(&self, messages: &[Message]) -> Result<(Vec<u32>, Vec<bool>), String> {
+        let rendered = self.template.render(messages, false)?;
+        let spans = reply_spans(&self.template, messages, &rendered, &self.end_text)?;
+        let cuts: Vec<usize> = spans.iter().flat_map(|s| [s.start, s.end]).collect();
+        let pieces = self.tokenizer.encode_pieces(&rendered.text, &cuts)?;
+        let mut tokens = Vec::new();
+        let mut mask = Vec::new();
+        for (i, piece) in pieces.into_iter().enumerate() {
+            // Pieces alternate: outside, reply, outside, …
+            mask.extend(std::iter::repeat_n(i % 2 == 1, piece.len()));
+            tokens.extend(piece);
+        }
+        self.check_start(&tokens)?;
+        if let Some(first) = mask.first_mut() {
+            *first = false;
+        }
+        if !mask.contains(&true) {
+            return Err("no token counts as a target".to_owned());
+        }
+        Ok((tokens, mask))
+    }
+
+    fn prompt_tokens(&self, messages: &[Message]) -> Result<Vec<u32>, String> {
+        let rendered = self.template.render(messages, true)?;
+        let spans = reply_spans(&self.template, messages, &rendered, &self.end_text)?;
+        let cuts: Vec<usize> = spans.iter().flat_map(|s| [s.start, s.end]).collect();
+        let tokens = self
+            .tokenizer
+            .encode_pieces(&rendered.text, &cuts)?
+            .concat();
+        self.check_start(&tokens)?;
+        if tokens.is_empty() {
+            return Err("the template writes nothing before the reply".to_owned());
+        }
+        Ok(tokens)
+    }
+
+    /// Tokens of the reply with its end token, as the conversation with it has them.
+    fn completion_tokens(&self, prompt: &[Message], reply: &[Message]) -> Result<Vec<u32>, String> {
+        let before = self.template.render(prompt, true)?.text;
+        let whole = self.template.render(&[prompt, reply].concat(), false)?.text;
+        let Some(completion) = whole.strip_prefix(before.as_str()) else {
+            return Err(
+                "the conversation does not begin with its prompt as the template writes it"
+                    .to_owned(),
+            );
+        };
+        let end = completion
+            .rfind(&self.end_text)
+            .map(|at| before.len() + at + self.end_text.len());
+        let end = end.ok_or_else(|| format!("no `{}` after the reply", self.end_text))?;
+        let mut pieces = self.tokenizer.encode_pieces(&whole, &[before.len(), end])?;
+        Ok(pieces.swap_remove(1))
+    }
+
+    fn check_start(&self, tokens: &[u32]) -> Result<(), String> {
+        match (self.bos, tokens) {
+            (Some(bos), [a, b, ..]) if *a == bos && *b == bos => Err(format!(
+                "the text begins with `{}` twice",
+                self.token_text(bos)
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn row_error(id: &str, origin: &Origin, reason: String) -> DataError {
+    DataError::Row {
+        id: id.to_owned(),
+        origin: origin.to_string(),
+        reason,
+    }
+}
+
+/// An optional JSON file; null if there is none.
+fn read_json(path: &Path) -> Result<Value, DataError> {
+    if !path.exists() {
+        return Ok(Value::Null);
+    }
+    let text = read_to_string(path)?;
+    serde_json::from_str(&text).map_err(|e| DataError::Tokenizer {
+        path: path.to_owned(),
+        reason: e.to_string(),
+    })
+}
+
+/// `…_token` entries: strings, or objects with `content`.
+fn special_tokens(config: &Value) -> BTreeMap<String, String> {
+    let entries = config.as_object().into_iter().flatten();
+    let tokens = entries
+        .filter(|(name, _)| name.ends_with("_token"))
+        .filter_map(|(name, value)| {
+            let text = value.as_str().or_else(|| value["content"].as_str())?;
+            Some((name.clone(), text.to_owned()))
+        });
+    tokens.collect()
+}
+
+/// The template's source and where it comes from.
+fn find_template(
+    model_dir: &Path,
+    template_override: Option<&Path>,
+    config: &Value,
+) -> Result<(String, String), DataError> {
+    let own = model_dir.join("chat_template.jinja");
+    let file = template_override.or_else(|| own.exists().then_some(own.as_path()));
+    if let Some(file) = file {
+        return Ok((read_to_string(file)?, format!("`{}`", file.display())));
+    }
+    let named = |list: &Vec<Value>| {
+        let default = list.iter().find(|t| t["name"] == "default");
+        default
+            .and_then(|t| t["template"].as_str())
+            .map(str::to_owned)
+    };
+    let source = match &config["chat_template"] {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(list) => named(list),
+        _ => None,
+    };
+    let file = model_dir.join("tokenizer_config.json");
+    match source {
+        Some(source) => Ok((source, format!("`{}`", file.display()))),
+        None => Err(DataError::NoTemplate {
+            path: model_dir.to_owned(),
+        }),
+    }
+}
+
+/// Renders a trial conversation; the text of the token that ends its reply, or what does not fit.
+fn try_out(tokenizer: &PieceTokenizer, template: &ChatTemplate) -> Result<String, String> {
+    let talk = [
+        Message::new("user", "Hello"),
+        Message::new("assistant", "World"),
+    ];
+    let asked = template.render(&talk[..1], true)?.text;
+    let whole = template.render(&talk, false)?;
+    for token in special_looking(&whole.text) {
+        if tokenizer.single(token).is_none() {
+            return Err(format!(
+                "it writes `{token}`, but the tokenizer has no such token"
+            ));
+        }
+    }
+    let Some(at) = whole.text.rfind("World") else {
+        return Err("it does not write the assistant's reply".to_owned());
+    };
+    if !whole.text.starts_with(&asked) && !template.marked() {
+        return Err(
+            "with `add_generation_prompt` it does not write the beginning of the conversation, and \
+             it has no `{% generation %}` marks, so that replies cannot be told from the rest"
+                .to_owned(),
+        );
+    }
+    match tokenizer.last_added(&whole.text[at..]) {
+        Some(end) if tokenizer.single(end).is_some() => Ok(end.to_owned()),
+        _ => Err(
+            "it writes no special token after the assistant's reply, so that a model would never \
+             learn to stop"
+                .to_owned(),
+        ),
+    }
+}
+
+/// Parts of a text that are meant as special tokens: `<|…|>`, and the usual names in brackets.
+fn special_looking(text: &str) -> Vec<&str> {
+    let usual = [
+        "<s>",
+        "</s>",
+        "<bos>",
+        "<eos>",
+        "<start_of_turn>",
+        "<end_of_turn>",
+    ];
+    let mut found: Vec<&str> = usual.into_iter().filter(|t| text.contains(t)).collect();
+    let mut rest = text;
+    while let Some(start) = rest.find("<|") {
+        rest = &rest[start..];
+        let end = rest.find("|>").map(|end| end + 2);
+        let token = end
+            .map(|end| &rest[..end])
+            .filter(|t| !t.contains(char::is_whitespace));
+        found.extend(token);
+        rest = &rest[token.map_or(2, str::len)..];
+    }
+    found
+}
+
+#[cfg(test)]
+#[path = "format_tests.rs"]
+mod tests;

@@ -1,0 +1,65 @@
+//! Parquet files through the row interface, as the same JSON objects that JSONL gives.
+
+use super::error::DataError;
+use super::source::RawRow;
+use crate::base::PathError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::{Field, Row};
+use serde_json::{Map, Number, Value};
+use std::path::Path;
+
+/// Reads every row; numbers from 1. `path` is the name for messages.
+pub(super) fn read_parquet(file: &Path, path: &str) -> Result<Vec<RawRow>, DataError> {
+    let broken = |source| DataError::Parquet {
+        path: path.to_owned(),
+        source,
+    };
+    let handle = std::fs::File::open(file).map_err(|e| PathError::new("open", file, e))?;
+    let reader = SerializedFileReader::new(handle).map_err(broken)?;
+    let mut rows = Vec::new();
+    for (index, row) in reader.get_row_iter(None).map_err(broken)?.enumerate() {
+        rows.push((index + 1, object(row.map_err(broken)?)));
+    }
+    Ok(rows)
+}
+
+/// A row or struct as a JSON object.
+fn object(row: Row) -> Map<String, Value> {
+    let columns = row.into_columns().into_iter();
+    columns.map(|(name, f)| (name, value(f))).collect()
+}
+
+/// A cell as JSON. Types without a JSON counterpart (dates, decimals) become their text.
+fn value(field: Field) -> Value {
+    match field {
+        Field::Null => Value::Null,
+        Field::Bool(v) => v.into(),
+        Field::Byte(v) => v.into(),
+        Field::Short(v) => v.into(),
+        Field::Int(v) => v.into(),
+        Field::Long(v) => v.into(),
+        Field::UByte(v) => v.into(),
+        Field::UShort(v) => v.into(),
+        Field::UInt(v) => v.into(),
+        Field::ULong(v) => v.into(),
+        Field::Float(v) => Number::from_f64(f64::from(v)).map_or(Value::Null, Value::Number),
+        Field::Double(v) => Number::from_f64(v).map_or(Value::Null, Value::Number),
+        Field::Str(v) => Value::String(v),
+        Field::Bytes(v) => Value::String(String::from_utf8_lossy(v.data()).into_owned()),
+        Field::Group(row) => Value::Object(object(row)),
+        Field::ListInternal(list) => list.elements().iter().cloned().map(value).collect(),
+        Field::MapInternal(map) => {
+            let pairs = map.entries().iter().cloned();
+            Value::Object(pairs.map(|(k, v)| (key(k), value(v))).collect())
+        }
+        other => Value::String(other.to_string()),
+    }
+}
+
+/// A map's key as text.
+fn key(field: Field) -> String {
+    match value(field) {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,406 @@
+//! What each optimiser step sees, given only its number.
+//!
+//! Epochs follow each other in one stream of rows, each in its own order, and steps cut that stream
+//! without a gap: the step that straddles two epochs takes the rest of one and the start of the next.
+//! Only the last step of a run may be smaller, so that `epochs = 2` shows each document twice, no more
+//! and no less. Nothing has to be replayed to resume at a step.
+
+use super::batch::{TokenBatch, split_by_cost};
+use super::error::DataError;
+use super::order::permutation;
+use super::pack::{Layout, PackReport, PackedRow, Piece, account, fill_row, lay_out};
+use super::tokenize::TokenizedExample;
+use crate::base::SeedTree;
+use crate::config::spec::{BatchSize, Batching, Duration, LossMask, SftRecipe};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The rows of every step of supervised fine-tuning.
+#[derive(Debug)]
+pub struct SftPlan {
+    examples: Arc<Vec<TokenizedExample>>,
+    lengths: Vec<usize>,
+    batching: Batching,
+    loss_mask: LossMask,
+    max_seq_len: usize,
+    seed: SeedTree,
+    pad: u32,
+    rows_per_epoch: usize,
+    /// First row of each step in the stream of all epochs, and the end of the last: steps + 1.
+    starts: Vec<u64>,
+    /// The epoch laid out last.
+    epoch: Mutex<Option<(u64, Arc<Vec<Layout>>)>>,
+}
+
+impl SftPlan {
+    /// Plans a whole run over `examples` (already selected). `seed` is the stage's; `pad` fills
+    /// padded rows.
+    ///
+    /// With `batch = tokens n` a step has n / `max-seq-len` windows when packed (rounded down), and
+    /// when padded as many rows as fit with rows times longest row at most n.
+    ///
+    /// # Errors
+    /// There are no examples, or batch, window or duration leave no room for a step.
+    pub fn new(
+        examples: Vec<TokenizedExample>,
+        recipe: &SftRecipe,
+        seed: &SeedTree,
+        pad: u32,
+    ) -> Result<Self, DataError> {
+        check(&examples, recipe)?;
+        let lengths: Vec<usize> = examples.iter().map(|e| e.tokens.len()).collect();
+        let mut plan = Self {
+            examples: Arc::new(examples),
+            lengths,
+            batching: recipe.batching,
+            loss_mask: recipe.loss_mask,
+            max_seq_len: recipe.max_seq_len,
+            seed: seed.clone(),
+            pad,
+            rows_per_epoch: 0,
+            starts: Vec::new(),
+            epoch: Mutex::new(None),
+        };
+        // Windows depend on the lengths alone, not on the order: every epoch has as many.
+        plan.rows_per_epoch = plan.layouts(0).len();
+        let end = RunEnd::new(recipe.duration, plan.rows_per_epoch);
+        plan.starts = match (recipe.batching, recipe.batch) {
+            (_, BatchSize::Rows(rows)) => regular_starts(rows, &end),
+            (Batching::Padded, BatchSize::Tokens(n)) => plan.padded_starts(n, &end),
+            (_, BatchSize::Tokens(n)) => regular_starts(n / recipe.max_seq_len, &end),
+        };
+        Ok(plan)
+    }
+
+    /// Optimiser steps of the run.
+    pub fn steps(&self) -> u64 {
+        self.starts.len() as u64 - 1
+    }
+
+    /// The documents.
+    pub fn examples(&self) -> &[TokenizedExample] {
+        &self.examples
+    }
+
+    /// Rows of one epoch: documents when padded, windows when packed.
+    pub fn rows_per_epoch(&self) -> usize {
+        self.rows_per_epoch
+    }
+
+    /// Epochs shown after `steps` steps.
+    pub fn epochs_after(&self, steps: u64) -> f64 {
+        let last = self.starts.len() - 1;
+        let rows = self.starts[usize::try_from(steps).unwrap_or(last).min(last)];
+        rows as f64 / self.rows_per_epoch as f64
+    }
+
+    /// What step `index` (from 0) sees; none behind the last.
+    pub fn step(&self, index: u64) -> Option<SftStep> {
+        let index = usize::try_from(index).ok()?;
+        let (&start, &end) = (self.starts.get(index)?, self.starts.get(index + 1)?);
+        let n = self.rows_per_epoch as u64;
+        let mut rows: Vec<PackedRow> = Vec::with_capacity((end - start) as usize);
+        for row in start..end {
+            let layouts = self.layouts(row / n);
+            let layout = &layouts[(row % n) as usize];
+            rows.push(fill_row(&self.examples, self.loss_mask, layout));
+        }
+        if self.batching == Batching::Padded {
+            let longest = rows.iter().map(|r| r.tokens.len()).max().unwrap_or(0);
+            for row in &mut rows {
+                row.padding = longest - row.tokens.len();
+            }
+        }
+        Some(SftStep {
+            rows,
+            pad: self.pad,
+        })
+    }
+
+    /// Where the documents and tokens of the first epoch go. Padding is that of steps cut at the
+    /// end of the epoch; other epochs differ from the first in padding and cuts by chance only.
+    pub fn report(&self) -> PackReport {
+        let layouts = self.layouts(0);
+        let len = |layout: &Layout| layout.iter().map(Piece::len).sum::<usize>();
+        let n = self.rows_per_epoch;
+        let mut positions = 0;
+        for step in self.starts.windows(2) {
+            let rows = (step[0] as usize).min(n)..(step[1] as usize).min(n);
+            positions += self.step_positions(&layouts[rows], len);
+        }
+        // A run shorter than an epoch: the rest in steps of the size of the last.
+        let seen = (self.starts[self.starts.len() - 1] as usize).min(n);
+        let size = (self.starts[1] - self.starts[0]) as usize;
+        for rows in layouts[seen..].chunks(size.max(1)) {
+            positions += self.step_positions(rows, len);
+        }
+        account(&self.examples, self.loss_mask, &layouts, positions)
+    }
+
+    fn step_positions(&self, rows: &[Layout], len: impl Fn(&Layout) -> usize) -> usize {
+        match self.batching {
+            Batching::Padded => rows.len() * rows.iter().map(len).max().unwrap_or(0),
+            Batching::Concat | Batching::BestFit => rows.iter().map(len).sum(),
+        }
+    }
+
+    /// Rows of an epoch; the last one asked for is kept.
+    fn layouts(&self, epoch: u64) -> Arc<Vec<Layout>> {
+        let mut kept = self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, layouts)) = kept.as_ref()
+            && *at == epoch
+        {
+            return Arc::clone(layouts);
+        }
+        let order = permutation(self.lengths.len(), &self.order_seed(epoch));
+        let windows = self.seed.child("data/windows").index(epoch);
+        let layouts = lay_out(
+            self.batching,
+            &self.lengths,
+            &order,
+            self.max_seq_len,
+            &windows,
+        );
+        let layouts = Arc::new(layouts);
+        *kept = Some((epoch, Arc::clone(&layouts)));
+        layouts
+    }
+
+    fn order_seed(&self, epoch: u64) -> SeedTree {
+        self.seed.child("data/order").index(epoch)
+    }
+
+    /// Starts of steps of rows times longest row at most `limit`, over the stream of all epochs.
+    fn padded_starts(&self, limit: usize, end: &RunEnd) -> Vec<u64> {
+        let mut starts = vec![0];
+        let (mut row, mut count, mut longest) = (0u64, 0, 0);
+        for epoch in 0.. {
+            for document in permutation(self.lengths.len(), &self.order_seed(epoch)) {
+                let len = self.lengths[document].min(self.max_seq_len);
+                if count > 0 && (count + 1) * longest.max(len) > limit {
+                    starts.push(row);
+                    (count, longest) = (0, 0);
+                }
+                if end.reached(row, starts.len() as u64 - 1) {
+                    if count > 0 {
+                        starts.push(row);
+                    }
+                    return starts;
+                }
+                (count, longest) = (count + 1, longest.max(len));
+                row += 1;
+            }
+        }
+        starts
+    }
+}
+
+/// Starts of steps of `size` rows each, the last one smaller if the run ends before.
+fn regular_starts(size: usize, end: &RunEnd) -> Vec<u64> {
+    let size = size.max(1) as u64;
+    match *end {
+        RunEnd::Steps(steps) => (0..=steps).map(|k| k * size).collect(),
+        RunEnd::Rows(rows) => {
+            let steps = rows.div_ceil(size);
+            (0..=steps).map(|k| (k * size).min(rows)).collect()
+        }
+    }
+}
+
+/// Where the stream of rows ends.
+enum RunEnd {
+    Rows(u64),
+    Steps(u64),
+}
+
+impl RunEnd {
+    fn new(duration: Duration, rows_per_epoch: usize) -> Self {
+        match duration {
+            Duration::Steps(steps) => Self::Steps(steps),
+            Duration::Epochs(epochs) => {
+                Self::Rows(((epochs * rows_per_epoch as f64).round() as u64).max(1))
+            }
+        }
+    }
+
+    fn reached(&self, rows: u64, steps: u64) -> bool {
+        match *self {
+            Self::Rows(end) => rows >= end,
+            Self::Steps(end) => steps >= end,
+        }
+    }
+}
+
+fn check(examples: &[TokenizedExample], recipe: &SftRecipe) -> Result<(), DataError> {
+    let refuse = |reason: String| Err(DataError::Limits(reason));
+    if examples.is_empty() {
+        return refuse("no examples to train on".to_owned());
+    }
+    if recipe.max_seq_len < 2 {
+        return refuse(format!(
+            "`max-seq-len` is {}, expected 2 or more",
+            recipe.max_seq_len
+        ));
+    }
+    match recipe.batch {
+        BatchSize::Rows(0) => return refuse("`batch.rows` is 0".to_owned()),
+        BatchSize::Tokens(n) if n < recipe.max_seq_len => {
+            return refuse(format!(
+                "`batch.tokens` is {n}, less than `max-seq-len` {}",
+                recipe.max_seq_len
+            ));
+        }
+        _ => {}
+    }
+    check_duration(recipe.duration)
+}
+
+fn check_duration(duration: Duration) -> Result<(), DataError> {
+    let reason = match duration {
+        Duration::Steps(0) => "`duration.steps` is 0".to_owned(),
+        Duration::Epochs(x) if !(x > 0.0 && x.is_finite()) => {
+            format!("`duration.epochs` is {x}, expected above 0")
+        }
+        _ => return Ok(()),
+    };
+    Err(DataError::Limits(reason))
+}
+
+/// One optimiser step of supervised fine-tuning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SftStep {
+    /// In the order of the plan.
+    pub rows: Vec<PackedRow>,
+    /// What fills padded rows.
+    pub pad: u32,
+}
+
+impl SftStep {
+    /// Targets of the whole step: the number that its loss is divided by, however it is split. May
+    /// be 0 if every row is a part of a long prompt.
+    pub fn targets(&self) -> usize {
+        self.rows.iter().map(PackedRow::targets).sum()
+    }
+
+    /// Tokens without padding.
+    pub fn real_tokens(&self) -> usize {
+        self.rows.iter().map(|r| r.tokens.len()).sum()
+    }
+
+    /// Positions computed, padding included.
+    pub fn positions(&self) -> usize {
+        self.rows.iter().map(PackedRow::positions).sum()
+    }
+
+    /// Ids of the documents, in order, each once.
+    pub fn example_ids(&self) -> Vec<String> {
+        let mut ids: Vec<String> = Vec::new();
+        for segment in self.rows.iter().flat_map(|r| &r.segments) {
+            if !ids.contains(&segment.id) {
+                ids.push(segment.id.clone());
+            }
+        }
+        ids
+    }
+
+    /// Splits the step, in order, into batches of at most `max_positions` (or one row). A batch may
+    /// be without targets.
+    pub fn micro_batches(&self, max_positions: usize) -> Vec<TokenBatch> {
+        let costs: Vec<usize> = self.rows.iter().map(PackedRow::positions).collect();
+        let runs = split_by_cost(&costs, max_positions).into_iter();
+        runs.map(|run| {
+            let mut batch = TokenBatch::new();
+            for row in &self.rows[run] {
+                push_row(&mut batch, row, self.pad);
+            }
+            batch
+        })
+        .collect()
+    }
+}
+
+fn push_row(batch: &mut TokenBatch, row: &PackedRow, pad: u32) {
+    for (i, segment) in row.segments.iter().enumerate() {
+        let tokens = &row.tokens[segment.start..segment.end];
+        let is_target = |at: usize| row.loss_mask[segment.start + at];
+        let last = i + 1 == row.segments.len();
+        let padding = if last { row.padding } else { 0 };
+        batch.push_segment(&segment.id, tokens, is_target, padding, pad);
+    }
+}
+
+/// The pairs of every step of preference learning.
+#[derive(Debug)]
+pub struct PairPlan {
+    pairs: usize,
+    seed: SeedTree,
+    starts: Vec<u64>,
+    epoch: Mutex<Option<(u64, Arc<Vec<usize>>)>>,
+}
+
+impl PairPlan {
+    /// Plans a whole run over `pairs` pairs (already selected), `batch` pairs a step.
+    ///
+    /// # Errors
+    /// There are no pairs, or batch or duration leave no room for a step.
+    pub fn new(
+        pairs: usize,
+        batch: usize,
+        duration: Duration,
+        seed: &SeedTree,
+    ) -> Result<Self, DataError> {
+        if pairs == 0 {
+            return Err(DataError::Limits("no pairs to train on".to_owned()));
+        }
+        if batch == 0 {
+            return Err(DataError::Limits("`global-batch-size` is 0".to_owned()));
+        }
+        check_duration(duration)?;
+        Ok(Self {
+            pairs,
+            seed: seed.clone(),
+            starts: regular_starts(batch, &RunEnd::new(duration, pairs)),
+            epoch: Mutex::new(None),
+        })
+    }
+
+    /// Optimiser steps of the run.
+    pub fn steps(&self) -> u64 {
+        self.starts.len() as u64 - 1
+    }
+
+    /// Epochs shown after `steps` steps.
+    pub fn epochs_after(&self, steps: u64) -> f64 {
+        let last = self.starts.len() - 1;
+        let shown = self.starts[usize::try_from(steps).unwrap_or(last).min(last)];
+        shown as f64 / self.pairs as f64
+    }
+
+    /// Indices of the pairs of step `index` (from 0); none behind the last.
+    pub fn step(&self, index: u64) -> Option<Vec<usize>> {
+        let index = usize::try_from(index).ok()?;
+        let (&start, &end) = (self.starts.get(index)?, self.starts.get(index + 1)?);
+        let n = self.pairs as u64;
+        Some(
+            (start..end)
+                .map(|at| self.order(at / n)[(at % n) as usize])
+                .collect(),
+        )
+    }
+
+    fn order(&self, epoch: u64) -> Arc<Vec<usize>> {
+        let mut kept = self.epoch.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((at, order)) = kept.as_ref()
+            && *at == epoch
+        {
+            return Arc::clone(order);
+        }
+        let seed = self.seed.child("data/order").index(epoch);
+        let order = Arc::new(permutation(self.pairs, &seed));
+        *kept = Some((epoch, Arc::clone(&order)));
+        order
+    }
+}
+
+#[cfg(test)]
+#[path = "steps_tests.rs"]
+mod tests;
