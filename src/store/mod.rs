@@ -1,1 +1,24 @@
 //! The SQLite file: every transition in one transaction.
+//!
+//! [`Store`] writes, [`ReadStore`] only answers. The transitions themselves are decided by
+//! [`crate::queue::step`]; this module applies them. The file is the truth for the queue; run
+//! folders are the truth for results, and [`rebuild()`] makes the file anew from them. Views for
+//! people, with a worked query, stand at the end of `migrations/0001_first.sql`.
+
+pub mod error;
+pub mod open;
+pub mod read;
+pub mod rebuild;
+pub mod register;
+pub mod rows;
+pub mod write;
+
+pub use error::StoreError;
+pub use open::{ReadStore, STORE_PATH, Store};
+pub use rebuild::{Rebuilt, rebuild, recorded_steps};
+pub use register::{FoundRun, Registered, Retry};
+pub use rows::{
+    ArtifactRow, AttemptRow, LiveAttempt, RunRow, StateCounts, StepRow, StoredSweep, SweepRow,
+    TrialRow, TrialRun, TrialUse, Why,
+};
+pub use write::{CancelAnswer, Change, Claim, StepRecord, Wish};

@@ -1,0 +1,238 @@
+//! Opening the file, its settings and its migrations.
+
+use crate::base::PathError;
+use crate::rundir::network_file_system;
+use crate::store::error::StoreError;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where the store lies below the project root.
+pub const STORE_PATH: &str = "results/lions.db";
+
+/// Appended to, never edited: `user_version` counts how many of them a file has.
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_first.sql")];
+
+/// A writer waits so long for another one; transactions are short.
+const BUSY: Duration = Duration::from_secs(60);
+
+/// The store, open for reading only. Nothing that is asked of it changes a state.
+#[derive(Debug)]
+pub struct ReadStore {
+    pub(crate) conn: Connection,
+}
+
+/// The store, open for reading and writing; several may be open at once.
+#[derive(Debug)]
+pub struct Store {
+    pub(crate) inner: ReadStore,
+    /// Last seen `data_version`, which moves when another connection commits.
+    pub(crate) seen: i64,
+}
+
+impl ReadStore {
+    /// Opens the file at `path`, which must be there and up to date.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        if !path.exists() {
+            return Err(StoreError::Missing {
+                path: path.to_owned(),
+            });
+        }
+        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let (found, known) = (user_version(&conn)?, known_version());
+        match found.cmp(&known) {
+            std::cmp::Ordering::Less => Err(StoreError::TooOld { found, known }),
+            std::cmp::Ordering::Greater => Err(StoreError::TooNew { found, known }),
+            std::cmp::Ordering::Equal => Ok(Self { conn }),
+        }
+    }
+
+    /// Opens the store of the project at `root`.
+    pub fn of_project(root: &Path) -> Result<Self, StoreError> {
+        Self::open(&root.join(STORE_PATH))
+    }
+}
+
+impl Store {
+    /// Opens the file at `path`, made and brought up to date if need be.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
+        std::fs::create_dir_all(&folder).map_err(|e| PathError::new("create", &folder, e))?;
+        if let Some(kind) = network_file_system(&folder)? {
+            return Err(StoreError::Network { path: folder, kind });
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let mut conn = connect(path, flags)?;
+        use_wal(&conn)?;
+        conn.pragma_update(None, "synchronous", "NORMAL")?; // run folders are synced themselves
+        conn.pragma_update(None, "foreign_keys", true)?;
+        migrate(&mut conn)?;
+        Ok(Self {
+            inner: ReadStore { conn },
+            seen: -1,
+        })
+    }
+
+    /// Opens the store of the project at `root`.
+    pub fn of_project(root: &Path) -> Result<Self, StoreError> {
+        Self::open(&root.join(STORE_PATH))
+    }
+
+    /// The reading side.
+    pub fn read(&self) -> &ReadStore {
+        &self.inner
+    }
+
+    /// Whether another connection has committed since the last call; true the first time.
+    pub fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
+        let conn = &self.inner.conn;
+        let now: i64 = conn.pragma_query_value(None, "data_version", |row| row.get(0))?;
+        let changed = now != self.seen;
+        self.seen = now;
+        Ok(changed)
+    }
+}
+
+fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let opened = Connection::open_with_flags(path, flags).map_err(|source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    })?;
+    opened.busy_timeout(BUSY)?;
+    opened.set_prepared_statement_cache_capacity(64);
+    Ok(opened)
+}
+
+/// Switches to write-ahead logging; the switch itself does not wait for others, so it is repeated.
+fn use_wal(conn: &Connection) -> Result<(), StoreError> {
+    const TRIES: u32 = 200;
+    for left in (0..TRIES).rev() {
+        let switched = conn
+            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
+        match switched {
+            Ok(_) => return Ok(()),
+            Err(e) if left > 0 && is_busy(&e) => std::thread::sleep(Duration::from_millis(20)),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(())
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked};
+    matches!(
+        error.sqlite_error_code(),
+        Some(DatabaseBusy | DatabaseLocked)
+    )
+}
+
+fn known_version() -> u32 {
+    u32::try_from(MIGRATIONS.len()).expect("a short list")
+}
+
+fn user_version(conn: &Connection) -> Result<u32, StoreError> {
+    Ok(conn.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
+fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
+    let known = known_version();
+    if user_version(conn)? == known {
+        return Ok(());
+    }
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found = user_version(&tx)?; // another process may have been faster
+    if found > known {
+        return Err(StoreError::TooNew { found, known });
+    }
+    for (version, sql) in (1u32..).zip(MIGRATIONS).skip(found as usize) {
+        tx.execute_batch(sql)?;
+        tx.pragma_update(None, "user_version", version)?;
+    }
+    Ok(tx.commit()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{digest_bytes, write_atomic};
+
+    // A migration that was released is history. If this fails, append a new one instead.
+    #[test]
+    fn migrations_are_only_appended() {
+        let digests: Vec<String> = MIGRATIONS
+            .iter()
+            .map(|sql| digest_bytes(sql.as_bytes()).short().to_owned())
+            .collect();
+        assert_eq!(digests, [FIRST]);
+    }
+    const FIRST: &str = "";
+
+    #[test]
+    fn a_store_of_a_later_version_is_refused_for_reading_and_writing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lions.db");
+        let store = Store::open(&path).unwrap();
+        store
+            .inner
+            .conn
+            .pragma_update(None, "user_version", 99)
+            .unwrap();
+        drop(store);
+        let want = "the store has schema 99, this build knows up to 1; use a newer lions";
+        assert_eq!(Store::open(&path).unwrap_err().to_string(), want);
+        assert_eq!(ReadStore::open(&path).unwrap_err().to_string(), want);
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_called_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lions.db");
+        write_atomic(&path, &[7u8; 4096]).unwrap();
+        for error in [
+            Store::open(&path).unwrap_err(),
+            ReadStore::open(&path).unwrap_err(),
+        ] {
+            assert!(matches!(error, StoreError::Damaged { .. }), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn reading_a_store_that_is_not_there_says_how_to_make_one_and_makes_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lions.db");
+        assert!(matches!(
+            ReadStore::open(&path),
+            Err(StoreError::Missing { .. })
+        ));
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn many_processes_may_open_a_new_store_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lions.db");
+        std::thread::scope(|scope| {
+            let opened: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| Store::open(&path).map(drop)))
+                .collect();
+            for thread in opened {
+                thread.join().unwrap().unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn a_commit_by_another_connection_is_noticed_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lions.db");
+        let (mut one, two) = (Store::open(&path).unwrap(), Store::open(&path).unwrap());
+        assert!(one.changed_elsewhere().unwrap());
+        assert!(!one.changed_elsewhere().unwrap());
+        let insert =
+            "INSERT INTO sweep (name, question, content, registered) VALUES ('a','b','1',0)";
+        two.inner.conn.execute_batch(insert).unwrap();
+        assert!(one.changed_elsewhere().unwrap());
+        assert!(!one.changed_elsewhere().unwrap());
+    }
+}

@@ -1,0 +1,481 @@
+//! Questions to the store. None of them changes anything.
+
+use crate::base::{Digest, Timestamp};
+use crate::config::sweep::Sweep;
+use crate::plan::{RunId, StageKind};
+use crate::queue::{CRASH_LIMIT, Facts, RunState, explain};
+use crate::rundir::{MetricValue, Usage};
+use crate::store::error::StoreError;
+use crate::store::open::ReadStore;
+use crate::store::rows::{
+    ArtifactRow, AttemptRow, LiveAttempt, RunRow, StateCounts, StepRow, StoredSweep, SweepRow,
+    TrialRow, TrialRun, TrialUse, Why, class_of, kind_of, state_of, uint,
+};
+use rusqlite::{OptionalExtension as _, Params, Row};
+use std::collections::BTreeMap;
+
+const RUN_COLUMNS: &str = "SELECT run.run_id, run.kind, run.state, run.attempts, run.crashes,
+    run.tokens, run.flops, run.peak_memory_bytes, run.created, run.finished,
+    live.number, live.expires, last.class, last.message
+FROM run
+LEFT JOIN attempt AS live ON live.run = run.id AND live.state = 'live'
+LEFT JOIN attempt AS last ON last.run = run.id AND last.number =
+    (SELECT max(number) FROM attempt WHERE run = run.id AND ended IS NOT NULL) ";
+
+impl ReadStore {
+    /// Every sweep, latest registration first.
+    pub fn sweeps(&self) -> Result<Vec<SweepRow>, StoreError> {
+        let sql = "SELECT sweep.name, sweep.question, sweep.registered,
+                (SELECT count(*) FROM trial WHERE trial.sweep = sweep.id)
+            FROM sweep ORDER BY sweep.registered DESC, sweep.name";
+        let rows = self.rows(sql, [], |row| {
+            Ok(SweepRow {
+                name: row.get(0)?,
+                question: row.get(1)?,
+                registered: Timestamp(row.get(2)?),
+                trials: row.get(3)?,
+                states: StateCounts::default(),
+            })
+        })?;
+        let with_states = rows.into_iter().map(|mut row| {
+            row.states = self.state_counts(&row.name)?;
+            Ok(row)
+        });
+        with_states.collect()
+    }
+
+    /// A sweep as it was registered, report included.
+    pub fn sweep(&self, name: &str) -> Result<StoredSweep, StoreError> {
+        let sql = "SELECT content, registered FROM sweep WHERE name = ?1";
+        let found = self.rows(sql, [name], |row| {
+            let content: String = row.get(0)?;
+            let sweep: Sweep = serde_json::from_str(&content).map_err(|e| StoreError::Cell {
+                column: "sweep.content",
+                text: e.to_string(),
+            })?;
+            Ok(StoredSweep {
+                sweep,
+                registered: Timestamp(row.get(1)?),
+            })
+        })?;
+        found
+            .into_iter()
+            .next()
+            .map_or_else(|| Err(self.no_sweep(name)), Ok)
+    }
+
+    /// How many runs of a sweep are in each state.
+    pub fn state_counts(&self, sweep: &str) -> Result<StateCounts, StoreError> {
+        let mut counts = StateCounts::default();
+        for (_, state) in self.run_states(sweep)? {
+            counts.add(state);
+        }
+        Ok(counts)
+    }
+
+    /// The runs of a sweep and where they stand, in order of first registration.
+    pub fn run_states(&self, sweep: &str) -> Result<Vec<(RunId, RunState)>, StoreError> {
+        let sql = "SELECT run.run_id, run.state, live.number, live.expires
+            FROM run LEFT JOIN attempt AS live ON live.run = run.id AND live.state = 'live'
+            WHERE run.id IN (SELECT trial_run.run FROM trial_run
+                JOIN trial ON trial.id = trial_run.trial
+                JOIN sweep ON sweep.id = trial.sweep AND sweep.name = ?1)
+            ORDER BY run.id";
+        self.rows(sql, [sweep], |row| {
+            let state: String = row.get(1)?;
+            Ok((RunId(row.get(0)?), state_of(&state, live_of(row, 2)?)?))
+        })
+    }
+
+    /// The runs of a sweep, in order of first registration.
+    pub fn runs(&self, sweep: &str) -> Result<Vec<RunRow>, StoreError> {
+        let sql = format_runs(
+            "WHERE run.id IN (SELECT trial_run.run FROM trial_run
+                JOIN trial ON trial.id = trial_run.trial
+                JOIN sweep ON sweep.id = trial.sweep AND sweep.name = ?1)
+            ORDER BY run.id",
+        );
+        self.rows(&sql, [sweep], run_row)
+    }
+
+    /// Every run of every sweep, in order of first registration.
+    pub fn all_runs(&self) -> Result<Vec<RunRow>, StoreError> {
+        self.rows(&format_runs("ORDER BY run.id"), [], run_row)
+    }
+
+    /// A run.
+    pub fn run(&self, id: &RunId) -> Result<RunRow, StoreError> {
+        let found = self.rows(&format_runs("WHERE run.run_id = ?1"), [&id.0], run_row)?;
+        let missing = || StoreError::NoRun {
+            prefix: id.short().to_owned(),
+        };
+        found.into_iter().next().ok_or_else(missing)
+    }
+
+    /// The one run whose id begins with `prefix`.
+    pub fn find_run(&self, prefix: &str) -> Result<RunId, StoreError> {
+        let hex = !prefix.is_empty() && prefix.bytes().all(|b| b.is_ascii_hexdigit());
+        let missing = || StoreError::NoRun {
+            prefix: prefix.to_owned(),
+        };
+        if !hex {
+            return Err(missing());
+        }
+        let sql = "SELECT run_id FROM run WHERE substr(run_id, 1, length(?1)) = lower(?1)";
+        let mut found = self.rows(sql, [prefix], |row| Ok(RunId(row.get(0)?)))?;
+        match found.len() {
+            0 | 1 => found.pop().ok_or_else(missing),
+            count => Err(StoreError::Ambiguous {
+                prefix: prefix.to_owned(),
+                count,
+            }),
+        }
+    }
+
+    /// Id and identity document of every run, for [`crate::plan`] to say what changed.
+    pub fn identities(&self) -> Result<Vec<(RunId, String)>, StoreError> {
+        let sql = "SELECT run_id, identity FROM run ORDER BY id";
+        self.rows(sql, [], |row| Ok((RunId(row.get(0)?), row.get(1)?)))
+    }
+
+    /// The identity document of a run.
+    pub fn identity(&self, id: &RunId) -> Result<String, StoreError> {
+        let sql = "SELECT identity FROM run WHERE run_id = ?1";
+        let found: Option<String> = self
+            .conn
+            .prepare_cached(sql)?
+            .query_row([&id.0], |row| row.get(0))
+            .optional()?;
+        found.ok_or_else(|| StoreError::NoRun {
+            prefix: id.short().to_owned(),
+        })
+    }
+
+    /// Every attempt of a run, in order.
+    pub fn attempts(&self, id: &RunId) -> Result<Vec<AttemptRow>, StoreError> {
+        let sql = "SELECT a.number, a.state, a.owner, a.device, a.handle, a.started, a.expires,
+                a.ended, a.class, a.message, a.wall_secs, a.cpu_secs, a.peak_memory_bytes,
+                a.tokens, a.positions, a.flops
+            FROM attempt AS a JOIN run ON run.id = a.run AND run.run_id = ?1 ORDER BY a.number";
+        self.rows(sql, [&id.0], |row| {
+            Ok(AttemptRow {
+                number: row.get(0)?,
+                state: row.get(1)?,
+                owner: row.get(2)?,
+                device: row.get(3)?,
+                handle: row.get(4)?,
+                started: Timestamp(row.get(5)?),
+                expires: Timestamp(row.get(6)?),
+                ended: row.get::<_, Option<i64>>(7)?.map(Timestamp),
+                class: class_of(row.get(8)?)?,
+                message: row.get(9)?,
+                usage: usage_of(row)?,
+            })
+        })
+    }
+
+    /// Every attempt that is at work, by run.
+    pub fn live_attempts(&self) -> Result<Vec<LiveAttempt>, StoreError> {
+        let sql = "SELECT run.run_id, run.kind, a.number, a.owner, a.device, a.handle, a.started,
+                a.expires
+            FROM attempt AS a JOIN run ON run.id = a.run WHERE a.state = 'live' ORDER BY run.id";
+        self.rows(sql, [], |row| {
+            Ok(LiveAttempt {
+                run: RunId(row.get(0)?),
+                kind: kind_of(&row.get::<_, String>(1)?)?,
+                attempt: row.get(2)?,
+                owner: row.get(3)?,
+                device: row.get(4)?,
+                handle: row.get(5)?,
+                started: Timestamp(row.get(6)?),
+                expires: Timestamp(row.get(7)?),
+            })
+        })
+    }
+
+    /// The trials of a sweep in order, each with the final metrics of its evaluation.
+    pub fn trials(&self, sweep: &str) -> Result<Vec<TrialRow>, StoreError> {
+        let sql = "SELECT trial.number, trial.label, trial.seed, trial.assignments, run.run_id,
+                run.state, live.number, live.expires
+            FROM trial
+            JOIN sweep ON sweep.id = trial.sweep AND sweep.name = ?1
+            JOIN run ON run.id = trial.eval_run
+            LEFT JOIN attempt AS live ON live.run = run.id AND live.state = 'live'
+            ORDER BY trial.number";
+        let mut trials = self.rows(sql, [sweep], |row| {
+            let assignments: String = row.get(3)?;
+            Ok(TrialRow {
+                index: row.get(0)?,
+                label: row.get(1)?,
+                seed: row.get::<_, i64>(2)?.cast_unsigned(),
+                assignments: serde_json::from_str(&assignments).map_err(|_| StoreError::Cell {
+                    column: "trial.assignments",
+                    text: assignments.clone(),
+                })?,
+                runs: Vec::new(),
+                eval: RunId(row.get(4)?),
+                state: state_of(&row.get::<_, String>(5)?, live_of(row, 6)?)?,
+                metrics: BTreeMap::new(),
+            })
+        })?;
+        if trials.is_empty() {
+            self.sweep(sweep)?;
+        }
+        self.add_runs(sweep, &mut trials)?;
+        self.add_metrics(sweep, &mut trials)?;
+        Ok(trials)
+    }
+
+    fn add_runs(&self, sweep: &str, trials: &mut [TrialRow]) -> Result<(), StoreError> {
+        let sql = "SELECT trial.number, run.run_id, run.kind, run.state, live.number, live.expires
+            FROM trial
+            JOIN sweep ON sweep.id = trial.sweep AND sweep.name = ?1
+            JOIN trial_run ON trial_run.trial = trial.id
+            JOIN run ON run.id = trial_run.run
+            LEFT JOIN attempt AS live ON live.run = run.id AND live.state = 'live'
+            ORDER BY trial.number, trial_run.position";
+        let runs = self.rows(sql, [sweep], |row| {
+            let run = TrialRun {
+                id: RunId(row.get(1)?),
+                kind: kind_of(&row.get::<_, String>(2)?)?,
+                state: state_of(&row.get::<_, String>(3)?, live_of(row, 4)?)?,
+            };
+            Ok((row.get::<_, usize>(0)?, run))
+        })?;
+        for (index, run) in runs {
+            if let Ok(at) = trials.binary_search_by_key(&index, |trial| trial.index) {
+                trials[at].runs.push(run);
+            }
+        }
+        Ok(())
+    }
+
+    fn add_metrics(&self, sweep: &str, trials: &mut [TrialRow]) -> Result<(), StoreError> {
+        let sql = "SELECT trial.number, metric.key, metric.value, metric.stderr, metric.n
+            FROM trial
+            JOIN sweep ON sweep.id = trial.sweep AND sweep.name = ?1
+            JOIN metric ON metric.run = trial.eval_run";
+        let metrics = self.rows(sql, [sweep], |row| {
+            Ok((
+                row.get::<_, usize>(0)?,
+                row.get::<_, String>(1)?,
+                metric_of(row, 2)?,
+            ))
+        })?;
+        for (index, key, value) in metrics {
+            if let Ok(at) = trials.binary_search_by_key(&index, |trial| trial.index) {
+                trials[at].metrics.insert(key, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Final metrics of a run; empty until it is done.
+    pub fn metrics(&self, id: &RunId) -> Result<BTreeMap<String, MetricValue>, StoreError> {
+        let sql = "SELECT metric.key, metric.value, metric.stderr, metric.n
+            FROM metric JOIN run ON run.id = metric.run AND run.run_id = ?1";
+        let rows = self.rows(sql, [&id.0], |row| Ok((row.get(0)?, metric_of(row, 1)?)))?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// Values along training, by step and key; where attempts repeat a step, the last one counts.
+    pub fn step_metrics(&self, id: &RunId) -> Result<Vec<StepRow>, StoreError> {
+        let sql = "SELECT step, key, value, max(attempt)
+            FROM step_metric JOIN run ON run.id = step_metric.run AND run.run_id = ?1
+            GROUP BY step, key ORDER BY step, key";
+        self.rows(sql, [&id.0], |row| {
+            let value: Option<f64> = row.get(2)?;
+            Ok(StepRow {
+                step: uint(row.get(0)?),
+                key: row.get(1)?,
+                value: value.unwrap_or(f64::NAN),
+            })
+        })
+    }
+
+    /// Documents, pairs and tokens kept, cut and dropped by a run.
+    pub fn counts(&self, id: &RunId) -> Result<BTreeMap<String, u64>, StoreError> {
+        let sql = "SELECT count.name, count.value
+            FROM count JOIN run ON run.id = count.run AND run.run_id = ?1";
+        let rows = self.rows(sql, [&id.0], |row| Ok((row.get(0)?, uint(row.get(1)?))))?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// Remarks of a run, in order.
+    pub fn notes(&self, id: &RunId) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT note.text FROM note JOIN run ON run.id = note.run AND run.run_id = ?1
+            ORDER BY note.position";
+        self.rows(sql, [&id.0], |row| Ok(row.get(0)?))
+    }
+
+    /// Files that a run published, by path.
+    pub fn artifacts(&self, id: &RunId) -> Result<Vec<ArtifactRow>, StoreError> {
+        let sql = "SELECT artifact.path, artifact.bytes, artifact.digest
+            FROM artifact JOIN run ON run.id = artifact.run AND run.run_id = ?1
+            ORDER BY artifact.path";
+        self.rows(sql, [&id.0], |row| {
+            Ok(ArtifactRow {
+                path: row.get(0)?,
+                bytes: uint(row.get(1)?),
+                digest: Digest(row.get(2)?),
+            })
+        })
+    }
+
+    /// The runs that a run needs.
+    pub fn parents(&self, id: &RunId) -> Result<Vec<(RunId, StageKind, RunState)>, StoreError> {
+        let sql = "SELECT p.run_id, p.kind, p.state, live.number, live.expires
+            FROM run_input
+            JOIN run ON run.id = run_input.run AND run.run_id = ?1
+            JOIN run AS p ON p.id = run_input.parent
+            LEFT JOIN attempt AS live ON live.run = p.id AND live.state = 'live'
+            ORDER BY p.id";
+        self.rows(sql, [&id.0], neighbour)
+    }
+
+    /// The runs that need a run.
+    pub fn children(&self, id: &RunId) -> Result<Vec<(RunId, StageKind, RunState)>, StoreError> {
+        let sql = "SELECT c.run_id, c.kind, c.state, live.number, live.expires
+            FROM run_input
+            JOIN run ON run.id = run_input.parent AND run.run_id = ?1
+            JOIN run AS c ON c.id = run_input.run
+            LEFT JOIN attempt AS live ON live.run = c.id AND live.state = 'live'
+            ORDER BY c.id";
+        self.rows(sql, [&id.0], neighbour)
+    }
+
+    /// The trials that need a run.
+    pub fn trials_of(&self, id: &RunId) -> Result<Vec<TrialUse>, StoreError> {
+        let sql = "SELECT DISTINCT sweep.name, trial.number, trial.label, trial.seed
+            FROM trial_run
+            JOIN run ON run.id = trial_run.run AND run.run_id = ?1
+            JOIN trial ON trial.id = trial_run.trial
+            JOIN sweep ON sweep.id = trial.sweep
+            ORDER BY sweep.name, trial.number";
+        self.rows(sql, [&id.0], |row| {
+            Ok(TrialUse {
+                sweep: row.get(0)?,
+                index: row.get(1)?,
+                label: row.get(2)?,
+                seed: row.get::<_, i64>(3)?.cast_unsigned(),
+            })
+        })
+    }
+
+    /// Why a run is not done.
+    pub fn why(&self, id: &RunId, now: Timestamp) -> Result<Why, StoreError> {
+        let run = self.run(id)?;
+        let attempts = self.attempts(id)?;
+        let live = attempts.iter().find(|attempt| attempt.ended.is_none());
+        let facts = Facts {
+            state: run.state,
+            crashes: run.crashes,
+            crash_limit: CRASH_LIMIT,
+            class: run.class,
+            message: run.message.clone().unwrap_or_default(),
+            inputs: self.parents(id)?,
+            live: live.map(|attempt| (attempt.device.clone(), attempt.started)),
+        };
+        Ok(Why {
+            blockers: explain(&facts, now),
+            run,
+        })
+    }
+
+    /// Leased runs that another process wants cancelled.
+    pub fn cancel_requests(&self) -> Result<Vec<RunId>, StoreError> {
+        let sql = "SELECT run.run_id FROM request JOIN run ON run.id = request.run
+            WHERE request.kind = 'cancel' ORDER BY run.id";
+        self.rows(sql, [], |row| Ok(RunId(row.get(0)?)))
+    }
+
+    fn no_sweep(&self, name: &str) -> StoreError {
+        let names = self
+            .sweeps()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|sweep| sweep.name);
+        let known = names.collect::<Vec<_>>().join(", ");
+        let known = if known.is_empty() {
+            "none".to_owned()
+        } else {
+            known
+        };
+        StoreError::NoSweep {
+            name: name.to_owned(),
+            known,
+        }
+    }
+
+    fn rows<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        mut typed: impl FnMut(&Row<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut rows = statement.query(params)?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            all.push(typed(row)?);
+        }
+        Ok(all)
+    }
+}
+
+/// The columns of a [`RunRow`] with one of this module's own conditions.
+fn format_runs(condition: &'static str) -> String {
+    [RUN_COLUMNS, condition].concat()
+}
+
+fn run_row(row: &Row<'_>) -> Result<RunRow, StoreError> {
+    Ok(RunRow {
+        id: RunId(row.get(0)?),
+        kind: kind_of(&row.get::<_, String>(1)?)?,
+        state: state_of(&row.get::<_, String>(2)?, live_of(row, 10)?)?,
+        attempts: row.get(3)?,
+        crashes: row.get(4)?,
+        tokens: uint(row.get(5)?),
+        flops: row.get(6)?,
+        peak_memory_bytes: uint(row.get(7)?),
+        created: Timestamp(row.get(8)?),
+        finished: row.get::<_, Option<i64>>(9)?.map(Timestamp),
+        class: class_of(row.get(12)?)?,
+        message: row.get(13)?,
+    })
+}
+
+fn neighbour(row: &Row<'_>) -> Result<(RunId, StageKind, RunState), StoreError> {
+    let kind = kind_of(&row.get::<_, String>(1)?)?;
+    let state = state_of(&row.get::<_, String>(2)?, live_of(row, 3)?)?;
+    Ok((RunId(row.get(0)?), kind, state))
+}
+
+fn live_of(row: &Row<'_>, column: usize) -> Result<Option<(u32, Timestamp)>, StoreError> {
+    let number: Option<u32> = row.get(column)?;
+    let expires: Option<i64> = row.get(column + 1)?;
+    Ok(number.zip(expires.map(Timestamp)))
+}
+
+fn metric_of(row: &Row<'_>, column: usize) -> Result<MetricValue, StoreError> {
+    let value: Option<f64> = row.get(column)?;
+    Ok(MetricValue {
+        value: value.unwrap_or(f64::NAN),
+        stderr: row.get(column + 1)?,
+        n: uint(row.get(column + 2)?),
+    })
+}
+
+fn usage_of(row: &Row<'_>) -> Result<Option<Usage>, StoreError> {
+    let Some(wall_secs) = row.get::<_, Option<f64>>(10)? else {
+        return Ok(None);
+    };
+    Ok(Some(Usage {
+        wall_secs,
+        cpu_secs: row.get::<_, Option<f64>>(11)?.unwrap_or_default(),
+        peak_memory_bytes: uint(row.get::<_, Option<i64>>(12)?.unwrap_or_default()),
+        tokens: uint(row.get::<_, Option<i64>>(13)?.unwrap_or_default()),
+        positions: uint(row.get::<_, Option<i64>>(14)?.unwrap_or_default()),
+        flops: row.get::<_, Option<f64>>(15)?.unwrap_or_default(),
+    }))
+}

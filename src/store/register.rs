@@ -1,0 +1,227 @@
+//! Registration of a sweep: its trials, its runs and what their folders already hold.
+
+use crate::base::Timestamp;
+use crate::config::sweep::Sweep;
+use crate::plan::{Plan, PlannedRun, PlannedTrial, RunId};
+use crate::queue::{Inputs, QueuedRun, RunEvent, RunState};
+use crate::rundir::Outcome;
+use crate::store::error::StoreError;
+use crate::store::open::Store;
+use crate::store::rows::int;
+use crate::store::write::{apply, delete_outcome, inputs_of, insert_outcome, queued, save};
+use rusqlite::{OptionalExtension as _, Transaction, params};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the folder of a run holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FoundRun {
+    /// The outcome, if it and everything that it names is there.
+    pub outcome: Option<Outcome>,
+    /// Highest number of an attempt that has a folder.
+    pub attempts: u32,
+}
+
+/// Whether runs that failed, crashed too often or were cancelled are tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// They stay as they are.
+    Never,
+    /// They are put back.
+    Failed,
+}
+
+/// What registration did.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Registered {
+    /// Runs that the store did not know.
+    pub new: usize,
+    /// Where every run of the plan stands now, in its order.
+    pub states: Vec<RunState>,
+    /// Runs whose outcome was found in their folder and not in the store; their steps are missing.
+    pub imported: Vec<RunId>,
+    /// Runs that the store called done and whose folder says otherwise.
+    pub lost: Vec<RunId>,
+}
+
+impl Store {
+    /// Puts a sweep and its plan into the store, in one transaction. A sweep of the same name is
+    /// replaced with its trials; runs are only added.
+    ///
+    /// `found` says what lies in the folders; runs that are not in it have none.
+    pub fn register(
+        &mut self,
+        sweep: &Sweep,
+        plan: &Plan,
+        found: &BTreeMap<RunId, FoundRun>,
+        retry: Retry,
+        now: Timestamp,
+    ) -> Result<Registered, StoreError> {
+        let content = serde_json::to_string(sweep).map_err(|source| StoreError::Json {
+            what: "the sweep",
+            source,
+        })?;
+        let tx = self.writer()?;
+        let sweep_row = put_sweep(&tx, sweep, &content, now)?;
+        let mut registered = Registered::default();
+        let mut rows = BTreeMap::new();
+        let nothing = FoundRun::default();
+        for run in &plan.runs {
+            let row = put_run(&tx, run, &rows, now, &mut registered)?;
+            rows.insert(&run.id, row);
+            let found = found.get(&run.id).unwrap_or(&nothing);
+            reconcile(&tx, row, run, found, retry, now, &mut registered)?;
+        }
+        for trial in &plan.trials {
+            put_trial(&tx, sweep_row, trial, &rows)?;
+        }
+        for run in &plan.runs {
+            let row = rows.get(&run.id).copied().unwrap_or_default();
+            registered.states.push(queued(&tx, row)?.state);
+        }
+        tx.commit()?;
+        Ok(registered)
+    }
+}
+
+fn put_sweep(
+    tx: &Transaction<'_>,
+    sweep: &Sweep,
+    content: &str,
+    now: Timestamp,
+) -> Result<i64, StoreError> {
+    let sql = "INSERT INTO sweep (name, question, content, registered) VALUES (?1, ?2, ?3, ?4)
+        ON CONFLICT (name) DO UPDATE SET question = excluded.question, content = excluded.content,
+            registered = excluded.registered
+        RETURNING id";
+    let values = params![sweep.name, sweep.question, content, now.0];
+    let row: i64 = tx
+        .prepare_cached(sql)?
+        .query_row(values, |row| row.get(0))?;
+    tx.prepare_cached("DELETE FROM trial WHERE sweep = ?1")?
+        .execute([row])?;
+    Ok(row)
+}
+
+fn put_run(
+    tx: &Transaction<'_>,
+    run: &PlannedRun,
+    rows: &BTreeMap<&RunId, i64>,
+    now: Timestamp,
+    registered: &mut Registered,
+) -> Result<i64, StoreError> {
+    let known: Option<i64> = tx
+        .prepare_cached("SELECT id FROM run WHERE run_id = ?1")?
+        .query_row([&run.id.0], |row| row.get(0))
+        .optional()?;
+    let estimate = &run.estimate;
+    let (tokens, memory) = (int(estimate.tokens), int(estimate.peak_memory_bytes));
+    let flops = if estimate.flops.is_finite() {
+        estimate.flops
+    } else {
+        0.0
+    };
+    if let Some(row) = known {
+        let sql = "UPDATE run SET tokens = ?2, flops = ?3, peak_memory_bytes = ?4 WHERE id = ?1";
+        tx.prepare_cached(sql)?
+            .execute(params![row, tokens, flops, memory])?;
+        return Ok(row);
+    }
+    registered.new += 1;
+    let sql = "INSERT INTO run (run_id, kind, identity, state, attempts, crashes, tokens, flops,
+            peak_memory_bytes, created)
+        VALUES (?1, ?2, ?3, 'blocked', 0, 0, ?4, ?5, ?6, ?7)";
+    let kind = run.kind.name();
+    let values = params![run.id.0, kind, run.identity, tokens, flops, memory, now.0];
+    tx.prepare_cached(sql)?.execute(values)?;
+    let row = tx.last_insert_rowid();
+    for parent in run.parents.iter().collect::<BTreeSet<_>>() {
+        let parent = rows.get(parent).copied();
+        let sql = "INSERT INTO run_input (run, parent) VALUES (?1, ?2)";
+        tx.prepare_cached(sql)?.execute(params![row, parent])?;
+    }
+    Ok(row)
+}
+
+/// Brings a run's state in line with its folder and its inputs.
+fn reconcile(
+    tx: &Transaction<'_>,
+    row: i64,
+    run: &PlannedRun,
+    found: &FoundRun,
+    retry: Retry,
+    now: Timestamp,
+    registered: &mut Registered,
+) -> Result<(), StoreError> {
+    let before = queued(tx, row)?;
+    if found.attempts > before.attempts {
+        save_attempts(tx, row, before, found.attempts)?;
+    }
+    let inputs = inputs_of(tx, row)?;
+    let event = match (&found.outcome, before.state) {
+        (Some(_), RunState::Succeeded) => return Ok(()),
+        (Some(outcome), _) => RunEvent::Published {
+            attempt: outcome.attempt,
+        },
+        (None, RunState::Succeeded) => RunEvent::OutcomeLost(inputs),
+        (None, RunState::Failed | RunState::Cancelled) if retry == Retry::Failed => {
+            RunEvent::Retried(inputs)
+        }
+        (None, state) if resting(inputs) == Some(state) => return Ok(()),
+        (None, _) => RunEvent::InputsChanged(inputs),
+    };
+    let applied = apply(tx, row, &event, now, &mut Vec::new())?;
+    if applied.is_err() {
+        return Ok(());
+    }
+    if let Some(outcome) = &found.outcome {
+        insert_outcome(tx, row, outcome)?;
+        registered.imported.push(run.id.clone());
+    } else if before.state == RunState::Succeeded {
+        delete_outcome(tx, row)?;
+        registered.lost.push(run.id.clone());
+    }
+    Ok(())
+}
+
+fn resting(inputs: Inputs) -> Option<RunState> {
+    Some(QueuedRun::new(inputs).state)
+}
+
+/// Attempts in the folder that the store does not know keep their numbers.
+fn save_attempts(
+    tx: &Transaction<'_>,
+    row: i64,
+    run: QueuedRun,
+    attempts: u32,
+) -> Result<(), StoreError> {
+    if matches!(run.state, RunState::Leased { .. } | RunState::Succeeded) {
+        return Ok(());
+    }
+    save(tx, row, &QueuedRun { attempts, ..run }, None)
+}
+
+fn put_trial(
+    tx: &Transaction<'_>,
+    sweep: i64,
+    trial: &PlannedTrial,
+    rows: &BTreeMap<&RunId, i64>,
+) -> Result<(), StoreError> {
+    let assignments =
+        serde_json::to_string(&trial.assignments).map_err(|source| StoreError::Json {
+            what: "a trial's assignments",
+            source,
+        })?;
+    let sql = "INSERT INTO trial (sweep, number, label, seed, assignments, eval_run)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let (number, seed) = (int(trial.index as u64), trial.seed.cast_signed());
+    let eval = rows.get(&trial.eval).copied();
+    let values = params![sweep, number, trial.label, seed, assignments, eval];
+    tx.prepare_cached(sql)?.execute(values)?;
+    let row = tx.last_insert_rowid();
+    for (position, run) in trial.runs.iter().enumerate() {
+        let sql = "INSERT INTO trial_run (trial, position, run) VALUES (?1, ?2, ?3)";
+        let values = params![row, int(position as u64), rows.get(run).copied()];
+        tx.prepare_cached(sql)?.execute(values)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,291 @@
+//! Rows as typed values: what the store answers.
+
+use crate::base::{Digest, Timestamp};
+use crate::config::sweep::Sweep;
+use crate::plan::{RunId, StageKind};
+use crate::queue::{Blocker, RunState};
+use crate::rundir::{FailureClass, MetricValue, Usage};
+use crate::store::error::StoreError;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// A sweep and where its runs stand.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SweepRow {
+    /// Its name.
+    pub name: String,
+    /// Its question.
+    pub question: String,
+    /// When it was last registered.
+    pub registered: Timestamp,
+    /// How many trials it has.
+    pub trials: usize,
+    /// How many of its runs are in each state.
+    pub states: StateCounts,
+}
+
+/// How many runs are in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct StateCounts {
+    /// An input is not done.
+    pub blocked: usize,
+    /// Could start.
+    pub ready: usize,
+    /// At work.
+    pub leased: usize,
+    /// Done.
+    pub succeeded: usize,
+    /// Failed.
+    pub failed: usize,
+    /// An input failed.
+    pub skipped: usize,
+    /// Cancelled.
+    pub cancelled: usize,
+}
+
+impl StateCounts {
+    /// Counts one more run.
+    pub fn add(&mut self, state: RunState) {
+        *self.of(state) += 1;
+    }
+
+    /// All runs.
+    pub fn total(&self) -> usize {
+        self.blocked
+            + self.ready
+            + self.leased
+            + self.succeeded
+            + self.failed
+            + self.skipped
+            + self.cancelled
+    }
+
+    fn of(&mut self, state: RunState) -> &mut usize {
+        match state {
+            RunState::Blocked => &mut self.blocked,
+            RunState::Ready => &mut self.ready,
+            RunState::Leased { .. } => &mut self.leased,
+            RunState::Succeeded => &mut self.succeeded,
+            RunState::Failed => &mut self.failed,
+            RunState::Skipped => &mut self.skipped,
+            RunState::Cancelled => &mut self.cancelled,
+        }
+    }
+}
+
+/// A sweep as it was registered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredSweep {
+    /// The expanded sweep, report included.
+    pub sweep: Sweep,
+    /// When it was last registered.
+    pub registered: Timestamp,
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RunRow {
+    /// The run.
+    pub id: RunId,
+    /// Its stage.
+    pub kind: StageKind,
+    /// Where it stands.
+    pub state: RunState,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// Attempts that went silent since the last retry.
+    pub crashes: u32,
+    /// Estimated tokens.
+    pub tokens: u64,
+    /// Estimated floating-point operations.
+    pub flops: f64,
+    /// Estimated peak memory.
+    pub peak_memory_bytes: u64,
+    /// When it was first registered.
+    pub created: Timestamp,
+    /// When its outcome was published.
+    pub finished: Option<Timestamp>,
+    /// How its last attempt failed, if it said so.
+    pub class: Option<FailureClass>,
+    /// Why its last attempt ended badly.
+    pub message: Option<String>,
+}
+
+/// An attempt.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AttemptRow {
+    /// From 1.
+    pub number: u32,
+    /// `live`, `succeeded`, `failed`, `crashed`, `interrupted`, `lost` or `cancelled`.
+    pub state: String,
+    /// The runner that began it.
+    pub owner: String,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// How the backend finds it again.
+    pub handle: Option<String>,
+    /// When it was claimed.
+    pub started: Timestamp,
+    /// End of its lease.
+    pub expires: Timestamp,
+    /// When it ended.
+    pub ended: Option<Timestamp>,
+    /// How it failed, if it said so.
+    pub class: Option<FailureClass>,
+    /// Why it ended badly.
+    pub message: Option<String>,
+    /// What it cost, if it succeeded.
+    pub usage: Option<Usage>,
+}
+
+/// An attempt at work, with what is needed to find it again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LiveAttempt {
+    /// The run.
+    pub run: RunId,
+    /// Its stage.
+    pub kind: StageKind,
+    /// Number of the attempt.
+    pub attempt: u32,
+    /// The runner that began it.
+    pub owner: String,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// How the backend finds it again.
+    pub handle: Option<String>,
+    /// When it was claimed.
+    pub started: Timestamp,
+    /// End of its lease.
+    pub expires: Timestamp,
+}
+
+/// A trial with the metrics of its evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrialRow {
+    /// Position in the sweep, from 0.
+    pub index: usize,
+    /// `beta=0.1 size=440`.
+    pub label: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Axis name to value.
+    pub assignments: BTreeMap<String, serde_json::Value>,
+    /// Its runs in stage order.
+    pub runs: Vec<TrialRun>,
+    /// The run that scores it.
+    pub eval: RunId,
+    /// Where `eval` stands.
+    pub state: RunState,
+    /// Final metrics of `eval`; empty until it is done.
+    pub metrics: BTreeMap<String, MetricValue>,
+}
+
+/// A run of a trial.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrialRun {
+    /// The run.
+    pub id: RunId,
+    /// Its stage.
+    pub kind: StageKind,
+    /// Where it stands.
+    pub state: RunState,
+}
+
+/// A value along training.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepRow {
+    /// The optimiser step, 1-based; 0 is before the first.
+    pub step: u64,
+    /// The metric.
+    pub key: String,
+    /// Its value.
+    pub value: f64,
+}
+
+/// A file that a run published.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ArtifactRow {
+    /// Path under `artifacts/`.
+    pub path: String,
+    /// Size.
+    pub bytes: u64,
+    /// Digest of the content.
+    pub digest: Digest,
+}
+
+/// A trial that needs a run.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TrialUse {
+    /// The sweep.
+    pub sweep: String,
+    /// Position in the sweep, from 0.
+    pub index: usize,
+    /// Its label.
+    pub label: String,
+    /// Its seed.
+    pub seed: u64,
+}
+
+/// Why a run is not done.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Why {
+    /// The run.
+    pub run: RunRow,
+    /// Every reason, most telling first; empty if it is done.
+    pub blockers: Vec<Blocker>,
+}
+
+pub(crate) fn kind_of(text: &str) -> Result<StageKind, StoreError> {
+    let found = StageKind::ALL.into_iter().find(|kind| kind.name() == text);
+    found.ok_or_else(|| StoreError::Cell {
+        column: "run.kind",
+        text: text.to_owned(),
+    })
+}
+
+/// The state of a run; `live` is number and lease of its live attempt.
+pub(crate) fn state_of(text: &str, live: Option<(u32, Timestamp)>) -> Result<RunState, StoreError> {
+    Ok(match (text, live) {
+        ("blocked", _) => RunState::Blocked,
+        ("ready", _) => RunState::Ready,
+        ("leased", Some((attempt, expires))) => RunState::Leased { attempt, expires },
+        ("succeeded", _) => RunState::Succeeded,
+        ("failed", _) => RunState::Failed,
+        ("skipped", _) => RunState::Skipped,
+        ("cancelled", _) => RunState::Cancelled,
+        _ => {
+            return Err(StoreError::Cell {
+                column: "run.state",
+                text: text.to_owned(),
+            });
+        }
+    })
+}
+
+pub(crate) fn class_of(text: Option<String>) -> Result<Option<FailureClass>, StoreError> {
+    text.map(|text| {
+        serde_json::from_value(serde_json::Value::String(text.clone())).map_err(|_| {
+            StoreError::Cell {
+                column: "attempt.class",
+                text,
+            }
+        })
+    })
+    .transpose()
+}
+
+pub(crate) fn class_name(class: FailureClass) -> String {
+    match serde_json::to_value(class) {
+        Ok(serde_json::Value::String(text)) => text,
+        _ => "internal".to_owned(),
+    }
+}
+
+/// SQLite's integers are signed; sizes and counts beyond their range are cut to it.
+pub(crate) fn int(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn uint(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
