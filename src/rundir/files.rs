@@ -1,7 +1,7 @@
 //! Reads and writes of the small files in a run's folder.
 
 use crate::base::{PathError, Timestamp, digest_file, write_atomic};
-use crate::plan::{RunId, STAGE_FORMAT, StageFile};
+use crate::plan::{STAGE_FORMAT, StageFile};
 use crate::rundir::error::RundirError;
 use crate::rundir::layout::{AttemptDir, RunDir};
 use crate::rundir::outcome::{OUTCOME_FORMAT, Outcome, StageResult};
@@ -323,6 +323,7 @@ fn to_json<T: Serialize>(path: &Path, value: &T) -> Result<String, RundirError> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::RunId;
 
     #[test]
     fn a_heartbeat_counts_up_in_place() {

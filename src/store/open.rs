@@ -166,7 +166,7 @@ mod tests {
             .collect();
         assert_eq!(digests, [FIRST]);
     }
-    const FIRST: &str = "";
+    const FIRST: &str = "56bc7349fe99";
 
     #[test]
     fn a_store_of_a_later_version_is_refused_for_reading_and_writing() {

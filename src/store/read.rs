@@ -33,7 +33,7 @@ impl ReadStore {
                 name: row.get(0)?,
                 question: row.get(1)?,
                 registered: Timestamp(row.get(2)?),
-                trials: row.get(3)?,
+                trials: size(row, 3)?,
                 states: StateCounts::default(),
             })
         })?;
@@ -205,7 +205,7 @@ impl ReadStore {
         let mut trials = self.rows(sql, [sweep], |row| {
             let assignments: String = row.get(3)?;
             Ok(TrialRow {
-                index: row.get(0)?,
+                index: size(row, 0)?,
                 label: row.get(1)?,
                 seed: row.get::<_, i64>(2)?.cast_unsigned(),
                 assignments: serde_json::from_str(&assignments).map_err(|_| StoreError::Cell {
@@ -240,7 +240,7 @@ impl ReadStore {
                 kind: kind_of(&row.get::<_, String>(2)?)?,
                 state: state_of(&row.get::<_, String>(3)?, live_of(row, 4)?)?,
             };
-            Ok((row.get::<_, usize>(0)?, run))
+            Ok((size(row, 0)?, run))
         })?;
         for (index, run) in runs {
             if let Ok(at) = trials.binary_search_by_key(&index, |trial| trial.index) {
@@ -256,11 +256,7 @@ impl ReadStore {
             JOIN sweep ON sweep.id = trial.sweep AND sweep.name = ?1
             JOIN metric ON metric.run = trial.eval_run";
         let metrics = self.rows(sql, [sweep], |row| {
-            Ok((
-                row.get::<_, usize>(0)?,
-                row.get::<_, String>(1)?,
-                metric_of(row, 2)?,
-            ))
+            Ok((size(row, 0)?, row.get::<_, String>(1)?, metric_of(row, 2)?))
         })?;
         for (index, key, value) in metrics {
             if let Ok(at) = trials.binary_search_by_key(&index, |trial| trial.index) {
@@ -355,7 +351,7 @@ impl ReadStore {
         self.rows(sql, [&id.0], |row| {
             Ok(TrialUse {
                 sweep: row.get(0)?,
-                index: row.get(1)?,
+                index: size(row, 1)?,
                 label: row.get(2)?,
                 seed: row.get::<_, i64>(3)?.cast_unsigned(),
             })
@@ -455,6 +451,10 @@ fn live_of(row: &Row<'_>, column: usize) -> Result<Option<(u32, Timestamp)>, Sto
     let number: Option<u32> = row.get(column)?;
     let expires: Option<i64> = row.get(column + 1)?;
     Ok(number.zip(expires.map(Timestamp)))
+}
+
+fn size(row: &Row<'_>, column: usize) -> Result<usize, StoreError> {
+    Ok(uint(row.get(column)?) as usize)
 }
 
 fn metric_of(row: &Row<'_>, column: usize) -> Result<MetricValue, StoreError> {

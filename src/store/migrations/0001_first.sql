@@ -126,14 +126,15 @@ CREATE TABLE request (
     created INTEGER NOT NULL
 ) STRICT;
 
--- For people. Which beta won at each |D|, by the mean over seeds, in one query:
+-- For people. Which beta won at each number of pairs, by the mean over seeds, in one query:
 --
---   SELECT assignments ->> 'size' AS size, assignments ->> 'beta' AS beta, max(mean) AS best, seeds
+--   SELECT assignments ->> 'pairs' AS pairs, assignments ->> 'beta' AS beta,
+--          max(mean) AS accuracy, seeds
 --   FROM configuration_metric
 --   WHERE sweep = 'quickstart' AND metric = 'polite/rewards/accuracies'
---   GROUP BY size ORDER BY size;
+--   GROUP BY pairs ORDER BY pairs;
 --
--- (SQLite takes the other columns from the row with the maximum; use min() where less is better.)
+-- SQLite takes the other columns from the row with the maximum; use min() where less is better.
 
 -- One row a trial, axis and value.
 CREATE VIEW trial_axis AS

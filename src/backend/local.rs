@@ -1,0 +1,326 @@
+//! Attempts as child processes on this machine.
+//!
+//! A child has its own process group, so that the terminal's Ctrl-C reaches the runner alone,
+//! which then asks its children to save their state. It inherits a lock on its attempt's folder:
+//! whoever can take that lock knows that the attempt is over, whatever became of its runner. On
+//! Linux the kernel sends it SIGTERM when the runner's thread ends.
+
+use crate::backend::traits::{Backend, BackendError, Handle, Launch, Poll, StopSignal};
+use crate::base::PathError;
+use crate::rundir::FolderLock;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Starts `PROGRAM exec --root ROOT --run ID --attempt N --device D`.
+#[derive(Debug)]
+pub struct LocalBackend {
+    program: PathBuf,
+    children: BTreeMap<Handle, Child>,
+}
+
+impl LocalBackend {
+    /// A backend that starts `program`, normally the running executable.
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            children: BTreeMap::new(),
+        }
+    }
+
+    fn command(&self, launch: &Launch) -> Result<Command, BackendError> {
+        let attempt = launch.run_dir().attempt(launch.attempt);
+        let threads = launch.threads.max(1).to_string();
+        let mut command = Command::new(&self.program);
+        command
+            .arg("exec")
+            .arg("--root")
+            .arg(&launch.root)
+            .args(["--run", &launch.run.0])
+            .args(["--attempt", &launch.attempt.to_string()])
+            .args(["--device", &launch.device])
+            .env("RAYON_NUM_THREADS", &threads)
+            .env("CANDLE_NUM_THREADS", &threads)
+            .env("OMP_NUM_THREADS", &threads)
+            .stdin(Stdio::null())
+            .stdout(create(&attempt.stdout())?)
+            .stderr(create(&attempt.stderr())?)
+            .process_group(0);
+        Ok(command)
+    }
+}
+
+impl Backend for LocalBackend {
+    fn launch(&mut self, launch: &Launch) -> Result<Handle, BackendError> {
+        let attempt = launch.run_dir().attempt(launch.attempt);
+        let folder = attempt.path();
+        std::fs::create_dir_all(folder).map_err(|e| PathError::new("create", folder, e))?;
+        let lock = FolderLock::try_take(folder)?.ok_or_else(|| BackendError::Busy {
+            run: launch.run.clone(),
+            attempt: launch.attempt,
+        })?;
+        let mut command = self.command(launch)?;
+        inherit(&mut command, &lock);
+        let child = command.spawn().map_err(|source| BackendError::Start {
+            program: self.program.clone(),
+            source,
+        })?;
+        drop(lock); // the child has its own copy
+        let handle = Handle(format!(
+            "local:{}:{}",
+            child.id(),
+            start_time(child.id()).unwrap_or(0)
+        ));
+        self.children.insert(handle.clone(), child);
+        Ok(handle)
+    }
+
+    fn poll(&mut self, handles: &[Handle]) -> Result<Vec<Poll>, BackendError> {
+        handles.iter().map(|handle| self.poll_one(handle)).collect()
+    }
+
+    fn stop(&mut self, handle: &Handle, signal: StopSignal) -> Result<(), BackendError> {
+        if self.poll_one(handle)? != Poll::Running {
+            return Ok(());
+        }
+        let Some((pid, _)) = parse(handle) else {
+            return Ok(());
+        };
+        let signal = match signal {
+            StopSignal::Terminate => libc::SIGTERM,
+            StopSignal::Kill => libc::SIGKILL,
+        };
+        // A foreign process may have ended since it was asked after; that is no error.
+        match send(pid, signal) {
+            Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(BackendError::Process {
+                action: "stop",
+                handle: handle.clone(),
+                source: e,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl LocalBackend {
+    fn poll_one(&mut self, handle: &Handle) -> Result<Poll, BackendError> {
+        let Some(child) = self.children.get_mut(handle) else {
+            return Ok(poll_foreign(handle));
+        };
+        let status = child.try_wait().map_err(|source| BackendError::Process {
+            action: "ask after",
+            handle: handle.clone(),
+            source,
+        })?;
+        let Some(status) = status else {
+            return Ok(Poll::Running);
+        };
+        self.children.remove(handle);
+        Ok(Poll::Exited {
+            code: status.code(),
+            signal: status.signal(),
+        })
+    }
+}
+
+impl Drop for LocalBackend {
+    /// Children never outlive the backend that started them.
+    fn drop(&mut self) {
+        for child in self.children.values_mut() {
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+/// Process and its start time, so that a number that was used again is not mistaken.
+fn parse(handle: &Handle) -> Option<(u32, u64)> {
+    let (pid, started) = handle.0.strip_prefix("local:")?.split_once(':')?;
+    Some((pid.parse().ok()?, started.parse().ok()?))
+}
+
+fn poll_foreign(handle: &Handle) -> Poll {
+    match parse(handle) {
+        Some((pid, started)) if alive(pid, started) => Poll::Running,
+        _ => Poll::Gone,
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn alive(pid: u32, started: u64) -> bool {
+    start_time(pid) == Some(started)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn alive(pid: u32, _started: u64) -> bool {
+    send(pid, 0).is_ok()
+}
+
+/// When a process began, in clock ticks since boot: field 22 of `/proc/PID/stat`. Nothing if it
+/// is not there or is only waiting to be reaped.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?; // the name before it may hold anything
+    let mut fields = fields.split_whitespace();
+    let state = fields.next()?;
+    if state == "Z" || state == "X" {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+fn create(path: &Path) -> Result<File, BackendError> {
+    Ok(File::create(path).map_err(|e| PathError::new("create", path, e))?)
+}
+
+fn send(pid: u32, signal: i32) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    // SAFETY: `kill` takes two numbers and touches no memory of ours.
+    #[expect(unsafe_code, reason = "std can only kill, not terminate, a process")]
+    let status = unsafe { libc::kill(pid, signal) };
+    if status == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Lets the child keep the lock's file and, on Linux, end with the runner.
+fn inherit(command: &mut Command, lock: &FolderLock) {
+    let fd = lock.file().as_raw_fd();
+    let parent = std::process::id();
+    let prepare = move || {
+        // SAFETY: between fork and exec only async-signal-safe calls are made: fcntl, prctl and
+        // getppid. `fd` is open, since the parent holds the lock until after the spawn.
+        #[expect(unsafe_code, reason = "no safe wrapper in std for fcntl and prctl")]
+        unsafe {
+            if libc::fcntl(fd, libc::F_SETFD, 0) == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            #[cfg(target_os = "linux")]
+            {
+                if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) == -1 {
+                    return Err(io::Error::last_os_error());
+                }
+                if libc::getppid().cast_unsigned() != parent {
+                    return Err(io::Error::from_raw_os_error(libc::ESRCH)); // the runner just died
+                }
+            }
+        }
+        let _ = parent; // used on Linux only
+        Ok(())
+    };
+    // SAFETY: `prepare` allocates nothing and calls only what is safe after fork, see there.
+    #[expect(
+        unsafe_code,
+        reason = "a file is handed over and a signal set between fork and exec"
+    )]
+    unsafe {
+        command.pre_exec(prepare);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::RunId;
+    use crate::rundir::is_locked;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fn script(dir: &Path, body: &str) -> PathBuf {
+        let path = dir.join("program.sh");
+        crate::base::write_atomic(&path, format!("#!/bin/sh\n{body}\n").as_bytes()).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    fn launch(root: &Path) -> Launch {
+        Launch {
+            root: root.to_owned(),
+            run: RunId("c0".repeat(32)),
+            attempt: 1,
+            device: "cpu".into(),
+            threads: 3,
+        }
+    }
+
+    fn wait_for_end(backend: &mut LocalBackend, handle: &Handle) -> Poll {
+        loop {
+            match backend
+                .poll(std::slice::from_ref(handle))
+                .unwrap()
+                .remove(0)
+            {
+                Poll::Running => backend.wait(2),
+                ended => return ended,
+            }
+        }
+    }
+
+    #[test]
+    fn a_child_gets_its_arguments_and_threads_and_its_output_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = script(
+            dir.path(),
+            "echo $1 $5 $7 $9 $RAYON_NUM_THREADS; echo oh >&2; exit 3",
+        );
+        let mut backend = LocalBackend::new(program);
+        let launch = launch(dir.path());
+        let handle = backend.launch(&launch).unwrap();
+        let ended = wait_for_end(&mut backend, &handle);
+        assert_eq!(
+            ended,
+            Poll::Exited {
+                code: Some(3),
+                signal: None
+            }
+        );
+        let attempt = launch.run_dir().attempt(1);
+        let out = std::fs::read_to_string(attempt.stdout()).unwrap();
+        assert_eq!(out, format!("exec {} 1 cpu 3\n", "c0".repeat(32)));
+        assert_eq!(std::fs::read_to_string(attempt.stderr()).unwrap(), "oh\n");
+    }
+
+    #[test]
+    fn the_folder_is_locked_as_long_as_the_child_lives_and_another_runner_sees_and_stops_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = script(dir.path(), "exec sleep 60");
+        let mut backend = LocalBackend::new(&program);
+        let launch = launch(dir.path());
+        let handle = backend.launch(&launch).unwrap();
+        let attempt = launch.run_dir().attempt(1);
+        assert!(is_locked(attempt.path()).unwrap());
+        assert!(matches!(
+            backend.launch(&launch),
+            Err(BackendError::Busy { attempt: 1, .. })
+        ));
+        let mut other = LocalBackend::new(program);
+        assert_eq!(
+            other.poll(std::slice::from_ref(&handle)).unwrap(),
+            [Poll::Running]
+        );
+        other.stop(&handle, StopSignal::Terminate).unwrap();
+        let ended = wait_for_end(&mut backend, &handle);
+        assert_eq!(
+            ended,
+            Poll::Exited {
+                code: None,
+                signal: Some(libc::SIGTERM)
+            }
+        );
+        assert!(!is_locked(attempt.path()).unwrap());
+        assert_eq!(other.poll(&[handle]).unwrap(), [Poll::Gone]);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut backend = LocalBackend::new("/no/such/program");
+        let error = backend.launch(&launch(dir.path())).unwrap_err();
+        assert_eq!(error.to_string(), "cannot start `/no/such/program`");
+    }
+}

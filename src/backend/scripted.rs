@@ -1,0 +1,204 @@
+//! Attempts that follow a script, for tests of the runner: no processes and no waiting.
+
+use crate::backend::traits::{Backend, BackendError, Handle, Launch, Poll, StopSignal};
+use crate::base::{FakeClock, write_atomic};
+use crate::plan::RunId;
+use crate::rundir::{
+    AttemptEvent, FailureClass, FolderLock, Heartbeat, Journal, MetricValue, OUTCOME_FORMAT,
+    StageResult, Usage, write_result,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// What an attempt does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    /// Two steps, an artifact `model/weights`, metric `score` and exit code 0.
+    Succeed {
+        /// Value of `score`.
+        score: f64,
+    },
+    /// States why it cannot go on and exits with 1.
+    Fail(FailureClass),
+    /// Exits with 3 without a word.
+    Crash,
+    /// Lives and says nothing for ever; ignores SIGTERM.
+    Hang,
+    /// Moves its heartbeat until it is asked to stop, then saves and exits with 130.
+    Work,
+}
+
+struct Attempt {
+    act: Act,
+    ended: Option<Poll>,
+    heartbeat: Option<Heartbeat>,
+    /// The lock that a real child would hold.
+    lock: Option<FolderLock>,
+}
+
+/// Plays [`Act`]s: for each run the next of its list, then `otherwise`.
+pub struct ScriptedBackend {
+    clock: Arc<FakeClock>,
+    acts: BTreeMap<RunId, VecDeque<Act>>,
+    otherwise: Act,
+    attempts: BTreeMap<Handle, Attempt>,
+    /// Every launch in order.
+    pub launched: Vec<Launch>,
+    /// Every stop in order.
+    pub stopped: Vec<(Handle, StopSignal)>,
+}
+
+impl ScriptedBackend {
+    /// A backend on which every attempt acts as `otherwise`; waiting moves `clock`.
+    pub fn new(clock: Arc<FakeClock>, otherwise: Act) -> Self {
+        Self {
+            clock,
+            acts: BTreeMap::new(),
+            otherwise,
+            attempts: BTreeMap::new(),
+            launched: Vec::new(),
+            stopped: Vec::new(),
+        }
+    }
+
+    /// Lets the next attempts of `run` act as listed.
+    #[must_use]
+    pub fn with(mut self, run: &RunId, acts: impl IntoIterator<Item = Act>) -> Self {
+        self.acts.entry(run.clone()).or_default().extend(acts);
+        self
+    }
+}
+
+impl Backend for ScriptedBackend {
+    fn launch(&mut self, launch: &Launch) -> Result<Handle, BackendError> {
+        let next = self.acts.get_mut(&launch.run).and_then(VecDeque::pop_front);
+        let act = next.unwrap_or_else(|| self.otherwise.clone());
+        let dir = launch.run_dir().attempt(launch.attempt);
+        let mut journal = Journal::create(&dir.events())?;
+        let mut attempt = Attempt {
+            act,
+            ended: None,
+            heartbeat: None,
+            lock: FolderLock::try_take(dir.path())?,
+        };
+        journal.append(&AttemptEvent::Started {
+            device: launch.device.clone(),
+        })?;
+        attempt.ended = match attempt.act.clone() {
+            Act::Succeed { score } => {
+                journal.append(&AttemptEvent::Begin {
+                    unit: "steps".into(),
+                    total: 2,
+                })?;
+                for step in 1..=2u32 {
+                    let metrics = [("loss".to_owned(), 1.0 / f64::from(step))].into();
+                    journal.append(&AttemptEvent::Step {
+                        step: step.into(),
+                        metrics,
+                    })?;
+                }
+                write_atomic(
+                    &dir.out().join("model/weights"),
+                    score.to_string().as_bytes(),
+                )?;
+                write_result(&dir, &result(score))?;
+                journal.append(&AttemptEvent::Finished)?;
+                exited(0)
+            }
+            Act::Fail(class) => {
+                let message = "as scripted".to_owned();
+                journal.append(&AttemptEvent::Failed { class, message })?;
+                exited(1)
+            }
+            Act::Crash => exited(3),
+            Act::Hang => None,
+            Act::Work => {
+                attempt.heartbeat = Some(Heartbeat::create(&dir.heartbeat())?);
+                None
+            }
+        };
+        if attempt.ended.is_some() {
+            attempt.lock = None;
+        }
+        self.launched.push(launch.clone());
+        let handle = Handle(format!(
+            "scripted:{}:{}",
+            launch.run.short(),
+            launch.attempt
+        ));
+        self.attempts.insert(handle.clone(), attempt);
+        Ok(handle)
+    }
+
+    fn poll(&mut self, handles: &[Handle]) -> Result<Vec<Poll>, BackendError> {
+        let polls = handles.iter().map(|handle| {
+            let Some(attempt) = self.attempts.get_mut(handle) else {
+                return Ok(Poll::Gone);
+            };
+            if let Some(ended) = &attempt.ended {
+                return Ok(ended.clone());
+            }
+            if let Some(heartbeat) = &mut attempt.heartbeat {
+                heartbeat.beat()?;
+            }
+            Ok(Poll::Running)
+        });
+        polls.collect()
+    }
+
+    fn stop(&mut self, handle: &Handle, signal: StopSignal) -> Result<(), BackendError> {
+        self.stopped.push((handle.clone(), signal));
+        let Some(attempt) = self.attempts.get_mut(handle) else {
+            return Ok(());
+        };
+        if attempt.ended.is_some() {
+            return Ok(());
+        }
+        match (signal, &attempt.act) {
+            (StopSignal::Kill, _) => {
+                attempt.ended = Some(Poll::Exited {
+                    code: None,
+                    signal: Some(libc::SIGKILL),
+                });
+            }
+            (StopSignal::Terminate, Act::Work) => attempt.ended = exited(130),
+            (StopSignal::Terminate, _) => return Ok(()),
+        }
+        attempt.lock = None;
+        Ok(())
+    }
+
+    fn wait(&mut self, millis: u64) {
+        self.clock
+            .advance_millis(i64::try_from(millis).unwrap_or(i64::MAX));
+    }
+}
+
+fn exited(code: i32) -> Option<Poll> {
+    Some(Poll::Exited {
+        code: Some(code),
+        signal: None,
+    })
+}
+
+fn result(score: f64) -> StageResult {
+    StageResult {
+        format: OUTCOME_FORMAT,
+        artifacts: vec!["model".into()],
+        metrics: [(
+            "score".to_owned(),
+            MetricValue {
+                value: score,
+                stderr: None,
+                n: 1,
+            },
+        )]
+        .into(),
+        counts: [("documents/kept".to_owned(), 7)].into(),
+        notes: vec!["as scripted".into()],
+        usage: Usage {
+            wall_secs: 0.5,
+            ..Usage::default()
+        },
+    }
+}

@@ -1,0 +1,121 @@
+//! What a runner needs of a place where attempts run.
+
+use crate::base::PathError;
+use crate::plan::RunId;
+use crate::rundir::{RunDir, RundirError};
+use std::fmt;
+use std::path::PathBuf;
+
+/// An attempt to start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// The project root.
+    pub root: PathBuf,
+    /// The run, whose `stage.json` is written.
+    pub run: RunId,
+    /// Number of the attempt.
+    pub attempt: u32,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// Threads that it may use.
+    pub threads: usize,
+}
+
+impl Launch {
+    /// The run's folder.
+    pub fn run_dir(&self) -> RunDir {
+        RunDir::new(&self.root, &self.run)
+    }
+}
+
+/// How a backend finds an attempt again; text, so that it can be stored.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Handle(pub String);
+
+impl fmt::Display for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is known of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Poll {
+    /// It is at work, or nothing says otherwise.
+    Running,
+    /// It has ended by itself or by a signal.
+    Exited {
+        /// Exit code; absent after a signal.
+        code: Option<i32>,
+        /// The signal that ended it.
+        signal: Option<i32>,
+    },
+    /// It is not there any more, and nobody knows how it ended.
+    Gone,
+}
+
+/// How urgently to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopSignal {
+    /// Save the state and end.
+    Terminate,
+    /// End at once.
+    Kill,
+}
+
+/// An attempt could not be started, asked after or stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum BackendError {
+    /// The program could not be started.
+    #[error("cannot start `{}`", program.display())]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A process could not be asked after or signalled.
+    #[error("cannot {action} attempt `{handle}`")]
+    Process {
+        /// The verb.
+        action: &'static str,
+        /// The attempt.
+        handle: Handle,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// An earlier attempt of that number still holds its folder.
+    #[error("attempt {attempt} of run `{run}` is already at work")]
+    Busy {
+        /// The run.
+        run: RunId,
+        /// The attempt.
+        attempt: u32,
+    },
+    /// A file operation failed.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The attempt's folder could not be locked.
+    #[error(transparent)]
+    Rundir(#[from] RundirError),
+}
+
+/// A place where attempts run.
+pub trait Backend {
+    /// Starts an attempt and returns at once.
+    ///
+    /// The attempt holds a [`crate::rundir::FolderLock`] on its folder for as long as it lives.
+    fn launch(&mut self, launch: &Launch) -> Result<Handle, BackendError>;
+
+    /// Asks after all of `handles` together, so that a cluster is queried once a round; the
+    /// answers are in their order. Handles of another runner are answered as well as is possible.
+    fn poll(&mut self, handles: &[Handle]) -> Result<Vec<Poll>, BackendError>;
+
+    /// Asks an attempt to stop; one that has ended is left alone.
+    fn stop(&mut self, handle: &Handle, signal: StopSignal) -> Result<(), BackendError>;
+
+    /// Waits until something may have happened, at most `millis`.
+    fn wait(&mut self, millis: u64) {
+        std::thread::sleep(std::time::Duration::from_millis(millis));
+    }
+}
