@@ -1,1 +1,33 @@
 //! The decoder, its ops with gradients, its weights on disk.
+//!
+//! One decoder serves every family ([`Architecture`]); a family is a [`DecoderConfig`]. It is built
+//! from [`Params`] (trained) or from [`FrozenParams`] (detached, the same storage), computes on
+//! packed tokens without a batch dimension, and never holds the logits of a whole batch.
+//!
+//! Letters of shapes, here and in [`ops`]: T positions, D width, H query heads, K key/value heads,
+//! E head width, F feed-forward width, V vocabulary, S segments, N targets, B rows of a cache.
+//!
+//! Start with [`Decoder`].
+
+mod allocator;
+mod checkpoint;
+mod config;
+mod cost;
+mod decoder;
+mod error;
+mod hf_config;
+mod kv_cache;
+mod layout;
+pub mod ops;
+mod params;
+mod weights_file;
+
+pub use allocator::tune_allocator;
+pub use checkpoint::save_checkpoint;
+pub use config::{Architecture, DecoderConfig, RopeConfig, RopeScaling};
+pub use cost::{flops_per_token, parameter_count};
+pub use decoder::Decoder;
+pub use error::ModelError;
+pub use kv_cache::KvCache;
+pub use ops::TokenStats;
+pub use params::{FrozenParams, Params, missing_gradients};

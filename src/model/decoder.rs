@@ -1,0 +1,438 @@
+//! The decoder on packed tokens: embedding, layers, final norm, head.
+
+use crate::model::config::DecoderConfig;
+use crate::model::error::ModelError;
+use crate::model::layout;
+use crate::model::ops::{
+    Rotation, Targets, TokenStats, attention, embedding, gated, linear, rms_norm, rope, token_logps,
+};
+use crate::model::params::{FrozenParams, Params};
+use candle_core::{Result, Tensor};
+use std::sync::Arc;
+
+/// A decoder over weights that are tracked ([`Decoder::trainable`]) or not ([`Decoder::frozen`]).
+///
+/// It holds its weights by reference count: a decoder built from [`Params`] sees every update.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    config: DecoderConfig,
+    inv_freq: Vec<f64>,
+    embed: Tensor,
+    layers: Vec<Layer>,
+    norm: Tensor,
+    head: Tensor,
+}
+
+/// Weight and optional bias of a linear map.
+#[derive(Clone, Debug)]
+struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        linear(x, &self.weight, self.bias.as_ref())
+    }
+}
+
+/// Weights of one layer.
+#[derive(Clone, Debug)]
+pub(super) struct Layer {
+    input_norm: Tensor,
+    q: Linear,
+    k: Linear,
+    v: Linear,
+    q_norm: Option<Tensor>,
+    k_norm: Option<Tensor>,
+    o: Linear,
+    /// Norm of the attention's output, before it is added (Gemma 2).
+    attention_post_norm: Option<Tensor>,
+    mlp_norm: Tensor,
+    gate: Linear,
+    up: Linear,
+    down: Linear,
+    /// Norm of the feed-forward part's output, before it is added (Gemma 2).
+    mlp_post_norm: Option<Tensor>,
+}
+
+/// Where the tokens of one pass stand.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    pub(super) rotation: Rotation,
+    pub(super) cu_seqlens: Arc<[u32]>,
+}
+
+impl Decoder {
+    /// A decoder that records gradients for every parameter.
+    ///
+    /// # Errors
+    /// A parameter is missing or of another shape than `config` says.
+    pub fn trainable(
+        config: &DecoderConfig,
+        params: &Params,
+    ) -> std::result::Result<Self, ModelError> {
+        Self::build(config, |name| {
+            params.get(name).map(|var| var.as_tensor().clone())
+        })
+    }
+
+    /// A decoder that records nothing.
+    ///
+    /// # Errors
+    /// A parameter is missing or of another shape than `config` says.
+    pub fn frozen(
+        config: &DecoderConfig,
+        params: &FrozenParams,
+    ) -> std::result::Result<Self, ModelError> {
+        Self::build(config, |name| params.get(name).map(Tensor::detach))
+    }
+
+    fn build(
+        config: &DecoderConfig,
+        get: impl Fn(&str) -> Option<Tensor>,
+    ) -> std::result::Result<Self, ModelError> {
+        let shapes = layout::tensors(config);
+        let take = |name: String| -> std::result::Result<Tensor, ModelError> {
+            let tensor =
+                get(&name).ok_or_else(|| ModelError::MissingParameter { name: name.clone() })?;
+            match shapes.get(&name) {
+                Some(shape) if shape == tensor.dims() => Ok(tensor),
+                shape => Err(candle_core::Error::Msg(format!(
+                    "parameter `{name}` has shape {:?}, the configuration asks for {shape:?}",
+                    tensor.dims()
+                ))
+                .into()),
+            }
+        };
+        let embed = take("model.embed_tokens.weight".into())?;
+        Ok(Self {
+            inv_freq: config.rope.inv_freq(config.head_dim),
+            layers: (0..config.layers())
+                .map(|layer| Layer::build(config, layer, &take))
+                .collect::<std::result::Result<_, _>>()?,
+            norm: take("model.norm.weight".into())?,
+            head: if config.tied {
+                embed.clone()
+            } else {
+                take("lm_head.weight".into())?
+            },
+            embed,
+            config: config.clone(),
+        })
+    }
+
+    /// The configuration it was built from.
+    pub fn config(&self) -> &DecoderConfig {
+        &self.config
+    }
+
+    /// Hidden states after the final norm, `(T, D)`, of the `tokens (T,)` at `positions (T,)` in
+    /// the segments `cu_seqlens (S + 1,)`; attention is causal and blocked between segments.
+    ///
+    /// # Errors
+    /// Lengths differ, a token is outside the vocabulary, or the segments do not cover the tokens.
+    pub fn hidden(&self, tokens: &[u32], positions: &[u32], cu_seqlens: &[u32]) -> Result<Tensor> {
+        let places = self.places(tokens, positions, cu_seqlens)?;
+        let mut x = self.embed_tokens(tokens)?; // (T, D)
+        for (index, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(&self.config, index, &x, &places)?.0;
+        }
+        self.final_norm(&x)
+    }
+
+    /// Log-probability in nats of `targets[i]` after position `rows[i]`, `(N,)` in `f32`.
+    ///
+    /// Differentiable; logits exist for a chunk of rows at a time, forward and backward.
+    ///
+    /// # Errors
+    /// Lengths differ, or a row or token lies outside.
+    pub fn token_logps(&self, hidden: &Tensor, rows: &[u32], targets: &[u32]) -> Result<Tensor> {
+        Ok(self.token_logps_with_stats(hidden, rows, targets)?.0)
+    }
+
+    /// As [`Decoder::token_logps`], with what the same pass knows about each prediction.
+    ///
+    /// # Errors
+    /// As [`Decoder::token_logps`].
+    pub fn token_logps_with_stats(
+        &self,
+        hidden: &Tensor,
+        rows: &[u32],
+        targets: &[u32],
+    ) -> Result<(Tensor, TokenStats)> {
+        let targets = Targets {
+            rows: rows.into(),
+            tokens: targets.into(),
+            softcap: self.config.logit_softcap,
+        };
+        token_logps(hidden, &self.head, targets)
+    }
+
+    /// Logits `(T, V)` of `hidden (T, D)`.
+    ///
+    /// # Errors
+    /// Shapes do not fit.
+    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
+        let logits = linear(hidden, &self.head, None)?; // (T, V)
+        match self.config.logit_softcap {
+            Some(cap) => (logits / cap)?.tanh()? * cap,
+            None => Ok(logits),
+        }
+    }
+
+    pub(super) fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    pub(super) fn places(
+        &self,
+        tokens: &[u32],
+        positions: &[u32],
+        cu_seqlens: &[u32],
+    ) -> Result<Places> {
+        if tokens.len() != positions.len() || tokens.is_empty() {
+            candle_core::bail!("{} tokens at {} positions", tokens.len(), positions.len());
+        }
+        Ok(Places {
+            rotation: Rotation::new(positions, &self.inv_freq, 1.0),
+            cu_seqlens: cu_seqlens.into(),
+        })
+    }
+
+    pub(super) fn embed_tokens(&self, tokens: &[u32]) -> Result<Tensor> {
+        let x = embedding(&self.embed, tokens)?; // (T, D)
+        match self.config.embedding_scale {
+            Some(scale) => x * scale,
+            None => Ok(x),
+        }
+    }
+
+    pub(super) fn final_norm(&self, x: &Tensor) -> Result<Tensor> {
+        rms_norm(x, &self.norm, self.config.norm_eps, self.config.norm_weight)
+    }
+}
+
+impl Layer {
+    fn build(
+        config: &DecoderConfig,
+        layer: usize,
+        take: &impl Fn(String) -> std::result::Result<Tensor, ModelError>,
+    ) -> std::result::Result<Self, ModelError> {
+        let norm = |name: &str| take(format!("model.layers.{layer}.{name}.weight"));
+        let norm_if = |wanted: bool, name: &str| wanted.then(|| norm(name)).transpose();
+        let map = |name: &str, bias: bool| -> std::result::Result<Linear, ModelError> {
+            Ok(Linear {
+                weight: norm(name)?,
+                bias: bias
+                    .then(|| take(format!("model.layers.{layer}.{name}.bias")))
+                    .transpose()?,
+            })
+        };
+        let after_attention = norm("post_attention_layernorm")?;
+        let (attention_post_norm, mlp_norm) = if config.post_norms {
+            (Some(after_attention), norm("pre_feedforward_layernorm")?)
+        } else {
+            (None, after_attention)
+        };
+        Ok(Self {
+            input_norm: norm("input_layernorm")?,
+            q: map("self_attn.q_proj", config.qkv_bias)?,
+            k: map("self_attn.k_proj", config.qkv_bias)?,
+            v: map("self_attn.v_proj", config.qkv_bias)?,
+            q_norm: norm_if(config.qk_norm, "self_attn.q_norm")?,
+            k_norm: norm_if(config.qk_norm, "self_attn.k_norm")?,
+            o: map("self_attn.o_proj", config.output_bias)?,
+            attention_post_norm,
+            mlp_norm,
+            gate: map("mlp.gate_proj", config.mlp_bias)?,
+            up: map("mlp.up_proj", config.mlp_bias)?,
+            down: map("mlp.down_proj", config.mlp_bias)?,
+            mlp_post_norm: norm_if(config.post_norms, "post_feedforward_layernorm")?,
+        })
+    }
+
+    /// `x (T, D)` -> the layer's output `(T, D)` and its rotated keys and values `(T, K * E)`.
+    pub(super) fn forward(
+        &self,
+        config: &DecoderConfig,
+        index: usize,
+        x: &Tensor,
+        places: &Places,
+    ) -> Result<(Tensor, Tensor, Tensor)> {
+        let (q, k, v) = self.project(config, x, &places.rotation)?;
+        let mixed = attention(&q, &k, &v, &places.cu_seqlens, config.attention(index))?; // (T, H * E)
+        Ok((self.finish(config, x, &mixed)?, k, v))
+    }
+
+    /// Rotated queries `(T, H * E)` and keys, and values `(T, K * E)`.
+    pub(super) fn project(
+        &self,
+        config: &DecoderConfig,
+        x: &Tensor,
+        rotation: &Rotation,
+    ) -> Result<(Tensor, Tensor, Tensor)> {
+        let normed = rms_norm(x, &self.input_norm, config.norm_eps, config.norm_weight)?; // (T, D)
+        let heads = |x: Tensor, norm: &Option<Tensor>| -> Result<Tensor> {
+            let Some(norm) = norm else { return Ok(x) };
+            let (t, width) = x.dims2()?;
+            let by_head = x.reshape((t * width / config.head_dim, config.head_dim))?; // (T * H, E)
+            rms_norm(&by_head, norm, config.norm_eps, config.norm_weight)?.reshape((t, width))
+        };
+        let q = rope(&heads(self.q.forward(&normed)?, &self.q_norm)?, rotation)?; // (T, H * E)
+        let k = rope(&heads(self.k.forward(&normed)?, &self.k_norm)?, rotation)?; // (T, K * E)
+        Ok((q, k, self.v.forward(&normed)?))
+    }
+
+    /// Adds attention's output projection and the feed-forward part to `x (T, D)`.
+    pub(super) fn finish(
+        &self,
+        config: &DecoderConfig,
+        x: &Tensor,
+        mixed: &Tensor,
+    ) -> Result<Tensor> {
+        let post = |x: Tensor, norm: &Option<Tensor>| match norm {
+            Some(norm) => rms_norm(&x, norm, config.norm_eps, config.norm_weight),
+            None => Ok(x),
+        };
+        let x = (x + post(self.o.forward(mixed)?, &self.attention_post_norm)?)?; // (T, D)
+        let normed = rms_norm(&x, &self.mlp_norm, config.norm_eps, config.norm_weight)?;
+        let (gate, up) = (self.gate.forward(&normed)?, self.up.forward(&normed)?); // (T, F)
+        let inner = gated(&gate, &up, config.activation)?;
+        x + post(self.down.forward(&inner)?, &self.mlp_post_norm)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ops::check::relative_error;
+    use crate::model::params::missing_gradients;
+    use candle_core::{DType, Device};
+    use std::path::Path;
+
+    const MODEL: &str = "models/stories260k";
+
+    fn shipped() -> (DecoderConfig, Params) {
+        let dir = Path::new(MODEL);
+        let config = DecoderConfig::from_file(dir).unwrap();
+        let params = Params::load(dir, &config, &Device::Cpu, DType::F32).unwrap();
+        (config, params)
+    }
+
+    fn expected() -> serde_json::Value {
+        let text =
+            crate::base::fs::read_to_string(&Path::new(MODEL).join("expected.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn ids(value: &serde_json::Value) -> Vec<u32> {
+        value
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v.as_u64().unwrap() as u32)
+            .collect()
+    }
+
+    fn positions(lens: &[u32]) -> (Vec<u32>, Vec<u32>) {
+        let mut cu = vec![0];
+        let mut positions = Vec::new();
+        for &len in lens {
+            positions.extend(0..len);
+            cu.push(positions.len() as u32);
+        }
+        (positions, cu)
+    }
+
+    // models/stories260k/expected.json: float32 from transformers 5.23, torch 2.15.
+    #[test]
+    fn logits_of_the_shipped_model_are_those_of_transformers() -> Result<()> {
+        let (config, params) = shipped();
+        let decoder = Decoder::frozen(&config, &params.detached()).unwrap();
+        let want = &expected()["next_token"];
+        let prompt = ids(&want["prompt_ids"]);
+        let (positions, cu) = positions(&[prompt.len() as u32]);
+        let hidden = decoder.hidden(&prompt, &positions, &cu)?;
+        let logits = decoder.logits(&hidden)?.to_vec2::<f32>()?;
+        let last = logits.last().unwrap();
+        for (id, logit) in ids(&want["top5_ids"])
+            .iter()
+            .zip(want["top5_logits"].as_array().unwrap())
+        {
+            let logit = logit.as_f64().unwrap();
+            let error = (f64::from(last[*id as usize]) - logit).abs() / logit;
+            assert!(error < 1e-5, "token {id}: {error:e}");
+        }
+        let sum: f64 = last.iter().map(|&v| f64::from(v)).sum();
+        assert!(
+            (sum / want["logit_sum_last"].as_f64().unwrap() - 1.0).abs() < 1e-5,
+            "{sum}"
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn greedy_text_of_the_shipped_model_is_that_of_transformers() -> Result<()> {
+        let (config, params) = shipped();
+        let decoder = Decoder::frozen(&config, &params.detached()).unwrap();
+        let want = ids(&expected()["greedy_from_bos"]["ids"]);
+        let (positions, cu) = positions(&[want.len() as u32]);
+        // Teacher forcing: each token is the best after all before it.
+        let hidden = decoder.hidden(&want, &positions, &cu)?;
+        let rows: Vec<u32> = (0..want.len() as u32 - 1).collect();
+        let (_, stats) = decoder.token_logps_with_stats(&hidden, &rows, &want[1..])?;
+        assert!(stats.correct.iter().all(|&c| c));
+        Ok(())
+    }
+
+    #[test]
+    fn every_parameter_of_the_shipped_model_receives_a_gradient() -> Result<()> {
+        let (config, params) = shipped();
+        let decoder = Decoder::trainable(&config, &params).unwrap();
+        let tokens = ids(&expected()["greedy_from_bos"]["ids"]);
+        let (positions, cu) = positions(&[120, tokens.len() as u32 - 120]);
+        let hidden = decoder.hidden(&tokens, &positions, &cu)?;
+        let rows: Vec<u32> = (0..100).collect();
+        let loss = decoder
+            .token_logps(&hidden, &rows, &tokens[1..101])?
+            .mean_all()?
+            .neg()?;
+        let grads = loss.backward()?;
+        assert_eq!(missing_gradients(&params, &grads)?, Vec::<String>::new());
+        // The head alone reaches the final norm's input only through the final norm.
+        let partial = decoder
+            .final_norm(&decoder.embed_tokens(&tokens)?)?
+            .sum_all()?
+            .backward()?;
+        assert!(missing_gradients(&params, &partial)?.len() > 40);
+        Ok(())
+    }
+
+    #[test]
+    fn packed_documents_give_the_logits_of_each_alone() -> Result<()> {
+        let (config, params) = shipped();
+        let decoder = Decoder::frozen(&config, &params.detached()).unwrap();
+        let tokens = ids(&expected()["greedy_from_bos"]["ids"]);
+        let (places, cu) = positions(&[150, tokens.len() as u32 - 150]);
+        let packed = decoder
+            .hidden(&tokens, &places, &cu)?
+            .narrow(0, 150, tokens.len() - 150)?;
+        let (places, cu) = positions(&[tokens.len() as u32 - 150]);
+        let alone = decoder.hidden(&tokens[150..], &places, &cu)?;
+        assert!(relative_error(&packed, &alone)? < 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn a_decoder_of_trained_parameters_sees_their_updates() -> Result<()> {
+        let (config, params) = shipped();
+        let frozen = Decoder::frozen(&config, &params.detached()).unwrap();
+        let norm = params.get("model.norm.weight").unwrap();
+        norm.set(&norm.as_tensor().zeros_like()?)?;
+        let hidden = frozen.hidden(&[1, 2], &[0, 1], &[0, 2])?;
+        assert!(!hidden.track_op());
+        assert_eq!(hidden.abs()?.sum_all()?.to_scalar::<f32>()?, 0.0);
+        Ok(())
+    }
+}

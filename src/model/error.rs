@@ -1,0 +1,103 @@
+//! What can be wrong with a model folder.
+
+use crate::base::PathError;
+use std::path::PathBuf;
+
+/// A model that cannot be read, built or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] PathError),
+    /// A file that should be JSON is not.
+    #[error("`{}` is not valid JSON", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// The parser's message.
+        source: serde_json::Error,
+    },
+    /// A field of `config.json` is missing or senseless.
+    #[error("`{field}` in `{}` {problem}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The model family is not implemented.
+    #[error("`{}` names the architecture `{found}`; known are {known}", path.display())]
+    UnknownArchitecture {
+        /// The file.
+        path: PathBuf,
+        /// The name in the file.
+        found: String,
+        /// Names that this build knows.
+        known: String,
+    },
+    /// The folder has neither weights nor an index.
+    #[error("no `model.safetensors` or `model.safetensors.index.json` in `{}`", dir.display())]
+    NoWeights {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// A weights file is damaged.
+    #[error("`{}` is damaged: {problem}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        problem: String,
+    },
+    /// A tensor of the architecture is not in the files.
+    #[error("tensor `{name}` of shape {expected:?} is missing in `{}`", path.display())]
+    MissingTensor {
+        /// Hugging Face name.
+        name: String,
+        /// Shape by `config.json`.
+        expected: Vec<usize>,
+        /// Weights file or index.
+        path: PathBuf,
+    },
+    /// The files hold tensors that the architecture has no place for.
+    #[error("`{}` holds tensors that `config.json` has no place for: {names}", path.display())]
+    ExtraTensors {
+        /// The first few names.
+        names: String,
+        /// Weights file or index.
+        path: PathBuf,
+    },
+    /// A tensor has another shape than `config.json` says.
+    #[error("tensor `{name}` in `{}` has shape {found:?}, `config.json` asks for {expected:?}", path.display())]
+    WrongShape {
+        /// Hugging Face name.
+        name: String,
+        /// Shape by `config.json`.
+        expected: Vec<usize>,
+        /// Shape in the file.
+        found: Vec<usize>,
+        /// Weights file.
+        path: PathBuf,
+    },
+    /// A tensor is stored in a format that is not a float.
+    #[error("tensor `{name}` in `{}` is stored as {found}, which is no float format known here", path.display())]
+    WrongDtype {
+        /// Hugging Face name.
+        name: String,
+        /// Format in the file.
+        found: String,
+        /// Weights file.
+        path: PathBuf,
+    },
+    /// Parameters given to a decoder do not fit its configuration.
+    #[error("parameter `{name}` is missing")]
+    MissingParameter {
+        /// Hugging Face name.
+        name: String,
+    },
+    /// The tensor library refused.
+    #[error("tensor operation failed")]
+    Tensor(#[from] candle_core::Error),
+}

@@ -1,0 +1,386 @@
+//! `config.json` in the spellings of transformers 4 and 5.
+
+use crate::base::fs::read_to_string;
+use crate::model::config::{Architecture, DecoderConfig, RopeConfig, RopeScaling};
+use crate::model::error::ModelError;
+use crate::model::ops::{GateActivation, NormWeight};
+use candle_core::DType;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::path::Path;
+
+/// Architectures by name, in the order in which an error lists them.
+const KNOWN: &[(&str, &str, Architecture)] = &[
+    ("LlamaForCausalLM", "llama", Architecture::Llama),
+    ("MistralForCausalLM", "mistral", Architecture::Mistral),
+    ("GemmaForCausalLM", "gemma", Architecture::Gemma),
+    ("Gemma2ForCausalLM", "gemma2", Architecture::Gemma2),
+    ("Qwen2ForCausalLM", "qwen2", Architecture::Qwen2),
+    ("Qwen3ForCausalLM", "qwen3", Architecture::Qwen3),
+];
+
+/// The fields that are read; others do not change the forward pass.
+#[derive(Debug, Deserialize)]
+struct Fields {
+    architectures: Option<Vec<String>>,
+    model_type: Option<String>,
+    vocab_size: Option<usize>,
+    hidden_size: Option<usize>,
+    intermediate_size: Option<usize>,
+    num_hidden_layers: Option<usize>,
+    num_attention_heads: Option<usize>,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    max_position_embeddings: Option<usize>,
+    rms_norm_eps: Option<f64>,
+    rope_theta: Option<f64>,
+    rope_scaling: Option<Map<String, Value>>,
+    rope_parameters: Option<Map<String, Value>>,
+    partial_rotary_factor: Option<f64>,
+    hidden_act: Option<String>,
+    hidden_activation: Option<String>,
+    tie_word_embeddings: Option<bool>,
+    attention_bias: Option<bool>,
+    mlp_bias: Option<bool>,
+    query_pre_attn_scalar: Option<f64>,
+    attn_logit_softcapping: Option<f64>,
+    final_logit_softcapping: Option<f64>,
+    sliding_window: Option<usize>,
+    use_sliding_window: Option<bool>,
+    max_window_layers: Option<usize>,
+    layer_types: Option<Vec<String>>,
+    torch_dtype: Option<String>,
+    dtype: Option<String>,
+}
+
+/// Reads the file at `path`.
+pub(super) fn read(path: &Path) -> Result<DecoderConfig, ModelError> {
+    let text = read_to_string(path)?;
+    let fields: Fields = serde_json::from_str(&text).map_err(|source| ModelError::Json {
+        path: path.to_path_buf(),
+        source,
+    })?;
+    Reader { path, fields }.config()
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    fields: Fields,
+}
+
+impl Reader<'_> {
+    fn fault(&self, field: &'static str, problem: impl Into<String>) -> ModelError {
+        ModelError::Config {
+            path: self.path.to_path_buf(),
+            field,
+            problem: problem.into(),
+        }
+    }
+
+    fn positive(&self, field: &'static str, value: Option<usize>) -> Result<usize, ModelError> {
+        match value {
+            Some(0) => Err(self.fault(field, "is zero")),
+            Some(value) => Ok(value),
+            None => Err(self.fault(field, "is missing")),
+        }
+    }
+
+    fn architecture(&self) -> Result<Architecture, ModelError> {
+        let named = self.fields.architectures.as_ref().and_then(|a| a.first());
+        let found = named.or(self.fields.model_type.as_ref());
+        let Some(found) = found else {
+            return Err(self.fault("architectures", "is missing"));
+        };
+        KNOWN
+            .iter()
+            .find(|(name, kind, _)| name == found || (named.is_none() && kind == found))
+            .map(|known| known.2)
+            .ok_or_else(|| ModelError::UnknownArchitecture {
+                path: self.path.to_path_buf(),
+                found: found.clone(),
+                known: KNOWN.iter().map(|k| k.0).collect::<Vec<_>>().join(", "),
+            })
+    }
+
+    fn config(&self) -> Result<DecoderConfig, ModelError> {
+        let f = &self.fields;
+        let architecture = self.architecture()?;
+        let gemma = matches!(architecture, Architecture::Gemma | Architecture::Gemma2);
+        let gemma2 = architecture == Architecture::Gemma2;
+        let hidden_size = self.positive("hidden_size", f.hidden_size)?;
+        let heads = self.positive("num_attention_heads", f.num_attention_heads)?;
+        let kv_heads = f.num_key_value_heads.unwrap_or(heads);
+        if kv_heads == 0 || heads % kv_heads != 0 {
+            return Err(self.fault(
+                "num_key_value_heads",
+                format!("is {kv_heads}, no divisor of {heads}"),
+            ));
+        }
+        let head_dim = f.head_dim.unwrap_or(match architecture {
+            Architecture::Gemma | Architecture::Gemma2 => 256,
+            Architecture::Qwen3 => 128,
+            _ => hidden_size / heads,
+        });
+        if head_dim == 0 || head_dim % 2 != 0 {
+            return Err(self.fault(
+                "head_dim",
+                format!("is {head_dim}, not a positive even number"),
+            ));
+        }
+        let layers = self.positive("num_hidden_layers", f.num_hidden_layers)?;
+        let attention_bias = f.attention_bias.unwrap_or(false);
+        let scalar = if gemma2 {
+            f.query_pre_attn_scalar.unwrap_or(256.0)
+        } else {
+            head_dim as f64
+        };
+        Ok(DecoderConfig {
+            architecture,
+            vocab_size: self.positive("vocab_size", f.vocab_size)?,
+            hidden_size,
+            intermediate_size: self.positive("intermediate_size", f.intermediate_size)?,
+            heads,
+            kv_heads,
+            head_dim,
+            max_positions: f.max_position_embeddings.unwrap_or(usize::MAX),
+            norm_eps: f.rms_norm_eps.unwrap_or(1e-6),
+            norm_weight: if gemma {
+                NormWeight::FactorMinusOne
+            } else {
+                NormWeight::Factor
+            },
+            rope: self.rope()?,
+            activation: self.activation(gemma)?,
+            tied: f.tie_word_embeddings.unwrap_or(gemma),
+            qkv_bias: attention_bias || architecture == Architecture::Qwen2,
+            output_bias: attention_bias && architecture != Architecture::Qwen2,
+            mlp_bias: f.mlp_bias.unwrap_or(false),
+            qk_norm: architecture == Architecture::Qwen3,
+            post_norms: gemma2,
+            embedding_scale: gemma.then(|| (hidden_size as f64).sqrt()),
+            attention_scale: 1.0 / scalar.sqrt(),
+            attention_softcap: f.attn_logit_softcapping.filter(|_| gemma2),
+            logit_softcap: f.final_logit_softcapping.filter(|_| gemma2),
+            windows: self.windows(architecture, layers)?,
+            stored_dtype: self.stored_dtype()?,
+        })
+    }
+
+    fn activation(&self, gemma: bool) -> Result<GateActivation, ModelError> {
+        // Gemma's files of 2024 say `hidden_act: gelu` and mean the tanh form.
+        if gemma {
+            return match self.fields.hidden_activation.as_deref() {
+                None | Some("gelu_pytorch_tanh") => Ok(GateActivation::GeluTanh),
+                Some(other) => Err(self.fault(
+                    "hidden_activation",
+                    format!("is `{other}`; known is gelu_pytorch_tanh"),
+                )),
+            };
+        }
+        match self.fields.hidden_act.as_deref() {
+            None | Some("silu" | "swish") => Ok(GateActivation::Silu),
+            Some("gelu_pytorch_tanh") => Ok(GateActivation::GeluTanh),
+            Some(other) => Err(self.fault(
+                "hidden_act",
+                format!("is `{other}`; known are silu and gelu_pytorch_tanh"),
+            )),
+        }
+    }
+
+    /// Transformers 5 has one table `rope_parameters`; 4 had `rope_theta` and `rope_scaling`, whose
+    /// type was first called `type`.
+    fn rope(&self) -> Result<RopeConfig, ModelError> {
+        let (field, table) = match (&self.fields.rope_parameters, &self.fields.rope_scaling) {
+            (Some(table), _) => ("rope_parameters", Some(table)),
+            (None, table) => ("rope_scaling", table.as_ref()),
+        };
+        let number = |name: &str| table.and_then(|t| t.get(name)).and_then(Value::as_f64);
+        let needed = |name: &'static str| {
+            number(name).ok_or_else(|| self.fault(field, format!("lacks the number `{name}`")))
+        };
+        let partial = number("partial_rotary_factor").or(self.fields.partial_rotary_factor);
+        if partial.is_some_and(|p| (p - 1.0).abs() > 0.0) {
+            return Err(self.fault(
+                "partial_rotary_factor",
+                "is not 1, which is not implemented",
+            ));
+        }
+        let theta = number("rope_theta")
+            .or(self.fields.rope_theta)
+            .unwrap_or(10_000.0);
+        let kind = table
+            .and_then(|t| t.get("rope_type").or_else(|| t.get("type")))
+            .map_or(Some("default"), Value::as_str);
+        if table.is_some_and(|t| t.values().any(Value::is_object)) {
+            return Err(self.fault(field, "differs by layer type, which is not implemented"));
+        }
+        let scaling = match kind {
+            Some("default") => RopeScaling::Default,
+            Some("linear") => RopeScaling::Linear {
+                factor: needed("factor")?,
+            },
+            Some("llama3") => RopeScaling::Llama3 {
+                factor: needed("factor")?,
+                low_freq_factor: needed("low_freq_factor")?,
+                high_freq_factor: needed("high_freq_factor")?,
+                original_max: needed("original_max_position_embeddings")?,
+            },
+            other => {
+                let found = other.unwrap_or("not a string");
+                let problem =
+                    format!("has the rope type `{found}`; known are default, linear and llama3");
+                return Err(self.fault(field, problem));
+            }
+        };
+        Ok(RopeConfig { theta, scaling })
+    }
+
+    fn windows(
+        &self,
+        architecture: Architecture,
+        layers: usize,
+    ) -> Result<Vec<Option<usize>>, ModelError> {
+        let f = &self.fields;
+        let window = match architecture {
+            Architecture::Llama | Architecture::Gemma => None,
+            Architecture::Mistral => f.sliding_window,
+            Architecture::Gemma2 => f.sliding_window.or(Some(4096)),
+            Architecture::Qwen2 | Architecture::Qwen3 => f
+                .sliding_window
+                .filter(|_| f.use_sliding_window.unwrap_or(false)),
+        };
+        if window == Some(0) {
+            return Err(self.fault("sliding_window", "is zero"));
+        }
+        if let (Some(types), true) = (&f.layer_types, architecture != Architecture::Mistral) {
+            if types.len() != layers {
+                return Err(self.fault(
+                    "layer_types",
+                    format!("has {} entries for {layers} layers", types.len()),
+                ));
+            }
+            return types
+                .iter()
+                .map(|kind| match kind.as_str() {
+                    "full_attention" => Ok(None),
+                    "sliding_attention" if window.is_some() => Ok(window),
+                    other => Err(self.fault(
+                        "layer_types",
+                        format!("holds `{other}`, which this model has no window for"),
+                    )),
+                })
+                .collect();
+        }
+        Ok((0..layers)
+            .map(|layer| match architecture {
+                // Every second layer, beginning with the first, sees the window only.
+                Architecture::Gemma2 => window.filter(|_| layer % 2 == 0),
+                Architecture::Qwen2 | Architecture::Qwen3 => {
+                    window.filter(|_| layer >= f.max_window_layers.unwrap_or(28))
+                }
+                _ => window,
+            })
+            .collect())
+    }
+
+    fn stored_dtype(&self) -> Result<DType, ModelError> {
+        let (field, name) = match (&self.fields.dtype, &self.fields.torch_dtype) {
+            (Some(name), _) => ("dtype", name.as_str()),
+            (None, Some(name)) => ("torch_dtype", name.as_str()),
+            (None, None) => ("dtype", "float32"),
+        };
+        match name {
+            "float32" => Ok(DType::F32),
+            "bfloat16" => Ok(DType::BF16),
+            "float16" => Ok(DType::F16),
+            "float64" => Ok(DType::F64),
+            other => Err(self.fault(field, format!("is `{other}`, no float format known here"))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(extra: &str) -> Result<DecoderConfig, ModelError> {
+        let text = format!(
+            r#"{{"vocab_size": 9, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 4,
+                 "num_attention_heads": 2, "max_position_embeddings": 64, {extra}}}"#
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        crate::base::write_atomic(&path, text.as_bytes()).unwrap();
+        read(&path)
+    }
+
+    #[test]
+    fn both_generations_of_spelling_give_one_config() {
+        let old = parse(
+            r#""model_type": "llama", "rope_theta": 500000.0, "torch_dtype": "bfloat16",
+               "rope_scaling": {"type": "linear", "factor": 4.0}"#,
+        );
+        let new = parse(
+            r#""architectures": ["LlamaForCausalLM"], "dtype": "bfloat16", "head_dim": 4,
+               "rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 500000.0}"#,
+        );
+        let (old, new) = (old.unwrap(), new.unwrap());
+        assert_eq!(old, new);
+        assert_eq!(new.rope.theta, 500_000.0);
+        assert_eq!(new.stored_dtype, DType::BF16);
+    }
+
+    #[test]
+    fn an_unknown_architecture_is_named_and_the_known_are_listed() {
+        let error = parse(r#""architectures": ["MambaForCausalLM"]"#)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("`MambaForCausalLM`"), "{error}");
+        assert!(
+            error.contains("known are LlamaForCausalLM, MistralForCausalLM"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn an_unknown_rope_type_is_refused() {
+        let text = r#""model_type": "llama", "rope_scaling": {"rope_type": "yarn", "factor": 4.0}"#;
+        let error = parse(text).unwrap_err().to_string();
+        assert!(
+            error.contains("has the rope type `yarn`; known are default, linear and llama3"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn gemma2_alternates_windows_and_scales_embeddings() {
+        let config = parse(
+            r#""architectures": ["Gemma2ForCausalLM"], "head_dim": 6, "sliding_window": 16,
+               "query_pre_attn_scalar": 16, "attn_logit_softcapping": 50.0,
+               "final_logit_softcapping": 30.0, "hidden_activation": "gelu_pytorch_tanh""#,
+        )
+        .unwrap();
+        assert_eq!(config.windows, [Some(16), None, Some(16), None]);
+        assert_eq!(config.attention_scale, 0.25);
+        assert_eq!(config.embedding_scale, Some(8f64.sqrt()));
+        assert!(config.tied && config.post_norms && config.logit_softcap == Some(30.0));
+    }
+
+    #[test]
+    fn zero_heads_and_missing_widths_are_errors() {
+        let error = parse(r#""model_type": "llama", "num_key_value_heads": 0"#).unwrap_err();
+        assert!(
+            error.to_string().contains("`num_key_value_heads`"),
+            "{error}"
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.json");
+        crate::base::write_atomic(&path, br#"{"model_type": "llama"}"#).unwrap();
+        assert!(
+            read(&path)
+                .unwrap_err()
+                .to_string()
+                .contains("`hidden_size`")
+        );
+    }
+}

@@ -1,0 +1,140 @@
+//! Linear layer `y = x W^T + b` without transposed copies.
+
+use crate::model::ops::Real;
+use crate::model::ops::matmul::{Into, Mat, matmul};
+use crate::model::ops::storage::{Path, by_dtype, gradient, operand, path, result, with_slice};
+use candle_core::backend::BackendStorage as _;
+use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
+
+/// `x (T, D) -> (T, N)` by `weight (N, D)` and an optional `bias (N,)`.
+///
+/// # Errors
+/// Shapes or dtypes do not fit.
+pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let y = match path(x) {
+        Path::F32 | Path::F64 => x.contiguous()?.apply_op2(&weight.contiguous()?, LinearOp)?,
+        Path::Upcast => {
+            let (x32, w32) = (x.to_dtype(DType::F32)?, weight.to_dtype(DType::F32)?);
+            linear(&x32, &w32, None)?.to_dtype(x.dtype())?
+        }
+        Path::Naive => return linear_naive(x, weight, bias),
+    };
+    match bias {
+        Some(bias) => y.broadcast_add(bias),
+        None => Ok(y),
+    }
+}
+
+/// [`linear`] out of candle's own ops.
+///
+/// # Errors
+/// Shapes or dtypes do not fit.
+pub fn linear_naive(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let y = x.matmul(&weight.t()?)?;
+    match bias {
+        Some(bias) => y.broadcast_add(bias),
+        None => Ok(y),
+    }
+}
+
+struct LinearOp;
+
+impl LinearOp {
+    /// `dx = g W`, `dW = g^T x`.
+    fn backward<F: Real>(
+        x: &[F],
+        w: &[F],
+        g: &[F],
+        (t, d, n): (usize, usize, usize),
+    ) -> (Vec<F>, Vec<F>) {
+        let (mut dx, mut dw) = (vec![F::zero(); t * d], vec![F::zero(); n * d]);
+        matmul(
+            (t, d, n),
+            Mat::new(g, n),
+            Mat::new(w, d),
+            &mut dx,
+            Into::Set,
+        );
+        matmul(
+            (n, d, t),
+            Mat::transposed(g, n),
+            Mat::new(x, d),
+            &mut dw,
+            Into::Set,
+        );
+        (dx, dw)
+    }
+}
+
+impl CustomOp2 for LinearOp {
+    fn name(&self) -> &'static str {
+        "linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        w: &CpuStorage,
+        wl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let ((t, d), (n, inner)) = (xl.shape().dims2()?, wl.shape().dims2()?);
+        if inner != d {
+            candle_core::bail!("linear: weight {:?} for input {:?}", wl.shape(), xl.shape());
+        }
+        by_dtype!(x.dtype(), F => {
+            let (x, w) = (operand::<F>("linear", x, xl)?, operand::<F>("linear", w, wl)?);
+            let mut y = vec![0.0; t * n];
+            matmul((t, n, d), Mat::new(x, d), Mat::transposed(w, d), &mut y, Into::Set);
+            Ok(result(y, (t, n)))
+        })
+    }
+
+    /// `dL/dx = g W`, `dL/dW = g^T x`.
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        _y: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let ((t, d), (n, _)) = (x.dims2()?, w.dims2()?);
+        by_dtype!(x.dtype(), F => {
+            let (dx, dw) = with_slice::<F, _>("linear", x, |xs| {
+                with_slice("linear", w, |ws| {
+                    with_slice("linear", g, |gs| Ok(Self::backward(xs, ws, gs, (t, d, n))))
+                })
+            })?;
+            Ok((Some(gradient(dx, x)?), Some(gradient(dw, w)?)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ops::check::{agree, gradients_match, noise};
+
+    #[test]
+    fn linear_is_its_naive_twin() -> Result<()> {
+        let (x, w) = (
+            noise(&[37, 20], 1, DType::F32)?,
+            noise(&[11, 20], 2, DType::F32)?,
+        );
+        let b = noise(&[11], 3, DType::F32)?;
+        agree(
+            &[&x, &w, &b],
+            |t| linear(&t[0], &t[1], Some(&t[2])),
+            |t| linear_naive(&t[0], &t[1], Some(&t[2])),
+        )
+    }
+
+    #[test]
+    fn linear_gradients_match_central_differences() -> Result<()> {
+        let (x, w) = (
+            noise(&[3, 5], 1, DType::F64)?,
+            noise(&[4, 5], 2, DType::F64)?,
+        );
+        gradients_match(&[&x, &w], |t| linear(&t[0], &t[1], None))
+    }
+}

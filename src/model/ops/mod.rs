@@ -1,0 +1,34 @@
+//! Differentiable ops of the decoder: forward, backward, a naive twin and their tests, one a file.
+//!
+//! On the CPU in `f32` (and `f64`, for gradient checks) each op runs a fused kernel with its own
+//! backward; half-precision formats are computed in `f32` between two casts; other devices run the
+//! twin out of candle's own differentiable ops. Letters of shapes are those of
+//! [`crate::model`]. Results are the same bytes for any number of threads.
+
+#[cfg(test)]
+pub(crate) mod check;
+
+mod attention;
+mod decode_attention;
+mod embedding;
+mod gated;
+mod inject;
+mod linear;
+mod matmul;
+mod panel;
+mod rms_norm;
+mod rope;
+mod simd;
+mod storage;
+mod token_logps;
+
+pub use attention::{AttentionShape, attention, attention_naive};
+pub(crate) use decode_attention::decode_attention;
+pub use embedding::{embedding, embedding_naive};
+pub use gated::{GateActivation, gated, gated_naive};
+pub use inject::backward_from;
+pub use linear::{linear, linear_naive};
+pub use rms_norm::{NormWeight, rms_norm, rms_norm_naive};
+pub use rope::{Rotation, rope, rope_naive};
+pub use simd::Real;
+pub use token_logps::{Targets, TokenStats, token_logps, token_logps_naive};

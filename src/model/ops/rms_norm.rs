@@ -1,0 +1,228 @@
+//! Root-mean-square normalisation (Zhang & Sennrich 2019, equation 4).
+//!
+//! `y = x / sqrt(mean(x^2) + eps) * w`, or `* (1 + w)` in the Gemma family.
+
+use crate::model::ops::Real;
+use crate::model::ops::matmul::{ROW_BLOCK, for_row_blocks, threads};
+use crate::model::ops::simd::{axpy, dot, kernel};
+use crate::model::ops::storage::{Path, by_dtype, gradient, operand, path, result, with_slice};
+use candle_core::backend::BackendStorage as _;
+use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+/// What the weight of a norm means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormWeight {
+    /// The factor itself.
+    Factor,
+    /// The factor minus one (Gemma).
+    FactorMinusOne,
+}
+
+impl NormWeight {
+    /// What is added to the weight to get the factor.
+    pub(super) fn offset(self) -> f64 {
+        match self {
+            Self::Factor => 0.0,
+            Self::FactorMinusOne => 1.0,
+        }
+    }
+}
+
+/// Normalises the last dimension of `x (.., D)` by `weight (D,)`.
+///
+/// # Errors
+/// Shapes do not fit.
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64, kind: NormWeight) -> Result<Tensor> {
+    match path(x) {
+        Path::F32 | Path::F64 => x
+            .contiguous()?
+            .apply_op2(&weight.contiguous()?, RmsNormOp { eps, kind }),
+        Path::Upcast => {
+            let y = rms_norm(
+                &x.to_dtype(DType::F32)?,
+                &weight.to_dtype(DType::F32)?,
+                eps,
+                kind,
+            )?;
+            y.to_dtype(x.dtype())
+        }
+        Path::Naive => rms_norm_naive(x, weight, eps, kind),
+    }
+}
+
+/// [`rms_norm`] out of candle's own ops; statistics in `f32` for half-precision inputs.
+///
+/// # Errors
+/// Shapes do not fit.
+pub fn rms_norm_naive(x: &Tensor, weight: &Tensor, eps: f64, kind: NormWeight) -> Result<Tensor> {
+    let dtype = match x.dtype() {
+        DType::F64 => DType::F64,
+        _ => DType::F32,
+    };
+    let wide = x.to_dtype(dtype)?;
+    let mean = wide.sqr()?.mean_keepdim(D::Minus1)?; // (.., 1)
+    let normed = wide.broadcast_div(&(mean + eps)?.sqrt()?)?;
+    let factor = (weight.to_dtype(dtype)? + kind.offset())?; // (D,)
+    normed.broadcast_mul(&factor)?.to_dtype(x.dtype())
+}
+
+struct RmsNormOp {
+    eps: f64,
+    kind: NormWeight,
+}
+
+impl RmsNormOp {
+    fn forward<F: Real>(&self, x: &[F], w: &[F]) -> Vec<F> {
+        let d = w.len();
+        let mut y = vec![F::zero(); x.len()];
+        for_row_blocks(&mut y, d, |first, rows| {
+            let x = &x[first * d..first * d + rows.len()];
+            norm_rows(x, w, self.kind.offset(), self.eps, rows);
+        });
+        y
+    }
+
+    /// `(dx, dw)`; the weight's gradient is summed by fixed blocks of rows, then over blocks.
+    fn backward<F: Real>(&self, x: &[F], w: &[F], g: &[F]) -> (Vec<F>, Vec<F>) {
+        let d = w.len().max(1);
+        let mut dx = vec![F::zero(); x.len()];
+        let block = ROW_BLOCK * d;
+        let one = |dx: &mut [F], x: &[F], g: &[F]| {
+            let mut dw = vec![F::zero(); d];
+            norm_rows_backward(x, w, self.kind.offset(), self.eps, g, dx, &mut dw);
+            dw
+        };
+        let parts: Vec<Vec<F>> = if threads() == 1 {
+            dx.chunks_mut(block)
+                .zip(x.chunks(block).zip(g.chunks(block)))
+                .map(|(dx, (x, g))| one(dx, x, g))
+                .collect()
+        } else {
+            dx.par_chunks_mut(block)
+                .zip(x.par_chunks(block).zip(g.par_chunks(block)))
+                .map(|(dx, (x, g))| one(dx, x, g))
+                .collect()
+        };
+        let mut dw = vec![F::zero(); w.len()];
+        for part in parts {
+            dw.iter_mut().zip(part).for_each(|(a, b)| *a += b);
+        }
+        (dx, dw)
+    }
+}
+
+kernel! {
+    /// `y = x * rstd * (offset + w)` by rows of `w.len()`.
+    pub(super) fn norm_rows<F>(x: &[F], w: &[F], offset: f64, eps: f64, y: &mut [F]) {
+        let d = w.len();
+        let (offset, eps, n) = (F::from_f64(offset), F::from_f64(eps), F::from_f64(d as f64));
+        for (x, y) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)) {
+            let rstd = F::one() / (dot::<F, FMA>(x, x) / n + eps).root();
+            for ((y, &x), &w) in y.iter_mut().zip(x).zip(w) {
+                *y = x * rstd * (offset + w);
+            }
+        }
+    }
+}
+
+kernel! {
+    /// With `h = g (offset + w)` and `r = rstd`: `dx = r (h - x r^2 mean(h x))`, `dw += g x r`.
+    /// `dx` is overwritten.
+    pub(super) fn norm_rows_backward<F>(
+        x: &[F], w: &[F], offset: f64, eps: f64, g: &[F], dx: &mut [F], dw: &mut [F],
+    ) {
+        let d = w.len();
+        let (offset, eps, n) = (F::from_f64(offset), F::from_f64(eps), F::from_f64(d as f64));
+        for ((x, g), dx) in x.chunks_exact(d).zip(g.chunks_exact(d)).zip(dx.chunks_exact_mut(d)) {
+            let rstd = F::one() / (dot::<F, FMA>(x, x) / n + eps).root();
+            for (((dx, dw), (&x, &g)), &w) in dx.iter_mut().zip(dw.iter_mut()).zip(x.iter().zip(g)).zip(w) {
+                *dx = g * (offset + w);
+                *dw = (g * x).mul_add_if::<FMA>(rstd, *dw);
+            }
+            let pull = dot::<F, FMA>(dx, x) / n * rstd * rstd * rstd;
+            for v in dx.iter_mut() {
+                *v *= rstd;
+            }
+            axpy::<F, FMA>(-pull, x, dx);
+        }
+    }
+}
+
+impl CustomOp2 for RmsNormOp {
+    fn name(&self) -> &'static str {
+        "rms-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        xl: &Layout,
+        w: &CpuStorage,
+        wl: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let d = *xl.dims().last().unwrap_or(&0);
+        if wl.dims() != [d] || d == 0 {
+            candle_core::bail!(
+                "rms-norm: weight of shape {:?} for input of shape {:?}",
+                wl.shape(),
+                xl.shape()
+            );
+        }
+        by_dtype!(x.dtype(), F => {
+            let y = self.forward::<F>(operand("rms-norm", x, xl)?, operand("rms-norm", w, wl)?);
+            Ok(result(y, xl.shape()))
+        })
+    }
+
+    /// See [`norm_rows_backward`] for the formula.
+    fn bwd(
+        &self,
+        x: &Tensor,
+        w: &Tensor,
+        _y: &Tensor,
+        g: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        by_dtype!(x.dtype(), F => {
+            let (dx, dw) = with_slice("rms-norm", x, |xs| {
+                with_slice("rms-norm", w, |ws| {
+                    with_slice("rms-norm", g, |gs| Ok(self.backward::<F>(xs, ws, gs)))
+                })
+            })?;
+            Ok((Some(gradient(dx, x)?), Some(gradient(dw, w)?)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ops::check::{agree, gradients_match, noise};
+
+    #[test]
+    fn rms_norm_is_its_naive_twin() -> Result<()> {
+        let (x, w) = (
+            noise(&[37, 20], 1, DType::F32)?,
+            noise(&[20], 2, DType::F32)?,
+        );
+        for kind in [NormWeight::Factor, NormWeight::FactorMinusOne] {
+            agree(
+                &[&x, &w],
+                |t| rms_norm(&t[0], &t[1], 1e-5, kind),
+                |t| rms_norm_naive(&t[0], &t[1], 1e-5, kind),
+            )?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn rms_norm_gradient_matches_central_differences() -> Result<()> {
+        let (x, w) = (
+            noise(&[3, 18], 1, DType::F64)?,
+            noise(&[18], 2, DType::F64)?,
+        );
+        gradients_match(&[&x, &w], |t| {
+            rms_norm(&t[0], &t[1], 1e-5, NormWeight::FactorMinusOne)
+        })
+    }
+}
