@@ -1,1 +1,18 @@
 //! Names, units, uncertainty and comparison of measured quantities.
+//!
+//! [`metric_spec`] knows what a key means and which way it is better. [`mean`] turns repeats into an
+//! [`Estimate`] with a t-interval; [`paired_t`] and [`crossed_bootstrap`] compare two
+//! configurations seed by seed and row by row; [`holm`] corrects a family of comparisons; and
+//! [`Comparison::words`] says the result in plain words, also when there is nothing to say.
+
+pub mod bootstrap;
+pub mod compare;
+pub mod estimate;
+pub mod spec;
+pub mod words;
+
+pub use bootstrap::{BOOTSTRAP_DRAWS, PairedRows, crossed_bootstrap};
+pub use compare::{Comparison, Effect, Method, holm, paired_t, plain_difference};
+pub use estimate::{Estimate, Interval, mean, weighted_mean};
+pub use spec::{Better, MetricSpec, Transform, metric_set, metric_spec};
+pub use words::{fixed, p_value, signed};

@@ -1,0 +1,217 @@
+//! Text that fits: wrapping, legends, and labels pushed apart.
+
+use crate::figures::canvas::{Align, Canvas, Stroke, TextLook};
+use crate::figures::font::{Weight, text_width};
+use crate::figures::theme::{INK, LEGEND_EM, Look, SOFT_INK};
+
+/// Running text of a colour and size, left-aligned.
+pub fn regular(em: f64, color: plotters::style::RGBColor) -> TextLook {
+    TextLook {
+        em,
+        weight: Weight::Regular,
+        color,
+        align: Align::Left,
+    }
+}
+
+/// Breaks `text` into lines no wider than `width`, at spaces, else after `=`, `-`, `/`, `_`, `,`,
+/// else anywhere.
+pub fn wrap(text: &str, width: f64, em: f64, weight: Weight) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for piece in pieces(text) {
+        let joined = format!("{line}{piece}");
+        if text_width(joined.trim_end(), em, weight) <= width {
+            line = joined;
+            continue;
+        }
+        push_line(&mut lines, &line);
+        line = String::new();
+        for c in piece.chars() {
+            if !line.is_empty() && text_width(&format!("{line}{c}"), em, weight) > width {
+                push_line(&mut lines, &line);
+                line = String::new();
+            }
+            line.push(c);
+        }
+    }
+    push_line(&mut lines, &line);
+    lines
+}
+
+fn push_line(lines: &mut Vec<String>, line: &str) {
+    let line = line.trim();
+    if !line.is_empty() {
+        lines.push(line.to_owned());
+    }
+}
+
+/// Parts after which a line may break, each with its trailing separator.
+fn pieces(text: &str) -> Vec<&str> {
+    let mut pieces: Vec<&str> = Vec::new();
+    for word in text.split_inclusive(' ') {
+        pieces.extend(word.split_inclusive(['=', '-', '/', '_', ',']));
+    }
+    pieces
+}
+
+/// The longest beginning of `text` that fits, with an ellipsis if it was cut.
+pub fn shorten(text: &str, width: f64, em: f64) -> String {
+    if text_width(text, em, Weight::Regular) <= width {
+        return text.to_owned();
+    }
+    let mut cut = text.to_owned();
+    while cut.pop().is_some() && text_width(&format!("{cut}…"), em, Weight::Regular) > width {}
+    format!("{}…", cut.trim_end())
+}
+
+/// Moves positions apart so that neighbours are at least `gap` from each other and all lie within
+/// `low..=high` if there is room; order is kept.
+pub fn spread(positions: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..positions.len()).collect();
+    order.sort_by(|a, b| positions[*a].total_cmp(&positions[*b]).then(a.cmp(b)));
+    // Clusters of touching labels, each centred on the mean of its wishes.
+    let mut clusters: Vec<(f64, usize)> = Vec::new(); // (first position, size)
+    let place = |wishes: &[f64]| {
+        let n = wishes.len() as f64;
+        let first = wishes.iter().sum::<f64>() / n - gap * (n - 1.0) / 2.0;
+        first.min(high - gap * (n - 1.0)).max(low)
+    };
+    let sorted: Vec<f64> = order.iter().map(|i| positions[*i]).collect();
+    for (end, wish) in sorted.iter().enumerate() {
+        clusters.push((place(&[*wish]), 1));
+        while let [.., (before, size), (after, more)] = clusters[..] {
+            if before + gap * size as f64 <= after {
+                break;
+            }
+            clusters.pop();
+            clusters.pop();
+            let joined = size + more;
+            clusters.push((place(&sorted[end + 1 - joined..=end]), joined));
+        }
+    }
+    let mut placed = vec![0.0; positions.len()];
+    let mut next = order.into_iter();
+    for (first, size) in clusters {
+        for k in 0..size {
+            if let Some(index) = next.next() {
+                placed[index] = first + gap * k as f64;
+            }
+        }
+    }
+    placed
+}
+
+/// What stands for a series in a legend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Swatch {
+    /// A hatched rectangle.
+    Bar,
+    /// A marker with an interval.
+    Point,
+    /// A dashed line with a marker.
+    Line,
+}
+
+const SWATCH: f64 = 26.0;
+const ROW: f64 = 20.0;
+
+/// Positions of legend entries that flow from left to right within `width`, and their height.
+pub fn flow(names: &[String], width: f64) -> (Vec<(f64, f64)>, f64) {
+    let (mut x, mut y) = (0.0, 0.0);
+    let mut places = Vec::new();
+    for name in names {
+        let wide =
+            SWATCH + 6.0 + text_width(name, LEGEND_EM, Weight::Regular).min(width - SWATCH - 6.0);
+        if x > 0.0 && x + wide > width {
+            (x, y) = (0.0, y + ROW);
+        }
+        places.push((x, y));
+        x += wide + 20.0;
+    }
+    (places, if names.is_empty() { 0.0 } else { y + ROW })
+}
+
+/// Draws a legend at `(left, top)`; `looks[i]` belongs to `names[i]`.
+pub fn legend(
+    canvas: &mut Canvas<'_>,
+    names: &[String],
+    looks: &[Look],
+    swatch: Swatch,
+    origin: (f64, f64),
+    width: f64,
+) {
+    let (places, _) = flow(names, width);
+    for ((name, look), (dx, dy)) in names.iter().zip(looks).zip(places) {
+        let (x, y) = (origin.0 + dx, origin.1 + dy + ROW / 2.0);
+        let stroke = Stroke {
+            color: look.color,
+            width: 2.0,
+            alpha: 1.0,
+        };
+        match swatch {
+            Swatch::Bar => canvas.bar(x + 3.0, y - 6.0, x + SWATCH - 1.0, y + 6.0, look),
+            Swatch::Point => {
+                canvas.path(
+                    &[(x + SWATCH / 2.0, y - 9.0), (x + SWATCH / 2.0, y + 9.0)],
+                    stroke,
+                );
+                canvas.marker(x + SWATCH / 2.0, y, 8.0, look);
+            }
+            Swatch::Line => {
+                canvas.dashed(&[(x, y), (x + SWATCH, y)], look.dash, stroke);
+                canvas.marker(x + SWATCH / 2.0, y, 7.0, look);
+            }
+        }
+        let text = shorten(name, width - SWATCH - 6.0, LEGEND_EM);
+        canvas.text(&text, x + SWATCH + 6.0, y + 4.4, regular(LEGEND_EM, INK));
+    }
+}
+
+/// Draws lines of running text from `top` down; returns where they end.
+pub fn paragraph(canvas: &mut Canvas<'_>, lines: &[String], origin: (f64, f64), em: f64) -> f64 {
+    let mut y = origin.1;
+    for line in lines {
+        y += em * 1.4;
+        canvas.text(line, origin.0, y - em * 0.35, regular(em, SOFT_INK));
+    }
+    y
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrapped_lines_fit_and_lose_nothing_but_spaces() {
+        let text =
+            "batching=best-fit mask=assistant-only and an_extraordinarily_long_word_without_spaces";
+        let lines = wrap(text, 90.0, 12.0, Weight::Regular);
+        assert!(
+            lines
+                .iter()
+                .all(|l| text_width(l, 12.0, Weight::Regular) <= 90.0),
+            "{lines:?}"
+        );
+        let bare = |s: &str| s.replace(' ', "");
+        assert_eq!(bare(&lines.concat()), bare(text));
+        assert!(wrap("", 90.0, 12.0, Weight::Regular).is_empty());
+    }
+
+    #[test]
+    fn labels_are_pushed_apart_but_not_out() {
+        let got = spread(&[100.0, 102.0, 50.0, 101.0], 14.0, 0.0, 110.0);
+        let mut sorted = got.clone();
+        sorted.sort_by(f64::total_cmp);
+        assert!(sorted.windows(2).all(|w| w[1] - w[0] >= 13.99), "{got:?}");
+        assert!(got.iter().all(|y| (0.0..=110.01).contains(y)), "{got:?}");
+        assert!(got[0] < got[3] && got[3] < got[1], "order is kept: {got:?}");
+        assert_eq!(got[2], 50.0);
+    }
+
+    #[test]
+    fn a_long_name_is_cut_with_an_ellipsis() {
+        let short = shorten("a very long name indeed", 60.0, 12.0);
+        assert!(short.ends_with('…') && text_width(&short, 12.0, Weight::Regular) <= 60.0);
+    }
+}

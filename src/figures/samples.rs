@@ -1,0 +1,252 @@
+//! Figures with made-up numbers, for the tests of this module.
+
+use crate::figures::figure::{
+    Chart, Curve, Figure, Panel, Point, Scale, SeedCurve, SeedValue, Series,
+};
+use crate::metrics::{Better, mean};
+
+pub(crate) fn point(x: f64, values: &[f64]) -> Point {
+    let estimate = mean(values);
+    Point {
+        x,
+        estimate,
+        interval: estimate.and_then(|e| e.t_interval(0.95)),
+        seeds: (1..)
+            .zip(values)
+            .map(|(seed, v)| SeedValue {
+                seed,
+                value: *v,
+                run: format!("run{seed}{x}"),
+            })
+            .collect(),
+        absent: if values.is_empty() {
+            "failed".to_owned()
+        } else {
+            String::new()
+        },
+    }
+}
+
+fn figure(name: &str, title: &str, panels: Vec<Panel>) -> Figure {
+    Figure {
+        name: name.to_owned(),
+        title: title.to_owned(),
+        note: "Mean over 3 seeds (dots); whiskers: 95 % t-interval of the mean over seeds."
+            .to_owned(),
+        missing: vec![
+            "batching=concat mask=all-tokens: 1 of 3 seeds failed (run 3f9a1c0b27de)".to_owned(),
+        ],
+        caption: "Loss per reply token.".to_owned(),
+        columns: if panels.len() > 1 { 2 } else { 1 },
+        panels,
+        runs: vec!["3f9a1c0b27de".to_owned(), "a1b2c3d4e5f6".to_owned()],
+    }
+}
+
+pub(crate) fn panel(title: &str, labels: (&str, &str), better: Better, chart: Chart) -> Panel {
+    Panel {
+        title: title.to_owned(),
+        x_label: labels.0.to_owned(),
+        y_label: labels.1.to_owned(),
+        better,
+        decimals: 3,
+        note: String::new(),
+        chart,
+    }
+}
+
+pub(crate) fn bars(from_zero: bool) -> Figure {
+    let categories = ["padded", "concat", "best-fit"].map(str::to_owned).to_vec();
+    let series = |name: &str, rows: [&[f64]; 3]| Series {
+        name: name.to_owned(),
+        points: (0..)
+            .zip(rows)
+            .map(|(x, v)| point(f64::from(x), v))
+            .collect(),
+    };
+    let k = if from_zero { 0.3 } else { 1.0 };
+    let scaled = |v: &[f64]| v.iter().map(|x| x * k).collect::<Vec<_>>();
+    let (a, b, c) = (
+        scaled(&[2.91, 2.93, 2.90]),
+        scaled(&[2.76, 2.78, 2.755]),
+        scaled(&[2.74, 2.75, 2.77]),
+    );
+    let (d, f) = (scaled(&[2.86, 2.87, 2.85]), scaled(&[2.72, 2.735, 2.71]));
+    let chart = Chart::Bars {
+        categories,
+        from_zero,
+        series: vec![
+            series("mask = assistant-only", [&a, &b, &c]),
+            series("mask = all-tokens", [&d, &[], &f]),
+        ],
+    };
+    let label = if from_zero {
+        "preference accuracy (share of pairs)"
+    } else {
+        "instruct: loss (nats per token)"
+    };
+    let better = if from_zero {
+        Better::Higher
+    } else {
+        Better::Lower
+    };
+    figure(
+        if from_zero { "bars" } else { "points" },
+        "Does packing help at equal compute, and does masking the prompt?",
+        vec![panel("", ("batching", label), better, chart)],
+    )
+}
+
+pub(crate) fn lines() -> Figure {
+    let series = |name: &str, base: f64| Series {
+        name: name.to_owned(),
+        points: [0.01, 0.05, 0.1, 0.5]
+            .iter()
+            .enumerate()
+            .map(|(i, x)| {
+                let bump = [0.0, 0.018, 0.021, 0.012][i];
+                point(*x, &[base + bump, base + bump + 0.008, base + bump - 0.006])
+            })
+            .collect(),
+    };
+    let chart = Chart::Lines {
+        scale: Scale::Log,
+        series: vec![
+            series("|D| = 110", 0.842),
+            series("|D| = 220", 0.851),
+            series("|D| = 440", 0.878),
+            series("|D| = 933", 0.902),
+        ],
+    };
+    figure(
+        "lines",
+        "Which β is best at each dataset size?",
+        vec![panel(
+            "",
+            (
+                "β (log scale)",
+                "polite: preference accuracy (share of pairs)",
+            ),
+            Better::Higher,
+            chart,
+        )],
+    )
+}
+
+fn curve(name: &str, rate: f64, steps: u32) -> Curve {
+    let seed = |seed: u64| SeedCurve {
+        seed,
+        run: format!("run{seed}"),
+        points: (0..=steps)
+            .map(|k| {
+                let t = f64::from(k) / f64::from(steps);
+                let wiggle = (f64::from(k) * 0.9 + seed as f64 * 2.0).sin() * 0.004;
+                (f64::from(k * 5), rate * (1.0 - (-4.0 * t).exp()) + wiggle)
+            })
+            .collect(),
+    };
+    Curve {
+        name: name.to_owned(),
+        seeds: vec![seed(1), seed(2), seed(3)],
+    }
+}
+
+pub(crate) fn training() -> Figure {
+    let chart = Chart::Training {
+        curves: vec![
+            curve("β = 0.01", 0.16, 40),
+            curve("β = 0.1", 0.11, 40),
+            curve("β = 0.5", 0.105, 40),
+        ],
+    };
+    figure(
+        "training",
+        "Probability margin along training",
+        vec![panel(
+            "",
+            ("optimiser step", "probability margin (probability)"),
+            Better::Higher,
+            chart,
+        )],
+    )
+}
+
+pub(crate) fn panels() -> Figure {
+    let one = |title: &str, k: f64| {
+        let chart = Chart::Training {
+            curves: vec![
+                curve("β = 0.01", 0.16 * k, 30),
+                curve("β = 0.1", 0.11 * k, 30),
+            ],
+        };
+        Panel {
+            note: "score 0.912, test loss 1.48".to_owned(),
+            ..panel(
+                title,
+                ("optimiser step", "probability margin (probability)"),
+                Better::Higher,
+                chart,
+            )
+        }
+    };
+    figure(
+        "panels",
+        "Probability margin along training, by dataset size",
+        vec![
+            one("|D| = 110", 0.5),
+            one("|D| = 440", 0.8),
+            one("|D| = 933", 1.0),
+        ],
+    )
+}
+
+/// Long names, many groups, wide intervals: what must not break the layout.
+pub(crate) fn crowded() -> Figure {
+    let categories: Vec<String> = (0..9)
+        .map(|k| format!("preference-strength quota={k} of a long description"))
+        .collect();
+    let series = (0..3)
+        .map(|s| Series {
+            name: format!(
+                "an arm with a rather long name, number {s}, which says everything twice"
+            ),
+            points: (0..9)
+                .map(|k| {
+                    point(
+                        f64::from(k),
+                        &[0.5 + f64::from(k) * 0.01, 0.52 + f64::from(s) * 0.1],
+                    )
+                })
+                .collect(),
+        })
+        .collect();
+    let chart = Chart::Bars {
+        categories,
+        from_zero: false,
+        series,
+    };
+    figure(
+        "crowded",
+        "A title so long that it needs more than one line, because the question it asks cannot be put any shorter than this",
+        vec![panel(
+            "",
+            (
+                "select",
+                "a metric whose name goes on and on (with a unit that does as well)",
+            ),
+            Better::Lower,
+            chart,
+        )],
+    )
+}
+
+pub(crate) fn all() -> Vec<Figure> {
+    vec![
+        bars(true),
+        bars(false),
+        lines(),
+        training(),
+        panels(),
+        crowded(),
+    ]
+}

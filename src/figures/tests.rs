@@ -1,0 +1,123 @@
+//! What holds for every kind of figure.
+
+use crate::figures::figure::{Chart, FigureError, Scale};
+use crate::figures::samples;
+use crate::figures::{draw, figure_csv, rasterize, write_figure};
+use crate::metrics::Better;
+
+#[test]
+fn the_same_figure_is_the_same_bytes_twice() {
+    for figure in samples::all() {
+        let (a, b) = (draw(&figure).unwrap(), draw(&figure).unwrap());
+        assert_eq!(a.svg, b.svg, "{}", figure.name);
+        let png = |svg| rasterize(&figure.name, svg, 1.0).unwrap();
+        assert_eq!(png(&a.svg), png(&b.svg), "{}", figure.name);
+    }
+}
+
+#[test]
+fn no_two_texts_overlap_and_all_stand_inside() {
+    for figure in samples::all() {
+        let drawing = draw(&figure).unwrap();
+        for (i, a) in drawing.texts.iter().enumerate() {
+            assert!(
+                a.left >= 0.0
+                    && a.right <= drawing.size.0
+                    && a.top >= 0.0
+                    && a.bottom <= drawing.size.1,
+                "{}: {a:?} outside {:?}",
+                figure.name,
+                drawing.size
+            );
+            for b in &drawing.texts[i + 1..] {
+                assert!(!a.overlaps(b), "{}: {a:?} on {b:?}", figure.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_figure_carries_its_runs_and_names_what_is_missing() {
+    let figure = samples::bars(true);
+    let svg = draw(&figure).unwrap().svg;
+    assert!(svg.contains("<run>3f9a1c0b27de</run>"));
+    assert!(svg.contains("Missing: batching=concat mask=all-tokens: 1 of 3 seeds failed"));
+    assert!(resvg::usvg::roxmltree::Document::parse(&svg).is_ok());
+}
+
+#[test]
+fn the_csv_holds_every_mean_and_every_seed() {
+    let csv = figure_csv(&samples::bars(false));
+    let mut lines = csv.lines();
+    assert_eq!(
+        lines.next(),
+        Some("panel,series,x,seed,n,value,low,high,runs")
+    );
+    // Six groups, five of which have three seeds.
+    assert_eq!(lines.count(), 6 + 15);
+    assert!(
+        csv.contains(",mask = all-tokens,concat,mean,0,,,,failed\n"),
+        "{csv}"
+    );
+}
+
+#[test]
+fn four_files_appear_and_the_second_time_nothing_changes() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = || {
+        let paths = write_figure(dir.path(), &samples::lines()).unwrap();
+        paths
+            .iter()
+            .map(|p| std::fs::read(p).unwrap())
+            .collect::<Vec<_>>()
+    };
+    let first = read();
+    assert_eq!(first.len(), 4);
+    assert_eq!(&first[1][1..4], b"PNG");
+    assert_eq!(first, read());
+}
+
+#[test]
+fn numbers_that_cannot_be_drawn_are_refused() {
+    let chart = Chart::Lines {
+        scale: Scale::Log,
+        series: vec![crate::figures::Series {
+            name: String::new(),
+            points: vec![samples::point(0.0, &[1.0])],
+        }],
+    };
+    let mut figure = samples::lines();
+    figure.panels = vec![samples::panel("", ("β", "y"), Better::Higher, chart)];
+    assert!(matches!(
+        draw(&figure),
+        Err(FigureError::Value { axis: "x", .. })
+    ));
+    figure.panels.clear();
+    assert!(matches!(draw(&figure), Err(FigureError::Empty { .. })));
+}
+
+#[test]
+fn figures_without_any_result_still_say_so() {
+    let mut figure = samples::bars(true);
+    if let Chart::Bars { series, .. } = &mut figure.panels[0].chart {
+        for p in series.iter_mut().flat_map(|s| &mut s.points) {
+            *p = samples::point(p.x, &[]);
+        }
+    }
+    assert!(
+        draw(&figure)
+            .unwrap()
+            .texts
+            .iter()
+            .any(|t| t.text == "failed")
+    );
+}
+
+/// They stay in `target/figure-samples`, for a person to look at.
+#[test]
+fn every_sample_can_be_written() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/figure-samples");
+    for figure in samples::all() {
+        assert_eq!(write_figure(&folder, &figure).unwrap().len(), 4);
+    }
+}

@@ -1,0 +1,162 @@
+//! A value with its uncertainty, and intervals by Student's t.
+
+use serde::{Deserialize, Serialize};
+use statrs::distribution::{ContinuousCDF as _, StudentsT};
+
+/// Bounds of an interval, `low <= high`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// Lower bound.
+    pub low: f64,
+    /// Upper bound.
+    pub high: f64,
+}
+
+impl Interval {
+    /// Half its width.
+    pub fn half_width(self) -> f64 {
+        (self.high - self.low) / 2.0
+    }
+}
+
+/// A measured value, never bare: its standard error and how many repeats it is the mean of.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The value, in the metric's unit.
+    pub value: f64,
+    /// Standard error of the value; `None` if one repeat cannot tell.
+    pub stderr: Option<f64>,
+    /// Number of repeats.
+    pub n: usize,
+}
+
+impl Estimate {
+    /// The two-sided interval at `level` (0.95) by Student's t with `n - 1` degrees of freedom.
+    ///
+    /// `None` for a single repeat, which has no spread to speak of.
+    pub fn t_interval(&self, level: f64) -> Option<Interval> {
+        let half = t_quantile(0.5 + level / 2.0, self.n.checked_sub(1)?)? * self.stderr?;
+        Some(Interval {
+            low: self.value - half,
+            high: self.value + half,
+        })
+    }
+
+    /// The standard deviation of one repeat.
+    pub fn std_dev(&self) -> Option<f64> {
+        self.stderr.map(|s| s * (self.n as f64).sqrt())
+    }
+}
+
+/// Quantile of Student's t; `None` without degrees of freedom.
+pub(crate) fn t_quantile(p: f64, degrees: usize) -> Option<f64> {
+    if degrees == 0 || !(0.0..1.0).contains(&p) {
+        return None;
+    }
+    let t = StudentsT::new(0.0, 1.0, degrees as f64).ok()?;
+    Some(t.inverse_cdf(p))
+}
+
+/// Two-sided p-value of a t statistic.
+pub(crate) fn t_two_sided(t: f64, degrees: usize) -> Option<f64> {
+    if degrees == 0 || t.is_nan() {
+        return None;
+    }
+    let student = StudentsT::new(0.0, 1.0, degrees as f64).ok()?;
+    Some((2.0 * student.cdf(-t.abs())).min(1.0))
+}
+
+/// The mean of repeats with the standard error of that mean; `None` if there are none.
+pub fn mean(values: &[f64]) -> Option<Estimate> {
+    let n = values.len();
+    if n == 0 {
+        return None;
+    }
+    let value = values.iter().sum::<f64>() / n as f64;
+    let stderr = (n > 1).then(|| {
+        let squares: f64 = values.iter().map(|v| (v - value).powi(2)).sum();
+        (squares / (n - 1) as f64 / n as f64).sqrt()
+    });
+    Some(Estimate { value, stderr, n })
+}
+
+/// The mean of `values` weighted by `weights` (same length, not negative), as a ratio estimate:
+/// the standard error is that of `Σ w·(v − mean) / Σ w` over independent items.
+///
+/// `None` if the lengths differ, there are no values or the weights sum to zero.
+pub fn weighted_mean(values: &[f64], weights: &[f64]) -> Option<Estimate> {
+    let total: f64 = weights.iter().sum();
+    if values.len() != weights.len() || values.is_empty() || total <= 0.0 {
+        return None;
+    }
+    let n = values.len();
+    let value = values.iter().zip(weights).map(|(v, w)| v * w).sum::<f64>() / total;
+    let stderr = (n > 1).then(|| {
+        let squares: f64 = values
+            .iter()
+            .zip(weights)
+            .map(|(v, w)| (w * (v - value)).powi(2))
+            .sum();
+        (squares * n as f64 / (n - 1) as f64).sqrt() / total
+    });
+    Some(Estimate { value, stderr, n })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn close(a: f64, b: f64, tolerance: f64) -> bool {
+        (a - b).abs() <= tolerance * b.abs().max(1.0)
+    }
+
+    // By hand: mean 2, squares 1 + 0 + 1, variance 1, standard error 1/sqrt(3).
+    #[test]
+    fn the_mean_of_three_seeds_has_the_hand_computed_error() {
+        let e = mean(&[1.0, 2.0, 3.0]).unwrap();
+        assert!(close(e.value, 2.0, 1e-15));
+        assert!(close(e.stderr.unwrap(), 1.0 / 3f64.sqrt(), 1e-15));
+        assert!(close(e.std_dev().unwrap(), 1.0, 1e-15));
+    }
+
+    // tests/golden/statistics.json: scipy.stats.t.interval(0.95, 2, 2.0, 1/sqrt(3)).
+    #[test]
+    fn the_interval_of_three_seeds_is_that_of_scipy() {
+        let i = mean(&[1.0, 2.0, 3.0]).unwrap().t_interval(0.95).unwrap();
+        assert!(close(i.low, -0.484_137_711_750_330, 1e-9), "{}", i.low);
+        assert!(close(i.high, 4.484_137_711_750_330, 1e-9));
+    }
+
+    // tests/golden/statistics.json: scipy.stats.t.ppf(0.975, df).
+    #[test]
+    fn quantiles_of_t_are_those_of_scipy() {
+        let want = [
+            (1, 12.706_204_736_174_7),
+            (2, 4.302_652_729_749_46),
+            (4, 2.776_445_105_197_79),
+            (9, 2.262_157_162_798_2),
+            (30, 2.042_272_456_301_24),
+        ];
+        for (df, t) in want {
+            assert!(close(t_quantile(0.975, df).unwrap(), t, 1e-8), "df {df}");
+        }
+    }
+
+    #[test]
+    fn one_seed_has_a_mean_and_no_interval() {
+        let e = mean(&[0.7]).unwrap();
+        assert_eq!((e.stderr, e.t_interval(0.95)), (None, None));
+        assert_eq!(mean(&[]), None);
+    }
+
+    // By hand: (1·1 + 3·3) / 4 = 2.5; deviations −1.5, 0.5; weighted −1.5, 1.5; squares 4.5;
+    // times 2/1 = 9; root 3; over 4 = 0.75.
+    #[test]
+    fn a_weighted_mean_counts_tokens_not_rows() {
+        let e = weighted_mean(&[1.0, 3.0], &[1.0, 3.0]).unwrap();
+        assert!(close(e.value, 2.5, 1e-15));
+        assert!(close(e.stderr.unwrap(), 0.75, 1e-15));
+        assert_eq!(weighted_mean(&[1.0], &[0.0]), None);
+        assert_eq!(weighted_mean(&[1.0], &[]), None);
+    }
+}

@@ -1,0 +1,59 @@
+//! Numbers as people read them: real minus signs, fixed decimals, p-values.
+
+/// `value` with so many decimals and a true minus sign; a rounded zero has no sign.
+pub fn fixed(value: f64, decimals: usize) -> String {
+    let text = format!("{:.*}", decimals, value.abs());
+    let zero = text.bytes().all(|b| matches!(b, b'0' | b'.'));
+    if value < 0.0 && !zero {
+        format!("−{text}")
+    } else {
+        text
+    }
+}
+
+/// As [`fixed`], with `+` before positive numbers.
+pub fn signed(value: f64, decimals: usize) -> String {
+    let text = fixed(value, decimals);
+    let zero = text.bytes().all(|b| matches!(b, b'0' | b'.'));
+    if value > 0.0 && !zero {
+        format!("+{text}")
+    } else {
+        text
+    }
+}
+
+/// `p = .003`, `p = .41`, `p < .001`, `p > .99`.
+pub fn p_value(p: f64) -> String {
+    if p < 0.001 {
+        return "p < .001".to_owned();
+    }
+    if p > 0.99 {
+        return "p > .99".to_owned();
+    }
+    // Rounding must not turn a p-value just below 0.05 into ".05".
+    let decimals = if p < 0.1 { 3 } else { 2 };
+    let text = format!("{p:.decimals$}");
+    format!("p = {}", text.trim_start_matches('0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_true_minus_signs_and_zero_has_none() {
+        assert_eq!(fixed(-1.25, 1), "−1.2");
+        assert_eq!(fixed(-0.001, 2), "0.00");
+        assert_eq!(signed(0.456, 2), "+0.46");
+        assert_eq!(signed(0.001, 2), "0.00");
+    }
+
+    #[test]
+    fn p_values_are_short_and_never_round_across_the_line() {
+        let shown: Vec<_> = [0.0004, 0.003, 0.0496, 0.41, 0.999].map(p_value).into();
+        assert_eq!(
+            shown,
+            ["p < .001", "p = .003", "p = .050", "p = .41", "p > .99"]
+        );
+    }
+}
