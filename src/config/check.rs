@@ -12,13 +12,16 @@ use crate::config::tree::Node;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+/// Or what is wrong, and what may help.
+type Verdict<T> = Result<T, (String, Option<String>)>;
+
 /// What was found out about files, asked for once each.
 #[derive(Debug)]
 pub(crate) struct Files {
     root: PathBuf,
     inputs: Inputs,
-    data: BTreeMap<String, Result<(), (String, Option<String>)>>,
-    models: BTreeMap<String, Result<Option<usize>, (String, Option<String>)>>,
+    data: BTreeMap<String, Verdict<()>>,
+    models: BTreeMap<String, Verdict<Option<usize>>>,
 }
 
 impl Files {
@@ -32,7 +35,7 @@ impl Files {
     }
 
     /// Whether `path` is a data file; if not, what is wrong and what is near.
-    fn data_file(&mut self, path: &str) -> Result<(), (String, Option<String>)> {
+    fn data_file(&mut self, path: &str) -> Verdict<()> {
         if self.inputs == Inputs::Optional {
             return Ok(());
         }
@@ -69,7 +72,7 @@ impl Files {
     }
 
     /// The most positions of the model in folder `path`, where its configuration tells.
-    fn model(&mut self, path: &str) -> Result<Option<usize>, (String, Option<String>)> {
+    fn model(&mut self, path: &str) -> Verdict<Option<usize>> {
         let (root, inputs) = (&self.root, self.inputs);
         let look = || {
             let config = root.join(path).join("config.json");
@@ -298,7 +301,7 @@ impl Checker<'_> {
                 );
             }
             Duration::Steps(steps) => {
-                self.must(steps > 0, &format!("{path}.steps"), steps, "1 or more")
+                self.must(steps > 0, &format!("{path}.steps"), steps, "1 or more");
             }
         }
     }

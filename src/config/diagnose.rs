@@ -49,7 +49,7 @@ impl Sources {
             return (1, 1);
         };
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let line = before.bytes().filter(|byte| *byte == b'\n').count() + 1;
+        let line = before.matches('\n').count() + 1;
         (line, before[line_start..].chars().count() + 1)
     }
 }

@@ -1,7 +1,8 @@
 //! The shape of a sweep file around the trial's configuration: header, axes, exclusions, extra
 //! trials, report.
 
-use crate::config::diagnose::{Diagnostic, Place, Sources, suggest};
+use crate::config::diagnose::{Diagnostic, Place, Sources, nearest, suggest};
+use crate::config::schema::{known_prefix, nearest_path};
 use crate::config::sweep::{AxisValue, ReportSpec};
 use crate::config::tree::{Key, Kind, Node};
 use crate::config::typed;
@@ -153,9 +154,14 @@ impl Reader<'_> {
         None
     }
 
+    /// The value of `name`; a key that is probably `name` misspelt is reported as unknown already.
     fn required<'n>(&mut self, node: &'n Node, name: &str, what: &str) -> Option<&'n Node> {
         let found = node.get(name);
-        if found.is_none() {
+        let misspelt = |entries: &[(Key, Node)]| {
+            let mut near = entries.iter().map(|(key, _)| nearest(&key.name, [name]));
+            near.any(|near| near.is_some())
+        };
+        if found.is_none() && !node.table().is_some_and(misspelt) {
             let message = format!("key `{name}` is missing in {what}");
             self.problem(Diagnostic::new(node.place, message));
         }
@@ -266,13 +272,8 @@ impl Reader<'_> {
     /// Splits a dotted path; each part gets its own place where the text is written plainly.
     fn path(&mut self, text: &str, place: Place, layer: u32) -> Option<Vec<Key>> {
         let written = self.sources.text_at(place);
-        let skip = match written.find(text) {
-            Some(at) => at,
-            None => {
-                return self.path_parts(text, place, layer, None);
-            }
-        };
-        self.path_parts(text, place, layer, Some(place.start + skip))
+        let start = written.find(text).map(|skip| place.start + skip);
+        self.path_parts(text, place, layer, start)
     }
 
     fn path_parts(
@@ -303,6 +304,18 @@ impl Reader<'_> {
                 layer,
             });
             offset += part.len() + 1;
+        }
+        let known = known_prefix(text);
+        if let Some(wrong) = keys.get(known) {
+            let parts: Vec<&str> = text.split('.').take(known).collect();
+            let message = match parts.as_slice() {
+                [] => format!("unknown key `{}`", wrong.name),
+                parts => format!("unknown key `{}` in `{}`", wrong.name, parts.join(".")),
+            };
+            let mut found = Diagnostic::new(wrong.place, message);
+            found.help = nearest_path(text).map(|path| format!("did you mean `{path}`?"));
+            self.problem(found);
+            return None;
         }
         Some(keys)
     }

@@ -77,6 +77,9 @@ impl Loader {
             problems: &mut self.problems,
         };
         let file = reader.sweep_file(&tree)?;
+        if !self.problems.is_empty() {
+            return None; // a grid built on a wrong frame would only echo its mistakes
+        }
         let points = expand(&file, &mut self.problems);
         let trials = self.trials(&file, &points, inputs);
         let axes = axis_infos(&file);
@@ -196,12 +199,11 @@ impl Loader {
         };
         let mut files = Vec::new();
         for item in items {
-            match item.text() {
-                Some(text) => files.push((text.to_owned(), item.place)),
-                None => {
-                    let message = format!("expected a file name, found {}", item.kind_name());
-                    self.problems.insert(Diagnostic::new(item.place, message));
-                }
+            if let Some(text) = item.text() {
+                files.push((text.to_owned(), item.place));
+            } else {
+                let message = format!("expected a file name, found {}", item.kind_name());
+                self.problems.insert(Diagnostic::new(item.place, message));
             }
         }
         files

@@ -31,6 +31,18 @@ pub(crate) fn paths() -> &'static [String] {
     &PATHS
 }
 
+/// How many parts of a dotted path are known, all of them if it is valid.
+pub(crate) fn known_prefix(path: &str) -> usize {
+    let parts: Vec<&str> = path.split('.').collect();
+    let agree = |known: &String| {
+        let known = known.split('.').zip(&parts);
+        known
+            .take_while(|(known, part)| *known == ANY || known == *part)
+            .count()
+    };
+    paths().iter().map(agree).max().unwrap_or_default()
+}
+
 /// The valid path that `wrong` was probably meant to be: one that ends in the same key, or one
 /// spelt alike.
 pub(crate) fn nearest_path(wrong: &str) -> Option<String> {
@@ -51,7 +63,7 @@ struct Probe<'a> {
 
 type ProbeError = de::value::Error;
 
-impl<'a> Probe<'a> {
+impl Probe<'_> {
     fn child(&self, name: &str) -> Self {
         let path = if self.path.is_empty() {
             name.to_owned()
@@ -218,7 +230,7 @@ struct ProbeChoice<'a> {
     variants: &'static [&'static str],
 }
 
-impl<'de, 'a> EnumAccess<'de> for ProbeChoice<'a> {
+impl<'de> EnumAccess<'de> for ProbeChoice<'_> {
     type Error = ProbeError;
     type Variant = Self;
 

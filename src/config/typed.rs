@@ -16,7 +16,7 @@ use std::fmt::{self, Display};
 pub(crate) struct TypeError {
     message: String,
     /// The name that is not valid and those that are.
-    names: Option<(String, &'static [&'static str])>,
+    names: Option<Box<(String, &'static [&'static str])>>,
     is_field: bool,
     place: Option<Place>,
     /// From the innermost key outwards.
@@ -101,14 +101,14 @@ impl de::Error for TypeError {
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
         let mut error = Self::of(format!("unknown key `{field}`"));
-        error.names = Some((field.to_owned(), expected));
+        error.names = Some(Box::new((field.to_owned(), expected)));
         error.is_field = true;
         error
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
         let mut error = Self::of(format!("unknown value `{variant}`"));
-        error.names = Some((variant.to_owned(), expected));
+        error.names = Some(Box::new((variant.to_owned(), expected)));
         error
     }
 
@@ -148,7 +148,7 @@ fn explain(
         format!("{} in `{path}`", error.message)
     };
     let diagnostic = Diagnostic::new(error.place.unwrap_or(root), message);
-    let Some((wrong, valid)) = &error.names else {
+    let Some((wrong, valid)) = error.names.as_deref() else {
         return diagnostic;
     };
     let valid_names = valid.iter().copied();

@@ -3,6 +3,7 @@
 use crate::plan::error::PlanError;
 use serde::Serialize;
 use serde_json::Value;
+use std::fmt::Write as _;
 
 /// A value as JSON, refusing what JSON cannot say.
 ///
@@ -58,7 +59,7 @@ pub(crate) fn canonical(value: &Value) -> String {
 fn write_value(value: &Value, out: &mut String) {
     match value {
         Value::Number(number) => match (number.is_f64(), number.as_f64()) {
-            (true, Some(float)) => out.push_str(&format!("{float:?}")),
+            (true, Some(float)) => _ = write!(out, "{float:?}"),
             _ => out.push_str(&number.to_string()),
         },
         Value::Array(items) => {
@@ -98,7 +99,7 @@ fn write_string(text: &str, out: &mut String) {
         match c {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
-            c if u32::from(c) < 0x20 => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if u32::from(c) < 0x20 => _ = write!(out, "\\u{:04x}", u32::from(c)),
             c => out.push(c),
         }
     }

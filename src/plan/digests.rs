@@ -5,6 +5,7 @@ use crate::base::{
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -171,7 +172,7 @@ impl DigestCache {
         let mut text = String::new();
         for name in names {
             if let Some(digest) = self.file(&folder.join(&name))? {
-                text.push_str(&format!("{digest} {name}\n"));
+                _ = writeln!(text, "{digest} {name}");
             }
         }
         Ok(Some(digest_bytes(text.as_bytes())))
@@ -299,7 +300,7 @@ mod tests {
         cache.save(&saved).unwrap();
         assert!(DigestCache::load(&saved).entries.is_empty());
 
-        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+        let old = std::time::SystemTime::now() - std::time::Duration::from_mins(1);
         std::fs::File::open(&path)
             .unwrap()
             .set_modified(old)

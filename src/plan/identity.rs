@@ -13,19 +13,21 @@ use crate::plan::stage::{InputRef, InputRole, RunId, StageKind};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::rc::Rc;
 
 /// What names a run.
 pub(crate) struct Identity<'a> {
     pub(crate) kind: StageKind,
     pub(crate) seed: u64,
-    /// From [`recipe_document`].
-    pub(crate) recipe: Value,
+    /// Canonical text of a [`RecipeDocument`].
+    pub(crate) recipe: &'a str,
     pub(crate) chat_template: Option<&'a Digest>,
     pub(crate) inputs: &'a BTreeMap<InputRole, InputRef>,
 }
 
 impl Identity<'_> {
-    /// The exact text that is hashed.
+    /// The exact text that is hashed: canonical JSON, so the keys stand in byte order.
     pub(crate) fn document(self) -> String {
         let mut inputs = Map::new();
         for (role, input) in self.inputs {
@@ -39,16 +41,21 @@ impl Identity<'_> {
             };
             inputs.insert(role.to_owned(), input);
         }
-        let mut document = Map::new();
-        document.insert("stage".to_owned(), self.kind.name().into());
-        document.insert("semantics".to_owned(), self.kind.semantics().into());
-        document.insert("seed".to_owned(), self.seed.into());
-        document.insert("inputs".to_owned(), Value::Object(inputs));
+        let mut text = String::with_capacity(self.recipe.len() + 512);
+        text.push('{');
         if let Some(template) = self.chat_template {
-            document.insert("chat-template".to_owned(), template.0.clone().into());
+            let template = canonical(&Value::from(template.0.clone()));
+            _ = write!(text, "\"chat-template\":{template},");
         }
-        document.insert("recipe".to_owned(), self.recipe);
-        canonical(&Value::Object(document))
+        let inputs = canonical(&Value::Object(inputs));
+        let (recipe, seed) = (self.recipe, self.seed);
+        let (semantics, stage) = (self.kind.semantics(), self.kind.name());
+        _ = write!(
+            text,
+            "\"inputs\":{inputs},\"recipe\":{recipe},\"seed\":{seed},"
+        );
+        _ = write!(text, "\"semantics\":{semantics},\"stage\":\"{stage}\"}}");
+        text
     }
 }
 
@@ -57,8 +64,17 @@ pub(crate) fn run_id(document: &str) -> RunId {
     RunId(digest_bytes(document.as_bytes()).0)
 }
 
-/// A recipe as it stands in an identity, and the data files that it reads; `seed` is the stage's,
-/// where the recipe may name another one for its data.
+/// A recipe as it stands in an identity.
+#[derive(Debug)]
+pub(crate) struct RecipeDocument {
+    /// Canonical JSON.
+    pub(crate) text: String,
+    /// The data files that it reads.
+    pub(crate) data: BTreeMap<String, Digest>,
+}
+
+/// Makes the document of a recipe. `seed` is the stage's where the recipe names its own seed or one
+/// for its data: a `data-seed` that repeats it is the same as none.
 ///
 /// # Errors
 /// A data file cannot be digested; a number is not finite.
@@ -67,17 +83,48 @@ pub(crate) fn recipe_document<T: Serialize>(
     what: &str,
     seed: Option<u64>,
     resolver: &mut Resolver<'_>,
-) -> Result<(Value, BTreeMap<String, Digest>), PlanError> {
+) -> Result<RecipeDocument, PlanError> {
     let mut document = to_json(recipe, what)?;
     if let Value::Object(fields) = &mut document {
-        fields.remove("seed"); // folded into the document's own `seed`
+        fields.remove("seed"); // stands in the document's own `seed`
         if seed.is_some() && fields.get("data-seed").and_then(Value::as_u64) == seed {
-            fields.remove("data-seed"); // the same as leaving it to the stage's seed
+            fields.remove("data-seed");
         }
     }
-    let mut files = BTreeMap::new();
-    replace_sources(&mut document, resolver, &mut files)?;
-    Ok((document, files))
+    let mut data = BTreeMap::new();
+    replace_sources(&mut document, resolver, &mut data)?;
+    Ok(RecipeDocument {
+        text: canonical(&document),
+        data,
+    })
+}
+
+/// The last document made: neighbouring trials mostly share a recipe.
+#[derive(Debug)]
+pub(crate) struct Memo<T, D = RecipeDocument>(Option<(T, Rc<D>)>);
+
+impl<T, D> Default for Memo<T, D> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T: PartialEq + Clone, D> Memo<T, D> {
+    /// The document of `key`, made only if the last one was of another key.
+    pub(crate) fn get(
+        &mut self,
+        key: &T,
+        make: impl FnOnce() -> Result<D, PlanError>,
+    ) -> Result<Rc<D>, PlanError> {
+        if let Some((last, document)) = &self.0
+            && last == key
+        {
+            return Ok(Rc::clone(document));
+        }
+        let document = Rc::new(make()?);
+        self.0 = Some((key.clone(), Rc::clone(&document)));
+        Ok(document)
+    }
 }
 
 /// In every list called `data`: each source's `path` becomes `content`, its digest.

@@ -2,22 +2,20 @@
 
 use crate::base::Digest;
 use crate::config::spec::{
-    DataSource, DpoConfig, EvalRecipe, PairLimits, PipelineStage, Reference, SftConfig,
-    TrainRuntime, TrialConfig,
+    DataSource, DpoConfig, DpoRecipe, EvalRecipe, PairLimits, PipelineStage, Reference, SftConfig,
+    SftRecipe, TrainRuntime, TrialConfig,
 };
 use crate::config::sweep::{AxisValue, Sweep, Trial};
-use crate::plan::canonical::canonical;
 use crate::plan::digests::DigestCache;
 use crate::plan::error::PlanError;
 use crate::plan::estimate::{Estimate, Estimator, ModelShape};
-use crate::plan::identity::{Identity, recipe_document, run_id};
+use crate::plan::identity::{Identity, Memo, RecipeDocument, recipe_document, run_id};
 use crate::plan::resolve::{MissingInput, Resolver};
 use crate::plan::stage::{
     InputRef, InputRole, MODEL_ARTIFACT, PairSet, REF_LOGPS_ARTIFACT, RefLogpsRecipe, RunId,
     STAGE_FORMAT, StageFile, StageKind, StageRecipe,
 };
-use serde_json::Value;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 /// What a sweep needs: runs, each once, and which trial uses which.
@@ -81,6 +79,10 @@ pub fn plan_sweep(
         resolver: Resolver::new(root, digests),
         runs: Vec::new(),
         known: HashMap::new(),
+        sft_documents: Memo::default(),
+        dpo_documents: Memo::default(),
+        eval_documents: Memo::default(),
+        reference_documents: Memo::default(),
     };
     let trials = sweep
         .trials
@@ -100,6 +102,10 @@ struct Planner<'a> {
     runs: Vec<PlannedRun>,
     /// Identity id to position in `runs`.
     known: HashMap<RunId, usize>,
+    sft_documents: Memo<(SftRecipe, bool)>,
+    dpo_documents: Memo<(DpoRecipe, bool)>,
+    eval_documents: Memo<EvalRecipe>,
+    reference_documents: Memo<RefLogpsRecipe, (RefLogpsRecipe, RecipeDocument)>,
 }
 
 /// What the stages of one trial have in common.
@@ -115,8 +121,7 @@ struct TrialContext<'t> {
 struct Draft<'t> {
     task: StageRecipe,
     seed: u64,
-    recipe: Value,
-    data: BTreeMap<String, Digest>,
+    document: &'t RecipeDocument,
     inputs: BTreeMap<InputRole, InputRef>,
     runtime: &'t TrainRuntime,
 }
@@ -191,19 +196,16 @@ impl Planner<'_> {
         policy: InputRef,
     ) -> Result<RunId, PlanError> {
         let seed = sft.recipe.seed.unwrap_or(context.trial.seed);
-        let (recipe, data) = recipe_document(
-            &sft.recipe,
-            "the sft recipe",
-            Some(seed),
-            &mut self.resolver,
-        )?;
+        let key = (sft.recipe.clone(), sft.recipe.data_seed == Some(seed));
+        let document = self.sft_documents.get(&key, || {
+            recipe_document(&key.0, "the sft recipe", Some(seed), &mut self.resolver)
+        })?;
         self.add(
             context,
             Draft {
-                task: StageRecipe::Sft(sft.recipe.clone()),
+                task: StageRecipe::Sft(key.0),
                 seed,
-                recipe,
-                data,
+                document: &document,
                 inputs: BTreeMap::from([(InputRole::Model, policy)]),
                 runtime: &sft.runtime,
             },
@@ -223,65 +225,26 @@ impl Planner<'_> {
             Reference::Init => policy.clone(),
             Reference::Base => context.base.clone(),
         };
-        let sets = self.pair_sets(context, dpo)?;
-        let recipe = RefLogpsRecipe {
-            sets,
+        let asked = RefLogpsRecipe {
+            sets: asked_sets(context, dpo),
             precision: dpo.recipe.precision,
         };
-        let (document, data) =
-            recipe_document(&recipe, "the ref-logps recipe", None, &mut self.resolver)?;
+        let made = self.reference_documents.get(&asked, || {
+            let recipe = without_repeats(&asked, &mut self.resolver)?;
+            let what = "the ref-logps recipe";
+            let document = recipe_document(&recipe, what, None, &mut self.resolver)?;
+            Ok((recipe, document))
+        })?;
         self.add(
             context,
             Draft {
-                task: StageRecipe::RefLogps(recipe),
+                task: StageRecipe::RefLogps(made.0.clone()),
                 seed: 0,
-                recipe: document,
-                data,
+                document: &made.1,
                 inputs: BTreeMap::from([(InputRole::Model, model)]),
                 runtime: &dpo.runtime,
             },
         )
-    }
-
-    /// The training pairs first, then the monitored and evaluated ones in the order of their
-    /// content; none twice.
-    fn pair_sets(
-        &mut self,
-        context: &TrialContext<'_>,
-        dpo: &DpoConfig,
-    ) -> Result<Vec<PairSet>, PlanError> {
-        let recipe = &dpo.recipe;
-        let seed = recipe
-            .data_seed
-            .or(recipe.seed)
-            .unwrap_or(context.trial.seed);
-        let mut others = Vec::new();
-        if let Some(monitor) = &recipe.monitor {
-            others.push(pair_set(&monitor.data, recipe.limits, seed));
-        }
-        for set in context.config.eval.recipe.preference.values() {
-            others.push(pair_set(&set.data, set.limits, 0));
-        }
-        let train = pair_set(&recipe.data, recipe.limits, seed);
-        let text = |set: &PairSet, resolver: &mut Resolver<'_>| -> Result<String, PlanError> {
-            Ok(canonical(
-                &recipe_document(set, "a set of pairs", None, resolver)?.0,
-            ))
-        };
-        let mut seen = vec![text(&train, &mut self.resolver)?];
-        let mut keyed = Vec::with_capacity(others.len());
-        for set in others {
-            keyed.push((text(&set, &mut self.resolver)?, set));
-        }
-        keyed.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut sets = vec![train];
-        for (key, set) in keyed {
-            if !seen.contains(&key) {
-                seen.push(key);
-                sets.push(set);
-            }
-        }
-        Ok(sets)
     }
 
     fn dpo(
@@ -292,19 +255,16 @@ impl Planner<'_> {
         logps: &RunId,
     ) -> Result<RunId, PlanError> {
         let seed = dpo.recipe.seed.unwrap_or(context.trial.seed);
-        let (recipe, data) = recipe_document(
-            &dpo.recipe,
-            "the dpo recipe",
-            Some(seed),
-            &mut self.resolver,
-        )?;
+        let key = (dpo.recipe.clone(), dpo.recipe.data_seed == Some(seed));
+        let document = self.dpo_documents.get(&key, || {
+            recipe_document(&key.0, "the dpo recipe", Some(seed), &mut self.resolver)
+        })?;
         self.add(
             context,
             Draft {
-                task: StageRecipe::Dpo(dpo.recipe.clone()),
+                task: StageRecipe::Dpo(key.0),
                 seed,
-                recipe,
-                data,
+                document: &document,
                 inputs: BTreeMap::from([
                     (InputRole::Model, policy),
                     (InputRole::RefLogps, logps_of(logps)),
@@ -331,15 +291,15 @@ impl Planner<'_> {
             Some(_) => {}
             None => recipe.preference.clear(),
         }
-        let (document, data) =
-            recipe_document(&recipe, "the eval recipe", None, &mut self.resolver)?;
+        let document = self.eval_documents.get(&recipe, || {
+            recipe_document(&recipe, "the eval recipe", None, &mut self.resolver)
+        })?;
         self.add(
             context,
             Draft {
                 task: StageRecipe::Eval(recipe),
                 seed: 0,
-                recipe: document,
-                data,
+                document: &document,
                 inputs,
                 runtime: &eval.runtime,
             },
@@ -352,7 +312,7 @@ impl Planner<'_> {
         let identity = Identity {
             kind,
             seed: draft.seed,
-            recipe: draft.recipe,
+            recipe: &draft.document.text,
             chat_template: context.template.as_ref(),
             inputs: &draft.inputs,
         }
@@ -393,7 +353,7 @@ impl Planner<'_> {
                 seed: draft.seed,
                 chat_template: context.config.model.chat_template.clone(),
                 inputs: draft.inputs,
-                data: draft.data,
+                data: draft.document.data.clone(),
                 runtime: draft.runtime.clone(),
             },
             identity,
@@ -410,6 +370,45 @@ fn logps_of(run: &RunId) -> InputRef {
         id: run.clone(),
         artifact: REF_LOGPS_ARTIFACT.to_owned(),
     }
+}
+
+/// The pairs that this trial asks the reference about: the training pairs, then the monitored and
+/// the evaluated ones.
+fn asked_sets(context: &TrialContext<'_>, dpo: &DpoConfig) -> Vec<PairSet> {
+    let recipe = &dpo.recipe;
+    let fixed = recipe.data_seed.or(recipe.seed);
+    let seed = fixed.unwrap_or(context.trial.seed);
+    let mut sets = vec![pair_set(&recipe.data, recipe.limits, seed)];
+    if let Some(monitor) = &recipe.monitor {
+        sets.push(pair_set(&monitor.data, recipe.limits, seed));
+    }
+    for set in context.config.eval.recipe.preference.values() {
+        sets.push(pair_set(&set.data, set.limits, 0));
+    }
+    sets
+}
+
+/// The first set stays the first, the others follow in the order of their content; none twice.
+fn without_repeats(
+    asked: &RefLogpsRecipe,
+    resolver: &mut Resolver<'_>,
+) -> Result<RefLogpsRecipe, PlanError> {
+    let mut keyed = Vec::with_capacity(asked.sets.len());
+    for set in &asked.sets {
+        keyed.push((
+            recipe_document(set, "a set of pairs", None, resolver)?.text,
+            set,
+        ));
+    }
+    if let Some((_, others)) = keyed.split_first_mut() {
+        others.sort_by(|a, b| a.0.cmp(&b.0));
+    }
+    let mut seen = BTreeSet::new();
+    keyed.retain(|(text, _)| seen.insert(text.clone()));
+    Ok(RefLogpsRecipe {
+        sets: keyed.into_iter().map(|(_, set)| set.clone()).collect(),
+        precision: asked.precision,
+    })
 }
 
 /// The seed matters only where a source is sampled.

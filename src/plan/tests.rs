@@ -1,1 +1,450 @@
+//! What names a run, what does not, and who shares it.
 
+use super::identity::{recipe_document, run_id};
+use super::resolve::Resolver;
+use super::*;
+use crate::base::write_atomic;
+use crate::config::load_sweep;
+use crate::config::spec::{DataSource, DpoRecipe, EvalRecipe, PairLimits, SftRecipe, Truncation};
+use crate::config::sweep::{ReportSpec, Sweep, Trial};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn quickstart() -> Sweep {
+    load_sweep(Path::new("sweeps/quickstart.toml"), &root())
+        .unwrap_or_else(|e| panic!("{}", e.render(false)))
+}
+
+fn plan(sweep: &Sweep, root: &Path) -> Plan {
+    plan_sweep(sweep, root, &mut DigestCache::default()).unwrap()
+}
+
+fn count(plan: &Plan, kind: StageKind) -> usize {
+    plan.runs.iter().filter(|run| run.kind == kind).count()
+}
+
+/// A small project whose ids can be pinned: fixed bytes, no real weights.
+fn tiny_project() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let write =
+        |name: &str, text: &str| write_atomic(&dir.path().join(name), text.as_bytes()).unwrap();
+    write(
+        "data/chat.jsonl",
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}\n",
+    );
+    write(
+        "data/pairs.jsonl",
+        "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}\n",
+    );
+    write(
+        "data/held.jsonl",
+        "{\"prompt\":\"d\",\"chosen\":\"e\",\"rejected\":\"f\"}\n",
+    );
+    write("models/tiny/config.json", "{}");
+    write("models/tiny/model.safetensors", "weights");
+    dir
+}
+
+fn tiny_trial(pipeline: &[&str]) -> Trial {
+    let optimizer = json!({"learning-rate": 1e-3, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight-decay": 0.0, "max-grad-norm": 1.0});
+    let schedule = json!({"decay": "cosine", "warmup-ratio": 0.1, "min-ratio": 0.0});
+    let limits = json!({"max-seq-len": 64, "max-prompt-len": 32, "truncation": "keep-end"});
+    let config = json!({
+        "pipeline": pipeline,
+        "model": {"path": "models/tiny"},
+        "sft": {"recipe": {
+            "data": [{"path": "data/chat.jsonl"}], "max-examples": 7, "max-seq-len": 64,
+            "batching": "concat", "loss-mask": "all-tokens", "batch": {"tokens": 128},
+            "duration": {"steps": 10}, "optimizer": optimizer, "schedule": schedule,
+            "precision": "f32", "data-seed": 5,
+            "monitor": {"data": [{"path": "data/chat.jsonl", "count": 3}], "every-steps": 5},
+        }},
+        "dpo": {"recipe": {
+            "data": [{"path": "data/pairs.jsonl", "fraction": 0.5}], "max-examples": 4, "limits": limits,
+            "loss": "sigmoid", "beta": 0.1, "label-smoothing": 0.0, "reference": "init",
+            "global-batch-size": 2, "duration": {"epochs": 1.0}, "optimizer": optimizer,
+            "schedule": schedule, "precision": "f32", "data-seed": 5,
+            "monitor": {"data": [{"path": "data/held.jsonl"}], "every-steps": 5},
+        }},
+        "eval": {"recipe": {
+            "likelihood": {"chat": {"data": [{"path": "data/chat.jsonl"}], "max-seq-len": 64}},
+            "preference": {"held": {"data": [{"path": "data/held.jsonl"}], "limits": limits}},
+            "stories": {"tales": {
+                "data": [{"path": "data/chat.jsonl"}], "max-prompts": 2, "samples": 1, "seed": 1,
+                "sampling": {"temperature": 0.7, "top-p": 0.9, "max-new-tokens": 8},
+            }},
+            "precision": "f32",
+        }},
+    });
+    let config = serde_json::from_value(config).unwrap();
+    Trial {
+        index: 0,
+        assignments: BTreeMap::new(),
+        seed: 1,
+        config,
+    }
+}
+
+fn sweep_of(trials: Vec<Trial>) -> Sweep {
+    Sweep {
+        name: "t".into(),
+        question: "t".into(),
+        axes: Vec::new(),
+        trials,
+        report: ReportSpec::default(),
+    }
+}
+
+fn ids(trial: &Trial, root: &Path) -> Vec<String> {
+    let plan = plan(&sweep_of(vec![trial.clone()]), root);
+    plan.runs.into_iter().map(|run| run.id.0).collect()
+}
+
+// Whoever changes a recipe type or a stage's version on purpose changes these too.
+#[test]
+fn the_ids_of_a_fixed_trial_stay_as_they_are() {
+    let dir = tiny_project();
+    let plan = plan(&sweep_of(vec![tiny_trial(&["sft", "dpo"])]), dir.path());
+    let named: Vec<(StageKind, &str)> = plan
+        .runs
+        .iter()
+        .map(|run| (run.kind, run.id.short()))
+        .collect();
+    let want = [
+        (StageKind::Sft, "ea2b543b1d48"),
+        (StageKind::RefLogps, "b8acf0a5e190"),
+        (StageKind::Dpo, "12c71ce3266c"),
+        (StageKind::Eval, "e8bde1cf3235"),
+    ];
+    assert_eq!(named, want, "{}", plan.runs[0].identity);
+    assert_eq!(plan.missing, []);
+    assert_eq!(plan.trials[0].eval, plan.runs[3].id);
+    assert_eq!(
+        plan.runs[2].parents,
+        [plan.runs[0].id.clone(), plan.runs[1].id.clone()]
+    );
+}
+
+// By hand: six SFT arms of three seeds, and the one checkpoint under every DPO trial; its
+// reference is one; nine DPO arms of three seeds; every trial has its evaluation.
+#[test]
+fn the_quickstart_trains_each_configuration_once_and_each_reference_once() {
+    let sweep = quickstart();
+    let plan = plan(&sweep, &root());
+    assert_eq!(count(&plan, StageKind::Sft), 6 * 3 + 1);
+    assert_eq!(count(&plan, StageKind::RefLogps), 1);
+    assert_eq!(count(&plan, StageKind::Dpo), 9 * 3);
+    assert_eq!(count(&plan, StageKind::Eval), 45);
+    let ids: BTreeSet<_> = plan.runs.iter().map(|run| &run.id).collect();
+    assert_eq!(ids.len(), plan.runs.len());
+    let shared = plan
+        .runs
+        .iter()
+        .filter(|run| run.trials.len() == 27)
+        .count();
+    assert_eq!(
+        shared, 2,
+        "the checkpoint and its reference serve all 27 DPO trials"
+    );
+    for (at, run) in plan.runs.iter().enumerate() {
+        let earlier = |parent: &RunId| plan.runs[..at].iter().any(|other| other.id == *parent);
+        assert!(run.parents.iter().all(earlier), "a parent comes later");
+        assert!(
+            run.estimate.tokens > 0
+                && run.estimate.flops > 0.0
+                && run.estimate.peak_memory_bytes > 0
+        );
+    }
+    assert_eq!(plan.missing, []);
+}
+
+#[test]
+fn sets_of_a_reference_are_the_training_pairs_then_the_held_out_ones_without_repeats() {
+    let dir = tiny_project();
+    let plan = plan(&sweep_of(vec![tiny_trial(&["dpo"])]), dir.path());
+    let StageRecipe::RefLogps(recipe) = &plan.runs[0].stage.task else {
+        panic!("the first run is {}", plan.runs[0].kind);
+    };
+    let limits = PairLimits {
+        max_seq_len: 64,
+        max_prompt_len: 32,
+        truncation: Truncation::KeepEnd,
+    };
+    let source = |path: &str, fraction| DataSource {
+        path: path.to_owned(),
+        fraction,
+        count: None,
+    };
+    let want = [
+        PairSet {
+            data: vec![source("data/pairs.jsonl", Some(0.5))],
+            limits,
+            data_seed: Some(5),
+        },
+        PairSet {
+            data: vec![source("data/held.jsonl", None)],
+            limits,
+            data_seed: None,
+        },
+    ];
+    assert_eq!(recipe.sets, want);
+    assert_eq!(plan.runs[0].stage.seed, 0);
+    assert_eq!(plan.runs[0].stage.data.len(), 2);
+}
+
+#[test]
+fn settings_of_dpo_that_leave_the_reference_alone_never_repeat_its_pass() {
+    let dir = tiny_project();
+    let mut trials = vec![tiny_trial(&["sft", "dpo"]); 5];
+    let mut edit = |at: usize, change: fn(&mut DpoRecipe)| {
+        let trial: &mut Trial = &mut trials[at];
+        trial.index = at;
+        change(&mut trial.config.dpo.as_mut().unwrap().recipe);
+    };
+    edit(1, |recipe| recipe.beta = 0.5);
+    edit(2, |recipe| recipe.optimizer.learning_rate = 1.0);
+    edit(3, |recipe| recipe.max_examples = None);
+    edit(4, |recipe| recipe.limits.max_prompt_len = 16);
+    let plan = plan(&sweep_of(trials), dir.path());
+    assert_eq!(count(&plan, StageKind::Sft), 1);
+    assert_eq!(count(&plan, StageKind::Dpo), 5);
+    assert_eq!(
+        count(&plan, StageKind::RefLogps),
+        2,
+        "only the truncation asks for other numbers"
+    );
+}
+
+#[test]
+fn a_trial_without_a_reference_evaluates_no_pairs() {
+    let dir = tiny_project();
+    for pipeline in [&[][..], &["sft"][..]] {
+        let plan = plan(&sweep_of(vec![tiny_trial(pipeline)]), dir.path());
+        let eval = &plan.runs.last().unwrap().stage;
+        let StageRecipe::Eval(recipe) = &eval.task else {
+            panic!("no evaluation")
+        };
+        assert!(recipe.preference.is_empty());
+        assert!(!eval.inputs.contains_key(&InputRole::RefLogps));
+    }
+}
+
+#[test]
+fn the_base_as_reference_is_shared_by_all_seeds_of_the_checkpoint() {
+    let dir = tiny_project();
+    let mut trials = vec![tiny_trial(&["sft", "dpo"]); 2];
+    (trials[1].index, trials[1].seed) = (1, 2);
+    let references = |trials: &[Trial]| {
+        count(
+            &plan(&sweep_of(trials.to_vec()), dir.path()),
+            StageKind::RefLogps,
+        )
+    };
+    assert_eq!(references(&trials), 2);
+    for trial in &mut trials {
+        trial.config.dpo.as_mut().unwrap().recipe.reference = crate::config::spec::Reference::Base;
+    }
+    assert_eq!(references(&trials), 1);
+}
+
+#[test]
+fn where_things_lie_and_how_they_run_does_not_name_a_run() {
+    let (dir, moved) = (tiny_project(), tiny_project());
+    let trial = tiny_trial(&["sft", "dpo"]);
+    let want = ids(&trial, dir.path());
+    assert_eq!(ids(&trial, moved.path()), want);
+
+    let mut other = trial.clone();
+    other.config.model.path = "./models/../models/tiny".to_owned();
+    let sft = other.config.sft.as_mut().unwrap();
+    sft.runtime.micro_batch_tokens = Some(17);
+    sft.recipe.data[0].path = "./data/chat.jsonl".to_owned();
+    other
+        .config
+        .dpo
+        .as_mut()
+        .unwrap()
+        .runtime
+        .checkpoint_every_steps = Some(3);
+    other.config.eval.runtime.micro_batch_tokens = Some(9);
+    assert_eq!(ids(&other, dir.path()), want);
+
+    let mut pinned = trial.clone();
+    pinned.seed = 99;
+    pinned.config.sft.as_mut().unwrap().recipe.seed = Some(1);
+    pinned.config.dpo.as_mut().unwrap().recipe.seed = Some(1);
+    assert_eq!(ids(&pinned, dir.path()), want, "a fixed seed is the seed");
+
+    let chat = dir.path().join("data/chat.jsonl");
+    write_atomic(
+        &chat,
+        b"{\"messages\":[{\"role\":\"user\",\"content\":\"other\"}]}\n",
+    )
+    .unwrap();
+    assert!(
+        ids(&trial, dir.path()).iter().all(|id| !want.contains(id)),
+        "content does name it"
+    );
+}
+
+#[test]
+fn the_template_and_the_weights_name_every_run() {
+    let dir = tiny_project();
+    let mut trial = tiny_trial(&["sft", "dpo"]);
+    let want = ids(&trial, dir.path());
+    let differs = |trial: &Trial| ids(trial, dir.path()).iter().all(|id| !want.contains(id));
+    trial.config.model.chat_template = Some("models/t.jinja".to_owned());
+    write_atomic(&dir.path().join("models/t.jinja"), b"x").unwrap();
+    assert!(differs(&trial));
+    trial.config.model.chat_template = None;
+    write_atomic(&dir.path().join("models/tiny/model.safetensors"), b"others").unwrap();
+    assert!(differs(&trial));
+}
+
+#[test]
+fn what_is_missing_is_listed_and_the_plan_still_stands() {
+    let dir = tiny_project();
+    std::fs::remove_file(dir.path().join("models/tiny/model.safetensors")).unwrap();
+    std::fs::remove_file(dir.path().join("data/held.jsonl")).unwrap();
+    let plan = plan(&sweep_of(vec![tiny_trial(&["sft", "dpo"])]), dir.path());
+    let missing: Vec<(&str, &str)> = plan
+        .missing
+        .iter()
+        .map(|m| (m.what, m.path.as_str()))
+        .collect();
+    assert_eq!(
+        missing,
+        [
+            ("data file", "data/held.jsonl"),
+            ("model weights", "models/tiny")
+        ]
+    );
+    assert_eq!(plan.runs.len(), 4);
+}
+
+/// Every leaf of a JSON value, as a path of keys and indices.
+fn leaves(value: &Value, path: &mut Vec<String>, found: &mut Vec<Vec<String>>) {
+    let mut go = |name: String, value: &Value| {
+        path.push(name);
+        leaves(value, path, found);
+        path.pop();
+    };
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .for_each(|(name, value)| go(name.clone(), value)),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .for_each(|(at, value)| go(at.to_string(), value)),
+        _ => found.push(path.clone()),
+    }
+}
+
+fn at<'v>(value: &'v mut Value, path: &[String]) -> &'v mut Value {
+    path.iter().fold(value, |value, part| match value {
+        Value::Array(items) => &mut items[part.parse::<usize>().unwrap()],
+        other => &mut other[part.as_str()],
+    })
+}
+
+/// Another valid value of the same type: the next number, or another of the words allowed.
+fn perturb<T: serde::de::DeserializeOwned>(recipe: &Value, path: &[String]) -> Value {
+    const WORDS: [&str; 12] = [
+        "padded",
+        "concat",
+        "assistant-only",
+        "all-tokens",
+        "cosine",
+        "linear",
+        "f32",
+        "bf16",
+        "keep-end",
+        "keep-start",
+        "init",
+        "base",
+    ];
+    let mut changed = recipe.clone();
+    let leaf = at(&mut changed, path).clone();
+    let candidates: Vec<Value> = match &leaf {
+        Value::Number(n) if n.is_f64() => vec![json!(n.as_f64().unwrap() + 0.25)],
+        Value::Number(n) => vec![json!(n.as_u64().unwrap() + 1)],
+        Value::String(_) => WORDS.into_iter().map(Value::from).collect(),
+        other => panic!("an unexpected leaf {other}"),
+    };
+    for candidate in candidates
+        .into_iter()
+        .filter(|candidate| *candidate != leaf)
+    {
+        *at(&mut changed, path) = candidate;
+        if serde_json::from_value::<T>(changed.clone()).is_ok() {
+            return changed;
+        }
+    }
+    recipe.clone() // a choice with one word only
+}
+
+fn every_leaf_names<T: serde::de::DeserializeOwned + serde::Serialize>(
+    recipe: &T,
+    only_word: &[&str],
+) {
+    let dir = tiny_project();
+    for name in ["padded", "concat"] {
+        write_atomic(&dir.path().join(name), name.as_bytes()).unwrap(); // data under other words
+    }
+    let mut digests = DigestCache::default();
+    let mut resolver = Resolver::new(dir.path(), &mut digests);
+    let mut id = |value: &Value| {
+        let recipe: T = serde_json::from_value(value.clone()).unwrap();
+        let document = recipe_document(&recipe, "the recipe", Some(1), &mut resolver).unwrap();
+        run_id(&document.text)
+    };
+    let recipe = serde_json::to_value(recipe).unwrap();
+    let mut found = Vec::new();
+    leaves(&recipe, &mut Vec::new(), &mut found);
+    assert!(found.len() >= 10);
+    for path in found {
+        let changed = perturb::<T>(&recipe, &path);
+        let dotted = path.join(".");
+        let same = only_word.contains(&dotted.as_str());
+        assert_eq!(id(&changed) == id(&recipe), same, "changing `{dotted}`");
+    }
+}
+
+#[test]
+fn every_field_of_a_recipe_names_the_run() {
+    let config = tiny_trial(&["sft", "dpo"]).config;
+    every_leaf_names::<SftRecipe>(&config.sft.unwrap().recipe, &[]);
+    every_leaf_names::<DpoRecipe>(&config.dpo.unwrap().recipe, &["loss"]); // one loss so far
+    every_leaf_names::<EvalRecipe>(&config.eval.recipe, &[]);
+}
+
+proptest! {
+    #[test]
+    fn the_order_of_keys_does_not_name_a_run(keys in proptest::collection::hash_map("[a-z]{1,6}", any::<i32>(), 0..12), turn in 0usize..12) {
+        let pairs: Vec<(String, i32)> = keys.into_iter().collect();
+        let turned = pairs.iter().cycle().skip(turn).take(pairs.len());
+        let text = |pairs: Vec<&(String, i32)>| {
+            let fields: Vec<String> = pairs.iter().map(|(name, value)| format!("{name:?}:{value}")).collect();
+            let value: Value = serde_json::from_str(&format!("{{{}}}", fields.join(","))).unwrap();
+            super::canonical::canonical(&value)
+        };
+        prop_assert_eq!(text(pairs.iter().collect()), text(turned.collect()));
+    }
+
+    #[test]
+    fn canonical_text_reads_back_as_the_same_numbers(x in any::<f64>().prop_filter("finite", |x| x.is_finite()), n in any::<u64>(), s in ".*") {
+        let value = json!({"x": x, "n": n, "s": s});
+        let text = super::canonical::canonical(&value);
+        let read: Value = serde_json::from_str(&text).unwrap();
+        prop_assert_eq!(read["x"].as_f64().unwrap().to_bits(), x.to_bits());
+        prop_assert_eq!(&read["n"], &value["n"]);
+        prop_assert_eq!(&read["s"], &value["s"]);
+    }
+}
