@@ -95,7 +95,7 @@ impl Backend for LocalBackend {
             StopSignal::Kill => libc::SIGKILL,
         };
         // A foreign process may have ended since it was asked after; that is no error.
-        match send(pid, signal) {
+        match send_group(pid, signal) {
             Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(BackendError::Process {
                 action: "stop",
                 handle: handle.clone(),
@@ -157,7 +157,7 @@ fn alive(pid: u32, started: u64) -> bool {
 
 #[cfg(not(target_os = "linux"))]
 fn alive(pid: u32, _started: u64) -> bool {
-    send(pid, 0).is_ok()
+    send_group(pid, 0).is_ok()
 }
 
 /// When a process began, in clock ticks since boot: field 22 of `/proc/PID/stat`. Nothing if it
@@ -177,11 +177,12 @@ fn create(path: &Path) -> Result<File, BackendError> {
     Ok(File::create(path).map_err(|e| PathError::new("create", path, e))?)
 }
 
-fn send(pid: u32, signal: i32) -> io::Result<()> {
-    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+/// Signals a child with whatever it has started itself: its group has its number.
+fn send_group(pid: u32, signal: i32) -> io::Result<()> {
+    let group = -libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     // SAFETY: `kill` takes two numbers and touches no memory of ours.
     #[expect(unsafe_code, reason = "std can only kill, not terminate, a process")]
-    let status = unsafe { libc::kill(pid, signal) };
+    let status = unsafe { libc::kill(group, signal) };
     if status == 0 {
         Ok(())
     } else {

@@ -87,6 +87,24 @@ impl ReadStore {
         })
     }
 
+    /// Where the given runs stand, in their order.
+    pub fn states(&self, runs: &[RunId]) -> Result<Vec<RunState>, StoreError> {
+        let sql = "SELECT run.state, live.number, live.expires
+            FROM run LEFT JOIN attempt AS live ON live.run = run.id AND live.state = 'live'
+            WHERE run.run_id = ?1";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let mut states = Vec::with_capacity(runs.len());
+        for run in runs {
+            let mut rows = statement.query([&run.0])?;
+            let missing = || StoreError::NoRun {
+                prefix: run.short().to_owned(),
+            };
+            let row = rows.next()?.ok_or_else(missing)?;
+            states.push(state_of(&row.get::<_, String>(0)?, live_of(row, 1)?)?);
+        }
+        Ok(states)
+    }
+
     /// The runs of a sweep, in order of first registration.
     pub fn runs(&self, sweep: &str) -> Result<Vec<RunRow>, StoreError> {
         let sql = format_runs(

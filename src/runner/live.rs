@@ -1,0 +1,188 @@
+//! An attempt at work, as its files tell of it.
+
+use crate::backend::{Handle, Poll};
+use crate::base::Timestamp;
+use crate::plan::RunId;
+use crate::queue::AttemptEnd;
+use crate::rundir::{
+    AttemptDir, AttemptEvent, FailureClass, JournalReader, read_heartbeat, tail_lines,
+};
+use crate::runner::error::RunnerError;
+use crate::store::StepRecord;
+
+/// Why an attempt was asked to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StopReason {
+    /// The runner is stopping.
+    Shutdown,
+    /// A person cancelled the run.
+    Cancel,
+    /// No sign of life.
+    Silent,
+    /// Another runner has the run now.
+    LeaseLost,
+}
+
+/// An attempt of this runner.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) attempt: u32,
+    pub(crate) handle: Handle,
+    pub(crate) slot: usize,
+    pub(crate) started: Timestamp,
+    pub(crate) dir: AttemptDir,
+    journal: JournalReader,
+    heartbeat: Option<u64>,
+    /// Last sign of life.
+    pub(crate) moved: Timestamp,
+    /// Whether it moved since its lease was extended.
+    pub(crate) fresh: bool,
+    pub(crate) unit: String,
+    pub(crate) total: u64,
+    pub(crate) done: u64,
+    pub(crate) loss: Option<f64>,
+    failure: Option<(FailureClass, String)>,
+    interrupted: bool,
+    pub(crate) stop: Option<(StopReason, Timestamp)>,
+    pub(crate) killed: bool,
+}
+
+/// What reading an attempt's files brought.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    pub(crate) steps: Vec<StepRecord>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) progress: bool,
+}
+
+impl Live {
+    pub(crate) fn new(
+        attempt: u32,
+        handle: Handle,
+        slot: usize,
+        dir: AttemptDir,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            attempt,
+            handle,
+            slot,
+            started: now,
+            journal: JournalReader::new(dir.events()),
+            dir,
+            heartbeat: None,
+            moved: now,
+            fresh: false,
+            unit: String::new(),
+            total: 0,
+            done: 0,
+            loss: None,
+            failure: None,
+            interrupted: false,
+            stop: None,
+            killed: false,
+        }
+    }
+
+    /// Reads what the attempt has told since the last call.
+    pub(crate) fn read(&mut self, run: &RunId, now: Timestamp) -> Result<News, RunnerError> {
+        let mut news = News::default();
+        for event in self.journal.read_new()? {
+            (self.moved, self.fresh) = (now, true);
+            match event {
+                AttemptEvent::Begin { unit, total } => {
+                    (self.unit, self.total, self.done) = (unit, total, 0);
+                    news.progress = true;
+                }
+                AttemptEvent::Progress { done } => {
+                    self.done = done;
+                    news.progress = true;
+                }
+                AttemptEvent::Step { step, metrics } => {
+                    if self.unit == "steps" {
+                        self.done = self.done.max(step);
+                        news.progress = true;
+                    }
+                    self.loss = metrics.get("loss").copied().or(self.loss);
+                    let (run, attempt) = (run.clone(), self.attempt);
+                    news.steps.push(StepRecord {
+                        run,
+                        attempt,
+                        step,
+                        metrics,
+                    });
+                }
+                AttemptEvent::Resumed { step } => {
+                    if self.unit == "steps" {
+                        self.done = step;
+                    }
+                }
+                AttemptEvent::Warning { message } => news.warnings.push(message),
+                AttemptEvent::Failed { class, message } => self.failure = Some((class, message)),
+                AttemptEvent::Interrupted => self.interrupted = true,
+                AttemptEvent::Started { .. }
+                | AttemptEvent::Checkpointed { .. }
+                | AttemptEvent::Finished => {}
+            }
+        }
+        Ok(news)
+    }
+
+    /// Looks whether the heartbeat has moved.
+    pub(crate) fn feel(&mut self, now: Timestamp) {
+        let beat = read_heartbeat(&self.dir.heartbeat());
+        if beat.is_some() && beat != self.heartbeat {
+            self.heartbeat = beat;
+            (self.moved, self.fresh) = (now, true);
+        }
+    }
+
+    /// How the attempt ended, if it left no result.
+    pub(crate) fn end(&self, poll: &Poll) -> AttemptEnd {
+        let asked = self.stop.map(|(reason, _)| reason);
+        if asked == Some(StopReason::Cancel) {
+            return AttemptEnd::Cancelled;
+        }
+        if let Some((class, message)) = self.failure.clone() {
+            return AttemptEnd::Failed { class, message };
+        }
+        if asked == Some(StopReason::Silent) {
+            let message = "no sign of life; it was killed".to_owned();
+            return AttemptEnd::Crashed { message };
+        }
+        let code = match poll {
+            Poll::Exited { code, .. } => *code,
+            Poll::Running | Poll::Gone => None,
+        };
+        if asked.is_some() || self.interrupted || code == Some(130) {
+            return AttemptEnd::Interrupted;
+        }
+        AttemptEnd::Crashed {
+            message: self.crash_message(poll),
+        }
+    }
+
+    fn crash_message(&self, poll: &Poll) -> String {
+        let how = match poll {
+            Poll::Exited {
+                signal: Some(9), ..
+            } => "ended by signal 9, as when memory runs out".to_owned(),
+            Poll::Exited {
+                signal: Some(signal),
+                ..
+            } => format!("ended by signal {signal}"),
+            Poll::Exited {
+                code: Some(code), ..
+            } => {
+                format!("ended with exit code {code} and no result")
+            }
+            _ => "disappeared".to_owned(),
+        };
+        let last = tail_lines(&self.dir.stderr(), 3).unwrap_or_default();
+        if last.is_empty() {
+            how
+        } else {
+            format!("{how}; it said: {}", last.join(" / "))
+        }
+    }
+}

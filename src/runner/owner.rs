@@ -1,0 +1,90 @@
+//! A runner's name and proof of life: a locked file that the kernel unlocks when it dies.
+
+use crate::base::{PathError, Timestamp};
+use crate::rundir::{FolderLock, RundirError, host_name, is_locked};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// This runner, alive as long as this value is.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    name: String,
+    folder: PathBuf,
+    _lock: FolderLock,
+}
+
+impl Owner {
+    /// Makes a name for this runner below `results/runners` and clears those of dead ones.
+    pub(crate) fn new(root: &Path, now: Timestamp) -> Result<Self, RundirError> {
+        let folder = root.join("results/runners");
+        std::fs::create_dir_all(&folder).map_err(|e| PathError::new("create", &folder, e))?;
+        clear_dead(&folder)?;
+        let host = host_name().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        for number in 0u32.. {
+            let name = format!("{host}-{}-{}-{number}", std::process::id(), now.0);
+            let path = lock_path(&folder, &name);
+            if path.exists() {
+                continue;
+            }
+            File::create(&path).map_err(|e| PathError::new("create", &path, e))?;
+            // Whoever clears dead runners may have been faster; then another name is tried.
+            if let Ok(Some(lock)) = FolderLock::try_take(&path)
+                && path.exists()
+            {
+                return Ok(Self {
+                    name,
+                    folder,
+                    _lock: lock,
+                });
+            }
+        }
+        unreachable!("some name is free")
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the runner of that name lives.
+    pub(crate) fn is_alive(&self, name: &str) -> Result<bool, RundirError> {
+        is_locked(&lock_path(&self.folder, name))
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(lock_path(&self.folder, &self.name)));
+    }
+}
+
+fn lock_path(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.lock"))
+}
+
+fn clear_dead(folder: &Path) -> Result<(), RundirError> {
+    let entries = std::fs::read_dir(folder).map_err(|e| PathError::new("read", folder, e))?;
+    for entry in entries.flatten() {
+        // The lock is held while the file is removed, so that its maker notices.
+        if let Ok(Some(_lock)) = FolderLock::try_take(&entry.path()) {
+            drop(std::fs::remove_file(entry.path()));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runner_is_alive_until_it_is_dropped_and_two_have_two_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = Owner::new(dir.path(), Timestamp(5)).unwrap();
+        let two = Owner::new(dir.path(), Timestamp(5)).unwrap();
+        assert_ne!(one.name(), two.name());
+        assert!(one.is_alive(two.name()).unwrap() && one.is_alive(one.name()).unwrap());
+        let name = two.name().to_owned();
+        drop(two);
+        assert!(!one.is_alive(&name).unwrap());
+    }
+}
