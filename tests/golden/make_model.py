@@ -126,6 +126,7 @@ def main():
         "targets": count,
         "loss": loss.item(),
         "grad_norm": torch.stack([g.norm() for g in gradients.values()]).norm().item(),
+        "order": [d["id"] for d in docs],
         "documents": {d.pop("id"): d for d in docs},
         "adamw": adamw,
     }, depth=3)

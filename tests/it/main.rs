@@ -1,1 +1,10 @@
 //! The one integration-test binary.
+
+mod parity_dpo;
+mod parity_engine;
+mod parity_export;
+mod parity_families;
+mod parity_losses;
+mod parity_model;
+mod parity_packing;
+mod parity_support;

@@ -1,0 +1,122 @@
+//! DPO on real pairs equals TRL: log-probabilities, losses, rewards, every gradient.
+
+use crate::parity_engine::{Model, Packed};
+use crate::parity_support::{
+    PARITY, check, distance, distance_to_fingerprint, flat, golden, ids, numbers, relative, signs,
+};
+use candle_core::{Device, Tensor};
+use lions::train::{PairLogps, clip_by_global_norm, dpo_sigmoid, segment_sums};
+use serde_json::Value;
+
+/// The shipped model with every weight moved by 1/32 of itself, up or down: the bits of
+/// `common.perturb`.
+fn perturbed() -> Model {
+    let model = Model::shipped();
+    for (p, (_, var)) in model.vars.iter().enumerate() {
+        let values = flat(var.as_tensor());
+        let moved: Vec<f32> = values
+            .iter()
+            .zip(signs(1000 + p as u64, values.len()))
+            .map(|(w, s)| *w as f32 * (1.0 + s as f32 / 32.0))
+            .collect();
+        let tensor = Tensor::from_vec(moved, var.shape(), &Device::Cpu).unwrap();
+        var.set(&tensor).unwrap();
+    }
+    model
+}
+
+/// Segments 2i and 2i + 1 are pair i's chosen and rejected; targets are the completions.
+fn pack(pairs: &serde_json::Map<String, Value>, order: &[String]) -> Packed {
+    let mut documents = Vec::new();
+    for id in order {
+        let prompt = ids(&pairs[id]["prompt"]);
+        for reply in ["chosen", "rejected"] {
+            let reply = ids(&pairs[id][reply]);
+            let mask = [vec![false; prompt.len()], vec![true; reply.len()]].concat();
+            documents.push(([prompt.clone(), reply].concat(), mask));
+        }
+    }
+    Packed::new(&documents)
+}
+
+/// Summed log-probabilities of both replies of every pair, (P,) f64 each.
+fn pair_logps(model: &Model, batch: &Packed) -> PairLogps {
+    let segments = batch.cu_seqlens.len() - 1;
+    let sums = segment_sums(&batch.token_logps(&model.decoder()), &batch.segments, segments);
+    let pairs = sums.unwrap().reshape((segments / 2, 2)).unwrap(); // (P, 2)
+    let column = |k: usize| pairs.narrow(1, k, 1).unwrap().squeeze(1).unwrap(); // (P,)
+    PairLogps {
+        chosen: column(0),
+        rejected: column(1),
+    }
+}
+
+fn detached(logps: &PairLogps) -> PairLogps {
+    PairLogps {
+        chosen: logps.chosen.detach(),
+        rejected: logps.rejected.detach(),
+    }
+}
+
+#[test]
+fn dpo_loss_rewards_and_every_gradient_equal_trl() {
+    let golden = golden("dpo.json");
+    let pairs = golden["pairs"].as_object().unwrap();
+    let order: Vec<String> = pairs.keys().cloned().collect();
+    let batch = pack(pairs, &order);
+    let policy = perturbed();
+    let reference = detached(&pair_logps(&Model::shipped(), &batch));
+
+    let both = |logps: &PairLogps, key: &str| {
+        let got = [flat(&logps.chosen), flat(&logps.rejected)].concat();
+        let want = |k: usize| order.iter().map(move |id| numbers(&pairs[id][key])[k]);
+        let want: Vec<f64> = want(0).chain(want(1)).collect();
+        (key.to_owned(), distance(&got, &want))
+    };
+    let logps = pair_logps(&policy, &batch);
+    check("pair logps", [both(&reference, "ref_logps"), both(&logps, "logps")], PARITY);
+
+    for (name, wanted) in golden["variants"].as_object().unwrap() {
+        let number = |key: &str| wanted[key].as_f64().unwrap();
+        let logps = pair_logps(&policy, &batch);
+        let out =
+            dpo_sigmoid(&logps, &reference, number("beta"), number("label_smoothing")).unwrap();
+        let loss = out.losses.mean_all().unwrap();
+        check(
+            &format!("{name}: loss"),
+            [("mean".to_owned(), relative(flat(&loss)[0], number("loss")))],
+            PARITY,
+        );
+        let per_pair = |key: &str| -> Vec<f64> {
+            let rows = wanted["pairs"].as_array().unwrap();
+            let find = |id: &String| rows.iter().find(|r| r["id"] == id.as_str()).unwrap();
+            order.iter().map(|id| find(id)[key].as_f64().unwrap()).collect()
+        };
+        let margins = (&out.chosen_rewards - &out.rejected_rewards).unwrap();
+        let columns = [
+            ("loss", &out.losses),
+            ("rewards/chosen", &out.chosen_rewards),
+            ("rewards/rejected", &out.rejected_rewards),
+            ("rewards/margins", &margins),
+        ];
+        check(
+            &format!("{name}: pairs"),
+            columns.map(|(key, got)| (key.to_owned(), distance(&flat(got), &per_pair(key)))),
+            PARITY,
+        );
+        let won: Vec<f64> = flat(&margins).into_iter().map(|m| f64::from(m > 0.0)).collect();
+        assert_eq!(won, per_pair("rewards/accuracies"), "{name}: accuracies");
+
+        let gradients = policy.gradients(&loss);
+        check(
+            &format!("{name}: gradients"),
+            gradients.iter().map(|(parameter, grad)| {
+                (parameter.clone(), distance_to_fingerprint(grad, &wanted["gradients"][parameter]))
+            }),
+            PARITY,
+        );
+        let norm = clip_by_global_norm(&gradients, 0.0).unwrap().norm;
+        let error = relative(norm, number("grad_norm"));
+        check(&format!("{name}: gradient norm"), [("global".to_owned(), error)], PARITY);
+    }
+}

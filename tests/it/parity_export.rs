@@ -1,0 +1,70 @@
+//! Checkpoints that we write open again, here and in transformers.
+
+use crate::parity_engine::{Model, Packed};
+use crate::parity_support::{flat, golden, ids, root, signs};
+use candle_core::{DType, Device, Tensor};
+use lions::model::save_checkpoint;
+use std::path::{Path, PathBuf};
+
+/// The shipped model and every family, by the name of the folder.
+fn models() -> Vec<(String, PathBuf)> {
+    let families = golden("families.json");
+    let families = families["families"].as_object().unwrap();
+    let folder = root("tests/golden/families");
+    let mut all = vec![("stories260k".to_owned(), root("models/stories260k"))];
+    all.extend(families.keys().map(|name| (name.clone(), folder.join(name))));
+    all
+}
+
+/// Opens a model and moves its weights, so that a copy of the source file would be noticed.
+fn moved(dir: &Path) -> Model {
+    let model = Model::open(dir, DType::F32);
+    for (p, var) in model.vars.values().enumerate() {
+        let values = flat(var.as_tensor());
+        let moved: Vec<f32> = values
+            .iter()
+            .zip(signs(p as u64, values.len()))
+            .map(|(w, s)| (w + 0.01 * s) as f32)
+            .collect();
+        var.set(&Tensor::from_vec(moved, var.shape(), &Device::Cpu).unwrap()).unwrap();
+    }
+    model
+}
+
+fn document() -> Vec<u32> {
+    ids(&golden("families.json")["documents"][0])
+}
+
+/// Logits of all positions of [`document`], (T, V).
+fn logits(model: &Model) -> Tensor {
+    let tokens = document();
+    let mask = vec![true; tokens.len()];
+    let decoder = model.decoder();
+    let hidden = Packed::new(&[(tokens, mask)]).hidden(&decoder);
+    decoder.logits(&hidden).unwrap()
+}
+
+#[test]
+fn a_saved_checkpoint_opens_again_with_the_same_logits() {
+    for (name, source) in models() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = moved(&source);
+        save_checkpoint(dir.path(), &source, &model.params.detached()).unwrap();
+        let again = Model::open(dir.path(), DType::F32);
+        assert_eq!(flat(&logits(&model)), flat(&logits(&again)), "{name}");
+    }
+}
+
+#[test]
+#[ignore = "writes target/exports for tests/golden/check_export.py"]
+fn write_checkpoints() {
+    for (name, source) in models() {
+        let dir = root("target/exports").join(name);
+        std::fs::create_dir_all(&dir).unwrap();
+        let model = moved(&source);
+        save_checkpoint(&dir, &source, &model.params.detached()).unwrap();
+        let rows: Vec<Vec<f32>> = logits(&model).to_vec2().unwrap();
+        let expected = serde_json::json!({"tokens": document(), "logits": rows});
+        std::fs::write(dir.join("lions_logits.json"), expected.to_string()).unwrap();
+    }
+}
