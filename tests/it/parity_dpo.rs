@@ -42,7 +42,11 @@ fn pack(pairs: &serde_json::Map<String, Value>, order: &[String]) -> Packed {
 /// Summed log-probabilities of both replies of every pair, (P,) f64 each.
 fn pair_logps(model: &Model, batch: &Packed) -> PairLogps {
     let segments = batch.cu_seqlens.len() - 1;
-    let sums = segment_sums(&batch.token_logps(&model.decoder()), &batch.segments, segments);
+    let sums = segment_sums(
+        &batch.token_logps(&model.decoder()),
+        &batch.segments,
+        segments,
+    );
     let pairs = sums.unwrap().reshape((segments / 2, 2)).unwrap(); // (P, 2)
     let column = |k: usize| pairs.narrow(1, k, 1).unwrap().squeeze(1).unwrap(); // (P,)
     PairLogps {
@@ -74,13 +78,22 @@ fn dpo_loss_rewards_and_every_gradient_equal_trl() {
         (key.to_owned(), distance(&got, &want))
     };
     let logps = pair_logps(&policy, &batch);
-    check("pair logps", [both(&reference, "ref_logps"), both(&logps, "logps")], PARITY);
+    check(
+        "pair logps",
+        [both(&reference, "ref_logps"), both(&logps, "logps")],
+        PARITY,
+    );
 
     for (name, wanted) in golden["variants"].as_object().unwrap() {
         let number = |key: &str| wanted[key].as_f64().unwrap();
         let logps = pair_logps(&policy, &batch);
-        let out =
-            dpo_sigmoid(&logps, &reference, number("beta"), number("label_smoothing")).unwrap();
+        let out = dpo_sigmoid(
+            &logps,
+            &reference,
+            number("beta"),
+            number("label_smoothing"),
+        )
+        .unwrap();
         let loss = out.losses.mean_all().unwrap();
         check(
             &format!("{name}: loss"),
@@ -90,7 +103,10 @@ fn dpo_loss_rewards_and_every_gradient_equal_trl() {
         let per_pair = |key: &str| -> Vec<f64> {
             let rows = wanted["pairs"].as_array().unwrap();
             let find = |id: &String| rows.iter().find(|r| r["id"] == id.as_str()).unwrap();
-            order.iter().map(|id| find(id)[key].as_f64().unwrap()).collect()
+            order
+                .iter()
+                .map(|id| find(id)[key].as_f64().unwrap())
+                .collect()
         };
         let margins = (&out.chosen_rewards - &out.rejected_rewards).unwrap();
         let columns = [
@@ -104,19 +120,29 @@ fn dpo_loss_rewards_and_every_gradient_equal_trl() {
             columns.map(|(key, got)| (key.to_owned(), distance(&flat(got), &per_pair(key)))),
             PARITY,
         );
-        let won: Vec<f64> = flat(&margins).into_iter().map(|m| f64::from(m > 0.0)).collect();
+        let won: Vec<f64> = flat(&margins)
+            .into_iter()
+            .map(|m| f64::from(m > 0.0))
+            .collect();
         assert_eq!(won, per_pair("rewards/accuracies"), "{name}: accuracies");
 
         let gradients = policy.gradients(&loss);
         check(
             &format!("{name}: gradients"),
             gradients.iter().map(|(parameter, grad)| {
-                (parameter.clone(), distance_to_fingerprint(grad, &wanted["gradients"][parameter]))
+                (
+                    parameter.clone(),
+                    distance_to_fingerprint(grad, &wanted["gradients"][parameter]),
+                )
             }),
             PARITY,
         );
         let norm = clip_by_global_norm(&gradients, 0.0).unwrap().norm;
         let error = relative(norm, number("grad_norm"));
-        check(&format!("{name}: gradient norm"), [("global".to_owned(), error)], PARITY);
+        check(
+            &format!("{name}: gradient norm"),
+            [("global".to_owned(), error)],
+            PARITY,
+        );
     }
 }

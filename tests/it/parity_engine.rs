@@ -39,13 +39,17 @@ impl Packed {
 
     /// Hidden states `(T, D)` of all positions.
     pub(crate) fn hidden(&self, decoder: &Decoder) -> Tensor {
-        decoder.hidden(&self.tokens, &self.positions, &self.cu_seqlens).unwrap()
+        decoder
+            .hidden(&self.tokens, &self.positions, &self.cu_seqlens)
+            .unwrap()
     }
 
     /// Log-probabilities of the targets `(N,)`.
     pub(crate) fn token_logps(&self, decoder: &Decoder) -> Tensor {
         let hidden = self.hidden(decoder);
-        decoder.token_logps(&hidden, &self.rows, &self.targets).unwrap()
+        decoder
+            .token_logps(&hidden, &self.rows, &self.targets)
+            .unwrap()
     }
 }
 
@@ -61,7 +65,10 @@ impl Model {
     pub(crate) fn open(dir: &Path, dtype: DType) -> Self {
         let config = DecoderConfig::from_file(dir).unwrap();
         let params = Params::load(dir, &config, &Device::Cpu, dtype).unwrap();
-        let vars = params.iter().map(|(name, var)| (name.to_owned(), var.clone())).collect();
+        let vars = params
+            .iter()
+            .map(|(name, var)| (name.to_owned(), var.clone()))
+            .collect();
         Self {
             config,
             params,

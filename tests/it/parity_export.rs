@@ -12,7 +12,11 @@ fn models() -> Vec<(String, PathBuf)> {
     let families = families["families"].as_object().unwrap();
     let folder = root("tests/golden/families");
     let mut all = vec![("stories260k".to_owned(), root("models/stories260k"))];
-    all.extend(families.keys().map(|name| (name.clone(), folder.join(name))));
+    all.extend(
+        families
+            .keys()
+            .map(|name| (name.clone(), folder.join(name))),
+    );
     all
 }
 
@@ -26,7 +30,8 @@ fn moved(dir: &Path) -> Model {
             .zip(signs(p as u64, values.len()))
             .map(|(w, s)| (w + 0.01 * s) as f32)
             .collect();
-        var.set(&Tensor::from_vec(moved, var.shape(), &Device::Cpu).unwrap()).unwrap();
+        var.set(&Tensor::from_vec(moved, var.shape(), &Device::Cpu).unwrap())
+            .unwrap();
     }
     model
 }
@@ -47,10 +52,11 @@ fn logits(model: &Model) -> Tensor {
 #[test]
 fn a_saved_checkpoint_opens_again_with_the_same_logits() {
     for (name, source) in models() {
-        let dir = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("checkpoint");
         let model = moved(&source);
-        save_checkpoint(dir.path(), &source, &model.params.detached()).unwrap();
-        let again = Model::open(dir.path(), DType::F32);
+        save_checkpoint(&dir, &source, &model.params.detached()).unwrap();
+        let again = Model::open(&dir, DType::F32);
         assert_eq!(flat(&logits(&model)), flat(&logits(&again)), "{name}");
     }
 }
@@ -58,9 +64,13 @@ fn a_saved_checkpoint_opens_again_with_the_same_logits() {
 #[test]
 #[ignore = "writes target/exports for tests/golden/check_export.py"]
 fn write_checkpoints() {
+    let exports = root("target/exports");
+    if exports.exists() {
+        std::fs::remove_dir_all(&exports).unwrap();
+    }
+    std::fs::create_dir_all(&exports).unwrap();
     for (name, source) in models() {
-        let dir = root("target/exports").join(name);
-        std::fs::create_dir_all(&dir).unwrap();
+        let dir = exports.join(name);
         let model = moved(&source);
         save_checkpoint(&dir, &source, &model.params.detached()).unwrap();
         let rows: Vec<Vec<f32>> = logits(&model).to_vec2().unwrap();

@@ -22,31 +22,54 @@ fn family(name: &str) {
     let hidden = batch.hidden(&decoder);
 
     let logits = decoder.logits(&hidden).unwrap();
-    let mut errors = vec![("all".to_owned(), distance_to_fingerprint(&logits, &wanted["logits"]))];
+    let mut errors = vec![(
+        "all".to_owned(),
+        distance_to_fingerprint(&logits, &wanted["logits"]),
+    )];
     for (s, want) in wanted["logits_last"].as_array().unwrap().iter().enumerate() {
         let got = logits.get(batch.cu_seqlens[s + 1] as usize - 1).unwrap();
-        errors.push((format!("last of document {s}"), distance(&flat(&got), &numbers(want))));
+        errors.push((
+            format!("last of document {s}"),
+            distance(&flat(&got), &numbers(want)),
+        ));
     }
     check(&format!("{name}: logits"), errors, PARITY);
 
-    let logps = decoder.token_logps(&hidden, &batch.rows, &batch.targets).unwrap();
+    let logps = decoder
+        .token_logps(&hidden, &batch.rows, &batch.targets)
+        .unwrap();
     let loss = sft_nll(&logps, batch.targets.len()).unwrap();
     let error = relative(flat(&loss)[0], wanted["loss"].as_f64().unwrap());
-    check(&format!("{name}: loss"), [("mean nll".to_owned(), error)], PARITY);
+    check(
+        &format!("{name}: loss"),
+        [("mean nll".to_owned(), error)],
+        PARITY,
+    );
 
     let gradients = model.gradients(&loss);
     let expected = wanted["gradients"].as_object().unwrap();
-    assert_eq!(gradients.iter().count(), expected.len(), "{name}: parameters");
+    assert_eq!(
+        gradients.iter().count(),
+        expected.len(),
+        "{name}: parameters"
+    );
     check(
         &format!("{name}: gradients"),
         gradients.iter().map(|(parameter, grad)| {
-            (parameter.clone(), distance_to_fingerprint(grad, &expected[parameter]))
+            (
+                parameter.clone(),
+                distance_to_fingerprint(grad, &expected[parameter]),
+            )
         }),
         PARITY,
     );
     let norm = clip_by_global_norm(&gradients, 0.0).unwrap().norm;
     let error = relative(norm, wanted["grad_norm"].as_f64().unwrap());
-    check(&format!("{name}: gradient norm"), [("global".to_owned(), error)], PARITY);
+    check(
+        &format!("{name}: gradient norm"),
+        [("global".to_owned(), error)],
+        PARITY,
+    );
 }
 
 macro_rules! families {

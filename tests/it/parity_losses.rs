@@ -30,13 +30,24 @@ fn the_sigmoid_loss_equals_trl_for_any_log_ratio() {
             rejected: var("ref_rejected").as_detached_tensor(),
         };
         let number = |key: &str| case[key].as_f64().unwrap();
-        let out = dpo_sigmoid(&policy, &reference, number("beta"), number("label_smoothing"));
+        let out = dpo_sigmoid(
+            &policy,
+            &reference,
+            number("beta"),
+            number("label_smoothing"),
+        );
         let loss = out.unwrap().losses.mean_all().unwrap();
         let store = loss.backward().unwrap();
-        errors.push((format!("{index}: loss"), relative(flat(&loss)[0], number("loss"))));
+        errors.push((
+            format!("{index}: loss"),
+            relative(flat(&loss)[0], number("loss")),
+        ));
         for (key, var) in [("d_chosen", &chosen), ("d_rejected", &rejected)] {
             let got = flat(store.get(var.as_tensor()).unwrap());
-            errors.push((format!("{index}: {key}"), distance(&got, &numbers(&case[key]))));
+            errors.push((
+                format!("{index}: {key}"),
+                distance(&got, &numbers(&case[key])),
+            ));
         }
     }
     check("sigmoid loss", errors, LOSS_FUNCTION);

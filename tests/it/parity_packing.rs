@@ -24,9 +24,18 @@ fn examples() -> Vec<TokenizedExample> {
         let prompt = ids(&d["loss_mask"]).iter().filter(|m| **m == 0).count();
         examples.push(example(id, ids(&d["tokens"]), prompt));
     }
-    for (id, pair) in golden("dpo.json")["pairs"].as_object().unwrap().iter().take(2) {
+    for (id, pair) in golden("dpo.json")["pairs"]
+        .as_object()
+        .unwrap()
+        .iter()
+        .take(2)
+    {
         let prompt = ids(&pair["prompt"]);
-        examples.push(example(id, [prompt.clone(), ids(&pair["chosen"])].concat(), prompt.len()));
+        examples.push(example(
+            id,
+            [prompt.clone(), ids(&pair["chosen"])].concat(),
+            prompt.len(),
+        ));
     }
     assert_eq!(examples.len(), 8);
     examples
@@ -70,20 +79,36 @@ fn layouts(loss_mask: LossMask) -> [(&'static str, SftStep); 3] {
     let padded = step(Batching::Padded, 512, loss_mask);
     let concat = step(Batching::Concat, 2048, loss_mask);
     let best_fit = step(Batching::BestFit, 420, loss_mask);
-    assert!(padded.positions() > padded.real_tokens(), "nothing was padded");
+    assert!(
+        padded.positions() > padded.real_tokens(),
+        "nothing was padded"
+    );
     assert_eq!(concat.rows.len(), 1, "one window holds everything");
-    assert!((2..8).contains(&best_fit.rows.len()), "windows hold several documents");
-    [("padded", padded), ("concat", concat), ("best-fit", best_fit)]
+    assert!(
+        (2..8).contains(&best_fit.rows.len()),
+        "windows hold several documents"
+    );
+    [
+        ("padded", padded),
+        ("concat", concat),
+        ("best-fit", best_fit),
+    ]
 }
 
 /// Log-probability of every target, by document and place among its targets.
 fn target_logps(model: &Model, batch: &TokenBatch) -> BTreeMap<String, Vec<f64>> {
     let decoder = model.decoder();
-    let hidden = decoder.hidden(&batch.tokens, &batch.positions, &batch.cu_seqlens).unwrap();
-    let logps = decoder.token_logps(&hidden, &batch.target_rows, &batch.targets).unwrap();
+    let hidden = decoder
+        .hidden(&batch.tokens, &batch.positions, &batch.cu_seqlens)
+        .unwrap();
+    let logps = decoder
+        .token_logps(&hidden, &batch.target_rows, &batch.targets)
+        .unwrap();
     let mut out = BTreeMap::<String, Vec<f64>>::new();
     for (segment, logp) in batch.target_segments.iter().zip(flat(&logps)) {
-        out.entry(batch.example_ids[*segment as usize].clone()).or_default().push(logp);
+        out.entry(batch.example_ids[*segment as usize].clone())
+            .or_default()
+            .push(logp);
     }
     out
 }
@@ -95,8 +120,12 @@ fn step_gradients(model: &Model, step: &SftStep, max_positions: usize) -> (Gradi
     let mut gradients = Gradients::default();
     for batch in batches.iter().filter(|b| !b.targets.is_empty()) {
         let decoder = model.decoder();
-        let hidden = decoder.hidden(&batch.tokens, &batch.positions, &batch.cu_seqlens).unwrap();
-        let logps = decoder.token_logps(&hidden, &batch.target_rows, &batch.targets).unwrap();
+        let hidden = decoder
+            .hidden(&batch.tokens, &batch.positions, &batch.cu_seqlens)
+            .unwrap();
+        let logps = decoder
+            .token_logps(&hidden, &batch.target_rows, &batch.targets)
+            .unwrap();
         model.accumulate(&mut gradients, &sft_nll(&logps, step.targets()).unwrap());
     }
     (gradients, batches.len())
@@ -104,7 +133,10 @@ fn step_gradients(model: &Model, step: &SftStep, max_positions: usize) -> (Gradi
 
 fn distances(got: &Gradients, want: &Gradients) -> Vec<(String, f64)> {
     let one = |(name, grad): (&String, &_)| {
-        (name.clone(), distance(&flat(grad), &flat(want.get(name).unwrap())))
+        (
+            name.clone(),
+            distance(&flat(grad), &flat(want.get(name).unwrap())),
+        )
     };
     got.iter().map(one).collect()
 }
@@ -118,8 +150,14 @@ fn a_token_has_the_same_log_probability_in_every_layout() {
     for (name, step) in others {
         let got = whole(&step);
         assert_eq!(got.len(), want.len(), "{name}: documents");
-        let errors = got.iter().map(|(id, logps)| (id.clone(), distance(logps, &want[id])));
-        check(&format!("{name} against padded: token logps"), errors, LAYOUT);
+        let errors = got
+            .iter()
+            .map(|(id, logps)| (id.clone(), distance(logps, &want[id])));
+        check(
+            &format!("{name} against padded: token logps"),
+            errors,
+            LAYOUT,
+        );
     }
 }
 
@@ -148,7 +186,11 @@ fn a_step_split_in_1_2_or_8_micro_batches_has_the_same_gradients() {
     for parts in [2, 8] {
         let (got, count) = step_gradients(&model, &step, 8 / parts * row);
         assert_eq!(count, parts);
-        check(&format!("{parts} micro-batches: gradients"), distances(&got, &whole), SPLIT);
+        check(
+            &format!("{parts} micro-batches: gradients"),
+            distances(&got, &whole),
+            SPLIT,
+        );
     }
 }
 
@@ -181,7 +223,10 @@ fn every_parameter_receives_a_gradient() {
     assert_eq!(with, names);
     for (name, grad) in gradients.iter() {
         let values = flat(grad);
-        let dead = values.chunks(64).filter(|row| row.iter().all(|x| *x == 0.0)).count();
+        let dead = values
+            .chunks(64)
+            .filter(|row| row.iter().all(|x| *x == 0.0))
+            .count();
         assert_eq!(dead, 0, "{name}: {dead} rows without a gradient");
     }
 }

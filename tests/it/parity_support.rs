@@ -65,20 +65,30 @@ pub(crate) fn signs(seed: u64, n: usize) -> impl Iterator<Item = f64> {
         let mut z = (i + (seed << 32)).wrapping_add(0x9E37_79B9_7F4A_7C15);
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        if (z ^ (z >> 31)) >> 63 == 1 { -1.0 } else { 1.0 }
+        if (z ^ (z >> 31)) >> 63 == 1 {
+            -1.0
+        } else {
+            1.0
+        }
     })
 }
 
 /// Estimated `|got - want| / |want|` of a tensor against the fingerprint of another: the larger of
 /// what the first values and what the projections say.
 pub(crate) fn distance_to_fingerprint(got: &Tensor, want: &Value) -> f64 {
-    let shape: Vec<usize> = numbers(&want["shape"]).into_iter().map(|x| x as usize).collect();
+    let shape: Vec<usize> = numbers(&want["shape"])
+        .into_iter()
+        .map(|x| x as usize)
+        .collect();
     assert_eq!(got.dims(), shape, "shape");
     let got = flat(got);
     let scale = want["norm"].as_f64().unwrap().max(1e-30);
     let projections = numbers(&want["projections"]);
     let off = projections.iter().enumerate().map(|(k, want)| {
-        let here: f64 = signs(k as u64, got.len()).zip(&got).map(|(s, x)| s * x).sum();
+        let here: f64 = signs(k as u64, got.len())
+            .zip(&got)
+            .map(|(s, x)| s * x)
+            .sum();
         here - want
     });
     let projected = norm(off) / (projections.len() as f64).sqrt();
@@ -98,7 +108,10 @@ pub(crate) fn check(what: &str, errors: impl IntoIterator<Item = (String, f64)>,
         }
     }
     assert!(count > 0, "{what}: nothing was compared");
-    report(&format!("{what}: {:.1e} at `{}` of {count}", worst.1, worst.0));
+    report(&format!(
+        "{what}: {:.1e} at `{}` of {count}",
+        worst.1, worst.0
+    ));
     assert!(
         worst.1 < tolerance,
         "{what}: relative error {:.3e} at `{}`, allowed {tolerance:.0e}",
@@ -107,15 +120,25 @@ pub(crate) fn check(what: &str, errors: impl IntoIterator<Item = (String, f64)>,
     );
 }
 
-#[allow(clippy::print_stdout, reason = "measured errors are for the reader of `--nocapture`")]
+#[allow(
+    clippy::print_stdout,
+    reason = "measured errors are for the reader of `--nocapture`"
+)]
 fn report(line: &str) {
     println!("{line}");
 }
 
 #[test]
 fn a_fingerprint_measures_the_distance_of_two_tensors() {
-    let values: Vec<f64> = signs(99, 3000).enumerate().map(|(i, s)| s * (i % 7) as f64).collect();
-    let moved: Vec<f64> = values.iter().zip(signs(98, 3000)).map(|(x, s)| x + 1e-3 * s).collect();
+    let values: Vec<f64> = signs(99, 3000)
+        .enumerate()
+        .map(|(i, s)| s * (i % 7) as f64)
+        .collect();
+    let moved: Vec<f64> = values
+        .iter()
+        .zip(signs(98, 3000))
+        .map(|(x, s)| x + 1e-3 * s)
+        .collect();
     let projections: Vec<f64> = (0..16)
         .map(|k| signs(k, 3000).zip(&values).map(|(s, x)| s * x).sum())
         .collect();
@@ -129,5 +152,8 @@ fn a_fingerprint_measures_the_distance_of_two_tensors() {
         distance_to_fingerprint(&tensor(&moved), &fingerprint),
         distance(&moved, &values),
     );
-    assert!((0.5..2.0).contains(&(estimate / truth)), "{estimate} for {truth}");
+    assert!(
+        (0.5..2.0).contains(&(estimate / truth)),
+        "{estimate} for {truth}"
+    );
 }
