@@ -1,5 +1,7 @@
 //! The one integration-test binary.
 
+#![allow(clippy::unwrap_used, reason = "tests and their helpers may panic")]
+
 mod parity_dpo;
 mod parity_engine;
 mod parity_export;
