@@ -1,5 +1,18 @@
-//! Scores a checkpoint.
+//! Scores a checkpoint: replies by likelihood, pairs by implicit reward, stories by rules.
+//!
+//! Pure functions from scores and texts to metrics and row records; the forward passes are
+//! [`crate::train::score_documents`], [`crate::train::score_pairs`] and [`crate::generate::sample`].
+//! Every value carries its standard error over rows and the number of rows.
 
+mod likelihood;
+mod preference;
+mod record;
 mod rules;
+mod stats;
+mod stories;
 
+pub use likelihood::likelihood_metrics;
+pub use preference::preference_metrics;
+pub use record::{RowRecord, SampleRecord, SetResult};
 pub use rules::{MAX_WORDS, MIN_WORDS, NGRAM, StoryConstraints, StoryVerdict, judge_story};
+pub use stories::{Story, StoryError, StoryPrompt, story_metrics, story_prompt};

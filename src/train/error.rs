@@ -1,6 +1,8 @@
 //! What can go wrong while training.
 
 use crate::base::PathError;
+use crate::data::DataError;
+use crate::model::ModelError;
 use std::path::PathBuf;
 
 /// Training cannot go on.
@@ -70,9 +72,21 @@ pub enum TrainError {
         /// What does not fit.
         why: String,
     },
+    /// Someone asked to stop in the middle of work that keeps no state.
+    #[error("stopped on request")]
+    Stopped,
+    /// Whoever watches could not take note.
+    #[error("cannot record the course of training")]
+    Observer(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A file could not be read or written.
     #[error(transparent)]
     Path(#[from] PathError),
+    /// The data could not be prepared.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The model refused.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// A tensor operation failed.
     #[error("a tensor operation failed")]
     Tensor(#[from] candle_core::Error),

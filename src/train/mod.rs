@@ -1,15 +1,40 @@
 //! One optimisation loop, several objectives.
+//!
+//! [`Training::run`] is the loop; [`SftObjective`] and [`DpoObjective`] are what it minimises; an
+//! [`Observer`] watches, asks for checkpoints and may stop it. A step's loss is divided by the
+//! step's own count of targets or pairs, so that the split into micro-batches changes nothing. A
+//! stopped training continues from its [`SavedState`] with the same bits (on the CPU).
+//!
+//! [`score_pairs`] and [`score_documents`] are the forward passes without a graph that monitoring,
+//! reference log-probabilities and evaluation share.
 
+mod dpo;
 mod error;
 mod gradients;
 mod loss;
 mod optimizer;
+mod preference;
+mod reference;
+mod run;
 mod schedule;
+mod score;
+mod sft;
 mod state;
 
+#[cfg(test)]
+mod tests;
+
+pub use dpo::{DpoObjective, PairMonitor, PreferenceLoss};
 pub use error::TrainError;
 pub use gradients::{Clip, Gradients, clip_by_global_norm};
 pub use loss::{PairLogps, PreferenceOutput, dpo_sigmoid, log_sigmoid, segment_sums, sft_nll};
 pub use optimizer::AdamW;
+pub use preference::PairMeasures;
+pub use reference::{ReferenceLogps, ReferencePair, write_reference_logps};
+pub use run::{Ending, Objective, Observer, StepOutput, Training};
 pub use schedule::LrSchedule;
+pub use score::{
+    PairScore, Progress, ReplyScore, forward_flops, score_documents, score_pairs, score_segments,
+};
+pub use sft::{SftMonitor, SftObjective};
 pub use state::{SavedState, TrainState, newest_state, save_state};

@@ -1,0 +1,56 @@
+//! What an evaluation of one set gives: metrics, and a record for each row.
+
+use crate::rundir::MetricValue;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Measures of one evaluated row: a line of `rows.jsonl`. Rows have the same ids in every run, so
+/// that runs can be compared row by row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RowRecord {
+    /// Name of the set.
+    pub set: String,
+    /// Id of the row.
+    pub row: String,
+    /// Values by metric key without the set.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// One sampled text: a line of `samples.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SampleRecord {
+    /// Name of the set.
+    pub set: String,
+    /// Id of the prompt's row.
+    pub row: String,
+    /// Which sample of the prompt, from 0.
+    pub sample: usize,
+    /// The last user turn.
+    pub prompt: String,
+    /// The text.
+    pub text: String,
+    /// Tokens drawn, the end token included.
+    pub tokens: usize,
+    /// Whether it ended by itself.
+    pub finished: bool,
+    /// Value by rule.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// Result of one set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SetResult {
+    /// Values by whole metric key, `<set>/…`.
+    pub metrics: BTreeMap<String, MetricValue>,
+    /// One record a row, in the order of the data.
+    pub rows: Vec<RowRecord>,
+    /// Sampled texts.
+    pub samples: Vec<SampleRecord>,
+}
+
+impl SetResult {
+    /// Adds a metric of `set`.
+    pub(crate) fn put(&mut self, set: &str, key: &str, value: MetricValue) {
+        self.metrics.insert(format!("{set}/{key}"), value);
+    }
+}

@@ -1,0 +1,192 @@
+//! Sampled stories under the rule judge.
+
+use crate::data::{ChatRow, Message};
+use crate::eval::record::{RowRecord, SampleRecord, SetResult};
+use crate::eval::rules::{StoryConstraints, StoryVerdict, judge_story};
+use crate::eval::stats::mean;
+use std::collections::BTreeMap;
+
+/// A story prompt: the turns before the reply, and what they ask for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoryPrompt {
+    /// Id of the row.
+    pub id: String,
+    /// The turns.
+    pub messages: Vec<Message>,
+    /// What is asked for.
+    pub constraints: StoryConstraints,
+}
+
+/// A row that is no story prompt.
+#[derive(Debug, thiserror::Error)]
+#[error("row `{id}` ({origin}): {reason}")]
+pub struct StoryError {
+    /// Id of the row.
+    pub id: String,
+    /// File and line.
+    pub origin: String,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// Reads a row's prompt (everything before its last reply) and its `constraints`.
+///
+/// # Errors
+/// There is no user turn, or `constraints` is missing or of another form.
+pub fn story_prompt(row: &ChatRow) -> Result<StoryPrompt, StoryError> {
+    let wrong = |reason: &str| StoryError {
+        id: row.id.clone(),
+        origin: row.origin.to_string(),
+        reason: reason.to_owned(),
+    };
+    let end = row.messages.iter().rposition(|m| m.role == "assistant");
+    let messages = row.messages[..end.unwrap_or(row.messages.len())].to_vec();
+    if messages.is_empty() {
+        return Err(wrong("there is no turn before the reply"));
+    }
+    let constraints = row.extra.get("constraints").ok_or_else(|| {
+        wrong("a story prompt needs `constraints`, an object with `name` and `dialogue`")
+    })?;
+    let name = match constraints.get("name") {
+        None | Some(serde_json::Value::Null) => None,
+        Some(serde_json::Value::String(name)) => Some(name.clone()),
+        Some(_) => return Err(wrong("`constraints.name` is not a string")),
+    };
+    let dialogue = match constraints.get("dialogue") {
+        None | Some(serde_json::Value::Null) => false,
+        Some(value) => value
+            .as_bool()
+            .ok_or_else(|| wrong("`constraints.dialogue` is not true or false"))?,
+    };
+    Ok(StoryPrompt {
+        id: row.id.clone(),
+        messages,
+        constraints: StoryConstraints { name, dialogue },
+    })
+}
+
+/// One sampled story.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Story {
+    /// Index of its prompt.
+    pub prompt: usize,
+    /// Which sample of the prompt.
+    pub sample: usize,
+    /// The text.
+    pub text: String,
+    /// Tokens drawn.
+    pub tokens: usize,
+    /// Whether it ended by itself.
+    pub finished: bool,
+}
+
+/// Judges stories, which come prompt by prompt. A row is a prompt: the mean over its samples, so
+/// that samples of one prompt do not pass for independent ones.
+pub fn story_metrics(set: &str, prompts: &[StoryPrompt], stories: &[Story]) -> SetResult {
+    let mut result = SetResult::default();
+    for (index, prompt) in prompts.iter().enumerate() {
+        let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+        for story in stories.iter().filter(|s| s.prompt == index) {
+            let verdict = judge_story(&story.text, story.finished, &prompt.constraints);
+            let metrics = by_key(&verdict);
+            for (key, value) in &metrics {
+                let sum = sums.entry(key.clone()).or_default();
+                *sum = (sum.0 + value, sum.1 + 1.0);
+            }
+            result.samples.push(SampleRecord {
+                set: set.to_owned(),
+                row: prompt.id.clone(),
+                sample: story.sample,
+                prompt: prompt
+                    .messages
+                    .last()
+                    .map(|m| m.content.clone())
+                    .unwrap_or_default(),
+                text: story.text.clone(),
+                tokens: story.tokens,
+                finished: story.finished,
+                metrics,
+            });
+        }
+        result.rows.push(RowRecord {
+            set: set.to_owned(),
+            row: prompt.id.clone(),
+            metrics: sums
+                .into_iter()
+                .map(|(key, (sum, n))| (key, sum / n))
+                .collect(),
+        });
+    }
+    let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for (key, value) in result.rows.iter().flat_map(|row| &row.metrics) {
+        values.entry(key.clone()).or_default().push(*value);
+    }
+    for (key, values) in values {
+        result.put(set, &key, mean(&values));
+    }
+    result
+}
+
+/// A verdict by metric key; the rule of the name only where a name was given.
+fn by_key(verdict: &StoryVerdict) -> BTreeMap<String, f64> {
+    let mut rules = vec![
+        ("ends", verdict.ends),
+        ("dialogue", verdict.dialogue),
+        ("no_repeat", verdict.no_repeat),
+        ("length", verdict.length),
+    ];
+    rules.extend(verdict.name.map(|held| ("name", held)));
+    let mut metrics: BTreeMap<String, f64> = rules
+        .into_iter()
+        .map(|(rule, held)| (format!("rules/{rule}"), f64::from(u8::from(held))))
+        .collect();
+    metrics.insert("rule_score".to_owned(), verdict.score());
+    metrics.insert("words".to_owned(), verdict.words as f64);
+    metrics
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prompt(id: &str, name: Option<&str>) -> StoryPrompt {
+        StoryPrompt {
+            id: id.to_owned(),
+            messages: vec![Message::new("user", "Tell me a story.")],
+            constraints: StoryConstraints {
+                name: name.map(str::to_owned),
+                dialogue: false,
+            },
+        }
+    }
+
+    fn story(prompt: usize, sample: usize, text: &str, finished: bool) -> Story {
+        Story {
+            prompt,
+            sample,
+            text: text.to_owned(),
+            tokens: 3,
+            finished,
+        }
+    }
+
+    // Prompt a names Fin: "Fin. Fin." ended holds 4 of 5 (too short), "Fin" unended 2 of 5; mean
+    // 0.6. Prompt b names nobody: "A dog." ended holds 3 of 4.
+    #[test]
+    fn rows_are_prompts_and_the_name_counts_only_where_it_was_given() {
+        let prompts = [prompt("a", Some("Fin")), prompt("b", None)];
+        let stories = [
+            story(0, 0, "Fin. Fin.", true),
+            story(0, 1, "Fin", false),
+            story(1, 0, "A dog.", true),
+        ];
+        let got = story_metrics("s", &prompts, &stories);
+        assert!((got.rows[0].metrics["rule_score"] - 0.6).abs() < 1e-12);
+        assert!((got.rows[1].metrics["rule_score"] - 0.75).abs() < 1e-12);
+        assert!((got.metrics["s/rule_score"].value - 0.675).abs() < 1e-12);
+        assert_eq!(got.metrics["s/rule_score"].n, 2);
+        assert_eq!(got.metrics["s/rules/name"].n, 1);
+        assert!((got.metrics["s/rules/name"].value - 0.5).abs() < 1e-12);
+        assert_eq!(got.samples.len(), 3);
+    }
+}

@@ -1,0 +1,239 @@
+//! Why a stage could not be carried out, and of which class that is.
+
+use crate::base::PathError;
+use crate::data::DataError;
+use crate::eval::StoryError;
+use crate::generate::GenerateError;
+use crate::model::ModelError;
+use crate::rundir::{FailureClass, RundirError};
+use crate::stage::context::DeviceError;
+use crate::train::TrainError;
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+/// A stage that did not finish.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// It was asked to stop; its state, if it keeps one, is saved.
+    #[error("stopped on request")]
+    Interrupted,
+    /// A data file is not the one that the run was planned with.
+    #[error(
+        "`{}` has changed since the run was planned (digest {found}, planned {planned}); plan again",
+        path
+    )]
+    DataChanged {
+        /// As in the recipe.
+        path: String,
+        /// First digits of its digest now.
+        found: String,
+        /// First digits of its digest then.
+        planned: String,
+    },
+    /// The stage has no input of that role.
+    #[error("the stage has no input `{0}`")]
+    NoInput(&'static str),
+    /// An input is not there.
+    #[error("input `{role}` is missing: `{}` does not exist", path.display())]
+    MissingInput {
+        /// Its role.
+        role: &'static str,
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// Tokenizer and model do not belong together.
+    #[error(
+        "the tokenizer has {tokenizer} tokens, but the model of `{}` only {model}",
+        path.display()
+    )]
+    Vocabulary {
+        /// Tokens of the tokenizer.
+        tokenizer: usize,
+        /// Rows of the embedding.
+        model: usize,
+        /// The model folder.
+        path: PathBuf,
+    },
+    /// A set has nothing to measure.
+    #[error("set `{set}`: {why}")]
+    EmptySet {
+        /// Its name.
+        set: String,
+        /// What is missing.
+        why: String,
+    },
+    /// A measured value is NaN or infinite.
+    #[error("`{key}` is {value}")]
+    NotFinite {
+        /// The metric.
+        key: String,
+        /// What it was.
+        value: f64,
+    },
+    /// The device cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A row is no story prompt.
+    #[error(transparent)]
+    Story(#[from] StoryError),
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The run's folder could not be read or written.
+    #[error(transparent)]
+    Rundir(#[from] RundirError),
+    /// The data could not be prepared.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The model could not be read or written.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Training failed.
+    #[error(transparent)]
+    Train(TrainError),
+    /// Sampling failed.
+    #[error(transparent)]
+    Generate(GenerateError),
+    /// A record could not be written as JSON.
+    #[error("cannot write a record as JSON")]
+    Json(#[from] serde_json::Error),
+    /// Our bug.
+    #[error("the stage panicked: {0}")]
+    Panic(String),
+}
+
+impl From<TrainError> for StageError {
+    fn from(error: TrainError) -> Self {
+        match error {
+            TrainError::Stopped => Self::Interrupted,
+            other => Self::Train(other),
+        }
+    }
+}
+
+impl From<GenerateError> for StageError {
+    fn from(error: GenerateError) -> Self {
+        match error {
+            GenerateError::Stopped => Self::Interrupted,
+            other => Self::Generate(other),
+        }
+    }
+}
+
+impl StageError {
+    /// What kind of failure this is, for retry rules.
+    pub fn class(&self) -> FailureClass {
+        if chain(self).any(is_disk_full) {
+            return FailureClass::DiskFull;
+        }
+        if chain(self).any(is_out_of_memory) {
+            return FailureClass::OutOfMemory;
+        }
+        match self {
+            Self::NotFinite { .. }
+            | Self::Train(
+                TrainError::LossNotFinite { .. }
+                | TrainError::GradientNotFinite { .. }
+                | TrainError::MonitorNotFinite { .. },
+            )
+            | Self::Generate(GenerateError::NotFinite { .. }) => FailureClass::NotFinite,
+            Self::Interrupted
+            | Self::Panic(_)
+            | Self::Json(_)
+            | Self::Rundir(_)
+            | Self::Train(
+                TrainError::NoGradient { .. } | TrainError::State { .. } | TrainError::Tensor(_),
+            )
+            | Self::Generate(GenerateError::Tensor(_))
+            | Self::Model(ModelError::Tensor(_)) => FailureClass::Internal,
+            _ => FailureClass::User,
+        }
+    }
+
+    /// The error and all its causes in one line.
+    pub fn chain_text(&self) -> String {
+        let mut text = String::new();
+        for error in chain(self) {
+            // candle appends a backtrace to its text where one is switched on.
+            let message = error.to_string();
+            let line = message.lines().next().unwrap_or_default();
+            if text.ends_with(line) {
+                continue; // a transparent error says what its cause says
+            }
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(line);
+        }
+        text
+    }
+}
+
+/// An error and its causes, outermost first.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let this = next?;
+        next = this.source();
+        Some(this)
+    })
+}
+
+fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| {
+        matches!(
+            e.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
+    })
+}
+
+/// Drivers say it in words only.
+fn is_out_of_memory(error: &(dyn Error + 'static)) -> bool {
+    let text = error.to_string().to_lowercase();
+    text.contains("out of memory") || text.contains("out_of_memory")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_classed_by_what_a_retry_could_help() {
+        let full = PathError::new("write", "x", io::Error::from(io::ErrorKind::StorageFull));
+        assert_eq!(
+            StageError::Train(full.into()).class(),
+            FailureClass::DiskFull
+        );
+        let loss = TrainError::LossNotFinite {
+            step: 3,
+            value: f64::NAN,
+            examples: vec!["a".to_owned(), "b".to_owned()],
+        };
+        let loss = StageError::from(loss);
+        assert_eq!(loss.class(), FailureClass::NotFinite);
+        assert_eq!(
+            loss.chain_text(),
+            "the loss is NaN at step 3; examples of the batch: `a`, `b`"
+        );
+        let memory = candle_core::Error::Msg("CUDA_ERROR_OUT_OF_MEMORY".to_owned());
+        assert_eq!(
+            StageError::Train(memory.into()).class(),
+            FailureClass::OutOfMemory
+        );
+        assert_eq!(
+            StageError::Panic("index".to_owned()).class(),
+            FailureClass::Internal
+        );
+        let missing = PathError::new("open", "x", io::Error::from(io::ErrorKind::NotFound));
+        assert_eq!(StageError::from(missing).class(), FailureClass::User);
+    }
+
+    #[test]
+    fn a_chain_names_each_cause_once() {
+        let missing = PathError::new("open", "x", io::Error::from(io::ErrorKind::NotFound));
+        let text = StageError::from(TrainError::from(missing)).chain_text();
+        assert_eq!(text, "cannot open `x`: entity not found");
+    }
+}

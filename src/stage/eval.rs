@@ -1,0 +1,264 @@
+//! The `eval` stage: every set of the recipe, measured on one checkpoint.
+
+use crate::base::SeedTree;
+use crate::config::spec::{EvalRecipe, LikelihoodEval, PreferenceEval, StoriesEval};
+use crate::data::{TextFormat, TokenizedExample, TokenizedPair, load_chat, load_pairs};
+use crate::eval::{
+    RowRecord, SampleRecord, SetResult, Story, StoryPrompt, likelihood_metrics, preference_metrics,
+    story_metrics, story_prompt,
+};
+use crate::generate::{SampleJob, sample};
+use crate::model::{Decoder, DecoderConfig, flops_per_token};
+use crate::plan::EVAL_ROWS_ARTIFACT;
+use crate::stage::dpo::count_pairs;
+use crate::stage::error::StageError;
+use crate::stage::job::{Job, Made, mixture_seed};
+use crate::train::{TrainError, score_documents, score_pairs};
+use std::collections::BTreeMap;
+
+/// Name of the artifact with sampled texts.
+pub(super) const SAMPLES_ARTIFACT: &str = "samples.jsonl";
+/// Rows decoded together; changes the speed and nothing else.
+const SAMPLE_BATCH: usize = 32;
+
+/// A set, read and tokenised before anything is measured, so that bad data fails at once.
+enum Loaded<'a> {
+    Likelihood(&'a LikelihoodEval, Vec<TokenizedExample>),
+    Preference(Vec<TokenizedPair>),
+    Stories(&'a StoriesEval, Vec<StoryPrompt>, Vec<Vec<u32>>),
+}
+
+impl Loaded<'_> {
+    /// Units of progress.
+    fn units(&self) -> usize {
+        match self {
+            Self::Likelihood(_, examples) => examples.len(),
+            Self::Preference(pairs) => pairs.len(),
+            Self::Stories(eval, prompts, _) => prompts.len() * eval.samples,
+        }
+    }
+}
+
+/// Measures every set and writes row records and samples.
+pub(super) fn run(job: &mut Job<'_>, recipe: &EvalRecipe) -> Result<Made, StageError> {
+    let mut made = Made::default();
+    let source = job.model_dir()?;
+    let (format, config) = job.open_format(&source)?;
+    let sets = load_sets(job, &mut made, recipe, &format)?;
+    let total: usize = sets.iter().map(|(_, set)| set.units()).sum();
+    job.telemetry.begin("rows", total as u64)?;
+
+    let decoder = job.open_decoder(&source, &config, recipe.precision)?;
+    let (mut rows, mut samples): (Vec<RowRecord>, Vec<SampleRecord>) = Default::default();
+    let mut done = 0;
+    for (name, set) in &sets {
+        let result = measure(job, &mut made, &decoder, &format, name, set, done)?;
+        done += set.units();
+        made.metrics.extend(result.metrics);
+        rows.extend(result.rows);
+        samples.extend(result.samples);
+    }
+    if let Some((key, value)) = made.metrics.iter().find(|(_, m)| !m.value.is_finite()) {
+        return Err(StageError::NotFinite {
+            key: key.clone(),
+            value: value.value,
+        });
+    }
+    job.write_lines(&mut made, EVAL_ROWS_ARTIFACT, &rows)?;
+    if !samples.is_empty() {
+        job.write_lines(&mut made, SAMPLES_ARTIFACT, &samples)?;
+    }
+    made.count("rows", rows.len());
+    Ok(made)
+}
+
+/// Reads every set; kinds in a fixed order, sets by name.
+fn load_sets<'a>(
+    job: &mut Job<'_>,
+    made: &mut Made,
+    recipe: &'a EvalRecipe,
+    format: &TextFormat,
+) -> Result<Vec<(&'a str, Loaded<'a>)>, StageError> {
+    let root = job.context.root.clone();
+    let mut sets: Vec<(&str, Loaded<'a>)> = Vec::new();
+    for (name, eval) in &recipe.likelihood {
+        let (rows, _) = load_chat(&root, &eval.data, &mixture_seed(0))?;
+        let examples = format.encode_chats(&rows)?;
+        count_cut(made, name, &examples, eval.max_seq_len);
+        sets.push((name, Loaded::Likelihood(eval, examples)));
+    }
+    for (name, eval) in &recipe.preference {
+        sets.push((
+            name,
+            Loaded::Preference(load_preference(job, made, eval, format)?),
+        ));
+    }
+    for (name, eval) in &recipe.stories {
+        let (mut rows, _) = load_chat(&root, &eval.data, &mixture_seed(0))?;
+        rows.truncate(eval.max_prompts.unwrap_or(rows.len()));
+        let prompts = rows
+            .iter()
+            .map(story_prompt)
+            .collect::<Result<Vec<_>, _>>()?;
+        let tokens = prompts.iter().map(|p| format.encode_prompt(&p.messages));
+        let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
+        sets.push((name, Loaded::Stories(eval, prompts, tokens)));
+    }
+    if let Some((name, _)) = sets.iter().find(|(_, set)| set.units() == 0) {
+        return Err(StageError::EmptySet {
+            set: (*name).to_owned(),
+            why: "there is nothing to measure".to_owned(),
+        });
+    }
+    Ok(sets)
+}
+
+fn load_preference(
+    job: &Job<'_>,
+    made: &mut Made,
+    eval: &PreferenceEval,
+    format: &TextFormat,
+) -> Result<Vec<TokenizedPair>, StageError> {
+    let (rows, _) = load_pairs(&job.context.root, &eval.data, &mixture_seed(0))?;
+    let (pairs, report) = format.encode_pairs(&rows, &eval.limits)?;
+    count_pairs(made, &report);
+    Ok(pairs)
+}
+
+/// Counts documents that the length limit cuts.
+fn count_cut(made: &mut Made, set: &str, examples: &[TokenizedExample], max_seq_len: usize) {
+    let over = examples
+        .iter()
+        .map(|e| e.tokens.len().saturating_sub(max_seq_len));
+    let cut: Vec<usize> = over.filter(|&n| n > 0).collect();
+    made.count("documents_cut", cut.len());
+    made.count("tokens_cut", cut.iter().sum());
+    if !cut.is_empty() {
+        made.notes.push(format!(
+            "`{set}`: {} of {} documents were cut to {max_seq_len} tokens",
+            cut.len(),
+            examples.len()
+        ));
+    }
+}
+
+/// Measures one set; `before` units of other sets are done.
+fn measure(
+    job: &mut Job<'_>,
+    made: &mut Made,
+    decoder: &Decoder,
+    format: &TextFormat,
+    name: &str,
+    set: &Loaded<'_>,
+    before: usize,
+) -> Result<SetResult, StageError> {
+    let limit = job.micro_batch_tokens();
+    match set {
+        Loaded::Likelihood(eval, examples) => {
+            let lengths = examples
+                .iter()
+                .map(|e| e.tokens.len().min(eval.max_seq_len));
+            spend(made, decoder.config(), lengths);
+            let mut progress = |done| report(job, before + done);
+            let max = eval.max_seq_len;
+            let scores = score_documents(decoder, examples, max, limit, &mut progress)?;
+            if scores.iter().all(|s| s.tokens == 0) {
+                return Err(StageError::EmptySet {
+                    set: name.to_owned(),
+                    why: format!("no reply token stands within `max-seq-len` {max}"),
+                });
+            }
+            Ok(likelihood_metrics(name, examples, &scores))
+        }
+        Loaded::Preference(pairs) => {
+            let halves = pairs
+                .iter()
+                .flat_map(|p| [&p.chosen, &p.rejected].map(|r| (p, r)));
+            spend(
+                made,
+                decoder.config(),
+                halves.map(|(p, r)| p.prompt.len() + r.len()),
+            );
+            let reference = job.references()?;
+            let mut progress = |done| report(job, before + done);
+            let scores = score_pairs(decoder, pairs, limit, &mut progress)?;
+            Ok(preference_metrics(name, pairs, &scores, &reference)?)
+        }
+        Loaded::Stories(eval, prompts, tokens) => {
+            let stories = tell_stories(job, decoder, format, eval, tokens, before)?;
+            let lengths = stories.iter().map(|s| tokens[s.prompt].len() + s.tokens);
+            spend(made, decoder.config(), lengths);
+            Ok(story_metrics(name, prompts, &stories))
+        }
+    }
+}
+
+/// Samples every prompt and decodes the texts.
+fn tell_stories(
+    job: &mut Job<'_>,
+    decoder: &Decoder,
+    format: &TextFormat,
+    eval: &StoriesEval,
+    prompts: &[Vec<u32>],
+    before: usize,
+) -> Result<Vec<Story>, StageError> {
+    let seed = SeedTree::root(eval.seed).child("eval/stories");
+    let sample_job = SampleJob {
+        prompts,
+        samples: eval.samples,
+        recipe: &eval.sampling,
+        stop: &[format.end_token()],
+        seed: &seed,
+        batch: SAMPLE_BATCH,
+    };
+    let mut failed = None;
+    let completions = sample(
+        decoder,
+        &sample_job,
+        &mut |done| match report(job, before + done) {
+            Ok(()) => true,
+            Err(error) => {
+                failed = Some(error);
+                false
+            }
+        },
+    );
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    let mut stories = Vec::new();
+    for completion in completions? {
+        stories.push(Story {
+            prompt: completion.prompt,
+            sample: completion.sample,
+            text: format.decode(&completion.tokens)?.trim().to_owned(),
+            tokens: completion.tokens.len(),
+            finished: completion.finished,
+        });
+    }
+    Ok(stories)
+}
+
+/// Passes progress on; an error if someone asked to stop.
+fn report(job: &mut Job<'_>, done: usize) -> Result<(), TrainError> {
+    if job.context.shutdown.requested() {
+        return Err(TrainError::Stopped);
+    }
+    let told = job.telemetry.progress(done as u64);
+    told.map_err(|e| TrainError::Observer(Box::new(e)))
+}
+
+/// Adds forward passes over sequences of the given lengths to the usage.
+fn spend(made: &mut Made, config: &DecoderConfig, lengths: impl Iterator<Item = usize>) {
+    let mut by_length: BTreeMap<usize, u64> = BTreeMap::new();
+    for length in lengths {
+        *by_length.entry(length).or_default() += 1;
+    }
+    for (length, count) in by_length {
+        let positions = length as u64 * count;
+        let context = (length as f64 + 1.0) / 2.0;
+        made.usage.tokens += positions;
+        made.usage.positions += positions;
+        made.usage.flops += flops_per_token(config, context) * positions as f64;
+    }
+}

@@ -1,0 +1,239 @@
+//! What every kind of stage needs: inputs found and checked, the model, the telemetry.
+
+use crate::base::{SeedTree, digest_file, write_atomic};
+use crate::config::spec::Precision;
+use crate::data::TextFormat;
+use crate::model::{Decoder, DecoderConfig, FrozenParams};
+use crate::plan::{InputRef, InputRole, REF_LOGPS_ARTIFACT, StageFile};
+use crate::rundir::{AttemptDir, AttemptEvent, MetricValue, RunDir, Usage};
+use crate::stage::context::StageContext;
+use crate::stage::error::StageError;
+use crate::stage::telemetry::Telemetry;
+use crate::train::ReferenceLogps;
+use candle_core::{DType, Device};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// One attempt at one stage.
+pub(super) struct Job<'a> {
+    pub(super) context: &'a StageContext,
+    pub(super) attempt: AttemptDir,
+    pub(super) file: &'a StageFile,
+    pub(super) device: Device,
+    pub(super) telemetry: &'a mut Telemetry,
+}
+
+/// What a stage made; becomes `result.json`.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    pub(super) artifacts: Vec<String>,
+    pub(super) metrics: BTreeMap<String, MetricValue>,
+    pub(super) counts: BTreeMap<String, u64>,
+    pub(super) notes: Vec<String>,
+    /// Tokens, positions and operations; time and memory are filled in by the caller.
+    pub(super) usage: Usage,
+}
+
+impl Made {
+    pub(super) fn count(&mut self, name: &str, value: usize) {
+        *self.counts.entry(name.to_owned()).or_default() += value as u64;
+    }
+}
+
+impl Job<'_> {
+    /// The stage's seed, a root for its purposes.
+    pub(super) fn seed(&self) -> SeedTree {
+        SeedTree::root(self.file.seed)
+    }
+
+    /// Most positions in one pass.
+    pub(super) fn micro_batch_tokens(&self) -> usize {
+        let wanted = self.file.runtime.micro_batch_tokens;
+        wanted
+            .unwrap_or_else(|| self.context.device.micro_batch_tokens())
+            .max(1)
+    }
+
+    /// Refuses to start on data that is not what was planned with.
+    pub(super) fn check_data(&self) -> Result<(), StageError> {
+        for (path, planned) in &self.file.data {
+            let found = digest_file(&self.context.root.join(path))?;
+            if found != *planned {
+                return Err(StageError::DataChanged {
+                    path: path.clone(),
+                    found: found.short().to_owned(),
+                    planned: planned.short().to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn input(&self, role: InputRole, name: &'static str) -> Result<PathBuf, StageError> {
+        let input = self
+            .file
+            .inputs
+            .get(&role)
+            .ok_or(StageError::NoInput(name))?;
+        let path = match input {
+            InputRef::Folder { path, .. } => self.context.root.join(path),
+            InputRef::Run { id, artifact } => RunDir::new(&self.context.root, id)
+                .artifacts()
+                .join(artifact),
+        };
+        if path.exists() {
+            Ok(path)
+        } else {
+            Err(StageError::MissingInput { role: name, path })
+        }
+    }
+
+    /// The model folder to start from, or to evaluate.
+    pub(super) fn model_dir(&self) -> Result<PathBuf, StageError> {
+        self.input(InputRole::Model, "model")
+    }
+
+    /// The stored reference log-probabilities.
+    pub(super) fn references(&self) -> Result<ReferenceLogps, StageError> {
+        let mut path = self.input(InputRole::RefLogps, "ref-logps")?;
+        if path.is_dir() {
+            path = path.join(REF_LOGPS_ARTIFACT);
+        }
+        Ok(ReferenceLogps::read(&path)?)
+    }
+
+    /// A chat template that replaces the model's own.
+    pub(super) fn template(&self) -> Option<PathBuf> {
+        let path = self.file.chat_template.as_ref()?;
+        Some(self.context.root.join(path))
+    }
+
+    /// Tokenizer, template and shape of the model at `dir`, which must belong together.
+    pub(super) fn open_format(
+        &self,
+        dir: &Path,
+    ) -> Result<(TextFormat, DecoderConfig), StageError> {
+        let format = TextFormat::open(dir, self.template().as_deref())?;
+        let config = DecoderConfig::from_file(dir)?;
+        if format.vocab_size() > config.vocab_size {
+            return Err(StageError::Vocabulary {
+                tokenizer: format.vocab_size(),
+                model: config.vocab_size,
+                path: dir.to_owned(),
+            });
+        }
+        Ok((format, config))
+    }
+
+    /// Frozen weights, ready to be run.
+    pub(super) fn open_decoder(
+        &self,
+        dir: &Path,
+        config: &DecoderConfig,
+        precision: Precision,
+    ) -> Result<Decoder, StageError> {
+        let params = FrozenParams::load(dir, config, &self.device, dtype(precision))?;
+        Ok(Decoder::frozen(config, &params)?)
+    }
+
+    /// Tells something that a person should read; also kept in the result.
+    pub(super) fn warn(&mut self, made: &mut Made, message: String) -> Result<(), StageError> {
+        self.telemetry.tell(&AttemptEvent::Warning {
+            message: message.clone(),
+        })?;
+        made.notes.push(message);
+        Ok(())
+    }
+
+    /// Says where sequences are longer than the model was made for.
+    pub(super) fn check_length(
+        &mut self,
+        made: &mut Made,
+        config: &DecoderConfig,
+        max_seq_len: usize,
+    ) -> Result<(), StageError> {
+        let limit = config.max_positions;
+        if max_seq_len <= limit {
+            return Ok(());
+        }
+        self.warn(
+            made,
+            format!("`max-seq-len` is {max_seq_len}, but the model was made for {limit} positions"),
+        )
+    }
+
+    /// Writes JSON lines as an artifact.
+    pub(super) fn write_lines<T: Serialize>(
+        &self,
+        made: &mut Made,
+        name: &str,
+        records: &[T],
+    ) -> Result<(), StageError> {
+        let mut text = String::new();
+        for record in records {
+            text.push_str(&serde_json::to_string(record)?);
+            text.push('\n');
+        }
+        write_atomic(&self.attempt.out().join(name), text.as_bytes())?;
+        made.artifacts.push(name.to_owned());
+        Ok(())
+    }
+}
+
+/// Number format of weights and activations.
+pub(super) fn dtype(precision: Precision) -> DType {
+    match precision {
+        Precision::F32 => DType::F32,
+        Precision::Bf16 => DType::BF16,
+    }
+}
+
+/// Seed of the sample that a mixture with fractions or counts draws.
+pub(super) fn mixture_seed(seed: u64) -> SeedTree {
+    SeedTree::root(seed).child("data/mixture")
+}
+
+/// Seed of the permutation whose prefix is `max-examples`.
+pub(super) fn select_seed(seed: u64) -> SeedTree {
+    SeedTree::root(seed).child("data/select")
+}
+
+/// Names of monitored sets by the path of their files: the stem, made unique where two agree.
+pub(super) fn set_names<'a>(paths: impl IntoIterator<Item = &'a str>) -> BTreeMap<String, String> {
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    for path in paths {
+        if names.contains_key(path) {
+            continue;
+        }
+        let stem = Path::new(path)
+            .file_stem()
+            .and_then(|s| s.to_str())
+            .unwrap_or("set");
+        let mut name = stem.to_owned();
+        let mut number = 2;
+        while names.values().any(|taken| *taken == name) {
+            name = format!("{stem}-{number}");
+            number += 1;
+        }
+        names.insert(path.to_owned(), name);
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn monitored_sets_are_named_by_their_files_and_never_share_a_name() {
+        let names = set_names([
+            "data/a/test.jsonl",
+            "data/b/test.jsonl",
+            "data/a/test.jsonl",
+        ]);
+        assert_eq!(names["data/a/test.jsonl"], "test");
+        assert_eq!(names["data/b/test.jsonl"], "test-2");
+        assert_eq!(names.len(), 2);
+    }
+}

@@ -1,0 +1,60 @@
+//! The `ref-logps` stage: log-probabilities of every pair under the frozen reference.
+
+use crate::data::{TokenizedPair, load_pairs};
+use crate::plan::{REF_LOGPS_ARTIFACT, RefLogpsRecipe};
+use crate::stage::dpo::count_pairs;
+use crate::stage::error::StageError;
+use crate::stage::job::{Job, Made, mixture_seed};
+use crate::stage::sft::count_rows;
+use crate::train::{TrainError, forward_flops, score_pairs, write_reference_logps};
+use std::collections::BTreeSet;
+
+/// Scores every distinct pair once, in the order of first occurrence.
+pub(super) fn run(job: &mut Job<'_>, recipe: &RefLogpsRecipe) -> Result<Made, StageError> {
+    let mut made = Made::default();
+    let source = job.model_dir()?;
+    let (format, config) = job.open_format(&source)?;
+    let mut pairs: Vec<TokenizedPair> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for set in &recipe.sets {
+        let seed = mixture_seed(set.data_seed.unwrap_or(0));
+        let (rows, report) = load_pairs(&job.context.root, &set.data, &seed)?;
+        count_rows(&mut made, &report);
+        job.check_length(&mut made, &config, set.limits.max_seq_len)?;
+        let (set_pairs, report) = format.encode_pairs(&rows, &set.limits)?;
+        count_pairs(&mut made, &report);
+        pairs.extend(
+            set_pairs
+                .into_iter()
+                .filter(|pair| seen.insert(pair.key.clone())),
+        );
+    }
+    made.count("pairs", pairs.len());
+    job.telemetry.begin("pairs", pairs.len() as u64)?;
+
+    let decoder = job.open_decoder(&source, &config, recipe.precision)?;
+    let limit = job.micro_batch_tokens();
+    let shutdown = job.context.shutdown.clone();
+    let telemetry = &mut *job.telemetry;
+    let scores = score_pairs(&decoder, &pairs, limit, &mut |done| {
+        if shutdown.requested() {
+            return Err(TrainError::Stopped);
+        }
+        let told = telemetry.progress(done as u64);
+        told.map_err(|e| TrainError::Observer(Box::new(e)))
+    })?;
+    let path = job.attempt.out().join(REF_LOGPS_ARTIFACT);
+    write_reference_logps(&path, pairs.iter().map(|p| p.key.as_str()).zip(&scores))?;
+    made.artifacts.push(REF_LOGPS_ARTIFACT.to_owned());
+
+    let positions: usize = pairs.iter().map(TokenizedPair::positions).sum();
+    made.usage.tokens = positions as u64;
+    made.usage.positions = positions as u64;
+    let borrowed: Vec<&TokenizedPair> = pairs.iter().collect();
+    let batches = crate::data::pair_batches(&borrowed, limit);
+    made.usage.flops = batches
+        .iter()
+        .map(|part| forward_flops(&config, &part.batch))
+        .sum();
+    Ok(made)
+}

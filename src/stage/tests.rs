@@ -1,0 +1,295 @@
+//! Whole stages on the shipped model and real rows, in a project folder of their own.
+
+use super::*;
+use crate::base::{Digest, digest_file};
+use crate::plan::{
+    EVAL_ROWS_ARTIFACT, InputRef, InputRole, MODEL_ARTIFACT, REF_LOGPS_ARTIFACT, RunId,
+    STAGE_FORMAT, StageFile, StageRecipe,
+};
+use crate::rundir::{
+    AttemptEvent, FailureClass, RunDir, StageResult, read_events, read_provenance, read_result,
+};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// A project folder with the shipped model and data, and the results of this test.
+struct Project(tempfile::TempDir);
+
+impl Project {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["models", "data"] {
+            let target = std::fs::canonicalize(name).unwrap();
+            std::os::unix::fs::symlink(target, dir.path().join(name)).unwrap();
+        }
+        Self(dir)
+    }
+
+    fn root(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Prepares the folder of a run, named by one hex digit.
+    fn prepare(
+        &self,
+        name: &str,
+        task: serde_json::Value,
+        inputs: Inputs,
+        data: &[&str],
+    ) -> RunDir {
+        let run = RunId(name.repeat(64));
+        let dir = RunDir::new(self.root(), &run);
+        let digest = |path: &str| digest_file(&self.root().join(path)).unwrap();
+        let file = StageFile {
+            format: STAGE_FORMAT,
+            run,
+            task: serde_json::from_value::<StageRecipe>(task).unwrap(),
+            seed: 3,
+            chat_template: None,
+            inputs,
+            data: data.iter().map(|p| ((*p).to_owned(), digest(p))).collect(),
+            runtime: crate::config::spec::TrainRuntime::default(),
+        };
+        let text = serde_json::to_vec(&file).unwrap();
+        crate::base::write_atomic(&dir.stage(), &text).unwrap();
+        dir
+    }
+
+    fn context(&self, dir: &RunDir, attempt: u32) -> StageContext {
+        StageContext::new(self.root(), dir.clone(), attempt)
+    }
+
+    /// Executes attempt 1 and publishes its artifacts as the runner would.
+    fn finish(&self, dir: &RunDir) -> StageResult {
+        let result = execute(&self.context(dir, 1)).unwrap();
+        std::fs::rename(dir.attempt(1).out(), dir.artifacts()).unwrap();
+        result
+    }
+}
+
+type Inputs = BTreeMap<InputRole, InputRef>;
+
+fn base_model() -> InputRef {
+    InputRef::Folder {
+        path: "models/stories260k".to_owned(),
+        digest: Digest(String::new()),
+    }
+}
+
+fn artifact(name: &str, artifact: &str) -> InputRef {
+    InputRef::Run {
+        id: RunId(name.repeat(64)),
+        artifact: artifact.to_owned(),
+    }
+}
+
+const CHAT: &str = "data/sft/instruct_train.jsonl";
+const STORIES: &str = "data/sft/stories_test.jsonl";
+const PAIRS: &str = "data/pref/polite_train.jsonl";
+const HELD_PAIRS: &str = "data/pref/polite_test.jsonl";
+
+fn optimizer() -> serde_json::Value {
+    json!({"learning-rate": 1e-3, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight-decay": 0.0,
+           "max-grad-norm": 1.0})
+}
+
+fn schedule() -> serde_json::Value {
+    json!({"decay": "cosine", "warmup-ratio": 0.1, "min-ratio": 0.0})
+}
+
+fn limits() -> serde_json::Value {
+    json!({"max-seq-len": 96, "max-prompt-len": 64, "truncation": "keep-end"})
+}
+
+fn sft_task(steps: u64) -> serde_json::Value {
+    json!({"stage": "sft", "recipe": {
+        "data": [{"path": CHAT, "count": 40}], "max-examples": 32, "max-seq-len": 64,
+        "batching": "concat", "loss-mask": "assistant-only", "batch": {"tokens": 256},
+        "duration": {"steps": steps}, "optimizer": optimizer(), "schedule": schedule(),
+        "precision": "f32",
+        "monitor": {"data": [{"path": "data/sft/instruct_test.jsonl", "count": 4}], "every-steps": 2}
+    }})
+}
+
+fn pair_source(path: &str) -> serde_json::Value {
+    json!([{"path": path, "count": 8}])
+}
+
+#[test]
+fn sft_makes_a_model_that_eval_opens_and_tells_what_it_does() {
+    let project = Project::new();
+    let inputs = Inputs::from([(InputRole::Model, base_model())]);
+    let dir = project.prepare("a", sft_task(5), inputs, &[CHAT]);
+    let result = project.finish(&dir);
+    assert_eq!(result.artifacts, [MODEL_ARTIFACT]);
+    assert_eq!(result.counts["steps"], 5);
+    assert_eq!(result.counts["rows_used"], 40);
+    assert_eq!(result.counts["documents"], 32);
+    assert!(result.metrics["eval_instruct_test/loss"].value < 5.0);
+    assert!(result.usage.flops > 0.0 && result.usage.cpu_secs > 0.0);
+    assert!(result.usage.peak_memory_bytes > 1 << 20);
+    assert_eq!(read_result(&dir.attempt(1)).unwrap().unwrap(), result);
+    assert_eq!(
+        read_provenance(&dir.attempt(1)).unwrap().unwrap().device,
+        "cpu"
+    );
+
+    let events = read_events(&dir.attempt(1).events()).unwrap();
+    assert!(matches!(events[0], AttemptEvent::Started { .. }));
+    assert_eq!(*events.last().unwrap(), AttemptEvent::Finished);
+    let steps: Vec<u64> = events
+        .iter()
+        .filter_map(|event| match event {
+            AttemptEvent::Step { step, metrics } if metrics.contains_key("loss") => Some(*step),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(steps, [1, 2, 3, 4, 5]);
+
+    let task = json!({"stage": "eval", "recipe": {
+        "likelihood": {"held": {"data": [{"path": "data/sft/instruct_test.jsonl", "count": 6}],
+                                "max-seq-len": 128}},
+        "stories": {"tales": {"data": [{"path": STORIES}], "max-prompts": 3, "samples": 2,
+            "sampling": {"temperature": 0.7, "top-p": 0.9, "max-new-tokens": 24}, "seed": 1}},
+        "precision": "f32"
+    }});
+    let inputs = Inputs::from([(InputRole::Model, artifact("a", MODEL_ARTIFACT))]);
+    let dir = project.prepare("b", task, inputs, &[STORIES]);
+    let result = project.finish(&dir);
+    let loss = result.metrics["held/loss"];
+    assert!(loss.value > 0.5 && loss.value < 6.0 && loss.stderr.unwrap() > 0.0);
+    assert_eq!(loss.n, 6);
+    assert!((result.metrics["held/perplexity"].value.ln() - loss.value).abs() < 1e-9);
+    let score = result.metrics["tales/rule_score"];
+    assert!((0.0..=1.0).contains(&score.value) && score.n == 3);
+    let lines = |name: &str| {
+        let text = crate::base::fs::read_to_string(&dir.artifacts().join(name)).unwrap();
+        text.lines().count()
+    };
+    assert_eq!(lines(EVAL_ROWS_ARTIFACT), 9);
+    assert_eq!(lines("samples.jsonl"), 6);
+}
+
+#[test]
+fn dpo_trains_and_is_evaluated_against_the_stored_reference() {
+    let project = Project::new();
+    let model = Inputs::from([(InputRole::Model, base_model())]);
+    let sets = json!([{"data": pair_source(PAIRS), "limits": limits(), "data-seed": 3},
+                      {"data": pair_source(HELD_PAIRS), "limits": limits(), "data-seed": 3},
+                      {"data": pair_source(HELD_PAIRS), "limits": limits(), "data-seed": 0}]);
+    let task = json!({"stage": "ref-logps", "recipe": {"sets": sets, "precision": "f32"}});
+    let dir = project.prepare("c", task, model.clone(), &[PAIRS, HELD_PAIRS]);
+    let result = project.finish(&dir);
+    assert!(result.counts["pairs"] >= 16 && result.counts["pairs"] <= 24);
+
+    let reference = artifact("c", REF_LOGPS_ARTIFACT);
+    let inputs = Inputs::from([
+        (InputRole::Model, base_model()),
+        (InputRole::RefLogps, reference.clone()),
+    ]);
+    let task = json!({"stage": "dpo", "recipe": {
+        "data": pair_source(PAIRS), "limits": limits(), "loss": "sigmoid", "beta": 0.1,
+        "label-smoothing": 0.0, "reference": "init", "global-batch-size": 4,
+        "duration": {"epochs": 2.0}, "optimizer": optimizer(), "schedule": schedule(),
+        "precision": "f32", "monitor": {"data": pair_source(HELD_PAIRS), "every-steps": 10}
+    }});
+    let dir = project.prepare("d", task, inputs, &[PAIRS]);
+    let result = project.finish(&dir);
+    assert_eq!(result.counts["steps"], 4);
+    assert_eq!(result.counts["pairs_kept"], 8);
+    assert!(result.metrics["rewards/margins"].value > 0.0);
+    for key in ["loss", "rewards/accuracies", "prob_margin", "logps/chosen"] {
+        assert!(
+            result
+                .metrics
+                .contains_key(&format!("eval_polite_test/{key}")),
+            "{key}"
+        );
+    }
+
+    let task = json!({"stage": "eval", "recipe": {
+        "preference": {"polite": {"data": pair_source(HELD_PAIRS), "limits": limits()}},
+        "precision": "f32"
+    }});
+    let inputs = |model: InputRef| {
+        Inputs::from([
+            (InputRole::Model, model),
+            (InputRole::RefLogps, reference.clone()),
+        ])
+    };
+    let trained = inputs(artifact("d", MODEL_ARTIFACT));
+    let trained = project.finish(&project.prepare("e", task.clone(), trained, &[HELD_PAIRS]));
+    let base = project.finish(&project.prepare("f", task, inputs(base_model()), &[HELD_PAIRS]));
+    // Against itself the base model has no rewards; the trained one has.
+    assert!(base.metrics["polite/rewards/margins"].value.abs() < 1e-4);
+    assert!(trained.metrics["polite/rewards/chosen"].value.abs() > 1e-3);
+    let sum = |key: &str| trained.metrics[&format!("polite/length_baseline/{key}")].value;
+    assert!((sum("longer") + sum("shorter") - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn a_stopped_stage_goes_on_in_its_next_attempt_with_the_same_bytes() {
+    let project = Project::new();
+    let inputs = Inputs::from([(InputRole::Model, base_model())]);
+    let straight = project.prepare("a", sft_task(4), inputs.clone(), &[CHAT]);
+    let want = execute(&project.context(&straight, 1)).unwrap();
+
+    // The same recipe under another name: a request to stop is heard after each step.
+    let stopped = project.prepare("b", sft_task(4), inputs, &[CHAT]);
+    let context = project.context(&stopped, 1);
+    context.shutdown.request();
+    let error = execute(&context).unwrap_err();
+    assert!(matches!(error, StageError::Interrupted));
+    let events = read_events(&stopped.attempt(1).events()).unwrap();
+    assert_eq!(*events.last().unwrap(), AttemptEvent::Interrupted);
+    assert!(events.contains(&AttemptEvent::Checkpointed { step: 1 }));
+    assert_eq!(read_result(&stopped.attempt(1)).unwrap(), None);
+
+    let got = execute(&project.context(&stopped, 2)).unwrap();
+    let events = read_events(&stopped.attempt(2).events()).unwrap();
+    assert!(events.contains(&AttemptEvent::Resumed { step: 1 }));
+    assert_eq!(got.metrics, want.metrics);
+    let weights = |dir: &RunDir, attempt: u32| {
+        let out = dir.attempt(attempt).out().join(MODEL_ARTIFACT);
+        digest_file(&out.join("model.safetensors")).unwrap()
+    };
+    assert_eq!(weights(&stopped, 2), weights(&straight, 1));
+}
+
+#[test]
+fn data_that_changed_since_the_plan_fails_before_any_work() {
+    let project = Project::new();
+    let inputs = Inputs::from([(InputRole::Model, base_model())]);
+    let dir = project.prepare("a", sft_task(1), inputs, &[CHAT]);
+    let text = crate::base::fs::read_to_string(&dir.stage()).unwrap();
+    let planned = digest_file(Path::new(CHAT)).unwrap();
+    let text = text.replace(&planned.0, &"0".repeat(64));
+    crate::base::write_atomic(&dir.stage(), text.as_bytes()).unwrap();
+    let error = execute(&project.context(&dir, 1)).unwrap_err();
+    assert_eq!(error.class(), FailureClass::User);
+    assert!(
+        error
+            .to_string()
+            .starts_with("`data/sft/instruct_train.jsonl` has changed"),
+        "{error}"
+    );
+    let events = read_events(&dir.attempt(1).events()).unwrap();
+    assert!(matches!(
+        events.last().unwrap(),
+        AttemptEvent::Failed { .. }
+    ));
+}
+
+#[test]
+fn a_missing_input_is_named_by_role_and_path() {
+    let project = Project::new();
+    let inputs = Inputs::from([(InputRole::Model, artifact("9", MODEL_ARTIFACT))]);
+    let dir = project.prepare("a", sft_task(1), inputs, &[CHAT]);
+    let error = execute(&project.context(&dir, 1)).unwrap_err().to_string();
+    assert!(error.starts_with("input `model` is missing: `"), "{error}");
+    assert!(
+        error.contains("results/runs/999999999999/artifacts/model"),
+        "{error}"
+    );
+}

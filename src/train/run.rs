@@ -1,0 +1,246 @@
+//! The one loop: every objective is trained here.
+
+use crate::config::spec::OptimizerRecipe;
+use crate::model::{Decoder, DecoderConfig, Params};
+use crate::train::error::TrainError;
+use crate::train::gradients::{Gradients, clip_by_global_norm};
+use crate::train::optimizer::AdamW;
+use crate::train::schedule::LrSchedule;
+use crate::train::state::{SavedState, TrainState, save_state};
+use candle_core::Var;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What one optimiser step computes before the update.
+#[derive(Debug, Default)]
+pub struct StepOutput {
+    /// Gradients of the step's mean loss, whatever the split into micro-batches.
+    pub grads: Gradients,
+    /// The step's mean loss.
+    pub loss: f64,
+    /// Further metrics, for example `mean_token_accuracy`.
+    pub metrics: BTreeMap<String, f64>,
+    /// Row ids of the step, for messages.
+    pub examples: Vec<String>,
+    /// Real tokens processed forward.
+    pub tokens: u64,
+    /// Positions computed, padding included.
+    pub positions: u64,
+    /// Estimated floating-point operations.
+    pub flops: f64,
+}
+
+/// What is minimised, on which data.
+pub trait Objective {
+    /// Forward and backward over all micro-batches of step `step`, 0-based. The data of a step is
+    /// a function of the step alone.
+    fn backward(
+        &mut self,
+        decoder: &Decoder,
+        vars: &BTreeMap<String, Var>,
+        step: u64,
+    ) -> Result<StepOutput, TrainError>;
+
+    /// Steps between two measurements on held-out data; `None`: never.
+    fn monitor_every(&self) -> Option<u64>;
+
+    /// Measures on held-out data with weights from which no graph is recorded.
+    fn monitor(&mut self, decoder: &Decoder) -> Result<BTreeMap<String, f64>, TrainError>;
+}
+
+/// Who watches the training, and may end it.
+pub trait Observer {
+    /// Metrics at a step, 1-based; 0 is before the first. A step may be told more than once, with
+    /// different keys.
+    fn on_metrics(&mut self, step: u64, metrics: &BTreeMap<String, f64>) -> Result<(), TrainError>;
+
+    /// A resumable state was written.
+    fn on_checkpoint(&mut self, step: u64) -> Result<(), TrainError>;
+
+    /// Whether a state should be written after this step.
+    fn wants_checkpoint(&mut self, step: u64) -> bool;
+
+    /// Whether training should stop, with its state saved.
+    fn stop_requested(&mut self) -> bool;
+}
+
+/// How training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Every step was taken.
+    Finished,
+    /// It was asked to stop; the state is saved.
+    Interrupted,
+}
+
+/// Everything a training run owns.
+pub struct Training<'a> {
+    /// Shape of the model.
+    pub config: &'a DecoderConfig,
+    /// The weights being trained.
+    pub params: &'a Params,
+    /// The same variables by name.
+    pub vars: BTreeMap<String, Var>,
+    /// Their optimiser.
+    pub optimizer: AdamW,
+    /// Learning rate by step, and the number of steps.
+    pub schedule: LrSchedule,
+    /// Clip gradients to this norm; 0 switches clipping off.
+    pub max_grad_norm: f64,
+    /// How far it has come.
+    pub state: TrainState,
+    /// Folder for resumable states.
+    pub work: PathBuf,
+    /// To whom the states belong: the run's id.
+    pub owner: String,
+}
+
+impl<'a> Training<'a> {
+    /// A training at its very beginning.
+    ///
+    /// # Errors
+    /// The device refuses the optimiser's memory.
+    pub fn new(
+        config: &'a DecoderConfig,
+        params: &'a Params,
+        optimizer: &OptimizerRecipe,
+        schedule: LrSchedule,
+        work: PathBuf,
+        owner: String,
+    ) -> Result<Self, TrainError> {
+        let vars: BTreeMap<String, Var> = params
+            .iter()
+            .map(|(name, var)| (name.to_owned(), var.clone()))
+            .collect();
+        Ok(Self {
+            config,
+            params,
+            optimizer: AdamW::new(&vars, optimizer)?,
+            vars,
+            schedule,
+            max_grad_norm: optimizer.max_grad_norm,
+            state: TrainState::default(),
+            work,
+            owner,
+        })
+    }
+
+    /// Continues from a saved state.
+    ///
+    /// # Errors
+    /// The state is of another model.
+    pub fn restore(&mut self, saved: &SavedState) -> Result<(), TrainError> {
+        self.state = saved.restore(&self.vars, &mut self.optimizer)?;
+        Ok(())
+    }
+
+    /// Trains to the last step of the schedule, or until the observer asks to stop.
+    ///
+    /// # Errors
+    /// A loss or gradient is not finite, a parameter receives no gradient, or data, model or disk
+    /// fail.
+    pub fn run(
+        &mut self,
+        objective: &mut dyn Objective,
+        observer: &mut dyn Observer,
+    ) -> Result<Ending, TrainError> {
+        if self.state.step == 0 && objective.monitor_every().is_some() {
+            self.monitor(objective, observer)?;
+        }
+        while self.state.step < self.schedule.total_steps() {
+            let decoder = Decoder::trainable(self.config, self.params)?;
+            let out = objective.backward(&decoder, &self.vars, self.state.step)?;
+            let metrics = self.update(out)?;
+            self.report(metrics, observer)?;
+
+            let step = self.state.step;
+            let last = step == self.schedule.total_steps();
+            if objective
+                .monitor_every()
+                .is_some_and(|every| last || step % every.max(1) == 0)
+            {
+                self.monitor(objective, observer)?;
+            }
+            let stop = observer.stop_requested();
+            if stop || observer.wants_checkpoint(step) {
+                self.save(observer)?;
+            }
+            if stop && !last {
+                return Ok(Ending::Interrupted);
+            }
+        }
+        Ok(Ending::Finished)
+    }
+
+    /// Checks, clips and applies the gradients of one step; gives its metrics.
+    fn update(&mut self, out: StepOutput) -> Result<BTreeMap<String, f64>, TrainError> {
+        let step = self.state.step + 1;
+        if !out.loss.is_finite() {
+            return Err(TrainError::LossNotFinite {
+                step,
+                value: out.loss,
+                examples: out.examples,
+            });
+        }
+        let clip = clip_by_global_norm(&out.grads, self.max_grad_norm)?;
+        if !clip.norm.is_finite() {
+            let parameter = out.grads.first_not_finite()?.unwrap_or_default();
+            return Err(TrainError::GradientNotFinite {
+                step,
+                parameter,
+                examples: out.examples,
+            });
+        }
+        let rate = self.schedule.learning_rate(self.state.step);
+        self.optimizer.step(&out.grads, rate, clip.scale)?;
+        self.state.step = step;
+        self.state.tokens += out.tokens;
+        self.state.positions += out.positions;
+        self.state.flops += out.flops;
+        let mut metrics = out.metrics;
+        metrics.insert("loss".to_owned(), out.loss);
+        metrics.insert("grad_norm".to_owned(), clip.norm);
+        metrics.insert("learning_rate".to_owned(), rate);
+        metrics.insert("num_tokens".to_owned(), self.state.tokens as f64);
+        Ok(metrics)
+    }
+
+    fn monitor(
+        &mut self,
+        objective: &mut dyn Objective,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        let decoder = Decoder::frozen(self.config, &self.params.detached())?;
+        let metrics = objective.monitor(&decoder)?;
+        if let Some((key, &value)) = metrics.iter().find(|(_, v)| !v.is_finite()) {
+            return Err(TrainError::MonitorNotFinite {
+                step: self.state.step,
+                key: key.clone(),
+                value,
+            });
+        }
+        self.report(metrics, observer)
+    }
+
+    fn report(
+        &mut self,
+        metrics: BTreeMap<String, f64>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        observer.on_metrics(self.state.step, &metrics)?;
+        self.state.metrics.extend(metrics);
+        Ok(())
+    }
+
+    /// Writes a resumable state.
+    pub fn save(&self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        save_state(
+            &self.work,
+            &self.owner,
+            &self.state,
+            &self.vars,
+            &self.optimizer,
+        )?;
+        observer.on_checkpoint(self.state.step)
+    }
+}

@@ -1,0 +1,109 @@
+//! Supervised fine-tuning: negative log-likelihood of the targets.
+
+use crate::data::{SftPlan, TokenizedExample};
+use crate::model::{Decoder, DecoderConfig};
+use crate::train::error::TrainError;
+use crate::train::loss::sft_nll;
+use crate::train::run::{Objective, StepOutput};
+use crate::train::score::{forward_flops, score_documents};
+use candle_core::{DType, Tensor, Var};
+use std::collections::BTreeMap;
+
+/// Held-out documents measured along training.
+#[derive(Debug)]
+pub struct SftMonitor {
+    /// Metric keys begin with `eval_<name>/`.
+    pub name: String,
+    /// The documents.
+    pub examples: Vec<TokenizedExample>,
+}
+
+/// Mean negative log-likelihood by target token, over the whole step.
+pub struct SftObjective {
+    /// What each step sees.
+    pub plan: SftPlan,
+    /// Documents are cut to so many tokens when measured.
+    pub max_seq_len: usize,
+    /// Most positions in one pass.
+    pub micro_batch_tokens: usize,
+    /// Shape of the model, for counting operations.
+    pub config: DecoderConfig,
+    /// Held-out documents.
+    pub monitors: Vec<SftMonitor>,
+    /// Steps between two measurements.
+    pub monitor_every: Option<u64>,
+}
+
+impl Objective for SftObjective {
+    fn backward(
+        &mut self,
+        decoder: &Decoder,
+        vars: &BTreeMap<String, Var>,
+        step: u64,
+    ) -> Result<StepOutput, TrainError> {
+        let data = self
+            .plan
+            .step(step)
+            .ok_or_else(|| TrainError::Nothing(format!("step {} is behind the last", step + 1)))?;
+        let total = data.targets();
+        let mut out = StepOutput {
+            examples: data.example_ids(),
+            tokens: data.real_tokens() as u64,
+            positions: data.positions() as u64,
+            ..StepOutput::default()
+        };
+        let mut correct = 0usize;
+        for batch in data.micro_batches(self.micro_batch_tokens) {
+            out.flops += 3.0 * forward_flops(&self.config, &batch);
+            if batch.targets.is_empty() {
+                continue; // rows inside a long prompt: nothing to learn from
+            }
+            let hidden = decoder.hidden(&batch.tokens, &batch.positions, &batch.cu_seqlens)?; // (T, D)
+            let (logps, stats) =
+                decoder.token_logps_with_stats(&hidden, &batch.target_rows, &batch.targets)?; // (N,)
+            correct += stats.correct.iter().filter(|&&hit| hit).count();
+            let sum = logps
+                .detach()
+                .to_dtype(DType::F64)?
+                .sum_all()?
+                .to_scalar::<f64>()?;
+            out.loss -= sum / total as f64;
+            // The graph and its activations die here, before the next pass and before the update.
+            let mut store = sft_nll(&logps, total)?.backward()?;
+            drop((hidden, logps));
+            out.grads.accumulate(vars, &mut store)?;
+        }
+        if total == 0 {
+            for (name, var) in vars {
+                out.grads
+                    .insert(name, Tensor::zeros(var.shape(), DType::F32, var.device())?);
+            }
+        }
+        let accuracy = correct as f64 / total.max(1) as f64;
+        out.metrics
+            .insert("mean_token_accuracy".to_owned(), accuracy);
+        Ok(out)
+    }
+
+    fn monitor_every(&self) -> Option<u64> {
+        self.monitor_every
+    }
+
+    fn monitor(&mut self, decoder: &Decoder) -> Result<BTreeMap<String, f64>, TrainError> {
+        let mut metrics = BTreeMap::new();
+        for set in &self.monitors {
+            let limit = self.micro_batch_tokens;
+            let scores =
+                score_documents(decoder, &set.examples, self.max_seq_len, limit, &mut |_| {
+                    Ok(())
+                })?;
+            let nll: f64 = scores.iter().map(|s| -s.logp).sum();
+            let tokens: usize = scores.iter().map(|s| s.tokens).sum();
+            metrics.insert(
+                format!("eval_{}/loss", set.name),
+                nll / tokens.max(1) as f64,
+            );
+        }
+        Ok(metrics)
+    }
+}

@@ -1,0 +1,409 @@
+//! The loop on the shipped model and real rows.
+
+use super::*;
+use crate::base::SeedTree;
+use crate::config::spec::{
+    BatchSize, Batching, DataSource, Decay, DpoLoss, Duration, LossMask, OptimizerRecipe,
+    PairLimits, Precision, ScheduleRecipe, SftRecipe, Truncation,
+};
+use crate::data::{PairPlan, SftPlan, TextFormat, TokenizedPair, load_chat, load_pairs};
+use crate::model::{Decoder, DecoderConfig, Params};
+use candle_core::{DType, Device, Tensor, Var};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+const OPTIMIZER: OptimizerRecipe = OptimizerRecipe {
+    learning_rate: 2e-3,
+    beta1: 0.9,
+    beta2: 0.95,
+    eps: 1e-8,
+    weight_decay: 0.1,
+    max_grad_norm: 1.0,
+};
+
+const SCHEDULE: ScheduleRecipe = ScheduleRecipe {
+    decay: Decay::Cosine,
+    warmup_ratio: 0.1,
+    min_ratio: 0.1,
+};
+
+fn model_dir() -> &'static Path {
+    Path::new("models/stories260k")
+}
+
+fn shipped() -> (DecoderConfig, Params) {
+    let config = DecoderConfig::from_file(model_dir()).unwrap();
+    let params = Params::load(model_dir(), &config, &Device::Cpu, DType::F32).unwrap();
+    (config, params)
+}
+
+fn source(path: &str, count: usize) -> Vec<DataSource> {
+    vec![DataSource {
+        path: path.to_owned(),
+        fraction: None,
+        count: Some(count),
+    }]
+}
+
+fn sft(config: &DecoderConfig, steps: u64, micro_batch_tokens: usize) -> SftObjective {
+    let recipe = SftRecipe {
+        data: source("data/sft/instruct_train.jsonl", 48),
+        max_examples: None,
+        max_seq_len: 64,
+        batching: Batching::BestFit,
+        loss_mask: LossMask::AssistantOnly,
+        batch: BatchSize::Tokens(512),
+        duration: Duration::Steps(steps),
+        optimizer: OPTIMIZER,
+        schedule: SCHEDULE,
+        precision: Precision::F32,
+        seed: None,
+        data_seed: None,
+        monitor: None,
+    };
+    let seed = SeedTree::root(5);
+    let (rows, _) = load_chat(Path::new("."), &recipe.data, &seed).unwrap();
+    let format = TextFormat::open(model_dir(), None).unwrap();
+    let examples = format.encode_chats(&rows).unwrap();
+    SftObjective {
+        monitors: vec![SftMonitor {
+            name: "held".to_owned(),
+            examples: examples[..4].to_vec(),
+        }],
+        plan: SftPlan::new(examples, &recipe, &seed, format.pad_token()).unwrap(),
+        max_seq_len: 64,
+        micro_batch_tokens,
+        config: config.clone(),
+        monitor_every: Some(4),
+    }
+}
+
+/// Takes note of everything; stops, or dies, after a given step.
+#[derive(Default)]
+struct Script {
+    metrics: BTreeMap<u64, BTreeMap<String, f64>>,
+    checkpoint_at: Option<u64>,
+    stop_after: Option<u64>,
+    die_after: Option<u64>,
+    seen: u64,
+}
+
+impl Observer for Script {
+    fn on_metrics(&mut self, step: u64, metrics: &BTreeMap<String, f64>) -> Result<(), TrainError> {
+        self.seen = step;
+        self.metrics
+            .entry(step)
+            .or_default()
+            .extend(metrics.clone());
+        if self.die_after == Some(step) {
+            return Err(TrainError::Nothing("killed".to_owned()));
+        }
+        Ok(())
+    }
+    fn on_checkpoint(&mut self, _: u64) -> Result<(), TrainError> {
+        Ok(())
+    }
+    fn wants_checkpoint(&mut self, step: u64) -> bool {
+        self.checkpoint_at == Some(step)
+    }
+    fn stop_requested(&mut self) -> bool {
+        self.stop_after == Some(self.seen)
+    }
+}
+
+fn training<'a>(
+    config: &'a DecoderConfig,
+    params: &'a Params,
+    steps: u64,
+    work: &Path,
+) -> Training<'a> {
+    let schedule = LrSchedule::new(&SCHEDULE, OPTIMIZER.learning_rate, steps);
+    Training::new(
+        config,
+        params,
+        &OPTIMIZER,
+        schedule,
+        work.to_owned(),
+        "run".to_owned(),
+    )
+    .unwrap()
+}
+
+fn bits(params: &Params) -> Vec<u32> {
+    let flat = |v: &Var| {
+        v.as_detached_tensor()
+            .flatten_all()
+            .unwrap()
+            .to_vec1::<f32>()
+            .unwrap()
+    };
+    params
+        .iter()
+        .flat_map(|(_, v)| flat(v))
+        .map(f32::to_bits)
+        .collect()
+}
+
+#[test]
+fn ten_steps_on_real_rows_lower_the_loss() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, params) = shipped();
+    let mut objective = sft(&config, 10, 4096);
+    let mut script = Script::default();
+    let mut training = training(&config, &params, 10, dir.path());
+    assert_eq!(
+        training.run(&mut objective, &mut script).unwrap(),
+        Ending::Finished
+    );
+    let loss = |step: u64| script.metrics[&step]["loss"];
+    assert!(loss(10) < loss(1) - 0.5, "{} to {}", loss(1), loss(10));
+    // Before the first step, every four steps, and after the last.
+    let measured: Vec<u64> = script
+        .metrics
+        .iter()
+        .filter(|(_, m)| m.contains_key("eval_held/loss"))
+        .map(|(step, _)| *step)
+        .collect();
+    assert_eq!(measured, [0, 4, 8, 10]);
+    let held = |step: u64| script.metrics[&step]["eval_held/loss"];
+    assert!(held(10) < held(0));
+    for key in [
+        "grad_norm",
+        "learning_rate",
+        "num_tokens",
+        "mean_token_accuracy",
+    ] {
+        assert!(script.metrics[&7].contains_key(key), "{key}");
+    }
+}
+
+/// Relative distance of two sets of gradients, over all parameters.
+fn distance(a: &Gradients, b: &Gradients) -> f64 {
+    let (mut difference, mut size) = (0.0, 0.0);
+    for (name, left) in a.iter() {
+        let sum = |t: Tensor| {
+            t.sqr()
+                .unwrap()
+                .sum_all()
+                .unwrap()
+                .to_scalar::<f32>()
+                .unwrap()
+        };
+        let right = b.get(name).unwrap();
+        difference += f64::from(sum((left - right).unwrap()));
+        size += f64::from(sum(left.clone()));
+    }
+    (difference / size).sqrt()
+}
+
+#[test]
+fn a_step_split_into_one_two_or_eight_parts_has_one_gradient() {
+    let (config, params) = shipped();
+    let vars: BTreeMap<String, Var> = params
+        .iter()
+        .map(|(n, v)| (n.to_owned(), v.clone()))
+        .collect();
+    let decoder = Decoder::trainable(&config, &params).unwrap();
+    let outputs = [512, 256, 64].map(|limit| {
+        let mut objective = sft(&config, 4, limit);
+        let parts = objective.plan.step(1).unwrap().micro_batches(limit).len();
+        (parts, objective.backward(&decoder, &vars, 1).unwrap())
+    });
+    assert_eq!(outputs[0].0, 1);
+    assert!(outputs[1].0 >= 2 && outputs[2].0 >= 8);
+    for (_, split) in &outputs[1..] {
+        let whole = &outputs[0].1;
+        assert!((split.loss / whole.loss - 1.0).abs() < 1e-6);
+        let error = distance(&whole.grads, &split.grads);
+        assert!(error < 1e-6, "{error:e}");
+    }
+}
+
+#[test]
+fn a_killed_and_resumed_training_ends_with_the_bits_of_an_undisturbed_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, straight) = shipped();
+    let mut run = training(&config, &straight, 6, &dir.path().join("straight"));
+    run.run(&mut sft(&config, 6, 256), &mut Script::default())
+        .unwrap();
+    let undisturbed = run.state.clone();
+
+    // Attempt 1 dies after step 4, its last state is of step 3; attempt 2 is asked to stop after
+    // step 5; attempt 3 ends.
+    let works = [1, 2, 3].map(|n| dir.path().join(n.to_string()));
+    let mut killed = Script {
+        checkpoint_at: Some(3),
+        die_after: Some(4),
+        ..Script::default()
+    };
+    let (_, first) = shipped();
+    let mut run = training(&config, &first, 6, &works[0]);
+    assert!(run.run(&mut sft(&config, 6, 256), &mut killed).is_err());
+
+    let mut stopped = Script {
+        stop_after: Some(5),
+        ..Script::default()
+    };
+    let (_, second) = shipped();
+    let mut run = training(&config, &second, 6, &works[1]);
+    let saved = newest_state(&works, "run").unwrap();
+    assert_eq!(saved.step(), 3);
+    run.restore(&saved).unwrap();
+    assert_eq!(
+        run.run(&mut sft(&config, 6, 256), &mut stopped).unwrap(),
+        Ending::Interrupted
+    );
+    assert_eq!(stopped.metrics.keys().copied().collect::<Vec<_>>(), [4, 5]);
+
+    let (_, third) = shipped();
+    let mut run = training(&config, &third, 6, &works[2]);
+    run.restore(&newest_state(&works, "run").unwrap()).unwrap();
+    run.run(&mut sft(&config, 6, 256), &mut Script::default())
+        .unwrap();
+    assert!(bits(&third) == bits(&straight), "the weights differ");
+    assert_eq!(run.state, undisturbed);
+}
+
+fn pairs(count: usize) -> Vec<TokenizedPair> {
+    let limits = PairLimits {
+        max_seq_len: 128,
+        max_prompt_len: 96,
+        truncation: Truncation::KeepEnd,
+    };
+    let sources = source("data/pref/polite_train.jsonl", count);
+    let (rows, _) = load_pairs(Path::new("."), &sources, &SeedTree::root(1)).unwrap();
+    let format = TextFormat::open(model_dir(), None).unwrap();
+    format.encode_pairs(&rows, &limits).unwrap().0
+}
+
+fn dpo(config: &DecoderConfig, params: &Params, micro_batch_tokens: usize) -> DpoObjective {
+    let pairs = pairs(8);
+    let decoder = Decoder::frozen(config, &params.detached()).unwrap();
+    let scores = score_pairs(&decoder, &pairs, 512, &mut |_| Ok(())).unwrap();
+    let keys = pairs.iter().map(|p| p.key.as_str());
+    DpoObjective {
+        reference: ReferenceLogps::from_scores(keys.zip(&scores)),
+        plan: PairPlan::new(pairs.len(), 4, Duration::Steps(8), &SeedTree::root(2)).unwrap(),
+        monitors: vec![PairMonitor {
+            name: "seen".to_owned(),
+            pairs: pairs.clone(),
+        }],
+        pairs,
+        loss: PreferenceLoss {
+            kind: DpoLoss::Sigmoid,
+            beta: 0.1,
+            label_smoothing: 0.0,
+        },
+        micro_batch_tokens,
+        config: config.clone(),
+        monitor_every: Some(100),
+    }
+}
+
+#[test]
+fn dpo_starts_at_ln_2_and_raises_the_margin() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, params) = shipped();
+    let mut objective = dpo(&config, &params, 512);
+    let mut script = Script::default();
+    let mut training = training(&config, &params, 8, dir.path());
+    training.run(&mut objective, &mut script).unwrap();
+    let at = |step: u64, key: &str| script.metrics[&step][key];
+    assert!((at(0, "eval_seen/loss") - 2.0f64.ln()).abs() < 1e-6);
+    assert!((at(1, "loss") - 2.0f64.ln()).abs() < 1e-4);
+    assert!(at(8, "eval_seen/rewards/margins") > at(0, "eval_seen/rewards/margins") + 0.1);
+    assert!(at(8, "eval_seen/loss") < at(0, "eval_seen/loss"));
+    assert!(at(8, "eval_seen/rewards/accuracies") > 0.7);
+    for key in [
+        "rewards/chosen",
+        "rewards/rejected",
+        "logps/chosen",
+        "logps/rejected",
+    ] {
+        assert!(script.metrics[&3].contains_key(key), "{key}");
+    }
+}
+
+#[test]
+fn a_preference_step_split_into_parts_has_one_gradient() {
+    let (config, params) = shipped();
+    let vars: BTreeMap<String, Var> = params
+        .iter()
+        .map(|(n, v)| (n.to_owned(), v.clone()))
+        .collect();
+    let decoder = Decoder::trainable(&config, &params).unwrap();
+    let outputs = [4096, 1].map(|limit| {
+        let mut objective = dpo(&config, &params, limit);
+        objective.backward(&decoder, &vars, 0).unwrap()
+    });
+    let error = distance(&outputs[0].grads, &outputs[1].grads);
+    assert!(error < 1e-6, "{error:e}");
+    assert!((outputs[0].loss - outputs[1].loss).abs() < 1e-6);
+}
+
+#[test]
+fn a_pair_without_a_stored_reference_is_named() {
+    let (config, params) = shipped();
+    let mut objective = dpo(&config, &params, 512);
+    objective.reference = ReferenceLogps::default();
+    let error = objective.check_references().unwrap_err().to_string();
+    assert!(
+        error.contains("no reference log-probabilities for pair `polite-"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_loss_that_is_not_finite_fails_with_step_and_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, params) = shipped();
+    let norm = params.get("model.norm.weight").unwrap();
+    norm.set(&(norm.as_tensor() * f64::NAN).unwrap().detach())
+        .unwrap();
+    let mut objective = sft(&config, 2, 512);
+    objective.monitor_every = None;
+    let mut run = training(&config, &params, 2, dir.path());
+    let error = run
+        .run(&mut objective, &mut Script::default())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("the loss is NaN at step 1; examples of the batch: `"),
+        "{error}"
+    );
+}
+
+#[test]
+fn pairs_scored_together_are_scored_as_each_alone() {
+    let (config, params) = shipped();
+    let decoder = Decoder::frozen(&config, &params.detached()).unwrap();
+    let pairs = pairs(6);
+    let together = score_pairs(&decoder, &pairs, 4096, &mut |_| Ok(())).unwrap();
+    for (pair, score) in pairs.iter().zip(&together) {
+        for (reply, got) in [
+            (&pair.chosen, score.chosen),
+            (&pair.rejected, score.rejected),
+        ] {
+            let tokens = [pair.prompt.as_slice(), reply.as_slice()].concat();
+            let positions: Vec<u32> = (0..tokens.len() as u32).collect();
+            let hidden = decoder
+                .hidden(&tokens, &positions, &[0, tokens.len() as u32])
+                .unwrap();
+            let logits = decoder
+                .logits(&hidden)
+                .unwrap()
+                .to_dtype(DType::F64)
+                .unwrap();
+            let logps = candle_nn::ops::log_softmax(&logits, 1)
+                .unwrap()
+                .to_vec2::<f64>()
+                .unwrap();
+            let from = pair.prompt.len();
+            let want: f64 = (from..tokens.len())
+                .map(|i| logps[i - 1][tokens[i] as usize])
+                .sum();
+            assert!((got.logp - want).abs() < 1e-4, "{} {want}", got.logp);
+            assert_eq!(got.tokens, reply.len());
+        }
+    }
+}
