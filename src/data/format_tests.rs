@@ -171,10 +171,6 @@ fn a_prompt_to_sample_from_begins_the_same_row_in_training() {
             assert!(example.tokens.starts_with(&prompt));
             assert!(example.loss_mask[prompt.len()] && !example.loss_mask[prompt.len() - 1]);
         }
-        assert_eq!(
-            example.tokens[..2].iter().filter(|&&t| t == 1).count(),
-            usize::from(format.template.origin().is_empty() || example.tokens[0] == 1)
-        );
     }
 }
 

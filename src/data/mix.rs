@@ -168,3 +168,171 @@ fn make_ids_unique<'a>(rows: impl Iterator<Item = (&'a mut String, &'a Origin)>)
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn root() -> &'static Path {
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+    }
+
+    fn source(path: &str, fraction: Option<f64>, count: Option<usize>) -> DataSource {
+        DataSource {
+            path: path.to_owned(),
+            fraction,
+            count,
+        }
+    }
+
+    fn ids(sources: &[DataSource], seed: u64) -> Vec<String> {
+        let (rows, _) = load_chat(root(), sources, &SeedTree::root(seed)).unwrap();
+        rows.into_iter().map(|r| r.id).collect()
+    }
+
+    const INSTRUCT: &str = "data/sft/instruct_test.jsonl"; // 233 rows
+    const STORIES: &str = "data/sft/stories_test.jsonl"; // 245 rows
+
+    #[test]
+    fn sources_come_in_order_and_all_rows_are_counted() {
+        let sources = [
+            source(STORIES, None, None),
+            source(INSTRUCT, None, Some(10)),
+        ];
+        let (rows, report) = load_chat(root(), &sources, &SeedTree::root(0)).unwrap();
+        assert_eq!(rows.len(), 255);
+        assert_eq!(report.rows(), 255);
+        assert!(rows[..245].iter().all(|r| r.origin.path == STORIES));
+        assert!(rows[245..].iter().all(|r| r.origin.path == INSTRUCT));
+        assert_eq!((report.sources[1].found, report.sources[1].used), (233, 10));
+        assert_eq!(rows[0].extra["constraints"]["name"], "Fin");
+    }
+
+    // 2.1 of 233 rows: twice all of them, and 23 more (23.3 rounded).
+    #[test]
+    fn the_whole_part_of_a_fraction_repeats_and_the_rest_is_sampled() {
+        let ids = ids(&[source(INSTRUCT, Some(2.1), None)], 0);
+        assert_eq!(ids.len(), 2 * 233 + 23);
+        assert_eq!(ids[..233], ids[233..466]);
+        let rest: BTreeSet<&String> = ids[466..].iter().collect();
+        assert_eq!(rest.len(), 23);
+    }
+
+    #[test]
+    fn a_sample_depends_on_the_seed_and_not_on_other_sources() {
+        let some = source(INSTRUCT, None, Some(20));
+        let alone = ids(std::slice::from_ref(&some), 1);
+        assert_eq!(alone, ids(std::slice::from_ref(&some), 1));
+        assert_ne!(alone, ids(std::slice::from_ref(&some), 2));
+        let behind = ids(&[source(STORIES, None, None), some.clone()], 1);
+        assert_eq!(behind[245..], alone);
+        let more: BTreeSet<String> = ids(&[source(INSTRUCT, None, Some(40))], 1)
+            .into_iter()
+            .collect();
+        assert!(
+            alone.iter().all(|id| more.contains(id)),
+            "smaller samples are nested in larger ones"
+        );
+        let twice = ids(&[some.clone(), some], 1);
+        assert_ne!(
+            twice[..20],
+            twice[20..],
+            "a source named twice is sampled twice"
+        );
+    }
+
+    #[test]
+    fn impossible_shares_are_refused() {
+        let refused = |fraction, count| {
+            let sources = [source(INSTRUCT, fraction, count)];
+            load_chat(root(), &sources, &SeedTree::root(0))
+                .unwrap_err()
+                .to_string()
+        };
+        let lead = format!("data source `{INSTRUCT}`: ");
+        assert_eq!(
+            refused(None, Some(234)),
+            format!("{lead}`count` is 234, but the file has 233 rows")
+        );
+        assert_eq!(
+            refused(Some(0.0), None),
+            format!("{lead}`fraction` is 0, expected above 0")
+        );
+        assert_eq!(
+            refused(Some(1.0), Some(1)),
+            format!("{lead}both `fraction` and `count` are given")
+        );
+        assert_eq!(
+            refused(Some(0.001), None),
+            format!("{lead}its `fraction` of 233 rows is less than one row")
+        );
+    }
+
+    #[test]
+    fn equal_ids_of_different_rows_are_told_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = r#"{"id": 1, "prompt": "a", "response": "b"}"#;
+        let text = format!("{line}\n{line}\n");
+        crate::base::write_atomic(&dir.path().join("a.jsonl"), text.as_bytes()).unwrap();
+        let sources = [source("a.jsonl", Some(2.0), None)];
+        let (rows, _) = load_chat(dir.path(), &sources, &SeedTree::root(0)).unwrap();
+        let ids: Vec<&str> = rows.iter().map(|r| r.id.as_str()).collect();
+        assert_eq!(ids, ["1", "1@a.jsonl:2", "1", "1@a.jsonl:2"]);
+    }
+
+    #[test]
+    fn every_bad_row_of_a_file_is_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = r#"{"prompt": "a", "chosen": "b", "rejected": "c"}"#;
+        let equal = r#"{"prompt": "a", "chosen": "b", "rejected": "b"}"#;
+        let empty = r#"{"prompt": "a", "chosen": "b", "rejected": ""}"#;
+        let text = format!("{good}\n{equal}\n\n{empty}\n");
+        crate::base::write_atomic(&dir.path().join("a.jsonl"), text.as_bytes()).unwrap();
+        let error = load_pairs(
+            dir.path(),
+            &[source("a.jsonl", None, None)],
+            &SeedTree::root(0),
+        );
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "2 bad rows in `a.jsonl`: a.jsonl:2: `chosen` and `rejected` are equal; \
+             a.jsonl:4: empty response: `rejected`"
+        );
+    }
+
+    // Written by pyarrow (tests/golden/make_templates.py): nested lists, nulls, snappy and zstd.
+    #[test]
+    fn parquet_files_give_the_same_rows_as_json_lines() {
+        let sources = [source("tests/fixtures/chat.parquet", None, None)];
+        let (rows, report) = load_chat(root(), &sources, &SeedTree::root(0)).unwrap();
+        assert_eq!(report.sources[0].schema, Schema::Messages);
+        assert_eq!(rows[1].messages.len(), 4);
+        assert_eq!(rows[1].messages[3].content, "Zürich");
+        assert_eq!(rows[0].extra["score"], 0.5);
+        assert!(rows[1].extra["score"].is_null());
+        let sources = [source("tests/fixtures/pairs.parquet", None, None)];
+        let (pairs, _) = load_pairs(root(), &sources, &SeedTree::root(0)).unwrap();
+        assert_eq!(pairs[1].prompt[0].content, "Why?");
+        assert_eq!(pairs[1].chosen[0].content, "So.");
+        assert_eq!(pairs[1].rejected[0].content, "No.");
+        assert_eq!(pairs[1].origin.row, 2);
+    }
+
+    #[test]
+    fn a_file_that_is_no_parquet_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        crate::base::write_atomic(&dir.path().join("a.parquet"), b"not parquet").unwrap();
+        let error = load_chat(
+            dir.path(),
+            &[source("a.parquet", None, None)],
+            &SeedTree::root(0),
+        );
+        let error = error.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot decode the Parquet file `a.parquet`"
+        );
+        assert!(std::error::Error::source(&error).is_some());
+    }
+}

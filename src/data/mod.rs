@@ -16,6 +16,8 @@
 mod batch;
 mod error;
 mod format;
+#[cfg(test)]
+mod golden_tests;
 mod inspect;
 mod mask;
 mod mix;

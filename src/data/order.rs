@@ -17,7 +17,8 @@ pub fn permutation(n: usize, seed: &SeedTree) -> Vec<usize> {
     order
 }
 
-/// The first `max_examples` of the permutation by `seed`; all of them, permuted, without a limit.
+/// The first `max_examples` of the permutation by `seed` (its child `data/select`); all of them,
+/// permuted, without a limit.
 ///
 /// Smaller selections are prefixes of larger ones: a study over dataset size compares nested sets.
 ///
@@ -37,7 +38,7 @@ pub fn select<T>(
         return Err(DataError::Limits("`max-examples` is 0".to_owned()));
     }
     let mut items: Vec<Option<T>> = items.into_iter().map(Some).collect();
-    let order = permutation(found, seed);
+    let order = permutation(found, &seed.child("data/select"));
     Ok(order[..wanted]
         .iter()
         .filter_map(|&i| items[i].take())

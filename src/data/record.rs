@@ -189,6 +189,9 @@ pub(super) fn pair_row(path: &str, (row, mut raw): RawRow) -> Result<PairRow, St
         prompt.insert(0, system);
     }
     check_prompt(&prompt)?;
+    if prompt.last().is_some_and(|m| m.role != "user") {
+        return Err("the prompt does not end with a user turn".to_owned());
+    }
     check_reply(&chosen, "chosen")?;
     check_reply(&rejected, "rejected")?;
     if same_text(&chosen, &rejected) {

@@ -105,6 +105,10 @@ fn pairs_of_every_form_have_the_same_halves() {
 fn unusable_pairs_say_why() {
     let cases = [
         (
+            json!({"prompt": [user("q"), bot("x")], "chosen": "b", "rejected": "a"}),
+            "the prompt does not end with a user turn",
+        ),
+        (
             json!({"prompt": "q", "chosen": "a", "rejected": " a "}),
             "`chosen` and `rejected` are equal",
         ),

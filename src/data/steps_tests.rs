@@ -431,27 +431,26 @@ fn the_shipped_instruction_data_packs_as_reported() {
     let (rows, report) = load_chat(root, &[source], &SeedTree::root(0)).unwrap();
     assert_eq!(report.rows(), 1294);
     let examples = format.encode_chats(&rows).unwrap();
-    for kind in [Batching::Padded, Batching::Concat, Batching::BestFit] {
-        let mut recipe = recipe(
-            kind,
-            LossMask::AssistantOnly,
-            BatchSize::Tokens(2048),
-            Duration::Epochs(1.0),
-        );
+    // Kind, steps of 2048 positions, rows, positions, documents cut, targets.
+    let want = [
+        (Batching::Padded, 202, 1294, 352_826, 63, 76_575),
+        (Batching::Concat, 93, 371, 189_733, 330, 91_262),
+        (Batching::BestFit, 94, 375, 189_733, 63, 91_378),
+    ];
+    for (kind, steps, rows, positions, cut, targets) in want {
+        let batch = BatchSize::Tokens(2048);
+        let mut recipe = recipe(kind, LossMask::AssistantOnly, batch, Duration::Epochs(1.0));
         recipe.max_seq_len = 512;
-        let plan = SftPlan::new(
-            examples.clone(),
-            &recipe,
-            &SeedTree::root(0),
-            format.pad_token(),
-        )
-        .unwrap();
-        println!(
-            "{kind:?} steps {} {:?} {:.4}",
-            plan.steps(),
-            plan.report(),
-            plan.report().padding_share()
+        let seed = SeedTree::root(0);
+        let plan = SftPlan::new(examples.clone(), &recipe, &seed, format.pad_token()).unwrap();
+        let report = plan.report();
+        assert_eq!(
+            (report.documents, report.tokens, plan.steps()),
+            (1294, 189_733, steps)
         );
-        assert_eq!(plan.report().documents, 1294);
+        assert_eq!((report.rows, report.positions), (rows, positions));
+        assert_eq!((report.documents_cut, report.targets), (cut, targets));
+        let all = report.targets + report.targets_lost_at_cuts + report.targets_dropped;
+        assert_eq!(all, 91_444);
     }
 }

@@ -12,7 +12,7 @@ use super::error::DataError;
 use super::record::Message;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value};
-use minijinja::{Environment, Error, ErrorKind};
+use minijinja::{Environment, Error, ErrorKind, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -59,7 +59,7 @@ impl ChatTemplate {
             .build();
         let compiled = syntax.and_then(|syntax| {
             env.set_syntax(syntax);
-            env.set_unknown_method_callback(unknown_method_callback);
+            env.set_unknown_method_callback(python_method);
             env.add_function("raise_exception", raise_exception);
             env.add_filter("tojson", tojson);
             env.add_template_owned(NAME, source)
@@ -117,10 +117,15 @@ fn rewrite_generation_tags(source: &str) -> (String, bool) {
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     let mut marked = false;
-    while let Some(at) = rest.find("{%") {
+    while let Some(at) = [rest.find("{%"), rest.find("{#")]
+        .into_iter()
+        .flatten()
+        .min()
+    {
         out.push_str(&rest[..at]);
         let tag = &rest[at..];
-        let Some(end) = tag.find("%}") else {
+        let comment = tag.starts_with("{#");
+        let Some(end) = tag.find(if comment { "#}" } else { "%}" }) else {
             rest = tag;
             break;
         };
@@ -132,7 +137,7 @@ fn rewrite_generation_tags(source: &str) -> (String, bool) {
             "endgeneration" => Some(CLOSE),
             _ => None,
         };
-        if let Some(mark) = mark {
+        if let (Some(mark), false) = (mark, comment) {
             let sign = |c: Option<char>| c.map(String::from).unwrap_or_default();
             let (left, right) = (sign(left), sign(right));
             out.push_str(&format!("{{%{left} if true %}}{mark}{{% endif {right}%}}"));
@@ -183,6 +188,34 @@ fn describe(error: &Error) -> String {
     } else {
         format!("{kind}: {detail}{line}")
     }
+}
+
+/// Python's methods. Of those that the library has, only `title` differs: Python begins a word after
+/// every character that is no letter.
+fn python_method(
+    state: &mut State,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
+    match (value.as_str(), method, args) {
+        (Some(text), "title", []) => Ok(Value::from(python_title(text))),
+        _ => unknown_method_callback(state, value, method, args),
+    }
+}
+
+fn python_title(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut in_word = false;
+    for c in text.chars() {
+        if in_word {
+            out.extend(c.to_lowercase());
+        } else {
+            out.extend(c.to_uppercase());
+        }
+        in_word = c.is_alphabetic();
+    }
+    out
 }
 
 const RAISED: &str = "raise_exception: ";
@@ -259,6 +292,12 @@ mod tests {
         assert_eq!(want, "A\nBC");
         assert_eq!(got.text, want);
         assert_eq!(&got.text[got.spans[0].clone()], "B");
+    }
+
+    #[test]
+    fn a_mark_in_a_comment_is_none() {
+        assert!(!template("{# {% generation %} #}a").marked());
+        assert!(template("{# {% #}{%- generation -%}a{% endgeneration %}").marked());
     }
 
     #[test]
