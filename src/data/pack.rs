@@ -200,13 +200,11 @@ fn best_fit(lengths: &[usize], order: &[usize], limit: usize) -> Vec<Layout> {
     let mut by_room: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for piece in pieces {
         let fullest = by_room.range(piece.len()..).next().map(|(&room, _)| room);
-        let (window, room) = match fullest.and_then(|room| pop(&mut by_room, room)) {
-            Some(found) => found,
-            None => {
-                windows.push(Layout::new());
-                (windows.len() - 1, limit)
-            }
-        };
+        let found = fullest.and_then(|room| pop(&mut by_room, room));
+        let (window, room) = found.unwrap_or((windows.len(), limit));
+        if found.is_none() {
+            windows.push(Layout::new());
+        }
         let left = room - piece.len();
         windows[window].push(piece);
         if left > 0 {

@@ -171,9 +171,10 @@ pub(super) fn chat_row(
 pub(super) fn pair_row(path: &str, (row, mut raw): RawRow) -> Result<PairRow, String> {
     let id = take_id(path, row, &mut raw)?;
     let system = take_system(&mut raw)?;
-    let prompt = match raw.contains_key("prompt") {
-        true => Some(take_turns(&mut raw, "prompt", "user")?),
-        false => None,
+    let prompt = if raw.contains_key("prompt") {
+        Some(take_turns(&mut raw, "prompt", "user")?)
+    } else {
+        None
     };
     let chosen = take_turns(&mut raw, "chosen", "assistant")?;
     let rejected = take_turns(&mut raw, "rejected", "assistant")?;
@@ -386,10 +387,8 @@ fn check_prompt(prompt: &[Message]) -> Result<(), String> {
 
 fn check_reply(reply: &[Message], key: &str) -> Result<(), String> {
     match reply {
-        [only] if only.role == "assistant" => match only.content.trim().is_empty() {
-            true => Err(format!("empty response: `{key}`")),
-            false => Ok(()),
-        },
+        [only] if only.content.trim().is_empty() => Err(format!("empty response: `{key}`")),
+        [only] if only.role == "assistant" => Ok(()),
         [_] => Err(format!("`{key}` is no assistant turn")),
         _ => Err(format!(
             "`{key}` has {} turns after the prompt, expected one",

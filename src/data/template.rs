@@ -140,7 +140,8 @@ fn rewrite_generation_tags(source: &str) -> (String, bool) {
         if let (Some(mark), false) = (mark, comment) {
             let sign = |c: Option<char>| c.map(String::from).unwrap_or_default();
             let (left, right) = (sign(left), sign(right));
-            out.push_str(&format!("{{%{left} if true %}}{mark}{{% endif {right}%}}"));
+            let block = format!("{{%{left} if true %}}{mark}{{% endif {right}%}}");
+            out.push_str(&block);
             marked = true;
         } else {
             out.push_str(&tag[..end + 2]);

@@ -119,9 +119,10 @@ impl PieceTokenizer {
             .added
             .iter()
             .any(|token| before.ends_with(token.as_str()));
-        let head = match after_added {
-            true => 0,
-            false => self.first_added(piece).unwrap_or(piece.len()),
+        let head = if after_added {
+            0
+        } else {
+            self.first_added(piece).unwrap_or(piece.len())
         };
         let mut tokens = ids(bare, &piece[..head])?;
         tokens.extend(ids(&self.plain, &piece[head..])?);
