@@ -1,1 +1,37 @@
-//! From store to tables and pages whose every number names its runs.
+//! From results to tables and pages whose every number names its runs.
+//!
+//! [`SweepResults`] is what is known of a sweep. [`compare`] makes a [`SweepTable`] of it, with
+//! intervals and corrected comparisons; [`build_figure`] fills a figure; [`write_report`] writes the
+//! Markdown and HTML pages with everything they name. The same results give the same bytes.
+
+pub mod answer;
+pub mod compare;
+pub mod doc;
+pub mod figures;
+pub mod grid;
+pub mod html;
+pub mod latex;
+pub mod load;
+pub mod markdown;
+pub mod page;
+pub mod select;
+pub mod table;
+pub mod write;
+
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;
+
+pub use compare::{Cell, ConfigRow, MetricColumn, SweepTable, compare, default_table};
+pub use figures::build_figure;
+pub use grid::{Grid, grid_text};
+pub use latex::grid_latex;
+pub use load::load_results;
+pub use markdown::grid_markdown;
+pub use page::{Report, build_report};
+pub use select::{
+    Details, ReportError, RowValue, RunInfo, RunStatus, StepRow, SweepResults, TrialResult,
+};
+pub use table::{table_csv, table_grid, table_json};
+pub use write::{write_figures, write_report};

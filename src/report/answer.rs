@@ -1,0 +1,172 @@
+//! What the statistics say, in plain words.
+
+use crate::metrics::{Better, Effect, fixed, metric_spec};
+use crate::report::compare::{ConfigRow, MetricColumn, SweepTable};
+use crate::report::select::{SweepResults, same_value, short_label};
+
+/// Sentences on one table, in the notation of [`crate::report::doc::spans`]: the best of the primary
+/// metric, each comparison with the baseline, and what is clear in the other columns.
+pub fn answer(table: &SweepTable) -> Vec<String> {
+    let mut lines = Vec::new();
+    let Some(primary) = table.metrics.first() else {
+        return lines;
+    };
+    lines.extend(best_line(table, primary));
+    for row in &table.rows {
+        if let Some(line) = effect_line(table, row, 0, primary) {
+            lines.push(line);
+        }
+    }
+    for (index, metric) in table.metrics.iter().enumerate().skip(1) {
+        lines.extend(other_line(table, index, metric));
+    }
+    lines
+}
+
+fn better_words(better: Better) -> &'static str {
+    match better {
+        Better::Higher => ", higher is better",
+        Better::Lower => ", lower is better",
+        Better::Neither => "",
+    }
+}
+
+fn best_line(table: &SweepTable, metric: &MetricColumn) -> Option<String> {
+    let spec = metric_spec(&metric.key);
+    let row = table.rows.iter().find(|r| r.cells[0].best)?;
+    let cell = &row.cells[0];
+    let estimate = cell.estimate?;
+    let interval = cell.interval.map_or(String::new(), |i| {
+        format!(
+            " [{}, {}]",
+            fixed(i.low, metric.decimals),
+            fixed(i.high, metric.decimals)
+        )
+    });
+    let seeds = if estimate.n == 1 {
+        "1 seed".to_owned()
+    } else {
+        format!("{} seeds", estimate.n)
+    };
+    let unit = if spec.unit.is_empty() {
+        String::new()
+    } else {
+        format!("{}, ", spec.unit)
+    };
+    let better = better_words(metric.better).trim_start_matches(", ");
+    Some(format!(
+        "Best mean of `{}` ({unit}{better}): **{}**, {}{interval} over {seeds}.",
+        metric.key,
+        short_label(&row.assignments, &table.axes),
+        fixed(estimate.value, metric.decimals),
+    ))
+}
+
+/// `batching=concat against batching=padded (mask=all-tokens): −0.15 [−0.17, −0.13], better, …`:
+/// only the axes on which the two differ are named, the common ones once.
+fn effect_line(
+    table: &SweepTable,
+    row: &ConfigRow,
+    index: usize,
+    metric: &MetricColumn,
+) -> Option<String> {
+    let comparison = row.cells[index].comparison.as_ref()?;
+    let base = &table.rows[row.baseline?];
+    let same = |axis: &&String| match (row.assignments.get(*axis), base.assignments.get(*axis)) {
+        (Some(a), Some(b)) => same_value(a, b),
+        (a, b) => a == b,
+    };
+    let (common, differ): (Vec<String>, Vec<String>) =
+        table.axes.iter().cloned().partition(|a| same(&a));
+    let at = match common.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", short_label(&row.assignments, &common)),
+    };
+    let words = comparison.words(metric.better, metric.decimals);
+    let (ours, theirs) = (
+        short_label(&row.assignments, &differ),
+        short_label(&base.assignments, &differ),
+    );
+    Some(format!("**{ours}** against {theirs}{at}: {words}."))
+}
+
+/// The label of a row.
+fn contrast(table: &SweepTable, row: &ConfigRow) -> String {
+    short_label(&row.assignments, &table.axes)
+}
+
+/// One sentence on a column that is not primary.
+fn other_line(table: &SweepTable, index: usize, metric: &MetricColumn) -> Option<String> {
+    let tested: Vec<(&ConfigRow, Effect)> = table
+        .rows
+        .iter()
+        .filter_map(|r| {
+            let effect = r.cells[index].comparison.as_ref()?.effect(metric.better);
+            (effect != Effect::Untested).then_some((r, effect))
+        })
+        .collect();
+    if tested.is_empty() {
+        return None;
+    }
+    let mut parts = Vec::new();
+    for effect in [Effect::Better, Effect::Worse, Effect::More, Effect::Less] {
+        let names: Vec<String> = tested
+            .iter()
+            .filter(|t| t.1 == effect)
+            .map(|t| contrast(table, t.0))
+            .collect();
+        if !names.is_empty() {
+            parts.push(format!("{} for {}", effect.words(), names.join("; ")));
+        }
+    }
+    let text = if parts.is_empty() {
+        format!(
+            "no clear difference from the baseline in any of {} configurations",
+            tested.len()
+        )
+    } else {
+        let rest = tested
+            .iter()
+            .filter(|t| t.1 == Effect::NoClearDifference)
+            .count();
+        let rest = if rest > 0 {
+            format!(" (no clear difference for the other {rest})")
+        } else {
+            String::new()
+        };
+        format!("than the baseline, {}{rest}", parts.join(", "))
+    };
+    Some(format!("On `{}`: {text}.", metric.key))
+}
+
+/// How much of the sweep is there: `all 45 trials have results`, or what is missing.
+pub fn coverage(results: &SweepResults) -> String {
+    let total = results.trials.len();
+    let done = |id| {
+        results
+            .runs
+            .get(id)
+            .is_some_and(|r| r.status == crate::report::select::RunStatus::Done)
+    };
+    let finished = results.trials.iter().filter(|t| done(&t.eval)).count();
+    if finished == total {
+        return format!("All {total} trials have results.");
+    }
+    let mut reasons: Vec<String> = Vec::new();
+    for trial in results.trials.iter().filter(|t| !done(&t.eval)) {
+        let why = results.why_missing(trial).text;
+        if !reasons.contains(&why) {
+            reasons.push(why);
+        }
+    }
+    let shown = reasons.len().min(5);
+    let more = if reasons.len() > shown {
+        format!("; and {} more", reasons.len() - shown)
+    } else {
+        String::new()
+    };
+    format!(
+        "**{finished} of {total} trials have results.** Missing: {}{more}.",
+        reasons[..shown].join("; ")
+    )
+}

@@ -1,0 +1,392 @@
+//! What is known of a sweep: its trials, their runs, and rows and steps on demand.
+
+use crate::base::PathError;
+use crate::config::sweep::{AxisValue, Sweep, show_value};
+use crate::figures::FigureError;
+use crate::plan::{EVAL_ROWS_ARTIFACT, RunId, StageKind};
+use crate::rundir::{
+    AttemptEvent, MetricValue, RunDir, RundirError, Usage, attempt_numbers, read_events,
+};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A report that cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// A figure refused.
+    #[error(transparent)]
+    Figure(#[from] FigureError),
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// A run's folder cannot be read.
+    #[error(transparent)]
+    Run(#[from] RundirError),
+    /// A line of a results file is not what it should be.
+    #[error("line {line} of `{}` is not a results row", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Line number from 1.
+        line: usize,
+        /// What the parser said.
+        source: serde_json::Error,
+    },
+    /// A figure needs an axis that the sweep does not have.
+    #[error("figure `{figure}` asks for axis `{axis}`, which the sweep does not have")]
+    UnknownAxis {
+        /// The figure.
+        figure: String,
+        /// The axis.
+        axis: String,
+    },
+    /// A line figure without numbers on x.
+    #[error("figure `{figure}` draws lines over `{axis}`, whose value `{value}` is not a number")]
+    NotNumeric {
+        /// The figure.
+        figure: String,
+        /// The axis.
+        axis: String,
+        /// The value.
+        value: String,
+    },
+    /// A figure of a kind that needs an x axis has none.
+    #[error("figure `{figure}` draws lines and needs `x`, the axis to draw them over")]
+    NoX {
+        /// The figure.
+        figure: String,
+    },
+}
+
+/// Where a run stands, as far as a reader of results cares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RunStatus {
+    /// It has an outcome.
+    Done,
+    /// It is being executed.
+    Running,
+    /// It was not executed yet.
+    NotRun,
+    /// It failed, with the message.
+    Failed(String),
+    /// An input failed, so it cannot run.
+    Skipped,
+    /// Somebody cancelled it.
+    Cancelled,
+}
+
+impl RunStatus {
+    /// One or two words for a table cell.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Running => "running",
+            Self::NotRun => "not run",
+            Self::Failed(_) => "failed",
+            Self::Skipped => "skipped",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// One run with its results.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunInfo {
+    /// The run.
+    pub id: RunId,
+    /// Its stage.
+    pub kind: StageKind,
+    /// The stage's seed.
+    pub seed: u64,
+    /// Where it stands.
+    pub status: RunStatus,
+    /// Final metrics by key.
+    pub metrics: BTreeMap<String, MetricValue>,
+    /// Documents, pairs and tokens kept, cut and dropped.
+    pub counts: BTreeMap<String, u64>,
+    /// Remarks of the stage.
+    pub notes: Vec<String>,
+    /// What it cost, if it is done.
+    pub usage: Option<Usage>,
+    /// Version, commit, host, device and so on, by name.
+    pub provenance: BTreeMap<String, String>,
+}
+
+/// One trial and the runs that answer it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrialResult {
+    /// Position in the sweep.
+    pub index: usize,
+    /// Its label, without the seed.
+    pub label: String,
+    /// Its seed.
+    pub seed: u64,
+    /// Axis values.
+    pub assignments: BTreeMap<String, AxisValue>,
+    /// Its runs in stage order.
+    pub runs: Vec<RunId>,
+    /// The run that evaluates it.
+    pub eval: RunId,
+}
+
+/// Metrics of one evaluated row.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct RowValue {
+    /// The evaluated set.
+    pub set: String,
+    /// The row's id, the same in every run.
+    pub row: String,
+    /// Values by key without the set. `tokens`, if there, is the number of reply tokens.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// Metrics at one optimiser step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepRow {
+    /// The step, 0 being before the first.
+    pub step: u64,
+    /// Values by key.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// Where rows and steps come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Details {
+    /// The run folders of the project at this root.
+    Folders(PathBuf),
+    /// Values at hand, by run.
+    Memory {
+        /// Evaluated rows.
+        rows: BTreeMap<RunId, Vec<RowValue>>,
+        /// Training steps.
+        steps: BTreeMap<RunId, Vec<StepRow>>,
+    },
+}
+
+/// Everything a report is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SweepResults {
+    /// The sweep.
+    pub sweep: Sweep,
+    /// The text of its file.
+    pub source: String,
+    /// All trials in the sweep's order.
+    pub trials: Vec<TrialResult>,
+    /// All their runs.
+    pub runs: BTreeMap<RunId, RunInfo>,
+    /// Rows and steps.
+    pub details: Details,
+}
+
+/// The trials of one configuration, all seeds together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Configuration<'a> {
+    /// Axis values.
+    pub assignments: &'a BTreeMap<String, AxisValue>,
+    /// Its trials, one a seed.
+    pub trials: Vec<&'a TrialResult>,
+}
+
+impl SweepResults {
+    /// The final value of a metric; `None` if the evaluation is not done or lacks it.
+    pub fn metric(&self, trial: &TrialResult, key: &str) -> Option<MetricValue> {
+        self.runs.get(&trial.eval)?.metrics.get(key).copied()
+    }
+
+    /// Why a trial has no value for a metric: the first unfinished run in stage order, or that the
+    /// metric was not measured.
+    pub fn why_missing(&self, trial: &TrialResult) -> Why {
+        for id in &trial.runs {
+            match self.runs.get(id) {
+                Some(run) if run.status == RunStatus::Done => {}
+                Some(run) => {
+                    return Why {
+                        word: run.status.word(),
+                        text: blame(run),
+                    };
+                }
+                None => {
+                    return Why {
+                        word: "not run",
+                        text: format!("run {id} is unknown to the store"),
+                    };
+                }
+            }
+        }
+        Why {
+            word: "not measured",
+            text: "the evaluation has no such metric".to_owned(),
+        }
+    }
+
+    /// Configurations whose trials fit `filter`, in the order of the sweep.
+    pub fn configurations(&self, filter: &BTreeMap<String, AxisValue>) -> Vec<Configuration<'_>> {
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
+        let mut found: Vec<Configuration<'_>> = Vec::new();
+        for trial in self.trials.iter().filter(|t| fits(&t.assignments, filter)) {
+            let key = configuration_key(&trial.assignments);
+            let place = *places.entry(key).or_insert(found.len());
+            if place == found.len() {
+                found.push(Configuration {
+                    assignments: &trial.assignments,
+                    trials: Vec::new(),
+                });
+            }
+            found[place].trials.push(trial);
+        }
+        found
+    }
+
+    /// Axes whose value differs between these configurations, in the sweep's order.
+    pub fn varying_axes(&self, configurations: &[Configuration<'_>]) -> Vec<String> {
+        let differs = |name: &String| {
+            let mut values = configurations.iter().map(|c| c.assignments.get(name));
+            let first = values.next().flatten();
+            values.any(|v| v != first)
+        };
+        self.sweep
+            .axes
+            .iter()
+            .map(|a| a.name.clone())
+            .filter(differs)
+            .collect()
+    }
+
+    /// The evaluated rows of a run; empty if it has none.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn rows(&self, run: &RunId) -> Result<Vec<RowValue>, ReportError> {
+        match &self.details {
+            Details::Memory { rows, .. } => Ok(rows.get(run).cloned().unwrap_or_default()),
+            Details::Folders(root) => {
+                let path = RunDir::new(root, run).artifacts().join(EVAL_ROWS_ARTIFACT);
+                read_lines(&path, |line| serde_json::from_str(line).map(Some))
+            }
+        }
+    }
+
+    /// The metrics along training of a run, in step order; of a step that several attempts made,
+    /// the last attempt's.
+    ///
+    /// # Errors
+    /// A file is there and cannot be read.
+    pub fn steps(&self, run: &RunId) -> Result<Vec<StepRow>, ReportError> {
+        match &self.details {
+            Details::Memory { steps, .. } => Ok(steps.get(run).cloned().unwrap_or_default()),
+            Details::Folders(root) => read_steps(&RunDir::new(root, run)),
+        }
+    }
+}
+
+/// Why a value is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why {
+    /// For a cell.
+    pub word: &'static str,
+    /// For a sentence.
+    pub text: String,
+}
+
+fn blame(run: &RunInfo) -> String {
+    let (kind, id) = (run.kind, &run.id);
+    match &run.status {
+        RunStatus::Failed(message) => {
+            let first = message.lines().next().unwrap_or_default();
+            format!("{kind} run {id} failed: {first}")
+        }
+        RunStatus::Skipped => format!("{kind} run {id} was skipped, because an input failed"),
+        RunStatus::NotRun => format!("{kind} run {id} has not run yet"),
+        RunStatus::Running => format!("{kind} run {id} is still running"),
+        RunStatus::Cancelled => format!("{kind} run {id} was cancelled"),
+        RunStatus::Done => format!("{kind} run {id} is done"),
+    }
+}
+
+/// Whether a trial has all these axis values.
+pub(crate) fn fits(
+    assignments: &BTreeMap<String, AxisValue>,
+    wanted: &BTreeMap<String, AxisValue>,
+) -> bool {
+    wanted
+        .iter()
+        .all(|(axis, value)| assignments.get(axis).is_some_and(|v| same_value(v, value)))
+}
+
+/// Equal as a person sees it: `1` and `1.0` are the same number.
+pub(crate) fn same_value(a: &AxisValue, b: &AxisValue) -> bool {
+    match (a.as_f64(), b.as_f64()) {
+        (Some(a), Some(b)) => (a - b).abs() <= f64::EPSILON * a.abs().max(b.abs()),
+        _ => a == b,
+    }
+}
+
+/// One text for all trials of a configuration.
+pub(crate) fn configuration_key(assignments: &BTreeMap<String, AxisValue>) -> String {
+    let parts = assignments.iter().map(|(k, v)| match v.as_f64() {
+        Some(number) => format!("{k}={number}"),
+        None => format!("{k}={v}"),
+    });
+    parts.collect::<Vec<_>>().join("\u{1f}")
+}
+
+/// `mask=all-tokens size=440`, of the named axes only; `base` if none of them is set.
+pub(crate) fn short_label(assignments: &BTreeMap<String, AxisValue>, axes: &[String]) -> String {
+    let parts = axes
+        .iter()
+        .filter_map(|a| Some(format!("{a}={}", show_value(assignments.get(a)?))));
+    let label = parts.collect::<Vec<_>>().join(" ");
+    if label.is_empty() {
+        "base".to_owned()
+    } else {
+        label
+    }
+}
+
+/// Parses every line of a file that may be absent; a torn last line is dropped.
+fn read_lines<T>(
+    path: &Path,
+    parse: impl Fn(&str) -> Result<Option<T>, serde_json::Error>,
+) -> Result<Vec<T>, ReportError> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(PathError::new("read", path, e).into()),
+    };
+    let mut values = Vec::new();
+    for (number, line) in (1..).zip(text.split_inclusive('\n')) {
+        match parse(line.trim_end()) {
+            Ok(value) => values.extend(value),
+            Err(_) if !line.ends_with('\n') => {}
+            Err(source) => {
+                return Err(ReportError::Line {
+                    path: path.to_owned(),
+                    line: number,
+                    source,
+                });
+            }
+        }
+    }
+    Ok(values)
+}
+
+fn read_steps(dir: &RunDir) -> Result<Vec<StepRow>, ReportError> {
+    let mut steps: BTreeMap<u64, BTreeMap<String, f64>> = BTreeMap::new();
+    for number in attempt_numbers(dir)? {
+        for event in read_events(&dir.attempt(number).events())? {
+            match event {
+                AttemptEvent::Step { step, metrics } => {
+                    steps.entry(step).or_default().extend(metrics)
+                }
+                // What an earlier attempt did after the state that this one continues is undone.
+                AttemptEvent::Resumed { step } => drop(steps.split_off(&(step + 1))),
+                _ => {}
+            }
+        }
+    }
+    Ok(steps
+        .into_iter()
+        .map(|(step, metrics)| StepRow { step, metrics })
+        .collect())
+}

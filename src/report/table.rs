@@ -1,0 +1,290 @@
+//! A comparison table as a grid, as CSV and as JSON.
+
+use crate::config::sweep::{AxisValue, show_value};
+use crate::metrics::{Better, Method, fixed, metric_set, metric_spec};
+use crate::report::compare::{Cell, ConfigRow, MetricColumn, SweepTable};
+use crate::report::grid::{ColumnKind, Grid, GridCell, GridColumn};
+use serde_json::json;
+use std::collections::BTreeSet;
+
+/// Tables with more measured columns show words of comparison for the first only, marks for others.
+const WORDY_COLUMNS: usize = 2;
+
+/// The table as people read it: `1.482 [1.463, 1.501]`, n, and the difference in plain words.
+pub fn table_grid(table: &SweepTable) -> Grid {
+    let compared = |index: usize| {
+        table
+            .rows
+            .iter()
+            .any(|r| r.cells[index].comparison.is_some())
+    };
+    let wordy =
+        |index: usize| compared(index) && (index == 0 || table.metrics.len() <= WORDY_COLUMNS);
+    let column = |head: String, kind| GridColumn { head, kind };
+    let mut columns: Vec<GridColumn> = table
+        .axes
+        .iter()
+        .map(|a| column(a.clone(), ColumnKind::Config))
+        .collect();
+    if columns.is_empty() {
+        columns.push(column("configuration".to_owned(), ColumnKind::Config));
+    }
+    columns.push(column("n".to_owned(), ColumnKind::Result));
+    for (index, metric) in table.metrics.iter().enumerate() {
+        columns.push(column(head_of(metric), ColumnKind::Result));
+        if wordy(index) {
+            columns.push(column("against the baseline".to_owned(), ColumnKind::Words));
+        }
+    }
+    let row = |(index, row): (usize, &ConfigRow)| {
+        let mut cells: Vec<GridCell> = row
+            .values
+            .iter()
+            .map(|v| GridCell::plain(value_text(v.as_ref())))
+            .collect();
+        if cells.is_empty() {
+            cells.push(GridCell::plain("base"));
+        }
+        let n = row.cells.iter().map(|c| c.seeds.len()).max().unwrap_or(0);
+        cells.push(GridCell::plain(n.to_string()));
+        for (at, (metric, cell)) in table.metrics.iter().zip(&row.cells).enumerate() {
+            cells.push(result_cell(metric, cell, n, compared(at) && !wordy(at)));
+            if wordy(at) {
+                cells.push(GridCell::plain(words(metric, row, cell, index)));
+            }
+        }
+        cells
+    };
+    Grid {
+        title: table.title.clone(),
+        columns,
+        rows: table.rows.iter().enumerate().map(row).collect(),
+        notes: notes(table),
+    }
+}
+
+fn head_of(metric: &MetricColumn) -> String {
+    match metric.better {
+        Better::Higher => format!("{} ↑", metric.key),
+        Better::Lower => format!("{} ↓", metric.key),
+        Better::Neither => metric.key.clone(),
+    }
+}
+
+/// An axis value in a cell; a dash where the axis does not apply.
+pub(crate) fn value_text(value: Option<&AxisValue>) -> String {
+    value.map_or_else(|| "–".to_owned(), show_value)
+}
+
+/// `1.482 [1.463, 1.501]`, or why there is no value.
+fn result_cell(metric: &MetricColumn, cell: &Cell, n: usize, mark: bool) -> GridCell {
+    let Some(estimate) = cell.estimate else {
+        let words: BTreeSet<&str> = cell.missing.iter().map(|m| m.1).collect();
+        let text = words.into_iter().collect::<Vec<_>>().join(", ");
+        return GridCell {
+            text,
+            faint: true,
+            strong: false,
+        };
+    };
+    let mut text = fixed(estimate.value, metric.decimals);
+    if let Some(i) = cell.interval {
+        text += &format!(
+            " [{}, {}]",
+            fixed(i.low, metric.decimals),
+            fixed(i.high, metric.decimals)
+        );
+    }
+    if cell.seeds.len() != n {
+        text += &format!(" (n = {})", cell.seeds.len());
+    }
+    if let Some(c) = cell.comparison.as_ref().filter(|_| mark) {
+        text += &format!(" {}", c.effect(metric.better).mark());
+    }
+    GridCell {
+        text: text.trim_end().to_owned(),
+        strong: cell.best,
+        faint: false,
+    }
+}
+
+fn words(metric: &MetricColumn, row: &ConfigRow, cell: &Cell, index: usize) -> String {
+    match (&cell.comparison, row.baseline) {
+        (Some(c), _) => c.words(metric.better, metric.decimals),
+        (None, Some(b)) if b == index => "baseline".to_owned(),
+        (None, Some(_)) => "no pair of seeds to compare".to_owned(),
+        (None, None) => String::new(),
+    }
+}
+
+/// What the numbers are, and what is missing.
+fn notes(table: &SweepTable) -> Vec<String> {
+    let cells = || table.rows.iter().flat_map(|r| &r.cells);
+    let mut notes = vec![match cells().any(|c| c.interval.is_some()) {
+        true => "Mean over seeds with its 95 % t-interval; n: seeds (those that share a run count once); bold or *: best mean.".to_owned(),
+        false => "One seed each, so no interval over seeds; bold or *: best value.".to_owned(),
+    }];
+    let methods: BTreeSet<String> = cells()
+        .filter_map(|c| Some(c.comparison.as_ref()?.method.describe()))
+        .collect();
+    let tested = cells().any(|c| {
+        c.comparison
+            .as_ref()
+            .is_some_and(|c| !matches!(c.method, Method::Untested { .. }))
+    });
+    if !methods.is_empty() {
+        let methods = methods.into_iter().collect::<Vec<_>>().join("; ");
+        let family = table.metrics.iter().map(|m| m.family).max().unwrap_or(0);
+        let holm = if tested {
+            format!(
+                " p-values are corrected by Holm over the {family} comparisons of a column; clear means p < .05."
+            )
+        } else {
+            String::new()
+        };
+        notes.push(format!(
+            "Difference: configuration minus baseline, paired by seed; {methods}.{holm}"
+        ));
+        if table.metrics.len() > WORDY_COLUMNS {
+            notes.push("Marks in the other columns: ▲ better, ▼ worse, ↑ higher, ↓ lower, ≈ no clear difference.".to_owned());
+        }
+    }
+    let mut gaps: Vec<String> = Vec::new();
+    for row in &table.rows {
+        for (seed, _, text) in row.cells.iter().flat_map(|c| &c.missing) {
+            let gap = format!("seed {seed}: {text}");
+            if !gaps.contains(&gap) {
+                gaps.push(gap);
+            }
+        }
+    }
+    let shown = gaps.len().min(10);
+    if shown > 0 {
+        let more = if gaps.len() > shown {
+            format!("; and {} more", gaps.len() - shown)
+        } else {
+            String::new()
+        };
+        notes.push(format!("Missing: {}{more}.", gaps[..shown].join("; ")));
+    }
+    notes
+}
+
+/// Every number of the table, exact, a line per configuration and metric.
+pub fn table_csv(table: &SweepTable) -> String {
+    let mut heads: Vec<String> = table.axes.clone();
+    heads.extend(
+        [
+            "metric",
+            "unit",
+            "better",
+            "n",
+            "mean",
+            "low",
+            "high",
+            "std_dev",
+            "best",
+            "difference",
+            "difference_low",
+            "difference_high",
+            "p",
+            "p_holm",
+            "effect",
+            "method",
+            "missing",
+            "runs",
+        ]
+        .map(str::to_owned),
+    );
+    let mut out = csv_line(&heads);
+    for row in &table.rows {
+        for (metric, cell) in table.metrics.iter().zip(&row.cells) {
+            let mut fields: Vec<String> = row
+                .values
+                .iter()
+                .map(|v| v.as_ref().map(show_value).unwrap_or_default())
+                .collect();
+            fields.extend(csv_fields(metric, cell));
+            out += &csv_line(&fields);
+        }
+    }
+    out
+}
+
+fn csv_fields(metric: &MetricColumn, cell: &Cell) -> Vec<String> {
+    let number = |v: Option<f64>| v.map(|v| v.to_string()).unwrap_or_default();
+    let c = cell.comparison.as_ref();
+    let better = match metric.better {
+        Better::Higher => "higher",
+        Better::Lower => "lower",
+        Better::Neither => "",
+    };
+    vec![
+        metric.key.clone(),
+        metric_spec(&metric.key).unit.to_owned(),
+        better.to_owned(),
+        cell.seeds.len().to_string(),
+        number(cell.estimate.map(|e| e.value)),
+        number(cell.interval.map(|i| i.low)),
+        number(cell.interval.map(|i| i.high)),
+        number(cell.estimate.and_then(|e| e.std_dev())),
+        if cell.best { "yes" } else { "" }.to_owned(),
+        number(c.map(|c| c.difference)),
+        number(c.and_then(|c| Some(c.interval?.low))),
+        number(c.and_then(|c| Some(c.interval?.high))),
+        number(c.and_then(|c| c.p)),
+        number(c.and_then(|c| c.p_holm)),
+        c.map(|c| c.effect(metric.better).words().to_owned())
+            .unwrap_or_default(),
+        c.map(|c| c.method.describe()).unwrap_or_default(),
+        cell.missing
+            .iter()
+            .map(|(s, _, t)| format!("seed {s}: {t}"))
+            .collect::<Vec<_>>()
+            .join("; "),
+        cell.seeds
+            .iter()
+            .map(|s| s.2.to_string())
+            .collect::<Vec<_>>()
+            .join(" "),
+    ]
+}
+
+/// One line of CSV by RFC 4180, with a line feed.
+fn csv_line(fields: &[String]) -> String {
+    let quoted = fields.iter().map(|f| {
+        if f.contains([',', '"', '\n', '\r']) {
+            format!("\"{}\"", f.replace('"', "\"\""))
+        } else {
+            f.clone()
+        }
+    });
+    format!("{}\n", quoted.collect::<Vec<_>>().join(","))
+}
+
+/// The table as JSON: the same content as the CSV, with seeds' values and runs.
+pub fn table_json(table: &SweepTable) -> serde_json::Value {
+    let cell = |(metric, cell): (&MetricColumn, &Cell)| {
+        let seeds: Vec<_> = cell
+            .seeds
+            .iter()
+            .map(|(seed, value, run)| json!({"seed": seed, "value": value, "run": run}))
+            .collect();
+        let missing: Vec<_> = cell
+            .missing
+            .iter()
+            .map(|(seed, word, why)| json!({"seed": seed, "status": word, "why": why}))
+            .collect();
+        json!({
+            "metric": metric.key, "set": metric_set(&metric.key), "unit": metric_spec(&metric.key).unit,
+            "estimate": cell.estimate, "interval": cell.interval, "best": cell.best,
+            "comparison": cell.comparison, "effect": cell.comparison.as_ref().map(|c| c.effect(metric.better)),
+            "seeds": seeds, "missing": missing,
+        })
+    };
+    let row = |row: &ConfigRow| {
+        let cells: Vec<_> = table.metrics.iter().zip(&row.cells).map(cell).collect();
+        json!({"configuration": row.assignments, "baseline": row.baseline, "results": cells})
+    };
+    json!({"name": table.name, "title": table.title, "axes": table.axes, "rows": table.rows.iter().map(row).collect::<Vec<_>>()})
+}

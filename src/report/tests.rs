@@ -1,0 +1,299 @@
+//! What holds for tables and pages.
+
+use crate::config::sweep::TableSpec;
+use crate::metrics::Method;
+use crate::plan::RunId;
+use crate::report::samples::results;
+use crate::report::select::SweepResults;
+use crate::report::{
+    build_figure, compare, default_table, grid_latex, grid_markdown, grid_text, table_csv,
+    table_grid, table_json, write_report,
+};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+fn sft(results: &SweepResults) -> TableSpec {
+    results.sweep.report.tables[0].clone()
+}
+
+#[test]
+fn a_table_has_one_row_a_configuration_and_only_the_axes_that_differ() {
+    let results = results();
+    let table = compare(&results, &sft(&results)).unwrap();
+    assert_eq!(table.axes, ["batching", "loss-mask"]);
+    assert_eq!(table.rows.len(), 6);
+    assert_eq!(table.rows[0].baseline, Some(0));
+    assert!(table.rows[1..].iter().all(|r| r.baseline == Some(0)));
+}
+
+#[test]
+fn a_comparison_pairs_seeds_and_rows_and_is_corrected_over_its_column() {
+    let results = results();
+    let table = compare(&results, &sft(&results)).unwrap();
+    let concat = table.rows[2].cells[0].comparison.as_ref().unwrap();
+    assert_eq!(
+        concat.method,
+        Method::CrossedBootstrap {
+            seeds: 3,
+            rows: 120,
+            draws: 10_000
+        }
+    );
+    assert_eq!(table.metrics[0].family, 5);
+    assert!(concat.p_holm >= concat.p);
+    // The failed seed of concat × all-tokens leaves two pairs.
+    let partial = table.rows[3].cells[0].comparison.as_ref().unwrap();
+    assert!(matches!(
+        partial.method,
+        Method::CrossedBootstrap { seeds: 2, .. }
+    ));
+    assert_eq!(table.rows[3].cells[0].missing[0].1, "failed");
+}
+
+#[test]
+fn without_rows_seeds_alone_are_compared() {
+    let results = results();
+    let table = compare(&results, &results.sweep.report.tables[1]).unwrap();
+    let methods: Vec<_> = table
+        .rows
+        .iter()
+        .filter_map(|r| Some(r.cells[0].comparison.clone()?.method))
+        .collect();
+    assert_eq!(methods, vec![Method::PairedT { seeds: 3 }; 5]);
+}
+
+#[test]
+fn a_baseline_that_names_one_axis_compares_like_with_like() {
+    let results = results();
+    let spec = TableSpec {
+        baseline: [("batching".to_owned(), json!("padded"))].into(),
+        ..sft(&results)
+    };
+    let table = compare(&results, &spec).unwrap();
+    let baselines: Vec<_> = table.rows.iter().map(|r| r.baseline).collect();
+    assert_eq!(
+        baselines,
+        [Some(0), Some(1), Some(0), Some(1), Some(0), Some(1)]
+    );
+}
+
+#[test]
+fn seeds_that_share_a_run_count_once() {
+    let mut results = results();
+    let shared = results.trials[0].eval.clone();
+    for trial in &mut results.trials[..3] {
+        trial.eval = shared.clone();
+    }
+    let table = compare(&results, &sft(&results)).unwrap();
+    let cell = &table.rows[0].cells[0];
+    assert_eq!((cell.seeds.len(), cell.interval), (1, None));
+}
+
+#[test]
+fn the_text_table_is_aligned_and_says_what_the_numbers_are() {
+    let results = results();
+    let text = grid_text(
+        &table_grid(&compare(&results, &sft(&results)).unwrap()),
+        false,
+    );
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn the_markdown_table_marks_the_best_and_keeps_its_columns() {
+    let results = results();
+    let text = grid_markdown(&table_grid(
+        &compare(&results, &results.sweep.report.tables[1]).unwrap(),
+    ));
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn latex_escapes_everything_that_would_mean_something() {
+    let results = results();
+    let text = grid_latex(&table_grid(
+        &compare(&results, &results.sweep.report.tables[1]).unwrap(),
+    ));
+    assert!(text.contains("\\toprule") && text.contains("\\textbf{"));
+    assert!(text.contains("polite/prob\\_margin $\\uparrow$"));
+    assert!(text.is_ascii(), "{text}");
+    assert_eq!(
+        crate::report::latex::latex_escape("50% of a_b & {c}\\d ~ β"),
+        "50\\% of a\\_b \\& \\{c\\}\\textbackslash{}d \\textasciitilde{} $\\beta$"
+    );
+}
+
+#[test]
+fn csv_and_json_hold_the_exact_numbers_and_the_runs() {
+    let results = results();
+    let table = compare(&results, &sft(&results)).unwrap();
+    let csv = table_csv(&table);
+    assert_eq!(csv.lines().count(), 1 + 6 * 2);
+    let cell = &table.rows[0].cells[0];
+    assert!(csv.contains(&cell.estimate.unwrap().value.to_string()));
+    assert!(csv.contains(cell.seeds[0].2.short()));
+    let json = table_json(&table);
+    assert_eq!(json["rows"][2]["results"][0]["effect"], "better");
+    assert_eq!(
+        json["rows"][3]["results"][0]["missing"][0]["status"],
+        "failed"
+    );
+}
+
+#[test]
+fn a_sweep_without_tables_gets_one_of_every_judged_metric() {
+    let mut results = results();
+    results.sweep.report.tables.clear();
+    let spec = default_table(&results);
+    assert!(spec.metrics.contains(&"instruct/loss".to_owned()));
+    assert!(!spec.metrics.iter().any(|m| m.contains("length_baseline")));
+    let table = compare(&results, &spec).unwrap();
+    assert_eq!(table.rows.len(), 12);
+}
+
+#[test]
+fn a_figure_has_all_runs_and_names_the_missing_one() {
+    let results = results();
+    let figure = build_figure(&results, &results.sweep.report.figures[0]).unwrap();
+    assert_eq!(figure.runs.len(), 17);
+    assert_eq!(figure.missing.len(), 1);
+    assert!(
+        figure.missing[0].starts_with("batching=concat loss-mask=all-tokens, seed 2: sft run"),
+        "{}",
+        figure.missing[0]
+    );
+    let panels = |k: usize| {
+        build_figure(&results, &results.sweep.report.figures[k])
+            .unwrap()
+            .panels
+            .len()
+    };
+    // `pairs` is neither x nor series of the training figure, so it makes panels.
+    assert_eq!((panels(1), panels(2)), (1, 2));
+}
+
+#[test]
+fn a_figure_over_words_is_refused_with_the_word() {
+    let results = results();
+    let mut spec = results.sweep.report.figures[1].clone();
+    spec.x = Some("stage".to_owned());
+    let error = build_figure(&results, &spec).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "figure `beta` draws lines over `stage`, whose value `dpo` is not a number"
+    );
+    spec.x = Some("gamma".to_owned());
+    assert_eq!(
+        build_figure(&results, &spec).unwrap_err().to_string(),
+        "figure `beta` asks for axis `gamma`, which the sweep does not have"
+    );
+}
+
+/// The files stay in `target/report-sample`, for a person to look at.
+#[test]
+fn a_report_is_the_same_bytes_twice() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/report-sample");
+    let read = || {
+        let paths = write_report(&results(), &folder).unwrap();
+        paths
+            .into_iter()
+            .map(|p| (p.clone(), std::fs::read(p).unwrap()))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let first = read();
+    assert_eq!(first.len(), 2 + 2 * 2 + 3 * 4);
+    assert_eq!(first, read());
+}
+
+#[test]
+fn the_page_is_well_formed_and_needs_no_other_file() {
+    let report = crate::report::build_report(&results()).unwrap();
+    let html = crate::report::html::document_html(&report.document);
+    assert_eq!(unbalanced_tag(&html), None);
+    for reach in [
+        "http://", "https://", "src=\"", "href=", "@import", "<script", "<link",
+    ] {
+        let outside = html.replace("http://www.w3.org/2000/svg", "");
+        assert!(!outside.contains(reach), "{reach}");
+    }
+}
+
+#[test]
+fn the_page_answers_in_plain_words() {
+    let report = crate::report::build_report(&results()).unwrap();
+    let page = crate::report::markdown::document_markdown(&report.document);
+    let answer = page.split("## Figures").next().unwrap();
+    insta::assert_snapshot!(answer);
+}
+
+#[test]
+fn a_sweep_that_never_ran_gives_a_page_that_says_so() {
+    let mut results = results();
+    for run in results.runs.values_mut() {
+        run.status = crate::report::RunStatus::NotRun;
+        run.metrics.clear();
+        run.usage = None;
+    }
+    results.details = crate::report::Details::Memory {
+        rows: BTreeMap::new(),
+        steps: BTreeMap::new(),
+    };
+    let report = crate::report::build_report(&results).unwrap();
+    let page = crate::report::markdown::document_markdown(&report.document);
+    assert!(page.contains("**0 of 36 trials have results.**"));
+}
+
+#[test]
+fn ten_thousand_runs_make_a_table_without_reading_a_row() {
+    let mut results = results();
+    let template = results.trials[0].clone();
+    let info = results.runs[&template.eval].clone();
+    results.trials.clear();
+    for index in 0..10_000usize {
+        let eval = RunId(format!("{index:064}"));
+        let mut run = info.clone();
+        run.id = eval.clone();
+        results.runs.insert(eval.clone(), run);
+        let mut trial = template.clone();
+        trial
+            .assignments
+            .insert("beta".to_owned(), json!(index / 3));
+        (trial.index, trial.seed, trial.eval, trial.runs) =
+            (index, index as u64 % 3, eval.clone(), vec![eval]);
+        results.trials.push(trial);
+    }
+    let spec = TableSpec {
+        baseline: [("beta".to_owned(), json!(0))].into(),
+        ..sft(&results)
+    };
+    let table = compare(&results, &spec).unwrap();
+    assert_eq!(table.rows.len(), 3334);
+    assert!(table.rows[1..].iter().all(|r| r.baseline == Some(0)));
+    assert!(grid_text(&table_grid(&table), false).lines().count() > 3334);
+}
+
+/// The first tag that does not close what was opened last.
+fn unbalanced_tag(html: &str) -> Option<String> {
+    let mut open: Vec<String> = Vec::new();
+    let mut rest = html;
+    while let Some(start) = rest.find('<') {
+        let end = start + rest[start..].find('>')?;
+        let tag = &rest[start + 1..end];
+        rest = &rest[end + 1..];
+        if tag.starts_with('!') || tag.ends_with('/') {
+            continue;
+        }
+        let name = tag
+            .trim_start_matches('/')
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        if !tag.starts_with('/') {
+            open.push(name);
+        } else if open.pop() != Some(name.clone()) {
+            return Some(name);
+        }
+    }
+    open.pop()
+}

@@ -1,0 +1,53 @@
+//! Writes a report's files.
+
+use crate::base::write_atomic;
+use crate::figures::write_figure;
+use crate::report::figures::build_figure;
+use crate::report::html::document_html;
+use crate::report::latex::grid_latex;
+use crate::report::markdown::document_markdown;
+use crate::report::page::build_report;
+use crate::report::select::{ReportError, SweepResults};
+use crate::report::table::{table_csv, table_grid};
+use std::path::{Path, PathBuf};
+
+/// Writes every figure of the sweep file into `folder`; returns the files' paths.
+///
+/// # Errors
+/// A figure does not fit the sweep, or a file cannot be read or written.
+pub fn write_figures(results: &SweepResults, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+    let mut paths = Vec::new();
+    for spec in &results.sweep.report.figures {
+        paths.extend(write_figure(folder, &build_figure(results, spec)?)?);
+    }
+    Ok(paths)
+}
+
+/// Writes `report.md`, `index.html`, `tables/<name>.{csv,tex}` and `figures/<name>.{svg,png,csv,json}`
+/// into `folder` (`reports/<sweep>`); returns their paths. The same results give the same bytes.
+///
+/// # Errors
+/// As [`write_figures`].
+pub fn write_report(results: &SweepResults, folder: &Path) -> Result<Vec<PathBuf>, ReportError> {
+    let report = build_report(results)?;
+    let mut paths = Vec::new();
+    let mut put = |name: String, text: String| -> Result<(), ReportError> {
+        let path = folder.join(name);
+        write_atomic(&path, text.as_bytes())?;
+        paths.push(path);
+        Ok(())
+    };
+    put("report.md".to_owned(), document_markdown(&report.document))?;
+    put("index.html".to_owned(), document_html(&report.document))?;
+    for table in &report.tables {
+        put(format!("tables/{}.csv", table.name), table_csv(table))?;
+        put(
+            format!("tables/{}.tex", table.name),
+            grid_latex(&table_grid(table)),
+        )?;
+    }
+    for figure in &report.figures {
+        paths.extend(write_figure(&folder.join("figures"), figure)?);
+    }
+    Ok(paths)
+}
