@@ -202,7 +202,7 @@ fn number(value: f64, decimals: usize) -> String {
     }
     let mut grouped = text[..start].to_owned();
     for (i, c) in text[start..digits].chars().enumerate() {
-        if i > 0 && (digits - start - i) % 3 == 0 {
+        if i > 0 && (digits - start - i).is_multiple_of(3) {
             grouped.push('\u{202f}');
         }
         grouped.push(c);

@@ -194,15 +194,12 @@ impl<'a> Canvas<'a> {
     pub fn marker(&mut self, x: f64, y: f64, size: f64, look: &Look) {
         let outline = |r: f64| marker_corners(look.marker, x, y, r);
         let r = size / 2.0;
-        match look.marker {
-            Marker::Disc => {
-                self.disc(x, y, r + 1.2, PAPER, 1.0);
-                self.disc(x, y, r, look.color, 1.0);
-            }
-            _ => {
-                self.polygon(&outline(r + 1.5), PAPER, 1.0);
-                self.polygon(&outline(r), look.color, 1.0);
-            }
+        if look.marker == Marker::Disc {
+            self.disc(x, y, r + 1.2, PAPER, 1.0);
+            self.disc(x, y, r, look.color, 1.0);
+        } else {
+            self.polygon(&outline(r + 1.5), PAPER, 1.0);
+            self.polygon(&outline(r), look.color, 1.0);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::metrics::estimate::{Interval, mean, t_two_sided};
 use crate::metrics::spec::Better;
-use crate::metrics::words::{p_value, signed};
+use crate::metrics::words::{fixed, p_value, signed};
 use serde::Serialize;
 
 /// A corrected p-value below this is called clear.
@@ -133,7 +133,7 @@ impl Comparison {
     pub fn words(&self, better: Better, decimals: usize) -> String {
         let mut text = signed(self.difference, decimals);
         if let Some(i) = self.interval {
-            let (low, high) = (signed(i.low, decimals), signed(i.high, decimals));
+            let (low, high) = (fixed(i.low, decimals), fixed(i.high, decimals));
             text += &format!(" [{low}, {high}]");
         }
         text += &format!(", {}", self.effect(better).words());

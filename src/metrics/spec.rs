@@ -167,6 +167,12 @@ static SPECS: &[MetricSpec] = &[
         "nats",
         "Mean change of the chosen reply's log-probability against the reference; below zero is likelihood displacement.",
     ),
+    plain(
+        "logps/rejected_shift",
+        "shift of log π(rejected)",
+        "nats",
+        "Mean change of the rejected reply's log-probability against the reference.",
+    ),
     spec(
         "prob_margin",
         "probability margin",

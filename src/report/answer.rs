@@ -78,9 +78,10 @@ fn effect_line(
     };
     let (common, differ): (Vec<String>, Vec<String>) =
         table.axes.iter().cloned().partition(|a| same(&a));
-    let at = match common.is_empty() {
-        true => String::new(),
-        false => format!(" ({})", short_label(&row.assignments, &common)),
+    let at = if common.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", short_label(&row.assignments, &common))
     };
     let words = comparison.words(metric.better, metric.decimals);
     let (ours, theirs) = (
@@ -134,9 +135,9 @@ fn other_line(table: &SweepTable, index: usize, metric: &MetricColumn) -> Option
         } else {
             String::new()
         };
-        format!("than the baseline, {}{rest}", parts.join(", "))
+        format!("against the baseline, {}{rest}", parts.join(", "))
     };
-    Some(format!("On `{}`: {text}.", metric.key))
+    Some(format!("`{}`: {text}.", metric.key))
 }
 
 /// How much of the sweep is there: `all 45 trials have results`, or what is missing.

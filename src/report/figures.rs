@@ -88,10 +88,9 @@ fn caption(spec: &FigureSpec) -> String {
         return spec.caption.clone();
     }
     let definition = known.description;
-    match spec.caption.is_empty() {
-        true => definition.to_owned(),
-        false => format!("{} {definition}", spec.caption),
-    }
+    format!("{} {definition}", spec.caption)
+        .trim_start()
+        .to_owned()
 }
 
 struct Builder<'a> {
@@ -344,10 +343,10 @@ impl<'a> Builder<'a> {
             };
             let mut seeds: Vec<SeedCurve> = Vec::new();
             for trial in &c.trials {
-                if let Some(curve) = self.curve(trial, c)? {
-                    if !seeds.iter().any(|s| s.run == curve.run) {
-                        seeds.push(curve);
-                    }
+                if let Some(curve) = self.curve(trial, c)?
+                    && !seeds.iter().any(|s| s.run == curve.run)
+                {
+                    seeds.push(curve);
                 }
             }
             if !seeds.is_empty() {

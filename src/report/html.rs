@@ -33,7 +33,7 @@ fn blocks(out: &mut String, list: &[Block]) {
             Block::Heading(text) => *out += &format!("<h2>{}</h2>\n", escape(text)),
             Block::Subheading(text) => *out += &format!("<h3>{}</h3>\n", escape(text)),
             Block::Question(text) => {
-                *out += &format!("<p class=\"question\">{}</p>\n", escape(text))
+                *out += &format!("<p class=\"question\">{}</p>\n", escape(text));
             }
             Block::Paragraph(text) => *out += &format!("<p>{}</p>\n", spans(text)),
             Block::List(items) => {
@@ -54,7 +54,7 @@ fn blocks(out: &mut String, list: &[Block]) {
                 );
             }
             Block::Code { text, .. } => {
-                *out += &format!("<pre><code>{}</code></pre>\n", escape(text))
+                *out += &format!("<pre><code>{}</code></pre>\n", escape(text));
             }
             Block::Folded {
                 summary,
@@ -77,8 +77,9 @@ fn table(out: &mut String, grid: &Grid) {
         match (kind, first_result) {
             (ColumnKind::Result, true) => " class=\"r b\"",
             (ColumnKind::Result, false) => " class=\"r\"",
-            (_, true) => " class=\"b\"",
-            (_, false) => "",
+            (ColumnKind::Words, true) => " class=\"w b\"",
+            (ColumnKind::Words, false) => " class=\"w\"",
+            (ColumnKind::Config, _) => "",
         }
     };
     *out += "<div class=\"scroll\"><table>\n<thead><tr>";

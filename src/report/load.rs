@@ -1,89 +1,258 @@
-//! Results from a plan and the run folders.
+//! Results from the store.
 
-use crate::config::sweep::Sweep;
-use crate::plan::{Plan, PlannedRun, RunId};
+use crate::plan::RunId;
+use crate::queue::RunState;
 use crate::report::select::{Details, ReportError, RunInfo, RunStatus, SweepResults, TrialResult};
-use crate::rundir::{Outcome, Provenance, RunDir, read_outcome, read_provenance};
+use crate::rundir::{RunDir, Usage, read_provenance, read_stage};
+use crate::store::{ReadStore, RunRow};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Reads the outcome of every run of `plan` from the folders under `root`.
+/// How much is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// What tables and figures need: a few queries, whatever the number of runs.
+    Scores,
+    /// Also counts, remarks, cost, seeds and provenance of every run, for a report.
+    Everything,
+}
+
+/// Reads a registered sweep and the results of its runs.
 ///
-/// `source` is the text of the sweep file. `status` is asked for the runs that have no outcome: the
-/// store knows whether they failed, wait or were cancelled.
+/// `source` is the text of the sweep file, or empty if nobody has it. Rows and steps are read later,
+/// from the run folders under `root`, by whoever asks for them.
 ///
 /// # Errors
-/// An outcome or a provenance file is there and cannot be read.
+/// The store has no such sweep, or a file of a finished run cannot be read.
 pub fn load_results(
-    sweep: &Sweep,
-    source: &str,
-    plan: &Plan,
+    store: &ReadStore,
     root: &Path,
-    status: impl Fn(&RunId) -> RunStatus,
+    name: &str,
+    source: &str,
+    depth: Depth,
 ) -> Result<SweepResults, ReportError> {
-    let mut runs = BTreeMap::new();
-    for planned in &plan.runs {
-        let dir = RunDir::new(root, &planned.id);
-        let info = match read_outcome(&dir)? {
-            Some(outcome) => {
-                let provenance = read_provenance(&dir.attempt(outcome.attempt))?;
-                finished_run(planned, outcome, provenance)
-            }
-            None => unfinished_run(planned, status(&planned.id)),
-        };
-        runs.insert(planned.id.clone(), info);
+    let sweep = store.sweep(name)?.sweep;
+    let mut runs: BTreeMap<RunId, RunInfo> = store
+        .runs(name)?
+        .into_iter()
+        .map(|row| (row.id.clone(), plain_run(row)))
+        .collect();
+    let mut trials = Vec::new();
+    for row in store.trials(name)? {
+        if let Some(run) = runs.get_mut(&row.eval) {
+            run.metrics = row.metrics;
+        }
+        trials.push(TrialResult {
+            index: row.index,
+            label: row.label,
+            seed: row.seed,
+            assignments: row.assignments,
+            runs: row.runs.into_iter().map(|r| r.id).collect(),
+            eval: row.eval,
+        });
     }
-    let trials = plan.trials.iter().map(|t| TrialResult {
-        index: t.index,
-        label: t.label.clone(),
-        seed: t.seed,
-        assignments: t.assignments.clone(),
-        runs: t.runs.clone(),
-        eval: t.eval.clone(),
-    });
+    if depth == Depth::Everything {
+        for run in runs.values_mut().filter(|r| r.status == RunStatus::Done) {
+            add_details(store, root, run)?;
+        }
+    }
+    let details = Details::Folders(root.to_owned());
     Ok(SweepResults {
-        sweep: sweep.clone(),
+        sweep,
         source: source.to_owned(),
-        trials: trials.collect(),
+        trials,
         runs,
-        details: Details::Folders(root.to_owned()),
+        details,
     })
 }
 
-fn finished_run(planned: &PlannedRun, outcome: Outcome, provenance: Option<Provenance>) -> RunInfo {
-    let facts = provenance.map(|p| {
-        let facts = [("device", p.device), ("host", p.host), ("lions", p.version)];
-        facts.map(|(name, value)| (name.to_owned(), value))
-    });
-    RunInfo {
-        id: planned.id.clone(),
-        kind: planned.kind,
-        seed: planned.stage.seed,
-        status: RunStatus::Done,
-        metrics: outcome.result.metrics,
-        counts: outcome.result.counts,
-        notes: outcome.result.notes,
-        usage: Some(outcome.result.usage),
-        provenance: facts.into_iter().flatten().collect(),
-    }
-}
-
-fn unfinished_run(planned: &PlannedRun, status: RunStatus) -> RunInfo {
-    // A run that the store calls done and that has no outcome has lost it: it must run again.
-    let status = if status == RunStatus::Done {
-        RunStatus::NotRun
-    } else {
-        status
+fn plain_run(row: RunRow) -> RunInfo {
+    let status = match row.state {
+        RunState::Succeeded => RunStatus::Done,
+        RunState::Leased { .. } => RunStatus::Running,
+        RunState::Blocked | RunState::Ready => RunStatus::NotRun,
+        RunState::Failed => {
+            RunStatus::Failed(row.message.unwrap_or_else(|| "it went silent".to_owned()))
+        }
+        RunState::Skipped => RunStatus::Skipped,
+        RunState::Cancelled => RunStatus::Cancelled,
     };
     RunInfo {
-        id: planned.id.clone(),
-        kind: planned.kind,
-        seed: planned.stage.seed,
+        id: row.id,
+        kind: row.kind,
+        seed: None,
         status,
         metrics: BTreeMap::new(),
         counts: BTreeMap::new(),
         notes: Vec::new(),
         usage: None,
         provenance: BTreeMap::new(),
+    }
+}
+
+fn add_details(store: &ReadStore, root: &Path, run: &mut RunInfo) -> Result<(), ReportError> {
+    run.metrics = store.metrics(&run.id)?;
+    run.counts = store.counts(&run.id)?;
+    run.notes = store.notes(&run.id)?;
+    let dir = RunDir::new(root, &run.id);
+    run.seed = Some(read_stage(&dir)?.seed);
+    let attempts = store.attempts(&run.id)?;
+    run.usage = attempts
+        .iter()
+        .rev()
+        .find_map(|a| a.usage)
+        .map(|u: Usage| u);
+    let finished = attempts.iter().rev().find(|a| a.usage.is_some());
+    if let Some(facts) = finished
+        .map(|a| read_provenance(&dir.attempt(a.number)))
+        .transpose()?
+        .flatten()
+    {
+        let facts = [
+            ("device", facts.device),
+            ("host", facts.host),
+            ("lions", facts.version),
+        ];
+        run.provenance = facts
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Timestamp, digest_bytes};
+    use crate::config::spec::TrainRuntime;
+    use crate::plan::{
+        Estimate, Plan, PlannedRun, PlannedTrial, RefLogpsRecipe, STAGE_FORMAT, StageFile,
+        StageKind, StageRecipe,
+    };
+    use crate::rundir::{
+        MetricValue, OUTCOME_FORMAT, Outcome, Provenance, StageResult, write_provenance,
+        write_run_files,
+    };
+    use crate::store::{FoundRun, Retry, Store};
+    use serde_json::json;
+
+    fn planned(name: &str, kind: StageKind, parents: Vec<RunId>) -> PlannedRun {
+        let id = RunId(digest_bytes(name.as_bytes()).0);
+        // Any recipe will do: nothing here executes it.
+        let task = StageRecipe::RefLogps(RefLogpsRecipe {
+            sets: Vec::new(),
+            precision: crate::config::spec::Precision::F32,
+        });
+        let stage = StageFile {
+            format: STAGE_FORMAT,
+            run: id.clone(),
+            task,
+            seed: 7,
+            chat_template: None,
+            inputs: BTreeMap::new(),
+            data: BTreeMap::new(),
+            runtime: TrainRuntime::default(),
+        };
+        let estimate = Estimate {
+            tokens: 0,
+            flops: 0.0,
+            peak_memory_bytes: 0,
+        };
+        PlannedRun {
+            id,
+            kind,
+            stage,
+            identity: format!("{{\"of\":\"{name}\"}}"),
+            parents,
+            trials: vec![0],
+            estimate,
+        }
+    }
+
+    fn outcome(run: &PlannedRun) -> Outcome {
+        Outcome {
+            format: OUTCOME_FORMAT,
+            run: run.id.clone(),
+            kind: run.kind,
+            attempt: 1,
+            started: Timestamp(0),
+            finished: Timestamp(1000),
+            artifacts: Vec::new(),
+            result: StageResult {
+                format: OUTCOME_FORMAT,
+                artifacts: Vec::new(),
+                metrics: [(
+                    "stories/loss".to_owned(),
+                    MetricValue {
+                        value: 1.5,
+                        stderr: Some(0.1),
+                        n: 20,
+                    },
+                )]
+                .into(),
+                counts: [("rows".to_owned(), 20)].into(),
+                notes: vec!["a remark".to_owned()],
+                usage: Usage {
+                    wall_secs: 2.0,
+                    tokens: 100,
+                    ..Usage::default()
+                },
+            },
+        }
+    }
+
+    #[test]
+    fn a_registered_sweep_comes_back_with_its_results_and_its_gaps() {
+        let dir = tempfile::tempdir().unwrap();
+        let sft = planned("sft", StageKind::Sft, Vec::new());
+        let done = planned("eval done", StageKind::Eval, vec![sft.id.clone()]);
+        let waiting = planned("eval waiting", StageKind::Eval, vec![sft.id.clone()]);
+        let trial = |index: usize, eval: &PlannedRun| PlannedTrial {
+            index,
+            label: format!("beta={index}"),
+            seed: 1,
+            assignments: [("beta".to_owned(), json!(index))].into(),
+            runs: vec![sft.id.clone(), eval.id.clone()],
+            eval: eval.id.clone(),
+        };
+        let plan = Plan {
+            trials: vec![trial(0, &done), trial(1, &waiting)],
+            runs: vec![sft.clone(), done.clone(), waiting.clone()],
+            missing: Vec::new(),
+        };
+        let mut found = BTreeMap::new();
+        for run in [&sft, &done] {
+            let folder = RunDir::new(dir.path(), &run.id);
+            write_run_files(&folder, &run.identity, &run.stage).unwrap();
+            let provenance = Provenance::of_this_process(Vec::new(), "cpu", Timestamp(0));
+            write_provenance(&folder.attempt(1), &provenance).unwrap();
+            found.insert(
+                run.id.clone(),
+                FoundRun {
+                    outcome: Some(outcome(run)),
+                    attempts: 1,
+                },
+            );
+        }
+        let sweep = crate::report::samples::results().sweep;
+        let mut store = Store::open(&dir.path().join("lions.db")).unwrap();
+        store
+            .register(&sweep, &plan, &found, Retry::Never, Timestamp(0))
+            .unwrap();
+
+        let read = |depth| load_results(store.read(), dir.path(), "sample", "text", depth).unwrap();
+        let scores = read(Depth::Scores);
+        let loss = scores.metric(&scores.trials[0], "stories/loss").unwrap();
+        assert_eq!((loss.n, loss.stderr), (20, Some(0.1)));
+        assert_eq!(scores.why_missing(&scores.trials[1]).word, "not run");
+        let all = read(Depth::Everything);
+        let run = &all.runs[&done.id];
+        assert_eq!(
+            (run.seed, run.notes.len(), run.counts["rows"]),
+            (Some(7), 1, 20)
+        );
+        assert_eq!(run.usage.unwrap().tokens, 100);
+        assert_eq!(run.provenance["device"], "cpu");
     }
 }

@@ -27,7 +27,7 @@ pub use compare::{Cell, ConfigRow, MetricColumn, SweepTable, compare, default_ta
 pub use figures::build_figure;
 pub use grid::{Grid, grid_text};
 pub use latex::grid_latex;
-pub use load::load_results;
+pub use load::{Depth, load_results};
 pub use markdown::grid_markdown;
 pub use page::{Report, build_report};
 pub use select::{

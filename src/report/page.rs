@@ -26,10 +26,10 @@ pub struct Report {
 
 /// The tables of the sweep file, or one over everything.
 pub(crate) fn table_specs(results: &SweepResults) -> Vec<TableSpec> {
-    match results.sweep.report.tables.is_empty() {
-        true => vec![default_table(results)],
-        false => results.sweep.report.tables.clone(),
+    if results.sweep.report.tables.is_empty() {
+        return vec![default_table(results)];
     }
+    results.sweep.report.tables.clone()
 }
 
 /// Builds the page: question, answer, tables, figures, and where all of it comes from.
@@ -68,15 +68,18 @@ pub fn build_report(results: &SweepResults) -> Result<Report, ReportError> {
     data_section(&mut blocks, results);
     cost_section(&mut blocks, results);
     runs_section(&mut blocks, results);
-    let code = Block::Code {
-        text: results.source.trim_end().to_owned(),
-        language: "toml".to_owned(),
-    };
-    blocks.push(Block::Heading("Sweep file".to_owned()));
-    blocks.push(Block::Folded {
-        summary: format!("The text of the sweep file `{}`", results.sweep.name).replace('`', ""),
-        blocks: vec![code],
-    });
+    if !results.source.is_empty() {
+        let code = Block::Code {
+            text: results.source.trim_end().to_owned(),
+            language: "toml".to_owned(),
+        };
+        let summary = format!("The text of the sweep file of {}", results.sweep.name);
+        blocks.push(Block::Heading("Sweep file".to_owned()));
+        blocks.push(Block::Folded {
+            summary,
+            blocks: vec![code],
+        });
+    }
     let document = Document {
         title: results.sweep.name.clone(),
         blocks,
@@ -193,9 +196,12 @@ fn done(results: &SweepResults) -> impl Iterator<Item = &RunInfo> {
         .filter(|r| r.status == RunStatus::Done)
 }
 
+/// What a run counted, by name.
+type Counts = Vec<(String, u64)>;
+
 /// Counts of documents, pairs and tokens, a row per distinct set of counts.
 fn data_section(blocks: &mut Vec<Block>, results: &SweepResults) {
-    let mut groups: BTreeMap<(StageKind, Vec<(String, u64)>), Vec<String>> = BTreeMap::new();
+    let mut groups: BTreeMap<(StageKind, Counts), Vec<String>> = BTreeMap::new();
     for run in done(results).filter(|r| !r.counts.is_empty()) {
         let counts = run.counts.iter().map(|(k, v)| (k.clone(), *v)).collect();
         groups
@@ -349,7 +355,7 @@ fn runs_section(blocks: &mut Vec<Block>, results: &SweepResults) {
         vec![
             run.id.to_string(),
             run.kind.name().to_owned(),
-            run.seed.to_string(),
+            run.seed.map_or_else(|| "–".to_owned(), |s| s.to_string()),
             run.status.word().to_owned(),
             format!("{first}{more}"),
         ]
@@ -391,7 +397,7 @@ fn group(count: u64) -> String {
     let digits = count.to_string();
     let mut out = String::new();
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push('\u{202f}');
         }
         out.push(c);

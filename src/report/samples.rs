@@ -185,7 +185,7 @@ impl Maker {
             RunInfo {
                 id: run.clone(),
                 kind,
-                seed,
+                seed: Some(seed),
                 status,
                 metrics,
                 counts: counts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
@@ -345,7 +345,11 @@ fn add_dpo(maker: &mut Maker) {
                 maker.steps.insert(dpo.clone(), steps.collect());
                 let accuracy = 0.84
                     + if pairs == 440 { 0.05 } else { 0.0 }
-                    + if beta == 0.1 { 0.01 } else { 0.0 }
+                    + if (0.05..0.2).contains(&beta) {
+                        0.01
+                    } else {
+                        0.0
+                    }
                     + wobble;
                 let metrics = [
                     ("polite/rewards/accuracies", accuracy),

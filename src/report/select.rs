@@ -7,6 +7,7 @@ use crate::plan::{EVAL_ROWS_ARTIFACT, RunId, StageKind};
 use crate::rundir::{
     AttemptEvent, MetricValue, RunDir, RundirError, Usage, attempt_numbers, read_events,
 };
+use crate::store::StoreError;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,9 @@ pub enum ReportError {
     /// A run's folder cannot be read.
     #[error(transparent)]
     Run(#[from] RundirError),
+    /// The store does not answer.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// A line of a results file is not what it should be.
     #[error("line {line} of `{}` is not a results row", path.display())]
     Line {
@@ -97,8 +101,8 @@ pub struct RunInfo {
     pub id: RunId,
     /// Its stage.
     pub kind: StageKind,
-    /// The stage's seed.
-    pub seed: u64,
+    /// The stage's seed, where it was read.
+    pub seed: Option<u64>,
     /// Where it stands.
     pub status: RunStatus,
     /// Final metrics by key.
@@ -377,7 +381,7 @@ fn read_steps(dir: &RunDir) -> Result<Vec<StepRow>, ReportError> {
         for event in read_events(&dir.attempt(number).events())? {
             match event {
                 AttemptEvent::Step { step, metrics } => {
-                    steps.entry(step).or_default().extend(metrics)
+                    steps.entry(step).or_default().extend(metrics);
                 }
                 // What an earlier attempt did after the state that this one continues is undone.
                 AttemptEvent::Resumed { step } => drop(steps.split_off(&(step + 1))),

@@ -5,7 +5,7 @@ use crate::metrics::{Better, Method, fixed, metric_set, metric_spec};
 use crate::report::compare::{Cell, ConfigRow, MetricColumn, SweepTable};
 use crate::report::grid::{ColumnKind, Grid, GridCell, GridColumn};
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Tables with more measured columns show words of comparison for the first only, marks for others.
 const WORDY_COLUMNS: usize = 2;
@@ -120,12 +120,15 @@ fn words(metric: &MetricColumn, row: &ConfigRow, cell: &Cell, index: usize) -> S
 /// What the numbers are, and what is missing.
 fn notes(table: &SweepTable) -> Vec<String> {
     let cells = || table.rows.iter().flat_map(|r| &r.cells);
-    let mut notes = vec![match cells().any(|c| c.interval.is_some()) {
-        true => "Mean over seeds with its 95 % t-interval; n: seeds (those that share a run count once); bold or *: best mean.".to_owned(),
-        false => "One seed each, so no interval over seeds; bold or *: best value.".to_owned(),
-    }];
-    let methods: BTreeSet<String> = cells()
-        .filter_map(|c| Some(c.comparison.as_ref()?.method.describe()))
+    let repeated = cells().any(|c| c.interval.is_some());
+    let means = if repeated {
+        "Mean over seeds with its 95 % t-interval; n: seeds (those that share a run count once); bold or *: best mean."
+    } else {
+        "One seed each, so no interval over seeds; bold or *: best value."
+    };
+    let mut notes = vec![means.to_owned()];
+    let methods: Vec<&Method> = cells()
+        .filter_map(|c| Some(&c.comparison.as_ref()?.method))
         .collect();
     let tested = cells().any(|c| {
         c.comparison
@@ -133,7 +136,7 @@ fn notes(table: &SweepTable) -> Vec<String> {
             .is_some_and(|c| !matches!(c.method, Method::Untested { .. }))
     });
     if !methods.is_empty() {
-        let methods = methods.into_iter().collect::<Vec<_>>().join("; ");
+        let methods = describe_methods(&methods);
         let family = table.metrics.iter().map(|m| m.family).max().unwrap_or(0);
         let holm = if tested {
             format!(
@@ -168,6 +171,34 @@ fn notes(table: &SweepTable) -> Vec<String> {
         notes.push(format!("Missing: {}{more}.", gaps[..shown].join("; ")));
     }
     notes
+}
+
+/// How differences were tested; what differs only in its seeds is said once.
+fn describe_methods(methods: &[&Method]) -> String {
+    let mut seeds: BTreeMap<(usize, usize), BTreeSet<usize>> = BTreeMap::new();
+    let mut texts: BTreeSet<String> = BTreeSet::new();
+    for method in methods {
+        match method {
+            Method::CrossedBootstrap {
+                seeds: s,
+                rows,
+                draws,
+            } if *s > 1 => {
+                seeds.entry((*rows, *draws)).or_default().insert(*s);
+            }
+            other => {
+                texts.insert(other.describe());
+            }
+        }
+    }
+    for ((rows, draws), s) in seeds {
+        let s: Vec<String> = s.iter().map(usize::to_string).collect();
+        texts.insert(format!(
+            "paired bootstrap over {rows} evaluation rows crossed with {} seeds ({draws} draws)",
+            s.join(" or ")
+        ));
+    }
+    texts.into_iter().collect::<Vec<_>>().join("; ")
 }
 
 /// Every number of the table, exact, a line per configuration and metric.
