@@ -95,8 +95,11 @@ def main():
     args.add_argument("--layout", choices=["packed", "padded"], default="packed")
     args.add_argument("--attention", choices=["segments", "sdpa"], default="segments",
                       help="of packed rows: document by document, or transformers' block mask")
-    args.add_argument("--compile", action="store_true", help="torch.compile the decoder")
+    args.add_argument("--compile", action="store_true", help="torch.compile the decoder; for the fixed shape `15m` only, since every"
+                      " new set of document lengths would be compiled again")
     options = parse(args)
+    if options.compile and options.shape != "15m":
+        args.error("--compile needs --shape 15m")
     packed = options.shape == "stories260k" and options.layout == "packed"
     attention = options.attention if packed else "sdpa"
     if options.shape == "15m":

@@ -3,6 +3,7 @@
 use crate::parity_engine::{Model, Packed};
 use crate::parity_support::{flat, golden, ids, root, signs};
 use candle_core::{DType, Device, Tensor};
+use lions::base::write_atomic;
 use lions::model::save_checkpoint;
 use std::path::{Path, PathBuf};
 
@@ -75,6 +76,7 @@ fn write_checkpoints() {
         save_checkpoint(&dir, &source, &model.params.detached()).unwrap();
         let rows: Vec<Vec<f32>> = logits(&model).to_vec2().unwrap();
         let expected = serde_json::json!({"tokens": document(), "logits": rows});
-        std::fs::write(dir.join("lions_logits.json"), expected.to_string()).unwrap();
+        let path = dir.join("lions_logits.json");
+        write_atomic(&path, expected.to_string().as_bytes()).unwrap();
     }
 }
