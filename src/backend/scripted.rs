@@ -1,4 +1,4 @@
-//! Attempts that follow a script, for tests of the runner: no processes and no waiting.
+//! Attempts that follow a script, for tests of the runner: no processes, and waiting if wanted.
 
 use crate::backend::traits::{Backend, BackendError, Handle, Launch, Poll, StopSignal};
 use crate::base::{FakeClock, write_atomic};
@@ -38,7 +38,7 @@ struct Attempt {
 
 /// Plays [`Act`]s: for each run the next of its list, then `otherwise`.
 pub struct ScriptedBackend {
-    clock: Arc<FakeClock>,
+    clock: Option<Arc<FakeClock>>,
     acts: BTreeMap<RunId, VecDeque<Act>>,
     otherwise: Act,
     attempts: BTreeMap<Handle, Attempt>,
@@ -49,8 +49,9 @@ pub struct ScriptedBackend {
 }
 
 impl ScriptedBackend {
-    /// A backend on which every attempt acts as `otherwise`; waiting moves `clock`.
-    pub fn new(clock: Arc<FakeClock>, otherwise: Act) -> Self {
+    /// A backend on which every attempt acts as `otherwise`. Waiting moves `clock`; without one it
+    /// takes real time.
+    pub fn new(clock: Option<Arc<FakeClock>>, otherwise: Act) -> Self {
         Self {
             clock,
             acts: BTreeMap::new(),
@@ -103,14 +104,14 @@ impl Backend for ScriptedBackend {
                 )?;
                 write_result(&dir, &result(score))?;
                 journal.append(&AttemptEvent::Finished)?;
-                exited(0)
+                Some(exited(0))
             }
             Act::Fail(class) => {
                 let message = "as scripted".to_owned();
                 journal.append(&AttemptEvent::Failed { class, message })?;
-                exited(1)
+                Some(exited(1))
             }
-            Act::Crash => exited(3),
+            Act::Crash => Some(exited(3)),
             Act::Hang => None,
             Act::Work => {
                 attempt.heartbeat = Some(Heartbeat::create(&dir.heartbeat())?);
@@ -161,7 +162,7 @@ impl Backend for ScriptedBackend {
                     signal: Some(libc::SIGKILL),
                 });
             }
-            (StopSignal::Terminate, Act::Work) => attempt.ended = exited(130),
+            (StopSignal::Terminate, Act::Work) => attempt.ended = Some(exited(130)),
             (StopSignal::Terminate, _) => return Ok(()),
         }
         attempt.lock = None;
@@ -169,16 +170,18 @@ impl Backend for ScriptedBackend {
     }
 
     fn wait(&mut self, millis: u64) {
-        self.clock
-            .advance_millis(i64::try_from(millis).unwrap_or(i64::MAX));
+        match &self.clock {
+            Some(clock) => clock.advance_millis(i64::try_from(millis).unwrap_or(i64::MAX)),
+            None => std::thread::sleep(std::time::Duration::from_millis(millis)),
+        }
     }
 }
 
-fn exited(code: i32) -> Option<Poll> {
-    Some(Poll::Exited {
+fn exited(code: i32) -> Poll {
+    Poll::Exited {
         code: Some(code),
         signal: None,
-    })
+    }
 }
 
 fn result(score: f64) -> StageResult {

@@ -63,19 +63,36 @@ pub fn host_name() -> String {
 pub fn write_run_files(dir: &RunDir, identity: &str, stage: &StageFile) -> Result<(), RundirError> {
     match read_optional(&dir.identity())? {
         Some(found) if found == identity => {}
+        // Cut off by a loss of power: what is not whole names no run.
+        Some(found) if identity.starts_with(&found) => {
+            write_renamed(&dir.identity(), identity.as_bytes())?;
+        }
         Some(_) => {
             return Err(RundirError::OtherRun {
                 path: dir.identity(),
                 run: stage.run.clone(),
             });
         }
-        None => write_atomic(&dir.identity(), identity.as_bytes())?,
+        None => write_renamed(&dir.identity(), identity.as_bytes())?,
     }
     let text = to_json(&dir.stage(), stage)?;
     if read_optional(&dir.stage())?.as_deref() != Some(&text) {
-        write_atomic(&dir.stage(), text.as_bytes())?;
+        write_renamed(&dir.stage(), text.as_bytes())?;
     }
     Ok(())
+}
+
+/// As [`write_atomic`], but left to the system when it reaches the disk: these files are written
+/// again if need be, and [`crate::rundir::publish()`] syncs them before there is an outcome.
+fn write_renamed(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).map_err(|e| PathError::new("create", parent, e))?;
+    }
+    let temp = path.with_extension("json.tmp");
+    let written = File::create(&temp)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| std::fs::rename(&temp, path));
+    written.map_err(|e| PathError::new("write", path, e))
 }
 
 /// The identity document of a run's folder, if it is there.

@@ -38,7 +38,13 @@ pub fn is_locked(path: &Path) -> Result<bool, RundirError> {
     if !path.exists() {
         return Ok(false);
     }
-    Ok(FolderLock::try_take(path)?.is_none())
+    let file = File::open(path).map_err(|e| PathError::new("open", path, e))?;
+    // Shared, so that two who only look do not take each other for the holder.
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(e)) => Err(PathError::new("lock", path, e).into()),
+    }
 }
 
 #[cfg(test)]

@@ -47,6 +47,8 @@ pub fn publish(dir: &RunDir, what: &Publication) -> Result<Outcome, RundirError>
         PathError::new("read", attempt.result(), missing)
     })?;
     move_artifacts(dir, &attempt, &result)?;
+    sync_if_there(&dir.identity())?;
+    sync_if_there(&dir.stage())?;
     let outcome = Outcome {
         format: OUTCOME_FORMAT,
         run: what.run.clone(),
@@ -59,6 +61,15 @@ pub fn publish(dir: &RunDir, what: &Publication) -> Result<Outcome, RundirError>
     };
     write_outcome(dir, &outcome)?;
     Ok(outcome)
+}
+
+fn sync_if_there(path: &Path) -> Result<(), RundirError> {
+    match fs::File::open(path).and_then(|file| file.sync_all()) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(PathError::new("sync", path, e).into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A mark in the attempt's folder, made before `out/` is renamed: only then may `artifacts/` be

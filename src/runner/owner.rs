@@ -4,6 +4,10 @@ use crate::base::{PathError, Timestamp};
 use crate::rundir::{FolderLock, RundirError, host_name, is_locked};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Runners that this process has been.
+static RUNNERS: AtomicU32 = AtomicU32::new(0);
 
 /// This runner, alive as long as this value is.
 #[derive(Debug)]
@@ -20,12 +24,11 @@ impl Owner {
         std::fs::create_dir_all(&folder).map_err(|e| PathError::new("create", &folder, e))?;
         clear_dead(&folder)?;
         let host = host_name().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
-        for number in 0u32.. {
+        loop {
+            // A process may be several runners, one after the other; no name comes twice.
+            let number = RUNNERS.fetch_add(1, Ordering::Relaxed);
             let name = format!("{host}-{}-{}-{number}", std::process::id(), now.0);
             let path = lock_path(&folder, &name);
-            if path.exists() {
-                continue;
-            }
             File::create(&path).map_err(|e| PathError::new("create", &path, e))?;
             // Whoever clears dead runners may have been faster; then another name is tried.
             if let Ok(Some(lock)) = FolderLock::try_take(&path)
@@ -38,7 +41,6 @@ impl Owner {
                 });
             }
         }
-        unreachable!("some name is free")
     }
 
     pub(crate) fn name(&self) -> &str {

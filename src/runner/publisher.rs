@@ -1,7 +1,7 @@
 //! Publishing on a thread of its own, since digesting a large model takes a while.
 
 use crate::rundir::{Outcome, Publication, RunDir, RundirError, publish};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -49,10 +49,9 @@ impl Publisher {
 
     /// The next answer, waited for at most `millis`.
     pub(crate) fn next(&self, millis: u64) -> Option<Answer> {
-        match self.answers.recv_timeout(Duration::from_millis(millis)) {
-            Ok(answer) => Some(answer),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.answers
+            .recv_timeout(Duration::from_millis(millis))
+            .ok()
     }
 }
 

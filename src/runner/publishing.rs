@@ -43,12 +43,11 @@ impl Dispatcher<'_, '_> {
             steps.extend(recorded_steps(&job.dir, run)?);
         }
         let committed = self.rim.store.publish(outcome, &steps, now)?;
-        let changes = match committed {
-            Ok(changes) => changes,
-            Err(_) => {
-                self.rim.store.record(&steps, &[], now)?;
-                vec![(run.clone(), RunState::Succeeded)]
-            }
+        let changes = if let Ok(changes) = committed {
+            changes
+        } else {
+            self.rim.store.record(&steps, &[], now)?;
+            vec![(run.clone(), RunState::Succeeded)]
         };
         if let Some(at) = self.places.get(run).copied()
             && self.states[at] != RunState::Succeeded
@@ -89,13 +88,11 @@ impl Dispatcher<'_, '_> {
             class: FailureClass::Internal,
             message,
         };
-        match self.places.get(run).copied() {
-            Some(at) => self.ended(at, attempt, end, now),
-            None => {
-                drop(self.rim.store.end_attempt(run, attempt, end, now)?);
-                Ok(())
-            }
+        if let Some(at) = self.places.get(run).copied() {
+            return self.ended(at, attempt, end, now);
         }
+        drop(self.rim.store.end_attempt(run, attempt, end, now)?);
+        Ok(())
     }
 }
 
@@ -110,7 +107,8 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text += &format!(": {cause}");
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
         source = cause.source();
     }
     text

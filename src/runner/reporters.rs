@@ -182,7 +182,8 @@ fn summary_line(summary: &SweepSummary) -> String {
         secs,
         ..
     } = summary;
-    let mut line = format!("{sweep}: {succeeded} of {runs} runs done, {reused} of them before");
+    let done = format!("{sweep}: {succeeded} of {runs} runs done, {reused} of them before");
+    let mut parts = vec![done];
     for (count, word) in [
         (summary.failed, "failed"),
         (summary.skipped, "skipped"),
@@ -190,10 +191,11 @@ fn summary_line(summary: &SweepSummary) -> String {
         (summary.waiting, "waiting"),
     ] {
         if count > 0 {
-            line += &format!(", {count} {word}");
+            parts.push(format!("{count} {word}"));
         }
     }
-    line += &format!(", {secs:.1} s");
+    parts.push(format!("{secs:.1} s"));
+    let mut line = parts.join(", ");
     if summary.end == SweepEnd::Interrupted {
         line += "; interrupted, `lions run` goes on from here";
     }

@@ -193,6 +193,11 @@ impl Dispatcher<'_, '_> {
             self.pause(chain(&error), now);
             return self.ended(at, attempt, AttemptEnd::Interrupted, now);
         }
+        if matches!(error, RunnerError::Backend(BackendError::Busy { .. })) {
+            self.ended(at, attempt, AttemptEnd::Interrupted, now)?;
+            self.hold(at, chain(&error)); // for a moment, by another runner that looks at it
+            return Ok(());
+        }
         if matches!(error, RunnerError::Rundir(_)) {
             let (class, message) = (FailureClass::Internal, chain(&error));
             return self.ended(at, attempt, AttemptEnd::Failed { class, message }, now);

@@ -1,1 +1,670 @@
+//! Claims about the runner as a whole: scripted attempts, real processes, sudden deaths.
 
+use crate::backend::{
+    Act, Backend, BackendError, Handle, Launch, LocalBackend, Poll, ScriptedBackend, StopSignal,
+};
+use crate::base::{Clock, FakeClock, Shutdown, SystemClock, Timestamp, write_atomic};
+use crate::config::sweep::Sweep;
+use crate::plan::{Plan, RunId};
+use crate::queue::{RunState, Slot};
+use crate::rundir::{FailureClass, FolderLock, RunDir};
+use crate::runner::{
+    Origin, Reporter, Rim, RunOptions, RunnerError, RunnerEvent, SweepEnd, SweepJob, SweepSummary,
+    run_sweep,
+};
+use crate::store::testing::{grid, id};
+use crate::store::{Retry, STORE_PATH, Store, Wish};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const SUCCEED: Act = Act::Succeed { score: 0.5 };
+
+/// Keeps every event, and may act on one.
+struct Watcher<'a> {
+    events: Vec<RunnerEvent>,
+    on: Box<dyn FnMut(&RunnerEvent) + 'a>,
+}
+
+impl<'a> Watcher<'a> {
+    fn new(on: impl FnMut(&RunnerEvent) + 'a) -> Self {
+        Self {
+            events: vec![],
+            on: Box::new(on),
+        }
+    }
+
+    fn kinds(&self) -> Vec<String> {
+        let kind = |event| {
+            serde_json::to_value(event).unwrap()["kind"]
+                .as_str()
+                .unwrap()
+                .to_owned()
+        };
+        self.events.iter().map(kind).collect()
+    }
+
+    fn count(&self, kind: &str) -> usize {
+        self.kinds().iter().filter(|found| *found == kind).count()
+    }
+}
+
+impl Reporter for Watcher<'_> {
+    fn report(&mut self, event: &RunnerEvent) -> io::Result<()> {
+        (self.on)(event);
+        self.events.push(event.clone());
+        Ok(())
+    }
+}
+
+struct Desk {
+    dir: tempfile::TempDir,
+    sweep: Sweep,
+    plan: Plan,
+    options: RunOptions,
+    clock: Arc<FakeClock>,
+    shutdown: Shutdown,
+}
+
+/// A project with the sweep of [`grid`]: betas 0.1 and 0.5, so 5 runs, and two slots.
+fn desk() -> Desk {
+    let (sweep, plan) = grid(&[0.1, 0.5], &[10], &[1]);
+    let mut options = RunOptions::new(vec![Slot::cpu(1), Slot::cpu(1)]);
+    options.disk_floor_bytes = 0;
+    Desk {
+        dir: tempfile::tempdir().unwrap(),
+        sweep,
+        plan,
+        options,
+        clock: Arc::new(FakeClock::at(Timestamp(1_000_000))),
+        shutdown: Shutdown::new(),
+    }
+}
+
+impl Desk {
+    fn root(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn scripted(&self, otherwise: Act) -> ScriptedBackend {
+        ScriptedBackend::new(Some(Arc::clone(&self.clock)), otherwise)
+    }
+
+    fn store(&self) -> Store {
+        Store::of_project(self.root()).unwrap()
+    }
+
+    fn run_with(
+        &self,
+        backend: &mut dyn Backend,
+        clock: &dyn Clock,
+        reporter: &mut dyn Reporter,
+    ) -> Result<SweepSummary, RunnerError> {
+        let job = SweepJob {
+            root: self.root(),
+            sweep: &self.sweep,
+            plan: &self.plan,
+            options: &self.options,
+        };
+        let mut store = self.store();
+        let rim = Rim {
+            store: &mut store,
+            backend,
+            shutdown: &self.shutdown,
+            clock,
+        };
+        run_sweep(&job, rim, reporter)
+    }
+
+    fn run(&self, backend: &mut ScriptedBackend) -> (SweepSummary, Watcher<'static>) {
+        let mut watcher = Watcher::new(|_| {});
+        let summary = self
+            .run_with(backend, self.clock.as_ref(), &mut watcher)
+            .unwrap();
+        (summary, watcher)
+    }
+
+    fn claim_as(&self, owner: &str, name: &str) {
+        let wish = Wish {
+            run: id(name),
+            device: "cpu".into(),
+        };
+        let (sweep, plan) = (&self.sweep, &self.plan);
+        let mut store = self.store();
+        let now = self.clock.now();
+        store
+            .register(sweep, plan, &BTreeMap::new(), Retry::Never, now)
+            .unwrap();
+        store
+            .claim(&[wish], owner, now, self.options.lease_millis)
+            .unwrap();
+    }
+
+    fn launch(&self, run: RunId) -> Launch {
+        let (root, device) = (self.root().to_owned(), "cpu".to_owned());
+        Launch {
+            root,
+            run,
+            attempt: 1,
+            device,
+            threads: 1,
+        }
+    }
+}
+
+fn launches(backend: &ScriptedBackend) -> BTreeMap<RunId, usize> {
+    let mut counts = BTreeMap::new();
+    for launch in &backend.launched {
+        *counts.entry(launch.run.clone()).or_default() += 1;
+    }
+    counts
+}
+
+#[test]
+fn a_sweep_is_carried_out_once_and_a_second_time_finds_everything_done() {
+    let desk = desk();
+    let mut backend = desk.scripted(SUCCEED);
+    let (summary, watcher) = desk.run(&mut backend);
+    assert_eq!(
+        (summary.end, summary.succeeded, summary.executed),
+        (SweepEnd::Succeeded, 5, 5)
+    );
+    assert_eq!(watcher.count("run-started"), 5);
+    assert_eq!(watcher.count("run-finished"), 5);
+    assert_eq!(backend.launched[0].run, id("sft"));
+    let store = desk.store();
+    assert_eq!(store.read().step_metrics(&id("sft")).unwrap().len(), 2);
+    assert_eq!(
+        store.read().artifacts(&id("sft")).unwrap()[0].path,
+        "model/weights"
+    );
+    let trials = store.read().trials("grid").unwrap();
+    assert!((trials[1].metrics["score"].value - 0.5).abs() < 1e-12);
+    let (summary, watcher) = desk.run(&mut backend);
+    assert_eq!(
+        (summary.end, summary.reused, summary.executed),
+        (SweepEnd::Succeeded, 5, 0)
+    );
+    assert_eq!(watcher.kinds(), ["sweep-started", "sweep-finished"]);
+}
+
+#[test]
+fn a_failure_skips_what_needs_it_siblings_go_on_and_a_retry_does_only_the_rest() {
+    let desk = desk();
+    let bad = id("dpo/0.1/10/1");
+    let mut backend = desk
+        .scripted(SUCCEED)
+        .with(&bad, [Act::Fail(FailureClass::OutOfMemory)]);
+    let (summary, watcher) = desk.run(&mut backend);
+    let counts = (
+        summary.succeeded,
+        summary.failed,
+        summary.skipped,
+        summary.waiting,
+    );
+    assert_eq!((summary.end, counts), (SweepEnd::Incomplete, (3, 1, 1, 0)));
+    assert_eq!(summary.failures[0].message, "as scripted");
+    assert!(summary.failures[0].hint.contains("micro-batch-tokens"));
+    assert_eq!(watcher.count("run-skipped"), 1);
+    let (again, _) = desk.run(&mut backend);
+    assert_eq!((again.executed, again.failed), (0, 1));
+    let desk = Desk {
+        options: RunOptions {
+            retry: Retry::Failed,
+            ..desk.options.clone()
+        },
+        ..desk
+    };
+    let (retried, _) = desk.run(&mut backend);
+    assert_eq!((retried.end, retried.executed), (SweepEnd::Succeeded, 2));
+}
+
+#[test]
+fn a_run_that_crashes_is_tried_again_and_given_up_after_five() {
+    let desk = desk();
+    let (once, always) = (id("dpo/0.1/10/1"), id("dpo/0.5/10/1"));
+    let mut backend = desk
+        .scripted(SUCCEED)
+        .with(&once, [Act::Crash])
+        .with(&always, vec![Act::Crash; 9]);
+    let (summary, watcher) = desk.run(&mut backend);
+    assert_eq!(
+        (summary.succeeded, summary.failed, summary.skipped),
+        (3, 1, 1)
+    );
+    assert_eq!(
+        (launches(&backend)[&once], launches(&backend)[&always]),
+        (2, 5)
+    );
+    assert_eq!(watcher.count("run-crashed"), 1 + 4);
+    assert_eq!(
+        summary.failures[0].message,
+        "ended with exit code 3 and no result"
+    );
+}
+
+#[test]
+fn a_run_without_a_sign_of_life_is_killed_after_its_lease_and_tried_again() {
+    let desk = desk();
+    let mut backend = desk.scripted(SUCCEED).with(&id("sft"), [Act::Hang]);
+    let (summary, watcher) = desk.run(&mut backend);
+    assert_eq!(
+        (summary.end, watcher.count("run-crashed")),
+        (SweepEnd::Succeeded, 1)
+    );
+    let handle = Handle(format!("scripted:{}:1", id("sft").short()));
+    assert_eq!(backend.stopped, [(handle, StopSignal::Kill)]);
+}
+
+#[test]
+fn a_request_to_stop_lets_attempts_save_their_state_and_the_next_run_goes_on() {
+    let desk = desk();
+    let mut backend = desk
+        .scripted(SUCCEED)
+        .with(&id("dpo/0.1/10/1"), [Act::Work]);
+    let shutdown = desk.shutdown.clone();
+    let mut watcher = Watcher::new(move |event| {
+        if matches!(event, RunnerEvent::RunStarted { run, .. } if *run == id("dpo/0.1/10/1")) {
+            shutdown.request();
+        }
+    });
+    let summary = desk
+        .run_with(&mut backend, desk.clock.as_ref(), &mut watcher)
+        .unwrap();
+    assert_eq!(summary.end, SweepEnd::Interrupted);
+    assert_eq!(watcher.count("run-interrupted"), 1);
+    assert_eq!(backend.stopped[0].1, StopSignal::Terminate);
+    let desk = Desk {
+        shutdown: Shutdown::new(),
+        ..desk
+    };
+    let (summary, _) = desk.run(&mut backend);
+    assert_eq!(summary.end, SweepEnd::Succeeded);
+    assert_eq!(launches(&backend).values().sum::<usize>(), 6);
+    assert_eq!(
+        desk.store()
+            .read()
+            .run(&id("dpo/0.1/10/1"))
+            .unwrap()
+            .crashes,
+        0
+    );
+}
+
+#[test]
+fn an_attempt_that_does_not_heed_a_stop_is_killed_after_the_grace() {
+    let desk = desk();
+    let mut backend = desk.scripted(Act::Hang);
+    let shutdown = desk.shutdown.clone();
+    let mut watcher = Watcher::new(move |event| {
+        if matches!(event, RunnerEvent::RunStarted { .. }) {
+            shutdown.request();
+        }
+    });
+    let before = desk.clock.now();
+    let summary = desk
+        .run_with(&mut backend, desk.clock.as_ref(), &mut watcher)
+        .unwrap();
+    assert_eq!(summary.end, SweepEnd::Interrupted);
+    let signals: Vec<StopSignal> = backend.stopped.iter().map(|(_, signal)| *signal).collect();
+    assert_eq!(signals, [StopSignal::Terminate, StopSignal::Kill]);
+    let secs = desk.clock.now().secs_since(before);
+    assert!((30.0..32.0).contains(&secs), "{secs}");
+    assert_eq!(
+        desk.store().read().run(&id("sft")).unwrap().state,
+        RunState::Ready
+    );
+}
+
+#[test]
+fn another_process_may_cancel_a_run_at_work() {
+    let desk = desk();
+    let mut backend = desk
+        .scripted(SUCCEED)
+        .with(&id("dpo/0.1/10/1"), [Act::Work]);
+    let mut other = desk.store();
+    let mut watcher = Watcher::new(move |event| {
+        if matches!(event, RunnerEvent::RunStarted { run, .. } if *run == id("dpo/0.1/10/1")) {
+            other.cancel(&id("dpo/0.1/10/1"), Timestamp(0)).unwrap();
+        }
+    });
+    let summary = desk
+        .run_with(&mut backend, desk.clock.as_ref(), &mut watcher)
+        .unwrap();
+    assert_eq!((summary.end, summary.succeeded), (SweepEnd::Incomplete, 3));
+    assert_eq!((summary.cancelled, summary.skipped), (1, 1));
+    assert_eq!(watcher.count("run-cancelled"), 1);
+}
+
+#[test]
+fn losing_the_database_loses_no_result_and_repeats_no_run() {
+    let desk = desk();
+    let mut backend = desk.scripted(SUCCEED);
+    desk.run(&mut backend);
+    for suffix in ["", "-wal", "-shm"] {
+        let path = desk.root().join(format!("{STORE_PATH}{suffix}"));
+        assert!(std::fs::remove_file(path).is_ok() || !suffix.is_empty());
+    }
+    let (summary, _) = desk.run(&mut backend);
+    assert_eq!(
+        (summary.reused, summary.executed, backend.launched.len()),
+        (5, 0, 5)
+    );
+    assert_eq!(
+        desk.store().read().step_metrics(&id("sft")).unwrap().len(),
+        2
+    );
+}
+
+#[test]
+fn a_run_whose_artifact_is_gone_is_done_again_and_no_other() {
+    let desk = desk();
+    let mut backend = desk.scripted(SUCCEED);
+    desk.run(&mut backend);
+    let damaged = RunDir::new(desk.root(), &id("dpo/0.5/10/1"));
+    std::fs::remove_file(damaged.artifacts().join("model/weights")).unwrap();
+    let (summary, watcher) = desk.run(&mut backend);
+    assert_eq!((summary.end, summary.executed), (SweepEnd::Succeeded, 1));
+    assert_eq!(launches(&backend)[&id("dpo/0.5/10/1")], 2);
+    assert_eq!(watcher.count("warning"), 1);
+    assert!(damaged.artifacts().join("model/weights").exists());
+}
+
+#[test]
+fn a_finished_attempt_of_a_dead_runner_is_published_and_not_repeated() {
+    let desk = desk();
+    desk.claim_as("a dead runner", "sft");
+    desk.scripted(SUCCEED)
+        .launch(&desk.launch(id("sft")))
+        .unwrap();
+    let mut backend = desk.scripted(SUCCEED);
+    let (summary, watcher) = desk.run(&mut backend);
+    assert_eq!((summary.end, summary.executed), (SweepEnd::Succeeded, 4));
+    assert!(!launches(&backend).contains_key(&id("sft")));
+    let adopted = |event: &&RunnerEvent| {
+        matches!(
+            event,
+            RunnerEvent::RunFinished {
+                origin: Origin::Adopted,
+                ..
+            }
+        )
+    };
+    assert_eq!(watcher.events.iter().filter(adopted).count(), 1);
+    assert_eq!(
+        desk.store().read().step_metrics(&id("sft")).unwrap().len(),
+        2
+    );
+}
+
+#[test]
+fn an_unfinished_attempt_of_a_dead_runner_is_taken_back_without_a_crash() {
+    let desk = desk();
+    desk.claim_as("a dead runner", "sft");
+    let (summary, _) = desk.run(&mut desk.scripted(SUCCEED));
+    assert_eq!(summary.end, SweepEnd::Succeeded);
+    let run = desk.store().read().run(&id("sft")).unwrap();
+    assert_eq!((run.attempts, run.crashes), (2, 0));
+    assert_eq!(
+        desk.store().read().attempts(&id("sft")).unwrap()[0].state,
+        "lost"
+    );
+}
+
+#[test]
+fn an_attempt_that_still_holds_its_folder_is_never_started_beside() {
+    let desk = desk();
+    desk.claim_as("a dead runner", "sft");
+    let folder = RunDir::new(desk.root(), &id("sft")).attempt(1);
+    std::fs::create_dir_all(folder.path()).unwrap();
+    let mut lock = FolderLock::try_take(folder.path()).unwrap();
+    let mut backend = desk.scripted(SUCCEED);
+    let mut watcher = Watcher::new(move |event| {
+        if matches!(event, RunnerEvent::Warning { .. }) {
+            assert!(lock.take().is_some()); // the orphan ends
+        }
+    });
+    let summary = desk
+        .run_with(&mut backend, desk.clock.as_ref(), &mut watcher)
+        .unwrap();
+    assert_eq!(summary.end, SweepEnd::Succeeded);
+    let kinds = watcher.kinds();
+    assert_eq!(kinds[..3], ["sweep-started", "warning", "run-started"]);
+    assert_eq!(backend.launched[0].attempt, 2);
+}
+
+/// Panics in place of its `deaths`-th launch and of every second one's return: the runner's
+/// state is gone, as after `kill -9`, before or after the process was started.
+struct Deadly {
+    inner: ScriptedBackend,
+    launches_left: usize,
+    after: bool,
+}
+
+impl Backend for Deadly {
+    fn launch(&mut self, launch: &Launch) -> Result<Handle, BackendError> {
+        self.launches_left -= 1;
+        assert!(
+            self.launches_left > 0 || self.after,
+            "killed before the launch"
+        );
+        let handle = self.inner.launch(launch);
+        assert!(self.launches_left > 0, "killed after the launch");
+        handle
+    }
+
+    fn poll(&mut self, handles: &[Handle]) -> Result<Vec<Poll>, BackendError> {
+        self.inner.poll(handles)
+    }
+
+    fn stop(&mut self, handle: &Handle, signal: StopSignal) -> Result<(), BackendError> {
+        self.inner.stop(handle, signal)
+    }
+
+    fn wait(&mut self, millis: u64) {
+        self.inner.wait(millis);
+    }
+}
+
+#[test]
+fn a_runner_that_dies_at_any_launch_loses_no_run_and_repeats_none_that_finished() {
+    let desk = desk();
+    let mut started: BTreeMap<RunId, usize> = BTreeMap::new();
+    let mut deaths = 0;
+    for life in 0..40 {
+        let (inner, after) = (desk.scripted(SUCCEED), life % 2 == 0);
+        let mut backend = Deadly {
+            inner,
+            launches_left: 1 + life % 3,
+            after,
+        };
+        let lived = catch_unwind(AssertUnwindSafe(|| {
+            let mut silent = Watcher::new(|_| {});
+            desk.run_with(&mut backend, desk.clock.as_ref(), &mut silent)
+                .unwrap()
+        }));
+        for (run, count) in launches(&backend.inner) {
+            *started.entry(run).or_default() += count;
+        }
+        match lived {
+            Ok(summary) => {
+                assert_eq!(summary.end, SweepEnd::Succeeded);
+                break;
+            }
+            Err(_) => deaths += 1,
+        }
+    }
+    assert!(deaths >= 3, "{deaths}");
+    assert_eq!(started.len(), 5);
+    assert!(started.values().all(|count| *count == 1), "{started:?}");
+}
+
+#[test]
+fn two_runners_on_one_store_share_the_work_and_repeat_nothing() {
+    let (sweep, plan) = grid(&(1..=30).map(f64::from).collect::<Vec<_>>(), &[10], &[1]);
+    let desk = Desk {
+        sweep,
+        plan,
+        ..desk()
+    };
+    let results: Vec<(SweepSummary, usize)> = std::thread::scope(|scope| {
+        let runners: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut backend = ScriptedBackend::new(None, SUCCEED);
+                    let mut silent = Watcher::new(|_| {});
+                    let summary = desk.run_with(&mut backend, &SystemClock, &mut silent);
+                    (summary.unwrap(), backend.launched.len())
+                })
+            })
+            .collect();
+        runners
+            .into_iter()
+            .map(|runner| runner.join().unwrap())
+            .collect()
+    });
+    for (summary, _) in &results {
+        assert_eq!((summary.end, summary.succeeded), (SweepEnd::Succeeded, 61));
+    }
+    assert_eq!(
+        results.iter().map(|(_, launched)| launched).sum::<usize>(),
+        61
+    );
+}
+
+#[test]
+fn too_little_room_on_the_disk_pauses_and_fails_nothing() {
+    let mut desk = desk();
+    desk.options.disk_floor_bytes = u64::MAX;
+    let mut backend = desk.scripted(SUCCEED);
+    let shutdown = desk.shutdown.clone();
+    let mut watcher = Watcher::new(move |event| {
+        if matches!(event, RunnerEvent::Paused { .. }) {
+            shutdown.request();
+        }
+    });
+    let summary = desk
+        .run_with(&mut backend, desk.clock.as_ref(), &mut watcher)
+        .unwrap();
+    assert_eq!(
+        (summary.end, summary.waiting, summary.failed),
+        (SweepEnd::Interrupted, 5, 0)
+    );
+    assert_eq!(backend.launched.len(), 0);
+}
+
+#[test]
+fn a_reporter_that_fails_does_not_fail_the_sweep() {
+    struct Broken;
+    impl Reporter for Broken {
+        fn report(&mut self, _event: &RunnerEvent) -> io::Result<()> {
+            Err(io::Error::from(io::ErrorKind::BrokenPipe))
+        }
+    }
+    let desk = desk();
+    let mut backend = desk.scripted(SUCCEED);
+    let summary = desk
+        .run_with(&mut backend, desk.clock.as_ref(), &mut Broken)
+        .unwrap();
+    assert_eq!(summary.end, SweepEnd::Succeeded);
+}
+
+/// A program that plays `lions exec`: `exec --root R --run ID --attempt N --device D`.
+fn program(root: &Path, body: &str) -> PathBuf {
+    let path = root.join("program.sh");
+    let text = format!(
+        r#"#!/bin/sh
+id=$5
+dir=$3/results/runs/$(echo "$id" | cut -c1-12)/attempts/$(printf %03d "$7")
+say() {{ echo "$1" >> "$dir/events.jsonl"; }}
+say '{{"format":1}}'
+say '{{"kind":"started","device":"'"$9"'"}}'
+finish() {{
+  mkdir -p "$dir/out/model"
+  echo "$id" > "$dir/out/model/weights"
+  say '{{"kind":"finished"}}'
+  echo '{{"format":1,"artifacts":["model"],"metrics":{{"score":{{"value":0.5,"n":3}}}},"counts":{{}},"notes":[],"usage":{{"wall_secs":0.1,"cpu_secs":0.1,"peak_memory_bytes":1,"tokens":1,"positions":1,"flops":1.0}}}}' > "$dir/result.tmp"
+  mv "$dir/result.tmp" "$dir/result.json"
+}}
+{body}
+"#
+    );
+    write_atomic(&path, text.as_bytes()).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn real_processes_succeed_fail_and_crash_as_scripted_ones_do() {
+    let desk = desk();
+    let (bad, dead) = (id("dpo/0.1/10/1").0, id("dpo/0.5/10/1").0);
+    let body = format!(
+        r#"case $id in
+{bad}) say '{{"kind":"failed","class":"not-finite","message":"loss at step 3"}}'; exit 1;;
+{dead}) echo "out of cheese" >&2; exit 3;;
+*) say '{{"kind":"step","step":1,"metrics":{{"loss":2.5}}}}'; finish;;
+esac"#
+    );
+    let mut backend = LocalBackend::new(program(desk.root(), &body));
+    let mut watcher = Watcher::new(|_| {});
+    let summary = desk
+        .run_with(&mut backend, &SystemClock, &mut watcher)
+        .unwrap();
+    assert_eq!(
+        (summary.succeeded, summary.failed, summary.skipped),
+        (1, 2, 2)
+    );
+    let messages: Vec<&str> = summary
+        .failures
+        .iter()
+        .map(|f| f.message.as_str())
+        .collect();
+    let crash = "ended with exit code 3 and no result; it said: out of cheese";
+    assert_eq!(messages, ["loss at step 3", crash]);
+    assert_eq!(summary.failures[0].class, Some(FailureClass::NotFinite));
+    let steps = desk.store().read().step_metrics(&id("sft")).unwrap();
+    assert!((steps[0].value - 2.5).abs() < 1e-12);
+    let weights = RunDir::new(desk.root(), &id("sft"))
+        .artifacts()
+        .join("model/weights");
+    assert_eq!(
+        std::fs::read_to_string(weights).unwrap().trim(),
+        id("sft").0
+    );
+}
+
+#[test]
+fn a_real_process_saves_its_state_when_the_runner_is_asked_to_stop() {
+    let desk = desk();
+    let body = r#"trap 'say "{\"kind\":\"interrupted\"}"; exit 130' TERM
+say '{"kind":"begin","unit":"steps","total":9}'
+while :; do sleep 0.05; done"#;
+    let mut backend = LocalBackend::new(program(desk.root(), body));
+    let shutdown = desk.shutdown.clone();
+    let mut watcher = Watcher::new(move |event| {
+        if matches!(event, RunnerEvent::RunProgress { .. }) {
+            shutdown.request();
+        }
+    });
+    let summary = desk
+        .run_with(&mut backend, &SystemClock, &mut watcher)
+        .unwrap();
+    assert_eq!((summary.end, summary.waiting), (SweepEnd::Interrupted, 5));
+    let attempts = desk.store().read().attempts(&id("sft")).unwrap();
+    assert_eq!(attempts[0].state, "interrupted");
+}
+
+#[test]
+fn a_program_that_cannot_be_started_stops_the_runner_and_blames_no_run() {
+    let desk = desk();
+    let mut backend = LocalBackend::new("/no/such/program");
+    let error = desk
+        .run_with(&mut backend, &SystemClock, &mut Watcher::new(|_| {}))
+        .unwrap_err();
+    assert_eq!(error.to_string(), "cannot start `/no/such/program`");
+    let run = desk.store().read().run(&id("sft")).unwrap();
+    assert_eq!((run.state, run.crashes), (RunState::Ready, 0));
+}

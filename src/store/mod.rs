@@ -11,6 +11,10 @@ pub mod read;
 pub mod rebuild;
 pub mod register;
 pub mod rows;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod write;
 
 pub use error::StoreError;

@@ -14,7 +14,7 @@ pub const STORE_PATH: &str = "results/lions.db";
 const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_first.sql")];
 
 /// A writer waits so long for another one; transactions are short.
-const BUSY: Duration = Duration::from_secs(60);
+const BUSY: Duration = Duration::from_mins(1);
 
 /// The store, open for reading only. Nothing that is asked of it changes a state.
 #[derive(Debug)]

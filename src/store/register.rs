@@ -3,7 +3,7 @@
 use crate::base::Timestamp;
 use crate::config::sweep::Sweep;
 use crate::plan::{Plan, PlannedRun, PlannedTrial, RunId};
-use crate::queue::{Inputs, QueuedRun, RunEvent, RunState};
+use crate::queue::{QueuedRun, RunEvent, RunState};
 use crate::rundir::Outcome;
 use crate::store::error::StoreError;
 use crate::store::open::Store;
@@ -166,7 +166,7 @@ fn reconcile(
         (None, RunState::Failed | RunState::Cancelled) if retry == Retry::Failed => {
             RunEvent::Retried(inputs)
         }
-        (None, state) if resting(inputs) == Some(state) => return Ok(()),
+        (None, state) if QueuedRun::new(inputs).state == state => return Ok(()),
         (None, _) => RunEvent::InputsChanged(inputs),
     };
     let applied = apply(tx, row, &event, now, &mut Vec::new())?;
@@ -181,10 +181,6 @@ fn reconcile(
         registered.lost.push(run.id.clone());
     }
     Ok(())
-}
-
-fn resting(inputs: Inputs) -> Option<RunState> {
-    Some(QueuedRun::new(inputs).state)
 }
 
 /// Attempts in the folder that the store does not know keep their numbers.

@@ -1,0 +1,494 @@
+//! Claims about the store as a whole.
+
+use crate::base::{Timestamp, write_atomic};
+use crate::plan::{Plan, RunId};
+use crate::queue::{AttemptEnd, Blocker, RunState};
+use crate::rundir::{FailureClass, RunDir, write_run_files};
+use crate::store::testing::{grid, id, outcome};
+use crate::store::{
+    CancelAnswer, Claim, FoundRun, ReadStore, Registered, Retry, StepRecord, Store, StoreError,
+    Wish, rebuild,
+};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+const NOW: Timestamp = Timestamp(1_000_000);
+
+struct Desk {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+    store: Store,
+}
+
+fn desk() -> Desk {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("results/lions.db");
+    let store = Store::open(&path).unwrap();
+    Desk {
+        _dir: dir,
+        path,
+        store,
+    }
+}
+
+impl Desk {
+    fn register(&mut self, betas: &[f64], pairs: &[u64], seeds: &[u64]) -> Plan {
+        let (sweep, plan) = grid(betas, pairs, seeds);
+        self.store
+            .register(&sweep, &plan, &BTreeMap::new(), Retry::Never, NOW)
+            .unwrap();
+        plan
+    }
+
+    fn register_found(&mut self, found: &[(RunId, FoundRun)], retry: Retry) -> Registered {
+        let (sweep, plan) = grid(&[0.1, 0.5], &[10], &[1]);
+        let found = found.iter().cloned().collect();
+        self.store
+            .register(&sweep, &plan, &found, retry, NOW)
+            .unwrap()
+    }
+
+    fn claim(&mut self, name: &str) -> Claim {
+        let wish = Wish {
+            run: id(name),
+            device: "cpu".into(),
+        };
+        self.store
+            .claim(&[wish], "me", NOW, 90_000)
+            .unwrap()
+            .remove(0)
+    }
+
+    fn succeed(&mut self, name: &str, score: f64) {
+        let Claim::Taken { attempt } = self.claim(name) else {
+            panic!("{name} is not ready")
+        };
+        let outcome = outcome(&id(name), attempt, score);
+        self.store.publish(&outcome, &[], NOW).unwrap().unwrap();
+    }
+
+    fn fail(&mut self, name: &str) -> Vec<(RunId, RunState)> {
+        let Claim::Taken { attempt } = self.claim(name) else {
+            panic!("{name} is not ready")
+        };
+        let end = AttemptEnd::Failed {
+            class: FailureClass::User,
+            message: "no rows".into(),
+        };
+        self.store
+            .end_attempt(&id(name), attempt, end, NOW)
+            .unwrap()
+            .unwrap()
+    }
+
+    fn state(&self, name: &str) -> &'static str {
+        self.store.read().run(&id(name)).unwrap().state.name()
+    }
+}
+
+#[test]
+fn registering_makes_runs_without_inputs_ready_and_a_second_time_changes_nothing() {
+    let mut desk = desk();
+    desk.register(&[0.1, 0.5], &[10], &[1]);
+    let again = desk.register_found(&[], Retry::Never);
+    assert_eq!(again.new, 0);
+    let names: Vec<&str> = again.states.iter().map(|state| state.name()).collect();
+    assert_eq!(names, ["ready", "blocked", "blocked", "blocked", "blocked"]);
+}
+
+#[test]
+fn an_outcome_makes_the_runs_that_need_it_ready() {
+    let mut desk = desk();
+    desk.register(&[0.1], &[10], &[1]);
+    desk.succeed("sft", 1.0);
+    assert_eq!(
+        [desk.state("sft"), desk.state("dpo/0.1/10/1")],
+        ["succeeded", "ready"]
+    );
+    assert_eq!(desk.state("eval/0.1/10/1"), "blocked");
+    let metrics = desk.store.read().metrics(&id("sft")).unwrap();
+    assert!((metrics["score"].value - 1.0).abs() < 1e-12);
+    assert_eq!(
+        desk.store.read().counts(&id("sft")).unwrap()["pairs/kept"],
+        4
+    );
+    assert_eq!(desk.store.read().notes(&id("sft")).unwrap(), ["a remark"]);
+}
+
+#[test]
+fn a_failure_skips_what_needs_it_spares_its_siblings_and_a_retry_brings_all_back() {
+    let mut desk = desk();
+    desk.register(&[0.1, 0.5], &[10], &[1]);
+    desk.succeed("sft", 1.0);
+    let changes = desk.fail("dpo/0.1/10/1");
+    assert_eq!(changes.len(), 2);
+    assert_eq!(
+        [desk.state("dpo/0.1/10/1"), desk.state("eval/0.1/10/1")],
+        ["failed", "skipped"]
+    );
+    assert_eq!(
+        [desk.state("dpo/0.5/10/1"), desk.state("eval/0.5/10/1")],
+        ["ready", "blocked"]
+    );
+    desk.store.retry(&id("dpo/0.1/10/1"), NOW).unwrap().unwrap();
+    assert_eq!(
+        [desk.state("dpo/0.1/10/1"), desk.state("eval/0.1/10/1")],
+        ["ready", "blocked"]
+    );
+}
+
+#[test]
+fn a_claimed_run_cannot_be_claimed_again_and_the_database_itself_forbids_it() {
+    let mut desk = desk();
+    desk.register(&[0.1], &[10], &[1]);
+    assert_eq!(desk.claim("sft"), Claim::Taken { attempt: 1 });
+    assert!(matches!(
+        desk.claim("sft"),
+        Claim::NotReady {
+            state: RunState::Leased { .. }
+        }
+    ));
+    let second = "INSERT INTO attempt (run, number, state, owner, device, started, expires)
+        SELECT run, 2, 'live', owner, device, started, expires FROM attempt";
+    assert!(desk.store.inner.conn.execute_batch(second).is_err());
+}
+
+#[test]
+fn messages_of_an_attempt_that_lost_its_lease_change_nothing() {
+    let mut desk = desk();
+    desk.register(&[0.1], &[10], &[1]);
+    desk.claim("sft");
+    desk.store
+        .end_attempt(&id("sft"), 1, AttemptEnd::Lost, NOW)
+        .unwrap()
+        .unwrap();
+    assert_eq!(desk.claim("sft"), Claim::Taken { attempt: 2 });
+    let stale = desk
+        .store
+        .end_attempt(&id("sft"), 1, AttemptEnd::Interrupted, NOW)
+        .unwrap();
+    assert!(stale.is_err());
+    desk.store
+        .record(&[], &[(id("sft"), 1)], Timestamp(9_000_000))
+        .unwrap();
+    let expires = NOW.plus_millis(90_000);
+    let state = desk.store.read().run(&id("sft")).unwrap().state;
+    assert_eq!(
+        state,
+        RunState::Leased {
+            attempt: 2,
+            expires
+        }
+    );
+}
+
+#[test]
+fn eight_writers_claim_every_run_exactly_once_and_none_finds_the_store_locked() {
+    let mut desk = desk();
+    let betas: Vec<f64> = (1..=40).map(f64::from).collect();
+    let plan = desk.register(&betas, &[10], &[1]);
+    desk.succeed("sft", 1.0);
+    let wishes: Vec<Wish> = plan
+        .runs
+        .iter()
+        .map(|run| Wish {
+            run: run.id.clone(),
+            device: "cpu".into(),
+        })
+        .collect();
+    let taken: usize = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..8)
+            .map(|number| {
+                let (path, wishes) = (&desk.path, &wishes);
+                scope.spawn(move || {
+                    let mut store = Store::open(path).unwrap();
+                    let owner = format!("writer {number}");
+                    let claim_one = |wish: &Wish| {
+                        let wish = std::slice::from_ref(wish);
+                        store.claim(wish, &owner, NOW, 90_000).unwrap().remove(0)
+                    };
+                    let claims: Vec<Claim> = wishes.iter().map(claim_one).collect();
+                    claims
+                        .iter()
+                        .filter(|claim| matches!(claim, Claim::Taken { .. }))
+                        .count()
+                })
+            })
+            .collect();
+        writers
+            .into_iter()
+            .map(|writer| writer.join().unwrap())
+            .sum()
+    });
+    assert_eq!(taken, betas.len());
+    assert_eq!(
+        desk.store.read().live_attempts().unwrap().len(),
+        betas.len()
+    );
+}
+
+#[test]
+fn an_accelerator_is_not_shared_between_runners() {
+    let mut desk = desk();
+    desk.register(&[0.1, 0.5], &[10], &[1]);
+    desk.succeed("sft", 1.0);
+    let mut claim = |name: &str, owner: &str| {
+        let wish = Wish {
+            run: id(name),
+            device: "cuda:0".into(),
+        };
+        desk.store
+            .claim(&[wish], owner, NOW, 90_000)
+            .unwrap()
+            .remove(0)
+    };
+    assert_eq!(claim("dpo/0.1/10/1", "one"), Claim::Taken { attempt: 1 });
+    assert_eq!(
+        claim("dpo/0.5/10/1", "two"),
+        Claim::DeviceBusy {
+            owner: "one".into()
+        }
+    );
+    assert_eq!(claim("dpo/0.5/10/1", "one"), Claim::Taken { attempt: 1 });
+}
+
+#[test]
+fn a_changed_sweep_of_the_same_name_replaces_the_trials_and_keeps_the_runs() {
+    let mut desk = desk();
+    desk.register(&[0.1, 0.5], &[10], &[1]);
+    desk.succeed("sft", 1.0);
+    let (sweep, plan) = grid(&[0.1, 0.9], &[10], &[1]);
+    let done = FoundRun {
+        outcome: Some(outcome(&id("sft"), 1, 1.0)),
+        attempts: 1,
+    };
+    let found = [(id("sft"), done)].into();
+    desk.store
+        .register(&sweep, &plan, &found, Retry::Never, NOW)
+        .unwrap();
+    let trials = desk.store.read().trials("grid").unwrap();
+    let labels: Vec<&str> = trials.iter().map(|trial| trial.label.as_str()).collect();
+    assert_eq!(labels, ["beta=0.1 pairs=10", "beta=0.9 pairs=10"]);
+    assert_eq!(desk.state("sft"), "succeeded");
+    assert_eq!(desk.state("dpo/0.5/10/1"), "ready");
+    assert_eq!(desk.store.read().runs("grid").unwrap().len(), 5);
+    assert_eq!(desk.store.read().all_runs().unwrap().len(), 7);
+}
+
+#[test]
+fn a_run_at_rest_is_cancelled_at_once_and_one_at_work_through_its_runner() {
+    let mut desk = desk();
+    desk.register(&[0.1], &[10], &[1]);
+    desk.claim("sft");
+    assert_eq!(
+        desk.store.cancel(&id("sft"), NOW).unwrap(),
+        CancelAnswer::Requested
+    );
+    assert_eq!(desk.store.read().cancel_requests().unwrap(), [id("sft")]);
+    let ended = desk
+        .store
+        .end_attempt(&id("sft"), 1, AttemptEnd::Cancelled, NOW)
+        .unwrap();
+    assert_eq!(ended.unwrap().len(), 3); // the run, dpo and eval
+    assert_eq!(desk.store.read().cancel_requests().unwrap(), []);
+    let answer = desk.store.cancel(&id("sft"), NOW).unwrap();
+    assert_eq!(answer, CancelAnswer::Ended(RunState::Cancelled));
+}
+
+#[test]
+fn a_run_called_done_whose_files_are_gone_is_done_again() {
+    let mut desk = desk();
+    desk.register_found(&[], Retry::Never);
+    desk.succeed("sft", 1.0);
+    let registered = desk.register_found(&[], Retry::Never);
+    assert_eq!(registered.lost, [id("sft")]);
+    assert_eq!(
+        [desk.state("sft"), desk.state("dpo/0.1/10/1")],
+        ["ready", "blocked"]
+    );
+    assert!(desk.store.read().metrics(&id("sft")).unwrap().is_empty());
+}
+
+#[test]
+fn an_outcome_found_in_a_folder_is_taken_over() {
+    let mut desk = desk();
+    let found = FoundRun {
+        outcome: Some(outcome(&id("sft"), 3, 0.5)),
+        attempts: 4,
+    };
+    let registered = desk.register_found(&[(id("sft"), found)], Retry::Never);
+    assert_eq!(registered.imported, [id("sft")]);
+    assert_eq!(
+        [desk.state("sft"), desk.state("dpo/0.1/10/1")],
+        ["succeeded", "ready"]
+    );
+    assert_eq!(desk.store.read().run(&id("sft")).unwrap().attempts, 4);
+    assert_eq!(desk.store.read().attempts(&id("sft")).unwrap()[0].number, 3);
+}
+
+#[test]
+fn failed_runs_are_put_back_at_registration_only_if_asked_for() {
+    let mut desk = desk();
+    desk.register_found(&[], Retry::Never);
+    desk.fail("sft");
+    desk.register_found(&[], Retry::Never);
+    assert_eq!(
+        [desk.state("sft"), desk.state("eval/0.1/10/1")],
+        ["failed", "skipped"]
+    );
+    desk.register_found(&[], Retry::Failed);
+    assert_eq!(
+        [desk.state("sft"), desk.state("eval/0.1/10/1")],
+        ["ready", "blocked"]
+    );
+}
+
+#[test]
+fn where_attempts_repeat_a_step_the_later_attempt_counts() {
+    let mut desk = desk();
+    desk.register(&[0.1], &[10], &[1]);
+    let record = |attempt, step, loss| StepRecord {
+        run: id("sft"),
+        attempt,
+        step,
+        metrics: [("loss".to_owned(), loss)].into(),
+    };
+    let steps = [
+        record(1, 1, 9.0),
+        record(1, 2, 8.0),
+        record(2, 2, 7.0),
+        record(2, 3, f64::NAN),
+    ];
+    desk.store.record(&steps, &[], NOW).unwrap();
+    let rows = desk.store.read().step_metrics(&id("sft")).unwrap();
+    let values: Vec<(u64, f64)> = rows.iter().map(|row| (row.step, row.value)).collect();
+    assert_eq!(values[..2], [(1, 9.0), (2, 7.0)]);
+    assert!(values[2].1.is_nan());
+}
+
+// Scores by (beta, pairs), mean over seeds 1 and 2: at 10 pairs 0.1 -> 0.65, 0.5 -> 0.55; at 99
+// pairs 0.1 -> 0.6, 0.5 -> 0.8.
+#[test]
+fn the_worked_query_says_which_beta_won_at_each_number_of_pairs() {
+    let mut desk = desk();
+    desk.register(&[0.1, 0.5], &[10, 99], &[1, 2]);
+    desk.succeed("sft", 0.0);
+    for (point, score) in [
+        ("0.1/10/1", 0.6),
+        ("0.1/10/2", 0.7),
+        ("0.5/10/1", 0.5),
+        ("0.5/10/2", 0.6),
+        ("0.1/99/1", 0.6),
+        ("0.1/99/2", 0.6),
+        ("0.5/99/1", 0.9),
+        ("0.5/99/2", 0.7),
+    ] {
+        desk.succeed(&format!("dpo/{point}"), 0.0);
+        desk.succeed(&format!("eval/{point}"), score);
+    }
+    let reader = ReadStore::open(&desk.path).unwrap();
+    let migration = include_str!("migrations/0001_first.sql");
+    let worked: String = migration
+        .lines()
+        .skip_while(|line| !line.starts_with("--   SELECT"))
+        .map_while(|line| line.strip_prefix("--   "))
+        .map(|line| line.to_owned() + "\n")
+        .collect();
+    let query = worked
+        .replace("'quickstart'", "'grid'")
+        .replace("polite/rewards/accuracies", "score")
+        .replace("WHERE", "WHERE stage = 'eval' AND");
+    let mut statement = reader.conn.prepare(&query).unwrap();
+    let rows = statement.query_map([], |row| {
+        let best: f64 = row.get(2)?;
+        Ok((
+            row.get(0)?,
+            row.get(1)?,
+            (best * 100.0).round(),
+            row.get(3)?,
+        ))
+    });
+    let rows: Vec<(i64, f64, f64, i64)> = rows.unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!(rows, [(10, 0.1, 65.0, 2), (99, 0.5, 80.0, 2)]);
+    let axes =
+        "SELECT axis, value FROM trial_axis WHERE sweep = 'grid' AND trial = 7 ORDER BY axis";
+    let mut statement = reader.conn.prepare(axes).unwrap();
+    let rows = statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
+        .unwrap();
+    let rows: Vec<(String, f64)> = rows.collect::<Result<_, _>>().unwrap();
+    assert_eq!(rows, [("beta".to_owned(), 0.5), ("pairs".to_owned(), 99.0)]);
+}
+
+#[test]
+fn a_trial_row_has_its_assignments_its_runs_and_the_metrics_of_its_evaluation() {
+    let mut desk = desk();
+    desk.register(&[0.1], &[10], &[7]);
+    for (name, score) in [("sft", 0.0), ("dpo/0.1/10/7", 0.0), ("eval/0.1/10/7", 0.25)] {
+        desk.succeed(name, score);
+    }
+    let trial = desk.store.read().trials("grid").unwrap().remove(0);
+    assert_eq!((trial.seed, trial.state), (7, RunState::Succeeded));
+    assert_eq!(trial.assignments["beta"], serde_json::json!(0.1));
+    let kinds: Vec<&str> = trial.runs.iter().map(|run| run.kind.name()).collect();
+    assert_eq!(kinds, ["sft", "dpo", "eval"]);
+    assert!((trial.metrics["score"].value - 0.25).abs() < 1e-12);
+    let uses = desk.store.read().trials_of(&id("sft")).unwrap();
+    assert_eq!(uses[0].label, "beta=0.1 pairs=10");
+}
+
+#[test]
+fn why_names_the_failed_run_that_a_skipped_one_needs() {
+    let mut desk = desk();
+    desk.register(&[0.1], &[10], &[1]);
+    desk.fail("sft");
+    let why = desk.store.read().why(&id("dpo/0.1/10/1"), NOW).unwrap();
+    assert!(matches!(&why.blockers[..], [Blocker::Input { run, .. }] if *run == id("sft")));
+    let why = desk.store.read().why(&id("sft"), NOW).unwrap();
+    let text = why.blockers[0].to_string();
+    assert!(
+        text.starts_with("failed: no rows; mend the recipe"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_run_is_found_by_the_beginning_of_its_id_and_a_sweep_by_its_name() {
+    let mut desk = desk();
+    desk.register(&[0.1], &[10], &[1]);
+    let read = desk.store.read();
+    assert_eq!(read.find_run(id("sft").short()).unwrap(), id("sft"));
+    assert!(matches!(read.find_run("zz"), Err(StoreError::NoRun { .. })));
+    assert!(matches!(read.find_run("%"), Err(StoreError::NoRun { .. })));
+    let error = read.trials("gird").unwrap_err().to_string();
+    assert_eq!(error, "no sweep `gird` in the store; known: grid");
+}
+
+#[test]
+fn a_store_made_anew_from_the_folders_knows_every_run_and_keeps_the_old_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, plan) = grid(&[0.1], &[10], &[1]);
+    for run in &plan.runs {
+        let folder = RunDir::new(dir.path(), &run.id);
+        write_run_files(&folder, &run.identity, &run.stage).unwrap();
+    }
+    let done = RunDir::new(dir.path(), &id("sft"));
+    let text = serde_json::to_string(&outcome(&id("sft"), 2, 0.5)).unwrap();
+    write_atomic(&done.outcome(), text.as_bytes()).unwrap();
+    std::fs::create_dir_all(done.attempt(2).path()).unwrap();
+    write_atomic(&dir.path().join("results/runs/half/stage.json"), b"{").unwrap();
+    write_atomic(&dir.path().join("results/lions.db"), b"not a database").unwrap();
+    let rebuilt = rebuild(dir.path(), NOW).unwrap();
+    assert_eq!(
+        (rebuilt.runs, rebuilt.done, rebuilt.passed_over.len()),
+        (3, 1, 1)
+    );
+    assert!(rebuilt.old.unwrap().exists());
+    let store = Store::of_project(dir.path()).unwrap();
+    let parents = store.read().parents(&id("dpo/0.1/10/1")).unwrap();
+    assert_eq!(
+        (&parents[0].0, parents[0].2),
+        (&id("sft"), RunState::Succeeded)
+    );
+    assert_eq!(store.read().run(&id("sft")).unwrap().attempts, 2);
+}
