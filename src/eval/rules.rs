@@ -20,6 +20,10 @@ pub const NGRAM: usize = 5;
 
 /// The five verdicts on one story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "five verdicts, each read on its own"
+)]
 pub struct StoryVerdict {
     /// It ended by itself, within the token budget.
     pub ends: bool,

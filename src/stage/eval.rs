@@ -256,7 +256,7 @@ fn spend(made: &mut Made, config: &DecoderConfig, lengths: impl Iterator<Item = 
     }
     for (length, count) in by_length {
         let positions = length as u64 * count;
-        let context = (length as f64 + 1.0) / 2.0;
+        let context = f64::midpoint(length as f64, 1.0);
         made.usage.tokens += positions;
         made.usage.positions += positions;
         made.usage.flops += flops_per_token(config, context) * positions as f64;

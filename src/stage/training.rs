@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Time between two resumable states where the runtime names no number of steps.
-const CHECKPOINT_EVERY: Duration = Duration::from_secs(60);
+const CHECKPOINT_EVERY: Duration = Duration::from_mins(1);
 
 /// Writes events, asks for checkpoints by step or by time, and passes the request to stop on.
 struct Watch<'a> {
@@ -39,7 +39,7 @@ impl Observer for Watch<'_> {
 
     fn wants_checkpoint(&mut self, step: u64) -> bool {
         match self.every_steps {
-            Some(every) => step % every.max(1) == 0,
+            Some(every) => step.is_multiple_of(every.max(1)),
             None => self.saved.elapsed() >= CHECKPOINT_EVERY,
         }
     }

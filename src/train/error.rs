@@ -102,7 +102,7 @@ fn show_ids(ids: &[String]) -> String {
         .collect::<Vec<_>>()
         .join(", ");
     if ids.len() > SHOWN {
-        text.push_str(&format!(" and {} more", ids.len() - SHOWN));
+        text = format!("{text} and {} more", ids.len() - SHOWN);
     }
     text
 }

@@ -72,7 +72,7 @@ impl Scalars {
     }
 
     /// One parameter's update; everything it needs is read and written once.
-    #[inline(always)]
+    #[inline]
     fn update(&self, p: f32, g: f32, m: &mut f32, v: &mut f32) -> f32 {
         let g = g * self.grad_scale;
         *m += (g - *m) * self.one_minus_beta1;

@@ -157,7 +157,7 @@ impl<'a> Training<'a> {
             let last = step == self.schedule.total_steps();
             if objective
                 .monitor_every()
-                .is_some_and(|every| last || step % every.max(1) == 0)
+                .is_some_and(|every| last || step.is_multiple_of(every.max(1)))
             {
                 self.monitor(objective, observer)?;
             }
