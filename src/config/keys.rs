@@ -32,36 +32,24 @@ const STORIES: [&str; 7] = [
 ];
 
 /// Keys of every training step.
-const STEP: [&str; 5] = [
-    "loss",
-    "grad_norm",
-    "learning_rate",
-    "num_tokens",
-    "mean_token_accuracy",
-];
+const STEP: [&str; 4] = ["loss", "grad_norm", "learning_rate", "num_tokens"];
 
-/// Further keys of a DPO step.
-const DPO_STEP: [&str; 6] = [
+/// Further keys of an SFT step.
+const SFT_STEP: [&str; 1] = ["mean_token_accuracy"];
+
+/// Further keys of a DPO step, and of a DPO monitor after `eval_<file stem>/`.
+const DPO_STEP: [&str; 7] = [
     "rewards/accuracies",
     "rewards/margins",
     "rewards/chosen",
     "rewards/rejected",
     "logps/chosen",
     "logps/rejected",
-];
-
-/// Keys that a DPO monitor measures, after `eval_<file stem>/`.
-const DPO_MONITOR: [&str; 9] = [
-    "loss",
-    "rewards/accuracies",
-    "rewards/margins",
-    "rewards/chosen",
-    "rewards/rejected",
-    "logps/chosen",
-    "logps/rejected",
-    "logps/chosen_shift",
     "prob_margin",
 ];
+
+/// What both kinds of monitor measure.
+const MONITOR: [&str; 1] = ["loss"];
 
 /// Final metrics of a trial: `<set>/<key>` for each evaluation that applies to its pipeline.
 ///
@@ -107,7 +95,7 @@ pub fn step_metric_keys(config: &TrialConfig) -> Vec<String> {
         .and_then(|sft| sft.recipe.monitor.as_ref())
         && applies(PipelineStage::Sft)
     {
-        monitored(&monitor.data, &LIKELIHOOD);
+        monitored(&monitor.data, &MONITOR);
     }
     if let Some(monitor) = config
         .dpo
@@ -115,7 +103,11 @@ pub fn step_metric_keys(config: &TrialConfig) -> Vec<String> {
         .and_then(|dpo| dpo.recipe.monitor.as_ref())
         && applies(PipelineStage::Dpo)
     {
-        monitored(&monitor.data, &DPO_MONITOR);
+        monitored(&monitor.data, &MONITOR);
+        monitored(&monitor.data, &DPO_STEP);
+    }
+    if applies(PipelineStage::Sft) {
+        keys.extend(SFT_STEP.map(str::to_owned));
     }
     if applies(PipelineStage::Dpo) {
         keys.extend(DPO_STEP.map(str::to_owned));
