@@ -1,3 +1,7 @@
 //! The `lions` program: parse, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lions::cli::main()
+}

@@ -1,1 +1,18 @@
 //! Words in, words out, exit code.
+//!
+//! One command, one file under `commands`: its `Args` and its `run`. Data goes to stdout, talk to
+//! stderr; only this module decides how an error looks and with which code the program ends.
+//! Start at [`app`].
+
+mod app;
+mod commands;
+mod error;
+mod progress;
+mod project;
+mod signals;
+mod slots;
+mod text;
+mod ui;
+
+pub use app::main;
+pub use error::{CommandError, ErrorKind, exit_code};

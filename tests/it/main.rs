@@ -10,3 +10,4 @@ mod parity_losses;
 mod parity_model;
 mod parity_packing;
 mod parity_support;
+mod tidy;

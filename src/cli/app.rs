@@ -1,0 +1,106 @@
+//! The command line as a whole: global options, dispatch, exit code.
+
+use crate::cli::commands;
+use crate::cli::error::{CommandError, exit_code};
+use crate::cli::ui::{ColorChoice, Ui};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Define, run and compare alignment ablations of language models
+///
+/// A sweep file becomes trials, trials become a graph of runs named by their content, runs are
+/// executed once each and shared, results go to SQLite, figures and tables come from there.
+///
+/// Exit codes: 0 all well; 1 the sweep file, data or request is wrong; 2 usage; 100 the sweep
+/// finished and some runs failed; 130 interrupted, state saved; 255 a bug of lions.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lions",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
+struct Lions {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Project folder, which holds sweeps/, results/ and reports/ [default: found from the sweep file]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Write machine-readable JSON to stdout
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Say nothing but errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// When to colour
+    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
+    pub(crate) color: ColorChoice,
+}
+
+macro_rules! commands {
+    ($($variant:ident => $module:ident, $args:ident;)*) => {
+        #[derive(Debug, Subcommand)]
+        enum Command {
+            $(#[allow(missing_docs, reason = "the help comes from the Args type")] $variant(commands::$module::$args),)*
+        }
+
+        fn dispatch(command: &Command, ui: &Ui, global: &Global) -> Result<u8, CommandError> {
+            match command {
+                $(Command::$variant(args) => commands::$module::run(ui, global, args),)*
+            }
+        }
+    };
+}
+
+commands! {
+    Check => check, CheckArgs;
+    Plan => plan, PlanArgs;
+    Run => run, RunArgs;
+    Status => status, StatusArgs;
+    Show => show, ShowArgs;
+    Why => why, WhyArgs;
+    Log => log, LogArgs;
+    Cancel => cancel, CancelArgs;
+    Retry => retry, RetryArgs;
+    Compare => compare, CompareArgs;
+    Figures => figures, FiguresArgs;
+    Report => report, ReportArgs;
+    Inspect => inspect, InspectArgs;
+    Doctor => doctor, DoctorArgs;
+    Store => store, StoreArgs;
+    Exec => exec, ExecArgs;
+}
+
+/// Parses the command line, runs the command, returns the exit code.
+pub fn main() -> ExitCode {
+    let lions = Lions::parse();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the environment is read here and nowhere else"
+    )]
+    let no_color = std::env::var("NO_COLOR").is_ok_and(|value| !value.is_empty());
+    let ui = Ui::new(
+        lions.global.color,
+        no_color,
+        lions.global.json,
+        lions.global.quiet,
+    );
+    match dispatch(&lions.command, &ui, &lions.global) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            ui.error(&error);
+            ExitCode::from(error.kind.code())
+        }
+    }
+}
+
+/// The code of a command that did what was asked.
+pub(crate) const DONE: u8 = exit_code::OK;

@@ -1,0 +1,88 @@
+//! `lions cancel`.
+
+use crate::base::{Clock as _, SystemClock};
+use crate::cli::app::{DONE, Global};
+use crate::cli::commands::run::store_error;
+use crate::cli::commands::show::find;
+use crate::cli::commands::status::{must_open, unknown_sweep};
+use crate::cli::error::CommandError;
+use crate::cli::project::Project;
+use crate::cli::text::counted;
+use crate::cli::ui::Ui;
+use crate::plan::RunId;
+use crate::queue::RunState;
+use crate::store::{CancelAnswer, ReadStore, Store};
+use serde_json::json;
+
+/// Give up on runs, or on everything a sweep has not done
+///
+/// Runs that need a cancelled one are skipped. `retry` takes it back.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CancelArgs {
+    /// Runs, by the first digits of their ids, or a sweep's name
+    #[arg(required = true)]
+    what: Vec<String>,
+}
+
+pub(crate) fn run(ui: &Ui, global: &Global, args: &CancelArgs) -> Result<u8, CommandError> {
+    let project = Project::find(global.root.as_deref(), None)?;
+    let runs = named_runs(&must_open(&project)?, &args.what, unfinished)?;
+    let mut store = Store::of_project(&project.root).map_err(store_error)?;
+    let (mut cancelled, mut requested, mut ended) = (0_usize, 0_usize, 0_usize);
+    for run in &runs {
+        match store.cancel(run, SystemClock.now()).map_err(store_error)? {
+            CancelAnswer::Cancelled(_) => cancelled += 1,
+            CancelAnswer::Requested => requested += 1,
+            CancelAnswer::Ended(_) => ended += 1,
+        }
+    }
+    if ui.json {
+        ui.print_json(
+            &json!({ "cancelled": cancelled, "requested": requested, "ended_already": ended }),
+        )?;
+    } else {
+        ui.out(&format!(
+            "{} cancelled, {requested} asked to stop, {ended} ended already",
+            counted(cancelled, "run")
+        ));
+    }
+    Ok(DONE)
+}
+
+fn unfinished(state: RunState) -> bool {
+    matches!(
+        state,
+        RunState::Blocked | RunState::Ready | RunState::Leased { .. }
+    )
+}
+
+/// The runs that the words mean: a sweep's name means its runs in states that `wanted` picks.
+pub(crate) fn named_runs(
+    store: &ReadStore,
+    words: &[String],
+    wanted: fn(RunState) -> bool,
+) -> Result<Vec<RunId>, CommandError> {
+    let names: Vec<_> = store
+        .sweeps()
+        .map_err(store_error)?
+        .into_iter()
+        .map(|sweep| sweep.name)
+        .collect();
+    let mut runs = Vec::new();
+    for word in words {
+        if names.contains(word) {
+            let states = store
+                .run_states(word)
+                .map_err(|e| unknown_sweep(store, e))?;
+            runs.extend(
+                states
+                    .into_iter()
+                    .filter(|(_, state)| wanted(*state))
+                    .map(|(id, _)| id),
+            );
+        } else {
+            runs.push(find(store, word)?);
+        }
+    }
+    Ok(runs)
+}

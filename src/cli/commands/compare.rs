@@ -1,0 +1,130 @@
+//! `lions compare`.
+
+use crate::cli::app::{DONE, Global};
+use crate::cli::commands::report::results;
+use crate::cli::error::CommandError;
+use crate::cli::project::Project;
+use crate::cli::ui::{Tone, Ui};
+use crate::config::sweep::TableSpec;
+use crate::report::{
+    SweepResults, SweepTable, compare, default_table, grid_latex, grid_markdown, grid_text,
+    table_csv, table_grid, table_json,
+};
+use std::path::PathBuf;
+
+/// Compare the configurations of a sweep in tables
+///
+/// One row a configuration: the fields that differ, then mean and 95 % interval over seeds, and the
+/// difference to the baseline, paired by seed and corrected for the number of comparisons.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompareArgs {
+    /// Sweep name, or its file
+    sweep: String,
+    /// Form of the tables
+    #[arg(long, value_enum, default_value_t = Form::Text)]
+    format: Form,
+    /// Only this table of the sweep file
+    #[arg(long, value_name = "NAME")]
+    table: Option<String>,
+    /// Compare these metrics over all trials instead of the sweep file's tables
+    #[arg(long, value_delimiter = ',', value_name = "KEYS")]
+    metrics: Vec<String>,
+}
+
+/// Form of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    Text,
+    Markdown,
+    Csv,
+    Latex,
+}
+
+pub(crate) fn run(ui: &Ui, global: &Global, args: &CompareArgs) -> Result<u8, CommandError> {
+    let near = PathBuf::from(&args.sweep);
+    let project = Project::find(
+        global.root.as_deref(),
+        near.is_file().then_some(near.as_path()),
+    )?;
+    let results = results(&project, &super::report::sweep_name(&args.sweep)?)?;
+    let specs = specs(&results, args)?;
+    let tables = specs
+        .iter()
+        .map(|spec| compare(&results, spec))
+        .collect::<Result<Vec<_>, _>>();
+    let tables = tables.map_err(CommandError::user)?;
+    if ui.json {
+        let values: Vec<_> = tables.iter().map(table_json).collect();
+        ui.print_json(&values)?;
+        return Ok(DONE);
+    }
+    for table in &tables {
+        ui.raw(&shown(ui, table, args.format));
+        ui.out("");
+    }
+    Ok(DONE)
+}
+
+fn shown(ui: &Ui, table: &SweepTable, form: Form) -> String {
+    let grid = || table_grid(table);
+    match form {
+        Form::Text => format!(
+            "{}\n{}",
+            ui.tone(Tone::Strong, &table.title),
+            grid_text(&grid(), ui.colors_out())
+        ),
+        Form::Markdown => format!("### {}\n\n{}", table.title, grid_markdown(&grid())),
+        Form::Csv => table_csv(table),
+        Form::Latex => grid_latex(&grid()),
+    }
+}
+
+fn specs(results: &SweepResults, args: &CompareArgs) -> Result<Vec<TableSpec>, CommandError> {
+    if !args.metrics.is_empty() {
+        return Ok(vec![TableSpec {
+            metrics: args.metrics.clone(),
+            ..default_table(results)
+        }]);
+    }
+    let all = &results.sweep.report.tables;
+    match &args.table {
+        None if all.is_empty() => Ok(vec![default_table(results)]),
+        None => Ok(all.clone()),
+        Some(name) => {
+            let found: Vec<_> = all
+                .iter()
+                .filter(|table| table.name == *name)
+                .cloned()
+                .collect();
+            if found.is_empty() {
+                let names: Vec<_> = all.iter().map(|table| table.name.as_str()).collect();
+                return Err(CommandError::user(format!(
+                    "sweep `{}` has no table `{name}`",
+                    results.sweep.name
+                ))
+                .hint(format!("its tables: {}", names.join(", "))));
+            }
+            Ok(found)
+        }
+    }
+}
+
+/// Every table of the sweep file as text.
+pub(crate) fn print_tables(
+    ui: &Ui,
+    results: &SweepResults,
+    only: Option<&str>,
+) -> Result<(), CommandError> {
+    let args = CompareArgs {
+        sweep: results.sweep.name.clone(),
+        format: Form::Text,
+        table: only.map(str::to_owned),
+        metrics: Vec::new(),
+    };
+    for spec in specs(results, &args)? {
+        let table = compare(results, &spec).map_err(CommandError::user)?;
+        ui.raw(&shown(ui, &table, Form::Text));
+        ui.out("");
+    }
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! `lions doctor`.
+
+use crate::cli::app::{DONE, Global};
+use crate::cli::error::{CommandError, exit_code};
+use crate::cli::project::Project;
+use crate::cli::text::{bytes, columns, counted};
+use crate::cli::ui::{Tone, Ui};
+use crate::data::TextFormat;
+use crate::model::DecoderConfig;
+use crate::rundir::{free_bytes, network_file_system};
+use serde::Serialize;
+use std::path::Path;
+
+/// Look at the machine and the project, and say what would go wrong
+///
+/// Disk, database folder, processor, memory, devices and the models below models/.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DoctorArgs {}
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Health {
+    Ok,
+    Warning,
+    Bad,
+}
+
+/// One thing looked at.
+#[derive(Debug, Serialize)]
+struct Finding {
+    what: &'static str,
+    health: Health,
+    text: String,
+}
+
+impl Finding {
+    fn new(what: &'static str, health: Health, text: impl Into<String>) -> Self {
+        Self {
+            what,
+            health,
+            text: text.into(),
+        }
+    }
+}
+
+/// Less free room than this is worth a warning, bytes.
+const LOW_DISK_BYTES: u64 = 2 << 30;
+
+pub(crate) fn run(ui: &Ui, global: &Global, _args: &DoctorArgs) -> Result<u8, CommandError> {
+    let project = Project::find(global.root.as_deref(), None)?;
+    let mut findings = vec![
+        Finding::new(
+            "lions",
+            Health::Ok,
+            format!(
+                "{} at {}",
+                env!("CARGO_PKG_VERSION"),
+                project.root.display()
+            ),
+        ),
+        writable(&project.results()),
+        disk(&project.root),
+        file_system(&project.root),
+        processor(),
+        memory(),
+        devices(),
+    ];
+    findings.extend(models(&project.root.join("models")));
+    let bad = findings.iter().any(|finding| finding.health == Health::Bad);
+    if ui.json {
+        ui.print_json(&findings)?;
+    } else {
+        let rows: Vec<_> = findings.iter().map(|finding| row(ui, finding)).collect();
+        columns(&rows).iter().for_each(|line| ui.out(line));
+    }
+    Ok(if bad { exit_code::USER } else { DONE })
+}
+
+fn row(ui: &Ui, finding: &Finding) -> Vec<String> {
+    let (tone, word) = match finding.health {
+        Health::Ok => (Tone::Good, "ok"),
+        Health::Warning => (Tone::Warn, "warning"),
+        Health::Bad => (Tone::Bad, "bad"),
+    };
+    vec![
+        ui.tone(tone, word),
+        finding.what.to_owned(),
+        finding.text.clone(),
+    ]
+}
+
+fn writable(results: &Path) -> Finding {
+    let probe = results.join(".doctor");
+    match crate::base::write_atomic(&probe, b"probe") {
+        Ok(()) => {
+            drop(std::fs::remove_file(&probe));
+            Finding::new(
+                "results",
+                Health::Ok,
+                format!("{} is writable", results.display()),
+            )
+        }
+        Err(error) => Finding::new("results", Health::Bad, format!("{error}: {}", error.source)),
+    }
+}
+
+fn disk(root: &Path) -> Finding {
+    match free_bytes(root) {
+        Ok(free) if free < LOW_DISK_BYTES => Finding::new(
+            "disk",
+            Health::Warning,
+            format!("only {} free", bytes(free as f64)),
+        ),
+        Ok(free) => Finding::new("disk", Health::Ok, format!("{} free", bytes(free as f64))),
+        Err(error) => Finding::new(
+            "disk",
+            Health::Warning,
+            format!("{error}: {}", error.source),
+        ),
+    }
+}
+
+fn file_system(root: &Path) -> Finding {
+    match network_file_system(root) {
+        Ok(Some(kind)) => Finding::new(
+            "file system",
+            Health::Bad,
+            format!(
+                "{kind} is a network file system: SQLite may lose data on it; keep results/ on a local disk"
+            ),
+        ),
+        Ok(None) => Finding::new("file system", Health::Ok, "local"),
+        Err(error) => Finding::new(
+            "file system",
+            Health::Warning,
+            format!("{error}: {}", error.source),
+        ),
+    }
+}
+
+fn processor() -> Finding {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    #[cfg(target_arch = "x86_64")]
+    let features: Vec<&str> = [
+        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+        ("fma", std::arch::is_x86_feature_detected!("fma")),
+        ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+    ]
+    .iter()
+    .filter_map(|(name, there)| there.then_some(*name))
+    .collect();
+    #[cfg(not(target_arch = "x86_64"))]
+    let features: Vec<&str> = vec![std::env::consts::ARCH];
+    let text = format!("{}: {}", counted(cores, "core"), features.join(" "));
+    Finding::new("processor", Health::Ok, text)
+}
+
+fn memory() -> Finding {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = available.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<f64>().ok());
+    match kib {
+        Some(kib) => Finding::new(
+            "memory",
+            Health::Ok,
+            format!("{} available", bytes(kib * 1024.0)),
+        ),
+        None => Finding::new("memory", Health::Ok, "unknown on this system"),
+    }
+}
+
+fn devices() -> Finding {
+    if cfg!(feature = "cuda") {
+        Finding::new("devices", Health::Ok, "cpu, cuda (built in)")
+    } else {
+        Finding::new(
+            "devices",
+            Health::Ok,
+            "cpu (for GPUs build with `--features cuda`)",
+        )
+    }
+}
+
+/// Every folder below `models/`: does its configuration, tokenizer and template open?
+fn models(dir: &Path) -> Vec<Finding> {
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return vec![Finding::new(
+            "models",
+            Health::Warning,
+            format!("no folder {}", dir.display()),
+        )];
+    };
+    let mut folders: Vec<_> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
+    folders.sort();
+    folders.iter().map(|folder| model(folder)).collect()
+}
+
+fn model(folder: &Path) -> Finding {
+    let name = folder
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let opened = DecoderConfig::from_file(folder).map_err(|error| error.to_string());
+    let opened =
+        opened.and_then(|_| TextFormat::open(folder, None).map_err(|error| error.to_string()));
+    match opened {
+        Ok(format) => Finding::new(
+            "model",
+            Health::Ok,
+            format!(
+                "{name}: {} tokens, chat template found",
+                format.vocab_size()
+            ),
+        ),
+        Err(error) => Finding::new("model", Health::Bad, format!("{name}: {error}")),
+    }
+}

@@ -1,0 +1,50 @@
+//! `lions exec`: one attempt, as the runner or a cluster starts it.
+
+use crate::base::Shutdown;
+use crate::cli::app::{DONE, Global};
+use crate::cli::error::{CommandError, ErrorKind, exit_code};
+use crate::cli::project::Project;
+use crate::cli::signals;
+use crate::cli::ui::Ui;
+use crate::model::tune_allocator;
+use crate::plan::RunId;
+use crate::rundir::{FailureClass, RunDir};
+use crate::stage::{DeviceChoice, StageContext, execute};
+
+/// Carry out one attempt of a run in its folder (what `run` starts for each run)
+#[derive(Debug, clap::Args)]
+pub(crate) struct ExecArgs {
+    /// The run: all 64 digits
+    #[arg(long)]
+    run: String,
+    /// The attempt's number, from 1
+    #[arg(long)]
+    attempt: u32,
+    /// `cpu` or `cuda:N`
+    #[arg(long, default_value = "cpu")]
+    device: String,
+}
+
+pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8, CommandError> {
+    let project = Project::find(global.root.as_deref(), None)?;
+    let device: DeviceChoice = args.device.parse().map_err(CommandError::user)?;
+    let shutdown = Shutdown::new();
+    signals::stop_on_signals(&shutdown)?;
+    tune_allocator();
+    let run_dir = RunDir::new(&project.root, &RunId(args.run.clone()));
+    let mut context = StageContext::new(project.root, run_dir, args.attempt);
+    context.device = device;
+    context.shutdown = shutdown.clone();
+    context.argv = std::env::args().collect();
+    match execute(&context) {
+        Ok(_) => Ok(DONE),
+        Err(_) if shutdown.requested() => Ok(exit_code::INTERRUPTED),
+        Err(error) => {
+            let kind = match error.class() {
+                FailureClass::Internal => ErrorKind::Internal,
+                _ => ErrorKind::User,
+            };
+            Err(CommandError::of(kind, error))
+        }
+    }
+}

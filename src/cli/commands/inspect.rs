@@ -1,0 +1,296 @@
+//! `lions inspect`.
+
+use crate::base::SeedTree;
+use crate::cli::app::{DONE, Global};
+use crate::cli::commands::check;
+use crate::cli::error::CommandError;
+use crate::cli::project::Project;
+use crate::cli::text::{columns, counted};
+use crate::cli::ui::{Tone, Ui};
+use crate::config::spec::{DpoConfig, SftConfig};
+use crate::config::sweep::{Sweep, Trial};
+use crate::data::{
+    DropReason, InspectedToken, PairEncoding, SftPlan, TextFormat, TokenizedPair, inspect_row,
+    load_chat, load_pairs, select,
+};
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Show a training row as the model sees it
+///
+/// The text of every token with its loss mask, position and segment, for any step and row of any
+/// trial. Tokens that count in the loss are coloured and stand between ‹ and ›; ┃ begins a segment.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InspectArgs {
+    /// Sweep file
+    file: PathBuf,
+    /// Trial, by its number in `lions plan --json`
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    trial: usize,
+    /// Which stage's data; the last training stage of the trial if absent
+    #[arg(long, value_enum)]
+    stage: Option<DataStage>,
+    /// Optimiser step, from 1
+    #[arg(long, default_value_t = 1)]
+    step: u64,
+    /// Row of the step (a window or document; a pair for DPO), from 0
+    #[arg(long, default_value_t = 0)]
+    row: usize,
+    /// List every token in a table
+    #[arg(long)]
+    tokens: bool,
+}
+
+/// A stage that trains on rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum DataStage {
+    Sft,
+    Dpo,
+}
+
+pub(crate) fn run(ui: &Ui, global: &Global, args: &InspectArgs) -> Result<u8, CommandError> {
+    let project = Project::find(global.root.as_deref(), Some(&args.file))?;
+    let sweep = check::load(ui, &project, &args.file)?;
+    let trial = pick(&sweep, args.trial)?;
+    let model = project.root.join(&trial.config.model.path);
+    let template = trial
+        .config
+        .model
+        .chat_template
+        .as_ref()
+        .map(|path| project.root.join(path));
+    let format = TextFormat::open(&model, template.as_deref()).map_err(CommandError::user)?;
+    let stage = args
+        .stage
+        .or_else(|| last_stage(trial))
+        .ok_or_else(|| nothing(trial))?;
+    match (stage, &trial.config.sft, &trial.config.dpo) {
+        (DataStage::Sft, Some(sft), _) => inspect_sft(ui, &project, trial, sft, &format, args)?,
+        (DataStage::Dpo, _, Some(dpo)) => inspect_dpo(ui, &project, trial, dpo, &format, args)?,
+        _ => return Err(nothing(trial)),
+    }
+    Ok(DONE)
+}
+
+fn pick(sweep: &Sweep, index: usize) -> Result<&Trial, CommandError> {
+    sweep.trials.get(index).ok_or_else(|| {
+        let have = sweep.trials.len();
+        CommandError::user(format!(
+            "sweep `{}` has no trial {index}, it has {}",
+            sweep.name,
+            counted(have, "trial")
+        ))
+        .hint(format!(
+            "`--trial` goes from 0 to {}",
+            have.saturating_sub(1)
+        ))
+    })
+}
+
+fn last_stage(trial: &Trial) -> Option<DataStage> {
+    use crate::config::spec::PipelineStage;
+    trial.config.pipeline.last().map(|stage| match stage {
+        PipelineStage::Sft => DataStage::Sft,
+        PipelineStage::Dpo => DataStage::Dpo,
+    })
+}
+
+fn nothing(trial: &Trial) -> CommandError {
+    CommandError::user(format!(
+        "trial {} ({}) has no such training data",
+        trial.index,
+        trial.label()
+    ))
+    .hint("`--stage sft` or `--stage dpo` picks a stage whose table the trial has")
+}
+
+fn out_of_range(what: &str, asked: u64, have: u64) -> CommandError {
+    CommandError::user(format!("there is no {what} {asked}")).hint(format!("there are {have}"))
+}
+
+fn inspect_sft(
+    ui: &Ui,
+    project: &Project,
+    trial: &Trial,
+    sft: &SftConfig,
+    format: &TextFormat,
+    args: &InspectArgs,
+) -> Result<(), CommandError> {
+    let recipe = &sft.recipe;
+    let seed = SeedTree::root(recipe.seed.unwrap_or(trial.seed));
+    let data_seed = recipe
+        .data_seed
+        .map_or_else(|| seed.clone(), SeedTree::root);
+    let (rows, _) =
+        load_chat(&project.root, &recipe.data, &data_seed).map_err(CommandError::user)?;
+    let rows = select(rows, recipe.max_examples, &data_seed).map_err(CommandError::user)?;
+    let examples = format.encode_chats(&rows).map_err(CommandError::user)?;
+    let plan =
+        SftPlan::new(examples, recipe, &seed, format.pad_token()).map_err(CommandError::user)?;
+    let step = args.step.checked_sub(1).and_then(|index| plan.step(index));
+    let step = step.ok_or_else(|| out_of_range("step", args.step, plan.steps()))?;
+    let row = step.rows.get(args.row);
+    let row = row.ok_or_else(|| out_of_range("row", args.row as u64, step.rows.len() as u64))?;
+    let tokens = inspect_row(row, format);
+    let title = format!(
+        "trial {} ({}), sft step {} of {}, row {} of {}",
+        trial.index,
+        trial.label(),
+        args.step,
+        plan.steps(),
+        args.row,
+        step.rows.len()
+    );
+    show(ui, &title, &tokens, args.tokens)
+}
+
+fn inspect_dpo(
+    ui: &Ui,
+    project: &Project,
+    trial: &Trial,
+    dpo: &DpoConfig,
+    format: &TextFormat,
+    args: &InspectArgs,
+) -> Result<(), CommandError> {
+    let recipe = &dpo.recipe;
+    let seed = SeedTree::root(recipe.seed.unwrap_or(trial.seed));
+    let data_seed = recipe
+        .data_seed
+        .map_or_else(|| seed.clone(), SeedTree::root);
+    let (rows, _) =
+        load_pairs(&project.root, &recipe.data, &data_seed).map_err(CommandError::user)?;
+    let rows = select(rows, recipe.max_examples, &data_seed).map_err(CommandError::user)?;
+    let have = rows.len() as u64;
+    let row = rows
+        .get(args.row)
+        .ok_or_else(|| out_of_range("pair", args.row as u64, have))?;
+    let title = format!(
+        "trial {} ({}), pair {} of {have}: `{}` ({}:{})",
+        trial.index,
+        trial.label(),
+        args.row,
+        row.id,
+        row.origin.path,
+        row.origin.row
+    );
+    match format
+        .encode_pair(row, &recipe.limits)
+        .map_err(CommandError::user)?
+    {
+        PairEncoding::Dropped(reason) => {
+            ui.out(&title);
+            let why = match reason {
+                DropReason::TooLong => "longer than the limit, and `truncation` is `drop`",
+                DropReason::EqualAfterTruncation => "its replies differ only behind the cut",
+            };
+            ui.out(&format!("left out: {why}"));
+            Ok(())
+        }
+        PairEncoding::Kept(pair) => show(ui, &title, &pair_tokens(&pair, format), args.tokens),
+    }
+}
+
+/// The two sequences that DPO computes for a pair, one after the other.
+fn pair_tokens(pair: &TokenizedPair, format: &TextFormat) -> Vec<InspectedToken> {
+    let mut tokens = Vec::new();
+    for (segment, (half, completion)) in [("chosen", &pair.chosen), ("rejected", &pair.rejected)]
+        .iter()
+        .enumerate()
+    {
+        let ids = pair.prompt.iter().chain(completion.iter());
+        tokens.extend(ids.enumerate().map(|(position, &id)| InspectedToken {
+            id,
+            text: format.token_text(id),
+            target: position >= pair.prompt.len(),
+            position,
+            segment,
+            document: (*half).to_owned(),
+            padding: false,
+        }));
+    }
+    tokens
+}
+
+fn show(ui: &Ui, title: &str, tokens: &[InspectedToken], table: bool) -> Result<(), CommandError> {
+    if ui.json {
+        return ui.print_json(&json!({ "title": title, "tokens": tokens }));
+    }
+    let count =
+        |keep: fn(&InspectedToken) -> bool| tokens.iter().filter(|token| keep(token)).count();
+    let segments = tokens
+        .iter()
+        .map(|token| token.segment + 1)
+        .max()
+        .unwrap_or(0);
+    ui.out(&ui.tone(Tone::Strong, title));
+    ui.out(&format!(
+        "{} positions, {}, {} targets, {} padding",
+        tokens.len(),
+        counted(segments, "segment"),
+        count(|token| token.target),
+        count(|token| token.padding),
+    ));
+    ui.out("");
+    if table {
+        let head = ["position", "segment", "document", "token", "id", "target"];
+        let mut rows = vec![head.map(|h| ui.tone(Tone::Dim, h)).to_vec()];
+        rows.extend(tokens.iter().map(|token| table_row(ui, token)));
+        columns(&rows).iter().for_each(|line| ui.out(line));
+    } else {
+        ui.out(&flowing(ui, tokens));
+    }
+    Ok(())
+}
+
+fn table_row(ui: &Ui, token: &InspectedToken) -> Vec<String> {
+    let target = if token.padding {
+        "padding"
+    } else if token.target {
+        "target"
+    } else {
+        ""
+    };
+    let tone = if token.target { Tone::Good } else { Tone::Dim };
+    vec![
+        token.position.to_string(),
+        token.segment.to_string(),
+        token.document.clone(),
+        ui.tone(tone, &format!("{:?}", token.text)),
+        token.id.to_string(),
+        target.to_owned(),
+    ]
+}
+
+/// The text as it flows, targets between ‹ and ›, a bar where a segment begins.
+fn flowing(ui: &Ui, tokens: &[InspectedToken]) -> String {
+    let mut text = String::new();
+    for (index, token) in tokens.iter().enumerate() {
+        let before = index.checked_sub(1).and_then(|i| tokens.get(i));
+        let same = before.filter(|b| b.segment == token.segment);
+        if same.is_none() {
+            let bar = format!(
+                "{}┃ {} ",
+                if index == 0 { "" } else { "\n" },
+                token.document
+            );
+            text.push_str(&ui.tone(Tone::Accent, &bar));
+        }
+        if token.target && !same.is_some_and(|b| b.target) {
+            text.push('‹');
+        }
+        let tone = if token.target { Tone::Good } else { Tone::Dim };
+        let shown = if token.padding {
+            "·".to_owned()
+        } else {
+            token.text.replace('▁', " ")
+        };
+        text.push_str(&ui.tone(tone, &shown));
+        let next_counts = tokens
+            .get(index + 1)
+            .is_some_and(|n| n.segment == token.segment && n.target);
+        if token.target && !next_counts {
+            text.push('›');
+        }
+    }
+    text
+}

@@ -1,0 +1,117 @@
+//! `lions log`.
+
+use crate::cli::app::{DONE, Global};
+use crate::cli::commands::run::store_error;
+use crate::cli::commands::show::find;
+use crate::cli::commands::status::must_open;
+use crate::cli::error::CommandError;
+use crate::cli::project::Project;
+use crate::cli::ui::{Tone, Ui};
+use crate::rundir::{
+    AttemptDir, AttemptEvent, JournalReader, RunDir, attempt_numbers, read_events, tail_lines,
+};
+use std::time::Duration;
+
+/// Show what a run said: its events, then what its process wrote
+#[derive(Debug, clap::Args)]
+pub(crate) struct LogArgs {
+    /// Run, by the first digits of its id
+    id: String,
+    /// Attempt [default: the last]
+    #[arg(long, value_name = "N")]
+    attempt: Option<u32>,
+    /// Last lines of the process's output to show
+    #[arg(long, default_value_t = 40, value_name = "N")]
+    lines: usize,
+    /// Keep showing events as they come, until the attempt ends
+    #[arg(long, short)]
+    follow: bool,
+}
+
+pub(crate) fn run(ui: &Ui, global: &Global, args: &LogArgs) -> Result<u8, CommandError> {
+    let project = Project::find(global.root.as_deref(), None)?;
+    let store = must_open(&project)?;
+    let id = find(&store, &args.id)?;
+    let dir = RunDir::new(&project.root, &id);
+    let numbers = attempt_numbers(&dir).map_err(CommandError::user)?;
+    let number = match args.attempt {
+        Some(number) if numbers.contains(&number) => number,
+        Some(number) => {
+            return Err(CommandError::user(format!(
+                "run {id} has no attempt {number}"
+            )));
+        }
+        None => *numbers.last().ok_or_else(|| {
+            CommandError::user(format!("run {id} has not begun"))
+                .hint(format!("`lions why {id}` says why"))
+        })?,
+    };
+    let attempt = dir.attempt(number);
+    let events = read_events(&attempt.events()).map_err(CommandError::user)?;
+    if ui.json {
+        ui.print_json(&events)?;
+        return Ok(DONE);
+    }
+    ui.out(&ui.tone(
+        Tone::Strong,
+        &format!(
+            "{} {id}, attempt {number}",
+            store.run(&id).map_err(store_error)?.kind
+        ),
+    ));
+    events.iter().for_each(|event| tell(ui, event));
+    if args.follow {
+        follow(ui, &attempt)?;
+    }
+    for (name, path) in [("stdout", attempt.stdout()), ("stderr", attempt.stderr())] {
+        let lines = tail_lines(&path, args.lines).map_err(CommandError::user)?;
+        if !lines.is_empty() {
+            ui.out(&ui.tone(Tone::Accent, &format!("{name} ({})", path.display())));
+            lines.iter().for_each(|line| ui.out(&format!("  {line}")));
+        }
+    }
+    Ok(DONE)
+}
+
+/// Tells events as they come until one ends the attempt.
+fn follow(ui: &Ui, attempt: &AttemptDir) -> Result<(), CommandError> {
+    let mut reader = JournalReader::new(attempt.events());
+    let mut seen = reader.read_new().map_err(CommandError::user)?;
+    loop {
+        if seen.iter().any(ends) {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(300));
+        seen = reader.read_new().map_err(CommandError::user)?;
+        seen.iter().for_each(|event| tell(ui, event));
+    }
+}
+
+fn ends(event: &AttemptEvent) -> bool {
+    matches!(
+        event,
+        AttemptEvent::Finished | AttemptEvent::Interrupted | AttemptEvent::Failed { .. }
+    )
+}
+
+fn tell(ui: &Ui, event: &AttemptEvent) {
+    let line = match event {
+        AttemptEvent::Progress { .. } => return,
+        AttemptEvent::Started { device } => format!("started on {device}"),
+        AttemptEvent::Begin { unit, total } => format!("{total} {unit} to do"),
+        AttemptEvent::Step { step, metrics } => {
+            let shown: Vec<_> = metrics
+                .iter()
+                .map(|(key, value)| format!("{key} {value:.4}"))
+                .collect();
+            format!("step {step:>5}  {}", shown.join("  "))
+        }
+        AttemptEvent::Checkpointed { step } => format!("state saved after step {step}"),
+        AttemptEvent::Resumed { step } => format!("goes on after step {step}"),
+        AttemptEvent::Warning { message } => ui.tone(Tone::Warn, &format!("warning: {message}")),
+        AttemptEvent::Finished => ui.tone(Tone::Good, "finished"),
+        AttemptEvent::Interrupted => ui.tone(Tone::Warn, "interrupted, state saved"),
+        AttemptEvent::Failed { message, .. } => ui.tone(Tone::Bad, &format!("failed: {message}")),
+    };
+    ui.out(&format!("  {line}"));
+}

@@ -1,0 +1,18 @@
+//! One command, one file: `Args` and `run`.
+
+pub(crate) mod cancel;
+pub(crate) mod check;
+pub(crate) mod compare;
+pub(crate) mod doctor;
+pub(crate) mod exec;
+pub(crate) mod figures;
+pub(crate) mod inspect;
+pub(crate) mod log;
+pub(crate) mod plan;
+pub(crate) mod report;
+pub(crate) mod retry;
+pub(crate) mod run;
+pub(crate) mod show;
+pub(crate) mod status;
+pub(crate) mod store;
+pub(crate) mod why;

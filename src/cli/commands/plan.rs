@@ -1,0 +1,368 @@
+//! `lions plan`.
+
+use crate::base::digest_bytes;
+use crate::cli::app::{DONE, Global};
+use crate::cli::commands::check;
+use crate::cli::error::CommandError;
+use crate::cli::project::Project;
+use crate::cli::text::{bytes, columns, counted, si};
+use crate::cli::ui::{Tone, Ui};
+use crate::config::sweep::Sweep;
+use crate::plan::{
+    DigestCache, FieldChange, Plan, PlannedRun, RunId, StageKind, nearest_difference, plan_sweep,
+};
+use crate::rundir::{RunDir, Verify, run_folders, verified_outcome};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Expand a sweep and show the runs it needs
+///
+/// Nothing is executed and the store is only read. Each run is new or done; `--explain` says for
+/// each new one how it differs from the nearest earlier run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PlanArgs {
+    /// Sweep file
+    file: PathBuf,
+    /// Say, for every new run, how it differs from the nearest earlier one
+    #[arg(long)]
+    explain: bool,
+    /// List every run, however many there are
+    #[arg(long)]
+    all: bool,
+}
+
+/// Most runs listed without `--all`.
+const LISTED: usize = 80;
+
+pub(crate) fn run(ui: &Ui, global: &Global, args: &PlanArgs) -> Result<u8, CommandError> {
+    let project = Project::find(global.root.as_deref(), Some(&args.file))?;
+    let sweep = check::load(ui, &project, &args.file)?;
+    let plan = make(&project, &sweep)?;
+    let view = View::of(&plan, &project.root, args.explain);
+    if ui.json {
+        ui.print_json(&view.to_json(&sweep, &plan))?;
+        return Ok(DONE);
+    }
+    print(ui, &sweep, &plan, &view, args);
+    Ok(DONE)
+}
+
+/// Plans `sweep`, remembering digests of big files between calls.
+pub(crate) fn make(project: &Project, sweep: &Sweep) -> Result<Plan, CommandError> {
+    let mut digests = DigestCache::load(&project.digests());
+    let plan = plan_sweep(sweep, &project.root, &mut digests).map_err(CommandError::user)?;
+    // The cache only saves time: a read-only project must still be able to plan.
+    drop(digests.save(&project.digests()));
+    Ok(plan)
+}
+
+/// What the plan looks like against what is already there.
+struct View {
+    done: BTreeSet<RunId>,
+    about: BTreeMap<RunId, String>,
+    explained: BTreeMap<RunId, (RunId, Vec<FieldChange>)>,
+}
+
+impl View {
+    fn of(plan: &Plan, root: &Path, explain: bool) -> Self {
+        let is_done = |run: &&PlannedRun| {
+            matches!(
+                verified_outcome(&RunDir::new(root, &run.id), Verify::Sizes),
+                Ok(Some(_))
+            )
+        };
+        let done: BTreeSet<_> = plan
+            .runs
+            .iter()
+            .filter(is_done)
+            .map(|run| run.id.clone())
+            .collect();
+        let mut explained = BTreeMap::new();
+        if explain {
+            let known = known_identities(root);
+            for run in plan.runs.iter().filter(|run| !done.contains(&run.id)) {
+                if let Some((id, changes)) = nearest_difference(&run.identity, &known) {
+                    explained.insert(run.id.clone(), (id, changes));
+                }
+            }
+        }
+        Self {
+            done,
+            about: describe(plan),
+            explained,
+        }
+    }
+
+    fn reason(&self, run: &PlannedRun) -> String {
+        if self.done.contains(&run.id) {
+            return "done: its outcome is there".to_owned();
+        }
+        let waits = run.parents.iter().any(|parent| !self.done.contains(parent));
+        match self.explained.get(&run.id) {
+            Some((near, changes)) if !changes.is_empty() => {
+                let shown: Vec<_> = changes.iter().take(3).map(show_change).collect();
+                let more = changes.len().saturating_sub(3);
+                let rest = if more > 0 {
+                    format!(" and {more} more")
+                } else {
+                    String::new()
+                };
+                format!("new: nearest is {near}, {}{rest}", shown.join(", "))
+            }
+            _ if waits => "new: after its inputs".to_owned(),
+            _ => "new: no run has this recipe and these inputs".to_owned(),
+        }
+    }
+
+    fn to_json(&self, sweep: &Sweep, plan: &Plan) -> Value {
+        let runs = plan.runs.iter().map(|run| {
+            json!({
+                "id": run.id.0, "stage": run.kind.name(), "done": self.done.contains(&run.id),
+                "reason": self.reason(run), "about": self.about.get(&run.id),
+                "parents": run.parents.iter().map(|id| &id.0).collect::<Vec<_>>(),
+                "trials": run.trials, "tokens": run.estimate.tokens, "flops": run.estimate.flops,
+                "peak_memory_bytes": run.estimate.peak_memory_bytes,
+            })
+        });
+        let trials = plan.trials.iter().map(|trial| {
+            json!({
+                "index": trial.index, "label": trial.label, "seed": trial.seed,
+                "assignments": trial.assignments,
+                "runs": trial.runs.iter().map(|id| &id.0).collect::<Vec<_>>(), "eval": trial.eval.0,
+            })
+        });
+        json!({
+            "sweep": sweep.name, "question": sweep.question,
+            "missing": plan.missing.iter().map(|input| json!({"what": input.what, "path": input.path})).collect::<Vec<_>>(), "runs": runs.collect::<Vec<_>>(), "trials": trials.collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn print(ui: &Ui, sweep: &Sweep, plan: &Plan, view: &View, args: &PlanArgs) {
+    ui.out(&format!(
+        "{}  {}",
+        ui.tone(Tone::Strong, &sweep.name),
+        sweep.question
+    ));
+    let asked: usize = plan.trials.iter().map(|trial| trial.runs.len()).sum();
+    let (runs, done) = (plan.runs.len(), view.done.len());
+    ui.out(&format!(
+        "{} need {} ({} if nothing were shared): {} done, {} to do",
+        counted(plan.trials.len(), "trial"),
+        counted(runs, "run"),
+        asked,
+        done,
+        runs - done,
+    ));
+    for input in &plan.missing {
+        let (what, path) = (input.what, &input.path);
+        ui.warn(&format!(
+            "{what} `{path}` is not there: the plan stands, `lions run` would refuse it"
+        ));
+    }
+    ui.out("");
+    for line in columns(&stage_table(ui, plan, view)) {
+        ui.out(&line);
+    }
+    ui.out("");
+    let listed = if args.all { runs } else { runs.min(LISTED) };
+    let mut rows = vec![
+        ["run", "stage", "trials", "what differs", "why"]
+            .map(|h| ui.tone(Tone::Dim, h))
+            .to_vec(),
+    ];
+    rows.extend(
+        plan.runs
+            .iter()
+            .take(listed)
+            .map(|run| run_row(ui, run, view)),
+    );
+    for line in columns(&rows) {
+        ui.out(&line);
+    }
+    if listed < runs {
+        ui.out(&format!(
+            "… and {} (`--all` lists them)",
+            counted(runs - listed, "run")
+        ));
+    }
+}
+
+fn run_row(ui: &Ui, run: &PlannedRun, view: &View) -> Vec<String> {
+    let done = view.done.contains(&run.id);
+    let reason = ui.tone(
+        if done { Tone::Good } else { Tone::Accent },
+        &view.reason(run),
+    );
+    let about = view.about.get(&run.id).cloned().unwrap_or_default();
+    let shared = if run.trials.len() > 1 {
+        format!("shared by {}", run.trials.len())
+    } else {
+        "1".to_owned()
+    };
+    vec![
+        run.id.to_string(),
+        run.kind.name().to_owned(),
+        shared,
+        about,
+        reason,
+    ]
+}
+
+fn stage_table(ui: &Ui, plan: &Plan, view: &View) -> Vec<Vec<String>> {
+    let head = [
+        "stage",
+        "runs",
+        "done",
+        "to do",
+        "asked for",
+        "tokens to do",
+        "FLOPs to do",
+        "peak memory",
+    ];
+    let mut rows = vec![head.map(|h| ui.tone(Tone::Dim, h)).to_vec()];
+    for kind in StageKind::ALL {
+        let all: Vec<_> = plan.runs.iter().filter(|run| run.kind == kind).collect();
+        if all.is_empty() {
+            continue;
+        }
+        let todo: Vec<_> = all
+            .iter()
+            .filter(|run| !view.done.contains(&run.id))
+            .collect();
+        let tokens: f64 = todo.iter().map(|run| run.estimate.tokens as f64).sum();
+        let flops: f64 = todo.iter().map(|run| run.estimate.flops).sum();
+        let peak = todo
+            .iter()
+            .map(|run| run.estimate.peak_memory_bytes)
+            .max()
+            .unwrap_or(0);
+        rows.push(vec![
+            kind.name().to_owned(),
+            all.len().to_string(),
+            (all.len() - todo.len()).to_string(),
+            todo.len().to_string(),
+            counted(all.iter().map(|run| run.trials.len()).sum(), "time"),
+            si(tokens),
+            si(flops),
+            bytes(peak as f64),
+        ]);
+    }
+    rows
+}
+
+/// For each run the fields in which the runs of its stage differ: `beta=0.1 seed=2`.
+fn describe(plan: &Plan) -> BTreeMap<RunId, String> {
+    let mut about = BTreeMap::new();
+    // An evaluation is best told by the configuration that it scores.
+    for trial in &plan.trials {
+        about
+            .entry(trial.eval.clone())
+            .or_insert_with(|| format!("{} seed={}", trial.label, trial.seed));
+    }
+    for kind in StageKind::ALL
+        .into_iter()
+        .filter(|kind| *kind != StageKind::Eval)
+    {
+        let runs = plan.runs.iter().filter(|run| run.kind == kind);
+        let leaves: Vec<_> = runs
+            .map(|run| (&run.id, leaves_of(&run.identity)))
+            .collect();
+        let mut values: BTreeMap<&str, BTreeSet<Option<&str>>> = BTreeMap::new();
+        for key in leaves.iter().flat_map(|(_, map)| map.keys()) {
+            let seen = leaves
+                .iter()
+                .map(|(_, map)| map.get(key).map(String::as_str))
+                .collect();
+            values.insert(key, seen);
+        }
+        for (id, map) in &leaves {
+            let differs = map
+                .iter()
+                .filter(|(key, _)| values.get(key.as_str()).is_some_and(|seen| seen.len() > 1));
+            let parts: Vec<_> = differs
+                .map(|(key, value)| format!("{}={value}", last_part(key)))
+                .collect();
+            about.insert((*id).clone(), parts.join(" "));
+        }
+    }
+    about
+}
+
+/// The word a person would use for a dotted path.
+fn last_part(key: &str) -> &str {
+    let short = key.rsplit('.').next().unwrap_or(key);
+    if short.chars().all(|c| c.is_ascii_digit()) || ["id", "digest", "artifact"].contains(&short) {
+        key.rsplit('.').nth(1).unwrap_or(key)
+    } else {
+        short
+    }
+}
+
+/// The leaves of a JSON document by dotted path; long hex names are shortened.
+fn leaves_of(identity: &str) -> BTreeMap<String, String> {
+    fn walk(path: &str, value: &Value, found: &mut BTreeMap<String, String>) {
+        let below = |key: &str| {
+            if path.is_empty() {
+                key.to_owned()
+            } else {
+                format!("{path}.{key}")
+            }
+        };
+        match value {
+            Value::Object(map) => map
+                .iter()
+                .for_each(|(key, value)| walk(&below(key), value, found)),
+            Value::Array(list) if list.iter().any(|v| v.is_object() || v.is_array()) => {
+                let short = digest_bytes(value.to_string().as_bytes()).short()[..6].to_owned();
+                found.insert(path.to_owned(), format!("#{short}"));
+            }
+            Value::String(text) if text.len() == 64 => {
+                found.insert(path.to_owned(), text.chars().take(6).collect());
+            }
+            Value::String(text) => {
+                found.insert(path.to_owned(), text.clone());
+            }
+            other => {
+                found.insert(path.to_owned(), other.to_string());
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    if let Ok(value) = serde_json::from_str(identity) {
+        walk("", &value, &mut found);
+    }
+    found
+}
+
+/// `beta 0.1 → 0.5`.
+fn show_change(change: &FieldChange) -> String {
+    let shown = |value: &Option<String>| value.as_deref().map_or("absent".to_owned(), shorten);
+    format!(
+        "{} {} → {}",
+        change.field,
+        shown(&change.old),
+        shown(&change.new)
+    )
+}
+
+/// Digests and run ids are shown by their first digits.
+fn shorten(value: &str) -> String {
+    let hex = value.trim_matches('"');
+    if hex.len() == 64 && hex.chars().all(|c| c.is_ascii_hexdigit()) {
+        return hex.chars().take(6).collect();
+    }
+    value.to_owned()
+}
+
+/// Identities of every run folder that can be read.
+fn known_identities(root: &Path) -> Vec<(RunId, String)> {
+    let folders = run_folders(root).unwrap_or_default();
+    let texts = folders
+        .iter()
+        .filter_map(|folder| std::fs::read_to_string(folder.join("identity.json")).ok());
+    texts
+        .map(|text| (RunId(digest_bytes(text.as_bytes()).0), text))
+        .collect()
+}

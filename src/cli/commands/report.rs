@@ -1,0 +1,77 @@
+//! `lions report`.
+
+use crate::base::fs::read_to_string;
+use crate::cli::app::{DONE, Global};
+use crate::cli::commands::status::{must_open, unknown_sweep};
+use crate::cli::error::CommandError;
+use crate::cli::project::Project;
+use crate::cli::ui::Ui;
+use crate::report::{Depth, SweepResults, load_results, write_report};
+use std::path::{Path, PathBuf};
+
+/// Write the report of a sweep: Markdown and a self-contained HTML page
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReportArgs {
+    /// Sweep name, or its file
+    sweep: String,
+    /// Folder to write into [default: reports/<sweep>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+pub(crate) fn run(ui: &Ui, global: &Global, args: &ReportArgs) -> Result<u8, CommandError> {
+    let near = PathBuf::from(&args.sweep);
+    let project = Project::find(
+        global.root.as_deref(),
+        near.is_file().then_some(near.as_path()),
+    )?;
+    let name = sweep_name(&args.sweep)?;
+    let results = results(&project, &name)?;
+    let folder = args
+        .out
+        .clone()
+        .unwrap_or_else(|| project.report_dir(&name));
+    let paths = write_report(&results, &folder).map_err(CommandError::user)?;
+    if ui.json {
+        ui.print_json(&paths)?;
+    } else {
+        paths
+            .iter()
+            .for_each(|path| ui.out(&path.display().to_string()));
+    }
+    Ok(DONE)
+}
+
+/// A sweep's name from what was typed: the name itself, or its file's stem.
+pub(crate) fn sweep_name(word: &str) -> Result<String, CommandError> {
+    let path = Path::new(word);
+    let is_file = path
+        .extension()
+        .is_some_and(|extension| extension == "toml");
+    let stem = if is_file {
+        path.file_stem().and_then(|stem| stem.to_str())
+    } else {
+        Some(word)
+    };
+    stem.map(str::to_owned)
+        .ok_or_else(|| CommandError::user(format!("`{word}` is no sweep's name")))
+}
+
+/// Everything known of a sweep that has run here.
+pub(crate) fn results(project: &Project, name: &str) -> Result<SweepResults, CommandError> {
+    let store = must_open(project)?;
+    store
+        .sweep(name)
+        .map_err(|error| unknown_sweep(&store, error))?;
+    let source = read_to_string(&project.root.join("sweeps").join(format!("{name}.toml")))
+        .unwrap_or_default();
+    load_results(&store, &project.root, name, &source, Depth::Everything)
+        .map_err(CommandError::user)
+}
+
+/// Writes `reports/<sweep>`.
+pub(crate) fn write(project: &Project, results: &SweepResults) -> Result<(), CommandError> {
+    let folder = project.report_dir(&results.sweep.name);
+    write_report(results, &folder).map_err(CommandError::user)?;
+    Ok(())
+}

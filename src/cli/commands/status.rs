@@ -1,0 +1,216 @@
+//! `lions status`.
+
+use crate::base::{Clock as _, SystemClock};
+use crate::cli::app::{DONE, Global};
+use crate::cli::commands::run::store_error;
+use crate::cli::error::CommandError;
+use crate::cli::project::Project;
+use crate::cli::text::{columns, counted, secs};
+use crate::cli::ui::{Tone, Ui};
+use crate::queue::RunState;
+use crate::store::{ReadStore, RunRow, StateCounts, TrialRow};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// Show sweeps, or the runs and trials of one
+///
+/// Only reads: it never changes a state.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StatusArgs {
+    /// Sweep name; all sweeps if absent
+    sweep: Option<String>,
+    /// List trials instead of runs
+    #[arg(long)]
+    trials: bool,
+}
+
+pub(crate) fn run(ui: &Ui, global: &Global, args: &StatusArgs) -> Result<u8, CommandError> {
+    let project = Project::find(global.root.as_deref(), None)?;
+    let Some(store) = open(&project)? else {
+        if ui.json {
+            ui.out("[]");
+        } else {
+            ui.out("nothing has run here yet; `lions run sweeps/quickstart.toml` begins");
+        }
+        return Ok(DONE);
+    };
+    match &args.sweep {
+        None => sweeps(ui, &store)?,
+        Some(name) if args.trials => trials(ui, &store, name)?,
+        Some(name) => runs(ui, &store, name)?,
+    }
+    Ok(DONE)
+}
+
+/// The store, or nothing if there is none yet.
+pub(crate) fn open(project: &Project) -> Result<Option<ReadStore>, CommandError> {
+    if !project.database().is_file() {
+        return Ok(None);
+    }
+    ReadStore::of_project(&project.root)
+        .map(Some)
+        .map_err(store_error)
+}
+
+/// The store, which must be there.
+pub(crate) fn must_open(project: &Project) -> Result<ReadStore, CommandError> {
+    open(project)?.ok_or_else(|| {
+        CommandError::user(format!(
+            "there is no database at `{}`",
+            project.database().display()
+        ))
+        .hint("`lions run <sweep file>` makes it; `--root` names another project folder")
+    })
+}
+
+fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
+    let sweeps = store.sweeps().map_err(store_error)?;
+    if ui.json {
+        return ui.print_json(&sweeps);
+    }
+    let head = ["sweep", "trials", "runs", "state", "last run"];
+    let mut rows = vec![head.map(|h| ui.tone(Tone::Dim, h)).to_vec()];
+    for sweep in &sweeps {
+        rows.push(vec![
+            ui.tone(Tone::Strong, &sweep.name),
+            sweep.trials.to_string(),
+            sweep.states.total().to_string(),
+            states_text(ui, &sweep.states),
+            sweep.registered.iso8601(),
+        ]);
+    }
+    columns(&rows).iter().for_each(|line| ui.out(line));
+    Ok(())
+}
+
+/// `31 done, 2 at work, 1 failed`.
+fn states_text(ui: &Ui, states: &StateCounts) -> String {
+    let parts = [
+        (states.succeeded, "done", Tone::Good),
+        (states.leased, "at work", Tone::Accent),
+        (states.ready, "ready", Tone::Dim),
+        (states.blocked, "waiting", Tone::Dim),
+        (states.failed, "failed", Tone::Bad),
+        (states.skipped, "skipped", Tone::Warn),
+        (states.cancelled, "cancelled", Tone::Warn),
+    ];
+    let shown = parts.iter().filter(|(count, ..)| *count > 0);
+    let shown: Vec<_> = shown
+        .map(|(count, word, tone)| ui.tone(*tone, &format!("{count} {word}")))
+        .collect();
+    if shown.is_empty() {
+        "empty".to_owned()
+    } else {
+        shown.join(", ")
+    }
+}
+
+fn runs(ui: &Ui, store: &ReadStore, name: &str) -> Result<(), CommandError> {
+    let sweep = store.sweep(name).map_err(|e| unknown_sweep(store, e))?;
+    let runs = store.runs(name).map_err(store_error)?;
+    let counts = store.state_counts(name).map_err(store_error)?;
+    if ui.json {
+        return ui.print_json(&json!({ "sweep": name, "states": counts, "runs": runs }));
+    }
+    ui.out(&format!(
+        "{}  {}",
+        ui.tone(Tone::Strong, name),
+        sweep.sweep.question
+    ));
+    ui.out(&states_text(ui, &counts));
+    ui.out("");
+    let mut uses: BTreeMap<_, usize> = BTreeMap::new();
+    for trial in store.trials(name).map_err(store_error)? {
+        trial
+            .runs
+            .iter()
+            .for_each(|run| *uses.entry(run.id.clone()).or_default() += 1);
+    }
+    let now = SystemClock.now();
+    let head = ["run", "stage", "state", "trials", "attempts", "took", ""];
+    let mut rows = vec![head.map(|h| ui.tone(Tone::Dim, h)).to_vec()];
+    for run in &runs {
+        let attempts = store.attempts(&run.id).map_err(store_error)?;
+        let last = attempts.last();
+        let took = last
+            .map(|a| secs(a.ended.unwrap_or(now).secs_since(a.started)))
+            .unwrap_or_default();
+        let note = first_line(run.message.as_deref().unwrap_or_default());
+        let trials = uses.get(&run.id).copied().unwrap_or(0).to_string();
+        let name = run.kind.name().to_owned();
+        rows.push(vec![
+            run.id.to_string(),
+            name,
+            state_word(ui, run),
+            trials,
+            run.attempts.to_string(),
+            took,
+            note,
+        ]);
+    }
+    columns(&rows).iter().for_each(|line| ui.out(line));
+    Ok(())
+}
+
+fn trials(ui: &Ui, store: &ReadStore, name: &str) -> Result<(), CommandError> {
+    let trials = store.trials(name).map_err(|e| unknown_sweep(store, e))?;
+    if ui.json {
+        return ui.print_json(&trials);
+    }
+    ui.out(&counted(trials.len(), "trial"));
+    let head = ["trial", "seed", "state", "configuration", "runs"];
+    let mut rows = vec![head.map(|h| ui.tone(Tone::Dim, h)).to_vec()];
+    rows.extend(trials.iter().map(|trial| trial_row(ui, trial)));
+    columns(&rows).iter().for_each(|line| ui.out(line));
+    Ok(())
+}
+
+fn trial_row(ui: &Ui, trial: &TrialRow) -> Vec<String> {
+    let runs: Vec<_> = trial.runs.iter().map(|run| run.id.to_string()).collect();
+    let (tone, word) = word_of(trial.state);
+    vec![
+        trial.index.to_string(),
+        trial.seed.to_string(),
+        ui.tone(tone, word),
+        trial.label.clone(),
+        runs.join(" "),
+    ]
+}
+
+/// A run's state in one word.
+pub(crate) fn state_word(ui: &Ui, run: &RunRow) -> String {
+    let (tone, word) = word_of(run.state);
+    ui.tone(tone, word)
+}
+
+fn word_of(state: RunState) -> (Tone, &'static str) {
+    match state {
+        RunState::Blocked => (Tone::Dim, "waiting"),
+        RunState::Ready => (Tone::Dim, "ready"),
+        RunState::Leased { .. } => (Tone::Accent, "at work"),
+        RunState::Succeeded => (Tone::Good, "done"),
+        RunState::Failed => (Tone::Bad, "failed"),
+        RunState::Skipped => (Tone::Warn, "skipped"),
+        RunState::Cancelled => (Tone::Warn, "cancelled"),
+    }
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// A sweep that the store does not know, with the names that it does.
+pub(crate) fn unknown_sweep(store: &ReadStore, error: crate::store::StoreError) -> CommandError {
+    let names: Vec<_> = store
+        .sweeps()
+        .unwrap_or_default()
+        .into_iter()
+        .map(|sweep| sweep.name)
+        .collect();
+    let failure = CommandError::user(error);
+    if names.is_empty() {
+        failure.hint("no sweep has run here yet; `lions run <sweep file>` begins")
+    } else {
+        failure.hint(format!("sweeps here: {}", names.join(", ")))
+    }
+}

@@ -1,0 +1,36 @@
+//! `lions why`.
+
+use crate::base::{Clock as _, SystemClock};
+use crate::cli::app::{DONE, Global};
+use crate::cli::commands::run::store_error;
+use crate::cli::commands::show::find;
+use crate::cli::commands::status::{must_open, state_word};
+use crate::cli::error::CommandError;
+use crate::cli::project::Project;
+use crate::cli::ui::Ui;
+
+/// Say why a run is not done
+#[derive(Debug, clap::Args)]
+pub(crate) struct WhyArgs {
+    /// Run, by the first digits of its id
+    id: String,
+}
+
+pub(crate) fn run(ui: &Ui, global: &Global, args: &WhyArgs) -> Result<u8, CommandError> {
+    let project = Project::find(global.root.as_deref(), None)?;
+    let store = must_open(&project)?;
+    let id = find(&store, &args.id)?;
+    let why = store.why(&id, SystemClock.now()).map_err(store_error)?;
+    if ui.json {
+        ui.print_json(&why)?;
+        return Ok(DONE);
+    }
+    let state = state_word(ui, &why.run);
+    if why.blockers.is_empty() {
+        ui.out(&format!("{} {id} is {state}", why.run.kind));
+    }
+    for blocker in &why.blockers {
+        ui.out(&format!("{} {id} is {state}: {blocker}", why.run.kind));
+    }
+    Ok(DONE)
+}

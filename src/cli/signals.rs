@@ -1,0 +1,17 @@
+//! Ctrl-C and TERM as a request to stop; a second Ctrl-C ends at once.
+
+use crate::base::Shutdown;
+use crate::cli::error::CommandError;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// Sets `shutdown` on INT and TERM; a second signal of either kind ends the process with 130.
+pub(crate) fn stop_on_signals(shutdown: &Shutdown) -> Result<(), CommandError> {
+    for signal in [SIGINT, SIGTERM] {
+        let flag = shutdown.flag();
+        // The order matters: the flag is still unset when the first signal passes this one.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, flag)
+            .and_then(|_| signal_hook::flag::register(signal, shutdown.flag()))
+            .map_err(CommandError::internal)?;
+    }
+    Ok(())
+}

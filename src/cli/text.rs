@@ -1,0 +1,113 @@
+//! Small pieces of text: aligned columns, counts, times, sizes.
+
+/// Lines of left-aligned columns, two spaces apart; widths count characters outside colour codes.
+pub(crate) fn columns(rows: &[Vec<String>]) -> Vec<String> {
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| visible(cell))
+            .max()
+    };
+    let widths: Vec<usize> = (0..count)
+        .map(|column| width(column).unwrap_or(0))
+        .collect();
+    rows.iter().map(|row| aligned(row, &widths)).collect()
+}
+
+fn aligned(row: &[String], widths: &[usize]) -> String {
+    let mut line = String::new();
+    for (cell, width) in row.iter().zip(widths) {
+        line.push_str(cell);
+        line.push_str(&" ".repeat(width.saturating_sub(visible(cell)) + 2));
+    }
+    line.trim_end().to_owned()
+}
+
+/// Characters that take room, ANSI escapes left out.
+fn visible(cell: &str) -> usize {
+    let mut count = 0;
+    let mut escape = false;
+    for c in cell.chars() {
+        match (escape, c) {
+            (false, '\u{1b}') => escape = true,
+            (true, 'm') => escape = false,
+            (false, _) => count += 1,
+            (true, _) => {}
+        }
+    }
+    count
+}
+
+/// `950`, `12.3k`, `4.56M`, `7.8G`, `1.2T`, `3.4P`.
+pub(crate) fn si(value: f64) -> String {
+    const UNITS: [(f64, &str); 5] = [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    for (unit, name) in UNITS {
+        if value.abs() >= unit {
+            return format!("{:.1}{name}", value / unit);
+        }
+    }
+    format!("{value:.0}")
+}
+
+/// `512 B`, `1.5 MiB`, `2.3 GiB`.
+pub(crate) fn bytes(value: f64) -> String {
+    const UNITS: [(f64, &str); 3] = [
+        (1_073_741_824.0, "GiB"),
+        (1_048_576.0, "MiB"),
+        (1024.0, "KiB"),
+    ];
+    for (unit, name) in UNITS {
+        if value >= unit {
+            return format!("{:.1} {name}", value / unit);
+        }
+    }
+    format!("{value:.0} B")
+}
+
+/// `0.4s`, `12s`, `3m05s`, `2h10m`, `1d04h`.
+pub(crate) fn secs(value: f64) -> String {
+    let whole = value.round() as u64;
+    match whole {
+        _ if value < 10.0 => format!("{value:.1}s"),
+        0..60 => format!("{whole}s"),
+        60..3600 => format!("{}m{:02}s", whole / 60, whole % 60),
+        3600..86_400 => format!("{}h{:02}m", whole / 3600, whole / 60 % 60),
+        _ => format!("{}d{:02}h", whole / 86_400, whole / 3600 % 24),
+    }
+}
+
+/// `1 run`, `3 runs`.
+pub(crate) fn counted(n: usize, noun: &str) -> String {
+    if n == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{n} {noun}s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_align_and_ignore_colour() {
+        let rows = vec![
+            vec!["\u{1b}[32mok\u{1b}[0m".to_owned(), "x".to_owned()],
+            vec!["failed".to_owned(), "y".to_owned()],
+        ];
+        assert_eq!(
+            columns(&rows),
+            ["\u{1b}[32mok\u{1b}[0m      x", "failed  y"]
+        );
+    }
+
+    #[test]
+    fn numbers_read_easily() {
+        assert_eq!(si(12_340.0), "12.3k");
+        assert_eq!(bytes(1_572_864.0), "1.5 MiB");
+        assert_eq!(secs(185.0), "3m05s");
+        assert_eq!(secs(0.42), "0.4s");
+        assert_eq!(counted(1, "run"), "1 run");
+    }
+}

@@ -1,0 +1,144 @@
+//! The one owner of stdout, stderr, colour and width.
+
+use crate::cli::error::CommandError;
+use anstyle::{AnsiColor, Style};
+use serde::Serialize;
+use std::io::{self, IsTerminal as _, Write as _};
+
+/// When to colour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ColorChoice {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// A meaning, shown by colour and never by colour alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Good,
+    Bad,
+    Warn,
+    Dim,
+    Strong,
+    Accent,
+}
+
+impl Tone {
+    fn style(self) -> Style {
+        match self {
+            Self::Good => AnsiColor::Green.on_default(),
+            Self::Bad => AnsiColor::Red.on_default().bold(),
+            Self::Warn => AnsiColor::Yellow.on_default(),
+            Self::Dim => Style::new().dimmed(),
+            Self::Strong => Style::new().bold(),
+            Self::Accent => AnsiColor::Cyan.on_default(),
+        }
+    }
+}
+
+/// Where words go.
+#[derive(Debug)]
+pub(crate) struct Ui {
+    color_out: bool,
+    color_err: bool,
+    /// Machine-readable output was asked for.
+    pub(crate) json: bool,
+    /// No talk on stderr but errors.
+    pub(crate) quiet: bool,
+}
+
+impl Ui {
+    pub(crate) fn new(color: ColorChoice, no_color: bool, json: bool, quiet: bool) -> Self {
+        let decide = |terminal: bool| match color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => terminal && !no_color,
+        };
+        Self {
+            color_out: decide(io::stdout().is_terminal()),
+            color_err: decide(io::stderr().is_terminal()),
+            json,
+            quiet,
+        }
+    }
+
+    /// Whether a person watches stderr, so that bars may move there.
+    pub(crate) fn interactive(&self) -> bool {
+        !self.json && !self.quiet && io::stderr().is_terminal()
+    }
+
+    pub(crate) fn colors_out(&self) -> bool {
+        self.color_out
+    }
+
+    pub(crate) fn colors_err(&self) -> bool {
+        self.color_err
+    }
+
+    /// `text` in `tone`, for stdout.
+    pub(crate) fn tone(&self, tone: Tone, text: &str) -> String {
+        paint(self.color_out, tone, text)
+    }
+
+    /// One line of data to stdout. A reader that has gone away (a closed pipe) is no error.
+    #[expect(clippy::unused_self, reason = "all output goes through the Ui")]
+    pub(crate) fn out(&self, line: &str) {
+        drop(writeln!(io::stdout().lock(), "{line}"));
+    }
+
+    /// Text to stdout as it is.
+    #[expect(clippy::unused_self, reason = "all output goes through the Ui")]
+    pub(crate) fn raw(&self, text: &str) {
+        drop(io::stdout().lock().write_all(text.as_bytes()));
+    }
+
+    /// A value as pretty JSON to stdout.
+    pub(crate) fn print_json<T: Serialize>(&self, value: &T) -> Result<(), CommandError> {
+        let text = serde_json::to_string_pretty(value).map_err(CommandError::internal)?;
+        self.out(&text);
+        Ok(())
+    }
+
+    /// One line of talk to stderr.
+    pub(crate) fn say(&self, line: &str) {
+        if !self.quiet {
+            drop(writeln!(io::stderr().lock(), "{line}"));
+        }
+    }
+
+    /// A warning to stderr.
+    pub(crate) fn warn(&self, line: &str) {
+        let word = paint(self.color_err, Tone::Warn, "warning");
+        drop(writeln!(io::stderr().lock(), "{word}: {line}"));
+    }
+
+    /// A failed command to stderr, with its hints; as a JSON object on stdout too where asked.
+    pub(crate) fn error(&self, error: &CommandError) {
+        let mut stderr = io::stderr().lock();
+        match &error.rendered {
+            Some(text) => drop(writeln!(stderr, "{}", text.trim_end())),
+            None => {
+                let word = paint(self.color_err, Tone::Bad, "error");
+                drop(writeln!(stderr, "{word}: {}", error.message()));
+            }
+        }
+        for hint in &error.hints {
+            let word = paint(self.color_err, Tone::Accent, "hint");
+            drop(writeln!(stderr, "{word}: {hint}"));
+        }
+    }
+}
+
+fn paint(on: bool, tone: Tone, text: &str) -> String {
+    if on {
+        let style = tone.style();
+        format!("{style}{text}{style:#}")
+    } else {
+        text.to_owned()
+    }
+}

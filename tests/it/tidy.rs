@@ -1,0 +1,206 @@
+//! The rules of the house that a reader can check by eye, checked.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wing {
+    Ground,
+    Engine,
+    Control,
+    Roof,
+}
+use Wing::{Control, Engine, Ground, Roof};
+
+/// Module, floor, wing: imports go strictly downwards, and never from one wing to the other.
+const FLOORS: &[(&str, u8, Wing)] = &[
+    ("base", 0, Ground),
+    ("config", 1, Ground),
+    ("metrics", 1, Ground),
+    ("plan", 2, Ground),
+    ("rundir", 3, Ground),
+    ("data", 4, Engine),
+    ("model", 4, Engine),
+    ("train", 5, Engine),
+    ("generate", 5, Engine),
+    ("eval", 6, Engine),
+    ("stage", 7, Engine),
+    ("queue", 4, Control),
+    ("backend", 4, Control),
+    ("figures", 4, Control),
+    ("store", 5, Control),
+    ("runner", 6, Control),
+    ("report", 7, Control),
+    ("cli", 8, Roof),
+];
+
+/// Crate (as written in code), modules that may name it.
+const DOORS: &[(&str, &[&str])] = &[
+    (
+        "candle_core",
+        &["model", "train", "generate", "eval", "stage"],
+    ),
+    (
+        "candle_nn",
+        &["model", "train", "generate", "eval", "stage"],
+    ),
+    ("candle_transformers", &["generate", "eval"]),
+    ("safetensors", &["model", "train"]),
+    ("gemm", &["model"]),
+    ("tokenizers", &["data"]),
+    ("minijinja", &["data"]),
+    ("parquet", &["data"]),
+    ("toml", &["config"]),
+    ("rusqlite", &["store"]),
+    ("plotters", &["figures"]),
+    ("resvg", &["figures"]),
+    ("clap", &["cli"]),
+    ("indicatif", &["cli"]),
+    ("signal_hook", &["cli", "base"]),
+];
+
+fn files_below(dir: &Path, extension: &str, found: &mut Vec<PathBuf>) {
+    let mut entries: Vec<_> = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            files_below(&path, extension, found);
+        } else if path.extension().is_some_and(|e| e == extension) {
+            found.push(path);
+        }
+    }
+}
+
+/// (module, path, text before the first in-file test module) of every source file below `src`.
+fn sources() -> Vec<(String, PathBuf, String)> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    files_below(&src, "rs", &mut paths);
+    let in_modules = paths
+        .into_iter()
+        .filter(|path| path.parent() != Some(src.as_path()));
+    in_modules
+        .map(|path| {
+            let relative = path.strip_prefix(&src).unwrap().to_path_buf();
+            let module = relative
+                .components()
+                .next()
+                .unwrap()
+                .as_os_str()
+                .to_string_lossy()
+                .into_owned();
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text
+                .split("#[cfg(test)]\nmod ")
+                .next()
+                .unwrap_or("")
+                .to_owned();
+            (module, relative, code)
+        })
+        .collect()
+}
+
+/// The identifiers that follow `prefix` in code lines.
+fn names_after<'a>(code: &'a str, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+    let lines = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    lines.flat_map(move |line| {
+        line.match_indices(prefix).map(move |(at, _)| {
+            let rest = &line[at + prefix.len()..];
+            let end = rest
+                .find(|c: char| !c.is_alphanumeric() && c != '_')
+                .unwrap_or(rest.len());
+            &rest[..end]
+        })
+    })
+}
+
+#[test]
+fn modules_only_import_downwards() {
+    let floors: BTreeMap<&str, (u8, Wing)> = FLOORS
+        .iter()
+        .map(|(name, floor, wing)| (*name, (*floor, *wing)))
+        .collect();
+    let mut faults = Vec::new();
+    for (module, path, code) in sources() {
+        let (floor, wing) = floors[module.as_str()];
+        for name in names_after(&code, "crate::").filter(|name| *name != module) {
+            let Some((below, its_wing)) = floors.get(name) else {
+                faults.push(format!(
+                    "{}: `crate::{name}` is no module of the floor plan",
+                    path.display()
+                ));
+                continue;
+            };
+            let same_wing = wing == Roof || *its_wing == Ground || *its_wing == wing;
+            if *below >= floor || !same_wing {
+                faults.push(format!(
+                    "{}: `{module}` may not import `{name}`",
+                    path.display()
+                ));
+            }
+        }
+    }
+    assert!(
+        faults.is_empty(),
+        "imports against the floors:\n{}",
+        faults.join("\n")
+    );
+}
+
+#[test]
+fn each_heavy_crate_has_its_doors() {
+    let mut faults = Vec::new();
+    for (module, path, code) in sources() {
+        for (name, doors) in DOORS
+            .iter()
+            .filter(|(_, doors)| !doors.contains(&module.as_str()))
+        {
+            let uses = code.lines().any(|line| {
+                let line = line.trim_start();
+                !line.starts_with("//")
+                    && (line.contains(&format!(" {name}::"))
+                        || line.contains(&format!("({name}::")))
+            });
+            if uses {
+                faults.push(format!("{}: `{name}` belongs to {doors:?}", path.display()));
+            }
+        }
+    }
+    assert!(
+        faults.is_empty(),
+        "crates used beside their doors:\n{}",
+        faults.join("\n")
+    );
+}
+
+#[test]
+fn every_source_file_says_what_it_is() {
+    let bare = sources()
+        .into_iter()
+        .filter(|(_, _, code)| !code.starts_with("//!"));
+    let bare: Vec<_> = bare
+        .map(|(_, path, _)| path.display().to_string())
+        .collect();
+    assert!(bare.is_empty(), "files without a module doc: {bare:?}");
+}
+
+#[test]
+fn no_integration_test_file_is_forgotten() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    let main = fs::read_to_string(dir.join("main.rs")).unwrap();
+    let mut files = Vec::new();
+    files_below(&dir, "rs", &mut files);
+    for path in files.iter().filter(|path| path.parent() == Some(&dir)) {
+        let stem = path.file_stem().unwrap().to_string_lossy();
+        assert!(
+            stem == "main" || main.contains(&format!("mod {stem};")),
+            "tests/it/{stem}.rs is not in main.rs"
+        );
+    }
+}
