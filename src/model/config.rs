@@ -1,9 +1,10 @@
 //! What distinguishes one decoder from another, whatever file it came from.
 
 use crate::model::error::ModelError;
-use crate::model::hf_config;
 use crate::model::ops::{AttentionShape, GateActivation, NormWeight};
+use crate::model::{hf_config, layout};
 use candle_core::DType;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The families that the decoder implements, by their Hugging Face architecture.
@@ -91,6 +92,10 @@ impl RopeConfig {
 
 /// Shape and form of a decoder.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent features, each on or off"
+)]
 pub struct DecoderConfig {
     /// Family.
     pub architecture: Architecture,
@@ -154,6 +159,11 @@ impl DecoderConfig {
     /// Number of layers.
     pub fn layers(&self) -> usize {
         self.windows.len()
+    }
+
+    /// Names and shapes of all tensors, as Hugging Face writes them.
+    pub fn tensors(&self) -> BTreeMap<String, Vec<usize>> {
+        layout::tensors(self)
     }
 
     /// Attention of one layer.

@@ -121,7 +121,7 @@ impl Reader<'_> {
             Architecture::Qwen3 => 128,
             _ => hidden_size / heads,
         });
-        if head_dim == 0 || head_dim % 2 != 0 {
+        if head_dim == 0 || !head_dim.is_multiple_of(2) {
             return Err(self.fault(
                 "head_dim",
                 format!("is {head_dim}, not a positive even number"),
@@ -326,7 +326,7 @@ mod tests {
         );
         let (old, new) = (old.unwrap(), new.unwrap());
         assert_eq!(old, new);
-        assert_eq!(new.rope.theta, 500_000.0);
+        assert!((new.rope.theta - 500_000.0).abs() < 1e-9);
         assert_eq!(new.stored_dtype, DType::BF16);
     }
 
@@ -361,7 +361,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.windows, [Some(16), None, Some(16), None]);
-        assert_eq!(config.attention_scale, 0.25);
+        assert!((config.attention_scale - 0.25).abs() < 1e-15);
         assert_eq!(config.embedding_scale, Some(8f64.sqrt()));
         assert!(config.tied && config.post_norms && config.logit_softcap == Some(30.0));
     }

@@ -52,7 +52,9 @@ impl KvCache {
             candle_core::bail!("cache: row {row} of {}", self.rows.len());
         }
         let mut uses = vec![0usize; self.rows.len()];
-        keep.iter().for_each(|&row| uses[row] += 1);
+        for &row in keep {
+            uses[row] += 1;
+        }
         self.lengths = keep.iter().map(|&row| self.lengths[row]).collect();
         let mut old = std::mem::take(&mut self.rows);
         for &row in keep {

@@ -62,6 +62,11 @@ impl Params {
         self.0.get(name)
     }
 
+    /// All variables by name.
+    pub fn vars(&self) -> &BTreeMap<String, Var> {
+        &self.0
+    }
+
     /// Number of tensors.
     pub fn len(&self) -> usize {
         self.0.len()

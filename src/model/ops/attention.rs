@@ -397,11 +397,16 @@ pub(super) fn forward<F: Real>(
     };
     if threads() == 1 {
         let mut ws = Workspace::new();
-        tasks.into_iter().for_each(|task| one(&mut ws, task));
+        for task in tasks {
+            one(&mut ws, task);
+        }
     } else {
         tasks.into_par_iter().for_each_init(Workspace::new, one);
     }
 }
+
+/// Number of a segment and its rows of the three gradients.
+type BackwardTask<'a, F> = (usize, (&'a mut [F], (&'a mut [F], &'a mut [F])));
 
 /// Backward pass over all segments; the three gradients are overwritten.
 pub(super) fn backward<F: Real>(
@@ -416,8 +421,7 @@ pub(super) fn backward<F: Real>(
         .zip(split(dk, cu, kw).into_iter().zip(split(dv, cu, kw)))
         .enumerate()
         .collect();
-    type Task<'a, F> = (usize, (&'a mut [F], (&'a mut [F], &'a mut [F])));
-    let one = |ws: &mut Workspace<F>, (s, (dq, (dk, dv))): Task<'_, F>| {
+    let one = |ws: &mut Workspace<F>, (s, (dq, (dk, dv))): BackwardTask<'_, F>| {
         let part = SegmentInputs {
             q: rows(inputs.q, cu, s, qw),
             k: rows(inputs.k, cu, s, kw),
@@ -430,7 +434,9 @@ pub(super) fn backward<F: Real>(
     };
     if threads() == 1 {
         let mut ws = Workspace::new();
-        tasks.into_iter().for_each(|task| one(&mut ws, task));
+        for task in tasks {
+            one(&mut ws, task);
+        }
     } else {
         tasks.into_par_iter().for_each_init(Workspace::new, one);
     }
@@ -454,7 +460,7 @@ impl AttentionOp {
             && v.dims() == k.dims()
             && shape.kv_heads > 0
             && shape.head_dim > 0
-            && shape.heads % shape.kv_heads == 0;
+            && shape.heads.is_multiple_of(shape.kv_heads);
         if !fits {
             candle_core::bail!(
                 "attention: q {:?}, k {:?}, v {:?} for {shape:?}",
@@ -601,8 +607,8 @@ mod tests {
         let cu = segments(&[4, 1, 19]);
         for (window, softcap) in [(None, None), (Some(3), Some(1.5))] {
             let shape = AttentionShape {
-                window,
                 softcap,
+                window,
                 ..shape(2, 1, 3)
             };
             let q = (noise(&[24, 6], 1, DType::F64)? * 2.0)?;

@@ -5,6 +5,11 @@
 //! twin out of candle's own differentiable ops. Letters of shapes are those of
 //! [`crate::model`]. Results are the same bytes for any number of threads.
 
+#![expect(
+    clippy::inline_always,
+    reason = "a helper that is not inlined would run with the baseline instruction set"
+)]
+
 #[cfg(test)]
 pub(crate) mod check;
 

@@ -15,12 +15,16 @@ pub trait Real: WithDType + std::ops::Neg<Output = Self> {
     /// Minus infinity.
     const NEG_INFINITY: Self;
     /// `self * a + b`, fused if the instruction set has it.
+    #[must_use]
     fn mul_add_if<const FMA: bool>(self, a: Self, b: Self) -> Self;
     /// `e^self`; relative error below 2e-7 in `f32`, correctly zero at minus infinity.
+    #[must_use]
     fn exp_if<const FMA: bool>(self) -> Self;
     /// Natural logarithm.
+    #[must_use]
     fn log(self) -> Self;
     /// Square root.
+    #[must_use]
     fn root(self) -> Self;
 }
 
@@ -149,8 +153,7 @@ macro_rules! kernel {
         $(#[$meta])*
         $vis fn $name<F: $crate::model::ops::Real>($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            #[expect(clippy::too_many_arguments, reason = "kernels take their operands one by one")]
-            #[allow(clippy::extra_unused_type_parameters, reason = "shared shape of all kernels")]
+            #[allow(clippy::extra_unused_type_parameters, clippy::too_many_arguments, reason = "shared shape of all kernels")]
             fn body<F: $crate::model::ops::Real, const FMA: bool>($($arg: $ty),*) $(-> $ret)? $body
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
