@@ -4,10 +4,11 @@ use crate::model::config::DecoderConfig;
 use crate::model::error::ModelError;
 use crate::model::layout;
 use crate::model::ops::{
-    Rotation, Targets, TokenStats, attention, embedding, gated, linear, rms_norm, rope, token_logps,
+    LayerShape, Recompute, Rotation, SLOTS, Slot, Stack, Targets, TokenStats, attention, embedding,
+    gated, linear, rms_norm, rope, token_logps,
 };
 use crate::model::params::{FrozenParams, Params};
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use std::sync::Arc;
 
 /// A decoder over weights that are tracked ([`Decoder::trainable`]) or not ([`Decoder::frozen`]).
@@ -21,6 +22,7 @@ pub struct Decoder {
     layers: Vec<Layer>,
     norm: Tensor,
     head: Tensor,
+    recompute: Recompute,
 }
 
 /// Weight and optional bias of a linear map.
@@ -119,7 +121,14 @@ impl Decoder {
             },
             embed,
             config: config.clone(),
+            recompute: Recompute::Nothing,
         })
+    }
+
+    /// The same decoder with another choice between memory and time in the backward pass.
+    #[must_use]
+    pub fn with_recompute(self, recompute: Recompute) -> Self {
+        Self { recompute, ..self }
     }
 
     /// The configuration it was built from.
@@ -134,9 +143,17 @@ impl Decoder {
     /// Lengths differ, a token is outside the vocabulary, or the segments do not cover the tokens.
     pub fn hidden(&self, tokens: &[u32], positions: &[u32], cu_seqlens: &[u32]) -> Result<Tensor> {
         let places = self.places(tokens, positions, cu_seqlens)?;
+        if let Some(stack) = self.stack()? {
+            return stack.hidden(tokens, &places.rotation, &places.cu_seqlens, self.recompute);
+        }
+        self.hidden_by_ops(tokens, &places)
+    }
+
+    /// As [`Decoder::hidden`], op by op in the graph: on accelerators, and as the twin in tests.
+    fn hidden_by_ops(&self, tokens: &[u32], places: &Places) -> Result<Tensor> {
         let mut x = self.embed_tokens(tokens)?; // (T, D)
         for (index, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&self.config, index, &x, &places)?.0;
+            x = layer.forward(&self.config, index, &x, places)?.0;
         }
         self.final_norm(&x)
     }
@@ -166,7 +183,7 @@ impl Decoder {
             tokens: targets.into(),
             softcap: self.config.logit_softcap,
         };
-        token_logps(hidden, &self.head, targets)
+        token_logps(hidden, &self.head.to_dtype(hidden.dtype())?, targets)
     }
 
     /// Logits `(T, V)` of `hidden (T, D)`.
@@ -174,11 +191,46 @@ impl Decoder {
     /// # Errors
     /// Shapes do not fit.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        let logits = linear(hidden, &self.head, None)?; // (T, V)
+        let logits = linear(hidden, &self.head.to_dtype(hidden.dtype())?, None)?; // (T, V)
         match self.config.logit_softcap {
             Some(cap) => (logits / cap)?.tanh()? * cap,
             None => Ok(logits),
         }
+    }
+
+    /// All layers as one op, if the weights are on the CPU; half-precision weights are cast to
+    /// `f32`, and so are the hidden states.
+    fn stack(&self) -> Result<Option<Stack>> {
+        if !self.embed.device().is_cpu() {
+            return Ok(None);
+        }
+        let dtype = match self.embed.dtype() {
+            DType::F64 => DType::F64,
+            _ => DType::F32,
+        };
+        let cast = |t: &Tensor| t.to_dtype(dtype)?.contiguous();
+        let mut layers = Vec::with_capacity(self.layers.len());
+        for (index, layer) in self.layers.iter().enumerate() {
+            let shape = LayerShape {
+                width: self.config.hidden_size,
+                inner: self.config.intermediate_size,
+                attention: self.config.attention(index),
+                eps: self.config.norm_eps,
+                norm: self.config.norm_weight,
+                activation: self.config.activation,
+            };
+            let mut weights = [const { None }; SLOTS];
+            for (slot, weight) in layer.slots() {
+                weights[slot as usize] = weight.map(cast).transpose()?;
+            }
+            layers.push((shape, weights));
+        }
+        Ok(Some(Stack {
+            embed: cast(&self.embed)?,
+            embed_scale: self.config.embedding_scale,
+            layers,
+            norm: cast(&self.norm)?,
+        }))
     }
 
     pub(super) fn layers(&self) -> &[Layer] {
@@ -252,6 +304,32 @@ impl Layer {
         })
     }
 
+    /// Weights by their place in the fused layer.
+    fn slots(&self) -> [(Slot, Option<&Tensor>); SLOTS] {
+        [
+            (Slot::InputNorm, Some(&self.input_norm)),
+            (Slot::Q, Some(&self.q.weight)),
+            (Slot::K, Some(&self.k.weight)),
+            (Slot::V, Some(&self.v.weight)),
+            (Slot::QBias, self.q.bias.as_ref()),
+            (Slot::KBias, self.k.bias.as_ref()),
+            (Slot::VBias, self.v.bias.as_ref()),
+            (Slot::QNorm, self.q_norm.as_ref()),
+            (Slot::KNorm, self.k_norm.as_ref()),
+            (Slot::O, Some(&self.o.weight)),
+            (Slot::OBias, self.o.bias.as_ref()),
+            (Slot::AttentionPostNorm, self.attention_post_norm.as_ref()),
+            (Slot::MlpNorm, Some(&self.mlp_norm)),
+            (Slot::Gate, Some(&self.gate.weight)),
+            (Slot::Up, Some(&self.up.weight)),
+            (Slot::Down, Some(&self.down.weight)),
+            (Slot::GateBias, self.gate.bias.as_ref()),
+            (Slot::UpBias, self.up.bias.as_ref()),
+            (Slot::DownBias, self.down.bias.as_ref()),
+            (Slot::MlpPostNorm, self.mlp_post_norm.as_ref()),
+        ]
+    }
+
     /// `x (T, D)` -> the layer's output `(T, D)` and its rotated keys and values `(T, K * E)`.
     pub(super) fn forward(
         &self,
@@ -306,7 +384,7 @@ impl Layer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ops::check::relative_error;
+    use crate::model::ops::check::{noise, relative_error};
     use crate::model::params::missing_gradients;
     use candle_core::{DType, Device};
     use std::path::Path;
@@ -406,6 +484,91 @@ mod tests {
             .sum_all()?
             .backward()?;
         assert!(missing_gradients(&params, &partial)?.len() > 40);
+        Ok(())
+    }
+
+    /// Random decoders with every feature that a family may have.
+    fn families() -> Vec<(DecoderConfig, FrozenParams)> {
+        let text = |extra: &str| {
+            format!(
+                r#"{{"vocab_size": 23, "hidden_size": 12, "intermediate_size": 20, "num_hidden_layers": 2,
+                    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 6, {extra}}}"#
+            )
+        };
+        let extras = [
+            r#""model_type": "llama", "attention_bias": true, "mlp_bias": true"#,
+            r#""model_type": "qwen3", "tie_word_embeddings": true"#,
+            r#""model_type": "gemma2", "sliding_window": 5, "query_pre_attn_scalar": 9,
+               "attn_logit_softcapping": 3.0, "final_logit_softcapping": 2.0"#,
+        ];
+        let build = |extra: &&str| {
+            let dir = tempfile::tempdir().unwrap();
+            crate::base::write_atomic(&dir.path().join("config.json"), text(extra).as_bytes())
+                .unwrap();
+            let config = DecoderConfig::from_file(dir.path()).unwrap();
+            let tensors = config
+                .tensors()
+                .into_iter()
+                .enumerate()
+                .map(|(i, (name, shape))| (name, noise(&shape, i as u64 + 5, DType::F64).unwrap()));
+            let params = FrozenParams::from_tensors(tensors.collect());
+            (config, params)
+        };
+        extras.iter().map(build).collect()
+    }
+
+    #[test]
+    fn the_fused_stack_is_the_graph_of_single_ops_in_every_family() -> Result<()> {
+        let tokens: Vec<u32> = (0..40).map(|i| i * 5 % 23).collect();
+        let (at, cu) = positions(&[17, 1, 22]);
+        for (config, params) in families() {
+            let params = Params::from_frozen(&params, DType::F64).unwrap();
+            let decoder = Decoder::trainable(&config, &params).unwrap();
+            let weights = noise(&[40, 12], 3, DType::F64)?;
+            let want = decoder.hidden_by_ops(&tokens, &decoder.places(&tokens, &at, &cu)?)?;
+            let want_grads = (&want * &weights)?.sum_all()?.backward()?;
+            for recompute in [Recompute::Nothing, Recompute::Layers] {
+                let decoder = decoder.clone().with_recompute(recompute);
+                let got = decoder.hidden(&tokens, &at, &cu)?;
+                assert!(relative_error(&got, &want)? < 1e-12);
+                let grads = (&got * &weights)?.sum_all()?.backward()?;
+                for (name, var) in params.iter().filter(|(name, _)| *name != "lm_head.weight") {
+                    let (got, want) = (grads.get(var).unwrap(), want_grads.get(var).unwrap());
+                    let error = relative_error(got, want)?;
+                    assert!(
+                        error < 1e-10,
+                        "{:?}, {name}: {error:e}",
+                        config.architecture
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn hidden_states_and_gradients_do_not_depend_on_the_number_of_threads() -> Result<()> {
+        let (config, params) = shipped();
+        let decoder = Decoder::trainable(&config, &params).unwrap();
+        let tokens: Vec<u32> = (0..700).map(|i| i * 7 % 512).collect();
+        let (at, cu) = positions(&[300, 150, 250]);
+        let run = |threads| -> Result<Vec<Vec<f32>>> {
+            let pool = rayon::ThreadPoolBuilder::new()
+                .num_threads(threads)
+                .build()
+                .unwrap();
+            pool.install(|| {
+                let hidden = decoder.hidden(&tokens, &at, &cu)?;
+                let rows: Vec<u32> = (0..299).collect();
+                let logps = decoder.token_logps(&hidden, &rows, &tokens[1..300])?;
+                let grads = logps.sum_all()?.backward()?;
+                params
+                    .iter()
+                    .map(|(_, var)| grads.get(var).unwrap().flatten_all()?.to_vec1())
+                    .collect()
+            })
+        };
+        assert_eq!(run(1)?, run(3)?);
         Ok(())
     }
 

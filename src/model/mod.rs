@@ -29,5 +29,5 @@ pub use cost::{flops_per_token, parameter_count};
 pub use decoder::Decoder;
 pub use error::ModelError;
 pub use kv_cache::KvCache;
-pub use ops::TokenStats;
+pub use ops::{Recompute, TokenStats};
 pub use params::{FrozenParams, Params, missing_gradients};

@@ -126,6 +126,33 @@ kernel! {
     }
 }
 
+#[inline(always)]
+fn recompute<F: Real, const FMA: bool, const SILU: bool>(
+    (gate, up): (&mut [F], &mut [F]),
+    grad: &[F],
+    y: &mut [F],
+) {
+    for (((g, u), &r), y) in gate.iter_mut().zip(up).zip(grad).zip(y) {
+        let (value, slope) = activate::<F, FMA, SILU>(*g);
+        *y = value * *u;
+        *g = r * *u * slope;
+        *u = r * value;
+    }
+}
+
+kernel! {
+    /// Both passes at once, in place: `y` becomes the forward result, `gate` and `up` turn into
+    /// their gradients.
+    pub(super) fn gated_both<F>(
+        activation: GateActivation, gate: &mut [F], up: &mut [F], grad: &[F], y: &mut [F],
+    ) {
+        match activation {
+            GateActivation::Silu => recompute::<F, FMA, true>((gate, up), grad, y),
+            GateActivation::GeluTanh => recompute::<F, FMA, false>((gate, up), grad, y),
+        }
+    }
+}
+
 /// Elements that make one row for the split over threads.
 const SPAN: usize = 64;
 

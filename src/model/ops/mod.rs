@@ -2,7 +2,8 @@
 //!
 //! On the CPU in `f32` (and `f64`, for gradient checks) each op runs a fused kernel with its own
 //! backward; half-precision formats are computed in `f32` between two casts; other devices run the
-//! twin out of candle's own differentiable ops. Letters of shapes are those of
+//! twin out of candle's own differentiable ops. Where all weights allow it, `stack` computes all
+//! layers as one op out of the same kernels. Letters of shapes are those of
 //! [`crate::model`]. Results are the same bytes for any number of threads.
 
 #![expect(
@@ -18,12 +19,14 @@ mod decode_attention;
 mod embedding;
 mod gated;
 mod inject;
+mod layer;
 mod linear;
 mod matmul;
 mod panel;
 mod rms_norm;
 mod rope;
 mod simd;
+mod stack;
 mod storage;
 mod token_logps;
 
@@ -32,8 +35,11 @@ pub(crate) use decode_attention::decode_attention;
 pub use embedding::{embedding, embedding_naive};
 pub use gated::{GateActivation, gated, gated_naive};
 pub use inject::backward_from;
+pub(crate) use layer::{LayerShape, SLOTS, Slot};
 pub use linear::{linear, linear_naive};
 pub use rms_norm::{NormWeight, rms_norm, rms_norm_naive};
 pub use rope::{Rotation, rope, rope_naive};
 pub use simd::Real;
+pub use stack::Recompute;
+pub(crate) use stack::Stack;
 pub use token_logps::{Targets, TokenStats, token_logps, token_logps_naive};

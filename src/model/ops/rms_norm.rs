@@ -4,7 +4,7 @@
 
 use crate::model::ops::Real;
 use crate::model::ops::matmul::{ROW_BLOCK, for_row_blocks, threads};
-use crate::model::ops::simd::{axpy, dot, kernel};
+use crate::model::ops::simd::{LANES, dot, kernel, lane_sum};
 use crate::model::ops::storage::{Path, by_dtype, gradient, operand, path, result, with_slice};
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor};
@@ -127,8 +127,7 @@ kernel! {
 }
 
 kernel! {
-    /// With `h = g (offset + w)` and `r = rstd`: `dx = r (h - x r^2 mean(h x))`, `dw += g x r`.
-    /// `dx` is overwritten.
+    /// With `h = g (offset + w)` and `r = rstd`: `dx += r (h - x r^2 mean(h x))`, `dw += g x r`.
     pub(super) fn norm_rows_backward<F>(
         x: &[F], w: &[F], offset: f64, eps: f64, g: &[F], dx: &mut [F], dw: &mut [F],
     ) {
@@ -136,17 +135,40 @@ kernel! {
         let (offset, eps, n) = (F::from_f64(offset), F::from_f64(eps), F::from_f64(d as f64));
         for ((x, g), dx) in x.chunks_exact(d).zip(g.chunks_exact(d)).zip(dx.chunks_exact_mut(d)) {
             let rstd = F::one() / (dot::<F, FMA>(x, x) / n + eps).root();
+            let pull = dot_scaled::<F, FMA>(g, x, w, offset) / n * rstd * rstd * rstd;
             for (((dx, dw), (&x, &g)), &w) in dx.iter_mut().zip(dw.iter_mut()).zip(x.iter().zip(g)).zip(w) {
-                *dx = g * (offset + w);
+                let straight = (g * (offset + w)).mul_add_if::<FMA>(rstd, *dx);
+                *dx = x.mul_add_if::<FMA>(-pull, straight);
                 *dw = (g * x).mul_add_if::<FMA>(rstd, *dw);
             }
-            let pull = dot::<F, FMA>(dx, x) / n * rstd * rstd * rstd;
-            for v in dx.iter_mut() {
-                *v *= rstd;
-            }
-            axpy::<F, FMA>(-pull, x, dx);
         }
     }
+}
+
+/// `sum(g * x * (offset + w))` in a fixed order.
+#[inline(always)]
+fn dot_scaled<F: Real, const FMA: bool>(g: &[F], x: &[F], w: &[F], offset: F) -> F {
+    let mut acc = [F::zero(); LANES];
+    let (gs, xs, ws) = (
+        g.chunks_exact(LANES),
+        x.chunks_exact(LANES),
+        w.chunks_exact(LANES),
+    );
+    for (i, ((&g, &x), &w)) in gs
+        .remainder()
+        .iter()
+        .zip(xs.remainder())
+        .zip(ws.remainder())
+        .enumerate()
+    {
+        acc[i] = (g * (offset + w)).mul_add_if::<FMA>(x, acc[i]);
+    }
+    for ((g, x), w) in gs.zip(xs).zip(ws) {
+        for i in 0..LANES {
+            acc[i] = (g[i] * (offset + w[i])).mul_add_if::<FMA>(x[i], acc[i]);
+        }
+    }
+    lane_sum(acc)
 }
 
 impl CustomOp2 for RmsNormOp {

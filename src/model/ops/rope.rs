@@ -63,7 +63,13 @@ impl Rotation {
         self.cos.len().checked_div(self.half).unwrap_or(0)
     }
 
-    fn table<F: Real>(&self, direction: f64) -> (Vec<F>, Vec<F>) {
+    /// Head width E.
+    pub(super) fn head_dim(&self) -> usize {
+        2 * self.half
+    }
+
+    /// Cosines and sines `(T, E/2)`, the sines times `direction`.
+    pub(super) fn table<F: Real>(&self, direction: f64) -> (Vec<F>, Vec<F>) {
         let cos = self.cos.iter().map(|&c| F::from_f64(c)).collect();
         let sin = self
             .sin

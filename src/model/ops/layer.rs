@@ -1,0 +1,516 @@
+//! One decoder layer on slices, forward and backward, with the composition written out.
+//!
+//! The same formulas as the single ops, without a graph between them: intermediate results live
+//! for a tile of rows, residual sums accumulate in place, and nothing is allocated, cleared or
+//! added that the mathematics does not ask for. `stack` makes it a differentiable op.
+
+use crate::model::ops::matmul::{Into, Mat, ROW_BLOCK, matmul, matmul_block, threads};
+use crate::model::ops::rms_norm::{norm_rows, norm_rows_backward};
+use crate::model::ops::rope::rotate_rows;
+use crate::model::ops::{AttentionShape, GateActivation, NormWeight, Real, attention, gated};
+use rayon::prelude::*;
+
+/// Shape and form of a layer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LayerShape {
+    /// D.
+    pub(crate) width: usize,
+    /// F.
+    pub(crate) inner: usize,
+    pub(crate) attention: AttentionShape,
+    pub(crate) eps: f64,
+    pub(crate) norm: NormWeight,
+    pub(crate) activation: GateActivation,
+}
+
+/// Places of a layer's weights in [`Weights`] and of their gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Slot {
+    InputNorm,
+    Q,
+    K,
+    V,
+    QBias,
+    KBias,
+    VBias,
+    QNorm,
+    KNorm,
+    O,
+    OBias,
+    AttentionPostNorm,
+    MlpNorm,
+    Gate,
+    Up,
+    Down,
+    GateBias,
+    UpBias,
+    DownBias,
+    MlpPostNorm,
+}
+
+/// Number of slots.
+pub(crate) const SLOTS: usize = 20;
+
+/// A layer's weights; what a family does not have is absent.
+#[derive(Clone, Copy)]
+pub(crate) struct Weights<'a, F>(pub(crate) [Option<&'a [F]>; SLOTS]);
+
+/// Gradients of a layer's weights; empty where there is no weight.
+pub(crate) type Gradients<F> = [Vec<F>; SLOTS];
+
+impl<'a, F> Weights<'a, F> {
+    fn get(&self, slot: Slot) -> Option<&'a [F]> {
+        self.0[slot as usize]
+    }
+
+    /// A weight that every family has.
+    fn at(&self, slot: Slot) -> &'a [F] {
+        self.get(slot).unwrap_or(&[])
+    }
+}
+
+/// Cosines and sines of the tokens, and sines of the way back.
+pub(crate) struct Angles<F> {
+    pub(crate) half: usize,
+    pub(crate) cos: Vec<F>,
+    pub(crate) sin: Vec<F>,
+    pub(crate) back: Vec<F>,
+}
+
+impl<F: Real> Angles<F> {
+    fn rotate(&self, first: usize, rows: &mut [F], width: usize, sin: &[F]) {
+        let at = first * self.half..(first + rows.len() / width) * self.half;
+        rotate_rows(rows, width, &self.cos[at.clone()], &sin[at], self.half);
+    }
+}
+
+/// What the backward pass of a layer needs, about `4 D + 2 K E + 2 F` values a token.
+pub(crate) struct Saved<F> {
+    x: Vec<F>,
+    q: Vec<F>,
+    k: Vec<F>,
+    v: Vec<F>,
+    /// Queries and keys before their norms, where a family has them.
+    raw_qk: Option<(Vec<F>, Vec<F>)>,
+    mixed: Vec<F>,
+    lse: Vec<F>,
+    /// The attention's output before its own norm.
+    raw_attention: Vec<F>,
+    middle: Vec<F>,
+    gate: Vec<F>,
+    up: Vec<F>,
+    /// The feed-forward part's output before its own norm.
+    raw_mlp: Vec<F>,
+}
+
+fn zeros<F: Real>(len: usize) -> Vec<F> {
+    vec![F::zero(); len]
+}
+
+/// Calls `f(scratch, first_row, tiles)` on blocks of [`ROW_BLOCK`] rows of all `outputs` (rows,
+/// width) together, in parallel; results are those of `f` in order.
+fn for_tiles<F: Real, R: Send, const N: usize>(
+    tokens: usize,
+    outputs: [(&mut [F], usize); N],
+    f: impl Fn(&mut Vec<F>, usize, [&mut [F]; N]) -> R + Sync + Send,
+) -> Vec<R> {
+    let mut rest = outputs;
+    let mut tasks = Vec::with_capacity(tokens.div_ceil(ROW_BLOCK));
+    for first in (0..tokens).step_by(ROW_BLOCK) {
+        let rows = ROW_BLOCK.min(tokens - first);
+        let tile = rest.each_mut().map(|(left, width)| {
+            let (tile, right) = std::mem::take(left).split_at_mut(rows * *width);
+            *left = right;
+            tile
+        });
+        tasks.push((first, tile));
+    }
+    if threads() == 1 {
+        let mut scratch = Vec::new();
+        tasks
+            .into_iter()
+            .map(|(first, tile)| f(&mut scratch, first, tile))
+            .collect()
+    } else {
+        tasks
+            .into_par_iter()
+            .map_init(Vec::new, |scratch, (first, tile)| f(scratch, first, tile))
+            .collect()
+    }
+}
+
+/// Rows `first..` of a matrix, as many as `tile` has.
+fn part<F>(all: &[F], first: usize, rows: usize, width: usize) -> &[F] {
+    &all[first * width..(first + rows) * width]
+}
+
+/// `y (rows, n) = x (rows, d) w^T + bias`.
+fn map_rows<F: Real>(x: &[F], d: usize, w: &[F], bias: Option<&[F]>, y: &mut [F], into: Into) {
+    let n = w.len() / d;
+    let rows = x.len() / d;
+    matmul_block((rows, n, d), Mat::new(x, d), Mat::transposed(w, d), y, into);
+    if let Some(bias) = bias {
+        for y in y.chunks_exact_mut(n) {
+            y.iter_mut().zip(bias).for_each(|(y, &b)| *y += b);
+        }
+    }
+}
+
+/// `dx (rows, d) = g (rows, n) w`, or added to it.
+fn map_back<F: Real>(g: &[F], n: usize, w: &[F], dx: &mut [F], into: Into) {
+    let (rows, d) = (g.len() / n, w.len() / n);
+    matmul_block((rows, d, n), Mat::new(g, n), Mat::new(w, d), dx, into);
+}
+
+/// `dw (n, d) = g^T x` and the sums of the columns of `g` if there is a bias.
+fn map_weights<F: Real>(
+    (g, x): (&[F], &[F]),
+    tokens: usize,
+    bias: Option<&[F]>,
+) -> (Vec<F>, Vec<F>) {
+    let (n, d) = (g.len() / tokens, x.len() / tokens);
+    let mut dw = zeros(n * d);
+    matmul(
+        (n, d, tokens),
+        Mat::transposed(g, n),
+        Mat::new(x, d),
+        &mut dw,
+        Into::Set,
+    );
+    let mut db = zeros(bias.map_or(0, <[F]>::len));
+    if !db.is_empty() {
+        for g in g.chunks_exact(n) {
+            db.iter_mut().zip(g).for_each(|(b, &g)| *b += g);
+        }
+    }
+    (dw, db)
+}
+
+/// Sums the parts of a norm's gradient in order.
+fn fold<F: Real>(parts: Vec<Vec<F>>, len: usize) -> Vec<F> {
+    let mut sum = zeros(len);
+    for part in parts {
+        sum.iter_mut().zip(part).for_each(|(a, b)| *a += b);
+    }
+    sum
+}
+
+impl LayerShape {
+    fn q_width(&self) -> usize {
+        self.attention.heads * self.attention.head_dim
+    }
+
+    fn kv_width(&self) -> usize {
+        self.attention.kv_heads * self.attention.head_dim
+    }
+
+    fn norm<F: Real>(&self, x: &[F], w: &[F], y: &mut [F]) {
+        norm_rows(x, w, self.norm.offset(), self.eps, y);
+    }
+
+    /// `dx +=` the gradient through a norm by rows of `w.len()`; returns the weight's.
+    fn norm_back<F: Real>(&self, x: &[F], w: &[F], g: &[F], dx: &mut [F]) -> Vec<F> {
+        let per_token = x.len() / w.len();
+        let parts = for_tiles(per_token, [(dx, w.len())], |_, first, [dx]| {
+            let rows = dx.len() / w.len();
+            let mut dw = zeros(w.len());
+            let (x, g) = (part(x, first, rows, w.len()), part(g, first, rows, w.len()));
+            norm_rows_backward(x, w, self.norm.offset(), self.eps, g, dx, &mut dw);
+            dw
+        });
+        fold(parts, w.len())
+    }
+
+    /// The whole of `x` normalised.
+    fn normed<F: Real>(&self, x: &[F], w: &[F]) -> Vec<F> {
+        let mut y = zeros(x.len());
+        for_tiles(x.len() / w.len(), [(&mut y, w.len())], |_, first, [y]| {
+            self.norm(part(x, first, y.len() / w.len(), w.len()), w, y);
+        });
+        y
+    }
+
+    /// `x (T, D)` -> the layer's output and what the backward pass needs.
+    pub(crate) fn forward<F: Real>(
+        &self,
+        w: &Weights<'_, F>,
+        x: Vec<F>,
+        angles: &Angles<F>,
+        cu: &[u32],
+    ) -> (Vec<F>, Saved<F>) {
+        let (d, f, qw, kw) = (self.width, self.inner, self.q_width(), self.kv_width());
+        let t = x.len() / d;
+        let (mut q, mut k, mut v) = (zeros(t * qw), zeros(t * kw), zeros(t * kw));
+        let head_norms = w.get(Slot::QNorm).zip(w.get(Slot::KNorm));
+        for_tiles(
+            t,
+            [(&mut q, qw), (&mut k, kw), (&mut v, kw)],
+            |normed, first, [q, k, v]| {
+                normed.resize(q.len() / qw * d, F::zero());
+                self.norm(
+                    part(&x, first, q.len() / qw, d),
+                    w.at(Slot::InputNorm),
+                    normed,
+                );
+                map_rows(normed, d, w.at(Slot::Q), w.get(Slot::QBias), q, Into::Set);
+                map_rows(normed, d, w.at(Slot::K), w.get(Slot::KBias), k, Into::Set);
+                map_rows(normed, d, w.at(Slot::V), w.get(Slot::VBias), v, Into::Set);
+                if head_norms.is_none() {
+                    angles.rotate(first, q, qw, &angles.sin);
+                    angles.rotate(first, k, kw, &angles.sin);
+                }
+            },
+        );
+        let raw_qk = head_norms.map(|(q_norm, k_norm)| {
+            let (mut nq, mut nk) = (self.normed(&q, q_norm), self.normed(&k, k_norm));
+            for_tiles(t, [(&mut nq, qw), (&mut nk, kw)], |_, first, [q, k]| {
+                angles.rotate(first, q, qw, &angles.sin);
+                angles.rotate(first, k, kw, &angles.sin);
+            });
+            (std::mem::replace(&mut q, nq), std::mem::replace(&mut k, nk))
+        });
+        let (mut mixed, mut lse) = (zeros(t * qw), zeros(t * self.attention.heads));
+        attention::forward(&self.attention, cu, (&q, &k, &v), &mut mixed, &mut lse);
+
+        let attention_post = w.get(Slot::AttentionPostNorm);
+        let mlp_post = w.get(Slot::MlpPostNorm);
+        let raw_width = |post: Option<&[F]>| if post.is_some() { d } else { 0 };
+        let (aw, mw) = (raw_width(attention_post), raw_width(mlp_post));
+        let (mut raw_attention, mut raw_mlp) = (zeros(t * aw), zeros(t * mw));
+        let (mut middle, mut y) = (x.clone(), zeros(t * d));
+        let (mut gate, mut up) = (zeros(t * f), zeros(t * f));
+        let outputs = [
+            (&mut middle[..], d),
+            (&mut gate[..], f),
+            (&mut up[..], f),
+            (&mut y[..], d),
+            (&mut raw_attention[..], aw),
+            (&mut raw_mlp[..], mw),
+        ];
+        for_tiles(
+            t,
+            outputs,
+            |scratch, first, [middle, gate, up, y, ra, rm]| {
+                let rows = middle.len() / d;
+                let mixed = part(&mixed, first, rows, qw);
+                let add = |norm: Option<&[F]>,
+                           x: &[F],
+                           width: usize,
+                           slot,
+                           bias,
+                           raw: &mut [F],
+                           sum: &mut [F]| {
+                    let Some(norm) = norm else {
+                        return map_rows(x, width, w.at(slot), w.get(bias), sum, Into::Add);
+                    };
+                    map_rows(x, width, w.at(slot), w.get(bias), raw, Into::Set);
+                    let mut normed = zeros(raw.len());
+                    self.norm(raw, norm, &mut normed);
+                    sum.iter_mut().zip(normed).for_each(|(a, b)| *a += b);
+                };
+                add(attention_post, mixed, qw, Slot::O, Slot::OBias, ra, middle);
+                scratch.resize(rows * f.max(d), F::zero());
+                let normed = &mut scratch[..rows * d];
+                self.norm(middle, w.at(Slot::MlpNorm), normed);
+                map_rows(
+                    normed,
+                    d,
+                    w.at(Slot::Gate),
+                    w.get(Slot::GateBias),
+                    gate,
+                    Into::Set,
+                );
+                map_rows(
+                    normed,
+                    d,
+                    w.at(Slot::Up),
+                    w.get(Slot::UpBias),
+                    up,
+                    Into::Set,
+                );
+                let inner = &mut scratch[..rows * f];
+                gated::gated_forward(self.activation, gate, up, inner);
+                y.copy_from_slice(middle);
+                add(mlp_post, inner, f, Slot::Down, Slot::DownBias, rm, y);
+            },
+        );
+        let saved = Saved {
+            x,
+            q,
+            k,
+            v,
+            raw_qk,
+            mixed,
+            lse,
+            raw_attention,
+            middle,
+            gate,
+            up,
+            raw_mlp,
+        };
+        (y, saved)
+    }
+
+    /// `dy (T, D)`, the gradient of the layer's output, -> the gradient of its input.
+    pub(crate) fn backward<F: Real>(
+        &self,
+        w: &Weights<'_, F>,
+        saved: Saved<F>,
+        dy: Vec<F>,
+        angles: &Angles<F>,
+        cu: &[u32],
+        grads: &mut Gradients<F>,
+    ) -> Vec<F> {
+        let t = dy.len() / self.width;
+        let mut put = |slot: Slot, grad: Vec<F>| grads[slot as usize] = grad;
+        let Saved {
+            middle,
+            mut gate,
+            mut up,
+            raw_mlp,
+            ..
+        } = saved;
+        let d_middle =
+            self.mlp_backward(w, (&middle, &raw_mlp), (&mut gate, &mut up), dy, &mut put);
+        drop((middle, gate, up, raw_mlp));
+
+        let (d, qw, kw) = (self.width, self.q_width(), self.kv_width());
+        let through_norm = w.get(Slot::AttentionPostNorm).map(|norm| {
+            let mut g = zeros(t * d);
+            put(
+                Slot::AttentionPostNorm,
+                self.norm_back(&saved.raw_attention, norm, &d_middle, &mut g),
+            );
+            g
+        });
+        let g = through_norm.as_ref().unwrap_or(&d_middle);
+        let (dw, db) = map_weights((g, &saved.mixed), t, w.get(Slot::OBias));
+        put(Slot::O, dw);
+        put(Slot::OBias, db);
+        let mut d_mixed = zeros(t * qw);
+        for_tiles(t, [(&mut d_mixed, qw)], |_, first, [out]| {
+            map_back(
+                part(g, first, out.len() / qw, d),
+                d,
+                w.at(Slot::O),
+                out,
+                Into::Set,
+            );
+        });
+        let (mut dq, mut dk, mut dv) = (zeros(t * qw), zeros(t * kw), zeros(t * kw));
+        let inputs = attention::SegmentInputs {
+            q: &saved.q,
+            k: &saved.k,
+            v: &saved.v,
+            out: &saved.mixed,
+            lse: &saved.lse,
+            grad: &d_mixed,
+        };
+        attention::backward(&self.attention, cu, inputs, (&mut dq, &mut dk, &mut dv));
+        for_tiles(t, [(&mut dq, qw), (&mut dk, kw)], |_, first, [dq, dk]| {
+            angles.rotate(first, dq, qw, &angles.back);
+            angles.rotate(first, dk, kw, &angles.back);
+        });
+        if let Some((raw_q, raw_k)) = &saved.raw_qk {
+            for (grad, raw, slot) in [(&mut dq, raw_q, Slot::QNorm), (&mut dk, raw_k, Slot::KNorm)]
+            {
+                let mut through = zeros(raw.len());
+                put(slot, self.norm_back(raw, w.at(slot), grad, &mut through));
+                *grad = through;
+            }
+        }
+        let normed = self.normed(&saved.x, w.at(Slot::InputNorm));
+        let parts = [
+            (&dq, Slot::Q, Slot::QBias),
+            (&dk, Slot::K, Slot::KBias),
+            (&dv, Slot::V, Slot::VBias),
+        ];
+        for (g, slot, bias) in parts {
+            let (dw, db) = map_weights((g, &normed), t, w.get(bias));
+            put(slot, dw);
+            put(bias, db);
+        }
+        let mut d_normed = normed;
+        for_tiles(t, [(&mut d_normed, d)], |_, first, [out]| {
+            let rows = out.len() / d;
+            map_back(
+                part(&dq, first, rows, qw),
+                qw,
+                w.at(Slot::Q),
+                out,
+                Into::Set,
+            );
+            map_back(
+                part(&dk, first, rows, kw),
+                kw,
+                w.at(Slot::K),
+                out,
+                Into::Add,
+            );
+            map_back(
+                part(&dv, first, rows, kw),
+                kw,
+                w.at(Slot::V),
+                out,
+                Into::Add,
+            );
+        });
+        let mut dx = d_middle;
+        put(
+            Slot::InputNorm,
+            self.norm_back(&saved.x, w.at(Slot::InputNorm), &d_normed, &mut dx),
+        );
+        dx
+    }
+
+    /// The feed-forward part: `dy` turns into the gradient of the residual stream before it.
+    /// `gate` and `up` turn into their gradients on the way.
+    fn mlp_backward<F: Real>(
+        &self,
+        w: &Weights<'_, F>,
+        (middle, raw): (&[F], &[F]),
+        (gate, up): (&mut [F], &mut [F]),
+        mut dy: Vec<F>,
+        put: &mut impl FnMut(Slot, Vec<F>),
+    ) -> Vec<F> {
+        let (d, f) = (self.width, self.inner);
+        let t = dy.len() / d;
+        let through_norm = w.get(Slot::MlpPostNorm).map(|norm| {
+            let mut g = zeros(t * d);
+            put(Slot::MlpPostNorm, self.norm_back(raw, norm, &dy, &mut g));
+            g
+        });
+        let g = through_norm.as_ref().unwrap_or(&dy);
+        let (mut inner, mut d_normed) = (zeros(t * f), zeros(t * d));
+        let outputs = [
+            (&mut *gate, f),
+            (&mut *up, f),
+            (&mut inner[..], f),
+            (&mut d_normed[..], d),
+        ];
+        for_tiles(t, outputs, |scratch, first, [gate, up, inner, d_normed]| {
+            scratch.resize(gate.len(), F::zero());
+            let g = part(g, first, gate.len() / f, d);
+            map_back(g, d, w.at(Slot::Down), scratch, Into::Set);
+            gated::gated_both(self.activation, gate, up, scratch, inner);
+            map_back(gate, f, w.at(Slot::Gate), d_normed, Into::Set);
+            map_back(up, f, w.at(Slot::Up), d_normed, Into::Add);
+        });
+        let normed = self.normed(middle, w.at(Slot::MlpNorm));
+        let parts: [((&[F], &[F]), Slot, Slot); 3] = [
+            ((g, &inner), Slot::Down, Slot::DownBias),
+            ((gate, &normed), Slot::Gate, Slot::GateBias),
+            ((up, &normed), Slot::Up, Slot::UpBias),
+        ];
+        for (pair, slot, bias) in parts {
+            let (dw, db) = map_weights(pair, t, w.get(bias));
+            put(slot, dw);
+            put(bias, db);
+        }
+        put(
+            Slot::MlpNorm,
+            self.norm_back(middle, w.at(Slot::MlpNorm), &d_normed, &mut dy),
+        );
+        dy
+    }
+}
