@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF as _, StudentsT};
+use std::sync::LazyLock;
 
 /// Bounds of an interval, `low <= high`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,9 +49,20 @@ impl Estimate {
     }
 }
 
+/// Quantiles at 0.975 by degrees of freedom from 1: big tables ask for the same few again and again.
+static QUANTILES: LazyLock<Vec<Option<f64>>> =
+    LazyLock::new(|| (1..=64).map(|degrees| inverse_t(0.975, degrees)).collect());
+
 /// Quantile of Student's t; `None` without degrees of freedom.
 pub(crate) fn t_quantile(p: f64, degrees: usize) -> Option<f64> {
-    if degrees == 0 || !(0.0..1.0).contains(&p) {
+    match QUANTILES.get(degrees.checked_sub(1)?) {
+        Some(known) if (p - 0.975).abs() < 1e-12 => *known,
+        _ => inverse_t(p, degrees),
+    }
+}
+
+fn inverse_t(p: f64, degrees: usize) -> Option<f64> {
+    if !(0.0..1.0).contains(&p) {
         return None;
     }
     let t = StudentsT::new(0.0, 1.0, degrees as f64).ok()?;

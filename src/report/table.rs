@@ -7,8 +7,8 @@ use crate::report::grid::{ColumnKind, Grid, GridCell, GridColumn};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Tables with more measured columns show words of comparison for the first only, marks for others.
-const WORDY_COLUMNS: usize = 2;
+/// So many measured columns get the comparison in words; the others get marks.
+const WORDY_COLUMNS: usize = 1;
 
 /// The table as people read it: `1.482 [1.463, 1.501]`, n, and the difference in plain words.
 pub fn table_grid(table: &SweepTable) -> Grid {
@@ -18,8 +18,7 @@ pub fn table_grid(table: &SweepTable) -> Grid {
             .iter()
             .any(|r| r.cells[index].comparison.is_some())
     };
-    let wordy =
-        |index: usize| compared(index) && (index == 0 || table.metrics.len() <= WORDY_COLUMNS);
+    let wordy = |index: usize| compared(index) && index < WORDY_COLUMNS;
     let column = |head: String, kind| GridColumn { head, kind };
     let mut columns: Vec<GridColumn> = table
         .axes
@@ -153,10 +152,11 @@ fn notes(table: &SweepTable) -> Vec<String> {
         }
     }
     let mut gaps: Vec<String> = Vec::new();
+    let mut named = BTreeSet::new();
     for row in &table.rows {
         for (seed, _, text) in row.cells.iter().flat_map(|c| &c.missing) {
             let gap = format!("seed {seed}: {text}");
-            if !gaps.contains(&gap) {
+            if named.insert(gap.clone()) {
                 gaps.push(gap);
             }
         }
