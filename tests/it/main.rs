@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests and their helpers may panic")]
 
+mod bad_input;
 mod parity_dpo;
 mod parity_engine;
 mod parity_export;
@@ -10,4 +11,6 @@ mod parity_losses;
 mod parity_model;
 mod parity_packing;
 mod parity_support;
+mod project;
 mod tidy;
+mod whole_way;

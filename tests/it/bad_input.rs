@@ -1,0 +1,83 @@
+//! Bad input gets an error that says what, which and where, and loses nothing.
+
+use crate::project::Project;
+
+/// Checks or runs the smoke sweep and expects exit 1 (or 100, once runs have begun) and a message
+/// with all of `wanted`.
+fn refused(project: &Project, command: &str, wanted: &[&str]) {
+    let said = project.lions(&[command, "sweeps/smoke.toml"]);
+    assert!([1, 100].contains(&said.code), "`{command}` ended with {}: {said:?}", said.code);
+    let all = format!("{}{}", said.out, said.err);
+    for text in wanted {
+        assert!(all.contains(text), "`{text}` is not in:\n{all}");
+    }
+    assert!(!all.contains("panicked"), "{all}");
+}
+
+#[test]
+fn a_misspelt_field_is_shown_at_its_place_with_the_nearest_name() {
+    let project = Project::new();
+    project.edit("sweeps/smoke.toml", "global-batch-size = 8", "global-batchsize = 8");
+    refused(&project, "check", &["sweeps/smoke.toml:18:1", "global-batchsize", "global-batch-size"]);
+}
+
+#[test]
+fn a_missing_or_unknown_model_is_refused_before_anything_runs() {
+    let project = Project::new();
+    std::fs::remove_file(project.path("models/stories260k/model.safetensors")).unwrap();
+    refused(&project, "run", &["models/stories260k"]);
+
+    let project = Project::new();
+    project.edit("models/stories260k/config.json", "\"model_type\": \"llama\"", "\"model_type\": \"gpt9\"");
+    project.edit("models/stories260k/config.json", "LlamaForCausalLM", "Gpt9ForCausalLM");
+    refused(&project, "run", &["gpt9", "llama"]);
+}
+
+#[test]
+fn damaged_weights_are_named() {
+    let project = Project::new();
+    let path = project.path("models/stories260k/model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    project.write("models/stories260k/model.safetensors", &bytes[..bytes.len() / 2]);
+    refused(&project, "run", &["model.safetensors"]);
+
+    let project = Project::new();
+    project.edit("models/stories260k/config.json", "\"intermediate_size\": 172", "\"intermediate_size\": 176");
+    refused(&project, "run", &["mlp", "172", "176"]);
+}
+
+#[test]
+fn a_bad_row_is_named_by_file_and_line() {
+    let project = Project::new();
+    let text = project.read("data/sft/instruct_train.jsonl");
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines[6] = r#"{"id": "x", "messages": [{"role": "user", "content": "hi""#;
+    project.write("data/sft/instruct_train.jsonl", lines.join("\n"));
+    refused(&project, "run", &["instruct_train.jsonl:7"]);
+
+    lines[6] = r#"{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": ""}]}"#;
+    project.write("data/sft/instruct_train.jsonl", lines.join("\n"));
+    refused(&project, "run", &["instruct_train.jsonl:7", "empty"]);
+}
+
+#[test]
+fn equal_halves_of_a_pair_are_named() {
+    let project = Project::new();
+    let text = project.read("data/pref/polite_train.jsonl");
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines[2] = r#"{"prompt": "Say yes.", "chosen": "Yes.", "rejected": "Yes."}"#;
+    project.write("data/pref/polite_train.jsonl", lines.join("\n"));
+    refused(&project, "run", &["polite_train.jsonl:3"]);
+}
+
+#[test]
+fn a_template_whose_special_tokens_the_tokenizer_lacks_is_refused() {
+    let project = Project::new();
+    project.write(
+        "chatml.jinja",
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
+         {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+    );
+    project.edit("sweeps/smoke.toml", "[base.sft.recipe]", "[base.model]\nchat-template = \"chatml.jinja\"\n\n[base.sft.recipe]");
+    refused(&project, "run", &["<|im_"]);
+}
