@@ -10,6 +10,7 @@ pub struct Timestamp(pub i64);
 
 impl Timestamp {
     /// This moment `millis` milliseconds later.
+    #[must_use]
     pub fn plus_millis(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis))
     }

@@ -14,6 +14,7 @@ impl SeedTree {
     }
 
     /// The seed for one purpose below this node.
+    #[must_use]
     pub fn child(&self, purpose: &str) -> Self {
         let mut bytes = self.0.to_vec();
         bytes.extend_from_slice(purpose.as_bytes());
@@ -21,6 +22,7 @@ impl SeedTree {
     }
 
     /// The seed for the `index`-th of many equal purposes, for example one prompt's samples.
+    #[must_use]
     pub fn index(&self, index: u64) -> Self {
         let mut bytes = self.0.to_vec();
         bytes.extend_from_slice(&index.to_le_bytes());

@@ -43,6 +43,10 @@ impl Tone {
 
 /// Where words go.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent switches of the command line"
+)]
 pub(crate) struct Ui {
     color_out: bool,
     color_err: bool,
@@ -120,12 +124,11 @@ impl Ui {
     /// A failed command to stderr, with its hints; as a JSON object on stdout too where asked.
     pub(crate) fn error(&self, error: &CommandError) {
         let mut stderr = io::stderr().lock();
-        match &error.rendered {
-            Some(text) => drop(writeln!(stderr, "{}", text.trim_end())),
-            None => {
-                let word = paint(self.color_err, Tone::Bad, "error");
-                drop(writeln!(stderr, "{word}: {}", error.message()));
-            }
+        if let Some(text) = &error.rendered {
+            drop(writeln!(stderr, "{}", text.trim_end()));
+        } else {
+            let word = paint(self.color_err, Tone::Bad, "error");
+            drop(writeln!(stderr, "{word}: {}", error.message()));
         }
         for hint in &error.hints {
             let word = paint(self.color_err, Tone::Accent, "hint");

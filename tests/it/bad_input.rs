@@ -6,7 +6,11 @@ use crate::project::Project;
 /// with all of `wanted`.
 fn refused(project: &Project, command: &str, wanted: &[&str]) {
     let said = project.lions(&[command, "sweeps/smoke.toml"]);
-    assert!([1, 100].contains(&said.code), "`{command}` ended with {}: {said:?}", said.code);
+    assert!(
+        [1, 100].contains(&said.code),
+        "`{command}` ended with {}: {said:?}",
+        said.code
+    );
     let all = format!("{}{}", said.out, said.err);
     for text in wanted {
         assert!(all.contains(text), "`{text}` is not in:\n{all}");
@@ -17,8 +21,20 @@ fn refused(project: &Project, command: &str, wanted: &[&str]) {
 #[test]
 fn a_misspelt_field_is_shown_at_its_place_with_the_nearest_name() {
     let project = Project::new();
-    project.edit("sweeps/smoke.toml", "global-batch-size = 8", "global-batchsize = 8");
-    refused(&project, "check", &["sweeps/smoke.toml:18:1", "global-batchsize", "global-batch-size"]);
+    project.edit(
+        "sweeps/smoke.toml",
+        "global-batch-size = 8",
+        "global-batchsize = 8",
+    );
+    refused(
+        &project,
+        "check",
+        &[
+            "sweeps/smoke.toml:18:1",
+            "global-batchsize",
+            "global-batch-size",
+        ],
+    );
 }
 
 #[test]
@@ -28,8 +44,16 @@ fn a_missing_or_unknown_model_is_refused_before_anything_runs() {
     refused(&project, "run", &["models/stories260k"]);
 
     let project = Project::new();
-    project.edit("models/stories260k/config.json", "\"model_type\": \"llama\"", "\"model_type\": \"gpt9\"");
-    project.edit("models/stories260k/config.json", "LlamaForCausalLM", "Gpt9ForCausalLM");
+    project.edit(
+        "models/stories260k/config.json",
+        "\"model_type\": \"llama\"",
+        "\"model_type\": \"gpt9\"",
+    );
+    project.edit(
+        "models/stories260k/config.json",
+        "LlamaForCausalLM",
+        "Gpt9ForCausalLM",
+    );
     refused(&project, "run", &["gpt9", "llama"]);
 }
 
@@ -38,11 +62,18 @@ fn damaged_weights_are_named() {
     let project = Project::new();
     let path = project.path("models/stories260k/model.safetensors");
     let bytes = std::fs::read(&path).unwrap();
-    project.write("models/stories260k/model.safetensors", &bytes[..bytes.len() / 2]);
+    project.write(
+        "models/stories260k/model.safetensors",
+        &bytes[..bytes.len() / 2],
+    );
     refused(&project, "run", &["model.safetensors"]);
 
     let project = Project::new();
-    project.edit("models/stories260k/config.json", "\"intermediate_size\": 172", "\"intermediate_size\": 176");
+    project.edit(
+        "models/stories260k/config.json",
+        "\"intermediate_size\": 172",
+        "\"intermediate_size\": 176",
+    );
     refused(&project, "run", &["mlp", "172", "176"]);
 }
 
@@ -78,6 +109,10 @@ fn a_template_whose_special_tokens_the_tokenizer_lacks_is_refused() {
         "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}\
          {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
     );
-    project.edit("sweeps/smoke.toml", "[base.sft.recipe]", "[base.model]\nchat-template = \"chatml.jinja\"\n\n[base.sft.recipe]");
+    project.edit(
+        "sweeps/smoke.toml",
+        "[base.sft.recipe]",
+        "[base.model]\nchat-template = \"chatml.jinja\"\n\n[base.sft.recipe]",
+    );
     refused(&project, "run", &["<|im_"]);
 }

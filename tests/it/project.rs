@@ -18,10 +18,18 @@ impl Project {
     pub(crate) fn new() -> Self {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let dir = tempfile::tempdir().unwrap();
-        copy(&here.join("models/stories260k"), &dir.path().join("models/stories260k"), usize::MAX);
+        copy(
+            &here.join("models/stories260k"),
+            &dir.path().join("models/stories260k"),
+            usize::MAX,
+        );
         copy(&here.join("data/sft"), &dir.path().join("data/sft"), HEAD);
         copy(&here.join("data/pref"), &dir.path().join("data/pref"), HEAD);
-        copy(&here.join("sweeps/base"), &dir.path().join("sweeps/base"), usize::MAX);
+        copy(
+            &here.join("sweeps/base"),
+            &dir.path().join("sweeps/base"),
+            usize::MAX,
+        );
         let project = Self { dir };
         project.write("sweeps/smoke.toml", SMOKE);
         project
@@ -35,7 +43,10 @@ impl Project {
         fs::read_to_string(self.path(relative)).unwrap()
     }
 
-    #[expect(clippy::disallowed_methods, reason = "a test's own files need not be atomic")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test's own files need not be atomic"
+    )]
     pub(crate) fn write(&self, relative: &str, text: impl AsRef<[u8]>) {
         let path = self.path(relative);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -52,7 +63,11 @@ impl Project {
     /// The program, about to run in this project.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lions"));
-        command.current_dir(self.dir.path()).args(words).env_remove("NO_COLOR").env_remove("RUST_BACKTRACE");
+        command
+            .current_dir(self.dir.path())
+            .args(words)
+            .env_remove("NO_COLOR")
+            .env_remove("RUST_BACKTRACE");
         command
     }
 
@@ -72,7 +87,8 @@ impl Project {
     pub(crate) fn run_smoke(&self, code: i32) -> serde_json::Value {
         let said = self.lions(&["run", "sweeps/smoke.toml", "--json", "--jobs", "2"]);
         assert_eq!(said.code, code, "{said:?}");
-        let last: serde_json::Value = serde_json::from_str(said.out.lines().last().unwrap()).unwrap();
+        let last: serde_json::Value =
+            serde_json::from_str(said.out.lines().last().unwrap()).unwrap();
         assert_eq!(last["kind"], "sweep-finished", "{said:?}");
         last["summary"].clone()
     }
@@ -105,7 +121,10 @@ fn copy(from: &Path, to: &Path, lines: usize) {
         if path.extension().is_some_and(|e| e == "jsonl") && lines < usize::MAX {
             let text = fs::read_to_string(&path).unwrap();
             let head: String = text.split_inclusive('\n').take(lines).collect();
-            #[expect(clippy::disallowed_methods, reason = "a test's own files need not be atomic")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "a test's own files need not be atomic"
+            )]
             fs::write(&target, head).unwrap();
         } else if path.is_file() {
             fs::copy(&path, &target).unwrap();
