@@ -54,7 +54,7 @@ fn a_missing_or_unknown_model_is_refused_before_anything_runs() {
         "LlamaForCausalLM",
         "Gpt9ForCausalLM",
     );
-    refused(&project, "run", &["gpt9", "llama"]);
+    refused(&project, "run", &["Gpt9ForCausalLM", "LlamaForCausalLM"]);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests and their helpers may panic")]
 
 mod bad_input;
+mod parity_candle;
 mod parity_dpo;
 mod parity_engine;
 mod parity_export;

@@ -42,12 +42,37 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &CheckArgs) -> Result<u8, Comm
 
 /// Reads and expands a sweep file; a mistake becomes a diagnostic.
 pub(crate) fn load(ui: &Ui, project: &Project, file: &Path) -> Result<Sweep, CommandError> {
+    if !file.exists() {
+        let hint = match sweep_files(project).as_slice() {
+            [] => format!(
+                "sweep files live in {}",
+                project.root.join("sweeps").display()
+            ),
+            files => format!("sweep files here: {}", files.join(", ")),
+        };
+        return Err(
+            CommandError::user(format!("there is no sweep file `{}`", file.display())).hint(hint),
+        );
+    }
     crate::config::load_sweep(file, &project.root).map_err(|error| {
         let rendered = error.render(ui.colors_err());
         let mut failure = CommandError::user(error);
         failure.rendered = Some(rendered);
         failure
     })
+}
+
+/// The sweep files of the project, in name order.
+fn sweep_files(project: &Project) -> Vec<String> {
+    let entries = std::fs::read_dir(project.root.join("sweeps"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let tomls = names.filter(|name| Path::new(name).extension().is_some_and(|e| e == "toml"));
+    let mut files: Vec<_> = tomls.map(|name| format!("sweeps/{name}")).collect();
+    files.sort();
+    files
 }
 
 /// Number of distinct assignments, seeds apart.
