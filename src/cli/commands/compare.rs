@@ -4,7 +4,7 @@ use crate::cli::app::{DONE, Global};
 use crate::cli::commands::report::results;
 use crate::cli::error::CommandError;
 use crate::cli::project::Project;
-use crate::cli::ui::{Tone, Ui};
+use crate::cli::ui::Ui;
 use crate::config::sweep::TableSpec;
 use crate::report::{
     SweepResults, SweepTable, compare, default_table, grid_latex, grid_markdown, grid_text,
@@ -68,11 +68,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &CompareArgs) -> Result<u8, Co
 fn shown(ui: &Ui, table: &SweepTable, form: Form) -> String {
     let grid = || table_grid(table);
     match form {
-        Form::Text => format!(
-            "{}\n{}",
-            ui.tone(Tone::Strong, &table.title),
-            grid_text(&grid(), ui.colors_out())
-        ),
+        Form::Text => grid_text(&grid(), ui.colors_out()),
         Form::Markdown => format!("### {}\n\n{}", table.title, grid_markdown(&grid())),
         Form::Csv => table_csv(table),
         Form::Latex => grid_latex(&grid()),
