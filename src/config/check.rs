@@ -4,6 +4,7 @@ use crate::config::diagnose::{Diagnostic, nearest};
 use crate::config::file::Problems;
 use crate::config::keys::file_stem;
 use crate::config::load::Inputs;
+use crate::config::loss::loss_problems;
 use crate::config::spec::{
     BatchSize, DataSource, DpoRecipe, Duration, EvalRecipe, Monitor, OptimizerRecipe, PairLimits,
     PipelineStage, SamplingRecipe, ScheduleRecipe, SftRecipe, TrainRuntime, TrialConfig,
@@ -433,6 +434,9 @@ impl Checker<'_> {
             smoothing,
             "0 to below 0.5",
         );
+        for problem in loss_problems(recipe) {
+            self.fail(&at(problem.field), problem.message, problem.help);
+        }
         self.positive(Some(recipe.global_batch_size), &at("global-batch-size"));
         self.duration(recipe.duration, &at("duration"));
         self.optimizer(&recipe.optimizer, &at("optimizer"));

@@ -13,6 +13,7 @@ mod expand;
 mod file;
 mod keys;
 mod load;
+mod loss;
 mod schema;
 pub mod spec;
 pub mod sweep;

@@ -2,7 +2,10 @@
 //!
 //! `…Recipe` holds whatever can change a result and is hashed whole; `…Runtime` holds what cannot
 //! and is never hashed. A field that is `Option` is a feature that is off when absent; absent
-//! fields are left out of the identity, so that a new feature never renames old runs.
+//! fields (and switches that are off) are left out of the identity, so that a new feature never
+//! renames old runs.
+
+pub use crate::config::loss::DpoLoss;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -248,14 +251,6 @@ pub struct PairLimits {
     pub truncation: Truncation,
 }
 
-/// The preference loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DpoLoss {
-    /// Rafailov et al. 2023, equation 7; with `label-smoothing` the conservative form (cDPO).
-    Sigmoid,
-}
-
 /// What a checkpoint of the pipeline is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -280,10 +275,30 @@ pub struct DpoRecipe {
     pub limits: PairLimits,
     /// The loss.
     pub loss: DpoLoss,
-    /// β of the loss: strength of the pull towards the reference.
+    /// β of the loss: strength of the pull towards the reference (`orpo`: weight of the odds ratio).
     pub beta: f64,
     /// Probability that a label is taken as flipped, 0 to below 0.5.
     pub label_smoothing: f64,
+    /// γ of `simpo`: the margin aimed at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gamma: Option<f64>,
+    /// τ of `discopop`: temperature of the blend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discopop_tau: Option<f64>,
+    /// `bco-pair`: shift the rewards by the mean of the step's rewards.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reward_shift: bool,
+    /// Adds so many times the negative log-likelihood of the preferred replies, a mean over all their
+    /// tokens in the step (TRL's `rpo_alpha`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sft_weight: Option<f64>,
+    /// Log-probabilities of policy and reference are means over the tokens of a reply, not sums
+    /// (`sigmoid`: TRL's `sigmoid_norm`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub length_normalized: bool,
+    /// The reference's log-probabilities are taken as 0; no reference model is asked in training.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reference_free: bool,
     /// The frozen model that gives the reference log-probabilities.
     pub reference: Reference,
     /// Pairs per optimiser step.

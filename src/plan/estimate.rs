@@ -267,8 +267,14 @@ impl Estimator<'_, '_> {
             Duration::Epochs(epochs) => epochs * pairs.tokens,
         };
         let window = recipe.limits.max_seq_len;
-        let measured = self.monitor(recipe.monitor.as_ref(), steps, window)?;
-        let at_once = at_once(runtime, batch * pairs.mean());
+        let mut measured = self.monitor(recipe.monitor.as_ref(), steps, window)?;
+        let step = batch * pairs.mean();
+        let at_once = at_once(runtime, step);
+        if recipe.couples_pairs() && at_once < step {
+            // Every pair is scored before the first gradient.
+            measured.0 += trained;
+            measured.1 = measured.1.max(pairs.context(window));
+        }
         Ok(self.total(
             (trained, pairs.context(window)),
             measured,

@@ -168,10 +168,11 @@ impl Planner<'_> {
                 }
                 PipelineStage::Dpo => {
                     let dpo = config.dpo.as_ref().ok_or_else(|| no_stage("dpo"))?;
-                    let logps = self.ref_logps(&context, dpo, &policy)?;
-                    reference = Some(logps.clone());
-                    runs.push(logps.clone());
-                    self.dpo(&context, dpo, policy, &logps)?
+                    reference = self.ref_logps(&context, dpo, &policy)?;
+                    runs.extend(reference.clone());
+                    let needed = reference.as_ref();
+                    let needed = needed.filter(|_| dpo.recipe.needs_reference());
+                    self.dpo(&context, dpo, policy, needed)?
                 }
             };
             policy = model_of(&run);
@@ -214,19 +215,24 @@ impl Planner<'_> {
 
     /// The reference's log-probabilities of all pairs that this trial asks about. What it computes
     /// follows from the trial's own configuration alone, so that other trials never rename it, and
-    /// from data, limits and reference alone, so that β or a learning rate never repeat it.
+    /// from data, limits and reference alone, so that β or a learning rate never repeat it. None if
+    /// it asks about no pairs.
     fn ref_logps(
         &mut self,
         context: &TrialContext<'_>,
         dpo: &DpoConfig,
         policy: &InputRef,
-    ) -> Result<RunId, PlanError> {
+    ) -> Result<Option<RunId>, PlanError> {
+        let sets = asked_sets(context, dpo);
+        if sets.is_empty() {
+            return Ok(None);
+        }
         let model = match dpo.recipe.reference {
             Reference::Init => policy.clone(),
             Reference::Base => context.base.clone(),
         };
         let asked = RefLogpsRecipe {
-            sets: asked_sets(context, dpo),
+            sets,
             precision: dpo.recipe.precision,
         };
         let made = self.reference_documents.get(&asked, || {
@@ -235,16 +241,14 @@ impl Planner<'_> {
             let document = recipe_document(&recipe, what, None, &mut self.resolver)?;
             Ok((recipe, document))
         })?;
-        self.add(
-            context,
-            Draft {
-                task: StageRecipe::RefLogps(made.0.clone()),
-                seed: 0,
-                document: &made.1,
-                inputs: BTreeMap::from([(InputRole::Model, model)]),
-                runtime: &dpo.runtime,
-            },
-        )
+        let draft = Draft {
+            task: StageRecipe::RefLogps(made.0.clone()),
+            seed: 0,
+            document: &made.1,
+            inputs: BTreeMap::from([(InputRole::Model, model)]),
+            runtime: &dpo.runtime,
+        };
+        self.add(context, draft).map(Some)
     }
 
     fn dpo(
@@ -252,8 +256,10 @@ impl Planner<'_> {
         context: &TrialContext<'_>,
         dpo: &DpoConfig,
         policy: InputRef,
-        logps: &RunId,
+        logps: Option<&RunId>,
     ) -> Result<RunId, PlanError> {
+        let mut inputs = BTreeMap::from([(InputRole::Model, policy)]);
+        inputs.extend(logps.map(|run| (InputRole::RefLogps, logps_of(run))));
         let seed = dpo.recipe.seed.unwrap_or(context.trial.seed);
         let key = (dpo.recipe.clone(), dpo.recipe.data_seed == Some(seed));
         let document = self.dpo_documents.get(&key, || {
@@ -265,10 +271,7 @@ impl Planner<'_> {
                 task: StageRecipe::Dpo(key.0),
                 seed,
                 document: &document,
-                inputs: BTreeMap::from([
-                    (InputRole::Model, policy),
-                    (InputRole::RefLogps, logps_of(logps)),
-                ]),
+                inputs,
                 runtime: &dpo.runtime,
             },
         )
@@ -373,14 +376,16 @@ fn logps_of(run: &RunId) -> InputRef {
 }
 
 /// The pairs that this trial asks the reference about: the training pairs, then the monitored and
-/// the evaluated ones.
+/// the evaluated ones. A loss without a reference asks about the evaluated ones alone.
 fn asked_sets(context: &TrialContext<'_>, dpo: &DpoConfig) -> Vec<PairSet> {
     let recipe = &dpo.recipe;
     let fixed = recipe.data_seed.or(recipe.seed);
     let seed = fixed.unwrap_or(context.trial.seed);
-    let mut sets = vec![pair_set(&recipe.data, recipe.limits, seed)];
-    if let Some(monitor) = &recipe.monitor {
-        sets.push(pair_set(&monitor.data, recipe.limits, seed));
+    let mut sets = Vec::new();
+    if recipe.needs_reference() {
+        sets.push(pair_set(&recipe.data, recipe.limits, seed));
+        let monitor = recipe.monitor.as_ref();
+        sets.extend(monitor.map(|m| pair_set(&m.data, recipe.limits, seed)));
     }
     for set in context.config.eval.recipe.preference.values() {
         sets.push(pair_set(&set.data, set.limits, 0));

@@ -222,6 +222,36 @@ fn settings_of_dpo_that_leave_the_reference_alone_never_repeat_its_pass() {
 }
 
 #[test]
+fn a_loss_without_a_reference_asks_for_one_only_where_pairs_are_evaluated() {
+    let dir = tiny_project();
+    let changes: [fn(&mut DpoRecipe); 2] = [
+        |recipe| recipe.loss = crate::config::spec::DpoLoss::Orpo,
+        |recipe| recipe.reference_free = true,
+    ];
+    for change in changes {
+        let mut trial = tiny_trial(&["sft", "dpo"]);
+        change(&mut trial.config.dpo.as_mut().unwrap().recipe);
+        let evaluated = plan(&sweep_of(vec![trial.clone()]), dir.path());
+        let of = |kind| evaluated.runs.iter().find(|run| run.kind == kind).unwrap();
+        let inputs = &of(StageKind::Dpo).stage.inputs;
+        assert!(!inputs.contains_key(&InputRole::RefLogps));
+        let inputs = &of(StageKind::Eval).stage.inputs;
+        assert!(inputs.contains_key(&InputRole::RefLogps));
+        let StageRecipe::RefLogps(asked) = &of(StageKind::RefLogps).stage.task else {
+            panic!("no reference")
+        };
+        let held = &trial.config.eval.recipe.preference["held"].data;
+        assert_eq!(asked.sets.len(), 1);
+        assert_eq!(&asked.sets[0].data, held);
+
+        trial.config.eval.recipe.preference.clear();
+        let trained = plan(&sweep_of(vec![trial]), dir.path());
+        assert_eq!(count(&trained, StageKind::RefLogps), 0);
+        assert_eq!(count(&trained, StageKind::Dpo), 1);
+    }
+}
+
+#[test]
 fn a_trial_without_a_reference_evaluates_no_pairs() {
     let dir = tiny_project();
     for pipeline in [&[][..], &["sft"][..]] {
@@ -356,7 +386,7 @@ fn at<'v>(value: &'v mut Value, path: &[String]) -> &'v mut Value {
 
 /// Another valid value of the same type: the next number, or another of the words allowed.
 fn perturb<T: serde::de::DeserializeOwned>(recipe: &Value, path: &[String]) -> Value {
-    const WORDS: [&str; 12] = [
+    const WORDS: [&str; 13] = [
         "padded",
         "concat",
         "assistant-only",
@@ -369,12 +399,14 @@ fn perturb<T: serde::de::DeserializeOwned>(recipe: &Value, path: &[String]) -> V
         "keep-start",
         "init",
         "base",
+        "hinge",
     ];
     let mut changed = recipe.clone();
     let leaf = at(&mut changed, path).clone();
     let candidates: Vec<Value> = match &leaf {
         Value::Number(n) if n.is_f64() => vec![json!(n.as_f64().unwrap() + 0.25)],
         Value::Number(n) => vec![json!(n.as_u64().unwrap() + 1)],
+        Value::Bool(on) => vec![json!(!on)],
         Value::String(_) => WORDS.into_iter().map(Value::from).collect(),
         other => panic!("an unexpected leaf {other}"),
     };
@@ -421,7 +453,15 @@ fn every_leaf_names<T: serde::de::DeserializeOwned + serde::Serialize>(
 fn every_field_of_a_recipe_names_the_run() {
     let config = tiny_trial(&["sft", "dpo"]).config;
     every_leaf_names::<SftRecipe>(&config.sft.unwrap().recipe, &[]);
-    every_leaf_names::<DpoRecipe>(&config.dpo.unwrap().recipe, &["loss"]); // one loss so far
+    let mut recipe = config.dpo.unwrap().recipe;
+    every_leaf_names::<DpoRecipe>(&recipe, &[]);
+    recipe.gamma = Some(0.5);
+    recipe.discopop_tau = Some(0.05);
+    recipe.sft_weight = Some(1.0);
+    recipe.reward_shift = true;
+    recipe.length_normalized = true;
+    recipe.reference_free = true;
+    every_leaf_names::<DpoRecipe>(&recipe, &[]);
     every_leaf_names::<EvalRecipe>(&config.eval.recipe, &[]);
 }
 

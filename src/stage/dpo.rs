@@ -35,12 +35,12 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &DpoRecipe) -> Result<Made, StageEr
     let mut objective = DpoObjective {
         pairs,
         plan,
-        reference: job.references()?,
-        loss: PreferenceLoss {
-            kind: recipe.loss,
-            beta: recipe.beta,
-            label_smoothing: recipe.label_smoothing,
+        reference: if recipe.needs_reference() {
+            Some(job.references()?)
+        } else {
+            None
         },
+        loss: PreferenceLoss::of_recipe(recipe),
         micro_batch_tokens: job.micro_batch_tokens(),
         config: config.clone(),
         monitors,

@@ -1,40 +1,17 @@
-//! Offline preference learning: DPO against stored reference log-probabilities.
+//! Offline preference learning: a preference loss, mostly against stored reference
+//! log-probabilities.
 
-use crate::config::spec::DpoLoss;
 use crate::data::{PairBatch, PairPlan, TokenizedPair, pair_batches};
 use crate::model::{Decoder, DecoderConfig};
 use crate::train::error::TrainError;
-use crate::train::loss::{PairLogps, PreferenceOutput, dpo_sigmoid, segment_sums};
+use crate::train::loss::segment_sums;
+use crate::train::pair_loss::{PairGradient, PairTerms, PreferenceLoss};
 use crate::train::preference::PairMeasures;
-use crate::train::reference::ReferenceLogps;
+use crate::train::reference::{ReferenceLogps, ReferencePair};
 use crate::train::run::{Objective, StepOutput};
-use crate::train::score::{PairScore, ReplyScore, forward_flops, score_pairs};
-use candle_core::{Device, Tensor, Var};
+use crate::train::score::{PairScore, ReplyScore, forward_flops, score_pairs, score_segments};
+use candle_core::Var;
 use std::collections::BTreeMap;
-
-/// The preference loss and its numbers.
-#[derive(Clone, Copy, Debug)]
-pub struct PreferenceLoss {
-    /// Which loss.
-    pub kind: DpoLoss,
-    /// Strength of the pull towards the reference.
-    pub beta: f64,
-    /// Probability that a label is taken as flipped.
-    pub label_smoothing: f64,
-}
-
-impl PreferenceLoss {
-    /// Loss and rewards of B pairs.
-    pub fn apply(
-        &self,
-        policy: &PairLogps,
-        reference: &PairLogps,
-    ) -> candle_core::Result<PreferenceOutput> {
-        match self.kind {
-            DpoLoss::Sigmoid => dpo_sigmoid(policy, reference, self.beta, self.label_smoothing),
-        }
-    }
-}
 
 /// Held-out pairs measured along training.
 #[derive(Debug)]
@@ -47,13 +24,17 @@ pub struct PairMonitor {
 
 /// Mean preference loss by pair, over the whole step. Both replies of a pair are segments of one
 /// padding-free pass.
+///
+/// A loss that couples the pairs of a step needs all their log-probabilities before the first
+/// gradient: a step that is split is then scored once without a graph, so that the split changes
+/// nothing.
 pub struct DpoObjective {
     /// Training pairs.
     pub pairs: Vec<TokenizedPair>,
     /// Which pairs each step sees.
     pub plan: PairPlan,
-    /// Reference log-probabilities of training and held-out pairs.
-    pub reference: ReferenceLogps,
+    /// Reference log-probabilities of training and held-out pairs; absent: taken as 0.
+    pub reference: Option<ReferenceLogps>,
     /// The loss.
     pub loss: PreferenceLoss,
     /// Most positions in one pass.
@@ -74,27 +55,56 @@ impl DpoObjective {
     pub fn check_references(&self) -> Result<(), TrainError> {
         let held_out = self.monitors.iter().flat_map(|m| &m.pairs);
         for pair in self.pairs.iter().chain(held_out) {
-            self.reference.of(pair)?;
+            self.reference_of(pair)?;
         }
         Ok(())
     }
 
-    /// Stored log-probabilities of `pairs` as (B,) f64 tensors.
-    fn reference_logps(
-        &self,
-        pairs: &[&TokenizedPair],
-        device: &Device,
-    ) -> Result<PairLogps, TrainError> {
-        let found = pairs.iter().map(|pair| self.reference.of(pair));
-        let found = found.collect::<Result<Vec<_>, _>>()?;
-        let row = |values: Vec<f64>| Tensor::new(values, device);
-        Ok(PairLogps {
-            chosen: row(found.iter().map(|r| r.chosen).collect())?,
-            rejected: row(found.iter().map(|r| r.rejected).collect())?,
-        })
+    fn reference_of(&self, pair: &TokenizedPair) -> Result<ReferencePair, TrainError> {
+        match &self.reference {
+            Some(reference) => reference.of(pair),
+            None => Ok(ReferencePair {
+                chosen: 0.0,
+                rejected: 0.0,
+            }),
+        }
     }
 
-    /// One pass: adds its gradients and loss to `out`, its pairs' measures to `measures`.
+    /// What the loss needs of scored pairs; `mean_chosen_tokens` is that of their whole step.
+    fn terms(
+        &self,
+        pairs: &[&TokenizedPair],
+        scores: &[PairScore],
+        mean_chosen_tokens: f64,
+    ) -> Result<PairTerms, TrainError> {
+        let references = pairs.iter().map(|pair| self.reference_of(pair));
+        let references = references.collect::<Result<Vec<_>, _>>()?;
+        Ok(PairTerms::new(scores, &references, mean_chosen_tokens)?)
+    }
+
+    /// Scores the whole step without a graph: its loss and the gradient of every pair.
+    fn look_ahead(
+        &self,
+        decoder: &Decoder,
+        pairs: &[&TokenizedPair],
+        parts: &[PairBatch],
+        out: &mut StepOutput,
+    ) -> Result<PairGradient, TrainError> {
+        let mut scores = Vec::with_capacity(pairs.len());
+        for part in parts {
+            out.flops += forward_flops(&self.config, &part.batch);
+            let halves = score_segments(decoder, &part.batch)?;
+            scores.extend(halves.chunks_exact(2).map(|half| PairScore {
+                chosen: half[0],
+                rejected: half[1],
+            }));
+        }
+        let terms = self.terms(pairs, &scores, mean_chosen_tokens(pairs))?;
+        Ok(self.loss.gradient(&terms, pairs.len())?)
+    }
+
+    /// One pass: adds its gradients to `out`; the scores of its pairs. `gradient` says, given
+    /// those, how the loss changes with the log-probabilities.
     fn micro_step(
         &self,
         decoder: &Decoder,
@@ -102,42 +112,41 @@ impl DpoObjective {
         pairs: &[&TokenizedPair],
         part: &PairBatch,
         out: &mut StepOutput,
-        measures: &mut Vec<PairMeasures>,
-    ) -> Result<(), TrainError> {
+        gradient: impl FnOnce(&[PairScore]) -> Result<PairGradient, TrainError>,
+    ) -> Result<Vec<PairScore>, TrainError> {
         let batch = &part.batch;
         out.flops += 3.0 * forward_flops(&self.config, batch);
-        let total = pairs.len() as f64;
-        let pairs = &pairs[part.pairs.clone()];
         let hidden = decoder.hidden(&batch.tokens, &batch.positions, &batch.cu_seqlens)?; // (T, D)
         let logps = decoder.token_logps(&hidden, &batch.target_rows, &batch.targets)?; // (N,)
         let sums = segment_sums(&logps, &batch.target_segments, batch.segments())?; // (2 B,)
-        let halves = sums.reshape((pairs.len(), 2))?; // (B, 2)
-        let policy = PairLogps {
-            chosen: halves.narrow(1, 0, 1)?.squeeze(1)?,   // (B,)
-            rejected: halves.narrow(1, 1, 1)?.squeeze(1)?, // (B,)
-        };
-        let reference = self.reference_logps(pairs, sums.device())?;
-        let losses = self.loss.apply(&policy, &reference)?.losses; // (B,)
-        let loss = losses.sum_all()?.affine(1.0 / total, 0.0)?; // ()
-        out.loss += loss.to_scalar::<f64>()?;
-        for (pair, logps) in pairs.iter().zip(halves.detach().to_vec2::<f64>()?) {
-            let reply = |logp, reply: &[u32]| ReplyScore {
-                logp,
-                tokens: reply.len(),
-            };
-            let score = PairScore {
-                chosen: reply(logps[0], &pair.chosen),
-                rejected: reply(logps[1], &pair.rejected),
-            };
-            measures.push(PairMeasures::new(
-                &score,
-                self.reference.of(pair)?,
-                self.loss.beta,
-            ));
-        }
-        let mut store = loss.backward()?;
-        drop((hidden, logps, sums, halves, policy, losses, loss));
-        out.grads.accumulate(vars, &mut store)
+        let halves = sums.detach().to_vec1::<f64>()?;
+        let scores: Vec<PairScore> = halves
+            .chunks_exact(2)
+            .zip(pairs)
+            .map(|(half, pair)| PairScore {
+                chosen: ReplyScore {
+                    logp: half[0],
+                    tokens: pair.chosen.len(),
+                },
+                rejected: ReplyScore {
+                    logp: half[1],
+                    tokens: pair.rejected.len(),
+                },
+            })
+            .collect();
+        let gradient = gradient(&scores)?;
+        out.loss += gradient.loss;
+        // The gradient of this sum by the log-probabilities is the given one.
+        let weights = gradient.interleaved(sums.device())?; // (2 B,)
+        let mut store = (&sums * weights)?.sum_all()?.backward()?;
+        drop((hidden, logps, sums));
+        out.grads.accumulate(vars, &mut store)?;
+        Ok(scores)
+    }
+
+    fn measure(&self, pair: &TokenizedPair, score: &PairScore) -> Result<PairMeasures, TrainError> {
+        let (chosen, rejected) = self.loss.rewards(score, self.reference_of(pair)?);
+        Ok(PairMeasures::with_rewards(score, chosen, rejected))
     }
 }
 
@@ -161,8 +170,27 @@ impl Objective for DpoObjective {
             ..StepOutput::default()
         };
         let mut measures = Vec::with_capacity(pairs.len());
-        for part in pair_batches(&pairs, self.micro_batch_tokens) {
-            self.micro_step(decoder, vars, &pairs, &part, &mut out, &mut measures)?;
+        let parts = pair_batches(&pairs, self.micro_batch_tokens);
+        let known = if self.loss.couples_pairs() && parts.len() > 1 {
+            Some(self.look_ahead(decoder, &pairs, &parts, &mut out)?)
+        } else {
+            None
+        };
+        out.loss = known.as_ref().map_or(0.0, |whole| whole.loss);
+        let mean_chosen = mean_chosen_tokens(&pairs);
+        for part in &parts {
+            let own = &pairs[part.pairs.clone()];
+            let gradient = |scores: &[PairScore]| {
+                if let Some(whole) = &known {
+                    return Ok(whole.part(part.pairs.clone()));
+                }
+                let terms = self.terms(own, scores, mean_chosen)?;
+                Ok(self.loss.gradient(&terms, pairs.len())?)
+            };
+            let scores = self.micro_step(decoder, vars, own, part, &mut out, gradient)?;
+            for (pair, score) in own.iter().zip(&scores) {
+                measures.push(self.measure(pair, score)?);
+            }
         }
         out.metrics = mean_measures(&measures, "");
         Ok(out)
@@ -177,23 +205,11 @@ impl Objective for DpoObjective {
         for set in &self.monitors {
             let limit = self.micro_batch_tokens;
             let scores = score_pairs(decoder, &set.pairs, limit, &mut |_| Ok(()))?;
-            let references: Vec<&TokenizedPair> = set.pairs.iter().collect();
-            let reference = self.reference_logps(&references, &Device::Cpu)?;
-            let row = |pick: fn(&PairScore) -> f64| {
-                Tensor::from_iter(scores.iter().map(pick), &Device::Cpu)
-            };
-            let policy = PairLogps {
-                chosen: row(|s| s.chosen.logp)?,
-                rejected: row(|s| s.rejected.logp)?,
-            };
-            let loss = self.loss.apply(&policy, &reference)?.losses.mean_all()?;
-            let measures = scores.iter().zip(&set.pairs).map(|(score, pair)| {
-                Ok(PairMeasures::new(
-                    score,
-                    self.reference.of(pair)?,
-                    self.loss.beta,
-                ))
-            });
+            let pairs: Vec<&TokenizedPair> = set.pairs.iter().collect();
+            let terms = self.terms(&pairs, &scores, mean_chosen_tokens(&pairs))?;
+            let loss = self.loss.losses(&terms)?.mean_all()?;
+            let measures = scores.iter().zip(&set.pairs);
+            let measures = measures.map(|(score, pair)| self.measure(pair, score));
             let measures = measures.collect::<Result<Vec<_>, TrainError>>()?;
             let prefix = format!("eval_{}/", set.name);
             metrics.extend(mean_measures(&measures, &prefix));
@@ -201,6 +217,12 @@ impl Objective for DpoObjective {
         }
         Ok(metrics)
     }
+}
+
+/// Tokens of a preferred reply, on average.
+fn mean_chosen_tokens(pairs: &[&TokenizedPair]) -> f64 {
+    let tokens: usize = pairs.iter().map(|pair| pair.chosen.len()).sum();
+    tokens.max(1) as f64 / pairs.len().max(1) as f64
 }
 
 /// Mean of every measure, under its key behind `prefix`.

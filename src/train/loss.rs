@@ -42,38 +42,14 @@ pub struct PairLogps {
     pub rejected: Tensor,
 }
 
-/// What a preference loss gives for B pairs.
-#[derive(Clone, Debug)]
-pub struct PreferenceOutput {
-    /// (B,) loss of each pair; differentiable.
-    pub losses: Tensor,
-    /// (B,) implicit reward `β (log π(y_w) - log π_ref(y_w))`; detached.
-    pub chosen_rewards: Tensor,
-    /// (B,) the same of the rejected reply; detached.
-    pub rejected_rewards: Tensor,
-}
-
-/// Sigmoid DPO, equation 7 of Rafailov et al. (2023); with `label_smoothing` ε the conservative
-/// form of Mitchell (2023), cDPO: `-(1 - ε) log σ(βh) - ε log σ(-βh)`, where h is the difference
-/// of the log-ratios of chosen and rejected.
-pub fn dpo_sigmoid(
-    policy: &PairLogps,
-    reference: &PairLogps,
-    beta: f64,
-    label_smoothing: f64,
-) -> Result<PreferenceOutput> {
-    let chosen_ratio = (&policy.chosen - &reference.chosen)?; // (B,)
-    let rejected_ratio = (&policy.rejected - &reference.rejected)?; // (B,)
-    let logits = ((&chosen_ratio - &rejected_ratio)? * beta)?; // (B,)
-    let mut losses = (log_sigmoid(&logits)? * -(1.0 - label_smoothing))?; // (B,)
+/// `-(1 - ε) log σ(z) - ε log σ(-z)` of the (B,) logits z.
+pub(crate) fn smoothed_logistic(logits: &Tensor, label_smoothing: f64) -> Result<Tensor> {
+    let losses = (log_sigmoid(logits)? * -(1.0 - label_smoothing))?; // (B,)
     if label_smoothing > 0.0 {
-        losses = (losses - (log_sigmoid(&logits.neg()?)? * label_smoothing)?)?;
+        losses - (log_sigmoid(&logits.neg()?)? * label_smoothing)?
+    } else {
+        Ok(losses)
     }
-    Ok(PreferenceOutput {
-        losses,
-        chosen_rewards: (chosen_ratio.detach() * beta)?,
-        rejected_rewards: (rejected_ratio.detach() * beta)?,
-    })
 }
 
 #[cfg(test)]
@@ -83,42 +59,6 @@ mod tests {
 
     fn row(values: &[f64]) -> Tensor {
         Tensor::new(values, &Device::Cpu).unwrap()
-    }
-
-    fn pair(chosen: &[f64], rejected: &[f64]) -> PairLogps {
-        PairLogps {
-            chosen: row(chosen),
-            rejected: row(rejected),
-        }
-    }
-
-    // beta 0.1. Policy margins 0, 12, 22; reference margins 0, 2, 2: logits 0, 1, 2, so the
-    // losses are softplus(-logit).
-    #[test]
-    fn dpo_matches_the_hand_computed_values() {
-        let policy = pair(&[-5.0, -8.0, -3.0], &[-5.0, -20.0, -25.0]);
-        let reference = pair(&[-6.0, -9.0, -4.0], &[-6.0, -11.0, -6.0]);
-        let out = dpo_sigmoid(&policy, &reference, 0.1, 0.0).unwrap();
-        let losses: Vec<f64> = out.losses.to_vec1().unwrap();
-        for (loss, z) in losses.iter().zip([0.0f64, 1.0, 2.0]) {
-            assert!((loss - (-z).exp().ln_1p()).abs() < 1e-12);
-        }
-        let chosen: Vec<f64> = out.chosen_rewards.to_vec1().unwrap();
-        let rejected: Vec<f64> = out.rejected_rewards.to_vec1().unwrap();
-        for (got, want) in chosen.iter().zip([0.1, 0.1, 0.1]) {
-            assert!((got - want).abs() < 1e-12);
-        }
-        for (got, want) in rejected.iter().zip([0.1, -0.9, -1.9]) {
-            assert!((got - want).abs() < 1e-12);
-        }
-    }
-
-    // One pair, logit 1, smoothing 0.2: 0.8 softplus(-1) + 0.2 softplus(1) = 0.513261688.
-    #[test]
-    fn label_smoothing_mixes_in_the_flipped_pair() {
-        let out = dpo_sigmoid(&pair(&[-1.0], &[-3.0]), &pair(&[-2.0], &[-2.0]), 0.5, 0.2);
-        let loss: Vec<f64> = out.unwrap().losses.to_vec1().unwrap();
-        assert!((loss[0] - 0.513_261_687_518_223).abs() < 1e-12, "{loss:?}");
     }
 
     // The gradient of -log σ(x) is -σ(-x): at 0 exactly -1/2, at ±1000 exactly 0 and -1.

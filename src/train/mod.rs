@@ -13,6 +13,7 @@ mod error;
 mod gradients;
 mod loss;
 mod optimizer;
+mod pair_loss;
 mod preference;
 mod reference;
 mod run;
@@ -22,13 +23,16 @@ mod sft;
 mod state;
 
 #[cfg(test)]
+mod pair_loss_tests;
+#[cfg(test)]
 mod tests;
 
-pub use dpo::{DpoObjective, PairMonitor, PreferenceLoss};
+pub use dpo::{DpoObjective, PairMonitor};
 pub use error::TrainError;
 pub use gradients::{Clip, Gradients, clip_by_global_norm};
-pub use loss::{PairLogps, PreferenceOutput, dpo_sigmoid, log_sigmoid, segment_sums, sft_nll};
+pub use loss::{PairLogps, log_sigmoid, segment_sums, sft_nll};
 pub use optimizer::AdamW;
+pub use pair_loss::{PairGradient, PairTerms, PreferenceLoss};
 pub use preference::PairMeasures;
 pub use reference::{ReferenceLogps, ReferencePair, write_reference_logps};
 pub use run::{Ending, Objective, Observer, StepOutput, Training};

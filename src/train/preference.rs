@@ -6,7 +6,8 @@ use crate::train::score::PairScore;
 /// Measures of one pair under a policy and its reference.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PairMeasures {
-    /// Implicit reward of the preferred reply, `β (log π(y) - log π_ref(y))`.
+    /// Implicit reward of the preferred reply, `β (log π(y) - log π_ref(y))`; of a loss without a
+    /// reference what [`crate::train::PreferenceLoss::rewards`] says.
     pub chosen_reward: f64,
     /// The same of the other reply.
     pub rejected_reward: f64,
@@ -25,6 +26,11 @@ impl PairMeasures {
     pub fn new(policy: &PairScore, reference: ReferencePair, beta: f64) -> Self {
         let chosen_reward = beta * (policy.chosen.logp - reference.chosen);
         let rejected_reward = beta * (policy.rejected.logp - reference.rejected);
+        Self::with_rewards(policy, chosen_reward, rejected_reward)
+    }
+
+    /// Measures a pair whose rewards are known.
+    pub fn with_rewards(policy: &PairScore, chosen_reward: f64, rejected_reward: f64) -> Self {
         Self {
             chosen_reward,
             rejected_reward,

@@ -282,18 +282,14 @@ fn dpo(config: &DecoderConfig, params: &Params, micro_batch_tokens: usize) -> Dp
     let scores = score_pairs(&decoder, &pairs, 512, &mut |_| Ok(())).unwrap();
     let keys = pairs.iter().map(|p| p.key.as_str());
     DpoObjective {
-        reference: ReferenceLogps::from_scores(keys.zip(&scores)),
+        reference: Some(ReferenceLogps::from_scores(keys.zip(&scores))),
         plan: PairPlan::new(pairs.len(), 4, Duration::Steps(8), &SeedTree::root(2)).unwrap(),
         monitors: vec![PairMonitor {
             name: "seen".to_owned(),
             pairs: pairs.clone(),
         }],
         pairs,
-        loss: PreferenceLoss {
-            kind: DpoLoss::Sigmoid,
-            beta: 0.1,
-            label_smoothing: 0.0,
-        },
+        loss: PreferenceLoss::new(DpoLoss::Sigmoid, 0.1),
         micro_batch_tokens,
         config: config.clone(),
         monitor_every: Some(100),
@@ -342,10 +338,77 @@ fn a_preference_step_split_into_parts_has_one_gradient() {
 }
 
 #[test]
+fn every_loss_has_one_gradient_however_its_step_is_split() {
+    let (config, params) = shipped();
+    let vars: BTreeMap<String, Var> = params
+        .iter()
+        .map(|(n, v)| (n.to_owned(), v.clone()))
+        .collect();
+    let decoder = Decoder::trainable(&config, &params).unwrap();
+    let mut objective = dpo(&config, &params, 4096);
+    // Another reference than the policy itself, so that no log-ratio is 0 and no order a tie.
+    let mut scores = score_pairs(&decoder, &objective.pairs, 512, &mut |_| Ok(())).unwrap();
+    for (i, score) in scores.iter_mut().enumerate() {
+        score.chosen.logp += [1.5, -2.25, 0.5, -1.0][i % 4];
+        score.rejected.logp += [-1.0, 3.5, 2.0, -0.25, 0.75][i % 5];
+    }
+    let keys = objective.pairs.iter().map(|p| p.key.as_str());
+    objective.reference = Some(ReferenceLogps::from_scores(keys.zip(&scores)));
+    let with = |kind, change: fn(&mut PreferenceLoss)| {
+        let mut loss = PreferenceLoss::new(kind, 0.1);
+        change(&mut loss);
+        loss
+    };
+    let losses = [
+        with(DpoLoss::KtoPair, |_| ()),
+        with(DpoLoss::Aot, |loss| loss.label_smoothing = 0.1),
+        with(DpoLoss::AotUnpaired, |loss| loss.length_normalized = true),
+        with(DpoLoss::BcoPair, |loss| loss.reward_shift = true),
+        with(DpoLoss::Sigmoid, |loss| loss.sft_weight = 0.5),
+        with(DpoLoss::Simpo, |loss| loss.gamma = 0.5),
+        with(DpoLoss::Orpo, |_| ()),
+    ];
+    for loss in losses {
+        objective.loss = loss;
+        let mut outputs = Vec::new();
+        for limit in [4096, 1] {
+            objective.micro_batch_tokens = limit;
+            outputs.push(objective.backward(&decoder, &vars, 0).unwrap());
+        }
+        let error = distance(&outputs[0].grads, &outputs[1].grads);
+        assert!(error < 1e-5, "{loss:?}: {error:e}");
+        let error = (outputs[0].loss - outputs[1].loss).abs();
+        assert!(error < 1e-5, "{loss:?}: {error:e}");
+        let extra = outputs[1].flops / outputs[0].flops;
+        let passes = if loss.couples_pairs() { 4.0 / 3.0 } else { 1.0 };
+        assert!((extra - passes).abs() < 0.01, "{loss:?}: {extra}");
+    }
+}
+
+#[test]
+fn a_loss_without_a_reference_trains_without_one() {
+    let (config, params) = shipped();
+    let mut objective = dpo(&config, &params, 512);
+    objective.reference = None;
+    objective.loss = PreferenceLoss {
+        gamma: 0.5,
+        ..PreferenceLoss::new(DpoLoss::Simpo, 2.0)
+    };
+    objective.check_references().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut script = Script::default();
+    let mut training = training(&config, &params, 8, dir.path());
+    training.run(&mut objective, &mut script).unwrap();
+    let at = |step: u64, key: &str| script.metrics[&step][key];
+    assert!(at(8, "eval_seen/loss") < at(0, "eval_seen/loss"));
+    assert!(at(8, "eval_seen/rewards/margins") > at(0, "eval_seen/rewards/margins"));
+}
+
+#[test]
 fn a_pair_without_a_stored_reference_is_named() {
     let (config, params) = shipped();
     let mut objective = dpo(&config, &params, 512);
-    objective.reference = ReferenceLogps::default();
+    objective.reference = Some(ReferenceLogps::default());
     let error = objective.check_references().unwrap_err().to_string();
     assert!(
         error.contains("no reference log-probabilities for pair `polite-"),

@@ -4,8 +4,9 @@ use crate::parity_engine::{Model, Packed};
 use crate::parity_support::{
     PARITY, check, distance, distance_to_fingerprint, flat, golden, ids, numbers, relative, signs,
 };
-use candle_core::{Device, Tensor};
-use lions::train::{PairLogps, clip_by_global_norm, dpo_sigmoid, segment_sums};
+use candle_core::{DType, Device, Tensor};
+use lions::config::spec::DpoLoss;
+use lions::train::{PairLogps, PairTerms, PreferenceLoss, clip_by_global_norm, segment_sums};
 use serde_json::Value;
 
 /// The shipped model with every weight moved by 1/32 of itself, up or down: the bits of
@@ -87,14 +88,21 @@ fn dpo_loss_rewards_and_every_gradient_equal_trl() {
     for (name, wanted) in golden["variants"].as_object().unwrap() {
         let number = |key: &str| wanted[key].as_f64().unwrap();
         let logps = pair_logps(&policy, &batch);
-        let out = dpo_sigmoid(
-            &logps,
-            &reference,
-            number("beta"),
-            number("label_smoothing"),
-        )
-        .unwrap();
-        let loss = out.losses.mean_all().unwrap();
+        let beta = number("beta");
+        let preference = PreferenceLoss {
+            label_smoothing: number("label_smoothing"),
+            ..PreferenceLoss::new(DpoLoss::Sigmoid, beta)
+        };
+        let ones = Tensor::ones(order.len(), DType::F64, &Device::Cpu).unwrap();
+        let terms = PairTerms {
+            policy: logps.clone(),
+            reference: reference.clone(),
+            chosen_tokens: ones.clone(),
+            rejected_tokens: ones,
+            mean_chosen_tokens: 1.0,
+        };
+        let losses = preference.losses(&terms).unwrap();
+        let loss = losses.mean_all().unwrap();
         check(
             &format!("{name}: loss"),
             [("mean".to_owned(), relative(flat(&loss)[0], number("loss")))],
@@ -108,11 +116,16 @@ fn dpo_loss_rewards_and_every_gradient_equal_trl() {
                 .map(|id| find(id)[key].as_f64().unwrap())
                 .collect()
         };
-        let margins = (&out.chosen_rewards - &out.rejected_rewards).unwrap();
+        let reward = |policy: &Tensor, reference: &Tensor| {
+            ((policy.detach() - reference).unwrap() * beta).unwrap() // (P,)
+        };
+        let chosen_rewards = reward(&logps.chosen, &reference.chosen);
+        let rejected_rewards = reward(&logps.rejected, &reference.rejected);
+        let margins = (&chosen_rewards - &rejected_rewards).unwrap();
         let columns = [
-            ("loss", &out.losses),
-            ("rewards/chosen", &out.chosen_rewards),
-            ("rewards/rejected", &out.rejected_rewards),
+            ("loss", &losses),
+            ("rewards/chosen", &chosen_rewards),
+            ("rewards/rejected", &rejected_rewards),
             ("rewards/margins", &margins),
         ];
         check(

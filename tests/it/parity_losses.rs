@@ -1,54 +1,92 @@
 //! Preference losses as functions of log-probabilities equal TRL, values and gradients, far out too.
 
-use crate::parity_support::{check, distance, flat, golden, numbers, relative};
-use candle_core::{Device, Tensor, Var};
-use lions::train::{PairLogps, dpo_sigmoid};
+use crate::parity_support::{check, distance, golden, numbers, relative};
+use candle_core::{Device, Tensor};
+use lions::config::spec::DpoLoss;
+use lions::train::{PairLogps, PairTerms, PreferenceLoss};
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// Both sides compute in f64; TRL holds some constants in f32, which shows at 1e-8.
 const LOSS_FUNCTION: f64 = 1e-7;
+/// The same where TRL takes logarithms of such constants (EXO).
+const LOSS_OF_LOGS: f64 = 1e-6;
+
+fn terms(set: &Value) -> PairTerms {
+    let row = |key: &str| Tensor::new(numbers(&set[key]), &Device::Cpu).unwrap(); // (P,)
+    let lengths = numbers(&set["chosen_length"]);
+    PairTerms {
+        policy: PairLogps {
+            chosen: row("chosen"),
+            rejected: row("rejected"),
+        },
+        reference: PairLogps {
+            chosen: row("ref_chosen"),
+            rejected: row("ref_rejected"),
+        },
+        chosen_tokens: row("chosen_length"),
+        rejected_tokens: row("rejected_length"),
+        mean_chosen_tokens: lengths.iter().sum::<f64>() / lengths.len() as f64,
+    }
+}
+
+fn loss_of(case: &Value, discopop_tau: f64) -> PreferenceLoss {
+    let name = case["loss_type"].as_str().unwrap();
+    let normalized = name == "sigmoid_norm";
+    let spelt = name.replace("_norm", "").replace('_', "-");
+    let kind: DpoLoss = serde_json::from_value(json!(spelt)).unwrap();
+    PreferenceLoss {
+        label_smoothing: case["label_smoothing"].as_f64().unwrap(),
+        length_normalized: normalized,
+        discopop_tau,
+        ..PreferenceLoss::new(kind, case["beta"].as_f64().unwrap())
+    }
+}
 
 #[test]
-fn the_sigmoid_loss_equals_trl_for_any_log_ratio() {
+fn every_loss_that_trl_has_equals_it_for_any_log_ratio() {
     let golden = golden("dpo_losses.json");
-    let mut errors = Vec::new();
+    let tau = golden["discopop_tau"].as_f64().unwrap();
+    let (mut plain, mut of_logs) = (Vec::new(), Vec::new());
+    let mut seen = BTreeSet::new();
     for (index, case) in golden["cases"].as_object().unwrap() {
-        if case["loss_type"] != "sigmoid" || case["f_divergence"] != "reverse_kl" {
+        if case["f_divergence"] != "reverse_kl" {
             continue;
         }
-        let set = &golden["sets"][case["set"].as_str().unwrap()];
-        let var = |key: &str| {
-            let tensor = Tensor::new(numbers(&set[key]), &Device::Cpu).unwrap(); // (P,)
-            Var::from_tensor(&tensor).unwrap()
-        };
-        let (chosen, rejected) = (var("chosen"), var("rejected"));
-        let policy = PairLogps {
-            chosen: chosen.as_tensor().clone(),
-            rejected: rejected.as_tensor().clone(),
-        };
-        let reference = PairLogps {
-            chosen: var("ref_chosen").as_detached_tensor(),
-            rejected: var("ref_rejected").as_detached_tensor(),
-        };
-        let number = |key: &str| case[key].as_f64().unwrap();
-        let out = dpo_sigmoid(
-            &policy,
-            &reference,
-            number("beta"),
-            number("label_smoothing"),
-        );
-        let loss = out.unwrap().losses.mean_all().unwrap();
-        let store = loss.backward().unwrap();
-        errors.push((
-            format!("{index}: loss"),
-            relative(flat(&loss)[0], number("loss")),
-        ));
-        for (key, var) in [("d_chosen", &chosen), ("d_rejected", &rejected)] {
-            let got = flat(store.get(var.as_tensor()).unwrap());
-            errors.push((
-                format!("{index}: {key}"),
-                distance(&got, &numbers(&case[key])),
-            ));
+        let terms = terms(&golden["sets"][case["set"].as_str().unwrap()]);
+        let loss = loss_of(case, tau);
+        let pairs = terms.policy.chosen.elem_count();
+        let got = loss.gradient(&terms, pairs).unwrap();
+        let column = |side: usize| got.pairs.iter().map(|pair| pair[side]).collect::<Vec<_>>();
+        let name = format!("{index}, {}", loss.kind.name());
+        let errors = [
+            (
+                format!("{name}: loss"),
+                relative(got.loss, case["loss"].as_f64().unwrap()),
+            ),
+            (
+                format!("{name}: d_chosen"),
+                distance(&column(0), &numbers(&case["d_chosen"])),
+            ),
+            (
+                format!("{name}: d_rejected"),
+                distance(&column(1), &numbers(&case["d_rejected"])),
+            ),
+        ];
+        if loss.kind == DpoLoss::ExoPair {
+            of_logs.extend(errors);
+        } else {
+            plain.extend(errors);
         }
+        seen.insert(loss.kind.name());
     }
-    check("sigmoid loss", errors, LOSS_FUNCTION);
+    let lacking: Vec<&str> = DpoLoss::ALL.iter().map(|loss| loss.name()).collect();
+    let lacking: Vec<&str> = lacking.into_iter().filter(|n| !seen.contains(n)).collect();
+    assert_eq!(
+        lacking,
+        ["kto-pair", "simpo", "orpo"],
+        "TRL's DPO lacks these"
+    );
+    check("losses", plain, LOSS_FUNCTION);
+    check("exo-pair", of_logs, LOSS_OF_LOGS);
 }
