@@ -3,7 +3,7 @@
 use crate::plan::RunId;
 use crate::queue::RunState;
 use crate::report::select::{Details, ReportError, RunInfo, RunStatus, SweepResults, TrialResult};
-use crate::rundir::{RunDir, Usage, read_provenance, read_stage};
+use crate::rundir::{RunDir, read_provenance, read_stage};
 use crate::store::{ReadStore, RunRow};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -97,22 +97,14 @@ fn add_details(store: &ReadStore, root: &Path, run: &mut RunInfo) -> Result<(), 
     let dir = RunDir::new(root, &run.id);
     run.seed = Some(read_stage(&dir)?.seed);
     let attempts = store.attempts(&run.id)?;
-    run.usage = attempts
-        .iter()
-        .rev()
-        .find_map(|a| a.usage)
-        .map(|u: Usage| u);
+    run.usage = attempts.iter().rev().find_map(|a| a.usage);
     let finished = attempts.iter().rev().find(|a| a.usage.is_some());
     if let Some(facts) = finished
         .map(|a| read_provenance(&dir.attempt(a.number)))
         .transpose()?
         .flatten()
     {
-        let facts = [
-            ("device", facts.device),
-            ("host", facts.host),
-            ("lions", facts.version),
-        ];
+        let facts = [("device", facts.device), ("lions", facts.version)];
         run.provenance = facts
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
@@ -130,6 +122,7 @@ mod tests {
         Estimate, Plan, PlannedRun, PlannedTrial, RefLogpsRecipe, STAGE_FORMAT, StageFile,
         StageKind, StageRecipe,
     };
+    use crate::rundir::Usage;
     use crate::rundir::{
         MetricValue, OUTCOME_FORMAT, Outcome, Provenance, StageResult, write_provenance,
         write_run_files,

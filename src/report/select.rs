@@ -113,7 +113,7 @@ pub struct RunInfo {
     pub notes: Vec<String>,
     /// What it cost, if it is done.
     pub usage: Option<Usage>,
-    /// Version, commit, host, device and so on, by name.
+    /// Version and device, by name. No host: a committed report should not name machines.
     pub provenance: BTreeMap<String, String>,
 }
 
