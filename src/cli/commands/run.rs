@@ -112,16 +112,23 @@ fn after(
         ));
         return Ok(exit_code::INTERRUPTED);
     }
-    let results = report::results(project, &summary.sweep)?;
-    if !ui.json && !ui.quiet {
-        compare::print_tables(ui, &results, None)?;
-    }
-    if !args.no_report {
-        // Nothing new since the pages were written: they are what they would be.
-        let page = project.report_dir(&summary.sweep).join("index.html");
-        if summary.executed > 0 || !page.is_file() {
+    let page = project.report_dir(&summary.sweep).join("index.html");
+    // Nothing new since the pages were written: they are what they would be.
+    if summary.executed == 0 && page.is_file() {
+        ui.say(&format!(
+            "nothing to do; `lions compare {}` prints the tables",
+            summary.sweep
+        ));
+    } else {
+        let results = report::results(project, &summary.sweep)?;
+        if !ui.json && !ui.quiet {
+            compare::print_tables(ui, &results, None)?;
+        }
+        if !args.no_report {
             report::write(project, &results)?;
         }
+    }
+    if page.is_file() {
         ui.say(&format!("report: {}", page.display()));
     }
     last_words(ui, args, summary);
