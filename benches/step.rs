@@ -3,6 +3,8 @@
 //! Same work as `benches/compare/sft_step.py`: documents of the same lengths, packed, every token
 //! but the first of each a target. Prints medians of CPU milliseconds and tokens per CPU second.
 
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+
 use candle_core::{DType, Device, Tensor};
 use lions::config::spec::OptimizerRecipe;
 use lions::model::{Decoder, DecoderConfig, FrozenParams, Params, parameter_count, tune_allocator};

@@ -10,6 +10,9 @@ use crate::model::ops::rope::rotate_rows;
 use crate::model::ops::{AttentionShape, GateActivation, NormWeight, Real, attention, gated};
 use rayon::prelude::*;
 
+/// The two factors of a weight gradient: upstream rows, input rows.
+type Operands<'a, F> = (&'a [F], &'a [F]);
+
 /// Shape and form of a layer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LayerShape {
@@ -497,7 +500,7 @@ impl LayerShape {
             map_back(up, f, w.at(Slot::Up), d_normed, Into::Add);
         });
         let normed = self.normed(middle, w.at(Slot::MlpNorm));
-        let parts: [((&[F], &[F]), Slot, Slot); 3] = [
+        let parts: [(Operands<'_, F>, Slot, Slot); 3] = [
             ((g, &inner), Slot::Down, Slot::DownBias),
             ((gate, &normed), Slot::Gate, Slot::GateBias),
             ((up, &normed), Slot::Up, Slot::UpBias),

@@ -170,6 +170,10 @@ struct Kept<F> {
     last: Vec<F>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a handful a pass, and the large one is the common one"
+)]
 enum KeptLayer<F> {
     All(Saved<F>),
     Input(Vec<F>),
