@@ -140,6 +140,13 @@ fn a_loss_that_is_not_finite_fails_its_run_and_its_siblings_go_on() {
         "values = [1e-4, 1e38]",
     );
     project.edit("sweeps/smoke.toml", "baseline = { beta = 0.1 }", "");
+    // The first step's rate is zero; the third meets the ruined weights before any monitor does.
+    project.edit(
+        "sweeps/smoke.toml",
+        "max-examples = 16",
+        "max-examples = 16\nduration = { epochs = 2 }",
+    );
+    project.edit("sweeps/smoke.toml", "every-steps = 1", "every-steps = 100");
     project.edit("sweeps/smoke.toml", "x = \"beta\"", "x = \"learning-rate\"");
     project.edit(
         "sweeps/smoke.toml",
