@@ -42,6 +42,8 @@ fn visible(cell: &str) -> usize {
 /// `950`, `12.3k`, `4.56M`, `7.8G`, `1.2T`, `3.4P`.
 pub(crate) fn si(value: f64) -> String {
     const UNITS: [(f64, &str); 5] = [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    // The sum of nothing is -0.
+    let value = if value.abs() < 0.5 { 0.0 } else { value };
     for (unit, name) in UNITS {
         if value.abs() >= unit {
             return format!("{:.1}{name}", value / unit);
@@ -105,6 +107,7 @@ mod tests {
     #[test]
     fn numbers_read_easily() {
         assert_eq!(si(12_340.0), "12.3k");
+        assert_eq!(si(-0.0), "0");
         assert_eq!(bytes(1_572_864.0), "1.5 MiB");
         assert_eq!(secs(185.0), "3m05s");
         assert_eq!(secs(0.42), "0.4s");
