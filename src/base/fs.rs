@@ -71,6 +71,25 @@ pub fn append_line(file: &mut fs::File, line: &str) -> io::Result<()> {
     file.write_all(&bytes)
 }
 
+/// Makes a folder with all above it.
+///
+/// # Errors
+/// It cannot be made, or a file is in its place.
+pub fn create_dir(path: &Path) -> Result<(), PathError> {
+    fs::create_dir_all(path).map_err(|e| PathError::new("make", path, e))
+}
+
+/// Copies a file.
+///
+/// # Errors
+/// Either file cannot be used; the source is named.
+pub fn copy(from: &Path, to: &Path) -> Result<(), PathError> {
+    let copied = fs::copy(from, to);
+    copied
+        .map(drop)
+        .map_err(|e| PathError::new("copy", from, e))
+}
+
 /// Reads a whole file as text.
 ///
 /// # Errors

@@ -1,10 +1,11 @@
 //! What every floor needs, each handed in rather than reached for.
 //!
-//! Time, digests, seeds, atomic files and the stop flag. Nothing here knows of sweeps or models.
+//! Time, a stopwatch, digests, seeds, atomic files and the stop flag. Nothing here knows of sweeps or models.
 
 pub mod clock;
 pub mod digest;
 pub mod fs;
+pub mod laps;
 pub mod seed;
 pub mod shutdown;
 

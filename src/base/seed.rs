@@ -29,6 +29,12 @@ impl SeedTree {
         Self(blake3::derive_key("lions seed index", &bytes))
     }
 
+    /// This node as a number, to be the root of another process's tree.
+    pub fn number(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// A generator that starts here; the stream is stable over versions (ChaCha8).
     pub fn rng(&self) -> ChaCha8Rng {
         ChaCha8Rng::from_seed(self.0)

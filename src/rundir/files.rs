@@ -290,7 +290,7 @@ struct AnyFormat {
     format: u32,
 }
 
-fn read_versioned<T: serde::de::DeserializeOwned>(
+pub(super) fn read_versioned<T: serde::de::DeserializeOwned>(
     path: &Path,
     known: u32,
 ) -> Result<Option<T>, RundirError> {
@@ -328,7 +328,7 @@ fn from_json<T: serde::de::DeserializeOwned>(path: &Path, text: &str) -> Result<
     })
 }
 
-fn to_json<T: Serialize>(path: &Path, value: &T) -> Result<String, RundirError> {
+pub(super) fn to_json<T: Serialize>(path: &Path, value: &T) -> Result<String, RundirError> {
     let text = serde_json::to_string_pretty(value);
     let text = text.map_err(|source| RundirError::Parse {
         path: path.to_owned(),

@@ -4,6 +4,7 @@
 //! `outcome.json`. [`Journal`] and [`write_result`] are the attempt's side, [`JournalReader`] and
 //! [`publish()`] the runner's.
 
+pub mod batch_layout;
 pub mod disk;
 pub mod error;
 pub mod event;
@@ -14,6 +15,9 @@ pub mod lock;
 pub mod outcome;
 pub mod publish;
 
+pub use batch_layout::{
+    BATCH_LAYOUT_ARTIFACT, BatchLayout, PairLengths, read_batch_layout, write_batch_layout,
+};
 pub use disk::{free_bytes, network_file_system};
 pub use error::RundirError;
 pub use event::{AttemptEvent, EVENT_FORMAT, EventHeader, FailureClass};

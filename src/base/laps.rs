@@ -1,0 +1,160 @@
+//! Where the time of a step goes: a stopwatch with named laps, one a thread.
+//!
+//! Off unless [`start`] was called on the thread, and then two clock readings a lap. Code that ends
+//! a phase of work calls [`lap`], which books the time since the last lap to that phase; so every
+//! moment belongs to exactly one phase and nothing is counted twice.
+
+use serde::Serialize;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
+use std::time::Instant;
+
+/// A kind of work within a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// Rows to token batches, and all that belongs to no other phase.
+    Data,
+    /// Embedding and layers, forward.
+    Forward,
+    /// The product with the vocabulary, forward and backward, and the loss.
+    Head,
+    /// Layers and embedding, backward; gradients added up.
+    Backward,
+    /// Norm of the gradients, clipping, update of the weights.
+    Optimizer,
+    /// Prompts into the cache.
+    Prefill,
+    /// One token for each row in flight, head included.
+    Decode,
+    /// Tokens drawn from logits.
+    Draw,
+    /// Rows of the cache rearranged.
+    Cache,
+}
+
+/// Seconds by the wall clock and of this process's processors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Seconds {
+    /// By the wall clock.
+    pub wall: f64,
+    /// Of all processors together, user and system.
+    pub cpu: f64,
+}
+
+impl AddAssign for Seconds {
+    fn add_assign(&mut self, other: Self) {
+        self.wall += other.wall;
+        self.cpu += other.cpu;
+    }
+}
+
+/// Time by phase.
+pub type Laps = BTreeMap<Phase, Seconds>;
+
+/// A moment on both clocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    wall: Instant,
+    cpu: f64,
+}
+
+impl Moment {
+    /// This moment.
+    pub fn now() -> Self {
+        Self {
+            wall: Instant::now(),
+            cpu: process_cpu_secs(),
+        }
+    }
+
+    /// From this moment to now.
+    pub fn elapsed(&self) -> Seconds {
+        Self::now().since(self)
+    }
+
+    fn since(&self, earlier: &Self) -> Seconds {
+        Seconds {
+            wall: (self.wall - earlier.wall).as_secs_f64(),
+            cpu: self.cpu - earlier.cpu,
+        }
+    }
+}
+
+thread_local! {
+    static WATCH: RefCell<Option<(Moment, Laps)>> = const { RefCell::new(None) };
+}
+
+/// Starts (or starts anew) the stopwatch of this thread.
+pub fn start() {
+    WATCH.set(Some((Moment::now(), Laps::new())));
+}
+
+/// Books the time since the last lap to `phase`; nothing if the stopwatch is off.
+pub fn lap(phase: Phase) {
+    WATCH.with_borrow_mut(|watch| {
+        if let Some((last, laps)) = watch {
+            let now = Moment::now();
+            *laps.entry(phase).or_default() += now.since(last);
+            *last = now;
+        }
+    });
+}
+
+/// Stops the stopwatch of this thread and hands out its laps; none if it was off.
+pub fn stop() -> Laps {
+    WATCH.take().map(|(_, laps)| laps).unwrap_or_default()
+}
+
+/// Processor seconds of this process so far, all threads, user and system; 0 where the system does
+/// not say.
+#[cfg(unix)]
+pub fn process_cpu_secs() -> f64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    #[expect(unsafe_code, reason = "the standard library has no process clock")]
+    // SAFETY: `clock_gettime` writes one `timespec` to a pointer that is valid for it.
+    let found = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut now) };
+    if found == 0 {
+        now.tv_sec as f64 + now.tv_nsec as f64 * 1e-9
+    } else {
+        0.0
+    }
+}
+
+/// Processor seconds of this process so far; 0: this system does not say.
+#[cfg(not(unix))]
+pub fn process_cpu_secs() -> f64 {
+    0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn laps_together_are_the_time_since_the_start() {
+        let begin = Moment::now();
+        start();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        lap(Phase::Forward);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        lap(Phase::Head);
+        lap(Phase::Forward);
+        let laps = stop();
+        let whole = begin.elapsed().wall;
+        assert_eq!(laps.len(), 2);
+        assert!(laps[&Phase::Forward].wall >= 0.02 && laps[&Phase::Head].wall >= 0.005);
+        let sum: f64 = laps.values().map(|s| s.wall).sum();
+        assert!(sum <= whole, "{sum} of {whole}");
+    }
+
+    #[test]
+    fn a_stopwatch_that_was_not_started_counts_nothing() {
+        lap(Phase::Data);
+        assert!(stop().is_empty());
+    }
+}
