@@ -2,17 +2,19 @@
 //!
 //! [`metric_spec`] knows what a key means and which way it is better. [`mean`] turns repeats into an
 //! [`Estimate`] with a t-interval; [`paired_t`] and [`crossed_bootstrap`] compare two
-//! configurations seed by seed and row by row; [`holm`] corrects a family of comparisons; and
-//! [`Comparison::words`] says the result in plain words, also when there is nothing to say.
+//! configurations seed by seed and row by row; [`holm`] corrects a family of comparisons;
+//! [`parabola`] fits a curve; and [`Comparison::words`] says the result in plain words, also when there is nothing to say.
 
 pub mod bootstrap;
 pub mod compare;
 pub mod estimate;
+pub mod fit;
 pub mod spec;
 pub mod words;
 
 pub use bootstrap::{BOOTSTRAP_DRAWS, PairedRows, crossed_bootstrap};
 pub use compare::{Comparison, Effect, Method, holm, paired_t, plain_difference};
 pub use estimate::{Estimate, Interval, mean, weighted_mean};
+pub use fit::{Parabola, parabola};
 pub use spec::{Better, MetricSpec, Transform, metric_set, metric_spec};
-pub use words::{fixed, p_value, signed};
+pub use words::{digits, fixed, p_value, signed};

@@ -304,6 +304,39 @@ static SPECS: &[MetricSpec] = &[
     MetricSpec {
         from_zero: true,
         ..spec(
+            "training/flops",
+            "training compute",
+            "FLOPs",
+            Better::Neither,
+            0,
+            "Estimated operations, forward and backward, of the last training stage until the evaluated checkpoint.",
+        )
+    },
+    MetricSpec {
+        from_zero: true,
+        ..spec(
+            "training/tokens",
+            "training tokens",
+            "tokens",
+            Better::Neither,
+            0,
+            "Real tokens that the last training stage processed until the evaluated checkpoint, padding excluded.",
+        )
+    },
+    MetricSpec {
+        from_zero: true,
+        ..spec(
+            "training/steps",
+            "training steps",
+            "optimiser steps",
+            Better::Neither,
+            0,
+            "Optimiser steps of the last training stage until the evaluated checkpoint.",
+        )
+    },
+    MetricSpec {
+        from_zero: true,
+        ..spec(
             "tokens_per_sec",
             "throughput",
             "tokens/s",

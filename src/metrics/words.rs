@@ -1,7 +1,19 @@
 //! Numbers as people read them: real minus signs, fixed decimals, p-values.
 
-/// `value` with so many decimals and a true minus sign; a rounded zero has no sign.
+/// From here on whole numbers are written with a power of ten.
+const LARGE: f64 = 1e7;
+
+/// `value` with so many decimals and a true minus sign; a rounded zero has no sign. A large whole
+/// number, such as a count of operations, gets three digits and a power of ten: `8.05e11`.
 pub fn fixed(value: f64, decimals: usize) -> String {
+    if decimals == 0 && value.abs() >= LARGE {
+        return format!("{value:.2e}").replace('-', "−");
+    }
+    digits(value, decimals)
+}
+
+/// As [`fixed`], but always all digits, as on an axis.
+pub fn digits(value: f64, decimals: usize) -> String {
     let text = format!("{:.*}", decimals, value.abs());
     let zero = text.bytes().all(|b| matches!(b, b'0' | b'.'));
     if value < 0.0 && !zero {
@@ -46,6 +58,16 @@ mod tests {
         assert_eq!(fixed(-0.001, 2), "0.00");
         assert_eq!(signed(0.456, 2), "+0.46");
         assert_eq!(signed(0.001, 2), "0.00");
+    }
+
+    #[test]
+    fn counts_of_operations_are_short() {
+        assert_eq!(fixed(804_512_345_678.0, 0), "8.05e11");
+        assert_eq!(signed(-2.5e9, 0), "−2.50e9");
+        assert_eq!(
+            (fixed(310_000.0, 0), digits(2e7, 0)),
+            ("310000".to_owned(), "20000000".to_owned())
+        );
     }
 
     #[test]
