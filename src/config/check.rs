@@ -1,8 +1,9 @@
 //! Rules across the fields of one trial, each pointing at the value that breaks it.
 
 use crate::config::diagnose::{Diagnostic, nearest};
+use crate::config::expected::ExpectedInputs;
 use crate::config::file::Problems;
-use crate::config::keys::file_stem;
+use crate::config::keys::{file_stem, has_reference};
 use crate::config::load::Inputs;
 use crate::config::loss::loss_problems;
 use crate::config::spec::{
@@ -73,7 +74,7 @@ impl Files {
     }
 
     /// The most positions of the model in folder `path`, where its configuration tells.
-    fn model(&mut self, path: &str) -> Verdict<Option<usize>> {
+    pub(super) fn model(&mut self, path: &str) -> Verdict<Option<usize>> {
         let (root, inputs) = (&self.root, self.inputs);
         let look = || {
             let config = root.join(path).join("config.json");
@@ -133,19 +134,27 @@ fn near_file(root: &Path, path: &str) -> Option<String> {
 pub(crate) struct Checker<'a> {
     /// The trial's tree, for places.
     pub(crate) node: &'a Node,
+    /// Where missing inputs come from.
+    pub(crate) expected: &'a ExpectedInputs,
     pub(crate) files: &'a mut Files,
     pub(crate) problems: &'a mut Problems,
 }
 
 impl Checker<'_> {
-    fn fail(&mut self, path: &str, message: String, help: Option<String>) {
+    pub(crate) fn fail(&mut self, path: &str, message: String, help: Option<String>) {
         let mut found = Diagnostic::new(self.node.nearest_place(path), message);
         found.help = help;
         self.problems.insert(found);
     }
 
     /// `ok`, or `` `last part of path` must be <rule>, not <value> `` at the path.
-    fn must<T: std::fmt::Display>(&mut self, ok: bool, path: &str, value: T, rule: &str) {
+    pub(crate) fn must<T: std::fmt::Display>(
+        &mut self,
+        ok: bool,
+        path: &str,
+        value: T,
+        rule: &str,
+    ) {
         if !ok {
             let name = path.rsplit('.').next().unwrap_or(path);
             self.fail(path, format!("`{name}` must be {rule}, not {value}"), None);
@@ -158,6 +167,7 @@ impl Checker<'_> {
         let most = match self.files.model(&config.model.path) {
             Ok(most) => most,
             Err((message, help)) => {
+                let help = self.origin(&config.model.path).or(help);
                 self.fail("model.path", message, help);
                 None
             }
@@ -181,6 +191,14 @@ impl Checker<'_> {
             self.dpo(&dpo.recipe, most);
             self.runtime(&dpo.runtime, "dpo.runtime");
         }
+        if let Some(online) = &config.online_dpo {
+            self.online_dpo(online, most);
+            self.runtime(&online.runtime, "online-dpo.runtime");
+        }
+        if let Some(select) = &config.select {
+            self.select(config, select);
+        }
+        self.checkpoint_step(config);
         self.eval(config, &config.eval.recipe, most);
         self.runtime(&config.eval.runtime, "eval.runtime");
     }
@@ -188,9 +206,11 @@ impl Checker<'_> {
     fn pipeline(&mut self, config: &TrialConfig) {
         for (index, stage) in config.pipeline.iter().enumerate() {
             let path = format!("pipeline.{index}");
-            let (name, there) = match stage {
-                PipelineStage::Sft => ("sft", config.sft.is_some()),
-                PipelineStage::Dpo => ("dpo", config.dpo.is_some()),
+            let name = stage.name();
+            let there = match stage {
+                PipelineStage::Sft => config.sft.is_some(),
+                PipelineStage::Dpo => config.dpo.is_some(),
+                PipelineStage::OnlineDpo => config.online_dpo.is_some(),
             };
             if !there {
                 let help = format!("add `[base.{name}.recipe]`");
@@ -205,20 +225,16 @@ impl Checker<'_> {
                     self.fail(&path, format!("the pipeline names `{name}` twice"), None);
                 }
                 Some(last) if last > stage => {
-                    let help = Some("write `[\"sft\", \"dpo\"]`".to_owned());
-                    self.fail(
-                        &path,
-                        "the pipeline trains by preference first: `sft` comes before `dpo`"
-                            .to_owned(),
-                        help,
-                    );
+                    let help = Some("write `[\"sft\", \"dpo\", \"online-dpo\"]`".to_owned());
+                    let message = format!("`{name}` comes before `{}`", last.name());
+                    self.fail(&path, message, help);
                 }
                 _ => {}
             }
         }
     }
 
-    fn data(&mut self, data: &[DataSource], path: &str) {
+    pub(crate) fn data(&mut self, data: &[DataSource], path: &str) {
         if data.is_empty() {
             self.fail(path, format!("`{path}` names no data"), None);
         }
@@ -226,6 +242,7 @@ impl Checker<'_> {
         for (index, source) in data.iter().enumerate() {
             let at = format!("{path}.{index}");
             if let Err((message, help)) = self.files.data_file(&source.path) {
+                let help = self.origin(&source.path).or(help);
                 self.fail(&format!("{at}.path"), message, help);
             }
             if !seen.insert(&source.path) {
@@ -256,12 +273,18 @@ impl Checker<'_> {
         }
     }
 
-    fn positive(&mut self, value: Option<usize>, path: &str) {
+    /// How to get an input that the base file describes.
+    fn origin(&self, path: &str) -> Option<String> {
+        let from = self.expected.get(path)?.from.as_ref()?;
+        Some(format!("put it there: {from}"))
+    }
+
+    pub(crate) fn positive(&mut self, value: Option<usize>, path: &str) {
         self.must(value != Some(0), path, 0, "1 or more");
     }
 
     /// A length in tokens, at least 2, within the model's positions.
-    fn length(&mut self, value: usize, path: &str, most: Option<usize>) {
+    pub(super) fn length(&mut self, value: usize, path: &str, most: Option<usize>) {
         self.must(value >= 2, path, value, "2 or more");
         if let Some(most) = most.filter(|most| value > *most) {
             let name = path.rsplit('.').next().unwrap_or(path);
@@ -364,6 +387,7 @@ impl Checker<'_> {
             s.min_ratio,
             "0 to 1",
         );
+        self.decay_ratio(s, path);
     }
 
     fn monitor(&mut self, monitor: Option<&Monitor>, path: &str) {
@@ -398,7 +422,10 @@ impl Checker<'_> {
         let at = |name: &str| format!("sft.recipe.{name}");
         self.data(&recipe.data, &at("data"));
         self.positive(recipe.max_examples, &at("max-examples"));
+        self.decontaminate(recipe.decontaminate.as_ref(), &at("decontaminate"));
+        self.empty_system_turn(recipe.empty_system_turn, &at("empty-system-turn"));
         self.length(recipe.max_seq_len, &at("max-seq-len"), most);
+        self.max_masked_fraction(recipe.max_masked_fraction, &at("max-masked-fraction"));
         match recipe.batch {
             BatchSize::Tokens(tokens) if tokens > 0 && tokens < recipe.max_seq_len => {
                 let message = format!(
@@ -414,12 +441,29 @@ impl Checker<'_> {
         self.optimizer(&recipe.optimizer, &at("optimizer"));
         self.schedule(&recipe.schedule, &at("schedule"));
         self.monitor(recipe.monitor.as_ref(), &at("monitor"));
+        self.trainable_embeddings(recipe.trainable_embeddings, &at("trainable-embeddings"));
+        self.save_steps(&recipe.save_steps, recipe.duration, &at("save-steps"));
+        self.lora(recipe.lora.as_ref(), &at("lora"));
+        let (lora, rows) = (recipe.lora.is_some(), recipe.trainable_embeddings);
+        self.lora_alone(lora, rows, &at("trainable-embeddings"));
     }
 
     fn dpo(&mut self, recipe: &DpoRecipe, most: Option<usize>) {
-        let at = |name: &str| format!("dpo.recipe.{name}");
-        self.data(&recipe.data, &at("data"));
+        self.data(&recipe.data, "dpo.recipe.data");
+        if recipe.online_fraction.is_some() {
+            let message = "`online-fraction` is for the pairs of online DPO".to_owned();
+            let help = Some("give the sources of `data` a `fraction`".to_owned());
+            self.fail("dpo.recipe.online-fraction", message, help);
+        }
+        self.preference(recipe, "dpo.recipe", most);
+    }
+
+    /// What offline DPO and a round of online DPO have in common.
+    pub(super) fn preference(&mut self, recipe: &DpoRecipe, path: &str, most: Option<usize>) {
+        let at = |name: &str| format!("{path}.{name}");
         self.positive(recipe.max_examples, &at("max-examples"));
+        self.decontaminate(recipe.decontaminate.as_ref(), &at("decontaminate"));
+        self.empty_system_turn(recipe.empty_system_turn, &at("empty-system-turn"));
         self.limits(&recipe.limits, &at("limits"), most);
         self.must(
             recipe.beta > 0.0 && recipe.beta.is_finite(),
@@ -434,6 +478,7 @@ impl Checker<'_> {
             smoothing,
             "0 to below 0.5",
         );
+        self.reference_update(recipe, &at("reference-update"));
         for problem in loss_problems(recipe) {
             self.fail(&at(problem.field), problem.message, problem.help);
         }
@@ -442,6 +487,11 @@ impl Checker<'_> {
         self.optimizer(&recipe.optimizer, &at("optimizer"));
         self.schedule(&recipe.schedule, &at("schedule"));
         self.monitor(recipe.monitor.as_ref(), &at("monitor"));
+        self.trainable_embeddings(recipe.trainable_embeddings, &at("trainable-embeddings"));
+        self.save_steps(&recipe.save_steps, recipe.duration, &at("save-steps"));
+        self.lora(recipe.lora.as_ref(), &at("lora"));
+        let (lora, rows) = (recipe.lora.is_some(), recipe.trainable_embeddings);
+        self.lora_alone(lora, rows, &at("trainable-embeddings"));
     }
 
     fn runtime(&mut self, runtime: &TrainRuntime, path: &str) {
@@ -458,7 +508,7 @@ impl Checker<'_> {
         );
     }
 
-    fn sampling(&mut self, s: &SamplingRecipe, path: &str) {
+    pub(super) fn sampling(&mut self, s: &SamplingRecipe, path: &str) {
         let heat = s.temperature;
         self.must(
             heat >= 0.0 && heat.is_finite(),
@@ -525,9 +575,9 @@ impl Checker<'_> {
             self.sampling(&set.sampling, &format!("{path}.sampling"));
         }
         let only_preference = recipe.likelihood.is_empty() && recipe.stories.is_empty();
-        if only_preference && !names.is_empty() && !config.pipeline.contains(&PipelineStage::Dpo) {
+        if only_preference && !names.is_empty() && !has_reference(config) {
             let message =
-                "a trial without `dpo` has no reference, so nothing of this can be measured"
+                "a trial without preference learning has no reference, so nothing of this can be measured"
                     .to_owned();
             self.fail(
                 "eval.recipe.preference",

@@ -3,9 +3,8 @@
 use crate::config::diagnose::{Diagnostic, Place, suggest};
 use crate::config::file::{Problems, same_value};
 use crate::config::keys::{final_metric_keys, step_metric_keys};
-use crate::config::sweep::{
-    AxisInfo, AxisValue, FigureKind, FigureSpec, ReportSpec, TableSpec, Trial, show_value,
-};
+use crate::config::published::{all_published, published};
+use crate::config::sweep::{AxisInfo, AxisValue, ReportSpec, TableSpec, Trial, show_value};
 use crate::config::tree::Node;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,28 +17,38 @@ pub(crate) struct ReportChecker<'a> {
     pub(crate) problems: &'a mut Problems,
 }
 
-type Assignments = BTreeMap<String, AxisValue>;
+/// What a set of axis values must point at.
+pub(super) struct Row<'a> {
+    /// What it is called.
+    pub(super) what: &'static str,
+    /// Where it must be found.
+    pub(super) of: &'static str,
+    /// Axes for each of whose values there may be one.
+    pub(super) within: &'a [String],
+}
+
+pub(super) type Assignments = BTreeMap<String, AxisValue>;
 
 /// Whether the trial has all these values.
-fn matches(trial: &Trial, wanted: &Assignments) -> bool {
+pub(super) fn matches(trial: &Trial, wanted: &Assignments) -> bool {
     wanted
         .iter()
         .all(|(axis, value)| trial.assignments.get(axis) == Some(value))
 }
 
 impl ReportChecker<'_> {
-    fn fail(&mut self, place: Place, message: String, help: Option<String>) {
+    pub(super) fn fail(&mut self, place: Place, message: String, help: Option<String>) {
         let mut found = Diagnostic::new(place, message);
         found.help = help;
         self.problems.insert(found);
     }
 
-    fn place(&self, path: &str) -> Place {
+    pub(super) fn place(&self, path: &str) -> Place {
         self.node.nearest_place(path)
     }
 
     /// The place of a key, as opposed to its value's.
-    fn key_place(&self, table: &str, name: &str) -> Place {
+    pub(super) fn key_place(&self, table: &str, name: &str) -> Place {
         let entries = self
             .node
             .at(table)
@@ -79,7 +88,7 @@ impl ReportChecker<'_> {
     }
 
     /// Spells values as the axes do (`1` for `1.0`); reports unknown axes and values.
-    fn assignments(&mut self, wanted: &mut Assignments, path: &str) -> bool {
+    pub(super) fn assignments(&mut self, wanted: &mut Assignments, path: &str) -> bool {
         let mut fine = true;
         for (name, value) in wanted {
             let Some(axis) = self.axes.iter().find(|axis| axis.name == *name) else {
@@ -101,13 +110,13 @@ impl ReportChecker<'_> {
         fine
     }
 
-    fn unknown_axis(&mut self, place: Place, name: &str) {
+    pub(super) fn unknown_axis(&mut self, place: Place, name: &str) {
         let help = suggest(name, self.axes.iter().map(|axis| axis.name.as_str()));
         self.fail(place, format!("there is no axis `{name}`"), help);
     }
 
     /// The trials under `where`; reports a filter that leaves none.
-    fn selected(&mut self, filter: &mut Assignments, path: &str) -> Option<Vec<usize>> {
+    pub(super) fn selected(&mut self, filter: &mut Assignments, path: &str) -> Option<Vec<usize>> {
         let at = format!("{path}.where");
         if !self.assignments(filter, &at) {
             return None;
@@ -127,14 +136,14 @@ impl ReportChecker<'_> {
         Some(kept)
     }
 
-    fn metric(&mut self, key: &str, valid: &BTreeSet<String>, place: Place) {
+    pub(super) fn metric(&mut self, key: &str, valid: &BTreeSet<String>, place: Place) {
         if !valid.contains(key) {
             let help = suggest(key, valid.iter().map(String::as_str));
             self.fail(place, format!("no trial here has the metric `{key}`"), help);
         }
     }
 
-    fn valid_metrics(&self, kept: &[usize], training: bool) -> BTreeSet<String> {
+    pub(super) fn valid_metrics(&self, kept: &[usize], training: bool) -> BTreeSet<String> {
         let keys = if training {
             step_metric_keys
         } else {
@@ -150,6 +159,7 @@ impl ReportChecker<'_> {
     }
 
     fn table(&mut self, table: &mut TableSpec, path: &str) {
+        self.published(table.published.as_ref(), path);
         let Some(kept) = self.selected(&mut table.filter, path) else {
             return;
         };
@@ -172,122 +182,80 @@ impl ReportChecker<'_> {
         if table.baseline.is_empty() || !self.assignments(&mut table.baseline, &at) {
             return;
         }
-        let of_baseline = kept
-            .iter()
-            .filter(|index| matches(&self.trials[**index], &table.baseline));
-        let mut rows: Vec<&Assignments> = of_baseline
-            .map(|index| &self.trials[*index].assignments)
-            .collect();
-        rows.dedup();
-        match rows.as_slice() {
-            [] => {
-                let message = "the baseline is not a point of the table".to_owned();
-                self.fail(
-                    self.place(&at),
-                    message,
-                    Some("no trial has all these values".to_owned()),
-                );
+        let place = self.place(&format!("{path}.within"));
+        for axis in &table.within {
+            if !self.axes.iter().any(|known| known.name == *axis) {
+                return self.unknown_axis(place, axis);
             }
-            [_] => {}
-            [first, second, ..] => {
-                let differs = first
-                    .keys()
-                    .find(|axis| first.get(*axis) != second.get(*axis));
-                let help = differs.map(|axis| format!("say also which `{axis}`"));
-                let message = format!(
-                    "the baseline means one row, but {} rows have these values",
-                    rows.len()
-                );
-                self.fail(self.place(&at), message, help);
-            }
-        }
-    }
-
-    fn figure(&mut self, figure: &mut FigureSpec, path: &str) {
-        let Some(kept) = self.selected(&mut figure.filter, path) else {
-            return;
-        };
-        let training = figure.kind == FigureKind::Training;
-        let valid = self.valid_metrics(&kept, training);
-        self.metric(
-            &figure.metric,
-            &valid,
-            self.place(&format!("{path}.metric")),
-        );
-        for (name, role) in [(&figure.x, "x"), (&figure.series, "series")] {
-            let Some(name) = name else { continue };
-            let place = self.place(&format!("{path}.{role}"));
-            if !self.axes.iter().any(|axis| axis.name == *name) {
-                self.unknown_axis(place, name);
-            } else if !kept
-                .iter()
-                .any(|index| self.trials[*index].assignments.contains_key(name))
-            {
-                self.fail(
-                    place,
-                    format!("axis `{name}` applies to no trial of this figure"),
-                    None,
-                );
-            }
-        }
-        match (&figure.x, training) {
-            (None, false) => {
+            if table.baseline.contains_key(axis) {
                 let message =
-                    "key `x` is missing: the axis along which the figure is drawn".to_owned();
-                self.fail(self.place(path), message, None);
+                    format!("the baseline says which `{axis}`, so rows of others have none");
+                let help = Some(format!("name `{axis}` in `baseline` or in `within`"));
+                return self.fail(place, message, help);
             }
-            (Some(_), true) => {
-                let message = "a training figure has the step on x".to_owned();
-                self.fail(
-                    self.place(&format!("{path}.x")),
-                    message,
-                    Some("remove `x`".to_owned()),
-                );
-            }
-            _ => {}
         }
-        if figure.x.is_some() && figure.x == figure.series {
-            let message = "`x` and `series` are the same axis".to_owned();
-            self.fail(self.place(&format!("{path}.series")), message, None);
-        }
-        self.numbers(figure, path, &kept);
+        let all = self.trials;
+        let trials: Vec<&Trial> = kept.iter().map(|index| &all[*index]).collect();
+        let row = Row {
+            what: "baseline",
+            of: "the table",
+            within: &table.within,
+        };
+        self.one_row(&table.baseline, &trials, &row, &at);
     }
 
-    /// Lines need numbers on x, a logarithmic axis positive ones.
-    fn numbers(&mut self, figure: &FigureSpec, path: &str, kept: &[usize]) {
-        let Some(x) = figure
-            .x
-            .as_ref()
-            .filter(|_| figure.kind == FigureKind::Lines)
-        else {
-            if figure.log_x && figure.kind == FigureKind::Bars {
-                let message = "bars have no logarithmic axis".to_owned();
-                self.fail(
-                    self.place(&format!("{path}.log-x")),
-                    message,
-                    Some("use `kind = \"lines\"`".to_owned()),
-                );
+    /// These values must mean one configuration among `trials`, or one for each value of the axes
+    /// on which like is compared with like.
+    pub(super) fn one_row(
+        &mut self,
+        wanted: &Assignments,
+        trials: &[&Trial],
+        row: &Row<'_>,
+        at: &str,
+    ) {
+        let mut rows: Vec<&Assignments> = Vec::new();
+        for trial in trials.iter().filter(|trial| matches(trial, wanted)) {
+            if !rows.contains(&&trial.assignments) {
+                rows.push(&trial.assignments);
             }
+        }
+        let what = row.what;
+        if rows.is_empty() {
+            let message = format!("the {what} is not a point of {}", row.of);
+            let help = Some("no trial has all these values".to_owned());
+            return self.fail(self.place(at), message, help);
+        }
+        let place_of = |one: &Assignments| -> Vec<Option<AxisValue>> {
+            row.within
+                .iter()
+                .map(|axis| one.get(axis).cloned())
+                .collect()
+        };
+        for (index, first) in rows.iter().enumerate() {
+            let second = rows[index + 1..]
+                .iter()
+                .find(|second| place_of(second) == place_of(first));
+            let Some(second) = second else { continue };
+            let differs = first
+                .keys()
+                .chain(second.keys())
+                .find(|axis| first.get(*axis) != second.get(*axis));
+            let help = differs.map(|axis| format!("say also which `{axis}`"));
+            let message = format!(
+                "the {what} means one row, but {} rows have these values",
+                rows.len()
+            );
+            return self.fail(self.place(at), message, help);
+        }
+    }
+
+    /// A name of published results must be known.
+    pub(super) fn published(&mut self, id: Option<&String>, path: &str) {
+        let Some(id) = id.filter(|id| published(id).is_none()) else {
             return;
         };
-        let values = kept
-            .iter()
-            .filter_map(|index| self.trials[*index].assignments.get(x));
-        let wrong = values.clone().find(|value| !value.is_number());
-        let low = values
-            .filter_map(AxisValue::as_f64)
-            .find(|value| *value <= 0.0);
-        let place = self.place(&format!("{path}.x"));
-        if let Some(value) = wrong {
-            let message = format!(
-                "lines need numbers on x, but axis `{x}` has `{}`",
-                show_value(value)
-            );
-            self.fail(place, message, Some("use `kind = \"bars\"`".to_owned()));
-        } else if let (Some(low), true) = (low, figure.log_x) {
-            let message =
-                format!("a logarithmic axis needs values above 0, but axis `{x}` has {low}");
-            self.fail(self.place(&format!("{path}.log-x")), message, None);
-        }
+        let help = suggest(id, all_published().iter().map(|entry| entry.id.as_str()));
+        let message = format!("there are no published results `{id}`");
+        self.fail(self.place(&format!("{path}.published")), message, help);
     }
 }

@@ -2,6 +2,8 @@
 //! trials, report.
 
 use crate::config::diagnose::{Diagnostic, Place, Sources, nearest, suggest};
+use crate::config::expected::ExpectedInputs;
+use crate::config::presets::PRESETS;
 use crate::config::schema::{known_prefix, nearest_path};
 use crate::config::sweep::{AxisValue, ReportSpec};
 use crate::config::tree::{Key, Kind, Node};
@@ -25,6 +27,7 @@ pub(crate) struct SweepFile {
     pub(crate) report: ReportSpec,
     /// The tree of `[report]`, for places.
     pub(crate) report_node: Node,
+    pub(crate) inputs: ExpectedInputs,
 }
 
 /// A varied path, several varied together, or named bundles.
@@ -90,8 +93,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) problems: &'a mut Problems,
 }
 
-const ROOT_KEYS: [&str; 7] = [
-    "extends", "sweep", "base", "axis", "exclude", "trial", "report",
+const ROOT_KEYS: [&str; 9] = [
+    "extends", "sweep", "base", "axis", "exclude", "trial", "report", "inputs", PRESETS,
 ];
 
 impl Reader<'_> {
@@ -216,6 +219,11 @@ impl Reader<'_> {
                 ReportSpec::default()
             }
         };
+        if let Some(presets) = root.get(PRESETS).filter(|node| node.table().is_none()) {
+            let message = format!("expected `[presets]`, found {}", presets.kind_name());
+            self.problem(Diagnostic::new(presets.place, message));
+        }
+        let inputs = self.inputs(root);
         Some(SweepFile {
             name: name?,
             question: question?,
@@ -226,6 +234,18 @@ impl Reader<'_> {
             extras,
             report,
             report_node,
+            inputs,
+        })
+    }
+
+    /// What the files say of inputs that may not be there.
+    fn inputs(&mut self, root: &Node) -> ExpectedInputs {
+        let Some(node) = root.get("inputs") else {
+            return ExpectedInputs::new();
+        };
+        typed::read(node, "inputs", |_| None).unwrap_or_else(|problem| {
+            self.problem(*problem);
+            ExpectedInputs::new()
         })
     }
 

@@ -1,6 +1,6 @@
 //! The metric keys that a trial's evaluation and training produce.
 
-use crate::config::spec::{DataSource, PipelineStage, TrialConfig};
+use crate::config::spec::{DataSource, DpoRecipe, PipelineStage, TrialConfig};
 use std::path::Path;
 
 /// Keys of a likelihood evaluation, after the set's name.
@@ -31,6 +31,9 @@ const STORIES: [&str; 7] = [
     "words",
 ];
 
+/// What the training of the evaluated checkpoint cost; keys without a set.
+const TRAINING: [&str; 3] = ["training/flops", "training/tokens", "training/steps"];
+
 /// Keys of every training step.
 const STEP: [&str; 4] = ["loss", "grad_norm", "learning_rate", "num_tokens"];
 
@@ -51,9 +54,11 @@ const DPO_STEP: [&str; 7] = [
 /// What both kinds of monitor measure.
 const MONITOR: [&str; 1] = ["loss"];
 
-/// Final metrics of a trial: `<set>/<key>` for each evaluation that applies to its pipeline.
+/// Final metrics of a trial: `<set>/<key>` for each evaluation that applies to its pipeline, and
+/// the cost of its last training stage under `training/` where the pipeline is not empty.
 ///
-/// Preference sets apply only where the pipeline has a reference, that is, a `dpo` stage.
+/// Preference sets apply only where the pipeline has a reference, that is, a stage
+/// that learns from preferences.
 pub fn final_metric_keys(config: &TrialConfig) -> Vec<String> {
     let recipe = &config.eval.recipe;
     let mut keys = Vec::new();
@@ -64,13 +69,16 @@ pub fn final_metric_keys(config: &TrialConfig) -> Vec<String> {
         .likelihood
         .keys()
         .for_each(|set| add(set, &LIKELIHOOD));
-    if config.pipeline.contains(&PipelineStage::Dpo) {
+    if has_reference(config) {
         recipe
             .preference
             .keys()
             .for_each(|set| add(set, &PREFERENCE));
     }
     recipe.stories.keys().for_each(|set| add(set, &STORIES));
+    if !config.pipeline.is_empty() {
+        keys.extend(TRAINING.map(str::to_owned));
+    }
     keys
 }
 
@@ -97,22 +105,36 @@ pub fn step_metric_keys(config: &TrialConfig) -> Vec<String> {
     {
         monitored(&monitor.data, &MONITOR);
     }
-    if let Some(monitor) = config
-        .dpo
-        .as_ref()
-        .and_then(|dpo| dpo.recipe.monitor.as_ref())
-        && applies(PipelineStage::Dpo)
-    {
-        monitored(&monitor.data, &MONITOR);
-        monitored(&monitor.data, &DPO_STEP);
+    for (stage, recipe) in preference_recipes(config) {
+        if let Some(monitor) = &recipe.monitor
+            && applies(stage)
+        {
+            monitored(&monitor.data, &MONITOR);
+            monitored(&monitor.data, &DPO_STEP);
+        }
     }
     if applies(PipelineStage::Sft) {
         keys.extend(SFT_STEP.map(str::to_owned));
     }
-    if applies(PipelineStage::Dpo) {
+    if has_reference(config) {
         keys.extend(DPO_STEP.map(str::to_owned));
     }
     keys
+}
+
+/// Whether the pipeline learns from preferences, and so has a reference.
+pub(crate) fn has_reference(config: &TrialConfig) -> bool {
+    let learns = |stage: &PipelineStage| *stage != PipelineStage::Sft;
+    config.pipeline.iter().any(learns)
+}
+
+/// The recipes of preference learning, offline and online.
+fn preference_recipes(config: &TrialConfig) -> impl Iterator<Item = (PipelineStage, &DpoRecipe)> {
+    let offline = config.dpo.as_ref();
+    let offline = offline.map(|dpo| (PipelineStage::Dpo, &dpo.recipe));
+    let online = config.online_dpo.as_ref();
+    let online = online.map(|online| (PipelineStage::OnlineDpo, &online.recipe.dpo));
+    offline.into_iter().chain(online)
 }
 
 /// `polite_test` for `data/pref/polite_test.jsonl`.

@@ -1,16 +1,18 @@
 //! The passes, one after another: parse, extends, overlay, type, check.
 
+use crate::config::base_file::{OtherBase, name_on_base, plain_path};
 use crate::config::check::{Checker, Files};
 use crate::config::check_report::ReportChecker;
 use crate::config::diagnose::{ConfigError, Diagnostic, Place, SourceFile, Sources, nearest};
 use crate::config::expand::{GridPoint, axis_infos, expand};
 use crate::config::file::{Axis, Problems, Reader, SweepFile};
+use crate::config::presets::fill_presets;
 use crate::config::schema::nearest_path;
 use crate::config::spec::{PipelineStage, TrialConfig};
 use crate::config::sweep::{Sweep, Trial};
 use crate::config::tree::Node;
 use crate::config::typed;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Whether data files and the model folder must be there.
@@ -38,8 +40,25 @@ pub fn load_sweep(path: &Path, root: &Path) -> Result<Sweep, ConfigError> {
 /// # Errors
 /// As [`load_sweep`].
 pub fn load_sweep_with(path: &Path, root: &Path, inputs: Inputs) -> Result<Sweep, ConfigError> {
+    load_sweep_on(None, path, root, inputs)
+}
+
+/// As [`load_sweep_with`]; the file in `base/` that the sweep extends is replaced by `base`, whose
+/// stem is added to the sweep's name: `study@gemma-2b`.
+///
+/// `base` is relative to the working folder or, if there is none, to the sweep file's.
+///
+/// # Errors
+/// As [`load_sweep`]; the sweep extends no file in `base/`, or two.
+pub fn load_sweep_on(
+    base: Option<&Path>,
+    path: &Path,
+    root: &Path,
+    inputs: Inputs,
+) -> Result<Sweep, ConfigError> {
     let mut loader = Loader {
         root: root.to_owned(),
+        base: base.map(|base| OtherBase::new(base, path)),
         sources: Sources::default(),
         done: Vec::new(),
         problems: Problems::new(),
@@ -56,6 +75,7 @@ pub fn load_sweep_with(path: &Path, root: &Path, inputs: Inputs) -> Result<Sweep
 
 struct Loader {
     root: PathBuf,
+    base: Option<OtherBase>,
     sources: Sources,
     /// Files that were laid on already, by their real path.
     done: Vec<PathBuf>,
@@ -69,6 +89,11 @@ impl Loader {
     fn sweep(&mut self, path: &Path, inputs: Inputs) -> Option<Sweep> {
         let mut stack = Vec::new();
         let tree = self.merged(path, None, &mut stack)?;
+        let extends = tree.get("extends").map(|node| node.place);
+        let base = match &self.base {
+            Some(base) => Some(base.used(extends, &mut self.problems)?),
+            None => None,
+        };
         if !self.problems.is_empty() {
             return None;
         }
@@ -94,11 +119,15 @@ impl Loader {
             checker.report(&mut report);
         }
         Some(Sweep {
-            name: file.name,
+            name: match base {
+                Some(base) => name_on_base(&file.name, &base),
+                None => file.name,
+            },
             question: file.question,
             axes,
             trials,
             report,
+            inputs: file.inputs,
         })
     }
 
@@ -143,7 +172,11 @@ impl Loader {
         let mut merged: Option<Node> = None;
         for extended in self.extends(&own) {
             let folder = path.parent().unwrap_or(Path::new(""));
-            let below = self.merged(&folder.join(extended.0), Some(extended.1), stack);
+            let mut next = folder.join(extended.0);
+            if let Some(base) = &mut self.base {
+                next = base.instead(path, next, extended.1, &mut self.problems);
+            }
+            let below = self.merged(&next, Some(extended.1), stack);
             if let Some(below) = below {
                 match &mut merged {
                     Some(merged) => merged.merge(&below, None),
@@ -153,7 +186,9 @@ impl Loader {
         }
         stack.pop();
         self.done.push(real);
-        own.set_layers(u32::try_from(self.done.len()).ok()?);
+        let layer = u32::try_from(self.done.len()).ok()?;
+        own.set_layers(layer);
+        fill_presets(&mut own, merged.as_ref(), layer, &mut self.problems);
         let Some(mut merged) = merged else {
             return Some(own);
         };
@@ -229,6 +264,7 @@ impl Loader {
             };
             let mut checker = Checker {
                 node: &node,
+                expected: &file.inputs,
                 files: &mut files,
                 problems: &mut self.problems,
             };
@@ -254,11 +290,8 @@ impl Loader {
             let Some(stage) = only_stage(axis) else {
                 continue;
             };
-            let (name, there) = match stage {
-                PipelineStage::Sft => ("sft", config.pipeline.contains(&stage)),
-                PipelineStage::Dpo => ("dpo", config.pipeline.contains(&stage)),
-            };
-            if !there {
+            let name = stage.name();
+            if !config.pipeline.contains(&stage) {
                 let message = format!(
                     "axis `{}` sets only `{name}`, which some of its trials do not run",
                     axis.name
@@ -283,24 +316,14 @@ fn only_stage(axis: &Axis) -> Option<PipelineStage> {
     match (&*first.name, same) {
         ("sft", true) => Some(PipelineStage::Sft),
         ("dpo", true) => Some(PipelineStage::Dpo),
+        ("online-dpo", true) => Some(PipelineStage::OnlineDpo),
         _ => None,
     }
 }
 
 /// Relative to the root where it lies below it, without `.` and `a/..`.
 fn shown_path(path: &Path, root: &Path) -> String {
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir
-                if matches!(plain.components().next_back(), Some(Component::Normal(_))) =>
-            {
-                plain.pop();
-            }
-            other => plain.push(other),
-        }
-    }
+    let plain = plain_path(path);
     let shown = plain.strip_prefix(root).unwrap_or(&plain);
     shown.display().to_string()
 }

@@ -161,7 +161,7 @@ pub(crate) fn loss_problems(recipe: &DpoRecipe) -> Vec<LossProblem> {
         });
     };
     let loss = recipe.loss;
-    let parameters: [Parameter; 7] = [
+    let parameters: [Parameter; 8] = [
         ("label-smoothing", recipe.label_smoothing > 0.0, |loss| {
             loss.uses_label_smoothing()
         }),
@@ -183,6 +183,11 @@ pub(crate) fn loss_problems(recipe: &DpoRecipe) -> Vec<LossProblem> {
         ("reference-free", recipe.reference_free, |loss| {
             !loss.is_reference_free()
         }),
+        (
+            "reference-update",
+            recipe.reference_update.is_some(),
+            |loss| !loss.is_reference_free(),
+        ),
     ];
     for (field, given, used_by) in parameters {
         if given && !used_by(loss) {

@@ -2,19 +2,32 @@
 //!
 //! Start at [`spec`] for what a trial is and at [`sweep`] for what a file expands to;
 //! `sweeps/README.md` describes the files. The passes, in order: *parse* (spans kept),
-//! *extends* (the later file wins), *overlay* (axis values set into the base tree, each keeping its
+//! *extends* (the later file wins), *presets* (values that the base gives), *overlay* (axis values set into the base tree, each keeping its
 //! place), *type* (serde; unknown keys refused), *check* (rules across fields). Whichever pass finds
 //! a mistake, it is shown with file, line, column, snippet and the nearest valid name.
 
+mod base_file;
+#[cfg(test)]
+mod base_tests;
 mod check;
+mod check_figure;
+mod check_online;
+mod check_options;
 mod check_report;
 mod diagnose;
 mod expand;
+mod expected;
 mod file;
+mod judge;
 mod keys;
 mod load;
 mod loss;
+mod online;
+mod options;
+mod presets;
+mod published;
 mod schema;
+pub mod select;
 pub mod spec;
 pub mod sweep;
 #[cfg(test)]
@@ -22,6 +35,9 @@ mod tests;
 mod tree;
 mod typed;
 
+pub use base_file::{BASE_MARK, name_on_base};
 pub use diagnose::{ConfigError, Finding};
+pub use expected::{ExpectedInput, ExpectedInputs, ModelSizes};
 pub use keys::{file_stem, final_metric_keys, step_metric_keys};
-pub use load::{Inputs, load_sweep, load_sweep_with};
+pub use load::{Inputs, load_sweep, load_sweep_on, load_sweep_with};
+pub use published::{Published, all_published, published};

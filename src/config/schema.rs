@@ -7,7 +7,7 @@ use serde::de::{
     self, Deserialize, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess,
     VariantAccess, Visitor,
 };
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::LazyLock;
 
 /// Stands in a path for a name that the user chooses, or for the number of a list's element.
@@ -15,20 +15,31 @@ const ANY: &str = "*";
 
 /// All paths, tables and leaves; `*` for a chosen name or a list's element.
 pub(crate) fn paths() -> &'static [String] {
-    static PATHS: LazyLock<Vec<String>> = LazyLock::new(|| {
-        let seen = RefCell::new(Vec::new());
+    static PATHS: LazyLock<Vec<String>> = LazyLock::new(paths_of::<TrialConfig>);
+    &PATHS
+}
+
+/// All paths of one type. An answer can name one choice of a one-of table, so the type is asked
+/// again until each has been named.
+fn paths_of<'de, T: Deserialize<'de>>() -> Vec<String> {
+    let seen = RefCell::new(Vec::new());
+    let most_choices = Cell::new(1);
+    let mut round = 0;
+    while round < most_choices.get() {
         let probe = Probe {
             path: String::new(),
             seen: &seen,
+            round,
+            most_choices: &most_choices,
         };
         // The made-up value itself is of no use; a failed probe would only shorten the hints.
-        drop(TrialConfig::deserialize(probe));
-        let mut paths = seen.into_inner();
-        paths.sort();
-        paths.dedup();
-        paths
-    });
-    &PATHS
+        drop(T::deserialize(probe));
+        round += 1;
+    }
+    let mut paths = seen.into_inner();
+    paths.sort();
+    paths.dedup();
+    paths
 }
 
 /// How many parts of a dotted path are known, all of them if it is valid.
@@ -59,6 +70,9 @@ pub(crate) fn nearest_path(wrong: &str) -> Option<String> {
 struct Probe<'a> {
     path: String,
     seen: &'a RefCell<Vec<String>>,
+    /// Which choice of every one-of table is named this time.
+    round: usize,
+    most_choices: &'a Cell<usize>,
 }
 
 type ProbeError = de::value::Error;
@@ -71,10 +85,7 @@ impl Probe<'_> {
             format!("{}.{name}", self.path)
         };
         self.seen.borrow_mut().push(path.clone());
-        Self {
-            path,
-            seen: self.seen,
-        }
+        Self { path, ..*self }
     }
 }
 
@@ -153,17 +164,19 @@ impl<'de> de::Deserializer<'de> for Probe<'_> {
         })
     }
 
-    /// Tells every choice that has content as a path; goes on with the first.
+    /// Goes on with one choice; those that have content are told as paths.
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _name: &'static str,
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ProbeError> {
-        let name = variants.first().copied().unwrap_or_default();
+        let most = self.most_choices.get().max(variants.len());
+        self.most_choices.set(most);
+        let name = variants.get(self.round % variants.len().max(1));
         visitor.visit_enum(ProbeChoice {
             probe: self,
-            name,
+            name: name.copied().unwrap_or_default(),
             variants,
         })
     }
@@ -301,6 +314,24 @@ mod tests {
             assert!(known(path), "`{path}` is not among {:?}", paths());
         }
         assert!(!known("dpo.beta"));
+    }
+
+    #[test]
+    fn the_fields_of_every_choice_are_known() {
+        #[derive(serde::Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        struct Holder {
+            #[expect(dead_code, reason = "only its paths are asked for")]
+            judge: crate::config::spec::JudgeRecipe,
+        }
+        let known = paths_of::<Holder>();
+        for path in [
+            "judge.pairrm.model-path",
+            "judge.reward-model.precision",
+            "judge.openai.temperature",
+        ] {
+            assert!(known.iter().any(|p| p == path), "`{path}` in {known:?}");
+        }
     }
 
     #[test]

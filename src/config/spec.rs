@@ -5,7 +5,11 @@
 //! fields (and switches that are off) are left out of the identity, so that a new feature never
 //! renames old runs.
 
+pub use crate::config::judge::*;
 pub use crate::config::loss::DpoLoss;
+pub use crate::config::online::*;
+pub use crate::config::options::{Decontamination, ReferenceUpdate, TrainableEmbeddings};
+pub use crate::config::select::*;
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,6 +28,12 @@ pub struct TrialConfig {
     /// Offline preference learning; needed if `pipeline` names `dpo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dpo: Option<DpoConfig>,
+    /// Online preference learning; needed if `pipeline` names `online-dpo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub online_dpo: Option<OnlineDpoConfig>,
+    /// Filters the data of one stage; absent: nothing is filtered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub select: Option<SelectConfig>,
     /// What is measured on the last checkpoint.
     pub eval: EvalConfig,
 }
@@ -36,6 +46,19 @@ pub enum PipelineStage {
     Sft,
     /// Offline DPO.
     Dpo,
+    /// Online DPO, in rounds.
+    OnlineDpo,
+}
+
+impl PipelineStage {
+    /// As a pipeline spells it; also the name of its table.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sft => "sft",
+            Self::Dpo => "dpo",
+            Self::OnlineDpo => "online-dpo",
+        }
+    }
 }
 
 /// The base model.
@@ -134,6 +157,10 @@ pub enum Decay {
     Linear,
     /// Stays at the peak.
     Constant,
+    /// Stays at the peak until the last `decay-ratio` of all steps, then a straight line down to
+    /// `min-ratio` (Hu et al. 2024, MiniCPM; the linear form of Hägele et al. 2024).
+    #[serde(alias = "wsd")]
+    WarmupStableDecay,
 }
 
 /// Learning-rate schedule: linear warm-up, then `decay`.
@@ -146,6 +173,9 @@ pub struct ScheduleRecipe {
     pub warmup_ratio: f64,
     /// Final learning rate over peak, 0 to 1.
     pub min_ratio: f64,
+    /// `warmup-stable-decay`: share of all steps spent in the decay, 0 to 1; steps are rounded up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decay_ratio: Option<f64>,
 }
 
 /// Number format of weights and activations.
@@ -156,6 +186,65 @@ pub enum Precision {
     F32,
     /// bfloat16 weights and activations, f32 master weights and moments.
     Bf16,
+}
+
+/// A kind of matrix of a decoder layer, by its name in checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoraTarget {
+    /// Queries.
+    QProj,
+    /// Keys.
+    KProj,
+    /// Values.
+    VProj,
+    /// The attention's output.
+    OProj,
+    /// The gate of the feed-forward part.
+    GateProj,
+    /// Its other input matrix.
+    UpProj,
+    /// Its output matrix.
+    DownProj,
+}
+
+impl LoraTarget {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::QProj,
+        Self::KProj,
+        Self::VProj,
+        Self::OProj,
+        Self::GateProj,
+        Self::UpProj,
+        Self::DownProj,
+    ];
+
+    /// The name in checkpoints.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::QProj => "q_proj",
+            Self::KProj => "k_proj",
+            Self::VProj => "v_proj",
+            Self::OProj => "o_proj",
+            Self::GateProj => "gate_proj",
+            Self::UpProj => "up_proj",
+            Self::DownProj => "down_proj",
+        }
+    }
+}
+
+/// Low-rank adapters (Hu et al. 2021): of each target only `A` and `B` in `W + (alpha / rank) B A`
+/// are trained. The trained model is the sum.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LoraRecipe {
+    /// Rows of `A` and columns of `B`.
+    pub rank: usize,
+    /// The product is multiplied by `alpha / rank`.
+    pub alpha: f64,
+    /// Which matrices of every layer are adapted.
+    pub targets: Vec<LoraTarget>,
 }
 
 /// Supervised fine-tuning.
@@ -178,12 +267,27 @@ pub struct SftRecipe {
     /// Use only the first so many examples of the seeded permutation of the mixture.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_examples: Option<usize>,
+    /// Of rows with the same turns, over all sources, only the first is used; before `fraction` and
+    /// `count`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dedup: bool,
+    /// Rows that hold texts of these files are left out; after `dedup`, before `fraction` and `count`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decontaminate: Option<Decontamination>,
+    /// With this probability a conversation without a system turn gets an empty one in front, drawn
+    /// by content and data seed, so that equal conversations are drawn alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_system_turn: Option<f64>,
     /// Window length in tokens; longer documents are cut (packed) or truncated (padded), counted.
     pub max_seq_len: usize,
     /// How documents become rows.
     pub batching: Batching,
     /// Which targets count.
     pub loss_mask: LossMask,
+    /// Rows (windows, or documents when padded) with more than this share of tokens that are no
+    /// targets are left out, 0 to below 1, counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_masked_fraction: Option<f64>,
     /// Size of one optimiser step.
     pub batch: BatchSize,
     /// How long to train.
@@ -194,6 +298,9 @@ pub struct SftRecipe {
     pub schedule: ScheduleRecipe,
     /// Number format.
     pub precision: Precision,
+    /// Train adapters instead of all weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraRecipe>,
     /// Fixes the seed of this stage, so that trials of all seeds share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -204,6 +311,12 @@ pub struct SftRecipe {
     /// Held-out files measured along training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monitor: Option<Monitor>,
+    /// Only these rows of the embedding learn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trainable_embeddings: Option<TrainableEmbeddings>,
+    /// After each of these steps the model is kept as artifact `checkpoints/step-<6 digits>`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub save_steps: Vec<u64>,
 }
 
 /// Measurement along training.
@@ -262,6 +375,10 @@ pub enum Reference {
 }
 
 /// What can change the result of offline DPO.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "switches of a recipe file, each on its own"
+)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DpoRecipe {
@@ -271,8 +388,22 @@ pub struct DpoRecipe {
     /// are nested in larger ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_examples: Option<usize>,
+    /// Of rows with the same prompt and preferred reply, over all sources, only the first is used; before `fraction` and
+    /// `count`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dedup: bool,
+    /// Rows that hold texts of these files are left out; after `dedup`, before `fraction` and `count`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decontaminate: Option<Decontamination>,
+    /// With this probability a conversation without a system turn gets an empty one in front, drawn
+    /// by content and data seed, so that equal conversations are drawn alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_system_turn: Option<f64>,
     /// Length limits, in tokens.
     pub limits: PairLimits,
+    /// Online DPO: share of the judged pairs that is trained on, a seeded sample; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub online_fraction: Option<f64>,
     /// The loss.
     pub loss: DpoLoss,
     /// β of the loss: strength of the pull towards the reference (`orpo`: weight of the odds ratio).
@@ -301,6 +432,9 @@ pub struct DpoRecipe {
     pub reference_free: bool,
     /// The frozen model that gives the reference log-probabilities.
     pub reference: Reference,
+    /// Lets the reference follow the policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference_update: Option<ReferenceUpdate>,
     /// Pairs per optimiser step.
     pub global_batch_size: usize,
     /// How long to train.
@@ -311,6 +445,9 @@ pub struct DpoRecipe {
     pub schedule: ScheduleRecipe,
     /// Number format.
     pub precision: Precision,
+    /// Train adapters instead of all weights. The reference is the model without them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraRecipe>,
     /// Fixes the seed of this stage, so that trials of all seeds share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
@@ -321,6 +458,12 @@ pub struct DpoRecipe {
     /// Held-out pairs measured along training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monitor: Option<Monitor>,
+    /// Only these rows of the embedding learn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trainable_embeddings: Option<TrainableEmbeddings>,
+    /// After each of these steps the model is kept as artifact `checkpoints/step-<6 digits>`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub save_steps: Vec<u64>,
 }
 
 /// How a training stage is executed; never part of an identity.
@@ -341,6 +484,10 @@ pub struct TrainRuntime {
 pub struct EvalConfig {
     /// Everything that can change a score.
     pub recipe: EvalRecipe,
+    /// Evaluates the weights that the last stage kept after this step (one of its `save-steps`);
+    /// absent: its final ones. One training run so serves many points.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_step: Option<u64>,
     /// How this machine executes it.
     #[serde(default)]
     pub runtime: TrainRuntime,

@@ -1,5 +1,6 @@
 //! A sweep after expansion: trials, the question, and what to report.
 
+use crate::config::expected::ExpectedInputs;
 use crate::config::spec::TrialConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -20,6 +21,9 @@ pub struct Sweep {
     pub trials: Vec<Trial>,
     /// What to report.
     pub report: ReportSpec,
+    /// What is known beforehand of inputs that may not be there; never part of an identity.
+    #[serde(default, skip_serializing_if = "ExpectedInputs::is_empty")]
+    pub inputs: ExpectedInputs,
 }
 
 /// An axis, for tables.
@@ -89,7 +93,7 @@ pub struct ReportSpec {
 }
 
 /// One comparison table: a row per configuration.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct TableSpec {
     /// File-name stem, unique in the sweep.
@@ -107,10 +111,16 @@ pub struct TableSpec {
     /// Axis values of the row that others are compared with.
     #[serde(default)]
     pub baseline: BTreeMap<String, AxisValue>,
+    /// Axes on which like is compared with like: the baseline has a row for each of their values.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub within: Vec<String>,
+    /// Published results that are printed below, by id (`src/config/published.toml`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<String>,
 }
 
 /// One figure.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct FigureSpec {
     /// File-name stem, unique in the sweep.
@@ -122,30 +132,74 @@ pub struct FigureSpec {
     /// Only trials with these axis values.
     #[serde(default, rename = "where")]
     pub filter: BTreeMap<String, AxisValue>,
-    /// Metric key on the y axis: a final metric, or for `training` a step metric.
+    /// Metric key on the y axis: a final metric, or for `training` a step metric; empty for
+    /// `layout`, which measures nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub metric: String,
+    /// Which way the metric is better; absent: known from the metric.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<Direction>,
     /// Axis on x (`bars`, `lines`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub x: Option<String>,
+    /// Final metric on x (`scaling`), for example `training/flops`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub x_metric: Option<String>,
     /// Axis that makes series or groups of bars; absent: one series.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub series: Option<String>,
+    /// Axis that makes panels, one a value, side by side; absent: every axis that is placed
+    /// nowhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub panels: Option<String>,
     /// Logarithmic x axis.
     #[serde(default)]
     pub log_x: bool,
+    /// Order of `bars`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<BarOrder>,
+    /// Axis values of the one configuration whose value is a line across `bars` instead of a bar;
+    /// `where` does not apply to it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reference: BTreeMap<String, AxisValue>,
+    /// Final metrics written under each panel of a `training` figure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub under: Vec<String>,
+    /// The figure of the paper that this one redraws, for example `Figure 1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paper: Option<String>,
+    /// Published results that are printed below, by id (`src/config/published.toml`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<String>,
     /// A caption under the figure, for example the definition of the metric.
     #[serde(default)]
     pub caption: String,
 }
 
-/// Kinds of figures.
+/// In which order bars stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BarOrder {
+    /// As the axis has its values.
+    Axis,
+    /// The best first.
+    Value,
+}
+
+/// Kinds of figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FigureKind {
     /// Grouped bars with intervals over seeds.
+    #[default]
     Bars,
     /// Lines over a numeric axis with intervals over seeds; the best point marked.
     Lines,
     /// A step metric along training, one line per configuration.
     Training,
+    /// A final metric over another one, such as compute: a point per configuration, a parabola
+    /// through each series, and where it saturates.
+    Scaling,
+    /// The first batch of preference pairs, padded, without padding, and with shared prompts.
+    Layout,
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::base::write_atomic;
 use std::path::{Path, PathBuf};
 
-const BASE: &str = r#"[base]
+pub(super) const BASE: &str = r#"[base]
 pipeline = ["sft"]
 model.path = "models/tiny"
 
@@ -43,7 +43,7 @@ data = [{ path = "data/pairs.jsonl" }]
 limits = { max-seq-len = 64, max-prompt-len = 32, truncation = "keep-end" }
 "#;
 
-const STUDY: &str = r#"extends = ["base.toml"]
+pub(super) const STUDY: &str = r#"extends = ["base.toml"]
 
 [sweep]
 name = "study"
@@ -97,7 +97,7 @@ log-x = true
 "#;
 
 /// A project with data, a model folder and these sweep files.
-fn project(files: &[(&str, &str)]) -> tempfile::TempDir {
+pub(super) fn project(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let write =
         |name: &str, text: &str| write_atomic(&dir.path().join(name), text.as_bytes()).unwrap();
@@ -282,6 +282,75 @@ error: unknown key `betta` in `dpo.recipe`
         error.render(false).contains("the other one"),
         "{}",
         error.render(false)
+    );
+}
+
+#[test]
+fn figures_and_tables_of_every_kind_are_accepted() {
+    let more = r#"
+[[report.table]]
+name = "like"
+title = "Like with like"
+where = { stage = "dpo" }
+metrics = ["tales/rule_score", "training/flops"]
+baseline = { beta = 0.1 }
+within = ["rate"]
+published = "final-gemma"
+
+[[report.figure]]
+name = "compute"
+title = "Figure 1"
+kind = "scaling"
+where = { stage = "dpo" }
+metric = "pairs/rewards/accuracies"
+x-metric = "training/flops"
+series = "beta"
+log-x = true
+paper = "Figure 1"
+published = "figure-1"
+
+[[report.figure]]
+name = "filters"
+title = "Figure 3"
+kind = "bars"
+where = { stage = "dpo", rate = 1e-3 }
+metric = "chat/loss"
+x = "beta"
+order = "value"
+reference = { beta = 0.1, rate = 2e-3 }
+
+[[report.figure]]
+name = "margins"
+title = "Figure 4"
+kind = "training"
+where = { stage = "dpo", rate = 1e-3 }
+metric = "prob_margin"
+panels = "beta"
+under = ["tales/rule_score"]
+
+[[report.figure]]
+name = "layout"
+title = "Figure A1"
+kind = "layout"
+where = { stage = "dpo" }
+paper = "Figure A1"
+"#;
+    let report = study(&format!("{STUDY}{more}")).report;
+    assert_eq!((report.tables.len(), report.figures.len()), (2, 5));
+    let json = serde_json::to_value(&report).unwrap();
+    let back: super::sweep::ReportSpec = serde_json::from_value(json).unwrap();
+    assert_eq!(back, report);
+    // A layout needs pairs.
+    let text = format!("{STUDY}{more}").replace(
+        "layout\"\nwhere = { stage = \"dpo\" }",
+        "layout\"\nwhere = { stage = \"sft\" }",
+    );
+    let error = load(&[("base.toml", BASE), ("study.toml", &text)]).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("no trial here has a `dpo` stage"),
+        "{error}"
     );
 }
 

@@ -135,6 +135,14 @@ impl Node {
         node.place
     }
 
+    /// The name in `{ preset = "NAME" }` and its place, if this is such a reference.
+    pub(crate) fn preset(&self) -> Option<(&str, Place)> {
+        match self.table()? {
+            [(key, name)] if &*key.name == "preset" => Some((name.text()?, name.place)),
+            _ => None,
+        }
+    }
+
     /// "a number", "a list", for messages.
     pub(crate) fn kind_name(&self) -> &'static str {
         match self.kind {

@@ -60,6 +60,7 @@ fn expected_words(expected: &dyn Expected) -> String {
         "f64" | "f32" => "a number",
         "u64" | "usize" | "u32" => "a whole number, 0 or more",
         "i64" => "a whole number",
+        "a nonzero u64" => "a whole number, 1 or more",
         "a sequence" => "a list",
         "a boolean" => "true or false",
         "a map" => "a table",

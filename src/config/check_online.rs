@@ -1,0 +1,130 @@
+//! Rules for online DPO, for filters and for the checkpoint that is evaluated.
+
+use crate::config::check::Checker;
+use crate::config::judge::{judge_problems, judge_runtime_problems};
+use crate::config::spec::{
+    OnlineDpoConfig, PipelineStage, SelectConfig, SelectOf, SelectTarget, TrialConfig,
+    select_problems,
+};
+
+impl Checker<'_> {
+    /// Rounds, prompts, samples, judge and the training of a round.
+    pub(super) fn online_dpo(&mut self, online: &OnlineDpoConfig, most: Option<usize>) {
+        let recipe = &online.recipe;
+        let at = |name: &str| format!("online-dpo.recipe.{name}");
+        self.positive(Some(recipe.rounds), &at("rounds"));
+        self.data(&recipe.prompts.data, &at("prompts.data"));
+        self.positive(recipe.prompts.per_round, &at("prompts.per-round"));
+        let longest = recipe.prompts.max_prompt_len;
+        self.length(longest, &at("prompts.max-prompt-len"), most);
+        self.must(
+            recipe.samples >= 2,
+            &at("samples"),
+            recipe.samples,
+            "2 or more, so that there is a best and a worst",
+        );
+        self.sampling(&recipe.sampling, &at("sampling"));
+        if recipe.sampling.temperature == 0.0 {
+            let message = "with temperature 0 all samples of a prompt are equal".to_owned();
+            self.fail(&at("sampling.temperature"), message, None);
+        }
+        let shares = [
+            ("p-ori-pair", recipe.p_ori_pair),
+            ("p-ori-chosen", recipe.p_ori_chosen),
+        ];
+        for (name, share) in shares {
+            if let Some(share) = share {
+                self.must((0.0..=1.0).contains(&share), &at(name), share, "0 to 1");
+            }
+        }
+        let sum: f64 = shares.iter().filter_map(|(_, share)| *share).sum();
+        if sum > 1.0 {
+            let message = format!("`p-ori-pair` and `p-ori-chosen` together are {sum}, above 1");
+            self.fail(&at("p-ori-chosen"), message, None);
+        }
+        for problem in judge_problems(&recipe.judge) {
+            let path = format!("online-dpo.recipe.judge.{}", problem.field);
+            self.fail(&path, problem.message, problem.help);
+        }
+        for problem in judge_runtime_problems(&online.judge_runtime) {
+            let path = format!("online-dpo.judge-runtime.{}", problem.field);
+            self.fail(&path, problem.message, problem.help);
+        }
+        if let Some(path) = recipe.judge.model_path() {
+            let name = recipe.judge.name();
+            self.model_folder(path, &at(&format!("judge.{name}.model-path")));
+        }
+        let dpo = &recipe.dpo;
+        if !dpo.data.is_empty() {
+            self.data(&dpo.data, &at("dpo.data"));
+        }
+        if let Some(share) = dpo.online_fraction {
+            let path = at("dpo.online-fraction");
+            self.must(share > 0.0 && share <= 1.0, &path, share, "above 0 to 1");
+        }
+        self.preference(dpo, "online-dpo.recipe.dpo", most);
+    }
+
+    /// The filter fits the data of its stage.
+    pub(super) fn select(&mut self, config: &TrialConfig, select: &SelectConfig) {
+        let (stage, target) = match select.of {
+            SelectOf::Sft => (PipelineStage::Sft, SelectTarget::Chat),
+            SelectOf::Dpo => (PipelineStage::Dpo, SelectTarget::Pairs),
+        };
+        if !config.pipeline.contains(&stage) {
+            let name = stage.name();
+            let message = format!("`select` filters the data of `{name}`, which is not trained");
+            let help = Some(format!(
+                "add `{name}` to `pipeline`, or leave `select` away"
+            ));
+            self.fail("select.of", message, help);
+        }
+        self.positive(Some(select.recipe.keep), "select.recipe.keep");
+        for problem in select_problems(&select.recipe, target) {
+            let path = format!("select.recipe.{}", problem.field);
+            self.fail(&path, problem.message, problem.help);
+        }
+        for (field, path) in select.recipe.method.model_paths() {
+            self.model_folder(path, &format!("select.recipe.method.{field}"));
+        }
+        let data = select.recipe.method.data();
+        if !data.is_empty() {
+            let name = select.recipe.method.name();
+            self.data(data, &format!("select.recipe.method.{name}.data"));
+        }
+    }
+
+    /// A folder with a model of its own.
+    fn model_folder(&mut self, path: &str, at: &str) {
+        if let Err((message, help)) = self.files.model(path) {
+            self.fail(at, message, help);
+        }
+    }
+
+    /// The evaluated checkpoint is one that the last stage keeps.
+    pub(super) fn checkpoint_step(&mut self, config: &TrialConfig) {
+        let Some(step) = config.eval.checkpoint_step else {
+            return;
+        };
+        let kept = match config.pipeline.last() {
+            Some(PipelineStage::Sft) => config.sft.as_ref().map(|s| &s.recipe.save_steps),
+            Some(PipelineStage::Dpo) => config.dpo.as_ref().map(|d| &d.recipe.save_steps),
+            Some(PipelineStage::OnlineDpo) => {
+                let online = config.online_dpo.as_ref();
+                online.map(|o| &o.recipe.dpo.save_steps)
+            }
+            None => None,
+        };
+        let kept = kept.map(Vec::as_slice).unwrap_or_default();
+        if !kept.contains(&step) {
+            let shown: Vec<String> = kept.iter().map(u64::to_string).collect();
+            let help = if shown.is_empty() {
+                "name the step in the recipe's `save-steps`".to_owned()
+            } else {
+                format!("its `save-steps` are {}", shown.join(", "))
+            };
+            let message = format!("the last stage keeps no weights after step {step}");
+            self.fail("eval.checkpoint-step", message, Some(help));
+        }
+    }
+}

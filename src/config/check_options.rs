@@ -1,0 +1,155 @@
+//! Rules of the options that both training stages share.
+
+use crate::config::check::Checker;
+use crate::config::spec::{
+    Decay, Decontamination, DpoRecipe, Duration, LoraRecipe, Reference, ScheduleRecipe,
+    TrainableEmbeddings,
+};
+
+impl Checker<'_> {
+    /// The files of an evaluation are looked for whole.
+    pub(crate) fn decontaminate(&mut self, given: Option<&Decontamination>, path: &str) {
+        let Some(given) = given else { return };
+        self.data(&given.data, &format!("{path}.data"));
+        for (index, source) in given.data.iter().enumerate() {
+            for (name, there) in [
+                ("fraction", source.fraction.is_some()),
+                ("count", source.count.is_some()),
+            ] {
+                if there {
+                    let help = Some(format!("remove `{name}`"));
+                    self.fail(
+                        &format!("{path}.data.{index}.{name}"),
+                        format!("`{path}` looks for whole files, `{name}` has no place here"),
+                        help,
+                    );
+                }
+            }
+        }
+        self.positive(given.ngram, &format!("{path}.ngram"));
+        self.positive(given.min_words, &format!("{path}.min-words"));
+    }
+
+    pub(crate) fn empty_system_turn(&mut self, share: Option<f64>, path: &str) {
+        if let Some(share) = share {
+            self.must(share > 0.0 && share <= 1.0, path, share, "above 0 to 1");
+        }
+    }
+
+    pub(crate) fn max_masked_fraction(&mut self, share: Option<f64>, path: &str) {
+        if let Some(share) = share {
+            self.must((0.0..1.0).contains(&share), path, share, "0 to below 1");
+        }
+    }
+
+    pub(crate) fn trainable_embeddings(&mut self, rows: Option<TrainableEmbeddings>, path: &str) {
+        match rows {
+            Some(TrainableEmbeddings::From(first)) => {
+                self.positive(Some(first), &format!("{path}.from"));
+            }
+            Some(TrainableEmbeddings::Below(end)) => {
+                self.positive(Some(end), &format!("{path}.below"));
+            }
+            None => {}
+        }
+    }
+
+    pub(crate) fn lora(&mut self, lora: Option<&LoraRecipe>, path: &str) {
+        let Some(lora) = lora else { return };
+        self.positive(Some(lora.rank), &format!("{path}.rank"));
+        self.must(
+            lora.alpha > 0.0 && lora.alpha.is_finite(),
+            &format!("{path}.alpha"),
+            lora.alpha,
+            "above 0",
+        );
+        let targets = format!("{path}.targets");
+        self.must(
+            !lora.targets.is_empty(),
+            &targets,
+            "an empty list",
+            "at least one matrix",
+        );
+        for (index, target) in lora.targets.iter().enumerate() {
+            if lora.targets[..index].contains(target) {
+                let message = format!("`{}` is named twice", target.name());
+                self.fail(&targets, message, None);
+            }
+        }
+    }
+
+    /// With adapters the embedding does not learn at all.
+    pub(crate) fn lora_alone(&mut self, lora: bool, rows: Option<TrainableEmbeddings>, path: &str) {
+        if lora && rows.is_some() {
+            let message = "with `lora` no row of the embedding is trained".to_owned();
+            self.fail(path, message, Some("remove one of them".to_owned()));
+        }
+    }
+
+    /// Ascending, without repeats, and within the run where its steps are known.
+    pub(crate) fn save_steps(&mut self, steps: &[u64], duration: Duration, path: &str) {
+        let mut last = 0;
+        for (index, &step) in steps.iter().enumerate() {
+            let at = format!("{path}.{index}");
+            if step == 0 {
+                let message = "`save-steps` counts from 1, not 0".to_owned();
+                self.fail(&at, message, None);
+            } else if step <= last {
+                let message = format!("`save-steps` must ascend, but {step} follows {last}");
+                self.fail(&at, message, None);
+            }
+            if let Duration::Steps(whole) = duration
+                && step > whole
+            {
+                let message = format!("`save-steps` names step {step}, but the run has {whole}");
+                self.fail(&at, message, None);
+            }
+            last = step.max(last);
+        }
+    }
+
+    pub(crate) fn decay_ratio(&mut self, schedule: &ScheduleRecipe, path: &str) {
+        let at = format!("{path}.decay-ratio");
+        match (schedule.decay, schedule.decay_ratio) {
+            (Decay::WarmupStableDecay, None) => {
+                let message = "`warmup-stable-decay` needs `decay-ratio`".to_owned();
+                let help = "add the share of all steps that the decay takes, for example 0.2";
+                self.fail(&format!("{path}.decay"), message, Some(help.to_owned()));
+            }
+            (Decay::WarmupStableDecay, Some(ratio)) => {
+                self.must((0.0..=1.0).contains(&ratio), &at, ratio, "0 to 1");
+                if ratio + schedule.warmup_ratio > 1.0 {
+                    let message = "`warmup-ratio` and `decay-ratio` make more than 1".to_owned();
+                    self.fail(&at, message, None);
+                }
+            }
+            (_, Some(_)) => {
+                let message = "`decay-ratio` belongs to `warmup-stable-decay` alone".to_owned();
+                self.fail(&at, message, Some("remove it".to_owned()));
+            }
+            (_, None) => {}
+        }
+    }
+
+    pub(crate) fn reference_update(&mut self, recipe: &DpoRecipe, path: &str) {
+        let Some(update) = recipe.reference_update else {
+            return;
+        };
+        let every = update.every_steps;
+        self.must(every > 0, &format!("{path}.every-steps"), 0, "1 or more");
+        let at = format!("{path}.mix");
+        let mix = update.mix;
+        self.must(mix > 0.0 && mix <= 1.0, &at, mix, "above 0 to 1");
+        if recipe.reference_free {
+            let message = "there is no reference to update with `reference-free`".to_owned();
+            self.fail(path, message, Some("remove one of them".to_owned()));
+        }
+        if mix < 1.0 && recipe.reference == Reference::Base {
+            let message =
+                "a `mix` below 1 starts from the checkpoint that is trained, not from `base`"
+                    .to_owned();
+            let help = "write `reference = \"init\"`, or `mix = 1`".to_owned();
+            self.fail(&at, message, Some(help));
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! Who judges sampled replies: the recipe of a judge, and what of it cannot change a verdict.
+
+use crate::config::spec::Precision;
+use serde::{Deserialize, Serialize};
+
+/// A judge of replies to one prompt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum JudgeRecipe {
+    /// The verifiable rules of the shipped story task; the score is the share that holds.
+    Rules,
+    /// A local decoder with a scalar head.
+    RewardModel(RewardModelJudge),
+    /// A local PairRM (Jiang et al. 2023), which compares two replies at a time.
+    Pairrm(PairrmJudge),
+    /// A model behind an endpoint that speaks OpenAI's chat protocol.
+    Openai(OpenaiJudge),
+}
+
+/// A reward model in Hugging Face layout.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RewardModelJudge {
+    /// A folder with weights, tokenizer and chat template, relative to the project root.
+    pub model_path: String,
+    /// Number format.
+    pub precision: Precision,
+    /// Longer conversations lose their first tokens (the beginning-of-text token is kept). Absent:
+    /// as many as the model has positions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_seq_len: Option<usize>,
+}
+
+/// A PairRM in the layout of `llm-blender/PairRM-hf`; computed in f32.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PairrmJudge {
+    /// A folder with weights and tokenizer, relative to the project root.
+    pub model_path: String,
+    /// Longest prompt, tokens with special tokens. Absent: 1224, as PairRM was trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_prompt_len: Option<usize>,
+    /// Longest reply, tokens with special tokens; a short prompt leaves its room to the replies.
+    /// Absent: 412, as PairRM was trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_reply_len: Option<usize>,
+}
+
+/// What an endpoint is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum JudgeMode {
+    /// A rating of each reply, `[[N]]`.
+    Score,
+    /// The better of every two replies, in both orders: `[[A]]`, `[[B]]` or `[[C]]` for a tie. The
+    /// score is the share of comparisons won, a tie half.
+    Pairwise,
+}
+
+/// A model behind `POST {base-url}/chat/completions`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct OpenaiJudge {
+    /// Up to and without `/chat/completions`, for example `http://127.0.0.1:8000/v1`.
+    pub base_url: String,
+    /// Name of the model, as the endpoint knows it.
+    pub model: String,
+    /// What is asked.
+    pub mode: JudgeMode,
+    /// The question: `{prompt}` and `{reply}` (`score`), or `{prompt}`, `{a}` and `{b}` (`pairwise`)
+    /// are filled in. Absent: the question of this program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// A system turn before the question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// Lowest rating (`score`). Absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lowest: Option<f64>,
+    /// Highest rating (`score`). Absent: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub highest: Option<f64>,
+    /// Sampling temperature of the judge. Absent: not sent, the endpoint's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    /// Most tokens of an answer. Absent: not sent, the endpoint's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<usize>,
+    /// Seed of the first time that a question is asked; each further time it is one more. Absent:
+    /// not sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+}
+
+/// How a judge is asked; never part of an identity. Only `openai` uses it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct JudgeRuntime {
+    /// Requests under way at a time. Absent: 8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<usize>,
+    /// How often a request is sent again after 408, 429, 5xx, a broken connection or a time-out.
+    /// Absent: 6.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u32>,
+    /// Seconds after which a request without an answer has failed. Absent: 120.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_secs: Option<u64>,
+    /// How often a question is asked until an answer holds a verdict. Absent: 3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asks: Option<u32>,
+    /// The environment variable that holds the endpoint's key. Absent: no key is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_env: Option<String>,
+}
+
+/// A rule that the recipe or the runtime of a judge breaks.
+pub(crate) struct JudgeProblem {
+    /// Path of the field below the judge, for example `openai.temperature`.
+    pub(crate) field: String,
+    pub(crate) message: String,
+    pub(crate) help: Option<String>,
+}
+
+impl JudgeRecipe {
+    /// As a recipe spells it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Rules => "rules",
+            Self::RewardModel(_) => "reward-model",
+            Self::Pairrm(_) => "pairrm",
+            Self::Openai(_) => "openai",
+        }
+    }
+
+    /// The folder of the judge's own weights, relative to the project root.
+    pub fn model_path(&self) -> Option<&str> {
+        match self {
+            Self::RewardModel(judge) => Some(&judge.model_path),
+            Self::Pairrm(judge) => Some(&judge.model_path),
+            Self::Rules | Self::Openai(_) => None,
+        }
+    }
+
+    /// Whether every item needs the constraints of the story task.
+    pub fn needs_constraints(&self) -> bool {
+        matches!(self, Self::Rules)
+    }
+}
+
+impl PairrmJudge {
+    /// Longest prompt and longest reply, tokens.
+    pub fn lengths(&self) -> (usize, usize) {
+        (
+            self.max_prompt_len.unwrap_or(1224),
+            self.max_reply_len.unwrap_or(412),
+        )
+    }
+}
+
+impl OpenaiJudge {
+    /// Lowest and highest rating.
+    pub fn scale(&self) -> (f64, f64) {
+        (self.lowest.unwrap_or(1.0), self.highest.unwrap_or(10.0))
+    }
+}
+
+impl JudgeRuntime {
+    /// [`Self::concurrency`], filled in.
+    pub fn concurrency(&self) -> usize {
+        self.concurrency.unwrap_or(8).max(1)
+    }
+
+    /// [`Self::retries`], filled in.
+    pub fn retries(&self) -> u32 {
+        self.retries.unwrap_or(6)
+    }
+
+    /// [`Self::timeout_secs`], filled in.
+    pub fn timeout_secs(&self) -> u64 {
+        self.timeout_secs.unwrap_or(120).max(1)
+    }
+
+    /// [`Self::asks`], filled in.
+    pub fn asks(&self) -> u32 {
+        self.asks.unwrap_or(3).max(1)
+    }
+}
+
+/// What is wrong with a judge. Whether its model folder is there is not looked at.
+pub(crate) fn judge_problems(recipe: &JudgeRecipe) -> Vec<JudgeProblem> {
+    let mut problems = Vec::new();
+    let mut fail = |field: &str, message: String, help: Option<&str>| {
+        problems.push(JudgeProblem {
+            field: format!("{}.{field}", recipe.name()),
+            message,
+            help: help.map(str::to_owned),
+        });
+    };
+    match recipe {
+        JudgeRecipe::Rules => {}
+        JudgeRecipe::RewardModel(judge) => {
+            if judge.max_seq_len.is_some_and(|len| len < 2) {
+                let message = "`max-seq-len` must be 2 or more";
+                fail("max-seq-len", message.to_owned(), None);
+            }
+        }
+        JudgeRecipe::Pairrm(judge) => {
+            for (field, value) in [
+                ("max-prompt-len", judge.max_prompt_len),
+                ("max-reply-len", judge.max_reply_len),
+            ] {
+                if let Some(value) = value.filter(|value| *value < 4) {
+                    let message = format!("`{field}` must be 4 or more, not {value}");
+                    fail(field, message, Some("three are special tokens"));
+                }
+            }
+        }
+        JudgeRecipe::Openai(judge) => openai_problems(judge, &mut fail),
+    }
+    problems
+}
+
+fn openai_problems(judge: &OpenaiJudge, fail: &mut impl FnMut(&str, String, Option<&str>)) {
+    let url = judge.base_url.as_str();
+    let address = url
+        .strip_prefix("https://")
+        .or_else(|| url.strip_prefix("http://"));
+    match address {
+        None | Some("") => fail(
+            "base-url",
+            format!("`base-url` must begin with `http://` or `https://`, not be `{url}`"),
+            Some("for example `http://127.0.0.1:8000/v1`"),
+        ),
+        Some(address) if address.split('/').next().unwrap_or("").contains('@') => fail(
+            "base-url",
+            "`base-url` holds a user or password, which would be stored and shown".to_owned(),
+            Some("name the variable that holds the key with `key-env` in the runtime"),
+        ),
+        Some(_) if url.trim_end_matches('/').ends_with("/chat/completions") => fail(
+            "base-url",
+            "`base-url` ends with `/chat/completions`, which is added to it".to_owned(),
+            Some("leave that part out"),
+        ),
+        Some(_) => {}
+    }
+    if judge.model.is_empty() {
+        fail("model", "`model` is empty".to_owned(), None);
+    }
+    if let Some(heat) = judge.temperature.filter(|t| !t.is_finite() || *t < 0.0) {
+        let message = format!("`temperature` must be 0 or more, not {heat}");
+        fail("temperature", message, None);
+    }
+    if judge.max_tokens == Some(0) {
+        let message = "`max-tokens` must be 1 or more, not 0";
+        fail("max-tokens", message.to_owned(), None);
+    }
+    let (lowest, highest) = judge.scale();
+    let scored = judge.mode == JudgeMode::Score;
+    for (field, value) in [("lowest", judge.lowest), ("highest", judge.highest)] {
+        if value.is_some() && !scored {
+            let message = format!("the mode `pairwise` does not use `{field}`");
+            fail(field, message, Some("it belongs to `score`"));
+        }
+    }
+    if scored && !(lowest.is_finite() && highest.is_finite() && lowest < highest) {
+        let message = format!("ratings from {lowest} to {highest} are no scale");
+        fail("highest", message, None);
+    }
+    let wanted: &[&str] = match judge.mode {
+        JudgeMode::Score => &["{prompt}", "{reply}"],
+        JudgeMode::Pairwise => &["{prompt}", "{a}", "{b}"],
+    };
+    if let Some(template) = &judge.template {
+        for place in wanted.iter().filter(|place| !template.contains(**place)) {
+            let message = format!("`template` has no `{place}`");
+            fail(
+                "template",
+                message,
+                Some("it would not show it to the judge"),
+            );
+        }
+    }
+}
+
+/// What is wrong with how a judge is asked.
+pub(crate) fn judge_runtime_problems(runtime: &JudgeRuntime) -> Vec<JudgeProblem> {
+    let zero = [
+        ("concurrency", runtime.concurrency == Some(0)),
+        ("timeout-secs", runtime.timeout_secs == Some(0)),
+        ("asks", runtime.asks == Some(0)),
+    ];
+    let zero = zero.into_iter().filter(|(_, is_zero)| *is_zero);
+    let problems = zero.map(|(field, _)| JudgeProblem {
+        field: field.to_owned(),
+        message: format!("`{field}` must be 1 or more, not 0"),
+        help: None,
+    });
+    problems.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<JudgeRecipe, String> {
+        #[derive(Deserialize)]
+        struct Holder {
+            judge: JudgeRecipe,
+        }
+        let holder: Result<Holder, _> = toml::from_str(text);
+        holder.map(|h| h.judge).map_err(|e| e.to_string())
+    }
+
+    fn fields(text: &str) -> Vec<String> {
+        let problems = judge_problems(&read(text).unwrap());
+        problems.into_iter().map(|p| p.field).collect()
+    }
+
+    #[test]
+    fn each_judge_is_read_as_the_sweep_file_spells_it() {
+        for (text, name, folder) in [
+            ("judge = 'rules'", "rules", None),
+            (
+                "judge = { reward-model = { model-path = 'm/r', precision = 'f32' } }",
+                "reward-model",
+                Some("m/r"),
+            ),
+            (
+                "judge = { pairrm = { model-path = 'm/p' } }",
+                "pairrm",
+                Some("m/p"),
+            ),
+            (
+                "judge.openai = { base-url = 'http://h/v1', model = 'j', mode = 'score' }",
+                "openai",
+                None,
+            ),
+        ] {
+            let recipe = read(text).unwrap();
+            assert_eq!((recipe.name(), recipe.model_path()), (name, folder));
+            assert!(judge_problems(&recipe).is_empty(), "{text}");
+            let json = serde_json::to_value(&recipe).unwrap();
+            assert_eq!(serde_json::from_value::<JudgeRecipe>(json).unwrap(), recipe);
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_or_judge_is_refused() {
+        assert!(read("judge = 'rulez'").unwrap_err().contains("rulez"));
+        let text = "judge = { pairrm = { model-path = 'm', path = 'n' } }";
+        assert!(read(text).unwrap_err().contains("path"));
+        let text =
+            "judge.openai = { base-url = 'http://h', model = 'j', mode = 'score', key = 'x' }";
+        assert!(read(text).unwrap_err().contains("key"));
+    }
+
+    #[test]
+    fn absent_options_are_left_out_of_the_identity() {
+        let text = "judge = { pairrm = { model-path = 'm' } }";
+        let json = serde_json::to_string(&read(text).unwrap()).unwrap();
+        assert_eq!(json, r#"{"pairrm":{"model-path":"m"}}"#);
+    }
+
+    #[test]
+    fn every_broken_rule_of_an_endpoint_is_found() {
+        let openai = |rest: &str| {
+            fields(&format!(
+                "[judge.openai]\nbase-url = 'http://h/v1'\nmodel = 'j'\nmode = 'score'\n{rest}"
+            ))
+        };
+        assert_eq!(openai("temperature = -1.0"), ["openai.temperature"]);
+        assert_eq!(openai("max-tokens = 0"), ["openai.max-tokens"]);
+        assert_eq!(openai("lowest = 5.0\nhighest = 5.0"), ["openai.highest"]);
+        assert_eq!(openai("template = 'rate {reply}'"), ["openai.template"]);
+        let url = |url: &str| {
+            fields(&format!(
+                "judge.openai = {{ base-url = '{url}', model = 'j', mode = 'pairwise' }}"
+            ))
+        };
+        assert_eq!(url("h/v1"), ["openai.base-url"]);
+        assert_eq!(url("https://me:secret@h/v1"), ["openai.base-url"]);
+        assert_eq!(url("http://h/v1/chat/completions"), ["openai.base-url"]);
+        assert!(url("http://h/v1/").is_empty());
+        let text = "judge.openai = { base-url = 'http://h', model = '', mode = 'pairwise', lowest = 2.0, template = '{prompt}{a}' }";
+        assert_eq!(
+            fields(text),
+            ["openai.model", "openai.lowest", "openai.template"]
+        );
+    }
+
+    #[test]
+    fn lengths_without_room_for_text_are_refused() {
+        let text =
+            "judge = { pairrm = { model-path = 'm', max-prompt-len = 3, max-reply-len = 4 } }";
+        assert_eq!(fields(text), ["pairrm.max-prompt-len"]);
+        let text = "judge.reward-model = { model-path = 'm', precision = 'f32', max-seq-len = 1 }";
+        assert_eq!(fields(text), ["reward-model.max-seq-len"]);
+        let runtime = JudgeRuntime {
+            asks: Some(0),
+            ..JudgeRuntime::default()
+        };
+        assert_eq!(judge_runtime_problems(&runtime)[0].field, "asks");
+    }
+}

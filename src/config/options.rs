@@ -1,0 +1,73 @@
+//! Options of the training stages that are off when absent, and what a value of them means.
+
+use crate::config::spec::DataSource;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// Drops training rows that hold texts of an evaluation.
+///
+/// Both sides are compared in lower case with every run of white space as one blank. A row is
+/// dropped if one of its turns (of a pair: of either reply, too) contains a text of `data` whole, or
+/// shares `ngram` successive words with one. The texts of `data` are the user and assistant turns of
+/// chat rows, prompt and replies of pairs, or `text` where rows have that key; system turns are left
+/// aside. The released code does the first with the docstrings of HumanEval and preferred replies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Decontamination {
+    /// The evaluation's files, taken whole.
+    pub data: Vec<DataSource>,
+    /// A row that shares so many successive words with a text is dropped, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ngram: Option<usize>,
+    /// Texts of fewer words are not looked for as a whole, counted; absent: every text is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_words: Option<usize>,
+}
+
+/// Which rows of the embedding learn; the others keep their bits. A tied output head is the
+/// embedding; one of its own learns whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub enum TrainableEmbeddings {
+    /// Token ids from this one on (the released LLaMA recipe: 128000, the added tokens).
+    From(usize),
+    /// Token ids below this one (the released Gemma recipe: 110).
+    Below(usize),
+}
+
+impl TrainableEmbeddings {
+    /// The rows that learn among `vocab_size`; empty if there are none.
+    pub fn rows(self, vocab_size: usize) -> Range<usize> {
+        match self {
+            Self::From(first) => first.min(vocab_size)..vocab_size,
+            Self::Below(end) => 0..end.min(vocab_size),
+        }
+    }
+}
+
+/// A reference that follows the policy: Gorbatovski et al. 2024 (TR-DPO), equations 5 and 6.
+///
+/// After every `every-steps` optimiser steps `θ_ref ← mix · θ + (1 - mix) · θ_ref`; from then on the
+/// reference log-probabilities of a step's pairs are computed when the step is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ReferenceUpdate {
+    /// Optimiser steps between two updates (τ of the paper).
+    pub every_steps: u64,
+    /// The policy's share, above 0 to 1 (α of the paper); 1 replaces the reference.
+    pub mix: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rows_that_learn_stay_within_the_vocabulary() {
+        assert_eq!(TrainableEmbeddings::From(3).rows(8), 3..8);
+        assert_eq!(TrainableEmbeddings::Below(3).rows(8), 0..3);
+        assert_eq!(TrainableEmbeddings::Below(30).rows(8), 0..8);
+        assert!(TrainableEmbeddings::From(8).rows(8).is_empty());
+        assert!(TrainableEmbeddings::From(9).rows(8).is_empty());
+    }
+}
