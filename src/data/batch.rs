@@ -5,19 +5,21 @@ use super::tokenize::TokenizedExample;
 use std::ops::Range;
 
 /// Flattened positions of several segments. Attention is causal within a segment and blocked
-/// between segments.
+/// between segments, but a segment that continues another, its trunk, also sees that one.
 ///
 /// T positions, S segments, N targets. `target_rows[i]` is the position whose output predicts
-/// `targets[i]`, so the target stands at `target_rows[i] + 1`, always in the same segment.
+/// `targets[i]`: the one before it, which for the first token of a branch is the trunk's last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenBatch {
     /// Input tokens, (T,).
     pub tokens: Vec<u32>,
-    /// Position of each token in its segment, from 0, (T,).
+    /// Position of each token in its segment, from 0, or behind its trunk, (T,).
     pub positions: Vec<u32>,
     /// Where segments begin, and T at the end, (S + 1,).
     pub cu_seqlens: Vec<u32>,
-    /// Positions whose outputs predict, ascending, (N,).
+    /// The segment that each segment continues, or itself, (S,). Branches stand behind their trunk.
+    pub trunks: Vec<u32>,
+    /// Positions whose outputs predict, (N,); one may predict the first token of several branches.
     pub target_rows: Vec<u32>,
     /// The tokens to be predicted, (N,).
     pub targets: Vec<u32>,
@@ -75,8 +77,50 @@ impl TokenBatch {
         let len = tokens.len() + padding;
         self.positions.extend(0..len as u32);
         self.cu_seqlens.push((start + len) as u32);
+        self.trunks.push(segment);
         self.real_tokens += tokens.len();
         self.example_ids.push(id.to_owned());
+    }
+
+    /// Appends a segment of targets that continues the segment `trunk`, which must be the last or
+    /// one whose branches end the batch. Without a token in the trunk, the first has no predecessor
+    /// and is no target.
+    pub fn push_branch(&mut self, id: &str, trunk: usize, tokens: &[u32]) {
+        let (start, segment) = (self.tokens.len(), self.segments() as u32);
+        let trunk_end = self.cu_seqlens[trunk + 1];
+        let shared = trunk_end - self.cu_seqlens[trunk];
+        for (i, &token) in tokens.iter().enumerate() {
+            let row = match (i, shared) {
+                (0, 0) => continue,
+                (0, _) => trunk_end - 1,
+                _ => (start + i - 1) as u32,
+            };
+            self.target_rows.push(row);
+            self.targets.push(token);
+            self.target_segments.push(segment);
+        }
+        self.tokens.extend_from_slice(tokens);
+        self.positions.extend(shared..shared + tokens.len() as u32);
+        self.cu_seqlens.push((start + tokens.len()) as u32);
+        self.trunks.push(trunk as u32);
+        self.real_tokens += tokens.len();
+        self.example_ids.push(id.to_owned());
+    }
+
+    /// Over all positions, the number of positions that each sees, itself included.
+    pub fn seen(&self) -> f64 {
+        let len = |s: usize| f64::from(self.cu_seqlens[s + 1] - self.cu_seqlens[s]);
+        let segments = self.trunks.iter().enumerate();
+        segments
+            .map(|(s, &trunk)| {
+                let shared = if trunk as usize == s {
+                    0.0
+                } else {
+                    len(trunk as usize)
+                };
+                len(s) * (shared + f64::midpoint(len(s), 1.0))
+            })
+            .sum()
     }
 }
 
@@ -98,11 +142,15 @@ pub(super) fn split_by_cost(costs: &[usize], limit: usize) -> Vec<Range<usize>> 
     runs
 }
 
-/// Batches of several preference pairs: the segments of pair `i` are `2 i` (prompt and chosen) and
-/// `2 i + 1` (prompt and rejected); targets are the completions.
+/// Segments of a pair in a [`PairBatch`].
+pub const PAIR_SEGMENTS: usize = 3;
+
+/// A batch of several preference pairs. A pair's prompt is computed once: the segments of pair `i`
+/// are `3 i` (the prompt), `3 i + 1` (chosen) and `3 i + 2` (rejected), of which both replies
+/// continue the prompt and do not see each other; targets are the replies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairBatch {
-    /// Both halves of every pair; `example_ids` has each pair's id twice.
+    /// All three parts of every pair; `example_ids` has each pair's id three times.
     pub batch: TokenBatch,
     /// Which of the given pairs these are.
     pub pairs: Range<usize>,
@@ -115,11 +163,10 @@ pub fn pair_batches(pairs: &[&TokenizedPair], max_positions: usize) -> Vec<PairB
     runs.map(|range| {
         let mut batch = TokenBatch::new();
         for pair in &pairs[range.clone()] {
-            for reply in [&pair.chosen, &pair.rejected] {
-                let tokens = [pair.prompt.as_slice(), reply.as_slice()].concat();
-                let prompt = pair.prompt.len();
-                batch.push_segment(&pair.id, &tokens, |i| i >= prompt, 0, 0);
-            }
+            let trunk = batch.segments();
+            batch.push_segment(&pair.id, &pair.prompt, |_| false, 0, 0);
+            batch.push_branch(&pair.id, trunk, &pair.chosen);
+            batch.push_branch(&pair.id, trunk, &pair.rejected);
         }
         PairBatch {
             batch,

@@ -3,7 +3,7 @@
 use super::error::DataError;
 use super::mask::reply_spans;
 use super::pair::{PairEncoding, PairReport, TokenizedPair, check_limits, limit_pair};
-use super::record::{ChatRow, Message, Origin, PairRow};
+use super::record::{CHOSEN_FINISHED, ChatRow, Message, Origin, PairRow, REJECTED_FINISHED};
 use super::template::ChatTemplate;
 use super::tokenize::{PieceTokenizer, TokenizedExample};
 use crate::base::fs::read_to_string;
@@ -119,8 +119,16 @@ impl TextFormat {
         check_limits(limits)?;
         let halves = || {
             let prompt = self.prompt_tokens(&row.prompt)?;
-            let chosen = self.completion_tokens(&row.prompt, &row.chosen)?;
-            let rejected = self.completion_tokens(&row.prompt, &row.rejected)?;
+            let mut chosen = self.completion_tokens(&row.prompt, &row.chosen)?;
+            let mut rejected = self.completion_tokens(&row.prompt, &row.rejected)?;
+            for (key, reply) in [
+                (CHOSEN_FINISHED, &mut chosen),
+                (REJECTED_FINISHED, &mut rejected),
+            ] {
+                if row.extra.get(key) == Some(&Value::Bool(false)) && reply.len() > 1 {
+                    reply.pop(); // the sampler never came to the end token
+                }
+            }
             Ok((prompt, chosen, rejected))
         };
         let (prompt, chosen, rejected) =
@@ -184,6 +192,33 @@ impl TextFormat {
             reason,
         })?;
         Ok(rendered.text)
+    }
+
+    /// Refuses a template to which an empty system turn makes no difference.
+    ///
+    /// # Errors
+    /// The template refuses a system turn, or writes nothing for an empty one.
+    pub fn check_empty_system_turn(&self) -> Result<(), DataError> {
+        let talk = [
+            Message::new("system", ""),
+            Message::new("user", "Hello"),
+            Message::new("assistant", "World"),
+        ];
+        let texts = || {
+            Ok((
+                self.template.render(&talk, false)?,
+                self.template.render(&talk[1..], false)?,
+            ))
+        };
+        let reason: String = match texts() {
+            Ok((with, without)) if with.text != without.text => return Ok(()),
+            Ok(_) => "it writes nothing for an empty system turn".to_owned(),
+            Err(reason) => reason,
+        };
+        Err(DataError::Template {
+            origin: self.template.origin().to_owned(),
+            reason: format!("`empty-system-turn` cannot be had: {reason}"),
+        })
     }
 
     /// Text of `ids` without special tokens.

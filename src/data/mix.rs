@@ -1,6 +1,7 @@
 //! From the sources of a recipe to rows: read, checked, sampled, in the order of the sources.
 
 use super::error::{DataError, RowProblem};
+use super::filter::{FilterReport, FilteredRow, RowFilter};
 use super::order::permutation;
 use super::record::{
     ChatRow, Origin, PairRow, Schema, chat_row, chat_schema, pair_row, pair_schema,
@@ -18,6 +19,10 @@ use std::path::Path;
 pub struct LoadReport {
     /// In the order of the recipe.
     pub sources: Vec<SourceReport>,
+    /// Repeats and contaminated rows, where the recipe has them left out.
+    pub filtered: Option<FilterReport>,
+    /// Rows of the selection that got an empty system turn, where the recipe asks for it.
+    pub system_turns: Option<usize>,
 }
 
 impl LoadReport {
@@ -50,7 +55,17 @@ pub fn load_chat(
     sources: &[DataSource],
     seed: &SeedTree,
 ) -> Result<(Vec<ChatRow>, LoadReport), DataError> {
-    let (mut rows, report) = load(root, sources, seed, chat_schema, chat_row)?;
+    load_filtered_chat(root, sources, &RowFilter::default(), seed)
+}
+
+/// [`load_chat`] of the rows that pass a filter.
+pub(super) fn load_filtered_chat(
+    root: &Path,
+    sources: &[DataSource],
+    filter: &RowFilter,
+    seed: &SeedTree,
+) -> Result<(Vec<ChatRow>, LoadReport), DataError> {
+    let (mut rows, report) = load(root, sources, filter, seed, chat_schema, chat_row)?;
     make_ids_unique(rows.iter_mut().map(|r| (&mut r.id, &r.origin)));
     Ok((rows, report))
 }
@@ -64,66 +79,104 @@ pub fn load_pairs(
     sources: &[DataSource],
     seed: &SeedTree,
 ) -> Result<(Vec<PairRow>, LoadReport), DataError> {
+    load_filtered_pairs(root, sources, &RowFilter::default(), seed)
+}
+
+/// [`load_pairs`] of the rows that pass a filter.
+pub(super) fn load_filtered_pairs(
+    root: &Path,
+    sources: &[DataSource],
+    filter: &RowFilter,
+    seed: &SeedTree,
+) -> Result<(Vec<PairRow>, LoadReport), DataError> {
     let to_row = |path: &str, _: Schema, raw: RawRow| pair_row(path, raw);
-    let (mut rows, report) = load(root, sources, seed, pair_schema, to_row)?;
+    let (mut rows, report) = load(root, sources, filter, seed, pair_schema, to_row)?;
     make_ids_unique(rows.iter_mut().map(|r| (&mut r.id, &r.origin)));
     Ok((rows, report))
 }
 
-fn load<T: Clone + Send>(
+fn load<T: Clone + Send + Sync + FilteredRow>(
     root: &Path,
     sources: &[DataSource],
+    filter: &RowFilter,
     seed: &SeedTree,
     schema_of: impl Fn(&str, &serde_json::Map<String, serde_json::Value>) -> Result<Schema, DataError>,
     to_row: impl Fn(&str, Schema, RawRow) -> Result<T, String> + Sync,
 ) -> Result<(Vec<T>, LoadReport), DataError> {
-    let mut rows = Vec::new();
+    let mut files = Vec::new();
     let mut report = LoadReport::default();
-    let mut named: BTreeMap<&str, u64> = BTreeMap::new();
     for source in sources {
         let path = source.path.as_str();
         let raw = read_rows(root, path)?;
         let schema = schema_of(path, &raw[0].1)?;
-        let mut file = Vec::with_capacity(raw.len());
-        let mut problems = Vec::new();
-        let parsed: Vec<(usize, Result<T, String>)> = raw
-            .into_par_iter()
-            .map(|raw| (raw.0, to_row(path, schema, raw)))
-            .collect();
-        for (row, result) in parsed {
-            match result {
-                Ok(parsed) => file.push(parsed),
-                Err(reason) => problems.push(RowProblem {
-                    row,
-                    column: None,
-                    reason,
-                }),
-            }
-        }
-        refuse(path, problems)?;
-        // By path and occurrence: another source in front must not change this one's sample.
-        let occurrence = named.entry(path).or_insert(0);
-        let seed = seed.child("data/mixture").child(path).index(*occurrence);
-        *occurrence += 1;
-        let taken = sample(file.len(), source, &seed)?;
+        let file = parse(path, raw, |raw| to_row(path, schema, raw))?;
         report.sources.push(SourceReport {
             path: path.to_owned(),
             schema,
             found: file.len(),
-            used: taken.len(),
+            used: 0,
         });
+        files.push(file);
+    }
+    let (files, filtered) = filter.apply(files);
+    report.filtered = filtered;
+    let mut rows = Vec::new();
+    let mut named: BTreeMap<&str, u64> = BTreeMap::new();
+    for ((source, file), told) in sources.iter().zip(files).zip(&mut report.sources) {
+        let path = source.path.as_str();
+        // By path and occurrence: another source in front must not change this one's sample.
+        let occurrence = named.entry(path).or_insert(0);
+        let seed = seed.child("data/mixture").child(path).index(*occurrence);
+        *occurrence += 1;
+        let taken = sample(file.len(), told.found, source, &seed)?;
+        told.used = taken.len();
         rows.extend(taken.into_iter().map(|i| file[i].clone()));
     }
-    if rows.is_empty() {
-        return Err(DataError::Limits(
-            "the data mixture has no sources".to_owned(),
-        ));
+    if !rows.is_empty() {
+        return Ok((rows, report));
     }
-    Ok((rows, report))
+    let found: usize = report.sources.iter().map(|s| s.found).sum();
+    Err(DataError::Limits(if found > 0 {
+        format!("no row is left of {found}: all hold texts of the evaluation")
+    } else {
+        "the data mixture has no sources".to_owned()
+    }))
 }
 
-/// Which rows of a file of `n` rows are used, whole repeats first and each part in file order.
-fn sample(n: usize, source: &DataSource, seed: &SeedTree) -> Result<Vec<usize>, DataError> {
+/// Every row of a file, or all problems of its rows.
+fn parse<T: Send>(
+    path: &str,
+    raw: Vec<RawRow>,
+    to_row: impl Fn(RawRow) -> Result<T, String> + Sync,
+) -> Result<Vec<T>, DataError> {
+    let mut file = Vec::with_capacity(raw.len());
+    let mut problems = Vec::new();
+    let parsed: Vec<(usize, Result<T, String>)> = raw
+        .into_par_iter()
+        .map(|raw| (raw.0, to_row(raw)))
+        .collect();
+    for (row, result) in parsed {
+        match result {
+            Ok(parsed) => file.push(parsed),
+            Err(reason) => problems.push(RowProblem {
+                row,
+                column: None,
+                reason,
+            }),
+        }
+    }
+    refuse(path, problems)?;
+    Ok(file)
+}
+
+/// Which rows of a file are used, whole repeats first and each part in file order; a filter left `n`
+/// of its `found` rows.
+fn sample(
+    n: usize,
+    found: usize,
+    source: &DataSource,
+    seed: &SeedTree,
+) -> Result<Vec<usize>, DataError> {
     let refuse = |reason: String| {
         Err(DataError::Mixture {
             path: source.path.clone(),
@@ -135,7 +188,11 @@ fn sample(n: usize, source: &DataSource, seed: &SeedTree) -> Result<Vec<usize>, 
         (Some(_), Some(_)) => return refuse("both `fraction` and `count` are given".to_owned()),
         (None, Some(0)) => return refuse("`count` is 0".to_owned()),
         (None, Some(count)) if count > n => {
-            return refuse(format!("`count` is {count}, but the file has {n} rows"));
+            return refuse(if n == found {
+                format!("`count` is {count}, but the file has {n} rows")
+            } else {
+                format!("`count` is {count}, but only {n} of the file's {found} rows are left")
+            });
         }
         (None, Some(count)) => (0, count),
         (Some(fraction), None) => {

@@ -3,6 +3,8 @@
 //! 1. [`load_chat`] and [`load_pairs`] read JSONL or Parquet, tell the form of the rows, refuse bad
 //!    ones by file and line, and apply the mixture ([`record`] lists the forms).
 //! 2. [`select`] takes the first `max-examples` of a seeded permutation, so that sets are nested.
+//!    [`training_chats`] and [`training_pairs`] do both as a recipe says, and leave repeats and
+//!    contaminated rows out where it wants that.
 //! 3. [`TextFormat`] renders the model's chat template and tokenises prompt and reply apart
 //!    ([`tokenize`] has the rule); the loss mask is found here, before anything is cut.
 //! 4. [`SftPlan`] packs each epoch into rows and says what step k sees; [`PairPlan`] the same for
@@ -15,6 +17,7 @@
 
 mod batch;
 mod error;
+mod filter;
 mod format;
 #[cfg(test)]
 mod golden_tests;
@@ -25,20 +28,30 @@ mod order;
 mod pack;
 mod pair;
 mod parquet;
+mod plain;
+mod prepare;
+mod prompts;
 pub mod record;
 mod source;
 mod steps;
 mod template;
 pub mod tokenize;
 
-pub use batch::{PairBatch, TokenBatch, document_batches, pair_batches};
+pub use batch::{PAIR_SEGMENTS, PairBatch, TokenBatch, document_batches, pair_batches};
 pub use error::{DataError, RowProblem, RowProblems};
+pub use filter::FilterReport;
 pub use format::TextFormat;
 pub use inspect::{InspectedToken, inspect_row};
 pub use mix::{LoadReport, SourceReport, load_chat, load_pairs};
 pub use order::{permutation, select};
 pub use pack::{PackReport, PackedRow, Segment};
 pub use pair::{DropReason, PairCut, PairEncoding, PairReport, TokenizedPair};
+pub use plain::PlainTokenizer;
+pub use prepare::{
+    Narrowed, PairSource, all_pairs, candidate_chats, candidate_pairs, mixture_seed, select_seed,
+    training_chats, training_pairs,
+};
+pub use prompts::{PromptRow, load_prompts, round_prompts};
 pub use record::{ChatRow, Message, Origin, PairRow, Schema};
 pub use steps::{PairPlan, SftPlan, SftStep};
 pub use tokenize::TokenizedExample;

@@ -97,6 +97,12 @@ pub struct PackReport {
     pub tokens: usize,
     /// Tokens behind the limit of padded rows, never computed; 0 when packed.
     pub tokens_dropped: usize,
+    /// Rows left out by `max-masked-fraction`; they count nowhere else.
+    pub rows_masked: usize,
+    /// Tokens of those rows.
+    pub tokens_masked: usize,
+    /// Targets of those rows.
+    pub targets_masked: usize,
     /// Rows: documents when padded, windows when packed.
     pub rows: usize,
     /// Positions computed, padding included.
@@ -238,6 +244,28 @@ pub(super) fn asked_for(example: &TokenizedExample, mask: LossMask, at: usize) -
         }
 }
 
+/// Targets of a row.
+pub(super) fn targets_of(examples: &[TokenizedExample], mask: LossMask, layout: &Layout) -> usize {
+    let pieces = layout.iter().map(|piece| {
+        let example = &examples[piece.document];
+        let span = piece.start..piece.end;
+        span.filter(|&at| counts(example, mask, piece, at)).count()
+    });
+    pieces.sum()
+}
+
+/// Whether more than `most` of a row's tokens are no targets.
+pub(super) fn is_masked(
+    examples: &[TokenizedExample],
+    mask: LossMask,
+    layout: &Layout,
+    most: f64,
+) -> bool {
+    let tokens: usize = layout.iter().map(Piece::len).sum();
+    let masked = tokens - targets_of(examples, mask, layout);
+    masked as f64 > most * tokens as f64
+}
+
 /// Copies the tokens of a row, without padding.
 pub(super) fn fill_row(
     examples: &[TokenizedExample],
@@ -269,11 +297,13 @@ pub(super) fn fill_row(
     row
 }
 
-/// Accounts for one epoch; `positions` are those computed, padding included.
+/// Accounts for one epoch: rows used, and rows left out for their mask; `positions` are those
+/// computed, padding included.
 pub(super) fn account(
     examples: &[TokenizedExample],
     mask: LossMask,
     layouts: &[Layout],
+    left_out: &[Layout],
     positions: usize,
 ) -> PackReport {
     let tokens: usize = examples.iter().map(|e| e.tokens.len()).sum();
@@ -287,6 +317,15 @@ pub(super) fn account(
     let mut targets = vec![0usize; examples.len()];
     let mut pieces = vec![0usize; examples.len()];
     let mut lost = 0;
+    let masked: Vec<&Piece> = left_out.iter().flatten().collect();
+    let tokens_masked: usize = masked.iter().map(|piece| piece.len()).sum();
+    let targets_masked = left_out.iter().map(|l| targets_of(examples, mask, l)).sum();
+    for piece in &masked {
+        kept[piece.document] += piece.len();
+        pieces[piece.document] += 1;
+        let example = &examples[piece.document];
+        lost += usize::from(piece.start > 0 && asked_for(example, mask, piece.start));
+    }
     for piece in layouts.iter().flatten() {
         let example = &examples[piece.document];
         kept[piece.document] += piece.len();
@@ -307,11 +346,14 @@ pub(super) fn account(
         documents_without_targets: targets.iter().filter(|&&n| n == 0).count(),
         tokens,
         tokens_dropped: tokens - real,
+        rows_masked: left_out.len(),
+        tokens_masked,
+        targets_masked,
         rows: layouts.len(),
         positions,
-        padding: positions - real,
+        padding: positions - (real - tokens_masked),
         targets: predicted,
         targets_lost_at_cuts: lost,
-        targets_dropped: asked - predicted - lost,
+        targets_dropped: asked - predicted - targets_masked - lost,
     }
 }

@@ -24,9 +24,14 @@ pub struct TokenizedPair {
 }
 
 impl TokenizedPair {
-    /// Positions that both sequences take.
+    /// Positions that a pass over the pair computes: the prompt is shared.
     pub fn positions(&self) -> usize {
-        2 * self.prompt.len() + self.chosen.len() + self.rejected.len()
+        self.prompt.len() + self.chosen.len() + self.rejected.len()
+    }
+
+    /// Tokens of both sequences.
+    pub fn tokens(&self) -> usize {
+        self.prompt.len() + self.positions()
     }
 }
 
@@ -90,7 +95,7 @@ impl PairReport {
                 self.prompts_cut += usize::from(pair.cut.prompt > 0);
                 self.replies_cut += usize::from(pair.cut.chosen > 0);
                 self.replies_cut += usize::from(pair.cut.rejected > 0);
-                self.tokens += pair.positions();
+                self.tokens += pair.tokens();
                 self.tokens_cut += pair.cut.prompt + pair.cut.chosen + pair.cut.rejected;
             }
         }
@@ -211,7 +216,8 @@ mod tests {
         let pair = kept(limits(10, 3, Truncation::KeepEnd));
         assert_eq!(pair.prompt.len(), 6);
         assert_eq!(pair.cut, PairCut::default());
-        assert_eq!(pair.positions(), 19);
+        assert_eq!(pair.tokens(), 19);
+        assert_eq!(pair.positions(), 13);
     }
 
     #[test]

@@ -9,12 +9,19 @@
 //!
 //! `prompt`, `completion`, `chosen` and `rejected` are strings or message lists. `chosen` and
 //! `rejected` may be the reply alone or the whole conversation; a whole conversation must begin
-//! with the prompt, and without `prompt` what both have in common is the prompt.
+//! with the prompt, and without `prompt` what both have in common is the prompt. Of a sampled reply
+//! that was cut off by its budget, `chosen_finished` or `rejected_finished` is false: it has no end
+//! token to learn.
 
 use super::error::DataError;
 use super::source::{RawRow, kind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+/// Key of a preference row: false where the preferred reply has no end.
+pub const CHOSEN_FINISHED: &str = "chosen_finished";
+/// Key of a preference row: false where the other reply has no end.
+pub const REJECTED_FINISHED: &str = "rejected_finished";
 
 /// Where a row stands.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -32,7 +39,7 @@ impl std::fmt::Display for Origin {
 }
 
 /// One turn of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Message {
     /// `system`, `user` or `assistant`.
     pub role: String,

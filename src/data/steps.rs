@@ -8,7 +8,7 @@
 use super::batch::{TokenBatch, split_by_cost};
 use super::error::DataError;
 use super::order::permutation;
-use super::pack::{Layout, PackReport, PackedRow, Piece, account, fill_row, lay_out};
+use super::pack::{Layout, PackReport, PackedRow, Piece, account, fill_row, is_masked, lay_out};
 use super::tokenize::TokenizedExample;
 use crate::base::SeedTree;
 use crate::config::spec::{BatchSize, Batching, Duration, LossMask, SftRecipe};
@@ -22,9 +22,14 @@ pub struct SftPlan {
     batching: Batching,
     loss_mask: LossMask,
     max_seq_len: usize,
+    max_masked_fraction: Option<f64>,
     seed: SeedTree,
     pad: u32,
+    /// Rows of the first epoch; of every epoch unless `ends` says more.
     rows_per_epoch: usize,
+    /// Where each epoch of the run ends in the stream of rows, if epochs may have different numbers
+    /// of rows.
+    ends: Option<Vec<u64>>,
     /// First row of each step in the stream of all epochs, and the end of the last: steps + 1.
     starts: Vec<u64>,
     /// The epoch laid out last.
@@ -54,15 +59,23 @@ impl SftPlan {
             batching: recipe.batching,
             loss_mask: recipe.loss_mask,
             max_seq_len: recipe.max_seq_len,
+            max_masked_fraction: recipe.max_masked_fraction,
             seed: seed.clone(),
             pad,
             rows_per_epoch: 0,
+            ends: None,
             starts: Vec::new(),
             epoch: Mutex::new(None),
         };
-        // Windows depend on the lengths alone, not on the order: every epoch has as many.
-        plan.rows_per_epoch = plan.layouts(0).len();
-        let end = RunEnd::new(recipe.duration, plan.rows_per_epoch);
+        // Windows depend on the lengths alone, not on the order: every epoch has as many, unless
+        // some are left out for what they hold.
+        plan.rows_per_epoch = plan.rows_of(0)?;
+        let varies = plan.max_masked_fraction.is_some() && recipe.batching != Batching::Padded;
+        let end = if varies {
+            plan.measured_end(recipe)?
+        } else {
+            RunEnd::new(recipe.duration, plan.rows_per_epoch)
+        };
         plan.starts = match (recipe.batching, recipe.batch) {
             (_, BatchSize::Rows(rows)) => regular_starts(rows, &end),
             (Batching::Padded, BatchSize::Tokens(n)) => plan.padded_starts(n, &end),
@@ -90,19 +103,84 @@ impl SftPlan {
     pub fn epochs_after(&self, steps: u64) -> f64 {
         let last = self.starts.len() - 1;
         let rows = self.starts[usize::try_from(steps).unwrap_or(last).min(last)];
-        rows as f64 / self.rows_per_epoch as f64
+        let Some(ends) = &self.ends else {
+            return rows as f64 / self.rows_per_epoch as f64;
+        };
+        let (epoch, row) = self.place(rows);
+        let begin = rows - row as u64;
+        let size = ends.get(epoch as usize).map_or(1, |end| end - begin);
+        epoch as f64 + row as f64 / size as f64
+    }
+
+    /// Epoch and row in it of a row of the stream.
+    fn place(&self, row: u64) -> (u64, usize) {
+        let Some(ends) = &self.ends else {
+            let n = self.rows_per_epoch as u64;
+            return (row / n, (row % n) as usize);
+        };
+        let epoch = ends.partition_point(|&end| end <= row);
+        let begin = epoch.checked_sub(1).map_or(0, |before| ends[before]);
+        (epoch as u64, (row - begin) as usize)
+    }
+
+    /// Rows of an epoch.
+    fn rows_of(&self, epoch: u64) -> Result<usize, DataError> {
+        let rows = self.layouts(epoch).len();
+        if rows > 0 {
+            return Ok(rows);
+        }
+        let most = self.max_masked_fraction.unwrap_or(1.0);
+        Err(DataError::Limits(format!(
+            "no row is left in epoch {epoch}: of each more than `max-masked-fraction` {most} is \
+             masked"
+        )))
+    }
+
+    /// Lays every epoch of a packed run out to see how many rows it has; where the run ends.
+    fn measured_end(&mut self, recipe: &SftRecipe) -> Result<RunEnd, DataError> {
+        let mut ends = vec![self.rows_per_epoch as u64];
+        let add = |ends: &mut Vec<u64>| {
+            let rows = self.rows_of(ends.len() as u64)? as u64;
+            let last = ends.last().copied().unwrap_or_default();
+            ends.push(last + rows);
+            Ok::<(), DataError>(())
+        };
+        let end = match recipe.duration {
+            Duration::Epochs(epochs) => {
+                while (ends.len() as f64) < epochs {
+                    add(&mut ends)?;
+                }
+                let whole = epochs.floor() as usize;
+                let before = whole.checked_sub(1).map_or(0, |last| ends[last]);
+                let next = ends.get(whole).map_or(0, |end| end - before);
+                let rest = (epochs.fract() * next as f64).round() as u64;
+                RunEnd::Rows((before + rest).max(1))
+            }
+            Duration::Steps(steps) => {
+                let size = match recipe.batch {
+                    BatchSize::Rows(rows) => rows,
+                    BatchSize::Tokens(n) => n / recipe.max_seq_len,
+                };
+                let rows = steps.saturating_mul(size.max(1) as u64);
+                while ends.last().is_some_and(|&end| end < rows) {
+                    add(&mut ends)?;
+                }
+                RunEnd::Steps(steps)
+            }
+        };
+        self.ends = Some(ends);
+        Ok(end)
     }
 
     /// What step `index` (from 0) sees; none behind the last.
     pub fn step(&self, index: u64) -> Option<SftStep> {
         let index = usize::try_from(index).ok()?;
         let (&start, &end) = (self.starts.get(index)?, self.starts.get(index + 1)?);
-        let n = self.rows_per_epoch as u64;
         let mut rows: Vec<PackedRow> = Vec::with_capacity((end - start) as usize);
         for row in start..end {
-            let layouts = self.layouts(row / n);
-            let layout = &layouts[(row % n) as usize];
-            rows.push(fill_row(&self.examples, self.loss_mask, layout));
+            let (epoch, at) = self.place(row);
+            let layouts = self.layouts(epoch);
+            rows.push(fill_row(&self.examples, self.loss_mask, layouts.get(at)?));
         }
         if self.batching == Batching::Padded {
             let longest = rows.iter().map(|r| r.tokens.len()).max().unwrap_or(0);
@@ -133,7 +211,18 @@ impl SftPlan {
         for rows in layouts[seen..].chunks(size.max(1)) {
             positions += self.step_positions(rows, len);
         }
-        account(&self.examples, self.loss_mask, &layouts, positions)
+        let mut left_out = Vec::new();
+        if let Some(most) = self.max_masked_fraction {
+            left_out = self.lay_out(0);
+            left_out.retain(|layout| is_masked(&self.examples, self.loss_mask, layout, most));
+        }
+        account(
+            &self.examples,
+            self.loss_mask,
+            &layouts,
+            &left_out,
+            positions,
+        )
     }
 
     fn step_positions(&self, rows: &[Layout], len: impl Fn(&Layout) -> usize) -> usize {
@@ -151,18 +240,26 @@ impl SftPlan {
         {
             return Arc::clone(layouts);
         }
+        let mut layouts = self.lay_out(epoch);
+        if let Some(most) = self.max_masked_fraction {
+            layouts.retain(|layout| !is_masked(&self.examples, self.loss_mask, layout, most));
+        }
+        let layouts = Arc::new(layouts);
+        *kept = Some((epoch, Arc::clone(&layouts)));
+        layouts
+    }
+
+    /// Rows of an epoch, whatever they hold.
+    fn lay_out(&self, epoch: u64) -> Vec<Layout> {
         let order = permutation(self.lengths.len(), &self.order_seed(epoch));
         let windows = self.seed.child("data/windows").index(epoch);
-        let layouts = lay_out(
+        lay_out(
             self.batching,
             &self.lengths,
             &order,
             self.max_seq_len,
             &windows,
-        );
-        let layouts = Arc::new(layouts);
-        *kept = Some((epoch, Arc::clone(&layouts)));
-        layouts
+        )
     }
 
     fn order_seed(&self, epoch: u64) -> SeedTree {
@@ -174,8 +271,8 @@ impl SftPlan {
         let mut starts = vec![0];
         let (mut row, mut count, mut longest) = (0u64, 0, 0);
         for epoch in 0.. {
-            for document in permutation(self.lengths.len(), &self.order_seed(epoch)) {
-                let len = self.lengths[document].min(self.max_seq_len);
+            for layout in self.layouts(epoch).iter() {
+                let len = layout.iter().map(Piece::len).sum::<usize>();
                 if count > 0 && (count + 1) * longest.max(len) > limit {
                     starts.push(row);
                     (count, longest) = (0, 0);

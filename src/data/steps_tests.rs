@@ -14,9 +14,13 @@ fn recipe(batching: Batching, mask: LossMask, batch: BatchSize, duration: Durati
     SftRecipe {
         data: Vec::new(),
         max_examples: None,
+        dedup: false,
+        decontaminate: None,
+        empty_system_turn: None,
         max_seq_len: 8,
         batching,
         loss_mask: mask,
+        max_masked_fraction: None,
         batch,
         duration,
         optimizer: OptimizerRecipe {
@@ -31,11 +35,15 @@ fn recipe(batching: Batching, mask: LossMask, batch: BatchSize, duration: Durati
             decay: Decay::Constant,
             warmup_ratio: 0.0,
             min_ratio: 0.0,
+            decay_ratio: None,
         },
         precision: Precision::F32,
+        lora: None,
         seed: None,
         data_seed: None,
         monitor: None,
+        trainable_embeddings: None,
+        save_steps: Vec::new(),
     }
 }
 
@@ -372,20 +380,41 @@ fn pair_batches_predict_the_completions_only() {
         pair("a", &[1, 5], &[6, 2], &[7, 8, 2]),
         pair("b", &[1], &[9], &[3]),
     );
-    let batches = pair_batches(&[&a, &b], 13);
+    let batches = pair_batches(&[&a, &b], 10);
     assert_eq!(batches.len(), 1);
     let batch = &batches[0].batch;
-    assert_eq!(batch.tokens, [1, 5, 6, 2, 1, 5, 7, 8, 2, 1, 9, 1, 3]);
-    assert_eq!(batch.cu_seqlens, [0, 4, 9, 11, 13]);
-    assert_eq!(batch.target_rows, [1, 2, 5, 6, 7, 9, 11]);
+    assert_eq!(batch.tokens, [1, 5, 6, 2, 7, 8, 2, 1, 9, 3]);
+    assert_eq!(batch.positions, [0, 1, 2, 3, 2, 3, 4, 0, 1, 1]);
+    assert_eq!(batch.cu_seqlens, [0, 2, 4, 7, 8, 9, 10]);
+    assert_eq!(batch.trunks, [0, 0, 0, 3, 3, 3]);
+    // Position 1 predicts the first token of both replies of `a`, position 7 of both of `b`.
+    assert_eq!(batch.target_rows, [1, 2, 1, 4, 5, 7, 7]);
     assert_eq!(batch.targets, [6, 2, 7, 8, 2, 9, 3]);
-    assert_eq!(batch.target_segments, [0, 0, 1, 1, 1, 2, 3]);
-    assert_eq!(batch.example_ids, ["a", "a", "b", "b"]);
-    let split = pair_batches(&[&a, &b], 12);
+    assert_eq!(batch.target_segments, [1, 1, 2, 2, 2, 4, 5]);
+    assert_eq!(batch.example_ids, ["a", "a", "a", "b", "b", "b"]);
+    // 1 + 2, then 3 + 4 and 3 + 4 + 5 behind the prompt; 1, 2 and 2.
+    assert!((batch.seen() - 27.0).abs() < 1e-12);
+    let split = pair_batches(&[&a, &b], 9);
     assert_eq!(
         split.iter().map(|p| p.pairs.clone()).collect::<Vec<_>>(),
         [0..1, 1..2]
     );
+}
+
+#[test]
+fn without_a_prompt_the_first_token_of_a_reply_has_no_predecessor() {
+    let pair = crate::data::TokenizedPair {
+        id: "a".to_owned(),
+        key: String::new(),
+        prompt: Vec::new(),
+        chosen: vec![6, 2],
+        rejected: vec![7],
+        cut: crate::data::PairCut::default(),
+    };
+    let batch = &pair_batches(&[&pair], 10)[0].batch;
+    assert_eq!(batch.target_rows, [0]);
+    assert_eq!(batch.targets, [2]);
+    assert_eq!(batch.positions, [0, 1, 0]);
 }
 
 #[test]
@@ -470,4 +499,134 @@ fn the_shipped_instruction_data_packs_as_reported() {
         let all = report.targets + report.targets_lost_at_cuts + report.targets_dropped;
         assert_eq!(all, 91_444);
     }
+}
+
+/// Documents of 8 tokens of which every second has one target, the others four.
+fn scant_and_rich(n: usize) -> Vec<TokenizedExample> {
+    let document = |d: usize| {
+        let first = if d.is_multiple_of(2) { 7 } else { 4 };
+        TokenizedExample {
+            id: format!("d{d}"),
+            tokens: (0..8).map(|i| (100 * d + i + 1) as u32).collect(),
+            loss_mask: (0..8).map(|i| i >= first).collect(),
+            source: "made-up".to_owned(),
+        }
+    };
+    (0..n).map(document).collect()
+}
+
+fn masked(batching: Batching, most: Option<f64>, duration: Duration) -> SftRecipe {
+    let batch = BatchSize::Rows(3);
+    SftRecipe {
+        max_masked_fraction: most,
+        ..recipe(batching, LossMask::AssistantOnly, batch, duration)
+    }
+}
+
+// By hand: a scant document has 7 of 8 tokens masked (0.875), a rich one 4 of 8 (0.5).
+#[test]
+fn rows_that_are_masked_too_much_are_left_out_and_counted() {
+    for batching in [Batching::Padded, Batching::Concat, Batching::BestFit] {
+        let whole = masked(batching, Some(0.875), Duration::Epochs(1.0));
+        let plan = SftPlan::new(scant_and_rich(10), &whole, &SeedTree::root(1), PAD).unwrap();
+        assert_eq!(
+            plan.report().rows_masked,
+            0,
+            "no more than the share is let pass"
+        );
+        let some = SftRecipe {
+            max_masked_fraction: Some(0.8),
+            ..whole
+        };
+        let plan = SftPlan::new(scant_and_rich(10), &some, &SeedTree::root(1), PAD).unwrap();
+        let report = plan.report();
+        assert_eq!((report.rows, report.rows_masked), (5, 5), "{batching:?}");
+        assert_eq!((report.tokens_masked, report.targets_masked), (40, 5));
+        assert_eq!(
+            (report.targets, report.tokens, report.positions),
+            (20, 80, 40)
+        );
+        assert_eq!(
+            report.tokens_dropped + report.targets_dropped + report.padding,
+            0
+        );
+        assert_eq!(
+            (report.documents_without_targets, report.documents_cut),
+            (5, 0)
+        );
+        let ids: BTreeSet<String> = steps(&plan).iter().flat_map(SftStep::example_ids).collect();
+        assert_eq!(ids.len(), 5);
+        assert!(
+            ids.iter()
+                .all(|id| ["d1", "d3", "d5", "d7", "d9"].contains(&id.as_str()))
+        );
+    }
+}
+
+#[test]
+fn without_the_option_a_plan_is_as_before_and_with_a_loose_one_it_is_the_same() {
+    for batching in [Batching::Padded, Batching::Concat, Batching::BestFit] {
+        for duration in [Duration::Epochs(2.5), Duration::Steps(7)] {
+            let plan = |most| {
+                let recipe = masked(batching, most, duration);
+                let lengths = [5, 9, 3, 8, 2, 7, 4];
+                SftPlan::new(documents(&lengths), &recipe, &SeedTree::root(4), PAD).unwrap()
+            };
+            let (plain, loose) = (plan(None), plan(Some(1.0)));
+            assert_eq!(steps(&plain), steps(&loose), "{batching:?} {duration:?}");
+            for k in 0..=plain.steps() {
+                let (a, b) = (plain.epochs_after(k), loose.epochs_after(k));
+                assert!(
+                    (a - b).abs() < 1e-9,
+                    "{batching:?} {duration:?} {k}: {a} {b}"
+                );
+            }
+        }
+    }
+}
+
+// Windows of a stream depend on the order, so that the number left differs by epoch.
+#[test]
+fn epochs_of_different_size_follow_each_other_without_a_gap() {
+    let lengths: Vec<usize> = (0..40).map(|i| 2 + i % 7).collect();
+    let mut examples = documents(&lengths);
+    for (d, example) in examples.iter_mut().enumerate() {
+        if d % 3 > 0 {
+            example.loss_mask.fill(false);
+        }
+    }
+    let plan = |duration| {
+        let recipe = masked(Batching::Concat, Some(0.8), duration);
+        SftPlan::new(examples.clone(), &recipe, &SeedTree::root(2), PAD).unwrap()
+    };
+    let whole = plan(Duration::Epochs(6.0));
+    let sizes: BTreeSet<usize> = (0..6).map(|e| whole.layouts(e).len()).collect();
+    assert!(sizes.len() > 1, "every epoch has {sizes:?} rows");
+    let want: Vec<PackedRow> = (0..6)
+        .flat_map(|e| whole.layouts(e).to_vec())
+        .map(|layout| fill_row(&examples, LossMask::AssistantOnly, &layout))
+        .collect();
+    let got: Vec<PackedRow> = steps(&whole)
+        .into_iter()
+        .flat_map(|step| step.rows)
+        .collect();
+    assert_eq!(got, want);
+    assert!((whole.epochs_after(whole.steps()) - 6.0).abs() < 1e-9);
+    for row in &got {
+        assert!((row.tokens.len() - row.targets()) as f64 <= 0.8 * row.tokens.len() as f64);
+    }
+    let steps_alone = plan(Duration::Steps(whole.steps() - 1));
+    for k in 0..steps_alone.steps() {
+        assert_eq!(steps_alone.step(k), whole.step(k));
+    }
+}
+
+#[test]
+fn a_plan_of_which_no_row_is_left_is_refused() {
+    let recipe = masked(Batching::Concat, Some(0.1), Duration::Epochs(1.0));
+    let error = SftPlan::new(scant_and_rich(4), &recipe, &SeedTree::root(1), PAD).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "no row is left in epoch 0: of each more than `max-masked-fraction` 0.1 is masked"
+    );
 }

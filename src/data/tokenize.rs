@@ -182,7 +182,8 @@ impl PieceTokenizer {
     }
 }
 
-fn load(json: &Value) -> Result<Tokenizer, String> {
+/// A tokenizer from its JSON, without the truncation and padding that it may ask for.
+pub(super) fn load(json: &Value) -> Result<Tokenizer, String> {
     let mut tokenizer = Tokenizer::from_bytes(json.to_string()).map_err(|e| e.to_string())?;
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
@@ -190,7 +191,7 @@ fn load(json: &Value) -> Result<Tokenizer, String> {
 }
 
 /// Ids without anything that the tokenizer would add at the ends; the template has written that.
-fn ids(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, String> {
+pub(super) fn ids(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, String> {
     let encoding = tokenizer
         .encode_fast(text, false)
         .map_err(|e| e.to_string())?;

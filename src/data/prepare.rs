@@ -1,0 +1,221 @@
+//! The rows that a training stage uses: read, filtered, mixed, selected, given system turns. Whoever
+//! looks at a stage's data comes through here, so that all see the same rows.
+
+use super::error::DataError;
+use super::filter::RowFilter;
+use super::format::TextFormat;
+use super::mix::{LoadReport, load_filtered_chat, load_filtered_pairs};
+use super::order::select;
+use super::record::{ChatRow, Message, PairRow};
+use crate::base::{SeedTree, digest_bytes};
+use crate::config::spec::{DataSource, Decontamination, DpoRecipe, SftRecipe};
+use rand::Rng as _;
+use std::path::Path;
+
+/// Seed of the sample that a mixture with fractions or counts draws.
+pub fn mixture_seed(seed: u64) -> SeedTree {
+    SeedTree::root(seed).child("data/mixture")
+}
+
+/// Seed of the permutation whose prefix is `max-examples`.
+pub fn select_seed(seed: u64) -> SeedTree {
+    SeedTree::root(seed).child("data/select")
+}
+
+/// Preference pairs as a recipe asks for them, before any `max-examples`.
+#[derive(Clone, Copy, Debug)]
+pub struct PairSource<'a> {
+    /// Mixture.
+    pub data: &'a [DataSource],
+    /// Leave repeats out.
+    pub dedup: bool,
+    /// Leave pairs out that hold texts of an evaluation.
+    pub decontaminate: Option<&'a Decontamination>,
+    /// Share of the conversations without a system turn that get an empty one.
+    pub empty_system_turn: Option<f64>,
+}
+
+impl<'a> PairSource<'a> {
+    /// Training pairs of a recipe.
+    pub fn of_recipe(recipe: &'a DpoRecipe) -> Self {
+        Self {
+            data: &recipe.data,
+            dedup: recipe.dedup,
+            decontaminate: recipe.decontaminate.as_ref(),
+            empty_system_turn: recipe.empty_system_turn,
+        }
+    }
+}
+
+/// What other runs say about the training pairs.
+#[derive(Debug, Default)]
+pub struct Narrowed<'a> {
+    /// Places of the rows that a filter kept, among those of the mixture, in its order.
+    pub kept: Option<&'a [usize]>,
+    /// Pairs that were made online; they stand behind those of the mixture.
+    pub made: Vec<PairRow>,
+}
+
+/// The conversations that a filter chooses from: read, without repeats and contaminated rows, mixed.
+///
+/// # Errors
+/// As [`crate::data::load_chat`].
+pub fn candidate_chats(
+    root: &Path,
+    data: &[DataSource],
+    dedup: bool,
+    decontaminate: Option<&Decontamination>,
+    data_seed: u64,
+) -> Result<(Vec<ChatRow>, LoadReport), DataError> {
+    let filter = RowFilter::new(root, dedup, decontaminate)?;
+    load_filtered_chat(root, data, &filter, &mixture_seed(data_seed))
+}
+
+/// The rows at these places, in their order.
+fn narrow<T: Clone>(rows: Vec<T>, kept: Option<&[usize]>) -> Result<Vec<T>, DataError> {
+    let Some(kept) = kept else { return Ok(rows) };
+    let row = |&place: &usize| {
+        rows.get(place).cloned().ok_or_else(|| {
+            let found = rows.len();
+            DataError::Limits(format!(
+                "the filter kept row {place} of a mixture that has {found} rows"
+            ))
+        })
+    };
+    kept.iter().map(row).collect()
+}
+
+/// Training conversations of a recipe, selected; of those at the places `kept` if it is given.
+///
+/// # Errors
+/// As [`crate::data::load_chat`] and [`select`]; the template knows no system turns although empty
+/// ones are asked for.
+pub fn training_chats(
+    root: &Path,
+    recipe: &SftRecipe,
+    data_seed: u64,
+    format: &TextFormat,
+    kept: Option<&[usize]>,
+) -> Result<(Vec<ChatRow>, LoadReport), DataError> {
+    let decontaminate = recipe.decontaminate.as_ref();
+    let (rows, mut report) =
+        candidate_chats(root, &recipe.data, recipe.dedup, decontaminate, data_seed)?;
+    let rows = narrow(rows, kept)?;
+    let mut rows = select(rows, recipe.max_examples, &select_seed(data_seed))?;
+    if let Some(share) = recipe.empty_system_turn {
+        let rest: &[Message] = &[];
+        let turns = rows.iter_mut().map(|row| (&mut row.messages, rest));
+        report.system_turns = Some(add_system_turns(turns, share, data_seed, format)?);
+    }
+    Ok((rows, report))
+}
+
+/// Training pairs of a recipe, selected.
+///
+/// # Errors
+/// As [`training_chats`].
+pub fn training_pairs(
+    root: &Path,
+    recipe: &DpoRecipe,
+    data_seed: u64,
+    format: &TextFormat,
+    narrowed: Narrowed<'_>,
+) -> Result<(Vec<PairRow>, LoadReport), DataError> {
+    let source = PairSource::of_recipe(recipe);
+    let (mut rows, mut report) = if recipe.data.is_empty() {
+        (Vec::new(), LoadReport::default())
+    } else {
+        candidate_pairs(root, &source, data_seed)?
+    };
+    rows = narrow(rows, narrowed.kept)?;
+    rows.extend(narrowed.made);
+    let mut rows = select(rows, recipe.max_examples, &select_seed(data_seed))?;
+    report.system_turns = system_turns_of_pairs(&mut rows, &source, data_seed, format)?;
+    Ok((rows, report))
+}
+
+/// All pairs of a source: a superset of what [`training_pairs`] gives, turn by turn the same.
+///
+/// # Errors
+/// As [`training_pairs`].
+pub fn all_pairs(
+    root: &Path,
+    source: &PairSource<'_>,
+    data_seed: u64,
+    format: &TextFormat,
+) -> Result<(Vec<PairRow>, LoadReport), DataError> {
+    let (mut rows, mut report) = candidate_pairs(root, source, data_seed)?;
+    report.system_turns = system_turns_of_pairs(&mut rows, source, data_seed, format)?;
+    Ok((rows, report))
+}
+
+/// The pairs that a filter chooses from: read, without repeats and contaminated rows, mixed.
+///
+/// # Errors
+/// As [`crate::data::load_pairs`].
+pub fn candidate_pairs(
+    root: &Path,
+    source: &PairSource<'_>,
+    data_seed: u64,
+) -> Result<(Vec<PairRow>, LoadReport), DataError> {
+    let filter = RowFilter::new(root, source.dedup, source.decontaminate)?;
+    load_filtered_pairs(root, source.data, &filter, &mixture_seed(data_seed))
+}
+
+fn system_turns_of_pairs(
+    rows: &mut [PairRow],
+    source: &PairSource<'_>,
+    data_seed: u64,
+    format: &TextFormat,
+) -> Result<Option<usize>, DataError> {
+    let Some(share) = source.empty_system_turn else {
+        return Ok(None);
+    };
+    let turns = rows.iter_mut().map(|row| {
+        let replies = [row.chosen.as_slice(), &row.rejected].concat();
+        (&mut row.prompt, replies)
+    });
+    add_system_turns(turns, share, data_seed, format).map(Some)
+}
+
+/// Puts an empty system turn before a share of the conversations that have none; how many got one.
+/// Each conversation is its opening, which is changed, and what follows.
+///
+/// The draw depends on the seed and on the texts alone, not on names, places or the order of rows.
+fn add_system_turns<'r, R: AsRef<[Message]>>(
+    conversations: impl Iterator<Item = (&'r mut Vec<Message>, R)>,
+    share: f64,
+    data_seed: u64,
+    format: &TextFormat,
+) -> Result<usize, DataError> {
+    format.check_empty_system_turn()?;
+    let seed = SeedTree::root(data_seed).child("data/empty-system-turn");
+    let mut added = 0;
+    for (opening, rest) in conversations {
+        if opening.iter().any(|m| m.role == "system") {
+            continue;
+        }
+        let key = content_key(opening.iter().chain(rest.as_ref()));
+        if seed.child(&key).rng().random::<f64>() < share {
+            opening.insert(0, Message::new("system", ""));
+            added += 1;
+        }
+    }
+    Ok(added)
+}
+
+/// Digest of turns, each part led by its length.
+fn content_key<'m>(turns: impl Iterator<Item = &'m Message>) -> String {
+    let mut bytes = Vec::new();
+    for turn in turns {
+        for part in [&turn.role, &turn.content] {
+            bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(part.as_bytes());
+        }
+    }
+    digest_bytes(&bytes).0
+}
+
+#[cfg(test)]
+#[path = "prepare_tests.rs"]
+mod tests;
