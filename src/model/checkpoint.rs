@@ -209,6 +209,34 @@ mod tests {
     }
 
     #[test]
+    fn a_bf16_checkpoint_is_written_in_two_bytes_a_weight_and_says_so() {
+        let (source, config, _) = shipped();
+        let params = FrozenParams::load(&source, &config, &Device::Cpu, DType::BF16).unwrap();
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("short");
+        save_checkpoint(&dir, &source, &params).unwrap();
+        let bytes = fs::read(dir.join("model.safetensors")).unwrap();
+        let written = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let tensors = written.tensors();
+        assert_eq!(tensors.len(), params.iter().count());
+        assert!(
+            tensors
+                .iter()
+                .all(|(_, t)| t.dtype() == safetensors::Dtype::BF16)
+        );
+        let text = fs::read_to_string(dir.join("config.json")).unwrap();
+        let json: Value = serde_json::from_str(&text).unwrap();
+        let written = json.get("dtype").or(json.get("torch_dtype"));
+        assert_eq!(written, Some(&json!("bfloat16")));
+        let back = FrozenParams::load(&dir, &config, &Device::Cpu, DType::F32).unwrap();
+        let rounded = params.iter().map(|(name, t)| {
+            let wide = t.to_dtype(DType::F32).unwrap();
+            (name.to_owned(), wide)
+        });
+        assert_equal(&back, &FrozenParams::from_tensors(rounded.collect()));
+    }
+
+    #[test]
     fn a_checkpoint_is_never_written_over_another() {
         let (source, _, params) = shipped();
         let temp = tempfile::tempdir().unwrap();

@@ -32,6 +32,12 @@ pub fn flops_per_token(config: &DecoderConfig, context: f64) -> f64 {
     2.0 * (config.layers() * projections + d * config.vocab_size) as f64 + attention
 }
 
+/// Floating-point operations of the head's product for one position, a part of
+/// [`flops_per_token`]: positions that predict no target do without it.
+pub fn head_flops(config: &DecoderConfig) -> f64 {
+    2.0 * (config.hidden_size * config.vocab_size) as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

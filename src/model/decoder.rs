@@ -1,15 +1,16 @@
 //! The decoder on packed tokens: embedding, layers, final norm, head.
 
+use crate::base::laps::{Phase, lap};
 use crate::model::config::DecoderConfig;
 use crate::model::error::ModelError;
 use crate::model::layout;
+use crate::model::lora::Lora;
 use crate::model::ops::{
-    LayerShape, Recompute, Rotation, SLOTS, Slot, Stack, Targets, TokenStats, attention, embedding,
-    gated, linear, rms_norm, rope, token_logps,
+    LayerShape, Recompute, Rotation, SLOTS, Segments, Slot, Stack, SummedNll, Targets, TokenStats,
+    attention, embedding, gated, linear, rms_norm, rope, summed_nll, token_logps,
 };
 use crate::model::params::{FrozenParams, Params};
 use candle_core::{DType, Result, Tensor};
-use std::sync::Arc;
 
 /// A decoder over weights that are tracked ([`Decoder::trainable`]) or not ([`Decoder::frozen`]).
 ///
@@ -23,6 +24,8 @@ pub struct Decoder {
     norm: Tensor,
     head: Tensor,
     recompute: Recompute,
+    /// Activations are those of bf16.
+    short: bool,
 }
 
 /// Weight and optional bias of a linear map.
@@ -62,7 +65,7 @@ pub(super) struct Layer {
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     pub(super) rotation: Rotation,
-    pub(super) cu_seqlens: Arc<[u32]>,
+    pub(super) segments: Segments,
 }
 
 impl Decoder {
@@ -88,6 +91,24 @@ impl Decoder {
         params: &FrozenParams,
     ) -> std::result::Result<Self, ModelError> {
         Self::build(config, |name| params.get(name).map(Tensor::detach))
+    }
+
+    /// A decoder that records gradients for the adapters of a model.
+    ///
+    /// # Errors
+    /// A parameter is missing or of another shape than `config` says, or the device refuses.
+    pub fn adapted(config: &DecoderConfig, lora: &Lora) -> std::result::Result<Self, ModelError> {
+        let mut weights = std::collections::BTreeMap::new();
+        for name in layout::tensors(config).into_keys() {
+            if let Some(weight) = lora.weight(&name)? {
+                weights.insert(name, weight);
+            }
+        }
+        let decoder = Self::build(config, |name| weights.get(name).cloned())?;
+        Ok(match lora.dtype() {
+            DType::BF16 => decoder.with_bf16_activations(),
+            _ => decoder,
+        })
     }
 
     fn build(
@@ -119,6 +140,7 @@ impl Decoder {
             } else {
                 take("lm_head.weight".into())?
             },
+            short: embed.dtype() == DType::BF16,
             embed,
             config: config.clone(),
             recompute: Recompute::Nothing,
@@ -129,6 +151,16 @@ impl Decoder {
     #[must_use]
     pub fn with_recompute(self, recompute: Recompute) -> Self {
         Self { recompute, ..self }
+    }
+
+    /// The same decoder with activations rounded to bf16 on the CPU whatever the format of its
+    /// weights; see [`Params::working`]. With weights in bf16 they always are.
+    #[must_use]
+    pub fn with_bf16_activations(self) -> Self {
+        Self {
+            short: true,
+            ..self
+        }
     }
 
     /// The configuration it was built from.
@@ -142,11 +174,28 @@ impl Decoder {
     /// # Errors
     /// Lengths differ, a token is outside the vocabulary, or the segments do not cover the tokens.
     pub fn hidden(&self, tokens: &[u32], positions: &[u32], cu_seqlens: &[u32]) -> Result<Tensor> {
-        let places = self.places(tokens, positions, cu_seqlens)?;
-        if let Some(stack) = self.stack()? {
-            return stack.hidden(tokens, &places.rotation, &places.cu_seqlens, self.recompute);
-        }
-        self.hidden_by_ops(tokens, &places)
+        self.hidden_in(tokens, positions, &Segments::new(cu_seqlens))
+    }
+
+    /// As [`Decoder::hidden`], in segments of which some may continue others. The positions of a
+    /// branch continue those of its trunk.
+    ///
+    /// # Errors
+    /// As [`Decoder::hidden`]; a branch does not stand behind its trunk.
+    pub fn hidden_in(
+        &self,
+        tokens: &[u32],
+        positions: &[u32],
+        segments: &Segments,
+    ) -> Result<Tensor> {
+        lap(Phase::Data);
+        let places = self.places(tokens, positions, segments)?;
+        let hidden = match self.stack()? {
+            Some(stack) => stack.hidden(tokens, &places.rotation, segments, self.recompute),
+            None => self.hidden_by_ops(tokens, &places),
+        };
+        lap(Phase::Forward);
+        hidden
     }
 
     /// As [`Decoder::hidden`], op by op in the graph: on accelerators, and as the twin in tests.
@@ -178,12 +227,38 @@ impl Decoder {
         rows: &[u32],
         targets: &[u32],
     ) -> Result<(Tensor, TokenStats)> {
-        let targets = Targets {
+        let head = self.head.to_dtype(hidden.dtype())?;
+        let scored = token_logps(hidden, &head, self.targets(rows, targets));
+        lap(Phase::Head);
+        scored
+    }
+
+    /// `-factor` times the sum of the log-probabilities of `targets[i]` after position `rows[i]`.
+    ///
+    /// Cheaper than a loss made of [`Decoder::token_logps`], with the same gradients: three products
+    /// with the head instead of four, as the gradient is made going forward.
+    ///
+    /// # Errors
+    /// As [`Decoder::token_logps`].
+    pub fn summed_nll(
+        &self,
+        hidden: &Tensor,
+        rows: &[u32],
+        targets: &[u32],
+        factor: f64,
+    ) -> Result<SummedNll> {
+        let head = self.head.to_dtype(hidden.dtype())?;
+        let nll = summed_nll(hidden, &head, self.targets(rows, targets), factor);
+        lap(Phase::Head);
+        nll
+    }
+
+    fn targets(&self, rows: &[u32], tokens: &[u32]) -> Targets {
+        Targets {
             rows: rows.into(),
-            tokens: targets.into(),
+            tokens: tokens.into(),
             softcap: self.config.logit_softcap,
-        };
-        token_logps(hidden, &self.head.to_dtype(hidden.dtype())?, targets)
+        }
     }
 
     /// Logits `(T, V)` of `hidden (T, D)`.
@@ -191,7 +266,12 @@ impl Decoder {
     /// # Errors
     /// Shapes do not fit.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        let logits = linear(hidden, &self.head.to_dtype(hidden.dtype())?, None)?; // (T, V)
+        let dtype = match hidden.dtype() {
+            DType::BF16 | DType::F16 if hidden.device().is_cpu() => DType::F32,
+            dtype => dtype,
+        };
+        let head = self.head.to_dtype(dtype)?;
+        let logits = linear(&hidden.to_dtype(dtype)?, &head, None)?; // (T, V)
         match self.config.logit_softcap {
             Some(cap) => (logits / cap)?.tanh()? * cap,
             None => Ok(logits),
@@ -199,7 +279,7 @@ impl Decoder {
     }
 
     /// All layers as one op, if the weights are on the CPU; half-precision weights are cast to
-    /// `f32`, and so are the hidden states.
+    /// `f32`, and so are the hidden states, whose values bf16 can hold if the weights are in bf16.
     fn stack(&self) -> Result<Option<Stack>> {
         if !self.embed.device().is_cpu() {
             return Ok(None);
@@ -218,6 +298,7 @@ impl Decoder {
                 eps: self.config.norm_eps,
                 norm: self.config.norm_weight,
                 activation: self.config.activation,
+                short: self.short,
             };
             let mut weights = [const { None }; SLOTS];
             for (slot, weight) in layer.slots() {
@@ -241,14 +322,14 @@ impl Decoder {
         &self,
         tokens: &[u32],
         positions: &[u32],
-        cu_seqlens: &[u32],
+        segments: &Segments,
     ) -> Result<Places> {
         if tokens.len() != positions.len() || tokens.is_empty() {
             candle_core::bail!("{} tokens at {} positions", tokens.len(), positions.len());
         }
         Ok(Places {
             rotation: Rotation::new(positions, &self.inv_freq, 1.0),
-            cu_seqlens: cu_seqlens.into(),
+            segments: segments.clone(),
         })
     }
 
@@ -339,7 +420,7 @@ impl Layer {
         places: &Places,
     ) -> Result<(Tensor, Tensor, Tensor)> {
         let (q, k, v) = self.project(config, x, &places.rotation)?;
-        let mixed = attention(&q, &k, &v, &places.cu_seqlens, config.attention(index))?; // (T, H * E)
+        let mixed = attention(&q, &k, &v, &places.segments, config.attention(index))?; // (T, H * E)
         Ok((self.finish(config, x, &mixed)?, k, v))
     }
 
@@ -520,7 +601,10 @@ mod tests {
     #[test]
     fn the_fused_stack_is_the_graph_of_single_ops_in_every_family() -> Result<()> {
         let tokens: Vec<u32> = (0..40).map(|i| i * 5 % 23).collect();
-        let (at, cu) = positions(&[17, 1, 22]);
+        // A segment of its own, then one of 9 tokens that three others continue.
+        let cu = Segments::forked(&[0, 5, 14, 17, 18, 40], &[0, 1, 1, 1, 1]);
+        let places = [0..5, 0..9, 9..12, 9..10, 9..31];
+        let at: Vec<u32> = places.into_iter().flatten().collect();
         for (config, params) in families() {
             let params = Params::from_frozen(&params, DType::F64).unwrap();
             let decoder = Decoder::trainable(&config, &params).unwrap();
@@ -529,7 +613,7 @@ mod tests {
             let want_grads = (&want * &weights)?.sum_all()?.backward()?;
             for recompute in [Recompute::Nothing, Recompute::Layers] {
                 let decoder = decoder.clone().with_recompute(recompute);
-                let got = decoder.hidden(&tokens, &at, &cu)?;
+                let got = decoder.hidden_in(&tokens, &at, &cu)?;
                 assert!(relative_error(&got, &want)? < 1e-12);
                 let grads = (&got * &weights)?.sum_all()?.backward()?;
                 for (name, var) in params.iter().filter(|(name, _)| *name != "lm_head.weight") {
@@ -541,6 +625,89 @@ mod tests {
                         config.architecture
                     );
                 }
+            }
+        }
+        Ok(())
+    }
+
+    // The twin rounds the result of each op, and so must the fused stack: to the bit.
+    #[test]
+    fn in_bf16_the_fused_stack_rounds_where_single_ops_do() -> Result<()> {
+        let tokens: Vec<u32> = (0..40).map(|i| i * 5 % 23).collect();
+        let segments = Segments::forked(&[0, 5, 14, 17, 18, 40], &[0, 1, 1, 1, 1]);
+        let places = [0..5, 0..9, 9..12, 9..10, 9..31];
+        let at: Vec<u32> = places.into_iter().flatten().collect();
+        for (config, params) in families() {
+            let params = Params::from_frozen(&params, DType::BF16).unwrap();
+            let decoder = Decoder::trainable(&config, &params).unwrap();
+            let got = decoder.hidden_in(&tokens, &at, &segments)?;
+            let want = decoder.hidden_by_ops(&tokens, &decoder.places(&tokens, &at, &segments)?)?;
+            assert_eq!((got.dtype(), want.dtype()), (DType::F32, DType::BF16));
+            let want = want.to_dtype(DType::F32)?;
+            assert_eq!(got.to_vec2::<f32>()?, want.to_vec2::<f32>()?);
+        }
+        Ok(())
+    }
+
+    /// Gradients of all weights of a decoder for fixed upstream gradients.
+    fn gradients_of(decoder: &Decoder, params: &Params) -> Result<Vec<Tensor>> {
+        let tokens: Vec<u32> = (0..40).map(|i| i * 5 % 23).collect();
+        let (at, cu) = positions(&[18, 22]);
+        let hidden = decoder.hidden(&tokens, &at, &cu)?;
+        let upstream = noise(hidden.dims(), 3, hidden.dtype())?;
+        let grads = (hidden * upstream)?.sum_all()?.backward()?;
+        let reached = params.iter().filter_map(|(_, var)| grads.get(var));
+        reached.map(|g| g.to_dtype(DType::F64)).collect()
+    }
+
+    #[test]
+    fn bf16_layers_computed_again_give_the_same_bytes() -> Result<()> {
+        for (config, params) in families() {
+            let params = Params::from_frozen(&params, DType::BF16).unwrap();
+            let working = params.working().unwrap();
+            let decoder = Decoder::trainable(&config, &working)
+                .unwrap()
+                .with_bf16_activations();
+            let kept = gradients_of(&decoder, &working)?;
+            let again = decoder.with_recompute(Recompute::Layers);
+            let again = gradients_of(&again, &working)?;
+            for (kept, again) in kept.iter().zip(&again) {
+                let flat = |t: &Tensor| t.flatten_all()?.to_vec1::<f64>();
+                assert_eq!(flat(kept)?, flat(again)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Relative L2 distance allowed between gradients through bf16 and f32 activations: a rounding
+    /// is 2^-9 relative at most, of some thirty values on a way through two layers.
+    const BF16_GRADIENTS: f64 = 0.03;
+
+    #[test]
+    fn gradients_through_bf16_activations_stay_near_those_through_f32() -> Result<()> {
+        for (config, params) in families() {
+            let params = Params::from_frozen(&params, DType::BF16).unwrap();
+            let working = params.working().unwrap();
+            let decoder = Decoder::trainable(&config, &working).unwrap();
+            let wide = gradients_of(&decoder, &working)?;
+            let short = gradients_of(&decoder.clone().with_bf16_activations(), &working)?;
+            let sum = |t: Tensor| t.sqr()?.sum_all()?.to_scalar::<f64>();
+            let (mut difference, mut size) = (0.0, 0.0);
+            for (wide, short) in wide.iter().zip(&short) {
+                difference += sum((wide - short)?)?;
+                size += sum(wide.clone())?;
+            }
+            let error = (difference / size).sqrt();
+            assert!(error > 1e-4, "nothing was rounded: {error:e}");
+            assert!(
+                error < BF16_GRADIENTS,
+                "{:?}: {error:e}",
+                config.architecture
+            );
+            // The variables themselves give the same gradients, rounded once more.
+            let own = gradients_of(&Decoder::trainable(&config, &params).unwrap(), &params)?;
+            for (own, short) in own.iter().zip(&short) {
+                assert!(relative_error(own, short)? < 2f64.powi(-7));
             }
         }
         Ok(())

@@ -91,6 +91,22 @@ pub enum ModelError {
         /// Weights file.
         path: PathBuf,
     },
+    /// A reward model without a scalar head.
+    #[error("no scalar head in `{}`: a reward model has {known}", dir.display())]
+    NoScalarHead {
+        /// The folder.
+        dir: PathBuf,
+        /// Names of tensors that would be one.
+        known: String,
+    },
+    /// A sequence that cannot be scored.
+    #[error("sequence {index} of {count} is empty")]
+    EmptySequence {
+        /// From 1.
+        index: usize,
+        /// Sequences given.
+        count: usize,
+    },
     /// Parameters given to a decoder do not fit its configuration.
     #[error("parameter `{name}` is missing")]
     MissingParameter {

@@ -19,6 +19,10 @@ const KNOWN: &[(&str, &str, Architecture)] = &[
     ("Qwen3ForCausalLM", "qwen3", Architecture::Qwen3),
 ];
 
+/// Endings of the names of classes that put a scalar head on a decoder, in place of the head for
+/// tokens: transformers' own, and that of UltraRM.
+const SCALAR_HEADS: &[&str] = &["ForSequenceClassification", "RewardModel"];
+
 /// The fields that are read; others do not change the forward pass.
 #[derive(Debug, Deserialize)]
 struct Fields {
@@ -91,9 +95,13 @@ impl Reader<'_> {
         let Some(found) = found else {
             return Err(self.fault("architectures", "is missing"));
         };
+        let mut endings = SCALAR_HEADS.iter();
+        let family = endings.find_map(|ending| found.strip_suffix(ending));
+        let causal = family.map(|family| format!("{family}ForCausalLM"));
+        let wanted = causal.as_ref().unwrap_or(found);
         KNOWN
             .iter()
-            .find(|(name, kind, _)| name == found || (named.is_none() && kind == found))
+            .find(|(name, kind, _)| name == wanted || (named.is_none() && kind == found))
             .map(|known| known.2)
             .ok_or_else(|| ModelError::UnknownArchitecture {
                 path: self.path.to_path_buf(),
@@ -340,6 +348,15 @@ mod tests {
             error.contains("known are LlamaForCausalLM, MistralForCausalLM"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_class_with_a_scalar_head_is_its_family() {
+        for name in ["LlamaForSequenceClassification", "LlamaRewardModel"] {
+            let config = parse(&format!(r#""architectures": ["{name}"]"#)).unwrap();
+            assert_eq!(config.architecture, Architecture::Llama);
+        }
+        assert!(parse(r#""architectures": ["MambaForSequenceClassification"]"#).is_err());
     }
 
     #[test]

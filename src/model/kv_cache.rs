@@ -1,7 +1,7 @@
 //! Incremental decoding: keys and values of rows with lengths of their own.
 
 use crate::model::decoder::Decoder;
-use crate::model::ops::{AttentionShape, decode_attention};
+use crate::model::ops::{AttentionShape, Segments, decode_attention};
 use candle_core::{DType, Result, Tensor};
 
 /// Keys and values of B rows, each of its own length, in `f32` on the host; no graph.
@@ -134,7 +134,7 @@ impl Decoder {
             *at += p.len() as u32;
             Some(*at)
         }));
-        let places = self.places(&tokens, &positions, &cu)?;
+        let places = self.places(&tokens, &positions, &Segments::new(&cu))?;
         let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
         cache.reserve(longest + 1);
         let first = cache.rows();
@@ -169,7 +169,7 @@ impl Decoder {
             candle_core::bail!("decode: {} tokens for {b} rows", tokens.len());
         }
         let positions: Vec<u32> = cache.lengths.iter().map(|&l| l as u32).collect();
-        let places = self.places(tokens, &positions, &[])?;
+        let places = self.places(tokens, &positions, &Segments::default())?;
         cache.reserve(cache.lengths.iter().max().map_or(1, |l| l + 1));
         let mut x = self.embed_tokens(tokens)?.detach(); // (B, D)
         for (index, layer) in self.layers().iter().enumerate() {

@@ -3,6 +3,9 @@
 use crate::model::config::DecoderConfig;
 use std::collections::BTreeMap;
 
+/// Name of the embedding, (V, D); also the output head where that is tied.
+pub const EMBEDDING: &str = "model.embed_tokens.weight";
+
 /// Every tensor that `config` asks for, by name.
 pub(super) fn tensors(config: &DecoderConfig) -> BTreeMap<String, Vec<usize>> {
     let (d, f, e) = (
@@ -15,7 +18,7 @@ pub(super) fn tensors(config: &DecoderConfig) -> BTreeMap<String, Vec<usize>> {
     let mut put = |name: String, shape: &[usize]| {
         all.insert(name, shape.to_vec());
     };
-    put("model.embed_tokens.weight".into(), &[config.vocab_size, d]);
+    put(EMBEDDING.into(), &[config.vocab_size, d]);
     put("model.norm.weight".into(), &[d]);
     if !config.tied {
         put("lm_head.weight".into(), &[config.vocab_size, d]);

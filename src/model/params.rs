@@ -6,6 +6,7 @@ use crate::model::layout;
 use crate::model::weights_file::WeightFiles;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
+use rand::RngCore;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -45,6 +46,29 @@ impl Params {
             params.insert(name.clone(), Var::from_tensor(&tensor.to_dtype(dtype)?)?);
         }
         Ok(Self(params))
+    }
+
+    /// The number format of the weights.
+    pub fn dtype(&self) -> DType {
+        self.0.values().next().map_or(DType::F32, |v| v.dtype())
+    }
+
+    /// What a step computes gradients for: `f32` copies of bf16 weights on the CPU, where kernels
+    /// compute in `f32` anyway, so that gradients are not rounded; else the variables themselves.
+    ///
+    /// # Errors
+    /// The device refuses.
+    pub fn working(&self) -> Result<Self, ModelError> {
+        let narrow = |var: &Var| var.dtype() == DType::BF16 && var.device().is_cpu();
+        let copy = |(name, var): (&String, &Var)| -> Result<_, ModelError> {
+            let working = if narrow(var) {
+                Var::from_tensor(&var.as_detached_tensor().to_dtype(DType::F32)?)?
+            } else {
+                var.clone()
+            };
+            Ok((name.clone(), working))
+        };
+        Ok(Self(self.0.iter().map(copy).collect::<Result<_, _>>()?))
     }
 
     /// Names in order.
@@ -99,14 +123,28 @@ impl FrozenParams {
         device: &Device,
         dtype: DType,
     ) -> Result<Self, ModelError> {
-        let mut expected = layout::tensors(config);
+        let ignorable = |name: &str| layout::ignorable(name, config);
+        Self::load_tensors(dir, layout::tensors(config), ignorable, device, dtype)
+    }
+
+    /// Reads the tensors of the given names and shapes in `dtype`; others must be ignorable.
+    ///
+    /// # Errors
+    /// As [`Params::load`].
+    pub(super) fn load_tensors(
+        dir: &Path,
+        mut expected: BTreeMap<String, Vec<usize>>,
+        ignorable: impl Fn(&str) -> bool,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self, ModelError> {
         let mut loaded = BTreeMap::new();
         let mut extra = Vec::new();
         let WeightFiles { source, files } = WeightFiles::open(dir)?;
         for mut file in files {
             for (name, info) in file.tensors() {
                 let Some(shape) = expected.remove(&name) else {
-                    if !layout::ignorable(&name, config) {
+                    if !ignorable(&name) {
                         extra.push(name);
                     }
                     continue;
@@ -149,6 +187,30 @@ impl FrozenParams {
     /// From tensors by name, for tests and conversions; nothing is checked until a decoder is built.
     pub fn from_tensors(tensors: BTreeMap<String, Tensor>) -> Self {
         Self(tensors.into_iter().map(|(n, t)| (n, t.detach())).collect())
+    }
+
+    /// Random `f32` weights on the CPU for a shape without a folder: matrices uniform with standard
+    /// deviation 0.02, norms that leave their input's scale, biases zero.
+    ///
+    /// # Errors
+    /// There is no memory for them.
+    pub fn random(config: &DecoderConfig, rng: &mut impl RngCore) -> Result<Self, ModelError> {
+        let half_width = 0.02 * 3f32.sqrt();
+        let unit = 1.0 / (1u64 << 24) as f32;
+        let norm = 1.0 - config.norm_weight.offset() as f32;
+        let mut tensors = BTreeMap::new();
+        for (name, shape) in layout::tensors(config) {
+            let count = shape.iter().product();
+            let values: Vec<f32> = match shape.len() {
+                1 if name.contains("norm") => vec![norm; count],
+                1 => vec![0.0; count],
+                _ => (0..count)
+                    .map(|_| ((rng.next_u32() >> 8) as f32 * unit * 2.0 - 1.0) * half_width)
+                    .collect(),
+            };
+            tensors.insert(name, Tensor::from_vec(values, shape, &Device::Cpu)?);
+        }
+        Ok(Self(tensors))
     }
 
     /// Names and tensors in name order.

@@ -34,6 +34,27 @@ pub(super) struct WeightFile {
     data_start: u64,
 }
 
+/// Every tensor of a folder's weights by name, in `dtype`: for models that are no [`Decoder`].
+///
+/// # Errors
+/// There are no weights, or a file cannot be read or is damaged.
+///
+/// [`Decoder`]: crate::model::Decoder
+pub fn load_tensors(
+    dir: &Path,
+    device: &Device,
+    dtype: DType,
+) -> Result<BTreeMap<String, Tensor>, ModelError> {
+    let mut loaded = BTreeMap::new();
+    for mut file in WeightFiles::open(dir)?.files {
+        for (name, info) in file.tensors() {
+            let tensor = file.load(&name, &info, device, dtype)?;
+            loaded.insert(name, tensor);
+        }
+    }
+    Ok(loaded)
+}
+
 /// `model.safetensors.index.json`.
 #[derive(Deserialize)]
 struct Index {

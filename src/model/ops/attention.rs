@@ -1,19 +1,20 @@
 //! Causal attention over packed segments, with grouped key and value heads.
 //!
 //! `o_i = sum_j p_ij v_j`, `p_i = softmax_j(cap(scale * q_i . k_j))` over the tokens `j <= i` of
-//! the same segment (and of the window, if there is one). Work is proportional to the sum of
-//! squared segment lengths. The forward pass keeps only the log of each row's normaliser, the
+//! the same segment, those of its trunk before them (and within the window, if there is one). Work
+//! is proportional to the sum of squared segment lengths. The forward pass keeps only the log of each row's normaliser, the
 //! backward pass recomputes the probabilities from it (Dao et al. 2022, algorithm 4).
 
-use crate::model::ops::Real;
 use crate::model::ops::matmul::threads;
 use crate::model::ops::panel::{Left, PANEL, Right, multiply, pack};
 use crate::model::ops::simd::{LANES, dot, kernel, lane_sum, row_max, tanh};
 use crate::model::ops::storage::{Path, by_dtype, gradient, operand, path, result, with_slice};
+use crate::model::ops::{Real, Segments};
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// Shape and form of one attention layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,7 +34,7 @@ pub struct AttentionShape {
 }
 
 impl AttentionShape {
-    /// The first token that token `i` of a segment sees.
+    /// The first token that token `i` of a segment, its trunk included, sees.
     #[inline(always)]
     pub(super) fn first_key(&self, i: usize) -> usize {
         self.window.map_or(0, |w| (i + 1).saturating_sub(w))
@@ -48,8 +49,8 @@ impl AttentionShape {
     }
 }
 
-/// Attention of `q (T, H * E)` over `k`, `v (T, K * E)`, blocked between the segments
-/// `cu_seqlens (S + 1,)`. Result `(T, H * E)`.
+/// Attention of `q (T, H * E)` over `k`, `v (T, K * E)`, blocked between the segments.
+/// Result `(T, H * E)`.
 ///
 /// # Errors
 /// Shapes do not fit, or the segments do not cover the T tokens.
@@ -57,7 +58,7 @@ pub fn attention(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
-    cu_seqlens: &Arc<[u32]>,
+    segments: &Segments,
     shape: AttentionShape,
 ) -> Result<Tensor> {
     match path(q) {
@@ -66,15 +67,15 @@ pub fn attention(
             &v.contiguous()?,
             AttentionOp {
                 shape,
-                cu_seqlens: cu_seqlens.clone(),
+                segments: segments.clone(),
                 lse: Mutex::new(None),
             },
         ),
         Path::Upcast => {
             let wide = |t: &Tensor| t.to_dtype(DType::F32);
-            attention(&wide(q)?, &wide(k)?, &wide(v)?, cu_seqlens, shape)?.to_dtype(q.dtype())
+            attention(&wide(q)?, &wide(k)?, &wide(v)?, segments, shape)?.to_dtype(q.dtype())
         }
-        Path::Naive => attention_naive(q, k, v, cu_seqlens, shape),
+        Path::Naive => attention_naive(q, k, v, segments, shape),
     }
 }
 
@@ -86,52 +87,67 @@ pub fn attention_naive(
     q: &Tensor,
     k: &Tensor,
     v: &Tensor,
-    cu_seqlens: &Arc<[u32]>,
+    segments: &Segments,
     shape: AttentionShape,
 ) -> Result<Tensor> {
-    let (heads, kv_heads, e) = (shape.heads, shape.kv_heads, shape.head_dim);
-    let group = heads / kv_heads;
+    segments.check(q.dim(0)?)?;
     let mut outputs = Vec::new();
-    for bounds in cu_seqlens.windows(2) {
-        let (start, len) = (bounds[0] as usize, (bounds[1] - bounds[0]) as usize);
-        if len == 0 {
-            continue;
-        }
-        let part = |t: &Tensor, n: usize| -> Result<Tensor> {
-            let t = t
-                .narrow(0, start, len)?
-                .reshape((len, n, e))?
-                .transpose(0, 1)?; // (n, L, E)
-            let t = t.unsqueeze(1)?.expand((n, heads / n, len, e))?;
-            t.reshape((heads, len, e))?.contiguous() // (H, L, E)
-        };
-        debug_assert_eq!(group * kv_heads, heads);
-        let (q, k, v) = (part(q, heads)?, part(k, kv_heads)?, part(v, kv_heads)?);
-        let mut scores = (q.matmul(&k.transpose(1, 2)?.contiguous()?)? * shape.scale)?; // (H, L, L)
-        if let Some(cap) = shape.softcap {
-            scores = ((scores / cap)?.tanh()? * cap)?;
-        }
-        let mask: Vec<f32> = (0..len * len)
-            .map(|at| {
-                let (i, j) = (at / len, at % len);
-                if j <= i && j >= shape.first_key(i) {
-                    0.0
-                } else {
-                    f32::NEG_INFINITY
+    for group in segments.groups() {
+        let trunk = (group[0] as usize, (group[1] - group[0]) as usize);
+        for (n, bounds) in group.windows(2).enumerate() {
+            let own = (bounds[0] as usize, (bounds[1] - bounds[0]) as usize);
+            if own.1 == 0 {
+                continue;
+            }
+            let seen = |t: &Tensor| -> Result<Tensor> {
+                let own = t.narrow(0, own.0, own.1)?;
+                if n == 0 || trunk.1 == 0 {
+                    return Ok(own);
                 }
-            })
-            .collect();
-        let mask = Tensor::from_vec(mask, (1, len, len), q.device())?.to_dtype(q.dtype())?;
-        let probs = candle_nn::ops::softmax(&scores.broadcast_add(&mask)?, D::Minus1)?;
-        let out = probs.matmul(&v)?.transpose(0, 1)?; // (L, H, E)
-        outputs.push(out.reshape((len, heads * e))?);
+                Tensor::cat(&[&t.narrow(0, trunk.0, trunk.1)?, &own], 0)
+            };
+            let queries = q.narrow(0, own.0, own.1)?;
+            outputs.push(last_rows_naive(&queries, &seen(k)?, &seen(v)?, shape)?);
+        }
     }
     Tensor::cat(&outputs, 0)
 }
 
+/// Attention of the last `q (R, H * E)` tokens of a sequence over all its `k`, `v (L, K * E)`.
+fn last_rows_naive(q: &Tensor, k: &Tensor, v: &Tensor, shape: AttentionShape) -> Result<Tensor> {
+    let (heads, e) = (shape.heads, shape.head_dim);
+    let (rows, len) = (q.dim(0)?, k.dim(0)?);
+    let by_head = |t: &Tensor, n: usize| -> Result<Tensor> {
+        let len = t.dim(0)?;
+        let t = t.reshape((len, n, e))?.transpose(0, 1)?; // (n, L, E)
+        let t = t.unsqueeze(1)?.expand((n, heads / n, len, e))?;
+        t.reshape((heads, len, e))?.contiguous() // (H, L, E)
+    };
+    let (k, v) = (by_head(k, shape.kv_heads)?, by_head(v, shape.kv_heads)?);
+    let keys = k.transpose(1, 2)?.contiguous()?; // (H, E, L)
+    let mut scores = (by_head(q, heads)?.matmul(&keys)? * shape.scale)?; // (H, R, L)
+    if let Some(cap) = shape.softcap {
+        scores = ((scores / cap)?.tanh()? * cap)?;
+    }
+    let mask: Vec<f32> = (0..rows * len)
+        .map(|at| {
+            let (i, j) = (at / len + len - rows, at % len);
+            if j <= i && j >= shape.first_key(i) {
+                0.0
+            } else {
+                f32::NEG_INFINITY
+            }
+        })
+        .collect();
+    let mask = Tensor::from_vec(mask, (1, rows, len), q.device())?.to_dtype(q.dtype())?;
+    let probs = candle_nn::ops::softmax(&scores.broadcast_add(&mask)?, D::Minus1)?;
+    let out = probs.matmul(&v)?.transpose(0, 1)?; // (R, H, E)
+    out.reshape((rows, heads * e))
+}
+
 struct AttentionOp {
     shape: AttentionShape,
-    cu_seqlens: Arc<[u32]>,
+    segments: Segments,
     /// Log of each row's normaliser `(T, H)`, kept by the forward pass in `f64` or `f32`.
     lse: Mutex<Option<CpuStorage>>,
 }
@@ -152,6 +168,15 @@ pub(super) struct Workspace<F> {
     block: Vec<F>,
     dk: Vec<F>,
     dv: Vec<F>,
+    branch: Branch<F>,
+}
+
+/// Keys and values of a trunk and one of its branches behind one another, and their gradients.
+struct Branch<F> {
+    k: Vec<F>,
+    v: Vec<F>,
+    dk: Vec<F>,
+    dv: Vec<F>,
 }
 
 impl<F: Real> Workspace<F> {
@@ -168,6 +193,27 @@ impl<F: Real> Workspace<F> {
             block: Vec::new(),
             dk: Vec::new(),
             dv: Vec::new(),
+            branch: Branch::new(),
+        }
+    }
+}
+
+impl<F: Real> Branch<F> {
+    fn new() -> Self {
+        Self {
+            k: Vec::new(),
+            v: Vec::new(),
+            dk: Vec::new(),
+            dv: Vec::new(),
+        }
+    }
+
+    /// Fills in the keys and values: `trunk` values from the beginning, then those from `own`.
+    fn join(&mut self, (k, v): (&[F], &[F]), trunk: usize, own: Range<usize>) {
+        for (joined, all) in [(&mut self.k, k), (&mut self.v, v)] {
+            joined.clear();
+            joined.extend_from_slice(&all[..trunk]);
+            joined.extend_from_slice(&all[own.clone()]);
         }
     }
 }
@@ -215,15 +261,17 @@ fn scale_row<F: Real, const FMA: bool>(
 }
 
 kernel! {
-    /// Attention inside one segment; `q`, `k`, `v`, `out` and `lse` are its rows.
+    /// Attention of the last `q` tokens of a sequence over all its `k` and `v`; `out` and `lse` are
+    /// those of the queries.
     pub(super) fn segment_forward<F>(
         shape: &AttentionShape, q: &[F], k: &[F], v: &[F], out: &mut [F], lse: &mut [F], ws: &mut Workspace<F>,
     ) {
         let (e, qw, kw) = (shape.head_dim, shape.q_width(), shape.kv_width());
-        let len = q.len() / qw;
-        if len == 0 {
+        let (rows, len) = (q.len() / qw, k.len() / kw);
+        if rows == 0 {
             return;
         }
+        let skip = len - rows;
         let (wide, ep) = (len.next_multiple_of(PANEL), e.next_multiple_of(PANEL));
         ws.scores.resize(BLOCK * wide, F::zero());
         ws.block.resize(BLOCK * ep, F::zero());
@@ -232,23 +280,24 @@ kernel! {
             pack(&v[kv * e..], (len, e), (kw, 1), &mut ws.v_by_dim);
             let group = shape.heads / shape.kv_heads;
             for head in kv * group..(kv + 1) * group {
-                for start in (0..len).step_by(BLOCK) {
-                    let end = (start + BLOCK).min(len);
-                    let base = shape.first_key(start) / PANEL * PANEL;
-                    let cols = end.next_multiple_of(PANEL) - base;
+                for start in (0..rows).step_by(BLOCK) {
+                    let end = (start + BLOCK).min(rows);
+                    let base = shape.first_key(skip + start) / PANEL * PANEL;
+                    let cols = (skip + end).next_multiple_of(PANEL) - base;
                     let queries = Left { data: &q[start * qw + head * e..], row_stride: qw, col_stride: 1 };
                     let keys = Right { data: &ws.k_by_key[base * e..], stride: e * PANEL, panels: cols / PANEL };
                     multiply::<F, FMA, false>((end - start, e), queries, keys, &mut ws.scores, wide);
                     let mut sums = [F::zero(); BLOCK];
                     for i in start..end {
                         let row = &mut ws.scores[(i - start) * wide..(i - start) * wide + cols];
-                        let (top, sum) = softmax_row::<F, FMA>(row, (shape.first_key(i) - base, i + 1 - base), shape);
+                        let seen = (shape.first_key(skip + i) - base, skip + i + 1 - base);
+                        let (top, sum) = softmax_row::<F, FMA>(row, seen, shape);
                         sums[i - start] = sum;
                         lse[i * shape.heads + head] = top + sum.log();
                     }
                     let probs = Left { data: &ws.scores, row_stride: wide, col_stride: 1 };
                     let values = Right { data: &ws.v_by_dim[base * PANEL..], stride: len * PANEL, panels: ep / PANEL };
-                    multiply::<F, FMA, false>((end - start, end - base), probs, values, &mut ws.block, ep);
+                    multiply::<F, FMA, false>((end - start, skip + end - base), probs, values, &mut ws.block, ep);
                     for i in start..end {
                         let norm = F::one() / sums[i - start];
                         let from = &ws.block[(i - start) * ep..(i - start) * ep + e];
@@ -263,7 +312,7 @@ kernel! {
     }
 }
 
-/// The rows of one segment that its backward pass reads.
+/// What a backward pass reads: `k` and `v` of a sequence, the rest of its last tokens.
 #[derive(Clone, Copy)]
 pub(super) struct SegmentInputs<'a, F> {
     pub(super) q: &'a [F],
@@ -276,15 +325,17 @@ pub(super) struct SegmentInputs<'a, F> {
 
 kernel! {
     /// With `d_i = g_i . o_i` and `dp_ij = g_i . v_j`: `ds = p (dp - d) scale` (times the slope of
-    /// the cap), `dq = ds k`, `dk = ds^T q`, `dv = p^T g`. Outputs are overwritten.
+    /// the cap), `dq = ds k`, `dk = ds^T q`, `dv = p^T g`. Outputs are overwritten; `dk` and `dv`
+    /// are those of the whole sequence.
     pub(super) fn segment_backward<F>(
         shape: &AttentionShape, s: SegmentInputs<'_, F>, dq: &mut [F], dk: &mut [F], dv: &mut [F], ws: &mut Workspace<F>,
     ) {
         let (e, qw, kw) = (shape.head_dim, shape.q_width(), shape.kv_width());
-        let len = s.q.len() / qw;
-        if len == 0 {
+        let (rows, len) = (s.q.len() / qw, s.k.len() / kw);
+        if rows == 0 {
             return;
         }
+        let skip = len - rows;
         let (wide, ep) = (len.next_multiple_of(PANEL), e.next_multiple_of(PANEL));
         ws.scores.resize(BLOCK * wide, F::zero());
         ws.d_scores.resize(BLOCK * wide, F::zero());
@@ -300,11 +351,11 @@ kernel! {
             ws.dv.resize(len * ep, F::zero());
             let group = shape.heads / shape.kv_heads;
             for head in kv * group..(kv + 1) * group {
-                for start in (0..len).step_by(BLOCK) {
-                    let end = (start + BLOCK).min(len);
-                    let rows = end - start;
-                    let base = shape.first_key(start) / PANEL * PANEL;
-                    let cols = end.next_multiple_of(PANEL) - base;
+                for start in (0..rows).step_by(BLOCK) {
+                    let end = (start + BLOCK).min(rows);
+                    let (rows, sees) = (end - start, skip + end);
+                    let base = shape.first_key(skip + start) / PANEL * PANEL;
+                    let cols = sees.next_multiple_of(PANEL) - base;
                     let panels = cols / PANEL;
                     let at = start * qw + head * e;
                     let queries = Left { data: &s.q[at..], row_stride: qw, col_stride: 1 };
@@ -316,7 +367,8 @@ kernel! {
                     for i in start..end {
                         let span = (i - start) * wide..(i - start) * wide + cols;
                         let (p, dp) = (&mut ws.scores[span.clone()], &mut ws.d_scores[span]);
-                        scale_row::<F, FMA>(p, (shape.first_key(i) - base, i + 1 - base), shape);
+                        let seen = (shape.first_key(skip + i) - base, skip + i + 1 - base);
+                        scale_row::<F, FMA>(p, seen, shape);
                         let here = i * qw + head * e..i * qw + head * e + e;
                         let delta = dot::<F, FMA>(&s.grad[here.clone()], &s.out[here]);
                         let lse = s.lse[i * shape.heads + head];
@@ -338,7 +390,7 @@ kernel! {
                     }
                     let ds = Left { data: &ws.d_scores, row_stride: wide, col_stride: 1 };
                     let keys = Right { data: &ws.k_by_dim[base * PANEL..], stride: len * PANEL, panels: ep / PANEL };
-                    multiply::<F, FMA, false>((rows, end - base), ds, keys, &mut ws.block, ep);
+                    multiply::<F, FMA, false>((rows, sees - base), ds, keys, &mut ws.block, ep);
                     for i in 0..rows {
                         dq[at + i * qw..at + i * qw + e].copy_from_slice(&ws.block[i * ep..i * ep + e]);
                     }
@@ -348,8 +400,8 @@ kernel! {
                     let p_t = Left { data: &ws.scores, row_stride: 1, col_stride: wide };
                     let queries = Right { data: &ws.q_by_dim, stride: rows * PANEL, panels: ep / PANEL };
                     let grads = Right { data: &ws.o_by_dim, stride: rows * PANEL, panels: ep / PANEL };
-                    multiply::<F, FMA, true>((end - base, rows), ds_t, queries, &mut ws.dk[base * ep..], ep);
-                    multiply::<F, FMA, true>((end - base, rows), p_t, grads, &mut ws.dv[base * ep..], ep);
+                    multiply::<F, FMA, true>((sees - base, rows), ds_t, queries, &mut ws.dk[base * ep..], ep);
+                    multiply::<F, FMA, true>((sees - base, rows), p_t, grads, &mut ws.dv[base * ep..], ep);
                 }
             }
             for j in 0..len {
@@ -361,94 +413,168 @@ kernel! {
     }
 }
 
-/// Cuts rows of `width` into the parts of the segments.
-fn split<'a, F>(mut rows: &'a mut [F], cu: &[u32], width: usize) -> Vec<&'a mut [F]> {
-    let mut parts = Vec::with_capacity(cu.len());
-    for bounds in cu.windows(2) {
-        let (part, rest) = rows.split_at_mut((bounds[1] - bounds[0]) as usize * width);
+/// Rows of a group, from its first.
+#[derive(Clone, Copy)]
+struct Group<'a> {
+    /// Boundaries of the trunk and of its branches, in rows of the pass.
+    bounds: &'a [u32],
+}
+
+impl<'a> Group<'a> {
+    fn len(self) -> usize {
+        self.bounds.last().map_or(0, |end| end - self.bounds[0]) as usize
+    }
+
+    /// The elements of the group's rows.
+    fn part<F>(self, all: &[F], width: usize) -> &[F] {
+        let start = self.bounds[0] as usize * width;
+        &all[start..start + self.len() * width]
+    }
+
+    /// Rows of the trunk.
+    fn trunk(self) -> usize {
+        (self.bounds[1] - self.bounds[0]) as usize
+    }
+
+    /// Rows of each branch, from the group's first; none is empty.
+    fn branches(self) -> impl Iterator<Item = Range<usize>> + 'a {
+        let (first, branches) = (self.bounds[0], self.bounds[1..].windows(2));
+        branches
+            .map(move |b| (b[0] - first) as usize..(b[1] - first) as usize)
+            .filter(|own| !own.is_empty())
+    }
+}
+
+/// Elements of a range of rows.
+fn scaled(rows: &Range<usize>, width: usize) -> Range<usize> {
+    rows.start * width..rows.end * width
+}
+
+/// Cuts rows of `width` into the parts of the groups.
+fn split<'a, F>(mut rows: &'a mut [F], groups: &[Group<'_>], width: usize) -> Vec<&'a mut [F]> {
+    let mut parts = Vec::with_capacity(groups.len());
+    for group in groups {
+        let (part, rest) = rows.split_at_mut(group.len() * width);
         parts.push(part);
         rows = rest;
     }
     parts
 }
 
-/// The elements of one segment's rows.
-fn rows<'a, F>(all: &'a [F], cu: &[u32], segment: usize, width: usize) -> &'a [F] {
-    &all[cu[segment] as usize * width..cu[segment + 1] as usize * width]
+/// Calls `one` on every task, in parallel; each thread has its workspace.
+fn for_groups<F: Real, T: Send>(tasks: Vec<T>, one: impl Fn(&mut Workspace<F>, T) + Sync + Send) {
+    if threads() == 1 {
+        let mut ws = Workspace::new();
+        for task in tasks {
+            one(&mut ws, task);
+        }
+    } else {
+        tasks.into_par_iter().for_each_init(Workspace::new, one);
+    }
+}
+
+fn groups(segments: &Segments) -> Vec<Group<'_>> {
+    let groups = segments.groups().into_iter();
+    groups.map(|bounds| Group { bounds }).collect()
 }
 
 /// Forward pass over all segments: `out (T, H * E)` and `lse (T, H)` are overwritten.
 pub(super) fn forward<F: Real>(
     shape: &AttentionShape,
-    cu: &[u32],
+    segments: &Segments,
     (q, k, v): (&[F], &[F], &[F]),
     out: &mut [F],
     lse: &mut [F],
 ) {
-    let (qw, kw) = (shape.q_width(), shape.kv_width());
-    let tasks: Vec<_> = split(out, cu, qw)
-        .into_iter()
-        .zip(split(lse, cu, shape.heads))
-        .enumerate()
-        .collect();
-    let one = |ws: &mut Workspace<F>, (s, (out, lse)): (usize, (&mut [F], &mut [F]))| {
-        let (q, k, v) = (rows(q, cu, s, qw), rows(k, cu, s, kw), rows(v, cu, s, kw));
-        segment_forward(shape, q, k, v, out, lse, ws);
-    };
-    if threads() == 1 {
-        let mut ws = Workspace::new();
-        for task in tasks {
-            one(&mut ws, task);
+    let (qw, kw, heads) = (shape.q_width(), shape.kv_width(), shape.heads);
+    let groups = groups(segments);
+    let outputs = split(out, &groups, qw).into_iter();
+    let outputs = outputs.zip(split(lse, &groups, heads));
+    let tasks: Vec<_> = groups.iter().zip(outputs).collect();
+    for_groups(tasks, |ws, (group, (out, lse))| {
+        let (q, k, v) = (group.part(q, qw), group.part(k, kw), group.part(v, kw));
+        let trunk = group.trunk();
+        segment_forward(
+            shape,
+            &q[..trunk * qw],
+            &k[..trunk * kw],
+            &v[..trunk * kw],
+            &mut out[..trunk * qw],
+            &mut lse[..trunk * heads],
+            ws,
+        );
+        let mut joined = std::mem::replace(&mut ws.branch, Branch::new());
+        for own in group.branches() {
+            joined.join((k, v), trunk * kw, scaled(&own, kw));
+            segment_forward(
+                shape,
+                &q[scaled(&own, qw)],
+                &joined.k,
+                &joined.v,
+                &mut out[scaled(&own, qw)],
+                &mut lse[scaled(&own, heads)],
+                ws,
+            );
         }
-    } else {
-        tasks.into_par_iter().for_each_init(Workspace::new, one);
-    }
+        ws.branch = joined;
+    });
 }
-
-/// Number of a segment and its rows of the three gradients.
-type BackwardTask<'a, F> = (usize, (&'a mut [F], (&'a mut [F], &'a mut [F])));
 
 /// Backward pass over all segments; the three gradients are overwritten.
 pub(super) fn backward<F: Real>(
     shape: &AttentionShape,
-    cu: &[u32],
+    segments: &Segments,
     inputs: SegmentInputs<'_, F>,
     (dq, dk, dv): (&mut [F], &mut [F], &mut [F]),
 ) {
-    let (qw, kw) = (shape.q_width(), shape.kv_width());
-    let tasks: Vec<_> = split(dq, cu, qw)
-        .into_iter()
-        .zip(split(dk, cu, kw).into_iter().zip(split(dv, cu, kw)))
-        .enumerate()
-        .collect();
-    let one = |ws: &mut Workspace<F>, (s, (dq, (dk, dv))): BackwardTask<'_, F>| {
-        let part = SegmentInputs {
-            q: rows(inputs.q, cu, s, qw),
-            k: rows(inputs.k, cu, s, kw),
-            v: rows(inputs.v, cu, s, kw),
-            out: rows(inputs.out, cu, s, qw),
-            lse: rows(inputs.lse, cu, s, shape.heads),
-            grad: rows(inputs.grad, cu, s, qw),
+    let (qw, kw, heads) = (shape.q_width(), shape.kv_width(), shape.heads);
+    let groups = groups(segments);
+    let outputs = split(dk, &groups, kw).into_iter();
+    let outputs = outputs.zip(split(dv, &groups, kw));
+    let outputs = split(dq, &groups, qw).into_iter().zip(outputs);
+    let tasks: Vec<_> = groups.iter().zip(outputs).collect();
+    for_groups(tasks, |ws, (group, (dq, (dk, dv)))| {
+        let (k, v) = (group.part(inputs.k, kw), group.part(inputs.v, kw));
+        let rows = |own: &Range<usize>| SegmentInputs {
+            q: &group.part(inputs.q, qw)[scaled(own, qw)],
+            k: &k[scaled(own, kw)],
+            v: &v[scaled(own, kw)],
+            out: &group.part(inputs.out, qw)[scaled(own, qw)],
+            lse: &group.part(inputs.lse, heads)[scaled(own, heads)],
+            grad: &group.part(inputs.grad, qw)[scaled(own, qw)],
         };
-        segment_backward(shape, part, dq, dk, dv, ws);
-    };
-    if threads() == 1 {
-        let mut ws = Workspace::new();
-        for task in tasks {
-            one(&mut ws, task);
+        let trunk = 0..group.trunk();
+        let of_trunk = scaled(&trunk, kw);
+        segment_backward(
+            shape,
+            rows(&trunk),
+            &mut dq[scaled(&trunk, qw)],
+            &mut dk[of_trunk.clone()],
+            &mut dv[of_trunk.clone()],
+            ws,
+        );
+        let mut joined = std::mem::replace(&mut ws.branch, Branch::new());
+        for own in group.branches() {
+            joined.join((k, v), of_trunk.end, scaled(&own, kw));
+            joined.dk.resize(joined.k.len(), F::zero());
+            joined.dv.resize(joined.v.len(), F::zero());
+            let inputs = SegmentInputs {
+                k: &joined.k,
+                v: &joined.v,
+                ..rows(&own)
+            };
+            let dq = &mut dq[scaled(&own, qw)];
+            segment_backward(shape, inputs, dq, &mut joined.dk, &mut joined.dv, ws);
+            // The trunk's keys and values have the gradients of all that saw them.
+            for (all, part) in [(&mut *dk, &joined.dk), (&mut *dv, &joined.dv)] {
+                let (of_trunk_part, of_own) = part.split_at(of_trunk.end);
+                let sums = all[of_trunk.clone()].iter_mut().zip(of_trunk_part);
+                sums.for_each(|(sum, &g)| *sum += g);
+                all[scaled(&own, kw)].copy_from_slice(of_own);
+            }
         }
-    } else {
-        tasks.into_par_iter().for_each_init(Workspace::new, one);
-    }
-}
-
-/// Refuses segments that do not run from 0 to `tokens` without going back.
-pub(super) fn check_segments(cu: &[u32], tokens: usize) -> Result<()> {
-    let covers = cu.first() == Some(&0) && cu.last().map(|&l| l as usize) == Some(tokens);
-    if !covers || cu.windows(2).any(|b| b[0] > b[1]) {
-        candle_core::bail!("attention: segments {cu:?} do not cover {tokens} tokens in order");
-    }
-    Ok(())
+        ws.branch = joined;
+    });
 }
 
 impl AttentionOp {
@@ -469,7 +595,7 @@ impl AttentionOp {
                 v.shape()
             );
         }
-        check_segments(&self.cu_seqlens, t)?;
+        self.segments.check(t)?;
         Ok(t)
     }
 }
@@ -496,7 +622,7 @@ impl CustomOp3 for AttentionOp {
                 operand::<F>("attention", v, vl)?,
             );
             let (mut out, mut lse) = (vec![0.0; inputs.0.len()], vec![0.0; t * self.shape.heads]);
-            forward(&self.shape, &self.cu_seqlens, inputs, &mut out, &mut lse);
+            forward(&self.shape, &self.segments, inputs, &mut out, &mut lse);
             *self.lse.lock().unwrap_or_else(PoisonError::into_inner) = Some(result(lse, t).0);
             Ok(result(out, ql.shape()))
         })
@@ -526,7 +652,7 @@ impl CustomOp3 for AttentionOp {
                                 let mut dv = vec![0.0; v.len()];
                                 let inputs = SegmentInputs { q, k, v, out, lse, grad };
                                 let outputs = (&mut dq[..], &mut dk[..], &mut dv[..]);
-                                backward(&self.shape, &self.cu_seqlens, inputs, outputs);
+                                backward(&self.shape, &self.segments, inputs, outputs);
                                 Ok((dq, dk, dv))
                             })
                         })
@@ -554,26 +680,36 @@ mod tests {
         }
     }
 
-    fn segments(lens: &[u32]) -> Arc<[u32]> {
-        let mut at = 0;
-        std::iter::once(0)
-            .chain(lens.iter().map(|l| {
-                at += l;
-                at
-            }))
-            .collect()
+    fn bounds(lens: &[u32]) -> Vec<u32> {
+        let mut cu = vec![0];
+        lens.iter().for_each(|len| cu.push(cu[cu.len() - 1] + len));
+        cu
+    }
+
+    fn segments(lens: &[u32]) -> Segments {
+        Segments::new(&bounds(lens))
+    }
+
+    /// Segments of given lengths and trunks.
+    fn forked(segments: &[(u32, u32)]) -> (Segments, usize) {
+        let lens: Vec<u32> = segments.iter().map(|(len, _)| *len).collect();
+        let trunks: Vec<u32> = segments.iter().map(|(_, trunk)| *trunk).collect();
+        let total = lens.iter().sum::<u32>() as usize;
+        (Segments::forked(&bounds(&lens), &trunks), total)
     }
 
     fn twins_agree(shape: AttentionShape, lens: &[u32]) -> Result<()> {
-        let cu = segments(lens);
-        let t = *cu.last().unwrap() as usize;
+        twins_agree_on(shape, &segments(lens), lens.iter().sum::<u32>() as usize)
+    }
+
+    fn twins_agree_on(shape: AttentionShape, cu: &Segments, t: usize) -> Result<()> {
         let q = (noise(&[t, shape.q_width()], 1, DType::F32)? * 3.0)?;
         let k = (noise(&[t, shape.kv_width()], 2, DType::F32)? * 3.0)?;
         let v = noise(&[t, shape.kv_width()], 3, DType::F32)?;
         agree(
             &[&q, &k, &v],
-            |t| attention(&t[0], &t[1], &t[2], &cu, shape),
-            |t| attention_naive(&t[0], &t[1], &t[2], &cu, shape),
+            |t| attention(&t[0], &t[1], &t[2], cu, shape),
+            |t| attention_naive(&t[0], &t[1], &t[2], cu, shape),
         )
     }
 
@@ -620,6 +756,81 @@ mod tests {
                 attention(&t[0], &t[1], &t[2], &cu, shape)
             })?;
         }
+        Ok(())
+    }
+
+    /// Prompts of all sizes with none, one or several replies; trunks by number of segment.
+    const FORKS: &[(u32, u32)] = &[
+        (37, 0),
+        (40, 0),
+        (3, 0),
+        (5, 3),
+        (16, 4),
+        (0, 4),
+        (33, 4),
+        (1, 4),
+        (0, 8),
+        (18, 8),
+        (1, 10),
+        (2, 10),
+    ];
+
+    #[test]
+    fn branches_are_their_naive_twins() -> Result<()> {
+        let (cu, t) = forked(FORKS);
+        let plain = shape(4, 2, 8);
+        let window = Some(7);
+        let softcap = Some(2.0);
+        for shape in [
+            plain,
+            AttentionShape { window, ..plain },
+            AttentionShape { softcap, ..plain },
+        ] {
+            twins_agree_on(shape, &cu, t)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_of_trunks_and_branches_match_central_differences() -> Result<()> {
+        let (cu, t) = forked(&[(5, 0), (4, 0), (6, 0), (2, 3), (1, 4), (3, 4)]);
+        for (window, softcap) in [(None, None), (Some(4), Some(1.5))] {
+            let shape = AttentionShape {
+                softcap,
+                window,
+                ..shape(2, 1, 3)
+            };
+            let q = (noise(&[t, 6], 1, DType::F64)? * 2.0)?;
+            let (k, v) = (
+                noise(&[t, 3], 2, DType::F64)?,
+                noise(&[t, 3], 3, DType::F64)?,
+            );
+            gradients_match(&[&q, &k, &v], |t| {
+                attention(&t[0], &t[1], &t[2], &cu, shape)
+            })?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_branch_has_the_bits_of_a_segment_of_its_own() -> Result<()> {
+        let shape = shape(2, 2, 8);
+        let (cu, t) = forked(&[(19, 0), (9, 0), (45, 0)]);
+        let (q, k, v) = (
+            noise(&[t, 16], 1, DType::F32)?,
+            noise(&[t, 16], 2, DType::F32)?,
+            noise(&[t, 16], 3, DType::F32)?,
+        );
+        let together = attention(&q, &k, &v, &cu, shape)?;
+        let whole = |t: &Tensor| Tensor::cat(&[t.narrow(0, 0, 19)?, t.narrow(0, 28, 45)?], 0);
+        let alone = attention(
+            &whole(&q)?,
+            &whole(&k)?,
+            &whole(&v)?,
+            &segments(&[64]),
+            shape,
+        )?;
+        assert_eq!(whole(&together)?.to_vec2::<f32>()?, alone.to_vec2::<f32>()?);
         Ok(())
     }
 

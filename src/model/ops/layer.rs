@@ -7,7 +7,9 @@
 use crate::model::ops::matmul::{Into, Mat, ROW_BLOCK, matmul, matmul_block, threads};
 use crate::model::ops::rms_norm::{norm_rows, norm_rows_backward};
 use crate::model::ops::rope::rotate_rows;
-use crate::model::ops::{AttentionShape, GateActivation, NormWeight, Real, attention, gated};
+use crate::model::ops::{
+    AttentionShape, GateActivation, NormWeight, Real, Segments, attention, bf16, gated,
+};
 use rayon::prelude::*;
 
 /// The two factors of a weight gradient: upstream rows, input rows.
@@ -24,6 +26,8 @@ pub(crate) struct LayerShape {
     pub(crate) eps: f64,
     pub(crate) norm: NormWeight,
     pub(crate) activation: GateActivation,
+    /// The result of every op is rounded to bf16, as if it were stored in that format.
+    pub(crate) short: bool,
 }
 
 /// Places of a layer's weights in [`Weights`] and of their gradients.
@@ -104,6 +108,52 @@ pub(crate) struct Saved<F> {
     up: Vec<F>,
     /// The feed-forward part's output before its own norm.
     raw_mlp: Vec<F>,
+}
+
+/// [`Saved`] of a layer whose results are rounded: two bytes a value, but for the normalisers.
+pub(crate) struct ShortSaved<F> {
+    values: Saved<u16>,
+    lse: Vec<F>,
+}
+
+impl<F> Saved<F> {
+    /// All but the normalisers, in another format.
+    fn map<G>(self, f: impl Fn(&[F]) -> Vec<G>) -> Saved<G> {
+        Saved {
+            x: f(&self.x),
+            q: f(&self.q),
+            k: f(&self.k),
+            v: f(&self.v),
+            raw_qk: self.raw_qk.map(|(q, k)| (f(&q), f(&k))),
+            mixed: f(&self.mixed),
+            lse: Vec::new(),
+            raw_attention: f(&self.raw_attention),
+            middle: f(&self.middle),
+            gate: f(&self.gate),
+            up: f(&self.up),
+            raw_mlp: f(&self.raw_mlp),
+        }
+    }
+}
+
+impl<F: Real> Saved<F> {
+    /// In half the memory; exact, if the layer rounds.
+    pub(crate) fn shorten(mut self) -> ShortSaved<F> {
+        ShortSaved {
+            lse: std::mem::take(&mut self.lse),
+            values: self.map(bf16::shorten),
+        }
+    }
+}
+
+impl<F: Real> ShortSaved<F> {
+    /// As it was.
+    pub(crate) fn widen(self) -> Saved<F> {
+        Saved {
+            lse: self.lse,
+            ..self.values.map(bf16::widen)
+        }
+    }
 }
 
 fn zeros<F: Real>(len: usize) -> Vec<F> {
@@ -209,6 +259,14 @@ impl LayerShape {
 
     fn norm<F: Real>(&self, x: &[F], w: &[F], y: &mut [F]) {
         norm_rows(x, w, self.norm.offset(), self.eps, y);
+        self.round(y);
+    }
+
+    /// What becomes of an op's result before the next one reads it.
+    fn round<F: Real>(&self, y: &mut [F]) {
+        if self.short {
+            bf16::round(y);
+        }
     }
 
     /// `dx +=` the gradient through a norm by rows of `w.len()`; returns the weight's.
@@ -239,7 +297,7 @@ impl LayerShape {
         w: &Weights<'_, F>,
         x: Vec<F>,
         angles: &Angles<F>,
-        cu: &[u32],
+        segments: &Segments,
     ) -> (Vec<F>, Saved<F>) {
         let (d, f, qw, kw) = (self.width, self.inner, self.q_width(), self.kv_width());
         let t = x.len() / d;
@@ -258,9 +316,14 @@ impl LayerShape {
                 map_rows(normed, d, w.at(Slot::Q), w.get(Slot::QBias), q, Into::Set);
                 map_rows(normed, d, w.at(Slot::K), w.get(Slot::KBias), k, Into::Set);
                 map_rows(normed, d, w.at(Slot::V), w.get(Slot::VBias), v, Into::Set);
+                for y in [&mut *q, &mut *k, v] {
+                    self.round(y);
+                }
                 if head_norms.is_none() {
                     angles.rotate(first, q, qw, &angles.sin);
                     angles.rotate(first, k, kw, &angles.sin);
+                    self.round(q);
+                    self.round(k);
                 }
             },
         );
@@ -269,11 +332,20 @@ impl LayerShape {
             for_tiles(t, [(&mut nq, qw), (&mut nk, kw)], |_, first, [q, k]| {
                 angles.rotate(first, q, qw, &angles.sin);
                 angles.rotate(first, k, kw, &angles.sin);
+                self.round(q);
+                self.round(k);
             });
             (std::mem::replace(&mut q, nq), std::mem::replace(&mut k, nk))
         });
         let (mut mixed, mut lse) = (zeros(t * qw), zeros(t * self.attention.heads));
-        attention::forward(&self.attention, cu, (&q, &k, &v), &mut mixed, &mut lse);
+        attention::forward(
+            &self.attention,
+            segments,
+            (&q, &k, &v),
+            &mut mixed,
+            &mut lse,
+        );
+        self.round(&mut mixed);
 
         let attention_post = w.get(Slot::AttentionPostNorm);
         let mlp_post = w.get(Slot::MlpPostNorm);
@@ -303,13 +375,21 @@ impl LayerShape {
                            bias,
                            raw: &mut [F],
                            sum: &mut [F]| {
-                    let Some(norm) = norm else {
+                    if norm.is_none() && !self.short {
                         return map_rows(x, width, w.at(slot), w.get(bias), sum, Into::Add);
-                    };
+                    }
+                    let mut own = zeros(if norm.is_some() { 0 } else { sum.len() });
+                    let raw = if norm.is_some() { raw } else { &mut own[..] };
                     map_rows(x, width, w.at(slot), w.get(bias), raw, Into::Set);
-                    let mut normed = zeros(raw.len());
-                    self.norm(raw, norm, &mut normed);
-                    sum.iter_mut().zip(normed).for_each(|(a, b)| *a += b);
+                    self.round(raw);
+                    let normed = norm.map(|norm| {
+                        let mut normed = zeros(raw.len());
+                        self.norm(raw, norm, &mut normed);
+                        normed
+                    });
+                    let added = normed.as_deref().unwrap_or(raw);
+                    sum.iter_mut().zip(added).for_each(|(a, &b)| *a += b);
+                    self.round(sum);
                 };
                 add(attention_post, mixed, qw, Slot::O, Slot::OBias, ra, middle);
                 scratch.resize(rows * f.max(d), F::zero());
@@ -331,8 +411,11 @@ impl LayerShape {
                     up,
                     Into::Set,
                 );
+                self.round(gate);
+                self.round(up);
                 let inner = &mut scratch[..rows * f];
                 gated::gated_forward(self.activation, gate, up, inner);
+                self.round(inner);
                 y.copy_from_slice(middle);
                 add(mlp_post, inner, f, Slot::Down, Slot::DownBias, rm, y);
             },
@@ -354,14 +437,15 @@ impl LayerShape {
         (y, saved)
     }
 
-    /// `dy (T, D)`, the gradient of the layer's output, -> the gradient of its input.
+    /// `dy (T, D)`, the gradient of the layer's output, -> the gradient of its input. Gradients are
+    /// not rounded, and pass through a rounding as if there were none.
     pub(crate) fn backward<F: Real>(
         &self,
         w: &Weights<'_, F>,
         saved: Saved<F>,
         dy: Vec<F>,
         angles: &Angles<F>,
-        cu: &[u32],
+        segments: &Segments,
         grads: &mut Gradients<F>,
     ) -> Vec<F> {
         let t = dy.len() / self.width;
@@ -409,7 +493,8 @@ impl LayerShape {
             lse: &saved.lse,
             grad: &d_mixed,
         };
-        attention::backward(&self.attention, cu, inputs, (&mut dq, &mut dk, &mut dv));
+        let outputs = (&mut dq[..], &mut dk[..], &mut dv[..]);
+        attention::backward(&self.attention, segments, inputs, outputs);
         for_tiles(t, [(&mut dq, qw), (&mut dk, kw)], |_, first, [dq, dk]| {
             angles.rotate(first, dq, qw, &angles.back);
             angles.rotate(first, dk, kw, &angles.back);
@@ -496,6 +581,7 @@ impl LayerShape {
             let g = part(g, first, gate.len() / f, d);
             map_back(g, d, w.at(Slot::Down), scratch, Into::Set);
             gated::gated_both(self.activation, gate, up, scratch, inner);
+            self.round(inner);
             map_back(gate, f, w.at(Slot::Gate), d_normed, Into::Set);
             map_back(up, f, w.at(Slot::Up), d_normed, Into::Add);
         });

@@ -14,8 +14,9 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     let y = match path(x) {
         Path::F32 | Path::F64 => x.contiguous()?.apply_op2(&weight.contiguous()?, LinearOp)?,
         Path::Upcast => {
-            let (x32, w32) = (x.to_dtype(DType::F32)?, weight.to_dtype(DType::F32)?);
-            linear(&x32, &w32, None)?.to_dtype(x.dtype())?
+            let wide = |t: &Tensor| t.to_dtype(DType::F32);
+            let bias = bias.map(wide).transpose()?;
+            return linear(&wide(x)?, &wide(weight)?, bias.as_ref())?.to_dtype(x.dtype());
         }
         Path::Naive => return linear_naive(x, weight, bias),
     };

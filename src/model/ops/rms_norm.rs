@@ -21,7 +21,7 @@ pub enum NormWeight {
 
 impl NormWeight {
     /// What is added to the weight to get the factor.
-    pub(super) fn offset(self) -> f64 {
+    pub(crate) fn offset(self) -> f64 {
         match self {
             Self::Factor => 0.0,
             Self::FactorMinusOne => 1.0,

@@ -5,6 +5,7 @@
 //! lanes, so a result depends on the machine's instruction set at most through fused
 //! multiply-add, never on the number of threads.
 
+use crate::model::ops::bf16;
 use candle_core::WithDType;
 
 /// Partial sums kept by every reduction; a multiple of each vector width.
@@ -26,6 +27,12 @@ pub trait Real: WithDType + std::ops::Neg<Output = Self> {
     /// Square root.
     #[must_use]
     fn root(self) -> Self;
+    /// The bits of the nearest bf16.
+    #[must_use]
+    fn to_bf16(self) -> u16;
+    /// The value of a bf16.
+    #[must_use]
+    fn from_bf16(bits: u16) -> Self;
 }
 
 impl Real for f64 {
@@ -53,6 +60,16 @@ impl Real for f64 {
     #[inline(always)]
     fn root(self) -> Self {
         self.sqrt()
+    }
+
+    #[inline(always)]
+    fn to_bf16(self) -> u16 {
+        bf16::bits(self as f32)
+    }
+
+    #[inline(always)]
+    fn from_bf16(bits: u16) -> Self {
+        f64::from(bf16::value(bits))
     }
 }
 
@@ -106,6 +123,16 @@ impl Real for f32 {
     #[inline(always)]
     fn root(self) -> Self {
         self.sqrt()
+    }
+
+    #[inline(always)]
+    fn to_bf16(self) -> u16 {
+        bf16::bits(self)
+    }
+
+    #[inline(always)]
+    fn from_bf16(bits: u16) -> Self {
+        bf16::value(bits)
     }
 }
 
@@ -242,8 +269,8 @@ pub(super) fn row_max<F: Real>(x: &[F]) -> F {
     best
 }
 
-/// `y += a * x`.
-#[inline(always)]
+/// `y += a * x`: what kernels that hold their sums in registers are compared with.
+#[cfg(test)]
 pub(super) fn axpy<F: Real, const FMA: bool>(a: F, x: &[F], y: &mut [F]) {
     for (y, &x) in y.iter_mut().zip(x) {
         *y = a.mul_add_if::<FMA>(x, *y);

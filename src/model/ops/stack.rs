@@ -6,10 +6,10 @@
 //! drawer, and the taps hand them to the engine. To the caller it is an ordinary tensor with an
 //! ordinary gradient.
 
-use crate::model::ops::layer::{Angles, Gradients, LayerShape, SLOTS, Saved, Weights};
+use crate::model::ops::layer::{Angles, Gradients, LayerShape, SLOTS, Saved, ShortSaved, Weights};
 use crate::model::ops::rms_norm::{norm_rows, norm_rows_backward};
 use crate::model::ops::storage::{by_dtype, operand, result, with_slice};
-use crate::model::ops::{Real, Rotation, attention};
+use crate::model::ops::{Real, Rotation, Segments, bf16};
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Storage, Tensor};
 use std::ops::Deref;
@@ -54,10 +54,10 @@ impl Stack {
         &self,
         tokens: &[u32],
         rotation: &Rotation,
-        cu_seqlens: &Arc<[u32]>,
+        segments: &Segments,
         recompute: Recompute,
     ) -> Result<Tensor> {
-        attention::check_segments(cu_seqlens, tokens.len())?;
+        segments.check(tokens.len())?;
         let (v, _) = self.embed.dims2()?;
         if let Some(id) = tokens.iter().find(|&&id| id as usize >= v) {
             candle_core::bail!("embedding: token {id} in a vocabulary of {v}");
@@ -79,7 +79,7 @@ impl Stack {
             tracked: self.weights().map(Tensor::track_op).collect(),
             tokens: tokens.to_vec(),
             rotation: rotation.clone(),
-            cu_seqlens: cu_seqlens.clone(),
+            segments: segments.clone(),
             recompute,
             keep: taps > 0,
             drawer,
@@ -150,7 +150,7 @@ struct StackOp {
     tracked: Vec<bool>,
     tokens: Vec<u32>,
     rotation: Rotation,
-    cu_seqlens: Arc<[u32]>,
+    segments: Segments,
     recompute: Recompute,
     /// Whether a backward pass may come.
     keep: bool,
@@ -170,13 +170,11 @@ struct Kept<F> {
     last: Vec<F>,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a handful a pass, and the large one is the common one"
-)]
 enum KeptLayer<F> {
     All(Saved<F>),
+    Short(ShortSaved<F>),
     Input(Vec<F>),
+    ShortInput(Vec<u16>),
 }
 
 /// Ties [`Kept`] to its variant of [`Memory`].
@@ -263,32 +261,53 @@ impl StackOp {
         for &id in &self.tokens {
             x.extend_from_slice(&embed[id as usize * d..(id as usize + 1) * d]);
         }
+        let short = self.short();
         if let Some(scale) = self.stack.embed_scale {
-            let scale = F::from_f64(scale);
-            x.iter_mut().for_each(|x| *x *= scale);
+            let mut scale = [F::from_f64(scale)];
+            if short {
+                bf16::round(&mut scale);
+            }
+            x.iter_mut().for_each(|x| *x *= scale[0]);
+            if short {
+                bf16::round(&mut x);
+            }
         }
         let mut kept = Kept {
             layers: Vec::new(),
             last: Vec::new(),
         };
         for ((shape, _), w) in self.stack.layers.iter().zip(self.layer_weights(&all)) {
-            let input = (self.keep && self.recompute == Recompute::Layers).then(|| x.clone());
-            let (y, saved) = shape.forward(&w, x, &angles, &self.cu_seqlens);
+            let input = match (self.keep, self.recompute, short) {
+                (true, Recompute::Layers, true) => Some(KeptLayer::ShortInput(bf16::shorten(&x))),
+                (true, Recompute::Layers, false) => Some(KeptLayer::Input(x.clone())),
+                _ => None,
+            };
+            let (y, saved) = shape.forward(&w, x, &angles, &self.segments);
             x = y;
-            match input {
-                Some(input) => kept.layers.push(KeptLayer::Input(input)),
-                None if self.keep => kept.layers.push(KeptLayer::All(saved)),
-                None => {}
+            if self.keep {
+                kept.layers.push(match input {
+                    Some(input) => input,
+                    None if short => KeptLayer::Short(saved.shorten()),
+                    None => KeptLayer::All(saved),
+                });
             }
         }
         let (eps, offset) = self.final_norm();
         let mut hidden = vec![F::zero(); x.len()];
         norm_rows(&x, norm, offset, eps, &mut hidden);
+        if short {
+            bf16::round(&mut hidden);
+        }
         if self.keep {
             kept.last = x;
             *lock(&self.saved) = Some(F::store(kept));
         }
         Ok(hidden)
+    }
+
+    /// Whether the results of ops are rounded, in all layers or none.
+    fn short(&self) -> bool {
+        self.stack.layers.first().is_some_and(|(s, _)| s.short)
     }
 
     /// Epsilon and offset of the final norm, which are those of the layers.
@@ -322,10 +341,15 @@ impl StackOp {
         for (((shape, _), w), kept) in layers.rev() {
             let saved = match kept {
                 KeptLayer::All(saved) => saved,
-                KeptLayer::Input(x) => shape.forward(&w, x, &angles, &self.cu_seqlens).1,
+                KeptLayer::Short(saved) => saved.widen(),
+                KeptLayer::Input(x) => shape.forward(&w, x, &angles, &self.segments).1,
+                KeptLayer::ShortInput(x) => {
+                    let x = bf16::widen(&x);
+                    shape.forward(&w, x, &angles, &self.segments).1
+                }
             };
             let mut grads: Gradients<F> = std::array::from_fn(|_| Vec::new());
-            dx = shape.backward(&w, saved, dx, &angles, &self.cu_seqlens, &mut grads);
+            dx = shape.backward(&w, saved, dx, &angles, &self.segments, &mut grads);
             by_layer.push((grads, w));
         }
         let scale = F::from_f64(self.stack.embed_scale.unwrap_or(1.0));

@@ -3,12 +3,14 @@
 //! `logp_i = z_i[target_i] - logsumexp(z_i)`, `z_i = cap(h[row_i] W^T)`. Rows are taken in chunks;
 //! of each chunk only the log-normalisers are kept, and the backward pass recomputes its logits.
 
+use crate::base::laps::{Phase, lap};
 use crate::model::ops::Real;
-use crate::model::ops::matmul::{Into, Mat, matmul};
+use crate::model::ops::matmul::{Into, Mat, matmul, threads};
 use crate::model::ops::simd::{LANES, kernel, lane_sum, row_max, tanh};
 use crate::model::ops::storage::{Path, by_dtype, gradient, operand, path, result, with_slice};
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What is scored, and what the head does to its logits.
@@ -29,6 +31,15 @@ pub struct TokenStats {
     pub correct: Vec<bool>,
     /// Entropy of the predicted distribution, nats.
     pub entropy: Vec<f64>,
+}
+
+impl TokenStats {
+    pub(super) fn of<F: Real>(scored: &[Scored<F>]) -> Self {
+        Self {
+            correct: scored.iter().map(|s| s.correct).collect(),
+            entropy: scored.iter().map(|s| s.entropy.to_f64()).collect(),
+        }
+    }
 }
 
 /// `hidden (T, D)`, `head (V, D)` -> log-probability of each target `(N,)`, nats, and side measures.
@@ -122,10 +133,13 @@ struct TokenLogpsOp {
     saved: Arc<Mutex<Saved>>,
 }
 
-/// Rows whose logits are held at once: about a quarter of a million logits, so that they stay in
-/// the cache, but enough rows for the product with the head to be efficient.
+/// Rows whose logits are held at once. Those of a small vocabulary stay in the cache: about a quarter
+/// of a million. Those of a large one cannot; there the head is packed anew for each chunk, so
+/// chunks are as long as 128 MiB of `f32` logits allow.
 pub(super) fn chunk_rows(vocab: usize) -> usize {
-    ((1 << 18) / vocab.max(1)).clamp(256, 1024)
+    const SMALL: usize = 1024;
+    let held = if vocab <= SMALL { 1 << 18 } else { 1 << 25 };
+    (held / vocab.max(1)).clamp(256, 1024)
 }
 
 /// Rows of `h` gathered into `out`.
@@ -143,6 +157,13 @@ pub(super) struct Scored<F> {
     pub(super) lse: F,
     pub(super) entropy: F,
     pub(super) correct: bool,
+}
+
+/// The bound of logits, and whether they have it already.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cap {
+    pub(super) limit: Option<f64>,
+    pub(super) applied: bool,
 }
 
 /// Bounds the logits of a row by the cap.
@@ -192,17 +213,19 @@ kernel! {
 }
 
 kernel! {
-    /// Turns raw logits into the gradient of `sum(g_i logp_i)`: `dz = g (onehot - softmax(z))`,
+    /// Turns logits into the gradient of `sum(g_i logp_i)`: `dz = g (onehot - softmax(z))`,
     /// times the slope `1 - (z / cap)^2` of the cap.
-    pub(super) fn logits_gradient<F>(
-        logits: &mut [F], tokens: &[u32], lse: &[F], grad: &[F], softcap: Option<f64>,
+    fn logits_gradient<F>(
+        logits: &mut [F], tokens: &[u32], lse: &[F], grad: &[F], cap: Cap,
     ) {
         let v = logits.len() / tokens.len().max(1);
         for (i, (row, &token)) in logits.chunks_exact_mut(v).zip(tokens).enumerate() {
             let (lse, g) = (lse[i], grad[i]);
-            if let Some(cap) = softcap {
-                cap_row::<F, FMA>(row, cap);
-                let over = F::from_f64(1.0 / cap);
+            if let Some(limit) = cap.limit {
+                if !cap.applied {
+                    cap_row::<F, FMA>(row, limit);
+                }
+                let over = F::from_f64(1.0 / limit);
                 let z = row[token as usize] * over;
                 let slope = F::one() - z * z;
                 for v in row.iter_mut() {
@@ -220,10 +243,59 @@ kernel! {
     }
 }
 
-impl TokenLogpsOp {
-    fn check(&self, h: &Layout, w: &Layout) -> Result<(usize, usize, usize)> {
+/// Rows of logits that one thread scores at a time.
+const SCORED_ROWS: usize = 16;
+
+/// [`score_rows`] over the whole chunk, rows in parallel.
+pub(super) fn score_all<F: Real>(
+    logits: &mut [F],
+    tokens: &[u32],
+    softcap: Option<f64>,
+    out: &mut Vec<Scored<F>>,
+) {
+    if threads() == 1 || tokens.len() <= SCORED_ROWS {
+        return score_rows(logits, tokens, softcap, out);
+    }
+    let v = logits.len() / tokens.len();
+    let parts: Vec<Vec<Scored<F>>> = logits
+        .par_chunks_mut(SCORED_ROWS * v)
+        .zip(tokens.par_chunks(SCORED_ROWS))
+        .map(|(logits, tokens)| {
+            let mut part = Vec::with_capacity(tokens.len());
+            score_rows(logits, tokens, softcap, &mut part);
+            part
+        })
+        .collect();
+    out.extend(parts.into_iter().flatten());
+}
+
+/// [`logits_gradient`] over the whole chunk, rows in parallel.
+pub(super) fn gradient_of_all<F: Real>(
+    logits: &mut [F],
+    tokens: &[u32],
+    lse: &[F],
+    grad: &[F],
+    cap: Cap,
+) {
+    if threads() == 1 || tokens.len() <= SCORED_ROWS {
+        return logits_gradient(logits, tokens, lse, grad, cap);
+    }
+    let v = logits.len() / tokens.len();
+    logits
+        .par_chunks_mut(SCORED_ROWS * v)
+        .zip(tokens.par_chunks(SCORED_ROWS))
+        .zip(lse.par_chunks(SCORED_ROWS))
+        .zip(grad.par_chunks(SCORED_ROWS))
+        .for_each(|(((logits, tokens), lse), grad)| {
+            logits_gradient(logits, tokens, lse, grad, cap);
+        });
+}
+
+impl Targets {
+    /// T, D and V of the operands, if rows and tokens lie within them.
+    pub(super) fn check(&self, h: &Layout, w: &Layout) -> Result<(usize, usize, usize)> {
         let ((t, d), (v, inner)) = (h.shape().dims2()?, w.shape().dims2()?);
-        let Targets { rows, tokens, .. } = &self.targets;
+        let Self { rows, tokens, .. } = self;
         if inner != d || rows.len() != tokens.len() {
             candle_core::bail!(
                 "token-logps: head {:?} for hidden {:?}; {} rows for {} tokens",
@@ -241,7 +313,9 @@ impl TokenLogpsOp {
         }
         Ok((t, d, v))
     }
+}
 
+impl TokenLogpsOp {
     fn forward<F: Real>(&self, h: &[F], w: &[F], (d, v): (usize, usize)) -> Vec<Scored<F>> {
         let Targets {
             rows,
@@ -261,7 +335,7 @@ impl TokenLogpsOp {
                 logits,
                 Into::Set,
             );
-            score_rows(logits, tokens, *softcap, &mut scored);
+            score_all(logits, tokens, *softcap, &mut scored);
         }
         scored
     }
@@ -295,7 +369,11 @@ impl TokenLogpsOp {
                 logits,
                 Into::Set,
             );
-            logits_gradient(logits, tokens, &lse[here.clone()], &grad[here], *softcap);
+            let cap = Cap {
+                limit: *softcap,
+                applied: false,
+            };
+            gradient_of_all(logits, tokens, &lse[here.clone()], &grad[here], cap);
             matmul(
                 (n, d, v),
                 Mat::new(logits, v),
@@ -331,17 +409,14 @@ impl CustomOp2 for TokenLogpsOp {
         w: &CpuStorage,
         wl: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (_, d, v) = self.check(hl, wl)?;
+        let (_, d, v) = self.targets.check(hl, wl)?;
         let n = self.targets.rows.len();
         by_dtype!(h.dtype(), F => {
             let (h, w) = (operand::<F>("token-logps", h, hl)?, operand::<F>("token-logps", w, wl)?);
             let scored = self.forward(h, w, (d, v));
             let mut saved = lock(&self.saved);
             saved.lse = Some(result(scored.iter().map(|s| s.lse).collect(), n).0);
-            saved.stats = TokenStats {
-                correct: scored.iter().map(|s| s.correct).collect(),
-                entropy: scored.iter().map(|s| candle_core::WithDType::to_f64(s.entropy)).collect(),
-            };
+            saved.stats = TokenStats::of(&scored);
             Ok(result(scored.iter().map(|s| s.logp).collect(), n))
         })
     }
@@ -354,6 +429,7 @@ impl CustomOp2 for TokenLogpsOp {
         _logps: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        lap(Phase::Backward);
         let (v, d) = w.dims2()?;
         let saved = lock(&self.saved);
         let Some(lse) = saved.lse.as_ref() else {
@@ -366,6 +442,7 @@ impl CustomOp2 for TokenLogpsOp {
                     with_slice("token-logps", grad, |g| Ok(self.backward(h, w, (lse, g), (d, v))))
                 })
             })?;
+            lap(Phase::Head);
             Ok((Some(gradient(dh, h)?), Some(gradient(dw, w)?)))
         })
     }
