@@ -1,16 +1,20 @@
 //! Offline preference learning: a preference loss, mostly against stored reference
 //! log-probabilities.
 
-use crate::data::{PairBatch, PairPlan, TokenizedPair, pair_batches};
+use crate::data::{PAIR_SEGMENTS, PairBatch, PairPlan, TokenizedPair, pair_batches};
 use crate::model::{Decoder, DecoderConfig};
 use crate::train::error::TrainError;
 use crate::train::loss::segment_sums;
+use crate::train::moving::MovingReference;
 use crate::train::pair_loss::{PairGradient, PairTerms, PreferenceLoss};
 use crate::train::preference::PairMeasures;
 use crate::train::reference::{ReferenceLogps, ReferencePair};
 use crate::train::run::{Objective, StepOutput};
-use crate::train::score::{PairScore, ReplyScore, forward_flops, score_pairs, score_segments};
-use candle_core::Var;
+use crate::train::score::{
+    PairScore, ReplyScore, forward_flops, hidden_states, score_pair_batch, score_pairs,
+};
+use crate::train::trained::Trained;
+use candle_core::{Tensor, Var};
 use std::collections::BTreeMap;
 
 /// Held-out pairs measured along training.
@@ -22,12 +26,16 @@ pub struct PairMonitor {
     pub pairs: Vec<TokenizedPair>,
 }
 
-/// Mean preference loss by pair, over the whole step. Both replies of a pair are segments of one
-/// padding-free pass.
+/// Mean preference loss by pair, over the whole step, in padding-free passes. Both replies of a pair
+/// continue one prompt, which is computed once.
 ///
 /// A loss that couples the pairs of a step needs all their log-probabilities before the first
 /// gradient: a step that is split is then scored once without a graph, so that the split changes
 /// nothing.
+///
+/// With a moving reference the pairs of a step are scored under it when the step is computed, from
+/// its first move on; the training metrics are relative to it. Held-out pairs are measured against
+/// the stored reference throughout, so that their lines can be read from end to end.
 pub struct DpoObjective {
     /// Training pairs.
     pub pairs: Vec<TokenizedPair>,
@@ -35,6 +43,8 @@ pub struct DpoObjective {
     pub plan: PairPlan,
     /// Reference log-probabilities of training and held-out pairs; absent: taken as 0.
     pub reference: Option<ReferenceLogps>,
+    /// A reference that follows the policy; absent: the stored numbers hold to the end.
+    pub moving: Option<MovingReference>,
     /// The loss.
     pub loss: PreferenceLoss,
     /// Most positions in one pass.
@@ -55,29 +65,37 @@ impl DpoObjective {
     pub fn check_references(&self) -> Result<(), TrainError> {
         let held_out = self.monitors.iter().flat_map(|m| &m.pairs);
         for pair in self.pairs.iter().chain(held_out) {
-            self.reference_of(pair)?;
+            reference_of(self.reference.as_ref(), pair)?;
         }
         Ok(())
     }
 
-    fn reference_of(&self, pair: &TokenizedPair) -> Result<ReferencePair, TrainError> {
-        match &self.reference {
-            Some(reference) => reference.of(pair),
-            None => Ok(ReferencePair {
-                chosen: 0.0,
-                rejected: 0.0,
-            }),
-        }
+    /// The reference of a step's pairs if it has moved by then.
+    fn moved(
+        &self,
+        step: u64,
+        pairs: &[&TokenizedPair],
+        parts: &[PairBatch],
+        out: &mut StepOutput,
+    ) -> Result<Option<ReferenceLogps>, TrainError> {
+        let Some(moving) = self.moving.as_ref().filter(|m| m.has_moved(step)) else {
+            return Ok(None);
+        };
+        let costs = parts.iter().map(|p| forward_flops(&self.config, &p.batch));
+        out.flops += costs.sum::<f64>();
+        let pairs: Vec<TokenizedPair> = pairs.iter().map(|&pair| pair.clone()).collect();
+        let logps = moving.score(&self.config, &pairs, self.micro_batch_tokens)?;
+        Ok(Some(logps))
     }
 
     /// What the loss needs of scored pairs; `mean_chosen_tokens` is that of their whole step.
     fn terms(
-        &self,
+        reference: Option<&ReferenceLogps>,
         pairs: &[&TokenizedPair],
         scores: &[PairScore],
         mean_chosen_tokens: f64,
     ) -> Result<PairTerms, TrainError> {
-        let references = pairs.iter().map(|pair| self.reference_of(pair));
+        let references = pairs.iter().map(|pair| reference_of(reference, pair));
         let references = references.collect::<Result<Vec<_>, _>>()?;
         Ok(PairTerms::new(scores, &references, mean_chosen_tokens)?)
     }
@@ -86,6 +104,7 @@ impl DpoObjective {
     fn look_ahead(
         &self,
         decoder: &Decoder,
+        reference: Option<&ReferenceLogps>,
         pairs: &[&TokenizedPair],
         parts: &[PairBatch],
         out: &mut StepOutput,
@@ -93,13 +112,9 @@ impl DpoObjective {
         let mut scores = Vec::with_capacity(pairs.len());
         for part in parts {
             out.flops += forward_flops(&self.config, &part.batch);
-            let halves = score_segments(decoder, &part.batch)?;
-            scores.extend(halves.chunks_exact(2).map(|half| PairScore {
-                chosen: half[0],
-                rejected: half[1],
-            }));
+            scores.extend(score_pair_batch(decoder, part)?);
         }
-        let terms = self.terms(pairs, &scores, mean_chosen_tokens(pairs))?;
+        let terms = Self::terms(reference, pairs, &scores, mean_chosen_tokens(pairs))?;
         Ok(self.loss.gradient(&terms, pairs.len())?)
     }
 
@@ -116,12 +131,14 @@ impl DpoObjective {
     ) -> Result<Vec<PairScore>, TrainError> {
         let batch = &part.batch;
         out.flops += 3.0 * forward_flops(&self.config, batch);
-        let hidden = decoder.hidden(&batch.tokens, &batch.positions, &batch.cu_seqlens)?; // (T, D)
+        let hidden = hidden_states(decoder, batch)?; // (T, D)
         let logps = decoder.token_logps(&hidden, &batch.target_rows, &batch.targets)?; // (N,)
-        let sums = segment_sums(&logps, &batch.target_segments, batch.segments())?; // (2 B,)
-        let halves = sums.detach().to_vec1::<f64>()?;
+        let sums = segment_sums(&logps, &batch.target_segments, batch.segments())?; // (3 B,)
+        // A prompt has no targets; of each pair the sums of both replies are left.
+        let sums = sums.reshape(((), PAIR_SEGMENTS))?.narrow(1, 1, 2)?; // (B, 2)
+        let halves = sums.detach().to_vec2::<f64>()?;
         let scores: Vec<PairScore> = halves
-            .chunks_exact(2)
+            .iter()
             .zip(pairs)
             .map(|(half, pair)| PairScore {
                 chosen: ReplyScore {
@@ -137,16 +154,36 @@ impl DpoObjective {
         let gradient = gradient(&scores)?;
         out.loss += gradient.loss;
         // The gradient of this sum by the log-probabilities is the given one.
-        let weights = gradient.interleaved(sums.device())?; // (2 B,)
+        let weights = gradient.by_pair(sums.device())?; // (B, 2)
         let mut store = (&sums * weights)?.sum_all()?.backward()?;
         drop((hidden, logps, sums));
         out.grads.accumulate(vars, &mut store)?;
         Ok(scores)
     }
 
-    fn measure(&self, pair: &TokenizedPair, score: &PairScore) -> Result<PairMeasures, TrainError> {
-        let (chosen, rejected) = self.loss.rewards(score, self.reference_of(pair)?);
+    fn measure(
+        &self,
+        reference: Option<&ReferenceLogps>,
+        pair: &TokenizedPair,
+        score: &PairScore,
+    ) -> Result<PairMeasures, TrainError> {
+        let reference = reference_of(reference, pair)?;
+        let (chosen, rejected) = self.loss.rewards(score, reference);
         Ok(PairMeasures::with_rewards(score, chosen, rejected))
+    }
+}
+
+/// What the reference says of a pair; 0 without one.
+fn reference_of(
+    reference: Option<&ReferenceLogps>,
+    pair: &TokenizedPair,
+) -> Result<ReferencePair, TrainError> {
+    match reference {
+        Some(reference) => reference.of(pair),
+        None => Ok(ReferencePair {
+            chosen: 0.0,
+            rejected: 0.0,
+        }),
     }
 }
 
@@ -171,8 +208,10 @@ impl Objective for DpoObjective {
         };
         let mut measures = Vec::with_capacity(pairs.len());
         let parts = pair_batches(&pairs, self.micro_batch_tokens);
+        let moved = self.moved(step, &pairs, &parts, &mut out)?;
+        let reference = moved.as_ref().or(self.reference.as_ref());
         let known = if self.loss.couples_pairs() && parts.len() > 1 {
-            Some(self.look_ahead(decoder, &pairs, &parts, &mut out)?)
+            Some(self.look_ahead(decoder, reference, &pairs, &parts, &mut out)?)
         } else {
             None
         };
@@ -184,12 +223,12 @@ impl Objective for DpoObjective {
                 if let Some(whole) = &known {
                     return Ok(whole.part(part.pairs.clone()));
                 }
-                let terms = self.terms(own, scores, mean_chosen)?;
+                let terms = Self::terms(reference, own, scores, mean_chosen)?;
                 Ok(self.loss.gradient(&terms, pairs.len())?)
             };
             let scores = self.micro_step(decoder, vars, own, part, &mut out, gradient)?;
             for (pair, score) in own.iter().zip(&scores) {
-                measures.push(self.measure(pair, score)?);
+                measures.push(self.measure(reference, pair, score)?);
             }
         }
         out.metrics = mean_measures(&measures, "");
@@ -206,16 +245,40 @@ impl Objective for DpoObjective {
             let limit = self.micro_batch_tokens;
             let scores = score_pairs(decoder, &set.pairs, limit, &mut |_| Ok(()))?;
             let pairs: Vec<&TokenizedPair> = set.pairs.iter().collect();
-            let terms = self.terms(&pairs, &scores, mean_chosen_tokens(&pairs))?;
+            let reference = self.reference.as_ref();
+            let terms = Self::terms(reference, &pairs, &scores, mean_chosen_tokens(&pairs))?;
             let loss = self.loss.losses(&terms)?.mean_all()?;
             let measures = scores.iter().zip(&set.pairs);
-            let measures = measures.map(|(score, pair)| self.measure(pair, score));
+            let measures = measures.map(|(score, pair)| self.measure(reference, pair, score));
             let measures = measures.collect::<Result<Vec<_>, TrainError>>()?;
             let prefix = format!("eval_{}/", set.name);
             metrics.extend(mean_measures(&measures, &prefix));
             metrics.insert(format!("{prefix}loss"), loss.to_scalar::<f64>()?);
         }
         Ok(metrics)
+    }
+
+    fn after_update(&mut self, weights: Trained<'_>, step: u64) -> Result<(), TrainError> {
+        match &mut self.moving {
+            Some(moving) => moving.after_update(weights, step),
+            None => Ok(()),
+        }
+    }
+
+    fn state(&self) -> BTreeMap<String, Tensor> {
+        let moving = self.moving.as_ref();
+        moving.map(|m| m.weights().clone()).unwrap_or_default()
+    }
+
+    fn restore(
+        &mut self,
+        tensors: BTreeMap<String, Tensor>,
+        weights: Trained<'_>,
+    ) -> Result<(), TrainError> {
+        match &mut self.moving {
+            Some(moving) => moving.restore(tensors, weights),
+            None => Ok(()),
+        }
     }
 }
 

@@ -72,6 +72,15 @@ pub enum TrainError {
         /// What does not fit.
         why: String,
     },
+    /// The weights of a moving reference do not fit.
+    #[error("the moving reference cannot be used: {0}")]
+    Reference(String),
+    /// No row of the embedding would learn.
+    #[error("`trainable-embeddings` leaves none of the {vocabulary} rows of the embedding")]
+    NoEmbedding {
+        /// Rows of the embedding.
+        vocabulary: usize,
+    },
     /// Someone asked to stop in the middle of work that keeps no state.
     #[error("stopped on request")]
     Stopped,

@@ -1,9 +1,11 @@
 //! Gradients of one step: in name order, in f32, summed over micro-batches.
 
+use crate::base::laps::{Phase, lap};
 use crate::train::error::TrainError;
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, Var};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Gradients by parameter name: contiguous f32 tensors shaped like their parameters.
 #[derive(Debug, Default)]
@@ -33,6 +35,7 @@ impl Gradients {
             };
             self.0.insert(name.clone(), sum);
         }
+        lap(Phase::Backward);
         if missing.is_empty() {
             Ok(())
         } else {
@@ -53,6 +56,21 @@ impl Gradients {
     /// Sets one gradient; for tests and callers that compute gradients elsewhere.
     pub fn insert(&mut self, name: &str, grad: Tensor) {
         self.0.insert(name.to_owned(), grad);
+    }
+
+    /// Zeroes the rows of one gradient outside `rows`.
+    ///
+    /// # Errors
+    /// `rows` does not lie within the gradient.
+    pub fn keep_rows(&mut self, name: &str, rows: &Range<usize>) -> Result<()> {
+        let Some(grad) = self.0.get_mut(name) else {
+            return Ok(());
+        };
+        let all = grad.dim(0)?;
+        let kept = grad.narrow(0, rows.start, rows.len())?;
+        let behind = all.saturating_sub(rows.end);
+        *grad = kept.pad_with_zeros(0, rows.start, behind)?.contiguous()?;
+        Ok(())
     }
 
     /// The first parameter, by name, whose gradient holds NaN or an infinity.
@@ -159,6 +177,19 @@ mod tests {
         let bad = grads(&[("a", &[1.0]), ("b", &[f32::NAN]), ("c", &[f32::INFINITY])]);
         assert_eq!(bad.first_not_finite().unwrap().as_deref(), Some("b"));
         assert_eq!(grads(&[("a", &[1.0])]).first_not_finite().unwrap(), None);
+    }
+
+    #[test]
+    fn rows_outside_the_kept_ones_become_zero() {
+        let mut grads = Gradients::default();
+        let rows = [[1.0f32, 2.0], [3.0, 4.0], [5.0, 6.0]];
+        for name in ["a", "b"] {
+            grads.insert(name, Tensor::new(&rows, &Device::Cpu).unwrap());
+        }
+        grads.keep_rows("a", &(1..2)).unwrap();
+        let got = |name: &str| grads.get(name).unwrap().to_vec2::<f32>().unwrap();
+        assert_eq!(got("a"), [[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]]);
+        assert_eq!(got("b"), rows);
     }
 
     #[test]

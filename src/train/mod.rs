@@ -12,6 +12,7 @@ mod dpo;
 mod error;
 mod gradients;
 mod loss;
+mod moving;
 mod optimizer;
 mod pair_loss;
 mod preference;
@@ -21,7 +22,10 @@ mod schedule;
 mod score;
 mod sft;
 mod state;
+mod trained;
 
+#[cfg(test)]
+mod option_tests;
 #[cfg(test)]
 mod pair_loss_tests;
 #[cfg(test)]
@@ -31,6 +35,7 @@ pub use dpo::{DpoObjective, PairMonitor};
 pub use error::TrainError;
 pub use gradients::{Clip, Gradients, clip_by_global_norm};
 pub use loss::{PairLogps, log_sigmoid, segment_sums, sft_nll};
+pub use moving::MovingReference;
 pub use optimizer::AdamW;
 pub use pair_loss::{PairGradient, PairTerms, PreferenceLoss};
 pub use preference::PairMeasures;
@@ -38,7 +43,9 @@ pub use reference::{ReferenceLogps, ReferencePair, write_reference_logps};
 pub use run::{Ending, Objective, Observer, StepOutput, Training};
 pub use schedule::LrSchedule;
 pub use score::{
-    PairScore, Progress, ReplyScore, forward_flops, score_documents, score_pairs, score_segments,
+    PairScore, Progress, ReplyScore, forward_flops, hidden_states, pair_flops, score_documents,
+    score_pairs, score_segments,
 };
 pub use sft::{SftMonitor, SftObjective};
 pub use state::{SavedState, TrainState, newest_state, save_state};
+pub use trained::Trained;

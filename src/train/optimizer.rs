@@ -7,6 +7,7 @@ use crate::train::gradients::{Gradients, with_f32_slice};
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Tensor, Var, WithDType};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::path::Path;
 
 /// AdamW (Loshchilov & Hutter 2019) in the arithmetic of `torch.optim.AdamW`:
@@ -25,6 +26,8 @@ pub struct AdamW {
 struct Slot {
     var: Var,
     decays: bool,
+    /// Rows that learn; absent: all. The others are never written, so that they keep their bits.
+    rows: Option<Range<usize>>,
     moments: Moments,
 }
 
@@ -99,6 +102,22 @@ impl AdamW {
     /// Steps taken so far.
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// From now on only `rows` of the matrix `name` are updated; weight decay, too, leaves the others
+    /// alone.
+    ///
+    /// # Errors
+    /// There is no such matrix, or it has no such rows.
+    pub fn limit_rows(&mut self, name: &str, rows: Range<usize>) -> Result<()> {
+        let Some(slot) = self.slots.get_mut(name) else {
+            candle_core::bail!("no parameter `{name}`");
+        };
+        if slot.var.rank() < 2 || rows.is_empty() || rows.end > slot.var.dim(0)? {
+            candle_core::bail!("`{name}` {:?} has no rows {rows:?}", slot.var.shape());
+        }
+        slot.rows = Some(rows);
+        Ok(())
     }
 
     /// Updates every parameter in place. Each gradient is multiplied by `grad_scale` (see
@@ -193,6 +212,7 @@ impl Slot {
         Ok(Self {
             var: var.clone(),
             decays: var.rank() >= 2 && !name.contains("norm"),
+            rows: None,
             moments,
         })
     }
@@ -225,11 +245,17 @@ impl Slot {
     }
 
     fn step(&mut self, grad: &Tensor, scalars: Scalars) -> Result<()> {
+        let width = self.var.elem_count() / self.var.dim(0)?.max(1);
+        let learns = match &self.rows {
+            Some(rows) => rows.start * width..rows.end * width,
+            None => 0..self.var.elem_count(),
+        };
         match &mut self.moments {
             Moments::Host { m, v, master } => with_f32_slice(grad, |grad| {
                 self.var.inplace_op1(&HostStep {
                     scalars,
                     grad,
+                    learns,
                     state: RefCell::new((m, v, master.as_mut())),
                 })
             })?,
@@ -241,7 +267,11 @@ impl Slot {
                 let root = (v.sqrt()? / f64::from(s.root_correction))?;
                 let update = (&*m / (root + f64::from(s.eps))?)?;
                 let update = (update * f64::from(s.step_size))?;
-                *master = ((&*master * f64::from(s.keep))? - update)?;
+                let new = ((&*master * f64::from(s.keep))? - update)?;
+                *master = match &self.rows {
+                    Some(rows) => with_rows(master, &new, rows)?,
+                    None => new,
+                };
                 self.var.set(&master.to_dtype(self.var.dtype())?)
             }
         }
@@ -268,6 +298,16 @@ impl Slot {
     }
 }
 
+/// `old` with the given rows of `new`.
+fn with_rows(old: &Tensor, new: &Tensor, rows: &Range<usize>) -> Result<Tensor> {
+    let before = old.narrow(0, 0, rows.start)?;
+    let learnt = new.narrow(0, rows.start, rows.len())?;
+    let behind = old.narrow(0, rows.end, old.dim(0)? - rows.end)?;
+    let parts = [before, learnt, behind].into_iter();
+    let parts: Vec<Tensor> = parts.filter(|part| part.elem_count() > 0).collect();
+    Tensor::cat(&parts, 0)
+}
+
 /// Moments and master weights, lent to the op that owns the parameter's memory for a moment.
 type HostState<'a> = (&'a mut Vec<f32>, &'a mut Vec<f32>, Option<&'a mut Vec<f32>>);
 
@@ -275,6 +315,8 @@ type HostState<'a> = (&'a mut Vec<f32>, &'a mut Vec<f32>, Option<&'a mut Vec<f32
 struct HostStep<'a> {
     scalars: Scalars,
     grad: &'a [f32],
+    /// Elements that are updated.
+    learns: Range<usize>,
     state: RefCell<HostState<'a>>,
 }
 
@@ -289,18 +331,21 @@ impl InplaceOp1 for HostStep<'_> {
         };
         let mut state = self.state.borrow_mut();
         let (m, v, master) = &mut *state;
-        let moments = m.iter_mut().zip(v.iter_mut());
+        let learns = self.learns.clone();
+        let moments = m[learns.clone()].iter_mut().zip(&mut v[learns.clone()]);
+        let grad = &self.grad[learns.clone()];
         let scalars = self.scalars;
         match (storage, master) {
             (CpuStorage::F32(values), None) => {
-                let parameters = values[start..end].iter_mut().zip(self.grad);
+                let parameters = values[start..end][learns].iter_mut().zip(grad);
                 for ((p, &g), (m, v)) in parameters.zip(moments) {
                     *p = scalars.update(*p, g, m, v);
                 }
             }
             (CpuStorage::BF16(values), Some(master)) => {
-                let parameters = values[start..end].iter_mut().zip(master.iter_mut());
-                for (((short, p), &g), (m, v)) in parameters.zip(self.grad).zip(moments) {
+                let master = master[learns.clone()].iter_mut();
+                let parameters = values[start..end][learns].iter_mut().zip(master);
+                for (((short, p), &g), (m, v)) in parameters.zip(grad).zip(moments) {
                     *p = scalars.update(*p, g, m, v);
                     *short = WithDType::from_f64(f64::from(*p));
                 }
@@ -416,6 +461,42 @@ mod tests {
         for (got, want) in values(&fused).iter().zip(values(&plain)) {
             assert!((got - want).abs() < 1e-6, "{got} {want}");
         }
+    }
+
+    // Row 0 of the matrix is frozen: weight decay and a gradient that is not 0 leave it alone.
+    #[test]
+    fn rows_that_do_not_learn_keep_their_bits_on_every_device() {
+        for (dtype, fused) in [(DType::F32, true), (DType::F32, false), (DType::BF16, true)] {
+            let (limited, free) = (vars(dtype), vars(dtype));
+            let before = values(&limited);
+            let mut a = AdamW::new(&limited, &RECIPE).unwrap();
+            let mut b = AdamW::new(&free, &RECIPE).unwrap();
+            if !fused {
+                for slot in a.slots.values_mut() {
+                    slot.moments = Slot::device(&slot.var).unwrap();
+                }
+            }
+            a.limit_rows("proj.weight", 1..2).unwrap();
+            for t in 1..=3 {
+                a.step(&grads(t), 0.1, 1.0).unwrap();
+                b.step(&grads(t), 0.1, 1.0).unwrap();
+            }
+            let (got, want) = (values(&limited), values(&free));
+            assert_eq!(got[2..4], before[2..4]);
+            for i in [0, 1, 4, 5] {
+                assert!((got[i] - want[i]).abs() < 1e-6 && (want[i] - before[i]).abs() > 0.0);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_that_are_not_there_are_refused() {
+        let vars = vars(DType::F32);
+        let mut optimizer = AdamW::new(&vars, &RECIPE).unwrap();
+        assert!(optimizer.limit_rows("proj.weight", 1..3).is_err());
+        assert!(optimizer.limit_rows("proj.weight", 1..1).is_err());
+        assert!(optimizer.limit_rows("layers.0.norm.weight", 0..1).is_err());
+        assert!(optimizer.limit_rows("other", 0..1).is_err());
     }
 
     // Steps of 1e-5 on values near 2 are far below the spacing of bf16 there (2^-7), so only a

@@ -94,9 +94,9 @@ impl PairGradient {
         }
     }
 
-    /// (2 B,) chosen and rejected of each pair in turn.
-    pub fn interleaved(&self, device: &Device) -> Result<Tensor> {
-        Tensor::new(self.pairs.as_flattened(), device)
+    /// (B, 2) chosen and rejected of each pair.
+    pub fn by_pair(&self, device: &Device) -> Result<Tensor> {
+        Tensor::from_slice(self.pairs.as_flattened(), (self.pairs.len(), 2), device)
     }
 }
 

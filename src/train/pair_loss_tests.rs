@@ -233,6 +233,6 @@ fn a_part_of_a_gradient_keeps_the_order_of_its_pairs() {
         loss: 1.0,
         pairs: vec![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]],
     };
-    let part: Tensor = whole.part(1..3).interleaved(&Device::Cpu).unwrap();
-    assert_eq!(part.to_vec1::<f64>().unwrap(), [3.0, 4.0, 5.0, 6.0]);
+    let part: Tensor = whole.part(1..3).by_pair(&Device::Cpu).unwrap();
+    assert_eq!(part.to_vec2::<f64>().unwrap(), [[3.0, 4.0], [5.0, 6.0]]);
 }

@@ -1,14 +1,17 @@
 //! The one loop: every objective is trained here.
 
-use crate::config::spec::OptimizerRecipe;
-use crate::model::{Decoder, DecoderConfig, Params};
+use crate::base::laps::{Phase, lap};
+use crate::config::spec::{OptimizerRecipe, TrainableEmbeddings};
+use crate::model::{Decoder, DecoderConfig, EMBEDDING};
 use crate::train::error::TrainError;
 use crate::train::gradients::{Gradients, clip_by_global_norm};
 use crate::train::optimizer::AdamW;
 use crate::train::schedule::LrSchedule;
 use crate::train::state::{SavedState, TrainState, save_state};
-use candle_core::Var;
+use crate::train::trained::Trained;
+use candle_core::{Tensor, Var};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// What one optimiser step computes before the update.
@@ -46,6 +49,25 @@ pub trait Objective {
 
     /// Measures on held-out data with weights from which no graph is recorded.
     fn monitor(&mut self, decoder: &Decoder) -> Result<BTreeMap<String, f64>, TrainError>;
+
+    /// Told of the new weights after each update; `step` counts from 1.
+    fn after_update(&mut self, _weights: Trained<'_>, _step: u64) -> Result<(), TrainError> {
+        Ok(())
+    }
+
+    /// Tensors that a resumable state must hold besides weights and moments.
+    fn state(&self) -> BTreeMap<String, Tensor> {
+        BTreeMap::new()
+    }
+
+    /// Puts back what [`Self::state`] gave when the state was written.
+    fn restore(
+        &mut self,
+        _tensors: BTreeMap<String, Tensor>,
+        _weights: Trained<'_>,
+    ) -> Result<(), TrainError> {
+        Ok(())
+    }
 }
 
 /// Who watches the training, and may end it.
@@ -53,6 +75,12 @@ pub trait Observer {
     /// Metrics at a step, 1-based; 0 is before the first. A step may be told more than once, with
     /// different keys.
     fn on_metrics(&mut self, step: u64, metrics: &BTreeMap<String, f64>) -> Result<(), TrainError>;
+
+    /// An update was made, and measured where that was due. Comes before any state of this step is
+    /// written: what is kept here needs not be made again by whoever goes on from that state.
+    fn on_update(&mut self, _weights: Trained<'_>, _state: &TrainState) -> Result<(), TrainError> {
+        Ok(())
+    }
 
     /// A resumable state was written.
     fn on_checkpoint(&mut self, step: u64) -> Result<(), TrainError>;
@@ -78,8 +106,8 @@ pub struct Training<'a> {
     /// Shape of the model.
     pub config: &'a DecoderConfig,
     /// The weights being trained.
-    pub params: &'a Params,
-    /// The same variables by name.
+    pub weights: Trained<'a>,
+    /// The variables among them by name.
     pub vars: BTreeMap<String, Var>,
     /// Their optimiser.
     pub optimizer: AdamW,
@@ -93,6 +121,8 @@ pub struct Training<'a> {
     pub work: PathBuf,
     /// To whom the states belong: the run's id.
     pub owner: String,
+    /// Rows of the embedding that learn; absent: all.
+    trainable_rows: Option<Range<usize>>,
 }
 
 impl<'a> Training<'a> {
@@ -102,19 +132,17 @@ impl<'a> Training<'a> {
     /// The device refuses the optimiser's memory.
     pub fn new(
         config: &'a DecoderConfig,
-        params: &'a Params,
+        weights: impl Into<Trained<'a>>,
         optimizer: &OptimizerRecipe,
         schedule: LrSchedule,
         work: PathBuf,
         owner: String,
     ) -> Result<Self, TrainError> {
-        let vars: BTreeMap<String, Var> = params
-            .iter()
-            .map(|(name, var)| (name.to_owned(), var.clone()))
-            .collect();
+        let weights = weights.into();
+        let vars = weights.vars();
         Ok(Self {
             config,
-            params,
+            weights,
             optimizer: AdamW::new(&vars, optimizer)?,
             vars,
             schedule,
@@ -122,16 +150,37 @@ impl<'a> Training<'a> {
             state: TrainState::default(),
             work,
             owner,
+            trainable_rows: None,
         })
+    }
+
+    /// Lets only some rows of the embedding learn. The gradient of the others counts nowhere, not in
+    /// its norm either, and they keep their bits.
+    ///
+    /// # Errors
+    /// No row would learn, or the embedding is not among the variables.
+    pub fn limit_embeddings(&mut self, which: TrainableEmbeddings) -> Result<(), TrainError> {
+        let vocabulary = self.config.vocab_size;
+        let rows = which.rows(vocabulary);
+        if rows.is_empty() {
+            return Err(TrainError::NoEmbedding { vocabulary });
+        }
+        self.optimizer.limit_rows(EMBEDDING, rows.clone())?;
+        self.trainable_rows = Some(rows);
+        Ok(())
     }
 
     /// Continues from a saved state.
     ///
     /// # Errors
     /// The state is of another model.
-    pub fn restore(&mut self, saved: &SavedState) -> Result<(), TrainError> {
+    pub fn restore(
+        &mut self,
+        saved: &SavedState,
+        objective: &mut dyn Objective,
+    ) -> Result<(), TrainError> {
         self.state = saved.restore(&self.vars, &mut self.optimizer)?;
-        Ok(())
+        objective.restore(saved.objective()?, self.weights)
     }
 
     /// Trains to the last step of the schedule, or until the observer asks to stop.
@@ -148,9 +197,9 @@ impl<'a> Training<'a> {
             self.monitor(objective, observer)?;
         }
         while self.state.step < self.schedule.total_steps() {
-            let decoder = Decoder::trainable(self.config, self.params)?;
-            let out = objective.backward(&decoder, &self.vars, self.state.step)?;
+            let out = self.backward(objective)?;
             let metrics = self.update(out)?;
+            objective.after_update(self.weights, self.state.step)?;
             self.report(metrics, observer)?;
 
             let step = self.state.step;
@@ -161,9 +210,10 @@ impl<'a> Training<'a> {
             {
                 self.monitor(objective, observer)?;
             }
+            observer.on_update(self.weights, &self.state)?;
             let stop = observer.stop_requested();
             if stop || observer.wants_checkpoint(step) {
-                self.save(observer)?;
+                self.save(objective, observer)?;
             }
             if stop && !last {
                 return Ok(Ending::Interrupted);
@@ -172,8 +222,14 @@ impl<'a> Training<'a> {
         Ok(Ending::Finished)
     }
 
+    /// Loss and gradients of the next step.
+    fn backward(&self, objective: &mut dyn Objective) -> Result<StepOutput, TrainError> {
+        let (decoder, vars) = self.weights.for_step(self.config)?;
+        objective.backward(&decoder, &vars, self.state.step)
+    }
+
     /// Checks, clips and applies the gradients of one step; gives its metrics.
-    fn update(&mut self, out: StepOutput) -> Result<BTreeMap<String, f64>, TrainError> {
+    fn update(&mut self, mut out: StepOutput) -> Result<BTreeMap<String, f64>, TrainError> {
         let step = self.state.step + 1;
         if !out.loss.is_finite() {
             return Err(TrainError::LossNotFinite {
@@ -181,6 +237,9 @@ impl<'a> Training<'a> {
                 value: out.loss,
                 examples: out.examples,
             });
+        }
+        if let Some(rows) = &self.trainable_rows {
+            out.grads.keep_rows(EMBEDDING, rows)?;
         }
         let clip = clip_by_global_norm(&out.grads, self.max_grad_norm)?;
         if !clip.norm.is_finite() {
@@ -193,6 +252,7 @@ impl<'a> Training<'a> {
         }
         let rate = self.schedule.learning_rate(self.state.step);
         self.optimizer.step(&out.grads, rate, clip.scale)?;
+        lap(Phase::Optimizer);
         self.state.step = step;
         self.state.tokens += out.tokens;
         self.state.positions += out.positions;
@@ -210,7 +270,7 @@ impl<'a> Training<'a> {
         objective: &mut dyn Objective,
         observer: &mut dyn Observer,
     ) -> Result<(), TrainError> {
-        let decoder = Decoder::frozen(self.config, &self.params.detached())?;
+        let decoder = Decoder::frozen(self.config, &self.weights.model()?)?;
         let metrics = objective.monitor(&decoder)?;
         if let Some((key, &value)) = metrics.iter().find(|(_, v)| !v.is_finite()) {
             return Err(TrainError::MonitorNotFinite {
@@ -233,13 +293,18 @@ impl<'a> Training<'a> {
     }
 
     /// Writes a resumable state.
-    pub fn save(&self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+    pub fn save(
+        &self,
+        objective: &dyn Objective,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
         save_state(
             &self.work,
             &self.owner,
             &self.state,
             &self.vars,
             &self.optimizer,
+            &objective.state(),
         )?;
         observer.on_checkpoint(self.state.step)
     }

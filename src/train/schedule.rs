@@ -5,24 +5,34 @@ use std::f64::consts::PI;
 
 /// A learning rate for each of `total` steps, by the formulas of transformers'
 /// `get_{cosine,linear,constant}_schedule_with_warmup`, scaled so that the decay ends at
-/// `min_ratio` times the peak (as `cosine_with_min_lr`).
+/// `min_ratio` times the peak (as `cosine_with_min_lr`), and of `get_wsd_schedule` with its linear
+/// decay.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LrSchedule {
     peak: f64,
     decay: Decay,
     warmup: u64,
+    /// First step of the decay.
+    decay_start: u64,
     total: u64,
     min_ratio: f64,
 }
 
 impl LrSchedule {
-    /// The schedule of `total` steps; warm-up takes `ceil(warmup_ratio * total)` of them.
+    /// The schedule of `total` steps; warm-up takes `ceil(warmup_ratio * total)` of them, and the
+    /// decay of `warmup-stable-decay` the last `ceil(decay_ratio * total)`.
     pub fn new(recipe: &ScheduleRecipe, peak: f64, total: u64) -> Self {
-        let warmup = (recipe.warmup_ratio * total as f64).ceil().max(0.0) as u64;
+        let share = |ratio: f64| (ratio * total as f64).ceil().max(0.0) as u64;
+        let warmup = share(recipe.warmup_ratio);
+        let decay_start = match (recipe.decay, recipe.decay_ratio) {
+            (Decay::WarmupStableDecay, Some(ratio)) => total.saturating_sub(share(ratio)),
+            _ => warmup,
+        };
         Self {
             peak,
             decay: recipe.decay,
             warmup,
+            decay_start: decay_start.max(warmup),
             total,
             min_ratio: recipe.min_ratio,
         }
@@ -39,12 +49,15 @@ impl LrSchedule {
         if step < self.warmup {
             return self.peak * step as f64 / self.warmup.max(1) as f64;
         }
-        let rest = self.total.saturating_sub(self.warmup).max(1) as f64;
-        let progress = ((step - self.warmup) as f64 / rest).min(1.0);
+        if step < self.decay_start {
+            return self.peak;
+        }
+        let rest = self.total.saturating_sub(self.decay_start).max(1) as f64;
+        let progress = ((step - self.decay_start) as f64 / rest).min(1.0);
         let factor = match self.decay {
             Decay::Constant => return self.peak,
             Decay::Cosine => 0.5 * (1.0 + (PI * progress).cos()),
-            Decay::Linear => 1.0 - progress,
+            Decay::Linear | Decay::WarmupStableDecay => 1.0 - progress,
         };
         self.peak * (factor * (1.0 - self.min_ratio) + self.min_ratio)
     }
@@ -59,6 +72,7 @@ mod tests {
             decay,
             warmup_ratio,
             min_ratio,
+            decay_ratio: (decay == Decay::WarmupStableDecay).then_some(0.4),
         };
         let schedule = LrSchedule::new(&recipe, 1.0, total);
         (0..total).map(|k| schedule.learning_rate(k)).collect()
@@ -87,6 +101,15 @@ mod tests {
             &got,
             &[0.0, 1.0, 0.5 * (1.0 + root), 0.5, 0.5 * (1.0 - root)],
         );
+    }
+
+    // get_wsd_schedule(num_warmup_steps=2, num_decay_steps=4, num_training_steps=10,
+    // decay_type="linear"), transformers 5.23.0; ceil(0.2 * 10) = 2 and ceil(0.4 * 10) = 4.
+    #[test]
+    fn warmup_stable_decay_matches_transformers() {
+        let got = rates(Decay::WarmupStableDecay, 0.2, 0.0, 10);
+        let want = [0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.75, 0.5, 0.25];
+        assert_close(&got, &want);
     }
 
     #[test]

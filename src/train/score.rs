@@ -1,9 +1,12 @@
 //! Log-probabilities of given replies under frozen weights.
 
-use crate::data::{TokenBatch, TokenizedExample, TokenizedPair, document_batches, pair_batches};
-use crate::model::{Decoder, DecoderConfig, flops_per_token};
+use crate::data::{
+    PAIR_SEGMENTS, PairBatch, TokenBatch, TokenizedExample, TokenizedPair, document_batches,
+    pair_batches,
+};
+use crate::model::{Decoder, DecoderConfig, Segments, flops_per_token, head_flops};
 use crate::train::error::TrainError;
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 
 /// How likely a model finds one reply, or all replies of one document.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -39,13 +42,29 @@ pub struct PairScore {
 /// Told how many items are done; an error ends the work.
 pub type Progress<'a> = dyn FnMut(usize) -> Result<(), TrainError> + 'a;
 
-/// Estimated floating-point operations of one forward pass over a batch; a training step costs
-/// three times as much.
+/// Estimated floating-point operations of one forward pass over a batch, padding included, the head
+/// at targets only; a training step costs three times as much.
 pub fn forward_flops(config: &DecoderConfig, batch: &TokenBatch) -> f64 {
-    let lengths = batch.cu_seqlens.windows(2).map(|w| f64::from(w[1] - w[0]));
-    let seen: f64 = lengths.map(|len| len * (len + 1.0) / 2.0).sum();
     let positions = batch.len().max(1) as f64;
-    flops_per_token(config, seen / positions) * positions
+    let without_head = positions - batch.targets.len() as f64;
+    let all = flops_per_token(config, batch.seen() / positions) * positions;
+    all - head_flops(config) * without_head
+}
+
+/// Estimated floating-point operations of scoring pairs, in passes as [`score_pairs`] makes them.
+pub fn pair_flops(config: &DecoderConfig, pairs: &[TokenizedPair], max_positions: usize) -> f64 {
+    let pairs: Vec<&TokenizedPair> = pairs.iter().collect();
+    let parts = pair_batches(&pairs, max_positions);
+    parts.iter().map(|p| forward_flops(config, &p.batch)).sum()
+}
+
+/// Hidden states after the final norm of all positions of a batch, `(T, D)`.
+///
+/// # Errors
+/// A token is outside the vocabulary, or the device refuses.
+pub fn hidden_states(decoder: &Decoder, batch: &TokenBatch) -> candle_core::Result<Tensor> {
+    let segments = Segments::forked(&batch.cu_seqlens, &batch.trunks);
+    decoder.hidden_in(&batch.tokens, &batch.positions, &segments)
 }
 
 /// Sums the log-probabilities of a batch's targets by segment.
@@ -57,7 +76,7 @@ pub fn score_segments(
     if batch.targets.is_empty() {
         return Ok(scores);
     }
-    let hidden = decoder.hidden(&batch.tokens, &batch.positions, &batch.cu_seqlens)?; // (T, D)
+    let hidden = hidden_states(decoder, batch)?; // (T, D)
     let logps = decoder.token_logps(&hidden, &batch.target_rows, &batch.targets)?; // (N,)
     let logps = logps.to_dtype(DType::F64)?.to_vec1::<f64>()?;
     for (logp, &segment) in logps.into_iter().zip(&batch.target_segments) {
@@ -66,6 +85,17 @@ pub fn score_segments(
         score.tokens += 1;
     }
     Ok(scores)
+}
+
+/// Scores every pair of a batch.
+pub(super) fn score_pair_batch(
+    decoder: &Decoder,
+    part: &PairBatch,
+) -> Result<Vec<PairScore>, TrainError> {
+    let scores = score_segments(decoder, &part.batch)?;
+    let pairs = scores.as_chunks::<PAIR_SEGMENTS>().0.iter();
+    let pairs = pairs.map(|&[_, chosen, rejected]| PairScore { chosen, rejected });
+    Ok(pairs.collect())
 }
 
 /// Scores every pair, in order, in passes of at most `max_positions` positions.
@@ -78,11 +108,7 @@ pub fn score_pairs(
     let pairs: Vec<&TokenizedPair> = pairs.iter().collect();
     let mut scores = Vec::with_capacity(pairs.len());
     for part in pair_batches(&pairs, max_positions) {
-        let halves = score_segments(decoder, &part.batch)?;
-        scores.extend(halves.chunks_exact(2).map(|half| PairScore {
-            chosen: half[0],
-            rejected: half[1],
-        }));
+        scores.extend(score_pair_batch(decoder, &part)?);
         progress(scores.len())?;
     }
     Ok(scores)

@@ -3,9 +3,8 @@
 use crate::data::{SftPlan, TokenizedExample};
 use crate::model::{Decoder, DecoderConfig};
 use crate::train::error::TrainError;
-use crate::train::loss::sft_nll;
 use crate::train::run::{Objective, StepOutput};
-use crate::train::score::{forward_flops, score_documents};
+use crate::train::score::{forward_flops, hidden_states, score_documents};
 use candle_core::{DType, Tensor, Var};
 use std::collections::BTreeMap;
 
@@ -58,19 +57,15 @@ impl Objective for SftObjective {
             if batch.targets.is_empty() {
                 continue; // rows inside a long prompt: nothing to learn from
             }
-            let hidden = decoder.hidden(&batch.tokens, &batch.positions, &batch.cu_seqlens)?; // (T, D)
-            let (logps, stats) =
-                decoder.token_logps_with_stats(&hidden, &batch.target_rows, &batch.targets)?; // (N,)
-            correct += stats.correct.iter().filter(|&&hit| hit).count();
-            let sum = logps
-                .detach()
-                .to_dtype(DType::F64)?
-                .sum_all()?
-                .to_scalar::<f64>()?;
-            out.loss -= sum / total as f64;
+            let hidden = hidden_states(decoder, &batch)?; // (T, D)
+            let (rows, targets) = (&batch.target_rows, &batch.targets);
+            // Divided by the targets of the whole step, so that its micro-batches add up to the mean.
+            let nll = decoder.summed_nll(&hidden, rows, targets, 1.0 / total as f64)?;
+            correct += nll.stats.correct.iter().filter(|&&hit| hit).count();
+            out.loss -= nll.logps.iter().sum::<f64>() / total as f64;
             // The graph and its activations die here, before the next pass and before the update.
-            let mut store = sft_nll(&logps, total)?.backward()?;
-            drop((hidden, logps));
+            let mut store = nll.loss.backward()?;
+            drop((hidden, nll));
             out.grads.accumulate(vars, &mut store)?;
         }
         if total == 0 {

@@ -7,7 +7,7 @@
 use crate::base::{Digest, PathError, digest_file, write_atomic};
 use crate::train::error::TrainError;
 use crate::train::optimizer::AdamW;
-use candle_core::{Device, Var};
+use candle_core::{Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,6 +18,8 @@ const STATE_FORMAT: u32 = 1;
 const MANIFEST: &str = "state.json";
 const PARAMS: &str = "params.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
+/// What the objective keeps, if it keeps anything.
+const OBJECTIVE: &str = "objective.safetensors";
 
 /// How far training has come, and what it has used.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -53,17 +55,20 @@ pub fn save_state(
     state: &TrainState,
     vars: &BTreeMap<String, Var>,
     optimizer: &AdamW,
+    objective: &BTreeMap<String, Tensor>,
 ) -> Result<(), TrainError> {
     let temp = work.join("state.tmp");
     remove_if_there(&temp)?;
     fs::create_dir_all(&temp).map_err(|e| PathError::new("create", &temp, e))?;
-    let params: BTreeMap<&String, _> = vars.iter().map(|(n, v)| (n, v.as_tensor())).collect();
-    let path = temp.join(PARAMS);
-    let bytes = safetensors::serialize(params, None)
-        .map_err(|e| PathError::new("serialise", &path, std::io::Error::other(e.to_string())))?;
-    write_atomic(&path, &bytes)?;
+    let params = vars.iter().map(|(n, v)| (n, v.as_tensor()));
+    write_tensors(&temp.join(PARAMS), params)?;
     optimizer.save(&temp.join(OPTIMIZER))?;
-    let files = [PARAMS, OPTIMIZER]
+    let mut names = vec![PARAMS, OPTIMIZER];
+    if !objective.is_empty() {
+        write_tensors(&temp.join(OBJECTIVE), objective.iter())?;
+        names.push(OBJECTIVE);
+    }
+    let files = names
         .into_iter()
         .map(|name| Ok((name.to_owned(), digest_file(&temp.join(name))?)))
         .collect::<Result<_, PathError>>()?;
@@ -88,6 +93,16 @@ pub fn save_state(
     Ok(())
 }
 
+fn write_tensors<'t>(
+    path: &Path,
+    tensors: impl Iterator<Item = (&'t String, &'t Tensor)>,
+) -> Result<(), PathError> {
+    let tensors: BTreeMap<&String, &Tensor> = tensors.collect();
+    let bytes = safetensors::serialize(tensors, None)
+        .map_err(|e| PathError::new("serialise", path, std::io::Error::other(e.to_string())))?;
+    write_atomic(path, &bytes)
+}
+
 /// A state that was found on disk and whose files are whole.
 #[derive(Debug)]
 pub struct SavedState {
@@ -99,6 +114,24 @@ impl SavedState {
     /// The step it continues after.
     pub fn step(&self) -> u64 {
         self.state.step
+    }
+
+    /// What the objective had kept; empty if nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn objective(&self) -> Result<BTreeMap<String, Tensor>, TrainError> {
+        let path = self.path.join(OBJECTIVE);
+        if !path.exists() {
+            return Ok(BTreeMap::new());
+        }
+        let bytes = fs::read(&path).map_err(|e| PathError::new("read", &path, e))?;
+        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
+        let tensors = tensors.map_err(|e| TrainError::State {
+            path,
+            why: e.to_string(),
+        })?;
+        Ok(tensors.into_iter().collect())
     }
 
     /// Puts parameters and optimiser back; gives how far training had come.
@@ -182,7 +215,6 @@ fn remove_if_there(dir: &Path) -> Result<(), PathError> {
 mod tests {
     use super::*;
     use crate::config::spec::OptimizerRecipe;
-    use candle_core::Tensor;
 
     const RECIPE: OptimizerRecipe = OptimizerRecipe {
         learning_rate: 0.1,
@@ -206,7 +238,8 @@ mod tests {
             step,
             ..TrainState::default()
         };
-        save_state(work, "run", &state, &vars, &optimizer).unwrap();
+        let kept = BTreeMap::from([("kept".to_owned(), vars["w"].as_detached_tensor())]);
+        save_state(work, "run", &state, &vars, &optimizer, &kept).unwrap();
     }
 
     #[test]
@@ -226,6 +259,8 @@ mod tests {
         let (vars, mut optimizer) = parts(0.0);
         found.restore(&vars, &mut optimizer).unwrap();
         assert_eq!(vars["w"].to_vec1::<f32>().unwrap(), [5.0, 5.0]);
+        let kept = &found.objective().unwrap()["kept"];
+        assert_eq!(kept.to_vec1::<f32>().unwrap(), [5.0, 5.0]);
     }
 
     #[test]

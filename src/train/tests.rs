@@ -3,16 +3,18 @@
 use super::*;
 use crate::base::SeedTree;
 use crate::config::spec::{
-    BatchSize, Batching, DataSource, Decay, DpoLoss, Duration, LossMask, OptimizerRecipe,
-    PairLimits, Precision, ScheduleRecipe, SftRecipe, Truncation,
+    BatchSize, Batching, DataSource, Decay, DpoLoss, Duration, LoraRecipe, LoraTarget, LossMask,
+    OptimizerRecipe, PairLimits, Precision, ScheduleRecipe, SftRecipe, Truncation,
 };
-use crate::data::{PairPlan, SftPlan, TextFormat, TokenizedPair, load_chat, load_pairs};
-use crate::model::{Decoder, DecoderConfig, Params};
+use crate::data::{
+    PairPlan, SftPlan, TextFormat, TokenBatch, TokenizedPair, load_chat, load_pairs, pair_batches,
+};
+use crate::model::{Decoder, DecoderConfig, FrozenParams, Lora, Params};
 use candle_core::{DType, Device, Tensor, Var};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-const OPTIMIZER: OptimizerRecipe = OptimizerRecipe {
+pub(super) const OPTIMIZER: OptimizerRecipe = OptimizerRecipe {
     learning_rate: 2e-3,
     beta1: 0.9,
     beta2: 0.95,
@@ -25,13 +27,14 @@ const SCHEDULE: ScheduleRecipe = ScheduleRecipe {
     decay: Decay::Cosine,
     warmup_ratio: 0.1,
     min_ratio: 0.1,
+    decay_ratio: None,
 };
 
 fn model_dir() -> &'static Path {
     Path::new("models/stories260k")
 }
 
-fn shipped() -> (DecoderConfig, Params) {
+pub(super) fn shipped() -> (DecoderConfig, Params) {
     let config = DecoderConfig::from_file(model_dir()).unwrap();
     let params = Params::load(model_dir(), &config, &Device::Cpu, DType::F32).unwrap();
     (config, params)
@@ -45,21 +48,28 @@ fn source(path: &str, count: usize) -> Vec<DataSource> {
     }]
 }
 
-fn sft(config: &DecoderConfig, steps: u64, micro_batch_tokens: usize) -> SftObjective {
+pub(super) fn sft(config: &DecoderConfig, steps: u64, micro_batch_tokens: usize) -> SftObjective {
     let recipe = SftRecipe {
         data: source("data/sft/instruct_train.jsonl", 48),
         max_examples: None,
+        dedup: false,
+        decontaminate: None,
+        empty_system_turn: None,
         max_seq_len: 64,
         batching: Batching::BestFit,
         loss_mask: LossMask::AssistantOnly,
+        max_masked_fraction: None,
         batch: BatchSize::Tokens(512),
         duration: Duration::Steps(steps),
         optimizer: OPTIMIZER,
         schedule: SCHEDULE,
         precision: Precision::F32,
+        lora: None,
         seed: None,
         data_seed: None,
         monitor: None,
+        trainable_embeddings: None,
+        save_steps: Vec::new(),
     };
     let seed = SeedTree::root(5);
     let (rows, _) = load_chat(Path::new("."), &recipe.data, &seed).unwrap();
@@ -80,12 +90,12 @@ fn sft(config: &DecoderConfig, steps: u64, micro_batch_tokens: usize) -> SftObje
 
 /// Takes note of everything; stops, or dies, after a given step.
 #[derive(Default)]
-struct Script {
-    metrics: BTreeMap<u64, BTreeMap<String, f64>>,
-    checkpoint_at: Option<u64>,
-    stop_after: Option<u64>,
-    die_after: Option<u64>,
-    seen: u64,
+pub(super) struct Script {
+    pub(super) metrics: BTreeMap<u64, BTreeMap<String, f64>>,
+    pub(super) checkpoint_at: Option<u64>,
+    pub(super) stop_after: Option<u64>,
+    pub(super) die_after: Option<u64>,
+    pub(super) seen: u64,
 }
 
 impl Observer for Script {
@@ -111,7 +121,7 @@ impl Observer for Script {
     }
 }
 
-fn training<'a>(
+pub(super) fn training<'a>(
     config: &'a DecoderConfig,
     params: &'a Params,
     steps: u64,
@@ -129,9 +139,11 @@ fn training<'a>(
     .unwrap()
 }
 
-fn bits(params: &Params) -> Vec<u32> {
+pub(super) fn bits(params: &Params) -> Vec<u32> {
     let flat = |v: &Var| {
         v.as_detached_tensor()
+            .to_dtype(DType::F32)
+            .unwrap()
             .flatten_all()
             .unwrap()
             .to_vec1::<f32>()
@@ -175,6 +187,157 @@ fn ten_steps_on_real_rows_lower_the_loss() {
     ] {
         assert!(script.metrics[&7].contains_key(key), "{key}");
     }
+}
+
+fn in_bf16() -> (DecoderConfig, Params) {
+    let config = DecoderConfig::from_file(model_dir()).unwrap();
+    let params = Params::load(model_dir(), &config, &Device::Cpu, DType::BF16).unwrap();
+    (config, params)
+}
+
+/// Mean relative difference allowed between the losses of 100 steps in bf16 and in f32, and the
+/// largest of one step: 2 and 8 units of rounding of an 8-bit significand, 2⁻⁸ each. (Seen: 5.2e-3
+/// and 2.5e-2.)
+const BF16_LOSS: (f64, f64) = (2.0 / 256.0, 8.0 / 256.0);
+
+#[test]
+fn a_hundred_steps_in_bf16_follow_the_loss_of_f32() {
+    let dir = tempfile::tempdir().unwrap();
+    let curve = |(config, params): (DecoderConfig, Params)| -> Vec<f64> {
+        let mut objective = sft(&config, 100, 4096);
+        objective.monitor_every = None;
+        let mut script = Script::default();
+        let mut run = training(&config, &params, 100, dir.path());
+        run.run(&mut objective, &mut script).unwrap();
+        script.metrics.values().map(|m| m["loss"]).collect()
+    };
+    let (wide, short) = (curve(shipped()), curve(in_bf16()));
+    assert_eq!((wide.len(), short.len()), (100, 100));
+    assert!(wide[99] < 0.8 * wide[0], "{} to {}", wide[0], wide[99]);
+    let errors = wide.iter().zip(&short).map(|(w, s)| (s / w - 1.0).abs());
+    let errors: Vec<f64> = errors.collect();
+    let mean = errors.iter().sum::<f64>() / 100.0;
+    let worst = errors.iter().fold(0.0f64, |m, &e| m.max(e));
+    assert!(mean > 1e-6, "nothing was rounded");
+    assert!(
+        mean < BF16_LOSS.0 && worst < BF16_LOSS.1,
+        "{mean:e} {worst:e}"
+    );
+}
+
+#[test]
+fn a_resumed_training_in_bf16_ends_with_the_bits_of_an_undisturbed_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, straight) = in_bf16();
+    let mut run = training(&config, &straight, 6, &dir.path().join("straight"));
+    run.run(&mut sft(&config, 6, 256), &mut Script::default())
+        .unwrap();
+    let works = [dir.path().join("1"), dir.path().join("2")];
+    let (_, first) = in_bf16();
+    let mut stopped = Script {
+        stop_after: Some(3),
+        ..Script::default()
+    };
+    let mut run = training(&config, &first, 6, &works[0]);
+    let ending = run.run(&mut sft(&config, 6, 256), &mut stopped).unwrap();
+    assert_eq!(ending, Ending::Interrupted);
+    let (_, second) = in_bf16();
+    let mut run = training(&config, &second, 6, &works[1]);
+    let saved = newest_state(&works, "run").unwrap();
+    run.restore(&saved, &mut sft(&config, 6, 256)).unwrap();
+    run.run(&mut sft(&config, 6, 256), &mut Script::default())
+        .unwrap();
+    assert!(bits(&second) == bits(&straight), "the weights differ");
+}
+
+// One step of 1e-5 is less than half the spacing of bf16 at all weights above 0.005, and would be
+// rounded away; a hundred of them in the master weights add up to 1e-3.
+#[test]
+fn updates_too_small_for_bf16_are_not_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let moved = |(config, params): (DecoderConfig, Params)| -> f64 {
+        let before = params.working().unwrap().detached();
+        let before: Vec<Tensor> = before.iter().map(|(_, t)| t.copy().unwrap()).collect();
+        let schedule = ScheduleRecipe {
+            decay: Decay::Constant,
+            warmup_ratio: 0.0,
+            min_ratio: 1.0,
+            decay_ratio: None,
+        };
+        let schedule = LrSchedule::new(&schedule, 1e-5, 100);
+        let recipe = OptimizerRecipe {
+            weight_decay: 0.0,
+            ..OPTIMIZER
+        };
+        let work = dir.path().to_owned();
+        let mut run =
+            Training::new(&config, &params, &recipe, schedule, work, "run".to_owned()).unwrap();
+        let mut objective = sft(&config, 100, 4096);
+        objective.monitor_every = None;
+        run.run(&mut objective, &mut Script::default()).unwrap();
+        let after = params.working().unwrap();
+        let sum = |t: Tensor| t.sum_all().unwrap().to_scalar::<f32>().unwrap();
+        let moved = before.iter().zip(after.iter()).map(|(before, (_, after))| {
+            let distance = (after.as_tensor() - before).unwrap().abs().unwrap();
+            f64::from(sum(distance))
+        });
+        moved.sum::<f64>() / before.iter().map(|t| t.elem_count() as f64).sum::<f64>()
+    };
+    let (wide, short) = (moved(shipped()), moved(in_bf16()));
+    assert!(wide > 3e-4, "{wide:e}");
+    assert!((short / wide - 1.0).abs() < 0.2, "{short:e} {wide:e}");
+}
+
+fn adapters() -> (DecoderConfig, Lora) {
+    let config = DecoderConfig::from_file(model_dir()).unwrap();
+    let base = FrozenParams::load(model_dir(), &config, &Device::Cpu, DType::F32).unwrap();
+    let recipe = LoraRecipe {
+        rank: 4,
+        alpha: 8.0,
+        targets: LoraTarget::ALL.to_vec(),
+    };
+    let lora = Lora::new(base, &recipe, &SeedTree::root(3)).unwrap();
+    (config, lora)
+}
+
+#[test]
+fn adapters_are_trained_and_go_on_after_a_stop_to_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |lora: &Lora, config: &DecoderConfig, work: &Path, stop_after, from: &[PathBuf]| {
+        let schedule = LrSchedule::new(&SCHEDULE, 1e-2, 12);
+        let work = work.to_owned();
+        let mut run =
+            Training::new(config, lora, &OPTIMIZER, schedule, work, "run".to_owned()).unwrap();
+        if let Some(saved) = newest_state(from, "run") {
+            run.restore(&saved, &mut sft(config, 12, 512)).unwrap();
+        }
+        let mut script = Script {
+            stop_after,
+            ..Script::default()
+        };
+        run.run(&mut sft(config, 12, 512), &mut script).unwrap();
+        script.metrics
+    };
+    let (config, straight) = adapters();
+    let metrics = run(&straight, &config, &dir.path().join("a"), None, &[]);
+    let loss = |step: u64| metrics[&step]["loss"];
+    assert!(loss(12) < loss(1) - 0.2, "{} to {}", loss(1), loss(12));
+
+    let works = [dir.path().join("b")];
+    let (_, first) = adapters();
+    run(&first, &config, &works[0], Some(5), &[]);
+    let (_, second) = adapters();
+    run(&second, &config, &dir.path().join("c"), None, &works);
+    let bits = |lora: &Lora| -> Vec<u32> {
+        let merged = lora.merged().unwrap();
+        let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        merged
+            .iter()
+            .flat_map(|(_, t)| flat(t))
+            .map(f32::to_bits)
+            .collect()
+    };
+    assert!(bits(&second) == bits(&straight), "the weights differ");
 }
 
 /// Relative distance of two sets of gradients, over all parameters.
@@ -248,7 +411,7 @@ fn a_killed_and_resumed_training_ends_with_the_bits_of_an_undisturbed_one() {
     let mut run = training(&config, &second, 6, &works[1]);
     let saved = newest_state(&works, "run").unwrap();
     assert_eq!(saved.step(), 3);
-    run.restore(&saved).unwrap();
+    run.restore(&saved, &mut sft(&config, 6, 256)).unwrap();
     assert_eq!(
         run.run(&mut sft(&config, 6, 256), &mut stopped).unwrap(),
         Ending::Interrupted
@@ -257,14 +420,15 @@ fn a_killed_and_resumed_training_ends_with_the_bits_of_an_undisturbed_one() {
 
     let (_, third) = shipped();
     let mut run = training(&config, &third, 6, &works[2]);
-    run.restore(&newest_state(&works, "run").unwrap()).unwrap();
+    let saved = newest_state(&works, "run").unwrap();
+    run.restore(&saved, &mut sft(&config, 6, 256)).unwrap();
     run.run(&mut sft(&config, 6, 256), &mut Script::default())
         .unwrap();
     assert!(bits(&third) == bits(&straight), "the weights differ");
     assert_eq!(run.state, undisturbed);
 }
 
-fn pairs(count: usize) -> Vec<TokenizedPair> {
+pub(super) fn pairs(count: usize) -> Vec<TokenizedPair> {
     let limits = PairLimits {
         max_seq_len: 128,
         max_prompt_len: 96,
@@ -276,7 +440,11 @@ fn pairs(count: usize) -> Vec<TokenizedPair> {
     format.encode_pairs(&rows, &limits).unwrap().0
 }
 
-fn dpo(config: &DecoderConfig, params: &Params, micro_batch_tokens: usize) -> DpoObjective {
+pub(super) fn dpo(
+    config: &DecoderConfig,
+    params: &Params,
+    micro_batch_tokens: usize,
+) -> DpoObjective {
     let pairs = pairs(8);
     let decoder = Decoder::frozen(config, &params.detached()).unwrap();
     let scores = score_pairs(&decoder, &pairs, 512, &mut |_| Ok(())).unwrap();
@@ -289,6 +457,7 @@ fn dpo(config: &DecoderConfig, params: &Params, micro_batch_tokens: usize) -> Dp
             pairs: pairs.clone(),
         }],
         pairs,
+        moving: None,
         loss: PreferenceLoss::new(DpoLoss::Sigmoid, 0.1),
         micro_batch_tokens,
         config: config.clone(),
@@ -335,6 +504,124 @@ fn a_preference_step_split_into_parts_has_one_gradient() {
     let error = distance(&outputs[0].grads, &outputs[1].grads);
     assert!(error < 1e-6, "{error:e}");
     assert!((outputs[0].loss - outputs[1].loss).abs() < 1e-6);
+}
+
+/// Both sequences of every pair as segments of their own, prompts computed twice.
+fn apart(pairs: &[TokenizedPair]) -> TokenBatch {
+    let mut batch = TokenBatch::new();
+    for pair in pairs {
+        for reply in [&pair.chosen, &pair.rejected] {
+            let tokens = [pair.prompt.as_slice(), reply.as_slice()].concat();
+            batch.push_segment(&pair.id, &tokens, |i| i >= pair.prompt.len(), 0, 0);
+        }
+    }
+    batch
+}
+
+/// Relative error allowed between prompts computed once and twice.
+const SHARED: f64 = 1e-5;
+
+#[test]
+fn a_shared_prompt_gives_the_scores_and_gradients_of_two_sequences() {
+    let (config, params) = shipped();
+    let vars: BTreeMap<String, Var> = params
+        .iter()
+        .map(|(n, v)| (n.to_owned(), v.clone()))
+        .collect();
+    let decoder = Decoder::trainable(&config, &params).unwrap();
+    let pairs = pairs(8);
+    let refs: Vec<&TokenizedPair> = pairs.iter().collect();
+    let shared = &pair_batches(&refs, 4096)[0].batch;
+    let apart = apart(&pairs);
+    assert!(shared.len() < apart.len());
+    assert_eq!(shared.targets, apart.targets);
+    // Token weights that differ by reply, so that no gradient cancels by chance.
+    let weights: Vec<f32> = (0..shared.targets.len())
+        .map(|i| (i as f32 * 0.7).sin())
+        .collect();
+    let weights = Tensor::new(weights, &Device::Cpu).unwrap();
+    let [one, two] = [shared, &apart].map(|batch| {
+        let hidden = hidden_states(&decoder, batch).unwrap();
+        let logps = decoder
+            .token_logps(&hidden, &batch.target_rows, &batch.targets)
+            .unwrap();
+        let mut store = (&logps * &weights)
+            .unwrap()
+            .sum_all()
+            .unwrap()
+            .backward()
+            .unwrap();
+        let mut grads = Gradients::default();
+        grads.accumulate(&vars, &mut store).unwrap();
+        (logps.to_vec1::<f32>().unwrap(), grads)
+    });
+    for (one, two) in one.0.iter().zip(&two.0) {
+        let error = f64::from((one - two).abs() / two.abs());
+        assert!(error < SHARED, "{one} {two}");
+    }
+    for (name, grad) in one.1.iter() {
+        let alone = |g: &Tensor| {
+            let mut grads = Gradients::default();
+            grads.insert("g", g.clone());
+            grads
+        };
+        let error = distance(&alone(grad), &alone(two.1.get(name).unwrap()));
+        assert!(error < SHARED, "{name}: {error:e}");
+    }
+}
+
+#[test]
+fn a_shared_prompt_is_counted_once() {
+    let (config, params) = shipped();
+    let pairs = pairs(8);
+    let refs: Vec<&TokenizedPair> = pairs.iter().collect();
+    let shared = &pair_batches(&refs, 4096)[0].batch;
+    let whole: usize = pairs.iter().map(TokenizedPair::tokens).sum();
+    let prompts: usize = pairs.iter().map(|p| p.prompt.len()).sum();
+    assert_eq!(shared.len(), whole - prompts);
+    // What is saved: a forward pass over each prompt.
+    let mut saved = TokenBatch::new();
+    for pair in &pairs {
+        saved.push_segment(&pair.id, &pair.prompt, |_| false, 0, 0);
+    }
+    let flops = |batch: &TokenBatch| forward_flops(&config, batch);
+    let error = flops(shared) + flops(&saved) - flops(&apart(&pairs));
+    assert!(error.abs() < 1e-9 * flops(shared), "{error}");
+    let vars: BTreeMap<String, Var> = params
+        .iter()
+        .map(|(n, v)| (n.to_owned(), v.clone()))
+        .collect();
+    let decoder = Decoder::trainable(&config, &params).unwrap();
+    let mut objective = dpo(&config, &params, 4096);
+    objective.plan = PairPlan::new(8, 8, Duration::Steps(1), &SeedTree::root(2)).unwrap();
+    let out = objective.backward(&decoder, &vars, 0).unwrap();
+    assert_eq!(out.positions, shared.len() as u64);
+    assert!((out.flops / (3.0 * flops(shared)) - 1.0).abs() < 1e-12);
+}
+
+#[test]
+fn a_killed_and_resumed_preference_training_ends_with_the_same_bits() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, straight) = shipped();
+    let mut run = training(&config, &straight, 4, &dir.path().join("straight"));
+    run.run(&mut dpo(&config, &straight, 256), &mut Script::default())
+        .unwrap();
+    let works = [1, 2].map(|n| dir.path().join(n.to_string()));
+    let mut killed = Script {
+        checkpoint_at: Some(2),
+        die_after: Some(3),
+        ..Script::default()
+    };
+    let (_, first) = shipped();
+    let mut objective = dpo(&config, &first, 256);
+    let mut run = training(&config, &first, 4, &works[0]);
+    assert!(run.run(&mut objective, &mut killed).is_err());
+    let (_, second) = shipped();
+    let mut run = training(&config, &second, 4, &works[1]);
+    let saved = newest_state(&works, "run").unwrap();
+    run.restore(&saved, &mut objective).unwrap();
+    run.run(&mut objective, &mut Script::default()).unwrap();
+    assert!(bits(&second) == bits(&straight), "the weights differ");
 }
 
 #[test]
