@@ -1,6 +1,7 @@
 //! Batched sampling with a cache; finished rows make room at once.
 
 use crate::base::SeedTree;
+use crate::base::laps::{Phase, lap};
 use crate::config::spec::SamplingRecipe;
 use crate::generate::sampler::draw_token;
 use crate::model::{Decoder, KvCache};
@@ -172,6 +173,7 @@ impl Engine<'_> {
             self.live.push(live);
             last = Some((prompt, logits));
         }
+        lap(Phase::Prefill);
         self.keep_rows(rows)
     }
 
@@ -183,6 +185,7 @@ impl Engine<'_> {
         if !rows.iter().copied().eq(0..self.cache.rows()) {
             self.cache.select(&rows)?;
         }
+        lap(Phase::Cache);
         Ok(())
     }
 
@@ -195,11 +198,13 @@ impl Engine<'_> {
         let mut tokens: Vec<u32> = self.live.iter().filter_map(last).collect();
         tokens.resize(self.cache.rows(), tokens[tokens.len() - 1]);
         let logits = to_rows(&self.decoder.decode_step(&tokens, &mut self.cache)?)?;
+        lap(Phase::Decode);
         let mut rows = std::mem::take(&mut self.live);
         for (live, logits) in rows.iter_mut().zip(&logits) {
             self.draw(live, logits)?;
         }
         self.live = rows;
+        lap(Phase::Draw);
         Ok(())
     }
 
