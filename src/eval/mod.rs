@@ -7,12 +7,12 @@
 mod likelihood;
 mod preference;
 mod record;
-mod rules;
 mod stats;
 mod stories;
 
+pub use crate::judge::{MAX_WORDS, MIN_WORDS, NGRAM, StoryConstraints, StoryVerdict, judge_story};
 pub use likelihood::likelihood_metrics;
 pub use preference::preference_metrics;
 pub use record::{RowRecord, SampleRecord, SetResult};
-pub use rules::{MAX_WORDS, MIN_WORDS, NGRAM, StoryConstraints, StoryVerdict, judge_story};
-pub use stories::{Story, StoryError, StoryPrompt, story_metrics, story_prompt};
+pub use stats::mean;
+pub use stories::{Story, StoryError, StoryPrompt, constraints_of, story_metrics, story_prompt};

@@ -3,7 +3,7 @@
 use crate::rundir::MetricValue;
 
 /// Mean of `values` with its standard error; none for a single value.
-pub(crate) fn mean(values: &[f64]) -> MetricValue {
+pub fn mean(values: &[f64]) -> MetricValue {
     let n = values.len();
     let mean = values.iter().sum::<f64>() / n.max(1) as f64;
     let squares: f64 = values.iter().map(|v| (v - mean) * (v - mean)).sum();

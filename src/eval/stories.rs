@@ -2,8 +2,8 @@
 
 use crate::data::{ChatRow, Message};
 use crate::eval::record::{RowRecord, SampleRecord, SetResult};
-use crate::eval::rules::{StoryConstraints, StoryVerdict, judge_story};
 use crate::eval::stats::mean;
+use crate::judge::{StoryConstraints, StoryVerdict, judge_story};
 use std::collections::BTreeMap;
 
 /// A story prompt: the turns before the reply, and what they ask for.
@@ -44,25 +44,36 @@ pub fn story_prompt(row: &ChatRow) -> Result<StoryPrompt, StoryError> {
     if messages.is_empty() {
         return Err(wrong("there is no turn before the reply"));
     }
-    let constraints = row.extra.get("constraints").ok_or_else(|| {
+    let constraints = constraints_of(&row.extra).map_err(wrong)?.ok_or_else(|| {
         wrong("a story prompt needs `constraints`, an object with `name` and `dialogue`")
     })?;
+    Ok(StoryPrompt {
+        id: row.id.clone(),
+        messages,
+        constraints,
+    })
+}
+
+/// The `constraints` of a row's further keys, if there are any.
+///
+/// # Errors
+/// They are of another form; the text says how.
+pub fn constraints_of(extra: &serde_json::Value) -> Result<Option<StoryConstraints>, &'static str> {
+    let Some(constraints) = extra.get("constraints") else {
+        return Ok(None);
+    };
     let name = match constraints.get("name") {
         None | Some(serde_json::Value::Null) => None,
         Some(serde_json::Value::String(name)) => Some(name.clone()),
-        Some(_) => return Err(wrong("`constraints.name` is not a string")),
+        Some(_) => return Err("`constraints.name` is not a string"),
     };
     let dialogue = match constraints.get("dialogue") {
         None | Some(serde_json::Value::Null) => false,
         Some(value) => value
             .as_bool()
-            .ok_or_else(|| wrong("`constraints.dialogue` is not true or false"))?,
+            .ok_or("`constraints.dialogue` is not true or false")?,
     };
-    Ok(StoryPrompt {
-        id: row.id.clone(),
-        messages,
-        constraints: StoryConstraints { name, dialogue },
-    })
+    Ok(Some(StoryConstraints { name, dialogue }))
 }
 
 /// One sampled story.
@@ -148,6 +159,14 @@ fn by_key(verdict: &StoryVerdict) -> BTreeMap<String, f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::SeedTree;
+    use crate::config::spec::{DataSource, SamplingRecipe};
+    use crate::data::{TextFormat, load_chat};
+    use crate::generate::{SampleJob, sample};
+    use crate::judge::{Candidates, Judge as _, Reply, RuleJudge, best_and_worst, drop_equal};
+    use crate::model::{Decoder, DecoderConfig, FrozenParams};
+    use candle_core::{DType, Device};
+    use std::path::Path;
 
     fn prompt(id: &str, name: Option<&str>) -> StoryPrompt {
         StoryPrompt {
@@ -188,5 +207,87 @@ mod tests {
         assert_eq!(got.metrics["s/rules/name"].n, 1);
         assert!((got.metrics["s/rules/name"].value - 0.5).abs() < 1e-12);
         assert_eq!(got.samples.len(), 3);
+    }
+
+    /// Prompts of the shipped story task, and four stories of the shipped model for each.
+    fn sampled(count: usize) -> (Vec<StoryPrompt>, Vec<Story>) {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let model = root.join("models/stories260k");
+        let config = DecoderConfig::from_file(&model).unwrap();
+        let params = FrozenParams::load(&model, &config, &Device::Cpu, DType::F32).unwrap();
+        let decoder = Decoder::frozen(&config, &params).unwrap();
+        let format = TextFormat::open(&model, None).unwrap();
+        let source = DataSource {
+            path: "data/sft/stories_test.jsonl".to_owned(),
+            fraction: None,
+            count: None,
+        };
+        let (rows, _) = load_chat(root, &[source], &SeedTree::root(0)).unwrap();
+        let prompts = rows[..count].iter().map(|row| story_prompt(row).unwrap());
+        let prompts: Vec<StoryPrompt> = prompts.collect();
+        let tokens: Vec<Vec<u32>> = prompts
+            .iter()
+            .map(|prompt| format.encode_prompt(&prompt.messages).unwrap())
+            .collect();
+        let job = SampleJob {
+            prompts: &tokens,
+            samples: 4,
+            recipe: &SamplingRecipe {
+                temperature: 0.8,
+                top_p: 1.0,
+                max_new_tokens: 160,
+            },
+            stop: &[format.end_token()],
+            seed: &SeedTree::root(7),
+            batch: 16,
+        };
+        let stories = sample(&decoder, &job, &mut |_| true).unwrap();
+        let stories = stories.into_iter().map(|completion| Story {
+            prompt: completion.prompt,
+            sample: completion.sample,
+            text: format.decode(&completion.tokens).unwrap().trim().to_owned(),
+            tokens: completion.tokens.len(),
+            finished: completion.finished,
+        });
+        (prompts, stories.collect())
+    }
+
+    #[test]
+    fn the_rule_judge_orders_stories_of_the_shipped_model_as_their_rule_scores_do() {
+        let (prompts, stories) = sampled(4);
+        let reply = |story: &Story| Reply {
+            text: story.text.clone(),
+            finished: story.finished,
+        };
+        let items = prompts
+            .iter()
+            .enumerate()
+            .map(|(index, prompt)| Candidates {
+                id: prompt.id.clone(),
+                prompt: prompt.messages.clone(),
+                constraints: Some(prompt.constraints.clone()),
+                replies: stories
+                    .iter()
+                    .filter(|s| s.prompt == index)
+                    .map(reply)
+                    .collect(),
+            });
+        let (items, dropped) = drop_equal(items.collect());
+        assert_eq!((items.len(), dropped), (4, 0));
+        let scores = RuleJudge.judge(&items, &mut |_| true).unwrap();
+
+        let measured = story_metrics("s", &prompts, &stories);
+        let rule_scores: Vec<f64> = measured
+            .samples
+            .iter()
+            .map(|sample| sample.metrics["rule_score"])
+            .collect();
+        assert_eq!(scores.concat(), rule_scores);
+        let pairs: Vec<_> = scores.iter().filter_map(|s| best_and_worst(s)).collect();
+        assert!(!pairs.is_empty(), "every prompt is a tie: {scores:?}");
+        for (scores, pair) in scores.iter().zip(scores.iter().map(|s| best_and_worst(s))) {
+            let Some((best, worst)) = pair else { continue };
+            assert!(scores[best] > scores[worst], "{scores:?}");
+        }
     }
 }

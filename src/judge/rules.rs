@@ -1,6 +1,38 @@
 //! The rule judge of stories: checks that need no model.
 
+use crate::judge::error::JudgeError;
+use crate::judge::{Candidates, Judge};
 use std::collections::BTreeSet;
+
+/// Scores stories by the share of the rules that hold ([`StoryVerdict::score`]).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RuleJudge;
+
+impl Judge for RuleJudge {
+    fn judge(
+        &mut self,
+        items: &[Candidates],
+        progress: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Vec<Vec<f64>>, JudgeError> {
+        let mut all = Vec::with_capacity(items.len());
+        for (done, item) in items.iter().enumerate() {
+            if !progress(done) {
+                return Err(JudgeError::Stopped);
+            }
+            let asked = item.constraints.as_ref().ok_or_else(|| {
+                JudgeError::item(
+                    &item.id,
+                    "the rules need the `constraints` of a story prompt",
+                )
+            })?;
+            let replies = item.replies.iter();
+            let scores = replies.map(|r| judge_story(&r.text, r.finished, asked).score());
+            all.push(scores.collect());
+        }
+        progress(items.len());
+        Ok(all)
+    }
+}
 
 /// What a prompt asks of its story.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +135,7 @@ fn repeats(words: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::candidates::item;
 
     fn fin(dialogue: bool) -> StoryConstraints {
         StoryConstraints {
@@ -125,6 +158,31 @@ mod tests {
         let verdict = judge_story(&text, true, &fin(true));
         assert!((verdict.score() - 1.0).abs() < 1e-12, "{verdict:?}");
         assert_eq!(verdict.words, 65);
+    }
+
+    // Fin is named twice in 62 words without a repeat, ended: 5 of 5. Unended: 4. One word, ended:
+    // it ends, it has no quotes and no repeats: 3.
+    #[test]
+    fn replies_score_the_share_of_rules_that_hold() {
+        let good = format!("Fin {} Fin", words(60));
+        let mut item = item("a", &[&good, &good, "Fin"]);
+        item.replies[1].finished = false;
+        item.constraints = Some(fin(false));
+        let scores = RuleJudge.judge(&[item], &mut |_| true).unwrap();
+        assert_eq!(scores.len(), 1);
+        for (got, want) in scores[0].iter().zip([1.0, 0.8, 0.6]) {
+            assert!((got - want).abs() < 1e-12, "{scores:?}");
+        }
+    }
+
+    #[test]
+    fn an_item_without_constraints_is_refused_by_name() {
+        let error = RuleJudge.judge(&[item("row-7", &["x"])], &mut |_| true);
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("row-7") && error.contains("constraints"),
+            "{error}"
+        );
     }
 
     #[test]
