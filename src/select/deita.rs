@@ -1,0 +1,268 @@
+//! Deita (Liu et al. 2023): complexity times quality, then diversity of embeddings.
+
+use super::SelectContext;
+use super::error::SelectError;
+use super::models::{folder, open, passes};
+use super::order::{Direction, Selection, ranked, take};
+use super::projection::{dot, unit};
+use super::rows::RowsRef;
+use super::work::Work;
+use crate::config::select::{DeitaRecipe, ModelSource, Pooling, SelectRecipe};
+use crate::data::{Message, PlainTokenizer, TextFormat};
+use candle_core::{DType, Tensor};
+use rayon::prelude::*;
+
+/// What the scorers answer with; the score is the mean of these by probability.
+const DIGITS: [&str; 6] = ["1", "2", "3", "4", "5", "6"];
+
+/// What the complexity scorer is asked; both scorers were trained on exactly these words
+/// (`deita.selection.scorer` of hkust-nlp/deita).
+fn complexity_prompt(instruction: &str) -> String {
+    format!(
+        "You are a helpful assistant. Please identify the complexity score of the following user \
+         query. \n##Query: {instruction}  \n##Complexity: "
+    )
+}
+
+/// What the quality scorer is asked.
+fn quality_prompt(instruction: &str, reply: &str) -> String {
+    format!(
+        "You are a helpful assistant. Please identify the quality score of the Response \
+         corresponding to the Question. \n #Question#:\n{instruction}\n#Response#:\n{reply} \n\
+         ##Quality: "
+    )
+}
+
+/// Scores, then greedily the highest whose embedding is not too similar to one kept.
+pub(super) fn select(
+    deita: &DeitaRecipe,
+    recipe: &SelectRecipe,
+    rows: &RowsRef<'_>,
+    context: &SelectContext<'_>,
+    work: &mut Work<'_, '_>,
+) -> Result<Selection, SelectError> {
+    let exchanges = exchanges(rows);
+    work.plan(2 * exchanges.len() + rows.len());
+    let prompts = |prompt: fn(&Exchange) -> String| exchanges.iter().map(prompt).collect();
+    let complexity: Vec<String> = prompts(|e| complexity_prompt(&e.instruction));
+    let complexity = expected_scores(&deita.complexity, complexity, recipe, context, work)?;
+    let quality: Vec<String> = prompts(|e| quality_prompt(&e.instruction, &e.reply));
+    let quality = expected_scores(&deita.quality, quality, recipe, context, work)?;
+    let mut scores = vec![Some(0.0); rows.len()];
+    for ((exchange, c), q) in exchanges.iter().zip(complexity).zip(quality) {
+        let score = &mut scores[exchange.row];
+        *score = score.zip(c.zip(q)).map(|(sum, (c, q))| sum + c * q);
+    }
+    let embeddings = embeddings(deita, recipe, rows, context, work)?;
+    for (score, embedding) in scores.iter_mut().zip(&embeddings) {
+        *score = score.filter(|_| embedding.is_some());
+    }
+    let order = diverse(&scores, &embeddings, deita.threshold, recipe.keep);
+    take(order, scores, recipe.keep, "too-similar")
+}
+
+/// A reply and what the user said before it.
+struct Exchange {
+    row: usize,
+    instruction: String,
+    reply: String,
+}
+
+/// Every exchange of every row; the score of a conversation is the sum over them, as in Deita's code.
+fn exchanges(rows: &RowsRef<'_>) -> Vec<Exchange> {
+    let mut found = Vec::new();
+    for row in 0..rows.len() {
+        let mut instruction = String::new();
+        for Message { role, content } in rows.conversation(row) {
+            match role.as_str() {
+                "user" => instruction = content,
+                "assistant" => found.push(Exchange {
+                    row,
+                    instruction: instruction.clone(),
+                    reply: content,
+                }),
+                _ => {}
+            }
+        }
+    }
+    found
+}
+
+/// The expected digit behind every prompt: `Σ k p(k)`, p the softmax over the six digits' logits.
+/// None where a prompt is longer than the model's positions.
+fn expected_scores(
+    source: &ModelSource,
+    prompts: Vec<String>,
+    recipe: &SelectRecipe,
+    context: &SelectContext<'_>,
+    work: &mut Work<'_, '_>,
+) -> Result<Vec<Option<f64>>, SelectError> {
+    let tokenizer = PlainTokenizer::open(&folder(source, context))?;
+    let mut digits = Vec::with_capacity(DIGITS.len());
+    for digit in DIGITS {
+        let id = tokenizer.token_id(digit);
+        digits.push(id.ok_or_else(|| SelectError::NoToken {
+            model: source.model_path.clone(),
+            token: digit.to_owned(),
+        })?);
+    }
+    let digits = Tensor::new(digits, context.device)?; // (6,)
+    let model = open(source, recipe, context)?;
+    let mut scores = vec![None; prompts.len()];
+    let mut fitting = Vec::new();
+    let mut sequences = Vec::new();
+    for (place, prompt) in prompts.iter().enumerate() {
+        let tokens = tokenizer.encode(prompt)?;
+        if (1..=model.config().max_positions).contains(&tokens.len()) {
+            fitting.push(place);
+            sequences.push(tokens);
+        }
+    }
+    work.advance(prompts.len() - sequences.len())?;
+    let mut fitting = fitting.into_iter();
+    for pass in passes(&sequences, context.max_positions) {
+        let last = Tensor::new(pass.last(), context.device)?; // (S,)
+        let hidden = pass.hidden(&model)?.index_select(&last, 0)?; // (S, D)
+        let logits = model.logits(&hidden)?.index_select(&digits, 1)?; // (S, 6)
+        let logits = logits.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+        for (logits, place) in logits.iter().zip(fitting.by_ref()) {
+            scores[place] = Some(expected_digit(logits));
+        }
+        work.advance(logits.len())?;
+    }
+    Ok(scores)
+}
+
+fn expected_digit(logits: &[f64]) -> f64 {
+    let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = logits.iter().map(|l| (l - highest).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    let weighted = weights.iter().zip(1u32..).map(|(w, k)| w * f64::from(k));
+    weighted.sum::<f64>() / sum
+}
+
+/// The embedding of every row's conversation at length 1; none where it is all 0.
+fn embeddings(
+    deita: &DeitaRecipe,
+    recipe: &SelectRecipe,
+    rows: &RowsRef<'_>,
+    context: &SelectContext<'_>,
+    work: &mut Work<'_, '_>,
+) -> Result<Vec<Option<Vec<f64>>>, SelectError> {
+    let (documents, max_seq_len) = rows.documents();
+    let (own, limit, mut sequences): (_, _, Vec<Vec<u32>>) = match &deita.embedding {
+        None => {
+            let sequences = documents.iter().map(|d| d.tokens.clone());
+            (None, max_seq_len, sequences.collect())
+        }
+        Some(source) => {
+            let format = TextFormat::open(&folder(source, context), None)?;
+            let model = open(source, recipe, context)?;
+            let chats: Vec<_> = (0..rows.len()).map(|row| rows.as_chat(row)).collect();
+            let encoded = format.encode_chats(&chats)?.into_iter().map(|e| e.tokens);
+            let limit = model.config().max_positions.min(max_seq_len);
+            (Some(model), limit, encoded.collect())
+        }
+    };
+    let model = match &own {
+        Some(model) => model,
+        None => context.policy(&recipe.method)?,
+    };
+    sequences.iter_mut().for_each(|s| s.truncate(limit));
+    let mut embeddings = Vec::with_capacity(sequences.len());
+    for pass in passes(&sequences, context.max_positions) {
+        let hidden = pass.hidden(model)?.detach(); // (T, D)
+        let pooled = match deita.pooling {
+            Pooling::Last => {
+                hidden.index_select(&Tensor::new(pass.last(), hidden.device())?, 0)? // (S, D)
+            }
+            Pooling::Mean => mean_by_sequence(&hidden, &pass.owners(), &pass.lengths())?, // (S, D)
+        };
+        let pooled = pooled.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+        work.advance(pooled.len())?;
+        embeddings.extend(pooled.into_iter().map(unit));
+    }
+    Ok(embeddings)
+}
+
+/// `(S, D)` means of the `(T, D)` states of each sequence.
+fn mean_by_sequence(
+    hidden: &Tensor,
+    owners: &[u32],
+    lengths: &[u32],
+) -> candle_core::Result<Tensor> {
+    let hidden = hidden.to_dtype(DType::F32)?; // (T, D)
+    let owners = Tensor::new(owners, hidden.device())?; // (T,)
+    let zeros = Tensor::zeros((lengths.len(), hidden.dim(1)?), DType::F32, hidden.device())?;
+    let sums = zeros.index_add(&owners, &hidden, 0)?; // (S, D)
+    let lengths: Vec<f32> = lengths.iter().map(|n| *n as f32).collect();
+    let lengths = Tensor::new(lengths, hidden.device())?.unsqueeze(1)?; // (S, 1)
+    sums.broadcast_div(&lengths)
+}
+
+/// Rows by descending score without those whose cosine similarity with one before them is above
+/// `threshold`; rows behind the first `keep` are not compared.
+fn diverse(
+    scores: &[Option<f64>],
+    embeddings: &[Option<Vec<f64>>],
+    threshold: f64,
+    keep: usize,
+) -> Vec<usize> {
+    let mut kept: Vec<usize> = Vec::new();
+    let mut vectors: Vec<&Vec<f64>> = Vec::new();
+    for row in ranked(scores, Direction::Highest) {
+        if vectors.len() == keep {
+            kept.push(row);
+            continue;
+        }
+        let Some(embedding) = &embeddings[row] else {
+            continue;
+        };
+        let similar = vectors
+            .par_iter()
+            .any(|other| dot(embedding, other) > threshold);
+        if !similar {
+            kept.push(row);
+            vectors.push(embedding);
+        }
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Softmax of ln 1 .. ln 6 is k / 21; the expectation of k is 91 / 21.
+    #[test]
+    fn the_score_is_the_expected_digit() {
+        let logits: Vec<f64> = (1..=6).map(|k| f64::from(k).ln() + 1000.0).collect();
+        assert!((expected_digit(&logits) - 91.0 / 21.0).abs() < 1e-9);
+        let sure = [0.0, 0.0, 800.0, 0.0, 0.0, 0.0];
+        assert!((expected_digit(&sure) - 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_row_too_similar_to_a_kept_one_is_passed_over() {
+        let vectors = [[1.0, 0.0], [0.99, 0.1], [0.0, 1.0], [0.7, 0.7]];
+        let embeddings: Vec<_> = vectors.iter().map(|v| unit(v.to_vec())).collect();
+        let scores = [Some(4.0), Some(3.0), Some(2.0), Some(1.0)];
+        assert_eq!(diverse(&scores, &embeddings, 0.9, 4), [0, 2, 3]);
+        assert_eq!(diverse(&scores, &embeddings, 0.5, 4), [0, 2]);
+        assert_eq!(diverse(&scores, &embeddings, 1.0, 3), [0, 1, 2, 3]);
+        // The higher score of two that are alike is kept.
+        let scores = [Some(3.0), Some(4.0), None, Some(1.0)];
+        assert_eq!(diverse(&scores, &embeddings, 0.9, 4), [1, 3]);
+    }
+
+    #[test]
+    fn pooling_means_each_sequence_alone() {
+        let device = &candle_core::Device::Cpu;
+        let hidden = Tensor::new(&[[1.0f32, 2.0], [3.0, 4.0], [5.0, 7.0]], device).unwrap();
+        let means = mean_by_sequence(&hidden, &[0, 0, 1], &[2, 1]).unwrap();
+        assert_eq!(
+            means.to_vec2::<f32>().unwrap(),
+            [vec![2.0, 3.0], vec![5.0, 7.0]]
+        );
+    }
+}

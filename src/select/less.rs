@@ -1,0 +1,165 @@
+//! LESS (Xia et al. 2024): rows whose gradients point where those of a target set point.
+
+use super::SelectContext;
+use super::error::SelectError;
+use super::projection::{Projection, dot};
+use super::rows::RowsRef;
+use super::work::Work;
+use crate::base::SeedTree;
+use crate::config::select::LessRecipe;
+use crate::data::{
+    TokenBatch, TokenizedExample, TokenizedPair, document_batches, load_chat, load_pairs,
+    pair_batches,
+};
+use crate::model::Decoder;
+use crate::train::{Gradients, hidden_states, segment_sums};
+use candle_core::{DType, Device, Tensor, Var};
+use std::collections::BTreeMap;
+
+/// The policy with its variables.
+type Model<'a> = (&'a Decoder, &'a BTreeMap<String, Var>);
+
+/// The mean, over the target set, of the cosine between a row's projected gradient and the target's.
+///
+/// The gradient of a conversation is that of the negative log-likelihood of its replies. That of a
+/// pair is the one of the DPO loss where policy and reference are equal: the direction of the
+/// gradient of `log π(y_l) - log π(y_w)`, whatever β. The paper preconditions by Adam's moments and
+/// sums over the checkpoints of a warm-up with LoRA; here every weight counts at one checkpoint, as
+/// in the paper's variant with SGD gradients. None where a row has no target token.
+pub(super) fn similarities(
+    less: &LessRecipe,
+    model: Model<'_>,
+    rows: &RowsRef<'_>,
+    context: &SelectContext<'_>,
+    seed: &SeedTree,
+    work: &mut Work<'_, '_>,
+) -> Result<Vec<Option<f64>>, SelectError> {
+    let projection = Projection::new(less.dimension, seed);
+    let own = Items::of_rows(rows);
+    let target = Items::of_target(less, rows, context, seed)?;
+    work.plan(own.len() + target.len());
+    let mut mean = vec![0.0; less.dimension];
+    let mut counted = 0usize;
+    for index in 0..target.len() {
+        if let Some(unit) = target.gradient(index, model, projection)? {
+            mean.iter_mut().zip(unit).for_each(|(sum, x)| *sum += x);
+            counted += 1;
+        }
+        work.advance(1)?;
+    }
+    if counted == 0 {
+        return Err(SelectError::Recipe(
+            "no row of the target set of `less` has a gradient".to_owned(),
+        ));
+    }
+    mean.iter_mut().for_each(|sum| *sum /= counted as f64);
+    let mut scores = Vec::with_capacity(own.len());
+    for index in 0..own.len() {
+        let unit = own.gradient(index, model, projection)?;
+        scores.push(unit.map(|unit| dot(&unit, &mean)));
+        work.advance(1)?;
+    }
+    Ok(scores)
+}
+
+/// What gradients are taken of.
+enum Items {
+    Chat(Vec<TokenizedExample>, usize),
+    Pairs(Vec<TokenizedPair>),
+}
+
+impl Items {
+    fn of_rows(rows: &RowsRef<'_>) -> Self {
+        match rows {
+            RowsRef::Chat {
+                tokens,
+                max_seq_len,
+                ..
+            } => Self::Chat(tokens.to_vec(), *max_seq_len),
+            RowsRef::Pairs { tokens, .. } => Self::Pairs(tokens.to_vec()),
+        }
+    }
+
+    /// The target set, of the kind of `rows` and within their limits.
+    fn of_target(
+        less: &LessRecipe,
+        rows: &RowsRef<'_>,
+        context: &SelectContext<'_>,
+        seed: &SeedTree,
+    ) -> Result<Self, SelectError> {
+        let seed = seed.child("select/less/target");
+        match rows {
+            RowsRef::Chat { max_seq_len, .. } => {
+                let (target, _) = load_chat(context.root, &less.data, &seed)?;
+                let target = context.format.encode_chats(&target)?;
+                Ok(Self::Chat(target, *max_seq_len))
+            }
+            RowsRef::Pairs { limits, .. } => {
+                let (target, _) = load_pairs(context.root, &less.data, &seed)?;
+                let (target, _) = context.format.encode_pairs(&target, limits)?;
+                Ok(Self::Pairs(target))
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Chat(examples, _) => examples.len(),
+            Self::Pairs(pairs) => pairs.len(),
+        }
+    }
+
+    /// The projected gradient of one item at length 1.
+    fn gradient(
+        &self,
+        index: usize,
+        model: Model<'_>,
+        projection: Projection,
+    ) -> Result<Option<Vec<f64>>, SelectError> {
+        // One segment is weighed -1; of a pair the prompt 0, the preferred reply -1, the other 1.
+        let (batches, weights): (Vec<TokenBatch>, &[f64]) = match self {
+            Self::Chat(examples, max_seq_len) => {
+                let one = &examples[index..=index];
+                let batches = document_batches(one, *max_seq_len, usize::MAX);
+                (
+                    batches.into_iter().map(|(_, batch)| batch).collect(),
+                    &[-1.0],
+                )
+            }
+            Self::Pairs(pairs) => {
+                let batches = pair_batches(&[&pairs[index]], usize::MAX);
+                let batches = batches.into_iter().map(|part| part.batch);
+                (batches.collect(), &[0.0, -1.0, 1.0])
+            }
+        };
+        let Some(batch) = batches.into_iter().next() else {
+            return Ok(None);
+        };
+        if batch.targets.is_empty() {
+            return Ok(None);
+        }
+        let gradients = weighted_gradient(&batch, weights, model)?;
+        let mut image = projection.image();
+        for (_, gradient) in gradients.iter() {
+            let values = gradient.to_device(&Device::Cpu)?.flatten_all()?;
+            image.add(&values.to_vec1::<f32>()?);
+        }
+        Ok(image.unit())
+    }
+}
+
+/// Gradient of `Σ_s w_s log π(segment s)` by every variable.
+fn weighted_gradient(
+    batch: &TokenBatch,
+    weights: &[f64],
+    (decoder, vars): Model<'_>,
+) -> Result<Gradients, SelectError> {
+    let hidden = hidden_states(decoder, batch)?; // (T, D)
+    let logps = decoder.token_logps(&hidden, &batch.target_rows, &batch.targets)?; // (N,)
+    let sums = segment_sums(&logps, &batch.target_segments, batch.segments())?; // (S,)
+    let weights = Tensor::new(weights, sums.device())?.to_dtype(DType::F64)?; // (S,)
+    let mut store = (sums * weights)?.sum_all()?.backward()?;
+    let mut gradients = Gradients::default();
+    gradients.accumulate(vars, &mut store)?;
+    Ok(gradients)
+}
