@@ -35,8 +35,8 @@ struct Entry {
 pub struct TextSize {
     /// Rows.
     pub rows: u64,
-    /// Characters that become tokens once a row is used: all of a chat row; of a preference pair
-    /// the prompt twice, as it stands before each completion.
+    /// Characters that become tokens once a row is used: of a preference pair the prompt and both
+    /// completions behind it.
     pub chars: u64,
     /// Whether rows are preference pairs.
     pub pairs: bool,
@@ -48,7 +48,7 @@ struct CacheFile {
     entries: BTreeMap<PathBuf, Entry>,
 }
 
-const CACHE_FORMAT: u32 = 1;
+const CACHE_FORMAT: u32 = 2;
 
 /// Beyond this much of a data file its size is extrapolated, bytes.
 const SAMPLE_BYTES: u64 = 4 << 20;
@@ -240,7 +240,7 @@ fn measure(path: &Path, size: u64) -> Result<TextSize, PathError> {
                 .sum::<u64>();
             let pair = row.get("rejected").is_some();
             seen.pairs |= pair;
-            seen.chars += rest + if pair { 2 * prompt } else { prompt };
+            seen.chars += rest + prompt;
             read += line.len() as u64 + 1;
         }
     }
@@ -313,9 +313,9 @@ mod tests {
         assert!(!again.changed, "the digest came from the file");
     }
 
-    // By hand: prompt "ab" twice, "cde" and "f" once: 2*2 + 3 + 1 = 8.
+    // By hand: prompt "ab", "cde" and "f": 2 + 3 + 1 = 6.
     #[test]
-    fn a_pair_counts_its_prompt_twice() {
+    fn a_pair_counts_its_prompt_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pairs.jsonl");
         write(
@@ -327,7 +327,7 @@ mod tests {
             size,
             TextSize {
                 rows: 1,
-                chars: 8,
+                chars: 6,
                 pairs: true
             }
         );

@@ -5,21 +5,25 @@
 //!   and the chat template adds 8 tokens to a document.
 //! - Operations of one token forward: `2·P + 4·layers·heads·head-width·c`, where P counts the
 //!   weights of matrix products (the output head included, the embedding table not) and c is the
-//!   mean number of positions that it attends to, half its document. Training costs three times as
-//!   much: once forward, twice backward.
-//! - Memory: 48 MiB for the process; 16 bytes a parameter in training (weight, gradient, two
-//!   moments), else its own size; activations of the positions that are computed at once,
-//!   `layers · (10·width + 4·intermediate)` numbers each when training and one layer's worth
+//!   mean number of positions that it attends to, half its document (a prompt with both replies).
+//!   Training costs three times as much: once forward, twice backward.
+//! - Memory: 48 MiB for the process; in training 16 bytes a parameter (weight, gradient, two
+//!   moments, 4 each), in bf16 22 (weight 2, and in f32 a working copy, the gradient, the master
+//!   weight and two moments), else its own size; activations of the positions that are
+//!   computed at once (a whole row at least), `layers · (10·width + 4·intermediate)` numbers each when training and one layer's worth
 //!   otherwise; two blocks of 1024 × V logits.
+//! - A data file or a model that is not there counts as `[inputs]` says; without that as nothing.
 
+use crate::config::ModelSizes;
 use crate::config::spec::{
-    BatchSize, Batching, DataSource, DpoRecipe, Duration, EvalRecipe, Monitor, Precision,
-    SftRecipe, TrainRuntime,
+    BatchSize, Batching, DataSource, DpoRecipe, Duration, EvalRecipe, Monitor, OnlineDpoRecipe,
+    Precision, SelectMethod, SftRecipe, TrainRuntime,
 };
 use crate::plan::error::PlanError;
 use crate::plan::resolve::Resolver;
-use crate::plan::stage::PairSet;
+use crate::plan::stage::{PairSet, SampleStageRecipe, SelectRows, SelectStageRecipe};
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroU64;
 use std::path::Path;
 
 /// Estimated cost of a run.
@@ -69,6 +73,20 @@ impl ModelShape {
         })
     }
 
+    /// The shape that a base file states.
+    pub(crate) fn of(sizes: &ModelSizes) -> Self {
+        let size = |value: NonZeroU64| value.get() as f64;
+        Self {
+            vocab: size(sizes.vocab_size),
+            width: size(sizes.hidden_size),
+            layers: size(sizes.layers),
+            intermediate: size(sizes.intermediate_size),
+            queries: size(sizes.heads) * size(sizes.head_size),
+            keys: size(sizes.kv_heads) * size(sizes.head_size),
+            tied: sizes.tied,
+        }
+    }
+
     /// Weights of matrix products.
     fn matmul_params(&self) -> f64 {
         let attention = self.width * (2.0 * self.queries + 2.0 * self.keys);
@@ -100,8 +118,6 @@ impl ModelShape {
 struct Documents {
     count: f64,
     tokens: f64,
-    /// Sequences a document: two for a pair.
-    sequences: f64,
 }
 
 impl Documents {
@@ -115,7 +131,14 @@ impl Documents {
 
     /// Mean number of positions that a token attends to.
     fn context(self, window: usize) -> f64 {
-        (self.mean() / self.sequences.max(1.0)).min(window as f64) / 2.0
+        self.mean().min(window as f64) / 2.0
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            count: self.count + other.count,
+            tokens: self.tokens + other.tokens,
+        }
     }
 
     fn first(self, most: Option<usize>) -> Self {
@@ -123,7 +146,6 @@ impl Documents {
             Some(most) if most < self.count => Self {
                 count: most,
                 tokens: self.mean() * most,
-                ..self
             },
             _ => self,
         }
@@ -134,6 +156,8 @@ impl Documents {
 pub(crate) struct Estimator<'r, 'a> {
     pub(crate) shape: Option<&'r ModelShape>,
     pub(crate) resolver: &'r mut Resolver<'a>,
+    /// What makes further pairs for this run.
+    pub(crate) online: Option<&'r OnlineDpoRecipe>,
 }
 
 const TEMPLATE_TOKENS: f64 = 8.0;
@@ -142,28 +166,37 @@ const PROCESS_BYTES: f64 = (48u64 << 20) as f64;
 const DEFAULT_MICRO_TOKENS: f64 = 4096.0;
 
 impl Estimator<'_, '_> {
-    fn documents(&mut self, data: &[DataSource]) -> Result<Documents, PlanError> {
+    /// `sequences` with text of the template a row, where the file itself cannot tell: two for
+    /// pairs.
+    fn documents(&mut self, data: &[DataSource], sequences: f64) -> Result<Documents, PlanError> {
         let chars_per_token = self.shape.map_or(4.0, ModelShape::chars_per_token);
-        let mut sum = Documents {
-            sequences: 1.0,
-            ..Documents::default()
-        };
+        let mut sum = Documents::default();
         for source in data {
             let size = self.resolver.text_size(&source.path)?;
-            let rows = size.rows as f64;
-            if rows == 0.0 {
-                continue;
-            }
+            let expected = self.resolver.expected(&source.path);
+            let (rows, tokens_per_row) = match (size, expected) {
+                (Some(size), _) if size.rows > 0 => {
+                    let (rows, chars) = (size.rows as f64, size.chars as f64);
+                    let sequences = if size.pairs { 2.0 } else { sequences };
+                    let tokens = chars / rows / chars_per_token + sequences * TEMPLATE_TOKENS;
+                    (rows, tokens)
+                }
+                (None, Some(expected)) => {
+                    let (Some(rows), Some(tokens)) = (expected.rows, expected.tokens_per_row)
+                    else {
+                        continue;
+                    };
+                    (rows.get() as f64, tokens.get() as f64)
+                }
+                _ => continue,
+            };
             let used = match (source.count, source.fraction) {
                 (Some(count), _) => (count as f64).min(rows),
                 (None, Some(fraction)) => rows * fraction,
                 (None, None) => rows,
             };
-            let sequences = if size.pairs { 2.0 } else { 1.0 };
-            sum.sequences = sequences;
             sum.count += used;
-            sum.tokens +=
-                used * (size.chars as f64 / rows / chars_per_token + sequences * TEMPLATE_TOKENS);
+            sum.tokens += used * tokens_per_row;
         }
         Ok(sum)
     }
@@ -190,10 +223,10 @@ impl Estimator<'_, '_> {
             Precision::Bf16 => 2.0,
         };
         let per_layer = 10.0 * shape.width + 4.0 * shape.intermediate;
-        let (param_bytes, layers) = if trained.0 > 0.0 {
-            (16.0, shape.layers)
-        } else {
-            (number, 1.0)
+        let (param_bytes, layers) = match precision {
+            _ if trained.0 <= 0.0 => (number, 1.0),
+            Precision::F32 => (16.0, shape.layers),
+            Precision::Bf16 => (22.0, shape.layers),
         };
         let memory = PROCESS_BYTES
             + param_bytes * shape.params()
@@ -212,11 +245,12 @@ impl Estimator<'_, '_> {
         monitor: Option<&Monitor>,
         steps: f64,
         window: usize,
+        sequences: f64,
     ) -> Result<(f64, f64), PlanError> {
         let Some(monitor) = monitor else {
             return Ok((0.0, 0.0));
         };
-        let documents = self.documents(&monitor.data)?;
+        let documents = self.documents(&monitor.data, sequences)?;
         let times = 2.0 + (steps / monitor.every_steps.max(1) as f64).floor();
         Ok((times * documents.tokens, documents.context(window)))
     }
@@ -227,7 +261,9 @@ impl Estimator<'_, '_> {
         recipe: &SftRecipe,
         runtime: &TrainRuntime,
     ) -> Result<Estimate, PlanError> {
-        let documents = self.documents(&recipe.data)?.first(recipe.max_examples);
+        let documents = self
+            .documents(&recipe.data, 1.0)?
+            .first(recipe.max_examples);
         let window = recipe.max_seq_len as f64;
         let padded = recipe.batching == Batching::Padded;
         let row = if padded {
@@ -244,19 +280,21 @@ impl Estimator<'_, '_> {
             Duration::Epochs(epochs) => epochs * documents.tokens * if padded { 2.0 } else { 1.0 },
         };
         let steps = if step > 0.0 { trained / step } else { 0.0 };
-        let measured = self.monitor(recipe.monitor.as_ref(), steps, recipe.max_seq_len)?;
-        let at_once = at_once(runtime, step);
+        let measured = self.monitor(recipe.monitor.as_ref(), steps, recipe.max_seq_len, 1.0)?;
+        let at_once = at_once(runtime, step, row);
         let context = documents.context(recipe.max_seq_len);
         Ok(self.total((trained, context), measured, at_once, recipe.precision))
     }
 
-    /// Offline DPO: both sequences of each pair, forward and backward.
+    /// Offline DPO: each prompt and both replies to it, forward and backward.
     pub(crate) fn dpo(
         &mut self,
         recipe: &DpoRecipe,
         runtime: &TrainRuntime,
     ) -> Result<Estimate, PlanError> {
-        let pairs = self.documents(&recipe.data)?.first(recipe.max_examples);
+        let made = self.made_pairs(recipe.online_fraction)?;
+        let pairs = self.documents(&recipe.data, 2.0)?.and(made);
+        let pairs = pairs.first(recipe.max_examples);
         let batch = recipe.global_batch_size.max(1) as f64;
         let steps = match recipe.duration {
             Duration::Steps(steps) => steps as f64,
@@ -267,20 +305,30 @@ impl Estimator<'_, '_> {
             Duration::Epochs(epochs) => epochs * pairs.tokens,
         };
         let window = recipe.limits.max_seq_len;
-        let mut measured = self.monitor(recipe.monitor.as_ref(), steps, window)?;
+        let mut measured = self.monitor(recipe.monitor.as_ref(), steps, window, 2.0)?;
         let step = batch * pairs.mean();
-        let at_once = at_once(runtime, step);
+        let at_once = at_once(runtime, step, pairs.mean());
         if recipe.couples_pairs() && at_once < step {
             // Every pair is scored before the first gradient.
             measured.0 += trained;
             measured.1 = measured.1.max(pairs.context(window));
         }
-        Ok(self.total(
+        let mut copy = 0.0;
+        if let Some(update) = recipe.reference_update {
+            // Its own copy of the weights, and a pass over each step's pairs from its first move on.
+            let rest = (steps - update.every_steps as f64).max(0.0) / steps.max(1.0);
+            measured.0 += trained * rest;
+            measured.1 = measured.1.max(pairs.context(window));
+            copy = 4.0 * self.shape.map_or(0.0, ModelShape::params);
+        }
+        let mut estimate = self.total(
             (trained, pairs.context(window)),
             measured,
             at_once,
             recipe.precision,
-        ))
+        );
+        estimate.peak_memory_bytes += copy as u64;
+        Ok(estimate)
     }
 
     /// Reference log-probabilities: every pair of every set once forward.
@@ -292,12 +340,78 @@ impl Estimator<'_, '_> {
     ) -> Result<Estimate, PlanError> {
         let (mut tokens, mut context) = (0.0, 0.0f64);
         for set in sets {
-            let pairs = self.documents(&set.data)?;
+            let pairs = self.documents(&set.data, 2.0)?;
             tokens += pairs.tokens;
             context = context.max(pairs.context(set.limits.max_seq_len));
         }
-        let at_once = at_once(runtime, tokens);
+        let made = self.made_pairs(None)?;
+        tokens += made.tokens;
+        context = context.max(made.context(usize::MAX));
+        let at_once = at_once(runtime, tokens, 0.0);
         Ok(self.total((0.0, 0.0), (tokens, context), at_once, precision))
+    }
+
+    /// Filtering: methods that ask a model see every row once forward (`ifd` twice), `less` forward and
+    /// backward.
+    pub(crate) fn select(
+        &mut self,
+        recipe: &SelectStageRecipe,
+        runtime: &TrainRuntime,
+    ) -> Result<Estimate, PlanError> {
+        let (data, window, sequences) = match &recipe.rows {
+            SelectRows::Chat {
+                data, max_seq_len, ..
+            } => (data, *max_seq_len, 1.0),
+            SelectRows::Pairs { data, limits, .. } => (data, limits.max_seq_len, 2.0),
+        };
+        let documents = self.documents(data, sequences)?;
+        let passes = match &recipe.select.method {
+            SelectMethod::Ifd | SelectMethod::ImplicitRewardGap | SelectMethod::Deita(_) => 2.0,
+            SelectMethod::Less(_) => 3.0,
+            method if method.needs_model() => 1.0,
+            _ => 0.0,
+        };
+        let measured = passes * documents.tokens;
+        let at_once = at_once(runtime, measured, 0.0);
+        let context = documents.context(window);
+        let precision = recipe.select.precision.unwrap_or(Precision::F32);
+        Ok(self.total((0.0, 0.0), (measured, context), at_once, precision))
+    }
+
+    /// Pairs that a round makes, at most: one a prompt, each reply as long as its budget.
+    fn made_pairs(&mut self, fraction: Option<f64>) -> Result<Documents, PlanError> {
+        let Some(online) = self.online else {
+            return Ok(Documents::default());
+        };
+        let prompts = self.documents(&online.prompts.data, 1.0)?;
+        let count = prompts.first(online.prompts.per_round).count * fraction.unwrap_or(1.0);
+        let reply = online.sampling.max_new_tokens as f64 + TEMPLATE_TOKENS;
+        Ok(Documents {
+            count,
+            tokens: count * 2.0 * reply,
+        })
+    }
+
+    /// Sampling: of each sample the whole budget of new tokens.
+    pub(crate) fn sample(
+        &mut self,
+        recipe: &SampleStageRecipe,
+        runtime: &TrainRuntime,
+    ) -> Result<Estimate, PlanError> {
+        let prompts = self.documents(&recipe.prompts.data, 1.0)?;
+        let prompts = prompts.first(recipe.prompts.per_round);
+        let new = recipe.sampling.max_new_tokens as f64;
+        let tokens = prompts.count * recipe.samples as f64 * (new + 2.0 * TEMPLATE_TOKENS);
+        let at_once = at_once(runtime, tokens, 0.0);
+        Ok(self.total((0.0, 0.0), (tokens, new / 2.0), at_once, recipe.precision))
+    }
+
+    /// Judging: how much there is to judge is known only when it has been sampled.
+    pub(crate) fn judge() -> Estimate {
+        Estimate {
+            peak_memory_bytes: PROCESS_BYTES as u64,
+            ..Estimate::default()
+        }
     }
 
     /// Every evaluated document once forward; of each sample the whole budget of new tokens.
@@ -308,31 +422,32 @@ impl Estimator<'_, '_> {
     ) -> Result<Estimate, PlanError> {
         let (mut tokens, mut context) = (0.0, 0.0f64);
         for set in recipe.likelihood.values() {
-            let documents = self.documents(&set.data)?;
+            let documents = self.documents(&set.data, 1.0)?;
             tokens += documents.tokens;
             context = context.max(documents.context(set.max_seq_len));
         }
         for set in recipe.preference.values() {
-            let pairs = self.documents(&set.data)?;
+            let pairs = self.documents(&set.data, 2.0)?;
             tokens += pairs.tokens;
             context = context.max(pairs.context(set.limits.max_seq_len));
         }
         for set in recipe.stories.values() {
-            let prompts = self.documents(&set.data)?.first(set.max_prompts);
+            let prompts = self.documents(&set.data, 1.0)?.first(set.max_prompts);
             let new = set.sampling.max_new_tokens as f64;
             tokens += prompts.count * set.samples as f64 * (new + 2.0 * TEMPLATE_TOKENS);
             context = context.max(new / 2.0);
         }
-        let at_once = at_once(runtime, tokens);
+        let at_once = at_once(runtime, tokens, 0.0);
         Ok(self.total((0.0, 0.0), (tokens, context), at_once, recipe.precision))
     }
 }
 
-fn at_once(runtime: &TrainRuntime, step: f64) -> f64 {
+/// Positions of one pass: what fits the runtime's limit, at least one whole row of the step.
+fn at_once(runtime: &TrainRuntime, step: f64, row: f64) -> f64 {
     let most = runtime
         .micro_batch_tokens
         .map_or(DEFAULT_MICRO_TOKENS, |tokens| tokens as f64);
-    step.min(most)
+    step.min(most.max(row))
 }
 
 #[cfg(test)]

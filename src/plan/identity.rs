@@ -31,15 +31,11 @@ impl Identity<'_> {
     pub(crate) fn document(self) -> String {
         let mut inputs = Map::new();
         for (role, input) in self.inputs {
-            let role = match role {
-                InputRole::Model => "model",
-                InputRole::RefLogps => "ref-logps",
-            };
             let input = match input {
                 InputRef::Folder { digest, .. } => json!({ "folder": digest.0 }),
                 InputRef::Run { id, artifact } => json!({ "run": id.0, "artifact": artifact }),
             };
-            inputs.insert(role.to_owned(), input);
+            inputs.insert(role.name().to_owned(), input);
         }
         let mut text = String::with_capacity(self.recipe.len() + 512);
         text.push('{');
@@ -127,7 +123,8 @@ impl<T: PartialEq + Clone, D> Memo<T, D> {
     }
 }
 
-/// In every list called `data`: each source's `path` becomes `content`, its digest.
+/// In every list called `data`: each source's `path` becomes `content`, its digest. A `model-path`
+/// becomes `model-content` and an `ids-path` becomes `ids-content`.
 fn replace_sources(
     value: &mut Value,
     resolver: &mut Resolver<'_>,
@@ -135,6 +132,15 @@ fn replace_sources(
 ) -> Result<(), PlanError> {
     match value {
         Value::Object(fields) => {
+            if let Some(Value::String(path)) = fields.remove("model-path") {
+                let digest = resolver.model(&path)?.0;
+                fields.insert("model-content".to_owned(), digest.0.into());
+            }
+            if let Some(Value::String(path)) = fields.remove("ids-path") {
+                let digest = resolver.file("file of row ids", &path)?;
+                fields.insert("ids-content".to_owned(), digest.0.clone().into());
+                files.insert(path, digest);
+            }
             for (name, value) in fields.iter_mut() {
                 match value {
                     Value::Array(sources) if name == "data" => {

@@ -1,9 +1,10 @@
-//! From trials to runs: base model → [sft] → [ref-logps, dpo] → eval, each run once.
+//! From trials to runs: base model → [sft] → [ref-logps, dpo] → rounds of [sample, judge, ref-logps,
+//! dpo] → eval, each run once. A `select` run stands before the stage whose data it filters.
 
-use crate::base::Digest;
+use crate::base::{Digest, SeedTree};
 use crate::config::spec::{
-    DataSource, DpoConfig, DpoRecipe, EvalRecipe, PairLimits, PipelineStage, Reference, SftConfig,
-    SftRecipe, TrainRuntime, TrialConfig,
+    DataSource, DpoRecipe, EvalRecipe, OnlineDpoConfig, PairLimits, PipelineStage, Reference,
+    SelectOf, SftConfig, SftRecipe, TrainRuntime, TrialConfig,
 };
 use crate::config::sweep::{AxisValue, Sweep, Trial};
 use crate::plan::digests::DigestCache;
@@ -12,8 +13,10 @@ use crate::plan::estimate::{Estimate, Estimator, ModelShape};
 use crate::plan::identity::{Identity, Memo, RecipeDocument, recipe_document, run_id};
 use crate::plan::resolve::{MissingInput, Resolver};
 use crate::plan::stage::{
-    InputRef, InputRole, MODEL_ARTIFACT, PairSet, REF_LOGPS_ARTIFACT, RefLogpsRecipe, RunId,
-    STAGE_FORMAT, StageFile, StageKind, StageRecipe,
+    InputRef, InputRole, JudgeStageRecipe, MODEL_ARTIFACT, PAIRS_ARTIFACT, PairSet,
+    REF_LOGPS_ARTIFACT, RefLogpsRecipe, RunId, SAMPLES_ARTIFACT, SELECTION_ARTIFACT, STAGE_FORMAT,
+    SampleStageRecipe, SelectRows, SelectStageRecipe, StageFile, StageKind, StageRecipe,
+    checkpoint_artifact,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
@@ -76,7 +79,7 @@ pub fn plan_sweep(
     digests: &mut DigestCache,
 ) -> Result<Plan, PlanError> {
     let mut planner = Planner {
-        resolver: Resolver::new(root, digests),
+        resolver: Resolver::new(root, digests).expecting(&sweep.inputs),
         runs: Vec::new(),
         known: HashMap::new(),
         sft_documents: Memo::default(),
@@ -126,11 +129,32 @@ struct Draft<'t> {
     runtime: &'t TrainRuntime,
 }
 
-fn model_of(run: &RunId) -> InputRef {
-    InputRef::Run {
-        id: run.clone(),
-        artifact: MODEL_ARTIFACT.to_owned(),
+/// What the stages of a trial hand on.
+struct Chain {
+    /// So far, in stage order.
+    runs: Vec<RunId>,
+    /// The current weights.
+    policy: InputRef,
+    /// Log-probabilities of held-out pairs under the policy from before preference learning.
+    reference: Option<RunId>,
+}
+
+impl Chain {
+    fn trained(&mut self, run: RunId) {
+        self.policy = artifact_of(&run, MODEL_ARTIFACT);
+        self.runs.push(run);
     }
+}
+
+/// One DPO pass, offline or of a round.
+struct DpoPass<'t> {
+    recipe: &'t DpoRecipe,
+    runtime: &'t TrainRuntime,
+    seed: u64,
+    /// The `judge` run that made pairs for it.
+    made: Option<RunId>,
+    /// The `select` run that says which pairs of its data are used.
+    kept: Option<RunId>,
 }
 
 impl Planner<'_> {
@@ -152,33 +176,23 @@ impl Planner<'_> {
             base: base.clone(),
             shape,
         };
-        let no_stage = |stage| PlanError::NoStage {
-            trial: trial.label(),
-            stage,
+        let mut chain = Chain {
+            runs: Vec::new(),
+            policy: base,
+            reference: None,
         };
-
-        let mut runs = Vec::new();
-        let mut policy = base;
-        let mut reference: Option<RunId> = None;
         for stage in &config.pipeline {
-            let run = match stage {
-                PipelineStage::Sft => {
-                    let sft = config.sft.as_ref().ok_or_else(|| no_stage("sft"))?;
-                    self.sft(&context, sft, policy)?
-                }
-                PipelineStage::Dpo => {
-                    let dpo = config.dpo.as_ref().ok_or_else(|| no_stage("dpo"))?;
-                    reference = self.ref_logps(&context, dpo, &policy)?;
-                    runs.extend(reference.clone());
-                    let needed = reference.as_ref();
-                    let needed = needed.filter(|_| dpo.recipe.needs_reference());
-                    self.dpo(&context, dpo, policy, needed)?
-                }
-            };
-            policy = model_of(&run);
-            runs.push(run);
+            self.stage(&context, *stage, &mut chain)?;
         }
-        let eval = self.eval(&context, policy, reference)?;
+        let policy = match (config.eval.checkpoint_step, &chain.policy) {
+            (Some(step), InputRef::Run { id, .. }) => InputRef::Run {
+                id: id.clone(),
+                artifact: checkpoint_artifact(step),
+            },
+            _ => chain.policy,
+        };
+        let eval = self.eval(&context, policy, chain.reference)?;
+        let mut runs = chain.runs;
         runs.push(eval.clone());
         Ok(PlannedTrial {
             index: trial.index,
@@ -190,12 +204,204 @@ impl Planner<'_> {
         })
     }
 
+    /// The runs of one stage of the pipeline.
+    fn stage(
+        &mut self,
+        context: &TrialContext<'_>,
+        stage: PipelineStage,
+        chain: &mut Chain,
+    ) -> Result<(), PlanError> {
+        let config = context.config;
+        let no_stage = |stage| PlanError::NoStage {
+            trial: context.trial.label(),
+            stage,
+        };
+        match stage {
+            PipelineStage::Sft => {
+                let sft = config.sft.as_ref().ok_or_else(|| no_stage("sft"))?;
+                let kept = self.select(context, SelectOf::Sft, chain)?;
+                let run = self.sft(context, sft, chain.policy.clone(), kept)?;
+                chain.trained(run);
+            }
+            PipelineStage::Dpo => {
+                let dpo = config.dpo.as_ref().ok_or_else(|| no_stage("dpo"))?;
+                let kept = self.select(context, SelectOf::Dpo, chain)?;
+                let pass = DpoPass {
+                    recipe: &dpo.recipe,
+                    runtime: &dpo.runtime,
+                    seed: dpo.recipe.seed.unwrap_or(context.trial.seed),
+                    made: None,
+                    kept,
+                };
+                self.preference(context, &pass, chain)?;
+            }
+            PipelineStage::OnlineDpo => {
+                let online = config.online_dpo.as_ref();
+                let online = online.ok_or_else(|| no_stage("online-dpo"))?;
+                for round in 0..online.recipe.rounds {
+                    self.round(context, online, round, chain)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reference log-probabilities, if any pairs ask for them, and a DPO pass.
+    fn preference(
+        &mut self,
+        context: &TrialContext<'_>,
+        pass: &DpoPass<'_>,
+        chain: &mut Chain,
+    ) -> Result<(), PlanError> {
+        // Held-out pairs are measured against the policy from before all preference learning, so
+        // that offline and online stages can be compared.
+        let first = chain.reference.is_none();
+        let logps = self.ref_logps(context, pass, &chain.policy, first)?;
+        chain.runs.extend(logps.clone());
+        if first {
+            chain.reference.clone_from(&logps);
+        }
+        let needed = logps.filter(|_| pass.recipe.needs_reference());
+        let run = self.dpo(context, pass, chain.policy.clone(), needed)?;
+        chain.trained(run);
+        Ok(())
+    }
+
+    /// One round of online DPO.
+    fn round(
+        &mut self,
+        context: &TrialContext<'_>,
+        online: &OnlineDpoConfig,
+        round: usize,
+        chain: &mut Chain,
+    ) -> Result<(), PlanError> {
+        let recipe = &online.recipe;
+        let seed = recipe.seed.unwrap_or(context.trial.seed);
+        let sample = SampleStageRecipe {
+            prompts: recipe.prompts.clone(),
+            round,
+            samples: recipe.samples,
+            sampling: recipe.sampling,
+            precision: recipe.precision,
+        };
+        let document = recipe_document(&sample, "the sample recipe", None, &mut self.resolver)?;
+        let samples = self.add(
+            context,
+            Draft {
+                task: StageRecipe::Sample(sample),
+                seed,
+                document: &document,
+                inputs: BTreeMap::from([(InputRole::Model, chain.policy.clone())]),
+                runtime: &online.runtime,
+            },
+        )?;
+        let judge = JudgeStageRecipe {
+            judge: recipe.judge.clone(),
+            p_ori_pair: recipe.p_ori_pair,
+            p_ori_chosen: recipe.p_ori_chosen,
+        };
+        let document = recipe_document(&judge, "the judge recipe", None, &mut self.resolver)?;
+        let judged = self.add(
+            context,
+            Draft {
+                task: StageRecipe::Judge(judge),
+                seed,
+                document: &document,
+                inputs: BTreeMap::from([(
+                    InputRole::Samples,
+                    artifact_of(&samples, SAMPLES_ARTIFACT),
+                )]),
+                runtime: &online.runtime,
+            },
+        )?;
+        chain.runs.extend([samples, judged.clone()]);
+        let pass = DpoPass {
+            recipe: &recipe.dpo,
+            runtime: &online.runtime,
+            seed: round_seed(recipe.dpo.seed.unwrap_or(seed), round),
+            made: Some(judged),
+            kept: None,
+        };
+        self.preference(context, &pass, chain)
+    }
+
+    /// The run that filters the data of `target`, if the trial filters them.
+    fn select(
+        &mut self,
+        context: &TrialContext<'_>,
+        target: SelectOf,
+        chain: &mut Chain,
+    ) -> Result<Option<RunId>, PlanError> {
+        let config = context.config;
+        let Some(select) = config.select.as_ref().filter(|s| s.of == target) else {
+            return Ok(None);
+        };
+        let (data, fixed, rows) = match (target, &config.sft, &config.dpo) {
+            (SelectOf::Sft, Some(sft), _) => {
+                let recipe = &sft.recipe;
+                let rows = SelectRows::Chat {
+                    data: recipe.data.clone(),
+                    dedup: recipe.dedup,
+                    decontaminate: recipe.decontaminate.clone(),
+                    max_seq_len: recipe.max_seq_len,
+                };
+                (&recipe.data, recipe.data_seed.or(recipe.seed), rows)
+            }
+            (SelectOf::Dpo, _, Some(dpo)) => {
+                let recipe = &dpo.recipe;
+                let rows = SelectRows::Pairs {
+                    data: recipe.data.clone(),
+                    dedup: recipe.dedup,
+                    decontaminate: recipe.decontaminate.clone(),
+                    limits: recipe.limits,
+                };
+                (&recipe.data, recipe.data_seed.or(recipe.seed), rows)
+            }
+            _ => return Ok(None),
+        };
+        let seed = fixed.unwrap_or(context.trial.seed);
+        let recipe = SelectStageRecipe {
+            rows,
+            select: select.recipe.clone(),
+            data_seed: is_sampled(data).then_some(seed),
+        };
+        let mut inputs = BTreeMap::new();
+        let method = &recipe.select.method;
+        if method.needs_policy() {
+            inputs.insert(InputRole::Model, chain.policy.clone());
+        } else {
+            // Only its tokenizer and template are asked, and those of the base serve all.
+            inputs.insert(InputRole::Model, context.base.clone());
+        }
+        if method.needs_base() {
+            inputs.insert(InputRole::Base, context.base.clone());
+        }
+        let seed = if method.uses_seed() { seed } else { 0 };
+        let document = recipe_document(&recipe, "the select recipe", None, &mut self.resolver)?;
+        let run = self.add(
+            context,
+            Draft {
+                task: StageRecipe::Select(recipe),
+                seed,
+                document: &document,
+                inputs,
+                runtime: &select.runtime,
+            },
+        )?;
+        chain.runs.push(run.clone());
+        Ok(Some(run))
+    }
+
     fn sft(
         &mut self,
         context: &TrialContext<'_>,
         sft: &SftConfig,
         policy: InputRef,
+        kept: Option<RunId>,
     ) -> Result<RunId, PlanError> {
+        let mut inputs = BTreeMap::from([(InputRole::Model, policy)]);
+        inputs
+            .extend(kept.map(|run| (InputRole::Selection, artifact_of(&run, SELECTION_ARTIFACT))));
         let seed = sft.recipe.seed.unwrap_or(context.trial.seed);
         let key = (sft.recipe.clone(), sft.recipe.data_seed == Some(seed));
         let document = self.sft_documents.get(&key, || {
@@ -207,7 +413,7 @@ impl Planner<'_> {
                 task: StageRecipe::Sft(key.0),
                 seed,
                 document: &document,
-                inputs: BTreeMap::from([(InputRole::Model, policy)]),
+                inputs,
                 runtime: &sft.runtime,
             },
         )
@@ -220,33 +426,38 @@ impl Planner<'_> {
     fn ref_logps(
         &mut self,
         context: &TrialContext<'_>,
-        dpo: &DpoConfig,
+        pass: &DpoPass<'_>,
         policy: &InputRef,
+        evaluated: bool,
     ) -> Result<Option<RunId>, PlanError> {
-        let sets = asked_sets(context, dpo);
-        if sets.is_empty() {
+        let sets = asked_sets(context, pass, evaluated);
+        let made = pass.made.as_ref().filter(|_| pass.recipe.needs_reference());
+        if sets.is_empty() && made.is_none() {
             return Ok(None);
         }
-        let model = match dpo.recipe.reference {
+        let model = match pass.recipe.reference {
             Reference::Init => policy.clone(),
             Reference::Base => context.base.clone(),
         };
         let asked = RefLogpsRecipe {
             sets,
-            precision: dpo.recipe.precision,
+            online: made.map(|_| pass.recipe.limits),
+            precision: pass.recipe.precision,
         };
-        let made = self.reference_documents.get(&asked, || {
+        let known = self.reference_documents.get(&asked, || {
             let recipe = without_repeats(&asked, &mut self.resolver)?;
             let what = "the ref-logps recipe";
             let document = recipe_document(&recipe, what, None, &mut self.resolver)?;
             Ok((recipe, document))
         })?;
+        let mut inputs = BTreeMap::from([(InputRole::Model, model)]);
+        inputs.extend(made.map(|run| (InputRole::Pairs, artifact_of(run, PAIRS_ARTIFACT))));
         let draft = Draft {
-            task: StageRecipe::RefLogps(made.0.clone()),
+            task: StageRecipe::RefLogps(known.0.clone()),
             seed: 0,
-            document: &made.1,
-            inputs: BTreeMap::from([(InputRole::Model, model)]),
-            runtime: &dpo.runtime,
+            document: &known.1,
+            inputs,
+            runtime: pass.runtime,
         };
         self.add(context, draft).map(Some)
     }
@@ -254,14 +465,19 @@ impl Planner<'_> {
     fn dpo(
         &mut self,
         context: &TrialContext<'_>,
-        dpo: &DpoConfig,
+        pass: &DpoPass<'_>,
         policy: InputRef,
-        logps: Option<&RunId>,
+        logps: Option<RunId>,
     ) -> Result<RunId, PlanError> {
         let mut inputs = BTreeMap::from([(InputRole::Model, policy)]);
-        inputs.extend(logps.map(|run| (InputRole::RefLogps, logps_of(run))));
-        let seed = dpo.recipe.seed.unwrap_or(context.trial.seed);
-        let key = (dpo.recipe.clone(), dpo.recipe.data_seed == Some(seed));
+        let mut give = |role, run: Option<&RunId>, artifact| {
+            inputs.extend(run.map(|run| (role, artifact_of(run, artifact))));
+        };
+        give(InputRole::RefLogps, logps.as_ref(), REF_LOGPS_ARTIFACT);
+        give(InputRole::Pairs, pass.made.as_ref(), PAIRS_ARTIFACT);
+        give(InputRole::Selection, pass.kept.as_ref(), SELECTION_ARTIFACT);
+        let seed = pass.seed;
+        let key = (pass.recipe.clone(), pass.recipe.data_seed == Some(seed));
         let document = self.dpo_documents.get(&key, || {
             recipe_document(&key.0, "the dpo recipe", Some(seed), &mut self.resolver)
         })?;
@@ -272,7 +488,7 @@ impl Planner<'_> {
                 seed,
                 document: &document,
                 inputs,
-                runtime: &dpo.runtime,
+                runtime: pass.runtime,
             },
         )
     }
@@ -289,7 +505,7 @@ impl Planner<'_> {
         let mut inputs = BTreeMap::from([(InputRole::Model, policy)]);
         match reference {
             Some(logps) if !recipe.preference.is_empty() => {
-                inputs.insert(InputRole::RefLogps, logps_of(&logps));
+                inputs.insert(InputRole::RefLogps, artifact_of(&logps, REF_LOGPS_ARTIFACT));
             }
             Some(_) => {}
             None => recipe.preference.clear(),
@@ -328,18 +544,27 @@ impl Planner<'_> {
             }
             return Ok(id);
         }
+        let online = context.config.online_dpo.as_ref();
         let mut estimator = Estimator {
             shape: context.shape.as_ref(),
             resolver: &mut self.resolver,
+            online: online
+                .filter(|_| draft.inputs.contains_key(&InputRole::Pairs))
+                .map(|online| &online.recipe),
         };
         let estimate = match &draft.task {
+            StageRecipe::Select(recipe) => estimator.select(recipe, draft.runtime)?,
             StageRecipe::Sft(recipe) => estimator.sft(recipe, draft.runtime)?,
+            StageRecipe::Sample(recipe) => estimator.sample(recipe, draft.runtime)?,
+            StageRecipe::Judge(_) => Estimator::judge(),
             StageRecipe::RefLogps(recipe) => {
                 estimator.ref_logps(&recipe.sets, recipe.precision, draft.runtime)?
             }
             StageRecipe::Dpo(recipe) => estimator.dpo(recipe, draft.runtime)?,
             StageRecipe::Eval(recipe) => estimator.eval(recipe, draft.runtime)?,
         };
+        let judges = draft.task.kind() == StageKind::Judge;
+        let judge_runtime = online.filter(|_| judges).map(|o| o.judge_runtime.clone());
         let parents = draft.inputs.values().filter_map(|input| match input {
             InputRef::Run { id, .. } => Some(id.clone()),
             InputRef::Folder { .. } => None,
@@ -358,6 +583,7 @@ impl Planner<'_> {
                 inputs: draft.inputs,
                 data: draft.document.data.clone(),
                 runtime: draft.runtime.clone(),
+                judge_runtime,
             },
             identity,
             parents,
@@ -368,27 +594,42 @@ impl Planner<'_> {
     }
 }
 
-fn logps_of(run: &RunId) -> InputRef {
+fn artifact_of(run: &RunId, artifact: &str) -> InputRef {
     InputRef::Run {
         id: run.clone(),
-        artifact: REF_LOGPS_ARTIFACT.to_owned(),
+        artifact: artifact.to_owned(),
     }
 }
 
-/// The pairs that this trial asks the reference about: the training pairs, then the monitored and
-/// the evaluated ones. A loss without a reference asks about the evaluated ones alone.
-fn asked_sets(context: &TrialContext<'_>, dpo: &DpoConfig) -> Vec<PairSet> {
-    let recipe = &dpo.recipe;
-    let fixed = recipe.data_seed.or(recipe.seed);
-    let seed = fixed.unwrap_or(context.trial.seed);
+/// The seed of a round's training: the first is that of an offline stage.
+fn round_seed(seed: u64, round: usize) -> u64 {
+    if round == 0 {
+        return seed;
+    }
+    SeedTree::root(seed)
+        .child("online/round")
+        .index(round as u64)
+        .number()
+}
+
+/// The pairs of files that this pass asks the reference about: the training pairs, then the
+/// monitored and, if `evaluated`, the evaluated ones. A loss without a reference asks about the
+/// evaluated ones alone.
+fn asked_sets(context: &TrialContext<'_>, pass: &DpoPass<'_>, evaluated: bool) -> Vec<PairSet> {
+    let recipe = pass.recipe;
+    let seed = recipe.data_seed.unwrap_or(pass.seed);
     let mut sets = Vec::new();
     if recipe.needs_reference() {
-        sets.push(pair_set(&recipe.data, recipe.limits, seed));
+        if !recipe.data.is_empty() {
+            sets.push(training_set(recipe, seed));
+        }
         let monitor = recipe.monitor.as_ref();
         sets.extend(monitor.map(|m| pair_set(&m.data, recipe.limits, seed)));
     }
-    for set in context.config.eval.recipe.preference.values() {
-        sets.push(pair_set(&set.data, set.limits, 0));
+    if evaluated {
+        for set in context.config.eval.recipe.preference.values() {
+            sets.push(pair_set(&set.data, set.limits, 0));
+        }
     }
     sets
 }
@@ -412,18 +653,38 @@ fn without_repeats(
     keyed.retain(|(text, _)| seen.insert(text.clone()));
     Ok(RefLogpsRecipe {
         sets: keyed.into_iter().map(|(_, set)| set.clone()).collect(),
+        online: asked.online,
         precision: asked.precision,
     })
 }
 
 /// The seed matters only where a source is sampled.
 fn pair_set(data: &[DataSource], limits: PairLimits, seed: u64) -> PairSet {
-    let sampled = data
-        .iter()
-        .any(|source| source.fraction.is_some() || source.count.is_some());
     PairSet {
         data: data.to_vec(),
         limits,
-        data_seed: sampled.then_some(seed),
+        data_seed: is_sampled(data).then_some(seed),
+        dedup: false,
+        decontaminate: None,
+        empty_system_turn: None,
     }
+}
+
+/// The training pairs, with whatever decides which they are and how they are written.
+fn training_set(recipe: &DpoRecipe, seed: u64) -> PairSet {
+    let plain = pair_set(&recipe.data, recipe.limits, seed);
+    let drawn = recipe.empty_system_turn.map(|_| seed);
+    PairSet {
+        data_seed: plain.data_seed.or(drawn),
+        dedup: recipe.dedup,
+        decontaminate: recipe.decontaminate.clone(),
+        empty_system_turn: recipe.empty_system_turn,
+        ..plain
+    }
+}
+
+/// Whether the mixture depends on a seed.
+fn is_sampled(data: &[DataSource]) -> bool {
+    data.iter()
+        .any(|source| source.fraction.is_some() || source.count.is_some())
 }

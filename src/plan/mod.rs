@@ -4,10 +4,13 @@
 //! [`Estimate`].
 
 mod canonical;
+mod device;
 mod difference;
 mod digests;
 mod error;
 mod estimate;
+#[cfg(test)]
+mod expected_tests;
 mod identity;
 mod lower;
 mod resolve;
@@ -15,6 +18,7 @@ pub mod stage;
 #[cfg(test)]
 mod tests;
 
+pub use device::{DeviceRate, Gpu};
 pub use difference::{FieldChange, nearest_difference};
 pub use digests::{DigestCache, TextSize};
 pub use error::PlanError;
@@ -22,6 +26,8 @@ pub use estimate::Estimate;
 pub use lower::{Plan, PlannedRun, PlannedTrial, plan_sweep};
 pub use resolve::MissingInput;
 pub use stage::{
-    EVAL_ROWS_ARTIFACT, InputRef, InputRole, MODEL_ARTIFACT, PairSet, REF_LOGPS_ARTIFACT,
-    RefLogpsRecipe, RunId, STAGE_FORMAT, StageFile, StageKind, StageRecipe,
+    EVAL_ROWS_ARTIFACT, InputRef, InputRole, JudgeStageRecipe, MODEL_ARTIFACT, PAIRS_ARTIFACT,
+    PairSet, REF_LOGPS_ARTIFACT, RefLogpsRecipe, RunId, SAMPLES_ARTIFACT, SELECTION_ARTIFACT,
+    STAGE_FORMAT, SampleStageRecipe, SelectRows, SelectStageRecipe, StageFile, StageKind,
+    StageRecipe, checkpoint_artifact,
 };

@@ -1,6 +1,7 @@
 //! From paths to content: every file that an identity needs, digested once a plan.
 
 use crate::base::{Digest, digest_bytes};
+use crate::config::{ExpectedInput, ExpectedInputs};
 use crate::plan::digests::{DigestCache, TextSize};
 use crate::plan::error::PlanError;
 use crate::plan::estimate::ModelShape;
@@ -20,9 +21,10 @@ pub struct MissingInput {
 pub(crate) struct Resolver<'a> {
     root: &'a Path,
     digests: &'a mut DigestCache,
+    expected: Option<&'a ExpectedInputs>,
     files: HashMap<String, Digest>,
     models: HashMap<String, (Digest, Option<ModelShape>)>,
-    sizes: HashMap<String, TextSize>,
+    sizes: HashMap<String, Option<TextSize>>,
     pub(crate) missing: BTreeSet<MissingInput>,
 }
 
@@ -31,11 +33,25 @@ impl<'a> Resolver<'a> {
         Self {
             root,
             digests,
+            expected: None,
             files: HashMap::new(),
             models: HashMap::new(),
             sizes: HashMap::new(),
             missing: BTreeSet::new(),
         }
+    }
+
+    /// With what is known beforehand of inputs that are not there.
+    pub(crate) fn expecting(self, expected: &'a ExpectedInputs) -> Self {
+        Self {
+            expected: Some(expected),
+            ..self
+        }
+    }
+
+    /// What is known beforehand of an input.
+    pub(crate) fn expected(&self, path: &str) -> Option<&'a ExpectedInput> {
+        self.expected?.get(path)
     }
 
     /// Stands in for the digest of what is missing, so that a plan ahead of its inputs has ids.
@@ -60,7 +76,7 @@ impl<'a> Resolver<'a> {
         Ok(digest)
     }
 
-    /// Digest and, where `config.json` can be read, shape of a model folder.
+    /// Digest of a model folder, and its shape: from `config.json`, else as expected.
     pub(crate) fn model(&mut self, path: &str) -> Result<(Digest, Option<ModelShape>), PlanError> {
         if let Some(known) = self.models.get(path) {
             return Ok(known.clone());
@@ -70,20 +86,18 @@ impl<'a> Resolver<'a> {
             Some(digest) => digest,
             None => self.stand_in("model weights", path),
         };
-        let found = (digest, ModelShape::read(&folder));
+        let sizes = || self.expected(path)?.shape.as_ref().map(ModelShape::of);
+        let found = (digest, ModelShape::read(&folder).or_else(sizes));
         self.models.insert(path.to_owned(), found.clone());
         Ok(found)
     }
 
-    /// Rows and text of a data file; nothing if it is missing.
-    pub(crate) fn text_size(&mut self, path: &str) -> Result<TextSize, PlanError> {
+    /// Rows and text of a data file; `None` if it is missing.
+    pub(crate) fn text_size(&mut self, path: &str) -> Result<Option<TextSize>, PlanError> {
         if let Some(known) = self.sizes.get(path) {
             return Ok(*known);
         }
-        let size = self
-            .digests
-            .text_size(&self.root.join(path))?
-            .unwrap_or_default();
+        let size = self.digests.text_size(&self.root.join(path))?;
         self.sizes.insert(path.to_owned(), size);
         Ok(size)
     }

@@ -2,7 +2,8 @@
 
 use crate::base::Digest;
 use crate::config::spec::{
-    DataSource, DpoRecipe, EvalRecipe, PairLimits, Precision, SftRecipe, TrainRuntime,
+    DataSource, Decontamination, DpoRecipe, EvalRecipe, JudgeRecipe, JudgeRuntime, PairLimits,
+    Precision, PromptRecipe, SamplingRecipe, SelectRecipe, SftRecipe, TrainRuntime,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -30,8 +31,14 @@ impl fmt::Display for RunId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StageKind {
+    /// Filtering of training data.
+    Select,
     /// Supervised fine-tuning.
     Sft,
+    /// Sampling of replies from a policy.
+    Sample,
+    /// Comparison of sampled replies; makes preference pairs.
+    Judge,
     /// Reference log-probabilities of preference pairs.
     RefLogps,
     /// Offline DPO.
@@ -42,12 +49,23 @@ pub enum StageKind {
 
 impl StageKind {
     /// Every kind, in pipeline order.
-    pub const ALL: [Self; 4] = [Self::Sft, Self::RefLogps, Self::Dpo, Self::Eval];
+    pub const ALL: [Self; 7] = [
+        Self::Select,
+        Self::Sft,
+        Self::Sample,
+        Self::Judge,
+        Self::RefLogps,
+        Self::Dpo,
+        Self::Eval,
+    ];
 
     /// The word used in files, tables and on the command line.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Select => "select",
             Self::Sft => "sft",
+            Self::Sample => "sample",
+            Self::Judge => "judge",
             Self::RefLogps => "ref-logps",
             Self::Dpo => "dpo",
             Self::Eval => "eval",
@@ -57,7 +75,9 @@ impl StageKind {
     /// Raised by hand whenever the same recipe would give different results.
     pub fn semantics(self) -> u32 {
         match self {
-            Self::Sft | Self::RefLogps | Self::Dpo | Self::Eval => 1,
+            Self::Select | Self::Sft | Self::Sample | Self::Judge => 1,
+            // 2: a pair's prompt is computed once.
+            Self::RefLogps | Self::Dpo | Self::Eval => 2,
         }
     }
 }
@@ -76,6 +96,28 @@ pub enum InputRole {
     Model,
     /// Reference log-probabilities: the artifacts of a `ref-logps` run.
     RefLogps,
+    /// The base model of the trial, where a stage compares with it.
+    Base,
+    /// Which rows of the data are used: the artifact of a `select` run.
+    Selection,
+    /// Sampled replies: the artifact of a `sample` run.
+    Samples,
+    /// Preference pairs made online: the artifact of a `judge` run.
+    Pairs,
+}
+
+impl InputRole {
+    /// The word used in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::RefLogps => "ref-logps",
+            Self::Base => "base",
+            Self::Selection => "selection",
+            Self::Samples => "samples",
+            Self::Pairs => "pairs",
+        }
+    }
 }
 
 /// Where an input comes from.
@@ -100,8 +142,22 @@ pub enum InputRef {
 
 /// Name of the artifact with the trained weights of `sft` and `dpo`: a Hugging Face model folder.
 pub const MODEL_ARTIFACT: &str = "model";
+/// Name of the artifact with the weights after step `step`, where the recipe names it in
+/// `save-steps`: a folder like [`MODEL_ARTIFACT`].
+pub fn checkpoint_artifact(step: u64) -> String {
+    format!("checkpoints/step-{step:06}")
+}
+
 /// Name of the artifact of `ref-logps`: JSON lines `{key, chosen, rejected}`.
 pub const REF_LOGPS_ARTIFACT: &str = "ref_logps.jsonl";
+/// Name of the artifact of `select`: JSON lines `{index, id, score}` of the rows that are kept, in
+/// order; `index` counts the rows of the loaded mixture from 0.
+pub const SELECTION_ARTIFACT: &str = "selected.jsonl";
+/// Name of the artifact of `sample`: one JSON line per prompt with its replies.
+pub const SAMPLES_ARTIFACT: &str = "samples.jsonl";
+/// Name of the artifact of `judge`: preference pairs as JSON lines.
+pub const PAIRS_ARTIFACT: &str = "pairs.jsonl";
+
 /// Name of the artifact of `eval` with one JSON line per evaluated row.
 pub const EVAL_ROWS_ARTIFACT: &str = "rows.jsonl";
 
@@ -113,9 +169,19 @@ pub struct PairSet {
     pub data: Vec<DataSource>,
     /// Length limits, in tokens.
     pub limits: PairLimits,
-    /// Seed of the mixture's sample; present only if a source has `fraction` or `count`.
+    /// Seed of the mixture's sample and of the empty system turns; present only if a source has
+    /// `fraction` or `count`, or `empty_system_turn` is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_seed: Option<u64>,
+    /// As in the recipe of training pairs; which rows a sample is drawn from depends on it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dedup: bool,
+    /// As in the recipe of training pairs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decontaminate: Option<Decontamination>,
+    /// As in the recipe of training pairs; the tokens depend on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_system_turn: Option<f64>,
 }
 
 /// What a `ref-logps` run computes: every pair set that trials with this reference need.
@@ -124,16 +190,101 @@ pub struct PairSet {
 pub struct RefLogpsRecipe {
     /// Training pairs first, then monitored and evaluated pairs; without repeats.
     pub sets: Vec<PairSet>,
+    /// Length limits of the pairs of the input `pairs`, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub online: Option<PairLimits>,
     /// Number format.
     pub precision: Precision,
+}
+
+/// What a `select` run decides.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SelectStageRecipe {
+    /// The rows to choose from, as the training stage would load them.
+    pub rows: SelectRows,
+    /// How many, and how they are chosen.
+    pub select: SelectRecipe,
+    /// Seed of the mixture's sample; present only if a source has `fraction` or `count`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_seed: Option<u64>,
+}
+
+/// Rows to choose from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum SelectRows {
+    /// Chat data.
+    Chat {
+        /// The mixture.
+        data: Vec<DataSource>,
+        /// As in the training stage's recipe.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        dedup: bool,
+        /// As in the training stage's recipe.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        decontaminate: Option<Decontamination>,
+        /// Longest document, tokens.
+        #[serde(rename = "max-seq-len")]
+        max_seq_len: usize,
+    },
+    /// Preference pairs.
+    Pairs {
+        /// The mixture.
+        data: Vec<DataSource>,
+        /// As in the training stage's recipe.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        dedup: bool,
+        /// As in the training stage's recipe.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        decontaminate: Option<Decontamination>,
+        /// Length limits, tokens.
+        limits: PairLimits,
+    },
+}
+
+/// What a `sample` run draws.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SampleStageRecipe {
+    /// The prompts.
+    pub prompts: PromptRecipe,
+    /// The round, from 0: which prompts are its turn.
+    pub round: usize,
+    /// Samples of each prompt.
+    pub samples: usize,
+    /// How they are drawn.
+    pub sampling: SamplingRecipe,
+    /// Number format.
+    pub precision: Precision,
+}
+
+/// What a `judge` run decides.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct JudgeStageRecipe {
+    /// Who compares.
+    pub judge: JudgeRecipe,
+    /// Share of prompts whose pair is the offline one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p_ori_pair: Option<f64>,
+    /// Share of prompts whose chosen reply is the offline one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p_ori_chosen: Option<f64>,
 }
 
 /// The recipe of a run, by stage.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "stage", content = "recipe")]
 pub enum StageRecipe {
+    /// Filtering of training data.
+    Select(SelectStageRecipe),
     /// Supervised fine-tuning.
     Sft(SftRecipe),
+    /// Sampling.
+    Sample(SampleStageRecipe),
+    /// Judging.
+    Judge(JudgeStageRecipe),
     /// Reference log-probabilities.
     RefLogps(RefLogpsRecipe),
     /// Offline DPO.
@@ -146,7 +297,10 @@ impl StageRecipe {
     /// The kind of work.
     pub fn kind(&self) -> StageKind {
         match self {
+            Self::Select(_) => StageKind::Select,
             Self::Sft(_) => StageKind::Sft,
+            Self::Sample(_) => StageKind::Sample,
+            Self::Judge(_) => StageKind::Judge,
             Self::RefLogps(_) => StageKind::RefLogps,
             Self::Dpo(_) => StageKind::Dpo,
             Self::Eval(_) => StageKind::Eval,
@@ -176,6 +330,9 @@ pub struct StageFile {
     pub data: BTreeMap<String, Digest>,
     /// How to execute; not part of the identity.
     pub runtime: TrainRuntime,
+    /// How an endpoint is asked; `judge` only, and not part of the identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge_runtime: Option<JudgeRuntime>,
 }
 
 /// Version of `stage.json`.

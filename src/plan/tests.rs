@@ -5,7 +5,10 @@ use super::resolve::Resolver;
 use super::*;
 use crate::base::write_atomic;
 use crate::config::load_sweep;
-use crate::config::spec::{DataSource, DpoRecipe, EvalRecipe, PairLimits, SftRecipe, Truncation};
+use crate::config::spec::{
+    DataSource, Decontamination, DpoRecipe, EvalRecipe, LoraRecipe, LoraTarget, PairLimits,
+    ReferenceUpdate, SftRecipe, TrainableEmbeddings, Truncation,
+};
 use crate::config::sweep::{ReportSpec, Sweep, Trial};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -30,7 +33,7 @@ fn count(plan: &Plan, kind: StageKind) -> usize {
 }
 
 /// A small project whose ids can be pinned: fixed bytes, no real weights.
-fn tiny_project() -> tempfile::TempDir {
+pub(super) fn tiny_project() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let write =
         |name: &str, text: &str| write_atomic(&dir.path().join(name), text.as_bytes()).unwrap();
@@ -51,7 +54,7 @@ fn tiny_project() -> tempfile::TempDir {
     dir
 }
 
-fn tiny_trial(pipeline: &[&str]) -> Trial {
+pub(super) fn tiny_trial(pipeline: &[&str]) -> Trial {
     let optimizer = json!({"learning-rate": 1e-3, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight-decay": 0.0, "max-grad-norm": 1.0});
     let schedule = json!({"decay": "cosine", "warmup-ratio": 0.1, "min-ratio": 0.0});
     let limits = json!({"max-seq-len": 64, "max-prompt-len": 32, "truncation": "keep-end"});
@@ -91,13 +94,14 @@ fn tiny_trial(pipeline: &[&str]) -> Trial {
     }
 }
 
-fn sweep_of(trials: Vec<Trial>) -> Sweep {
+pub(super) fn sweep_of(trials: Vec<Trial>) -> Sweep {
     Sweep {
         name: "t".into(),
         question: "t".into(),
         axes: Vec::new(),
         trials,
         report: ReportSpec::default(),
+        inputs: BTreeMap::new(),
     }
 }
 
@@ -118,9 +122,9 @@ fn the_ids_of_a_fixed_trial_stay_as_they_are() {
         .collect();
     let want = [
         (StageKind::Sft, "ea2b543b1d48"),
-        (StageKind::RefLogps, "b8acf0a5e190"),
-        (StageKind::Dpo, "12c71ce3266c"),
-        (StageKind::Eval, "e8bde1cf3235"),
+        (StageKind::RefLogps, "f32eebbe2762"),
+        (StageKind::Dpo, "d0200a05ade9"),
+        (StageKind::Eval, "24ca51acb395"),
     ];
     assert_eq!(named, want, "{}", plan.runs[0].identity);
     assert_eq!(plan.missing, []);
@@ -186,11 +190,17 @@ fn sets_of_a_reference_are_the_training_pairs_then_the_held_out_ones_without_rep
             data: vec![source("data/pairs.jsonl", Some(0.5))],
             limits,
             data_seed: Some(5),
+            dedup: false,
+            decontaminate: None,
+            empty_system_turn: None,
         },
         PairSet {
             data: vec![source("data/held.jsonl", None)],
             limits,
             data_seed: None,
+            dedup: false,
+            decontaminate: None,
+            empty_system_turn: None,
         },
     ];
     assert_eq!(recipe.sets, want);
@@ -219,6 +229,293 @@ fn settings_of_dpo_that_leave_the_reference_alone_never_repeat_its_pass() {
         2,
         "only the truncation asks for other numbers"
     );
+}
+
+fn online_trial(pipeline: &[&str], rounds: usize) -> Trial {
+    let mut trial = tiny_trial(pipeline);
+    let mut dpo = serde_json::to_value(&trial.config.dpo.as_ref().unwrap().recipe).unwrap();
+    dpo["data"] = json!([]);
+    let config = json!({"recipe": {
+        "rounds": rounds, "prompts": {"data": [{"path": "data/pairs.jsonl"}], "max-prompt-len": 32},
+        "samples": 3, "sampling": {"temperature": 0.8, "top-p": 1.0, "max-new-tokens": 8},
+        "precision": "f32", "judge": "rules", "dpo": dpo,
+    }});
+    trial.config.online_dpo = Some(serde_json::from_value(config).unwrap());
+    trial
+}
+
+fn kinds(plan: &Plan, trial: usize) -> Vec<StageKind> {
+    let kind = |id: &RunId| plan.runs.iter().find(|run| run.id == *id).unwrap().kind;
+    plan.trials[trial].runs.iter().map(kind).collect()
+}
+
+#[test]
+fn a_round_is_sampled_judged_scored_and_trained_and_more_rounds_share_the_first() {
+    use StageKind::{Dpo, Eval, Judge, RefLogps, Sample, Sft};
+    let dir = tiny_project();
+    let pipeline = ["sft", "dpo", "online-dpo"];
+    let mut trials = vec![online_trial(&pipeline, 1), online_trial(&pipeline, 2)];
+    trials[1].index = 1;
+    let plan = plan(&sweep_of(trials), dir.path());
+    let round = [Sample, Judge, RefLogps, Dpo];
+    let first = [&[Sft, RefLogps, Dpo][..], &round].concat();
+    assert_eq!(kinds(&plan, 0), [&first[..], &[Eval]].concat());
+    assert_eq!(kinds(&plan, 1), [&first[..], &round, &[Eval]].concat());
+    assert_eq!(plan.runs.len(), 7 + 4 + 2, "the first round is shared");
+
+    let run = |kind, nth: usize| {
+        let runs: Vec<_> = plan.runs.iter().filter(|run| run.kind == kind).collect();
+        runs[nth]
+    };
+    // The second round samples from what the first has trained, and is compared with it.
+    assert_eq!(run(Sample, 1).parents, [run(Dpo, 1).id.clone()]);
+    assert_eq!(run(Judge, 1).parents, [run(Sample, 1).id.clone()]);
+    let scored: BTreeSet<&RunId> = run(RefLogps, 2).parents.iter().collect();
+    assert_eq!(scored, BTreeSet::from([&run(Dpo, 1).id, &run(Judge, 1).id]));
+    assert_ne!(run(Dpo, 1).stage.seed, run(Dpo, 2).stage.seed);
+    // Held-out pairs are measured against the policy from before all preference learning.
+    for nth in 0..2 {
+        assert!(run(Eval, nth).parents.contains(&run(RefLogps, 0).id));
+    }
+}
+
+#[test]
+fn settings_of_training_never_sample_or_judge_a_first_round_again() {
+    let dir = tiny_project();
+    let mut trials = vec![online_trial(&["sft", "online-dpo"], 1); 3];
+    for (index, trial) in trials.iter_mut().enumerate() {
+        trial.index = index;
+        let online = trial.config.online_dpo.as_mut().unwrap();
+        match index {
+            1 => online.recipe.dpo.beta = 0.5,
+            2 => online.recipe.samples = 4,
+            _ => {}
+        }
+    }
+    let plan = plan(&sweep_of(trials), dir.path());
+    assert_eq!(
+        count(&plan, StageKind::Sample),
+        2,
+        "only n asks for other samples"
+    );
+    assert_eq!(count(&plan, StageKind::Judge), 2);
+    assert_eq!(count(&plan, StageKind::Dpo), 3);
+}
+
+#[test]
+fn a_filter_is_one_run_for_all_trials_that_keep_the_same_rows() {
+    let dir = tiny_project();
+    let mut trials = vec![tiny_trial(&["sft", "dpo"]); 4];
+    for (index, trial) in trials.iter_mut().enumerate() {
+        trial.index = index;
+        let method = if index < 3 {
+            json!("longest")
+        } else {
+            json!({"margin-uncertainty": {"tail": "hard"}})
+        };
+        let mut recipe = json!({"keep": 2, "method": method});
+        if index == 3 {
+            recipe["precision"] = json!("f32");
+        }
+        trial.config.select =
+            Some(serde_json::from_value(json!({"of": "dpo", "recipe": recipe})).unwrap());
+    }
+    trials[1].config.dpo.as_mut().unwrap().recipe.beta = 0.5;
+    trials[2].config.select = None;
+    let plan = plan(&sweep_of(trials), dir.path());
+    assert_eq!(count(&plan, StageKind::Select), 2);
+    assert_eq!(count(&plan, StageKind::Dpo), 4);
+    assert_eq!(
+        count(&plan, StageKind::RefLogps),
+        1,
+        "of all pairs, so that every filter shares it"
+    );
+    let select = |nth: usize| {
+        let runs: Vec<_> = plan
+            .runs
+            .iter()
+            .filter(|r| r.kind == StageKind::Select)
+            .collect();
+        runs[nth]
+    };
+    // What needs no model does not wait for one.
+    assert_eq!(select(0).parents, []);
+    assert_eq!(select(1).parents, [plan.runs[0].id.clone()]);
+    let sft = plan.runs.iter().find(|r| r.kind == StageKind::Sft).unwrap();
+    assert!(!sft.stage.inputs.contains_key(&InputRole::Selection));
+}
+
+// The runs of the reference cache of TRL 1.16 as it was measured: where it computed again although
+// nothing had changed, or took stale numbers. Each row changes one thing; the last column says
+// whether other numbers are due.
+#[test]
+fn the_reference_is_asked_again_where_its_numbers_change_and_nowhere_else() {
+    type Change = fn(&mut Trial);
+    fn recipe(trial: &mut Trial) -> &mut DpoRecipe {
+        &mut trial.config.dpo.as_mut().unwrap().recipe
+    }
+    let rows: [(&str, Change, bool); 9] = [
+        ("the same again", |_| {}, false),
+        ("beta", |t| recipe(t).beta = 0.3, false),
+        (
+            "another trial of the sweep, another report folder",
+            |t| t.index = 7,
+            false,
+        ),
+        (
+            "max-seq-len 12",
+            |t| {
+                (
+                    recipe(t).limits.max_seq_len,
+                    recipe(t).limits.max_prompt_len,
+                ) = (12, 8);
+            },
+            true,
+        ),
+        (
+            "no limit that bites",
+            |t| recipe(t).limits.max_seq_len = 4096,
+            true,
+        ),
+        (
+            "beta without a limit",
+            |t| {
+                (recipe(t).limits.max_seq_len, recipe(t).beta) = (4096, 0.3);
+            },
+            true,
+        ),
+        ("token means", |t| recipe(t).length_normalized = true, false),
+        (
+            "truncation",
+            |t| recipe(t).limits.truncation = Truncation::KeepStart,
+            true,
+        ),
+        (
+            "micro-batches",
+            |t| {
+                t.config.dpo.as_mut().unwrap().runtime.micro_batch_tokens = Some(64);
+            },
+            false,
+        ),
+    ];
+    let dir = tiny_project();
+    let reference = |trial: &Trial| {
+        let plan = plan(&sweep_of(vec![trial.clone()]), dir.path());
+        let found = plan.runs.iter().find(|run| run.kind == StageKind::RefLogps);
+        found.unwrap().id.clone()
+    };
+    let first = reference(&tiny_trial(&["sft", "dpo"]));
+    for (what, change, due) in rows {
+        let mut trial = tiny_trial(&["sft", "dpo"]);
+        change(&mut trial);
+        assert_eq!(reference(&trial) != first, due, "{what}");
+    }
+    // A checkpoint that was trained anew under the same path, and other pairs under the same name,
+    // are never met with old numbers.
+    let mut trial = tiny_trial(&["sft", "dpo"]);
+    trial
+        .config
+        .sft
+        .as_mut()
+        .unwrap()
+        .recipe
+        .optimizer
+        .learning_rate = 2e-3;
+    assert_ne!(reference(&trial), first);
+    let pairs = dir.path().join("data/pairs.jsonl");
+    write_atomic(
+        &pairs,
+        b"{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"x\"}\n",
+    )
+    .unwrap();
+    assert_ne!(reference(&tiny_trial(&["sft", "dpo"])), first);
+}
+
+fn decontamination(path: &str) -> Decontamination {
+    Decontamination {
+        data: vec![DataSource {
+            path: path.to_owned(),
+            fraction: None,
+            count: None,
+        }],
+        ngram: Some(8),
+        min_words: Some(3),
+    }
+}
+
+#[test]
+fn what_decides_about_training_pairs_and_their_tokens_names_their_reference() {
+    let dir = tiny_project();
+    let reference = |change: fn(&mut DpoRecipe)| {
+        let mut trial = tiny_trial(&["dpo"]);
+        change(&mut trial.config.dpo.as_mut().unwrap().recipe);
+        plan(&sweep_of(vec![trial]), dir.path()).runs.remove(0)
+    };
+    let plain = reference(|_| ());
+    let changes: [fn(&mut DpoRecipe); 3] = [
+        |recipe| recipe.dedup = true,
+        |recipe| recipe.empty_system_turn = Some(0.5),
+        |recipe| recipe.decontaminate = Some(decontamination("data/chat.jsonl")),
+    ];
+    for change in changes {
+        assert_ne!(reference(change).id, plain.id);
+    }
+    let clean = reference(changes[2]);
+    assert!(clean.stage.data.contains_key("data/chat.jsonl"));
+    let keeps: [fn(&mut DpoRecipe); 3] = [
+        |recipe| recipe.save_steps = vec![1],
+        |recipe| recipe.trainable_embeddings = Some(TrainableEmbeddings::From(3)),
+        |recipe| {
+            recipe.reference_update = Some(ReferenceUpdate {
+                every_steps: 1,
+                mix: 1.0,
+            });
+        },
+    ];
+    for change in keeps {
+        assert_eq!(reference(change).id, plain.id);
+    }
+}
+
+// The draw of the empty system turns needs the seed, even where the mixture takes every row.
+#[test]
+fn a_reference_with_drawn_system_turns_follows_the_data_seed() {
+    let dir = tiny_project();
+    let set = |share, data_seed| {
+        let mut trial = tiny_trial(&["dpo"]);
+        let recipe = &mut trial.config.dpo.as_mut().unwrap().recipe;
+        recipe.data[0].fraction = None;
+        recipe.empty_system_turn = share;
+        recipe.data_seed = data_seed;
+        let run = plan(&sweep_of(vec![trial]), dir.path()).runs.remove(0);
+        let StageRecipe::RefLogps(recipe) = run.stage.task else {
+            panic!("the first run is {}", run.kind);
+        };
+        recipe.sets[0].data_seed
+    };
+    assert_eq!(set(None, Some(5)), None);
+    assert_eq!(set(Some(0.5), Some(5)), Some(5));
+    assert_eq!(set(Some(0.5), None), Some(1), "the trial's seed");
+}
+
+#[test]
+fn the_texts_of_an_evaluation_name_a_run_by_their_content() {
+    let dir = tiny_project();
+    let held = dir.path().join("data/held.jsonl");
+    let sft = |path: &str| {
+        let mut trial = tiny_trial(&["sft"]);
+        trial.config.sft.as_mut().unwrap().recipe.decontaminate = Some(decontamination(path));
+        ids(&trial, dir.path()).remove(0)
+    };
+    let want = sft("data/held.jsonl");
+    assert_eq!(sft("./data/../data/held.jsonl"), want);
+    assert_ne!(ids(&tiny_trial(&["sft"]), dir.path())[0], want);
+    write_atomic(
+        &held,
+        b"{\"prompt\":\"d\",\"chosen\":\"e\",\"rejected\":\"g\"}\n",
+    )
+    .unwrap();
+    assert_ne!(sft("data/held.jsonl"), want);
 }
 
 #[test]
@@ -386,7 +683,7 @@ fn at<'v>(value: &'v mut Value, path: &[String]) -> &'v mut Value {
 
 /// Another valid value of the same type: the next number, or another of the words allowed.
 fn perturb<T: serde::de::DeserializeOwned>(recipe: &Value, path: &[String]) -> Value {
-    const WORDS: [&str; 13] = [
+    const WORDS: [&str; 14] = [
         "padded",
         "concat",
         "assistant-only",
@@ -400,6 +697,7 @@ fn perturb<T: serde::de::DeserializeOwned>(recipe: &Value, path: &[String]) -> V
         "init",
         "base",
         "hinge",
+        "v_proj",
     ];
     let mut changed = recipe.clone();
     let leaf = at(&mut changed, path).clone();
@@ -449,10 +747,28 @@ fn every_leaf_names<T: serde::de::DeserializeOwned + serde::Serialize>(
     }
 }
 
+fn lora() -> LoraRecipe {
+    LoraRecipe {
+        rank: 4,
+        alpha: 8.0,
+        targets: vec![LoraTarget::QProj],
+    }
+}
+
 #[test]
 fn every_field_of_a_recipe_names_the_run() {
     let config = tiny_trial(&["sft", "dpo"]).config;
-    every_leaf_names::<SftRecipe>(&config.sft.unwrap().recipe, &[]);
+    let mut recipe = config.sft.unwrap().recipe;
+    every_leaf_names::<SftRecipe>(&recipe, &[]);
+    recipe.dedup = true;
+    recipe.decontaminate = Some(decontamination("data/held.jsonl"));
+    recipe.empty_system_turn = Some(0.5);
+    recipe.max_masked_fraction = Some(0.5);
+    recipe.trainable_embeddings = Some(TrainableEmbeddings::Below(3));
+    recipe.save_steps = vec![2, 4];
+    recipe.schedule.decay_ratio = Some(0.5);
+    recipe.lora = Some(lora());
+    every_leaf_names::<SftRecipe>(&recipe, &[]);
     let mut recipe = config.dpo.unwrap().recipe;
     every_leaf_names::<DpoRecipe>(&recipe, &[]);
     recipe.gamma = Some(0.5);
@@ -461,6 +777,16 @@ fn every_field_of_a_recipe_names_the_run() {
     recipe.reward_shift = true;
     recipe.length_normalized = true;
     recipe.reference_free = true;
+    recipe.dedup = true;
+    recipe.decontaminate = Some(decontamination("data/held.jsonl"));
+    recipe.empty_system_turn = Some(0.5);
+    recipe.trainable_embeddings = Some(TrainableEmbeddings::From(3));
+    recipe.reference_update = Some(ReferenceUpdate {
+        every_steps: 2,
+        mix: 0.5,
+    });
+    recipe.save_steps = vec![2, 4];
+    recipe.lora = Some(lora());
     every_leaf_names::<DpoRecipe>(&recipe, &[]);
     every_leaf_names::<EvalRecipe>(&config.eval.recipe, &[]);
 }
