@@ -104,6 +104,9 @@ pub struct StageContext {
     pub clock: Arc<dyn Clock>,
     /// The command line, for the record.
     pub argv: Vec<String>,
+    /// Looks up a secret, such as the key of an endpoint, by name; only what the stage asks for is
+    /// looked up, and nothing of it is stored.
+    pub secret: fn(&str) -> Option<String>,
 }
 
 impl StageContext {
@@ -117,6 +120,7 @@ impl StageContext {
             shutdown: Shutdown::new(),
             clock: Arc::new(SystemClock),
             argv: Vec::new(),
+            secret: |_| None,
         }
     }
 }

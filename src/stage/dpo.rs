@@ -1,12 +1,18 @@
 //! The `dpo` stage: from a model, pairs and reference log-probabilities to an aligned model.
 
 use crate::config::spec::{DpoRecipe, Monitor, PairLimits};
-use crate::data::{PairPlan, PairReport, TextFormat, load_pairs, select};
-use crate::model::Params;
+use crate::data::{
+    Narrowed, PairPlan, PairReport, TextFormat, TokenizedPair, load_pairs, mixture_seed,
+    training_pairs,
+};
+use crate::rundir::{BATCH_LAYOUT_ARTIFACT, BatchLayout, PairLengths, write_batch_layout};
+use crate::stage::checkpoints::Keeper;
 use crate::stage::error::StageError;
-use crate::stage::job::{Job, Made, dtype, mixture_seed, select_seed, set_names};
+use crate::stage::job::{Job, Made, set_names};
 use crate::stage::sft::count_rows;
-use crate::train::{DpoObjective, LrSchedule, PairMonitor, PreferenceLoss, Training};
+use crate::train::{
+    DpoObjective, LrSchedule, MovingReference, PairMonitor, PreferenceLoss, Training,
+};
 use std::path::Path;
 
 /// Trains and writes the model.
@@ -18,9 +24,14 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &DpoRecipe) -> Result<Made, StageEr
 
     let data_seed = recipe.data_seed.unwrap_or(job.file.seed);
     let root = &job.context.root;
-    let (rows, report) = load_pairs(root, &recipe.data, &mixture_seed(data_seed))?;
+    let kept = job.kept(&mut made)?;
+    let online = job.made_pairs(&mut made, recipe.online_fraction, data_seed)?;
+    let narrowed = Narrowed {
+        kept: kept.as_deref(),
+        made: online,
+    };
+    let (rows, report) = training_pairs(root, recipe, data_seed, &format, narrowed)?;
     count_rows(&mut made, &report);
-    let rows = select(rows, recipe.max_examples, &select_seed(data_seed))?;
     let (pairs, report) = format.encode_pairs(&rows, &recipe.limits)?;
     count_pairs(&mut made, &report);
     let monitors = match &recipe.monitor {
@@ -29,9 +40,12 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &DpoRecipe) -> Result<Made, StageEr
     };
     let batch = recipe.global_batch_size;
     let plan = PairPlan::new(pairs.len(), batch, recipe.duration, &job.seed())?;
+    let layout = first_batch(&pairs, &plan);
+    write_batch_layout(&job.attempt.out(), &layout)?;
 
     let rate = recipe.optimizer.learning_rate;
     let schedule = LrSchedule::new(&recipe.schedule, rate, plan.steps());
+    let keeper = Keeper::of_dpo(job, recipe, &source, plan.steps())?;
     let mut objective = DpoObjective {
         pairs,
         plan,
@@ -40,6 +54,7 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &DpoRecipe) -> Result<Made, StageEr
         } else {
             None
         },
+        moving: None,
         loss: PreferenceLoss::of_recipe(recipe),
         micro_batch_tokens: job.micro_batch_tokens(),
         config: config.clone(),
@@ -48,19 +63,47 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &DpoRecipe) -> Result<Made, StageEr
     };
     objective.check_references()?;
 
-    let params = Params::load(&source, &config, &job.device, dtype(recipe.precision))?;
+    let lora = recipe.lora.as_ref();
+    let weights = job.open_weights(&source, &config, recipe.precision, lora)?;
+    if let Some(update) = recipe.reference_update {
+        let moving = MovingReference::new(update, weights.trained())?;
+        let mib = moving.bytes(&config).div_ceil(1 << 20);
+        made.notes.push(format!(
+            "the moving reference keeps a copy of the weights in memory: {mib} MiB"
+        ));
+        objective.moving = Some(moving);
+    }
     let owner = job.file.run.0.clone();
     let mut training = Training::new(
         &config,
-        &params,
+        weights.trained(),
         &recipe.optimizer,
         schedule,
         job.work(),
         owner,
     )?;
-    job.train(&mut made, &mut training, &mut objective)?;
-    job.save_model(&mut made, &source, &params.detached())?;
+    if let Some(which) = recipe.trainable_embeddings {
+        training.limit_embeddings(which)?;
+    }
+    job.train(&mut made, &mut training, &mut objective, &keeper)?;
+    made.artifacts.push(BATCH_LAYOUT_ARTIFACT.to_owned());
     Ok(made)
+}
+
+/// Lengths of the pairs of the first step, in the order of the step.
+fn first_batch(pairs: &[TokenizedPair], plan: &PairPlan) -> BatchLayout {
+    let lengths = |index: usize| {
+        let pair = pairs.get(index)?;
+        Some(PairLengths {
+            prompt: pair.prompt.len(),
+            chosen: pair.chosen.len(),
+            rejected: pair.rejected.len(),
+        })
+    };
+    let first = plan.step(0).unwrap_or_default();
+    BatchLayout {
+        pairs: first.into_iter().filter_map(lengths).collect(),
+    }
 }
 
 /// Held-out pairs, one set a file.

@@ -4,8 +4,10 @@ use crate::base::PathError;
 use crate::data::DataError;
 use crate::eval::StoryError;
 use crate::generate::GenerateError;
+use crate::judge::JudgeError;
 use crate::model::ModelError;
 use crate::rundir::{FailureClass, RundirError};
+use crate::select::SelectError;
 use crate::stage::context::DeviceError;
 use crate::train::TrainError;
 use std::error::Error;
@@ -34,6 +36,34 @@ pub enum StageError {
     /// The stage has no input of that role.
     #[error("the stage has no input `{0}`")]
     NoInput(&'static str),
+    /// Replies cannot be judged.
+    #[error(transparent)]
+    Judge(#[from] JudgeError),
+    /// Rows cannot be chosen.
+    #[error(transparent)]
+    Select(SelectError),
+    /// A prompt that cannot be judged.
+    #[error("prompt `{id}`: {why}")]
+    Prompt {
+        /// The prompt.
+        id: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// The key of an endpoint is not there.
+    #[error("the environment variable `{variable}`, which holds the endpoint's key, is not set")]
+    NoSecret {
+        /// Its name.
+        variable: String,
+    },
+    /// An offline reply is to be mixed in, and there is none.
+    #[error(
+        "prompt `{id}` has no offline pair; `p-ori-pair` and `p-ori-chosen` need prompts from preference data"
+    )]
+    NoOriginal {
+        /// The prompt.
+        id: String,
+    },
     /// An input is not there.
     #[error("input `{role}` is missing: `{}` does not exist", path.display())]
     MissingInput {
@@ -101,6 +131,15 @@ pub enum StageError {
     /// Our bug.
     #[error("the stage panicked: {0}")]
     Panic(String),
+}
+
+impl From<SelectError> for StageError {
+    fn from(error: SelectError) -> Self {
+        match error {
+            SelectError::Train(error) => error.into(),
+            other => Self::Select(other),
+        }
+    }
 }
 
 impl From<TrainError> for StageError {

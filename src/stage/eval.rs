@@ -2,24 +2,22 @@
 
 use crate::base::SeedTree;
 use crate::config::spec::{EvalRecipe, LikelihoodEval, PreferenceEval, StoriesEval};
-use crate::data::{TextFormat, TokenizedExample, TokenizedPair, load_chat, load_pairs};
+use crate::data::{
+    TextFormat, TokenizedExample, TokenizedPair, load_chat, load_pairs, mixture_seed,
+};
 use crate::eval::{
     RowRecord, SampleRecord, SetResult, Story, StoryPrompt, likelihood_metrics, preference_metrics,
     story_metrics, story_prompt,
 };
-use crate::generate::{SampleJob, sample};
 use crate::model::{Decoder, DecoderConfig, flops_per_token};
-use crate::plan::EVAL_ROWS_ARTIFACT;
+use crate::plan::{EVAL_ROWS_ARTIFACT, SAMPLES_ARTIFACT};
+use crate::stage::checkpoints::TrainingRecord;
 use crate::stage::dpo::count_pairs;
 use crate::stage::error::StageError;
-use crate::stage::job::{Job, Made, mixture_seed};
-use crate::train::{TrainError, score_documents, score_pairs};
+use crate::stage::job::{Job, Made};
+use crate::stage::sampling::Draw;
+use crate::train::{pair_flops, score_documents, score_pairs};
 use std::collections::BTreeMap;
-
-/// Name of the artifact with sampled texts.
-pub(super) const SAMPLES_ARTIFACT: &str = "samples.jsonl";
-/// Rows decoded together; changes the speed and nothing else.
-const SAMPLE_BATCH: usize = 32;
 
 /// A set, read and tokenised before anything is measured, so that bad data fails at once.
 enum Loaded<'a> {
@@ -57,6 +55,9 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &EvalRecipe) -> Result<Made, StageE
         made.metrics.extend(result.metrics);
         rows.extend(result.rows);
         samples.extend(result.samples);
+    }
+    if let Some(record) = TrainingRecord::read(&source)? {
+        record.tell(&mut made);
     }
     if let Some((key, value)) = made.metrics.iter().find(|(_, m)| !m.value.is_finite()) {
         return Err(StageError::NotFinite {
@@ -159,7 +160,7 @@ fn measure(
                 .iter()
                 .map(|e| e.tokens.len().min(eval.max_seq_len));
             spend(made, decoder.config(), lengths);
-            let mut progress = |done| report(job, before + done);
+            let mut progress = |done| job.report(before + done);
             let max = eval.max_seq_len;
             let scores = score_documents(decoder, examples, max, limit, &mut progress)?;
             if scores.iter().all(|s| s.tokens == 0) {
@@ -171,16 +172,12 @@ fn measure(
             Ok(likelihood_metrics(name, examples, &scores))
         }
         Loaded::Preference(pairs) => {
-            let halves = pairs
-                .iter()
-                .flat_map(|p| [&p.chosen, &p.rejected].map(|r| (p, r)));
-            spend(
-                made,
-                decoder.config(),
-                halves.map(|(p, r)| p.prompt.len() + r.len()),
-            );
+            let positions: usize = pairs.iter().map(TokenizedPair::positions).sum();
+            made.usage.tokens += positions as u64;
+            made.usage.positions += positions as u64;
+            made.usage.flops += pair_flops(decoder.config(), pairs, limit);
             let reference = job.references()?;
-            let mut progress = |done| report(job, before + done);
+            let mut progress = |done| job.report(before + done);
             let scores = score_pairs(decoder, pairs, limit, &mut progress)?;
             Ok(preference_metrics(name, pairs, &scores, &reference)?)
         }
@@ -202,32 +199,16 @@ fn tell_stories(
     prompts: &[Vec<u32>],
     before: usize,
 ) -> Result<Vec<Story>, StageError> {
-    let seed = SeedTree::root(eval.seed).child("eval/stories");
-    let sample_job = SampleJob {
+    let draw = Draw {
         prompts,
         samples: eval.samples,
-        recipe: &eval.sampling,
-        stop: &[format.end_token()],
-        seed: &seed,
-        batch: SAMPLE_BATCH,
+        sampling: &eval.sampling,
+        seed: &SeedTree::root(eval.seed).child("eval/stories"),
+        before,
     };
-    let mut failed = None;
-    let completions = sample(
-        decoder,
-        &sample_job,
-        &mut |done| match report(job, before + done) {
-            Ok(()) => true,
-            Err(error) => {
-                failed = Some(error);
-                false
-            }
-        },
-    );
-    if let Some(error) = failed {
-        return Err(error.into());
-    }
+    let completions = job.draw(decoder, format, &draw)?;
     let mut stories = Vec::new();
-    for completion in completions? {
+    for completion in completions {
         stories.push(Story {
             prompt: completion.prompt,
             sample: completion.sample,
@@ -239,17 +220,8 @@ fn tell_stories(
     Ok(stories)
 }
 
-/// Passes progress on; an error if someone asked to stop.
-fn report(job: &mut Job<'_>, done: usize) -> Result<(), TrainError> {
-    if job.context.shutdown.requested() {
-        return Err(TrainError::Stopped);
-    }
-    let told = job.telemetry.progress(done as u64);
-    told.map_err(|e| TrainError::Observer(Box::new(e)))
-}
-
 /// Adds forward passes over sequences of the given lengths to the usage.
-fn spend(made: &mut Made, config: &DecoderConfig, lengths: impl Iterator<Item = usize>) {
+pub(super) fn spend(made: &mut Made, config: &DecoderConfig, lengths: impl Iterator<Item = usize>) {
     let mut by_length: BTreeMap<usize, u64> = BTreeMap::new();
     for length in lengths {
         *by_length.entry(length).or_default() += 1;

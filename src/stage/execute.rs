@@ -10,7 +10,7 @@ use crate::stage::context::StageContext;
 use crate::stage::error::StageError;
 use crate::stage::job::{Job, Made};
 use crate::stage::telemetry::{HeartbeatThread, Telemetry};
-use crate::stage::{dpo, eval, ref_logps, sft};
+use crate::stage::{dpo, eval, judge, ref_logps, sample, select, sft};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Carries out the run of `context.run_dir` as attempt `context.attempt`.
@@ -92,6 +92,9 @@ fn work(
     };
     job.check_data()?;
     match &file.task {
+        StageRecipe::Select(recipe) => select::run(&mut job, recipe),
+        StageRecipe::Sample(recipe) => sample::run(&mut job, recipe),
+        StageRecipe::Judge(recipe) => judge::run(&mut job, recipe),
         StageRecipe::Sft(recipe) => sft::run(&mut job, recipe),
         StageRecipe::RefLogps(recipe) => ref_logps::run(&mut job, recipe),
         StageRecipe::Dpo(recipe) => dpo::run(&mut job, recipe),

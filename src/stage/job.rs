@@ -1,17 +1,18 @@
 //! What every kind of stage needs: inputs found and checked, the model, the telemetry.
 
 use crate::base::{SeedTree, digest_file, write_atomic};
-use crate::config::spec::Precision;
-use crate::data::TextFormat;
+use crate::config::spec::{DataSource, Precision};
+use crate::data::{PairRow, TextFormat, load_pairs, mixture_seed};
 use crate::model::{Decoder, DecoderConfig, FrozenParams};
-use crate::plan::{InputRef, InputRole, REF_LOGPS_ARTIFACT, StageFile};
+use crate::plan::{InputRef, InputRole, PAIRS_ARTIFACT, REF_LOGPS_ARTIFACT, StageFile};
 use crate::rundir::{AttemptDir, AttemptEvent, MetricValue, RunDir, Usage};
 use crate::stage::context::StageContext;
 use crate::stage::error::StageError;
+use crate::stage::sft::count_rows;
 use crate::stage::telemetry::Telemetry;
 use crate::train::ReferenceLogps;
 use candle_core::{DType, Device};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -70,7 +71,20 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn input(&self, role: InputRole, name: &'static str) -> Result<PathBuf, StageError> {
+    /// Whether the run has an input of that role.
+    pub(super) fn has_input(&self, role: InputRole) -> bool {
+        self.file.inputs.contains_key(&role)
+    }
+
+    /// The newest `name` that this or an earlier attempt left in its `work/`.
+    pub(super) fn newest_work(&self, name: &str) -> Option<PathBuf> {
+        let attempts = (1..=self.context.attempt).rev();
+        let mut files = attempts.map(|n| self.context.run_dir.attempt(n).work().join(name));
+        files.find(|path| path.is_file())
+    }
+
+    /// Where the input of a role lies.
+    pub(super) fn input(&self, role: InputRole, name: &'static str) -> Result<PathBuf, StageError> {
         let input = self
             .file
             .inputs
@@ -101,6 +115,44 @@ impl Job<'_> {
             path = path.join(REF_LOGPS_ARTIFACT);
         }
         Ok(ReferenceLogps::read(&path)?)
+    }
+
+    /// The pairs that a `judge` run made, or a seeded share of them; none without such an input.
+    pub(super) fn made_pairs(
+        &self,
+        made: &mut Made,
+        fraction: Option<f64>,
+        seed: u64,
+    ) -> Result<Vec<PairRow>, StageError> {
+        if !self.has_input(InputRole::Pairs) {
+            return Ok(Vec::new());
+        }
+        let path = self.input(InputRole::Pairs, "pairs")?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let source = DataSource {
+            path: PAIRS_ARTIFACT.to_owned(),
+            fraction,
+            count: None,
+        };
+        let (rows, report) = load_pairs(folder, &[source], &mixture_seed(seed))?;
+        count_rows(made, &report);
+        made.count("pairs_from_judge", rows.len());
+        Ok(rows)
+    }
+
+    /// Places of the rows that a `select` run kept, in its order; none without such an input.
+    pub(super) fn kept(&self, made: &mut Made) -> Result<Option<Vec<usize>>, StageError> {
+        if !self.has_input(InputRole::Selection) {
+            return Ok(None);
+        }
+        let path = self.input(InputRole::Selection, "selection")?;
+        let text = crate::base::fs::read_to_string(&path)?;
+        let mut kept = Vec::new();
+        for line in text.lines() {
+            kept.push(serde_json::from_str::<SelectedRow>(line)?.index);
+        }
+        made.count("rows_kept_by_select", kept.len());
+        Ok(Some(kept))
     }
 
     /// A chat template that replaces the model's own.
@@ -181,22 +233,24 @@ impl Job<'_> {
     }
 }
 
+/// A row that a `select` run kept: a line of its artifact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct SelectedRow {
+    /// Among the rows of the loaded mixture, from 0.
+    pub(super) index: usize,
+    /// Id of the row.
+    pub(super) id: String,
+    /// What the method gave it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) score: Option<f64>,
+}
+
 /// Number format of weights and activations.
 pub(super) fn dtype(precision: Precision) -> DType {
     match precision {
         Precision::F32 => DType::F32,
         Precision::Bf16 => DType::BF16,
     }
-}
-
-/// Seed of the sample that a mixture with fractions or counts draws.
-pub(super) fn mixture_seed(seed: u64) -> SeedTree {
-    SeedTree::root(seed).child("data/mixture")
-}
-
-/// Seed of the permutation whose prefix is `max-examples`.
-pub(super) fn select_seed(seed: u64) -> SeedTree {
-    SeedTree::root(seed).child("data/select")
 }
 
 /// Names of monitored sets by the path of their files: the stem, made unique where two agree.

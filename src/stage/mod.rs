@@ -2,22 +2,36 @@
 //!
 //! [`execute`] reads `stage.json`, checks that data and inputs are those of the plan, trains or
 //! measures, and writes events, artifacts and `result.json`. There is one file for each kind of
-//! stage; what they share is in `job` (inputs) and `training` (watching and resuming).
+//! stage; what they share is in `job` (inputs), `training` (watching and resuming) and `checkpoints`
+//! (models that are kept). [`bench`] measures the same work without a run.
 
+mod bench;
+mod checkpoints;
 mod context;
 mod dpo;
 mod error;
 mod eval;
 mod execute;
 mod job;
+mod judge;
+mod judges;
 mod ref_logps;
+mod sample;
+mod sampling;
+mod select;
 mod sft;
 mod telemetry;
 mod training;
 
 #[cfg(test)]
+mod option_tests;
+#[cfg(test)]
 mod tests;
 
+pub use bench::{
+    BenchKind, BenchModel, BenchReport, BenchRequest, BenchShape, BenchStep, Between, PhaseTime,
+    Spread, bench,
+};
 pub use context::{DeviceChoice, DeviceError, StageContext, UnknownDevice};
 pub use error::StageError;
 pub use execute::execute;

@@ -1,12 +1,12 @@
 //! The `ref-logps` stage: log-probabilities of every pair under the frozen reference.
 
-use crate::data::{TokenizedPair, load_pairs};
+use crate::data::{PairSource, TokenizedPair, all_pairs};
 use crate::plan::{REF_LOGPS_ARTIFACT, RefLogpsRecipe};
 use crate::stage::dpo::count_pairs;
 use crate::stage::error::StageError;
-use crate::stage::job::{Job, Made, mixture_seed};
+use crate::stage::job::{Job, Made};
 use crate::stage::sft::count_rows;
-use crate::train::{TrainError, forward_flops, score_pairs, write_reference_logps};
+use crate::train::{TrainError, pair_flops, score_pairs, write_reference_logps};
 use std::collections::BTreeSet;
 
 /// Scores every distinct pair once, in the order of first occurrence.
@@ -17,8 +17,14 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &RefLogpsRecipe) -> Result<Made, St
     let mut pairs: Vec<TokenizedPair> = Vec::new();
     let mut seen = BTreeSet::new();
     for set in &recipe.sets {
-        let seed = mixture_seed(set.data_seed.unwrap_or(0));
-        let (rows, report) = load_pairs(&job.context.root, &set.data, &seed)?;
+        let source = PairSource {
+            data: &set.data,
+            dedup: set.dedup,
+            decontaminate: set.decontaminate.as_ref(),
+            empty_system_turn: set.empty_system_turn,
+        };
+        let seed = set.data_seed.unwrap_or(0);
+        let (rows, report) = all_pairs(&job.context.root, &source, seed, &format)?;
         count_rows(&mut made, &report);
         job.check_length(&mut made, &config, set.limits.max_seq_len)?;
         let (set_pairs, report) = format.encode_pairs(&rows, &set.limits)?;
@@ -28,6 +34,15 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &RefLogpsRecipe) -> Result<Made, St
                 .into_iter()
                 .filter(|pair| seen.insert(pair.key.clone())),
         );
+    }
+    if let Some(limits) = &recipe.online {
+        let rows = job.made_pairs(&mut made, None, 0)?;
+        let (online, report) = format.encode_pairs(&rows, limits)?;
+        count_pairs(&mut made, &report);
+        let fresh = online
+            .into_iter()
+            .filter(|pair| seen.insert(pair.key.clone()));
+        pairs.extend(fresh);
     }
     made.count("pairs", pairs.len());
     job.telemetry.begin("pairs", pairs.len() as u64)?;
@@ -50,11 +65,6 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &RefLogpsRecipe) -> Result<Made, St
     let positions: usize = pairs.iter().map(TokenizedPair::positions).sum();
     made.usage.tokens = positions as u64;
     made.usage.positions = positions as u64;
-    let borrowed: Vec<&TokenizedPair> = pairs.iter().collect();
-    let batches = crate::data::pair_batches(&borrowed, limit);
-    made.usage.flops = batches
-        .iter()
-        .map(|part| forward_flops(&config, &part.batch))
-        .sum();
+    made.usage.flops = pair_flops(&config, &pairs, limit);
     Ok(made)
 }

@@ -1,10 +1,13 @@
 //! The `sft` stage: from a base model and chat data to a fine-tuned model.
 
 use crate::config::spec::{Monitor, SftRecipe};
-use crate::data::{LoadReport, PackReport, SftPlan, TextFormat, load_chat, select};
-use crate::model::Params;
+use crate::data::{
+    FilterReport, LoadReport, PackReport, SftPlan, TextFormat, load_chat, mixture_seed,
+    training_chats,
+};
+use crate::stage::checkpoints::Keeper;
 use crate::stage::error::StageError;
-use crate::stage::job::{Job, Made, dtype, mixture_seed, select_seed, set_names};
+use crate::stage::job::{Job, Made, set_names};
 use crate::train::{LrSchedule, SftMonitor, SftObjective, Training};
 use std::path::Path;
 
@@ -17,24 +20,26 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &SftRecipe) -> Result<Made, StageEr
 
     let data_seed = recipe.data_seed.unwrap_or(job.file.seed);
     let root = &job.context.root;
-    let (rows, report) = load_chat(root, &recipe.data, &mixture_seed(data_seed))?;
+    let kept = job.kept(&mut made)?;
+    let (rows, report) = training_chats(root, recipe, data_seed, &format, kept.as_deref())?;
     count_rows(&mut made, &report);
-    let rows = select(rows, recipe.max_examples, &select_seed(data_seed))?;
     let examples = format.encode_chats(&rows)?;
     let plan = SftPlan::new(examples, recipe, &job.seed(), format.pad_token())?;
-    count_documents(&mut made, &plan.report());
+    count_documents(&mut made, recipe, &plan.report());
     let monitors = match &recipe.monitor {
         Some(monitor) => load_monitors(root, monitor, data_seed, &format)?,
         None => Vec::new(),
     };
 
-    let params = Params::load(&source, &config, &job.device, dtype(recipe.precision))?;
+    let lora = recipe.lora.as_ref();
+    let weights = job.open_weights(&source, &config, recipe.precision, lora)?;
     let rate = recipe.optimizer.learning_rate;
     let schedule = LrSchedule::new(&recipe.schedule, rate, plan.steps());
+    let keeper = Keeper::of_sft(job, recipe, &source, plan.steps())?;
     let owner = job.file.run.0.clone();
     let mut training = Training::new(
         &config,
-        &params,
+        weights.trained(),
         &recipe.optimizer,
         schedule,
         job.work(),
@@ -48,8 +53,10 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &SftRecipe) -> Result<Made, StageEr
         monitors,
         monitor_every: recipe.monitor.as_ref().map(|m| m.every_steps),
     };
-    job.train(&mut made, &mut training, &mut objective)?;
-    job.save_model(&mut made, &source, &params.detached())?;
+    if let Some(which) = recipe.trainable_embeddings {
+        training.limit_embeddings(which)?;
+    }
+    job.train(&mut made, &mut training, &mut objective, &keeper)?;
     Ok(made)
 }
 
@@ -82,9 +89,51 @@ pub(super) fn count_rows(made: &mut Made, report: &LoadReport) {
         made.count("rows_found", source.found);
         made.count("rows_used", source.used);
     }
+    if let Some(count) = report.system_turns {
+        made.count("system_turns_added", count);
+    }
+    if let Some(filtered) = &report.filtered {
+        count_filtered(made, filtered);
+    }
 }
 
-fn count_documents(made: &mut Made, report: &PackReport) {
+/// Rows that were left out as repeats, or for the texts they hold.
+fn count_filtered(made: &mut Made, report: &FilterReport) {
+    if let Some(count) = report.duplicates {
+        made.count("rows_duplicate", count);
+        if count > 0 {
+            let note = format!("{count} rows repeat an earlier one and were left out");
+            made.notes.push(note);
+        }
+    }
+    let Some(count) = report.contaminated else {
+        return;
+    };
+    made.count("rows_contaminated", count);
+    made.count("evaluation_texts", report.texts);
+    made.count("evaluation_texts_too_short", report.short_texts);
+    if count > 0 {
+        let named = report.contaminated_rows.join(", ");
+        let more = count - report.contaminated_rows.len();
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        made.notes.push(format!(
+            "{count} rows hold texts of the evaluation and were left out: {named}{more}"
+        ));
+    }
+    if report.short_texts > 0 {
+        made.notes.push(format!(
+            "{} of {} evaluation texts have fewer words than `min-words` and were not looked for \
+             as a whole",
+            report.short_texts, report.texts
+        ));
+    }
+}
+
+fn count_documents(made: &mut Made, recipe: &SftRecipe, report: &PackReport) {
     let kept = report.documents - report.documents_without_targets;
     made.count("documents", report.documents);
     made.count("documents_kept", kept);
@@ -101,6 +150,20 @@ fn count_documents(made: &mut Made, report: &PackReport) {
     made.count("targets", report.targets);
     made.count("targets_lost_at_cuts", report.targets_lost_at_cuts);
     made.count("targets_dropped", report.targets_dropped);
+    if recipe.max_masked_fraction.is_some() {
+        made.count("rows_masked", report.rows_masked);
+        made.count("tokens_masked", report.tokens_masked);
+        made.count("targets_masked", report.targets_masked);
+    }
+    if report.rows_masked > 0 {
+        made.notes.push(format!(
+            "{} of {} rows of the first epoch were left out, as more than `max-masked-fraction` of \
+             each is masked; {} targets went with them",
+            report.rows_masked,
+            report.rows_masked + report.rows,
+            report.targets_masked
+        ));
+    }
     if report.tokens_dropped > 0 {
         made.notes.push(format!(
             "{} of {} tokens stand behind the length limit and were left out",

@@ -3,21 +3,22 @@
 use super::*;
 use crate::base::{Digest, digest_file};
 use crate::plan::{
-    EVAL_ROWS_ARTIFACT, InputRef, InputRole, MODEL_ARTIFACT, REF_LOGPS_ARTIFACT, RunId,
-    STAGE_FORMAT, StageFile, StageRecipe,
+    EVAL_ROWS_ARTIFACT, InputRef, InputRole, MODEL_ARTIFACT, PAIRS_ARTIFACT, REF_LOGPS_ARTIFACT,
+    RunId, SAMPLES_ARTIFACT, SELECTION_ARTIFACT, STAGE_FORMAT, StageFile, StageRecipe,
 };
 use crate::rundir::{
     AttemptEvent, FailureClass, RunDir, StageResult, read_events, read_provenance, read_result,
 };
+use crate::rundir::{BATCH_LAYOUT_ARTIFACT, read_batch_layout};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 /// A project folder with the shipped model and data, and the results of this test.
-struct Project(tempfile::TempDir);
+pub(super) struct Project(tempfile::TempDir);
 
 impl Project {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         for name in ["models", "data"] {
             let target = std::fs::canonicalize(name).unwrap();
@@ -26,12 +27,12 @@ impl Project {
         Self(dir)
     }
 
-    fn root(&self) -> &Path {
+    pub(super) fn root(&self) -> &Path {
         self.0.path()
     }
 
     /// Prepares the folder of a run, named by one hex digit.
-    fn prepare(
+    pub(super) fn prepare(
         &self,
         name: &str,
         task: serde_json::Value,
@@ -50,59 +51,60 @@ impl Project {
             inputs,
             data: data.iter().map(|p| ((*p).to_owned(), digest(p))).collect(),
             runtime: crate::config::spec::TrainRuntime::default(),
+            judge_runtime: None,
         };
         let text = serde_json::to_vec(&file).unwrap();
         crate::base::write_atomic(&dir.stage(), &text).unwrap();
         dir
     }
 
-    fn context(&self, dir: &RunDir, attempt: u32) -> StageContext {
+    pub(super) fn context(&self, dir: &RunDir, attempt: u32) -> StageContext {
         StageContext::new(self.root(), dir.clone(), attempt)
     }
 
     /// Executes attempt 1 and publishes its artifacts as the runner would.
-    fn finish(&self, dir: &RunDir) -> StageResult {
+    pub(super) fn finish(&self, dir: &RunDir) -> StageResult {
         let result = execute(&self.context(dir, 1)).unwrap();
         std::fs::rename(dir.attempt(1).out(), dir.artifacts()).unwrap();
         result
     }
 }
 
-type Inputs = BTreeMap<InputRole, InputRef>;
+pub(super) type Inputs = BTreeMap<InputRole, InputRef>;
 
-fn base_model() -> InputRef {
+pub(super) fn base_model() -> InputRef {
     InputRef::Folder {
         path: "models/stories260k".to_owned(),
         digest: Digest(String::new()),
     }
 }
 
-fn artifact(name: &str, artifact: &str) -> InputRef {
+pub(super) fn artifact(name: &str, artifact: &str) -> InputRef {
     InputRef::Run {
         id: RunId(name.repeat(64)),
         artifact: artifact.to_owned(),
     }
 }
 
-const CHAT: &str = "data/sft/instruct_train.jsonl";
+pub(super) const CHAT: &str = "data/sft/instruct_train.jsonl";
 const STORIES: &str = "data/sft/stories_test.jsonl";
-const PAIRS: &str = "data/pref/polite_train.jsonl";
-const HELD_PAIRS: &str = "data/pref/polite_test.jsonl";
+pub(super) const PAIRS: &str = "data/pref/polite_train.jsonl";
+pub(super) const HELD_PAIRS: &str = "data/pref/polite_test.jsonl";
 
-fn optimizer() -> serde_json::Value {
+pub(super) fn optimizer() -> serde_json::Value {
     json!({"learning-rate": 1e-3, "beta1": 0.9, "beta2": 0.95, "eps": 1e-8, "weight-decay": 0.0,
            "max-grad-norm": 1.0})
 }
 
-fn schedule() -> serde_json::Value {
+pub(super) fn schedule() -> serde_json::Value {
     json!({"decay": "cosine", "warmup-ratio": 0.1, "min-ratio": 0.0})
 }
 
-fn limits() -> serde_json::Value {
+pub(super) fn limits() -> serde_json::Value {
     json!({"max-seq-len": 96, "max-prompt-len": 64, "truncation": "keep-end"})
 }
 
-fn sft_task(steps: u64) -> serde_json::Value {
+pub(super) fn sft_task(steps: u64) -> serde_json::Value {
     json!({"stage": "sft", "recipe": {
         "data": [{"path": CHAT, "count": 40}], "max-examples": 32, "max-seq-len": 64,
         "batching": "concat", "loss-mask": "assistant-only", "batch": {"tokens": 256},
@@ -112,7 +114,7 @@ fn sft_task(steps: u64) -> serde_json::Value {
     }})
 }
 
-fn pair_source(path: &str) -> serde_json::Value {
+pub(super) fn pair_source(path: &str) -> serde_json::Value {
     json!([{"path": path, "count": 8}])
 }
 
@@ -198,6 +200,11 @@ fn dpo_trains_and_is_evaluated_against_the_stored_reference() {
     let result = project.finish(&dir);
     assert_eq!(result.counts["steps"], 4);
     assert_eq!(result.counts["pairs_kept"], 8);
+    assert_eq!(result.artifacts, [MODEL_ARTIFACT, BATCH_LAYOUT_ARTIFACT]);
+    let layout = read_batch_layout(&dir).unwrap().unwrap();
+    // Four of the eight pairs that `tokens` counts.
+    assert_eq!(layout.pairs.len(), 4);
+    assert!(layout.flat() < result.counts["tokens"] as usize && layout.longest() <= 96);
     assert!(result.metrics["rewards/margins"].value > 0.0);
     for key in ["loss", "rewards/accuracies", "prob_margin", "logps/chosen"] {
         assert!(
@@ -226,6 +233,170 @@ fn dpo_trains_and_is_evaluated_against_the_stored_reference() {
     assert!(trained.metrics["polite/rewards/chosen"].value.abs() > 1e-3);
     let sum = |key: &str| trained.metrics[&format!("polite/length_baseline/{key}")].value;
     assert!((sum("longer") + sum("shorter") - 1.0).abs() < 1e-12);
+}
+
+/// Inputs of a `sample` run on the shipped stories.
+fn sample_task(max_new_tokens: usize) -> serde_json::Value {
+    json!({"stage": "sample", "recipe": {
+        "prompts": {"data": [{"path": STORIES, "count": 12}], "per-round": 6, "max-prompt-len": 128},
+        "round": 1, "samples": 4, "precision": "f32",
+        "sampling": {"temperature": 1.0, "top-p": 1.0, "max-new-tokens": max_new_tokens}
+    }})
+}
+
+fn lines(path: &Path) -> Vec<serde_json::Value> {
+    let text = crate::base::fs::read_to_string(path).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_round_of_online_dpo_goes_from_prompts_to_a_trained_model() {
+    let project = Project::new();
+    let model = Inputs::from([(InputRole::Model, base_model())]);
+    let dir = project.prepare("1", sample_task(60), model.clone(), &[STORIES]);
+    let result = project.finish(&dir);
+    assert_eq!(result.counts["prompts"], 6);
+    let samples = lines(&dir.artifacts().join(SAMPLES_ARTIFACT));
+    assert_eq!(samples.len(), 6);
+    assert!(
+        samples
+            .iter()
+            .all(|line| line["replies"].as_array().unwrap().len() == 4)
+    );
+    assert!(samples[0]["extra"]["constraints"].is_object());
+    assert_eq!(result.metrics["completions/mean_length"].n, 6);
+
+    let task = json!({"stage": "judge", "recipe": {"judge": "rules"}});
+    let inputs = Inputs::from([(InputRole::Samples, artifact("1", SAMPLES_ARTIFACT))]);
+    let dir = project.prepare("2", task, inputs, &[]);
+    let result = project.finish(&dir);
+    let pairs = lines(&dir.artifacts().join(PAIRS_ARTIFACT));
+    let dropped = |key: &str| result.counts.get(key).copied().unwrap_or(0);
+    let lost = dropped("prompts_dropped_tie") + dropped("prompts_dropped_equal");
+    assert_eq!(pairs.len() as u64 + lost, 6);
+    assert_eq!(result.counts["pairs_online"], pairs.len() as u64);
+    assert!(result.metrics["objective/scores_margin"].value > 0.0);
+    // A reply that was cut off by its budget has no end to learn.
+    let cut = pairs
+        .iter()
+        .filter(|pair| pair["rejected_finished"] == false);
+    assert!(cut.count() > 0);
+
+    let pairs_of = (InputRole::Pairs, artifact("2", PAIRS_ARTIFACT));
+    let task = json!({"stage": "ref-logps", "recipe": {
+        "sets": [], "online": limits(), "precision": "f32"}});
+    let inputs = Inputs::from([(InputRole::Model, base_model()), pairs_of.clone()]);
+    let dir = project.prepare("3", task, inputs, &[]);
+    assert_eq!(project.finish(&dir).counts["pairs"], pairs.len() as u64);
+
+    let inputs = Inputs::from([
+        (InputRole::Model, base_model()),
+        (InputRole::RefLogps, artifact("3", REF_LOGPS_ARTIFACT)),
+        pairs_of,
+    ]);
+    let task = json!({"stage": "dpo", "recipe": {
+        "data": [], "limits": limits(), "loss": "sigmoid", "beta": 0.1, "label-smoothing": 0.0,
+        "reference": "init", "global-batch-size": 2, "duration": {"epochs": 1.0},
+        "optimizer": optimizer(), "schedule": schedule(), "precision": "f32"
+    }});
+    let dir = project.prepare("4", task, inputs, &[]);
+    let result = project.finish(&dir);
+    assert_eq!(result.counts["pairs_kept"], pairs.len() as u64);
+    assert!(dir.artifacts().join(MODEL_ARTIFACT).is_dir());
+}
+
+#[test]
+fn the_shares_of_offline_pairs_are_those_that_the_recipe_names() {
+    let project = Project::new();
+    let model = Inputs::from([(InputRole::Model, base_model())]);
+    let task = json!({"stage": "sample", "recipe": {
+        "prompts": {"data": [{"path": PAIRS, "count": 20}], "max-prompt-len": 64},
+        "round": 0, "samples": 2, "precision": "f32",
+        "sampling": {"temperature": 1.0, "top-p": 1.0, "max-new-tokens": 4}
+    }});
+    let dir = project.prepare("1", task, model, &[PAIRS]);
+    project.finish(&dir);
+    // Rules need constraints, which pairs do not have: give each prompt some.
+    let path = dir.artifacts().join(SAMPLES_ARTIFACT);
+    let mut prompts = lines(&path);
+    for (index, prompt) in prompts.iter_mut().enumerate() {
+        prompt["extra"]["constraints"] = json!({"name": null, "dialogue": false});
+        for (k, reply) in prompt["replies"]
+            .as_array_mut()
+            .unwrap()
+            .iter_mut()
+            .enumerate()
+        {
+            reply["text"] = json!(format!("reply {k} to {index}"));
+            reply["finished"] = json!(k == 0);
+        }
+    }
+    let text: Vec<String> = prompts.iter().map(ToString::to_string).collect();
+    crate::base::write_atomic(&path, text.join("\n").as_bytes()).unwrap();
+
+    // 20 rows with 19 prompts: 0.15 and 0.35 of them are 2.85 and 6.65, rounded 3 and 7.
+    assert_eq!(prompts.len(), 19);
+    let task = json!({"stage": "judge", "recipe": {
+        "judge": "rules", "p-ori-pair": 0.15, "p-ori-chosen": 0.35}});
+    let inputs = Inputs::from([(InputRole::Samples, artifact("1", SAMPLES_ARTIFACT))]);
+    let dir = project.prepare("2", task, inputs, &[]);
+    let result = project.finish(&dir);
+    assert_eq!(result.counts["pairs_original"], 3);
+    assert_eq!(result.counts["pairs_original_chosen"], 7);
+    assert_eq!(result.counts["pairs_online"], 9);
+    let pairs = lines(&dir.artifacts().join(PAIRS_ARTIFACT));
+    let sampled = |pair: &serde_json::Value, key: &str| {
+        pair[key][0]["content"]
+            .as_str()
+            .unwrap()
+            .starts_with("reply ")
+    };
+    assert_eq!(pairs.iter().filter(|p| sampled(p, "chosen")).count(), 9);
+    assert_eq!(pairs.iter().filter(|p| sampled(p, "rejected")).count(), 16);
+    let worst = pairs.iter().filter(|p| sampled(p, "rejected"));
+    assert!(worst.clone().all(|p| p["rejected_finished"] == false));
+}
+
+#[test]
+fn samples_that_an_earlier_attempt_kept_are_not_drawn_again() {
+    let project = Project::new();
+    let model = Inputs::from([(InputRole::Model, base_model())]);
+    let dir = project.prepare("1", sample_task(8), model.clone(), &[STORIES]);
+    project.finish(&dir);
+    let mut kept = lines(&dir.artifacts().join(SAMPLES_ARTIFACT));
+    kept[0]["replies"][0]["text"] = json!("kept from before");
+    let other = project.prepare("2", sample_task(8), model, &[STORIES]);
+    let chunk = other.attempt(1).work().join("chunk-000000.json");
+    crate::base::write_atomic(&chunk, json!(kept).to_string().as_bytes()).unwrap();
+    execute(&project.context(&other, 2)).unwrap();
+    let got = lines(&other.attempt(2).out().join(SAMPLES_ARTIFACT));
+    assert_eq!(got, kept);
+}
+
+#[test]
+fn a_filter_keeps_the_rows_that_training_then_sees() {
+    let project = Project::new();
+    let model = Inputs::from([(InputRole::Model, base_model())]);
+    let task = json!({"stage": "select", "recipe": {
+        "rows": {"chat": {"data": [{"path": CHAT, "count": 40}], "max-seq-len": 64}},
+        "data-seed": 3, "select": {"keep": 32, "method": "random"}
+    }});
+    let dir = project.prepare("1", task, model.clone(), &[CHAT]);
+    let result = project.finish(&dir);
+    assert_eq!(result.counts["rows_kept"], 32);
+    assert_eq!(lines(&dir.artifacts().join(SELECTION_ARTIFACT)).len(), 32);
+    assert_eq!(lines(&dir.artifacts().join("scores.jsonl")).len(), 40);
+
+    // The seeded prefix of `max-examples` and the filter `random` are the same choice.
+    let plain = project.finish(&project.prepare("2", sft_task(2), model.clone(), &[CHAT]));
+    let mut inputs = model;
+    inputs.insert(InputRole::Selection, artifact("1", SELECTION_ARTIFACT));
+    let filtered = project.finish(&project.prepare("3", sft_task(2), inputs, &[CHAT]));
+    assert_eq!(filtered.counts["rows_kept_by_select"], 32);
+    assert_eq!(filtered.counts["documents"], plain.counts["documents"]);
+    assert_eq!(filtered.counts["tokens"], plain.counts["tokens"]);
 }
 
 #[test]

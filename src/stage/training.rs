@@ -1,23 +1,43 @@
 //! What both training stages share: watching, resuming, and the trained model as an artifact.
 
-use crate::base::{Shutdown, write_atomic};
-use crate::model::{FrozenParams, save_checkpoint};
-use crate::plan::MODEL_ARTIFACT;
-use crate::rundir::{AttemptEvent, MetricValue, RundirError};
+use crate::base::Shutdown;
+use crate::config::spec::{LoraRecipe, Precision};
+use crate::model::{DecoderConfig, FrozenParams, Lora, Params};
+use crate::rundir::{AttemptEvent, MetricValue};
+use crate::stage::checkpoints::Keeper;
 use crate::stage::error::StageError;
-use crate::stage::job::{Job, Made};
+use crate::stage::job::{Job, Made, dtype};
 use crate::stage::telemetry::Telemetry;
-use crate::train::{Ending, Objective, Observer, TrainError, Training, newest_state};
+use crate::train::{
+    Ending, Objective, Observer, TrainError, TrainState, Trained, Training, newest_state,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// What a training stage trains.
+pub(super) enum Weights {
+    All(Params),
+    Adapters(Lora),
+}
+
+impl Weights {
+    pub(super) fn trained(&self) -> Trained<'_> {
+        match self {
+            Self::All(params) => params.into(),
+            Self::Adapters(lora) => lora.into(),
+        }
+    }
+}
+
 /// Time between two resumable states where the runtime names no number of steps.
 const CHECKPOINT_EVERY: Duration = Duration::from_mins(1);
 
-/// Writes events, asks for checkpoints by step or by time, and passes the request to stop on.
+/// Writes events and kept models, asks for resumable states by step or by time, and passes the
+/// request to stop on.
 struct Watch<'a> {
     telemetry: &'a mut Telemetry,
+    keeper: &'a Keeper,
     shutdown: Shutdown,
     every_steps: Option<u64>,
     saved: Instant,
@@ -27,6 +47,11 @@ impl Observer for Watch<'_> {
     fn on_metrics(&mut self, step: u64, metrics: &BTreeMap<String, f64>) -> Result<(), TrainError> {
         self.telemetry.step(step, metrics).map_err(observed)?;
         self.telemetry.progress(step).map_err(observed)
+    }
+
+    fn on_update(&mut self, weights: Trained<'_>, state: &TrainState) -> Result<(), TrainError> {
+        let kept = self.keeper.after_step(weights, state);
+        kept.map_err(observed)
     }
 
     fn on_checkpoint(&mut self, step: u64) -> Result<(), TrainError> {
@@ -49,7 +74,7 @@ impl Observer for Watch<'_> {
     }
 }
 
-fn observed(error: RundirError) -> TrainError {
+fn observed(error: impl std::error::Error + Send + Sync + 'static) -> TrainError {
     TrainError::Observer(Box::new(error))
 }
 
@@ -59,27 +84,22 @@ impl Job<'_> {
         self.attempt.work()
     }
 
-    /// Continues from the newest whole state of this or an earlier attempt, if there is one, and
-    /// trains to the end.
+    /// Continues from the newest whole state of this or an earlier attempt, if there is one, trains
+    /// to the end, and writes the trained weights as a model folder that later stages open like any
+    /// other.
     pub(super) fn train(
         &mut self,
         made: &mut Made,
         training: &mut Training<'_>,
         objective: &mut dyn Objective,
+        keeper: &Keeper,
     ) -> Result<(), StageError> {
-        let attempts = (1..=self.context.attempt).map(|n| self.context.run_dir.attempt(n).work());
-        if let Some(saved) = newest_state(&attempts.collect::<Vec<_>>(), &self.file.run.0) {
-            training.restore(&saved)?;
-            let step = saved.step();
-            self.telemetry.tell(&AttemptEvent::Resumed { step })?;
-            made.notes.push(format!(
-                "continued after step {step}: wall and processor time are of the last attempt"
-            ));
-        }
+        self.resume(made, training, objective, keeper)?;
         self.telemetry
             .begin("steps", training.schedule.total_steps())?;
         let mut watch = Watch {
             telemetry: &mut *self.telemetry,
+            keeper,
             shutdown: self.context.shutdown.clone(),
             every_steps: self.file.runtime.checkpoint_every_steps,
             saved: Instant::now(),
@@ -99,23 +119,50 @@ impl Job<'_> {
         made.metrics
             .extend(metrics.map(|(key, &value)| (key.clone(), last(value))));
         made.counts.insert("steps".to_owned(), training.state.step);
-        Ok(())
+        keeper.finish(made, training.weights, &training.state)
     }
 
-    /// Writes the trained weights as a model folder that later stages open like any other.
-    pub(super) fn save_model(
+    /// The weights that a training starts from, with new adapters if the recipe asks for them.
+    pub(super) fn open_weights(
         &self,
-        made: &mut Made,
         source: &Path,
-        params: &FrozenParams,
+        config: &DecoderConfig,
+        precision: Precision,
+        lora: Option<&LoraRecipe>,
+    ) -> Result<Weights, StageError> {
+        let Some(lora) = lora else {
+            let params = Params::load(source, config, &self.device, dtype(precision))?;
+            return Ok(Weights::All(params));
+        };
+        let base = FrozenParams::load(source, config, &self.device, dtype(precision))?;
+        let lora = Lora::new(base, lora, &self.seed().child("lora"))?;
+        Ok(Weights::Adapters(lora))
+    }
+
+    fn resume(
+        &mut self,
+        made: &mut Made,
+        training: &mut Training<'_>,
+        objective: &mut dyn Objective,
+        keeper: &Keeper,
     ) -> Result<(), StageError> {
-        let dir = self.attempt.out().join(MODEL_ARTIFACT);
-        save_checkpoint(&dir, source, params)?;
-        if let Some(template) = self.template() {
-            let text = crate::base::fs::read_to_string(&template)?;
-            write_atomic(&dir.join("chat_template.jinja"), text.as_bytes())?;
+        let (run, attempt) = (&self.context.run_dir, self.context.attempt);
+        let works = (1..=attempt).map(|n| run.attempt(n).work());
+        let Some(saved) = newest_state(&works.collect::<Vec<_>>(), &self.file.run.0) else {
+            return Ok(());
+        };
+        let step = saved.step();
+        if !keeper.adopt(run, attempt, step)? {
+            let message = format!(
+                "a checkpoint up to step {step} of an earlier attempt is gone: training starts anew"
+            );
+            return self.warn(made, message);
         }
-        made.artifacts.push(MODEL_ARTIFACT.to_owned());
+        training.restore(&saved, objective)?;
+        self.telemetry.tell(&AttemptEvent::Resumed { step })?;
+        made.notes.push(format!(
+            "continued after step {step}: wall and processor time are of the last attempt"
+        ));
         Ok(())
     }
 }

@@ -1,0 +1,447 @@
+//! The work of a bench: model, data, and what each step sees.
+
+use crate::base::{SeedTree, write_atomic};
+use crate::config::spec::{
+    BatchSize, DataSource, Decay, DpoLoss, Duration, OptimizerRecipe, PairLimits, SamplingRecipe,
+    ScheduleRecipe, SftRecipe, Truncation,
+};
+use crate::data::{
+    PairCut, PairPlan, SftPlan, TextFormat, TokenBatch, TokenizedExample, TokenizedPair, load_chat,
+    load_pairs, mixture_seed, select, select_seed,
+};
+use crate::eval::story_prompt;
+use crate::model::ops::{GateActivation, NormWeight};
+use crate::model::{
+    Architecture, Decoder, DecoderConfig, FrozenParams, Params, RopeConfig, RopeScaling,
+};
+use crate::stage::bench::{BenchKind, BenchModel, BenchRequest};
+use crate::stage::context::DeviceChoice;
+use crate::stage::error::StageError;
+use crate::stage::job::dtype;
+use crate::train::{DpoObjective, PreferenceLoss, ReferenceLogps, SftObjective, score_pairs};
+use candle_core::Device;
+use rand::RngCore as _;
+use serde_json::json;
+use std::path::Path;
+use std::str::FromStr;
+
+/// Adam's settings, the same in `benches/compare`.
+pub(super) const OPTIMIZER: OptimizerRecipe = OptimizerRecipe {
+    learning_rate: 1e-4,
+    beta1: 0.9,
+    beta2: 0.999,
+    eps: 1e-8,
+    weight_decay: 0.1,
+    max_grad_norm: 1.0,
+};
+
+/// The rate stays.
+pub(super) const SCHEDULE: ScheduleRecipe = ScheduleRecipe {
+    decay: Decay::Constant,
+    warmup_ratio: 0.0,
+    min_ratio: 1.0,
+    decay_ratio: None,
+};
+
+/// β of the DPO loss.
+const BETA: f64 = 0.1;
+
+/// A shape of model that can be measured without its weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BenchShape {
+    /// Llama, V 32000, D 288, 6 layers, 6 heads, F 768, tied: 15 million parameters.
+    Llama15M,
+}
+
+impl FromStr for BenchShape {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "15m" => Ok(Self::Llama15M),
+            _ => Err(format!("`{text}` is no shape; expected `15m`")),
+        }
+    }
+}
+
+impl BenchShape {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Llama15M => "15m",
+        }
+    }
+
+    fn config(self) -> DecoderConfig {
+        let Self::Llama15M = self;
+        DecoderConfig {
+            architecture: Architecture::Llama,
+            vocab_size: 32_000,
+            hidden_size: 288,
+            intermediate_size: 768,
+            heads: 6,
+            kv_heads: 6,
+            head_dim: 48,
+            max_positions: 2048,
+            norm_eps: 1e-6,
+            norm_weight: NormWeight::Factor,
+            rope: RopeConfig {
+                theta: 10_000.0,
+                scaling: RopeScaling::Default,
+            },
+            activation: GateActivation::Silu,
+            tied: true,
+            qkv_bias: false,
+            output_bias: false,
+            mlp_bias: false,
+            qk_norm: false,
+            post_norms: false,
+            embedding_scale: None,
+            attention_scale: 1.0 / 48f64.sqrt(),
+            attention_softcap: None,
+            logit_softcap: None,
+            windows: vec![None; 6],
+            stored_dtype: candle_core::DType::F32,
+        }
+    }
+}
+
+/// Everything a measurement needs.
+pub(super) struct Prepared {
+    pub(super) config: DecoderConfig,
+    pub(super) params: Params,
+    pub(super) work: Work,
+    /// Steps in all.
+    pub(super) steps: u64,
+}
+
+/// What the steps do.
+pub(super) enum Work {
+    Train(SftObjective),
+    Dpo(DpoObjective),
+    Generate(Sampling),
+}
+
+/// Samples to draw in each step.
+pub(super) struct Sampling {
+    pub(super) prompts: Vec<Vec<u32>>,
+    pub(super) samples: usize,
+    pub(super) recipe: SamplingRecipe,
+    pub(super) stop: Vec<u32>,
+    pub(super) seed: SeedTree,
+}
+
+/// Where tokens come from.
+enum Source {
+    Text(Box<TextFormat>),
+    Random(SeedTree),
+}
+
+/// Reads or makes the model and the data.
+pub(super) fn prepare(request: &BenchRequest) -> Result<Prepared, StageError> {
+    let seed = SeedTree::root(request.seed);
+    let (config, frozen, source) = match &request.model {
+        BenchModel::Folder(folder) => {
+            let folder = request.root.join(folder);
+            let config = DecoderConfig::from_file(&folder)?;
+            let format = TextFormat::open(&folder, None)?;
+            let frozen =
+                FrozenParams::load(&folder, &config, &Device::Cpu, dtype(request.precision))?;
+            (config, frozen, Source::Text(Box::new(format)))
+        }
+        BenchModel::Shape(shape) => {
+            let config = shape.config();
+            let frozen = FrozenParams::random(&config, &mut seed.child("bench/weights").rng())?;
+            (config, frozen, Source::Random(seed.child("bench/tokens")))
+        }
+    };
+    let params = Params::from_frozen(&frozen, dtype(request.precision))?;
+    drop(frozen);
+    let work = match request.kind {
+        BenchKind::Train => Work::Train(training(request, &config, &source)?),
+        BenchKind::Dpo => Work::Dpo(preference(request, &config, &params, &source)?),
+        BenchKind::Generate => Work::Generate(sampling(request, &config, &source)?),
+    };
+    Ok(Prepared {
+        config,
+        params,
+        work,
+        steps: request.steps + request.warmup,
+    })
+}
+
+/// The request's files, or the given ones of the project.
+fn sources(request: &BenchRequest, shipped: &[&str]) -> Vec<DataSource> {
+    let given: Vec<&str> = request.data.iter().map(String::as_str).collect();
+    let paths = if given.is_empty() { shipped } else { &given };
+    let source = |path: &&str| DataSource {
+        path: (*path).to_owned(),
+        fraction: None,
+        count: None,
+    };
+    paths.iter().map(source).collect()
+}
+
+/// `len` random tokens of the vocabulary.
+fn random_tokens(seed: &SeedTree, len: usize, vocab: usize) -> Vec<u32> {
+    let mut rng = seed.rng();
+    let vocab = vocab.max(1) as u64;
+    (0..len).map(|_| (rng.next_u64() % vocab) as u32).collect()
+}
+
+fn training(
+    request: &BenchRequest,
+    config: &DecoderConfig,
+    source: &Source,
+) -> Result<SftObjective, StageError> {
+    let steps = request.steps + request.warmup;
+    let data = sources(
+        request,
+        &[
+            "data/sft/stories_train.jsonl",
+            "data/sft/instruct_train.jsonl",
+        ],
+    );
+    let (examples, pad) = match source {
+        Source::Text(format) => {
+            let (rows, _) = load_chat(&request.root, &data, &mixture_seed(request.seed))?;
+            (format.encode_chats(&rows)?, format.pad_token())
+        }
+        Source::Random(seed) => {
+            let rows = request.batch_tokens.div_ceil(request.max_seq_len.max(1)) as u64 * steps;
+            (random_documents(seed, rows, request.max_seq_len, config), 0)
+        }
+    };
+    let recipe = SftRecipe {
+        data,
+        max_examples: None,
+        dedup: false,
+        decontaminate: None,
+        empty_system_turn: None,
+        max_seq_len: request.max_seq_len,
+        batching: request.batching,
+        loss_mask: request.loss_mask,
+        max_masked_fraction: None,
+        batch: BatchSize::Tokens(request.batch_tokens),
+        duration: Duration::Steps(steps),
+        optimizer: OPTIMIZER,
+        schedule: SCHEDULE,
+        precision: request.precision,
+        lora: None,
+        seed: None,
+        data_seed: None,
+        monitor: None,
+        trainable_embeddings: None,
+        save_steps: Vec::new(),
+    };
+    Ok(SftObjective {
+        plan: SftPlan::new(examples, &recipe, &SeedTree::root(request.seed), pad)?,
+        max_seq_len: request.max_seq_len,
+        micro_batch_tokens: DeviceChoice::Cpu.micro_batch_tokens(),
+        config: config.clone(),
+        monitors: Vec::new(),
+        monitor_every: None,
+    })
+}
+
+fn random_documents(
+    seed: &SeedTree,
+    count: u64,
+    len: usize,
+    config: &DecoderConfig,
+) -> Vec<TokenizedExample> {
+    (0..count)
+        .map(|i| TokenizedExample {
+            id: format!("random-{i}"),
+            tokens: random_tokens(&seed.index(i), len, config.vocab_size),
+            loss_mask: (0..len).map(|at| at > 0).collect(),
+            source: String::new(),
+        })
+        .collect()
+}
+
+fn preference(
+    request: &BenchRequest,
+    config: &DecoderConfig,
+    params: &Params,
+    source: &Source,
+) -> Result<DpoObjective, StageError> {
+    let steps = request.steps + request.warmup;
+    let wanted = usize::try_from(steps)
+        .unwrap_or(usize::MAX)
+        .saturating_mul(request.pairs);
+    let pairs = match source {
+        Source::Text(format) => {
+            let data = sources(request, &["data/pref/polite_train.jsonl"]);
+            let limits = PairLimits {
+                max_seq_len: request.max_seq_len,
+                max_prompt_len: request.max_seq_len / 2,
+                truncation: Truncation::KeepEnd,
+            };
+            let (rows, _) = load_pairs(&request.root, &data, &mixture_seed(request.seed))?;
+            let rows = select(rows, None, &select_seed(request.seed))?;
+            let (mut pairs, _) = format.encode_pairs(&rows, &limits)?;
+            pairs.truncate(wanted);
+            pairs
+        }
+        Source::Random(seed) => random_pairs(seed, wanted, request.max_seq_len, config),
+    };
+    let decoder = Decoder::frozen(config, &params.detached())?;
+    let limit = DeviceChoice::Cpu.micro_batch_tokens();
+    let scores = score_pairs(&decoder, &pairs, limit, &mut |_| Ok(()))?;
+    let keys = pairs.iter().map(|pair| pair.key.as_str());
+    let reference = ReferenceLogps::from_scores(keys.zip(&scores));
+    let seed = SeedTree::root(request.seed);
+    Ok(DpoObjective {
+        plan: PairPlan::new(pairs.len(), request.pairs, Duration::Steps(steps), &seed)?,
+        pairs,
+        reference: Some(reference),
+        moving: None,
+        loss: PreferenceLoss {
+            kind: DpoLoss::Sigmoid,
+            beta: BETA,
+            label_smoothing: 0.0,
+            gamma: 0.0,
+            discopop_tau: 0.0,
+            reward_shift: false,
+            sft_weight: 0.0,
+            length_normalized: false,
+        },
+        micro_batch_tokens: limit,
+        config: config.clone(),
+        monitors: Vec::new(),
+        monitor_every: None,
+    })
+}
+
+/// Pairs whose prompt takes half of `len`, each reply the other half.
+fn random_pairs(
+    seed: &SeedTree,
+    count: usize,
+    len: usize,
+    config: &DecoderConfig,
+) -> Vec<TokenizedPair> {
+    let part = |pair: usize, which: &str, len: usize| {
+        let seed = seed.index(pair as u64).child(which);
+        random_tokens(&seed, len.max(1), config.vocab_size)
+    };
+    (0..count)
+        .map(|i| TokenizedPair {
+            id: format!("random-{i}"),
+            key: format!("random-{i}"),
+            prompt: part(i, "prompt", len / 2),
+            chosen: part(i, "chosen", len - len / 2),
+            rejected: part(i, "rejected", len - len / 2),
+            cut: PairCut::default(),
+        })
+        .collect()
+}
+
+fn sampling(
+    request: &BenchRequest,
+    config: &DecoderConfig,
+    source: &Source,
+) -> Result<Sampling, StageError> {
+    let (prompts, stop): (Vec<Vec<u32>>, Vec<u32>) = match source {
+        Source::Text(format) => {
+            let data = sources(request, &["data/sft/stories_test.jsonl"]);
+            let (rows, _) = load_chat(&request.root, &data, &mixture_seed(request.seed))?;
+            let encode = |row| -> Result<Vec<u32>, StageError> {
+                Ok(format.encode_prompt(&story_prompt(row)?.messages)?)
+            };
+            let prompts = rows.iter().take(request.prompts).map(encode);
+            (prompts.collect::<Result<_, _>>()?, vec![format.end_token()])
+        }
+        Source::Random(seed) => {
+            let len = request
+                .max_seq_len
+                .saturating_sub(request.max_new_tokens)
+                .max(1);
+            let prompt = |i| random_tokens(&seed.index(i), len, config.vocab_size);
+            (
+                (0..request.prompts as u64).map(prompt).collect(),
+                Vec::new(),
+            )
+        }
+    };
+    if prompts.is_empty() || request.samples == 0 {
+        return Err(StageError::EmptySet {
+            set: "bench".to_owned(),
+            why: "there are no prompts to sample from".to_owned(),
+        });
+    }
+    Ok(Sampling {
+        prompts,
+        samples: request.samples,
+        recipe: SamplingRecipe {
+            temperature: 1.0,
+            top_p: 1.0,
+            max_new_tokens: request.max_new_tokens,
+        },
+        stop,
+        seed: SeedTree::root(request.seed).child("bench/samples"),
+    })
+}
+
+/// Writes what each step computes, one JSON object a line, so that another implementation can do
+/// the same: token ids, segments and targets; pairs with their references; prompts.
+pub(super) fn write(prepared: &Prepared, path: &Path) -> Result<(), StageError> {
+    let mut text = String::new();
+    let mut put = |line: serde_json::Value| {
+        text.push_str(&line.to_string());
+        text.push('\n');
+    };
+    match &prepared.work {
+        Work::Train(objective) => {
+            for step in (0..prepared.steps).filter_map(|step| objective.plan.step(step)) {
+                for batch in step.micro_batches(usize::MAX) {
+                    put(batch_line(&batch));
+                }
+            }
+        }
+        Work::Dpo(objective) => {
+            for step in (0..prepared.steps).filter_map(|step| objective.plan.step(step)) {
+                let pairs = step
+                    .iter()
+                    .map(|&i| pair_value(objective, &objective.pairs[i]));
+                let pairs = pairs.collect::<Result<Vec<_>, StageError>>()?;
+                put(json!({ "pairs": pairs }));
+            }
+        }
+        Work::Generate(sampling) => put(json!({
+            "prompts": sampling.prompts,
+            "samples": sampling.samples,
+            "max_new_tokens": sampling.recipe.max_new_tokens,
+            "stop": sampling.stop,
+        })),
+    }
+    Ok(write_atomic(path, text.as_bytes())?)
+}
+
+fn batch_line(batch: &TokenBatch) -> serde_json::Value {
+    json!({
+        "tokens": batch.tokens,
+        "positions": batch.positions,
+        "cu_seqlens": batch.cu_seqlens,
+        "target_rows": batch.target_rows,
+        "targets": batch.targets,
+        "real_tokens": batch.real_tokens,
+    })
+}
+
+fn pair_value(
+    objective: &DpoObjective,
+    pair: &TokenizedPair,
+) -> Result<serde_json::Value, StageError> {
+    let reference = match &objective.reference {
+        Some(reference) => Some(reference.of(pair)?),
+        None => None,
+    };
+    Ok(json!({
+        "prompt": pair.prompt,
+        "chosen": pair.chosen,
+        "rejected": pair.rejected,
+        "ref_chosen": reference.map(|r| r.chosen),
+        "ref_rejected": reference.map(|r| r.rejected),
+    }))
+}

@@ -1,0 +1,260 @@
+//! Model folders that a training stage leaves behind: at chosen steps, and at the end.
+//!
+//! A checkpoint of step k appears by rename in the attempt's own `out/checkpoints/`, before any
+//! resumable state of step k or later is written. An attempt that goes on from such a state therefore
+//! finds the checkpoint in an earlier attempt's `out/` and takes it over into its own; one that goes on
+//! from an earlier state makes it again, to the same bytes.
+
+use crate::base::{PathError, write_atomic};
+use crate::config::spec::{DpoRecipe, SftRecipe};
+use crate::data::DataError;
+use crate::model::{Lora, save_checkpoint};
+use crate::plan::{MODEL_ARTIFACT, StageKind, checkpoint_artifact};
+use crate::rundir::{MetricValue, RunDir};
+use crate::stage::error::StageError;
+use crate::stage::job::{Job, Made};
+use crate::train::{TrainState, Trained};
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Name of the file in a trained model folder that tells what its last stage cost.
+const TRAINING_FILE: &str = "training.json";
+
+/// Name of the artifact with adapters in PEFT's layout.
+const ADAPTER_ARTIFACT: &str = "adapter";
+
+/// What a stage had spent when a model folder was written; beside the weights as `training.json`. It
+/// is no part of the folder's digest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct TrainingRecord {
+    /// `sft` or `dpo`.
+    stage: String,
+    /// Optimiser steps.
+    steps: u64,
+    /// Real tokens processed forward in training.
+    tokens: u64,
+    /// Positions computed in training, padding included.
+    positions: u64,
+    /// Estimated floating-point operations of training.
+    flops: f64,
+}
+
+impl TrainingRecord {
+    fn new(stage: StageKind, state: &TrainState) -> Self {
+        Self {
+            stage: stage.name().to_owned(),
+            steps: state.step,
+            tokens: state.tokens,
+            positions: state.positions,
+            flops: state.flops,
+        }
+    }
+
+    /// The record of a model folder; none if it is not of our training.
+    pub(super) fn read(dir: &Path) -> Result<Option<Self>, StageError> {
+        let path = dir.join(TRAINING_FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = crate::base::fs::read_to_string(&path)?;
+        Ok(Some(serde_json::from_str(&text)?))
+    }
+
+    /// Adds `training/steps`, `training/tokens` and `training/flops`: where on the course of its
+    /// training an evaluated model stands.
+    pub(super) fn tell(&self, made: &mut Made) {
+        let values = [
+            ("training/steps", self.steps as f64),
+            ("training/tokens", self.tokens as f64),
+            ("training/flops", self.flops),
+        ];
+        for (key, value) in values {
+            let metric = MetricValue {
+                value,
+                stderr: None,
+                n: 1,
+            };
+            made.metrics.insert(key.to_owned(), metric);
+        }
+    }
+}
+
+/// Writes the model folders of one attempt.
+pub(super) struct Keeper {
+    stage: StageKind,
+    /// After which steps, ascending.
+    steps: Vec<u64>,
+    /// Whose configuration and tokenizer the folders get.
+    source: PathBuf,
+    /// A chat template that replaces the model's own.
+    template: Option<PathBuf>,
+    out: PathBuf,
+}
+
+impl Keeper {
+    /// For supervised fine-tuning of `total` steps.
+    pub(super) fn of_sft(
+        job: &Job<'_>,
+        recipe: &SftRecipe,
+        source: &Path,
+        total: u64,
+    ) -> Result<Self, StageError> {
+        Self::new(job, StageKind::Sft, &recipe.save_steps, source, total)
+    }
+
+    /// For preference learning of `total` steps.
+    pub(super) fn of_dpo(
+        job: &Job<'_>,
+        recipe: &DpoRecipe,
+        source: &Path,
+        total: u64,
+    ) -> Result<Self, StageError> {
+        Self::new(job, StageKind::Dpo, &recipe.save_steps, source, total)
+    }
+
+    fn new(
+        job: &Job<'_>,
+        stage: StageKind,
+        steps: &[u64],
+        source: &Path,
+        total: u64,
+    ) -> Result<Self, StageError> {
+        if let Some(step) = steps.iter().find(|&&step| step > total) {
+            return Err(DataError::Limits(format!(
+                "`save-steps` names step {step}, but the run has {total}"
+            ))
+            .into());
+        }
+        Ok(Self {
+            stage,
+            steps: steps.to_vec(),
+            source: source.to_owned(),
+            template: job.template(),
+            out: job.attempt.out(),
+        })
+    }
+
+    /// Artifacts that the stage names when it is done, besides the final model.
+    pub(super) fn artifacts(&self) -> Vec<String> {
+        self.steps
+            .iter()
+            .copied()
+            .map(checkpoint_artifact)
+            .collect()
+    }
+
+    /// Writes the checkpoint of this step if the recipe asks for one.
+    pub(super) fn after_step(
+        &self,
+        weights: Trained<'_>,
+        state: &TrainState,
+    ) -> Result<(), StageError> {
+        if !self.steps.contains(&state.step) {
+            return Ok(());
+        }
+        self.write(&checkpoint_artifact(state.step), weights, state)
+    }
+
+    /// Writes the final model, and adapters also by themselves.
+    pub(super) fn finish(
+        &self,
+        made: &mut Made,
+        weights: Trained<'_>,
+        state: &TrainState,
+    ) -> Result<(), StageError> {
+        self.write(MODEL_ARTIFACT, weights, state)?;
+        made.artifacts.push(MODEL_ARTIFACT.to_owned());
+        made.artifacts.extend(self.artifacts());
+        if let Trained::Adapters(lora) = weights {
+            self.write_adapter(lora)?;
+            made.artifacts.push(ADAPTER_ARTIFACT.to_owned());
+        }
+        Ok(())
+    }
+
+    fn write_adapter(&self, lora: &Lora) -> Result<(), StageError> {
+        let dir = self.out.join(ADAPTER_ARTIFACT);
+        let temp = beside(&dir)?;
+        lora.save(&temp)?;
+        rename(&temp, &dir)
+    }
+
+    /// Everything is written into a folder beside the final one, which then gets its name.
+    fn write(
+        &self,
+        artifact: &str,
+        weights: Trained<'_>,
+        state: &TrainState,
+    ) -> Result<(), StageError> {
+        let dir = self.out.join(artifact);
+        let temp = beside(&dir)?;
+        save_checkpoint(&temp, &self.source, &weights.model()?)?;
+        if let Some(template) = &self.template {
+            let text = crate::base::fs::read_to_string(template)?;
+            write_atomic(&temp.join("chat_template.jinja"), text.as_bytes())?;
+        }
+        let record = TrainingRecord::new(self.stage, state);
+        let text = serde_json::to_vec_pretty(&record)?;
+        write_atomic(&temp.join(TRAINING_FILE), &text)?;
+        rename(&temp, &dir)
+    }
+
+    /// Takes over what earlier attempts kept up to `step`, newest attempt first. False if something
+    /// is not there any more.
+    pub(super) fn adopt(&self, run: &RunDir, attempt: u32, step: u64) -> Result<bool, StageError> {
+        for kept in self.steps.iter().filter(|&&kept| kept <= step) {
+            let name = checkpoint_artifact(*kept);
+            let dir = self.out.join(&name);
+            if dir.is_dir() {
+                continue; // the same attempt, carried out again
+            }
+            let earlier = (1..attempt).rev().map(|n| run.attempt(n).out().join(&name));
+            let Some(found) = earlier.into_iter().find(|dir| dir.is_dir()) else {
+                return Ok(false);
+            };
+            let temp = beside(&dir)?;
+            copy_files(&found, &temp)?;
+            rename(&temp, &dir)?;
+        }
+        Ok(true)
+    }
+}
+
+/// The empty place beside a folder where it is made; what an interruption left there is removed.
+fn beside(dir: &Path) -> Result<PathBuf, PathError> {
+    let temp = dir.with_extension("tmp");
+    remove_if_there(&temp)?;
+    if let Some(parent) = temp.parent() {
+        fs::create_dir_all(parent).map_err(|e| PathError::new("create", parent, e))?;
+    }
+    Ok(temp)
+}
+
+fn remove_if_there(dir: &Path) -> Result<(), PathError> {
+    match fs::remove_dir_all(dir) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(PathError::new("remove", dir, e)),
+        _ => Ok(()),
+    }
+}
+
+/// An attempt that is carried out again finds what it made the first time, and replaces it.
+fn rename(temp: &Path, dir: &Path) -> Result<(), StageError> {
+    remove_if_there(dir)?;
+    fs::rename(temp, dir).map_err(|e| PathError::new("write", dir, e))?;
+    Ok(())
+}
+
+/// Copies a model folder, which has no folders in it. A link saves the room where the disk can.
+fn copy_files(from: &Path, to: &Path) -> Result<(), PathError> {
+    fs::create_dir_all(to).map_err(|e| PathError::new("create", to, e))?;
+    let entries = fs::read_dir(from).map_err(|e| PathError::new("read", from, e))?;
+    for entry in entries {
+        let entry = entry.map_err(|e| PathError::new("read", from, e))?;
+        let (path, new) = (entry.path(), to.join(entry.file_name()));
+        if fs::hard_link(&path, &new).is_err() {
+            fs::copy(&path, &new).map_err(|e| PathError::new("copy", &path, e))?;
+        }
+    }
+    Ok(())
+}

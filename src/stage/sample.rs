@@ -1,0 +1,189 @@
+//! The `sample` stage: replies of a policy to the prompts of a round.
+
+use crate::base::fs::create_dir;
+use crate::base::{SeedTree, write_atomic};
+use crate::data::{Message, PromptRow, TextFormat, load_prompts, mixture_seed, round_prompts};
+use crate::eval::mean;
+use crate::generate::Completion;
+use crate::model::Decoder;
+use crate::plan::{SAMPLES_ARTIFACT, SampleStageRecipe};
+use crate::stage::error::StageError;
+use crate::stage::eval::spend;
+use crate::stage::job::{Job, Made};
+use crate::stage::sampling::Draw;
+use crate::stage::sft::count_rows;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// Prompts that are sampled before their replies are put on disk: what a crash can cost.
+const CHUNK: usize = 64;
+
+/// A prompt and its replies: one line of the artifact.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct SampledPrompt {
+    /// Id of the data row.
+    pub(super) id: String,
+    /// The turns before the reply.
+    pub(super) prompt: Vec<Message>,
+    /// Keys of the data row that its form does not name.
+    pub(super) extra: Value,
+    /// The offline replies, preferred first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) original: Option<(Vec<Message>, Vec<Message>)>,
+    pub(super) replies: Vec<SampledReply>,
+}
+
+/// One reply.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct SampledReply {
+    pub(super) text: String,
+    /// Tokens drawn, without the end token.
+    pub(super) tokens: usize,
+    /// Whether it ended by itself.
+    pub(super) finished: bool,
+}
+
+/// Samples in chunks, each of which is kept, so that an interrupted attempt goes on behind the last.
+pub(super) fn run(job: &mut Job<'_>, recipe: &SampleStageRecipe) -> Result<Made, StageError> {
+    let mut made = Made::default();
+    let source = job.model_dir()?;
+    let (format, config) = job.open_format(&source)?;
+    let (prompts, tokens) = load(job, &mut made, recipe, &format)?;
+    let decoder = job.open_decoder(&source, &config, recipe.precision)?;
+    job.telemetry
+        .begin("samples", (prompts.len() * recipe.samples) as u64)?;
+
+    let mut sampled = Vec::with_capacity(prompts.len());
+    for (chunk, own) in prompts.chunks(CHUNK).enumerate() {
+        let file = format!("chunk-{chunk:06}.json");
+        let kept = job.newest_work(&file).and_then(|path| read_chunk(&path));
+        let done = if let Some(done) = kept {
+            done
+        } else {
+            let at = chunk * CHUNK;
+            let done = sample_chunk(job, recipe, &decoder, &format, own, &tokens[at..], chunk)?;
+            let path = job.work().join(&file);
+            create_dir(&job.work())?;
+            write_atomic(&path, serde_json::to_string(&done)?.as_bytes())?;
+            done
+        };
+        sampled.extend(done);
+        job.report(sampled.len() * recipe.samples)?;
+    }
+    let lengths = sampled.iter().zip(&tokens).flat_map(|(prompt, tokens)| {
+        prompt
+            .replies
+            .iter()
+            .map(|reply| tokens.len() + reply.tokens)
+    });
+    spend(&mut made, &config, lengths);
+    measure(&mut made, &sampled);
+    job.write_lines(&mut made, SAMPLES_ARTIFACT, &sampled)?;
+    Ok(made)
+}
+
+/// The prompts whose turn it is, with their tokens.
+fn load(
+    job: &Job<'_>,
+    made: &mut Made,
+    recipe: &SampleStageRecipe,
+    format: &TextFormat,
+) -> Result<(Vec<PromptRow>, Vec<Vec<u32>>), StageError> {
+    let seed = job.seed();
+    let sources = &recipe.prompts.data;
+    let (rows, report) = load_prompts(&job.context.root, sources, &mixture_seed(job.file.seed))?;
+    count_rows(made, &report);
+    made.count("prompts_found", rows.len());
+    let mut fitting = Vec::with_capacity(rows.len());
+    for row in rows {
+        let tokens = format.encode_prompt(&row.messages)?;
+        if tokens.len() <= recipe.prompts.max_prompt_len {
+            fitting.push((row, tokens));
+        }
+    }
+    let too_long = made.counts["prompts_found"] - fitting.len() as u64;
+    made.counts
+        .insert("prompts_dropped_too_long".to_owned(), too_long);
+    if too_long > 0 {
+        made.notes
+            .push(format!("{too_long} prompts were left out for their length"));
+    }
+    let turn = round_prompts(
+        fitting.len(),
+        recipe.prompts.per_round,
+        recipe.round,
+        &seed.child("online/prompts"),
+    );
+    if turn.is_empty() {
+        return Err(StageError::EmptySet {
+            set: "prompts".to_owned(),
+            why: format!(
+                "none is within `max-prompt-len` {}",
+                recipe.prompts.max_prompt_len
+            ),
+        });
+    }
+    made.count("prompts", turn.len());
+    Ok(turn.into_iter().map(|i| fitting[i].clone()).unzip())
+}
+
+/// Chunk `chunk` has a seed of its own, so that it does not matter which attempt draws it.
+fn sample_chunk(
+    job: &mut Job<'_>,
+    recipe: &SampleStageRecipe,
+    decoder: &Decoder,
+    format: &TextFormat,
+    prompts: &[PromptRow],
+    tokens: &[Vec<u32>],
+    chunk: usize,
+) -> Result<Vec<SampledPrompt>, StageError> {
+    let seed: SeedTree = job.seed().child("online/samples");
+    let draw = Draw {
+        prompts: &tokens[..prompts.len()],
+        samples: recipe.samples,
+        sampling: &recipe.sampling,
+        seed: &seed.index(recipe.round as u64).index(chunk as u64),
+        before: chunk * CHUNK * recipe.samples,
+    };
+    let completions = job.draw(decoder, format, &draw)?;
+    let mut sampled = Vec::with_capacity(prompts.len());
+    for (row, own) in prompts.iter().zip(completions.chunks(recipe.samples)) {
+        let replies = own.iter().map(|completion| reply(format, completion));
+        sampled.push(SampledPrompt {
+            id: row.id.clone(),
+            prompt: row.messages.clone(),
+            extra: row.extra.clone(),
+            original: row.original.clone(),
+            replies: replies.collect::<Result<_, _>>()?,
+        });
+    }
+    Ok(sampled)
+}
+
+fn reply(format: &TextFormat, completion: &Completion) -> Result<SampledReply, StageError> {
+    Ok(SampledReply {
+        text: format.decode(&completion.tokens)?.trim().to_owned(),
+        tokens: completion.tokens.len(),
+        finished: completion.finished,
+    })
+}
+
+/// A chunk that an earlier attempt kept; a torn or foreign file counts as none.
+fn read_chunk(path: &PathBuf) -> Option<Vec<SampledPrompt>> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}
+
+/// How many replies came to their end, and how long they are; a prompt is one observation.
+fn measure(made: &mut Made, sampled: &[SampledPrompt]) {
+    let mut put = |key: &str, of: &dyn Fn(&SampledReply) -> f64| {
+        let means = sampled.iter().map(|prompt| {
+            let sum: f64 = prompt.replies.iter().map(of).sum();
+            sum / prompt.replies.len().max(1) as f64
+        });
+        let value = mean(&means.collect::<Vec<_>>());
+        made.metrics.insert(key.to_owned(), value);
+    };
+    put("val/contain_eos_token", &|reply| f64::from(reply.finished));
+    put("completions/mean_length", &|reply| reply.tokens as f64);
+}

@@ -1,0 +1,199 @@
+//! The `select` stage: which rows of the training data are kept.
+
+use crate::base::SeedTree;
+use crate::config::spec::{PairLimits, Precision};
+use crate::data::{
+    PairRow, PairSource, TextFormat, TokenizedPair, candidate_chats, candidate_pairs, select_seed,
+};
+use crate::model::{Decoder, Params};
+use crate::plan::{InputRole, SELECTION_ARTIFACT, SelectRows, SelectStageRecipe};
+use crate::select::{RowsRef, SelectContext, Selection, select_rows};
+use crate::stage::dpo::count_pairs;
+use crate::stage::error::StageError;
+use crate::stage::job::{Job, Made, SelectedRow, dtype};
+use crate::stage::sft::count_rows;
+use candle_core::Var;
+use std::collections::BTreeMap;
+
+/// Name of the artifact with the score of every row.
+const SCORES_ARTIFACT: &str = "scores.jsonl";
+
+/// The models that a method asks.
+#[derive(Default)]
+struct Models {
+    policy: Option<Decoder>,
+    vars: Option<BTreeMap<String, Var>>,
+    base: Option<Decoder>,
+}
+
+/// Scores the rows and writes which are kept.
+pub(super) fn run(job: &mut Job<'_>, recipe: &SelectStageRecipe) -> Result<Made, StageError> {
+    let mut made = Made::default();
+    let source = job.model_dir()?;
+    let (format, _) = job.open_format(&source)?;
+    let models = open_models(job, recipe)?;
+    let root = job.context.root.clone();
+    let data_seed = recipe.data_seed.unwrap_or(0);
+    match &recipe.rows {
+        SelectRows::Chat {
+            data,
+            dedup,
+            decontaminate,
+            max_seq_len,
+        } => {
+            let clean = decontaminate.as_ref();
+            let (rows, report) = candidate_chats(&root, data, *dedup, clean, data_seed)?;
+            count_rows(&mut made, &report);
+            let tokens = format.encode_chats(&rows)?;
+            let rows = RowsRef::Chat {
+                rows: &rows,
+                tokens: &tokens,
+                max_seq_len: *max_seq_len,
+            };
+            let places: Vec<usize> = (0..tokens.len()).collect();
+            let selection = choose(job, recipe, &rows, &format, &models)?;
+            write(job, &mut made, &rows, &places, &selection)?;
+        }
+        SelectRows::Pairs {
+            data,
+            dedup,
+            decontaminate,
+            limits,
+        } => {
+            let pairs = PairSource {
+                data,
+                dedup: *dedup,
+                decontaminate: decontaminate.as_ref(),
+                empty_system_turn: None,
+            };
+            let (rows, report) = candidate_pairs(&root, &pairs, data_seed)?;
+            count_rows(&mut made, &report);
+            let fitting = fitting(&mut made, &format, rows, limits)?;
+            let rows = RowsRef::Pairs {
+                rows: &fitting.rows,
+                tokens: &fitting.tokens,
+                limits,
+            };
+            let places = fitting.places;
+            let selection = choose(job, recipe, &rows, &format, &models)?;
+            write(job, &mut made, &rows, &places, &selection)?;
+        }
+    }
+    Ok(made)
+}
+
+fn open_models(job: &Job<'_>, recipe: &SelectStageRecipe) -> Result<Models, StageError> {
+    let method = &recipe.select.method;
+    let precision = recipe.select.precision.unwrap_or(Precision::F32);
+    let mut models = Models::default();
+    if method.needs_policy() {
+        let dir = job.model_dir()?;
+        let (_, config) = job.open_format(&dir)?;
+        if method.needs_gradients() {
+            let params = Params::load(&dir, &config, &job.device, dtype(precision))?;
+            let vars = params
+                .iter()
+                .map(|(name, var)| (name.to_owned(), var.clone()));
+            models.vars = Some(vars.collect());
+            models.policy = Some(Decoder::trainable(&config, &params)?);
+        } else {
+            models.policy = Some(job.open_decoder(&dir, &config, precision)?);
+        }
+    }
+    if method.needs_base() {
+        let dir = job.input(InputRole::Base, "base")?;
+        let (_, config) = job.open_format(&dir)?;
+        models.base = Some(job.open_decoder(&dir, &config, precision)?);
+    }
+    Ok(models)
+}
+
+/// Pairs within limits.
+struct Fitting {
+    rows: Vec<PairRow>,
+    tokens: Vec<TokenizedPair>,
+    /// Of each, among all rows.
+    places: Vec<usize>,
+}
+
+/// The pairs within the limits, with their tokens and their places among all.
+fn fitting(
+    made: &mut Made,
+    format: &TextFormat,
+    rows: Vec<PairRow>,
+    limits: &PairLimits,
+) -> Result<Fitting, StageError> {
+    let (tokens, report) = format.encode_pairs(&rows, limits)?;
+    count_pairs(made, &report);
+    let mut left = tokens.iter().peekable();
+    let (mut kept, mut places) = (Vec::new(), Vec::new());
+    for (place, row) in rows.into_iter().enumerate() {
+        // Rows of equal ids are repeats of one row, so that all of them are kept or none.
+        if left.next_if(|pair| pair.id == row.id).is_some() {
+            kept.push(row);
+            places.push(place);
+        }
+    }
+    Ok(Fitting {
+        rows: kept,
+        tokens,
+        places,
+    })
+}
+
+fn choose(
+    job: &mut Job<'_>,
+    recipe: &SelectStageRecipe,
+    rows: &RowsRef<'_>,
+    format: &TextFormat,
+    models: &Models,
+) -> Result<Selection, StageError> {
+    job.telemetry.begin("rows", rows.len() as u64)?;
+    let (root, device) = (job.context.root.clone(), job.device.clone());
+    let context = SelectContext {
+        root: &root,
+        format,
+        policy: models.policy.as_ref(),
+        vars: models.vars.as_ref(),
+        base: models.base.as_ref(),
+        device: &device,
+        max_positions: job.micro_batch_tokens(),
+    };
+    // The seed of the permutation whose prefix is `max-examples`: `random` keeps just that prefix.
+    let seed: SeedTree = select_seed(job.file.seed);
+    let chosen = select_rows(&recipe.select, rows, &context, &seed, &mut |done, total| {
+        // Some methods see every row several times; the bar counts rows.
+        job.report(rows.len() * done / total.max(1))
+    });
+    Ok(chosen?)
+}
+
+/// Writes the kept rows in the order in which they were chosen, and the score of every row.
+fn write(
+    job: &Job<'_>,
+    made: &mut Made,
+    rows: &RowsRef<'_>,
+    places: &[usize],
+    selection: &Selection,
+) -> Result<(), StageError> {
+    let line = |at: usize| SelectedRow {
+        index: places[at],
+        id: rows.id(at).to_owned(),
+        score: selection
+            .scores
+            .get(at)
+            .copied()
+            .flatten()
+            .filter(|s| s.is_finite()),
+    };
+    let kept: Vec<SelectedRow> = selection.kept.iter().map(|&at| line(at)).collect();
+    let all: Vec<SelectedRow> = (0..rows.len()).map(line).collect();
+    made.count("rows_to_choose_from", rows.len());
+    made.count("rows_kept", kept.len());
+    for (reason, count) in &selection.notes {
+        made.notes
+            .push(format!("{count} rows could not be chosen: {reason}"));
+    }
+    job.write_lines(made, SELECTION_ARTIFACT, &kept)?;
+    job.write_lines(made, SCORES_ARTIFACT, &all)
+}
