@@ -1,7 +1,7 @@
 //! Ranges, ticks and the mapping from values to pixels.
 
 use crate::figures::figure::Scale;
-use crate::metrics::fixed;
+use crate::metrics::digits;
 
 /// A rectangle in pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -159,6 +159,47 @@ pub fn settings_axis(values: &[f64], scale: Scale, most: usize) -> Axis {
     }
 }
 
+/// An x axis for measured quantities, with ticks at round values.
+pub fn measured_axis(values: &[f64], scale: Scale) -> Axis {
+    let ends = values
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
+            (l.min(*v), h.max(*v))
+        });
+    let (low, high) = match ends {
+        (low, high) if low > high => (1.0, 10.0),
+        (low, high) if low >= high => (low * 0.9, high * 1.1 + f64::MIN_POSITIVE),
+        ends => ends,
+    };
+    let mut axis = linear_axis(low, high, false, 6);
+    if scale == Scale::Log {
+        let air = (high / low).powf(0.05);
+        (axis.low, axis.high, axis.scale) = (low / air, high * air, Scale::Log);
+        let round = decades(axis.low, axis.high);
+        // Within less than a decade, equal steps say more.
+        if round.len() >= 3 {
+            let tick = |value: f64| Tick {
+                value,
+                text: String::new(),
+            };
+            axis.ticks = round.into_iter().map(tick).collect();
+        }
+    } else if low >= 0.0 {
+        axis.low = axis.low.max(0.0);
+    }
+    axis.ticks
+        .retain(|t| (axis.low..=axis.high).contains(&t.value));
+    for tick in &mut axis.ticks {
+        tick.text = setting(rounded(tick.value));
+    }
+    axis
+}
+
+/// Without the dust of floating point: 12 significant digits.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.11e}").parse().unwrap_or(value)
+}
+
 /// 1, 2 and 5 times powers of ten within a range; only the powers if that is more than nine.
 fn decades(low: f64, high: f64) -> Vec<f64> {
     let range = low.log10().floor() as i32..=high.log10().ceil() as i32;
@@ -194,20 +235,20 @@ fn decimals_of(step: f64) -> usize {
 
 /// A number with thousands apart by a thin space.
 fn number(value: f64, decimals: usize) -> String {
-    let text = fixed(value, decimals);
-    let digits = text.find('.').unwrap_or(text.len());
+    let text = digits(value, decimals);
+    let end = text.find('.').unwrap_or(text.len());
     let start = text.find(|c: char| c.is_ascii_digit()).unwrap_or(0);
-    if digits - start <= 4 {
+    if end - start <= 4 {
         return text;
     }
     let mut grouped = text[..start].to_owned();
-    for (i, c) in text[start..digits].chars().enumerate() {
-        if i > 0 && (digits - start - i).is_multiple_of(3) {
+    for (i, c) in text[start..end].chars().enumerate() {
+        if i > 0 && (end - start - i).is_multiple_of(3) {
             grouped.push('\u{202f}');
         }
         grouped.push(c);
     }
-    grouped + &text[digits..]
+    grouped + &text[end..]
 }
 
 /// A setting as a person writes it: the shortest decimal that reads back.
@@ -260,6 +301,24 @@ mod tests {
             );
             assert!(axis.scale == Scale::Linear || axis.low > 0.0);
         }
+    }
+
+    #[test]
+    fn measured_quantities_get_round_ticks() {
+        let flops = measured_axis(&[3.1e10, 2.4e11, 1.9e12], Scale::Log);
+        assert_eq!(
+            texts(&flops),
+            ["5e10", "1e11", "2e11", "5e11", "1e12", "2e12"]
+        );
+        let narrow = measured_axis(&[1.1e11, 1.6e11], Scale::Log);
+        assert_eq!(
+            texts(&narrow),
+            ["1.1e11", "1.2e11", "1.3e11", "1.4e11", "1.5e11", "1.6e11"]
+        );
+        let steps = measured_axis(&[20.0, 116.0], Scale::Linear);
+        assert_eq!(texts(&steps), ["20", "40", "60", "80", "100", "120"]);
+        let one = measured_axis(&[5.0], Scale::Log);
+        assert!(one.low < 5.0 && one.high > 5.0);
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use crate::figures::axes::{Axis, Rect};
 use crate::figures::canvas::{Align, Canvas, Stroke, TextLook};
-use crate::figures::figure::{Point, Series};
+use crate::figures::figure::{Point, Reference, Series};
 use crate::figures::font::{Weight, text_width};
-use crate::figures::labels::{shorten, wrap};
-use crate::figures::theme::{INK, Look, PAPER, SOFT_INK, TICK_EM, series_look};
+use crate::figures::labels::{regular, shorten, wrap};
+use crate::figures::theme::{INK, LEGEND_EM, Look, PAPER, SOFT_INK, TICK_EM, series_look};
 use crate::metrics::{Interval, fixed};
 
 /// Lines of text under each category.
@@ -21,68 +21,154 @@ pub(crate) fn category_lines(categories: &[String], slot: f64) -> Vec<Vec<String
     categories.iter().map(wrapped).collect()
 }
 
-/// Draws all groups into `plot`.
+/// How a chart of bars is drawn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BarLook {
+    /// Number of groups.
+    pub(crate) groups: usize,
+    /// Bars from zero; else points.
+    pub(crate) from_zero: bool,
+    /// Decimals of the written values.
+    pub(crate) decimals: usize,
+}
+
+/// A value to be written: its text, the middle of its baseline.
+type Label = (String, f64, f64);
+
+/// Draws all groups into `plot`, and the reference across them.
 pub(crate) fn draw_bars(
     canvas: &mut Canvas<'_>,
     plot: &Rect,
     axis: &Axis,
-    categories: &[String],
     series: &[Series],
-    from_zero: bool,
-    decimals: usize,
+    reference: Option<&Reference>,
+    look: BarLook,
 ) {
-    let slot = plot.width() / categories.len().max(1) as f64;
+    let slot = plot.width() / look.groups.max(1) as f64;
     let pitch = (slot * 0.8 / series.len().max(1) as f64).min(64.0);
+    let reference = reference.filter(|r| r.point.estimate.is_some());
+    if let Some(Interval { low, high }) = reference.and_then(|r| r.point.interval) {
+        let inside = |y: f64| y.clamp(plot.top, plot.bottom);
+        let (top, bottom) = (inside(axis.y(high, plot)), inside(axis.y(low, plot)));
+        canvas.rect(plot.left, top, plot.right, bottom, INK, 0.09);
+    }
+    let mut labels: Vec<Label> = Vec::new();
     for (index, one) in series.iter().enumerate() {
-        let look = series_look(index);
+        let own = series_look(index);
         let offset = (index as f64 - (series.len() as f64 - 1.0) / 2.0) * pitch;
         for point in &one.points {
-            let x = plot.left + (point.x + 0.5) * slot + offset;
-            draw_mark(
-                canvas, plot, axis, point, x, pitch, &look, from_zero, decimals,
+            let at = Slot {
+                x: plot.left + (point.x + 0.5) * slot + offset,
+                pitch,
+            };
+            labels.extend(draw_mark(canvas, (plot, axis), point, at, &own, look));
+        }
+    }
+    if let Some(estimate) = reference.and_then(|r| r.point.estimate) {
+        let y = axis.y(estimate.value, plot);
+        canvas.dashed(
+            &[(plot.left, y), (plot.right, y)],
+            REFERENCE_DASH,
+            REFERENCE,
+        );
+    }
+    for (text, x, y) in labels {
+        let style = TextLook {
+            em: TICK_EM - 0.5,
+            weight: Weight::Semibold,
+            color: INK,
+            align: Align::Middle,
+        };
+        if reference.is_some() {
+            let half = text_width(&text, style.em, style.weight) / 2.0 + 1.5;
+            canvas.rect(
+                x - half,
+                y - style.em * 0.82,
+                x + half,
+                y + 2.0,
+                PAPER,
+                0.88,
             );
         }
+        canvas.text(&text, x, y, style);
     }
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one mark needs its place, scale and look"
-)]
-fn draw_mark(
+const REFERENCE: Stroke = Stroke {
+    color: INK,
+    width: 1.5,
+    alpha: 0.9,
+};
+const REFERENCE_DASH: &[f64] = &[7.0, 4.0];
+
+/// The line that names the reference: its stroke, what it is, its value and interval.
+pub(crate) fn draw_reference_key(
     canvas: &mut Canvas<'_>,
-    plot: &Rect,
-    axis: &Axis,
-    point: &Point,
-    x: f64,
-    pitch: f64,
-    look: &Look,
-    from_zero: bool,
+    reference: &Reference,
+    (left, y): (f64, f64),
+    width: f64,
     decimals: usize,
 ) {
+    let value = match (reference.point.estimate, reference.point.interval) {
+        (Some(e), Some(i)) => format!(
+            "{} [{}, {}]",
+            fixed(e.value, decimals),
+            fixed(i.low, decimals),
+            fixed(i.high, decimals)
+        ),
+        (Some(e), None) => fixed(e.value, decimals),
+        (None, _) => reference.point.absent.clone(),
+    };
+    let (from, to) = (left, left + 26.0);
+    let middle = y - LEGEND_EM * 0.75;
+    if reference.point.interval.is_some() {
+        canvas.rect(from, middle - 5.0, to, middle + 5.0, INK, 0.09);
+    }
+    canvas.dashed(&[(from, middle), (to, middle)], REFERENCE_DASH, REFERENCE);
+    let text = format!("{}: {value}", reference.name);
+    let text = shorten(&text, width - 34.0, LEGEND_EM);
+    canvas.text(
+        &text,
+        to + 6.0,
+        y - LEGEND_EM * 0.4,
+        regular(LEGEND_EM, INK),
+    );
+}
+
+/// Where a mark stands and how much room it has.
+#[derive(Clone, Copy)]
+struct Slot {
+    x: f64,
+    pitch: f64,
+}
+
+/// Draws one mark; returns its value as a text if that fits.
+fn draw_mark(
+    canvas: &mut Canvas<'_>,
+    (plot, axis): (&Rect, &Axis),
+    point: &Point,
+    Slot { x, pitch }: Slot,
+    look: &Look,
+    chart: BarLook,
+) -> Option<Label> {
     let Some(estimate) = point.estimate else {
-        return draw_absent(canvas, plot, &point.absent, x, pitch);
+        draw_absent(canvas, plot, &point.absent, x, pitch);
+        return None;
     };
     let y = axis.y(estimate.value, plot);
     let half = pitch * 0.42;
-    let ink = if from_zero { INK } else { look.color };
-    if from_zero {
+    let ink = if chart.from_zero { INK } else { look.color };
+    if chart.from_zero {
         let zero = axis.y(0.0, plot);
         canvas.bar(x - half, y.min(zero), x + half, y.max(zero), look);
     }
-    let top = draw_interval(
-        canvas,
-        plot,
-        axis,
-        point.interval,
-        x,
-        Stroke {
-            color: ink,
-            width: 1.6,
-            alpha: 1.0,
-        },
-    );
-    if !from_zero {
+    let whisker = Stroke {
+        color: ink,
+        width: 1.6,
+        alpha: 1.0,
+    };
+    let top = draw_interval(canvas, plot, axis, point.interval, x, whisker);
+    if !chart.from_zero {
         canvas.marker(x, y, 10.0, look);
     }
     let room = pitch >= 30.0;
@@ -98,16 +184,9 @@ fn draw_mark(
     } else {
         plot.bottom
     };
-    let text = fixed(estimate.value, decimals);
-    let look = TextLook {
-        em: TICK_EM - 0.5,
-        weight: Weight::Semibold,
-        color: INK,
-        align: Align::Middle,
-    };
-    if text_width(&text, look.em, look.weight) <= pitch * 0.98 {
-        canvas.text(&text, x, y.min(top).min(highest) - 7.0, look);
-    }
+    let text = fixed(estimate.value, chart.decimals);
+    let fits = text_width(&text, TICK_EM - 0.5, Weight::Semibold) <= pitch * 0.98;
+    fits.then(|| (text, x, y.min(top).min(highest) - 7.0))
 }
 
 fn draw_absent(canvas: &mut Canvas<'_>, plot: &Rect, why: &str, x: f64, pitch: f64) {

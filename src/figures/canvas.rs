@@ -216,6 +216,13 @@ impl<'a> Canvas<'a> {
         }
     }
 
+    /// Rising lines in a rectangle from one corner to the opposite one.
+    pub fn hatch(&mut self, (left, top): (f64, f64), (right, bottom): (f64, f64), stroke: Stroke) {
+        for line in hatch_lines(Hatch::Rising, left, top, right, bottom) {
+            self.path(&line, stroke);
+        }
+    }
+
     /// A text whose baseline is at `y`; its box is remembered.
     pub fn text(&mut self, text: &str, x: f64, y: f64, look: TextLook) {
         if text.is_empty() {

@@ -1,7 +1,7 @@
 //! What a figure is: plain data, filled by whoever knows the results.
 
 use crate::base::PathError;
-use crate::metrics::{Better, Estimate, Interval};
+use crate::metrics::{Better, Estimate, Interval, Parabola};
 
 /// A figure that cannot be drawn or written.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,9 @@ pub struct Figure {
     pub title: String,
     /// What the marks and intervals are, with n; shown small below the drawing.
     pub note: String,
-    /// What is missing and why, one entry each; shown below the note.
+    /// What the marks say, a sentence each; shown below the note.
+    pub findings: Vec<String>,
+    /// What is missing and why, one entry each; shown below the findings.
     pub missing: Vec<String>,
     /// Definition and comment for the page around the figure; not drawn.
     pub caption: String,
@@ -74,7 +76,7 @@ pub struct Panel {
     pub better: Better,
     /// Decimals of values written into the drawing.
     pub decimals: usize,
-    /// Shown small below the panel, for example scores of its runs.
+    /// Shown small below the panel, for example scores of its runs, one a line.
     pub note: String,
     /// The marks.
     pub chart: Chart,
@@ -92,6 +94,8 @@ pub enum Chart {
         from_zero: bool,
         /// One point per category, `x` being the category's index.
         series: Vec<Series>,
+        /// A configuration that is a line across all groups.
+        reference: Option<Reference>,
     },
     /// Lines over a numeric axis with intervals; the best point is ringed.
     Lines {
@@ -105,6 +109,129 @@ pub enum Chart {
         /// The curves.
         curves: Vec<Curve>,
     },
+    /// Points over a measured quantity with a parabola through each series, dotted, and where it
+    /// saturates, ringed.
+    Scaling {
+        /// Scale of the x axis.
+        scale: Scale,
+        /// The series with their fits.
+        curves: Vec<ScalingCurve>,
+    },
+    /// Rows of a batch as they are laid out in memory; equal lengths are equally many positions.
+    Batch {
+        /// The rows, from the top.
+        rows: Vec<BatchRow>,
+        /// Positions that the whole width stands for, at least 1.
+        width: usize,
+    },
+}
+
+/// A value that other values are seen against.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reference {
+    /// What it is.
+    pub name: String,
+    /// Its mean, interval and seeds; `x` means nothing.
+    pub point: Point,
+}
+
+/// A series with its parabola.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ScalingCurve {
+    /// The measured points, in x order.
+    pub series: Series,
+    /// The least-squares parabola through their means; absent with fewer than three distinct x.
+    pub fit: Option<Fit>,
+    /// Where the series stops gaining.
+    pub saturation: Option<Saturation>,
+}
+
+/// A parabola over x, or over log₁₀ x.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fit {
+    /// The parabola.
+    pub parabola: Parabola,
+    /// [`Scale::Log`]: over log₁₀ x.
+    pub scale: Scale,
+}
+
+impl Fit {
+    /// The fitted value at `x`.
+    pub fn at(&self, x: f64) -> f64 {
+        self.parabola.at(match self.scale {
+            Scale::Linear => x,
+            Scale::Log => x.log10(),
+        })
+    }
+
+    /// The x at which it turns.
+    pub fn turn(&self) -> Option<f64> {
+        let turn = self.parabola.turn()?;
+        let x = match self.scale {
+            Scale::Linear => turn,
+            Scale::Log => 10f64.powf(turn),
+        };
+        x.is_finite().then_some(x)
+    }
+}
+
+/// Where a series stops gaining.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Saturation {
+    /// Position.
+    pub x: f64,
+    /// Fitted value, or the mean of the best point.
+    pub y: f64,
+    /// Whether it is the turn of the fit; else the best observed point.
+    pub on_fit: bool,
+}
+
+/// One row of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchRow {
+    /// Written before the row; may be empty.
+    pub name: String,
+    /// What fills it, from the left.
+    pub pieces: Vec<BatchPiece>,
+}
+
+/// Neighbouring positions of one row that belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchPiece {
+    /// Number of positions.
+    pub tokens: usize,
+    /// What they hold.
+    pub part: Part,
+    /// The preference pair, from 1.
+    pub pair: usize,
+}
+
+/// What positions of a batch hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The prompt.
+    Prompt,
+    /// The preferred reply.
+    Chosen,
+    /// The other reply.
+    Rejected,
+    /// Nothing.
+    Padding,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Prompt, Self::Chosen, Self::Rejected, Self::Padding];
+
+    /// Its name in a legend.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prompt => "prompt",
+            Self::Chosen => "chosen reply",
+            Self::Rejected => "rejected reply",
+            Self::Padding => "padding",
+        }
+    }
 }
 
 /// Scale of an x axis.
@@ -147,6 +274,8 @@ pub struct SeedValue {
     pub seed: u64,
     /// The value.
     pub value: f64,
+    /// Its own position, where x is measured too.
+    pub x: Option<f64>,
     /// The run it came from.
     pub run: String,
 }

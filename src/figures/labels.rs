@@ -1,8 +1,10 @@
 //! Text that fits: wrapping, legends, and labels pushed apart.
 
+use crate::figures::batch::draw_part;
 use crate::figures::canvas::{Align, Canvas, Stroke, TextLook};
+use crate::figures::figure::Part;
 use crate::figures::font::{Weight, text_width};
-use crate::figures::theme::{INK, LEGEND_EM, Look, SOFT_INK};
+use crate::figures::theme::{FIT_DASH, INK, LEGEND_EM, Look, SOFT_INK};
 
 /// Running text of a colour and size, left-aligned.
 pub fn regular(em: f64, color: plotters::style::RGBColor) -> TextLook {
@@ -111,6 +113,10 @@ pub enum Swatch {
     Point,
     /// A dashed line with a marker.
     Line,
+    /// A dotted line with a marker.
+    Fit,
+    /// A part of a batch.
+    Part,
 }
 
 const SWATCH: f64 = 26.0;
@@ -142,7 +148,7 @@ pub fn legend(
     width: f64,
 ) {
     let (places, _) = flow(names, width);
-    for ((name, look), (dx, dy)) in names.iter().zip(looks).zip(places) {
+    for (index, ((name, look), (dx, dy))) in names.iter().zip(looks).zip(places).enumerate() {
         let (x, y) = (origin.0 + dx, origin.1 + dy + ROW / 2.0);
         let stroke = Stroke {
             color: look.color,
@@ -161,6 +167,14 @@ pub fn legend(
             Swatch::Line => {
                 canvas.dashed(&[(x, y), (x + SWATCH, y)], look.dash, stroke);
                 canvas.marker(x + SWATCH / 2.0, y, 7.0, look);
+            }
+            Swatch::Fit => {
+                canvas.dashed(&[(x, y), (x + SWATCH, y)], FIT_DASH, stroke);
+                canvas.marker(x + SWATCH / 2.0, y, 8.0, look);
+            }
+            Swatch::Part => {
+                let part = Part::ALL[index % Part::ALL.len()];
+                draw_part(canvas, (x + 3.0, y - 6.0), (x + SWATCH, y + 6.0), part);
             }
         }
         let text = shorten(name, width - SWATCH - 6.0, LEGEND_EM);

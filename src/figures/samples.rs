@@ -1,9 +1,10 @@
 //! Figures with made-up numbers, for the tests of this module.
 
 use crate::figures::figure::{
-    Chart, Curve, Figure, Panel, Point, Scale, SeedCurve, SeedValue, Series,
+    BatchPiece, BatchRow, Chart, Curve, Figure, Fit, Panel, Part, Point, Reference, Saturation,
+    Scale, ScalingCurve, SeedCurve, SeedValue, Series,
 };
-use crate::metrics::{Better, mean};
+use crate::metrics::{Better, mean, parabola};
 
 pub(crate) fn point(x: f64, values: &[f64]) -> Point {
     let estimate = mean(values);
@@ -16,6 +17,7 @@ pub(crate) fn point(x: f64, values: &[f64]) -> Point {
             .map(|(seed, v)| SeedValue {
                 seed,
                 value: *v,
+                x: None,
                 run: format!("run{seed}{x}"),
             })
             .collect(),
@@ -33,6 +35,7 @@ fn figure(name: &str, title: &str, panels: Vec<Panel>) -> Figure {
         title: title.to_owned(),
         note: "Mean over 3 seeds (dots); whiskers: 95 % t-interval of the mean over seeds."
             .to_owned(),
+        findings: Vec::new(),
         missing: vec![
             "batching=concat mask=all-tokens: 1 of 3 seeds failed (run 3f9a1c0b27de)".to_owned(),
         ],
@@ -79,6 +82,7 @@ pub(crate) fn bars(from_zero: bool) -> Figure {
             series("mask = assistant-only", [&a, &b, &c]),
             series("mask = all-tokens", [&d, &[], &f]),
         ],
+        reference: None,
     };
     let label = if from_zero {
         "preference accuracy (share of pairs)"
@@ -224,6 +228,7 @@ pub(crate) fn crowded() -> Figure {
         categories,
         from_zero: false,
         series,
+        reference: None,
     };
     figure(
         "crowded",
@@ -240,8 +245,223 @@ pub(crate) fn crowded() -> Figure {
     )
 }
 
+/// Bars per filter, the best first, and a larger dataset as a line across them.
+pub(crate) fn reference(from_zero: bool) -> Figure {
+    let names = [
+        "preference-strength",
+        "random",
+        "deita",
+        "reward",
+        "longest",
+        "quality",
+    ];
+    let points = (0..6).map(|k| {
+        let v = 0.872 - f64::from(k) * 0.006;
+        point(f64::from(k), &[v, v + 0.004, v - 0.006])
+    });
+    let chart = Chart::Bars {
+        categories: names.map(str::to_owned).to_vec(),
+        from_zero,
+        series: vec![Series {
+            name: String::new(),
+            points: points.collect(),
+        }],
+        reference: Some(Reference {
+            name: "filter = none, pairs = 933".to_owned(),
+            point: point(0.0, &[0.874, 0.881, 0.872]),
+        }),
+    };
+    figure(
+        if from_zero {
+            "filters"
+        } else {
+            "filter-points"
+        },
+        "Does any filter of 110 pairs beat 933 unfiltered ones?",
+        vec![panel(
+            "",
+            ("filter", "polite: preference accuracy (share of pairs)"),
+            Better::Higher,
+            chart,
+        )],
+    )
+}
+
+/// Three sizes of data over compute; the smallest saturates early, the largest not in range.
+pub(crate) fn scaling() -> Figure {
+    let curve = |name: &str, top: f64, at: f64, steps: usize| {
+        let points: Vec<Point> = (0..steps)
+            .map(|k| {
+                let x = 2e9 * 2f64.powf(k as f64);
+                let u = x.log10() - at;
+                let y = top - 0.03 * u * u;
+                point(x, &[y, y + 0.005, y - 0.004])
+            })
+            .collect();
+        let means = points
+            .iter()
+            .map(|p| (p.x.log10(), p.estimate.unwrap().value));
+        let fit = parabola(&means.collect::<Vec<_>>()).map(|parabola| Fit {
+            parabola,
+            scale: Scale::Log,
+        });
+        let last = points[points.len() - 1].clone();
+        let turn = fit.and_then(|f| Some((f.turn()?, f)));
+        let on_fit = turn.filter(|(x, _)| *x < last.x);
+        let saturation = match on_fit {
+            Some((x, f)) => Saturation {
+                x,
+                y: f.at(x),
+                on_fit: true,
+            },
+            None => Saturation {
+                x: last.x,
+                y: last.estimate.unwrap().value,
+                on_fit: false,
+            },
+        };
+        ScalingCurve {
+            series: Series {
+                name: name.to_owned(),
+                points,
+            },
+            fit,
+            saturation: Some(saturation),
+        }
+    };
+    let chart = Chart::Scaling {
+        scale: Scale::Log,
+        curves: vec![
+            curve("|D| = 110", 0.842, 9.9, 6),
+            curve("|D| = 440", 0.871, 10.4, 7),
+            curve("|D| = 933", 0.893, 11.2, 7),
+        ],
+    };
+    let labels = (
+        "training compute (FLOPs) (log scale)",
+        "polite: preference accuracy (share of pairs)",
+    );
+    let mut figure = figure(
+        "scaling",
+        "How do dataset size and training compute shape DPO?",
+        vec![panel("", labels, Better::Higher, chart)],
+    );
+    figure.findings = vec!["|D| = 110 saturates at 7.94e9 FLOPs (turn of its fit).".to_owned()];
+    figure
+}
+
+/// One batch of pairs in the three layouts.
+pub(crate) fn batch() -> Figure {
+    let piece = |tokens, part, pair| BatchPiece { tokens, part, pair };
+    let pairs = [
+        (120, 60, 200),
+        (40, 150, 90),
+        (80, 260, 30),
+        (200, 100, 110),
+    ];
+    let longest = 350;
+    let mut rows = Vec::new();
+    let mut flat = Vec::new();
+    for (pair, (prompt, chosen, rejected)) in (1..).zip(pairs) {
+        for (name, part, reply) in [
+            ("chosen", Part::Chosen, chosen),
+            ("rejected", Part::Rejected, rejected),
+        ] {
+            let mut pieces = vec![piece(prompt, Part::Prompt, pair), piece(reply, part, pair)];
+            flat.extend(pieces.clone());
+            if longest > prompt + reply {
+                pieces.push(piece(longest - prompt - reply, Part::Padding, pair));
+            }
+            rows.push(BatchRow {
+                name: format!("{pair} {name}"),
+                pieces,
+            });
+        }
+    }
+    let flat: Vec<BatchRow> = flat
+        .chunks(4)
+        .map(|pieces| BatchRow {
+            name: String::new(),
+            pieces: pieces.to_vec(),
+        })
+        .collect();
+    let width = flat
+        .iter()
+        .map(|r| r.pieces.iter().map(|p| p.tokens).sum::<usize>())
+        .fold(longest, usize::max);
+    let one = |title: &str, rows: Vec<BatchRow>, note: &str| Panel {
+        note: note.to_owned(),
+        ..panel(
+            title,
+            ("position in the row (tokens)", ""),
+            Better::Neither,
+            Chart::Batch { rows, width },
+        )
+    };
+    let mut figure = figure(
+        "batch",
+        "One batch of preference pairs, laid out in memory",
+        vec![
+            one(
+                "(a) Padded to the longest row",
+                rows,
+                "2 800 positions, 980 of them padding.",
+            ),
+            one("(b) Without padding", flat, "1 820 positions: 35 % fewer."),
+        ],
+    );
+    figure.columns = 1;
+    figure
+}
+
+/// Three panels in one row with scores below, as long as they come.
+pub(crate) fn margins() -> Figure {
+    let one = |title: &str, k: f64, note: &str| Panel {
+        note: note.to_owned(),
+        ..panel(
+            title,
+            (
+                "optimiser step",
+                "eval_polite_test: probability margin (probability)",
+            ),
+            Better::Higher,
+            Chart::Training {
+                curves: vec![curve("", 0.16 * k, 30)],
+            },
+        )
+    };
+    let mut figure = figure(
+        "margins",
+        "Probability margin along training of three configurations",
+        vec![
+            one(
+                "arm = few pairs, a long name",
+                0.5,
+                "preference accuracy 0.912 ± 0.011\nloss (nats per token) 1.482 ± 0.020",
+            ),
+            one(
+                "arm = β 0.1",
+                0.8,
+                "preference accuracy 0.912 ± 0.011\nloss (nats per token) not run",
+            ),
+            one(
+                "arm = long",
+                1.0,
+                "preference accuracy 0.912 ± 0.011\nloss (nats per token) 1.482",
+            ),
+        ],
+    );
+    figure.columns = 3;
+    figure
+}
+
 pub(crate) fn all() -> Vec<Figure> {
     vec![
+        reference(true),
+        reference(false),
+        scaling(),
+        batch(),
+        margins(),
         bars(true),
         bars(false),
         lines(),

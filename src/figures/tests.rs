@@ -121,3 +121,44 @@ fn every_sample_can_be_written() {
         assert_eq!(write_figure(&folder, &figure).unwrap().len(), 4);
     }
 }
+
+#[test]
+fn a_scaling_figure_says_how_each_series_saturates() {
+    let figure = samples::scaling();
+    let sidecar: serde_json::Value =
+        serde_json::from_str(&crate::figures::figure_sidecar(&figure)).unwrap();
+    let how = |i: usize| {
+        sidecar["fits"][i]["saturation"]["how"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(how(0), "turn of the fit");
+    assert_eq!(how(2), "best observed point");
+    assert_eq!(sidecar["fits"][0]["fit"]["u"], "log10 x");
+    // The sample's parabola is 0.842 + 1/3000 − 0.03·(u − 9.9)².
+    let turn = sidecar["fits"][0]["saturation"]["x"].as_f64().unwrap();
+    assert!((turn.log10() - 9.9).abs() < 1e-9);
+    assert!(draw(&figure).unwrap().svg.contains("saturates at 7.94e9"));
+}
+
+#[test]
+fn a_reference_is_named_once_and_stands_in_the_csv() {
+    let figure = samples::reference(true);
+    let texts = draw(&figure).unwrap().texts;
+    let named = texts
+        .iter()
+        .filter(|t| t.text.starts_with("filter = none, pairs = 933: 0.876 ["));
+    assert_eq!(named.count(), 1);
+    assert!(figure_csv(&figure).contains(",reference,\"filter = none, pairs = 933\",mean,3,0.87"));
+}
+
+#[test]
+fn a_batch_is_drawn_to_scale() {
+    let figure = samples::batch();
+    let csv = figure_csv(&figure);
+    assert!(csv.contains("(a) Padded to the longest row,chosen reply of pair 1,row 1,,,60,,,\n"));
+    let rects = |svg: &str| svg.matches("<rect ").count();
+    // 8 padded rows of 2 pieces and 5 of padding or more; 16 pieces flat; legend and background.
+    assert!(rects(&draw(&figure).unwrap().svg) > 8 * 2 + 5 + 16);
+}

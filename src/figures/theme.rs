@@ -4,6 +4,7 @@
 //! differ in lightness), by marker and by dash or hatch, so that figures read in grey and to
 //! colour-blind eyes.
 
+use crate::figures::figure::Part;
 use plotters::style::RGBColor;
 
 /// Ink of titles and values.
@@ -144,6 +145,20 @@ pub fn series_look(index: usize) -> Look {
     LOOKS[index % LOOKS.len()]
 }
 
+/// On and off lengths of a fitted line: dots.
+pub const FIT_DASH: &[f64] = &[2.2, 3.6];
+
+/// Colour of what positions of a batch hold; they differ in lightness as well. Padding is hatched
+/// instead.
+pub fn part_color(part: Part) -> RGBColor {
+    match part {
+        Part::Prompt => RGBColor(0xC9, 0xD3, 0xDD),
+        Part::Chosen => LOOKS[0].color,
+        Part::Rejected => LOOKS[1].color,
+        Part::Padding => PAPER,
+    }
+}
+
 /// Looks that differ from one another.
 pub const DISTINCT_LOOKS: usize = LOOKS.len();
 
@@ -160,12 +175,21 @@ mod tests {
         }
     }
 
-    // Relative luminance (WCAG): the first two series must differ in print without colour.
+    // Relative luminance (WCAG), without gamma.
+    fn luminance(c: RGBColor) -> f64 {
+        0.2126 * f64::from(c.0) + 0.7152 * f64::from(c.1) + 0.0722 * f64::from(c.2)
+    }
+
+    #[test]
+    fn the_parts_of_a_batch_differ_in_lightness() {
+        let [prompt, chosen, rejected] =
+            [Part::Prompt, Part::Chosen, Part::Rejected].map(|part| luminance(part_color(part)));
+        assert!(chosen + 60.0 < rejected && rejected + 40.0 < prompt);
+    }
+
+    // The first two series must differ in print without colour.
     #[test]
     fn the_first_series_differ_in_lightness() {
-        let luminance = |c: RGBColor| {
-            0.2126 * f64::from(c.0) + 0.7152 * f64::from(c.1) + 0.0722 * f64::from(c.2)
-        };
         let [a, b, c] = [0, 1, 2].map(|i| luminance(LOOKS[i].color));
         assert!((a - b).abs() > 40.0 && (b - c).abs() > 25.0, "{a} {b} {c}");
     }

@@ -8,7 +8,7 @@ use crate::metrics::{
 };
 use crate::plan::RunId;
 use crate::report::select::{
-    Configuration, ReportError, RowValue, SweepResults, TrialResult, configuration_key,
+    Configuration, ReportError, RowValue, SweepResults, TrialResult, configuration_key, fits,
 };
 use std::collections::BTreeMap;
 
@@ -91,10 +91,8 @@ pub fn default_table(results: &SweepResults) -> TableSpec {
     TableSpec {
         name: "all".to_owned(),
         title: "All configurations".to_owned(),
-        filter: BTreeMap::new(),
         metrics: keys,
-        direction: None,
-        baseline: BTreeMap::new(),
+        ..TableSpec::default()
     }
 }
 
@@ -117,11 +115,7 @@ pub fn compare(results: &SweepResults, spec: &TableSpec) -> Result<SweepTable, R
         baselines.len() * spec.metrics.len() <= ROW_COMPARISONS,
     );
     for (index, key) in spec.metrics.iter().enumerate() {
-        let direction = spec.direction.filter(|_| index == 0);
-        let better = direction.map_or(metric_spec(key).better, |d| match d {
-            Direction::Higher => Better::Higher,
-            Direction::Lower => Better::Lower,
-        });
+        let better = better_of(key, spec.direction.filter(|_| index == 0));
         let mut cells: Vec<Cell> = configurations
             .iter()
             .map(|c| summarise(results, c, key))
@@ -156,6 +150,15 @@ pub fn compare(results: &SweepResults, spec: &TableSpec) -> Result<SweepTable, R
     })
 }
 
+/// Which way a metric is better: as the sweep file says, else as is known of it.
+pub(crate) fn better_of(key: &str, direction: Option<Direction>) -> Better {
+    match direction {
+        Some(Direction::Higher) => Better::Higher,
+        Some(Direction::Lower) => Better::Lower,
+        None => metric_spec(key).better,
+    }
+}
+
 /// For each configuration, the index of its baseline.
 fn find_baselines(
     configurations: &[Configuration<'_>],
@@ -169,7 +172,10 @@ fn find_baselines(
         .enumerate()
         .map(|(i, c)| (configuration_key(c.assignments), i))
         .collect();
-    let whole = places.get(&configuration_key(baseline)).copied();
+    // The one row that has these values, for rows that have no counterpart of their own.
+    let mut fitting =
+        (0..configurations.len()).filter(|i| fits(configurations[*i].assignments, baseline));
+    let whole = fitting.next().filter(|_| fitting.next().is_none());
     let target = |c: &Configuration<'_>| {
         let mut wanted = c.assignments.clone();
         wanted.extend(baseline.iter().map(|(k, v)| (k.clone(), v.clone())));

@@ -135,6 +135,7 @@ mod tests {
         // Any recipe will do: nothing here executes it.
         let task = StageRecipe::RefLogps(RefLogpsRecipe {
             sets: Vec::new(),
+            online: None,
             precision: crate::config::spec::Precision::F32,
         });
         let stage = StageFile {
@@ -146,6 +147,7 @@ mod tests {
             inputs: BTreeMap::new(),
             data: BTreeMap::new(),
             runtime: TrainRuntime::default(),
+            judge_runtime: None,
         };
         let estimate = Estimate {
             tokens: 0,

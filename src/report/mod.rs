@@ -2,7 +2,8 @@
 //!
 //! [`SweepResults`] is what is known of a sweep. [`compare`] makes a [`SweepTable`] of it, with
 //! intervals and corrected comparisons; [`build_figure`] fills a figure; [`write_report`] writes the
-//! Markdown and HTML pages with everything they name. The same results give the same bytes.
+//! Markdown and HTML pages with everything they name; [`write_paper`] gathers what redraws the
+//! paper's figures. The same results give the same bytes.
 
 pub mod answer;
 pub mod compare;
@@ -14,6 +15,8 @@ pub mod latex;
 pub mod load;
 pub mod markdown;
 pub mod page;
+pub mod paper;
+pub mod published;
 pub mod select;
 pub mod table;
 pub mod write;
@@ -30,6 +33,8 @@ pub use latex::grid_latex;
 pub use load::{Depth, load_results};
 pub use markdown::grid_markdown;
 pub use page::{Report, build_report};
+pub use paper::{PaperReport, build_paper, write_paper};
+pub use published::{published_blocks, published_grid};
 pub use select::{
     Details, ReportError, RowValue, RunInfo, RunStatus, StepRow, SweepResults, TrialResult,
 };

@@ -6,11 +6,12 @@ use crate::metrics::{Better, metric_set, metric_spec};
 use crate::plan::StageKind;
 use crate::report::answer::{answer, coverage};
 use crate::report::compare::{SweepTable, compare, default_table};
-use crate::report::doc::{Block, Document, paragraph, spans};
+use crate::report::doc::{Block, Document, Span, paragraph, spans};
 use crate::report::figures::build_figure;
 use crate::report::grid::Grid;
+use crate::report::published::published_blocks;
 use crate::report::select::{ReportError, RunInfo, RunStatus, SweepResults};
-use crate::report::table::table_grid;
+use crate::report::table::{grouped, table_grid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A report before it is written.
@@ -53,16 +54,15 @@ pub fn build_report(results: &SweepResults) -> Result<Report, ReportError> {
     answer_section(&mut blocks, results, &tables);
     if !figures.is_empty() {
         blocks.push(Block::Heading("Figures".to_owned()));
-        for figure in &figures {
-            blocks.push(figure_block(figure)?);
+        for (figure, spec) in figures.iter().zip(&results.sweep.report.figures) {
+            figure_blocks(&mut blocks, figure, &figure.name)?;
+            blocks.extend(published_blocks(spec.published.as_deref()));
         }
     }
     blocks.push(Block::Heading("Tables".to_owned()));
-    for table in &tables {
-        let mut grid = table_grid(table);
-        grid.notes.extend(length_notes(results, table));
-        blocks.push(Block::Subheading(grid.title.clone()));
-        blocks.push(Block::Table(grid));
+    for (table, spec) in tables.iter().zip(&specs) {
+        table_blocks(&mut blocks, results, table);
+        blocks.extend(published_blocks(spec.published.as_deref()));
     }
     metrics_section(&mut blocks, results, &tables);
     data_section(&mut blocks, results);
@@ -104,13 +104,31 @@ fn answer_section(blocks: &mut Vec<Block>, results: &SweepResults, tables: &[Swe
     }
 }
 
-fn figure_block(figure: &Figure) -> Result<Block, FigureError> {
-    Ok(Block::Figure {
-        name: figure.name.clone(),
+/// A figure, whose files are `figures/<file>.*`, and what it says in words.
+pub(crate) fn figure_blocks(
+    blocks: &mut Vec<Block>,
+    figure: &Figure,
+    file: &str,
+) -> Result<(), FigureError> {
+    blocks.push(Block::Figure {
+        name: file.to_owned(),
         alt: figure.title.clone(),
         caption: figure.caption.clone(),
         svg: draw(figure)?.svg,
-    })
+    });
+    if !figure.findings.is_empty() {
+        let items = figure.findings.iter().map(|f| vec![Span::Text(f.clone())]);
+        blocks.push(Block::List(items.collect()));
+    }
+    Ok(())
+}
+
+/// A table under its title.
+pub(crate) fn table_blocks(blocks: &mut Vec<Block>, results: &SweepResults, table: &SweepTable) {
+    let mut grid = table_grid(table);
+    grid.notes.extend(length_notes(results, table));
+    blocks.push(Block::Subheading(grid.title.clone()));
+    blocks.push(Block::Table(grid));
 }
 
 /// What length alone explains, beside every accuracy of a table.
@@ -143,14 +161,11 @@ fn metrics_section(blocks: &mut Vec<Block>, results: &SweepResults, tables: &[Sw
         .flat_map(|t| &t.metrics)
         .map(|m| m.key.as_str())
         .collect();
-    keys.extend(
-        results
-            .sweep
-            .report
-            .figures
-            .iter()
-            .map(|f| f.metric.as_str()),
-    );
+    for figure in &results.sweep.report.figures {
+        let others = figure.x_metric.iter().chain(&figure.under);
+        let all = std::iter::once(&figure.metric).chain(others);
+        keys.extend(all.map(String::as_str).filter(|key| !key.is_empty()));
+    }
     let row = |key: &&str| {
         let spec = metric_spec(key);
         let better = match spec.better {
@@ -237,7 +252,7 @@ fn data_section(blocks: &mut Vec<Block>, results: &SweepResults) {
                 counts
                     .iter()
                     .find(|c| c.0 == **n)
-                    .map_or("–".to_owned(), |c| group(c.1))
+                    .map_or("–".to_owned(), |c| grouped(c.1))
             }));
             row
         });
@@ -291,7 +306,7 @@ fn cost_section(blocks: &mut Vec<Block>, results: &SweepResults) {
         rows.push(vec![
             kind.name().to_owned(),
             usages.len().to_string(),
-            group(tokens),
+            grouped(tokens),
             padding,
             format!("{flops:.2e}"),
             format!("{wall:.1} s"),
@@ -390,17 +405,4 @@ fn provenance(results: &SweepResults) -> Vec<String> {
         format!("{name}: {}", values.collect::<Vec<_>>().join(", "))
     };
     facts.into_iter().map(line).collect()
-}
-
-/// A count with thousands apart.
-fn group(count: u64) -> String {
-    let digits = count.to_string();
-    let mut out = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push('\u{202f}');
-        }
-        out.push(c);
-    }
-    out
 }

@@ -6,7 +6,7 @@ use crate::plan::{RunId, StageKind};
 use crate::report::select::{
     Details, RowValue, RunInfo, RunStatus, StepRow, SweepResults, TrialResult,
 };
-use crate::rundir::{MetricValue, Usage};
+use crate::rundir::{BatchLayout, MetricValue, PairLengths, Usage};
 use rand::Rng as _;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -34,8 +34,8 @@ fn table(
         title: title.to_owned(),
         filter: assign(&[("stage", json!(stage))]),
         metrics: metrics.iter().map(|m| (*m).to_owned()).collect(),
-        direction: None,
         baseline: assign(baseline),
+        ..TableSpec::default()
     }
 }
 
@@ -58,6 +58,7 @@ fn figure(
         series: Some(series.to_owned()),
         log_x: kind == FigureKind::Lines,
         caption: "A caption from the sweep file.".to_owned(),
+        ..FigureSpec::default()
     }
 }
 
@@ -138,6 +139,7 @@ fn sweep() -> Sweep {
                 ),
             ],
         },
+        inputs: BTreeMap::new(),
     }
 }
 
@@ -148,6 +150,7 @@ struct Maker {
     runs: BTreeMap<RunId, RunInfo>,
     rows: BTreeMap<RunId, Vec<RowValue>>,
     steps: BTreeMap<RunId, Vec<StepRow>>,
+    batches: BTreeMap<RunId, BatchLayout>,
 }
 
 impl Maker {
@@ -343,6 +346,9 @@ fn add_dpo(maker: &mut Maker) {
                     }
                 });
                 maker.steps.insert(dpo.clone(), steps.collect());
+                maker
+                    .batches
+                    .insert(dpo.clone(), batch(pairs + seed as usize));
                 let accuracy = 0.84
                     + if pairs == 440 { 0.05 } else { 0.0 }
                     + if (0.05..0.2).contains(&beta) {
@@ -357,6 +363,16 @@ fn add_dpo(maker: &mut Maker) {
                     (
                         "polite/logps/chosen_shift",
                         12.0 * beta.ln() + wobble * 40.0,
+                    ),
+                    (
+                        "training/flops",
+                        2e9 * if beta < 0.05 {
+                            1.0
+                        } else if beta < 0.2 {
+                            2.0
+                        } else {
+                            4.0
+                        },
                     ),
                     ("polite/length_baseline/longer", 0.44),
                     ("polite/length_baseline/shorter", 0.56),
@@ -385,6 +401,18 @@ fn add_dpo(maker: &mut Maker) {
     }
 }
 
+/// Eight pairs of some lengths.
+fn batch(salt: usize) -> BatchLayout {
+    let lengths = |k: usize| PairLengths {
+        prompt: 30 + (k * 37 + salt) % 90,
+        chosen: 20 + (k * 53 + salt) % 120,
+        rejected: 15 + (k * 71 + salt) % 160,
+    };
+    BatchLayout {
+        pairs: (0..8).map(lengths).collect(),
+    }
+}
+
 /// Twelve configurations of three seeds; one SFT run failed.
 pub(crate) fn results() -> SweepResults {
     let mut maker = Maker::default();
@@ -398,6 +426,7 @@ pub(crate) fn results() -> SweepResults {
         details: Details::Memory {
             rows: maker.rows,
             steps: maker.steps,
+            batches: maker.batches,
         },
     }
 }

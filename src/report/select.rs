@@ -5,7 +5,8 @@ use crate::config::sweep::{AxisValue, Sweep, show_value};
 use crate::figures::FigureError;
 use crate::plan::{EVAL_ROWS_ARTIFACT, RunId, StageKind};
 use crate::rundir::{
-    AttemptEvent, MetricValue, RunDir, RundirError, Usage, attempt_numbers, read_events,
+    AttemptEvent, BatchLayout, MetricValue, RunDir, RundirError, Usage, attempt_numbers,
+    read_batch_layout, read_events,
 };
 use crate::store::StoreError;
 use serde::Deserialize;
@@ -56,7 +57,7 @@ pub enum ReportError {
         value: String,
     },
     /// A figure of a kind that needs an x axis has none.
-    #[error("figure `{figure}` draws lines and needs `x`, the axis to draw them over")]
+    #[error("figure `{figure}` needs `x`, the axis to draw over, or `x-metric`")]
     NoX {
         /// The figure.
         figure: String,
@@ -165,6 +166,8 @@ pub enum Details {
         rows: BTreeMap<RunId, Vec<RowValue>>,
         /// Training steps.
         steps: BTreeMap<RunId, Vec<StepRow>>,
+        /// First batches of DPO runs.
+        batches: BTreeMap<RunId, BatchLayout>,
     },
 }
 
@@ -268,6 +271,17 @@ impl SweepResults {
                 let path = RunDir::new(root, run).artifacts().join(EVAL_ROWS_ARTIFACT);
                 read_lines(&path, |line| serde_json::from_str(line).map(Some))
             }
+        }
+    }
+
+    /// Lengths of the pairs of a DPO run's first step; `None` if it did not record them.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn batch_layout(&self, run: &RunId) -> Result<Option<BatchLayout>, ReportError> {
+        match &self.details {
+            Details::Memory { batches, .. } => Ok(batches.get(run).cloned()),
+            Details::Folders(root) => Ok(read_batch_layout(&RunDir::new(root, run))?),
         }
     }
 

@@ -4,6 +4,7 @@ use crate::config::sweep::{AxisValue, show_value};
 use crate::metrics::{Better, Method, fixed, metric_set, metric_spec};
 use crate::report::compare::{Cell, ConfigRow, MetricColumn, SweepTable};
 use crate::report::grid::{ColumnKind, Grid, GridCell, GridColumn};
+use crate::report::select::short_label;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -147,6 +148,7 @@ fn notes(table: &SweepTable) -> Vec<String> {
         notes.push(format!(
             "Difference: configuration minus baseline, paired by seed; {methods}.{holm}"
         ));
+        notes.extend(shared_baselines(table));
         if table.metrics.len() > WORDY_COLUMNS {
             notes.push("Marks in the other columns: ▲ better, ▼ worse, ↑ higher, ↓ lower, ≈ no clear difference.".to_owned());
         }
@@ -171,6 +173,32 @@ fn notes(table: &SweepTable) -> Vec<String> {
         notes.push(format!("Missing: {}{more}.", gaps[..shown].join("; ")));
     }
     notes
+}
+
+/// Baselines that are one run for several seeds: what they would be with another seed is not in the
+/// intervals of the differences.
+fn shared_baselines(table: &SweepTable) -> Option<String> {
+    let several = |row: &ConfigRow| row.cells.iter().any(|c| c.seeds.len() > 1);
+    let mut names = BTreeSet::new();
+    for (index, row) in table.rows.iter().enumerate() {
+        let Some(base) = row.baseline.filter(|b| *b != index) else {
+            continue;
+        };
+        let single = table.rows[base]
+            .cells
+            .iter()
+            .all(|c| c.seeds.len() <= 1 && c.missing.is_empty());
+        if several(row) && single {
+            names.insert(short_label(&table.rows[base].assignments, &table.axes));
+        }
+    }
+    let names: Vec<String> = names.into_iter().collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "The baseline {} is one run for all seeds, so that its own spread is not in the intervals of the differences.",
+            names.join("; ")
+        )
+    })
 }
 
 /// How differences were tested; what differs only in its seeds is said once.
@@ -318,4 +346,17 @@ pub fn table_json(table: &SweepTable) -> serde_json::Value {
         json!({"configuration": row.assignments, "baseline": row.baseline, "results": cells})
     };
     json!({"name": table.name, "title": table.title, "axes": table.axes, "rows": table.rows.iter().map(row).collect::<Vec<_>>()})
+}
+
+/// A count with thousands apart.
+pub(crate) fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut out = String::new();
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push('\u{202f}');
+        }
+        out.push(c);
+    }
+    out
 }

@@ -1,13 +1,14 @@
 //! What holds for tables and pages.
 
-use crate::config::sweep::TableSpec;
+use crate::config::sweep::{BarOrder, FigureKind, FigureSpec, TableSpec};
+use crate::figures::Chart;
 use crate::metrics::Method;
 use crate::plan::RunId;
 use crate::report::samples::results;
-use crate::report::select::SweepResults;
+use crate::report::select::{Details, SweepResults};
 use crate::report::{
-    build_figure, compare, default_table, grid_latex, grid_markdown, grid_text, table_csv,
-    table_grid, table_json, write_report,
+    build_figure, build_paper, compare, default_table, grid_latex, grid_markdown, grid_text,
+    table_csv, table_grid, table_json, write_paper, write_report,
 };
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -189,6 +190,314 @@ fn a_figure_over_words_is_refused_with_the_word() {
     );
 }
 
+/// A figure over the DPO part of the sample.
+fn dpo_figure(kind: FigureKind, metric: &str) -> FigureSpec {
+    FigureSpec {
+        name: "figure".to_owned(),
+        title: "A figure".to_owned(),
+        kind,
+        filter: [("stage".to_owned(), json!("dpo"))].into(),
+        metric: metric.to_owned(),
+        ..FigureSpec::default()
+    }
+}
+
+const ACCURACY: &str = "polite/rewards/accuracies";
+
+#[test]
+fn lines_say_which_setting_is_best_and_for_how_many_seeds() {
+    let results = results();
+    let figure = build_figure(&results, &results.sweep.report.figures[1]).unwrap();
+    assert_eq!(
+        figure.findings,
+        [
+            "pairs = 110: best beta: 0.1 (3 of 3 seeds), 0.851 [0.833, 0.868].",
+            "pairs = 440: best beta: 0.1 (3 of 3 seeds), 0.901 [0.883, 0.918].",
+            "the best beta is the same in every line: 0.1.",
+        ]
+    );
+}
+
+#[test]
+fn a_scaling_figure_has_a_point_a_configuration_and_names_what_has_no_compute() {
+    let results = results();
+    let spec = FigureSpec {
+        x_metric: Some("training/flops".to_owned()),
+        series: Some("pairs".to_owned()),
+        log_x: true,
+        ..dpo_figure(FigureKind::Scaling, ACCURACY)
+    };
+    let figure = build_figure(&results, &spec).unwrap();
+    let Chart::Scaling { curves, .. } = &figure.panels[0].chart else {
+        panic!("{:?}", figure.panels[0].chart);
+    };
+    assert_eq!(figure.panels.len(), 1);
+    assert_eq!(curves.len(), 2);
+    assert!(
+        curves
+            .iter()
+            .all(|c| c.series.points.len() == 3 && c.fit.is_some())
+    );
+    // beta 0.01, 0.1, 0.5 cost 1, 2 and 4 units; the best is in the middle.
+    assert!(
+        figure.findings[0].starts_with("pairs = 110: saturates at "),
+        "{:?}",
+        figure.findings
+    );
+    assert_eq!(
+        figure.panels[0].x_label,
+        "training compute (FLOPs), log scale"
+    );
+    let seeds = &curves[0].series.points[0].seeds;
+    assert!(seeds.iter().all(|s| s.x.is_some()));
+
+    let bare = FigureSpec {
+        x_metric: Some("training/steps".to_owned()),
+        ..spec
+    };
+    let figure = build_figure(&results, &bare).unwrap();
+    assert!(
+        figure.missing[0].contains(
+            "beta=0.01 pairs=110, seed 1: the evaluation has no such metric (`training/steps`)"
+        ),
+        "{:?}",
+        figure.missing
+    );
+}
+
+#[test]
+fn bars_are_sorted_and_the_reference_is_a_line_not_a_bar() {
+    let results = results();
+    let spec = FigureSpec {
+        filter: [
+            ("stage".to_owned(), json!("dpo")),
+            ("pairs".to_owned(), json!(110)),
+        ]
+        .into(),
+        x: Some("beta".to_owned()),
+        order: Some(BarOrder::Value),
+        reference: [
+            ("beta".to_owned(), json!(0.1)),
+            ("pairs".to_owned(), json!(440)),
+        ]
+        .into(),
+        ..dpo_figure(FigureKind::Bars, ACCURACY)
+    };
+    let figure = build_figure(&results, &spec).unwrap();
+    let Chart::Bars {
+        categories,
+        series,
+        reference,
+        ..
+    } = &figure.panels[0].chart
+    else {
+        panic!("{:?}", figure.panels[0].chart);
+    };
+    // 0.01 and 0.5 are equal and keep their order.
+    assert_eq!(categories, &["0.1", "0.01", "0.5"]);
+    let means: Vec<f64> = series[0]
+        .points
+        .iter()
+        .map(|p| p.estimate.unwrap().value)
+        .collect();
+    assert!(means.windows(2).all(|w| w[0] >= w[1]), "{means:?}");
+    let reference = reference.as_ref().unwrap();
+    assert_eq!(reference.name, "beta = 0.1, pairs = 440");
+    assert!((reference.point.estimate.unwrap().value - 0.9006).abs() < 1e-3);
+    assert_eq!(figure.runs.len(), 12);
+    // Without `where` it would be one of the bars; it is left out.
+    let spec = FigureSpec {
+        filter: [("stage".to_owned(), json!("dpo"))].into(),
+        x: None,
+        ..spec
+    };
+    let figure = build_figure(&results, &spec).unwrap();
+    let Chart::Bars { categories, .. } = &figure.panels[0].chart else {
+        panic!("{:?}", figure.panels[0].chart);
+    };
+    assert_eq!(categories.len(), 5);
+}
+
+#[test]
+fn panels_stand_in_one_row_with_final_scores_under_each() {
+    let results = results();
+    let spec = FigureSpec {
+        filter: [
+            ("stage".to_owned(), json!("dpo")),
+            ("pairs".to_owned(), json!(440)),
+        ]
+        .into(),
+        panels: Some("beta".to_owned()),
+        under: vec![ACCURACY.to_owned(), "polite/prob_margin".to_owned()],
+        ..dpo_figure(FigureKind::Training, "eval_polite_test/prob_margin")
+    };
+    let figure = build_figure(&results, &spec).unwrap();
+    assert_eq!((figure.panels.len(), figure.columns), (3, 3));
+    assert_eq!(figure.panels[1].title, "beta = 0.1");
+    // Seeds 0.900, 0.908, 0.894: half-width 4.303 · 0.00702 / √3 = 0.01745.
+    assert_eq!(
+        figure.panels[1].note.lines().next(),
+        Some("polite: preference accuracy 0.901 ± 0.017")
+    );
+    assert_eq!(figure.panels[1].note.lines().count(), 2);
+    assert!(
+        figure.findings[0].starts_with("beta = 0.01: highest mean 0."),
+        "{:?}",
+        figure.findings
+    );
+    assert!(crate::figures::draw(&figure).is_ok());
+}
+
+#[test]
+fn a_layout_figure_shows_a_real_batch_and_names_its_run() {
+    let mut results = results();
+    let spec = dpo_figure(FigureKind::Layout, "");
+    let figure = build_figure(&results, &spec).unwrap();
+    assert_eq!(figure.panels.len(), 3);
+    assert_eq!(figure.runs.len(), 1);
+    assert!(
+        figure.note.contains(&format!("dpo run {}", figure.runs[0])),
+        "{}",
+        figure.note
+    );
+    assert!(figure.note.starts_with("The 8 preference pairs"));
+    let drawing = crate::figures::draw(&figure).unwrap();
+    for (i, a) in drawing.texts.iter().enumerate() {
+        assert!(
+            drawing.texts[i + 1..].iter().all(|b| !a.overlaps(b)),
+            "{a:?}"
+        );
+    }
+    let Details::Memory { batches, .. } = &mut results.details else {
+        panic!("the sample is in memory");
+    };
+    batches.clear();
+    let figure = build_figure(&results, &spec).unwrap();
+    assert!(
+        figure.missing[0].ends_with("recorded no batch"),
+        "{:?}",
+        figure.missing
+    );
+    assert!(crate::figures::draw(&figure).is_ok());
+}
+
+#[test]
+fn the_paper_page_names_sweep_runs_gaps_and_what_is_published() {
+    let mut results = results();
+    results.sweep.report.figures[1].paper = Some("Figure 2".to_owned());
+    results.sweep.report.tables[0].published = Some("final-gemma".to_owned());
+    let report = build_paper(std::slice::from_ref(&results)).unwrap();
+    assert_eq!(report.figures.len(), 1);
+    assert_eq!(report.figures[0].name, "figure-2-sample-beta");
+    let page = crate::report::markdown::document_markdown(&report.document);
+    let section = |label: &str| {
+        page.split(&format!("## {label}\n"))
+            .nth(1)
+            .unwrap()
+            .split("\n## ")
+            .next()
+            .unwrap()
+    };
+    assert!(section("Figure 1").contains("no sweep in the store has a figure"));
+    assert!(section("Figure 2").contains("Runs (18): "));
+    assert!(section("Figure 2").contains("The best β is about the same at every dataset size."));
+    let order = [
+        "Figure 1",
+        "Figure 2",
+        "Figure 3",
+        "Figure 4",
+        "Figure A1",
+        "Tables",
+    ];
+    let at = order.map(|label| page.find(&format!("## {label}\n")).unwrap());
+    assert!(at.is_sorted(), "{at:?}");
+    assert!(section("Tables").contains("| LION-Gemma-2b-odpo-v1.0 |"));
+    assert!(
+        section("Tables").contains("published = \"final-llama3\""),
+        "{}",
+        section("Tables")
+    );
+}
+
+/// The files stay in `target/paper-sample`, for a person to look at.
+#[test]
+fn the_papers_figures_are_the_same_bytes_twice() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/paper-sample");
+    let mut results = results();
+    let base = |name: &str, paper: &str, spec: FigureSpec| FigureSpec {
+        name: name.to_owned(),
+        paper: Some(paper.to_owned()),
+        ..spec
+    };
+    let scaling = FigureSpec {
+        x_metric: Some("training/flops".to_owned()),
+        series: Some("pairs".to_owned()),
+        log_x: true,
+        ..dpo_figure(FigureKind::Scaling, ACCURACY)
+    };
+    let margins = FigureSpec {
+        filter: [
+            ("stage".to_owned(), json!("dpo")),
+            ("pairs".to_owned(), json!(440)),
+        ]
+        .into(),
+        panels: Some("beta".to_owned()),
+        under: vec![ACCURACY.to_owned()],
+        published: Some("figure-4".to_owned()),
+        ..dpo_figure(FigureKind::Training, "eval_polite_test/prob_margin")
+    };
+    results.sweep.report.figures = vec![
+        base("compute", "Figure 1", scaling),
+        base("margins", "Figure 4", margins),
+        base("layout", "Figure A1", dpo_figure(FigureKind::Layout, "")),
+    ];
+    let read = || {
+        let paths = write_paper(std::slice::from_ref(&results), &folder).unwrap();
+        paths
+            .into_iter()
+            .map(|p| (p.clone(), std::fs::read(p).unwrap()))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let first = read();
+    assert_eq!(first.len(), 2 + 3 * 4);
+    assert_eq!(first, read());
+}
+
+#[test]
+fn a_baseline_that_is_one_run_for_all_seeds_is_said() {
+    let mut results = results();
+    let shared = results.trials[0].eval.clone();
+    for trial in &mut results.trials[..3] {
+        trial.eval = shared.clone();
+    }
+    let notes = table_grid(&compare(&results, &sft(&results)).unwrap()).notes;
+    let said = notes.iter().filter(|n| {
+        n.starts_with(
+            "The baseline batching=padded loss-mask=assistant-only is one run for all seeds",
+        )
+    });
+    assert_eq!(said.count(), 1, "{notes:?}");
+}
+
+// `stage` is not named, and the rows of `extra` have no counterpart with that axis.
+#[test]
+fn a_baseline_is_found_by_what_it_names() {
+    let mut results = results();
+    for trial in results.trials.iter_mut().take(18).skip(3) {
+        trial.assignments.insert("extra".to_owned(), json!(1));
+    }
+    let spec = TableSpec {
+        baseline: [
+            ("batching".to_owned(), json!("padded")),
+            ("loss-mask".to_owned(), json!("assistant-only")),
+        ]
+        .into(),
+        ..sft(&results)
+    };
+    let table = compare(&results, &spec).unwrap();
+    assert!(table.rows.iter().all(|r| r.baseline == Some(0)));
+}
+
 /// The files stay in `target/report-sample`, for a person to look at.
 #[test]
 fn a_report_is_the_same_bytes_twice() {
@@ -237,6 +546,7 @@ fn a_sweep_that_never_ran_gives_a_page_that_says_so() {
     results.details = crate::report::Details::Memory {
         rows: BTreeMap::new(),
         steps: BTreeMap::new(),
+        batches: BTreeMap::new(),
     };
     let report = crate::report::build_report(&results).unwrap();
     let page = crate::report::markdown::document_markdown(&report.document);
