@@ -3,8 +3,8 @@
 //! A sweep file becomes trials ([`config`]), trials become a DAG of content-addressed runs
 //! ([`plan`]), runs are executed from a queue ([`queue`], [`runner`], [`backend`], [`store`]) by
 //! stages ([`stage`]) that train and evaluate ([`data`], [`model`], [`train`], [`generate`],
-//! [`eval`]), and the results become tables and figures ([`report`], [`figures`]). The two wings
-//! meet only in the run directory ([`rundir`]).
+//! [`judge`], [`eval`], [`select`]), and the results become tables and figures ([`report`],
+//! [`figures`]). The two wings meet only in the run directory ([`rundir`]).
 //!
 //! Imports go downwards only; `ARCHITECTURE.md` has the floors.
 
@@ -16,6 +16,7 @@ pub mod data;
 pub mod eval;
 pub mod figures;
 pub mod generate;
+pub mod judge;
 pub mod metrics;
 pub mod model;
 pub mod plan;
@@ -23,6 +24,7 @@ pub mod queue;
 pub mod report;
 pub mod rundir;
 pub mod runner;
+pub mod select;
 pub mod stage;
 pub mod store;
 pub mod train;

@@ -15,6 +15,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// Starts `PROGRAM exec --root ROOT --run ID --attempt N --device D`.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl Backend for LocalBackend {
         })?;
         let mut command = self.command(launch)?;
         inherit(&mut command, &lock);
-        let child = command.spawn().map_err(|source| BackendError::Start {
+        let child = spawn(&mut command).map_err(|source| BackendError::Start {
             program: self.program.clone(),
             source,
         })?;
@@ -223,6 +224,20 @@ fn inherit(command: &mut Command, lock: &FolderLock) {
     unsafe {
         command.pre_exec(prepare);
     }
+}
+
+/// Starts the command; waits a moment where the program is still open for writing, as just after an
+/// upgrade, or while a sibling that was forked in between holds it.
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    for _ in 0..20 {
+        match command.spawn() {
+            Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            ended => return ended,
+        }
+    }
+    command.spawn()
 }
 
 #[cfg(test)]

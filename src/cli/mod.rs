@@ -6,11 +6,13 @@
 
 mod app;
 mod commands;
+mod cost;
 mod error;
 mod progress;
 mod project;
 mod signals;
 mod slots;
+mod sweep_file;
 mod text;
 mod ui;
 

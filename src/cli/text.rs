@@ -39,9 +39,17 @@ fn visible(cell: &str) -> usize {
     count
 }
 
-/// `950`, `12.3k`, `4.56M`, `7.8G`, `1.2T`, `3.4P`.
+/// `950`, `12.3k`, `4.6M`, `7.8G`, `1.2T`, `3.4P`, `5.6E`, `7.8Z`.
 pub(crate) fn si(value: f64) -> String {
-    const UNITS: [(f64, &str); 5] = [(1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    const UNITS: [(f64, &str); 7] = [
+        (1e21, "Z"),
+        (1e18, "E"),
+        (1e15, "P"),
+        (1e12, "T"),
+        (1e9, "G"),
+        (1e6, "M"),
+        (1e3, "k"),
+    ];
     // The sum of nothing is -0.
     let value = if value.abs() < 0.5 { 0.0 } else { value };
     for (unit, name) in UNITS {

@@ -61,6 +61,7 @@ pub(crate) fn grid(betas: &[f64], pairs: &[u64], seeds: &[u64]) -> (Sweep, Plan)
         ],
         trials: vec![],
         report: ReportSpec::default(),
+        inputs: BTreeMap::new(),
     };
     (sweep, plan)
 }
@@ -84,6 +85,7 @@ fn run(name: &str, kind: StageKind, parents: &[&str]) -> PlannedRun {
             run: id(name),
             task: StageRecipe::RefLogps(RefLogpsRecipe {
                 sets: vec![],
+                online: None,
                 precision: Precision::F32,
             }),
             seed: 0,
@@ -91,6 +93,7 @@ fn run(name: &str, kind: StageKind, parents: &[&str]) -> PlannedRun {
             inputs: parents.iter().map(input).collect(),
             data: BTreeMap::new(),
             runtime: TrainRuntime::default(),
+            judge_runtime: None,
         },
         identity: format!("{{\"name\":\"{name}\"}}"),
         parents: parents.iter().map(|parent| id(parent)).collect(),

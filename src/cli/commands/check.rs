@@ -3,11 +3,13 @@
 use crate::cli::app::{DONE, Global};
 use crate::cli::error::CommandError;
 use crate::cli::project::Project;
+use crate::cli::sweep_file::SweepFile;
 use crate::cli::text::counted;
 use crate::cli::ui::{Tone, Ui};
+use crate::config::Inputs;
 use crate::config::sweep::Sweep;
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Check a sweep file without running anything
 ///
@@ -15,13 +17,13 @@ use std::path::{Path, PathBuf};
 /// the rules across fields. Any mistake is shown at its place with the nearest valid name.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckArgs {
-    /// Sweep file
-    file: PathBuf,
+    #[command(flatten)]
+    sweep: SweepFile,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &CheckArgs) -> Result<u8, CommandError> {
-    let project = Project::find(global.root.as_deref(), Some(&args.file))?;
-    let sweep = load(ui, &project, &args.file)?;
+    let project = Project::find(global.root.as_deref(), Some(&args.sweep.file))?;
+    let sweep = args.sweep.load(ui, &project, Inputs::Required)?;
     if ui.json {
         let configurations = configurations(&sweep);
         ui.print_json(&json!({
@@ -40,30 +42,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &CheckArgs) -> Result<u8, Comm
     Ok(DONE)
 }
 
-/// Reads and expands a sweep file; a mistake becomes a diagnostic.
-pub(crate) fn load(ui: &Ui, project: &Project, file: &Path) -> Result<Sweep, CommandError> {
-    if !file.exists() {
-        let hint = match sweep_files(project).as_slice() {
-            [] => format!(
-                "sweep files live in {}",
-                project.root.join("sweeps").display()
-            ),
-            files => format!("sweep files here: {}", files.join(", ")),
-        };
-        return Err(
-            CommandError::user(format!("there is no sweep file `{}`", file.display())).hint(hint),
-        );
-    }
-    crate::config::load_sweep(file, &project.root).map_err(|error| {
-        let rendered = error.render(ui.colors_err());
-        let mut failure = CommandError::user(error);
-        failure.rendered = Some(rendered);
-        failure
-    })
-}
-
 /// The sweep files of the project, in name order.
-fn sweep_files(project: &Project) -> Vec<String> {
+pub(crate) fn sweep_files(project: &Project) -> Vec<String> {
     let entries = std::fs::read_dir(project.root.join("sweeps"))
         .into_iter()
         .flatten()

@@ -4,13 +4,14 @@ use crate::cli::app::{DONE, Global};
 use crate::cli::commands::report::results;
 use crate::cli::error::CommandError;
 use crate::cli::project::Project;
+use crate::cli::sweep_file::SweepWord;
 use crate::cli::ui::Ui;
+use crate::config::published;
 use crate::config::sweep::TableSpec;
 use crate::report::{
     SweepResults, SweepTable, compare, default_table, grid_latex, grid_markdown, grid_text,
-    table_csv, table_grid, table_json,
+    published_grid, table_csv, table_grid, table_json,
 };
-use std::path::PathBuf;
 
 /// Compare the configurations of a sweep in tables
 ///
@@ -18,8 +19,8 @@ use std::path::PathBuf;
 /// difference to the baseline, paired by seed and corrected for the number of comparisons.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CompareArgs {
-    /// Sweep name, or its file
-    sweep: String,
+    #[command(flatten)]
+    sweep: SweepWord,
     /// Form of the tables
     #[arg(long, value_enum, default_value_t = Form::Text)]
     format: Form,
@@ -41,12 +42,8 @@ enum Form {
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &CompareArgs) -> Result<u8, CommandError> {
-    let near = PathBuf::from(&args.sweep);
-    let project = Project::find(
-        global.root.as_deref(),
-        near.is_file().then_some(near.as_path()),
-    )?;
-    let results = results(&project, &super::report::sweep_name(&args.sweep)?)?;
+    let project = Project::find(global.root.as_deref(), args.sweep.near())?;
+    let results = results(&project, &args.sweep.name()?)?;
     let specs = specs(&results, args)?;
     let tables = specs
         .iter()
@@ -58,11 +55,28 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &CompareArgs) -> Result<u8, Co
         ui.print_json(&values)?;
         return Ok(DONE);
     }
-    for table in &tables {
+    for (table, spec) in tables.iter().zip(&specs) {
         ui.raw(&shown(ui, table, args.format));
         ui.out("");
+        print_published(ui, spec, args.format);
     }
     Ok(DONE)
+}
+
+/// The published numbers that a table names, in a table of their own; none as CSV, which holds one
+/// table.
+fn print_published(ui: &Ui, spec: &TableSpec, form: Form) {
+    let entry = spec.published.as_deref().and_then(published);
+    let Some(grid) = entry.and_then(published_grid) else {
+        return;
+    };
+    match form {
+        Form::Text => ui.raw(&grid_text(&grid, ui.colors_out())),
+        Form::Markdown => ui.raw(&format!("### {}\n\n{}", grid.title, grid_markdown(&grid))),
+        Form::Latex => ui.raw(&grid_latex(&grid)),
+        Form::Csv => return,
+    }
+    ui.out("");
 }
 
 fn shown(ui: &Ui, table: &SweepTable, form: Form) -> String {
@@ -112,7 +126,10 @@ pub(crate) fn print_tables(
     only: Option<&str>,
 ) -> Result<(), CommandError> {
     let args = CompareArgs {
-        sweep: results.sweep.name.clone(),
+        sweep: SweepWord {
+            sweep: results.sweep.name.clone(),
+            base: None,
+        },
         format: Form::Text,
         table: only.map(str::to_owned),
         metrics: Vec::new(),
@@ -121,6 +138,7 @@ pub(crate) fn print_tables(
         let table = compare(results, &spec).map_err(CommandError::user)?;
         ui.raw(&shown(ui, &table, Form::Text));
         ui.out("");
+        print_published(ui, &spec, Form::Text);
     }
     Ok(())
 }

@@ -36,6 +36,7 @@ pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8, Comm
     context.device = device;
     context.shutdown = shutdown.clone();
     context.argv = std::env::args().collect();
+    context.secret = secret;
     match execute(&context) {
         Ok(_) => Ok(DONE),
         Err(_) if shutdown.requested() => Ok(exit_code::INTERRUPTED),
@@ -47,4 +48,13 @@ pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8, Comm
             Err(CommandError::of(kind, error))
         }
     }
+}
+
+/// A key that a stage asks for by the name of its environment variable.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the environment is read in cli, on behalf of the stage"
+)]
+fn secret(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }

@@ -1,38 +1,45 @@
 //! `lions figures`.
 
 use crate::cli::app::{DONE, Global};
-use crate::cli::commands::report::{results, sweep_name};
+use crate::cli::commands::report::results;
+use crate::cli::commands::status::must_open;
 use crate::cli::error::CommandError;
 use crate::cli::project::Project;
+use crate::cli::sweep_file::SweepWord;
 use crate::cli::ui::Ui;
-use crate::report::write_figures;
+use crate::report::{write_figures, write_paper};
 use std::path::PathBuf;
 
-/// Draw the figures of a sweep from the store
+/// Draw the figures of a sweep, or those of the paper, from the store
 ///
 /// SVG and PNG, each with its numbers as CSV and the ids of its runs; the same bytes each time.
 #[derive(Debug, clap::Args)]
 pub(crate) struct FiguresArgs {
     /// Sweep name, or its file
-    sweep: String,
-    /// Folder to write into [default: reports/<sweep>/figures]
+    #[arg(required_unless_present = "paper", conflicts_with = "paper")]
+    sweep: Option<String>,
+    /// Base file that the sweep ran on, if another than its own
+    #[arg(long, value_name = "FILE", conflicts_with = "paper")]
+    base: Option<PathBuf>,
+    /// All figures of all sweeps that redraw one of the paper, with an index beside what is published
+    #[arg(long)]
+    paper: bool,
+    /// Folder to write into [default: reports/<sweep>/figures, or reports/paper]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &FiguresArgs) -> Result<u8, CommandError> {
-    let near = PathBuf::from(&args.sweep);
-    let project = Project::find(
-        global.root.as_deref(),
-        near.is_file().then_some(near.as_path()),
-    )?;
-    let name = sweep_name(&args.sweep)?;
-    let results = results(&project, &name)?;
-    let folder = args
-        .out
-        .clone()
-        .unwrap_or_else(|| project.report_dir(&name).join("figures"));
-    let paths = write_figures(&results, &folder).map_err(CommandError::user)?;
+    let paths = match &args.sweep {
+        Some(sweep) => {
+            let word = SweepWord {
+                sweep: sweep.clone(),
+                base: args.base.clone(),
+            };
+            of_sweep(global, &word, args.out.clone())?
+        }
+        None => of_paper(global, args.out.clone())?,
+    };
     if ui.json {
         ui.print_json(&paths)?;
     } else {
@@ -41,4 +48,38 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &FiguresArgs) -> Result<u8, Co
             .for_each(|path| ui.out(&path.display().to_string()));
     }
     Ok(DONE)
+}
+
+fn of_sweep(
+    global: &Global,
+    sweep: &SweepWord,
+    out: Option<PathBuf>,
+) -> Result<Vec<PathBuf>, CommandError> {
+    let project = Project::find(global.root.as_deref(), sweep.near())?;
+    let name = sweep.name()?;
+    let results = results(&project, &name)?;
+    let folder = out.unwrap_or_else(|| project.report_dir(&name).join("figures"));
+    write_figures(&results, &folder).map_err(CommandError::user)
+}
+
+/// Sweeps that redraw nothing of the paper are not read further than their report.
+fn of_paper(global: &Global, out: Option<PathBuf>) -> Result<Vec<PathBuf>, CommandError> {
+    let project = Project::find(global.root.as_deref(), None)?;
+    let store = must_open(&project)?;
+    let mut names: Vec<String> = Vec::new();
+    for row in store.sweeps().map_err(CommandError::user)? {
+        let sweep = store.sweep(&row.name).map_err(CommandError::user)?.sweep;
+        let figures = sweep.report.figures.iter().any(|f| f.paper.is_some());
+        let tables = sweep.report.tables.iter().any(|t| t.published.is_some());
+        if figures || tables {
+            names.push(row.name);
+        }
+    }
+    names.sort();
+    let sweeps = names
+        .iter()
+        .map(|name| results(&project, name))
+        .collect::<Result<Vec<_>, _>>()?;
+    let folder = out.unwrap_or_else(|| project.report_dir("paper"));
+    write_paper(&sweeps, &folder).map_err(CommandError::user)
 }

@@ -2,19 +2,19 @@
 
 use crate::base::SeedTree;
 use crate::cli::app::{DONE, Global};
-use crate::cli::commands::check;
 use crate::cli::error::CommandError;
 use crate::cli::project::Project;
+use crate::cli::sweep_file::SweepFile;
 use crate::cli::text::{columns, counted};
 use crate::cli::ui::{Tone, Ui};
+use crate::config::Inputs;
 use crate::config::spec::{DpoConfig, SftConfig};
 use crate::config::sweep::{Sweep, Trial};
 use crate::data::{
-    DropReason, InspectedToken, PairEncoding, SftPlan, TextFormat, TokenizedPair, inspect_row,
-    load_chat, load_pairs, select,
+    DropReason, InspectedToken, Narrowed, PairEncoding, SftPlan, TextFormat, TokenizedPair,
+    inspect_row, training_chats, training_pairs,
 };
 use serde_json::json;
-use std::path::PathBuf;
 
 /// Show a training row as the model sees it
 ///
@@ -22,8 +22,8 @@ use std::path::PathBuf;
 /// trial. Tokens that count in the loss are coloured and stand between ‹ and ›; ┃ begins a segment.
 #[derive(Debug, clap::Args)]
 pub(crate) struct InspectArgs {
-    /// Sweep file
-    file: PathBuf,
+    #[command(flatten)]
+    sweep: SweepFile,
     /// Trial, by its number in `lions plan --json`
     #[arg(long, default_value_t = 0, value_name = "N")]
     trial: usize,
@@ -49,8 +49,8 @@ enum DataStage {
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &InspectArgs) -> Result<u8, CommandError> {
-    let project = Project::find(global.root.as_deref(), Some(&args.file))?;
-    let sweep = check::load(ui, &project, &args.file)?;
+    let project = Project::find(global.root.as_deref(), Some(&args.sweep.file))?;
+    let sweep = args.sweep.load(ui, &project, Inputs::Required)?;
     let trial = pick(&sweep, args.trial)?;
     let model = project.root.join(&trial.config.model.path);
     let template = trial
@@ -89,10 +89,13 @@ fn pick(sweep: &Sweep, index: usize) -> Result<&Trial, CommandError> {
 
 fn last_stage(trial: &Trial) -> Option<DataStage> {
     use crate::config::spec::PipelineStage;
-    trial.config.pipeline.last().map(|stage| match stage {
-        PipelineStage::Sft => DataStage::Sft,
-        PipelineStage::Dpo => DataStage::Dpo,
-    })
+    let stages = trial.config.pipeline.iter().rev();
+    let mut known = stages.filter_map(|stage| match stage {
+        PipelineStage::Sft => Some(DataStage::Sft),
+        PipelineStage::Dpo => Some(DataStage::Dpo),
+        PipelineStage::OnlineDpo => None, // its data are made by its own runs
+    });
+    known.next()
 }
 
 fn nothing(trial: &Trial) -> CommandError {
@@ -118,12 +121,9 @@ fn inspect_sft(
 ) -> Result<(), CommandError> {
     let recipe = &sft.recipe;
     let seed = SeedTree::root(recipe.seed.unwrap_or(trial.seed));
-    let data_seed = recipe
-        .data_seed
-        .map_or_else(|| seed.clone(), SeedTree::root);
-    let (rows, _) =
-        load_chat(&project.root, &recipe.data, &data_seed).map_err(CommandError::user)?;
-    let rows = select(rows, recipe.max_examples, &data_seed).map_err(CommandError::user)?;
+    let data_seed = recipe.data_seed.or(recipe.seed).unwrap_or(trial.seed);
+    let (rows, _) = training_chats(&project.root, recipe, data_seed, format, None)
+        .map_err(CommandError::user)?;
     let examples = format.encode_chats(&rows).map_err(CommandError::user)?;
     let plan =
         SftPlan::new(examples, recipe, &seed, format.pad_token()).map_err(CommandError::user)?;
@@ -153,13 +153,15 @@ fn inspect_dpo(
     args: &InspectArgs,
 ) -> Result<(), CommandError> {
     let recipe = &dpo.recipe;
-    let seed = SeedTree::root(recipe.seed.unwrap_or(trial.seed));
-    let data_seed = recipe
-        .data_seed
-        .map_or_else(|| seed.clone(), SeedTree::root);
-    let (rows, _) =
-        load_pairs(&project.root, &recipe.data, &data_seed).map_err(CommandError::user)?;
-    let rows = select(rows, recipe.max_examples, &data_seed).map_err(CommandError::user)?;
+    let data_seed = recipe.data_seed.or(recipe.seed).unwrap_or(trial.seed);
+    let (rows, _) = training_pairs(
+        &project.root,
+        recipe,
+        data_seed,
+        format,
+        Narrowed::default(),
+    )
+    .map_err(CommandError::user)?;
     let have = rows.len() as u64;
     let row = rows
         .get(args.row)

@@ -1,5 +1,6 @@
 //! One command, one file: `Args` and `run`.
 
+pub(crate) mod bench;
 pub(crate) mod cancel;
 pub(crate) mod check;
 pub(crate) mod compare;

@@ -2,44 +2,51 @@
 
 use crate::base::digest_bytes;
 use crate::cli::app::{DONE, Global};
-use crate::cli::commands::check;
+use crate::cli::cost::{DeviceArgs, assumed, device_json, device_lines, hours};
 use crate::cli::error::CommandError;
 use crate::cli::project::Project;
+use crate::cli::sweep_file::SweepFile;
 use crate::cli::text::{bytes, columns, counted, si};
 use crate::cli::ui::{Tone, Ui};
+use crate::config::Inputs;
 use crate::config::sweep::Sweep;
 use crate::plan::{
-    DigestCache, FieldChange, Plan, PlannedRun, RunId, StageKind, nearest_difference, plan_sweep,
+    DeviceRate, DigestCache, FieldChange, Plan, PlannedRun, RunId, StageKind, nearest_difference,
+    plan_sweep,
 };
 use crate::rundir::{RunDir, Verify, run_folders, verified_outcome};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Expand a sweep and show the runs it needs
 ///
 /// Nothing is executed and the store is only read. Each run is new or done; `--explain` says for
-/// each new one how it differs from the nearest earlier run.
+/// each new one how it differs from the nearest earlier run. Weights and data need not be there:
+/// what is missing is listed, and counts with the sizes that the base file gives.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PlanArgs {
-    /// Sweep file
-    file: PathBuf,
+    #[command(flatten)]
+    sweep: SweepFile,
     /// Say, for every new run, how it differs from the nearest earlier one
     #[arg(long)]
     explain: bool,
     /// List every run, however many there are
     #[arg(long)]
     all: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// Most runs listed without `--all`.
 const LISTED: usize = 80;
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &PlanArgs) -> Result<u8, CommandError> {
-    let project = Project::find(global.root.as_deref(), Some(&args.file))?;
-    let sweep = check::load(ui, &project, &args.file)?;
+    let project = Project::find(global.root.as_deref(), Some(&args.sweep.file))?;
+    let sweep = args.sweep.load(ui, &project, Inputs::Optional)?;
     let plan = make(&project, &sweep)?;
-    let view = View::of(&plan, &project.root, args.explain);
+    let rate = args.device.rate(&plan)?;
+    let view = View::of(&plan, &project.root, args.explain, rate);
     if ui.json {
         ui.print_json(&view.to_json(&sweep, &plan))?;
         return Ok(DONE);
@@ -60,12 +67,14 @@ pub(crate) fn make(project: &Project, sweep: &Sweep) -> Result<Plan, CommandErro
 /// What the plan looks like against what is already there.
 struct View {
     done: BTreeSet<RunId>,
+    /// On which GPU, if on one.
+    rate: Option<DeviceRate>,
     about: BTreeMap<RunId, String>,
     explained: BTreeMap<RunId, (RunId, Vec<FieldChange>)>,
 }
 
 impl View {
-    fn of(plan: &Plan, root: &Path, explain: bool) -> Self {
+    fn of(plan: &Plan, root: &Path, explain: bool, rate: Option<DeviceRate>) -> Self {
         let is_done = |run: &&PlannedRun| {
             matches!(
                 verified_outcome(&RunDir::new(root, &run.id), Verify::Sizes),
@@ -89,9 +98,16 @@ impl View {
         }
         Self {
             done,
+            rate,
             about: describe(plan),
             explained,
         }
+    }
+
+    /// The runs that are not done.
+    fn todo<'p>(&self, plan: &'p Plan) -> Vec<&'p PlannedRun> {
+        let runs = plan.runs.iter();
+        runs.filter(|run| !self.done.contains(&run.id)).collect()
     }
 
     fn reason(&self, run: &PlannedRun) -> String {
@@ -123,6 +139,7 @@ impl View {
                 "parents": run.parents.iter().map(|id| &id.0).collect::<Vec<_>>(),
                 "trials": run.trials, "tokens": run.estimate.tokens, "flops": run.estimate.flops,
                 "peak_memory_bytes": run.estimate.peak_memory_bytes,
+                "gpu_hours": self.rate.map(|rate| rate.hours(run.estimate.flops)),
             })
         });
         let trials = plan.trials.iter().map(|trial| {
@@ -132,9 +149,15 @@ impl View {
                 "runs": trial.runs.iter().map(|id| &id.0).collect::<Vec<_>>(), "eval": trial.eval.0,
             })
         });
+        let missing = plan.missing.iter().map(|input| {
+            json!({"what": input.what, "path": input.path, "from": origin(sweep, &input.path)})
+        });
+        let (assumed, unknown) = assumed(sweep, plan);
         json!({
             "sweep": sweep.name, "question": sweep.question,
-            "missing": plan.missing.iter().map(|input| json!({"what": input.what, "path": input.path})).collect::<Vec<_>>(), "runs": runs.collect::<Vec<_>>(), "trials": trials.collect::<Vec<_>>(),
+            "missing": missing.collect::<Vec<_>>(), "assumed": assumed, "not_counted": unknown,
+            "device": self.rate.map(|rate| device_json(rate, &self.todo(plan))),
+            "runs": runs.collect::<Vec<_>>(), "trials": trials.collect::<Vec<_>>(),
         })
     }
 }
@@ -155,14 +178,16 @@ fn print(ui: &Ui, sweep: &Sweep, plan: &Plan, view: &View, args: &PlanArgs) {
         done,
         runs - done,
     ));
-    for input in &plan.missing {
-        let (what, path) = (input.what, &input.path);
-        ui.warn(&format!(
-            "{what} `{path}` is not there: the plan stands, `lions run` would refuse it"
-        ));
-    }
+    missing_inputs(ui, sweep, plan);
     ui.out("");
     for line in columns(&stage_table(ui, plan, view)) {
+        ui.out(&line);
+    }
+    let device = view.rate.map(|rate| device_lines(rate, &view.todo(plan)));
+    for line in device.into_iter().flatten() {
+        ui.out(&line);
+    }
+    for line in assumption_lines(sweep, plan) {
         ui.out(&line);
     }
     ui.out("");
@@ -187,6 +212,47 @@ fn print(ui: &Ui, sweep: &Sweep, plan: &Plan, view: &View, args: &PlanArgs) {
             counted(runs - listed, "run")
         ));
     }
+}
+
+/// What is not there, and where to get it.
+fn missing_inputs(ui: &Ui, sweep: &Sweep, plan: &Plan) {
+    for input in &plan.missing {
+        let from = origin(sweep, &input.path).map(|from| format!(" ({from})"));
+        ui.warn(&format!(
+            "{} `{}` is not there{}",
+            input.what,
+            input.path,
+            from.unwrap_or_default()
+        ));
+    }
+    if !plan.missing.is_empty() {
+        ui.warn("the plan stands, and `lions run` would refuse it");
+    }
+}
+
+/// Where the base file says that an input comes from.
+fn origin<'s>(sweep: &'s Sweep, path: &str) -> Option<&'s str> {
+    sweep.inputs.get(path)?.from.as_deref()
+}
+
+/// On what the numbers rest where inputs are missing.
+fn assumption_lines(sweep: &Sweep, plan: &Plan) -> Vec<String> {
+    let (assumed, unknown) = assumed(sweep, plan);
+    let mut lines = Vec::new();
+    if !assumed.is_empty() {
+        lines.push(format!(
+            "the estimate rests on assumptions: {} not there, with the sizes that the base file's \
+             `[inputs]` gives",
+            counted(assumed.len(), "input")
+        ));
+    }
+    if !unknown.is_empty() {
+        lines.push(format!(
+            "not counted, as their size is not known: {}",
+            unknown.join(", ")
+        ));
+    }
+    lines
 }
 
 fn run_row(ui: &Ui, run: &PlannedRun, view: &View) -> Vec<String> {
@@ -220,8 +286,15 @@ fn stage_table(ui: &Ui, plan: &Plan, view: &View) -> Vec<Vec<String>> {
         "tokens to do",
         "FLOPs to do",
         "peak memory",
+        "GPU-hours",
     ];
-    let mut rows = vec![head.map(|h| ui.tone(Tone::Dim, h)).to_vec()];
+    let head = &head[..head.len() - usize::from(view.rate.is_none())];
+    let mut rows = vec![
+        head.iter()
+            .copied()
+            .map(|h| ui.tone(Tone::Dim, h))
+            .collect(),
+    ];
     for kind in StageKind::ALL {
         let all: Vec<_> = plan.runs.iter().filter(|run| run.kind == kind).collect();
         if all.is_empty() {
@@ -238,7 +311,7 @@ fn stage_table(ui: &Ui, plan: &Plan, view: &View) -> Vec<Vec<String>> {
             .map(|run| run.estimate.peak_memory_bytes)
             .max()
             .unwrap_or(0);
-        rows.push(vec![
+        let mut row = vec![
             kind.name().to_owned(),
             all.len().to_string(),
             (all.len() - todo.len()).to_string(),
@@ -247,7 +320,9 @@ fn stage_table(ui: &Ui, plan: &Plan, view: &View) -> Vec<Vec<String>> {
             si(tokens),
             si(flops),
             bytes(peak as f64),
-        ]);
+        ];
+        row.extend(view.rate.map(|rate| hours(rate.hours(flops))));
+        rows.push(row);
     }
     rows
 }

@@ -5,27 +5,25 @@ use crate::cli::app::{DONE, Global};
 use crate::cli::commands::status::{must_open, unknown_sweep};
 use crate::cli::error::CommandError;
 use crate::cli::project::Project;
+use crate::cli::sweep_file::SweepWord;
 use crate::cli::ui::Ui;
+use crate::config::BASE_MARK;
 use crate::report::{Depth, SweepResults, load_results, write_report};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Write the report of a sweep: Markdown and a self-contained HTML page
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReportArgs {
-    /// Sweep name, or its file
-    sweep: String,
+    #[command(flatten)]
+    sweep: SweepWord,
     /// Folder to write into [default: reports/<sweep>]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &ReportArgs) -> Result<u8, CommandError> {
-    let near = PathBuf::from(&args.sweep);
-    let project = Project::find(
-        global.root.as_deref(),
-        near.is_file().then_some(near.as_path()),
-    )?;
-    let name = sweep_name(&args.sweep)?;
+    let project = Project::find(global.root.as_deref(), args.sweep.near())?;
+    let name = args.sweep.name()?;
     let results = results(&project, &name)?;
     let folder = args
         .out
@@ -42,28 +40,14 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ReportArgs) -> Result<u8, Com
     Ok(DONE)
 }
 
-/// A sweep's name from what was typed: the name itself, or its file's stem.
-pub(crate) fn sweep_name(word: &str) -> Result<String, CommandError> {
-    let path = Path::new(word);
-    let is_file = path
-        .extension()
-        .is_some_and(|extension| extension == "toml");
-    let stem = if is_file {
-        path.file_stem().and_then(|stem| stem.to_str())
-    } else {
-        Some(word)
-    };
-    stem.map(str::to_owned)
-        .ok_or_else(|| CommandError::user(format!("`{word}` is no sweep's name")))
-}
-
 /// Everything known of a sweep that has run here.
 pub(crate) fn results(project: &Project, name: &str) -> Result<SweepResults, CommandError> {
     let store = must_open(project)?;
     store
         .sweep(name)
         .map_err(|error| unknown_sweep(&store, error))?;
-    let source = read_to_string(&project.root.join("sweeps").join(format!("{name}.toml")))
+    let own = name.split(BASE_MARK).next().unwrap_or(name);
+    let source = read_to_string(&project.root.join("sweeps").join(format!("{own}.toml")))
         .unwrap_or_default();
     load_results(&store, &project.root, name, &source, Depth::Everything)
         .map_err(CommandError::user)

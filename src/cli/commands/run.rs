@@ -3,14 +3,17 @@
 use crate::backend::LocalBackend;
 use crate::base::{Shutdown, SystemClock};
 use crate::cli::app::{DONE, Global};
-use crate::cli::commands::{check, compare, plan, report};
+use crate::cli::commands::{compare, plan, report};
 use crate::cli::error::{CommandError, exit_code};
 use crate::cli::progress::BarsReporter;
 use crate::cli::project::Project;
 use crate::cli::signals;
 use crate::cli::slots::{DeviceArg, slots};
+use crate::cli::sweep_file::SweepFile;
 use crate::cli::text::{counted, secs};
 use crate::cli::ui::{Tone, Ui};
+use crate::config::Inputs;
+use crate::config::sweep::Sweep;
 use crate::runner::{
     JsonReporter, LinesReporter, NoReport, Reporter, Rim, RunOptions, SweepEnd, SweepJob,
     SweepSummary, run_sweep,
@@ -19,14 +22,20 @@ use crate::store::{Retry, Store};
 use std::io;
 use std::path::PathBuf;
 
-/// Run what a sweep needs, then print its tables and write its report
+/// Run what sweeps need, then print their tables and write their reports
 ///
-/// Runs that are done are not done again. Ctrl-C stops cleanly, and the same command goes on where
-/// it was. Each run is a process of its own with one thread (on the CPU), several side by side.
+/// Runs that are done are not done again, and sweeps share theirs. Ctrl-C stops cleanly, and the same
+/// command goes on where it was. Each run is a process of its own with one thread (on the CPU),
+/// several side by side.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArgs {
-    /// Sweep file
-    file: PathBuf,
+    /// Sweep files, run one after the other
+    #[arg(required = true, value_name = "SWEEP")]
+    files: Vec<PathBuf>,
+    /// Base file to use instead of the one in `base/` that the sweeps extend; the base's name is
+    /// added to theirs, for example `quickstart@gemma-2b`
+    #[arg(long, value_name = "FILE")]
+    base: Option<PathBuf>,
     /// Runs side by side [default: one for each core, or one for each GPU]
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     jobs: Option<u32>,
@@ -44,19 +53,58 @@ pub(crate) struct RunArgs {
     no_report: bool,
 }
 
-pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, CommandError> {
-    let project = Project::find(global.root.as_deref(), Some(&args.file))?;
-    let sweep = check::load(ui, &project, &args.file)?;
-    let plan = plan::make(&project, &sweep)?;
-    if let Some(input) = plan.missing.first() {
-        let (what, path) = (input.what, &input.path);
-        return Err(
-            CommandError::user(format!("{what} `{path}` is not there")).hint(format!(
-                "`lions plan {}` lists everything that is missing",
-                args.file.display()
-            )),
-        );
+impl RunArgs {
+    fn words(&self) -> impl Iterator<Item = SweepFile> {
+        self.files.iter().map(|file| SweepFile {
+            file: file.clone(),
+            base: self.base.clone(),
+        })
     }
+}
+
+pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, CommandError> {
+    let near = args.files.first().map(PathBuf::as_path);
+    let project = Project::find(global.root.as_deref(), near)?;
+    // All are read before any starts: a typo in the last must not be found after hours.
+    let mut loaded = Vec::new();
+    for word in args.words() {
+        let sweep = word.load(ui, &project, Inputs::Required)?;
+        let plan = plan::make(&project, &sweep)?;
+        if let Some(input) = plan.missing.first() {
+            let (what, path) = (input.what, &input.path);
+            let hint = format!(
+                "`lions plan {}` lists everything that is missing",
+                word.shown()
+            );
+            return Err(CommandError::user(format!("{what} `{path}` is not there")).hint(hint));
+        }
+        loaded.push((word, sweep));
+    }
+    let shutdown = Shutdown::new();
+    signals::stop_on_signals(&shutdown)?;
+    let many = loaded.len() > 1;
+    let mut code = DONE;
+    for (word, sweep) in loaded {
+        if many {
+            ui.say(&format!("--- {}", sweep.name));
+        }
+        match one(ui, &project, args, (&word, &sweep), &shutdown)? {
+            exit_code::INTERRUPTED => return Ok(exit_code::INTERRUPTED),
+            ended => code = code.max(ended),
+        }
+    }
+    Ok(code)
+}
+
+/// Runs one sweep to its report.
+fn one(
+    ui: &Ui,
+    project: &Project,
+    args: &RunArgs,
+    (word, sweep): (&SweepFile, &Sweep),
+    shutdown: &Shutdown,
+) -> Result<u8, CommandError> {
+    let plan = &plan::make(project, sweep)?;
     let mut store = Store::of_project(&project.root).map_err(store_error)?;
     let mut options = RunOptions::new(slots(&args.device, args.jobs, args.threads)?);
     options.retry = if args.retry {
@@ -64,26 +112,24 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     } else {
         Retry::Never
     };
-    let shutdown = Shutdown::new();
-    signals::stop_on_signals(&shutdown)?;
     let program = std::env::current_exe().map_err(CommandError::internal)?;
     let mut backend = LocalBackend::new(program);
     let job = SweepJob {
         root: &project.root,
-        sweep: &sweep,
-        plan: &plan,
+        sweep,
+        plan,
         options: &options,
     };
     let rim = Rim {
         store: &mut store,
         backend: &mut backend,
-        shutdown: &shutdown,
+        shutdown,
         clock: &SystemClock,
     };
     let mut reporter = reporter(ui);
     let summary = run_sweep(&job, rim, reporter.as_mut()).map_err(CommandError::user)?;
     drop(reporter);
-    after(ui, &project, args, &summary)
+    after(ui, project, args, word, &summary)
 }
 
 fn reporter(ui: &Ui) -> Box<dyn Reporter> {
@@ -103,12 +149,13 @@ fn after(
     ui: &Ui,
     project: &Project,
     args: &RunArgs,
+    word: &SweepFile,
     summary: &SweepSummary,
 ) -> Result<u8, CommandError> {
     if summary.end == SweepEnd::Interrupted {
         ui.say(&format!(
             "stopped; `lions run {}` goes on from here",
-            args.file.display()
+            word.shown()
         ));
         return Ok(exit_code::INTERRUPTED);
     }
@@ -131,7 +178,7 @@ fn after(
     if page.is_file() {
         ui.say(&format!("report: {}", page.display()));
     }
-    last_words(ui, args, summary);
+    last_words(ui, word, summary);
     Ok(
         if summary.failed + summary.skipped + summary.cancelled > 0 {
             exit_code::RUNS
@@ -141,7 +188,7 @@ fn after(
     )
 }
 
-fn last_words(ui: &Ui, args: &RunArgs, summary: &SweepSummary) {
+fn last_words(ui: &Ui, word: &SweepFile, summary: &SweepSummary) {
     for failure in &summary.failures {
         ui.warn(&format!(
             "{} {} failed: {}",
@@ -154,7 +201,7 @@ fn last_words(ui: &Ui, args: &RunArgs, summary: &SweepSummary) {
     if summary.failed > 0 {
         ui.say(&format!(
             "`lions log <run>` shows what a run said; `lions run {} --retry` tries failed runs again",
-            args.file.display()
+            word.shown()
         ));
     }
     let done = counted(summary.succeeded, "run");

@@ -1,0 +1,271 @@
+//! `lions bench`: how fast this machine trains and samples.
+
+use crate::cli::app::{DONE, Global};
+use crate::cli::error::CommandError;
+use crate::cli::project::Project;
+use crate::cli::text::{bytes, columns, si};
+use crate::cli::ui::{Tone, Ui};
+use crate::config::spec::{Batching, LossMask, Precision};
+use crate::model::tune_allocator;
+use crate::stage::{
+    BenchKind, BenchModel, BenchReport, BenchRequest, BenchShape, BenchStep, Spread, bench,
+};
+use std::path::PathBuf;
+
+/// Measure training steps, DPO steps or sampling on this machine
+///
+/// The same loop, objectives and sampler as in a run, on a model folder or on random weights of a
+/// given shape. Speeds count real tokens only. `benches/compare` does the same work with PyTorch.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchArgs {
+    /// What to measure
+    #[arg(value_enum)]
+    what: What,
+    /// Model folder in Hugging Face layout
+    #[arg(long, value_name = "DIR", default_value = "models/stories260k")]
+    model: PathBuf,
+    /// Random weights of this shape instead, on random tokens: `15m`
+    #[arg(long, conflicts_with_all = ["model", "data"], value_name = "SHAPE")]
+    shape: Option<BenchShape>,
+    /// Data file, more than once for several [default: the project's own]
+    #[arg(long, value_name = "FILE")]
+    data: Vec<String>,
+    /// Steps that count; for `generate`, a step is all samples [default: 10, or 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    steps: Option<u64>,
+    /// Steps before them [default: 3, or 0]
+    #[arg(long, value_name = "N")]
+    warmup: Option<u64>,
+    /// Longest document, pair, or prompt and completion, tokens [default: 512, with a shape 256]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    max_seq_len: Option<u32>,
+    /// Positions of a training step, padding included
+    #[arg(long, value_name = "N", default_value_t = 2048)]
+    batch_tokens: usize,
+    /// How documents become rows
+    #[arg(long, value_enum, default_value_t = BatchingArg::Concat)]
+    batching: BatchingArg,
+    /// Only assistant tokens are targets; else all that have a predecessor
+    #[arg(long)]
+    assistant_only: bool,
+    /// Pairs of a DPO step
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pairs: usize,
+    /// Prompts to sample from
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    prompts: usize,
+    /// Samples of each prompt
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    samples: usize,
+    /// Most tokens of a sample
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    max_new_tokens: usize,
+    /// Number format
+    #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
+    precision: PrecisionArg,
+    /// Threads
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    threads: u32,
+    /// Seed of order, random weights, random tokens and samples
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// Write what every step computes to this file, one JSON object a line
+    #[arg(long, value_name = "FILE")]
+    work: Option<PathBuf>,
+    /// Wait for a line on stdin before each step and answer each with a JSON line, so that steps can
+    /// alternate with another program's; the end of stdin ends the measurement
+    #[arg(long)]
+    paced: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    Train,
+    Dpo,
+    Generate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum BatchingArg {
+    Padded,
+    Concat,
+    BestFit,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum PrecisionArg {
+    F32,
+    Bf16,
+}
+
+pub(crate) fn run(ui: &Ui, global: &Global, args: &BenchArgs) -> Result<u8, CommandError> {
+    let project = Project::find(global.root.as_deref(), None)?;
+    limit_threads(args.threads);
+    tune_allocator();
+    let request = request(project.root, args);
+    let report = bench(&request, &mut |step| !args.paced || pace(ui, step));
+    let report = report.map_err(CommandError::user)?;
+    if args.paced {
+        ui.out(&serde_json::to_string(&report).map_err(CommandError::internal)?);
+    } else if ui.json {
+        ui.print_json(&report)?;
+    } else {
+        show(ui, &report);
+    }
+    Ok(DONE)
+}
+
+/// Says how the last step was and waits for the word to go on.
+fn pace(ui: &Ui, step: Option<&BenchStep>) -> bool {
+    match step.map(serde_json::to_string) {
+        Some(Ok(line)) => ui.out(&line),
+        Some(Err(_)) => return false,
+        None => ui.out("{\"ready\": true}"),
+    }
+    let mut line = String::new();
+    std::io::stdin()
+        .read_line(&mut line)
+        .is_ok_and(|read| read > 0)
+}
+
+/// Sets the threads of the engine and of candle, as the runner does for an attempt.
+fn limit_threads(threads: u32) {
+    for key in ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"] {
+        #[expect(unsafe_code, reason = "the environment is how candle is told")]
+        // SAFETY: no other thread exists yet: pools start at their first use, which comes later.
+        unsafe {
+            std::env::set_var(key, threads.to_string());
+        }
+    }
+}
+
+fn request(root: PathBuf, args: &BenchArgs) -> BenchRequest {
+    let (kind, steps, warmup) = match args.what {
+        What::Train => (BenchKind::Train, 10, 3),
+        What::Dpo => (BenchKind::Dpo, 10, 3),
+        What::Generate => (BenchKind::Generate, 1, 0),
+    };
+    let len = if args.shape.is_some() { 256 } else { 512 };
+    BenchRequest {
+        root,
+        kind,
+        model: match args.shape {
+            Some(shape) => BenchModel::Shape(shape),
+            None => BenchModel::Folder(args.model.clone()),
+        },
+        data: args.data.clone(),
+        steps: args.steps.unwrap_or(steps),
+        warmup: args.warmup.unwrap_or(warmup),
+        max_seq_len: args.max_seq_len.unwrap_or(len) as usize,
+        batch_tokens: args.batch_tokens,
+        batching: match args.batching {
+            BatchingArg::Padded => Batching::Padded,
+            BatchingArg::Concat => Batching::Concat,
+            BatchingArg::BestFit => Batching::BestFit,
+        },
+        loss_mask: if args.assistant_only {
+            LossMask::AssistantOnly
+        } else {
+            LossMask::AllTokens
+        },
+        pairs: args.pairs,
+        prompts: args.prompts,
+        samples: args.samples,
+        max_new_tokens: args.max_new_tokens,
+        precision: match args.precision {
+            PrecisionArg::F32 => Precision::F32,
+            PrecisionArg::Bf16 => Precision::Bf16,
+        },
+        seed: args.seed,
+        work_file: args.work.clone(),
+    }
+}
+
+fn show(ui: &Ui, report: &BenchReport) {
+    let threads = if report.threads == 1 {
+        "thread"
+    } else {
+        "threads"
+    };
+    ui.out(
+        &ui.tone(
+            Tone::Strong,
+            &format!(
+                "{} {}, {} parameters, {:?}, {} {threads}, {} steps",
+                report.bench,
+                report.model,
+                si(report.parameters as f64),
+                report.precision,
+                report.threads,
+                report.steps,
+            )
+            .to_lowercase(),
+        ),
+    );
+    let items = match report.bench {
+        "train" => "documents",
+        "dpo" => "pairs",
+        _ => "samples",
+    };
+    let head = ["", "median", "quartiles", ""].map(|h| ui.tone(Tone::Dim, h));
+    let mut rows = vec![head.to_vec()];
+    let mut row = |name: &str, spread: &Spread, unit: &str, scale: f64| {
+        rows.push(vec![
+            name.to_owned(),
+            number(spread.median * scale),
+            format!(
+                "{} to {}",
+                number(spread.low * scale),
+                number(spread.high * scale)
+            ),
+            unit.to_owned(),
+        ]);
+    };
+    row("real tokens", &report.tokens_per_cpu_sec, "/ CPU s", 1.0);
+    row("", &report.tokens_per_wall_sec, "/ s", 1.0);
+    row(items, &report.items_per_cpu_sec, "/ CPU s", 1.0);
+    row("step", &report.cpu_secs, "CPU ms", 1e3);
+    row("", &report.wall_secs, "ms", 1e3);
+    columns(&rows).iter().for_each(|line| ui.out(line));
+    ui.out("");
+    ui.out(&format!(
+        "{}FLOP/CPU s, {:.0} % of a {}x{} matrix product's {}FLOP/CPU s; {}FLOP/s",
+        si(report.flops_per_cpu_sec),
+        report.share_of_matmul_rate * 100.0,
+        report.matmul_size,
+        report.matmul_size,
+        si(report.matmul_flops_per_cpu_sec),
+        si(report.flops_per_wall_sec),
+    ));
+    ui.out(&format!(
+        "peak memory {}, before the first step {}; padding {:.1} %",
+        bytes(report.peak_memory_bytes as f64),
+        bytes(report.memory_before_bytes as f64),
+        report.padding_share * 100.0,
+    ));
+    if let (Some(first), Some(last)) = (report.first_loss, report.last_loss) {
+        ui.out(&format!("loss {first:.4} to {last:.4}"));
+    }
+    ui.out("");
+    let head = ["phase", "CPU ms", "ms", "share"].map(|h| ui.tone(Tone::Dim, h));
+    let mut rows = vec![head.to_vec()];
+    for phase in &report.phases {
+        rows.push(vec![
+            format!("{:?}", phase.phase).to_lowercase(),
+            number(phase.seconds.cpu * 1e3),
+            number(phase.seconds.wall * 1e3),
+            format!("{:.0} %", phase.share * 100.0),
+        ]);
+    }
+    columns(&rows).iter().for_each(|line| ui.out(line));
+}
+
+/// Three digits or so.
+fn number(value: f64) -> String {
+    match value.abs() {
+        v if v >= 1e4 => si(value),
+        v if v >= 100.0 => format!("{value:.0}"),
+        v if v >= 1.0 => format!("{value:.1}"),
+        _ => format!("{value:.3}"),
+    }
+}

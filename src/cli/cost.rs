@@ -1,0 +1,163 @@
+//! What a plan costs on GPUs, in words.
+
+use crate::cli::error::CommandError;
+use crate::cli::text::{bytes, si};
+use crate::config::spec::Precision;
+use crate::config::sweep::Sweep;
+use crate::plan::{DeviceRate, Gpu, Plan, PlannedRun, StageRecipe};
+use serde_json::{Value, json};
+use std::fmt;
+
+/// Share of the peak taken where nothing is said.
+const UTILISATION: f64 = 0.4;
+
+// A doc comment here would replace the help of the command that takes these.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DeviceArgs {
+    /// Tell GPU-hours and memory for this GPU [default: a100 where a run computes in bf16]
+    #[arg(long, value_enum)]
+    gpu: Option<GpuName>,
+    /// Peak operations per second of the device, instead of a known GPU's, for example 400e12
+    #[arg(long, value_name = "RATE")]
+    device_flops: Option<f64>,
+    /// Share of the peak that is reached, above 0 to 1 [default: 0.4, an assumption]
+    #[arg(long, value_name = "SHARE")]
+    mfu: Option<f64>,
+}
+
+/// A GPU on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum GpuName {
+    /// A100-80GB, 312e12 bf16 operations per second at peak
+    A100,
+    /// H100-80GB SXM, 989e12
+    H100,
+}
+
+impl DeviceArgs {
+    /// What the plan is told for; nothing for a plan of CPU runs about which nothing was asked.
+    pub(crate) fn rate(&self, plan: &Plan) -> Result<Option<DeviceRate>, CommandError> {
+        let utilisation = self.mfu.unwrap_or(UTILISATION);
+        if !(utilisation > 0.0 && utilisation <= 1.0) {
+            return Err(CommandError::user(format!(
+                "`--mfu` must be above 0 to 1, not {utilisation}"
+            )));
+        }
+        if let Some(flops) = self.device_flops
+            && !(flops > 0.0 && flops.is_finite())
+        {
+            return Err(CommandError::user(format!(
+                "`--device-flops` must be above 0, not {flops}"
+            )));
+        }
+        let gpu = self.gpu.map(|name| match name {
+            GpuName::A100 => Gpu::A100,
+            GpuName::H100 => Gpu::H100,
+        });
+        let asked = gpu.is_some() || self.device_flops.is_some() || self.mfu.is_some();
+        if !asked && !plan.runs.iter().any(in_bf16) {
+            return Ok(None);
+        }
+        let gpu = gpu.or(self.device_flops.is_none().then_some(Gpu::A100));
+        let peak_flops = self.device_flops.or(gpu.map(Gpu::peak_flops));
+        Ok(peak_flops.map(|peak_flops| DeviceRate {
+            gpu,
+            peak_flops,
+            utilisation,
+        }))
+    }
+}
+
+fn in_bf16(run: &PlannedRun) -> bool {
+    let precision = match &run.stage.task {
+        StageRecipe::Select(recipe) => recipe.select.precision.unwrap_or(Precision::F32),
+        StageRecipe::Sft(recipe) => recipe.precision,
+        StageRecipe::Sample(recipe) => recipe.precision,
+        StageRecipe::Judge(_) => return false,
+        StageRecipe::RefLogps(recipe) => recipe.precision,
+        StageRecipe::Dpo(recipe) => recipe.precision,
+        StageRecipe::Eval(recipe) => recipe.precision,
+    };
+    precision == Precision::Bf16
+}
+
+/// "one A100-80GB at 40 % of peak".
+struct Shown(DeviceRate);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let share = self.0.utilisation * 100.0;
+        match self.0.gpu {
+            Some(gpu) if gpu.peak_flops().to_bits() == self.0.peak_flops.to_bits() => {
+                write!(f, "one {} at {share:.0} % of peak", gpu.name())
+            }
+            _ => write!(
+                f,
+                "one device of {}FLOP/s at {share:.0} % of peak",
+                si(self.0.peak_flops)
+            ),
+        }
+    }
+}
+
+/// `0.02`, `12.3`, `4567`.
+pub(crate) fn hours(value: f64) -> String {
+    match value {
+        _ if value < 0.995 => format!("{value:.2}"),
+        _ if value < 999.5 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}
+
+/// The lines under the table of stages: the hours of what is to do, and the stages that one device
+/// cannot hold.
+pub(crate) fn device_lines(rate: DeviceRate, todo: &[&PlannedRun]) -> Vec<String> {
+    let flops: f64 = todo.iter().map(|run| run.estimate.flops).sum();
+    let mut lines = vec![format!(
+        "≈ {} GPU-hours ({})",
+        hours(rate.hours(flops)),
+        Shown(rate)
+    )];
+    for kind in crate::plan::StageKind::ALL {
+        let of_kind = todo.iter().filter(|run| run.kind == kind);
+        let peak = of_kind.map(|run| run.estimate.peak_memory_bytes).max();
+        let (Some(peak), Some(gpu)) = (peak, rate.gpu) else {
+            continue;
+        };
+        if rate.too_small_for(peak) {
+            lines.push(format!(
+                "{kind} does not fit one {}: about {} are needed, it has {}, and a run has one GPU",
+                gpu.name(),
+                bytes(peak as f64),
+                bytes(gpu.memory_bytes() as f64)
+            ));
+        }
+    }
+    lines
+}
+
+/// As an object for `--json`.
+pub(crate) fn device_json(rate: DeviceRate, todo: &[&PlannedRun]) -> Value {
+    let flops: f64 = todo.iter().map(|run| run.estimate.flops).sum();
+    let peak = todo.iter().map(|run| run.estimate.peak_memory_bytes).max();
+    json!({
+        "gpu": rate.gpu.map(Gpu::name), "peak_flops": rate.peak_flops,
+        "utilisation": rate.utilisation, "memory_bytes": rate.gpu.map(Gpu::memory_bytes),
+        "hours": rate.hours(flops), "fits": rate.gpu.map(|_| !rate.too_small_for(peak.unwrap_or(0))),
+    })
+}
+
+/// Missing inputs that the estimate takes to be as `[inputs]` says, and those that it counts as
+/// nothing, in the order of the plan.
+pub(crate) fn assumed<'p>(sweep: &Sweep, plan: &'p Plan) -> (Vec<&'p str>, Vec<&'p str>) {
+    let known = |path: &&str| {
+        sweep.inputs.get(*path).is_some_and(|input| {
+            input.shape.is_some() || (input.rows.is_some() && input.tokens_per_row.is_some())
+        })
+    };
+    let sized = plan
+        .missing
+        .iter()
+        .filter(|input| input.what != "chat template");
+    sized.map(|input| input.path.as_str()).partition(known)
+}
