@@ -3,15 +3,20 @@
 #![allow(clippy::unwrap_used, reason = "tests and their helpers may panic")]
 
 mod bad_input;
+mod bases;
 mod parity_candle;
 mod parity_dpo;
 mod parity_engine;
 mod parity_export;
 mod parity_families;
+mod parity_lora;
 mod parity_losses;
 mod parity_model;
 mod parity_packing;
+mod parity_reward;
+mod parity_select;
 mod parity_support;
 mod project;
+mod shipped;
 mod tidy;
 mod whole_way;

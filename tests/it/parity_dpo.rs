@@ -1,30 +1,16 @@
 //! DPO on real pairs equals TRL: log-probabilities, losses, rewards, every gradient.
 
-use crate::parity_engine::{Model, Packed};
+use crate::parity_engine::{Model, Packed, perturbed};
 use crate::parity_support::{
-    PARITY, check, distance, distance_to_fingerprint, flat, golden, ids, numbers, relative, signs,
+    PARITY, check, distance, distance_to_fingerprint, flat, golden, ids, numbers, relative,
 };
 use candle_core::{DType, Device, Tensor};
 use lions::config::spec::DpoLoss;
-use lions::train::{PairLogps, PairTerms, PreferenceLoss, clip_by_global_norm, segment_sums};
+use lions::data::{PAIR_SEGMENTS, PairCut, TokenBatch, TokenizedPair, pair_batches};
+use lions::train::{
+    PairLogps, PairTerms, PreferenceLoss, clip_by_global_norm, hidden_states, segment_sums,
+};
 use serde_json::Value;
-
-/// The shipped model with every weight moved by 1/32 of itself, up or down: the bits of
-/// `common.perturb`.
-fn perturbed() -> Model {
-    let model = Model::shipped();
-    for (p, (_, var)) in model.vars.iter().enumerate() {
-        let values = flat(var.as_tensor());
-        let moved: Vec<f32> = values
-            .iter()
-            .zip(signs(1000 + p as u64, values.len()))
-            .map(|(w, s)| *w as f32 * (1.0 + s as f32 / 32.0))
-            .collect();
-        let tensor = Tensor::from_vec(moved, var.shape(), &Device::Cpu).unwrap();
-        var.set(&tensor).unwrap();
-    }
-    model
-}
 
 /// Segments 2i and 2i + 1 are pair i's chosen and rejected; targets are the completions.
 fn pack(pairs: &serde_json::Map<String, Value>, order: &[String]) -> Packed {
@@ -40,15 +26,56 @@ fn pack(pairs: &serde_json::Map<String, Value>, order: &[String]) -> Packed {
     Packed::new(&documents)
 }
 
+/// How the two sequences of a pair are laid out.
+enum Pairs {
+    /// Each in a segment of its own.
+    Apart(Packed),
+    /// Behind one prompt, as training and scoring do it.
+    Shared(TokenBatch),
+}
+
+impl Pairs {
+    fn shared(pairs: &serde_json::Map<String, Value>, order: &[String]) -> Self {
+        let pair = |id: &String| TokenizedPair {
+            id: id.clone(),
+            key: id.clone(),
+            prompt: ids(&pairs[id]["prompt"]),
+            chosen: ids(&pairs[id]["chosen"]),
+            rejected: ids(&pairs[id]["rejected"]),
+            cut: PairCut::default(),
+        };
+        let pairs: Vec<TokenizedPair> = order.iter().map(pair).collect();
+        let pairs: Vec<&TokenizedPair> = pairs.iter().collect();
+        let mut batches = pair_batches(&pairs, usize::MAX);
+        assert_eq!(batches.len(), 1);
+        Self::Shared(batches.remove(0).batch)
+    }
+
+    /// Summed log-probabilities of chosen and rejected, (P, 2) f64.
+    fn sums(&self, model: &Model) -> Tensor {
+        let decoder = model.decoder();
+        match self {
+            Self::Apart(batch) => {
+                let segments = batch.cu_seqlens.len() - 1;
+                let logps = batch.token_logps(&decoder);
+                let sums = segment_sums(&logps, &batch.segments, segments).unwrap();
+                sums.reshape((segments / 2, 2)).unwrap()
+            }
+            Self::Shared(batch) => {
+                let hidden = hidden_states(&decoder, batch).unwrap();
+                let logps = decoder.token_logps(&hidden, &batch.target_rows, &batch.targets);
+                let count = batch.segments();
+                let sums = segment_sums(&logps.unwrap(), &batch.target_segments, count).unwrap();
+                let sums = sums.reshape(((), PAIR_SEGMENTS)).unwrap(); // (P, 3)
+                sums.narrow(1, 1, 2).unwrap()
+            }
+        }
+    }
+}
+
 /// Summed log-probabilities of both replies of every pair, (P,) f64 each.
-fn pair_logps(model: &Model, batch: &Packed) -> PairLogps {
-    let segments = batch.cu_seqlens.len() - 1;
-    let sums = segment_sums(
-        &batch.token_logps(&model.decoder()),
-        &batch.segments,
-        segments,
-    );
-    let pairs = sums.unwrap().reshape((segments / 2, 2)).unwrap(); // (P, 2)
+fn pair_logps(model: &Model, batch: &Pairs) -> PairLogps {
+    let pairs = batch.sums(model); // (P, 2)
     let column = |k: usize| pairs.narrow(1, k, 1).unwrap().squeeze(1).unwrap(); // (P,)
     PairLogps {
         chosen: column(0),
@@ -68,9 +95,21 @@ fn dpo_loss_rewards_and_every_gradient_equal_trl() {
     let golden = golden("dpo.json");
     let pairs = golden["pairs"].as_object().unwrap();
     let order: Vec<String> = pairs.keys().cloned().collect();
-    let batch = pack(pairs, &order);
+    equals_trl(&golden, &order, &Pairs::Apart(pack(pairs, &order)));
+}
+
+#[test]
+fn dpo_behind_a_shared_prompt_equals_trl() {
+    let golden = golden("dpo.json");
+    let pairs = golden["pairs"].as_object().unwrap();
+    let order: Vec<String> = pairs.keys().cloned().collect();
+    equals_trl(&golden, &order, &Pairs::shared(pairs, &order));
+}
+
+fn equals_trl(golden: &Value, order: &[String], batch: &Pairs) {
+    let pairs = golden["pairs"].as_object().unwrap();
     let policy = perturbed();
-    let reference = detached(&pair_logps(&Model::shipped(), &batch));
+    let reference = detached(&pair_logps(&Model::shipped(), batch));
 
     let both = |logps: &PairLogps, key: &str| {
         let got = [flat(&logps.chosen), flat(&logps.rejected)].concat();
@@ -78,7 +117,7 @@ fn dpo_loss_rewards_and_every_gradient_equal_trl() {
         let want: Vec<f64> = want(0).chain(want(1)).collect();
         (key.to_owned(), distance(&got, &want))
     };
-    let logps = pair_logps(&policy, &batch);
+    let logps = pair_logps(&policy, batch);
     check(
         "pair logps",
         [both(&reference, "ref_logps"), both(&logps, "logps")],
@@ -87,7 +126,7 @@ fn dpo_loss_rewards_and_every_gradient_equal_trl() {
 
     for (name, wanted) in golden["variants"].as_object().unwrap() {
         let number = |key: &str| wanted[key].as_f64().unwrap();
-        let logps = pair_logps(&policy, &batch);
+        let logps = pair_logps(&policy, batch);
         let beta = number("beta");
         let preference = PreferenceLoss {
             label_smoothing: number("label_smoothing"),

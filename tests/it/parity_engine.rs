@@ -1,6 +1,6 @@
 //! The engine as the parity tests drive it: documents in, log-probabilities and gradients out.
 
-use crate::parity_support::root;
+use crate::parity_support::{flat, root, signs};
 use candle_core::{DType, Device, Tensor, Var};
 use lions::model::{Decoder, DecoderConfig, Params};
 use lions::train::Gradients;
@@ -97,4 +97,21 @@ impl Model {
         let mut store = loss.backward().unwrap();
         gradients.accumulate(&self.vars, &mut store).unwrap();
     }
+}
+
+/// The shipped model with every weight moved by 1/32 of itself, up or down: the bits of
+/// `common.perturb`.
+pub(crate) fn perturbed() -> Model {
+    let model = Model::shipped();
+    for (p, (_, var)) in model.vars.iter().enumerate() {
+        let values = flat(var.as_tensor());
+        let moved: Vec<f32> = values
+            .iter()
+            .zip(signs(1000 + p as u64, values.len()))
+            .map(|(w, s)| *w as f32 * (1.0 + s as f32 / 32.0))
+            .collect();
+        let tensor = Tensor::from_vec(moved, var.shape(), &Device::Cpu).unwrap();
+        var.set(&tensor).unwrap();
+    }
+    model
 }

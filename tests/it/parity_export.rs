@@ -22,8 +22,8 @@ fn models() -> Vec<(String, PathBuf)> {
 }
 
 /// Opens a model and moves its weights, so that a copy of the source file would be noticed.
-fn moved(dir: &Path) -> Model {
-    let model = Model::open(dir, DType::F32);
+fn moved(dir: &Path, dtype: DType) -> Model {
+    let model = Model::open(dir, dtype);
     for (p, var) in model.vars.values().enumerate() {
         let values = flat(var.as_tensor());
         let moved: Vec<f32> = values
@@ -31,8 +31,8 @@ fn moved(dir: &Path) -> Model {
             .zip(signs(p as u64, values.len()))
             .map(|(w, s)| (w + 0.01 * s) as f32)
             .collect();
-        var.set(&Tensor::from_vec(moved, var.shape(), &Device::Cpu).unwrap())
-            .unwrap();
+        let moved = Tensor::from_vec(moved, var.shape(), &Device::Cpu).unwrap();
+        var.set(&moved.to_dtype(dtype).unwrap()).unwrap();
     }
     model
 }
@@ -53,12 +53,14 @@ fn logits(model: &Model) -> Tensor {
 #[test]
 fn a_saved_checkpoint_opens_again_with_the_same_logits() {
     for (name, source) in models() {
-        let folder = tempfile::tempdir().unwrap();
-        let dir = folder.path().join("checkpoint");
-        let model = moved(&source);
-        save_checkpoint(&dir, &source, &model.params.detached()).unwrap();
-        let again = Model::open(&dir, DType::F32);
-        assert_eq!(flat(&logits(&model)), flat(&logits(&again)), "{name}");
+        for dtype in [DType::F32, DType::BF16] {
+            let folder = tempfile::tempdir().unwrap();
+            let dir = folder.path().join("checkpoint");
+            let model = moved(&source, dtype);
+            save_checkpoint(&dir, &source, &model.params.detached()).unwrap();
+            let again = Model::open(&dir, dtype);
+            assert_eq!(flat(&logits(&model)), flat(&logits(&again)), "{name}");
+        }
     }
 }
 
@@ -70,9 +72,15 @@ fn write_checkpoints() {
         std::fs::remove_dir_all(&exports).unwrap();
     }
     std::fs::create_dir_all(&exports).unwrap();
-    for (name, source) in models() {
+    let wide = models()
+        .into_iter()
+        .map(|(n, source)| (n, source, DType::F32));
+    let short = models()
+        .into_iter()
+        .map(|(n, source)| (format!("{n}-bf16"), source, DType::BF16));
+    for (name, source, dtype) in wide.chain(short) {
         let dir = exports.join(name);
-        let model = moved(&source);
+        let model = moved(&source, dtype);
         save_checkpoint(&dir, &source, &model.params.detached()).unwrap();
         let rows: Vec<Vec<f32>> = logits(&model).to_vec2().unwrap();
         let expected = serde_json::json!({"tokens": document(), "logits": rows});

@@ -46,9 +46,13 @@ fn step(batching: Batching, max_seq_len: usize, loss_mask: LossMask) -> SftStep 
     let recipe = SftRecipe {
         data: Vec::new(),
         max_examples: None,
+        dedup: false,
+        decontaminate: None,
+        empty_system_turn: None,
         max_seq_len,
         batching,
         loss_mask,
+        max_masked_fraction: None,
         batch: BatchSize::Rows(8),
         duration: Duration::Epochs(1.0),
         optimizer: OptimizerRecipe {
@@ -63,11 +67,15 @@ fn step(batching: Batching, max_seq_len: usize, loss_mask: LossMask) -> SftStep 
             decay: Decay::Constant,
             warmup_ratio: 0.0,
             min_ratio: 0.0,
+            decay_ratio: None,
         },
         precision: Precision::F32,
+        lora: None,
         seed: None,
         data_seed: None,
         monitor: None,
+        trainable_embeddings: None,
+        save_steps: Vec::new(),
     };
     let plan = SftPlan::new(examples(), &recipe, &SeedTree::root(1), 2).unwrap();
     assert_eq!(plan.steps(), 1);

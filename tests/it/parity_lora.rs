@@ -1,0 +1,50 @@
+//! Adapters that PEFT wrote give PEFT's log-probabilities and gradients.
+
+use crate::parity_engine::Packed;
+use crate::parity_support::{
+    PARITY, check, distance, distance_to_fingerprint, flat, golden, ids, numbers, relative, root,
+};
+use candle_core::{DType, Device};
+use lions::model::{Decoder, DecoderConfig, FrozenParams, Lora};
+use lions::train::{Gradients, sft_nll};
+
+#[test]
+fn adapters_of_peft_give_its_log_probabilities_and_every_gradient() {
+    let golden = golden("lora.json");
+    let source = root("models/stories260k");
+    let config = DecoderConfig::from_file(&source).unwrap();
+    let base = FrozenParams::load(&source, &config, &Device::Cpu, DType::F32).unwrap();
+    let lora = Lora::load(base, &root("tests/golden/lora")).unwrap();
+    let decoder = Decoder::adapted(&config, &lora).unwrap();
+
+    let tokens = ids(&golden["tokens"]);
+    let all = Packed::new(&[(tokens.clone(), vec![true; tokens.len()])]);
+    let got = flat(&all.token_logps(&decoder));
+    let error = distance(&got, &numbers(&golden["logps"])[1..]);
+    check("adapters", [("token logps".to_owned(), error)], PARITY);
+
+    let mask = ids(&golden["loss_mask"]).iter().map(|m| *m == 1).collect();
+    let batch = Packed::new(&[(tokens, mask)]);
+    let loss = sft_nll(&batch.token_logps(&decoder), batch.targets.len()).unwrap();
+    let error = relative(flat(&loss)[0], golden["loss"].as_f64().unwrap());
+    check("adapters", [("loss".to_owned(), error)], PARITY);
+
+    let mut gradients = Gradients::default();
+    gradients
+        .accumulate(lora.vars(), &mut loss.backward().unwrap())
+        .unwrap();
+    assert_eq!(
+        gradients.iter().count(),
+        golden["gradients"].as_object().unwrap().len()
+    );
+    check(
+        "adapters: gradients",
+        gradients.iter().map(|(name, grad)| {
+            (
+                name.clone(),
+                distance_to_fingerprint(grad, &golden["gradients"][name]),
+            )
+        }),
+        PARITY,
+    );
+}
