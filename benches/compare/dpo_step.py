@@ -2,6 +2,7 @@
 
     python benches/compare/dpo_step.py --layout trl     # TRL's collator and DPOTrainer._compute_loss
     python benches/compare/dpo_step.py --layout flat    # the same loss, padding-free
+    python benches/compare/dpo_step.py --work FILE      # the steps of `lions bench dpo`
 
 TRL 1.16 has switched its own padding-free DPO off ("temporarily unavailable"), so `trl` pads; `flat`
 is what it did before, written with the fastest exact attention (`peer.register_segments`), and
@@ -66,7 +67,7 @@ def trl_trainer(model, pairs):
                                         bos_token="<s>", eos_token="</s>", pad_token="</s>")
     args = DPOConfig(output_dir=tempfile.mkdtemp(), report_to=[], use_cpu=True, beta=BETA,
                      gradient_checkpointing=False, bf16=False, precompute_ref_log_probs=True,
-                     per_device_train_batch_size=16)
+                     per_device_train_batch_size=16, disable_tqdm=True)
     return GivenTokens(model=model, args=args, train_dataset=Dataset.from_list(pairs),
                        processing_class=tokenizer)
 
@@ -79,9 +80,14 @@ def main():
     args.add_argument("--pairs", type=int, default=16, help="pairs a step")
     options = parse(args)
     n = options.pairs
-    pairs = read_pairs()
-    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(1)).tolist()
-    pairs = [pairs[i] for i in order[: 12 * n]]
+    if options.work:
+        pairs = [{f"{part}_ids": pair[part] for part in ("prompt", "chosen", "rejected")}
+                 for step in options.work for pair in step["pairs"]]
+        n = len(options.work[0]["pairs"])
+    else:
+        pairs = read_pairs()
+        order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(1)).tolist()
+        pairs = [pairs[i] for i in order[: 12 * n]]
     if options.layout == "trl":
         attention = "sdpa"
         model = load(attention)

@@ -13,7 +13,7 @@ import time
 import torch
 
 import peer
-from peer import EOS, encoder, jsonl, load, parse, parser, prompt_ids, report
+from peer import EOS, encoder, jsonl, load, pace, parse, parser, prompt_ids, report
 
 
 def main():
@@ -28,6 +28,10 @@ def main():
     encode = encoder()
     rows = jsonl("data/sft/stories_test.jsonl")[: options.prompts]
     prompts = [prompt_ids(encode, r["messages"]) for r in rows]
+    if options.work:
+        prompts = options.work[0]["prompts"]
+        options.samples = options.work[0]["samples"]
+        options.max_new_tokens = options.work[0]["max_new_tokens"]
     model = load("sdpa").eval()
     model.generation_config.pad_token_id = EOS
 
@@ -42,16 +46,25 @@ def main():
 
     sample(prompts[:2], 8)  # warm up
     peer.resident_before = peer.resident()
-    generated, finished = 0, 0
-    c, w = time.process_time(), time.perf_counter()
-    with torch.inference_mode():
-        for i in range(0, len(prompts), options.batch):
-            for row in sample(prompts[i:i + options.batch], options.max_new_tokens).tolist():
-                done = EOS in row
-                generated += row.index(EOS) + 1 if done else len(row)
-                finished += done
-    cpu, wall = time.process_time() - c, time.perf_counter() - w
-    report(options, "generate", [cpu], [wall], [generated], prompts=len(prompts),
+    cpu, wall, tokens, finished = [], [], [], 0
+    go = pace(options, {"ready": True})
+    for step in range(options.warmup + options.steps):
+        if not go:
+            break
+        generated = 0
+        c, w = time.process_time(), time.perf_counter()
+        with torch.inference_mode():
+            for i in range(0, len(prompts), options.batch):
+                for row in sample(prompts[i:i + options.batch], options.max_new_tokens).tolist():
+                    done = EOS in row
+                    generated += row.index(EOS) + 1 if done else len(row)
+                    finished += done
+        cpu.append(time.process_time() - c)
+        wall.append(time.perf_counter() - w)
+        tokens.append(generated)
+        go = pace(options, {"step": step + 1, "seconds": {"cpu": cpu[-1], "wall": wall[-1]},
+                            "real_tokens": generated})
+    report(options, "generate", cpu, wall, tokens, prompts=len(prompts),
            samples=options.samples, batch=options.batch, finished=finished,
            max_new_tokens=options.max_new_tokens)
 

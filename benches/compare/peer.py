@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import sys
 import time
@@ -29,8 +28,13 @@ def parse(parser, argv=None):
     parser.add_argument("--steps", type=int, default=10, help="steps measured")
     parser.add_argument("--precision", choices=["f32", "bf16"], default="f32",
                         help="bf16: torch.autocast, the weights stay f32")
-    parser.add_argument("--json", action="store_true", help="print only the JSON line")
+    parser.add_argument("--work", metavar="FILE",
+                        help="do the steps that `lions bench --work FILE` wrote, instead of own ones")
+    parser.add_argument("--paced", action="store_true",
+                        help="wait for a line on stdin before each step, answer each with a JSON line")
     options = parser.parse_args(argv)
+    if options.work:
+        options.work = [json.loads(line) for line in open(options.work, encoding="utf-8")]
     wanted = {**MALLOC, "OMP_NUM_THREADS": str(options.threads),
               "MKL_NUM_THREADS": str(options.threads), "TOKENIZERS_PARALLELISM": "false",
               "CUDA_VISIBLE_DEVICES": "", "TRANSFORMERS_VERBOSITY": "error",
@@ -124,6 +128,14 @@ def fused_adamw(model, learning_rate=1e-4):
     return torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.1, fused=True)
 
 
+def pace(options, said):
+    """In a paced run: says `said` and waits for the word to go on. False: there will be no step."""
+    if not options.paced:
+        return True
+    print(json.dumps(said), flush=True)
+    return bool(sys.stdin.readline())
+
+
 def train(options, model, optimizer, loss_of, batches, work):
     """Runs warm-up and measured steps; `loss_of(batch)` gives the loss, `work(batch)` its tokens."""
     import torch
@@ -131,7 +143,10 @@ def train(options, model, optimizer, loss_of, batches, work):
     global resident_before
     resident_before = resident()
     cpu, wall, tokens, losses = [], [], [], []
+    go = pace(options, {"ready": True})
     for step in range(options.warmup + options.steps):
+        if not go:
+            break
         batch = batches[step % len(batches)]
         c, w = time.process_time(), time.perf_counter()
         with autocast(options):
@@ -140,11 +155,14 @@ def train(options, model, optimizer, loss_of, batches, work):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0, foreach=True)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+        c, w = time.process_time() - c, time.perf_counter() - w
+        losses.append(loss.item())
         if step >= options.warmup:
-            cpu.append(time.process_time() - c)
-            wall.append(time.perf_counter() - w)
+            cpu.append(c)
+            wall.append(w)
             tokens.append(work(batch))
-            losses.append(loss.item())
+        go = pace(options, {"step": step + 1, "seconds": {"cpu": c, "wall": w},
+                            "real_tokens": work(batch), "loss": losses[-1]})
     return cpu, wall, tokens, losses
 
 
@@ -157,8 +175,16 @@ def resident():
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def peak_resident():
+    """Largest resident bytes since the program began. (`ru_maxrss` would survive the restart.)"""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
 def report(options, name, cpu, wall, tokens, **extra):
     """One JSON line. Rates are of the median step: in CPU seconds and in wall seconds."""
+    if not cpu:
+        raise SystemExit("no step was measured")
     import torch
     import transformers
 
@@ -171,14 +197,14 @@ def report(options, name, cpu, wall, tokens, **extra):
         "tokens_per_cpu_sec": median_rate(cpu),
         "tokens_per_wall_sec": median_rate(wall),
         "cpu_secs": sum(cpu), "wall_secs": sum(wall), "real_tokens": sum(tokens),
-        "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_rss": peak_resident(),
         "rss_before": resident_before,
         "threads": options.threads, "precision": options.precision,
         **extra,
         "versions": {"python": platform.python_version(), "torch": torch.__version__,
                      "transformers": transformers.__version__},
     }
-    print(json.dumps(out))
+    print(json.dumps(out), flush=True)
 
 
 def parser(description):

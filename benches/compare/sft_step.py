@@ -3,6 +3,7 @@
     python benches/compare/sft_step.py --shape stories260k                  # real rows, packed
     python benches/compare/sft_step.py --shape stories260k --layout padded  # one document a row
     python benches/compare/sft_step.py --shape 15m                          # random weights, 8 x 256
+    python benches/compare/sft_step.py --work FILE                          # the steps of `lions bench`
 
 `stories260k` trains the shipped model on documents of data/sft, 2048 positions a step, every token
 of a document but its first a target. `15m` is a Llama with V 32000, width 288, 6 layers, 6 heads,
@@ -78,6 +79,20 @@ def make_padded(documents):
             "targets": tokens.flatten()[rows + 1], "real": int(mask.sum())}
 
 
+def given_batch(step):
+    """A step of `lions bench train --work`: rows where all segments are equally long (padded ones
+    are, and right padding needs no mask under causal attention), else packed."""
+    starts = step["cu_seqlens"]
+    lengths = {b - a for a, b in zip(starts, starts[1:])}
+    batch = {"rows": torch.tensor(step["target_rows"]), "targets": torch.tensor(step["targets"]),
+             "real": step["real_tokens"]}
+    tokens = torch.tensor([step["tokens"]])
+    if len(lengths) == 1:
+        return {**batch, "input_ids": tokens.reshape(-1, lengths.pop())}
+    return {**batch, "input_ids": tokens, "position_ids": torch.tensor([step["positions"]]),
+            "starts": starts}
+
+
 def shape_15m(attention):
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -101,8 +116,15 @@ def main():
     if options.compile and options.shape != "15m":
         args.error("--compile needs --shape 15m")
     packed = options.shape == "stories260k" and options.layout == "packed"
+    given = [given_batch(step) for step in options.work or []]
+    if given:
+        packed = any("starts" in batch for batch in given)
+        options.layout = "packed" if packed else "rows"
     attention = options.attention if packed else "sdpa"
-    if options.shape == "15m":
+    if given:
+        model = shape_15m(attention) if options.shape == "15m" else load(attention)
+        batches = given
+    elif options.shape == "15m":
         model = shape_15m(attention)
         tokens = torch.randint(0, 32000, (4, 8, 256))
         batches = [{"input_ids": t, "rows": None, "targets": t[:, 1:].flatten(),
@@ -116,7 +138,7 @@ def main():
     def loss_of(batch):
         inputs = {k: batch[k] for k in ("input_ids", "position_ids", "attention_mask") if k in batch}
         if attention == "segments":
-            inputs["cu_seqlens"] = batch["starts"]
+            inputs["cu_seqlens"] = batch.get("starts", [0, batch["input_ids"].shape[1]])
         hidden = decoder(**inputs, use_cache=False).last_hidden_state
         if batch["rows"] is None:
             hidden = hidden[:, :-1].reshape(-1, hidden.shape[-1])
