@@ -55,8 +55,12 @@ pub fn published_blocks(id: Option<&str>) -> Vec<Block> {
         blocks.push(Block::Paragraph(vec![Span::Text(text.trim().to_owned())]));
     }
     if !entry.claims.is_empty() {
-        let claim =
-            |text: &String| vec![Span::Strong("Claim: ".to_owned()), Span::Text(text.clone())];
+        let claim = |text: &String| {
+            vec![
+                Span::Strong("Claim:".to_owned()),
+                Span::Text(format!(" {text}")),
+            ]
+        };
         blocks.push(Block::List(entry.claims.iter().map(claim).collect()));
     }
     blocks.extend(grid.map(Block::Table));
