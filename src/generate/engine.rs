@@ -4,12 +4,12 @@ use crate::base::SeedTree;
 use crate::base::laps::{Phase, lap};
 use crate::config::spec::SamplingRecipe;
 use crate::generate::sampler::draw_token;
-use crate::model::{Decoder, KvCache};
+use crate::model::{CachedPrompt, Decoder, KvCache};
 use candle_core::{DType, Tensor};
 use rand_chacha::ChaCha8Rng;
 
-/// Rows of every decoding pass. Matrix products choose their kernel, and with it the order of
-/// their sums, by the number of rows; so that number is always the same, and rows that nobody asked
+/// Most rows of a decoding pass. Where matrix products choose their kernel, and with it the order
+/// of their sums, by the number of rows, that number is always the same, and rows that nobody asked
 /// for fill it up.
 const LANES: usize = 32;
 
@@ -101,7 +101,8 @@ pub fn sample(
         decoder,
         job,
         limit,
-        cache: KvCache::new(decoder, 256),
+        cache: KvCache::new(decoder)?,
+        trunk: None,
         live: Vec::new(),
         done: Vec::new(),
     };
@@ -134,11 +135,20 @@ struct Live {
     over: bool,
 }
 
+/// A prompt in the cache and the logits after it.
+struct Trunk {
+    prompt: usize,
+    cached: CachedPrompt,
+    logits: Vec<f32>,
+}
+
 struct Engine<'a> {
     decoder: &'a Decoder,
     job: &'a SampleJob<'a>,
     limit: usize,
     cache: KvCache,
+    /// The prompt admitted last: its samples may start one by one, as others end.
+    trunk: Option<Trunk>,
     live: Vec<Live>,
     done: Vec<Completion>,
 }
@@ -148,16 +158,10 @@ impl Engine<'_> {
     /// samples of one prompt share the pass.
     fn admit(&mut self, range: std::ops::Range<usize>) -> Result<(), GenerateError> {
         let mut rows: Vec<usize> = (0..self.live.len()).collect();
-        let mut last: Option<(usize, Vec<f32>)> = None;
         for index in range {
             let prompt = index / self.job.samples;
-            let logits = match last.take() {
-                Some((same, logits)) if same == prompt => logits,
-                _ => {
-                    let tokens: &[u32] = &self.job.prompts[prompt];
-                    to_rows(&self.decoder.prefill(&[tokens], &mut self.cache)?)?.remove(0)
-                }
-            };
+            let trunk = self.trunk_of(prompt)?;
+            self.cache.push(&trunk.cached);
             rows.push(self.cache.rows() - 1);
             let mut live = Live {
                 completion: Completion {
@@ -169,17 +173,32 @@ impl Engine<'_> {
                 rng: self.job.seed.index(index as u64).rng(),
                 over: false,
             };
-            self.draw(&mut live, &logits)?;
+            self.draw(&mut live, &trunk.logits)?;
             self.live.push(live);
-            last = Some((prompt, logits));
+            self.trunk = Some(trunk);
         }
         lap(Phase::Prefill);
         self.keep_rows(rows)
     }
 
-    /// Arranges the cache: these rows, and copies of the last one up to [`LANES`].
+    /// The trunk of a prompt, out of the cache if it is the last one.
+    fn trunk_of(&mut self, prompt: usize) -> Result<Trunk, GenerateError> {
+        if let Some(trunk) = self.trunk.take_if(|trunk| trunk.prompt == prompt) {
+            return Ok(trunk);
+        }
+        let tokens: &[u32] = &self.job.prompts[prompt];
+        let (cached, logits) = self.decoder.prefill_one(tokens, &self.cache)?;
+        Ok(Trunk {
+            prompt,
+            cached,
+            logits: logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?,
+        })
+    }
+
+    /// Arranges the cache: these rows, and copies of the last one up to [`LANES`] if their number
+    /// matters.
     fn keep_rows(&mut self, mut rows: Vec<usize>) -> Result<(), GenerateError> {
-        if let Some(&last) = rows.last() {
+        if let Some(&last) = rows.last().filter(|_| !self.cache.rows_are_independent()) {
             rows.resize(LANES, last);
         }
         if !rows.iter().copied().eq(0..self.cache.rows()) {
@@ -319,7 +338,7 @@ mod tests {
     fn the_bits_of_a_row_depend_neither_on_its_place_nor_on_the_rows_beside_it() {
         let decoder = shipped();
         let row = |place: usize, other: u32| {
-            let mut cache = KvCache::new(&decoder, 16);
+            let mut cache = KvCache::new(&decoder).unwrap();
             decoder.prefill(&[&[1, 403, 407]], &mut cache).unwrap();
             decoder.prefill(&[&[1, other]], &mut cache).unwrap();
             let mut rows = vec![1; LANES];

@@ -14,14 +14,22 @@ pub fn draw_token(logits: &[f32], recipe: &SamplingRecipe, rng: &mut impl RngCor
     if recipe.temperature <= 0.0 {
         return u32::try_from(best).ok();
     }
-    let mut weights: Vec<(usize, f64)> = logits
-        .iter()
-        .map(|&l| ((f64::from(l) - f64::from(max)) / recipe.temperature).exp())
-        .enumerate()
-        .collect();
-    if recipe.top_p < 1.0 {
-        keep_nucleus(&mut weights, recipe.top_p);
+    let weigh = |&l: &f32| ((f64::from(l) - f64::from(max)) / recipe.temperature).exp();
+    if recipe.top_p >= 1.0 {
+        let mut mass = 0.0;
+        let sums = logits.iter().map(|l| {
+            mass += weigh(l);
+            mass
+        });
+        let sums: Vec<f64> = sums.collect();
+        let threshold = unit_interval(rng.next_u64()) * mass;
+        let token = sums.partition_point(|&below| below <= threshold);
+        let last = || logits.iter().rposition(|l| weigh(l) > 0.0);
+        let token = Some(token).filter(|&t| t < sums.len()).or_else(last)?;
+        return u32::try_from(token).ok();
     }
+    let mut weights: Vec<(usize, f64)> = logits.iter().map(weigh).enumerate().collect();
+    keep_nucleus(&mut weights, recipe.top_p);
     let mass: f64 = weights.iter().map(|(_, w)| w).sum();
     let threshold = unit_interval(rng.next_u64()) * mass;
     let mut below = 0.0;
@@ -52,7 +60,8 @@ fn argmax(logits: &[f32]) -> Option<(usize, f32)> {
 
 /// Sorts by falling weight (rising token id on a tie) and cuts behind the nucleus.
 fn keep_nucleus(weights: &mut Vec<(usize, f64)>, top_p: f64) {
-    weights.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    // Ids differ, so no two are equal and an unstable sort has one result.
+    weights.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     let total: f64 = weights.iter().map(|(_, w)| w).sum();
     let mut mass = 0.0;
     let kept = weights

@@ -6,11 +6,12 @@ use crate::model::error::ModelError;
 use crate::model::layout;
 use crate::model::lora::Lora;
 use crate::model::ops::{
-    LayerShape, Recompute, Rotation, SLOTS, Segments, Slot, Stack, SummedNll, Targets, TokenStats,
-    attention, embedding, gated, linear, rms_norm, rope, summed_nll, token_logps,
+    DecodeWeights, LayerShape, Recompute, Rotation, SLOTS, Segments, Slot, Stack, SummedNll,
+    Targets, TokenStats, attention, embedding, gated, linear, rms_norm, rope, summed_nll,
+    token_logps,
 };
 use crate::model::params::{FrozenParams, Params};
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 /// A decoder over weights that are tracked ([`Decoder::trainable`]) or not ([`Decoder::frozen`]).
 ///
@@ -314,6 +315,23 @@ impl Decoder {
         }))
     }
 
+    /// The weights as decoding on slices reads them, if they are `f32` or shorter on the CPU.
+    pub(super) fn decode_weights(&self) -> Result<Option<DecodeWeights>> {
+        if self.embed.dtype() == DType::F64 {
+            return Ok(None);
+        }
+        let Some(stack) = self.stack()? else {
+            return Ok(None);
+        };
+        let head = self.head.to_dtype(DType::F32)?.contiguous()?;
+        let softcap = self.config.logit_softcap;
+        DecodeWeights::new(&stack, &self.inv_freq, &head, softcap).map(Some)
+    }
+
+    pub(super) fn device(&self) -> &Device {
+        self.embed.device()
+    }
+
     pub(super) fn layers(&self) -> &[Layer] {
         &self.layers
     }
@@ -465,9 +483,9 @@ impl Layer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::KvCache;
     use crate::model::ops::check::{noise, relative_error};
     use crate::model::params::missing_gradients;
-    use candle_core::{DType, Device};
     use std::path::Path;
 
     const MODEL: &str = "models/stories260k";
@@ -596,6 +614,38 @@ mod tests {
             (config, params)
         };
         extras.iter().map(build).collect()
+    }
+
+    #[test]
+    fn decoding_by_slices_and_by_ops_is_the_full_forward_in_every_family() -> Result<()> {
+        for (config, params) in families() {
+            let params = Params::from_frozen(&params, DType::F32).unwrap().detached();
+            let exact = Decoder::frozen(&config, &params).unwrap();
+            let short = exact.clone().with_bf16_activations();
+            let cache = KvCache::new(&exact)?;
+            for (decoder, mut cache, most) in [
+                (&exact, cache.clone().by_ops(), 1e-5),
+                (&exact, cache, 1e-5),
+                (&short, KvCache::new(&short)?, 5e-2),
+            ] {
+                let mut rows = [vec![3u32, 1, 4], vec![7]];
+                decoder.prefill(&[&rows[0], &rows[1]], &mut cache)?;
+                for step in 0..9 {
+                    let next = [step * 5 % 23, step * 7 % 23];
+                    let logits = decoder.decode_step(&next, &mut cache)?;
+                    for (i, (row, next)) in rows.iter_mut().zip(next).enumerate() {
+                        row.push(next);
+                        let len = row.len() as u32;
+                        let at: Vec<u32> = (0..len).collect();
+                        let hidden = decoder.hidden(row, &at, &[0, len])?;
+                        let want = decoder.logits(&hidden.narrow(0, row.len() - 1, 1)?)?;
+                        let error = relative_error(&logits.narrow(0, i, 1)?, &want)?;
+                        assert!(error < most, "{:?}: {error:e}", config.architecture);
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     #[test]

@@ -1,34 +1,63 @@
 //! Incremental decoding: keys and values of rows with lengths of their own.
 
 use crate::model::decoder::Decoder;
-use crate::model::ops::{AttentionShape, Segments, decode_attention};
+use crate::model::ops::{
+    AttentionShape, CachedRow, DecodeWeights, PageShape, Scratch, Segments, decode_attention,
+};
 use candle_core::{DType, Result, Tensor};
+use rayon::prelude::*;
+use std::sync::Arc;
 
 /// Keys and values of B rows, each of its own length, in `f32` on the host; no graph.
 ///
-/// A row holds, for each layer and key/value head, `E` lines of keys and `E` of values along the
-/// positions, so that the inner loops of attention run along positions whatever the head width.
+/// A row is a list of pages; rows that come from one another share the pages they have in common.
 #[derive(Clone, Debug)]
 pub struct KvCache {
-    layers: usize,
-    /// `K * E` lines of one layer's keys, as many of its values.
-    lines: usize,
-    /// Positions for which every row has room.
-    capacity: usize,
-    lengths: Vec<usize>,
-    rows: Vec<Vec<f32>>,
+    shape: PageShape,
+    rows: Vec<CachedRow>,
+    /// The decoder's weights as a step on the host reads them.
+    weights: Option<Arc<DecodeWeights>>,
 }
 
+/// A row on its own, to start others from.
+#[derive(Clone, Debug)]
+pub struct CachedPrompt(CachedRow);
+
 impl KvCache {
-    /// An empty cache whose rows begin with room for `capacity` positions and grow by doubling.
-    pub fn new(decoder: &Decoder, capacity: usize) -> Self {
+    /// An empty cache for the decoder as its weights are now.
+    ///
+    /// # Errors
+    /// A weight cannot be read.
+    pub fn new(decoder: &Decoder) -> Result<Self> {
         let config = decoder.config();
-        Self {
+        let shape = PageShape {
             layers: config.layers(),
-            lines: config.kv_heads * config.head_dim,
-            capacity: capacity.max(16),
-            lengths: Vec::new(),
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+        };
+        Ok(Self {
+            shape,
             rows: Vec::new(),
+            weights: decoder.decode_weights()?.map(Arc::new),
+        })
+    }
+
+    /// Whether a row's result is the same bytes however many rows there are.
+    pub fn rows_are_independent(&self) -> bool {
+        self.weights.is_some()
+    }
+
+    /// Appends a row that continues a prompt.
+    pub fn push(&mut self, prompt: &CachedPrompt) {
+        self.rows.push(prompt.0.clone());
+    }
+
+    /// The same cache, for steps by ops as on an accelerator.
+    #[cfg(test)]
+    pub(super) fn by_ops(self) -> Self {
+        Self {
+            weights: None,
+            ..self
         }
     }
 
@@ -38,12 +67,13 @@ impl KvCache {
     }
 
     /// Positions that each row holds, `(B,)`.
-    pub fn lengths(&self) -> &[usize] {
-        &self.lengths
+    pub fn lengths(&self) -> Vec<usize> {
+        self.rows.iter().map(|row| row.len).collect()
     }
 
     /// Keeps the rows `keep`, in that order; a row may be named more than once (several samples of
-    /// one prompt) or not at all (finished).
+    /// one prompt) or not at all (finished). Nothing is copied: rows share their pages until they
+    /// differ.
     ///
     /// # Errors
     /// A row does not exist.
@@ -51,61 +81,8 @@ impl KvCache {
         if let Some(row) = keep.iter().find(|&&row| row >= self.rows.len()) {
             candle_core::bail!("cache: row {row} of {}", self.rows.len());
         }
-        let mut uses = vec![0usize; self.rows.len()];
-        for &row in keep {
-            uses[row] += 1;
-        }
-        self.lengths = keep.iter().map(|&row| self.lengths[row]).collect();
-        let mut old = std::mem::take(&mut self.rows);
-        for &row in keep {
-            uses[row] -= 1;
-            // The last use takes the memory, the others copy it.
-            let taken = if uses[row] == 0 {
-                std::mem::take(&mut old[row])
-            } else {
-                old[row].clone()
-            };
-            self.rows.push(taken);
-        }
+        self.rows = keep.iter().map(|&row| self.rows[row].clone()).collect();
         Ok(())
-    }
-
-    fn row_len(&self) -> usize {
-        self.layers * 2 * self.lines * self.capacity
-    }
-
-    fn reserve(&mut self, positions: usize) {
-        if positions <= self.capacity {
-            return;
-        }
-        let old = self.capacity;
-        while self.capacity < positions {
-            self.capacity *= 2;
-        }
-        let (new, len) = (self.capacity, self.row_len());
-        for row in &mut self.rows {
-            let mut grown = vec![0.0; len];
-            for (to, from) in grown.chunks_exact_mut(new).zip(row.chunks_exact(old)) {
-                to[..old].copy_from_slice(from);
-            }
-            *row = grown;
-        }
-    }
-
-    /// Writes keys or values `(positions, K * E)` of one layer from position `at` of a row.
-    fn put(&mut self, row: usize, layer: usize, part: usize, at: usize, values: &[f32]) {
-        let start = (layer * 2 + part) * self.lines * self.capacity;
-        let lines = &mut self.rows[row][start..start + self.lines * self.capacity];
-        for (step, token) in values.chunks_exact(self.lines).enumerate() {
-            for (line, &v) in lines.chunks_exact_mut(self.capacity).zip(token) {
-                line[at + step] = v;
-            }
-        }
-    }
-
-    fn part(&self, row: usize, layer: usize, part: usize) -> &[f32] {
-        let start = (layer * 2 + part) * self.lines * self.capacity;
-        &self.rows[row][start..start + self.lines * self.capacity]
     }
 }
 
@@ -119,6 +96,20 @@ fn host(tensor: &Tensor) -> Result<Vec<f32>> {
 }
 
 impl Decoder {
+    /// A prompt to start rows of `cache` from, and logits `(1, V)` after its last token.
+    ///
+    /// # Errors
+    /// As [`Decoder::prefill`].
+    pub fn prefill_one(&self, prompt: &[u32], cache: &KvCache) -> Result<(CachedPrompt, Tensor)> {
+        let mut alone = KvCache {
+            rows: Vec::new(),
+            ..cache.clone()
+        };
+        let logits = self.prefill(&[prompt], &mut alone)?;
+        let row = alone.rows.pop().unwrap_or_default();
+        Ok((CachedPrompt(row), logits))
+    }
+
     /// Appends a row for each of `prompts` to the cache; logits `(B, V)` after their last tokens.
     ///
     /// # Errors
@@ -135,24 +126,21 @@ impl Decoder {
             Some(*at)
         }));
         let places = self.places(&tokens, &positions, &Segments::new(&cu))?;
-        let longest = prompts.iter().map(|p| p.len()).max().unwrap_or(0);
-        cache.reserve(longest + 1);
-        let first = cache.rows();
-        for prompt in prompts {
-            cache.rows.push(vec![0.0; cache.row_len()]);
-            cache.lengths.push(prompt.len());
-        }
+        let mut rows: Vec<CachedRow> = prompts.iter().map(|_| CachedRow::default()).collect();
         let mut x = self.embed_tokens(&tokens)?.detach(); // (T, D)
         for (index, layer) in self.layers().iter().enumerate() {
             let (y, k, v) = layer.forward(self.config(), index, &x, &places)?;
             x = y.detach();
-            for (part, values) in [host(&k)?, host(&v)?].iter().enumerate() {
-                for (i, bounds) in cu.windows(2).enumerate() {
-                    let span = bounds[0] as usize * cache.lines..bounds[1] as usize * cache.lines;
-                    cache.put(first + i, index, part, 0, &values[span]);
+            let (keys, values, width) = (host(&k)?, host(&v)?, cache.shape.width());
+            let mut tokens = keys.chunks_exact(width).zip(values.chunks_exact(width));
+            for (row, prompt) in rows.iter_mut().zip(prompts) {
+                for (at, (k, v)) in tokens.by_ref().take(prompt.len()).enumerate() {
+                    row.put(&cache.shape, index, at, (k, v));
                 }
+                row.len = prompt.len();
             }
         }
+        cache.rows.append(&mut rows);
         let last: Vec<u32> = cu[1..].iter().map(|end| end - 1).collect();
         let last = Tensor::new(last, x.device())?;
         let x = self.final_norm(&x.index_select(&last, 0)?)?; // (B, D)
@@ -168,38 +156,49 @@ impl Decoder {
         if tokens.len() != b {
             candle_core::bail!("decode: {} tokens for {b} rows", tokens.len());
         }
-        let positions: Vec<u32> = cache.lengths.iter().map(|&l| l as u32).collect();
+        if let Some(weights) = cache.weights.clone() {
+            let logits = weights.step(&cache.shape, tokens, &mut cache.rows)?;
+            return Tensor::from_vec(logits, (b, self.config().vocab_size), self.device());
+        }
+        let positions: Vec<u32> = cache.rows.iter().map(|row| row.len as u32).collect();
         let places = self.places(tokens, &positions, &Segments::default())?;
-        cache.reserve(cache.lengths.iter().max().map_or(1, |l| l + 1));
         let mut x = self.embed_tokens(tokens)?.detach(); // (B, D)
         for (index, layer) in self.layers().iter().enumerate() {
             let (q, k, v) = layer.project(self.config(), &x, &places.rotation)?;
             let (queries, k, v) = (host(&q)?, host(&k)?, host(&v)?);
-            for row in 0..b {
-                let (at, span) = (
-                    cache.lengths[row],
-                    row * cache.lines..(row + 1) * cache.lines,
-                );
-                cache.put(row, index, 0, at, &k[span.clone()]);
-                cache.put(row, index, 1, at, &v[span]);
+            let tokens = k
+                .chunks_exact(cache.shape.width())
+                .zip(v.chunks_exact(cache.shape.width()));
+            for (row, (k, v)) in cache.rows.iter_mut().zip(tokens) {
+                row.put(&cache.shape, index, row.len, (k, v));
             }
             let mixed = attend(cache, index, &self.config().attention(index), &queries);
             let mixed = Tensor::from_vec(mixed, q.shape(), q.device())?.to_dtype(q.dtype())?;
             x = layer.finish(self.config(), &x, &mixed)?.detach();
         }
-        cache.lengths.iter_mut().for_each(|l| *l += 1);
+        cache.rows.iter_mut().for_each(|row| row.len += 1);
         Ok(self.logits(&self.final_norm(&x)?)?.detach())
     }
 }
 
 /// Attention of one new token a row, already in the cache: `queries (B, H * E)` -> `(B, H * E)`.
 fn attend(cache: &KvCache, layer: usize, shape: &AttentionShape, queries: &[f32]) -> Vec<f32> {
-    let mut out = vec![0.0; queries.len()];
     let width = shape.heads * shape.head_dim;
-    decode_attention(shape, queries, &mut out, width, |row| {
-        let (keys, values) = (cache.part(row, layer, 0), cache.part(row, layer, 1));
-        (keys, values, cache.capacity, cache.lengths[row] + 1)
-    });
+    let mut out = vec![0.0; queries.len()];
+    let rows = queries
+        .par_chunks_exact(width)
+        .zip(out.par_chunks_exact_mut(width));
+    rows.zip(&cache.rows)
+        .for_each_init(Scratch::default, |scratch, ((q, out), row)| {
+            decode_attention(
+                shape,
+                (cache.shape, layer),
+                q,
+                (row, row.len + 1),
+                scratch,
+                out,
+            );
+        });
     out
 }
 
@@ -236,7 +235,7 @@ mod tests {
         let decoder = shipped();
         let mut rows: Vec<Vec<u32>> =
             vec![vec![1, 403, 407], vec![1], vec![1, 403, 407, 261, 378, 432]];
-        let mut cache = KvCache::new(&decoder, 4);
+        let mut cache = KvCache::new(&decoder)?;
         let prompts: Vec<&[u32]> = rows.iter().map(Vec::as_slice).collect();
         let mut logits = decoder.prefill(&prompts, &mut cache)?;
         for step in 0..40u32 {
@@ -255,9 +254,37 @@ mod tests {
     }
 
     #[test]
+    fn the_bits_of_a_row_depend_neither_on_the_number_of_rows_nor_on_threads() -> Result<()> {
+        let decoder = shipped();
+        let run = |rows: &[usize], threads: usize| -> Result<Vec<Vec<u32>>> {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.unwrap().install(|| {
+                let mut cache = KvCache::new(&decoder)?;
+                decoder.prefill(&[&[1, 403], &[1, 407, 261]], &mut cache)?;
+                cache.select(rows)?;
+                let mut logits = Vec::new();
+                for step in 0..70 {
+                    let tokens: Vec<u32> = rows.iter().map(|&r| 270 + step + r as u32).collect();
+                    logits = decoder.decode_step(&tokens, &mut cache)?.to_vec2::<f32>()?;
+                }
+                let bits = |row: Vec<f32>| row.into_iter().map(f32::to_bits).collect();
+                Ok(logits.into_iter().map(bits).collect())
+            })
+        };
+        let (first, second) = (run(&[0], 1)?.remove(0), run(&[1], 1)?.remove(0));
+        for threads in [1, 3] {
+            let rows = [0, 1, 1, 0, 1, 0, 0];
+            for (got, row) in run(&rows, threads)?.iter().zip(rows) {
+                assert!(got == [&first, &second][row], "{threads} threads");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
     fn rows_can_be_repeated_and_dropped_between_steps() -> Result<()> {
         let decoder = shipped();
-        let mut cache = KvCache::new(&decoder, 8);
+        let mut cache = KvCache::new(&decoder)?;
         decoder.prefill(&[&[1, 403], &[1, 407, 261]], &mut cache)?;
         cache.select(&[1, 0, 1])?;
         let logits = decoder.decode_step(&[300, 301, 302], &mut cache)?;

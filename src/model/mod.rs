@@ -31,7 +31,7 @@ pub use config::{Architecture, DecoderConfig, RopeConfig, RopeScaling};
 pub use cost::{flops_per_token, head_flops, parameter_count};
 pub use decoder::Decoder;
 pub use error::ModelError;
-pub use kv_cache::KvCache;
+pub use kv_cache::{CachedPrompt, KvCache};
 pub use layout::EMBEDDING;
 pub use lora::{Lora, lora_parameter_count};
 pub use ops::{Recompute, Segments, SummedNll, TokenStats};

@@ -75,9 +75,10 @@ impl StageKind {
     /// Raised by hand whenever the same recipe would give different results.
     pub fn semantics(self) -> u32 {
         match self {
-            Self::Select | Self::Sft | Self::Sample | Self::Judge => 1,
-            // 2: a pair's prompt is computed once.
-            Self::RefLogps | Self::Dpo | Self::Eval => 2,
+            // 2: sums of the CPU's products and attention have another order.
+            Self::Select | Self::Sft | Self::Sample | Self::Judge => 2,
+            // 2: a pair's prompt is computed once. 3: as 2 above.
+            Self::RefLogps | Self::Dpo | Self::Eval => 3,
         }
     }
 }

@@ -121,10 +121,10 @@ fn the_ids_of_a_fixed_trial_stay_as_they_are() {
         .map(|run| (run.kind, run.id.short()))
         .collect();
     let want = [
-        (StageKind::Sft, "ea2b543b1d48"),
-        (StageKind::RefLogps, "f32eebbe2762"),
-        (StageKind::Dpo, "d0200a05ade9"),
-        (StageKind::Eval, "24ca51acb395"),
+        (StageKind::Sft, "d1d3ca933016"),
+        (StageKind::RefLogps, "7571c01c05bd"),
+        (StageKind::Dpo, "415de445aedd"),
+        (StageKind::Eval, "bdd98489eeff"),
     ];
     assert_eq!(named, want, "{}", plan.runs[0].identity);
     assert_eq!(plan.missing, []);

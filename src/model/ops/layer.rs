@@ -4,7 +4,7 @@
 //! for a tile of rows, residual sums accumulate in place, and nothing is allocated, cleared or
 //! added that the mathematics does not ask for. `stack` makes it a differentiable op.
 
-use crate::model::ops::matmul::{Into, Mat, ROW_BLOCK, matmul, matmul_block, threads};
+use crate::model::ops::matmul::{Into, Mat, ROW_BLOCK, Right, matmul, threads};
 use crate::model::ops::rms_norm::{norm_rows, norm_rows_backward};
 use crate::model::ops::rope::rotate_rows;
 use crate::model::ops::{
@@ -197,11 +197,10 @@ fn part<F>(all: &[F], first: usize, rows: usize, width: usize) -> &[F] {
     &all[first * width..(first + rows) * width]
 }
 
-/// `y (rows, n) = x (rows, d) w^T + bias`.
-fn map_rows<F: Real>(x: &[F], d: usize, w: &[F], bias: Option<&[F]>, y: &mut [F], into: Into) {
-    let n = w.len() / d;
-    let rows = x.len() / d;
-    matmul_block((rows, n, d), Mat::new(x, d), Mat::transposed(w, d), y, into);
+/// `y (rows, n) = x (rows, d) w^T + bias`, with `w` from [`LayerShape::ahead`].
+fn map_rows<F: Real>(x: &[F], w: &Right<'_, F>, bias: Option<&[F]>, y: &mut [F], into: Into) {
+    let (d, n) = w.shape();
+    w.multiply(x.len() / d, Mat::new(x, d), y, into);
     if let Some(bias) = bias {
         for y in y.chunks_exact_mut(n) {
             y.iter_mut().zip(bias).for_each(|(y, &b)| *y += b);
@@ -209,10 +208,10 @@ fn map_rows<F: Real>(x: &[F], d: usize, w: &[F], bias: Option<&[F]>, y: &mut [F]
     }
 }
 
-/// `dx (rows, d) = g (rows, n) w`, or added to it.
-fn map_back<F: Real>(g: &[F], n: usize, w: &[F], dx: &mut [F], into: Into) {
-    let (rows, d) = (g.len() / n, w.len() / n);
-    matmul_block((rows, d, n), Mat::new(g, n), Mat::new(w, d), dx, into);
+/// `dx (rows, d) = g (rows, n) w`, or added to it, with `w` from [`LayerShape::behind`].
+fn map_back<F: Real>(g: &[F], w: &Right<'_, F>, dx: &mut [F], into: Into) {
+    let (n, _) = w.shape();
+    w.multiply(g.len() / n, Mat::new(g, n), dx, into);
 }
 
 /// `dw (n, d) = g^T x` and the sums of the columns of `g` if there is a bias.
@@ -249,21 +248,21 @@ fn fold<F: Real>(parts: Vec<Vec<F>>, len: usize) -> Vec<F> {
 }
 
 impl LayerShape {
-    fn q_width(&self) -> usize {
+    pub(super) fn q_width(&self) -> usize {
         self.attention.heads * self.attention.head_dim
     }
 
-    fn kv_width(&self) -> usize {
+    pub(super) fn kv_width(&self) -> usize {
         self.attention.kv_heads * self.attention.head_dim
     }
 
-    fn norm<F: Real>(&self, x: &[F], w: &[F], y: &mut [F]) {
+    pub(super) fn norm<F: Real>(&self, x: &[F], w: &[F], y: &mut [F]) {
         norm_rows(x, w, self.norm.offset(), self.eps, y);
         self.round(y);
     }
 
     /// What becomes of an op's result before the next one reads it.
-    fn round<F: Real>(&self, y: &mut [F]) {
+    pub(super) fn round<F: Real>(&self, y: &mut [F]) {
         if self.short {
             bf16::round(y);
         }
@@ -280,6 +279,18 @@ impl LayerShape {
             dw
         });
         fold(parts, w.len())
+    }
+
+    /// A weight `(n, d)` for `x w^T` over `t` tokens.
+    fn ahead<'a, F: Real>(w: &Weights<'a, F>, slot: Slot, d: usize, t: usize) -> Right<'a, F> {
+        let w = w.at(slot);
+        Right::new(Mat::transposed(w, d), (d, w.len() / d), t)
+    }
+
+    /// A weight `(n, d)` for `g w` over `t` tokens.
+    fn behind<'a, F: Real>(w: &Weights<'a, F>, slot: Slot, d: usize, t: usize) -> Right<'a, F> {
+        let w = w.at(slot);
+        Right::new(Mat::new(w, d), (w.len() / d, d), t)
     }
 
     /// The whole of `x` normalised.
@@ -303,6 +314,7 @@ impl LayerShape {
         let t = x.len() / d;
         let (mut q, mut k, mut v) = (zeros(t * qw), zeros(t * kw), zeros(t * kw));
         let head_norms = w.get(Slot::QNorm).zip(w.get(Slot::KNorm));
+        let [wq, wk, wv] = [Slot::Q, Slot::K, Slot::V].map(|slot| Self::ahead(w, slot, d, t));
         for_tiles(
             t,
             [(&mut q, qw), (&mut k, kw), (&mut v, kw)],
@@ -313,9 +325,9 @@ impl LayerShape {
                     w.at(Slot::InputNorm),
                     normed,
                 );
-                map_rows(normed, d, w.at(Slot::Q), w.get(Slot::QBias), q, Into::Set);
-                map_rows(normed, d, w.at(Slot::K), w.get(Slot::KBias), k, Into::Set);
-                map_rows(normed, d, w.at(Slot::V), w.get(Slot::VBias), v, Into::Set);
+                map_rows(normed, &wq, w.get(Slot::QBias), q, Into::Set);
+                map_rows(normed, &wk, w.get(Slot::KBias), k, Into::Set);
+                map_rows(normed, &wv, w.get(Slot::VBias), v, Into::Set);
                 for y in [&mut *q, &mut *k, v] {
                     self.round(y);
                 }
@@ -354,6 +366,14 @@ impl LayerShape {
         let (mut raw_attention, mut raw_mlp) = (zeros(t * aw), zeros(t * mw));
         let (mut middle, mut y) = (x.clone(), zeros(t * d));
         let (mut gate, mut up) = (zeros(t * f), zeros(t * f));
+        drop((wq, wk, wv));
+        let parts = [
+            (Slot::O, qw),
+            (Slot::Gate, d),
+            (Slot::Up, d),
+            (Slot::Down, f),
+        ];
+        let [wo, w_gate, w_up, w_down] = parts.map(|(slot, d)| Self::ahead(w, slot, d, t));
         let outputs = [
             (&mut middle[..], d),
             (&mut gate[..], f),
@@ -370,17 +390,16 @@ impl LayerShape {
                 let mixed = part(&mixed, first, rows, qw);
                 let add = |norm: Option<&[F]>,
                            x: &[F],
-                           width: usize,
-                           slot,
+                           weight: &Right<'_, F>,
                            bias,
                            raw: &mut [F],
                            sum: &mut [F]| {
                     if norm.is_none() && !self.short {
-                        return map_rows(x, width, w.at(slot), w.get(bias), sum, Into::Add);
+                        return map_rows(x, weight, w.get(bias), sum, Into::Add);
                     }
                     let mut own = zeros(if norm.is_some() { 0 } else { sum.len() });
                     let raw = if norm.is_some() { raw } else { &mut own[..] };
-                    map_rows(x, width, w.at(slot), w.get(bias), raw, Into::Set);
+                    map_rows(x, weight, w.get(bias), raw, Into::Set);
                     self.round(raw);
                     let normed = norm.map(|norm| {
                         let mut normed = zeros(raw.len());
@@ -391,33 +410,19 @@ impl LayerShape {
                     sum.iter_mut().zip(added).for_each(|(a, &b)| *a += b);
                     self.round(sum);
                 };
-                add(attention_post, mixed, qw, Slot::O, Slot::OBias, ra, middle);
+                add(attention_post, mixed, &wo, Slot::OBias, ra, middle);
                 scratch.resize(rows * f.max(d), F::zero());
                 let normed = &mut scratch[..rows * d];
                 self.norm(middle, w.at(Slot::MlpNorm), normed);
-                map_rows(
-                    normed,
-                    d,
-                    w.at(Slot::Gate),
-                    w.get(Slot::GateBias),
-                    gate,
-                    Into::Set,
-                );
-                map_rows(
-                    normed,
-                    d,
-                    w.at(Slot::Up),
-                    w.get(Slot::UpBias),
-                    up,
-                    Into::Set,
-                );
+                map_rows(normed, &w_gate, w.get(Slot::GateBias), gate, Into::Set);
+                map_rows(normed, &w_up, w.get(Slot::UpBias), up, Into::Set);
                 self.round(gate);
                 self.round(up);
                 let inner = &mut scratch[..rows * f];
                 gated::gated_forward(self.activation, gate, up, inner);
                 self.round(inner);
                 y.copy_from_slice(middle);
-                add(mlp_post, inner, f, Slot::Down, Slot::DownBias, rm, y);
+                add(mlp_post, inner, &w_down, Slot::DownBias, rm, y);
             },
         );
         let saved = Saved {
@@ -475,15 +480,11 @@ impl LayerShape {
         put(Slot::O, dw);
         put(Slot::OBias, db);
         let mut d_mixed = zeros(t * qw);
+        let wo = Self::behind(w, Slot::O, qw, t);
         for_tiles(t, [(&mut d_mixed, qw)], |_, first, [out]| {
-            map_back(
-                part(g, first, out.len() / qw, d),
-                d,
-                w.at(Slot::O),
-                out,
-                Into::Set,
-            );
+            map_back(part(g, first, out.len() / qw, d), &wo, out, Into::Set);
         });
+        drop(wo);
         let (mut dq, mut dk, mut dv) = (zeros(t * qw), zeros(t * kw), zeros(t * kw));
         let inputs = attention::SegmentInputs {
             q: &saved.q,
@@ -519,30 +520,14 @@ impl LayerShape {
             put(bias, db);
         }
         let mut d_normed = normed;
+        let [wq, wk, wv] = [Slot::Q, Slot::K, Slot::V].map(|slot| Self::behind(w, slot, d, t));
         for_tiles(t, [(&mut d_normed, d)], |_, first, [out]| {
             let rows = out.len() / d;
-            map_back(
-                part(&dq, first, rows, qw),
-                qw,
-                w.at(Slot::Q),
-                out,
-                Into::Set,
-            );
-            map_back(
-                part(&dk, first, rows, kw),
-                kw,
-                w.at(Slot::K),
-                out,
-                Into::Add,
-            );
-            map_back(
-                part(&dv, first, rows, kw),
-                kw,
-                w.at(Slot::V),
-                out,
-                Into::Add,
-            );
+            map_back(part(&dq, first, rows, qw), &wq, out, Into::Set);
+            map_back(part(&dk, first, rows, kw), &wk, out, Into::Add);
+            map_back(part(&dv, first, rows, kw), &wv, out, Into::Add);
         });
+        drop((wq, wk, wv));
         let mut dx = d_middle;
         put(
             Slot::InputNorm,
@@ -576,15 +561,18 @@ impl LayerShape {
             (&mut inner[..], f),
             (&mut d_normed[..], d),
         ];
+        let parts = [(Slot::Down, f), (Slot::Gate, d), (Slot::Up, d)];
+        let [w_down, w_gate, w_up] = parts.map(|(slot, d)| Self::behind(w, slot, d, t));
         for_tiles(t, outputs, |scratch, first, [gate, up, inner, d_normed]| {
             scratch.resize(gate.len(), F::zero());
             let g = part(g, first, gate.len() / f, d);
-            map_back(g, d, w.at(Slot::Down), scratch, Into::Set);
+            map_back(g, &w_down, scratch, Into::Set);
             gated::gated_both(self.activation, gate, up, scratch, inner);
             self.round(inner);
-            map_back(gate, f, w.at(Slot::Gate), d_normed, Into::Set);
-            map_back(up, f, w.at(Slot::Up), d_normed, Into::Add);
+            map_back(gate, &w_gate, d_normed, Into::Set);
+            map_back(up, &w_up, d_normed, Into::Add);
         });
+        drop((w_down, w_gate, w_up));
         let normed = self.normed(middle, w.at(Slot::MlpNorm));
         let parts: [(Operands<'_, F>, Slot, Slot); 3] = [
             ((g, &inner), Slot::Down, Slot::DownBias),

@@ -1,14 +1,16 @@
 //! Matrix products on slices, and the row split that all parallel kernels share.
 //!
-//! The product itself is the `gemm` crate's, single-threaded; threads take blocks of rows of the
-//! result, and sums over the inner dimension are never split, so the bytes of a result do not
-//! depend on the number of threads.
+//! The product of one thread is that of `product`, whose elements are the same sums whatever is
+//! computed together; so threads may cut a result anywhere without changing a bit.
 
 use crate::model::ops::Real;
+use crate::model::ops::product::{
+    Buffer, Panels, Target, inner_block, multiply, multiply_packed, pack, packed_len, panel_width,
+};
 use rayon::prelude::*;
 
-/// Rows of a result that one thread computes at a time; fixed, so that blocks never depend on the
-/// number of threads.
+/// Rows that a kernel with an output by rows takes at a time; fixed, so that sums over blocks never
+/// depend on the number of threads.
 pub(super) const ROW_BLOCK: usize = 256;
 
 /// A strided view of a matrix.
@@ -44,9 +46,30 @@ impl<'a, F: Real> Mat<'a, F> {
             || (rows - 1) * self.row_stride + (cols - 1) * self.col_stride < self.data.len()
     }
 
+    /// Elements from `(row, col)` on.
+    #[inline(always)]
+    pub(super) fn from(&self, row: usize, col: usize) -> &'a [F] {
+        let at = row * self.row_stride + col * self.col_stride;
+        &self.data[at.min(self.data.len())..]
+    }
+
+    /// Distances of neighbours in a column and in a row.
+    #[inline(always)]
+    pub(super) fn strides(&self) -> (usize, usize) {
+        (self.row_stride, self.col_stride)
+    }
+
     fn skip_rows(self, rows: usize) -> Self {
         Self {
-            data: &self.data[(rows * self.row_stride).min(self.data.len())..],
+            data: self.from(rows, 0),
+            ..self
+        }
+    }
+
+    /// Without the first `cols` columns.
+    pub(super) fn skip_columns(self, cols: usize) -> Self {
+        Self {
+            data: self.from(0, cols),
             ..self
         }
     }
@@ -61,7 +84,96 @@ pub(super) enum Into {
     Add,
 }
 
-/// `c (m, n) = a (m, k) b (k, n)`, `c` row-major; rows in parallel.
+/// A right operand that several products share, packed once.
+#[derive(Debug)]
+pub(super) struct PackedRight<F> {
+    buffer: Buffer<F>,
+    k: usize,
+    n: usize,
+}
+
+impl<F: Real> PackedRight<F> {
+    /// Packs `b (k, n)`; takes about as much memory again. Panels of columns in parallel.
+    pub(super) fn new(b: Mat<'_, F>, (k, n): (usize, usize)) -> Self {
+        assert!(b.covers(k, n), "the operand holds its shape");
+        let mut buffer = Buffer::new();
+        let (block, width) = (inner_block(k), panel_width::<F>());
+        let wide = n.next_multiple_of(width);
+        let out = buffer.get(k * wide);
+        let mut tasks = Vec::new();
+        for (i, part) in out.chunks_mut((block * wide).max(1)).enumerate() {
+            let depth = (k - i * block).min(block);
+            for (j, part) in part.chunks_mut(depth * width * PANELS).enumerate() {
+                let columns = (n - j * PANELS * width).min(PANELS * width);
+                tasks.push(((i * block, depth), (j * PANELS * width, columns), part));
+            }
+        }
+        let one = |(rows, columns, part): (_, _, &mut [F])| pack(b, rows, columns, block, part);
+        if threads() == 1 || tasks.len() == 1 {
+            tasks.into_iter().for_each(one);
+        } else {
+            tasks.into_par_iter().for_each(one);
+        }
+        Self { buffer, k, n }
+    }
+
+    fn panels(&self) -> Panels<'_, F> {
+        Panels {
+            data: self.buffer.filled(packed_len::<F>(self.k, self.n)),
+            k: self.k,
+            n: self.n,
+            block: inner_block(self.k),
+        }
+    }
+}
+
+/// A right operand of several products: packed if it pays.
+pub(super) enum Right<'a, F> {
+    /// Packed anew in each product.
+    AsIs(Mat<'a, F>, (usize, usize)),
+    /// Packed once.
+    Packed(PackedRight<F>),
+}
+
+impl<'a, F: Real> Right<'a, F> {
+    /// `b (k, n)` for products with `rows` rows in all, made by blocks of [`ROW_BLOCK`].
+    pub(super) fn new(b: Mat<'a, F>, shape: (usize, usize), rows: usize) -> Self {
+        if rows > ROW_BLOCK {
+            Self::Packed(PackedRight::new(b, shape))
+        } else {
+            Self::AsIs(b, shape)
+        }
+    }
+
+    /// `c (m, n) = a (m, k) b`, on the calling thread.
+    pub(super) fn multiply(&self, m: usize, a: Mat<'_, F>, c: &mut [F], into: Into) {
+        match self {
+            Self::AsIs(b, (k, n)) => matmul_block((m, *n, *k), a, *b, c, into),
+            Self::Packed(b) => matmul_packed(m, a, b, c, into),
+        }
+    }
+
+    /// k and n.
+    pub(super) fn shape(&self) -> (usize, usize) {
+        match self {
+            Self::AsIs(_, shape) => *shape,
+            Self::Packed(b) => (b.k, b.n),
+        }
+    }
+}
+
+/// Panels of columns that one thread packs at a time.
+const PANELS: usize = 16;
+
+/// Multiplications from which on a product is worth a second thread.
+const WORTH_THREADS: usize = 1 << 22;
+
+/// Rows of a part of a result that one of the threads makes.
+fn rows_per_thread(m: usize) -> usize {
+    m.div_ceil(threads()).next_multiple_of(12)
+}
+
+/// `c (m, n) = a (m, k) b (k, n)`, `c` row-major; in parallel.
 pub(super) fn matmul<F: Real>(
     (m, n, k): (usize, usize, usize),
     a: Mat<'_, F>,
@@ -72,12 +184,32 @@ pub(super) fn matmul<F: Real>(
     if n == 0 || m == 0 {
         return;
     }
-    if threads() == 1 || m < 2 * ROW_BLOCK {
+    if threads() == 1 || m * n * k < WORTH_THREADS {
         return matmul_block((m, n, k), a, b, c, into);
     }
-    for_row_blocks(c, n, |first, block| {
-        matmul_block((block.len() / n, n, k), a.skip_rows(first), b, block, into);
-    });
+    matmul_with(m, a, &PackedRight::new(b, (k, n)), c, into);
+}
+
+/// `c (m, n) = a (m, k) b`; in parallel.
+pub(super) fn matmul_with<F: Real>(
+    m: usize,
+    a: Mat<'_, F>,
+    b: &PackedRight<F>,
+    c: &mut [F],
+    into: Into,
+) {
+    let n = b.n;
+    if n == 0 || m == 0 {
+        return;
+    }
+    if threads() == 1 || m * n * b.k < WORTH_THREADS {
+        return matmul_packed(m, a, b, c, into);
+    }
+    let rows = rows_per_thread(m);
+    c[..m * n]
+        .par_chunks_mut(rows * n)
+        .enumerate()
+        .for_each(|(i, c)| matmul_packed(c.len() / n, a.skip_rows(i * rows), b, c, into));
 }
 
 /// As [`matmul`], on the calling thread.
@@ -93,36 +225,43 @@ pub(super) fn matmul_block<F: Real>(
         a.covers(m, k) && b.covers(k, n),
         "operands hold their shapes"
     );
-    if k == 0 {
-        if into == Into::Set {
-            c[..m * n].fill(F::zero());
-        }
-        return;
+    let target = Target {
+        at: c.as_mut_ptr(),
+        stride: n,
+        into,
+    };
+    if k == 0 && into == Into::Set {
+        c[..m * n].fill(F::zero());
     }
-    #[expect(unsafe_code, reason = "the gemm crate takes pointers and strides")]
+    #[expect(unsafe_code, reason = "the product writes through a pointer")]
     // SAFETY: the asserts above keep every index in its slice, and `c` is a unique borrow.
     unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            c.as_mut_ptr(),
-            1,
-            n.cast_signed(),
-            into == Into::Add,
-            a.data.as_ptr(),
-            a.col_stride.cast_signed(),
-            a.row_stride.cast_signed(),
-            b.data.as_ptr(),
-            b.col_stride.cast_signed(),
-            b.row_stride.cast_signed(),
-            F::one(),
-            F::one(),
-            false,
-            false,
-            false,
-            gemm::Parallelism::None,
-        );
+        multiply((m, n, k), a, b, target);
+    }
+}
+
+/// `c (m, n) = a (m, k) b`, on the calling thread.
+pub(super) fn matmul_packed<F: Real>(
+    m: usize,
+    a: Mat<'_, F>,
+    b: &PackedRight<F>,
+    c: &mut [F],
+    into: Into,
+) {
+    assert!(c.len() >= m * b.n, "the result holds m * n elements");
+    assert!(a.covers(m, b.k), "the operand holds its shape");
+    if b.k == 0 && into == Into::Set {
+        c[..m * b.n].fill(F::zero());
+    }
+    let target = Target {
+        at: c.as_mut_ptr(),
+        stride: b.n,
+        into,
+    };
+    #[expect(unsafe_code, reason = "the product writes through a pointer")]
+    // SAFETY: the asserts above keep every index in its slice, and `c` is a unique borrow.
+    unsafe {
+        multiply_packed(m, a, b.panels(), target);
     }
 }
 

@@ -5,9 +5,9 @@
 //! pass then has nothing to recompute: three products with the head instead of the four of
 //! [`super::token_logps`], whose coefficients come from behind.
 
-use crate::model::ops::matmul::{Into, Mat, matmul};
+use crate::model::ops::head::{Head, Logits, chunk_rows};
 use crate::model::ops::storage::{Path, by_dtype, operand, path, result};
-use crate::model::ops::token_logps::{Cap, chunk_rows, gather, gradient_of_all, score_all};
+use crate::model::ops::token_logps::scatter;
 use crate::model::ops::{Real, Targets, TokenStats, token_logps_naive};
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
@@ -105,46 +105,29 @@ impl NllOp {
             tokens,
             softcap,
         } = &self.targets;
+        let head = Head {
+            weight: w,
+            width: d,
+            vocab: v,
+            softcap: *softcap,
+        };
         let chunk = chunk_rows(v);
-        let held = chunk.min(rows.len());
-        let (mut x, mut logits) = (Vec::new(), vec![F::zero(); held * v]);
+        let mut logits = Logits::new();
         let mut scored = Vec::with_capacity(rows.len());
         let kept = usize::from(self.keep);
-        let mut dx = vec![F::zero(); held * d * kept];
         let mut dh = vec![F::zero(); h.len() * kept];
         let mut dw = vec![F::zero(); w.len() * kept];
-        let coefficients = vec![F::from_f64(-self.factor); held];
+        let mut dx = Vec::new();
         for (rows, tokens) in rows.chunks(chunk).zip(tokens.chunks(chunk)) {
-            let (n, first) = (rows.len(), scored.len());
-            gather(h, d, rows, &mut x);
-            let logits = &mut logits[..n * v];
-            let product = (n, v, d);
-            matmul(
-                product,
-                Mat::new(&x, d),
-                Mat::transposed(w, d),
-                logits,
-                Into::Set,
-            );
-            score_all(logits, tokens, *softcap, &mut scored);
-            if !self.keep {
-                continue;
+            let found = logits.forward(&head, h, (rows, tokens));
+            if self.keep {
+                let lse: Vec<F> = found.iter().map(|s| s.lse).collect();
+                let grad = vec![F::from_f64(-self.factor); rows.len()];
+                dx.resize(rows.len() * d, F::zero());
+                logits.backward(&head, tokens, (&lse, &grad), (&mut dx, &mut dw));
+                scatter(&dx, d, rows, &mut dh);
             }
-            let lse: Vec<F> = scored[first..].iter().map(|s| s.lse).collect();
-            let grad = &coefficients[..n];
-            let cap = Cap {
-                limit: *softcap,
-                applied: true,
-            };
-            gradient_of_all(logits, tokens, &lse, grad, cap);
-            let (dx, dz) = (&mut dx[..n * d], Mat::new(logits, v));
-            matmul((n, d, v), dz, Mat::new(w, d), dx, Into::Set);
-            let dz = Mat::transposed(logits, v);
-            matmul((v, d, n), dz, Mat::new(&x, d), &mut dw, Into::Add);
-            for (&row, dx) in rows.iter().zip(dx.chunks_exact(d)) {
-                let to = &mut dh[row as usize * d..(row as usize + 1) * d];
-                to.iter_mut().zip(dx).for_each(|(a, b)| *a += *b);
-            }
+            scored.extend(found);
         }
         let mut saved = lock(&self.saved);
         let wide = |x: F| candle_core::WithDType::to_f64(x);

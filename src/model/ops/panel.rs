@@ -1,45 +1,89 @@
 //! Small matrix products inside one kernel, for attention's many little blocks.
 //!
 //! A general product costs about a microsecond of dispatch and packing, as much as a whole block
-//! of attention with small heads. Here the right operand is packed once into panels of
-//! [`PANEL`] columns and reused by every block of rows; the left operand is read with strides.
+//! of attention with small heads. Here the right operand is read in panels of [`PANEL`] columns,
+//! packed once or lying in rows of a block anyway; the left operand is read with strides. Every
+//! element of a result is one sum in the order of the inner index, whatever the tiles.
 
 use crate::model::ops::Real;
 
-/// Columns of a panel: one AVX-512 register of `f32`.
+/// Columns of a panel: one AVX-512 register of `f32`, two of AVX2.
 pub(super) const PANEL: usize = 16;
 
-/// Packs the `(k, n)` matrix at `b` with strides `(rs, cs)`: for each 16 columns, `k` rows of 16
-/// values, the last panel filled up with zeros.
+/// Columns of the last panel if no more are needed: heads are often so narrow.
+pub(super) const NARROW: usize = 8;
+
+/// Rows that the tallest tiles have; blocks that are cut at multiples of it waste nothing.
+pub(super) const TALL: usize = 12;
+
+/// Packs the `(k, n)` matrix at `b` with strides `(rs, cs)`, one of them 1: for each 16 columns,
+/// `k` rows of 16 values; the last panel has 8 columns if that makes `width` columns in all.
+/// Columns from `n` on are zero.
 #[inline(always)]
 pub(super) fn pack<F: Real>(
     b: &[F],
     (k, n): (usize, usize),
     (rs, cs): (usize, usize),
+    width: usize,
     out: &mut Vec<F>,
 ) {
-    out.clear();
-    out.resize(n.div_ceil(PANEL) * k * PANEL, F::zero());
-    for (p, panel) in out.chunks_exact_mut(k * PANEL).enumerate() {
-        let cols = (n - p * PANEL).min(PANEL);
-        if cs == 1 && cols == PANEL {
-            for (row, out) in panel.chunks_exact_mut(PANEL).enumerate() {
-                let at = row * rs + p * PANEL;
-                out.copy_from_slice(&b[at..at + PANEL]);
-            }
-        } else if rs == 1 {
-            for col in 0..cols {
-                let at = (p * PANEL + col) * cs;
-                for (row, &v) in b[at..at + k].iter().enumerate() {
-                    panel[row * PANEL + col] = v;
-                }
-            }
+    debug_assert!(width >= n && width.is_multiple_of(NARROW) && (rs == 1 || cs == 1));
+    if out.len() < width * k {
+        out.resize(width * k, F::zero());
+    }
+    for first in (0..width).step_by(PANEL) {
+        let panel = &mut out[first * k..(first + PANEL).min(width) * k];
+        let w = (width - first).min(PANEL);
+        let cols = n.saturating_sub(first).min(w);
+        if rs == 1 {
+            transpose(&b[first * cs..], cs, (cols, k), panel, w, F::one());
         } else {
-            for (row, out) in panel.chunks_exact_mut(PANEL).enumerate() {
-                for (col, out) in out[..cols].iter_mut().enumerate() {
-                    *out = b[row * rs + (p * PANEL + col) * cs];
+            for (row, out) in panel.chunks_exact_mut(w).enumerate() {
+                out[..cols].copy_from_slice(&b[row * rs + first..row * rs + first + cols]);
+            }
+        }
+        if cols < w {
+            for row in panel.chunks_exact_mut(w) {
+                row[cols..].fill(F::zero());
+            }
+        }
+    }
+}
+
+/// `to[j][i] = factor * from[i][j]` for `rows` rows and `cols` columns of `from`, in squares that
+/// fit registers, so that neither side is walked by columns.
+#[inline(always)]
+pub(super) fn transpose<F: Real>(
+    from: &[F],
+    from_stride: usize,
+    (rows, cols): (usize, usize),
+    to: &mut [F],
+    to_stride: usize,
+    factor: F,
+) {
+    const SIDE: usize = 8;
+    let (whole_rows, whole_cols) = (rows / SIDE * SIDE, cols / SIDE * SIDE);
+    for j in (0..whole_cols).step_by(SIDE) {
+        for i in (0..whole_rows).step_by(SIDE) {
+            let mut square = [[F::zero(); SIDE]; SIDE];
+            for (r, line) in square.iter_mut().enumerate() {
+                let at = (i + r) * from_stride + j;
+                line.copy_from_slice(&from[at..at + SIDE]);
+            }
+            for (c, to) in to[j * to_stride..]
+                .chunks_mut(to_stride)
+                .take(SIDE)
+                .enumerate()
+            {
+                for (to, line) in to[i..i + SIDE].iter_mut().zip(&square) {
+                    *to = line[c] * factor;
                 }
             }
+        }
+    }
+    for j in 0..cols {
+        for i in if j < whole_cols { whole_rows } else { 0 }..rows {
+            to[j * to_stride + i] = from[i * from_stride + j] * factor;
         }
     }
 }
@@ -52,93 +96,121 @@ pub(super) struct Left<'a, F> {
     pub(super) col_stride: usize,
 }
 
-/// The right operand: `panels` panels, `stride` apart, of which the first `k` rows are used.
+/// One panel of a right operand: `k` rows, `stride` apart.
 #[derive(Clone, Copy)]
-pub(super) struct Right<'a, F> {
+pub(super) struct Panel<'a, F> {
     pub(super) data: &'a [F],
     pub(super) stride: usize,
-    pub(super) panels: usize,
 }
 
-/// `c (m, panels * 16) = a (m, k) b`, or `+=` if `ADD`; `c` has rows of `c_stride`.
+/// A right operand of `rows` rows by [`pack`], of which those from `first` on are used.
+#[derive(Clone, Copy)]
+pub(super) struct Packed<'a, F> {
+    pub(super) data: &'a [F],
+    pub(super) rows: usize,
+    pub(super) first: usize,
+}
+
+/// `c (m, n) = a (m, k) b (k, n)`, or `+=` if `ADD`, for `n` a multiple of 8, all packed columns;
+/// `c` has rows of `c_stride`.
 #[inline(always)]
-pub(super) fn multiply<F: Real, const FMA: bool, const ADD: bool>(
+pub(super) fn multiply<F: Real, const FMA: bool, const WIDE: bool, const ADD: bool>(
+    (m, k, n): (usize, usize, usize),
+    a: Left<'_, F>,
+    b: Packed<'_, F>,
+    c: &mut [F],
+    c_stride: usize,
+) {
+    let whole = n / PANEL * PANEL;
+    for col in (0..whole).step_by(PANEL) {
+        let (data, stride) = (&b.data[col * b.rows + b.first * PANEL..], PANEL);
+        let panel = Panel { data, stride };
+        multiply_panel::<F, FMA, WIDE, ADD, PANEL>((m, k), a, panel, &mut c[col..], c_stride);
+    }
+    if whole < n {
+        let (data, stride) = (&b.data[whole * b.rows + b.first * NARROW..], NARROW);
+        let panel = Panel { data, stride };
+        multiply_panel::<F, FMA, WIDE, ADD, NARROW>((m, k), a, panel, &mut c[whole..], c_stride);
+    }
+}
+
+/// The `W` columns of a product that one panel gives, see [`multiply`].
+#[inline(always)]
+pub(super) fn multiply_panel<
+    F: Real,
+    const FMA: bool,
+    const WIDE: bool,
+    const ADD: bool,
+    const W: usize,
+>(
     (m, k): (usize, usize),
     a: Left<'_, F>,
-    b: Right<'_, F>,
+    b: Panel<'_, F>,
     c: &mut [F],
     c_stride: usize,
 ) {
-    if m == 0 || k == 0 || b.panels == 0 {
-        if !ADD {
-            c.fill(F::zero());
-        }
+    if m == 0 {
         return;
     }
-    assert!((m - 1) * a.row_stride + (k - 1) * a.col_stride < a.data.len());
-    assert!((b.panels - 1) * b.stride + k * PANEL <= b.data.len());
-    assert!((m - 1) * c_stride + b.panels * PANEL <= c.len());
-    for p in 0..b.panels {
-        let panel = &b.data[p * b.stride..p * b.stride + k * PANEL];
-        let mut row = 0;
-        while row + 8 <= m {
-            tile::<F, FMA, ADD, 8>(
-                a,
-                row,
-                panel,
-                &mut c[row * c_stride + p * PANEL..],
-                c_stride,
-            );
-            row += 8;
-        }
-        if row + 4 <= m {
-            tile::<F, FMA, ADD, 4>(
-                a,
-                row,
-                panel,
-                &mut c[row * c_stride + p * PANEL..],
-                c_stride,
-            );
-            row += 4;
-        }
-        while row < m {
-            tile::<F, FMA, ADD, 1>(
-                a,
-                row,
-                panel,
-                &mut c[row * c_stride + p * PANEL..],
-                c_stride,
-            );
-            row += 1;
-        }
+    if k > 0 {
+        assert!((m - 1) * a.row_stride + (k - 1) * a.col_stride < a.data.len());
+        assert!((k - 1) * b.stride + W <= b.data.len());
     }
+    assert!((m - 1) * c_stride + W <= c.len());
+    let mut row = 0;
+    // Sixteen registers hold the sums of 6 rows of 16 or of 12 rows of 8, a row of the panel and a
+    // value of the left operand; twice as many and as wide ones hold 12 rows of 16.
+    macro_rules! tiles {
+        ($($rows:literal if $when:expr),* $(,)?) => {$(
+            while m - row >= $rows && $when {
+                tile::<F, FMA, ADD, $rows, W>(a, row, b, k, &mut c[row * c_stride..], c_stride);
+                row += $rows;
+            }
+        )*};
+    }
+    let roomy = WIDE || W == NARROW;
+    tiles!(
+        12 if roomy,
+        8 if roomy,
+        // Of 8 rows two tiles of 4 take less time than 6 and 2.
+        6 if row + 8 != m,
+        4 if true,
+        2 if true,
+        1 if true,
+    );
 }
 
-/// `ROWS` rows of the result in registers while the inner index runs.
+/// `ROWS` rows of the result from `first` on, in registers while the inner index runs.
 #[inline(always)]
-fn tile<F: Real, const FMA: bool, const ADD: bool, const ROWS: usize>(
+fn tile<F: Real, const FMA: bool, const ADD: bool, const ROWS: usize, const W: usize>(
     a: Left<'_, F>,
     first: usize,
-    panel: &[F],
+    b: Panel<'_, F>,
+    k: usize,
     c: &mut [F],
     c_stride: usize,
 ) {
-    let mut acc = [[F::zero(); PANEL]; ROWS];
-    let mut at = first * a.row_stride;
-    for b in panel.chunks_exact(PANEL) {
+    let mut acc = [[F::zero(); W]; ROWS];
+    let (mut at, mut from) = (first * a.row_stride, 0);
+    for _ in 0..k {
+        #[expect(unsafe_code, reason = "bounds checks cost more than the product here")]
+        // SAFETY: `multiply_panel` asserts that the last of `k` rows of `W` lies in `b.data`;
+        // `from` has taken fewer than `k` steps of `b.stride`.
+        let b_row = unsafe { b.data.get_unchecked(from..from + W) };
         for (r, acc) in acc.iter_mut().enumerate() {
             #[expect(unsafe_code, reason = "bounds checks cost more than the product here")]
-            // SAFETY: `multiply` asserts that the last row and column lie in `a.data`; this row is
-            // below `m`, and `at` has taken fewer than `k` steps of `col_stride`.
+            // SAFETY: `multiply_panel` asserts that the last row and column lie in `a.data`; this
+            // row is below `m`, and `at` has taken fewer than `k` steps of `col_stride`.
             let x = unsafe { *a.data.get_unchecked(at + r * a.row_stride) };
-            for (acc, &b) in acc.iter_mut().zip(b) {
+            for (acc, &b) in acc.iter_mut().zip(b_row) {
                 *acc = x.mul_add_if::<FMA>(b, *acc);
             }
         }
         at += a.col_stride;
+        from += b.stride;
     }
     for (r, acc) in acc.iter().enumerate() {
-        let out = &mut c[r * c_stride..r * c_stride + PANEL];
+        let out = &mut c[r * c_stride..r * c_stride + W];
         for (out, &v) in out.iter_mut().zip(acc) {
             *out = if ADD { *out + v } else { v };
         }
@@ -151,29 +223,50 @@ mod tests {
     use crate::model::ops::simd::kernel;
 
     kernel! {
-        fn product<F>(m: usize, k: usize, a: &[F], panels: &[F], count: usize, c: &mut [F]) {
-            let a = Left { data: a, row_stride: k, col_stride: 1 };
-            let b = Right { data: panels, stride: k * PANEL, panels: count };
-            multiply::<F, FMA, false>((m, k), a, b, c, count * PANEL);
+        fn product<F>(size: (usize, usize, usize), a: &[F], b: Packed<'_, F>, c: &mut [F]) {
+            let a = Left { data: a, row_stride: size.1, col_stride: 1 };
+            multiply::<F, FMA, WIDE, false>(size, a, b, c, size.2);
+            multiply::<F, FMA, WIDE, true>(size, a, b, c, size.2);
         }
     }
 
     #[test]
     fn panel_products_agree_with_the_sum_over_the_inner_index() {
-        let (m, k, n) = (13, 7, 37);
-        let a: Vec<f64> = (0..m * k).map(|i| (i as f64).sin()).collect();
-        let b: Vec<f64> = (0..k * n).map(|i| (i as f64).cos()).collect();
-        let (mut rows, mut columns) = (Vec::new(), Vec::new());
-        pack(&b, (k, n), (n, 1), &mut rows);
-        let transposed: Vec<f64> = (0..n * k).map(|i| b[i % k * n + i / k]).collect();
-        pack(&transposed, (k, n), (1, k), &mut columns);
-        assert_eq!(rows, columns);
-        let mut c = vec![0.0; m * 48];
-        product(m, k, &a, &rows, 3, &mut c);
-        for i in 0..m {
-            for j in 0..n {
-                let want: f64 = (0..k).map(|l| a[i * k + l] * b[l * n + j]).sum();
-                assert!((c[i * 48 + j] - want).abs() < 1e-12);
+        for (m, k, n) in [
+            (13usize, 7usize, 37usize),
+            (8, 1, 5),
+            (23, 4, 16),
+            (31, 3, 24),
+            (1, 9, 48),
+        ] {
+            let width = n.next_multiple_of(NARROW);
+            let a: Vec<f64> = (0..m * k).map(|i| (i as f64).sin()).collect();
+            let b: Vec<f64> = (0..k * n).map(|i| (i as f64).cos()).collect();
+            let (mut rows, mut columns) = (Vec::new(), Vec::new());
+            pack(&b, (k, n), (n, 1), width, &mut rows);
+            let transposed: Vec<f64> = (0..n * k).map(|i| b[i % k * n + i / k]).collect();
+            pack(&transposed, (k, n), (1, k), width, &mut columns);
+            assert_eq!(rows, columns);
+            for first in 0..k.min(2) {
+                let inner = k - first;
+                let a: Vec<f64> = (0..m * inner)
+                    .map(|i| a[i / inner * k + first + i % inner])
+                    .collect();
+                let mut c = vec![f64::NAN; m * width];
+                let packed = Packed {
+                    data: &rows,
+                    rows: k,
+                    first,
+                };
+                product((m, inner, width), &a, packed, &mut c);
+                for i in 0..m {
+                    for j in 0..n {
+                        let want: f64 = (0..inner)
+                            .map(|l| a[i * inner + l] * b[(first + l) * n + j])
+                            .sum();
+                        assert!((c[i * width + j] - 2.0 * want).abs() < 1e-12);
+                    }
+                }
             }
         }
     }

@@ -21,6 +21,10 @@ pub trait Real: WithDType + std::ops::Neg<Output = Self> {
     /// `e^self`; relative error below 2e-7 in `f32`, correctly zero at minus infinity.
     #[must_use]
     fn exp_if<const FMA: bool>(self) -> Self;
+    /// `2^self` for exponents up to 127, as softmax has them; cheaper than [`Self::exp_if`] and as
+    /// exact. In `f32` zero below -126, so at minus infinity too.
+    #[must_use]
+    fn exp2_if<const FMA: bool>(self) -> Self;
     /// Natural logarithm.
     #[must_use]
     fn log(self) -> Self;
@@ -50,6 +54,11 @@ impl Real for f64 {
     #[inline(always)]
     fn exp_if<const FMA: bool>(self) -> Self {
         self.exp()
+    }
+
+    #[inline(always)]
+    fn exp2_if<const FMA: bool>(self) -> Self {
+        self.exp2()
     }
 
     #[inline(always)]
@@ -115,6 +124,25 @@ impl Real for f32 {
         if x < LOW { 0.0 } else { e }
     }
 
+    /// `2^n * p(r)` with `self = n + r`, `|r| <= 0.5`; `p` is the minimax polynomial with `p(0) = 1`.
+    #[inline(always)]
+    fn exp2_if<const FMA: bool>(self) -> Self {
+        // Adding 1.5 * 2^23 rounds to the nearest integer and leaves it in the lowest bits; the
+        // exponent's bias added to it makes those bits the exponent of 2^n.
+        const ROUND: f32 = 12_582_912.0 + 127.0;
+        let rounded = self + ROUND;
+        let r = self - (rounded - ROUND);
+        let p = 1.559_467_2e-4_f32;
+        let p = p.mul_add_if::<FMA>(r, 1.340_664_3e-3);
+        let p = p.mul_add_if::<FMA>(r, 9.617_693e-3);
+        let p = p.mul_add_if::<FMA>(r, 5.550_310_4e-2);
+        let p = p.mul_add_if::<FMA>(r, 0.240_226_52);
+        let p = p.mul_add_if::<FMA>(r, 0.693_147_24);
+        let p = p.mul_add_if::<FMA>(r, 1.0);
+        let e = p * f32::from_bits(rounded.to_bits() << 23);
+        if self < -126.0 { 0.0 } else { e }
+    }
+
     #[inline(always)]
     fn log(self) -> Self {
         self.ln()
@@ -173,24 +201,25 @@ pub(super) fn isa() -> Isa {
 
 /// Defines a function whose body is compiled for each instruction set and chosen at run time.
 ///
-/// The body may name the type `F: Real` and the constant `FMA`; everything it calls in its loops
-/// must be `#[inline(always)]`, or it falls back to the baseline set.
+/// The body may name the type `F: Real` and the constants `FMA` and `WIDE` (whether a vector has
+/// 512 bits and there are 32 of them); everything it calls in its loops must be
+/// `#[inline(always)]`, or it falls back to the baseline set.
 macro_rules! kernel {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<F>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
         $vis fn $name<F: $crate::model::ops::Real>($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             #[allow(clippy::extra_unused_type_parameters, clippy::too_many_arguments, reason = "shared shape of all kernels")]
-            fn body<F: $crate::model::ops::Real, const FMA: bool>($($arg: $ty),*) $(-> $ret)? $body
+            fn body<F: $crate::model::ops::Real, const FMA: bool, const WIDE: bool>($($arg: $ty),*) $(-> $ret)? $body
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
             fn avx512<F: $crate::model::ops::Real>($($arg: $ty),*) $(-> $ret)? {
-                body::<F, true>($($arg),*)
+                body::<F, true, true>($($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             fn avx2<F: $crate::model::ops::Real>($($arg: $ty),*) $(-> $ret)? {
-                body::<F, true>($($arg),*)
+                body::<F, true, false>($($arg),*)
             }
             match $crate::model::ops::simd::isa() {
                 #[cfg(target_arch = "x86_64")]
@@ -210,7 +239,7 @@ macro_rules! kernel {
                     }
                 }
                 $crate::model::ops::simd::Isa::Baseline => {
-                    body::<F, { $crate::model::ops::simd::BASELINE_FMA }>($($arg),*)
+                    body::<F, { $crate::model::ops::simd::BASELINE_FMA }, false>($($arg),*)
                 }
             }
         }
@@ -262,19 +291,18 @@ pub(super) fn row_max<F: Real>(x: &[F]) -> F {
     for (i, &v) in rest.iter().enumerate() {
         acc[i] = if v > acc[i] { v } else { acc[i] };
     }
-    let mut best = acc[0];
-    for &v in &acc[1..] {
-        best = if v > best { v } else { best };
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            acc[i] = if acc[i + width] > acc[i] {
+                acc[i + width]
+            } else {
+                acc[i]
+            };
+        }
+        width /= 2;
     }
-    best
-}
-
-/// `y += a * x`: what kernels that hold their sums in registers are compared with.
-#[cfg(test)]
-pub(super) fn axpy<F: Real, const FMA: bool>(a: F, x: &[F], y: &mut [F]) {
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = a.mul_add_if::<FMA>(x, *y);
-    }
+    acc[0]
 }
 
 /// Hyperbolic tangent through the exponential, so that loops vectorise; absolute error 1e-7.
@@ -294,6 +322,41 @@ mod tests {
                 *v = v.exp_if::<FMA>();
             }
         }
+    }
+
+    kernel! {
+        fn exp2_all<F>(x: &mut [F]) {
+            for v in x.iter_mut() {
+                *v = v.exp2_if::<FMA>();
+            }
+        }
+    }
+
+    #[test]
+    fn powers_of_two_agree_with_the_library_and_keep_zeros_and_nan() {
+        let mut worst = 0.0f64;
+        let inputs: Vec<f32> = (0..200_000).map(|i| 1.0 - i as f32 * 6.35e-4).collect();
+        let mut got = inputs.clone();
+        exp2_all(&mut got);
+        for (&x, &y) in inputs.iter().zip(&got) {
+            let want = f64::from(x).exp2();
+            worst = worst.max(((f64::from(y) - want) / want).abs());
+        }
+        assert!(worst < 2e-7, "relative error {worst:e}");
+        let mut edge = [
+            f32::NEG_INFINITY,
+            -1e30,
+            -127.0,
+            -126.0,
+            0.0,
+            127.0,
+            f32::NAN,
+            -f32::from_bits(0x7fff_ffff),
+        ];
+        exp2_all(&mut edge);
+        let lowest = f32::MIN_POSITIVE;
+        assert_eq!(edge[..6], [0.0, 0.0, 0.0, lowest, 1.0, 127f32.exp2()]);
+        assert!(edge[6].is_nan() && edge[7].is_nan());
     }
 
     #[test]

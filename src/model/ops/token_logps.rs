@@ -5,12 +5,10 @@
 
 use crate::base::laps::{Phase, lap};
 use crate::model::ops::Real;
-use crate::model::ops::matmul::{Into, Mat, matmul, threads};
-use crate::model::ops::simd::{LANES, kernel, lane_sum, row_max, tanh};
+use crate::model::ops::head::{Head, Logits, Scored, chunk_rows};
 use crate::model::ops::storage::{Path, by_dtype, gradient, operand, path, result, with_slice};
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// What is scored, and what the head does to its logits.
@@ -133,164 +131,6 @@ struct TokenLogpsOp {
     saved: Arc<Mutex<Saved>>,
 }
 
-/// Rows whose logits are held at once. Those of a small vocabulary stay in the cache: about a quarter
-/// of a million. Those of a large one cannot; there the head is packed anew for each chunk, so
-/// chunks are as long as 128 MiB of `f32` logits allow.
-pub(super) fn chunk_rows(vocab: usize) -> usize {
-    const SMALL: usize = 1024;
-    let held = if vocab <= SMALL { 1 << 18 } else { 1 << 25 };
-    (held / vocab.max(1)).clamp(256, 1024)
-}
-
-/// Rows of `h` gathered into `out`.
-pub(super) fn gather<F: Real>(h: &[F], d: usize, rows: &[u32], out: &mut Vec<F>) {
-    out.clear();
-    for &row in rows {
-        out.extend_from_slice(&h[row as usize * d..(row as usize + 1) * d]);
-    }
-}
-
-/// What one row of logits says about its target.
-#[derive(Clone, Copy)]
-pub(super) struct Scored<F> {
-    pub(super) logp: F,
-    pub(super) lse: F,
-    pub(super) entropy: F,
-    pub(super) correct: bool,
-}
-
-/// The bound of logits, and whether they have it already.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Cap {
-    pub(super) limit: Option<f64>,
-    pub(super) applied: bool,
-}
-
-/// Bounds the logits of a row by the cap.
-#[inline(always)]
-fn cap_row<F: Real, const FMA: bool>(row: &mut [F], cap: f64) {
-    let (cap, over) = (F::from_f64(cap), F::from_f64(1.0 / cap));
-    for v in row.iter_mut() {
-        *v = cap * tanh::<F, FMA>(*v * over);
-    }
-}
-
-kernel! {
-    /// Scores each row of `logits (C, V)`, which the softcap changes in place.
-    pub(super) fn score_rows<F>(logits: &mut [F], tokens: &[u32], softcap: Option<f64>, out: &mut Vec<Scored<F>>) {
-        let v = logits.len() / tokens.len().max(1);
-        for (row, &token) in logits.chunks_exact_mut(v).zip(tokens) {
-            if let Some(cap) = softcap {
-                cap_row::<F, FMA>(row, cap);
-            }
-            let top = row_max(row);
-            let (mut sum, mut weighted) = ([F::zero(); LANES], [F::zero(); LANES]);
-            let chunks = row.chunks_exact(LANES);
-            for (i, &z) in chunks.remainder().iter().enumerate() {
-                let e = (z - top).exp_if::<FMA>();
-                sum[i] += e;
-                weighted[i] += e * (z - top);
-            }
-            for c in chunks {
-                for i in 0..LANES {
-                    let below = c[i] - top;
-                    let e = below.exp_if::<FMA>();
-                    sum[i] += e;
-                    weighted[i] = e.mul_add_if::<FMA>(below, weighted[i]);
-                }
-            }
-            let (sum, weighted) = (lane_sum(sum), lane_sum(weighted));
-            let log_sum = sum.log();
-            let target = row[token as usize];
-            out.push(Scored {
-                logp: (target - top) - log_sum,
-                lse: top + log_sum,
-                entropy: log_sum - weighted / sum,
-                correct: target >= top,
-            });
-        }
-    }
-}
-
-kernel! {
-    /// Turns logits into the gradient of `sum(g_i logp_i)`: `dz = g (onehot - softmax(z))`,
-    /// times the slope `1 - (z / cap)^2` of the cap.
-    fn logits_gradient<F>(
-        logits: &mut [F], tokens: &[u32], lse: &[F], grad: &[F], cap: Cap,
-    ) {
-        let v = logits.len() / tokens.len().max(1);
-        for (i, (row, &token)) in logits.chunks_exact_mut(v).zip(tokens).enumerate() {
-            let (lse, g) = (lse[i], grad[i]);
-            if let Some(limit) = cap.limit {
-                if !cap.applied {
-                    cap_row::<F, FMA>(row, limit);
-                }
-                let over = F::from_f64(1.0 / limit);
-                let z = row[token as usize] * over;
-                let slope = F::one() - z * z;
-                for v in row.iter_mut() {
-                    let z = *v * over;
-                    *v = -g * (*v - lse).exp_if::<FMA>() * (F::one() - z * z);
-                }
-                row[token as usize] += g * slope;
-            } else {
-                for v in row.iter_mut() {
-                    *v = -g * (*v - lse).exp_if::<FMA>();
-                }
-                row[token as usize] += g;
-            }
-        }
-    }
-}
-
-/// Rows of logits that one thread scores at a time.
-const SCORED_ROWS: usize = 16;
-
-/// [`score_rows`] over the whole chunk, rows in parallel.
-pub(super) fn score_all<F: Real>(
-    logits: &mut [F],
-    tokens: &[u32],
-    softcap: Option<f64>,
-    out: &mut Vec<Scored<F>>,
-) {
-    if threads() == 1 || tokens.len() <= SCORED_ROWS {
-        return score_rows(logits, tokens, softcap, out);
-    }
-    let v = logits.len() / tokens.len();
-    let parts: Vec<Vec<Scored<F>>> = logits
-        .par_chunks_mut(SCORED_ROWS * v)
-        .zip(tokens.par_chunks(SCORED_ROWS))
-        .map(|(logits, tokens)| {
-            let mut part = Vec::with_capacity(tokens.len());
-            score_rows(logits, tokens, softcap, &mut part);
-            part
-        })
-        .collect();
-    out.extend(parts.into_iter().flatten());
-}
-
-/// [`logits_gradient`] over the whole chunk, rows in parallel.
-pub(super) fn gradient_of_all<F: Real>(
-    logits: &mut [F],
-    tokens: &[u32],
-    lse: &[F],
-    grad: &[F],
-    cap: Cap,
-) {
-    if threads() == 1 || tokens.len() <= SCORED_ROWS {
-        return logits_gradient(logits, tokens, lse, grad, cap);
-    }
-    let v = logits.len() / tokens.len();
-    logits
-        .par_chunks_mut(SCORED_ROWS * v)
-        .zip(tokens.par_chunks(SCORED_ROWS))
-        .zip(lse.par_chunks(SCORED_ROWS))
-        .zip(grad.par_chunks(SCORED_ROWS))
-        .for_each(|(((logits, tokens), lse), grad)| {
-            logits_gradient(logits, tokens, lse, grad, cap);
-        });
-}
-
 impl Targets {
     /// T, D and V of the operands, if rows and tokens lie within them.
     pub(super) fn check(&self, h: &Layout, w: &Layout) -> Result<(usize, usize, usize)> {
@@ -316,26 +156,27 @@ impl Targets {
 }
 
 impl TokenLogpsOp {
+    fn head<'a, F>(&self, weight: &'a [F], (width, vocab): (usize, usize)) -> Head<'a, F> {
+        Head {
+            weight,
+            width,
+            vocab,
+            softcap: self.targets.softcap,
+        }
+    }
+
+    /// Targets by chunks of rows.
+    fn chunks(&self, vocab: usize) -> impl Iterator<Item = (&[u32], &[u32])> {
+        let Targets { rows, tokens, .. } = &self.targets;
+        let chunk = chunk_rows(vocab);
+        rows.chunks(chunk).zip(tokens.chunks(chunk))
+    }
+
     fn forward<F: Real>(&self, h: &[F], w: &[F], (d, v): (usize, usize)) -> Vec<Scored<F>> {
-        let Targets {
-            rows,
-            tokens,
-            softcap,
-        } = &self.targets;
-        let chunk = chunk_rows(v);
-        let (mut x, mut logits) = (Vec::new(), vec![F::zero(); chunk.min(rows.len()) * v]);
-        let mut scored = Vec::with_capacity(rows.len());
-        for (rows, tokens) in rows.chunks(chunk).zip(tokens.chunks(chunk)) {
-            gather(h, d, rows, &mut x);
-            let logits = &mut logits[..rows.len() * v];
-            matmul(
-                (rows.len(), v, d),
-                Mat::new(&x, d),
-                Mat::transposed(w, d),
-                logits,
-                Into::Set,
-            );
-            score_all(logits, tokens, *softcap, &mut scored);
+        let (head, mut logits) = (self.head(w, (d, v)), Logits::new());
+        let mut scored = Vec::with_capacity(self.targets.rows.len());
+        for chunk in self.chunks(v) {
+            scored.extend(logits.forward(&head, h, chunk));
         }
         scored
     }
@@ -344,56 +185,29 @@ impl TokenLogpsOp {
         &self,
         h: &[F],
         w: &[F],
-        (lse, grad): (&[F], &[F]),
+        (mut lse, mut grad): (&[F], &[F]),
         (d, v): (usize, usize),
     ) -> (Vec<F>, Vec<F>) {
-        let Targets {
-            rows,
-            tokens,
-            softcap,
-        } = &self.targets;
-        let chunk = chunk_rows(v);
-        let held = chunk.min(rows.len());
-        let (mut x, mut logits) = (Vec::new(), vec![F::zero(); held * v]);
-        let mut dx = vec![F::zero(); held * d];
+        let (head, mut logits) = (self.head(w, (d, v)), Logits::new());
         let (mut dh, mut dw) = (vec![F::zero(); h.len()], vec![F::zero(); w.len()]);
-        for (i, (rows, tokens)) in rows.chunks(chunk).zip(tokens.chunks(chunk)).enumerate() {
-            let n = rows.len();
-            let here = i * chunk..i * chunk + n;
-            gather(h, d, rows, &mut x);
-            let (logits, dx) = (&mut logits[..n * v], &mut dx[..n * d]);
-            matmul(
-                (n, v, d),
-                Mat::new(&x, d),
-                Mat::transposed(w, d),
-                logits,
-                Into::Set,
-            );
-            let cap = Cap {
-                limit: *softcap,
-                applied: false,
-            };
-            gradient_of_all(logits, tokens, &lse[here.clone()], &grad[here], cap);
-            matmul(
-                (n, d, v),
-                Mat::new(logits, v),
-                Mat::new(w, d),
-                dx,
-                Into::Set,
-            );
-            matmul(
-                (v, d, n),
-                Mat::transposed(logits, v),
-                Mat::new(&x, d),
-                &mut dw,
-                Into::Add,
-            );
-            for (&row, dx) in rows.iter().zip(dx.chunks_exact(d)) {
-                let to = &mut dh[row as usize * d..(row as usize + 1) * d];
-                to.iter_mut().zip(dx).for_each(|(a, b)| *a += *b);
-            }
+        let mut dx = Vec::new();
+        for (rows, tokens) in self.chunks(v) {
+            logits.forward(&head, h, (rows, tokens));
+            dx.resize(rows.len() * d, F::zero());
+            let (of_lse, of_grad) = (lse.split_at(rows.len()), grad.split_at(rows.len()));
+            (lse, grad) = (of_lse.1, of_grad.1);
+            logits.backward(&head, tokens, (of_lse.0, of_grad.0), (&mut dx, &mut dw));
+            scatter(&dx, d, rows, &mut dh);
         }
         (dh, dw)
+    }
+}
+
+/// Adds the rows of `dx (n, D)` to those of `dh (T, D)` that `rows` names.
+pub(super) fn scatter<F: Real>(dx: &[F], d: usize, rows: &[u32], dh: &mut [F]) {
+    for (&row, dx) in rows.iter().zip(dx.chunks_exact(d)) {
+        let to = &mut dh[row as usize * d..(row as usize + 1) * d];
+        to.iter_mut().zip(dx).for_each(|(a, b)| *a += *b);
     }
 }
 

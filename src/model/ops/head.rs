@@ -1,0 +1,353 @@
+//! The product with the vocabulary, a chunk of rows and a block of the vocabulary at a time.
+//!
+//! Logits of a chunk are kept block by block, each block a matrix of its own, so that what is done
+//! to a block (product, scores, gradient) finds it in a cache. What a row needs of all its logits
+//! is gathered over the blocks in order, as in online softmax (Milakov & Gimelshein 2018).
+
+use crate::model::ops::Real;
+use crate::model::ops::matmul::{Into, Mat, PackedRight, matmul, matmul_with, threads};
+use crate::model::ops::simd::{LANES, kernel, lane_sum, row_max, tanh};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Widest block of the vocabulary.
+const BLOCK: usize = 512;
+
+/// Rows of a block that one thread scores at a time.
+const SCORED_ROWS: usize = 16;
+
+/// Rows whose logits are held at once. Those of a small vocabulary stay in the cache: about a quarter
+/// of a million. Those of a large one cannot; there the head is read anew for each chunk, so chunks
+/// are as long as 128 MiB of `f32` logits allow.
+pub(super) fn chunk_rows(vocab: usize) -> usize {
+    const SMALL: usize = 1024;
+    let held = if vocab <= SMALL { 1 << 18 } else { 1 << 25 };
+    (held / vocab.max(1)).clamp(256, 1024)
+}
+
+/// Parts of a vocabulary: as equal as can be, whole vectors but for the last.
+fn blocks(vocab: usize) -> impl Iterator<Item = Range<usize>> {
+    let width = vocab.div_ceil(vocab.div_ceil(BLOCK).max(1));
+    let width = width.next_multiple_of(2 * LANES);
+    (0..vocab)
+        .step_by(width)
+        .map(move |first| first..(first + width).min(vocab))
+}
+
+/// What one row of logits says about its target.
+#[derive(Clone, Copy)]
+pub(super) struct Scored<F> {
+    pub(super) logp: F,
+    pub(super) lse: F,
+    pub(super) entropy: F,
+    pub(super) correct: bool,
+}
+
+/// What is known of a row after some blocks.
+#[derive(Clone, Copy)]
+struct Part<F> {
+    /// Largest logit.
+    top: F,
+    /// `sum(exp(z - top))`.
+    sum: F,
+    /// `sum(exp(z - top) (z - top))`.
+    weighted: F,
+    /// The target's logit.
+    target: F,
+}
+
+impl<F: Real> Part<F> {
+    fn nothing() -> Self {
+        Self {
+            top: F::NEG_INFINITY,
+            sum: F::zero(),
+            weighted: F::zero(),
+            target: F::NEG_INFINITY,
+        }
+    }
+
+    #[inline(always)]
+    fn merge<const FMA: bool>(&mut self, (top, sum, weighted): (F, F, F)) {
+        if self.top == F::NEG_INFINITY {
+            (self.top, self.sum, self.weighted) = (top, sum, weighted);
+            return;
+        }
+        let both = if top > self.top { top } else { self.top };
+        let (old, new) = (self.top - both, top - both);
+        let (old_factor, new_factor) = (old.exp_if::<FMA>(), new.exp_if::<FMA>());
+        self.weighted = old_factor * old.mul_add_if::<FMA>(self.sum, self.weighted)
+            + new_factor * new.mul_add_if::<FMA>(sum, weighted);
+        self.sum = old_factor * self.sum + new_factor * sum;
+        self.top = both;
+    }
+
+    fn scored(&self) -> Scored<F> {
+        let log_sum = self.sum.log();
+        Scored {
+            logp: (self.target - self.top) - log_sum,
+            lse: self.top + log_sum,
+            entropy: log_sum - self.weighted / self.sum,
+            correct: self.target >= self.top,
+        }
+    }
+}
+
+/// Rows that predict, and the head.
+#[derive(Clone, Copy)]
+pub(super) struct Head<'a, F> {
+    /// `(V, D)`.
+    pub(super) weight: &'a [F],
+    /// D.
+    pub(super) width: usize,
+    /// V.
+    pub(super) vocab: usize,
+    /// Logits are bounded by `cap * tanh(logit / cap)`.
+    pub(super) softcap: Option<f64>,
+}
+
+/// Logits of a chunk of rows, later their exponentials, later their gradients.
+pub(super) struct Logits<F> {
+    /// Block by block, each `(n, block)`.
+    values: Vec<F>,
+    /// Without a softcap, the largest logit of each row of each block, which its exponentials are
+    /// relative to; block by block, `(n,)` each.
+    tops: Vec<F>,
+    /// The rows, `(n, D)`.
+    x: Vec<F>,
+}
+
+impl<F: Real> Logits<F> {
+    pub(super) fn new() -> Self {
+        Self {
+            values: Vec::new(),
+            tops: Vec::new(),
+            x: Vec::new(),
+        }
+    }
+
+    /// Scores `tokens (n,)` by rows `rows (n,)` of `h (T, D)`; the values are ready for
+    /// [`Logits::backward`] afterwards.
+    pub(super) fn forward(
+        &mut self,
+        head: &Head<'_, F>,
+        h: &[F],
+        (rows, tokens): (&[u32], &[u32]),
+    ) -> Vec<Scored<F>> {
+        let (d, n) = (head.width, rows.len());
+        self.x.clear();
+        for &row in rows {
+            let at = row as usize * d;
+            self.x.extend_from_slice(&h[at..at + d]);
+        }
+        if self.values.len() < n * head.vocab {
+            self.values.resize(n * head.vocab, F::zero());
+        }
+        self.tops.clear();
+        let mut parts = vec![Part::nothing(); n];
+        for block in blocks(head.vocab) {
+            let values = &mut self.values[n * block.start..n * block.end];
+            let weight = &head.weight[block.start * d..block.end * d];
+            let shape = (n, block.len(), d);
+            let x = Mat::new(&self.x, d);
+            matmul(shape, x, Mat::transposed(weight, d), values, Into::Set);
+            let first = self.tops.len();
+            self.tops.resize(first + n, F::zero());
+            let tops = &mut self.tops[first..];
+            for_rows(
+                values,
+                block.len(),
+                (&mut parts, tops),
+                |at, values, parts, tops| {
+                    let tokens = &tokens[at..at + parts.len()];
+                    score_block(values, block.clone(), tokens, head.softcap, parts, tops);
+                },
+            );
+        }
+        parts.iter().map(Part::scored).collect()
+    }
+
+    /// Gradients of `sum(g_i logp_i)` after [`Logits::forward`] of the same rows: `dx (n, D)` is
+    /// overwritten, `dw (V, D)` added to.
+    pub(super) fn backward(
+        &mut self,
+        head: &Head<'_, F>,
+        tokens: &[u32],
+        (lse, grad): (&[F], &[F]),
+        (dx, dw): (&mut [F], &mut [F]),
+    ) {
+        let (d, n) = (head.width, tokens.len());
+        let x = PackedRight::new(Mat::new(&self.x, d), (n, d));
+        for (i, block) in blocks(head.vocab).enumerate() {
+            let values = &mut self.values[n * block.start..n * block.end];
+            let tops = &mut self.tops[i * n..(i + 1) * n];
+            for_rows(
+                values,
+                block.len(),
+                (&mut vec![(); n], tops),
+                |at, values, parts, tops| {
+                    let here = at..at + parts.len();
+                    let of_rows = (&lse[here.clone()], &grad[here.clone()], &*tops);
+                    gradient_block(values, block.clone(), &tokens[here], head.softcap, of_rows);
+                },
+            );
+            let values = &*values;
+            let own = block.start * d..block.end * d;
+            let dz = Mat::transposed(values, block.len());
+            matmul_with(block.len(), dz, &x, &mut dw[own.clone()], Into::Add);
+            let into = if i == 0 { Into::Set } else { Into::Add };
+            let dz = Mat::new(values, block.len());
+            matmul(
+                (n, d, block.len()),
+                dz,
+                Mat::new(&head.weight[own], d),
+                dx,
+                into,
+            );
+        }
+    }
+}
+
+/// Calls `f(first_row, values, parts, tops)` on groups of rows of a block, in parallel.
+fn for_rows<F: Real, P: Send>(
+    values: &mut [F],
+    width: usize,
+    (parts, tops): (&mut [P], &mut [F]),
+    f: impl Fn(usize, &mut [F], &mut [P], &mut [F]) + Sync + Send,
+) {
+    if threads() == 1 || parts.len() <= SCORED_ROWS {
+        return f(0, values, parts, tops);
+    }
+    values
+        .par_chunks_mut(SCORED_ROWS * width)
+        .zip(parts.par_chunks_mut(SCORED_ROWS))
+        .zip(tops.par_chunks_mut(SCORED_ROWS))
+        .enumerate()
+        .for_each(|(i, ((values, parts), tops))| f(i * SCORED_ROWS, values, parts, tops));
+}
+
+/// Place of a token in a block, if it is there.
+#[inline(always)]
+fn place(token: u32, block: &Range<usize>) -> Option<usize> {
+    let token = token as usize;
+    block.contains(&token).then(|| token - block.start)
+}
+
+kernel! {
+    /// Takes the rows of a block of logits `(n, block)` into their parts. Without a softcap the
+    /// logits become `exp(z - top)`; with one they are bounded by it.
+    fn score_block<F>(
+        logits: &mut [F], block: Range<usize>, tokens: &[u32], softcap: Option<f64>,
+        parts: &mut [Part<F>], tops: &mut [F],
+    ) {
+        let rows = logits.chunks_exact_mut(block.len()).zip(tokens).zip(parts.iter_mut().zip(tops));
+        for ((row, &token), (part, row_top)) in rows {
+            if let Some(cap) = softcap {
+                let (cap, over) = (F::from_f64(cap), F::from_f64(1.0 / cap));
+                for v in row.iter_mut() {
+                    *v = cap * tanh::<F, FMA>(*v * over);
+                }
+            }
+            if let Some(at) = place(token, &block) {
+                part.target = row[at];
+            }
+            let top = row_max(row);
+            *row_top = top;
+            let (mut sum, mut weighted) = ([F::zero(); LANES], [F::zero(); LANES]);
+            let keep = softcap.is_some();
+            let mut chunks = row.chunks_exact_mut(LANES);
+            for c in &mut chunks {
+                for i in 0..LANES {
+                    let below = c[i] - top;
+                    let e = below.exp_if::<FMA>();
+                    sum[i] += e;
+                    weighted[i] = e.mul_add_if::<FMA>(below, weighted[i]);
+                    c[i] = if keep { c[i] } else { e };
+                }
+            }
+            for (i, z) in chunks.into_remainder().iter_mut().enumerate() {
+                let below = *z - top;
+                let e = below.exp_if::<FMA>();
+                sum[i] += e;
+                weighted[i] = e.mul_add_if::<FMA>(below, weighted[i]);
+                *z = if keep { *z } else { e };
+            }
+            part.merge::<FMA>((top, lane_sum(sum), lane_sum(weighted)));
+        }
+    }
+}
+
+kernel! {
+    /// Turns what [`score_block`] left into the gradient of `sum(g_i logp_i)` by the logits:
+    /// `dz = g (onehot - softmax(z))`, times the slope `1 - (z / cap)^2` of the cap.
+    fn gradient_block<F>(
+        values: &mut [F], block: Range<usize>, tokens: &[u32], softcap: Option<f64>,
+        of_rows: (&[F], &[F], &[F]),
+    ) {
+        let (lse, grad, tops) = of_rows;
+        for (i, (row, &token)) in values.chunks_exact_mut(block.len()).zip(tokens).enumerate() {
+            let (lse, g) = (lse[i], grad[i]);
+            let target = place(token, &block);
+            if let Some(cap) = softcap {
+                let over = F::from_f64(1.0 / cap);
+                let slope = target.map(|at| {
+                    let z = row[at] * over;
+                    F::one() - z * z
+                });
+                for v in row.iter_mut() {
+                    let z = *v * over;
+                    *v = -g * (*v - lse).exp_if::<FMA>() * (F::one() - z * z);
+                }
+                if let Some((at, slope)) = target.zip(slope) {
+                    row[at] += g * slope;
+                }
+            } else {
+                let factor = -g * (tops[i] - lse).exp_if::<FMA>();
+                for v in row.iter_mut() {
+                    *v *= factor;
+                }
+                if let Some(at) = target {
+                    row[at] += g;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_cover_the_vocabulary_and_are_about_equal() {
+        for vocab in [1, 31, 512, 513, 1000, 32_000, 256_000] {
+            let all: Vec<_> = blocks(vocab).collect();
+            assert!(all.iter().all(|b| !b.is_empty() && b.len() <= BLOCK));
+            assert!(all.windows(2).all(|w| w[0].end == w[1].start));
+            assert_eq!((all[0].start, all[all.len() - 1].end), (0, vocab));
+        }
+    }
+
+    #[test]
+    fn a_row_knows_the_same_of_its_logits_in_one_block_or_in_several() {
+        let logits: Vec<f64> = (0..100).map(|i| (f64::from(i) * 0.7).sin() * 9.0).collect();
+        let score = |width: usize| {
+            let mut part = [Part::nothing()];
+            let mut top = [0.0];
+            for (i, block) in logits.chunks(width).enumerate() {
+                let range = i * width..i * width + block.len();
+                let mut block = block.to_vec();
+                score_block(&mut block, range, &[63], None, &mut part, &mut top);
+            }
+            part[0].scored()
+        };
+        let (one, several) = (score(100), score(32));
+        let sum: f64 = logits.iter().map(|z| z.exp()).sum();
+        for got in [one, several] {
+            assert!((got.lse - sum.ln()).abs() < 1e-12);
+            assert!((got.logp - (logits[63] - sum.ln())).abs() < 1e-12);
+            let entropy: f64 = logits.iter().map(|z| -(z - sum.ln()) * z.exp() / sum).sum();
+            assert!((got.entropy - entropy).abs() < 1e-12);
+        }
+        assert_eq!(one.correct, several.correct);
+    }
+}

@@ -1,0 +1,584 @@
+//! The matrix product of one thread: packed panels, a tile of the result in registers.
+//!
+//! After Goto & van de Geijn 2008: the right operand is packed into panels as wide as a tile, the
+//! left one into panels as high (or read in place, where packing would not pay), and a panel of the
+//! right operand stays in the first cache while the rows run over it.
+//!
+//! Every element of a result is the same sum whatever the shape around it: the inner index is cut
+//! into blocks by its length alone ([`inner_block`]), a block is summed in order by fused
+//! multiply-adds, and block sums are added in order. So neither the number of rows or columns
+//! computed together, nor the tile of the instruction set, nor a thread changes a bit.
+
+use crate::model::ops::Real;
+use crate::model::ops::matmul::{Into, Mat};
+use crate::model::ops::simd::{BASELINE_FMA, Isa, isa, kernel};
+use std::any::TypeId;
+use std::cell::RefCell;
+
+/// Longest block of the inner index: a panel of 16 columns of `f32` takes 20 KiB of the first
+/// cache's 32.
+const INNER: usize = 320;
+/// Rows of the left operand that are packed at once; a multiple of every tile's rows.
+const ROWS: usize = 240;
+/// Columns of a result that stay in the second cache while several blocks of the inner index are
+/// added to them.
+const COLUMNS: usize = 512;
+/// With fewer columns than that the left operand is read where it lies.
+const WORTH_PACKING: usize = 192;
+/// Elements of the right operand that are packed at once, where the caller did not pack it: 4 MiB.
+const PACKED_AT_ONCE: usize = 1 << 20;
+
+/// Length of the blocks into which an inner index of length `k` is cut: as equal as can be.
+pub(super) fn inner_block(k: usize) -> usize {
+    k.div_ceil(k.div_ceil(INNER).max(1)).max(1)
+}
+
+/// Columns of a panel for this processor.
+pub(super) fn panel_width<F: Real>() -> usize {
+    match isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 if is_f32::<F>() => 32,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Avx2 => 16,
+        Isa::Baseline if BASELINE_FMA => 16,
+        Isa::Baseline => 8,
+    }
+}
+
+fn is_f32<F: Real>() -> bool {
+    TypeId::of::<F>() == TypeId::of::<f32>()
+}
+
+/// Where a result goes: `m` rows of `n` elements, `stride` apart.
+#[derive(Clone, Copy)]
+pub(super) struct Target<F> {
+    pub(super) at: *mut F,
+    pub(super) stride: usize,
+    pub(super) into: Into,
+}
+
+/// A right operand `(k, n)`, packed: for each block of the inner index, for each panel of columns,
+/// the block's rows of `panel_width` values; the last panel is filled up with zeros.
+#[derive(Clone, Copy)]
+pub(super) struct Panels<'a, F> {
+    pub(super) data: &'a [F],
+    pub(super) k: usize,
+    pub(super) n: usize,
+    /// Rows of a block.
+    pub(super) block: usize,
+}
+
+/// Elements that the packed form of a `(k, n)` matrix takes.
+pub(super) fn packed_len<F: Real>(k: usize, n: usize) -> usize {
+    k * n.next_multiple_of(panel_width::<F>())
+}
+
+/// Elements of a packed buffer, on a boundary of 64 bytes.
+#[derive(Debug)]
+pub(super) struct Buffer<F> {
+    data: Vec<F>,
+    skip: usize,
+}
+
+impl<F: Real> Buffer<F> {
+    pub(super) fn new() -> Self {
+        Self {
+            data: Vec::new(),
+            skip: 0,
+        }
+    }
+
+    /// At least `len` elements; what they hold is left from before.
+    pub(super) fn get(&mut self, len: usize) -> &mut [F] {
+        let slack = 64 / size_of::<F>();
+        if self.data.len() < len + slack {
+            self.data.clear();
+            self.data.resize(len + slack, F::zero());
+            let off = self.data.as_ptr().align_offset(64);
+            self.skip = if off < slack { off } else { 0 };
+        }
+        &mut self.data[self.skip..self.skip + len]
+    }
+
+    /// The first `len` elements.
+    pub(super) fn filled(&self, len: usize) -> &[F] {
+        &self.data[self.skip..self.skip + len]
+    }
+}
+
+/// Buffers of a thread, kept from call to call.
+struct Scratch {
+    left32: Buffer<f32>,
+    right32: Buffer<f32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch { left32: Buffer::new(), right32: Buffer::new() });
+}
+
+/// Calls `f` with a left and a right buffer: this thread's own for `f32`, new ones for `f64`.
+fn with_buffers<F: Real>(f: impl FnOnce(&mut Buffer<F>, &mut Buffer<F>)) {
+    if is_f32::<F>() {
+        SCRATCH.with_borrow_mut(|scratch| {
+            let Scratch { left32, right32 } = scratch;
+            let (left, right): (*mut Buffer<f32>, *mut Buffer<f32>) = (left32, right32);
+            #[expect(unsafe_code, reason = "F is f32, which the compiler does not know")]
+            // SAFETY: the types are the same, and the borrows are those of `scratch`.
+            unsafe {
+                f(&mut *left.cast(), &mut *right.cast());
+            }
+        });
+    } else {
+        f(&mut Buffer::new(), &mut Buffer::new());
+    }
+}
+
+kernel! {
+    /// Packs rows `k0..k0 + k` and columns `j0..j0 + n` of `b` as [`Panels`] with blocks of `block`
+    /// rows.
+    pub(super) fn pack<F>(
+        b: Mat<'_, F>, rows: (usize, usize), columns: (usize, usize), block: usize, out: &mut [F],
+    ) {
+        match panel_width::<F>() {
+            32 => pack_panels::<F, 32>(b, rows, columns, block, out),
+            16 => pack_panels::<F, 16>(b, rows, columns, block, out),
+            _ => pack_panels::<F, 8>(b, rows, columns, block, out),
+        }
+    }
+}
+
+#[inline(always)]
+fn pack_panels<F: Real, const NR: usize>(
+    b: Mat<'_, F>,
+    (k0, k): (usize, usize),
+    (j0, n): (usize, usize),
+    block: usize,
+    mut out: &mut [F],
+) {
+    let (row, col) = b.strides();
+    for l0 in (0..k).step_by(block) {
+        let depth = (k - l0).min(block);
+        for j in (0..n).step_by(NR) {
+            let (panel, rest) = out.split_at_mut(depth * NR);
+            let from = b.from(k0 + l0, j0 + j);
+            pack_panel::<F, NR>(from, (col, (n - j).min(NR)), (row, depth), panel);
+            out = rest;
+        }
+    }
+}
+
+/// `to[l * W + i] = from[i * lane + l * step]` for `i < lanes`, and zero for the others.
+#[inline(always)]
+fn pack_panel<F: Real, const W: usize>(
+    from: &[F],
+    (lane, lanes): (usize, usize),
+    (step, depth): (usize, usize),
+    to: &mut [F],
+) {
+    let (to, _) = to.as_chunks_mut::<W>();
+    let to = &mut to[..depth];
+    if lane == 1 && lanes == W {
+        for (to, from) in to.iter_mut().zip(from.chunks(step.max(W))) {
+            to.copy_from_slice(&from[..W]);
+        }
+    } else if step == 1 && lanes == W {
+        transpose(from, lane, to);
+    } else {
+        for (l, to) in to.iter_mut().enumerate() {
+            for (i, to) in to.iter_mut().enumerate() {
+                *to = if i < lanes {
+                    from[i * lane + l * step]
+                } else {
+                    F::zero()
+                };
+            }
+        }
+    }
+}
+
+/// `to[l][i] = from[i * lane + l]`.
+#[inline(always)]
+fn transpose<F: Real, const W: usize>(from: &[F], lane: usize, to: &mut [[F; W]]) {
+    // A square at a time, so that loads and stores are both whole.
+    const SIDE: usize = 8;
+    let whole = if W.is_multiple_of(SIDE) {
+        to.len() / SIDE * SIDE
+    } else {
+        0
+    };
+    let (squares, rest) = to.split_at_mut(whole);
+    for (s, to) in squares.chunks_exact_mut(SIDE).enumerate() {
+        for i in (0..W).step_by(SIDE) {
+            let mut square = [[F::zero(); SIDE]; SIDE];
+            for (r, line) in square.iter_mut().enumerate() {
+                let at = (i + r) * lane + s * SIDE;
+                line.copy_from_slice(&from[at..at + SIDE]);
+            }
+            for (c, to) in to.iter_mut().enumerate() {
+                for (to, line) in to[i..i + SIDE].iter_mut().zip(&square) {
+                    *to = line[c];
+                }
+            }
+        }
+    }
+    for i in 0..W {
+        let line = &from[i * lane + whole..][..rest.len()];
+        for (to, &v) in rest.iter_mut().zip(line) {
+            to[i] = v;
+        }
+    }
+}
+
+/// `c (m, n) = a (m, k) b`, with `b` packed.
+///
+/// # Safety
+/// `c` is valid for writing `m` rows of `b.n` elements at its stride, and nobody else uses them.
+#[expect(
+    unsafe_code,
+    reason = "the result is written through a pointer, so that threads can share its rows"
+)]
+pub(super) unsafe fn multiply_packed<F: Real>(
+    m: usize,
+    a: Mat<'_, F>,
+    b: Panels<'_, F>,
+    c: Target<F>,
+) {
+    with_buffers(|left, _| {
+        // SAFETY: the caller's promise.
+        unsafe { multiply_panels(m, a, b, c, left) }
+    });
+}
+
+/// `c (m, n) = a (m, k) b (k, n)`; `b` is packed part by part.
+///
+/// # Safety
+/// As [`multiply_packed`].
+#[expect(unsafe_code, reason = "as multiply_packed")]
+pub(super) unsafe fn multiply<F: Real>(
+    (m, n, k): (usize, usize, usize),
+    a: Mat<'_, F>,
+    b: Mat<'_, F>,
+    c: Target<F>,
+) {
+    let block = inner_block(k);
+    let columns = n.min(2 * COLUMNS);
+    let inner = (PACKED_AT_ONCE / columns.max(1) / block).max(1) * block;
+    with_buffers(|left, right| {
+        for k0 in (0..k).step_by(inner) {
+            let depth = (k - k0).min(inner);
+            for j0 in (0..n).step_by(columns) {
+                let wide = (n - j0).min(columns);
+                let data = right.get(packed_len::<F>(depth, wide));
+                pack(b, (k0, depth), (j0, wide), block, data);
+                let panels = Panels {
+                    data,
+                    k: depth,
+                    n: wide,
+                    block,
+                };
+                // SAFETY: a part of the caller's rows.
+                unsafe {
+                    let c = Target {
+                        at: c.at.add(j0),
+                        into: if k0 == 0 { c.into } else { Into::Add },
+                        ..c
+                    };
+                    multiply_panels(m, a.skip_columns(k0), panels, c, left);
+                }
+            }
+        }
+    });
+}
+
+/// Chooses the tile for the processor.
+///
+/// # Safety
+/// As [`multiply_packed`].
+#[expect(unsafe_code, reason = "code for the instruction set found at run time")]
+unsafe fn multiply_panels<F: Real>(
+    m: usize,
+    a: Mat<'_, F>,
+    b: Panels<'_, F>,
+    c: Target<F>,
+    left: &mut Buffer<F>,
+) {
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    unsafe fn avx512<F: Real>(
+        m: usize,
+        a: Mat<'_, F>,
+        b: Panels<'_, F>,
+        c: Target<F>,
+        left: &mut Buffer<F>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            if is_f32::<F>() {
+                over_blocks::<F, true, 12, 32>(m, a, b, c, left);
+            } else {
+                over_blocks::<F, true, 6, 16>(m, a, b, c, left);
+            }
+        }
+    }
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn avx2<F: Real>(
+        m: usize,
+        a: Mat<'_, F>,
+        b: Panels<'_, F>,
+        c: Target<F>,
+        left: &mut Buffer<F>,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { over_blocks::<F, true, 6, 16>(m, a, b, c, left) }
+    }
+    // SAFETY: the caller's promise; `isa` has found the features of what it names.
+    unsafe {
+        match isa() {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => avx512(m, a, b, c, left),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => avx2(m, a, b, c, left),
+            Isa::Baseline if BASELINE_FMA => {
+                over_blocks::<F, BASELINE_FMA, 6, 16>(m, a, b, c, left);
+            }
+            Isa::Baseline => over_blocks::<F, BASELINE_FMA, 4, 8>(m, a, b, c, left),
+        }
+    }
+}
+
+/// The loops over what the caches hold: columns, rows, blocks of the inner index.
+#[inline(always)]
+#[expect(unsafe_code, reason = "as multiply_packed")]
+unsafe fn over_blocks<F: Real, const FMA: bool, const MR: usize, const NR: usize>(
+    m: usize,
+    a: Mat<'_, F>,
+    b: Panels<'_, F>,
+    c: Target<F>,
+    left: &mut Buffer<F>,
+) {
+    let wide = b.n.next_multiple_of(NR);
+    // With one block nothing is added to the result, and it need not stay.
+    let columns = if b.k <= b.block { b.n } else { COLUMNS };
+    let packs = m > MR && b.n.min(columns) >= WORTH_PACKING;
+    for j0 in (0..b.n).step_by(columns) {
+        let cols = (b.n - j0).min(columns);
+        for i0 in (0..m).step_by(ROWS) {
+            let rows = (m - i0).min(ROWS);
+            for k0 in (0..b.k).step_by(b.block) {
+                let depth = (b.k - k0).min(b.block);
+                let right = &b.data[k0 * wide + j0 * depth..];
+                let add = k0 > 0 || c.into == Into::Add;
+                let from = a.from(i0, k0);
+                let (row, col) = a.strides();
+                let a = if packs {
+                    let left = left.get(rows.next_multiple_of(MR) * depth);
+                    for (i, panel) in left.chunks_exact_mut(MR * depth).enumerate() {
+                        let lanes = (rows - i * MR).min(MR);
+                        pack_panel::<F, MR>(
+                            &from[i * MR * row..],
+                            (row, lanes),
+                            (col, depth),
+                            panel,
+                        );
+                    }
+                    Left::Packed(left)
+                } else {
+                    Left::InPlace(from, row, col)
+                };
+                // SAFETY: rows and columns of the caller's result.
+                unsafe {
+                    let at = c.at.add(i0 * c.stride + j0);
+                    over_tiles::<F, FMA, MR, NR>(
+                        (rows, cols, depth),
+                        a,
+                        right,
+                        (at, c.stride),
+                        add,
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// A block of the left operand.
+#[derive(Clone, Copy)]
+enum Left<'a, F> {
+    /// Panels of `MR` rows, column by column.
+    Packed(&'a [F]),
+    /// Elements and the distances of rows and columns.
+    InPlace(&'a [F], usize, usize),
+}
+
+/// One block of rows by all panels of columns.
+#[inline(always)]
+#[expect(unsafe_code, reason = "as multiply_packed")]
+unsafe fn over_tiles<F: Real, const FMA: bool, const MR: usize, const NR: usize>(
+    (rows, cols, depth): (usize, usize, usize),
+    a: Left<'_, F>,
+    b: &[F],
+    (c, stride): (*mut F, usize),
+    add: bool,
+) {
+    let mut edge = [[F::zero(); NR]; MR];
+    for j in (0..cols).step_by(NR) {
+        let b = &b[j * depth..(j + NR) * depth];
+        let width = (cols - j).min(NR);
+        for i in (0..rows).step_by(MR) {
+            let here = (rows - i).min(MR);
+            // SAFETY: a tile that reaches beyond the result goes to `edge`; the operands hold
+            // `depth` columns of `here` rows and `depth` rows of a panel.
+            unsafe {
+                let c = c.add(i * stride + j);
+                let whole = here == MR && width == NR;
+                let (to, to_stride) = if whole {
+                    (c, stride)
+                } else {
+                    (edge.as_mut_ptr().cast(), NR)
+                };
+                match a {
+                    Left::Packed(a) => {
+                        let a = a[i * depth..(i + MR) * depth].as_ptr();
+                        let rows_at = std::array::from_fn(|r| r);
+                        tile::<F, FMA, MR, NR>(
+                            depth,
+                            (a, rows_at, MR),
+                            b,
+                            (to, to_stride),
+                            add && whole,
+                        );
+                    }
+                    Left::InPlace(a, row, col) => {
+                        debug_assert!(i * row + (here - 1) * row + (depth - 1) * col < a.len());
+                        let a = a.as_ptr().add(i * row);
+                        if here == 1 {
+                            tile::<F, FMA, 1, NR>(depth, (a, [0], col), b, (to, to_stride), false);
+                        } else {
+                            // Rows beyond the last are the last again: their sums are not used.
+                            let rows_at = std::array::from_fn(|r| r.min(here - 1) * row);
+                            let to = (to, to_stride);
+                            tile::<F, FMA, MR, NR>(depth, (a, rows_at, col), b, to, add && whole);
+                        }
+                    }
+                }
+                if !whole {
+                    for (r, sums) in edge.iter().enumerate().take(here) {
+                        let c = std::slice::from_raw_parts_mut(c.add(r * stride), width);
+                        for (c, &sum) in c.iter_mut().zip(sums) {
+                            *c = if add { *c + sum } else { sum };
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `MR` by `NR` sums in registers while the inner index runs, then set or added.
+///
+/// # Safety
+/// Row `r` of the left operand has `depth` values at `a[rows_at[r]]`, `step` apart; `b` holds
+/// `depth` rows; `c` is valid for `MR` rows of `NR` values. The processor has what `NR` and `FMA`
+/// say: see [`multiply_panels`].
+#[inline(always)]
+#[expect(unsafe_code, reason = "bounds checks would cost more than the product")]
+unsafe fn tile<F: Real, const FMA: bool, const MR: usize, const NR: usize>(
+    depth: usize,
+    (a, rows_at, step): (*const F, [usize; MR], usize),
+    b: &[F],
+    (c, stride): (*mut F, usize),
+    add: bool,
+) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if FMA && is_f32::<F>() && NR >= 16 && isa() != Isa::Baseline {
+            let (a, b, c) = (a.cast(), b.as_ptr().cast(), c.cast());
+            return match NR {
+                32 => tile_avx512::<MR>(depth, (a, rows_at, step), b, (c, stride), add),
+                _ => tile_avx2::<MR>(depth, (a, rows_at, step), b, (c, stride), add),
+            };
+        }
+        let mut acc = [[F::zero(); NR]; MR];
+        for (l, row) in b.as_chunks::<NR>().0[..depth].iter().enumerate() {
+            for (sums, at) in acc.iter_mut().zip(rows_at) {
+                let x = *a.add(at + l * step);
+                for (sum, &b) in sums.iter_mut().zip(row) {
+                    *sum = x.mul_add_if::<FMA>(b, *sum);
+                }
+            }
+        }
+        for (r, sums) in acc.iter().enumerate() {
+            let c = &mut *c.add(r * stride).cast::<[F; NR]>();
+            for (c, &sum) in c.iter_mut().zip(sums) {
+                *c = if add { *c + sum } else { sum };
+            }
+        }
+    }
+}
+
+/// Defines [`tile`] for two vectors a row. Named registers, since the compiler makes vectors out of
+/// plain loops of this size only sometimes.
+#[cfg(target_arch = "x86_64")]
+macro_rules! vector_tile {
+    ($name:ident, $features:literal, $width:literal, $zero:ident, $splat:ident, $load:ident, $fma:ident, $add:ident, $store:ident) => {
+        #[inline]
+        #[target_feature(enable = $features)]
+        #[expect(unsafe_code, reason = "as tile")]
+        unsafe fn $name<const MR: usize>(
+            depth: usize,
+            (a, rows_at, step): (*const f32, [usize; MR], usize),
+            b: *const f32,
+            (c, stride): (*mut f32, usize),
+            add: bool,
+        ) {
+            use std::arch::x86_64::{$add, $fma, $load, $splat, $store, $zero};
+            // SAFETY: the promise of `tile`'s caller.
+            unsafe {
+                let mut acc = [[$zero(); 2]; MR];
+                for l in 0..depth {
+                    let b = b.add(l * 2 * $width);
+                    let (left, right) = ($load(b), $load(b.add($width)));
+                    for (sums, at) in acc.iter_mut().zip(rows_at) {
+                        let x = $splat(*a.add(at + l * step));
+                        sums[0] = $fma(x, left, sums[0]);
+                        sums[1] = $fma(x, right, sums[1]);
+                    }
+                }
+                for (r, sums) in acc.into_iter().enumerate() {
+                    for (half, sum) in sums.into_iter().enumerate() {
+                        let c = c.add(r * stride + half * $width);
+                        $store(c, if add { $add($load(c), sum) } else { sum });
+                    }
+                }
+            }
+        }
+    };
+}
+
+#[cfg(target_arch = "x86_64")]
+vector_tile!(
+    tile_avx512,
+    "avx512f",
+    16,
+    _mm512_setzero_ps,
+    _mm512_set1_ps,
+    _mm512_loadu_ps,
+    _mm512_fmadd_ps,
+    _mm512_add_ps,
+    _mm512_storeu_ps
+);
+
+#[cfg(target_arch = "x86_64")]
+vector_tile!(
+    tile_avx2,
+    "avx2,fma",
+    8,
+    _mm256_setzero_ps,
+    _mm256_set1_ps,
+    _mm256_loadu_ps,
+    _mm256_fmadd_ps,
+    _mm256_add_ps,
+    _mm256_storeu_ps
+);
