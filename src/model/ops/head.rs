@@ -5,16 +5,13 @@
 //! is gathered over the blocks in order, as in online softmax (Milakov & Gimelshein 2018).
 
 use crate::model::ops::Real;
-use crate::model::ops::matmul::{Into, Mat, PackedRight, matmul, matmul_with, threads};
+use crate::model::ops::matmul::{Into, Mat, PackedRight, matmul_packed, matmul_with, threads};
 use crate::model::ops::simd::{LANES, kernel, lane_sum, row_max, tanh};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Widest block of the vocabulary.
 const BLOCK: usize = 512;
-
-/// Rows of a block that one thread scores at a time.
-const SCORED_ROWS: usize = 16;
 
 /// Rows whose logits are held at once. Those of a small vocabulary stay in the cache: about a quarter
 /// of a million. Those of a large one cannot; there the head is read anew for each chunk, so chunks
@@ -140,26 +137,34 @@ impl<F: Real> Logits<F> {
             self.x.extend_from_slice(&h[at..at + d]);
         }
         if self.values.len() < n * head.vocab {
-            self.values.resize(n * head.vocab, F::zero());
+            // Fresh memory is zero already; growing would write it.
+            self.values = vec![F::zero(); n * head.vocab];
         }
         self.tops.clear();
         let mut parts = vec![Part::nothing(); n];
         for block in blocks(head.vocab) {
             let values = &mut self.values[n * block.start..n * block.end];
             let weight = &head.weight[block.start * d..block.end * d];
-            let shape = (n, block.len(), d);
-            let x = Mat::new(&self.x, d);
-            matmul(shape, x, Mat::transposed(weight, d), values, Into::Set);
-            let first = self.tops.len();
+            let weight = PackedRight::new(Mat::transposed(weight, d), (d, block.len()));
+            let (first, x) = (self.tops.len(), &self.x);
             self.tops.resize(first + n, F::zero());
             let tops = &mut self.tops[first..];
             for_rows(
-                values,
-                block.len(),
-                (&mut parts, tops),
+                (values, block.len()),
+                (&mut parts, 1),
+                (tops, 1),
                 |at, values, parts, tops| {
-                    let tokens = &tokens[at..at + parts.len()];
-                    score_block(values, block.clone(), tokens, head.softcap, parts, tops);
+                    let here = at..at + parts.len();
+                    let x = Mat::new(&x[here.start * d..here.end * d], d);
+                    matmul_packed(here.len(), x, &weight, values, Into::Set);
+                    score_block(
+                        values,
+                        block.clone(),
+                        &tokens[here],
+                        head.softcap,
+                        parts,
+                        tops,
+                    );
                 },
             );
         }
@@ -180,49 +185,57 @@ impl<F: Real> Logits<F> {
         for (i, block) in blocks(head.vocab).enumerate() {
             let values = &mut self.values[n * block.start..n * block.end];
             let tops = &mut self.tops[i * n..(i + 1) * n];
+            let own = block.start * d..block.end * d;
+            let weight = Mat::new(&head.weight[own.clone()], d);
+            let weight = PackedRight::new(weight, (block.len(), d));
+            let into = if i == 0 { Into::Set } else { Into::Add };
             for_rows(
-                values,
-                block.len(),
-                (&mut vec![(); n], tops),
-                |at, values, parts, tops| {
-                    let here = at..at + parts.len();
+                (values, block.len()),
+                (dx, d),
+                (tops, 1),
+                |at, values, dx, tops| {
+                    let here = at..at + tops.len();
                     let of_rows = (&lse[here.clone()], &grad[here.clone()], &*tops);
                     gradient_block(values, block.clone(), &tokens[here], head.softcap, of_rows);
+                    let dz = Mat::new(values, block.len());
+                    matmul_packed(tops.len(), dz, &weight, dx, into);
                 },
             );
-            let values = &*values;
-            let own = block.start * d..block.end * d;
             let dz = Mat::transposed(values, block.len());
-            matmul_with(block.len(), dz, &x, &mut dw[own.clone()], Into::Add);
-            let into = if i == 0 { Into::Set } else { Into::Add };
-            let dz = Mat::new(values, block.len());
-            matmul(
-                (n, d, block.len()),
-                dz,
-                Mat::new(&head.weight[own], d),
-                dx,
-                into,
-            );
+            matmul_with(block.len(), dz, &x, &mut dw[own], Into::Add);
         }
     }
 }
 
-/// Calls `f(first_row, values, parts, tops)` on groups of rows of a block, in parallel.
-fn for_rows<F: Real, P: Send>(
-    values: &mut [F],
-    width: usize,
-    (parts, tops): (&mut [P], &mut [F]),
-    f: impl Fn(usize, &mut [F], &mut [P], &mut [F]) + Sync + Send,
+/// Most rows of a block that one thread takes at a time: those of the widest block fit into a second
+/// cache of 512 KiB.
+const GROUP: usize = 240;
+
+/// Calls `f(first_row, values, a, b)` on groups of rows of three matrices of given widths, in
+/// parallel.
+fn for_rows<F: Real, A: Send, B: Send>(
+    (values, width): (&mut [F], usize),
+    (a, a_width): (&mut [A], usize),
+    (b, b_width): (&mut [B], usize),
+    f: impl Fn(usize, &mut [F], &mut [A], &mut [B]) + Sync + Send,
 ) {
-    if threads() == 1 || parts.len() <= SCORED_ROWS {
-        return f(0, values, parts, tops);
+    let rows = (values.len() / width).div_ceil(threads());
+    let rows = rows.next_multiple_of(12).min(GROUP);
+    let one = |(i, ((values, a), b)): (usize, ((&mut [F], &mut [A]), &mut [B]))| {
+        f(i * rows, values, a, b);
+    };
+    if threads() == 1 {
+        // Without the pool, so that a program without threads stays without them.
+        let groups = values.chunks_mut(rows * width);
+        let groups = groups.zip(a.chunks_mut(rows * a_width));
+        let groups = groups.zip(b.chunks_mut(rows * b_width));
+        groups.enumerate().for_each(one);
+    } else {
+        let groups = values.par_chunks_mut(rows * width);
+        let groups = groups.zip(a.par_chunks_mut(rows * a_width));
+        let groups = groups.zip(b.par_chunks_mut(rows * b_width));
+        groups.enumerate().for_each(one);
     }
-    values
-        .par_chunks_mut(SCORED_ROWS * width)
-        .zip(parts.par_chunks_mut(SCORED_ROWS))
-        .zip(tops.par_chunks_mut(SCORED_ROWS))
-        .enumerate()
-        .for_each(|(i, ((values, parts), tops))| f(i * SCORED_ROWS, values, parts, tops));
 }
 
 /// Place of a token in a block, if it is there.
@@ -253,12 +266,12 @@ kernel! {
             let top = row_max(row);
             *row_top = top;
             let (mut sum, mut weighted) = ([F::zero(); LANES], [F::zero(); LANES]);
-            let keep = softcap.is_some();
+            let (keep, log2_e) = (softcap.is_some(), F::from_f64(std::f64::consts::LOG2_E));
             let mut chunks = row.chunks_exact_mut(LANES);
             for c in &mut chunks {
                 for i in 0..LANES {
                     let below = c[i] - top;
-                    let e = below.exp_if::<FMA>();
+                    let e = (below * log2_e).exp2_if::<FMA>();
                     sum[i] += e;
                     weighted[i] = e.mul_add_if::<FMA>(below, weighted[i]);
                     c[i] = if keep { c[i] } else { e };
@@ -266,7 +279,7 @@ kernel! {
             }
             for (i, z) in chunks.into_remainder().iter_mut().enumerate() {
                 let below = *z - top;
-                let e = below.exp_if::<FMA>();
+                let e = (below * log2_e).exp2_if::<FMA>();
                 sum[i] += e;
                 weighted[i] = e.mul_add_if::<FMA>(below, weighted[i]);
                 *z = if keep { *z } else { e };
