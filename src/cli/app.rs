@@ -74,6 +74,7 @@ commands! {
     Figures => figures, FiguresArgs;
     Report => report, ReportArgs;
     Inspect => inspect, InspectArgs;
+    Merge => merge, MergeArgs;
     Bench => bench, BenchArgs;
     Doctor => doctor, DoctorArgs;
     Store => store, StoreArgs;

@@ -163,7 +163,7 @@ mod tests {
     use crate::config::spec::{DataSource, SamplingRecipe};
     use crate::data::{TextFormat, load_chat};
     use crate::generate::{SampleJob, sample};
-    use crate::judge::{Candidates, Judge as _, Reply, RuleJudge, best_and_worst, drop_equal};
+    use crate::judge::{Candidates, Judge as _, Reply, RuleJudge, best_and_worst, replies_differ};
     use crate::model::{Decoder, DecoderConfig, FrozenParams};
     use candle_core::{DType, Device};
     use std::path::Path;
@@ -272,8 +272,10 @@ mod tests {
                     .map(reply)
                     .collect(),
             });
-        let (items, dropped) = drop_equal(items.collect());
-        assert_eq!((items.len(), dropped), (4, 0));
+        let items: Vec<Candidates> = items.collect();
+        let differ =
+            |item: &Candidates| replies_differ(item.replies.iter().map(|r| r.text.as_str()));
+        assert!(items.len() == 4 && items.iter().all(differ));
         let scores = RuleJudge.judge(&items, &mut |_| true).unwrap();
 
         let measured = story_metrics("s", &prompts, &stories);

@@ -32,8 +32,8 @@ pub(crate) struct BarLook {
     pub(crate) decimals: usize,
 }
 
-/// A value to be written: its text, the middle of its baseline.
-type Label = (String, f64, f64);
+/// A value to be written: its text, the middle of its baseline, whether it fits.
+type Label = (String, f64, f64, bool);
 
 /// Draws all groups into `plot`, and the reference across them.
 pub(crate) fn draw_bars(
@@ -72,7 +72,9 @@ pub(crate) fn draw_bars(
             REFERENCE,
         );
     }
-    for (text, x, y) in labels {
+    // All values or none: one alone would look like a mark of its own.
+    let all = labels.iter().all(|label| label.3);
+    for (text, x, y, _) in labels.into_iter().filter(|_| all) {
         let style = TextLook {
             em: TICK_EM - 0.5,
             weight: Weight::Semibold,
@@ -142,7 +144,7 @@ struct Slot {
     pitch: f64,
 }
 
-/// Draws one mark; returns its value as a text if that fits.
+/// Draws one mark; returns its value as a text.
 fn draw_mark(
     canvas: &mut Canvas<'_>,
     (plot, axis): (&Rect, &Axis),
@@ -186,7 +188,7 @@ fn draw_mark(
     };
     let text = fixed(estimate.value, chart.decimals);
     let fits = text_width(&text, TICK_EM - 0.5, Weight::Semibold) <= pitch * 0.98;
-    fits.then(|| (text, x, y.min(top).min(highest) - 7.0))
+    Some((text, x, y.min(top).min(highest) - 7.0, fits))
 }
 
 fn draw_absent(canvas: &mut Canvas<'_>, plot: &Rect, why: &str, x: f64, pitch: f64) {

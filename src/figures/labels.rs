@@ -41,6 +41,12 @@ pub fn wrap(text: &str, width: f64, em: f64, weight: Weight) -> Vec<String> {
     lines
 }
 
+/// Whether [`wrap`] has to break `text` where it has no place for it.
+pub fn breaks_words(text: &str, width: f64, em: f64, weight: Weight) -> bool {
+    let too_wide = |piece: &&str| text_width(piece.trim_end(), em, weight) > width;
+    pieces(text).iter().any(too_wide)
+}
+
 fn push_line(lines: &mut Vec<String>, line: &str) {
     let line = line.trim();
     if !line.is_empty() {

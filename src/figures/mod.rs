@@ -16,6 +16,7 @@ pub mod figure;
 pub mod font;
 pub mod labels;
 pub mod lines;
+mod lying;
 mod measure;
 mod panel;
 pub mod scaling;

@@ -8,6 +8,7 @@ use crate::figures::figure::{Chart, Panel, Scale};
 use crate::figures::font::{Weight, text_width};
 use crate::figures::labels::{paragraph, regular, wrap};
 use crate::figures::lines::{draw_lines, draw_training, label_ends};
+use crate::figures::lying::{Lying, draw_lying, lying};
 use crate::figures::measure::{names_of, values_of};
 use crate::figures::scaling::draw_scaling;
 use crate::figures::theme::{
@@ -22,6 +23,8 @@ pub(crate) struct Layout {
     y_axis: Axis,
     x_axis: Option<Axis>,
     categories: Vec<Vec<String>>,
+    /// The bars lie down.
+    lying: Option<Lying>,
     left: f64,
     right: f64,
     x_label: Vec<String>,
@@ -72,6 +75,8 @@ pub(crate) fn lay_out(
     let direct =
         alone && line && names.len() > 1 && names.len() <= DISTINCT_LOOKS && widest < width * 0.3;
     let right = if direct { widest + 33.0 } else { 6.0 };
+    let lying = lying(panel, width, width - left - right);
+    let (left, right) = lying.as_ref().map_or((left, right), |l| (l.left, l.right));
     let plot_width = width - left - right;
     let (xs, _, _) = values_of(panel);
     let x_axis = match &panel.chart {
@@ -85,7 +90,7 @@ pub(crate) fn lay_out(
         }
     };
     let categories = match &panel.chart {
-        Chart::Bars { categories, .. } => {
+        Chart::Bars { categories, .. } if lying.is_none() => {
             category_lines(categories, plot_width / categories.len().max(1) as f64)
         }
         _ => Vec::new(),
@@ -95,10 +100,15 @@ pub(crate) fn lay_out(
         Better::Lower => " — lower is better",
         Better::Neither => "",
     };
+    let rows = match &lying {
+        Some(_) if !panel.x_label.is_empty() => format!("; rows: {}", panel.x_label),
+        _ => String::new(),
+    };
+    let x_label = if lying.is_some() { "" } else { &panel.x_label };
     Layout {
         title: wrap(&panel.title, width, LEGEND_EM, Weight::Semibold),
         y_label: wrap(
-            &format!("{}{good}", panel.y_label),
+            &format!("{}{good}{rows}", panel.y_label),
             width,
             LABEL_EM,
             Weight::Regular,
@@ -108,7 +118,7 @@ pub(crate) fn lay_out(
         categories,
         left,
         right,
-        x_label: wrap(&panel.x_label, plot_width, LABEL_EM, Weight::Regular),
+        x_label: wrap(x_label, plot_width, LABEL_EM, Weight::Regular),
         note: panel
             .note
             .lines()
@@ -121,10 +131,12 @@ pub(crate) fn lay_out(
                 ..
             }
         ),
-        height: match &panel.chart {
-            Chart::Batch { rows, .. } => batch_height(rows.len()),
+        height: match (&panel.chart, &lying) {
+            (Chart::Batch { rows, .. }, _) => batch_height(rows.len()),
+            (_, Some(lying)) => lying.height,
             _ => height,
         },
+        lying,
         direct,
     }
 }
@@ -225,7 +237,7 @@ pub(crate) fn draw_panel(
         right: left + width - layout.right,
         bottom: top + layout.height,
     };
-    if !matches!(panel.chart, Chart::Batch { .. }) {
+    if !matches!(panel.chart, Chart::Batch { .. }) && layout.lying.is_none() {
         draw_y_axis(canvas, &layout.y_axis, &plot);
     }
     if let Some(axis) = &layout.x_axis {
@@ -274,14 +286,12 @@ fn draw_chart(canvas: &mut Canvas<'_>, panel: &Panel, layout: &Layout, plot: &Re
                 from_zero: *from_zero,
                 decimals: panel.decimals,
             };
-            draw_bars(
-                canvas,
-                plot,
-                &layout.y_axis,
-                series,
-                reference.as_ref(),
-                look,
-            );
+            let (axis, reference) = (&layout.y_axis, reference.as_ref());
+            if let Some(lying) = &layout.lying {
+                draw_lying(canvas, (plot, axis), lying, (series, reference), look);
+            } else {
+                draw_bars(canvas, plot, axis, series, reference, look);
+            }
         }
         (Chart::Lines { series, .. }, Some(x_axis)) => {
             let ends = draw_lines(

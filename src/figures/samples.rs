@@ -245,6 +245,33 @@ pub(crate) fn crowded() -> Figure {
     )
 }
 
+/// More groups than columns have room for, and a reference: the bars lie down.
+pub(crate) fn many() -> Figure {
+    let names =
+        "sigmoid + nll, sppo-hard, bco-pair, hinge, kto-pair, exo-pair, discopop, aot-unpaired";
+    let categories: Vec<String> = names.split(", ").map(str::to_owned).collect();
+    let points = (0..8).map(|k| {
+        let v = 0.93 - f64::from(k) * 0.02;
+        point(f64::from(k), &[v, v + 0.01, v - 0.02])
+    });
+    let one = Series {
+        name: String::new(),
+        points: points.collect(),
+    };
+    let chart = |from_zero| Chart::Bars {
+        categories: categories.clone(),
+        from_zero,
+        series: vec![one.clone()],
+        reference: Some(Reference {
+            name: "before preference learning".to_owned(),
+            point: point(0.0, &[0.62, 0.64, 0.6]),
+        }),
+    };
+    let label = ("loss", "preference accuracy (share of pairs)");
+    let panels = [true, false].map(|zero| panel("", label, Better::Higher, chart(zero)));
+    figure("many", "Preference accuracy by loss", panels.to_vec())
+}
+
 /// Bars per filter, the best first, and a larger dataset as a line across them.
 pub(crate) fn reference(from_zero: bool) -> Figure {
     let names = [
@@ -468,5 +495,6 @@ pub(crate) fn all() -> Vec<Figure> {
         training(),
         panels(),
         crowded(),
+        many(),
     ]
 }

@@ -53,14 +53,10 @@ pub fn best_and_worst(scores: &[f64]) -> Option<(usize, usize)> {
     (best != worst).then_some((best, worst))
 }
 
-/// Leaves out items whose replies are all the same text (fewer than two are): no judge could tell
-/// them apart. The rest in their order, and how many were left out.
-pub fn drop_equal(items: Vec<Candidates>) -> (Vec<Candidates>, usize) {
-    let before = items.len();
-    let differ = |item: &Candidates| item.replies.windows(2).any(|w| w[0].text != w[1].text);
-    let kept: Vec<Candidates> = items.into_iter().filter(differ).collect();
-    let dropped = before - kept.len();
-    (kept, dropped)
+/// Whether there are two replies that are not the same text; if not, no judge can tell them apart.
+pub fn replies_differ<'a>(mut texts: impl Iterator<Item = &'a str>) -> bool {
+    let first = texts.next();
+    texts.any(|text| Some(text) != first)
 }
 
 #[cfg(test)]
@@ -98,19 +94,15 @@ mod tests {
     }
 
     #[test]
-    fn items_whose_replies_are_one_text_are_dropped_and_counted() {
-        let items = vec![
-            item("a", &["x", "x"]),
-            item("b", &["x", "x", "y"]),
-            item("c", &["x"]),
-            item("d", &[]),
-        ];
-        let (kept, dropped) = drop_equal(items);
-        assert_eq!(
-            kept.iter().map(|i| i.id.as_str()).collect::<Vec<_>>(),
-            ["b"]
-        );
-        assert_eq!(dropped, 3);
+    fn replies_of_one_text_do_not_differ() {
+        for (texts, differ) in [
+            (&["x", "x"][..], false),
+            (&["x", "x", "y"], true),
+            (&["x"], false),
+            (&[], false),
+        ] {
+            assert_eq!(replies_differ(texts.iter().copied()), differ, "{texts:?}");
+        }
     }
 
     #[test]

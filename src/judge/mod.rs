@@ -16,7 +16,7 @@ mod rules;
 mod scripted;
 mod verdict;
 
-pub use candidates::{Candidates, Reply, best_and_worst, drop_equal};
+pub use candidates::{Candidates, Reply, best_and_worst, replies_differ};
 pub use error::JudgeError;
 pub use openai::OpenaiJudgment;
 pub use pairrm::{PairRm, PairrmJudgment};

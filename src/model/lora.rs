@@ -7,6 +7,7 @@
 
 use crate::base::{PathError, SeedTree, write_atomic};
 use crate::config::spec::{LoraRecipe, LoraTarget};
+use crate::model::checkpoint::save_checkpoint;
 use crate::model::config::DecoderConfig;
 use crate::model::error::ModelError;
 use crate::model::ops::linear;
@@ -283,6 +284,19 @@ impl Lora {
             None => Ok(()),
         }
     }
+}
+
+/// Writes the model in `model` with the adapters in `adapter` as the new folder `out`, in the number
+/// format of the model; returns how many weights the adapters change.
+///
+/// # Errors
+/// A file is missing or damaged, the adapters do not fit, or `out` exists.
+pub fn merge_adapter(model: &Path, adapter: &Path, out: &Path) -> Result<usize, ModelError> {
+    let config = DecoderConfig::from_file(model)?;
+    let base = FrozenParams::load(model, &config, &Device::Cpu, config.stored_dtype)?;
+    let lora = Lora::load(base, adapter)?;
+    save_checkpoint(out, model, &lora.merged()?)?;
+    Ok(lora.vars().len() / 2)
 }
 
 /// Weights that get an adapter, in name order.

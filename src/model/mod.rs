@@ -33,7 +33,7 @@ pub use decoder::Decoder;
 pub use error::ModelError;
 pub use kv_cache::{CachedPrompt, KvCache};
 pub use layout::EMBEDDING;
-pub use lora::{Lora, lora_parameter_count};
+pub use lora::{Lora, lora_parameter_count, merge_adapter};
 pub use ops::{Recompute, Segments, SummedNll, TokenStats};
 pub use params::{FrozenParams, Params, missing_gradients};
 pub use rate::{MatmulRate, matmul_rate};

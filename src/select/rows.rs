@@ -30,16 +30,16 @@ pub enum RowsRef<'a> {
     },
 }
 
-/// Leaves out the rows that `tokens`, made by [`crate::data::TextFormat::encode_pairs`] of these
-/// rows, does not hold, so that both lists have the same order.
-pub fn align_pairs(rows: Vec<PairRow>, tokens: &[TokenizedPair]) -> Vec<PairRow> {
+/// The rows that `tokens`, made by [`crate::data::TextFormat::encode_pairs`] of these rows, holds, in
+/// its order, and the place of each among all.
+pub fn align_pairs(rows: Vec<PairRow>, tokens: &[TokenizedPair]) -> (Vec<PairRow>, Vec<usize>) {
     // Rows of equal ids are repeats of one row, so that all of them are kept or none.
     let mut left = tokens.iter().peekable();
-    let kept = rows.into_iter().filter(|row| {
-        let next = left.next_if(|pair| pair.id == row.id);
-        next.is_some()
+    let kept = rows.into_iter().enumerate().filter_map(|(place, row)| {
+        left.next_if(|pair| pair.id == row.id)?;
+        Some((row, place))
     });
-    kept.collect()
+    kept.unzip()
 }
 
 impl<'a> RowsRef<'a> {

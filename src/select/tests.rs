@@ -55,7 +55,7 @@ impl Bench {
         Self {
             policy: Decoder::trainable(&config, &params).unwrap(),
             params,
-            pairs: (align_pairs(rows, &tokens), tokens),
+            pairs: (align_pairs(rows, &tokens).0, tokens),
             chat: (chat.clone(), format.encode_chats(&chat).unwrap()),
             format,
         }
@@ -508,7 +508,14 @@ fn rows_that_the_limits_drop_are_left_out_in_step_with_their_tokens() {
     };
     let (tokens, report) = format.encode_pairs(&rows, &limits).unwrap();
     assert!(report.dropped_too_long > 100);
-    let aligned = align_pairs(rows, &tokens);
+    let all = rows.clone();
+    let (aligned, places) = align_pairs(rows, &tokens);
+    assert!(
+        aligned
+            .iter()
+            .zip(places)
+            .all(|(row, place)| row.id == all[place].id)
+    );
     assert_eq!(aligned.len(), tokens.len());
     assert!(
         aligned

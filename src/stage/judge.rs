@@ -4,7 +4,7 @@ use crate::base::fs::read_to_string;
 use crate::data::record::{CHOSEN_FINISHED, REJECTED_FINISHED};
 use crate::data::{Message, permutation};
 use crate::eval::{constraints_of, mean};
-use crate::judge::{Candidates, Reply, best_and_worst};
+use crate::judge::{Candidates, Reply, best_and_worst, replies_differ};
 use crate::plan::{InputRole, JudgeStageRecipe, PAIRS_ARTIFACT};
 use crate::stage::error::StageError;
 use crate::stage::job::{Job, Made};
@@ -12,7 +12,6 @@ use crate::stage::judges::judge_all;
 use crate::stage::sample::{SampledPrompt, SampledReply};
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 
 /// Name of the artifact with every score.
 const JUDGED_ARTIFACT: &str = "judged.jsonl";
@@ -93,8 +92,7 @@ fn read_samples(job: &Job<'_>) -> Result<Vec<SampledPrompt>, StageError> {
 
 /// Whether there are two replies that are not the same text.
 fn differs(prompt: &SampledPrompt) -> bool {
-    let texts: BTreeSet<&str> = prompt.replies.iter().map(|r| r.text.as_str()).collect();
-    texts.len() > 1
+    replies_differ(prompt.replies.iter().map(|reply| reply.text.as_str()))
 }
 
 fn candidates(prompt: &SampledPrompt) -> Result<Candidates, StageError> {

@@ -7,7 +7,7 @@ use crate::data::{
 };
 use crate::model::{Decoder, Params};
 use crate::plan::{InputRole, SELECTION_ARTIFACT, SelectRows, SelectStageRecipe};
-use crate::select::{RowsRef, SelectContext, Selection, select_rows};
+use crate::select::{RowsRef, SelectContext, Selection, align_pairs, select_rows};
 use crate::stage::dpo::count_pairs;
 use crate::stage::error::StageError;
 use crate::stage::job::{Job, Made, SelectedRow, dtype};
@@ -125,17 +125,9 @@ fn fitting(
 ) -> Result<Fitting, StageError> {
     let (tokens, report) = format.encode_pairs(&rows, limits)?;
     count_pairs(made, &report);
-    let mut left = tokens.iter().peekable();
-    let (mut kept, mut places) = (Vec::new(), Vec::new());
-    for (place, row) in rows.into_iter().enumerate() {
-        // Rows of equal ids are repeats of one row, so that all of them are kept or none.
-        if left.next_if(|pair| pair.id == row.id).is_some() {
-            kept.push(row);
-            places.push(place);
-        }
-    }
+    let (rows, places) = align_pairs(rows, &tokens);
     Ok(Fitting {
-        rows: kept,
+        rows,
         tokens,
         places,
     })

@@ -4,9 +4,42 @@ use crate::parity_engine::Packed;
 use crate::parity_support::{
     PARITY, check, distance, distance_to_fingerprint, flat, golden, ids, numbers, relative, root,
 };
+use crate::project::Project;
 use candle_core::{DType, Device};
 use lions::model::{Decoder, DecoderConfig, FrozenParams, Lora};
 use lions::train::{Gradients, sft_nll};
+
+#[test]
+fn merged_adapters_of_peft_are_a_model_that_says_the_same() {
+    let project = Project::new();
+    let adapter = root("tests/golden/lora").display().to_string();
+    let merge = |model: &str, out: &str| {
+        let [model, out] = [model, out].map(|dir| project.path(dir).display().to_string());
+        project.lions(&["merge", &adapter, "--model", &model, "--out", &out])
+    };
+    let said = merge("models/stories260k", "models/merged");
+    assert_eq!(said.code, 0, "{said:?}");
+    let golden = golden("lora.json");
+    let merged = project.path("models/merged");
+    let config = DecoderConfig::from_file(&merged).unwrap();
+    let params = FrozenParams::load(&merged, &config, &Device::Cpu, DType::F32).unwrap();
+    let tokens = ids(&golden["tokens"]);
+    let all = Packed::new(&[(tokens.clone(), vec![true; tokens.len()])]);
+    let got = flat(&all.token_logps(&Decoder::frozen(&config, &params).unwrap()));
+    let error = distance(&got, &numbers(&golden["logps"])[1..]);
+    check(
+        "merged adapters",
+        [("token logps".to_owned(), error)],
+        PARITY,
+    );
+    assert!(merged.join("tokenizer.json").is_file());
+
+    let again = merge("models/stories260k", "models/merged");
+    assert_eq!(again.code, 1, "a folder that is there stays: {again:?}");
+    let nowhere = merge("models/none", "models/other");
+    assert_eq!(nowhere.code, 1);
+    assert!(nowhere.err.contains("--model"), "{}", nowhere.err);
+}
 
 #[test]
 fn adapters_of_peft_give_its_log_probabilities_and_every_gradient() {

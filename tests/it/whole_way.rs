@@ -74,9 +74,19 @@ fn a_sweep_runs_once_is_reported_and_is_then_done() {
         shown["counts"]
     );
 
+    a_changed_report_is_written_though_no_run_is_new(&project);
     a_new_beta_costs_its_own_runs(&project);
     a_lost_database_costs_nothing(&project);
     a_person_can_ask_the_database(&project);
+}
+
+fn a_changed_report_is_written_though_no_run_is_new(project: &Project) {
+    let (old, new) = ("Does the whole way", "Does, once more, the whole way");
+    project.edit("sweeps/smoke.toml", old, new);
+    assert_eq!(project.run_smoke(0)["executed"], 0);
+    assert!(project.read("reports/smoke/index.html").contains(new));
+    project.edit("sweeps/smoke.toml", new, old);
+    assert_eq!(project.run_smoke(0)["executed"], 0);
 }
 
 fn a_new_beta_costs_its_own_runs(project: &Project) {

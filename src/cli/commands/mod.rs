@@ -9,6 +9,7 @@ pub(crate) mod exec;
 pub(crate) mod figures;
 pub(crate) mod inspect;
 pub(crate) mod log;
+pub(crate) mod merge;
 pub(crate) mod plan;
 pub(crate) mod report;
 pub(crate) mod retry;

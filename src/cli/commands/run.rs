@@ -106,6 +106,8 @@ fn one(
 ) -> Result<u8, CommandError> {
     let plan = &plan::make(project, sweep)?;
     let mut store = Store::of_project(&project.root).map_err(store_error)?;
+    let before = store.read().sweep(&sweep.name);
+    let unchanged = before.is_ok_and(|stored| stored.sweep == *sweep);
     let mut options = RunOptions::new(slots(&args.device, args.jobs, args.threads)?);
     options.retry = if args.retry {
         Retry::Failed
@@ -129,7 +131,7 @@ fn one(
     let mut reporter = reporter(ui);
     let summary = run_sweep(&job, rim, reporter.as_mut()).map_err(CommandError::user)?;
     drop(reporter);
-    after(ui, project, args, word, &summary)
+    after(ui, project, args, word, &summary, unchanged)
 }
 
 fn reporter(ui: &Ui) -> Box<dyn Reporter> {
@@ -151,6 +153,7 @@ fn after(
     args: &RunArgs,
     word: &SweepFile,
     summary: &SweepSummary,
+    unchanged: bool,
 ) -> Result<u8, CommandError> {
     if summary.end == SweepEnd::Interrupted {
         ui.say(&format!(
@@ -161,7 +164,7 @@ fn after(
     }
     let page = project.report_dir(&summary.sweep).join("index.html");
     // Nothing new since the pages were written: they are what they would be.
-    if summary.executed == 0 && page.is_file() {
+    if summary.executed == 0 && unchanged && page.is_file() {
         ui.say(&format!(
             "nothing to do; `lions compare {}` prints the tables",
             summary.sweep

@@ -342,6 +342,112 @@ mod tests {
         }
     }
 
+    fn wave(len: usize, step: f32) -> Vec<f32> {
+        (0..len).map(|i| (i as f32 * step).sin()).collect()
+    }
+
+    // Shapes around every tile, panel and block: rows 1 to 14, columns below and above a panel and
+    // from where the left operand is packed, inner lengths of one block, of two, and of many.
+    #[test]
+    fn products_of_any_shape_are_those_in_double_precision_and_added_to_what_is_there() {
+        for (m, n, k) in [
+            (1, 1, 1),
+            (1, 200, 64),
+            (2, 17, 5),
+            (5, 16, 320),
+            (6, 31, 321),
+            (7, 192, 33),
+            (13, 193, 700),
+            (14, 515, 40),
+            (250, 48, 9),
+            (3, 1100, 2100),
+        ] {
+            let (a, b) = (wave(m * k, 0.37), wave(k * n, 0.59));
+            let start = wave(m * n, 0.11);
+            let lefts = [(Mat::new(&a, k), k, 1), (Mat::transposed(&a, m), 1, m)];
+            let rights = [(Mat::new(&b, n), n, 1), (Mat::transposed(&b, k), 1, k)];
+            for (left, a_row, a_col) in lefts {
+                for (right, b_row, b_col) in rights {
+                    let (mut set, mut added) = (vec![f32::NAN; m * n], start.clone());
+                    matmul((m, n, k), left, right, &mut set, Into::Set);
+                    matmul((m, n, k), left, right, &mut added, Into::Add);
+                    for (at, (set, added)) in set.iter().zip(&added).enumerate() {
+                        let (i, j) = (at / n, at % n);
+                        let term = |l: usize| {
+                            f64::from(a[i * a_row + l * a_col])
+                                * f64::from(b[l * b_row + j * b_col])
+                        };
+                        let want: f64 = (0..k).map(term).sum();
+                        let most = 1e-6 * (k as f64).sqrt().max(4.0);
+                        let sum = want + f64::from(start[at]);
+                        assert!(
+                            (f64::from(*set) - want).abs() < most,
+                            "{m} {n} {k}: {set} {want}"
+                        );
+                        assert!(
+                            (f64::from(*added) - sum).abs() < most,
+                            "{m} {n} {k}: {added}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_element_has_the_same_bits_whatever_is_computed_with_it() {
+        let (m, n, k) = (67, 530, 650);
+        let (a, b) = (wave(m * k, 0.37), wave(k * n, 0.59));
+        let mut all = vec![0.0; m * n];
+        matmul(
+            (m, n, k),
+            Mat::new(&a, k),
+            Mat::new(&b, n),
+            &mut all,
+            Into::Set,
+        );
+        let packed = PackedRight::new(Mat::new(&b, n), (k, n));
+        for (rows, columns) in [
+            (0..1, 0..530),
+            (3..10, 0..17),
+            (20..67, 100..301),
+            (66..67, 529..530),
+        ] {
+            let (m, narrow) = (rows.len(), columns.len());
+            let a = Mat::new(&a[rows.start * k..rows.end * k], k);
+            let (mut some, mut whole) = (vec![0.0; m * narrow], vec![0.0; m * n]);
+            let right = Mat::new(&b, n).skip_columns(columns.start);
+            matmul((m, narrow, k), a, right, &mut some, Into::Set);
+            matmul_packed(m, a, &packed, &mut whole, Into::Set);
+            for i in 0..m {
+                let want = &all[(rows.start + i) * n..][..n];
+                assert_eq!(some[i * narrow..][..narrow], want[columns.clone()]);
+                assert_eq!(whole[i * n..][..n], *want);
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_inner_index_sets_zeros_and_adds_nothing() {
+        let mut c = [3.0f32; 6];
+        matmul(
+            (2, 3, 0),
+            Mat::new(&[], 0),
+            Mat::new(&[], 3),
+            &mut c,
+            Into::Add,
+        );
+        assert_eq!(c, [3.0; 6]);
+        matmul(
+            (2, 3, 0),
+            Mat::new(&[], 0),
+            Mat::new(&[], 3),
+            &mut c,
+            Into::Set,
+        );
+        assert_eq!(c, [0.0; 6]);
+    }
+
     #[test]
     fn rows_split_over_threads_give_the_bytes_of_one_thread() {
         let (m, n, k) = (1100, 33, 600);

@@ -1,6 +1,6 @@
 """Reference numbers for the tests of src/metrics, printed by SciPy.
 
-Run: python3 -m venv venv && venv/bin/pip install scipy==1.17.1 numpy==2.4.6 && venv/bin/python statistics.py
+Run: python3 -m venv venv && venv/bin/pip install scipy==1.17.1 numpy==2.4.6 && venv/bin/python make_statistics.py
 Its output is kept in statistics.json beside this file; the tests quote the numbers.
 """
 

@@ -1,0 +1,41 @@
+//! `lions merge`.
+
+use crate::cli::app::{DONE, Global};
+use crate::cli::error::CommandError;
+use crate::cli::text::counted;
+use crate::cli::ui::Ui;
+use crate::model::merge_adapter;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Put adapters into the model that they were trained on, so that a sweep can start from it
+///
+/// Takes low-rank adapters in PEFT's layout, from PEFT or from a run here, and writes a model folder
+/// in the number format of the base.
+#[derive(Debug, clap::Args)]
+pub(crate) struct MergeArgs {
+    /// Folder with adapter_config.json and adapter_model.safetensors
+    adapter: PathBuf,
+    /// Model folder that the adapters were trained on
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// Folder to write; must not be there
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+pub(crate) fn run(ui: &Ui, _global: &Global, args: &MergeArgs) -> Result<u8, CommandError> {
+    let adapted = merge_adapter(&args.model, &args.adapter, &args.out).map_err(|error| {
+        CommandError::user(error).hint(format!(
+            "`--model` names the folder of the model that `{}` was trained on",
+            args.adapter.display()
+        ))
+    })?;
+    if ui.json {
+        ui.print_json(&json!({ "model": args.out, "adapted": adapted }))?;
+    } else {
+        let (count, out) = (counted(adapted, "weight"), args.out.display());
+        ui.out(&format!("{count} adapted: {out}"));
+    }
+    Ok(DONE)
+}
