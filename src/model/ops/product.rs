@@ -19,7 +19,7 @@ use std::cell::RefCell;
 /// cache's 32.
 const INNER: usize = 320;
 /// Rows of the left operand that are packed at once; a multiple of every tile's rows.
-const ROWS: usize = 240;
+const ROWS: usize = 192;
 /// Columns of a result that stay in the second cache while several blocks of the inner index are
 /// added to them.
 const COLUMNS: usize = 512;
@@ -182,7 +182,7 @@ fn pack_panel<F: Real, const W: usize>(
             to.copy_from_slice(&from[..W]);
         }
     } else if step == 1 && lanes == W {
-        transpose(from, lane, to);
+        transpose(from, (lane, lanes), to);
     } else {
         for (l, to) in to.iter_mut().enumerate() {
             for (i, to) in to.iter_mut().enumerate() {
@@ -196,35 +196,112 @@ fn pack_panel<F: Real, const W: usize>(
     }
 }
 
-/// `to[l][i] = from[i * lane + l]`.
+/// As [`pack_panel`], for `lanes` of at most `W` rows of a left operand; other lanes hold anything.
+///
+/// Panels are wider than tiles are high, so that they are written by whole vectors.
 #[inline(always)]
-fn transpose<F: Real, const W: usize>(from: &[F], lane: usize, to: &mut [[F; W]]) {
-    // A square at a time, so that loads and stores are both whole.
-    const SIDE: usize = 8;
-    let whole = if W.is_multiple_of(SIDE) {
-        to.len() / SIDE * SIDE
-    } else {
-        0
-    };
-    let (squares, rest) = to.split_at_mut(whole);
-    for (s, to) in squares.chunks_exact_mut(SIDE).enumerate() {
-        for i in (0..W).step_by(SIDE) {
-            let mut square = [[F::zero(); SIDE]; SIDE];
-            for (r, line) in square.iter_mut().enumerate() {
-                let at = (i + r) * lane + s * SIDE;
-                line.copy_from_slice(&from[at..at + SIDE]);
+fn pack_left<F: Real, const W: usize>(
+    from: &[F],
+    (lane, lanes): (usize, usize),
+    (step, depth): (usize, usize),
+    to: &mut [F],
+) {
+    if lane == 1 {
+        let (to, _) = to.as_chunks_mut::<W>();
+        for (l, to) in to[..depth].iter_mut().enumerate() {
+            let from = &from[l * step..];
+            match from.first_chunk::<W>() {
+                Some(from) => *to = *from,
+                None => to[..lanes].copy_from_slice(&from[..lanes]),
             }
-            for (c, to) in to.iter_mut().enumerate() {
-                for (to, line) in to[i..i + SIDE].iter_mut().zip(&square) {
-                    *to = line[c];
+        }
+    } else if step == 1 {
+        let (to, _) = to.as_chunks_mut::<W>();
+        transpose(from, (lane, lanes), &mut to[..depth]);
+    } else {
+        pack_panel::<F, W>(from, (lane, lanes), (step, depth), to);
+    }
+}
+
+/// Rows and columns of what is transposed at once.
+const SIDE: usize = 8;
+
+/// `to[l][i] = from[i * lane + l]` for `i < lanes`; further lanes hold anything.
+#[inline(always)]
+fn transpose<F: Real, const W: usize>(
+    from: &[F],
+    (lane, lanes): (usize, usize),
+    to: &mut [[F; W]],
+) {
+    let mut done = 0;
+    #[cfg(target_arch = "x86_64")]
+    if is_f32::<F>() && W.is_multiple_of(SIDE) && isa() != Isa::Baseline {
+        done = to.len() / SIDE * SIDE;
+        assert!(done == 0 || (lanes - 1) * lane + done <= from.len());
+        for l in (0..done).step_by(SIDE) {
+            for i in (0..W).step_by(SIDE) {
+                // Lanes beyond the last repeat it.
+                let rows = std::array::from_fn(|r| (i + r).min(lanes - 1) * lane + l);
+                let to = to[l..l + SIDE].as_flattened_mut();
+                #[expect(
+                    unsafe_code,
+                    reason = "vectors, which the compiler does not make of this"
+                )]
+                // SAFETY: the assert covers the last row, and `to` has eight rows of `W`.
+                unsafe {
+                    let to = to.as_mut_ptr().add(i).cast();
+                    square_avx2(from.as_ptr().cast(), rows, to, W);
                 }
             }
         }
     }
-    for i in 0..W {
-        let line = &from[i * lane + whole..][..rest.len()];
+    for i in 0..lanes {
+        let rest = &mut to[done..];
+        let line = &from[i * lane + done..][..rest.len()];
         for (to, &v) in rest.iter_mut().zip(line) {
             to[i] = v;
+        }
+    }
+}
+
+/// `to[c * stride + r] = from[rows[r] + c]` for a square.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2")]
+#[expect(unsafe_code, reason = "loads and stores of vectors")]
+unsafe fn square_avx2(from: *const f32, rows: [usize; SIDE], to: *mut f32, stride: usize) {
+    use std::arch::x86_64::{
+        _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
+        _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    };
+    // SAFETY: the caller's: eight values at each of `rows`, eight rows of eight at `to`.
+    unsafe {
+        let r = rows.map(|at| _mm256_loadu_ps(from.add(at)));
+        let pairs: [_; SIDE] = std::array::from_fn(|i| {
+            let (a, b) = (r[i / 2 * 2], r[i / 2 * 2 + 1]);
+            if i % 2 == 0 {
+                _mm256_unpacklo_ps(a, b)
+            } else {
+                _mm256_unpackhi_ps(a, b)
+            }
+        });
+        // Columns 0 and 4, 1 and 5, 2 and 6, 3 and 7 of the first four rows, then of the others.
+        let fours: [_; SIDE] = std::array::from_fn(|i| {
+            let at = i / 4 * 4 + i % 4 / 2;
+            let (a, b) = (pairs[at], pairs[at + 2]);
+            if i % 2 == 0 {
+                _mm256_shuffle_ps::<0x44>(a, b)
+            } else {
+                _mm256_shuffle_ps::<0xEE>(a, b)
+            }
+        });
+        for c in 0..4 {
+            let (a, b) = (fours[c], fours[c + 4]);
+            _mm256_storeu_ps(to.add(c * stride), _mm256_permute2f128_ps::<0x20>(a, b));
+            _mm256_storeu_ps(
+                to.add((c + 4) * stride),
+                _mm256_permute2f128_ps::<0x31>(a, b),
+            );
         }
     }
 }
@@ -314,9 +391,9 @@ unsafe fn multiply_panels<F: Real>(
         // SAFETY: the caller's promise.
         unsafe {
             if is_f32::<F>() {
-                over_blocks::<F, true, 12, 32>(m, a, b, c, left);
+                over_blocks::<F, true, 12, 16, 32>(m, a, b, c, left);
             } else {
-                over_blocks::<F, true, 6, 16>(m, a, b, c, left);
+                over_blocks::<F, true, 6, 8, 16>(m, a, b, c, left);
             }
         }
     }
@@ -330,7 +407,7 @@ unsafe fn multiply_panels<F: Real>(
         left: &mut Buffer<F>,
     ) {
         // SAFETY: the caller's promise.
-        unsafe { over_blocks::<F, true, 6, 16>(m, a, b, c, left) }
+        unsafe { over_blocks::<F, true, 6, 8, 16>(m, a, b, c, left) }
     }
     // SAFETY: the caller's promise; `isa` has found the features of what it names.
     unsafe {
@@ -340,9 +417,9 @@ unsafe fn multiply_panels<F: Real>(
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => avx2(m, a, b, c, left),
             Isa::Baseline if BASELINE_FMA => {
-                over_blocks::<F, BASELINE_FMA, 6, 16>(m, a, b, c, left);
+                over_blocks::<F, BASELINE_FMA, 6, 8, 16>(m, a, b, c, left);
             }
-            Isa::Baseline => over_blocks::<F, BASELINE_FMA, 4, 8>(m, a, b, c, left),
+            Isa::Baseline => over_blocks::<F, BASELINE_FMA, 4, 4, 8>(m, a, b, c, left),
         }
     }
 }
@@ -350,7 +427,13 @@ unsafe fn multiply_panels<F: Real>(
 /// The loops over what the caches hold: columns, rows, blocks of the inner index.
 #[inline(always)]
 #[expect(unsafe_code, reason = "as multiply_packed")]
-unsafe fn over_blocks<F: Real, const FMA: bool, const MR: usize, const NR: usize>(
+unsafe fn over_blocks<
+    F: Real,
+    const FMA: bool,
+    const MR: usize,
+    const LANES: usize,
+    const NR: usize,
+>(
     m: usize,
     a: Mat<'_, F>,
     b: Panels<'_, F>,
@@ -372,17 +455,12 @@ unsafe fn over_blocks<F: Real, const FMA: bool, const MR: usize, const NR: usize
                 let from = a.from(i0, k0);
                 let (row, col) = a.strides();
                 let a = if packs {
-                    let left = left.get(rows.next_multiple_of(MR) * depth);
-                    for (i, panel) in left.chunks_exact_mut(MR * depth).enumerate() {
-                        let lanes = (rows - i * MR).min(MR);
-                        pack_panel::<F, MR>(
-                            &from[i * MR * row..],
-                            (row, lanes),
-                            (col, depth),
-                            panel,
-                        );
+                    let left = left.get(rows.div_ceil(MR) * LANES * depth);
+                    for (i, panel) in left.chunks_exact_mut(LANES * depth).enumerate() {
+                        let lanes = (row, (rows - i * MR).min(MR));
+                        pack_left::<F, LANES>(&from[i * MR * row..], lanes, (col, depth), panel);
                     }
-                    Left::Packed(left)
+                    Left::Packed(left, LANES)
                 } else {
                     Left::InPlace(from, row, col)
                 };
@@ -405,8 +483,8 @@ unsafe fn over_blocks<F: Real, const FMA: bool, const MR: usize, const NR: usize
 /// A block of the left operand.
 #[derive(Clone, Copy)]
 enum Left<'a, F> {
-    /// Panels of `MR` rows, column by column.
-    Packed(&'a [F]),
+    /// Panels of `MR` rows, column by column, and the distance of columns.
+    Packed(&'a [F], usize),
     /// Elements and the distances of rows and columns.
     InPlace(&'a [F], usize, usize),
 }
@@ -438,16 +516,11 @@ unsafe fn over_tiles<F: Real, const FMA: bool, const MR: usize, const NR: usize>
                     (edge.as_mut_ptr().cast(), NR)
                 };
                 match a {
-                    Left::Packed(a) => {
-                        let a = a[i * depth..(i + MR) * depth].as_ptr();
+                    Left::Packed(a, lanes) => {
+                        let a = a[i / MR * lanes * depth..][..lanes * depth].as_ptr();
                         let rows_at = std::array::from_fn(|r| r);
-                        tile::<F, FMA, MR, NR>(
-                            depth,
-                            (a, rows_at, MR),
-                            b,
-                            (to, to_stride),
-                            add && whole,
-                        );
+                        let to = (to, to_stride);
+                        tile::<F, FMA, MR, NR>(depth, (a, rows_at, lanes), b, to, add && whole);
                     }
                     Left::InPlace(a, row, col) => {
                         debug_assert!(i * row + (here - 1) * row + (depth - 1) * col < a.len());
