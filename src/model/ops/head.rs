@@ -211,6 +211,9 @@ impl<F: Real> Logits<F> {
 /// cache of 512 KiB.
 const GROUP: usize = 240;
 
+/// The same rows of three matrices.
+type Group<'a, F, A, B> = ((&'a mut [F], &'a mut [A]), &'a mut [B]);
+
 /// Calls `f(first_row, values, a, b)` on groups of rows of three matrices of given widths, in
 /// parallel.
 fn for_rows<F: Real, A: Send, B: Send>(
@@ -221,9 +224,7 @@ fn for_rows<F: Real, A: Send, B: Send>(
 ) {
     let rows = (values.len() / width).div_ceil(threads());
     let rows = rows.next_multiple_of(12).min(GROUP);
-    let one = |(i, ((values, a), b)): (usize, ((&mut [F], &mut [A]), &mut [B]))| {
-        f(i * rows, values, a, b);
-    };
+    let one = |(i, group): (usize, Group<'_, F, A, B>)| f(i * rows, group.0.0, group.0.1, group.1);
     if threads() == 1 {
         // Without the pool, so that a program without threads stays without them.
         let groups = values.chunks_mut(rows * width);
