@@ -6,7 +6,7 @@
 //! within the row alone.
 
 use crate::model::ops::kv_page::{CHUNK, CachedRow, PAGE, Page, PageShape};
-use crate::model::ops::simd::{kernel, lane_sum, tanh};
+use crate::model::ops::simd::{kernel, lane_sum, row_max, tanh};
 use crate::model::ops::sums::add_products;
 use crate::model::ops::{AttentionShape, Real as _};
 use std::f64::consts::LOG2_E;
@@ -174,7 +174,7 @@ fn softmax<const FMA: bool>(scores: &mut [f32], seen: Seen, cap: Option<f32>) ->
             *top = if s > *top { s } else { *top };
         }
     }
-    let top = lane_max(tops);
+    let top = row_max(&tops);
     let mut sums = [0.0; CHUNK];
     for chunk in chunks {
         for (s, sum) in chunk.iter_mut().zip(&mut sums) {
@@ -183,23 +183,6 @@ fn softmax<const FMA: bool>(scores: &mut [f32], seen: Seen, cap: Option<f32>) ->
         }
     }
     1.0 / lane_sum(sums)
-}
-
-/// Largest lane; NaN is skipped: sums carry it.
-#[inline(always)]
-fn lane_max(mut tops: [f32; CHUNK]) -> f32 {
-    let mut width = CHUNK / 2;
-    while width > 0 {
-        for i in 0..width {
-            tops[i] = if tops[i + width] > tops[i] {
-                tops[i + width]
-            } else {
-                tops[i]
-            };
-        }
-        width /= 2;
-    }
-    tops[0]
 }
 
 /// Weighted sums of values for `H` heads: `out (H, E)`, a block of `W` of the head after the other;

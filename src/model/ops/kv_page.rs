@@ -4,8 +4,11 @@
 //! pages in memory and, one after the other, in the processor's caches. A page is copied when a row
 //! writes to one that it shares; a row grows by whole pages and never moves.
 
-use std::ops::{Deref, DerefMut};
+use crate::model::ops::aligned::Aligned;
 use std::sync::Arc;
+
+/// Keys and values of [`PAGE`] positions, laid out by [`PageShape`].
+pub(super) type Page = Aligned<f32>;
 
 /// Positions of a page.
 pub(super) const PAGE: usize = 64;
@@ -102,45 +105,5 @@ impl CachedRow {
         }
         let page = Arc::make_mut(&mut self.pages[at / PAGE]);
         shape.put(page, layer, at % PAGE, keys, values);
-    }
-}
-
-/// Numbers that begin at a cache line: vectors that straddle two lines cost twice.
-#[derive(Debug)]
-pub(super) struct Page {
-    memory: Vec<f32>,
-    start: usize,
-    len: usize,
-}
-
-impl Page {
-    fn zeroed(len: usize) -> Self {
-        let memory = vec![0.0; len + CHUNK];
-        // At most 15 floats: the allocator aligns to 4 bytes at least.
-        let start = memory.as_ptr().align_offset(64).min(CHUNK);
-        Self { memory, start, len }
-    }
-}
-
-impl Clone for Page {
-    /// The copy has an address of its own, and so another start.
-    fn clone(&self) -> Self {
-        let mut copy = Self::zeroed(self.len);
-        copy.copy_from_slice(self);
-        copy
-    }
-}
-
-impl Deref for Page {
-    type Target = [f32];
-
-    fn deref(&self) -> &[f32] {
-        &self.memory[self.start..self.start + self.len]
-    }
-}
-
-impl DerefMut for Page {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.memory[self.start..self.start + self.len]
     }
 }

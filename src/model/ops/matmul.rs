@@ -4,8 +4,9 @@
 //! computed together; so threads may cut a result anywhere without changing a bit.
 
 use crate::model::ops::Real;
+use crate::model::ops::aligned::Aligned;
 use crate::model::ops::product::{
-    Buffer, Panels, Target, inner_block, multiply, multiply_packed, pack, packed_len, panel_width,
+    Panels, Target, inner_block, multiply, multiply_packed, pack, panel_width,
 };
 use rayon::prelude::*;
 
@@ -87,7 +88,7 @@ pub(super) enum Into {
 /// A right operand that several products share, packed once.
 #[derive(Debug)]
 pub(super) struct PackedRight<F> {
-    buffer: Buffer<F>,
+    buffer: Aligned<F>,
     k: usize,
     n: usize,
 }
@@ -96,12 +97,11 @@ impl<F: Real> PackedRight<F> {
     /// Packs `b (k, n)`; takes about as much memory again. Panels of columns in parallel.
     pub(super) fn new(b: Mat<'_, F>, (k, n): (usize, usize)) -> Self {
         assert!(b.covers(k, n), "the operand holds its shape");
-        let mut buffer = Buffer::new();
         let (block, width) = (inner_block(k), panel_width::<F>());
         let wide = n.next_multiple_of(width);
-        let out = buffer.get(k * wide);
+        let mut buffer = Aligned::zeroed(k * wide);
         let mut tasks = Vec::new();
-        for (i, part) in out.chunks_mut((block * wide).max(1)).enumerate() {
+        for (i, part) in buffer.chunks_mut((block * wide).max(1)).enumerate() {
             let depth = (k - i * block).min(block);
             for (j, part) in part.chunks_mut(depth * width * PANELS).enumerate() {
                 let columns = (n - j * PANELS * width).min(PANELS * width);
@@ -119,7 +119,7 @@ impl<F: Real> PackedRight<F> {
 
     fn panels(&self) -> Panels<'_, F> {
         Panels {
-            data: self.buffer.filled(packed_len::<F>(self.k, self.n)),
+            data: &self.buffer,
             k: self.k,
             n: self.n,
             block: inner_block(self.k),

@@ -14,6 +14,7 @@
 #[cfg(test)]
 pub(crate) mod check;
 
+mod aligned;
 mod attention;
 mod bf16;
 mod decode;

@@ -10,6 +10,7 @@
 //! computed together, nor the tile of the instruction set, nor a thread changes a bit.
 
 use crate::model::ops::Real;
+use crate::model::ops::aligned::Aligned;
 use crate::model::ops::matmul::{Into, Mat};
 use crate::model::ops::simd::{BASELINE_FMA, Isa, isa, kernel};
 use std::any::TypeId;
@@ -73,55 +74,22 @@ pub(super) fn packed_len<F: Real>(k: usize, n: usize) -> usize {
     k * n.next_multiple_of(panel_width::<F>())
 }
 
-/// Elements of a packed buffer, on a boundary of 64 bytes.
-#[derive(Debug)]
-pub(super) struct Buffer<F> {
-    data: Vec<F>,
-    skip: usize,
-}
-
-impl<F: Real> Buffer<F> {
-    pub(super) fn new() -> Self {
-        Self {
-            data: Vec::new(),
-            skip: 0,
-        }
-    }
-
-    /// At least `len` elements; what they hold is left from before.
-    pub(super) fn get(&mut self, len: usize) -> &mut [F] {
-        let slack = 64 / size_of::<F>();
-        if self.data.len() < len + slack {
-            self.data.clear();
-            self.data.resize(len + slack, F::zero());
-            let off = self.data.as_ptr().align_offset(64);
-            self.skip = if off < slack { off } else { 0 };
-        }
-        &mut self.data[self.skip..self.skip + len]
-    }
-
-    /// The first `len` elements.
-    pub(super) fn filled(&self, len: usize) -> &[F] {
-        &self.data[self.skip..self.skip + len]
-    }
-}
-
 /// Buffers of a thread, kept from call to call.
 struct Scratch {
-    left32: Buffer<f32>,
-    right32: Buffer<f32>,
+    left32: Aligned<f32>,
+    right32: Aligned<f32>,
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch { left32: Buffer::new(), right32: Buffer::new() });
+    static SCRATCH: RefCell<Scratch> = RefCell::new(Scratch { left32: Aligned::zeroed(0), right32: Aligned::zeroed(0) });
 }
 
 /// Calls `f` with a left and a right buffer: this thread's own for `f32`, new ones for `f64`.
-fn with_buffers<F: Real>(f: impl FnOnce(&mut Buffer<F>, &mut Buffer<F>)) {
+fn with_buffers<F: Real>(f: impl FnOnce(&mut Aligned<F>, &mut Aligned<F>)) {
     if is_f32::<F>() {
         SCRATCH.with_borrow_mut(|scratch| {
             let Scratch { left32, right32 } = scratch;
-            let (left, right): (*mut Buffer<f32>, *mut Buffer<f32>) = (left32, right32);
+            let (left, right): (*mut Aligned<f32>, *mut Aligned<f32>) = (left32, right32);
             #[expect(unsafe_code, reason = "F is f32, which the compiler does not know")]
             // SAFETY: the types are the same, and the borrows are those of `scratch`.
             unsafe {
@@ -129,7 +97,7 @@ fn with_buffers<F: Real>(f: impl FnOnce(&mut Buffer<F>, &mut Buffer<F>)) {
             }
         });
     } else {
-        f(&mut Buffer::new(), &mut Buffer::new());
+        f(&mut Aligned::zeroed(0), &mut Aligned::zeroed(0));
     }
 }
 
@@ -345,7 +313,7 @@ pub(super) unsafe fn multiply<F: Real>(
             let depth = (k - k0).min(inner);
             for j0 in (0..n).step_by(columns) {
                 let wide = (n - j0).min(columns);
-                let data = right.get(packed_len::<F>(depth, wide));
+                let data = right.at_least(packed_len::<F>(depth, wide));
                 pack(b, (k0, depth), (j0, wide), block, data);
                 let panels = Panels {
                     data,
@@ -377,7 +345,7 @@ unsafe fn multiply_panels<F: Real>(
     a: Mat<'_, F>,
     b: Panels<'_, F>,
     c: Target<F>,
-    left: &mut Buffer<F>,
+    left: &mut Aligned<F>,
 ) {
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
@@ -386,7 +354,7 @@ unsafe fn multiply_panels<F: Real>(
         a: Mat<'_, F>,
         b: Panels<'_, F>,
         c: Target<F>,
-        left: &mut Buffer<F>,
+        left: &mut Aligned<F>,
     ) {
         // SAFETY: the caller's promise.
         unsafe {
@@ -404,7 +372,7 @@ unsafe fn multiply_panels<F: Real>(
         a: Mat<'_, F>,
         b: Panels<'_, F>,
         c: Target<F>,
-        left: &mut Buffer<F>,
+        left: &mut Aligned<F>,
     ) {
         // SAFETY: the caller's promise.
         unsafe { over_blocks::<F, true, 6, 8, 16>(m, a, b, c, left) }
@@ -438,7 +406,7 @@ unsafe fn over_blocks<
     a: Mat<'_, F>,
     b: Panels<'_, F>,
     c: Target<F>,
-    left: &mut Buffer<F>,
+    left: &mut Aligned<F>,
 ) {
     let wide = b.n.next_multiple_of(NR);
     // With one block nothing is added to the result, and it need not stay.
@@ -455,7 +423,7 @@ unsafe fn over_blocks<
                 let from = a.from(i0, k0);
                 let (row, col) = a.strides();
                 let a = if packs {
-                    let left = left.get(rows.div_ceil(MR) * LANES * depth);
+                    let left = left.at_least(rows.div_ceil(MR) * LANES * depth);
                     for (i, panel) in left.chunks_exact_mut(LANES * depth).enumerate() {
                         let lanes = (row, (rows - i * MR).min(MR));
                         pack_left::<F, LANES>(&from[i * MR * row..], lanes, (col, depth), panel);
