@@ -1,6 +1,6 @@
 //! One token more for each row of a cache, all layers on slices; no gradient.
 //!
-//! With a few rows an op is a few microseconds of arithmetic, so a step makes no tensors, and every
+//! With a few rows an op is a few microseconds of arithmetic, so a step makes no tensors between layers, and every
 //! matrix was packed once, before the first step. A row's sums are the same whichever rows stand
 //! beside it; so threads take rows, each through the whole decoder, and meet only at the end.
 

@@ -3,7 +3,7 @@
 //! A query and its products are small against the cache, which comes from outside the nearest
 //! memory: so every key and value is loaded once for all query heads of its group, in the order in
 //! which it lies there, and sums stay in registers. The order of all sums is given by positions
-//! within the row alone.
+//! within the row and the shape alone.
 
 use crate::model::ops::kv_page::{CHUNK, CachedRow, PAGE, Page, PageShape};
 use crate::model::ops::simd::{kernel, lane_sum, row_max, tanh};

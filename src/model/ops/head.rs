@@ -15,7 +15,7 @@ const BLOCK: usize = 512;
 
 /// Rows whose logits are held at once. Those of a small vocabulary stay in the cache: about a quarter
 /// of a million. Those of a large one cannot; there the head is read anew for each chunk, so chunks
-/// are as long as 128 MiB of `f32` logits allow.
+/// are as long as 128 MiB of `f32` logits allow, and 256 rows at least.
 pub(super) fn chunk_rows(vocab: usize) -> usize {
     const SMALL: usize = 1024;
     let held = if vocab <= SMALL { 1 << 18 } else { 1 << 25 };
@@ -65,7 +65,8 @@ impl<F: Real> Part<F> {
 
     #[inline(always)]
     fn merge<const FMA: bool>(&mut self, (top, sum, weighted): (F, F, F)) {
-        if self.top == F::NEG_INFINITY {
+        // By the sum, which a NaN has reached even where the maximum has passed it over.
+        if self.sum == F::zero() {
             (self.top, self.sum, self.weighted) = (top, sum, weighted);
             return;
         }
@@ -172,16 +173,16 @@ impl<F: Real> Logits<F> {
     }
 
     /// Gradients of `sum(g_i logp_i)` after [`Logits::forward`] of the same rows: `dx (n, D)` is
-    /// overwritten, `dw (V, D)` added to.
+    /// overwritten, `dw (V, D)` added to, if it is wanted.
     pub(super) fn backward(
         &mut self,
         head: &Head<'_, F>,
         tokens: &[u32],
         (lse, grad): (&[F], &[F]),
-        (dx, dw): (&mut [F], &mut [F]),
+        (dx, dw): (&mut [F], Option<&mut [F]>),
     ) {
         let (d, n) = (head.width, tokens.len());
-        let x = PackedRight::new(Mat::new(&self.x, d), (n, d));
+        let mut of_head = dw.map(|dw| (dw, PackedRight::new(Mat::new(&self.x, d), (n, d))));
         for (i, block) in blocks(head.vocab).enumerate() {
             let values = &mut self.values[n * block.start..n * block.end];
             let tops = &mut self.tops[i * n..(i + 1) * n];
@@ -201,8 +202,10 @@ impl<F: Real> Logits<F> {
                     matmul_packed(tops.len(), dz, &weight, dx, into);
                 },
             );
-            let dz = Mat::transposed(values, block.len());
-            matmul_with(block.len(), dz, &x, &mut dw[own], Into::Add);
+            if let Some((dw, x)) = &mut of_head {
+                let dz = Mat::transposed(values, block.len());
+                matmul_with(block.len(), dz, x, &mut dw[own], Into::Add);
+            }
         }
     }
 }
@@ -338,6 +341,25 @@ mod tests {
             assert!(all.iter().all(|b| !b.is_empty() && b.len() <= BLOCK));
             assert!(all.windows(2).all(|w| w[0].end == w[1].start));
             assert_eq!((all[0].start, all[all.len() - 1].end), (0, vocab));
+        }
+    }
+
+    #[test]
+    fn a_nan_in_any_block_makes_the_row_nan() {
+        for at in [0, 1, 2] {
+            let (mut part, mut top) = ([Part::nothing()], [0.0]);
+            for i in 0..3 {
+                let mut block = if i == at { [f32::NAN; 32] } else { [0.5; 32] };
+                score_block(
+                    &mut block,
+                    i * 32..(i + 1) * 32,
+                    &[40],
+                    None,
+                    &mut part,
+                    &mut top,
+                );
+            }
+            assert!(part[0].scored().lse.is_nan(), "block {at}");
         }
     }
 

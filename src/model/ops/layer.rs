@@ -442,8 +442,9 @@ impl LayerShape {
         (y, saved)
     }
 
-    /// `dy (T, D)`, the gradient of the layer's output, -> the gradient of its input. Gradients are
-    /// not rounded, and pass through a rounding as if there were none.
+    /// `dy (T, D)`, the gradient of the layer's output, -> the gradient of its input, and those of
+    /// the weights: a matrix and its bias get one only if the matrix is `wanted`. Gradients are not
+    /// rounded, and pass through a rounding as if there were none.
     pub(crate) fn backward<F: Real>(
         &self,
         w: &Weights<'_, F>,
@@ -451,7 +452,7 @@ impl LayerShape {
         dy: Vec<F>,
         angles: &Angles<F>,
         segments: &Segments,
-        grads: &mut Gradients<F>,
+        (wanted, grads): (&[bool; SLOTS], &mut Gradients<F>),
     ) -> Vec<F> {
         let t = dy.len() / self.width;
         let mut put = |slot: Slot, grad: Vec<F>| grads[slot as usize] = grad;
@@ -462,8 +463,13 @@ impl LayerShape {
             raw_mlp,
             ..
         } = saved;
-        let d_middle =
-            self.mlp_backward(w, (&middle, &raw_mlp), (&mut gate, &mut up), dy, &mut put);
+        let d_middle = self.mlp_backward(
+            (w, wanted),
+            (&middle, &raw_mlp),
+            (&mut gate, &mut up),
+            dy,
+            &mut put,
+        );
         drop((middle, gate, up, raw_mlp));
 
         let (d, qw, kw) = (self.width, self.q_width(), self.kv_width());
@@ -476,9 +482,11 @@ impl LayerShape {
             g
         });
         let g = through_norm.as_ref().unwrap_or(&d_middle);
-        let (dw, db) = map_weights((g, &saved.mixed), t, w.get(Slot::OBias));
-        put(Slot::O, dw);
-        put(Slot::OBias, db);
+        if wanted[Slot::O as usize] {
+            let (dw, db) = map_weights((g, &saved.mixed), t, w.get(Slot::OBias));
+            put(Slot::O, dw);
+            put(Slot::OBias, db);
+        }
         let mut d_mixed = zeros(t * qw);
         let wo = Self::behind(w, Slot::O, qw, t);
         for_tiles(t, [(&mut d_mixed, qw)], |_, first, [out]| {
@@ -514,7 +522,7 @@ impl LayerShape {
             (&dk, Slot::K, Slot::KBias),
             (&dv, Slot::V, Slot::VBias),
         ];
-        for (g, slot, bias) in parts {
+        for (g, slot, bias) in parts.into_iter().filter(|part| wanted[part.1 as usize]) {
             let (dw, db) = map_weights((g, &normed), t, w.get(bias));
             put(slot, dw);
             put(bias, db);
@@ -540,7 +548,7 @@ impl LayerShape {
     /// `gate` and `up` turn into their gradients on the way.
     fn mlp_backward<F: Real>(
         &self,
-        w: &Weights<'_, F>,
+        (w, wanted): (&Weights<'_, F>, &[bool; SLOTS]),
         (middle, raw): (&[F], &[F]),
         (gate, up): (&mut [F], &mut [F]),
         mut dy: Vec<F>,
@@ -579,7 +587,7 @@ impl LayerShape {
             ((gate, &normed), Slot::Gate, Slot::GateBias),
             ((up, &normed), Slot::Up, Slot::UpBias),
         ];
-        for (pair, slot, bias) in parts {
+        for (pair, slot, bias) in parts.into_iter().filter(|part| wanted[part.1 as usize]) {
             let (dw, db) = map_weights(pair, t, w.get(bias));
             put(slot, dw);
             put(bias, db);

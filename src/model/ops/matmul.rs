@@ -181,9 +181,6 @@ pub(super) fn matmul<F: Real>(
     c: &mut [F],
     into: Into,
 ) {
-    if n == 0 || m == 0 {
-        return;
-    }
     if threads() == 1 || m * n * k < WORTH_THREADS {
         return matmul_block((m, n, k), a, b, c, into);
     }
@@ -199,9 +196,6 @@ pub(super) fn matmul_with<F: Real>(
     into: Into,
 ) {
     let n = b.n;
-    if n == 0 || m == 0 {
-        return;
-    }
     if threads() == 1 || m * n * b.k < WORTH_THREADS {
         return matmul_packed(m, a, b, c, into);
     }
@@ -428,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_inner_index_sets_zeros_and_adds_nothing() {
+    fn an_empty_inner_index_sets_zeros_and_adds_nothing_and_no_rows_or_columns_change_nothing() {
         let mut c = [3.0f32; 6];
         matmul(
             (2, 3, 0),

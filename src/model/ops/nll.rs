@@ -5,7 +5,7 @@
 //! pass then has nothing to recompute: three products with the head instead of the four of
 //! [`super::token_logps`], whose coefficients come from behind.
 
-use crate::model::ops::head::{Head, Logits, chunk_rows};
+use crate::model::ops::head::Logits;
 use crate::model::ops::storage::{Path, by_dtype, operand, path, result};
 use crate::model::ops::token_logps::scatter;
 use crate::model::ops::{Real, Targets, TokenStats, token_logps_naive};
@@ -41,6 +41,7 @@ pub fn summed_nll(
                 targets,
                 factor,
                 keep: hidden.track_op() || head.track_op(),
+                learns: head.track_op(),
                 saved: saved.clone(),
             };
             let loss = hidden.contiguous()?.apply_op2(&head.contiguous()?, op)?;
@@ -82,8 +83,8 @@ pub fn summed_nll_naive(
 struct Saved {
     logps: Vec<f64>,
     stats: TokenStats,
-    /// Gradients by hidden states and head.
-    gradients: Option<(CpuStorage, CpuStorage)>,
+    /// Gradients by hidden states, and by the head if it learns.
+    gradients: Option<(CpuStorage, Option<CpuStorage>)>,
 }
 
 fn lock(saved: &Mutex<Saved>) -> MutexGuard<'_, Saved> {
@@ -95,36 +96,25 @@ struct NllOp {
     factor: f64,
     /// Whether a backward pass may come.
     keep: bool,
+    /// Whether the head takes part in it.
+    learns: bool,
     saved: Arc<Mutex<Saved>>,
 }
 
 impl NllOp {
     fn forward<F: Real>(&self, h: &[F], w: &[F], (d, v): (usize, usize)) -> F {
-        let Targets {
-            rows,
-            tokens,
-            softcap,
-        } = &self.targets;
-        let head = Head {
-            weight: w,
-            width: d,
-            vocab: v,
-            softcap: *softcap,
-        };
-        let chunk = chunk_rows(v);
-        let mut logits = Logits::new();
-        let mut scored = Vec::with_capacity(rows.len());
-        let kept = usize::from(self.keep);
-        let mut dh = vec![F::zero(); h.len() * kept];
-        let mut dw = vec![F::zero(); w.len() * kept];
+        let (head, mut logits) = (self.targets.head(w, (d, v)), Logits::new());
+        let mut scored = Vec::with_capacity(self.targets.rows.len());
+        let mut dh = vec![F::zero(); if self.keep { h.len() } else { 0 }];
+        let mut dw = self.learns.then(|| vec![F::zero(); w.len()]);
         let mut dx = Vec::new();
-        for (rows, tokens) in rows.chunks(chunk).zip(tokens.chunks(chunk)) {
+        for (rows, tokens) in self.targets.chunks(v) {
             let found = logits.forward(&head, h, (rows, tokens));
             if self.keep {
                 let lse: Vec<F> = found.iter().map(|s| s.lse).collect();
                 let grad = vec![F::from_f64(-self.factor); rows.len()];
                 dx.resize(rows.len() * d, F::zero());
-                logits.backward(&head, tokens, (&lse, &grad), (&mut dx, &mut dw));
+                logits.backward(&head, tokens, (&lse, &grad), (&mut dx, dw.as_deref_mut()));
                 scatter(&dx, d, rows, &mut dh);
             }
             scored.extend(found);
@@ -135,7 +125,7 @@ impl NllOp {
         saved.stats = TokenStats::of(&scored);
         if self.keep {
             let storage = |grad: Vec<F>| result(grad, ()).0;
-            saved.gradients = Some((storage(dh), storage(dw)));
+            saved.gradients = Some((storage(dh), dw.map(storage)));
         }
         F::from_f64(-self.factor * saved.logps.iter().sum::<f64>())
     }
@@ -185,7 +175,10 @@ impl CustomOp2 for NllOp {
                 grad * upstream
             }
         };
-        Ok((Some(scaled(dh, h)?), Some(scaled(dw, w)?)))
+        Ok((
+            Some(scaled(dh, h)?),
+            dw.map(|dw| scaled(dw, w)).transpose()?,
+        ))
     }
 }
 

@@ -288,6 +288,9 @@ pub(super) unsafe fn multiply_packed<F: Real>(
     b: Panels<'_, F>,
     c: Target<F>,
 ) {
+    if m == 0 || b.n == 0 {
+        return;
+    }
     with_buffers(|left, _| {
         // SAFETY: the caller's promise.
         unsafe { multiply_panels(m, a, b, c, left) }
@@ -305,6 +308,9 @@ pub(super) unsafe fn multiply<F: Real>(
     b: Mat<'_, F>,
     c: Target<F>,
 ) {
+    if m == 0 || n == 0 {
+        return;
+    }
     let block = inner_block(k);
     let columns = n.min(2 * COLUMNS);
     let inner = (PACKED_AT_ONCE / columns.max(1) / block).max(1) * block;

@@ -248,6 +248,18 @@ impl StackOp {
             .collect()
     }
 
+    /// Of each layer, which weights have a tap.
+    fn layer_tracked(&self) -> Vec<[bool; SLOTS]> {
+        let mut next = self.tracked.iter().skip(1);
+        let layers = self.stack.layers.iter();
+        layers
+            .map(|(_, w)| {
+                w.each_ref()
+                    .map(|w| w.is_some() && next.next().copied().unwrap_or(true))
+            })
+            .collect()
+    }
+
     fn forward<F: Keep>(&self) -> Result<Vec<F>> {
         let guards: Vec<_> = self
             .stack
@@ -318,7 +330,8 @@ impl StackOp {
             .map_or((0.0, 0.0), |(shape, _)| (shape.eps, shape.norm.offset()))
     }
 
-    /// Gradients of all weights, in the order of [`Stack::weights`].
+    /// Gradients of all weights, in the order of [`Stack::weights`]; empty ones of matrices without
+    /// a tap.
     fn backward<F: Keep>(&self, grad: &[F]) -> Result<Vec<Vec<F>>> {
         let Some(kept) = lock(&self.saved).take().and_then(F::take) else {
             candle_core::bail!("decoder: a second backward pass over one forward pass");
@@ -336,7 +349,7 @@ impl StackOp {
         norm_rows_backward(&kept.last, norm, offset, eps, grad, &mut dx, &mut d_norm);
         drop(kept.last);
         let mut by_layer = Vec::new();
-        let weights = self.layer_weights(&all);
+        let (weights, mut wanted) = (self.layer_weights(&all), self.layer_tracked());
         let layers = self.stack.layers.iter().zip(weights).zip(kept.layers);
         for (((shape, _), w), kept) in layers.rev() {
             let saved = match kept {
@@ -349,12 +362,20 @@ impl StackOp {
                 }
             };
             let mut grads: Gradients<F> = std::array::from_fn(|_| Vec::new());
-            dx = shape.backward(&w, saved, dx, &angles, &self.segments, &mut grads);
+            let wanted = wanted.pop().unwrap_or([true; SLOTS]);
+            let outputs = (&wanted, &mut grads);
+            dx = shape.backward(&w, saved, dx, &angles, &self.segments, outputs);
             by_layer.push((grads, w));
         }
         let scale = F::from_f64(self.stack.embed_scale.unwrap_or(1.0));
-        let mut d_embed = vec![F::zero(); all[0].len()];
-        for (&id, g) in self.tokens.iter().zip(dx.chunks_exact(d)) {
+        let learns = self.tracked[0];
+        let mut d_embed = vec![F::zero(); if learns { all[0].len() } else { 0 }];
+        for (&id, g) in self
+            .tokens
+            .iter()
+            .zip(dx.chunks_exact(d))
+            .filter(|_| learns)
+        {
             let row = &mut d_embed[id as usize * d..(id as usize + 1) * d];
             row.iter_mut().zip(g).for_each(|(a, &b)| *a += b * scale);
         }

@@ -132,6 +132,26 @@ struct TokenLogpsOp {
 }
 
 impl Targets {
+    /// The head `weight (V, D)` with what it does to its logits.
+    pub(super) fn head<'a, F>(
+        &self,
+        weight: &'a [F],
+        (width, vocab): (usize, usize),
+    ) -> Head<'a, F> {
+        Head {
+            weight,
+            width,
+            vocab,
+            softcap: self.softcap,
+        }
+    }
+
+    /// Rows and tokens, as many at a time as logits are held.
+    pub(super) fn chunks(&self, vocab: usize) -> impl Iterator<Item = (&[u32], &[u32])> {
+        let chunk = chunk_rows(vocab);
+        self.rows.chunks(chunk).zip(self.tokens.chunks(chunk))
+    }
+
     /// T, D and V of the operands, if rows and tokens lie within them.
     pub(super) fn check(&self, h: &Layout, w: &Layout) -> Result<(usize, usize, usize)> {
         let ((t, d), (v, inner)) = (h.shape().dims2()?, w.shape().dims2()?);
@@ -156,26 +176,10 @@ impl Targets {
 }
 
 impl TokenLogpsOp {
-    fn head<'a, F>(&self, weight: &'a [F], (width, vocab): (usize, usize)) -> Head<'a, F> {
-        Head {
-            weight,
-            width,
-            vocab,
-            softcap: self.targets.softcap,
-        }
-    }
-
-    /// Targets by chunks of rows.
-    fn chunks(&self, vocab: usize) -> impl Iterator<Item = (&[u32], &[u32])> {
-        let Targets { rows, tokens, .. } = &self.targets;
-        let chunk = chunk_rows(vocab);
-        rows.chunks(chunk).zip(tokens.chunks(chunk))
-    }
-
     fn forward<F: Real>(&self, h: &[F], w: &[F], (d, v): (usize, usize)) -> Vec<Scored<F>> {
-        let (head, mut logits) = (self.head(w, (d, v)), Logits::new());
+        let (head, mut logits) = (self.targets.head(w, (d, v)), Logits::new());
         let mut scored = Vec::with_capacity(self.targets.rows.len());
-        for chunk in self.chunks(v) {
+        for chunk in self.targets.chunks(v) {
             scored.extend(logits.forward(&head, h, chunk));
         }
         scored
@@ -187,16 +191,19 @@ impl TokenLogpsOp {
         w: &[F],
         (mut lse, mut grad): (&[F], &[F]),
         (d, v): (usize, usize),
-    ) -> (Vec<F>, Vec<F>) {
-        let (head, mut logits) = (self.head(w, (d, v)), Logits::new());
-        let (mut dh, mut dw) = (vec![F::zero(); h.len()], vec![F::zero(); w.len()]);
+        learns: bool,
+    ) -> (Vec<F>, Option<Vec<F>>) {
+        let (head, mut logits) = (self.targets.head(w, (d, v)), Logits::new());
+        let mut dh = vec![F::zero(); h.len()];
+        let mut dw = learns.then(|| vec![F::zero(); w.len()]);
         let mut dx = Vec::new();
-        for (rows, tokens) in self.chunks(v) {
+        for (rows, tokens) in self.targets.chunks(v) {
             logits.forward(&head, h, (rows, tokens));
             dx.resize(rows.len() * d, F::zero());
             let (of_lse, of_grad) = (lse.split_at(rows.len()), grad.split_at(rows.len()));
             (lse, grad) = (of_lse.1, of_grad.1);
-            logits.backward(&head, tokens, (of_lse.0, of_grad.0), (&mut dx, &mut dw));
+            let of_rows = (of_lse.0, of_grad.0);
+            logits.backward(&head, tokens, of_rows, (&mut dx, dw.as_deref_mut()));
             scatter(&dx, d, rows, &mut dh);
         }
         (dh, dw)
@@ -244,7 +251,7 @@ impl CustomOp2 for TokenLogpsOp {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         lap(Phase::Backward);
-        let (v, d) = w.dims2()?;
+        let ((v, d), learns) = (w.dims2()?, w.track_op());
         let saved = lock(&self.saved);
         let Some(lse) = saved.lse.as_ref() else {
             candle_core::bail!("token-logps: backward before forward");
@@ -253,11 +260,11 @@ impl CustomOp2 for TokenLogpsOp {
             let lse = candle_core::WithDType::cpu_storage_as_slice(lse)?;
             let (dh, dw) = with_slice::<F, _>("token-logps", h, |h| {
                 with_slice("token-logps", w, |w| {
-                    with_slice("token-logps", grad, |g| Ok(self.backward(h, w, (lse, g), (d, v))))
+                    with_slice("token-logps", grad, |g| Ok(self.backward(h, w, (lse, g), (d, v), learns)))
                 })
             })?;
             lap(Phase::Head);
-            Ok((Some(gradient(dh, h)?), Some(gradient(dw, w)?)))
+            Ok((Some(gradient(dh, h)?), dw.map(|dw| gradient(dw, w)).transpose()?))
         })
     }
 }
