@@ -308,6 +308,7 @@ mod tests {
             "sft.recipe.monitor.every-steps",
             "dpo.recipe.limits.max-prompt-len",
             "dpo.runtime.micro-batch-tokens",
+            "sft.runtime.recompute-layers",
             "eval.recipe.stories.*.sampling.top-p",
             "sft.recipe.data.*.fraction",
         ] {

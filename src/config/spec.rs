@@ -476,6 +476,10 @@ pub struct TrainRuntime {
     /// Write a resumable checkpoint every so many steps. Absent: chosen by time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_every_steps: Option<u64>,
+    /// Keep only the input of each layer for the backward pass and compute the rest again: a third
+    /// more compute for much less memory, and the same bytes. Absent: no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recompute_layers: Option<bool>,
 }
 
 /// Evaluation of a trial's last checkpoint.

@@ -10,8 +10,9 @@
 //! - Memory: 48 MiB for the process; in training 16 bytes a parameter (weight, gradient, two
 //!   moments, 4 each), in bf16 22 (weight 2, and in f32 a working copy, the gradient, the master
 //!   weight and two moments), else its own size; activations of the positions that are
-//!   computed at once (a whole row at least), `layers · (10·width + 4·intermediate)` numbers each when training and one layer's worth
-//!   otherwise; two blocks of 1024 × V logits.
+//!   computed at once (a whole row at least), `layers · (10·width + 4·intermediate)` numbers each when
+//!   training (one layer's worth and `layers · width` if layers are computed again) and one layer's
+//!   worth otherwise; two blocks of 1024 × V logits.
 //! - A data file or a model that is not there counts as `[inputs]` says; without that as nothing.
 
 use crate::config::ModelSizes;
@@ -158,6 +159,10 @@ pub(crate) struct Estimator<'r, 'a> {
     pub(crate) resolver: &'r mut Resolver<'a>,
     /// What makes further pairs for this run.
     pub(crate) online: Option<&'r OnlineDpoRecipe>,
+    /// Rows that a filter leaves of this run's training data.
+    pub(crate) kept: Option<usize>,
+    /// Layers are computed again in the backward pass.
+    pub(crate) recompute: bool,
 }
 
 const TEMPLATE_TOKENS: f64 = 8.0;
@@ -223,14 +228,19 @@ impl Estimator<'_, '_> {
             Precision::Bf16 => 2.0,
         };
         let per_layer = 10.0 * shape.width + 4.0 * shape.intermediate;
-        let (param_bytes, layers) = match precision {
-            _ if trained.0 <= 0.0 => (number, 1.0),
-            Precision::F32 => (16.0, shape.layers),
-            Precision::Bf16 => (22.0, shape.layers),
+        let param_bytes = match precision {
+            _ if trained.0 <= 0.0 => number,
+            Precision::F32 => 16.0,
+            Precision::Bf16 => 22.0,
+        };
+        let activations = match self.recompute {
+            _ if trained.0 <= 0.0 => per_layer,
+            true => shape.layers * shape.width + per_layer,
+            false => shape.layers * per_layer,
         };
         let memory = PROCESS_BYTES
             + param_bytes * shape.params()
-            + number * at_once * layers * per_layer
+            + number * at_once * activations
             + 2.0 * 4.0 * 1024.0 * shape.vocab;
         Estimate {
             tokens,
@@ -263,6 +273,7 @@ impl Estimator<'_, '_> {
     ) -> Result<Estimate, PlanError> {
         let documents = self
             .documents(&recipe.data, 1.0)?
+            .first(self.kept)
             .first(recipe.max_examples);
         let window = recipe.max_seq_len as f64;
         let padded = recipe.batching == Batching::Padded;
@@ -293,8 +304,8 @@ impl Estimator<'_, '_> {
         runtime: &TrainRuntime,
     ) -> Result<Estimate, PlanError> {
         let made = self.made_pairs(recipe.online_fraction)?;
-        let pairs = self.documents(&recipe.data, 2.0)?.and(made);
-        let pairs = pairs.first(recipe.max_examples);
+        let pairs = self.documents(&recipe.data, 2.0)?.first(self.kept);
+        let pairs = pairs.and(made).first(recipe.max_examples);
         let batch = recipe.global_batch_size.max(1) as f64;
         let steps = match recipe.duration {
             Duration::Steps(steps) => steps as f64,

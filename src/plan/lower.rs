@@ -545,12 +545,16 @@ impl Planner<'_> {
             return Ok(id);
         }
         let online = context.config.online_dpo.as_ref();
+        let filter = context.config.select.as_ref();
+        let filter = filter.filter(|_| draft.inputs.contains_key(&InputRole::Selection));
         let mut estimator = Estimator {
             shape: context.shape.as_ref(),
             resolver: &mut self.resolver,
             online: online
                 .filter(|_| draft.inputs.contains_key(&InputRole::Pairs))
                 .map(|online| &online.recipe),
+            kept: filter.map(|select| select.recipe.keep),
+            recompute: draft.runtime.recompute_layers == Some(true),
         };
         let estimate = match &draft.task {
             StageRecipe::Select(recipe) => estimator.select(recipe, draft.runtime)?,

@@ -320,6 +320,9 @@ fn a_filter_is_one_run_for_all_trials_that_keep_the_same_rows() {
         trial.config.select =
             Some(serde_json::from_value(json!({"of": "dpo", "recipe": recipe})).unwrap());
     }
+    for trial in &mut trials {
+        trial.config.dpo.as_mut().unwrap().recipe.duration = Duration::Epochs(1.0);
+    }
     trials[1].config.dpo.as_mut().unwrap().recipe.beta = 0.5;
     trials[2].config.select = None;
     let plan = plan(&sweep_of(trials), dir.path());
@@ -341,6 +344,12 @@ fn a_filter_is_one_run_for_all_trials_that_keep_the_same_rows() {
     // What needs no model does not wait for one.
     assert_eq!(select(0).parents, []);
     assert_eq!(select(1).parents, [plan.runs[0].id.clone()]);
+    let trained = |trial: usize| {
+        let mut runs = plan.runs.iter().filter(|r| r.kind == StageKind::Dpo);
+        let run = runs.find(|r| r.trials.contains(&trial)).unwrap();
+        run.estimate.tokens
+    };
+    assert!(trained(0) < trained(2), "two pairs cost less than all");
     let sft = plan.runs.iter().find(|r| r.kind == StageKind::Sft).unwrap();
     assert!(!sft.stage.inputs.contains_key(&InputRole::Selection));
 }
@@ -591,6 +600,7 @@ fn where_things_lie_and_how_they_run_does_not_name_a_run() {
     other.config.model.path = "./models/../models/tiny".to_owned();
     let sft = other.config.sft.as_mut().unwrap();
     sft.runtime.micro_batch_tokens = Some(17);
+    sft.runtime.recompute_layers = Some(true);
     sft.recipe.data[0].path = "./data/chat.jsonl".to_owned();
     other
         .config

@@ -2,7 +2,7 @@
 
 use crate::base::Shutdown;
 use crate::config::spec::{LoraRecipe, Precision};
-use crate::model::{DecoderConfig, FrozenParams, Lora, Params};
+use crate::model::{DecoderConfig, FrozenParams, Lora, Params, Recompute};
 use crate::rundir::{AttemptEvent, MetricValue};
 use crate::stage::checkpoints::Keeper;
 use crate::stage::error::StageError;
@@ -94,6 +94,9 @@ impl Job<'_> {
         objective: &mut dyn Objective,
         keeper: &Keeper,
     ) -> Result<(), StageError> {
+        if self.file.runtime.recompute_layers == Some(true) {
+            training.recompute = Recompute::Layers;
+        }
         self.resume(made, training, objective, keeper)?;
         self.telemetry
             .begin("steps", training.schedule.total_steps())?;

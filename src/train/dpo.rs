@@ -100,7 +100,7 @@ impl DpoObjective {
         Ok(PairTerms::new(scores, &references, mean_chosen_tokens)?)
     }
 
-    /// Scores the whole step without a graph: its loss and the gradient of every pair.
+    /// Scores the whole step without its gradients: its loss and the slope of every pair.
     fn look_ahead(
         &self,
         decoder: &Decoder,

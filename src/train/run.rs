@@ -2,7 +2,7 @@
 
 use crate::base::laps::{Phase, lap};
 use crate::config::spec::{OptimizerRecipe, TrainableEmbeddings};
-use crate::model::{Decoder, DecoderConfig, EMBEDDING};
+use crate::model::{Decoder, DecoderConfig, EMBEDDING, Recompute};
 use crate::train::error::TrainError;
 use crate::train::gradients::{Gradients, clip_by_global_norm};
 use crate::train::optimizer::AdamW;
@@ -121,6 +121,8 @@ pub struct Training<'a> {
     pub work: PathBuf,
     /// To whom the states belong: the run's id.
     pub owner: String,
+    /// Whether activations wait for the backward pass; the same bytes either way.
+    pub recompute: Recompute,
     /// Rows of the embedding that learn; absent: all.
     trainable_rows: Option<Range<usize>>,
 }
@@ -150,6 +152,7 @@ impl<'a> Training<'a> {
             state: TrainState::default(),
             work,
             owner,
+            recompute: Recompute::Nothing,
             trainable_rows: None,
         })
     }
@@ -225,6 +228,7 @@ impl<'a> Training<'a> {
     /// Loss and gradients of the next step.
     fn backward(&self, objective: &mut dyn Objective) -> Result<StepOutput, TrainError> {
         let (decoder, vars) = self.weights.for_step(self.config)?;
+        let decoder = decoder.with_recompute(self.recompute);
         objective.backward(&decoder, &vars, self.state.step)
     }
 

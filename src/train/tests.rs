@@ -9,7 +9,7 @@ use crate::config::spec::{
 use crate::data::{
     PairPlan, SftPlan, TextFormat, TokenBatch, TokenizedPair, load_chat, load_pairs, pair_batches,
 };
-use crate::model::{Decoder, DecoderConfig, FrozenParams, Lora, Params};
+use crate::model::{Decoder, DecoderConfig, FrozenParams, Lora, Params, Recompute};
 use candle_core::{DType, Device, Tensor, Var};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -380,6 +380,22 @@ fn a_step_split_into_one_two_or_eight_parts_has_one_gradient() {
         let error = distance(&whole.grads, &split.grads);
         assert!(error < 1e-6, "{error:e}");
     }
+}
+
+#[test]
+fn layers_computed_again_give_the_bits_of_layers_kept() {
+    let run = |recompute| {
+        let (config, params) = shipped();
+        let dir = tempfile::tempdir().unwrap();
+        let mut training = training(&config, &params, 3, dir.path());
+        training.recompute = recompute;
+        let mut objective = sft(&config, 3, 4096);
+        training
+            .run(&mut objective, &mut Script::default())
+            .unwrap();
+        bits(&params)
+    };
+    assert!(run(Recompute::Nothing) == run(Recompute::Layers));
 }
 
 #[test]
