@@ -172,16 +172,8 @@ impl Checker<'_> {
                 None
             }
         };
-        if let Some(template) = &config.model.chat_template
-            && self.files.inputs == Inputs::Required
-            && !self.files.root.join(template).is_file()
-        {
-            let help = near_file(&self.files.root, template);
-            self.fail(
-                "model.chat-template",
-                format!("there is no file `{template}`"),
-                help,
-            );
+        if let Some(template) = &config.model.chat_template {
+            self.plain_file(template, "model.chat-template");
         }
         if let Some(sft) = &config.sft {
             self.sft(&sft.recipe, most);
@@ -273,8 +265,16 @@ impl Checker<'_> {
         }
     }
 
+    /// A file that is read as it is.
+    pub(super) fn plain_file(&mut self, path: &str, at: &str) {
+        if self.files.inputs == Inputs::Required && !self.files.root.join(path).is_file() {
+            let help = self.origin(path).or(near_file(&self.files.root, path));
+            self.fail(at, format!("there is no file `{path}`"), help);
+        }
+    }
+
     /// How to get an input that the base file describes.
-    fn origin(&self, path: &str) -> Option<String> {
+    pub(super) fn origin(&self, path: &str) -> Option<String> {
         let from = self.expected.get(path)?.from.as_ref()?;
         Some(format!("put it there: {from}"))
     }

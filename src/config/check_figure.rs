@@ -185,7 +185,7 @@ impl ReportChecker<'_> {
                 self.fail(place, message, None);
             }
         }
-        let needs_x = matches!(figure.kind, FigureKind::Bars | FigureKind::Lines);
+        let needs_x = figure.kind == FigureKind::Lines;
         if figure.x.is_none() && needs_x {
             let message = "key `x` is missing: the axis along which the figure is drawn".to_owned();
             self.fail(self.place(path), message, None);

@@ -87,6 +87,14 @@ impl Checker<'_> {
         for (field, path) in select.recipe.method.model_paths() {
             self.model_folder(path, &format!("select.recipe.method.{field}"));
         }
+        if let Some(path) = select
+            .recipe
+            .method
+            .ids_path()
+            .filter(|path| !path.is_empty())
+        {
+            self.plain_file(path, "select.recipe.method.ids.ids-path");
+        }
         let data = select.recipe.method.data();
         if !data.is_empty() {
             let name = select.recipe.method.name();
@@ -97,6 +105,7 @@ impl Checker<'_> {
     /// A folder with a model of its own.
     fn model_folder(&mut self, path: &str, at: &str) {
         if let Err((message, help)) = self.files.model(path) {
+            let help = self.origin(path).or(help);
             self.fail(at, message, help);
         }
     }

@@ -141,11 +141,6 @@ impl JudgeRecipe {
             Self::Rules | Self::Openai(_) => None,
         }
     }
-
-    /// Whether every item needs the constraints of the story task.
-    pub fn needs_constraints(&self) -> bool {
-        matches!(self, Self::Rules)
-    }
 }
 
 impl PairrmJudge {
@@ -221,6 +216,9 @@ pub(crate) fn judge_problems(recipe: &JudgeRecipe) -> Vec<JudgeProblem> {
     problems
 }
 
+/// Ratings that the built-in question asks for.
+const ASKED_SCALE: (f64, f64) = (1.0, 10.0);
+
 fn openai_problems(judge: &OpenaiJudge, fail: &mut impl FnMut(&str, String, Option<&str>)) {
     let url = judge.base_url.as_str();
     let address = url
@@ -266,6 +264,11 @@ fn openai_problems(judge: &OpenaiJudge, fail: &mut impl FnMut(&str, String, Opti
     if scored && !(lowest.is_finite() && highest.is_finite() && lowest < highest) {
         let message = format!("ratings from {lowest} to {highest} are no scale");
         fail("highest", message, None);
+    } else if scored && judge.template.is_none() && (lowest, highest) != ASKED_SCALE {
+        let message =
+            format!("ratings from {lowest} to {highest}, but the question asks for 1 to 10");
+        let help = "give a `template` that asks for your scale";
+        fail("highest", message, Some(help));
     }
     let wanted: &[&str] = match judge.mode {
         JudgeMode::Score => &["{prompt}", "{reply}"],
@@ -372,6 +375,9 @@ mod tests {
         assert_eq!(openai("temperature = -1.0"), ["openai.temperature"]);
         assert_eq!(openai("max-tokens = 0"), ["openai.max-tokens"]);
         assert_eq!(openai("lowest = 5.0\nhighest = 5.0"), ["openai.highest"]);
+        assert_eq!(openai("highest = 5.0"), ["openai.highest"]);
+        let own = "highest = 5.0\ntemplate = '{prompt} {reply}, 1 to 5'";
+        assert_eq!(openai(own), [""; 0]);
         assert_eq!(openai("template = 'rate {reply}'"), ["openai.template"]);
         let url = |url: &str| {
             fields(&format!(

@@ -313,11 +313,6 @@ impl SelectMethod {
         }
     }
 
-    /// Whether it can choose among preference pairs.
-    pub fn applies_to_pairs(&self) -> bool {
-        true
-    }
-
     /// Whether it can choose among conversations.
     pub fn applies_to_chat(&self) -> bool {
         !matches!(
