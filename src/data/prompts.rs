@@ -125,7 +125,6 @@ mod tests {
         serde_json::from_value(serde_json::json!({ "path": path })).unwrap()
     }
 
-    // 932 of the 933 polite pairs have a prompt of their own or not: counted from the file.
     #[test]
     fn a_prompt_comes_once_and_keeps_the_pair_it_came_from() {
         let path = "data/pref/oasst_human_train.jsonl";

@@ -8,16 +8,9 @@ use crate::figures::labels::{regular, shorten, wrap};
 use crate::figures::theme::{INK, LEGEND_EM, Look, PAPER, SOFT_INK, TICK_EM, series_look};
 use crate::metrics::{Interval, fixed};
 
-/// Lines of text under each category.
+/// Lines of text under each category; where they would be too many, the bars lie down.
 pub(crate) fn category_lines(categories: &[String], slot: f64) -> Vec<Vec<String>> {
-    let wrapped = |name: &String| {
-        let mut lines = wrap(name, slot - 8.0, TICK_EM, Weight::Regular);
-        if lines.len() > 3 {
-            let rest = lines.split_off(2).concat();
-            lines.push(shorten(&rest, slot - 8.0, TICK_EM));
-        }
-        lines
-    };
+    let wrapped = |name: &String| wrap(name, slot - 8.0, TICK_EM, Weight::Regular);
     categories.iter().map(wrapped).collect()
 }
 
@@ -96,12 +89,12 @@ pub(crate) fn draw_bars(
     }
 }
 
-const REFERENCE: Stroke = Stroke {
+pub(crate) const REFERENCE: Stroke = Stroke {
     color: INK,
     width: 1.5,
     alpha: 0.9,
 };
-const REFERENCE_DASH: &[f64] = &[7.0, 4.0];
+pub(crate) const REFERENCE_DASH: &[f64] = &[7.0, 4.0];
 
 /// The line that names the reference: its stroke, what it is, its value and interval.
 pub(crate) fn draw_reference_key(

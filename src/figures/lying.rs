@@ -1,7 +1,7 @@
 //! Bars that lie down: a row for each category, where the names are too long to stand below columns.
 
 use crate::figures::axes::{Axis, Rect};
-use crate::figures::bars::BarLook;
+use crate::figures::bars::{BarLook, REFERENCE, REFERENCE_DASH};
 use crate::figures::canvas::{Align, Canvas, Stroke, TextLook};
 use crate::figures::figure::{Chart, Panel, Point, Reference, Series};
 use crate::figures::font::{Weight, text_width};
@@ -108,8 +108,11 @@ pub(crate) fn draw_lying(
     }
     if let Some(estimate) = point.and_then(|p| p.estimate) {
         let x = axis.x(estimate.value, plot);
-        let stroke = line(INK, 1.5);
-        canvas.dashed(&[(x, plot.top), (x, plot.bottom)], &[7.0, 4.0], stroke);
+        canvas.dashed(
+            &[(x, plot.top), (x, plot.bottom)],
+            REFERENCE_DASH,
+            REFERENCE,
+        );
     }
 }
 

@@ -13,7 +13,6 @@ mod openai;
 mod pairrm;
 mod reward;
 mod rules;
-mod scripted;
 mod verdict;
 
 pub use candidates::{Candidates, Reply, best_and_worst, replies_differ};
@@ -24,7 +23,6 @@ pub use reward::RewardJudge;
 pub use rules::{
     MAX_WORDS, MIN_WORDS, NGRAM, RuleJudge, StoryConstraints, StoryVerdict, judge_story,
 };
-pub use scripted::ScriptedJudge;
 pub use verdict::{PAIRWISE_TEMPLATE, SCORE_TEMPLATE};
 
 use crate::config::spec::{JudgeRecipe, JudgeRuntime};

@@ -44,7 +44,9 @@ pub(super) fn judge_all(
     let mut judge = open_judge(&recipe.judge, &runtime, place)?;
     let mut failed: Option<TrainError> = None;
     let scores = judge.judge(items, &mut |done| {
-        failed = job.report(done).err();
+        if failed.is_none() {
+            failed = job.report(done).err();
+        }
         failed.is_none()
     });
     if let Some(error) = failed {

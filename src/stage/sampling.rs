@@ -43,7 +43,7 @@ impl Job<'_> {
         let mut failed = None;
         let completions = sample(decoder, &sample_job, &mut |done| {
             let told = self.report(draw.before + done);
-            failed = told.err();
+            failed = failed.take().or(told.err());
             failed.is_none()
         });
         match failed {

@@ -217,8 +217,8 @@ fn draw(
     Ok(log.steps)
 }
 
-/// Tokens drawn, the one that ends a completion included; operations of prompts (each once a
-/// batch of its samples, here counted once) and of new tokens.
+/// Tokens drawn, the one that ends a completion included; operations of prompts (each once) and
+/// of new tokens.
 fn drawn(config: &DecoderConfig, sampling: &Sampling, completions: &[Completion]) -> BenchStep {
     let mut step = BenchStep::default();
     for prompt in &sampling.prompts {
