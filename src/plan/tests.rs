@@ -6,8 +6,8 @@ use super::*;
 use crate::base::write_atomic;
 use crate::config::load_sweep;
 use crate::config::spec::{
-    DataSource, Decontamination, DpoRecipe, EvalRecipe, LoraRecipe, LoraTarget, PairLimits,
-    ReferenceUpdate, SftRecipe, TrainableEmbeddings, Truncation,
+    DataSource, Decontamination, DpoRecipe, Duration, EvalRecipe, LoraRecipe, LoraTarget,
+    PairLimits, ReferenceUpdate, SftRecipe, TrainableEmbeddings, Truncation,
 };
 use crate::config::sweep::{ReportSpec, Sweep, Trial};
 use proptest::prelude::*;
