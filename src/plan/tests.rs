@@ -305,6 +305,9 @@ fn settings_of_training_never_sample_or_judge_a_first_round_again() {
 #[test]
 fn a_filter_is_one_run_for_all_trials_that_keep_the_same_rows() {
     let dir = tiny_project();
+    let pair = "{\"prompt\":\"a\",\"chosen\":\"b\",\"rejected\":\"c\"}\n";
+    let pairs = dir.path().join("data/pairs.jsonl");
+    write_atomic(&pairs, pair.repeat(16).as_bytes()).unwrap();
     let mut trials = vec![tiny_trial(&["sft", "dpo"]); 4];
     for (index, trial) in trials.iter_mut().enumerate() {
         trial.index = index;
