@@ -1,0 +1,44 @@
+//! Text of strangers, made fit to be shown.
+
+use std::borrow::Cow;
+
+/// Whether a character steers a terminal or the direction of text instead of being shown: control
+/// characters but for tab and line feed, and the marks of bidirectional text.
+fn steers(c: char) -> bool {
+    let plain = matches!(c, '\t' | '\n');
+    (c.is_control() && !plain)
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The text with U+FFFD for every character that would steer a terminal. What a server or a data row
+/// sent goes through here before it becomes part of a message.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    if text.chars().any(steers) {
+        let shown = |c| {
+            if steers(c) {
+                char::REPLACEMENT_CHARACTER
+            } else {
+                c
+            }
+        };
+        Cow::Owned(text.chars().map(shown).collect())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_and_directions_are_replaced_and_other_text_stays() {
+        let plain = "über 日本 👩‍🔬\tx\n";
+        assert!(matches!(printable(plain), Cow::Borrowed(text) if text == plain));
+        let nasty = "a\u{1b}]0;t\u{7}\r\u{8}\u{9b}1m\u{202e}b\u{7f}";
+        assert_eq!(
+            printable(nasty),
+            "a\u{fffd}]0;t\u{fffd}\u{fffd}\u{fffd}\u{fffd}1m\u{fffd}b\u{fffd}"
+        );
+    }
+}
