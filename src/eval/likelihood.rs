@@ -2,8 +2,9 @@
 
 use crate::data::TokenizedExample;
 use crate::eval::record::{RowRecord, SetResult};
-use crate::eval::stats::ratio;
-use crate::rundir::MetricValue;
+use crate::eval::stats::{ratio, transformed};
+use crate::metrics::families::{DOCUMENT, ReplyTotals};
+use crate::metrics::{Metric, values};
 use crate::train::ReplyScore;
 use std::collections::BTreeMap;
 
@@ -18,29 +19,33 @@ pub fn likelihood_metrics(
     scores: &[ReplyScore],
 ) -> SetResult {
     let mut result = SetResult::default();
-    let (mut sums, mut weights) = (Vec::new(), Vec::new());
-    for (example, score) in examples.iter().zip(scores).filter(|(_, s)| s.tokens > 0) {
-        let tokens = score.tokens as f64;
-        sums.push(-score.logp);
-        weights.push(tokens);
+    let scored = examples.iter().zip(scores).filter(|(_, s)| s.tokens > 0);
+    let totals = |score: &ReplyScore| ReplyTotals {
+        logp: score.logp,
+        tokens: score.tokens,
+    };
+    let items: Vec<(&str, ReplyTotals)> = scored
+        .map(|(example, score)| (example.id.as_str(), totals(score)))
+        .collect();
+    for (id, item) in &items {
+        let tokens = item.tokens as f64;
+        // What follows from the mean of another metric is not a row's.
+        let own = DOCUMENT.iter().filter(|m| m.spec.row_key == m.spec.suffix);
+        let own = values(own, item).map(|(key, sum)| (key.to_owned(), sum / tokens));
+        let mut metrics: BTreeMap<String, f64> = own.collect();
+        metrics.insert("tokens".to_owned(), tokens);
         result.rows.push(RowRecord {
             set: set.to_owned(),
-            row: example.id.clone(),
-            metrics: BTreeMap::from([
-                ("loss".to_owned(), -score.logp / tokens),
-                ("tokens".to_owned(), tokens),
-            ]),
+            row: (*id).to_owned(),
+            metrics,
         });
     }
-    let loss = ratio(&sums, &weights);
-    let perplexity = loss.value.exp();
-    result.put(set, "loss", loss);
-    let perplexity = MetricValue {
-        value: perplexity,
-        stderr: loss.stderr.map(|e| e * perplexity), // first order
-        n: loss.n,
-    };
-    result.put(set, "perplexity", perplexity);
+    let weights: Vec<f64> = items.iter().map(|(_, item)| item.tokens as f64).collect();
+    for Metric { spec, of } in DOCUMENT {
+        let sums: Vec<f64> = items.iter().filter_map(|(_, item)| of(item)).collect();
+        let value = transformed(ratio(&sums, &weights), spec.transform);
+        result.put(set, spec.suffix, value);
+    }
     result
 }
 

@@ -10,9 +10,8 @@ mod record;
 mod stats;
 mod stories;
 
-pub use crate::judge::{MAX_WORDS, MIN_WORDS, NGRAM, StoryConstraints, StoryVerdict, judge_story};
 pub use likelihood::likelihood_metrics;
 pub use preference::preference_metrics;
 pub use record::{RowRecord, SampleRecord, SetResult};
-pub use stats::mean;
+pub use stats::{mean, mean_metrics};
 pub use stories::{Story, StoryError, StoryPrompt, constraints_of, story_metrics, story_prompt};

@@ -2,17 +2,14 @@
 
 use crate::data::TokenizedPair;
 use crate::eval::record::{RowRecord, SetResult};
-use crate::eval::stats::mean;
-use crate::train::{PairMeasures, PairScore, ReferenceLogps, TrainError};
-use std::collections::BTreeMap;
+use crate::metrics::families::{HELD_OUT_PAIR, PAIR};
+use crate::metrics::values;
+use crate::train::{PairScore, ReferenceLogps, TrainError, pair_measures};
 
 /// Measures of a set's pairs from their scores under the policy, in the same order.
 ///
 /// Rewards are log-ratios `log π(y) - log π_ref(y)` in nats, that is with β = 1: an evaluation knows
-/// no β, and accuracies do not depend on it. `logps/chosen_shift` is the mean of that log-ratio for
-/// the preferred reply: below 0 where its likelihood has fallen. `length_baseline/longer` and
-/// `…/shorter` are the accuracies of always preferring the reply with more, or fewer, tokens; equal
-/// lengths count one half.
+/// no β, and accuracies do not depend on it.
 ///
 /// # Errors
 /// A pair has no stored reference.
@@ -24,39 +21,21 @@ pub fn preference_metrics(
 ) -> Result<SetResult, TrainError> {
     let mut result = SetResult::default();
     for (pair, score) in pairs.iter().zip(scores) {
-        let measures = PairMeasures::new(score, reference.of(pair)?, 1.0);
-        let longer = longer_is_better(pair);
-        let mut metrics: BTreeMap<String, f64> =
-            measures.by_key().map(|(k, v)| (k.to_owned(), v)).into();
-        metrics.insert("logps/chosen_shift".to_owned(), measures.chosen_reward);
-        metrics.insert("logps/rejected_shift".to_owned(), measures.rejected_reward);
-        metrics.insert("length_baseline/longer".to_owned(), longer);
-        metrics.insert("length_baseline/shorter".to_owned(), 1.0 - longer);
+        let reference = reference.of(pair)?;
+        let rewards = (
+            score.chosen.logp - reference.chosen,
+            score.rejected.logp - reference.rejected,
+        );
+        let measures = pair_measures(score, reference, rewards);
+        let own = values(PAIR.iter().chain(HELD_OUT_PAIR), &measures);
         result.rows.push(RowRecord {
             set: set.to_owned(),
             row: pair.id.clone(),
-            metrics,
+            metrics: own.map(|(key, value)| (key.to_owned(), value)).collect(),
         });
     }
-    let keys: Vec<String> = result
-        .rows
-        .first()
-        .map(|r| r.metrics.keys().cloned().collect())
-        .unwrap_or_default();
-    for key in keys {
-        let values: Vec<f64> = result.rows.iter().map(|row| row.metrics[&key]).collect();
-        result.put(set, &key, mean(&values));
-    }
+    result.put_means(set);
     Ok(result)
-}
-
-/// 1 if the preferred reply is longer, 0 if it is shorter, one half if both are equal.
-fn longer_is_better(pair: &TokenizedPair) -> f64 {
-    match pair.chosen.len().cmp(&pair.rejected.len()) {
-        std::cmp::Ordering::Greater => 1.0,
-        std::cmp::Ordering::Less => 0.0,
-        std::cmp::Ordering::Equal => 0.5,
-    }
 }
 
 #[cfg(test)]
@@ -75,11 +54,14 @@ mod tests {
         }
     }
 
-    fn score(chosen: f64, rejected: f64) -> PairScore {
-        let reply = |logp| ReplyScore { logp, tokens: 2 };
+    fn score(pair: &TokenizedPair, chosen: f64, rejected: f64) -> PairScore {
+        let reply = |logp, tokens: &Vec<u32>| ReplyScore {
+            logp,
+            tokens: tokens.len(),
+        };
         PairScore {
-            chosen: reply(chosen),
-            rejected: reply(rejected),
+            chosen: reply(chosen, &pair.chosen),
+            rejected: reply(rejected, &pair.rejected),
         }
     }
 
@@ -88,8 +70,9 @@ mod tests {
     #[test]
     fn accuracy_margin_and_length_baselines_match_the_hand_computed_values() {
         let pairs = [pair("a", 3, 2), pair("b", 2, 2)];
-        let scores = [score(-3.0, -5.0), score(-6.0, -5.0)];
-        let references = [score(-4.0, -4.0), score(-4.0, -4.0)];
+        let score = |of: usize, chosen, rejected| score(&pairs[of], chosen, rejected);
+        let scores = [score(0, -3.0, -5.0), score(1, -6.0, -5.0)];
+        let references = [score(0, -4.0, -4.0), score(1, -4.0, -4.0)];
         let keys = pairs.iter().map(|p| p.key.as_str());
         let reference = ReferenceLogps::from_scores(keys.zip(&references));
         let got = preference_metrics("p", &pairs, &scores, &reference).unwrap();
@@ -106,7 +89,7 @@ mod tests {
         let error = preference_metrics(
             "p",
             &[pair("a", 1, 2)],
-            &[score(0.0, 0.0)],
+            &[score(&pair("a", 1, 2), 0.0, 0.0)],
             &ReferenceLogps::default(),
         );
         assert!(error.unwrap_err().to_string().contains("pair `a`"));

@@ -1,5 +1,6 @@
 //! What an evaluation of one set gives: metrics, and a record for each row.
 
+use crate::eval::stats::mean;
 use crate::rundir::MetricValue;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -52,5 +53,16 @@ impl SetResult {
     /// Adds a metric of `set`.
     pub(crate) fn put(&mut self, set: &str, key: &str, value: MetricValue) {
         self.metrics.insert(format!("{set}/{key}"), value);
+    }
+
+    /// Adds the mean of each metric over the rows that have it.
+    pub(crate) fn put_means(&mut self, set: &str) {
+        let mut by_key: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for (key, value) in self.rows.iter().flat_map(|row| &row.metrics) {
+            by_key.entry(key.clone()).or_default().push(*value);
+        }
+        for (key, values) in by_key {
+            self.put(set, &key, mean(&values));
+        }
     }
 }

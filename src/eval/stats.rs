@@ -1,6 +1,8 @@
 //! Means over rows with their standard errors.
 
+use crate::metrics::{Metric, Transform, values};
 use crate::rundir::MetricValue;
+use std::collections::BTreeMap;
 
 /// Mean of `values` with its standard error; none for a single value.
 pub fn mean(values: &[f64]) -> MetricValue {
@@ -11,6 +13,35 @@ pub fn mean(values: &[f64]) -> MetricValue {
         value: mean,
         stderr: (n > 1).then(|| (squares / (n - 1) as f64 / n as f64).sqrt()),
         n: n as u64,
+    }
+}
+
+/// The mean of every metric over the items to which it applies, by key.
+pub fn mean_metrics<'a, T: ?Sized + 'static>(
+    metrics: &'static [Metric<T>],
+    items: impl IntoIterator<Item = &'a T>,
+) -> BTreeMap<String, MetricValue> {
+    let mut by_key: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for (key, value) in items.into_iter().flat_map(|item| values(metrics, item)) {
+        by_key.entry(key).or_default().push(value);
+    }
+    let means = by_key.into_iter();
+    means
+        .map(|(key, values)| (key.to_owned(), mean(&values)))
+        .collect()
+}
+
+/// A metric from the mean of its per-row values; the error to first order.
+pub(crate) fn transformed(mean: MetricValue, transform: Transform) -> MetricValue {
+    let value = transform.apply(mean.value);
+    let slope = match transform {
+        Transform::Identity => 1.0,
+        Transform::Exp => value,
+    };
+    MetricValue {
+        value,
+        stderr: mean.stderr.map(|error| error * slope),
+        n: mean.n,
     }
 }
 

@@ -2,9 +2,10 @@
 
 use crate::data::{ChatRow, Message};
 use crate::eval::record::{RowRecord, SampleRecord, SetResult};
-use crate::eval::stats::mean;
-use crate::judge::{StoryConstraints, StoryVerdict, judge_story};
-use std::collections::BTreeMap;
+use crate::eval::stats::mean_metrics;
+use crate::judge::{StoryConstraints, judge_story};
+use crate::metrics::families::{STORY, StoryVerdict};
+use crate::metrics::values;
 
 /// A story prompt: the turns before the reply, and what they ask for.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,14 +97,10 @@ pub struct Story {
 pub fn story_metrics(set: &str, prompts: &[StoryPrompt], stories: &[Story]) -> SetResult {
     let mut result = SetResult::default();
     for (index, prompt) in prompts.iter().enumerate() {
-        let mut sums: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+        let mut verdicts: Vec<StoryVerdict> = Vec::new();
         for story in stories.iter().filter(|s| s.prompt == index) {
             let verdict = judge_story(&story.text, story.finished, &prompt.constraints);
-            let metrics = by_key(&verdict);
-            for (key, value) in &metrics {
-                let sum = sums.entry(key.clone()).or_default();
-                *sum = (sum.0 + value, sum.1 + 1.0);
-            }
+            let own = values(STORY, &verdict).map(|(key, value)| (key.to_owned(), value));
             result.samples.push(SampleRecord {
                 set: set.to_owned(),
                 row: prompt.id.clone(),
@@ -116,44 +113,19 @@ pub fn story_metrics(set: &str, prompts: &[StoryPrompt], stories: &[Story]) -> S
                 text: story.text.clone(),
                 tokens: story.tokens,
                 finished: story.finished,
-                metrics,
+                metrics: own.collect(),
             });
+            verdicts.push(verdict);
         }
+        let means = mean_metrics(STORY, &verdicts).into_iter();
         result.rows.push(RowRecord {
             set: set.to_owned(),
             row: prompt.id.clone(),
-            metrics: sums
-                .into_iter()
-                .map(|(key, (sum, n))| (key, sum / n))
-                .collect(),
+            metrics: means.map(|(key, mean)| (key, mean.value)).collect(),
         });
     }
-    let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for (key, value) in result.rows.iter().flat_map(|row| &row.metrics) {
-        values.entry(key.clone()).or_default().push(*value);
-    }
-    for (key, values) in values {
-        result.put(set, &key, mean(&values));
-    }
+    result.put_means(set);
     result
-}
-
-/// A verdict by metric key; the rule of the name only where a name was given.
-fn by_key(verdict: &StoryVerdict) -> BTreeMap<String, f64> {
-    let mut rules = vec![
-        ("ends", verdict.ends),
-        ("dialogue", verdict.dialogue),
-        ("no_repeat", verdict.no_repeat),
-        ("length", verdict.length),
-    ];
-    rules.extend(verdict.name.map(|held| ("name", held)));
-    let mut metrics: BTreeMap<String, f64> = rules
-        .into_iter()
-        .map(|(rule, held)| (format!("rules/{rule}"), f64::from(u8::from(held))))
-        .collect();
-    metrics.insert("rule_score".to_owned(), verdict.score());
-    metrics.insert("words".to_owned(), verdict.words as f64);
-    metrics
 }
 
 #[cfg(test)]

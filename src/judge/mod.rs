@@ -20,9 +20,7 @@ pub use error::JudgeError;
 pub use openai::OpenaiJudgment;
 pub use pairrm::{PairRm, PairrmJudgment};
 pub use reward::RewardJudge;
-pub use rules::{
-    MAX_WORDS, MIN_WORDS, NGRAM, RuleJudge, StoryConstraints, StoryVerdict, judge_story,
-};
+pub use rules::{MAX_WORDS, MIN_WORDS, NGRAM, RuleJudge, StoryConstraints, judge_story};
 pub use verdict::{PAIRWISE_TEMPLATE, SCORE_TEMPLATE};
 
 use crate::config::spec::{JudgeRecipe, JudgeRuntime};

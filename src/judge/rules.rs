@@ -2,6 +2,7 @@
 
 use crate::judge::error::JudgeError;
 use crate::judge::{Candidates, Judge};
+use crate::metrics::families::StoryVerdict;
 use std::collections::BTreeSet;
 
 /// Scores stories by the share of the rules that hold ([`StoryVerdict::score`]).
@@ -49,36 +50,6 @@ pub const MIN_WORDS: usize = 60;
 pub const MAX_WORDS: usize = 140;
 /// Words in a sequence that may not occur twice.
 pub const NGRAM: usize = 5;
-
-/// The five verdicts on one story.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "five verdicts, each read on its own"
-)]
-pub struct StoryVerdict {
-    /// It ended by itself, within the token budget.
-    pub ends: bool,
-    /// It names the hero twice or more; `None` where the prompt names nobody.
-    pub name: Option<bool>,
-    /// Quotation marks are balanced, and there is a quotation if one was asked for.
-    pub dialogue: bool,
-    /// No five words in a row occur twice.
-    pub no_repeat: bool,
-    /// It has 60 to 140 words.
-    pub length: bool,
-    /// Its words.
-    pub words: usize,
-}
-
-impl StoryVerdict {
-    /// Share of the rules that hold, 0 to 1: of five, or of four where the prompt names nobody.
-    pub fn score(&self) -> f64 {
-        let mut held = vec![self.ends, self.dialogue, self.no_repeat, self.length];
-        held.extend(self.name);
-        held.iter().filter(|&&rule| rule).count() as f64 / held.len() as f64
-    }
-}
 
 /// Judges `text`; `finished` says that sampling stopped at the end token.
 pub fn judge_story(text: &str, finished: bool, constraints: &StoryConstraints) -> StoryVerdict {

@@ -1,6 +1,7 @@
 //! Names, units, uncertainty and comparison of measured quantities.
 //!
-//! [`metric_spec`] knows what a key means and which way it is better. [`mean`] turns repeats into an
+//! [`families`] holds every metric with its formula; [`metric_spec`] knows what a key means and which way
+//! it is better. [`mean`] turns repeats into an
 //! [`Estimate`] with a t-interval; [`paired_t`] and [`crossed_bootstrap`] compare two
 //! configurations seed by seed and row by row; [`holm`] corrects a family of comparisons;
 //! [`parabola`] fits a curve; and [`Comparison::words`] says the result in plain words, also when there is nothing to say.
@@ -8,7 +9,9 @@
 pub mod bootstrap;
 pub mod compare;
 pub mod estimate;
+pub mod families;
 pub mod fit;
+pub mod registry;
 pub mod spec;
 pub mod words;
 
@@ -16,5 +19,6 @@ pub use bootstrap::{BOOTSTRAP_DRAWS, PairedRows, crossed_bootstrap};
 pub use compare::{Comparison, Effect, Method, holm, paired_t, plain_difference};
 pub use estimate::{Estimate, Interval, mean, weighted_mean};
 pub use fit::{Parabola, parabola};
-pub use spec::{Better, MetricSpec, Transform, metric_set, metric_spec};
+pub use registry::{FAMILIES, Family, metric_set, metric_spec};
+pub use spec::{Better, Metric, MetricSpec, Transform, values};
 pub use words::{digits, fixed, p_value, signed};

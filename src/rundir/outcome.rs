@@ -18,6 +18,17 @@ pub struct MetricValue {
     pub n: u64,
 }
 
+impl MetricValue {
+    /// A value measured once.
+    pub fn single(value: f64) -> Self {
+        Self {
+            value,
+            stderr: None,
+            n: 1,
+        }
+    }
+}
+
 /// What an execution cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usage {

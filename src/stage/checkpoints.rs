@@ -8,6 +8,8 @@
 use crate::base::{PathError, write_atomic};
 use crate::config::spec::{DpoRecipe, SftRecipe};
 use crate::data::DataError;
+use crate::metrics::families::{TRAINING, TrainingCost};
+use crate::metrics::values;
 use crate::model::{Lora, save_checkpoint};
 use crate::plan::{MODEL_ARTIFACT, StageKind, checkpoint_artifact};
 use crate::rundir::{MetricValue, RunDir};
@@ -61,21 +63,16 @@ impl TrainingRecord {
         Ok(Some(serde_json::from_str(&text)?))
     }
 
-    /// Adds `training/steps`, `training/tokens` and `training/flops`: where on the course of its
-    /// training an evaluated model stands.
+    /// Adds the metrics of the training: where on its course an evaluated model stands.
     pub(super) fn tell(&self, made: &mut Made) {
-        let values = [
-            ("training/steps", self.steps as f64),
-            ("training/tokens", self.tokens as f64),
-            ("training/flops", self.flops),
-        ];
-        for (key, value) in values {
-            let metric = MetricValue {
-                value,
-                stderr: None,
-                n: 1,
-            };
-            made.metrics.insert(key.to_owned(), metric);
+        let cost = TrainingCost {
+            flops: self.flops,
+            tokens: self.tokens,
+            steps: self.steps,
+        };
+        for (key, value) in values(TRAINING, &cost) {
+            made.metrics
+                .insert(key.to_owned(), MetricValue::single(value));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The `dpo` stage: from a model, pairs and reference log-probabilities to an aligned model.
 
+use crate::config::file_stem;
 use crate::config::spec::{DpoRecipe, Monitor, PairLimits};
 use crate::data::{
     Narrowed, PairPlan, PairReport, TextFormat, TokenizedPair, load_pairs, mixture_seed,
@@ -8,11 +9,12 @@ use crate::data::{
 use crate::rundir::{BATCH_LAYOUT_ARTIFACT, BatchLayout, PairLengths, write_batch_layout};
 use crate::stage::checkpoints::Keeper;
 use crate::stage::error::StageError;
-use crate::stage::job::{Job, Made, set_names};
+use crate::stage::job::{Job, Made};
 use crate::stage::sft::count_rows;
 use crate::train::{
     DpoObjective, LrSchedule, MovingReference, PairMonitor, PreferenceLoss, Training,
 };
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Trains and writes the model.
@@ -115,15 +117,16 @@ fn load_monitors(
     format: &TextFormat,
 ) -> Result<Vec<PairMonitor>, StageError> {
     let (rows, _) = load_pairs(root, &monitor.data, &mixture_seed(data_seed))?;
-    let names = set_names(monitor.data.iter().map(|s| s.path.as_str()));
+    let paths: BTreeSet<&str> = monitor.data.iter().map(|s| s.path.as_str()).collect();
     let mut monitors = Vec::new();
-    for (path, name) in names {
+    for path in paths {
         let own: Vec<_> = rows
             .iter()
             .filter(|row| row.origin.path == path)
             .cloned()
             .collect();
         let (pairs, _) = format.encode_pairs(&own, &limits)?;
+        let name = file_stem(path);
         monitors.push(PairMonitor { name, pairs });
     }
     Ok(monitors)

@@ -3,8 +3,9 @@
 use crate::base::fs::read_to_string;
 use crate::data::record::{CHOSEN_FINISHED, REJECTED_FINISHED};
 use crate::data::{Message, permutation};
-use crate::eval::{constraints_of, mean};
+use crate::eval::{constraints_of, mean_metrics};
 use crate::judge::{Candidates, Reply, best_and_worst, replies_differ};
+use crate::metrics::families::JUDGED;
 use crate::plan::{InputRole, JudgeStageRecipe, PAIRS_ARTIFACT};
 use crate::stage::error::StageError;
 use crate::stage::job::{Job, Made};
@@ -200,7 +201,9 @@ fn write(
             why: "the judge found no reply better than another".to_owned(),
         });
     }
-    measure(made, scores);
+    // A prompt is one observation; one that was not judged is none.
+    let scores_of = scores.iter().map(Vec::as_slice);
+    made.metrics.extend(mean_metrics(JUDGED, scores_of));
     let judged: Vec<Judged<'_>> = verdicts
         .iter()
         .map(|(index, verdict)| Judged {
@@ -235,23 +238,4 @@ fn pair_line(
         }
     }
     line
-}
-
-/// Mean score and mean distance of best and worst over the prompts that were judged.
-fn measure(made: &mut Made, scores: &[Vec<f64>]) {
-    let judged: Vec<&Vec<f64>> = scores.iter().filter(|own| !own.is_empty()).collect();
-    let means = judged
-        .iter()
-        .map(|own| own.iter().sum::<f64>() / own.len() as f64);
-    let spreads = judged.iter().map(|own| {
-        let high = own.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        high - own.iter().copied().fold(f64::INFINITY, f64::min)
-    });
-    let mut put = |key: &str, values: Vec<f64>| {
-        if !values.is_empty() {
-            made.metrics.insert(key.to_owned(), mean(&values));
-        }
-    };
-    put("objective/scores", means.collect());
-    put("objective/scores_margin", spreads.collect());
 }

@@ -3,8 +3,9 @@
 use crate::base::fs::create_dir;
 use crate::base::{SeedTree, write_atomic};
 use crate::data::{Message, PromptRow, TextFormat, load_prompts, mixture_seed, round_prompts};
-use crate::eval::mean;
+use crate::eval::mean_metrics;
 use crate::generate::Completion;
+use crate::metrics::families::{Completed, SAMPLED};
 use crate::model::Decoder;
 use crate::plan::{SAMPLES_ARTIFACT, SampleStageRecipe};
 use crate::stage::error::StageError;
@@ -174,16 +175,16 @@ fn read_chunk(path: &PathBuf) -> Option<Vec<SampledPrompt>> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()
 }
 
-/// How many replies came to their end, and how long they are; a prompt is one observation.
+/// Metrics of the replies; a prompt is one observation.
 fn measure(made: &mut Made, sampled: &[SampledPrompt]) {
-    let mut put = |key: &str, of: &dyn Fn(&SampledReply) -> f64| {
-        let means = sampled.iter().map(|prompt| {
-            let sum: f64 = prompt.replies.iter().map(of).sum();
-            sum / prompt.replies.len().max(1) as f64
-        });
-        let value = mean(&means.collect::<Vec<_>>());
-        made.metrics.insert(key.to_owned(), value);
+    let completed = |reply: &SampledReply| Completed {
+        tokens: reply.tokens,
+        finished: reply.finished,
     };
-    put("val/contain_eos_token", &|reply| f64::from(reply.finished));
-    put("completions/mean_length", &|reply| reply.tokens as f64);
+    let prompts = sampled.iter();
+    let prompts: Vec<Vec<Completed>> = prompts
+        .map(|prompt| prompt.replies.iter().map(completed).collect())
+        .collect();
+    let replies = prompts.iter().map(Vec::as_slice);
+    made.metrics.extend(mean_metrics(SAMPLED, replies));
 }

@@ -1,5 +1,6 @@
 //! The `sft` stage: from a base model and chat data to a fine-tuned model.
 
+use crate::config::file_stem;
 use crate::config::spec::{Monitor, SftRecipe};
 use crate::data::{
     FilterReport, LoadReport, PackReport, SftPlan, TextFormat, load_chat, mixture_seed,
@@ -7,7 +8,7 @@ use crate::data::{
 };
 use crate::stage::checkpoints::Keeper;
 use crate::stage::error::StageError;
-use crate::stage::job::{Job, Made, set_names};
+use crate::stage::job::{Job, Made};
 use crate::train::{LrSchedule, SftMonitor, SftObjective, Training};
 use std::path::Path;
 
@@ -68,10 +69,9 @@ fn load_monitors(
     format: &TextFormat,
 ) -> Result<Vec<SftMonitor>, StageError> {
     let (rows, _) = load_chat(root, &monitor.data, &mixture_seed(data_seed))?;
-    let names = set_names(monitor.data.iter().map(|s| s.path.as_str()));
     let mut monitors: Vec<SftMonitor> = Vec::new();
     for example in format.encode_chats(&rows)? {
-        let name = names.get(&example.source).cloned().unwrap_or_default();
+        let name = file_stem(&example.source);
         match monitors.iter_mut().find(|m| m.name == name) {
             Some(monitor) => monitor.examples.push(example),
             None => monitors.push(SftMonitor {

@@ -2,6 +2,10 @@
 
 use super::*;
 use crate::base::{Digest, digest_file};
+use crate::metrics::registry::{
+    DPO_MONITOR, DPO_STEPS, JUDGING, LIKELIHOOD, PREFERENCE, SAMPLING, SFT_MONITOR, SFT_STEPS,
+    STORIES, TRAINING_COST,
+};
 use crate::plan::{
     EVAL_ROWS_ARTIFACT, InputRef, InputRole, MODEL_ARTIFACT, PAIRS_ARTIFACT, REF_LOGPS_ARTIFACT,
     RunId, SAMPLES_ARTIFACT, SELECTION_ARTIFACT, STAGE_FORMAT, StageFile, StageRecipe,
@@ -11,7 +15,7 @@ use crate::rundir::{
 };
 use crate::rundir::{BATCH_LAYOUT_ARTIFACT, read_batch_layout};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// A project folder with the shipped model and data, and the results of this test.
@@ -70,6 +74,13 @@ impl Project {
     }
 }
 
+/// The metrics of a stage are those of these families, each at its place, and no others.
+fn assert_metrics(result: &StageResult, families: &[(&crate::metrics::Family, &str)]) {
+    let want: BTreeSet<String> = families.iter().flat_map(|(f, at)| f.keys(at)).collect();
+    let got: BTreeSet<String> = result.metrics.keys().cloned().collect();
+    assert_eq!(got, want);
+}
+
 pub(super) type Inputs = BTreeMap<InputRole, InputRef>;
 
 pub(super) fn base_model() -> InputRef {
@@ -87,7 +98,7 @@ pub(super) fn artifact(name: &str, artifact: &str) -> InputRef {
 }
 
 pub(super) const CHAT: &str = "data/sft/instruct_train.jsonl";
-const STORIES: &str = "data/sft/stories_test.jsonl";
+const STORY_PROMPTS: &str = "data/sft/stories_test.jsonl";
 pub(super) const PAIRS: &str = "data/pref/polite_train.jsonl";
 pub(super) const HELD_PAIRS: &str = "data/pref/polite_test.jsonl";
 
@@ -129,6 +140,8 @@ fn sft_makes_a_model_that_eval_opens_and_tells_what_it_does() {
     assert_eq!(result.counts["rows_used"], 40);
     assert_eq!(result.counts["documents"], 32);
     assert!(result.metrics["eval_instruct_test/loss"].value < 5.0);
+    let families = [(&SFT_STEPS, ""), (&SFT_MONITOR, "eval_instruct_test")];
+    assert_metrics(&result, &families);
     assert!(result.usage.flops > 0.0 && result.usage.cpu_secs > 0.0);
     assert!(result.usage.peak_memory_bytes > 1 << 20);
     assert_eq!(read_result(&dir.attempt(1)).unwrap().unwrap(), result);
@@ -140,6 +153,12 @@ fn sft_makes_a_model_that_eval_opens_and_tells_what_it_does() {
     let events = read_events(&dir.attempt(1).events()).unwrap();
     assert!(matches!(events[0], AttemptEvent::Started { .. }));
     assert_eq!(*events.last().unwrap(), AttemptEvent::Finished);
+    let rows = events.iter().filter_map(|event| match event {
+        AttemptEvent::Step { metrics, .. } => Some(metrics.keys().cloned()),
+        _ => None,
+    });
+    let rows: BTreeSet<String> = rows.flatten().collect();
+    assert_eq!(rows, result.metrics.keys().cloned().collect());
     let steps: Vec<u64> = events
         .iter()
         .filter_map(|event| match event {
@@ -152,13 +171,19 @@ fn sft_makes_a_model_that_eval_opens_and_tells_what_it_does() {
     let task = json!({"stage": "eval", "recipe": {
         "likelihood": {"held": {"data": [{"path": "data/sft/instruct_test.jsonl", "count": 6}],
                                 "max-seq-len": 128}},
-        "stories": {"tales": {"data": [{"path": STORIES}], "max-prompts": 3, "samples": 2,
+        "stories": {"tales": {"data": [{"path": STORY_PROMPTS}], "max-prompts": 3, "samples": 2,
             "sampling": {"temperature": 0.7, "top-p": 0.9, "max-new-tokens": 24}, "seed": 1}},
         "precision": "f32"
     }});
     let inputs = Inputs::from([(InputRole::Model, artifact("a", MODEL_ARTIFACT))]);
-    let dir = project.prepare("b", task, inputs, &[STORIES]);
+    let dir = project.prepare("b", task, inputs, &[STORY_PROMPTS]);
     let result = project.finish(&dir);
+    let families = [
+        (&LIKELIHOOD, "held"),
+        (&STORIES, "tales"),
+        (&TRAINING_COST, ""),
+    ];
+    assert_metrics(&result, &families);
     let loss = result.metrics["held/loss"];
     assert!(loss.value > 0.5 && loss.value < 6.0 && loss.stderr.unwrap() > 0.0);
     assert_eq!(loss.n, 6);
@@ -184,6 +209,7 @@ fn dpo_trains_and_is_evaluated_against_the_stored_reference() {
     let dir = project.prepare("c", task, model.clone(), &[PAIRS, HELD_PAIRS]);
     let result = project.finish(&dir);
     assert!(result.counts["pairs"] >= 16 && result.counts["pairs"] <= 24);
+    assert_metrics(&result, &[]);
 
     let reference = artifact("c", REF_LOGPS_ARTIFACT);
     let inputs = Inputs::from([
@@ -206,14 +232,8 @@ fn dpo_trains_and_is_evaluated_against_the_stored_reference() {
     assert_eq!(layout.pairs.len(), 4);
     assert!(layout.flat() < result.counts["tokens"] as usize && layout.longest() <= 96);
     assert!(result.metrics["rewards/margins"].value > 0.0);
-    for key in ["loss", "rewards/accuracies", "prob_margin", "logps/chosen"] {
-        assert!(
-            result
-                .metrics
-                .contains_key(&format!("eval_polite_test/{key}")),
-            "{key}"
-        );
-    }
+    let families = [(&DPO_STEPS, ""), (&DPO_MONITOR, "eval_polite_test")];
+    assert_metrics(&result, &families);
 
     let task = json!({"stage": "eval", "recipe": {
         "preference": {"polite": {"data": pair_source(HELD_PAIRS), "limits": limits()}},
@@ -231,6 +251,8 @@ fn dpo_trains_and_is_evaluated_against_the_stored_reference() {
     // Against itself the base model has no rewards; the trained one has.
     assert!(base.metrics["polite/rewards/margins"].value.abs() < 1e-4);
     assert!(trained.metrics["polite/rewards/chosen"].value.abs() > 1e-3);
+    assert_metrics(&trained, &[(&PREFERENCE, "polite"), (&TRAINING_COST, "")]);
+    assert_metrics(&base, &[(&PREFERENCE, "polite")]);
     let sum = |key: &str| trained.metrics[&format!("polite/length_baseline/{key}")].value;
     assert!((sum("longer") + sum("shorter") - 1.0).abs() < 1e-12);
 }
@@ -238,7 +260,7 @@ fn dpo_trains_and_is_evaluated_against_the_stored_reference() {
 /// Inputs of a `sample` run on the shipped stories.
 fn sample_task(max_new_tokens: usize) -> serde_json::Value {
     json!({"stage": "sample", "recipe": {
-        "prompts": {"data": [{"path": STORIES, "count": 12}], "per-round": 6, "max-prompt-len": 128},
+        "prompts": {"data": [{"path": STORY_PROMPTS, "count": 12}], "per-round": 6, "max-prompt-len": 128},
         "round": 1, "samples": 4, "precision": "f32",
         "sampling": {"temperature": 1.0, "top-p": 1.0, "max-new-tokens": max_new_tokens}
     }})
@@ -255,7 +277,7 @@ fn lines(path: &Path) -> Vec<serde_json::Value> {
 fn a_round_of_online_dpo_goes_from_prompts_to_a_trained_model() {
     let project = Project::new();
     let model = Inputs::from([(InputRole::Model, base_model())]);
-    let dir = project.prepare("1", sample_task(60), model.clone(), &[STORIES]);
+    let dir = project.prepare("1", sample_task(60), model.clone(), &[STORY_PROMPTS]);
     let result = project.finish(&dir);
     assert_eq!(result.counts["prompts"], 6);
     let samples = lines(&dir.artifacts().join(SAMPLES_ARTIFACT));
@@ -267,6 +289,7 @@ fn a_round_of_online_dpo_goes_from_prompts_to_a_trained_model() {
     );
     assert!(samples[0]["extra"]["constraints"].is_object());
     assert_eq!(result.metrics["completions/mean_length"].n, 6);
+    assert_metrics(&result, &[(&SAMPLING, "")]);
 
     let task = json!({"stage": "judge", "recipe": {"judge": "rules"}});
     let inputs = Inputs::from([(InputRole::Samples, artifact("1", SAMPLES_ARTIFACT))]);
@@ -278,6 +301,7 @@ fn a_round_of_online_dpo_goes_from_prompts_to_a_trained_model() {
     assert_eq!(pairs.len() as u64 + lost, 6);
     assert_eq!(result.counts["pairs_online"], pairs.len() as u64);
     assert!(result.metrics["objective/scores_margin"].value > 0.0);
+    assert_metrics(&result, &[(&JUDGING, "")]);
     // A reply that was cut off by its budget has no end to learn.
     let cut = pairs
         .iter()
@@ -363,11 +387,11 @@ fn the_shares_of_offline_pairs_are_those_that_the_recipe_names() {
 fn samples_that_an_earlier_attempt_kept_are_not_drawn_again() {
     let project = Project::new();
     let model = Inputs::from([(InputRole::Model, base_model())]);
-    let dir = project.prepare("1", sample_task(8), model.clone(), &[STORIES]);
+    let dir = project.prepare("1", sample_task(8), model.clone(), &[STORY_PROMPTS]);
     project.finish(&dir);
     let mut kept = lines(&dir.artifacts().join(SAMPLES_ARTIFACT));
     kept[0]["replies"][0]["text"] = json!("kept from before");
-    let other = project.prepare("2", sample_task(8), model, &[STORIES]);
+    let other = project.prepare("2", sample_task(8), model, &[STORY_PROMPTS]);
     let chunk = other.attempt(1).work().join("chunk-000000.json");
     crate::base::write_atomic(&chunk, json!(kept).to_string().as_bytes()).unwrap();
     execute(&project.context(&other, 2)).unwrap();

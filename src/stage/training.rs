@@ -113,14 +113,9 @@ impl Job<'_> {
         made.usage.tokens = training.state.tokens;
         made.usage.positions = training.state.positions;
         made.usage.flops = training.state.flops;
-        let last = |value: f64| MetricValue {
-            value,
-            stderr: None,
-            n: 1,
-        };
         let metrics = training.state.metrics.iter();
         made.metrics
-            .extend(metrics.map(|(key, &value)| (key.clone(), last(value))));
+            .extend(metrics.map(|(key, &value)| (key.clone(), MetricValue::single(value))));
         made.counts.insert("steps".to_owned(), training.state.step);
         keeper.finish(made, training.weights, &training.state)
     }

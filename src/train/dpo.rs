@@ -2,14 +2,16 @@
 //! log-probabilities.
 
 use crate::data::{PAIR_SEGMENTS, PairBatch, PairPlan, TokenizedPair, pair_batches};
+use crate::metrics::families::{HELD_OUT_LOSS, PAIR, PairMeasures};
+use crate::metrics::values;
 use crate::model::{Decoder, DecoderConfig};
 use crate::train::error::TrainError;
 use crate::train::loss::segment_sums;
 use crate::train::moving::MovingReference;
 use crate::train::pair_loss::{PairGradient, PairTerms, PreferenceLoss};
-use crate::train::preference::PairMeasures;
+use crate::train::preference::pair_measures;
 use crate::train::reference::{ReferenceLogps, ReferencePair};
-use crate::train::run::{Objective, StepOutput};
+use crate::train::run::{Objective, StepOutput, monitored};
 use crate::train::score::{
     PairScore, ReplyScore, forward_flops, hidden_states, score_pair_batch, score_pairs,
 };
@@ -168,8 +170,8 @@ impl DpoObjective {
         score: &PairScore,
     ) -> Result<PairMeasures, TrainError> {
         let reference = reference_of(reference, pair)?;
-        let (chosen, rejected) = self.loss.rewards(score, reference);
-        Ok(PairMeasures::with_rewards(score, chosen, rejected))
+        let rewards = self.loss.rewards(score, reference);
+        Ok(pair_measures(score, reference, rewards))
     }
 }
 
@@ -231,7 +233,7 @@ impl Objective for DpoObjective {
                 measures.push(self.measure(reference, pair, score)?);
             }
         }
-        out.metrics = mean_measures(&measures, "");
+        out.metrics = mean_metrics(&measures);
         Ok(out)
     }
 
@@ -251,9 +253,10 @@ impl Objective for DpoObjective {
             let measures = scores.iter().zip(&set.pairs);
             let measures = measures.map(|(score, pair)| self.measure(reference, pair, score));
             let measures = measures.collect::<Result<Vec<_>, TrainError>>()?;
-            let prefix = format!("eval_{}/", set.name);
-            metrics.extend(mean_measures(&measures, &prefix));
-            metrics.insert(format!("{prefix}loss"), loss.to_scalar::<f64>()?);
+            let mut own = mean_metrics(&measures);
+            let loss = loss.to_scalar::<f64>()?;
+            own.extend(values(HELD_OUT_LOSS, &loss));
+            metrics.extend(monitored(&set.name, own));
         }
         Ok(metrics)
     }
@@ -288,14 +291,14 @@ fn mean_chosen_tokens(pairs: &[&TokenizedPair]) -> f64 {
     tokens.max(1) as f64 / pairs.len().max(1) as f64
 }
 
-/// Mean of every measure, under its key behind `prefix`.
-fn mean_measures(measures: &[PairMeasures], prefix: &str) -> BTreeMap<String, f64> {
-    let mut sums: BTreeMap<String, f64> = BTreeMap::new();
-    for (key, value) in measures.iter().flat_map(PairMeasures::by_key) {
-        *sums.entry(format!("{prefix}{key}")).or_default() += value;
+/// Mean of every metric over the pairs.
+fn mean_metrics(pairs: &[PairMeasures]) -> BTreeMap<&'static str, f64> {
+    let mut sums: BTreeMap<&str, f64> = BTreeMap::new();
+    for (key, value) in pairs.iter().flat_map(|pair| values(PAIR, pair)) {
+        *sums.entry(key).or_default() += value;
     }
     for sum in sums.values_mut() {
-        *sum /= measures.len().max(1) as f64;
+        *sum /= pairs.len().max(1) as f64;
     }
     sums
 }

@@ -38,7 +38,7 @@ pub use loss::{PairLogps, log_sigmoid, segment_sums, sft_nll};
 pub use moving::MovingReference;
 pub use optimizer::AdamW;
 pub use pair_loss::{PairGradient, PairTerms, PreferenceLoss};
-pub use preference::PairMeasures;
+pub use preference::pair_measures;
 pub use reference::{ReferenceLogps, ReferencePair, write_reference_logps};
 pub use run::{Ending, Objective, Observer, StepOutput, Training};
 pub use schedule::LrSchedule;

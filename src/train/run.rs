@@ -2,6 +2,8 @@
 
 use crate::base::laps::{Phase, lap};
 use crate::config::spec::{OptimizerRecipe, TrainableEmbeddings};
+use crate::metrics::families::{STEP, StepMeasures};
+use crate::metrics::values;
 use crate::model::{Decoder, DecoderConfig, EMBEDDING, Recompute};
 use crate::train::error::TrainError;
 use crate::train::gradients::{Gradients, clip_by_global_norm};
@@ -22,7 +24,7 @@ pub struct StepOutput {
     /// The step's mean loss.
     pub loss: f64,
     /// Further metrics, for example `mean_token_accuracy`.
-    pub metrics: BTreeMap<String, f64>,
+    pub metrics: BTreeMap<&'static str, f64>,
     /// Row ids of the step, for messages.
     pub examples: Vec<String>,
     /// Real tokens processed forward.
@@ -68,6 +70,15 @@ pub trait Objective {
     ) -> Result<(), TrainError> {
         Ok(())
     }
+}
+
+/// Metrics of the monitored set `name` under their whole keys.
+pub(super) fn monitored(
+    name: &str,
+    metrics: impl IntoIterator<Item = (&'static str, f64)>,
+) -> impl Iterator<Item = (String, f64)> {
+    let whole = move |(key, value)| (format!("eval_{name}/{key}"), value);
+    metrics.into_iter().map(whole)
 }
 
 /// Who watches the training, and may end it.
@@ -261,12 +272,16 @@ impl<'a> Training<'a> {
         self.state.tokens += out.tokens;
         self.state.positions += out.positions;
         self.state.flops += out.flops;
-        let mut metrics = out.metrics;
-        metrics.insert("loss".to_owned(), out.loss);
-        metrics.insert("grad_norm".to_owned(), clip.norm);
-        metrics.insert("learning_rate".to_owned(), rate);
-        metrics.insert("num_tokens".to_owned(), self.state.tokens as f64);
-        Ok(metrics)
+        let measures = StepMeasures {
+            loss: out.loss,
+            grad_norm: clip.norm,
+            learning_rate: rate,
+            tokens: self.state.tokens,
+        };
+        let metrics = out.metrics.into_iter().chain(values(STEP, &measures));
+        Ok(metrics
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect())
     }
 
     fn monitor(

@@ -18,12 +18,6 @@ pub struct ReplyScore {
 }
 
 impl ReplyScore {
-    /// Probability of the reply by token, `π(y) = exp(mean token log-probability)`: its scale does
-    /// not depend on the length.
-    pub fn probability(&self) -> f64 {
-        self.mean_logp().exp()
-    }
-
     /// Mean token log-probability, nats.
     pub fn mean_logp(&self) -> f64 {
         self.logp / self.tokens.max(1) as f64

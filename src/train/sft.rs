@@ -1,9 +1,11 @@
 //! Supervised fine-tuning: negative log-likelihood of the targets.
 
 use crate::data::{SftPlan, TokenizedExample};
+use crate::metrics::families::{HELD_OUT_LOSS, SFT_STEP, TargetHits};
+use crate::metrics::values;
 use crate::model::{Decoder, DecoderConfig};
 use crate::train::error::TrainError;
-use crate::train::run::{Objective, StepOutput};
+use crate::train::run::{Objective, StepOutput, monitored};
 use crate::train::score::{forward_flops, hidden_states, score_documents};
 use candle_core::{DType, Tensor, Var};
 use std::collections::BTreeMap;
@@ -74,9 +76,11 @@ impl Objective for SftObjective {
                     .insert(name, Tensor::zeros(var.shape(), DType::F32, var.device())?);
             }
         }
-        let accuracy = correct as f64 / total.max(1) as f64;
-        out.metrics
-            .insert("mean_token_accuracy".to_owned(), accuracy);
+        let hits = TargetHits {
+            correct,
+            targets: total,
+        };
+        out.metrics.extend(values(SFT_STEP, &hits));
         Ok(out)
     }
 
@@ -94,10 +98,8 @@ impl Objective for SftObjective {
                 })?;
             let nll: f64 = scores.iter().map(|s| -s.logp).sum();
             let tokens: usize = scores.iter().map(|s| s.tokens).sum();
-            metrics.insert(
-                format!("eval_{}/loss", set.name),
-                nll / tokens.max(1) as f64,
-            );
+            let loss = nll / tokens.max(1) as f64;
+            metrics.extend(monitored(&set.name, values(HELD_OUT_LOSS, &loss)));
         }
         Ok(metrics)
     }

@@ -1,7 +1,8 @@
 //! From a sweep file to figures, by the program itself.
 
 use crate::project::Project;
-use std::collections::BTreeMap;
+use lions::config::spec::TrialConfig;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 fn runs_by_stage(plan: &serde_json::Value) -> BTreeMap<String, usize> {
@@ -74,10 +75,31 @@ fn a_sweep_runs_once_is_reported_and_is_then_done() {
         shown["counts"]
     );
 
+    what_runs_store_is_what_check_accepts(&project);
     a_changed_report_is_written_though_no_run_is_new(&project);
     a_new_beta_costs_its_own_runs(&project);
     a_lost_database_costs_nothing(&project);
     a_person_can_ask_the_database(&project);
+}
+
+/// The metrics of all runs are those that tables and figures may name, not one more or less.
+fn what_runs_store_is_what_check_accepts(project: &Project) {
+    let file = project.path("sweeps/smoke.toml");
+    let sweep = lions::config::load_sweep(&file, &project.path("")).unwrap();
+    let keys_of = |keys: fn(&TrialConfig) -> Vec<String>| -> BTreeSet<String> {
+        let trials = sweep.trials.iter();
+        trials.flat_map(|trial| keys(&trial.config)).collect()
+    };
+    let mut stored: BTreeMap<bool, BTreeSet<String>> = BTreeMap::new();
+    for run in std::fs::read_dir(project.path("results/runs")).unwrap() {
+        let outcome = std::fs::read(run.unwrap().path().join("outcome.json")).unwrap();
+        let outcome: serde_json::Value = serde_json::from_slice(&outcome).unwrap();
+        let metrics = outcome["result"]["metrics"].as_object().unwrap();
+        let of_kind = stored.entry(outcome["kind"] == "eval").or_default();
+        of_kind.extend(metrics.keys().cloned());
+    }
+    assert_eq!(stored[&true], keys_of(lions::config::final_metric_keys));
+    assert_eq!(stored[&false], keys_of(lions::config::step_metric_keys));
 }
 
 fn a_changed_report_is_written_though_no_run_is_new(project: &Project) {
