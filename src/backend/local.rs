@@ -43,7 +43,7 @@ impl LocalBackend {
             .arg(&launch.root)
             .args(["--run", &launch.run.0])
             .args(["--attempt", &launch.attempt.to_string()])
-            .args(["--device", &launch.device])
+            .args(["--device", &launch.device.to_string()])
             .env("RAYON_NUM_THREADS", &threads)
             .env("CANDLE_NUM_THREADS", &threads)
             .env("OMP_NUM_THREADS", &threads)
@@ -259,7 +259,7 @@ mod tests {
             root: root.to_owned(),
             run: RunId("c0".repeat(32)),
             attempt: 1,
-            device: "cpu".into(),
+            device: crate::base::Device::Cpu,
             threads: 3,
         }
     }

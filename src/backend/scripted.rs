@@ -83,7 +83,7 @@ impl Backend for ScriptedBackend {
             lock: FolderLock::try_take(dir.path())?,
         };
         journal.append(&AttemptEvent::Started {
-            device: launch.device.clone(),
+            device: launch.device,
         })?;
         attempt.ended = match attempt.act.clone() {
             Act::Succeed { score } => {

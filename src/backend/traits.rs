@@ -1,6 +1,6 @@
 //! What a runner needs of a place where attempts run.
 
-use crate::base::PathError;
+use crate::base::{Device, PathError};
 use crate::plan::RunId;
 use crate::rundir::{RunDir, RundirError};
 use std::fmt;
@@ -15,8 +15,8 @@ pub struct Launch {
     pub run: RunId,
     /// Number of the attempt.
     pub attempt: u32,
-    /// `cpu` or `cuda:N`.
-    pub device: String,
+    /// Where it computes.
+    pub device: Device,
     /// Threads that it may use.
     pub threads: usize,
 }

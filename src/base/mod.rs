@@ -1,8 +1,9 @@
 //! What every floor needs, each handed in rather than reached for.
 //!
-//! Time, a stopwatch, digests, seeds, atomic files and the stop flag. Nothing here knows of sweeps or models.
+//! Time, a stopwatch, devices, digests, seeds, atomic files and the stop flag. Nothing here knows of sweeps or models.
 
 pub mod clock;
+pub mod device;
 pub mod digest;
 pub mod fs;
 pub mod laps;
@@ -10,6 +11,7 @@ pub mod seed;
 pub mod shutdown;
 
 pub use clock::{Clock, FakeClock, SystemClock, Timestamp};
+pub use device::{Device, UnknownDevice};
 pub use digest::{Digest, digest_bytes, digest_file};
 pub use fs::{PathError, append_line, write_atomic};
 pub use seed::SeedTree;

@@ -183,7 +183,7 @@ impl MetricSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     #[test]
     fn the_longest_suffix_at_a_slash_decides() {
@@ -217,7 +217,7 @@ mod tests {
         let mut known: BTreeMap<&str, &MetricSpec> = BTreeMap::new();
         for family in FAMILIES {
             let specs = family.specs();
-            let own: BTreeMap<_, _> = specs.iter().map(|spec| (spec.suffix, ())).collect();
+            let own: BTreeSet<_> = specs.iter().map(|spec| spec.suffix).collect();
             assert_eq!(own.len(), specs.len(), "{}: a key twice", family.name);
             for spec in specs {
                 assert!(spec.description.ends_with('.') && !spec.name.is_empty());

@@ -1,6 +1,6 @@
 //! Why a run is not running, or not done.
 
-use crate::base::Timestamp;
+use crate::base::{Device, Timestamp};
 use crate::plan::{RunId, StageKind};
 use crate::queue::state::{RunState, hint};
 use crate::rundir::FailureClass;
@@ -24,8 +24,8 @@ pub enum Blocker {
     Running {
         /// Its number.
         attempt: u32,
-        /// `cpu` or `cuda:N`.
-        device: String,
+        /// Where it computes, if that is known.
+        device: Option<Device>,
         /// Seconds since it began.
         secs: f64,
     },
@@ -69,6 +69,7 @@ impl fmt::Display for Blocker {
                 device,
                 secs,
             } => {
+                let device = device.map_or_else(|| "?".to_owned(), |device| device.to_string());
                 write!(
                     f,
                     "attempt {attempt} has been running on {device} for {secs:.0} s"
@@ -120,7 +121,7 @@ pub struct Facts {
     /// The runs that it needs.
     pub inputs: Vec<(RunId, StageKind, RunState)>,
     /// Device and start of the live attempt.
-    pub live: Option<(String, Timestamp)>,
+    pub live: Option<(Device, Timestamp)>,
 }
 
 /// Every reason why a run is not done, most telling first; empty if it is done.
@@ -135,10 +136,10 @@ pub fn explain(facts: &Facts, now: Timestamp) -> Vec<Blocker> {
             });
         }
         RunState::Leased { attempt, .. } => {
-            let (device, started) = facts.live.clone().unwrap_or(("?".to_owned(), now));
+            let started = facts.live.map_or(now, |(_, started)| started);
             blockers.push(Blocker::Running {
                 attempt,
-                device,
+                device: facts.live.map(|(device, _)| device),
                 secs: now.secs_since(started),
             });
         }
@@ -230,7 +231,7 @@ mod tests {
             expires: Timestamp(expires),
         };
         let mut live = facts(leased(20_000));
-        live.live = Some(("cuda:0".into(), Timestamp(4_000)));
+        live.live = Some((Device::Cuda(0), Timestamp(4_000)));
         assert_eq!(
             lines(&live),
             ["attempt 2 has been running on cuda:0 for 6 s"]

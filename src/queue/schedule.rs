@@ -1,12 +1,13 @@
 //! Which ready runs go to which free slots.
 
+use crate::base::Device;
 use serde::{Deserialize, Serialize};
 
 /// Room for one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slot {
-    /// `cpu` or `cuda:N`.
-    pub device: String,
+    /// Where it computes.
+    pub device: Device,
     /// Threads that an attempt may use.
     pub threads: usize,
     /// Memory for one attempt; absent: not limited.
@@ -17,7 +18,7 @@ impl Slot {
     /// A processor slot without a memory limit.
     pub fn cpu(threads: usize) -> Self {
         Self {
-            device: "cpu".to_owned(),
+            device: Device::Cpu,
             threads,
             memory_bytes: None,
         }

@@ -104,7 +104,10 @@ fn add_details(store: &ReadStore, root: &Path, run: &mut RunInfo) -> Result<(), 
         .transpose()?
         .flatten()
     {
-        let facts = [("device", facts.device), ("lions", facts.version)];
+        let facts = [
+            ("device", facts.device.to_string()),
+            ("lions", facts.version),
+        ];
         run.provenance = facts
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
@@ -116,7 +119,7 @@ fn add_details(store: &ReadStore, root: &Path, run: &mut RunInfo) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Timestamp, digest_bytes};
+    use crate::base::{Device, Timestamp, digest_bytes};
     use crate::config::spec::TrainRuntime;
     use crate::plan::{
         Estimate, Plan, PlannedRun, PlannedTrial, RefLogpsRecipe, STAGE_FORMAT, StageFile,
@@ -220,7 +223,7 @@ mod tests {
         for run in [&sft, &done] {
             let folder = RunDir::new(dir.path(), &run.id);
             write_run_files(&folder, &run.identity, &run.stage).unwrap();
-            let provenance = Provenance::of_this_process(Vec::new(), "cpu", Timestamp(0));
+            let provenance = Provenance::of_this_process(Vec::new(), Device::Cpu, Timestamp(0));
             write_provenance(&folder.attempt(1), &provenance).unwrap();
             found.insert(
                 run.id.clone(),

@@ -1,5 +1,6 @@
 //! What an attempt tells while it runs: one JSON line each in `events.jsonl`.
 
+use crate::base::Device;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -23,10 +24,10 @@ pub enum FailureClass {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum AttemptEvent {
-    /// The process is up; `device` is `cpu` or `cuda:N`.
+    /// The process is up.
     Started {
-        /// The device.
-        device: String,
+        /// Where it computes.
+        device: Device,
     },
     /// Work is about to begin: what the units are and how many.
     Begin {

@@ -1,6 +1,6 @@
 //! Reads and writes of the small files in a run's folder.
 
-use crate::base::{PathError, Timestamp, digest_file, write_atomic};
+use crate::base::{Device, PathError, Timestamp, digest_file, write_atomic};
 use crate::plan::{STAGE_FORMAT, StageFile};
 use crate::rundir::error::RundirError;
 use crate::rundir::layout::{AttemptDir, RunDir};
@@ -23,8 +23,8 @@ pub struct Provenance {
     pub host: String,
     /// Process number on that machine.
     pub pid: u32,
-    /// `cpu` or `cuda:N`.
-    pub device: String,
+    /// Where it computed.
+    pub device: Device,
     /// When the attempt began.
     pub started: Timestamp,
 }
@@ -34,14 +34,14 @@ pub const PROVENANCE_FORMAT: u32 = 1;
 
 impl Provenance {
     /// Of the calling process.
-    pub fn of_this_process(argv: Vec<String>, device: &str, started: Timestamp) -> Self {
+    pub fn of_this_process(argv: Vec<String>, device: Device, started: Timestamp) -> Self {
         Self {
             format: PROVENANCE_FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             argv,
             host: host_name(),
             pid: std::process::id(),
-            device: device.to_owned(),
+            device,
             started,
         }
     }

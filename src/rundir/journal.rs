@@ -163,7 +163,7 @@ mod tests {
     fn some_events() -> Vec<AttemptEvent> {
         vec![
             AttemptEvent::Started {
-                device: "cpu".into(),
+                device: crate::base::Device::Cpu,
             },
             AttemptEvent::Begin {
                 unit: "steps".into(),

@@ -1,5 +1,6 @@
 //! One stream of what happens in a sweep, for terminals, pipes and files alike.
 
+use crate::base::Device;
 use crate::plan::{RunId, StageKind};
 use crate::rundir::{FailureClass, MetricValue};
 use serde::{Deserialize, Serialize};
@@ -50,8 +51,8 @@ pub enum RunnerEvent {
         label: String,
         /// Number of the attempt.
         attempt: u32,
-        /// `cpu` or `cuda:N`.
-        device: String,
+        /// Where it computes.
+        device: Device,
     },
     /// An attempt has got on.
     RunProgress {

@@ -231,7 +231,7 @@ mod tests {
             stage,
             label: label.clone(),
             attempt: 1,
-            device: "cpu".into(),
+            device: crate::base::Device::Cpu,
         };
         let finished = RunnerEvent::RunFinished {
             run: run(),

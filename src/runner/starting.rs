@@ -104,7 +104,7 @@ impl Dispatcher<'_, '_> {
             .iter()
             .map(|(at, slot)| Wish {
                 run: self.ids[*at].clone(),
-                device: slots[*slot].device.clone(),
+                device: slots[*slot].device,
             })
             .collect();
         let lease = self.job.options.lease_millis;
@@ -117,7 +117,7 @@ impl Dispatcher<'_, '_> {
                 Claim::Taken { attempt } => self.launch(*at, *slot, attempt, now)?,
                 Claim::NotReady { state } => self.follow(*at, state)?,
                 Claim::DeviceBusy { owner } => {
-                    let device = &slots[*slot].device;
+                    let device = slots[*slot].device;
                     self.hold(*at, format!("{device} is in use by runner `{owner}`"));
                 }
             }
@@ -134,14 +134,14 @@ impl Dispatcher<'_, '_> {
     ) -> Result<(), RunnerError> {
         let Slot {
             device, threads, ..
-        } = self.job.options.slots[slot].clone();
+        } = self.job.options.slots[slot];
         let planned = self.planned(at);
         let (run, stage) = (planned.id.clone(), planned.kind);
         let launch = Launch {
             root: self.job.root.to_owned(),
             run: run.clone(),
             attempt,
-            device: device.clone(),
+            device,
             threads,
         };
         let dir = launch.run_dir();

@@ -3,7 +3,7 @@
 use crate::backend::{
     Act, Backend, BackendError, Handle, Launch, LocalBackend, Poll, ScriptedBackend, StopSignal,
 };
-use crate::base::{Clock, FakeClock, Shutdown, SystemClock, Timestamp, write_atomic};
+use crate::base::{Clock, Device, FakeClock, Shutdown, SystemClock, Timestamp, write_atomic};
 use crate::config::sweep::Sweep;
 use crate::plan::{Plan, RunId};
 use crate::queue::{RunState, Slot};
@@ -130,7 +130,7 @@ impl Desk {
     fn claim_as(&self, owner: &str, name: &str) {
         let wish = Wish {
             run: id(name),
-            device: "cpu".into(),
+            device: Device::Cpu,
         };
         let (sweep, plan) = (&self.sweep, &self.plan);
         let mut store = self.store();
@@ -144,7 +144,7 @@ impl Desk {
     }
 
     fn launch(&self, run: RunId) -> Launch {
-        let (root, device) = (self.root().to_owned(), "cpu".to_owned());
+        let (root, device) = (self.root().to_owned(), Device::Cpu);
         Launch {
             root,
             run,

@@ -1,89 +1,44 @@
 //! What an attempt is given.
 
-use crate::base::{Clock, Shutdown, SystemClock};
+use crate::base::{Clock, Device, Shutdown, SystemClock};
 use crate::rundir::RunDir;
-use candle_core::Device;
-use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
-
-/// Where a stage computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceChoice {
-    /// The processor.
-    Cpu,
-    /// The CUDA device of that number.
-    Cuda(usize),
-}
-
-impl fmt::Display for DeviceChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(index) => write!(f, "cuda:{index}"),
-        }
-    }
-}
-
-/// A word that names no device.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no device; expected `cpu` or `cuda:N`")]
-pub struct UnknownDevice(pub String);
-
-impl FromStr for DeviceChoice {
-    type Err = UnknownDevice;
-
-    fn from_str(text: &str) -> Result<Self, UnknownDevice> {
-        match (text, text.strip_prefix("cuda:")) {
-            ("cpu", _) => Ok(Self::Cpu),
-            (_, Some(index)) => {
-                let index = index.parse().map_err(|_| UnknownDevice(text.to_owned()))?;
-                Ok(Self::Cuda(index))
-            }
-            _ => Err(UnknownDevice(text.to_owned())),
-        }
-    }
-}
 
 /// A device cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
     /// The build lacks the backend.
     #[error("`{0}` was asked for, but this build has no CUDA; build with `--features cuda`")]
-    NotBuiltIn(DeviceChoice),
+    NotBuiltIn(Device),
     /// The driver refused.
     #[error("cannot open `{device}`")]
     Open {
         /// Which.
-        device: DeviceChoice,
+        device: Device,
         /// What the driver said.
         source: candle_core::Error,
     },
 }
 
-impl DeviceChoice {
-    /// Opens the device.
-    ///
-    /// # Errors
-    /// It is not there, or this build cannot use it.
-    pub fn open(self) -> Result<Device, DeviceError> {
-        match self {
-            Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(_) if !cfg!(feature = "cuda") => Err(DeviceError::NotBuiltIn(self)),
-            Self::Cuda(index) => Device::new_cuda(index).map_err(|source| DeviceError::Open {
-                device: self,
-                source,
-            }),
-        }
+/// Opens a device.
+///
+/// # Errors
+/// It is not there, or this build cannot use it.
+pub fn open_device(device: Device) -> Result<candle_core::Device, DeviceError> {
+    match device {
+        Device::Cpu => Ok(candle_core::Device::Cpu),
+        Device::Cuda(_) if !cfg!(feature = "cuda") => Err(DeviceError::NotBuiltIn(device)),
+        Device::Cuda(index) => candle_core::Device::new_cuda(index as usize)
+            .map_err(|source| DeviceError::Open { device, source }),
     }
+}
 
-    /// Positions of one forward and backward pass where the recipe's runtime names none.
-    pub(crate) fn micro_batch_tokens(self) -> usize {
-        match self {
-            Self::Cpu => 2048,
-            Self::Cuda(_) => 16_384,
-        }
+/// Positions of one forward and backward pass where the recipe's runtime names none.
+pub(crate) fn micro_batch_tokens(device: Device) -> usize {
+    match device {
+        Device::Cpu => 2048,
+        Device::Cuda(_) => 16_384,
     }
 }
 
@@ -97,7 +52,7 @@ pub struct StageContext {
     /// Number of this attempt, from 1.
     pub attempt: u32,
     /// Where to compute.
-    pub device: DeviceChoice,
+    pub device: Device,
     /// Asks the stage to save its state and end.
     pub shutdown: Shutdown,
     /// For time stamps.
@@ -116,7 +71,7 @@ impl StageContext {
             root: root.into(),
             run_dir,
             attempt,
-            device: DeviceChoice::Cpu,
+            device: Device::Cpu,
             shutdown: Shutdown::new(),
             clock: Arc::new(SystemClock),
             argv: Vec::new(),
@@ -129,19 +84,10 @@ impl StageContext {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_device_is_written_as_it_is_read() {
-        for text in ["cpu", "cuda:0", "cuda:12"] {
-            assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
-        }
-        assert!("cuda".parse::<DeviceChoice>().is_err());
-        assert!("gpu:0".parse::<DeviceChoice>().is_err());
-    }
-
     #[cfg(not(feature = "cuda"))]
     #[test]
     fn a_device_that_is_not_built_in_is_refused_with_a_hint() {
-        let error = DeviceChoice::Cuda(0).open().unwrap_err();
+        let error = open_device(Device::Cuda(0)).unwrap_err();
         assert!(error.to_string().contains("--features cuda"), "{error}");
     }
 }

@@ -6,7 +6,7 @@ use crate::rundir::{
     AttemptDir, AttemptEvent, OUTCOME_FORMAT, Provenance, StageResult, Usage, read_stage,
     write_provenance, write_result,
 };
-use crate::stage::context::StageContext;
+use crate::stage::context::{StageContext, open_device};
 use crate::stage::error::StageError;
 use crate::stage::job::{Job, Made};
 use crate::stage::telemetry::{HeartbeatThread, Telemetry};
@@ -51,9 +51,9 @@ fn carry_out(
     attempt: &AttemptDir,
     telemetry: &mut Telemetry,
 ) -> Result<StageResult, StageError> {
-    let device = context.device.to_string();
+    let device = context.device;
     let started = context.clock.now();
-    let provenance = Provenance::of_this_process(context.argv.clone(), &device, started);
+    let provenance = Provenance::of_this_process(context.argv.clone(), device, started);
     write_provenance(attempt, &provenance)?;
     telemetry.tell(&AttemptEvent::Started { device })?;
     let made = catch_unwind(AssertUnwindSafe(|| work(context, attempt, telemetry)))
@@ -87,7 +87,7 @@ fn work(
         context,
         attempt: attempt.clone(),
         file: &file,
-        device: context.device.open()?,
+        device: open_device(context.device)?,
         telemetry,
     };
     job.check_data()?;

@@ -6,7 +6,7 @@ use crate::data::{PairRow, TextFormat, load_pairs, mixture_seed};
 use crate::model::{Decoder, DecoderConfig, FrozenParams};
 use crate::plan::{InputRef, InputRole, PAIRS_ARTIFACT, REF_LOGPS_ARTIFACT, StageFile};
 use crate::rundir::{AttemptDir, AttemptEvent, MetricValue, RunDir, Usage};
-use crate::stage::context::StageContext;
+use crate::stage::context::{StageContext, micro_batch_tokens};
 use crate::stage::error::StageError;
 use crate::stage::sft::count_rows;
 use crate::stage::telemetry::Telemetry;
@@ -52,7 +52,7 @@ impl Job<'_> {
     pub(super) fn micro_batch_tokens(&self) -> usize {
         let wanted = self.file.runtime.micro_batch_tokens;
         wanted
-            .unwrap_or_else(|| self.context.device.micro_batch_tokens())
+            .unwrap_or_else(|| micro_batch_tokens(self.context.device))
             .max(1)
     }
 

@@ -32,6 +32,6 @@ pub use bench::{
     BenchKind, BenchModel, BenchReport, BenchRequest, BenchShape, BenchStep, Between, PhaseTime,
     Spread, bench,
 };
-pub use context::{DeviceChoice, DeviceError, StageContext, UnknownDevice};
+pub use context::{DeviceError, StageContext, open_device};
 pub use error::StageError;
 pub use execute::execute;

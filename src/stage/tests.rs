@@ -147,7 +147,7 @@ fn sft_makes_a_model_that_eval_opens_and_tells_what_it_does() {
     assert_eq!(read_result(&dir.attempt(1)).unwrap().unwrap(), result);
     assert_eq!(
         read_provenance(&dir.attempt(1)).unwrap().unwrap().device,
-        "cpu"
+        crate::base::Device::Cpu
     );
 
     let events = read_events(&dir.attempt(1).events()).unwrap();

@@ -9,7 +9,7 @@ use crate::store::error::StoreError;
 use crate::store::open::ReadStore;
 use crate::store::rows::{
     ArtifactRow, AttemptRow, LiveAttempt, RunRow, StateCounts, StepRow, StoredSweep, SweepRow,
-    TrialRow, TrialRun, TrialUse, Why, class_of, kind_of, state_of, uint,
+    TrialRow, TrialRun, TrialUse, Why, class_of, device_of, kind_of, state_of, uint,
 };
 use rusqlite::{OptionalExtension as _, Params, Row};
 use std::collections::BTreeMap;
@@ -203,7 +203,7 @@ impl ReadStore {
                 kind: kind_of(&row.get::<_, String>(1)?)?,
                 attempt: row.get(2)?,
                 owner: row.get(3)?,
-                device: row.get(4)?,
+                device: device_of(row.get(4)?)?,
                 handle: row.get(5)?,
                 started: Timestamp(row.get(6)?),
                 expires: Timestamp(row.get(7)?),
@@ -388,7 +388,7 @@ impl ReadStore {
             class: run.class,
             message: run.message.clone().unwrap_or_default(),
             inputs: self.parents(id)?,
-            live: live.map(|attempt| (attempt.device.clone(), attempt.started)),
+            live: live.and_then(|attempt| Some((attempt.device.parse().ok()?, attempt.started))),
         };
         Ok(Why {
             blockers: explain(&facts, now),

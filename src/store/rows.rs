@@ -1,6 +1,6 @@
 //! Rows as typed values: what the store answers.
 
-use crate::base::{Digest, Timestamp};
+use crate::base::{Device, Digest, Timestamp};
 use crate::config::sweep::Sweep;
 use crate::plan::{RunId, StageKind};
 use crate::queue::{Blocker, RunState};
@@ -120,7 +120,7 @@ pub struct AttemptRow {
     pub state: String,
     /// The runner that began it.
     pub owner: String,
-    /// `cpu` or `cuda:N`.
+    /// Its device; `unknown` where only the outcome is known.
     pub device: String,
     /// How the backend finds it again.
     pub handle: Option<String>,
@@ -149,8 +149,8 @@ pub struct LiveAttempt {
     pub attempt: u32,
     /// The runner that began it.
     pub owner: String,
-    /// `cpu` or `cuda:N`.
-    pub device: String,
+    /// Where it computes.
+    pub device: Device,
     /// How the backend finds it again.
     pub handle: Option<String>,
     /// When it was claimed.
@@ -240,6 +240,14 @@ pub(crate) fn kind_of(text: &str) -> Result<StageKind, StoreError> {
     found.ok_or_else(|| StoreError::Cell {
         column: "run.kind",
         text: text.to_owned(),
+    })
+}
+
+/// The device of an attempt at work.
+pub(crate) fn device_of(text: String) -> Result<Device, StoreError> {
+    text.parse().map_err(|_| StoreError::Cell {
+        column: "attempt.device",
+        text,
     })
 }
 

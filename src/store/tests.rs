@@ -1,6 +1,6 @@
 //! Claims about the store as a whole.
 
-use crate::base::{Timestamp, write_atomic};
+use crate::base::{Device, Timestamp, write_atomic};
 use crate::plan::{Plan, RunId};
 use crate::queue::{AttemptEnd, Blocker, RunState};
 use crate::rundir::{FailureClass, RunDir, write_run_files};
@@ -51,7 +51,7 @@ impl Desk {
     fn claim(&mut self, name: &str) -> Claim {
         let wish = Wish {
             run: id(name),
-            device: "cpu".into(),
+            device: Device::Cpu,
         };
         self.store
             .claim(&[wish], "me", NOW, 90_000)
@@ -193,7 +193,7 @@ fn eight_writers_claim_every_run_exactly_once_and_none_finds_the_store_locked() 
         .iter()
         .map(|run| Wish {
             run: run.id.clone(),
-            device: "cpu".into(),
+            device: Device::Cpu,
         })
         .collect();
     let taken: usize = std::thread::scope(|scope| {
@@ -235,7 +235,7 @@ fn an_accelerator_is_not_shared_between_runners() {
     let mut claim = |name: &str, owner: &str| {
         let wish = Wish {
             run: id(name),
-            device: "cuda:0".into(),
+            device: Device::Cuda(0),
         };
         desk.store
             .claim(&[wish], owner, NOW, 90_000)

@@ -1,6 +1,6 @@
 //! Transitions of runs, each in one transaction with everything that follows from it.
 
-use crate::base::Timestamp;
+use crate::base::{Device, Timestamp};
 use crate::plan::RunId;
 use crate::queue::{
     AttemptEnd, CRASH_LIMIT, Effect, Inputs, QueuedRun, RunEvent, RunState, Stale, step,
@@ -20,8 +20,8 @@ pub type Change = (RunId, RunState);
 pub struct Wish {
     /// The run.
     pub run: RunId,
-    /// `cpu` or `cuda:N`.
-    pub device: String,
+    /// Where it is to compute.
+    pub device: Device,
 }
 
 /// What became of a wish.
@@ -235,7 +235,7 @@ fn claim_one(
         Ok(stepped) => stepped,
         Err(Stale { state }) => return Ok(Claim::NotReady { state }),
     };
-    if let Some(owner) = device_owner(tx, &wish.device, owner)? {
+    if let Some(owner) = device_owner(tx, wish.device, owner)? {
         return Ok(Claim::DeviceBusy { owner });
     }
     save(tx, row, &next, None)?;
@@ -244,7 +244,8 @@ fn claim_one(
         if let Effect::BeginAttempt(attempt) = effect {
             let sql = "INSERT INTO attempt (run, number, state, owner, device, started, expires)
                 VALUES (?1, ?2, 'live', ?3, ?4, ?5, ?6)";
-            let values = params![row, attempt, owner, wish.device, now.0, expires.0];
+            let device = wish.device.to_string();
+            let values = params![row, attempt, owner, device, now.0, expires.0];
             tx.prepare_cached(sql)?.execute(values)?;
             taken = attempt;
         }
@@ -255,14 +256,16 @@ fn claim_one(
 /// The other runner whose attempt is on an accelerator; processors are shared.
 fn device_owner(
     tx: &Transaction<'_>,
-    device: &str,
+    device: Device,
     owner: &str,
 ) -> Result<Option<String>, StoreError> {
-    let sql = "SELECT owner FROM attempt WHERE state = 'live' AND device = ?1 AND device <> 'cpu'
-        AND owner <> ?2";
+    if device == Device::Cpu {
+        return Ok(None);
+    }
+    let sql = "SELECT owner FROM attempt WHERE state = 'live' AND device = ?1 AND owner <> ?2";
     Ok(tx
         .prepare_cached(sql)?
-        .query_row([device, owner], |row| row.get(0))
+        .query_row([&device.to_string(), owner], |row| row.get(0))
         .optional()?)
 }
 

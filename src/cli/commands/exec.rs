@@ -1,6 +1,6 @@
 //! `lions exec`: one attempt, as the runner or a cluster starts it.
 
-use crate::base::Shutdown;
+use crate::base::{Device, Shutdown};
 use crate::cli::app::{DONE, Global};
 use crate::cli::error::{CommandError, ErrorKind, exit_code};
 use crate::cli::project::Project;
@@ -9,7 +9,7 @@ use crate::cli::ui::Ui;
 use crate::model::tune_allocator;
 use crate::plan::RunId;
 use crate::rundir::{FailureClass, RunDir};
-use crate::stage::{DeviceChoice, StageContext, execute};
+use crate::stage::{StageContext, execute};
 
 /// Carry out one attempt of a run in its folder (what `run` starts for each run)
 #[derive(Debug, clap::Args)]
@@ -22,18 +22,17 @@ pub(crate) struct ExecArgs {
     attempt: u32,
     /// `cpu` or `cuda:N`
     #[arg(long, default_value = "cpu")]
-    device: String,
+    device: Device,
 }
 
 pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8, CommandError> {
     let project = Project::find(global.root.as_deref(), None)?;
-    let device: DeviceChoice = args.device.parse().map_err(CommandError::user)?;
     let shutdown = Shutdown::new();
     signals::stop_on_signals(&shutdown)?;
     tune_allocator();
     let run_dir = RunDir::new(&project.root, &RunId(args.run.clone()));
     let mut context = StageContext::new(project.root, run_dir, args.attempt);
-    context.device = device;
+    context.device = args.device;
     context.shutdown = shutdown.clone();
     context.argv = std::env::args().collect();
     context.secret = secret;

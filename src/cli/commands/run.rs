@@ -8,7 +8,7 @@ use crate::cli::error::{CommandError, exit_code};
 use crate::cli::progress::BarsReporter;
 use crate::cli::project::Project;
 use crate::cli::signals;
-use crate::cli::slots::{DeviceArg, slots};
+use crate::cli::slots::{Devices, slots};
 use crate::cli::sweep_file::SweepFile;
 use crate::cli::text::{counted, secs};
 use crate::cli::ui::{Tone, Ui};
@@ -41,7 +41,7 @@ pub(crate) struct RunArgs {
     jobs: Option<u32>,
     /// Where to run: auto, cpu, or cuda:0,1
     #[arg(long, default_value = "auto")]
-    device: DeviceArg,
+    device: Devices,
     /// Threads of each run on the CPU
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     threads: u32,

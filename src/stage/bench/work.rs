@@ -1,6 +1,6 @@
 //! The work of a bench: model, data, and what each step sees.
 
-use crate::base::{SeedTree, write_atomic};
+use crate::base::{self, SeedTree, write_atomic};
 use crate::config::spec::{
     BatchSize, DataSource, Decay, DpoLoss, Duration, OptimizerRecipe, PairLimits, SamplingRecipe,
     ScheduleRecipe, SftRecipe, Truncation,
@@ -15,7 +15,7 @@ use crate::model::{
     Architecture, Decoder, DecoderConfig, FrozenParams, Params, RopeConfig, RopeScaling,
 };
 use crate::stage::bench::{BenchKind, BenchModel, BenchRequest};
-use crate::stage::context::DeviceChoice;
+use crate::stage::context::micro_batch_tokens;
 use crate::stage::error::StageError;
 use crate::stage::job::dtype;
 use crate::train::{DpoObjective, PreferenceLoss, ReferenceLogps, SftObjective, score_pairs};
@@ -237,7 +237,7 @@ fn training(
     Ok(SftObjective {
         plan: SftPlan::new(examples, &recipe, &SeedTree::root(request.seed), pad)?,
         max_seq_len: request.max_seq_len,
-        micro_batch_tokens: DeviceChoice::Cpu.micro_batch_tokens(),
+        micro_batch_tokens: micro_batch_tokens(base::Device::Cpu),
         config: config.clone(),
         monitors: Vec::new(),
         monitor_every: None,
@@ -287,7 +287,7 @@ fn preference(
         Source::Random(seed) => random_pairs(seed, wanted, request.max_seq_len, config),
     };
     let decoder = Decoder::frozen(config, &params.detached())?;
-    let limit = DeviceChoice::Cpu.micro_batch_tokens();
+    let limit = micro_batch_tokens(base::Device::Cpu);
     let scores = score_pairs(&decoder, &pairs, limit, &mut |_| Ok(()))?;
     let keys = pairs.iter().map(|pair| pair.key.as_str());
     let reference = ReferenceLogps::from_scores(keys.zip(&scores));
