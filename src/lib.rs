@@ -8,6 +8,7 @@
 //!
 //! Imports go downwards only; `ARCHITECTURE.md` has the floors.
 
+pub mod arch;
 pub mod backend;
 pub mod base;
 pub mod cli;

@@ -1,26 +1,22 @@
 //! Parquet files through the row interface, as the same JSON objects that JSONL gives.
 
 use super::error::DataError;
-use super::source::RawRow;
 use crate::base::PathError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use serde_json::{Map, Number, Value};
 use std::path::Path;
 
-/// Reads every row; numbers from 1. `path` is the name for messages.
-pub(super) fn read_parquet(file: &Path, path: &str) -> Result<Vec<RawRow>, DataError> {
+/// Reads every row. `path` is the name for messages.
+pub(super) fn read_parquet(file: &Path, path: &str) -> Result<Vec<Map<String, Value>>, DataError> {
     let broken = |source| DataError::Parquet {
         path: path.to_owned(),
         source,
     };
     let handle = std::fs::File::open(file).map_err(|e| PathError::new("open", file, e))?;
     let reader = SerializedFileReader::new(handle).map_err(broken)?;
-    let mut rows = Vec::new();
-    for (index, row) in reader.get_row_iter(None).map_err(broken)?.enumerate() {
-        rows.push((index + 1, object(row.map_err(broken)?)));
-    }
-    Ok(rows)
+    let rows = reader.get_row_iter(None).map_err(broken)?;
+    rows.map(|row| row.map(object).map_err(broken)).collect()
 }
 
 /// A row or struct as a JSON object.

@@ -18,7 +18,7 @@ pub(super) fn read_rows(root: &Path, path: &str) -> Result<Vec<RawRow>, DataErro
     let extension = file.extension().and_then(|e| e.to_str()).unwrap_or("");
     let rows = match extension.to_ascii_lowercase().as_str() {
         "jsonl" | "ndjson" | "jsonlines" => read_jsonl(&file, path)?,
-        "parquet" => read_parquet(&file, path)?,
+        "parquet" => (1..).zip(read_parquet(&file, path)?).collect(),
         _ => {
             return Err(DataError::UnknownFormat {
                 path: path.to_owned(),

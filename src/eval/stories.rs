@@ -131,12 +131,13 @@ pub fn story_metrics(set: &str, prompts: &[StoryPrompt], stories: &[Story]) -> S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::DecoderConfig;
     use crate::base::SeedTree;
     use crate::config::spec::{DataSource, SamplingRecipe};
     use crate::data::{TextFormat, load_chat};
     use crate::generate::{SampleJob, sample};
     use crate::judge::{Candidates, Judge as _, Reply, RuleJudge, best_and_worst, replies_differ};
-    use crate::model::{Decoder, DecoderConfig, FrozenParams};
+    use crate::model::{Decoder, FrozenParams};
     use candle_core::{DType, Device};
     use std::path::Path;
 

@@ -275,7 +275,8 @@ fn to_rows(logits: &Tensor) -> candle_core::Result<Vec<Vec<f32>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DecoderConfig, FrozenParams};
+    use crate::arch::DecoderConfig;
+    use crate::model::FrozenParams;
     use candle_core::Device;
     use std::path::Path;
 

@@ -1,10 +1,11 @@
 //! A local reward model as judge.
 
+use crate::arch::DecoderConfig;
 use crate::config::spec::{Precision, RewardModelJudge};
 use crate::data::{Message, TextFormat};
 use crate::judge::error::{JudgeError, finite};
 use crate::judge::{Candidates, Judge};
-use crate::model::{DecoderConfig, RewardModel};
+use crate::model::{ModelError, RewardModel};
 use candle_core::{DType, Device};
 use std::path::Path;
 
@@ -38,7 +39,7 @@ impl RewardJudge {
             Precision::F32 => DType::F32,
             Precision::Bf16 => DType::BF16,
         };
-        let config = DecoderConfig::from_file(&dir)?;
+        let config = DecoderConfig::from_file(&dir).map_err(ModelError::from)?;
         let max_seq_len = recipe.max_seq_len.unwrap_or(config.max_positions);
         Ok(Self {
             model: RewardModel::load(&dir, &config, device, dtype)?,

@@ -1,5 +1,6 @@
 //! Checkpoints in Hugging Face layout, so that they open in transformers.
 
+use crate::arch::FloatFormat;
 use crate::base::{PathError, write_atomic};
 use crate::model::error::ModelError;
 use crate::model::params::FrozenParams;
@@ -71,6 +72,17 @@ fn save_in_files(
         drop(fs::remove_dir_all(&temp));
     }
     written
+}
+
+impl From<FloatFormat> for DType {
+    fn from(format: FloatFormat) -> Self {
+        match format {
+            FloatFormat::F32 => Self::F32,
+            FloatFormat::Bf16 => Self::BF16,
+            FloatFormat::F16 => Self::F16,
+            FloatFormat::F64 => Self::F64,
+        }
+    }
 }
 
 /// The name of a number format in `config.json`.
@@ -164,7 +176,7 @@ fn write_file(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<(), ModelError
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::config::DecoderConfig;
+    use crate::arch::DecoderConfig;
     use candle_core::Device;
     use std::path::PathBuf;
 

@@ -1,9 +1,8 @@
 //! The decoder on packed tokens: embedding, layers, final norm, head.
 
+use crate::arch::DecoderConfig;
 use crate::base::laps::{Phase, lap};
-use crate::model::config::DecoderConfig;
 use crate::model::error::ModelError;
-use crate::model::layout;
 use crate::model::lora::Lora;
 use crate::model::ops::{
     DecodeWeights, LayerShape, Recompute, Rotation, SLOTS, Segments, Slot, Stack, SummedNll,
@@ -100,7 +99,7 @@ impl Decoder {
     /// A parameter is missing or of another shape than `config` says, or the device refuses.
     pub fn adapted(config: &DecoderConfig, lora: &Lora) -> std::result::Result<Self, ModelError> {
         let mut weights = std::collections::BTreeMap::new();
-        for name in layout::tensors(config).into_keys() {
+        for name in config.tensors().into_keys() {
             if let Some(weight) = lora.weight(&name)? {
                 weights.insert(name, weight);
             }
@@ -116,7 +115,7 @@ impl Decoder {
         config: &DecoderConfig,
         get: impl Fn(&str) -> Option<Tensor>,
     ) -> std::result::Result<Self, ModelError> {
-        let shapes = layout::tensors(config);
+        let shapes = config.tensors();
         let take = |name: String| -> std::result::Result<Tensor, ModelError> {
             let tensor =
                 get(&name).ok_or_else(|| ModelError::MissingParameter { name: name.clone() })?;

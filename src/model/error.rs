@@ -1,11 +1,15 @@
 //! What can be wrong with a model folder.
 
+use crate::arch::ArchError;
 use crate::base::PathError;
 use std::path::PathBuf;
 
 /// A model that cannot be read, built or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
+    /// `config.json` is not that of a decoder known here.
+    #[error(transparent)]
+    Arch(#[from] ArchError),
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] PathError),
@@ -17,7 +21,7 @@ pub enum ModelError {
         /// The parser's message.
         source: serde_json::Error,
     },
-    /// A field of `config.json` is missing or senseless.
+    /// A field of `adapter_config.json` is missing or senseless.
     #[error("`{field}` in `{}` {problem}", path.display())]
     Config {
         /// The file.
@@ -26,16 +30,6 @@ pub enum ModelError {
         field: &'static str,
         /// What is wrong with it.
         problem: String,
-    },
-    /// The model family is not implemented.
-    #[error("`{}` names the architecture `{found}`; known are {known}", path.display())]
-    UnknownArchitecture {
-        /// The file.
-        path: PathBuf,
-        /// The name in the file.
-        found: String,
-        /// Names that this build knows.
-        known: String,
     },
     /// The folder has neither weights nor an index.
     #[error("no `model.safetensors` or `model.safetensors.index.json` in `{}`", dir.display())]

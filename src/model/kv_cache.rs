@@ -1,9 +1,8 @@
 //! Incremental decoding: keys and values of rows with lengths of their own.
 
+use crate::arch::AttentionShape;
 use crate::model::decoder::Decoder;
-use crate::model::ops::{
-    AttentionShape, CachedRow, DecodeWeights, PageShape, Scratch, Segments, decode_attention,
-};
+use crate::model::ops::{CachedRow, DecodeWeights, PageShape, Scratch, Segments, decode_attention};
 use candle_core::{DType, Result, Tensor};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -205,7 +204,7 @@ fn attend(cache: &KvCache, layer: usize, shape: &AttentionShape, queries: &[f32]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::config::DecoderConfig;
+    use crate::arch::DecoderConfig;
     use crate::model::ops::check::relative_error;
     use crate::model::params::FrozenParams;
     use candle_core::Device;

@@ -5,10 +5,10 @@
 //! is that of the merged model. Names and files are those of PEFT: `adapter_model.safetensors` and
 //! `adapter_config.json`.
 
+use crate::arch::DecoderConfig;
 use crate::base::{PathError, SeedTree, write_atomic};
 use crate::config::spec::{LoraRecipe, LoraTarget};
 use crate::model::checkpoint::save_checkpoint;
-use crate::model::config::DecoderConfig;
 use crate::model::error::ModelError;
 use crate::model::ops::linear;
 use crate::model::params::FrozenParams;
@@ -293,7 +293,7 @@ impl Lora {
 /// A file is missing or damaged, the adapters do not fit, or `out` exists.
 pub fn merge_adapter(model: &Path, adapter: &Path, out: &Path) -> Result<usize, ModelError> {
     let config = DecoderConfig::from_file(model)?;
-    let base = FrozenParams::load(model, &config, &Device::Cpu, config.stored_dtype)?;
+    let base = FrozenParams::load(model, &config, &Device::Cpu, config.stored_dtype.into())?;
     let lora = Lora::load(base, adapter)?;
     save_checkpoint(out, model, &lora.merged()?)?;
     Ok(lora.vars().len() / 2)

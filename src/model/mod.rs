@@ -1,6 +1,7 @@
 //! The decoder, its ops with gradients, its weights on disk.
 //!
-//! One decoder serves every family ([`Architecture`]); a family is a [`DecoderConfig`]. It is built
+//! One decoder serves every family ([`crate::arch`]); a family is a
+//! [`DecoderConfig`](crate::arch::DecoderConfig). It is built
 //! from [`Params`] (trained) or from [`FrozenParams`] (detached, the same storage), computes on
 //! packed tokens without a batch dimension, and never holds the logits of a whole batch.
 //!
@@ -11,13 +12,9 @@
 
 mod allocator;
 mod checkpoint;
-mod config;
-mod cost;
 mod decoder;
 mod error;
-mod hf_config;
 mod kv_cache;
-mod layout;
 mod lora;
 pub mod ops;
 mod params;
@@ -27,12 +24,9 @@ mod weights_file;
 
 pub use allocator::tune_allocator;
 pub use checkpoint::save_checkpoint;
-pub use config::{Architecture, DecoderConfig, RopeConfig, RopeScaling};
-pub use cost::{flops_per_token, head_flops, parameter_count};
 pub use decoder::Decoder;
 pub use error::ModelError;
 pub use kv_cache::{CachedPrompt, KvCache};
-pub use layout::EMBEDDING;
 pub use lora::{Lora, lora_parameter_count, merge_adapter};
 pub use ops::{Recompute, Segments, SummedNll, TokenStats};
 pub use params::{FrozenParams, Params, missing_gradients};

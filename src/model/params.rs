@@ -1,8 +1,7 @@
 //! Weights in name order: trained ones, and detached ones that share their storage.
 
-use crate::model::config::DecoderConfig;
+use crate::arch::DecoderConfig;
 use crate::model::error::ModelError;
-use crate::model::layout;
 use crate::model::weights_file::WeightFiles;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
@@ -123,8 +122,8 @@ impl FrozenParams {
         device: &Device,
         dtype: DType,
     ) -> Result<Self, ModelError> {
-        let ignorable = |name: &str| layout::ignorable(name, config);
-        Self::load_tensors(dir, layout::tensors(config), ignorable, device, dtype)
+        let ignorable = |name: &str| config.may_ignore(name);
+        Self::load_tensors(dir, config.tensors(), ignorable, device, dtype)
     }
 
     /// Reads the tensors of the given names and shapes in `dtype`; others must be ignorable.
@@ -199,7 +198,7 @@ impl FrozenParams {
         let unit = 1.0 / (1u64 << 24) as f32;
         let norm = 1.0 - config.norm_weight.offset() as f32;
         let mut tensors = BTreeMap::new();
-        for (name, shape) in layout::tensors(config) {
+        for (name, shape) in config.tensors() {
             let count = shape.iter().product();
             let values: Vec<f32> = match shape.len() {
                 1 if name.contains("norm") => vec![norm; count],

@@ -1,10 +1,9 @@
 //! Reward models: a decoder with a scalar head in place of the head for tokens.
 
+use crate::arch::DecoderConfig;
 use crate::base::fs::read_to_string;
-use crate::model::config::DecoderConfig;
 use crate::model::decoder::Decoder;
 use crate::model::error::ModelError;
-use crate::model::layout;
 use crate::model::params::FrozenParams;
 use crate::model::weights_file::WeightFiles;
 use candle_core::{DType, Device, Tensor};
@@ -64,9 +63,9 @@ impl RewardModel {
             ..config.clone()
         };
         let (name, pooling) = find_head(dir)?;
-        let mut expected = layout::tensors(&config);
+        let mut expected = config.tensors();
         expected.insert(name.to_owned(), vec![1, config.hidden_size]);
-        let ignorable = |name: &str| layout::ignorable(name, &config);
+        let ignorable = |name: &str| config.may_ignore(name);
         let params = FrozenParams::load_tensors(dir, expected, ignorable, device, dtype)?;
         let head = params
             .get(name)

@@ -2,9 +2,10 @@
 
 use super::SelectContext;
 use super::error::SelectError;
+use crate::arch::DecoderConfig;
 use crate::config::select::{ModelSource, SelectRecipe};
 use crate::config::spec::Precision;
-use crate::model::{Decoder, DecoderConfig, FrozenParams};
+use crate::model::{Decoder, FrozenParams, ModelError};
 use candle_core::{DType, Tensor};
 use std::path::PathBuf;
 
@@ -26,7 +27,7 @@ pub(super) fn open(
     context: &SelectContext<'_>,
 ) -> Result<Decoder, SelectError> {
     let dir = folder(source, context);
-    let config = DecoderConfig::from_file(&dir)?;
+    let config = DecoderConfig::from_file(&dir).map_err(ModelError::from)?;
     let params = FrozenParams::load(&dir, &config, context.device, dtype(recipe))?;
     Ok(Decoder::frozen(&config, &params)?)
 }

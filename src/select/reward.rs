@@ -5,9 +5,10 @@ use super::error::SelectError;
 use super::models::{dtype, folder};
 use super::rows::RowsRef;
 use super::work::Work;
+use crate::arch::DecoderConfig;
 use crate::config::select::{ModelSource, SelectRecipe};
 use crate::data::{Message, TextFormat};
-use crate::model::{DecoderConfig, RewardModel};
+use crate::model::{ModelError, RewardModel};
 
 /// Sequences that are scored between two reports of progress.
 const REPORT_EVERY: usize = 16;
@@ -30,7 +31,7 @@ pub(super) fn gaps(
     };
     let dir = folder(source, context);
     let format = TextFormat::open(&dir, None)?;
-    let config = DecoderConfig::from_file(&dir)?;
+    let config = DecoderConfig::from_file(&dir).map_err(ModelError::from)?;
     let model = RewardModel::load(&dir, &config, context.device, dtype(recipe))?;
     let encode = |prompt: &[Message], reply: &[Message]| {
         format.encode_text(&format.render(&[prompt, reply].concat(), false)?)

@@ -1,11 +1,12 @@
 //! Every method on small cases by hand, and on real rows with the shipped model.
 
 use super::*;
+use crate::arch::DecoderConfig;
 use crate::config::spec::{DataSource, PairLimits, Truncation};
 use crate::data::{
     ChatRow, PairRow, TokenizedExample, TokenizedPair, load_chat, load_pairs, permutation,
 };
-use crate::model::{DecoderConfig, FrozenParams, Params, save_checkpoint};
+use crate::model::{FrozenParams, Params, save_checkpoint};
 use crate::train::TrainError;
 use candle_core::{DType, Tensor};
 use serde_json::json;

@@ -1,5 +1,6 @@
 //! The `eval` stage: every set of the recipe, measured on one checkpoint.
 
+use crate::arch::{DecoderConfig, flops_per_token};
 use crate::base::SeedTree;
 use crate::config::spec::{EvalRecipe, LikelihoodEval, PreferenceEval, StoriesEval};
 use crate::data::{
@@ -9,7 +10,7 @@ use crate::eval::{
     RowRecord, SampleRecord, SetResult, Story, StoryPrompt, likelihood_metrics, preference_metrics,
     story_metrics, story_prompt,
 };
-use crate::model::{Decoder, DecoderConfig, flops_per_token};
+use crate::model::Decoder;
 use crate::plan::{EVAL_ROWS_ARTIFACT, SAMPLES_ARTIFACT};
 use crate::stage::checkpoints::TrainingRecord;
 use crate::stage::dpo::count_pairs;

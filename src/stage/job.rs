@@ -1,9 +1,10 @@
 //! What every kind of stage needs: inputs found and checked, the model, the telemetry.
 
+use crate::arch::DecoderConfig;
 use crate::base::{SeedTree, digest_file, write_atomic};
 use crate::config::spec::{DataSource, Precision};
 use crate::data::{PairRow, TextFormat, load_pairs, mixture_seed};
-use crate::model::{Decoder, DecoderConfig, FrozenParams};
+use crate::model::{Decoder, FrozenParams, ModelError};
 use crate::plan::{InputRef, InputRole, PAIRS_ARTIFACT, REF_LOGPS_ARTIFACT, StageFile};
 use crate::rundir::{AttemptDir, AttemptEvent, MetricValue, RunDir, Usage};
 use crate::stage::context::{StageContext, micro_batch_tokens};
@@ -167,7 +168,7 @@ impl Job<'_> {
         dir: &Path,
     ) -> Result<(TextFormat, DecoderConfig), StageError> {
         let format = TextFormat::open(dir, self.template().as_deref())?;
-        let config = DecoderConfig::from_file(dir)?;
+        let config = DecoderConfig::from_file(dir).map_err(ModelError::from)?;
         if format.vocab_size() > config.vocab_size {
             return Err(StageError::Vocabulary {
                 tokenizer: format.vocab_size(),

@@ -1,8 +1,9 @@
 //! What both training stages share: watching, resuming, and the trained model as an artifact.
 
+use crate::arch::DecoderConfig;
 use crate::base::Shutdown;
 use crate::config::spec::{LoraRecipe, Precision};
-use crate::model::{DecoderConfig, FrozenParams, Lora, Params, Recompute};
+use crate::model::{FrozenParams, Lora, Params, Recompute};
 use crate::rundir::{AttemptEvent, MetricValue};
 use crate::stage::checkpoints::Keeper;
 use crate::stage::error::StageError;

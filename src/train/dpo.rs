@@ -1,10 +1,11 @@
 //! Offline preference learning: a preference loss, mostly against stored reference
 //! log-probabilities.
 
+use crate::arch::DecoderConfig;
 use crate::data::{PAIR_SEGMENTS, PairBatch, PairPlan, TokenizedPair, pair_batches};
 use crate::metrics::families::{HELD_OUT_LOSS, PAIR, PairMeasures};
 use crate::metrics::values;
-use crate::model::{Decoder, DecoderConfig};
+use crate::model::Decoder;
 use crate::train::error::TrainError;
 use crate::train::loss::segment_sums;
 use crate::train::moving::MovingReference;

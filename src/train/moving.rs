@@ -1,8 +1,9 @@
 //! A reference that follows the policy (TR-DPO).
 
+use crate::arch::{DecoderConfig, parameter_count};
 use crate::config::spec::ReferenceUpdate;
 use crate::data::TokenizedPair;
-use crate::model::{Decoder, DecoderConfig, FrozenParams, parameter_count};
+use crate::model::{Decoder, FrozenParams};
 use crate::train::error::TrainError;
 use crate::train::reference::ReferenceLogps;
 use crate::train::score::score_pairs;

@@ -2,8 +2,9 @@
 
 use super::tests::{OPTIMIZER, Script, bits, dpo, sft, shipped, training};
 use super::*;
+use crate::arch::{DecoderConfig, EMBEDDING};
 use crate::config::spec::{ReferenceUpdate, TrainableEmbeddings};
-use crate::model::{DecoderConfig, EMBEDDING, FrozenParams, Params};
+use crate::model::{FrozenParams, Params};
 use candle_core::{DType, Var};
 use std::collections::BTreeMap;
 use std::path::Path;

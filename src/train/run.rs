@@ -1,10 +1,11 @@
 //! The one loop: every objective is trained here.
 
+use crate::arch::{DecoderConfig, EMBEDDING};
 use crate::base::laps::{Phase, lap};
 use crate::config::spec::{OptimizerRecipe, TrainableEmbeddings};
 use crate::metrics::families::{STEP, StepMeasures};
 use crate::metrics::values;
-use crate::model::{Decoder, DecoderConfig, EMBEDDING, Recompute};
+use crate::model::{Decoder, Recompute};
 use crate::train::error::TrainError;
 use crate::train::gradients::{Gradients, clip_by_global_norm};
 use crate::train::optimizer::AdamW;

@@ -1,10 +1,11 @@
 //! Log-probabilities of given replies under frozen weights.
 
+use crate::arch::{DecoderConfig, flops_per_token, head_flops};
 use crate::data::{
     PAIR_SEGMENTS, PairBatch, TokenBatch, TokenizedExample, TokenizedPair, document_batches,
     pair_batches,
 };
-use crate::model::{Decoder, DecoderConfig, Segments, flops_per_token, head_flops};
+use crate::model::{Decoder, Segments};
 use crate::train::error::TrainError;
 use candle_core::{DType, Tensor};
 

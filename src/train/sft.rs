@@ -1,9 +1,10 @@
 //! Supervised fine-tuning: negative log-likelihood of the targets.
 
+use crate::arch::DecoderConfig;
 use crate::data::{SftPlan, TokenizedExample};
 use crate::metrics::families::{HELD_OUT_LOSS, SFT_STEP, TargetHits};
 use crate::metrics::values;
-use crate::model::{Decoder, DecoderConfig};
+use crate::model::Decoder;
 use crate::train::error::TrainError;
 use crate::train::run::{Objective, StepOutput, monitored};
 use crate::train::score::{forward_flops, hidden_states, score_documents};

@@ -1,6 +1,7 @@
 //! The loop on the shipped model and real rows.
 
 use super::*;
+use crate::arch::DecoderConfig;
 use crate::base::SeedTree;
 use crate::config::spec::{
     BatchSize, Batching, DataSource, Decay, DpoLoss, Duration, LoraRecipe, LoraTarget, LossMask,
@@ -9,7 +10,7 @@ use crate::config::spec::{
 use crate::data::{
     PairPlan, SftPlan, TextFormat, TokenBatch, TokenizedPair, load_chat, load_pairs, pair_batches,
 };
-use crate::model::{Decoder, DecoderConfig, FrozenParams, Lora, Params, Recompute};
+use crate::model::{Decoder, FrozenParams, Lora, Params, Recompute};
 use candle_core::{DType, Device, Tensor, Var};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

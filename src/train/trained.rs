@@ -1,6 +1,7 @@
 //! What a training changes: all weights of a model, or adapters on it.
 
-use crate::model::{Decoder, DecoderConfig, FrozenParams, Lora, ModelError, Params};
+use crate::arch::DecoderConfig;
+use crate::model::{Decoder, FrozenParams, Lora, ModelError, Params};
 use candle_core::{DType, Var};
 use std::collections::BTreeMap;
 

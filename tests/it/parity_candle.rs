@@ -3,7 +3,8 @@
 use candle_core::{DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::llama::{Cache, Llama, LlamaConfig};
-use lions::model::{Decoder, DecoderConfig, Params};
+use lions::arch::DecoderConfig;
+use lions::model::{Decoder, Params};
 use std::path::Path;
 
 /// Largest difference of a logit, relative to the largest logit, in f32.

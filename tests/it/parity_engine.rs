@@ -2,7 +2,8 @@
 
 use crate::parity_support::{flat, root, signs};
 use candle_core::{DType, Device, Tensor, Var};
-use lions::model::{Decoder, DecoderConfig, Params};
+use lions::arch::DecoderConfig;
+use lions::model::{Decoder, Params};
 use lions::train::Gradients;
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -6,7 +6,8 @@ use crate::parity_support::{
 };
 use crate::project::Project;
 use candle_core::{DType, Device};
-use lions::model::{Decoder, DecoderConfig, FrozenParams, Lora};
+use lions::arch::DecoderConfig;
+use lions::model::{Decoder, FrozenParams, Lora};
 use lions::train::{Gradients, sft_nll};
 
 #[test]

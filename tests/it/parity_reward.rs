@@ -2,7 +2,8 @@
 
 use crate::parity_support::{PARITY, check, golden, ids, numbers, relative, root};
 use candle_core::{DType, Device};
-use lions::model::{DecoderConfig, RewardModel};
+use lions::arch::DecoderConfig;
+use lions::model::RewardModel;
 
 #[test]
 fn reward_models_score_as_transformers_does() {

@@ -16,6 +16,7 @@ use Wing::{Control, Engine, Ground, Roof};
 /// Module, floor, wing: imports go strictly downwards, and never from one wing to the other.
 const FLOORS: &[(&str, u8, Wing)] = &[
     ("base", 0, Ground),
+    ("arch", 1, Ground),
     ("metrics", 1, Ground),
     ("config", 2, Ground),
     ("plan", 3, Ground),

@@ -1,12 +1,12 @@
 //! `lions doctor`.
 
+use crate::arch::DecoderConfig;
 use crate::cli::app::{DONE, Global};
 use crate::cli::error::{CommandError, exit_code};
 use crate::cli::project::Project;
 use crate::cli::text::{bytes, columns, counted};
 use crate::cli::ui::{Tone, Ui};
 use crate::data::TextFormat;
-use crate::model::DecoderConfig;
 use crate::rundir::{free_bytes, network_file_system};
 use serde::Serialize;
 use std::path::Path;

@@ -1,20 +1,11 @@
 //! Gated linear units (Shazeer 2020): `y = act(gate) * up`.
 
-use crate::model::ops::Real;
 use crate::model::ops::matmul::{for_row_blocks, for_row_blocks2};
 use crate::model::ops::simd::{kernel, tanh};
 use crate::model::ops::storage::{Path, by_dtype, gradient, operand, path, result, with_slice};
+use crate::model::ops::{GateActivation, Real};
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
-
-/// The activation of the gate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GateActivation {
-    /// `x * sigmoid(x)` (SwiGLU).
-    Silu,
-    /// GELU by its tanh approximation (GeGLU as in Gemma).
-    GeluTanh,
-}
 
 /// `act(gate) * up`, elementwise over equal shapes.
 ///

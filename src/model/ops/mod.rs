@@ -14,6 +14,8 @@
 #[cfg(test)]
 pub(crate) mod check;
 
+use crate::arch::{AttentionShape, GateActivation, NormWeight};
+
 mod aligned;
 mod attention;
 mod bf16;
@@ -39,17 +41,17 @@ mod storage;
 mod sums;
 mod token_logps;
 
-pub use attention::{AttentionShape, attention, attention_naive};
+pub use attention::{attention, attention_naive};
 pub(crate) use decode::DecodeWeights;
 pub(crate) use decode_attention::{Scratch, decode_attention};
 pub use embedding::{embedding, embedding_naive};
-pub use gated::{GateActivation, gated, gated_naive};
+pub use gated::{gated, gated_naive};
 pub use inject::backward_from;
 pub(crate) use kv_page::{CachedRow, PageShape};
 pub(crate) use layer::{LayerShape, SLOTS, Slot};
 pub use linear::{linear, linear_naive};
 pub use nll::{SummedNll, summed_nll, summed_nll_naive};
-pub use rms_norm::{NormWeight, rms_norm, rms_norm_naive};
+pub use rms_norm::{rms_norm, rms_norm_naive};
 pub use rope::{Rotation, rope, rope_naive};
 pub use segments::Segments;
 pub use simd::Real;

@@ -2,32 +2,13 @@
 //!
 //! `y = x / sqrt(mean(x^2) + eps) * w`, or `* (1 + w)` in the Gemma family.
 
-use crate::model::ops::Real;
 use crate::model::ops::matmul::{ROW_BLOCK, for_row_blocks, threads};
 use crate::model::ops::simd::{LANES, dot, kernel, lane_sum};
 use crate::model::ops::storage::{Path, by_dtype, gradient, operand, path, result, with_slice};
+use crate::model::ops::{NormWeight, Real};
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
-
-/// What the weight of a norm means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NormWeight {
-    /// The factor itself.
-    Factor,
-    /// The factor minus one (Gemma).
-    FactorMinusOne,
-}
-
-impl NormWeight {
-    /// What is added to the weight to get the factor.
-    pub(crate) fn offset(self) -> f64 {
-        match self {
-            Self::Factor => 0.0,
-            Self::FactorMinusOne => 1.0,
-        }
-    }
-}
 
 /// Normalises the last dimension of `x (.., D)` by `weight (D,)`.
 ///

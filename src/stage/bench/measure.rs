@@ -1,10 +1,9 @@
 //! Takes the steps and looks at the clocks.
 
+use crate::arch::{DecoderConfig, flops_per_token, head_flops, parameter_count};
 use crate::base::laps::{self, Moment};
 use crate::generate::{Completion, SampleJob, sample};
-use crate::model::{
-    Decoder, DecoderConfig, flops_per_token, head_flops, matmul_rate, parameter_count,
-};
+use crate::model::{Decoder, matmul_rate};
 use crate::stage::bench::report::{BenchReport, BenchStep, Setting};
 use crate::stage::bench::work::{OPTIMIZER, Prepared, SCHEDULE, Sampling, Work};
 use crate::stage::bench::{BenchModel, BenchRequest, Between};

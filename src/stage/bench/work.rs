@@ -1,5 +1,8 @@
 //! The work of a bench: model, data, and what each step sees.
 
+use crate::arch::{
+    Architecture, DecoderConfig, FloatFormat, GateActivation, NormWeight, RopeConfig, RopeScaling,
+};
 use crate::base::{self, SeedTree, write_atomic};
 use crate::config::spec::{
     BatchSize, DataSource, Decay, DpoLoss, Duration, OptimizerRecipe, PairLimits, SamplingRecipe,
@@ -10,10 +13,7 @@ use crate::data::{
     load_pairs, mixture_seed, select, select_seed,
 };
 use crate::eval::story_prompt;
-use crate::model::ops::{GateActivation, NormWeight};
-use crate::model::{
-    Architecture, Decoder, DecoderConfig, FrozenParams, Params, RopeConfig, RopeScaling,
-};
+use crate::model::{Decoder, FrozenParams, ModelError, Params};
 use crate::stage::bench::{BenchKind, BenchModel, BenchRequest};
 use crate::stage::context::micro_batch_tokens;
 use crate::stage::error::StageError;
@@ -101,7 +101,7 @@ impl BenchShape {
             attention_softcap: None,
             logit_softcap: None,
             windows: vec![None; 6],
-            stored_dtype: candle_core::DType::F32,
+            stored_dtype: FloatFormat::F32,
         }
     }
 }
@@ -143,7 +143,7 @@ pub(super) fn prepare(request: &BenchRequest) -> Result<Prepared, StageError> {
     let (config, frozen, source) = match &request.model {
         BenchModel::Folder(folder) => {
             let folder = request.root.join(folder);
-            let config = DecoderConfig::from_file(&folder)?;
+            let config = DecoderConfig::from_file(&folder).map_err(ModelError::from)?;
             let format = TextFormat::open(&folder, None)?;
             let frozen =
                 FrozenParams::load(&folder, &config, &Device::Cpu, dtype(request.precision))?;

@@ -15,45 +15,12 @@ use self::block::Buffers;
 use self::forward::segment_forward;
 use crate::model::ops::matmul::threads;
 use crate::model::ops::storage::{Path, by_dtype, gradient, operand, path, result, with_slice};
-use crate::model::ops::{Real, Segments};
+use crate::model::ops::{AttentionShape, Real, Segments};
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
-
-/// Shape and form of one attention layer.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AttentionShape {
-    /// Query heads H.
-    pub heads: usize,
-    /// Key and value heads K; divides H.
-    pub kv_heads: usize,
-    /// Head width E.
-    pub head_dim: usize,
-    /// Factor on the dot products.
-    pub scale: f64,
-    /// Scores are bounded by `cap * tanh(score / cap)` (Gemma 2).
-    pub softcap: Option<f64>,
-    /// A token sees at most so many tokens, itself included (Mistral).
-    pub window: Option<usize>,
-}
-
-impl AttentionShape {
-    /// The first token that token `i` of a segment, its trunk included, sees.
-    #[inline(always)]
-    pub(super) fn first_key(&self, i: usize) -> usize {
-        self.window.map_or(0, |w| (i + 1).saturating_sub(w))
-    }
-
-    fn q_width(&self) -> usize {
-        self.heads * self.head_dim
-    }
-
-    fn kv_width(&self) -> usize {
-        self.kv_heads * self.head_dim
-    }
-}
 
 /// Attention of `q (T, H * E)` over `k`, `v (T, K * E)`, blocked between the segments.
 /// Result `(T, H * E)`.

@@ -1,10 +1,10 @@
 //! `config.json` in the spellings of transformers 4 and 5.
 
+use crate::arch::config::{Architecture, DecoderConfig, FloatFormat};
+use crate::arch::error::ArchError;
+use crate::arch::layer::{GateActivation, NormWeight};
+use crate::arch::rope::{RopeConfig, RopeScaling};
 use crate::base::fs::read_to_string;
-use crate::model::config::{Architecture, DecoderConfig, RopeConfig, RopeScaling};
-use crate::model::error::ModelError;
-use crate::model::ops::{GateActivation, NormWeight};
-use candle_core::DType;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -57,10 +57,19 @@ struct Fields {
     dtype: Option<String>,
 }
 
-/// Reads the file at `path`.
-pub(super) fn read(path: &Path) -> Result<DecoderConfig, ModelError> {
+impl DecoderConfig {
+    /// Reads `config.json` of a folder in Hugging Face layout, as written by transformers 4 or 5.
+    ///
+    /// # Errors
+    /// The file is missing, no JSON, lacks a field, or asks for something not implemented.
+    pub fn from_file(dir: &Path) -> Result<Self, ArchError> {
+        read(&dir.join("config.json"))
+    }
+}
+
+fn read(path: &Path) -> Result<DecoderConfig, ArchError> {
     let text = read_to_string(path)?;
-    let fields: Fields = serde_json::from_str(&text).map_err(|source| ModelError::Json {
+    let fields: Fields = serde_json::from_str(&text).map_err(|source| ArchError::Json {
         path: path.to_path_buf(),
         source,
     })?;
@@ -73,15 +82,15 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn fault(&self, field: &'static str, problem: impl Into<String>) -> ModelError {
-        ModelError::Config {
+    fn fault(&self, field: &'static str, problem: impl Into<String>) -> ArchError {
+        ArchError::Field {
             path: self.path.to_path_buf(),
             field,
             problem: problem.into(),
         }
     }
 
-    fn positive(&self, field: &'static str, value: Option<usize>) -> Result<usize, ModelError> {
+    fn positive(&self, field: &'static str, value: Option<usize>) -> Result<usize, ArchError> {
         match value {
             Some(0) => Err(self.fault(field, "is zero")),
             Some(value) => Ok(value),
@@ -89,7 +98,7 @@ impl Reader<'_> {
         }
     }
 
-    fn architecture(&self) -> Result<Architecture, ModelError> {
+    fn architecture(&self) -> Result<Architecture, ArchError> {
         let named = self.fields.architectures.as_ref().and_then(|a| a.first());
         let found = named.or(self.fields.model_type.as_ref());
         let Some(found) = found else {
@@ -103,14 +112,14 @@ impl Reader<'_> {
             .iter()
             .find(|(name, kind, _)| name == wanted || (named.is_none() && kind == found))
             .map(|known| known.2)
-            .ok_or_else(|| ModelError::UnknownArchitecture {
+            .ok_or_else(|| ArchError::UnknownArchitecture {
                 path: self.path.to_path_buf(),
                 found: found.clone(),
                 known: KNOWN.iter().map(|k| k.0).collect::<Vec<_>>().join(", "),
             })
     }
 
-    fn config(&self) -> Result<DecoderConfig, ModelError> {
+    fn config(&self) -> Result<DecoderConfig, ArchError> {
         let f = &self.fields;
         let architecture = self.architecture()?;
         let gemma = matches!(architecture, Architecture::Gemma | Architecture::Gemma2);
@@ -174,7 +183,7 @@ impl Reader<'_> {
         })
     }
 
-    fn activation(&self, gemma: bool) -> Result<GateActivation, ModelError> {
+    fn activation(&self, gemma: bool) -> Result<GateActivation, ArchError> {
         // Gemma's files of 2024 say `hidden_act: gelu` and mean the tanh form.
         if gemma {
             return match self.fields.hidden_activation.as_deref() {
@@ -197,7 +206,7 @@ impl Reader<'_> {
 
     /// Transformers 5 has one table `rope_parameters`; 4 had `rope_theta` and `rope_scaling`, whose
     /// type was first called `type`.
-    fn rope(&self) -> Result<RopeConfig, ModelError> {
+    fn rope(&self) -> Result<RopeConfig, ArchError> {
         let (field, table) = match (&self.fields.rope_parameters, &self.fields.rope_scaling) {
             (Some(table), _) => ("rope_parameters", Some(table)),
             (None, table) => ("rope_scaling", table.as_ref()),
@@ -247,7 +256,7 @@ impl Reader<'_> {
         &self,
         architecture: Architecture,
         layers: usize,
-    ) -> Result<Vec<Option<usize>>, ModelError> {
+    ) -> Result<Vec<Option<usize>>, ArchError> {
         let f = &self.fields;
         let window = match architecture {
             Architecture::Llama | Architecture::Gemma => None,
@@ -291,17 +300,17 @@ impl Reader<'_> {
             .collect())
     }
 
-    fn stored_dtype(&self) -> Result<DType, ModelError> {
+    fn stored_dtype(&self) -> Result<FloatFormat, ArchError> {
         let (field, name) = match (&self.fields.dtype, &self.fields.torch_dtype) {
             (Some(name), _) => ("dtype", name.as_str()),
             (None, Some(name)) => ("torch_dtype", name.as_str()),
             (None, None) => ("dtype", "float32"),
         };
         match name {
-            "float32" => Ok(DType::F32),
-            "bfloat16" => Ok(DType::BF16),
-            "float16" => Ok(DType::F16),
-            "float64" => Ok(DType::F64),
+            "float32" => Ok(FloatFormat::F32),
+            "bfloat16" => Ok(FloatFormat::Bf16),
+            "float16" => Ok(FloatFormat::F16),
+            "float64" => Ok(FloatFormat::F64),
             other => Err(self.fault(field, format!("is `{other}`, no float format known here"))),
         }
     }
@@ -311,7 +320,7 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
-    fn parse(extra: &str) -> Result<DecoderConfig, ModelError> {
+    fn parse(extra: &str) -> Result<DecoderConfig, ArchError> {
         let text = format!(
             r#"{{"vocab_size": 9, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 4,
                  "num_attention_heads": 2, "max_position_embeddings": 64, {extra}}}"#
@@ -335,7 +344,7 @@ mod tests {
         let (old, new) = (old.unwrap(), new.unwrap());
         assert_eq!(old, new);
         assert!((new.rope.theta - 500_000.0).abs() < 1e-9);
-        assert_eq!(new.stored_dtype, DType::BF16);
+        assert_eq!(new.stored_dtype, FloatFormat::Bf16);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! What a decoder costs, from its shape alone.
 
-use crate::model::config::DecoderConfig;
-use crate::model::layout;
+use crate::arch::config::DecoderConfig;
 
 /// Number of parameters; a tied head counts once.
 pub fn parameter_count(config: &DecoderConfig) -> u64 {
-    layout::tensors(config)
+    config
+        .tensors()
         .values()
         .map(|shape| shape.iter().product::<usize>() as u64)
         .sum()

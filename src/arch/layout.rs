@@ -1,13 +1,25 @@
 //! Names and shapes of the tensors of a decoder, as Hugging Face writes them.
 
-use crate::model::config::DecoderConfig;
+use crate::arch::config::DecoderConfig;
 use std::collections::BTreeMap;
 
 /// Name of the embedding, (V, D); also the output head where that is tied.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";
 
-/// Every tensor that `config` asks for, by name.
-pub(super) fn tensors(config: &DecoderConfig) -> BTreeMap<String, Vec<usize>> {
+impl DecoderConfig {
+    /// Names and shapes of all tensors, as Hugging Face writes them.
+    pub fn tensors(&self) -> BTreeMap<String, Vec<usize>> {
+        tensors(self)
+    }
+
+    /// Whether a tensor that [`Self::tensors`] does not name may stand in a file all the same:
+    /// buffers of old checkpoints, and a copy of the embedding as head.
+    pub(crate) fn may_ignore(&self, name: &str) -> bool {
+        name.ends_with("rotary_emb.inv_freq") || (self.tied && name == "lm_head.weight")
+    }
+}
+
+fn tensors(config: &DecoderConfig) -> BTreeMap<String, Vec<usize>> {
     let (d, f, e) = (
         config.hidden_size,
         config.intermediate_size,
@@ -52,10 +64,4 @@ pub(super) fn tensors(config: &DecoderConfig) -> BTreeMap<String, Vec<usize>> {
         }
     }
     all
-}
-
-/// Whether a tensor that the layout does not name may stand in a file all the same: buffers of old
-/// checkpoints, and a copy of the embedding as head.
-pub(super) fn ignorable(name: &str, config: &DecoderConfig) -> bool {
-    name.ends_with("rotary_emb.inv_freq") || (config.tied && name == "lm_head.weight")
 }
