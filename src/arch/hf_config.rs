@@ -4,6 +4,7 @@ use crate::arch::config::{Architecture, DecoderConfig, FloatFormat};
 use crate::arch::error::ArchError;
 use crate::arch::layer::{GateActivation, NormWeight};
 use crate::arch::rope::{RopeConfig, RopeScaling};
+use crate::base::ModelFile;
 use crate::base::fs::read_to_string;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -63,7 +64,7 @@ impl DecoderConfig {
     /// # Errors
     /// The file is missing, no JSON, lacks a field, or asks for something not implemented.
     pub fn from_file(dir: &Path) -> Result<Self, ArchError> {
-        read(&dir.join("config.json"))
+        read(&ModelFile::Config.within(dir))
     }
 }
 

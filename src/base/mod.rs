@@ -1,12 +1,14 @@
 //! What every floor needs, each handed in rather than reached for.
 //!
-//! Time, a stopwatch, devices, digests, seeds, atomic files and the stop flag. Nothing here knows of sweeps or models.
+//! Time, a stopwatch, devices, digests, seeds, atomic files, the files of a model folder and the stop
+//! flag. Nothing here knows of sweeps or models.
 
 pub mod clock;
 pub mod device;
 pub mod digest;
 pub mod fs;
 pub mod laps;
+pub mod model_files;
 pub mod seed;
 pub mod shutdown;
 
@@ -14,5 +16,6 @@ pub use clock::{Clock, FakeClock, SystemClock, Timestamp};
 pub use device::{Device, UnknownDevice};
 pub use digest::{Digest, digest_bytes, digest_file};
 pub use fs::{PathError, append_line, write_atomic};
+pub use model_files::{ModelFile, is_model_file, is_weight_file};
 pub use seed::SeedTree;
 pub use shutdown::Shutdown;

@@ -274,7 +274,7 @@ fn every_shipped_base_is_complete() {
         ];
         for source in sources.into_iter().flatten() {
             let known =
-                root.join(&source.path).is_file() || sweep.inputs.contains_key(&source.path);
+                root.join(&source.path).is_file() || sweep.inputs.contains_key(&*source.path);
             assert!(
                 known,
                 "{base}: nothing says where `{}` comes from",

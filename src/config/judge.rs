@@ -1,6 +1,6 @@
 //! Who judges sampled replies: the recipe of a judge, and what of it cannot change a verdict.
 
-use crate::config::spec::Precision;
+use crate::config::spec::{ModelDir, Precision};
 use serde::{Deserialize, Serialize};
 
 /// A judge of replies to one prompt.
@@ -22,7 +22,7 @@ pub enum JudgeRecipe {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RewardModelJudge {
     /// A folder with weights, tokenizer and chat template, relative to the project root.
-    pub model_path: String,
+    pub model_path: ModelDir,
     /// Number format.
     pub precision: Precision,
     /// Longer conversations lose their first tokens (the beginning-of-text token is kept). Absent:
@@ -36,7 +36,7 @@ pub struct RewardModelJudge {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PairrmJudge {
     /// A folder with weights and tokenizer, relative to the project root.
-    pub model_path: String,
+    pub model_path: ModelDir,
     /// Longest prompt, tokens with special tokens. Absent: 1224, as PairRM was trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_prompt_len: Option<usize>,

@@ -24,6 +24,7 @@ mod load;
 mod loss;
 mod online;
 mod options;
+mod paths;
 mod presets;
 mod published;
 mod schema;

@@ -1,6 +1,6 @@
 //! How training data is chosen: the methods by name, and which of them needs what.
 
-use crate::config::spec::{DataSource, Precision};
+use crate::config::spec::{DataSource, ModelDir, Precision, TextFile};
 use serde::{Deserialize, Serialize};
 
 /// Which rows of the training data are kept.
@@ -116,7 +116,7 @@ pub struct QualityRule {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ModelSource {
     /// A folder in Hugging Face layout, relative to the project root.
-    pub model_path: String,
+    pub model_path: ModelDir,
 }
 
 /// Models and threshold of `deita`.
@@ -194,7 +194,7 @@ pub struct LessRecipe {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct IdFile {
     /// One id a line, or CSV with a column `full_id` or `id`; relative to the project root.
-    pub ids_path: String,
+    pub ids_path: TextFile,
 }
 
 /// The kind of rows that are chosen from.

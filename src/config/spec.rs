@@ -9,6 +9,7 @@ pub use crate::config::judge::*;
 pub use crate::config::loss::DpoLoss;
 pub use crate::config::online::*;
 pub use crate::config::options::{Decontamination, ReferenceUpdate, TrainableEmbeddings};
+pub use crate::config::paths::*;
 pub use crate::config::select::*;
 
 use serde::{Deserialize, Serialize};
@@ -66,10 +67,10 @@ impl PipelineStage {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ModelConfig {
     /// A folder in Hugging Face layout, relative to the project root.
-    pub path: String,
+    pub path: ModelDir,
     /// A Jinja chat template file that replaces the tokenizer's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub chat_template: Option<String>,
+    pub chat_template: Option<TextFile>,
 }
 
 /// One source of a data mixture.
@@ -77,7 +78,7 @@ pub struct ModelConfig {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DataSource {
     /// A JSONL or Parquet file, relative to the project root.
-    pub path: String,
+    pub path: DataFile,
     /// Use this share of the rows: the integer part repeats the set, the rest is a seeded sample.
     /// Not together with `count`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

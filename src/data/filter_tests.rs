@@ -13,7 +13,7 @@ fn write(dir: &Path, name: &str, lines: &[&str]) {
 
 fn source(path: &str) -> DataSource {
     DataSource {
-        path: path.to_owned(),
+        path: path.into(),
         fraction: None,
         count: None,
     }

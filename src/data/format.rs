@@ -6,6 +6,7 @@ use super::pair::{PairEncoding, PairReport, TokenizedPair, check_limits, limit_p
 use super::record::{CHOSEN_FINISHED, ChatRow, Message, Origin, PairRow, REJECTED_FINISHED};
 use super::template::ChatTemplate;
 use super::tokenize::{PieceTokenizer, TokenizedExample};
+use crate::base::ModelFile;
 use crate::base::fs::read_to_string;
 use crate::config::spec::PairLimits;
 use rayon::prelude::*;
@@ -38,9 +39,10 @@ impl TextFormat {
     /// A file is missing or broken, there is no template, or the template writes special tokens that
     /// the tokenizer lacks, or no special token after a reply.
     pub fn open(model_dir: &Path, template_override: Option<&Path>) -> Result<Self, DataError> {
-        let tokenizer = PieceTokenizer::open(&model_dir.join("tokenizer.json"))?;
-        let config = read_json(&model_dir.join("tokenizer_config.json"))?;
-        let mut special = special_tokens(&read_json(&model_dir.join("special_tokens_map.json"))?);
+        let tokenizer = PieceTokenizer::open(&ModelFile::Tokenizer.within(model_dir))?;
+        let config = read_json(&ModelFile::TokenizerConfig.within(model_dir))?;
+        let map = read_json(&ModelFile::SpecialTokens.within(model_dir))?;
+        let mut special = special_tokens(&map);
         special.extend(special_tokens(&config));
         let (source, origin) = find_template(model_dir, template_override, &config)?;
         let id = |name: &str| special.get(name).and_then(|text| tokenizer.single(text));
@@ -358,7 +360,7 @@ fn find_template(
     template_override: Option<&Path>,
     config: &Value,
 ) -> Result<(String, String), DataError> {
-    let own = model_dir.join("chat_template.jinja");
+    let own = ModelFile::ChatTemplate.within(model_dir);
     let file = template_override.or_else(|| own.exists().then_some(own.as_path()));
     if let Some(file) = file {
         return Ok((read_to_string(file)?, format!("`{}`", file.display())));
@@ -374,7 +376,7 @@ fn find_template(
         Value::Array(list) => named(list),
         _ => None,
     };
-    let file = model_dir.join("tokenizer_config.json");
+    let file = ModelFile::TokenizerConfig.within(model_dir);
     match source {
         Some(source) => Ok((source, format!("`{}`", file.display()))),
         None => Err(DataError::NoTemplate {

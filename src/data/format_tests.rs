@@ -18,7 +18,7 @@ fn stories() -> TextFormat {
 
 fn source(path: &str) -> Vec<DataSource> {
     vec![DataSource {
-        path: path.to_owned(),
+        path: path.into(),
         fraction: None,
         count: None,
     }]

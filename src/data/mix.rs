@@ -106,12 +106,12 @@ fn load<T: Clone + Send + Sync + FilteredRow>(
     let mut files = Vec::new();
     let mut report = LoadReport::default();
     for source in sources {
-        let path = source.path.as_str();
+        let path = &*source.path;
         let raw = read_rows(root, path)?;
         let schema = schema_of(path, &raw[0].1)?;
         let file = parse(path, raw, |raw| to_row(path, schema, raw))?;
         report.sources.push(SourceReport {
-            path: path.to_owned(),
+            path: path.into(),
             schema,
             found: file.len(),
             used: 0,
@@ -123,7 +123,7 @@ fn load<T: Clone + Send + Sync + FilteredRow>(
     let mut rows = Vec::new();
     let mut named: BTreeMap<&str, u64> = BTreeMap::new();
     for ((source, file), told) in sources.iter().zip(files).zip(&mut report.sources) {
-        let path = source.path.as_str();
+        let path = &*source.path;
         // By path and occurrence: another source in front must not change this one's sample.
         let occurrence = named.entry(path).or_insert(0);
         let seed = seed.child("data/mixture").child(path).index(*occurrence);
@@ -179,7 +179,7 @@ fn sample(
 ) -> Result<Vec<usize>, DataError> {
     let refuse = |reason: String| {
         Err(DataError::Mixture {
-            path: source.path.clone(),
+            path: source.path.to_string(),
             reason,
         })
     };
@@ -237,7 +237,7 @@ mod tests {
 
     fn source(path: &str, fraction: Option<f64>, count: Option<usize>) -> DataSource {
         DataSource {
-            path: path.to_owned(),
+            path: path.into(),
             fraction,
             count,
         }

@@ -2,6 +2,7 @@
 
 use super::error::DataError;
 use super::tokenize::{ids, load};
+use crate::base::ModelFile;
 use crate::base::fs::read_to_string;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ impl PlainTokenizer {
     /// # Errors
     /// The file is missing or broken.
     pub fn open(model_dir: &Path) -> Result<Self, DataError> {
-        let path = model_dir.join("tokenizer.json");
+        let path = ModelFile::Tokenizer.within(model_dir);
         let broken = |reason: String| DataError::Tokenizer {
             path: path.clone(),
             reason,

@@ -78,7 +78,7 @@ fn recipe(source: DataSource, share: Option<f64>) -> DpoRecipe {
 
 fn all(path: &str) -> DataSource {
     DataSource {
-        path: path.to_owned(),
+        path: path.into(),
         fraction: None,
         count: None,
     }

@@ -422,7 +422,7 @@ fn an_inspected_row_shows_text_mask_position_segment_and_document() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let format = TextFormat::open(&root.join("models/stories260k"), None).unwrap();
     let source = crate::config::spec::DataSource {
-        path: "data/sft/instruct_train.jsonl".to_owned(),
+        path: "data/sft/instruct_train.jsonl".into(),
         fraction: None,
         count: Some(3),
     };
@@ -470,7 +470,7 @@ fn the_shipped_instruction_data_packs_as_reported() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let format = TextFormat::open(&root.join("models/stories260k"), None).unwrap();
     let source = crate::config::spec::DataSource {
-        path: "data/sft/instruct_train.jsonl".to_owned(),
+        path: "data/sft/instruct_train.jsonl".into(),
         fraction: None,
         count: None,
     };

@@ -191,7 +191,7 @@ mod tests {
         let decoder = Decoder::frozen(&config, &params).unwrap();
         let format = TextFormat::open(&model, None).unwrap();
         let source = DataSource {
-            path: "data/sft/stories_test.jsonl".to_owned(),
+            path: "data/sft/stories_test.jsonl".into(),
             fraction: None,
             count: None,
         };

@@ -4,6 +4,7 @@
 //! Agrees with `llm_blender` 0.0.2 (`tokenize_pair`, `DebertaV2PairRM`, and `Blender.rank` with all
 //! comparisons, whose score is the mean of a reply's logits less those against it).
 
+use crate::base::ModelFile;
 use crate::base::fs::read_to_string;
 use crate::config::spec::PairrmJudge;
 use crate::data::PlainTokenizer;
@@ -43,7 +44,7 @@ impl PairRm {
     /// # Errors
     /// A file is missing or broken, or the folder holds something else.
     pub fn open(dir: &Path, device: &Device) -> Result<Self, JudgeError> {
-        let path = dir.join("config.json");
+        let path = ModelFile::Config.within(dir);
         let text = read_to_string(&path).map_err(ModelError::File)?;
         let bad_json = |source| ModelError::Json {
             path: path.clone(),

@@ -76,7 +76,7 @@ fn the_scores_of_replies_equal_llm_blenders() {
     for case in cases() {
         let (most_prompt, most_reply) = lengths(&case);
         let recipe = PairrmJudge {
-            model_path: "pairrm".to_owned(),
+            model_path: "pairrm".into(),
             max_prompt_len: Some(most_prompt),
             max_reply_len: Some(most_reply),
         };
@@ -103,7 +103,7 @@ fn the_scores_of_replies_equal_llm_blenders() {
 #[test]
 fn replies_of_one_text_score_the_same() {
     let recipe = PairrmJudge {
-        model_path: "pairrm".to_owned(),
+        model_path: "pairrm".into(),
         max_prompt_len: None,
         max_reply_len: None,
     };

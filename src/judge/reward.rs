@@ -111,7 +111,7 @@ mod tests {
 
     fn open(dir: &Path, max_seq_len: Option<usize>) -> RewardJudge {
         let recipe = RewardModelJudge {
-            model_path: "rm".to_owned(),
+            model_path: "rm".into(),
             precision: Precision::F32,
             max_seq_len,
         };
@@ -175,7 +175,7 @@ mod tests {
     fn a_folder_without_a_scalar_head_is_refused() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let recipe = RewardModelJudge {
-            model_path: "models/stories260k".to_owned(),
+            model_path: "models/stories260k".into(),
             precision: Precision::F32,
             max_seq_len: None,
         };

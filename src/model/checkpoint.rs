@@ -1,7 +1,7 @@
 //! Checkpoints in Hugging Face layout, so that they open in transformers.
 
 use crate::arch::FloatFormat;
-use crate::base::{PathError, write_atomic};
+use crate::base::{ModelFile, PathError, write_atomic};
 use crate::model::error::ModelError;
 use crate::model::params::FrozenParams;
 use candle_core::{DType, Tensor};
@@ -96,7 +96,7 @@ fn dtype_name(dtype: DType) -> &'static str {
 }
 
 fn write_config(to: &Path, source_dir: &Path, params: &FrozenParams) -> Result<(), ModelError> {
-    let path = source_dir.join("config.json");
+    let path = ModelFile::Config.within(source_dir);
     let text = crate::base::fs::read_to_string(&path)?;
     let mut config: Value = serde_json::from_str(&text).map_err(|source| ModelError::Json {
         path: path.clone(),
@@ -115,7 +115,10 @@ fn write_config(to: &Path, source_dir: &Path, params: &FrozenParams) -> Result<(
         config[field] = json!(dtype_name(dtype));
         serde_json::to_string_pretty(&config).unwrap_or(text)
     };
-    Ok(write_atomic(&to.join("config.json"), text.as_bytes())?)
+    Ok(write_atomic(
+        &ModelFile::Config.within(to),
+        text.as_bytes(),
+    )?)
 }
 
 fn write_weights(
@@ -137,7 +140,7 @@ fn write_weights(
         }
     }
     if let [file] = &files[..] {
-        return write_file(&dir.join("model.safetensors"), file);
+        return write_file(&ModelFile::Weights.within(dir), file);
     }
     let mut weight_map = BTreeMap::new();
     for (i, file) in files.iter().enumerate() {
@@ -149,7 +152,7 @@ fn write_weights(
     let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
     let text = serde_json::to_string_pretty(&index).unwrap_or_default();
     Ok(write_atomic(
-        &dir.join("model.safetensors.index.json"),
+        &ModelFile::WeightIndex.within(dir),
         text.as_bytes(),
     )?)
 }

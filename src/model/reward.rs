@@ -1,6 +1,7 @@
 //! Reward models: a decoder with a scalar head in place of the head for tokens.
 
 use crate::arch::DecoderConfig;
+use crate::base::ModelFile;
 use crate::base::fs::read_to_string;
 use crate::model::decoder::Decoder;
 use crate::model::error::ModelError;
@@ -160,7 +161,7 @@ fn find_head(dir: &Path) -> Result<(&'static str, Pooling), ModelError> {
 }
 
 fn padding_token(dir: &Path) -> Result<Option<u32>, ModelError> {
-    let path = dir.join("config.json");
+    let path = ModelFile::Config.within(dir);
     let fields: Fields = serde_json::from_str(&read_to_string(&path)?)
         .map_err(|source| ModelError::Json { path, source })?;
     // Some files write -1 for none.

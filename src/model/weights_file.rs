@@ -3,8 +3,8 @@
 //! Nothing is mapped: a file that another process cuts short becomes an error, not a signal, and
 //! only one tensor's bytes are held besides the tensors themselves.
 
-use crate::base::PathError;
 use crate::base::fs::read_to_string;
+use crate::base::{ModelFile, PathError, is_weight_file};
 use crate::model::error::ModelError;
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -64,7 +64,7 @@ struct Index {
 impl WeightFiles {
     /// Opens `model.safetensors`, or all files that the index names.
     pub(super) fn open(dir: &Path) -> Result<Self, ModelError> {
-        let single = dir.join("model.safetensors");
+        let single = ModelFile::Weights.within(dir);
         if single.is_file() {
             let files = vec![WeightFile::open(single.clone())?];
             return Ok(Self {
@@ -72,7 +72,7 @@ impl WeightFiles {
                 files,
             });
         }
-        let source = dir.join("model.safetensors.index.json");
+        let source = ModelFile::WeightIndex.within(dir);
         if !source.is_file() {
             return Err(ModelError::NoWeights {
                 dir: dir.to_path_buf(),
@@ -84,6 +84,14 @@ impl WeightFiles {
                 source: e,
             })?;
         let names: BTreeSet<&String> = index.weight_map.values().collect();
+        if let Some(other) = names.iter().find(|name| !is_weight_file(name)) {
+            return Err(ModelError::Damaged {
+                path: source,
+                problem: format!(
+                    "it names `{other}`, which is no `.safetensors` file of the folder"
+                ),
+            });
+        }
         let files = names
             .into_iter()
             .map(|name| WeightFile::open(dir.join(name)))

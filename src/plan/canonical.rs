@@ -1,28 +1,23 @@
 //! The exact bytes that name a run: JSON with keys sorted by us and floats in shortest form.
 
 use crate::plan::error::PlanError;
-use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write as _;
 
-/// A value as JSON, refusing what JSON cannot say.
+/// Refuses what JSON cannot say.
 ///
 /// Absent options must be skipped by the type: a `null` can only come from a number that is not
 /// finite.
 ///
 /// # Errors
 /// A number is NaN or infinite; `what` and its dotted path are named.
-pub(crate) fn to_json<T: Serialize>(value: &T, what: &str) -> Result<Value, PlanError> {
-    let json = serde_json::to_value(value).map_err(|source| PlanError::Json {
-        what: what.to_owned(),
-        source,
-    })?;
-    match find_null(&json, String::new()) {
+pub(crate) fn finite(document: &Value, what: &str) -> Result<(), PlanError> {
+    match find_null(document, String::new()) {
         Some(path) => Err(PlanError::NotFinite {
             what: what.to_owned(),
             path,
         }),
-        None => Ok(json),
+        None => Ok(()),
     }
 }
 
@@ -122,8 +117,8 @@ mod tests {
 
     #[test]
     fn a_number_that_is_not_finite_is_refused_with_its_path() {
-        let value = std::collections::BTreeMap::from([("rates", vec![0.1, f64::NAN])]);
-        let error = to_json(&value, "the recipe").unwrap_err();
+        let value = json!({"rates": [0.1, f64::NAN]});
+        let error = finite(&value, "the recipe").unwrap_err();
         assert_eq!(
             error.to_string(),
             "the recipe has a number that is not finite at `rates.1`"

@@ -1,7 +1,8 @@
 //! Digests and rough text sizes of input files, remembered so that big files are read once.
 
 use crate::base::{
-    Clock as _, Digest, PathError, SystemClock, digest_bytes, digest_file, write_atomic,
+    Clock as _, Digest, ModelFile, PathError, SystemClock, digest_bytes, digest_file,
+    is_model_file, is_weight_file, write_atomic,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -163,10 +164,10 @@ impl DigestCache {
         let names = entries
             .flatten()
             .map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let mut names: Vec<String> = names.filter(|name| matters(name)).collect();
+        let mut names: Vec<String> = names.filter(|name| is_model_file(name)).collect();
         names.sort();
-        let weights = names.iter().any(|name| is_weights(name));
-        if !weights || !names.iter().any(|name| name == "config.json") {
+        let weights = names.iter().any(|name| is_weight_file(name));
+        if !weights || !names.iter().any(|name| name == ModelFile::Config.name()) {
             return Ok(None);
         }
         let mut text = String::new();
@@ -177,25 +178,6 @@ impl DigestCache {
         }
         Ok(Some(digest_bytes(text.as_bytes())))
     }
-}
-
-fn is_weights(name: &str) -> bool {
-    Path::new(name)
-        .extension()
-        .is_some_and(|ending| ending == "safetensors")
-}
-
-/// Whether a file of a model folder can change a result; `generation_config.json` cannot, as
-/// recipes state every sampling parameter.
-fn matters(name: &str) -> bool {
-    const NAMES: [&str; 5] = [
-        "config.json",
-        "model.safetensors.index.json",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "chat_template.jinja",
-    ];
-    NAMES.contains(&name) || is_weights(name)
 }
 
 fn measure(path: &Path, size: u64) -> Result<TextSize, PathError> {
@@ -345,7 +327,15 @@ mod tests {
         write(&file("generation_config.json"), "{}");
         write(&file("README.md"), "text");
         assert_eq!(cache.model_folder(dir.path()).unwrap().unwrap(), first);
-        write(&file("tokenizer.json"), "{}");
-        assert_ne!(cache.model_folder(dir.path()).unwrap().unwrap(), first);
+        let mut known = vec![first];
+        for part in ModelFile::ALL {
+            write(&part.within(dir.path()), "other");
+            let digest = cache.model_folder(dir.path()).unwrap().unwrap();
+            assert!(
+                !known.contains(&digest),
+                "{part:?} does not name the folder"
+            );
+            known.push(digest);
+        }
     }
 }

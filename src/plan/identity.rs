@@ -2,11 +2,12 @@
 //!
 //! A JSON object with `stage`, `semantics` (the stage's version), `seed`, `inputs` (run ids or
 //! folder digests by role), `chat-template` (digest of an override, if any) and `recipe`. In the
-//! recipe each data source's path is replaced by the digest of its content, and the seeds that the
-//! recipe may fix are folded into their effective values. Runtime settings have no place in it.
+//! recipe each path is replaced by the digest of what it names ([`with_content`]), and the seeds that
+//! the recipe may fix are folded into their effective values. Runtime settings have no place in it.
 
 use crate::base::{Digest, digest_bytes};
-use crate::plan::canonical::{canonical, to_json};
+use crate::plan::canonical::{canonical, finite};
+use crate::plan::content::with_content;
 use crate::plan::error::PlanError;
 use crate::plan::resolve::Resolver;
 use crate::plan::stage::{InputRef, InputRole, RunId, StageKind};
@@ -65,7 +66,7 @@ pub(crate) fn run_id(document: &str) -> RunId {
 pub(crate) struct RecipeDocument {
     /// Canonical JSON.
     pub(crate) text: String,
-    /// The data files that it reads.
+    /// The data and text files that it reads.
     pub(crate) data: BTreeMap<String, Digest>,
 }
 
@@ -80,15 +81,14 @@ pub(crate) fn recipe_document<T: Serialize>(
     seed: Option<u64>,
     resolver: &mut Resolver<'_>,
 ) -> Result<RecipeDocument, PlanError> {
-    let mut document = to_json(recipe, what)?;
+    let (mut document, data) = with_content(recipe, what, resolver)?;
+    finite(&document, what)?;
     if let Value::Object(fields) = &mut document {
         fields.remove("seed"); // stands in the document's own `seed`
         if seed.is_some() && fields.get("data-seed").and_then(Value::as_u64) == seed {
             fields.remove("data-seed");
         }
     }
-    let mut data = BTreeMap::new();
-    replace_sources(&mut document, resolver, &mut data)?;
     Ok(RecipeDocument {
         text: canonical(&document),
         data,
@@ -121,59 +121,4 @@ impl<T: PartialEq + Clone, D> Memo<T, D> {
         self.0 = Some((key.clone(), Rc::clone(&document)));
         Ok(document)
     }
-}
-
-/// In every list called `data`: each source's `path` becomes `content`, its digest. A `model-path`
-/// becomes `model-content` and an `ids-path` becomes `ids-content`.
-fn replace_sources(
-    value: &mut Value,
-    resolver: &mut Resolver<'_>,
-    files: &mut BTreeMap<String, Digest>,
-) -> Result<(), PlanError> {
-    match value {
-        Value::Object(fields) => {
-            if let Some(Value::String(path)) = fields.remove("model-path") {
-                let digest = resolver.model(&path)?.0;
-                fields.insert("model-content".to_owned(), digest.0.into());
-            }
-            if let Some(Value::String(path)) = fields.remove("ids-path") {
-                let digest = resolver.file("file of row ids", &path)?;
-                fields.insert("ids-content".to_owned(), digest.0.clone().into());
-                files.insert(path, digest);
-            }
-            for (name, value) in fields.iter_mut() {
-                match value {
-                    Value::Array(sources) if name == "data" => {
-                        for source in sources {
-                            replace_source(source, resolver, files)?;
-                        }
-                    }
-                    other => replace_sources(other, resolver, files)?,
-                }
-            }
-        }
-        Value::Array(items) => {
-            for item in items {
-                replace_sources(item, resolver, files)?;
-            }
-        }
-        _ => {}
-    }
-    Ok(())
-}
-
-fn replace_source(
-    source: &mut Value,
-    resolver: &mut Resolver<'_>,
-    files: &mut BTreeMap<String, Digest>,
-) -> Result<(), PlanError> {
-    let Value::Object(fields) = source else {
-        return Ok(());
-    };
-    if let Some(Value::String(path)) = fields.remove("path") {
-        let digest = resolver.file("data file", &path)?;
-        fields.insert("content".to_owned(), digest.0.clone().into());
-        files.insert(path, digest);
-    }
-    Ok(())
 }

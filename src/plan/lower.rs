@@ -166,7 +166,7 @@ impl Planner<'_> {
             None => None,
         };
         let base = InputRef::Folder {
-            path: config.model.path.clone(),
+            path: config.model.path.to_string(),
             digest,
         };
         let context = TrialContext {
@@ -583,7 +583,12 @@ impl Planner<'_> {
                 run: id.clone(),
                 task: draft.task,
                 seed: draft.seed,
-                chat_template: context.config.model.chat_template.clone(),
+                chat_template: context
+                    .config
+                    .model
+                    .chat_template
+                    .as_ref()
+                    .map(ToString::to_string),
                 inputs: draft.inputs,
                 data: draft.document.data.clone(),
                 runtime: draft.runtime.clone(),

@@ -4,6 +4,7 @@
 //! [`Estimate`].
 
 mod canonical;
+mod content;
 mod device;
 mod difference;
 mod digests;

@@ -181,7 +181,7 @@ fn sets_of_a_reference_are_the_training_pairs_then_the_held_out_ones_without_rep
         truncation: Truncation::KeepEnd,
     };
     let source = |path: &str, fraction| DataSource {
-        path: path.to_owned(),
+        path: path.into(),
         fraction,
         count: None,
     };
@@ -446,7 +446,7 @@ fn the_reference_is_asked_again_where_its_numbers_change_and_nowhere_else() {
 fn decontamination(path: &str) -> Decontamination {
     Decontamination {
         data: vec![DataSource {
-            path: path.to_owned(),
+            path: path.into(),
             fraction: None,
             count: None,
         }],
@@ -600,11 +600,11 @@ fn where_things_lie_and_how_they_run_does_not_name_a_run() {
     assert_eq!(ids(&trial, moved.path()), want);
 
     let mut other = trial.clone();
-    other.config.model.path = "./models/../models/tiny".to_owned();
+    other.config.model.path = "./models/../models/tiny".into();
     let sft = other.config.sft.as_mut().unwrap();
     sft.runtime.micro_batch_tokens = Some(17);
     sft.runtime.recompute_layers = Some(true);
-    sft.recipe.data[0].path = "./data/chat.jsonl".to_owned();
+    sft.recipe.data[0].path = "./data/chat.jsonl".into();
     other
         .config
         .dpo
@@ -639,7 +639,7 @@ fn the_template_and_the_weights_name_every_run() {
     let mut trial = tiny_trial(&["sft", "dpo"]);
     let want = ids(&trial, dir.path());
     let differs = |trial: &Trial| ids(trial, dir.path()).iter().all(|id| !want.contains(id));
-    trial.config.model.chat_template = Some("models/t.jinja".to_owned());
+    trial.config.model.chat_template = Some("models/t.jinja".into());
     write_atomic(&dir.path().join("models/t.jinja"), b"x").unwrap();
     assert!(differs(&trial));
     trial.config.model.chat_template = None;
@@ -692,6 +692,94 @@ fn at<'v>(value: &'v mut Value, path: &[String]) -> &'v mut Value {
         Value::Array(items) => &mut items[part.parse::<usize>().unwrap()],
         other => &mut other[part.as_str()],
     })
+}
+
+/// Trials that together name a file or folder in every way that a configuration can.
+fn trials_with_every_path() -> Vec<Value> {
+    let pipeline = ["sft", "dpo", "online-dpo"];
+    let mut trial = online_trial(&pipeline, 1);
+    trial.config.model.chat_template = Some("models/t.jinja".into());
+    trial.config.sft.as_mut().unwrap().recipe.decontaminate =
+        Some(decontamination("data/held.jsonl"));
+    let dpo = &mut trial.config.dpo.as_mut().unwrap().recipe;
+    dpo.decontaminate = Some(decontamination("data/held.jsonl"));
+    let plain = serde_json::to_value(&trial.config).unwrap();
+    let model = json!({"model-path": "models/tiny"});
+    let methods = [
+        json!({"ids": {"ids-path": "data/ids.csv"}}),
+        json!({"less": {"data": [{"path": "data/held.jsonl"}], "dimension": 8}}),
+        json!({"reward-gap": model}),
+        json!({"deita": {
+            "complexity": model, "quality": model, "embedding": model,
+            "pooling": "last", "threshold": 0.9,
+        }}),
+    ];
+    let judges = [
+        json!({"reward-model": {"model-path": "models/tiny", "precision": "f32"}}),
+        json!({"pairrm": model}),
+    ];
+    let filtered = methods.into_iter().map(|method| {
+        let mut config = plain.clone();
+        let recipe = json!({"keep": 1, "method": method, "precision": "f32"});
+        config["select"] = json!({"of": "dpo", "recipe": recipe});
+        config
+    });
+    let judged = judges.into_iter().map(|judge| {
+        let mut config = plain.clone();
+        config["online-dpo"]["recipe"]["judge"] = judge;
+        config
+    });
+    filtered.chain(judged).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    // Every leaf that names something in the project gets a copy of its own, so that no other leaf
+    // can answer for it.
+    #[test]
+    fn a_path_names_runs_by_its_content_and_never_by_its_spelling(
+        turns in proptest::collection::vec("\\./|data/\\.\\./|models/tiny/\\.\\./\\.\\./", 1..4),
+        other in "[a-z]{1,20}",
+    ) {
+        let dir = tiny_project();
+        write_atomic(&dir.path().join("data/ids.csv"), b"id\n1\n").unwrap();
+        write_atomic(&dir.path().join("models/t.jinja"), b"{{ x }}").unwrap();
+        let ids = |config: &Value| {
+            let config = serde_json::from_value(config.clone()).unwrap();
+            ids(&Trial { config, ..tiny_trial(&[]) }, dir.path())
+        };
+        let mut seen = BTreeSet::new();
+        for config in trials_with_every_path() {
+            let mut found = Vec::new();
+            leaves(&config, &mut Vec::new(), &mut found);
+            for leaf in found {
+                let mut config = config.clone();
+                let Some(path) = at(&mut config, &leaf).as_str().map(str::to_owned) else { continue };
+                let from = dir.path().join(&path);
+                if !from.exists() || !seen.insert(leaf.clone()) {
+                    continue;
+                }
+                let own = format!("data/own-{}", seen.len());
+                let to = dir.path().join(&own);
+                let content = if from.is_dir() {
+                    write_atomic(&to.join("config.json"), b"{}").unwrap();
+                    to.join("model.safetensors")
+                } else {
+                    to.clone()
+                };
+                write_atomic(&content, b"{}\n").unwrap();
+                *at(&mut config, &leaf) = own.clone().into();
+                let first = ids(&config);
+                *at(&mut config, &leaf) = format!("{}{own}", turns.concat()).into();
+                prop_assert_eq!(&ids(&config), &first, "the spelling of `{}`", leaf.join("."));
+                write_atomic(&content, other.as_bytes()).unwrap();
+                prop_assert_ne!(&ids(&config), &first, "the content of `{}`", leaf.join("."));
+            }
+        }
+        // So that a leaf that is no longer found does not pass unseen.
+        prop_assert!(seen.len() >= 20, "{seen:?}");
+    }
 }
 
 /// Another valid value of the same type: the next number, or another of the words allowed.

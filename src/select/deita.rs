@@ -102,7 +102,7 @@ fn expected_scores(
     for digit in DIGITS {
         let id = tokenizer.token_id(digit);
         digits.push(id.ok_or_else(|| SelectError::NoToken {
-            model: source.model_path.clone(),
+            model: source.model_path.to_string(),
             token: digit.to_owned(),
         })?);
     }

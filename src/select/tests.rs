@@ -40,7 +40,7 @@ impl Bench {
         let params = Params::load(&dir, &config, &Device::Cpu, DType::F32).unwrap();
         let source = |path: &str| {
             vec![DataSource {
-                path: path.to_owned(),
+                path: path.into(),
                 fraction: None,
                 count: None,
             }]
@@ -498,7 +498,7 @@ fn what_is_missing_or_does_not_fit_is_said() {
 fn rows_that_the_limits_drop_are_left_out_in_step_with_their_tokens() {
     let format = TextFormat::open(&root().join(MODEL), None).unwrap();
     let source = DataSource {
-        path: "data/pref/oasst_human_train.jsonl".to_owned(),
+        path: "data/pref/oasst_human_train.jsonl".into(),
         fraction: Some(2.0),
         count: None,
     };

@@ -5,7 +5,7 @@
 //! finds the checkpoint in an earlier attempt's `out/` and takes it over into its own; one that goes on
 //! from an earlier state makes it again, to the same bytes.
 
-use crate::base::{PathError, write_atomic};
+use crate::base::{ModelFile, PathError, write_atomic};
 use crate::config::spec::{DpoRecipe, SftRecipe};
 use crate::data::DataError;
 use crate::metrics::families::{TRAINING, TrainingCost};
@@ -189,7 +189,7 @@ impl Keeper {
         save_checkpoint(&temp, &self.source, &weights.model()?)?;
         if let Some(template) = &self.template {
             let text = crate::base::fs::read_to_string(template)?;
-            write_atomic(&temp.join("chat_template.jinja"), text.as_bytes())?;
+            write_atomic(&ModelFile::ChatTemplate.within(&temp), text.as_bytes())?;
         }
         let record = TrainingRecord::new(self.stage, state);
         let text = serde_json::to_vec_pretty(&record)?;

@@ -117,7 +117,7 @@ fn load_monitors(
     format: &TextFormat,
 ) -> Result<Vec<PairMonitor>, StageError> {
     let (rows, _) = load_pairs(root, &monitor.data, &mixture_seed(data_seed))?;
-    let paths: BTreeSet<&str> = monitor.data.iter().map(|s| s.path.as_str()).collect();
+    let paths: BTreeSet<&str> = monitor.data.iter().map(|s| &*s.path).collect();
     let mut monitors = Vec::new();
     for path in paths {
         let own: Vec<_> = rows

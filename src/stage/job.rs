@@ -131,7 +131,7 @@ impl Job<'_> {
         let path = self.input(InputRole::Pairs, "pairs")?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let source = DataSource {
-            path: PAIRS_ARTIFACT.to_owned(),
+            path: PAIRS_ARTIFACT.into(),
             fraction,
             count: None,
         };

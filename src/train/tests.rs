@@ -43,7 +43,7 @@ pub(super) fn shipped() -> (DecoderConfig, Params) {
 
 fn source(path: &str, count: usize) -> Vec<DataSource> {
     vec![DataSource {
-        path: path.to_owned(),
+        path: path.into(),
         fraction: None,
         count: Some(count),
     }]

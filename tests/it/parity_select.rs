@@ -20,7 +20,7 @@ const LIMITS: PairLimits = PairLimits {
 
 fn first_pairs(root: &Path, path: &str, count: usize) -> Vec<PairRow> {
     let source = DataSource {
-        path: path.to_owned(),
+        path: path.into(),
         fraction: None,
         count: None,
     };

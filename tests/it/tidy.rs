@@ -211,3 +211,42 @@ fn no_integration_test_file_is_forgotten() {
         );
     }
 }
+
+// What is opened but not listed in `base::ModelFile` would change results and no identity.
+#[test]
+fn files_of_a_model_folder_are_named_in_one_place() {
+    let readers = [
+        "arch", "data", "eval", "generate", "judge", "model", "select", "stage", "train",
+    ];
+    let names = [
+        "config.json",
+        "model.safetensors",
+        "model.safetensors.index.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "tokenizer.model",
+        "generation_config.json",
+        "chat_template.jinja",
+        "chat_template.json",
+    ];
+    let mut faults = Vec::new();
+    for (module, path, code) in sources() {
+        let code = code.split("#[cfg(test)]").next().unwrap_or_default();
+        if !readers.contains(&module.as_str()) || is_test_file(&path) {
+            continue;
+        }
+        for name in names {
+            if code.contains(&format!("join(\"{name}\")")) {
+                faults.push(format!("{} opens `{name}`", path.display()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "use `ModelFile`:\n{}", faults.join("\n"));
+}
+
+fn is_test_file(path: &Path) -> bool {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    stem == "tests" || stem.ends_with("_tests")
+}

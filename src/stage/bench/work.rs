@@ -175,7 +175,7 @@ fn sources(request: &BenchRequest, shipped: &[&str]) -> Vec<DataSource> {
     let given: Vec<&str> = request.data.iter().map(String::as_str).collect();
     let paths = if given.is_empty() { shipped } else { &given };
     let source = |path: &&str| DataSource {
-        path: (*path).to_owned(),
+        path: (*path).into(),
         fraction: None,
         count: None,
     };
