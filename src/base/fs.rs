@@ -1,6 +1,6 @@
 //! Files that appear whole, and errors that name their path.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -82,12 +82,16 @@ pub fn create_dir(path: &Path) -> Result<(), PathError> {
 /// Copies a file.
 ///
 /// # Errors
-/// Either file cannot be used; the source is named.
+/// Either file cannot be used; the one that cannot is named.
 pub fn copy(from: &Path, to: &Path) -> Result<(), PathError> {
     let copied = fs::copy(from, to);
-    copied
-        .map(drop)
-        .map_err(|e| PathError::new("copy", from, e))
+    copied.map(drop).map_err(|e| {
+        // A source that can be opened leaves only the target to blame.
+        match File::open(from) {
+            Ok(_) => PathError::new("write the copy", to, e),
+            Err(_) => PathError::new("copy", from, e),
+        }
+    })
 }
 
 /// Reads a whole file as text.

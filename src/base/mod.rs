@@ -1,7 +1,7 @@
 //! What every floor needs, each handed in rather than reached for.
 //!
-//! Time, a stopwatch, devices, digests, seeds, atomic files, the files of a model folder and the stop
-//! flag. Nothing here knows of sweeps or models.
+//! Time, a stopwatch, devices, digests, seeds, atomic files, the files of a model folder, the stop
+//! flag and text fit to be shown. Nothing here knows of sweeps or models.
 
 pub mod clock;
 pub mod device;
@@ -11,6 +11,7 @@ pub mod laps;
 pub mod model_files;
 pub mod seed;
 pub mod shutdown;
+pub mod text;
 
 pub use clock::{Clock, FakeClock, SystemClock, Timestamp};
 pub use device::{Device, UnknownDevice};
@@ -19,3 +20,4 @@ pub use fs::{PathError, append_line, write_atomic};
 pub use model_files::{ModelFile, is_model_file, is_weight_file};
 pub use seed::SeedTree;
 pub use shutdown::Shutdown;
+pub use text::printable;

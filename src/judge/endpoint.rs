@@ -123,6 +123,14 @@ impl Endpoint {
         }
     }
 
+    /// Some servers repeat a key that they refuse; what they said is stored and shown.
+    fn without_key(&self, text: String) -> String {
+        match self.key.as_deref().filter(|key| !key.is_empty()) {
+            Some(key) if text.contains(key) => text.replace(key, STRUCK_OUT),
+            _ => text,
+        }
+    }
+
     fn send<E>(
         &self,
         body: &str,
@@ -143,7 +151,7 @@ impl Endpoint {
         let asked = response.headers().get("Retry-After");
         let asked = asked.and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let text = match response.body_mut().read_to_string() {
-            Ok(text) => text,
+            Ok(text) => self.without_key(text),
             Err(error) => return Ok(not_sent(&error)),
         };
         saw(status, &text)?;
@@ -157,6 +165,9 @@ impl Endpoint {
         })
     }
 }
+
+/// What stands for the key in a response that repeats it.
+const STRUCK_OUT: &str = "[key]";
 
 fn not_sent(error: &ureq::Error) -> Tried {
     let problem = error.to_string();

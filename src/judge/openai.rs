@@ -123,8 +123,11 @@ impl OpenaiJudgment {
                 Err(why) => problem = why,
             }
         }
+        // Every process has the whole budget, so that a judge that was mended can be asked again; and
+        // counts on, so that a seed is not sent twice.
         let asked = u32::try_from(known.len()).unwrap_or(u32::MAX);
-        for attempt in asked..self.asks {
+        let budget = asked.saturating_add(self.asks);
+        for attempt in asked..budget {
             let mut body = question.body.clone();
             if let Some(seed) = self.recipe.seed {
                 body["seed"] = json!(seed.wrapping_add(u64::from(attempt)));
@@ -154,7 +157,7 @@ impl OpenaiJudgment {
         }
         Err(JudgeError::NoVerdict {
             id: question.item.clone(),
-            asks: self.asks.max(asked) as usize,
+            asks: budget as usize,
             problem,
             answers: self.answers.path().to_owned(),
         })

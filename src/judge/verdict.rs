@@ -1,5 +1,6 @@
 //! The questions that an endpoint is asked, and the verdicts in its answers.
 
+use crate::base::printable;
 use crate::config::spec::{JudgeMode, OpenaiJudge};
 use serde_json::{Value, json};
 
@@ -151,9 +152,15 @@ fn last_brackets(text: &str, fits: impl Fn(&str) -> bool) -> Option<&str> {
 /// Characters of an answer that an error shows.
 const SHOWN: usize = 160;
 
+/// A text on one line, without characters that steer a terminal.
+fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    printable(&words.join(" ")).into_owned()
+}
+
 /// The beginning of a text, on one line.
 pub(super) fn excerpt(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = one_line(text);
     let mut shown: String = line.chars().take(SHOWN).collect();
     if shown.len() < line.len() {
         shown.push('…');
@@ -163,7 +170,7 @@ pub(super) fn excerpt(text: &str) -> String {
 
 /// The end of a text, on one line.
 fn tail(text: &str) -> String {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = one_line(text);
     let extra = line.chars().count().saturating_sub(SHOWN);
     if extra == 0 {
         return line;
@@ -274,6 +281,10 @@ mod tests {
     #[test]
     fn a_long_answer_is_shown_in_part() {
         assert_eq!(excerpt("a\n b"), "a b");
+        assert_eq!(
+            excerpt("\u{1b}]0;x\u{7} \u{9b}31m"),
+            "\u{fffd}]0;x\u{fffd} \u{fffd}31m"
+        );
         assert_eq!(excerpt(&"é".repeat(200)).chars().count(), SHOWN + 1);
         assert!(tail(&format!("{}end", "é".repeat(200))).ends_with("end"));
     }

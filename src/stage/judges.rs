@@ -55,6 +55,7 @@ pub(super) fn judge_all(
     let scores = scores?;
     drop(judge);
     if answers.is_file() {
+        create_dir(&job.attempt.out())?;
         copy(&answers, &job.attempt.out().join(ANSWERS_ARTIFACT))?;
         made.artifacts.push(ANSWERS_ARTIFACT.to_owned());
     }

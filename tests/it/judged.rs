@@ -168,10 +168,10 @@ fn an_endpoint_judges_a_round_and_the_study_ends_in_its_table() {
     let keys = endpoint.keys.lock().unwrap().clone();
     assert!(keys.len() == 12 && keys.iter().all(|key| *key == format!("Bearer {KEY}")));
     let table = &project.json(&["compare", "judged"])[0];
-    let cell = &table["rows"][0]["cells"][0];
-    assert!(cell["value"].as_f64().is_some(), "{table}");
+    let cell = &table["rows"][0]["results"][0];
+    assert!(cell["estimate"]["value"].as_f64().is_some(), "{table}");
     assert!(project.read("reports/judged/report.md").contains("judge"));
-    assert_eq!(files_with(&project, KEY), [std::path::PathBuf::new(); 0]);
+    assert_eq!(files_with(&project, KEY), Vec::<std::path::PathBuf>::new());
 
     let again = run(&project, &[]);
     assert_eq!((again.code, endpoint.asked()), (0, 12), "{again:?}");
@@ -191,10 +191,10 @@ fn a_server_that_repeats_the_key_and_steers_the_terminal_is_shown_without_both()
     }
     assert!(said.err.contains("HTTP 401"), "{said:?}");
     assert!(said.err.contains("Bearer [key]"), "{said:?}");
-    assert_eq!(files_with(&project, KEY), [std::path::PathBuf::new(); 0]);
+    assert_eq!(files_with(&project, KEY), Vec::<std::path::PathBuf>::new());
     assert_eq!(
         files_with(&project, "\u{1b}]0;owned"),
-        [std::path::PathBuf::new(); 0]
+        Vec::<std::path::PathBuf>::new()
     );
 }
 

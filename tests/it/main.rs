@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bases;
+mod judged;
 mod parity_candle;
 mod parity_dpo;
 mod parity_engine;
