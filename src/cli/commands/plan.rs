@@ -344,18 +344,9 @@ fn describe(plan: &Plan) -> BTreeMap<RunId, String> {
         let leaves: Vec<_> = runs
             .map(|run| (&run.id, leaves_of(&run.identity)))
             .collect();
-        let mut values: BTreeMap<&str, BTreeSet<Option<&str>>> = BTreeMap::new();
-        for key in leaves.iter().flat_map(|(_, map)| map.keys()) {
-            let seen = leaves
-                .iter()
-                .map(|(_, map)| map.get(key).map(String::as_str))
-                .collect();
-            values.insert(key, seen);
-        }
+        let varied = varied_keys(leaves.iter().map(|(_, map)| map));
         for (id, map) in &leaves {
-            let differs = map
-                .iter()
-                .filter(|(key, _)| values.get(key.as_str()).is_some_and(|seen| seen.len() > 1));
+            let differs = map.iter().filter(|(key, _)| varied.contains(key.as_str()));
             let parts: Vec<_> = differs
                 .map(|(key, value)| format!("{}={value}", last_part(key)))
                 .collect();
@@ -363,6 +354,25 @@ fn describe(plan: &Plan) -> BTreeMap<RunId, String> {
         }
     }
     about
+}
+
+/// The keys that have not the same value in every document; absence is a value. One pass over the
+/// documents: a plan may have ten thousand.
+fn varied_keys<'a>(
+    documents: impl ExactSizeIterator<Item = &'a BTreeMap<String, String>>,
+) -> BTreeSet<&'a str> {
+    let all = documents.len();
+    // A key's first value, how many documents have it, and whether another was seen.
+    let mut seen: BTreeMap<&str, (&str, usize, bool)> = BTreeMap::new();
+    for (key, value) in documents.flatten() {
+        let (first, count, differs) = seen.entry(key).or_insert((value, 0, false));
+        *count += 1;
+        *differs |= *first != value;
+    }
+    seen.into_iter()
+        .filter(|(_, (_, count, differs))| *differs || *count < all)
+        .map(|(key, _)| key)
+        .collect()
 }
 
 /// The word a person would use for a dotted path.
@@ -440,4 +450,26 @@ fn known_identities(root: &Path) -> Vec<(RunId, String)> {
     texts
         .map(|text| (RunId(digest_bytes(text.as_bytes()).0), text))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_varies_if_a_document_has_another_value_or_none() {
+        let documents = [
+            [("same", "1"), ("other", "1"), ("some", "1")].as_slice(),
+            &[("same", "1"), ("other", "2"), ("some", "1")],
+            &[("same", "1"), ("other", "1")],
+        ];
+        let documents = documents.map(|fields| {
+            let fields = fields.iter();
+            fields
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect::<BTreeMap<_, _>>()
+        });
+        assert_eq!(varied_keys(documents.iter()), ["other", "some"].into());
+        assert_eq!(varied_keys(documents[..1].iter()), BTreeSet::new());
+    }
 }
