@@ -118,7 +118,7 @@ pub(crate) fn device_lines(rate: DeviceRate, todo: &[&PlannedRun]) -> Vec<String
         hours(rate.hours(flops)),
         Shown(rate)
     )];
-    for kind in crate::plan::StageKind::ALL {
+    for &kind in crate::plan::StageKind::ALL {
         let of_kind = todo.iter().filter(|run| run.kind == kind);
         let peak = of_kind.map(|run| run.estimate.peak_memory_bytes).max();
         let (Some(peak), Some(gpu)) = (peak, rate.gpu) else {

@@ -28,8 +28,23 @@ impl fmt::Display for RunId {
 }
 
 /// A kind of work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum StageKind {
     /// Filtering of training data.
     Select,
@@ -49,27 +64,11 @@ pub enum StageKind {
 
 impl StageKind {
     /// Every kind, in pipeline order.
-    pub const ALL: [Self; 7] = [
-        Self::Select,
-        Self::Sft,
-        Self::Sample,
-        Self::Judge,
-        Self::RefLogps,
-        Self::Dpo,
-        Self::Eval,
-    ];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The word used in files, tables and on the command line.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Select => "select",
-            Self::Sft => "sft",
-            Self::Sample => "sample",
-            Self::Judge => "judge",
-            Self::RefLogps => "ref-logps",
-            Self::Dpo => "dpo",
-            Self::Eval => "eval",
-        }
+        self.into()
     }
 
     /// Raised by hand whenever the same recipe would give different results.
@@ -90,8 +89,21 @@ impl fmt::Display for StageKind {
 }
 
 /// What an input is to the stage.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum InputRole {
     /// Weights to start from, or to evaluate: a model folder.
     Model,
@@ -110,14 +122,7 @@ pub enum InputRole {
 impl InputRole {
     /// The word used in files.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Model => "model",
-            Self::RefLogps => "ref-logps",
-            Self::Base => "base",
-            Self::Selection => "selection",
-            Self::Samples => "samples",
-            Self::Pairs => "pairs",
-        }
+        self.into()
     }
 }
 

@@ -12,8 +12,9 @@ pub const HEARTBEAT_MILLIS: i64 = 20_000;
 pub const CRASH_LIMIT: u32 = 5;
 
 /// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(tag = "state", rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum RunState {
     /// An input is not done.
     Blocked,
@@ -39,15 +40,7 @@ pub enum RunState {
 impl RunState {
     /// The word in tables and in the store.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Blocked => "blocked",
-            Self::Ready => "ready",
-            Self::Leased { .. } => "leased",
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Skipped => "skipped",
-            Self::Cancelled => "cancelled",
-        }
+        self.into()
     }
 
     /// Whether nothing more happens to it by itself.

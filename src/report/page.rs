@@ -272,7 +272,7 @@ fn data_section(blocks: &mut Vec<Block>, results: &SweepResults) {
 fn cost_section(blocks: &mut Vec<Block>, results: &SweepResults) {
     let mut rows = Vec::new();
     let mut total = (0usize, 0.0, 0.0);
-    for kind in StageKind::ALL {
+    for &kind in StageKind::ALL {
         let usages: Vec<_> = done(results)
             .filter(|r| r.kind == kind)
             .filter_map(|r| r.usage)

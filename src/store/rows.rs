@@ -236,8 +236,7 @@ pub struct Why {
 }
 
 pub(crate) fn kind_of(text: &str) -> Result<StageKind, StoreError> {
-    let found = StageKind::ALL.into_iter().find(|kind| kind.name() == text);
-    found.ok_or_else(|| StoreError::Cell {
+    text.parse().map_err(|_| StoreError::Cell {
         column: "run.kind",
         text: text.to_owned(),
     })
@@ -272,21 +271,16 @@ pub(crate) fn state_of(text: &str, live: Option<(u32, Timestamp)>) -> Result<Run
 
 pub(crate) fn class_of(text: Option<String>) -> Result<Option<FailureClass>, StoreError> {
     text.map(|text| {
-        serde_json::from_value(serde_json::Value::String(text.clone())).map_err(|_| {
-            StoreError::Cell {
-                column: "attempt.class",
-                text,
-            }
+        text.parse().map_err(|_| StoreError::Cell {
+            column: "attempt.class",
+            text,
         })
     })
     .transpose()
 }
 
-pub(crate) fn class_name(class: FailureClass) -> String {
-    match serde_json::to_value(class) {
-        Ok(serde_json::Value::String(text)) => text,
-        _ => "internal".to_owned(),
-    }
+pub(crate) fn class_name(class: FailureClass) -> &'static str {
+    class.into()
 }
 
 /// SQLite's integers are signed; sizes and counts beyond their range are cut to it.

@@ -295,7 +295,7 @@ fn stage_table(ui: &Ui, plan: &Plan, view: &View) -> Vec<Vec<String>> {
             .map(|h| ui.tone(Tone::Dim, h))
             .collect(),
     ];
-    for kind in StageKind::ALL {
+    for &kind in StageKind::ALL {
         let all: Vec<_> = plan.runs.iter().filter(|run| run.kind == kind).collect();
         if all.is_empty() {
             continue;
@@ -336,10 +336,8 @@ fn describe(plan: &Plan) -> BTreeMap<RunId, String> {
             .entry(trial.eval.clone())
             .or_insert_with(|| format!("{} seed={}", trial.label, trial.seed));
     }
-    for kind in StageKind::ALL
-        .into_iter()
-        .filter(|kind| *kind != StageKind::Eval)
-    {
+    let kinds = StageKind::ALL.iter().copied();
+    for kind in kinds.filter(|kind| *kind != StageKind::Eval) {
         let runs = plan.runs.iter().filter(|run| run.kind == kind);
         let leaves: Vec<_> = runs
             .map(|run| (&run.id, leaves_of(&run.identity)))
