@@ -6,6 +6,7 @@ use crate::cli::ui::{ColorChoice, Ui};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tracing::level_filters::LevelFilter;
 
 /// Define, run and compare alignment ablations of language models
 ///
@@ -84,24 +85,45 @@ commands! {
 /// Parses the command line, runs the command, returns the exit code.
 pub fn main() -> ExitCode {
     let lions = Lions::parse();
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the environment is read here and nowhere else"
-    )]
-    let no_color = std::env::var("NO_COLOR").is_ok_and(|value| !value.is_empty());
+    let no_color = variable("NO_COLOR").is_some();
     let ui = Ui::new(
         lions.global.color,
         no_color,
         lions.global.json,
         lions.global.quiet,
     );
-    match dispatch(&lions.command, &ui, &lions.global) {
+    let logged = log_to_stderr(&ui, variable("LIONS_LOG").as_deref());
+    match logged.and_then(|()| dispatch(&lions.command, &ui, &lions.global)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             ui.error(&error);
             ExitCode::from(error.kind.code())
         }
     }
+}
+
+/// An environment variable that is set and not empty.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the environment is read here and nowhere else"
+)]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// Writes diagnostics of this level and above to stderr; warnings where none is named.
+fn log_to_stderr(ui: &Ui, level: Option<&str>) -> Result<(), CommandError> {
+    let level: LevelFilter = level.unwrap_or("warn").parse().map_err(|_| {
+        let known = "`error`, `warn`, `info`, `debug`, `trace` or `off`";
+        let found = level.unwrap_or_default();
+        CommandError::user(format!("`LIONS_LOG` is `{found}`; expected {known}"))
+    })?;
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(ui.colors_err())
+        .init();
+    Ok(())
 }
 
 /// The code of a command that did what was asked.

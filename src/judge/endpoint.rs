@@ -118,6 +118,7 @@ impl Endpoint {
                 let problem = format!("{problem}; it asks to wait {} s", wait.as_secs());
                 return Ok(Err(NoResponse::Failed(problem)));
             }
+            tracing::debug!(%problem, wait_secs = wait.as_secs(), "asking the endpoint again");
             (self.wait)(wait, stop);
             repeats += 1;
         }

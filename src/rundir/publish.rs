@@ -60,6 +60,7 @@ pub fn publish(dir: &RunDir, what: &Publication) -> Result<Outcome, RundirError>
         result,
     };
     write_outcome(dir, &outcome)?;
+    tracing::debug!(run = %what.run, attempt = what.attempt, "published");
     Ok(outcome)
 }
 

@@ -113,6 +113,7 @@ impl Dispatcher<'_, '_> {
             .store
             .claim(&wishes, self.owner.name(), now, lease)?;
         for ((at, slot), claim) in pairs.iter().zip(claims) {
+            tracing::debug!(run = %self.ids[*at], ?claim, "claim");
             match claim {
                 Claim::Taken { attempt } => self.launch(*at, *slot, attempt, now)?,
                 Claim::NotReady { state } => self.follow(*at, state)?,

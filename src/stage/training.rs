@@ -56,6 +56,7 @@ impl Observer for Watch<'_> {
     }
 
     fn on_checkpoint(&mut self, step: u64) -> Result<(), TrainError> {
+        tracing::debug!(step, "resumable state written");
         self.saved = Instant::now();
         self.telemetry
             .tell(&AttemptEvent::Checkpointed { step })

@@ -112,7 +112,10 @@ fn use_wal(conn: &Connection) -> Result<(), StoreError> {
             .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0));
         match switched {
             Ok(_) => return Ok(()),
-            Err(e) if left > 0 && is_busy(&e) => std::thread::sleep(Duration::from_millis(20)),
+            Err(e) if left > 0 && is_busy(&e) => {
+                tracing::debug!(left, "the store is busy, asking again");
+                std::thread::sleep(Duration::from_millis(20));
+            }
             Err(e) => return Err(e.into()),
         }
     }
