@@ -2,22 +2,41 @@
 //!
 //! A child has its own process group, so that the terminal's Ctrl-C reaches the runner alone,
 //! which then asks its children to save their state. It inherits a lock on its attempt's folder:
-//! whoever can take that lock knows that the attempt is over, whatever became of its runner. On
-//! Linux the kernel sends it SIGTERM when the runner's thread ends.
+//! whoever can take that lock knows that the attempt is over, whatever became of its runner. It
+//! ends with its runner ([`end_with_runner`]).
 
 use crate::backend::traits::{Backend, BackendError, Handle, Launch, Poll, StopSignal};
 use crate::base::PathError;
 use crate::rundir::FolderLock;
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, getppid};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
-/// Starts `PROGRAM exec --root ROOT --run ID --attempt N --device D`.
+/// Makes this process end with its runner, the process `parent`, on systems that can: on Linux the kernel
+/// sends it SIGTERM when the runner's thread ends.
+///
+/// # Errors
+/// The runner has gone already, or the kernel refuses.
+pub fn end_with_runner(parent: u32) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+    // It may have ended before the kernel was asked.
+    if getppid().as_raw().cast_unsigned() == parent {
+        Ok(())
+    } else {
+        Err(Errno::ESRCH.into())
+    }
+}
+
+/// Starts `PROGRAM exec --root ROOT --run ID --attempt N --device D --parent PID`; the folder of the attempt is
+/// the child's standard input, which nobody reads.
 #[derive(Debug)]
 pub struct LocalBackend {
     program: PathBuf,
@@ -47,7 +66,7 @@ impl LocalBackend {
             .env("RAYON_NUM_THREADS", &threads)
             .env("CANDLE_NUM_THREADS", &threads)
             .env("OMP_NUM_THREADS", &threads)
-            .stdin(Stdio::null())
+            .args(["--parent", &std::process::id().to_string()])
             .stdout(create(&attempt.stdout())?)
             .stderr(create(&attempt.stderr())?)
             .process_group(0);
@@ -65,17 +84,18 @@ impl Backend for LocalBackend {
             attempt: launch.attempt,
         })?;
         let mut command = self.command(launch)?;
-        inherit(&mut command, &lock);
+        // The child's copy keeps the folder locked as long as it, or a child of its own, lives.
+        command.stdin(lock.into_file());
         let child = spawn(&mut command).map_err(|source| BackendError::Start {
             program: self.program.clone(),
             source,
         })?;
-        drop(lock); // the child has its own copy
         let handle = Handle(format!(
             "local:{}:{}",
             child.id(),
             start_time(child.id()).unwrap_or(0)
         ));
+        tracing::debug!(run = %launch.run, attempt = launch.attempt, %handle, "launched");
         self.children.insert(handle.clone(), child);
         Ok(handle)
     }
@@ -92,17 +112,18 @@ impl Backend for LocalBackend {
             return Ok(());
         };
         let signal = match signal {
-            StopSignal::Terminate => libc::SIGTERM,
-            StopSignal::Kill => libc::SIGKILL,
+            StopSignal::Terminate => Signal::SIGTERM,
+            StopSignal::Kill => Signal::SIGKILL,
         };
-        // A foreign process may have ended since it was asked after; that is no error.
-        match send_group(pid, signal) {
-            Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(BackendError::Process {
+        tracing::debug!(%handle, %signal, "stop");
+        match send_group(pid, Some(signal)) {
+            // A foreign process may have ended since it was asked after; that is no error.
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(e) => Err(BackendError::Process {
                 action: "stop",
                 handle: handle.clone(),
-                source: e,
+                source: e.into(),
             }),
-            _ => Ok(()),
         }
     }
 }
@@ -121,6 +142,7 @@ impl LocalBackend {
             return Ok(Poll::Running);
         };
         self.children.remove(handle);
+        tracing::debug!(%handle, %status, "ended");
         Ok(Poll::Exited {
             code: status.code(),
             signal: status.signal(),
@@ -158,7 +180,7 @@ fn alive(pid: u32, started: u64) -> bool {
 
 #[cfg(not(target_os = "linux"))]
 fn alive(pid: u32, _started: u64) -> bool {
-    send_group(pid, 0).is_ok()
+    send_group(pid, None).is_ok()
 }
 
 /// When a process began, in clock ticks since boot: field 22 of `/proc/PID/stat`. Nothing if it
@@ -178,52 +200,11 @@ fn create(path: &Path) -> Result<File, BackendError> {
     Ok(File::create(path).map_err(|e| PathError::new("create", path, e))?)
 }
 
-/// Signals a child with whatever it has started itself: its group has its number.
-fn send_group(pid: u32, signal: i32) -> io::Result<()> {
-    let group = -libc::pid_t::try_from(pid).map_err(io::Error::other)?;
-    // SAFETY: `kill` takes two numbers and touches no memory of ours.
-    #[expect(unsafe_code, reason = "std can only kill, not terminate, a process")]
-    let status = unsafe { libc::kill(group, signal) };
-    if status == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
-/// Lets the child keep the lock's file and, on Linux, end with the runner.
-fn inherit(command: &mut Command, lock: &FolderLock) {
-    let fd = lock.file().as_raw_fd();
-    let parent = std::process::id();
-    let prepare = move || {
-        // SAFETY: between fork and exec only async-signal-safe calls are made: fcntl, prctl and
-        // getppid. `fd` is open, since the parent holds the lock until after the spawn.
-        #[expect(unsafe_code, reason = "no safe wrapper in std for fcntl and prctl")]
-        unsafe {
-            if libc::fcntl(fd, libc::F_SETFD, 0) == -1 {
-                return Err(io::Error::last_os_error());
-            }
-            #[cfg(target_os = "linux")]
-            {
-                if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) == -1 {
-                    return Err(io::Error::last_os_error());
-                }
-                if libc::getppid().cast_unsigned() != parent {
-                    return Err(io::Error::from_raw_os_error(libc::ESRCH)); // the runner just died
-                }
-            }
-        }
-        let _ = parent; // used on Linux only
-        Ok(())
-    };
-    // SAFETY: `prepare` allocates nothing and calls only what is safe after fork, see there.
-    #[expect(
-        unsafe_code,
-        reason = "a file is handed over and a signal set between fork and exec"
-    )]
-    unsafe {
-        command.pre_exec(prepare);
-    }
+/// Signals a child with whatever it has started itself: its group has its number. Without a signal
+/// it is only asked whether it is there.
+fn send_group(pid: u32, signal: Option<Signal>) -> nix::Result<()> {
+    let group = i32::try_from(pid).map_err(|_| Errno::EINVAL)?;
+    killpg(Pid::from_raw(group), signal)
 }
 
 /// Starts the command; waits a moment where the program is still open for writing, as just after an
@@ -325,7 +306,7 @@ mod tests {
             ended,
             Poll::Exited {
                 code: None,
-                signal: Some(libc::SIGTERM)
+                signal: Some(Signal::SIGTERM as i32)
             }
         );
         assert!(!is_locked(attempt.path()).unwrap());

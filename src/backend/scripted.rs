@@ -159,7 +159,7 @@ impl Backend for ScriptedBackend {
             (StopSignal::Kill, _) => {
                 attempt.ended = Some(Poll::Exited {
                     code: None,
-                    signal: Some(libc::SIGKILL),
+                    signal: Some(nix::sys::signal::Signal::SIGKILL as i32),
                 });
             }
             (StopSignal::Terminate, Act::Work) => attempt.ended = Some(exited(130)),

@@ -111,18 +111,8 @@ pub fn stop() -> Laps {
 /// not say.
 #[cfg(unix)]
 pub fn process_cpu_secs() -> f64 {
-    let mut now = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    #[expect(unsafe_code, reason = "the standard library has no process clock")]
-    // SAFETY: `clock_gettime` writes one `timespec` to a pointer that is valid for it.
-    let found = unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut now) };
-    if found == 0 {
-        now.tv_sec as f64 + now.tv_nsec as f64 * 1e-9
-    } else {
-        0.0
-    }
+    let clock = nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID;
+    nix::time::clock_gettime(clock).map_or(0.0, |now| std::time::Duration::from(now).as_secs_f64())
 }
 
 /// Processor seconds of this process so far; 0: this system does not say.

@@ -1,42 +1,24 @@
 //! What the disk below a path is and how much room it has.
 
 use crate::base::PathError;
-use std::ffi::CString;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// Bytes that this user may still write below `path`.
 pub fn free_bytes(path: &Path) -> Result<u64, PathError> {
-    let name = c_path(path)?;
-    // SAFETY: `statvfs` is plain numbers, for which all zeros are a valid value.
-    #[expect(unsafe_code, reason = "statvfs has no safe wrapper in std")]
-    let mut info: libc::statvfs = unsafe { std::mem::zeroed() };
-    // SAFETY: `name` ends in NUL and `info` is writable for the whole call.
-    #[expect(unsafe_code, reason = "statvfs has no safe wrapper in std")]
-    let status = unsafe { libc::statvfs(name.as_ptr(), &raw mut info) };
-    if status != 0 {
-        return Err(PathError::new("measure", path, io::Error::last_os_error()));
-    }
+    let info = nix::sys::statvfs::statvfs(path)
+        .map_err(|e| PathError::new("measure", path, io::Error::from(e)))?;
     #[allow(clippy::unnecessary_cast, reason = "the widths differ between systems")]
-    Ok((info.f_bavail as u64).saturating_mul(info.f_frsize as u64))
+    Ok((info.blocks_available() as u64).saturating_mul(info.fragment_size() as u64))
 }
 
 /// The name of the network file system that `path` lies on; nothing if it is local or unknown.
 #[cfg(target_os = "linux")]
 pub fn network_file_system(path: &Path) -> Result<Option<&'static str>, PathError> {
-    let name = c_path(path)?;
-    // SAFETY: `statfs` is plain numbers, for which all zeros are a valid value.
-    #[expect(unsafe_code, reason = "statfs has no safe wrapper in std")]
-    let mut info: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: `name` ends in NUL and `info` is writable for the whole call.
-    #[expect(unsafe_code, reason = "statfs has no safe wrapper in std")]
-    let status = unsafe { libc::statfs(name.as_ptr(), &raw mut info) };
-    if status != 0 {
-        return Err(PathError::new("examine", path, io::Error::last_os_error()));
-    }
+    let info = nix::sys::statfs::statfs(path)
+        .map_err(|e| PathError::new("examine", path, io::Error::from(e)))?;
     #[allow(clippy::unnecessary_cast, reason = "the width differs between systems")]
-    Ok(network_name(info.f_type as u32))
+    Ok(network_name(info.filesystem_type().0 as u32))
 }
 
 /// The name of the network file system that `path` lies on; unknown on this system.
@@ -60,11 +42,6 @@ fn network_name(magic: u32) -> Option<&'static str> {
         0x00C3_6400 => "ceph",
         _ => return None,
     })
-}
-
-fn c_path(path: &Path) -> Result<CString, PathError> {
-    CString::new(path.as_os_str().as_bytes())
-        .map_err(|e| PathError::new("name", path, io::Error::new(io::ErrorKind::InvalidInput, e)))
 }
 
 #[cfg(test)]

@@ -28,8 +28,8 @@ impl FolderLock {
     }
 
     /// The locked file, to hand it to a child.
-    pub fn file(&self) -> &File {
-        &self.0
+    pub fn into_file(self) -> File {
+        self.0
     }
 }
 

@@ -115,24 +115,18 @@ impl Drop for HeartbeatThread {
 
 /// What the system counts for this process.
 #[cfg(unix)]
-fn rusage() -> Option<libc::rusage> {
-    let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
-    #[expect(
-        unsafe_code,
-        reason = "the standard library cannot ask for resource usage"
-    )]
-    // SAFETY: `getrusage` writes one `rusage` to a pointer that is valid for it, and all bit
-    // patterns of that plain struct are valid, zeros included.
-    unsafe {
-        (libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) == 0).then(|| usage.assume_init())
-    }
+fn rusage() -> Option<nix::sys::resource::Usage> {
+    nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).ok()
 }
 
 /// Processor seconds of this process, user and system; 0 where the system does not say.
 #[cfg(unix)]
 fn cpu_secs() -> f64 {
-    let secs = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 * 1e-6;
-    rusage().map_or(0.0, |usage| secs(usage.ru_utime) + secs(usage.ru_stime))
+    use nix::sys::time::{TimeVal, TimeValLike as _};
+    let secs = |time: TimeVal| time.num_microseconds() as f64 * 1e-6;
+    rusage().map_or(0.0, |usage| {
+        secs(usage.user_time()) + secs(usage.system_time())
+    })
 }
 
 /// Most memory this process had resident; 0 where the system does not say.
@@ -141,7 +135,7 @@ fn peak_memory_bytes() -> u64 {
     // Linux counts in KiB, macOS in bytes.
     let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
     rusage().map_or(0, |usage| {
-        u64::try_from(usage.ru_maxrss).unwrap_or(0) * unit
+        u64::try_from(usage.max_rss()).unwrap_or(0) * unit
     })
 }
 

@@ -1,5 +1,6 @@
 //! `lions exec`: one attempt, as the runner or a cluster starts it.
 
+use crate::backend::end_with_runner;
 use crate::base::{Device, Shutdown};
 use crate::cli::app::{DONE, Global};
 use crate::cli::error::{CommandError, ErrorKind, exit_code};
@@ -23,9 +24,15 @@ pub(crate) struct ExecArgs {
     /// `cpu` or `cuda:N`
     #[arg(long, default_value = "cpu")]
     device: Device,
+    /// Process number of the runner, to end with it
+    #[arg(long, value_name = "PID", hide = true)]
+    parent: Option<u32>,
 }
 
 pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8, CommandError> {
+    if let Some(parent) = args.parent {
+        end_with_runner(parent).map_err(CommandError::user)?;
+    }
     let project = Project::find(global.root.as_deref(), None)?;
     let shutdown = Shutdown::new();
     signals::stop_on_signals(&shutdown)?;
