@@ -3,14 +3,12 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
-/// Exit codes, documented in the README.
+/// Exit codes, documented in the README; 2, of a wrong command line, is clap's own.
 pub mod exit_code {
     /// Everything that was asked for succeeded.
     pub const OK: u8 = 0;
     /// The sweep file, the data or the request is wrong.
     pub const USER: u8 = 1;
-    /// The command line is wrong (clap's own code).
-    pub const USAGE: u8 = 2;
     /// The sweep finished and some runs did not succeed.
     pub const RUNS: u8 = 100;
     /// Interrupted; the state is saved.

@@ -92,28 +92,6 @@ pub fn mean(values: &[f64]) -> Option<Estimate> {
     Some(Estimate { value, stderr, n })
 }
 
-/// The mean of `values` weighted by `weights` (same length, not negative), as a ratio estimate:
-/// the standard error is that of `Σ w·(v − mean) / Σ w` over independent items.
-///
-/// `None` if the lengths differ, there are no values or the weights sum to zero.
-pub fn weighted_mean(values: &[f64], weights: &[f64]) -> Option<Estimate> {
-    let total: f64 = weights.iter().sum();
-    if values.len() != weights.len() || values.is_empty() || total <= 0.0 {
-        return None;
-    }
-    let n = values.len();
-    let value = values.iter().zip(weights).map(|(v, w)| v * w).sum::<f64>() / total;
-    let stderr = (n > 1).then(|| {
-        let squares: f64 = values
-            .iter()
-            .zip(weights)
-            .map(|(v, w)| (w * (v - value)).powi(2))
-            .sum();
-        (squares * n as f64 / (n - 1) as f64).sqrt() / total
-    });
-    Some(Estimate { value, stderr, n })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,16 +137,5 @@ mod tests {
         let e = mean(&[0.7]).unwrap();
         assert_eq!((e.stderr, e.t_interval(0.95)), (None, None));
         assert_eq!(mean(&[]), None);
-    }
-
-    // By hand: (1·1 + 3·3) / 4 = 2.5; deviations −1.5, 0.5; weighted −1.5, 1.5; squares 4.5;
-    // times 2/1 = 9; root 3; over 4 = 0.75.
-    #[test]
-    fn a_weighted_mean_counts_tokens_not_rows() {
-        let e = weighted_mean(&[1.0, 3.0], &[1.0, 3.0]).unwrap();
-        assert!(close(e.value, 2.5, 1e-15));
-        assert!(close(e.stderr.unwrap(), 0.75, 1e-15));
-        assert_eq!(weighted_mean(&[1.0], &[0.0]), None);
-        assert_eq!(weighted_mean(&[1.0], &[]), None);
     }
 }

@@ -17,7 +17,7 @@ pub mod words;
 
 pub use bootstrap::{BOOTSTRAP_DRAWS, PairedRows, crossed_bootstrap};
 pub use compare::{Comparison, Effect, Method, holm, paired_t, plain_difference};
-pub use estimate::{Estimate, Interval, mean, weighted_mean};
+pub use estimate::{Estimate, Interval, mean};
 pub use fit::{Parabola, parabola};
 pub use registry::{FAMILIES, Family, metric_set, metric_spec};
 pub use spec::{Better, Metric, MetricSpec, Transform, values};

@@ -116,11 +116,6 @@ impl ReadStore {
         self.rows(&sql, [sweep], run_row)
     }
 
-    /// Every run of every sweep, in order of first registration.
-    pub fn all_runs(&self) -> Result<Vec<RunRow>, StoreError> {
-        self.rows(&format_runs("ORDER BY run.id"), [], run_row)
-    }
-
     /// A run.
     pub fn run(&self, id: &RunId) -> Result<RunRow, StoreError> {
         let found = self.rows(&format_runs("WHERE run.run_id = ?1"), [&id.0], run_row)?;
@@ -148,12 +143,6 @@ impl ReadStore {
                 count,
             }),
         }
-    }
-
-    /// Id and identity document of every run, for [`crate::plan`] to say what changed.
-    pub fn identities(&self) -> Result<Vec<(RunId, String)>, StoreError> {
-        let sql = "SELECT run_id, identity FROM run ORDER BY id";
-        self.rows(sql, [], |row| Ok((RunId(row.get(0)?), row.get(1)?)))
     }
 
     /// The identity document of a run.

@@ -4,12 +4,6 @@
 
 use candle_core::{DType, Result, Tensor};
 
-/// Negative log-likelihood of `token_logps` (N,), summed and divided by `total`, the number of
-/// targets of the whole optimiser step; so the micro-batches of a step add up to its mean.
-pub fn sft_nll(token_logps: &Tensor, total: usize) -> Result<Tensor> {
-    token_logps.sum_all()? / -(total.max(1) as f64) // ()
-}
-
 /// Sums the (N,) values of each segment: (S,) f64, differentiable.
 ///
 /// Sums are taken in f64, so that the same log-probabilities give the same sum in the policy and in
@@ -90,15 +84,5 @@ mod tests {
         let grads = weighted.backward().unwrap();
         let got: Vec<f32> = grads.get(&values).unwrap().to_vec1().unwrap();
         assert_eq!(got, [3.0, 7.0, 3.0, 7.0]);
-    }
-
-    #[test]
-    fn the_nll_of_two_micro_batches_adds_up_to_the_mean_of_the_step() {
-        let whole = sft_nll(&row(&[-1.0, -2.0, -6.0]), 3).unwrap();
-        let first = sft_nll(&row(&[-1.0]), 3).unwrap();
-        let second = sft_nll(&row(&[-2.0, -6.0]), 3).unwrap();
-        let sum = (first + second).unwrap().to_scalar::<f64>().unwrap();
-        assert!((whole.to_scalar::<f64>().unwrap() - 3.0).abs() < 1e-12);
-        assert!((sum - 3.0).abs() < 1e-12);
     }
 }

@@ -34,7 +34,7 @@ mod tests;
 pub use dpo::{DpoObjective, PairMonitor};
 pub use error::TrainError;
 pub use gradients::{Clip, Gradients, clip_by_global_norm};
-pub use loss::{PairLogps, log_sigmoid, segment_sums, sft_nll};
+pub use loss::{PairLogps, log_sigmoid, segment_sums};
 pub use moving::MovingReference;
 pub use optimizer::AdamW;
 pub use pair_loss::{PairGradient, PairTerms, PreferenceLoss};

@@ -2,11 +2,12 @@
 
 use crate::parity_engine::{Model, Packed};
 use crate::parity_support::{
-    PARITY, check, distance, distance_to_fingerprint, flat, golden, ids, numbers, relative, root,
+    PARITY, check, distance, distance_to_fingerprint, flat, golden, ids, mean_nll, numbers,
+    relative, root,
 };
 use candle_core::{Device, Tensor};
 use lions::config::spec::OptimizerRecipe;
-use lions::train::{AdamW, clip_by_global_norm, sft_nll};
+use lions::train::{AdamW, clip_by_global_norm};
 use serde_json::Value;
 
 /// Ten AdamW steps move weights by about 0.01; of that update torch itself keeps 3e-4 when only its
@@ -52,7 +53,7 @@ fn pack(documents: &[&Document]) -> Packed {
 
 fn nll(model: &Model, documents: &[&Document]) -> Tensor {
     let batch = pack(documents);
-    sft_nll(&batch.token_logps(&model.decoder()), batch.targets.len()).unwrap()
+    mean_nll(&batch.token_logps(&model.decoder()), batch.targets.len())
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! However documents are laid out in rows and rows in micro-batches, the numbers are the same.
 
 use crate::parity_engine::Model;
-use crate::parity_support::{LAYOUT, SPLIT, check, distance, flat, golden, ids};
+use crate::parity_support::{LAYOUT, SPLIT, check, distance, flat, golden, ids, mean_nll};
 use lions::base::SeedTree;
 use lions::config::spec::{
     BatchSize, Batching, Decay, Duration, LossMask, OptimizerRecipe, Precision, ScheduleRecipe,
     SftRecipe,
 };
 use lions::data::{SftPlan, SftStep, TokenBatch, TokenizedExample};
-use lions::train::{Gradients, sft_nll};
+use lions::train::Gradients;
 use std::collections::BTreeMap;
 
 /// Eight real conversations: the SFT documents and two preferred replies of the golden files.
@@ -134,7 +134,7 @@ fn step_gradients(model: &Model, step: &SftStep, max_positions: usize) -> (Gradi
         let logps = decoder
             .token_logps(&hidden, &batch.target_rows, &batch.targets)
             .unwrap();
-        model.accumulate(&mut gradients, &sft_nll(&logps, step.targets()).unwrap());
+        model.accumulate(&mut gradients, &mean_nll(&logps, step.targets()));
     }
     (gradients, batches.len())
 }

@@ -26,6 +26,11 @@ pub(crate) fn golden(name: &str) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
+/// Negative log-likelihood of the targets of these log-probabilities (N,): summed, over `total`.
+pub(crate) fn mean_nll(token_logps: &Tensor, total: usize) -> Tensor {
+    (token_logps.sum_all().unwrap() / -(total as f64)).unwrap()
+}
+
 /// A list of numbers.
 pub(crate) fn numbers(value: &Value) -> Vec<f64> {
     let items = value.as_array().unwrap();
