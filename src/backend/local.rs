@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, getppid};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -33,6 +34,24 @@ pub fn end_with_runner(parent: u32) -> io::Result<()> {
     } else {
         Err(Errno::ESRCH.into())
     }
+}
+
+/// What says to the engine and to candle how many threads they may use.
+pub const THREAD_VARIABLES: [&str; 3] =
+    ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS", "OMP_NUM_THREADS"];
+
+/// Replaces this process by `program` with these arguments and so many threads: the variables are read
+/// when a program starts, and a program cannot safely change its own. Returns only if that fails.
+pub fn restart_with_threads(
+    program: &Path,
+    args: impl IntoIterator<Item = OsString>,
+    threads: &str,
+) -> io::Error {
+    let mut command = Command::new(program);
+    command.args(args);
+    command
+        .envs(THREAD_VARIABLES.map(|key| (key, threads)))
+        .exec()
 }
 
 /// Starts `PROGRAM exec --root ROOT --run ID --attempt N --device D --parent PID`; the folder of the attempt is
@@ -63,9 +82,7 @@ impl LocalBackend {
             .args(["--run", &launch.run.0])
             .args(["--attempt", &launch.attempt.to_string()])
             .args(["--device", &launch.device.to_string()])
-            .env("RAYON_NUM_THREADS", &threads)
-            .env("CANDLE_NUM_THREADS", &threads)
-            .env("OMP_NUM_THREADS", &threads)
+            .envs(THREAD_VARIABLES.map(|key| (key, &threads)))
             .args(["--parent", &std::process::id().to_string()])
             .stdout(create(&attempt.stdout())?)
             .stderr(create(&attempt.stderr())?)

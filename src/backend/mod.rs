@@ -8,6 +8,6 @@ pub mod local;
 pub mod scripted;
 pub mod traits;
 
-pub use local::{LocalBackend, end_with_runner};
+pub use local::{LocalBackend, THREAD_VARIABLES, end_with_runner, restart_with_threads};
 pub use scripted::{Act, ScriptedBackend};
 pub use traits::{Backend, BackendError, Handle, Launch, Poll, StopSignal};

@@ -1,5 +1,6 @@
 //! `lions bench`: how fast this machine trains and samples.
 
+use crate::backend::{THREAD_VARIABLES, restart_with_threads};
 use crate::cli::app::{DONE, Global};
 use crate::cli::error::CommandError;
 use crate::cli::project::Project;
@@ -100,7 +101,7 @@ enum PrecisionArg {
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &BenchArgs) -> Result<u8, CommandError> {
     let project = Project::find(global.root.as_deref(), None)?;
-    limit_threads(args.threads);
+    limit_threads(args.threads)?;
     tune_allocator();
     let request = request(project.root, args);
     let report = bench(&request, &mut |step| !args.paced || pace(ui, step));
@@ -129,14 +130,21 @@ fn pace(ui: &Ui, step: Option<&BenchStep>) -> bool {
 }
 
 /// Sets the threads of the engine and of candle, as the runner does for an attempt.
-fn limit_threads(threads: u32) {
-    for key in ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"] {
-        #[expect(unsafe_code, reason = "the environment is how candle is told")]
-        // SAFETY: no other thread exists yet: pools start at their first use, which comes later.
-        unsafe {
-            std::env::set_var(key, threads.to_string());
-        }
+fn limit_threads(threads: u32) -> Result<(), CommandError> {
+    let threads = threads.to_string();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the environment is how candle is told"
+    )]
+    let is_set = |key: &&str| std::env::var(key).is_ok_and(|value| value == threads);
+    if THREAD_VARIABLES.iter().all(is_set) {
+        return Ok(());
     }
+    let program = std::env::current_exe().map_err(CommandError::internal)?;
+    let args = std::env::args_os().skip(1);
+    Err(CommandError::internal(restart_with_threads(
+        &program, args, &threads,
+    )))
 }
 
 fn request(root: PathBuf, args: &BenchArgs) -> BenchRequest {
