@@ -2,7 +2,7 @@
 
 use crate::figures::figure::{Chart, FigureError, Scale};
 use crate::figures::samples;
-use crate::figures::{draw, figure_csv, rasterize, write_figure};
+use crate::figures::{draw, figure_csv, figure_sidecar, rasterize, write_figure};
 use crate::metrics::Better;
 
 #[test]
@@ -13,6 +13,22 @@ fn the_same_figure_is_the_same_bytes_twice() {
         let png = |svg| rasterize(&figure.name, svg, 1.0).unwrap();
         assert_eq!(png(&a.svg), png(&b.svg), "{}", figure.name);
     }
+}
+
+/// One line a fixture: the digests of its SVG, CSV, JSON and PNG. A change here is a change of every
+/// committed figure: look at `target/figure-samples` before accepting it.
+#[test]
+fn every_fixture_has_the_committed_bytes() {
+    let short = |bytes: &[u8]| crate::base::digest_bytes(bytes).0[..12].to_owned();
+    let mut lines = String::new();
+    for figure in samples::all() {
+        let svg = draw(&figure).unwrap().svg;
+        let png = rasterize(&figure.name, &svg, 1.0).unwrap();
+        let (csv, json) = (figure_csv(&figure), figure_sidecar(&figure));
+        let files = [svg.as_bytes(), csv.as_bytes(), json.as_bytes(), &png];
+        lines += &format!("{}: {}\n", figure.name, files.map(short).join(" "));
+    }
+    insta::assert_snapshot!(lines);
 }
 
 #[test]
@@ -125,8 +141,7 @@ fn every_sample_can_be_written() {
 #[test]
 fn a_scaling_figure_says_how_each_series_saturates() {
     let figure = samples::scaling();
-    let sidecar: serde_json::Value =
-        serde_json::from_str(&crate::figures::figure_sidecar(&figure)).unwrap();
+    let sidecar: serde_json::Value = serde_json::from_str(&figure_sidecar(&figure)).unwrap();
     let how = |i: usize| {
         sidecar["fits"][i]["saturation"]["how"]
             .as_str()

@@ -514,6 +514,63 @@ fn a_report_is_the_same_bytes_twice() {
     assert_eq!(first, read());
 }
 
+/// Digests of every file of a report; those of a figure are drawn from what the store holds. A change
+/// here is a change of every committed report: look at `target/report-sample` before accepting it.
+#[test]
+fn every_file_of_a_report_has_the_committed_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut results = results();
+    let figures = &mut results.sweep.report.figures;
+    let named = |name: &str, spec: FigureSpec| FigureSpec {
+        name: name.to_owned(),
+        ..spec
+    };
+    figures.push(named(
+        "compute",
+        FigureSpec {
+            x_metric: Some("training/flops".to_owned()),
+            series: Some("pairs".to_owned()),
+            log_x: true,
+            ..dpo_figure(FigureKind::Scaling, ACCURACY)
+        },
+    ));
+    figures.push(named(
+        "scores",
+        FigureSpec {
+            panels: Some("beta".to_owned()),
+            under: vec![ACCURACY.to_owned(), "polite/prob_margin".to_owned()],
+            ..dpo_figure(FigureKind::Training, "eval_polite_test/prob_margin")
+        },
+    ));
+    figures.push(named(
+        "sorted",
+        FigureSpec {
+            order: Some(BarOrder::Value),
+            reference: [
+                ("beta".to_owned(), json!(0.1)),
+                ("pairs".to_owned(), json!(440)),
+            ]
+            .into(),
+            ..dpo_figure(FigureKind::Bars, ACCURACY)
+        },
+    ));
+    figures.push(named("layout", dpo_figure(FigureKind::Layout, "")));
+    figures.push(named(
+        "nothing",
+        FigureSpec {
+            filter: [("stage".to_owned(), json!("other"))].into(),
+            ..dpo_figure(FigureKind::Bars, ACCURACY)
+        },
+    ));
+    let mut lines = String::new();
+    for path in write_report(&results, folder.path()).unwrap() {
+        let digest = crate::base::digest_file(&path).unwrap();
+        let name = path.strip_prefix(folder.path()).unwrap().display();
+        lines += &format!("{name}: {}\n", &digest.0[..12]);
+    }
+    insta::assert_snapshot!(lines);
+}
+
 #[test]
 fn the_page_is_well_formed_and_needs_no_other_file() {
     let report = crate::report::build_report(&results()).unwrap();
