@@ -1,9 +1,10 @@
 //! What every floor needs, each handed in rather than reached for.
 //!
-//! Time, a stopwatch, devices, digests, seeds, atomic files, the files of a model folder, the stop
-//! flag and text fit to be shown. Nothing here knows of sweeps or models.
+//! Time, a stopwatch, devices, digests, seeds, atomic files, CSV, the files of a model folder, the
+//! stop flag and text fit to be shown. Nothing here knows of sweeps or models.
 
 pub mod clock;
+pub mod csv_line;
 pub mod device;
 pub mod digest;
 pub mod fs;
@@ -14,6 +15,7 @@ pub mod shutdown;
 pub mod text;
 
 pub use clock::{Clock, FakeClock, SystemClock, Timestamp};
+pub use csv_line::csv_line;
 pub use device::{Device, UnknownDevice};
 pub use digest::{Digest, digest_bytes, digest_file};
 pub use fs::{PathError, append_line, write_atomic};

@@ -1,5 +1,6 @@
 //! A comparison table as a grid, as CSV and as JSON.
 
+use crate::base::csv_line;
 use crate::config::sweep::{AxisValue, show_value};
 use crate::metrics::{Better, Method, fixed, metric_set, metric_spec};
 use crate::report::compare::{Cell, ConfigRow, MetricColumn, SweepTable};
@@ -8,7 +9,8 @@ use crate::report::select::short_label;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// So many measured columns get the comparison in words; the others get marks.
+/// So many measured columns get the comparison in words, the primary one; the others get marks, so
+/// that a table of several metrics stays on a page.
 const WORDY_COLUMNS: usize = 1;
 
 /// The table as people read it: `1.482 [1.463, 1.501]`, n, and the difference in plain words.
@@ -307,18 +309,6 @@ fn csv_fields(metric: &MetricColumn, cell: &Cell) -> Vec<String> {
             .collect::<Vec<_>>()
             .join(" "),
     ]
-}
-
-/// One line of CSV by RFC 4180, with a line feed.
-fn csv_line(fields: &[String]) -> String {
-    let quoted = fields.iter().map(|f| {
-        if f.contains([',', '"', '\n', '\r']) {
-            format!("\"{}\"", f.replace('"', "\"\""))
-        } else {
-            f.clone()
-        }
-    });
-    format!("{}\n", quoted.collect::<Vec<_>>().join(","))
 }
 
 /// The table as JSON: the same content as the CSV, with seeds' values and runs.

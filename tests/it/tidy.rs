@@ -62,6 +62,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
     ("plotters", &["figures"]),
     ("resvg", &["figures"]),
+    ("csv", &["base"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
     ("signal_hook", &["cli", "base"]),
