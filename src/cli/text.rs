@@ -1,43 +1,6 @@
-//! Small pieces of text: aligned columns, counts, times, sizes.
+//! Small pieces of text: counts, times, sizes.
 
-/// Lines of left-aligned columns, two spaces apart; widths count characters outside colour codes.
-pub(crate) fn columns(rows: &[Vec<String>]) -> Vec<String> {
-    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| {
-        rows.iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| visible(cell))
-            .max()
-    };
-    let widths: Vec<usize> = (0..count)
-        .map(|column| width(column).unwrap_or(0))
-        .collect();
-    rows.iter().map(|row| aligned(row, &widths)).collect()
-}
-
-fn aligned(row: &[String], widths: &[usize]) -> String {
-    let mut line = String::new();
-    for (cell, width) in row.iter().zip(widths) {
-        line.push_str(cell);
-        line.push_str(&" ".repeat(width.saturating_sub(visible(cell)) + 2));
-    }
-    line.trim_end().to_owned()
-}
-
-/// Characters that take room, ANSI escapes left out.
-fn visible(cell: &str) -> usize {
-    let mut count = 0;
-    let mut escape = false;
-    for c in cell.chars() {
-        match (escape, c) {
-            (false, '\u{1b}') => escape = true,
-            (true, 'm') => escape = false,
-            (false, _) => count += 1,
-            (true, _) => {}
-        }
-    }
-    count
-}
+pub(crate) use crate::report::text_columns as columns;
 
 /// `950`, `12.3k`, `4.6M`, `7.8G`, `1.2T`, `3.4P`, `5.6E`, `7.8Z`.
 pub(crate) fn si(value: f64) -> String {
@@ -99,18 +62,6 @@ pub(crate) fn counted(n: usize, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn columns_align_and_ignore_colour() {
-        let rows = vec![
-            vec!["\u{1b}[32mok\u{1b}[0m".to_owned(), "x".to_owned()],
-            vec!["failed".to_owned(), "y".to_owned()],
-        ];
-        assert_eq!(
-            columns(&rows),
-            ["\u{1b}[32mok\u{1b}[0m      x", "failed  y"]
-        );
-    }
 
     #[test]
     fn numbers_read_easily() {

@@ -1,6 +1,6 @@
 //! A table ready to print: texts in columns, configuration apart from results.
 
-use unicode_width::UnicodeWidthStr as _;
+use crate::report::text_table::{TextAlign, column_widths, text_row};
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,65 +85,45 @@ impl Grid {
 /// Aligned text for a terminal; a bar parts configuration from results, `*` marks the best, and
 /// `bold` makes it stand out as well.
 pub fn grid_text(grid: &Grid, bold: bool) -> String {
-    let shown = |cell: &GridCell| {
-        if cell.strong {
-            format!("{} *", cell.text)
-        } else {
-            cell.text.clone()
-        }
-    };
+    let result = |index: usize| grid.columns[index].kind == ColumnKind::Result;
     let marked: Vec<bool> = (0..grid.columns.len())
         .map(|c| grid.rows.iter().any(|r| r[c].strong))
         .collect();
-    let mut widths: Vec<usize> = grid.columns.iter().map(|c| c.head.width()).collect();
-    for row in &grid.rows {
-        for (index, cell) in row.iter().enumerate() {
-            let mark = if marked[index] { 2 } else { 0 };
-            widths[index] = widths[index].max(cell.text.width() + mark);
-        }
-    }
-    let mut out = String::new();
-    if !grid.title.is_empty() {
-        out += &format!("{}\n", grid.title);
-    }
-    let heads: Vec<GridCell> = grid
+    // Where some results have a mark, the others leave its room, so that numbers stay in line.
+    let shown = |(index, cell): (usize, &GridCell)| match (cell.strong, marked[index]) {
+        (true, _) if bold => format!("\u{1b}[1m{} *\u{1b}[0m", cell.text),
+        (true, _) => format!("{} *", cell.text),
+        (false, true) if result(index) => format!("{}  ", cell.text),
+        (false, _) => cell.text.clone(),
+    };
+    let heads = grid
         .columns
         .iter()
         .map(|c| GridCell::plain(&c.head))
         .collect();
-    let line = |cells: &[GridCell]| {
-        let mut line = String::new();
-        for (index, cell) in cells.iter().enumerate() {
-            line += separator(grid, index);
-            let mut text = shown(cell);
-            if marked[index] && !cell.strong && grid.columns[index].kind == ColumnKind::Result {
-                text += "  ";
-            }
-            let gap = " ".repeat(widths[index].saturating_sub(text.width()));
-            if bold && cell.strong {
-                text = format!("\u{1b}[1m{text}\u{1b}[0m");
-            }
-            line += &match grid.columns[index].kind {
-                ColumnKind::Result => format!("{gap}{text}"),
-                ColumnKind::Config | ColumnKind::Words => format!("{text}{gap}"),
-            };
-        }
-        format!("{}\n", line.trim_end())
-    };
-    out += &line(&heads);
-    let rule: Vec<String> = (0..grid.columns.len())
-        .map(|i| {
-            format!(
-                "{}{}",
-                separator(grid, i).replace(' ', "─").replace('│', "┼"),
-                "─".repeat(widths[i])
-            )
-        })
+    let all = std::iter::once(&heads).chain(&grid.rows);
+    let rows: Vec<Vec<String>> = all
+        .map(|row| row.iter().enumerate().map(shown).collect())
         .collect();
-    out += &format!("{}\n", rule.concat());
-    out.extend(grid.rows.iter().map(|row| line(row)));
-    out.extend(grid.notes.iter().map(|note| format!("{note}\n")));
-    out
+    let widths = column_widths(&rows);
+    let column = |index| {
+        let align = if result(index) {
+            TextAlign::Right
+        } else {
+            TextAlign::Left
+        };
+        (separator(grid, index), align)
+    };
+    let mut lines: Vec<String> = Vec::new();
+    lines.extend((!grid.title.is_empty()).then(|| grid.title.clone()));
+    lines.extend(rows.iter().map(|row| text_row(row, &widths, column)));
+    let rule = widths.iter().enumerate().map(|(index, width)| {
+        let crossing = separator(grid, index).replace(' ', "─").replace('│', "┼");
+        crossing + &"─".repeat(*width)
+    });
+    lines.insert(lines.len() - grid.rows.len(), rule.collect());
+    lines.extend(grid.notes.iter().cloned());
+    lines.join("\n") + "\n"
 }
 
 /// What stands before a column.

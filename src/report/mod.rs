@@ -19,6 +19,7 @@ pub mod paper;
 pub mod published;
 pub mod select;
 pub mod table;
+pub mod text_table;
 pub mod write;
 
 #[cfg(test)]
@@ -39,4 +40,5 @@ pub use select::{
     Details, ReportError, RowValue, RunInfo, RunStatus, StepRow, SweepResults, TrialResult,
 };
 pub use table::{table_csv, table_grid, table_json};
+pub use text_table::{display_width, text_columns};
 pub use write::{write_figures, write_report};
