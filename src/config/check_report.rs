@@ -69,7 +69,7 @@ impl ReportChecker<'_> {
         names.clear();
         for (index, figure) in report.figures.iter_mut().enumerate() {
             let path = format!("figure.{index}");
-            self.name(&figure.name, &path, &mut names);
+            self.name(&figure.head.name, &path, &mut names);
             self.figure(figure, &path);
         }
     }

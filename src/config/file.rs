@@ -3,6 +3,7 @@
 
 use crate::config::diagnose::{Diagnostic, Place, Sources, nearest, suggest};
 use crate::config::expected::ExpectedInputs;
+use crate::config::figure_file::read_figure;
 use crate::config::presets::PRESETS;
 use crate::config::schema::{known_prefix, nearest_path};
 use crate::config::sweep::{AxisValue, ReportSpec};
@@ -212,13 +213,7 @@ impl Reader<'_> {
             .get("report")
             .cloned()
             .unwrap_or_else(|| Node::empty(root.place));
-        let report = match typed::read(&report_node, "report", |_| None) {
-            Ok(report) => report,
-            Err(problem) => {
-                self.problem(*problem);
-                ReportSpec::default()
-            }
-        };
+        let report = self.report(&report_node);
         if let Some(presets) = root.get(PRESETS).filter(|node| node.table().is_none()) {
             let message = format!("expected `[presets]`, found {}", presets.kind_name());
             self.problem(Diagnostic::new(presets.place, message));
@@ -236,6 +231,39 @@ impl Reader<'_> {
             report_node,
             inputs,
         })
+    }
+
+    /// Tables and figures; each figure is read on its own, because its keys depend on its kind.
+    fn report(&mut self, node: &Node) -> ReportSpec {
+        let mut rest = node.clone();
+        if let Kind::Table(entries) = &mut rest.kind {
+            entries.retain(|(key, _)| &*key.name != "figure");
+        }
+        let mut report = typed::read(&rest, "report", |_| None).unwrap_or_else(|problem| {
+            self.problem(*problem);
+            ReportSpec::default()
+        });
+        let Some(figures) = node.get("figure") else {
+            return report;
+        };
+        let Some(items) = figures.list() else {
+            let message = format!(
+                "expected `[[report.figure]]`, found {}",
+                figures.kind_name()
+            );
+            self.problem(
+                Diagnostic::new(figures.place, message)
+                    .help("write `[[report.figure]]` with two brackets"),
+            );
+            return report;
+        };
+        for (index, item) in items.iter().enumerate() {
+            match read_figure(item, &format!("report.figure.{index}")) {
+                Ok(figure) => report.figures.push(figure),
+                Err(problems) => self.problems.extend(problems),
+            }
+        }
+        report
     }
 
     /// What the files say of inputs that may not be there.

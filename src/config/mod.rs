@@ -6,6 +6,7 @@
 //! place), *type* (serde; unknown keys refused), *check* (rules across fields). Whichever pass finds
 //! a mistake, it is shown with file, line, column, snippet and the nearest valid name.
 
+mod axis_value;
 mod base_file;
 #[cfg(test)]
 mod base_tests;
@@ -17,6 +18,8 @@ mod check_report;
 mod diagnose;
 mod expand;
 mod expected;
+mod figure_file;
+mod figure_spec;
 mod file;
 mod judge;
 mod keys;
@@ -30,7 +33,9 @@ mod published;
 mod schema;
 pub mod select;
 pub mod spec;
+mod struct_keys;
 pub mod sweep;
+mod table_spec;
 #[cfg(test)]
 mod tests;
 mod tree;

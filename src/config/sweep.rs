@@ -5,8 +5,12 @@ use crate::config::spec::TrialConfig;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// An axis value as a person wrote it, for tables and matching: `0.1`, `"concat"`, a label.
-pub type AxisValue = serde_json::Value;
+pub use crate::config::axis_value::{AxisValue, show_value};
+pub use crate::config::figure_spec::{
+    AxisRole, BarOrder, BarsSpec, ChartSpec, FigureHead, FigureSpec, LinesSpec, Measured,
+    MetricRole, Numbers, ScalingSpec, TrainingSpec,
+};
+pub use crate::config::table_spec::{Direction, TableSpec};
 
 /// A sweep file, fully expanded and checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,24 +66,6 @@ impl Trial {
     }
 }
 
-/// A value without JSON's quotes around strings.
-pub fn show_value(value: &AxisValue) -> String {
-    match value {
-        serde_json::Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// Which way a metric is better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Direction {
-    /// More is better.
-    Higher,
-    /// Less is better.
-    Lower,
-}
-
 /// What a sweep reports.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -90,116 +76,4 @@ pub struct ReportSpec {
     /// Figures, in order.
     #[serde(default, rename = "figure")]
     pub figures: Vec<FigureSpec>,
-}
-
-/// One comparison table: a row per configuration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct TableSpec {
-    /// File-name stem, unique in the sweep.
-    pub name: String,
-    /// Shown above the table.
-    pub title: String,
-    /// Only trials with these axis values.
-    #[serde(default, rename = "where")]
-    pub filter: BTreeMap<String, AxisValue>,
-    /// Metric keys, first one primary.
-    pub metrics: Vec<String>,
-    /// Direction of the primary metric; absent: known from the metric.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub direction: Option<Direction>,
-    /// Axis values of the row that others are compared with.
-    #[serde(default)]
-    pub baseline: BTreeMap<String, AxisValue>,
-    /// Axes on which like is compared with like: the baseline has a row for each of their values.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub within: Vec<String>,
-    /// Published results that are printed below, by id (`src/config/published.toml`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub published: Option<String>,
-}
-
-/// One figure.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct FigureSpec {
-    /// File-name stem, unique in the sweep.
-    pub name: String,
-    /// Shown above the figure.
-    pub title: String,
-    /// What is drawn.
-    pub kind: FigureKind,
-    /// Only trials with these axis values.
-    #[serde(default, rename = "where")]
-    pub filter: BTreeMap<String, AxisValue>,
-    /// Metric key on the y axis: a final metric, or for `training` a step metric; empty for
-    /// `layout`, which measures nothing.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub metric: String,
-    /// Which way the metric is better; absent: known from the metric.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub direction: Option<Direction>,
-    /// Axis on x (`bars`, `lines`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub x: Option<String>,
-    /// Final metric on x (`scaling`), for example `training/flops`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub x_metric: Option<String>,
-    /// Axis that makes series or groups of bars; absent: one series.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub series: Option<String>,
-    /// Axis that makes panels, one a value, side by side; absent: every axis that is placed
-    /// nowhere else.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub panels: Option<String>,
-    /// Logarithmic x axis.
-    #[serde(default)]
-    pub log_x: bool,
-    /// Order of `bars`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub order: Option<BarOrder>,
-    /// Axis values of the one configuration whose value is a line across `bars` instead of a bar;
-    /// `where` does not apply to it.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub reference: BTreeMap<String, AxisValue>,
-    /// Final metrics written under each panel of a `training` figure.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub under: Vec<String>,
-    /// The figure of the paper that this one redraws, for example `Figure 1`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub paper: Option<String>,
-    /// Published results that are printed below, by id (`src/config/published.toml`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub published: Option<String>,
-    /// A caption under the figure, for example the definition of the metric.
-    #[serde(default)]
-    pub caption: String,
-}
-
-/// In which order bars stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BarOrder {
-    /// As the axis has its values.
-    Axis,
-    /// The best first.
-    Value,
-}
-
-/// Kinds of figures.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FigureKind {
-    /// Grouped bars with intervals over seeds.
-    #[default]
-    Bars,
-    /// Lines over a numeric axis with intervals over seeds; the best point marked.
-    Lines,
-    /// A step metric along training, one line per configuration.
-    Training,
-    /// A final metric over another one, such as compute: a point per configuration, a parabola
-    /// through each series, and where it saturates.
-    Scaling,
-    /// The first batch of preference pairs, padded, without padding, and with shared prompts.
-    Layout,
 }

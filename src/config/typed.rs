@@ -129,7 +129,20 @@ pub(crate) fn read<T: DeserializeOwned>(
     prefix: &str,
     elsewhere: impl Fn(&str) -> Option<String>,
 ) -> Result<T, Box<Diagnostic>> {
-    T::deserialize(node).map_err(|error| Box::new(explain(error, node.place, prefix, elsewhere)))
+    read_by(node, prefix, elsewhere, T::deserialize)
+}
+
+/// As [`read`], for what is not read by one call of `deserialize`.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_by<'n, T>(
+    node: &'n Node,
+    prefix: &str,
+    elsewhere: impl Fn(&str) -> Option<String>,
+    deserialize: impl FnOnce(&'n Node) -> Result<T, TypeError>,
+) -> Result<T, Box<Diagnostic>> {
+    deserialize(node).map_err(|error| Box::new(explain(error, node.place, prefix, elsewhere)))
 }
 
 fn explain(

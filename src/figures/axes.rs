@@ -1,6 +1,6 @@
 //! Ranges, ticks and the mapping from values to pixels.
 
-use crate::figures::figure::Scale;
+use crate::figures::data::Scale;
 use crate::metrics::digits;
 
 /// A rectangle in pixels.
@@ -79,6 +79,7 @@ pub fn linear_axis(low: f64, high: f64, pinned: bool, count: usize) -> Axis {
     if pinned {
         (low, high) = (low.min(0.0), high.max(0.0));
     }
+    // Values that differ by rounding alone are one value, which needs a range of its own.
     if (high - low).abs() < 1e-12 * high.abs().max(1e-6) {
         let half = (high.abs() * 0.05).max(1e-3);
         (low, high) = if pinned {
@@ -87,6 +88,7 @@ pub fn linear_axis(low: f64, high: f64, pinned: bool, count: usize) -> Axis {
             (low - half, high + half)
         };
     }
+    // No mark touches the edge; more would waste the height of small panels.
     let air = (high - low) * 0.06;
     if !pinned || low < 0.0 {
         low -= air;
@@ -195,12 +197,31 @@ pub fn measured_axis(values: &[f64], scale: Scale) -> Axis {
     axis
 }
 
+/// An axis over steps or positions that begins and ends with the data, along `width` pixels.
+pub fn step_axis(xs: &[f64], width: f64) -> Axis {
+    let (low, high) = xs
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), x| {
+            (l.min(*x), h.max(*x))
+        });
+    if low >= high {
+        return settings_axis(xs, Scale::Linear, 1);
+    }
+    // A tick of five digits with air around it takes about 55 pixels.
+    let count = if width > 400.0 { 7 } else { 4 };
+    let mut axis = linear_axis(low, high, false, count);
+    (axis.low, axis.high) = (low, high);
+    axis.ticks.retain(|t| (low..=high).contains(&t.value));
+    axis
+}
+
 /// Without the dust of floating point: 12 significant digits.
 fn rounded(value: f64) -> f64 {
     format!("{value:.11e}").parse().unwrap_or(value)
 }
 
-/// 1, 2 and 5 times powers of ten within a range; only the powers if that is more than nine.
+/// 1, 2 and 5 times powers of ten within a range; only the powers if that is more than nine, which
+/// is what fits below a plot of half the width.
 fn decades(low: f64, high: f64) -> Vec<f64> {
     let range = low.log10().floor() as i32..=high.log10().ceil() as i32;
     let pick = |mantissas: &[f64]| -> Vec<f64> {

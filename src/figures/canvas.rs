@@ -11,7 +11,7 @@ use plotters::style::{Color as _, FontTransform, RGBColor, ShapeStyle, TextStyle
 
 /// Units of the backend in one pixel.
 const UNIT: f64 = 10.0;
-/// plotters puts the baseline so far below a text's position, in em.
+/// plotters' SVG backend puts the baseline so far below a text's position, in em, whatever the font.
 const TOP_TO_BASELINE: f64 = 0.76;
 
 /// Where a text stands, in pixels.
@@ -32,6 +32,7 @@ pub struct TextBox {
 impl TextBox {
     /// Whether two boxes share more than a hair's breadth.
     pub fn overlaps(&self, other: &Self) -> bool {
+        // Boxes are measured without kerning, so that touching ones are apart in truth.
         let hair = 0.5;
         self.left + hair < other.right
             && other.left + hair < self.right
@@ -342,6 +343,7 @@ fn marker_corners(marker: Marker, x: f64, y: f64, r: f64) -> Vec<(f64, f64)> {
 /// The pieces of a polyline that lie on the "on" lengths of `dash`.
 fn dashes(points: &[(f64, f64)], dash: &[f64]) -> Vec<Vec<(f64, f64)>> {
     let mut pieces = Vec::new();
+    // A tenth of a pixel at least: a length of zero would never be used up.
     let (mut index, mut left) = (0, dash[0].max(0.1));
     let mut piece: Vec<(f64, f64)> = points.first().copied().into_iter().collect();
     for pair in points.windows(2) {
@@ -373,8 +375,9 @@ fn dashes(points: &[(f64, f64)], dash: &[f64]) -> Vec<Vec<(f64, f64)>> {
     pieces
 }
 
-/// Hatch lines clipped to a rectangle, 6 pixels apart.
+/// Hatch lines clipped to a rectangle.
 fn hatch_lines(hatch: Hatch, left: f64, top: f64, right: f64, bottom: f64) -> Vec<[(f64, f64); 2]> {
+    // Two of them in the narrowest bar; closer ones run together in print.
     let gap = 6.0;
     let (width, height) = (right - left, bottom - top);
     let count = |length: f64| {

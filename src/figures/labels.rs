@@ -1,10 +1,8 @@
 //! Text that fits: wrapping, legends, and labels pushed apart.
 
-use crate::figures::batch::draw_part;
-use crate::figures::canvas::{Align, Canvas, Stroke, TextLook};
-use crate::figures::figure::Part;
+use crate::figures::canvas::{Align, Canvas, TextLook};
 use crate::figures::font::{Weight, text_width};
-use crate::figures::theme::{FIT_DASH, INK, LEGEND_EM, Look, SOFT_INK};
+use crate::figures::theme::{INK, LEGEND_EM, SOFT_INK};
 
 /// Running text of a colour and size, left-aligned.
 pub fn regular(em: f64, color: plotters::style::RGBColor) -> TextLook {
@@ -110,23 +108,10 @@ pub fn spread(positions: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
     placed
 }
 
-/// What stands for a series in a legend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Swatch {
-    /// A hatched rectangle.
-    Bar,
-    /// A marker with an interval.
-    Point,
-    /// A dashed line with a marker.
-    Line,
-    /// A dotted line with a marker.
-    Fit,
-    /// A part of a batch.
-    Part,
-}
-
-const SWATCH: f64 = 26.0;
-const ROW: f64 = 20.0;
+/// Width of what stands for a series in a legend, pixels: a dash and its gap show twice.
+pub const SWATCH: f64 = 26.0;
+/// Height of a line of a legend, pixels.
+const LEGEND_ROW: f64 = 20.0;
 
 /// Positions of legend entries that flow from left to right within `width`, and their height.
 pub fn flow(names: &[String], width: f64) -> (Vec<(f64, f64)>, f64) {
@@ -136,53 +121,34 @@ pub fn flow(names: &[String], width: f64) -> (Vec<(f64, f64)>, f64) {
         let wide =
             SWATCH + 6.0 + text_width(name, LEGEND_EM, Weight::Regular).min(width - SWATCH - 6.0);
         if x > 0.0 && x + wide > width {
-            (x, y) = (0.0, y + ROW);
+            (x, y) = (0.0, y + LEGEND_ROW);
         }
         places.push((x, y));
         x += wide + 20.0;
     }
-    (places, if names.is_empty() { 0.0 } else { y + ROW })
+    (
+        places,
+        if names.is_empty() {
+            0.0
+        } else {
+            y + LEGEND_ROW
+        },
+    )
 }
 
-/// Draws a legend at `(left, top)`; `looks[i]` belongs to `names[i]`.
+/// Draws a legend at `origin`; `swatch` draws what stands for a name, from its left end on, around
+/// its middle.
 pub fn legend(
     canvas: &mut Canvas<'_>,
     names: &[String],
-    looks: &[Look],
-    swatch: Swatch,
     origin: (f64, f64),
     width: f64,
+    swatch: impl Fn(&mut Canvas<'_>, usize, f64, f64),
 ) {
     let (places, _) = flow(names, width);
-    for (index, ((name, look), (dx, dy))) in names.iter().zip(looks).zip(places).enumerate() {
-        let (x, y) = (origin.0 + dx, origin.1 + dy + ROW / 2.0);
-        let stroke = Stroke {
-            color: look.color,
-            width: 2.0,
-            alpha: 1.0,
-        };
-        match swatch {
-            Swatch::Bar => canvas.bar(x + 3.0, y - 6.0, x + SWATCH - 1.0, y + 6.0, look),
-            Swatch::Point => {
-                canvas.path(
-                    &[(x + SWATCH / 2.0, y - 9.0), (x + SWATCH / 2.0, y + 9.0)],
-                    stroke,
-                );
-                canvas.marker(x + SWATCH / 2.0, y, 8.0, look);
-            }
-            Swatch::Line => {
-                canvas.dashed(&[(x, y), (x + SWATCH, y)], look.dash, stroke);
-                canvas.marker(x + SWATCH / 2.0, y, 7.0, look);
-            }
-            Swatch::Fit => {
-                canvas.dashed(&[(x, y), (x + SWATCH, y)], FIT_DASH, stroke);
-                canvas.marker(x + SWATCH / 2.0, y, 8.0, look);
-            }
-            Swatch::Part => {
-                let part = Part::ALL[index % Part::ALL.len()];
-                draw_part(canvas, (x + 3.0, y - 6.0), (x + SWATCH, y + 6.0), part);
-            }
-        }
+    for (index, (name, (dx, dy))) in names.iter().zip(places).enumerate() {
+        let (x, y) = (origin.0 + dx, origin.1 + dy + LEGEND_ROW / 2.0);
+        swatch(canvas, index, x, y);
         let text = shorten(name, width - SWATCH - 6.0, LEGEND_EM);
         canvas.text(&text, x + SWATCH + 6.0, y + 4.4, regular(LEGEND_EM, INK));
     }

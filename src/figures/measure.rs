@@ -1,8 +1,13 @@
-//! What a panel's chart holds, measured: its values, its ranges, its names.
+//! What a figure holds, measured: whether it can be drawn, its ranges, its names.
 
-use crate::figures::figure::{
-    Chart, Figure, FigureError, Panel, Part, Point, Scale, ScalingCurve, Series,
-};
+use crate::figures::chart::Values;
+use crate::figures::figure::{Figure, FigureError, Panel};
+
+/// Above so many times the span of means and seeds, intervals are cut off, so that the marks are not
+/// pressed into a line.
+const DWARFED: f64 = 6.0;
+/// So many spans of the marks beyond them are shown where intervals are cut off.
+const KEPT_SPANS: f64 = 2.5;
 
 /// Every number must be finite, and positive on a logarithmic axis.
 pub(crate) fn check_values(figure: &Figure) -> Result<(), FigureError> {
@@ -14,139 +19,50 @@ pub(crate) fn check_values(figure: &Figure) -> Result<(), FigureError> {
         })
     };
     for panel in &figure.panels {
-        let (xs, ys, log) = values_of(panel);
-        if let Some(x) = xs
-            .into_iter()
-            .find(|x| !x.is_finite() || (log && *x <= 0.0))
-        {
-            return fault("x", x);
+        let values = panel.chart.values();
+        let wrong = |x: &&f64| !x.is_finite() || (values.log_x && **x <= 0.0);
+        if let Some(x) = values.x.iter().find(wrong) {
+            return fault("x", *x);
         }
-        if let Some(y) = ys.into_iter().find(|y| !y.is_finite()) {
-            return fault("y", y);
+        let mut ys = values.marks.iter().chain(&values.ends);
+        if let Some(y) = ys.find(|y| !y.is_finite()) {
+            return fault("y", *y);
         }
     }
     Ok(())
 }
 
-/// The y values of a point: mean, ends of the interval, seeds.
-fn ys(p: &Point) -> Vec<f64> {
-    let mean = p.estimate.map(|e| e.value);
-    let ends = p.interval.map(|i| [i.low, i.high]).into_iter().flatten();
-    let seeds = p.seeds.iter().map(|s| s.value);
-    mean.into_iter().chain(ends).chain(seeds).collect()
-}
-
-/// All x and y values of a panel, and whether x is logarithmic.
-pub(crate) fn values_of(panel: &Panel) -> (Vec<f64>, Vec<f64>, bool) {
-    let points = |series: &[Series]| -> (Vec<f64>, Vec<f64>) {
-        let all = || series.iter().flat_map(|s| &s.points);
-        (all().map(|p| p.x).collect(), all().flat_map(ys).collect())
-    };
-    match &panel.chart {
-        Chart::Bars {
-            series, reference, ..
-        } => {
-            let (x, mut y) = points(series);
-            y.extend(reference.iter().flat_map(|r| ys(&r.point)));
-            (x, y, false)
-        }
-        Chart::Lines { series, scale } => {
-            let (x, y) = points(series);
-            (x, y, *scale == Scale::Log)
-        }
-        Chart::Training { curves } => {
-            let all = || curves.iter().flat_map(|c| &c.seeds).flat_map(|s| &s.points);
-            (
-                all().map(|p| p.0).collect(),
-                all().map(|p| p.1).collect(),
-                false,
-            )
-        }
-        Chart::Scaling { scale, curves } => {
-            let (mut xs, mut values) = (Vec::new(), Vec::new());
-            for curve in curves {
-                let (x, y) = points(std::slice::from_ref(&curve.series));
-                values.extend(y);
-                values.extend(fitted(curve).into_iter().map(|p| p.1));
-                xs.extend(x);
-            }
-            (xs, values, *scale == Scale::Log)
-        }
-        Chart::Batch { .. } => (Vec::new(), Vec::new(), false),
-    }
-}
-
-/// Points along the fit of a series between its first and last x, evenly spaced on its scale; none
-/// without a fit.
-pub(crate) fn fitted(curve: &ScalingCurve) -> Vec<(f64, f64)> {
-    let Some(fit) = &curve.fit else {
-        return Vec::new();
-    };
-    let points = &curve.series.points;
-    let xs = || points.iter().filter(|p| p.estimate.is_some()).map(|p| p.x);
-    let (low, high) = xs().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), x| {
-        (l.min(x), h.max(x))
-    });
-    if low >= high {
-        return Vec::new();
-    }
-    let at = |k: u32| {
-        let t = f64::from(k) / 60.0;
-        let x = match fit.scale {
-            Scale::Linear => low + (high - low) * t,
-            Scale::Log => low * (high / low).powf(t),
-        };
-        (x, fit.at(x))
-    };
-    (0..=60).map(at).collect()
+/// Lowest and highest of all; the wrong way round if there is none.
+fn range<'a>(values: impl IntoIterator<Item = &'a f64>) -> (f64, f64) {
+    let wider = |(low, high): (f64, f64), v: &f64| (low.min(*v), high.max(*v));
+    values
+        .into_iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), wider)
 }
 
 /// The range of y that is shown: means and seeds always, intervals unless they dwarf the rest.
-fn shown_range(panel: &Panel) -> (f64, f64) {
-    let ends = |values: Vec<f64>| {
-        values
-            .into_iter()
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
-                (l.min(v), h.max(v))
-            })
-    };
-    let (low, high) = ends(values_of(panel).1);
+fn shown_range(values: &Values) -> (f64, f64) {
+    let (low, high) = range(values.marks.iter().chain(&values.ends));
     if low > high {
         return (0.0, 1.0);
     }
-    let mut marks: Vec<f64> = Vec::new();
-    let points: Vec<&Point> = match &panel.chart {
-        Chart::Bars {
-            series, reference, ..
-        } => {
-            let own = series.iter().flat_map(|s| &s.points);
-            own.chain(reference.iter().map(|r| &r.point)).collect()
-        }
-        Chart::Lines { series, .. } => series.iter().flat_map(|s| &s.points).collect(),
-        Chart::Scaling { curves, .. } => {
-            marks.extend(curves.iter().flat_map(fitted).map(|p| p.1));
-            curves.iter().flat_map(|c| &c.series.points).collect()
-        }
-        Chart::Training { .. } | Chart::Batch { .. } => return (low, high),
-    };
-    for p in points {
-        marks.extend(p.estimate.map(|e| e.value));
-        marks.extend(p.seeds.iter().map(|s| s.value));
-    }
-    let (inner_low, inner_high) = ends(marks);
+    let (inner_low, inner_high) = range(&values.marks);
     let span = inner_high - inner_low;
-    if span <= 0.0 || high - low <= 6.0 * span {
+    if span <= 0.0 || high - low <= DWARFED * span {
         return (low, high);
     }
     (
-        low.max(inner_low - 2.5 * span),
-        high.min(inner_high + 2.5 * span),
+        low.max(inner_low - KEPT_SPANS * span),
+        high.min(inner_high + KEPT_SPANS * span),
     )
 }
 
 /// The range of y of each panel: panels with the same y label share one, so that they compare.
 pub(crate) fn common_ranges(panels: &[Panel]) -> Vec<(f64, f64)> {
-    let own: Vec<(f64, f64)> = panels.iter().map(shown_range).collect();
+    let own: Vec<(f64, f64)> = panels
+        .iter()
+        .map(|p| shown_range(&p.chart.values()))
+        .collect();
     let joined = |panel: &Panel| {
         let alike = panels
             .iter()
@@ -161,21 +77,14 @@ pub(crate) fn common_ranges(panels: &[Panel]) -> Vec<(f64, f64)> {
 
 /// The names of a figure's series, of the panel that has most; empty names are left out.
 pub(crate) fn shared_names(figure: &Figure) -> Vec<String> {
-    let longest = figure.panels.iter().map(names_of).max_by_key(Vec::len);
+    let longest = figure
+        .panels
+        .iter()
+        .map(|p| p.chart.names())
+        .max_by_key(Vec::len);
     longest
         .unwrap_or_default()
         .into_iter()
         .filter(|n| !n.is_empty())
         .collect()
-}
-
-pub(crate) fn names_of(panel: &Panel) -> Vec<String> {
-    match &panel.chart {
-        Chart::Bars { series, .. } | Chart::Lines { series, .. } => {
-            series.iter().map(|s| s.name.clone()).collect()
-        }
-        Chart::Training { curves } => curves.iter().map(|c| c.name.clone()).collect(),
-        Chart::Scaling { curves, .. } => curves.iter().map(|c| c.series.name.clone()).collect(),
-        Chart::Batch { .. } => Part::ALL.map(|p| p.name().to_owned()).to_vec(),
-    }
 }

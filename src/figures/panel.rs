@@ -1,40 +1,38 @@
 //! One panel: how much room it needs, and drawing it.
 
-use crate::figures::axes::{Axis, Rect, linear_axis, measured_axis, settings_axis};
-use crate::figures::bars::{BarLook, category_lines, draw_bars, draw_reference_key};
-use crate::figures::batch::{BATCH_LABELS, batch_height, draw_batch};
+use crate::figures::axes::{Axis, Rect, linear_axis};
 use crate::figures::canvas::{Align, Canvas, Stroke, TextLook};
-use crate::figures::figure::{Chart, Panel, Scale};
+use crate::figures::chart::{Arrangement, Coordinates, Frame, Room};
+use crate::figures::figure::Panel;
 use crate::figures::font::{Weight, text_width};
 use crate::figures::labels::{paragraph, regular, wrap};
-use crate::figures::lines::{draw_lines, draw_training, label_ends};
-use crate::figures::lying::{Lying, draw_lying, lying};
-use crate::figures::measure::{names_of, values_of};
-use crate::figures::scaling::draw_scaling;
+use crate::figures::marks::draw_reference_key;
 use crate::figures::theme::{
     AXIS, DISTINCT_LOOKS, GRID, INK, LABEL_EM, LEGEND_EM, NOTE_EM, SOFT_INK, TICK_EM,
 };
 use crate::metrics::Better;
 
+/// About so many ticks of values: more would crowd the small panels.
+const VALUE_TICKS: usize = 5;
+/// Share of a panel's width that names beside lines may take; wider ones go into a legend.
+const NAMES_BESIDE: f64 = 0.3;
+/// Lead and marker between the end of a line and its name, pixels.
+const LEAD: f64 = 33.0;
+/// Height of the line that names a reference, in em of a legend.
+const KEY_LINE: f64 = 1.5;
+
 /// Everything about a panel that is known before it is drawn.
-pub(crate) struct Layout {
+pub(crate) struct PanelLayout {
     title: Vec<String>,
     y_label: Vec<String>,
-    y_axis: Axis,
-    x_axis: Option<Axis>,
-    categories: Vec<Vec<String>>,
-    /// The bars lie down.
-    lying: Option<Lying>,
-    left: f64,
-    right: f64,
     x_label: Vec<String>,
     note: Vec<String>,
+    y_axis: Axis,
+    plot: Arrangement,
     /// A line above the plot names the reference.
     keyed: bool,
-    /// Height of the plot.
-    height: f64,
-    /// Names stand beside the lines.
-    pub(crate) direct: bool,
+    /// Names stand beside the ends of lines.
+    pub(crate) names_at_ends: bool,
 }
 
 /// Measures a panel of `width`; names stand beside the lines if the panel is `alone` in its row
@@ -44,149 +42,94 @@ pub(crate) fn lay_out(
     (low, high): (f64, f64),
     (width, height): (f64, f64),
     alone: bool,
-) -> Layout {
-    let batch = matches!(panel.chart, Chart::Batch { .. });
-    let pinned = matches!(
-        panel.chart,
-        Chart::Bars {
-            from_zero: true,
-            ..
-        }
-    );
-    let y_axis = linear_axis(low, high, pinned, 5);
-    let ticks = y_axis
-        .ticks
-        .iter()
-        .map(|t| text_width(&t.text, TICK_EM, Weight::Regular));
-    let left = if batch {
-        BATCH_LABELS
-    } else {
-        ticks.fold(0.0, f64::max) + 8.0
-    };
-    let names = names_of(panel);
-    let widest = names
-        .iter()
-        .map(|n| text_width(n, LEGEND_EM, Weight::Regular))
-        .fold(0.0, f64::max);
-    let line = matches!(
-        panel.chart,
-        Chart::Lines { .. } | Chart::Training { .. } | Chart::Scaling { .. }
-    );
-    let direct =
-        alone && line && names.len() > 1 && names.len() <= DISTINCT_LOOKS && widest < width * 0.3;
-    let right = if direct { widest + 33.0 } else { 6.0 };
-    let lying = lying(panel, width, width - left - right);
-    let (left, right) = lying.as_ref().map_or((left, right), |l| (l.left, l.right));
-    let plot_width = width - left - right;
-    let (xs, _, _) = values_of(panel);
-    let x_axis = match &panel.chart {
-        Chart::Bars { .. } => None,
-        Chart::Lines { scale, .. } => Some(settings_axis(&xs, *scale, 10)),
-        Chart::Training { .. } => Some(step_axis(&xs, plot_width)),
-        Chart::Scaling { scale, .. } => Some(measured_axis(&xs, *scale)),
-        Chart::Batch { width, .. } => {
-            let ends = [0.0, (*width).max(1) as f64];
-            Some(step_axis(&ends, plot_width))
-        }
-    };
-    let categories = match &panel.chart {
-        Chart::Bars { categories, .. } if lying.is_none() => {
-            category_lines(categories, plot_width / categories.len().max(1) as f64)
-        }
-        _ => Vec::new(),
-    };
+) -> PanelLayout {
+    let y_axis = linear_axis(low, high, panel.chart.starts_at_zero(), VALUE_TICKS);
+    let names = panel.chart.names();
+    let widest = widest(&names, LEGEND_EM);
+    let names_at_ends = alone
+        && panel.chart.ends_in_lines()
+        && (2..=DISTINCT_LOOKS).contains(&names.len())
+        && widest < width * NAMES_BESIDE;
+    let plot = panel.chart.arrange(&Room {
+        width,
+        height,
+        left: self::widest(y_axis.ticks.iter().map(|t| &t.text), TICK_EM) + 8.0,
+        right: if names_at_ends { widest + LEAD } else { 6.0 },
+        decimals: panel.decimals,
+    });
+    let in_rows = matches!(plot.coordinates, Coordinates::Rows(_));
+    let plot_width = width - plot.left - plot.right;
+    let x_label = if in_rows { "" } else { &panel.x_label };
+    let note = panel.note.lines();
+    PanelLayout {
+        title: wrap(&panel.title, width, LEGEND_EM, Weight::Semibold),
+        y_label: wrap(&y_label(panel, in_rows), width, LABEL_EM, Weight::Regular),
+        x_label: wrap(x_label, plot_width, LABEL_EM, Weight::Regular),
+        note: note
+            .flat_map(|line| wrap(line, width, NOTE_EM, Weight::Regular))
+            .collect(),
+        y_axis,
+        plot,
+        keyed: panel.chart.reference().is_some(),
+        names_at_ends,
+    }
+}
+
+/// Width of the widest text, pixels.
+fn widest<'a>(texts: impl IntoIterator<Item = &'a String>, em: f64) -> f64 {
+    let widths = texts.into_iter();
+    let widths = widths.map(|text| text_width(text, em, Weight::Regular));
+    widths.fold(0.0, f64::max)
+}
+
+/// What the values are, which way they are better, and what the rows are, if there are any.
+fn y_label(panel: &Panel, in_rows: bool) -> String {
     let good = match panel.better {
         Better::Higher => " — higher is better",
         Better::Lower => " — lower is better",
         Better::Neither => "",
     };
-    let rows = match &lying {
-        Some(_) if !panel.x_label.is_empty() => format!("; rows: {}", panel.x_label),
-        _ => String::new(),
+    let rows = if in_rows && !panel.x_label.is_empty() {
+        format!("; rows: {}", panel.x_label)
+    } else {
+        String::new()
     };
-    let x_label = if lying.is_some() { "" } else { &panel.x_label };
-    Layout {
-        title: wrap(&panel.title, width, LEGEND_EM, Weight::Semibold),
-        y_label: wrap(
-            &format!("{}{good}{rows}", panel.y_label),
-            width,
-            LABEL_EM,
-            Weight::Regular,
-        ),
-        y_axis,
-        x_axis,
-        categories,
-        left,
-        right,
-        x_label: wrap(x_label, plot_width, LABEL_EM, Weight::Regular),
-        note: panel
-            .note
-            .lines()
-            .flat_map(|line| wrap(line, width, NOTE_EM, Weight::Regular))
-            .collect(),
-        keyed: matches!(
-            panel.chart,
-            Chart::Bars {
-                reference: Some(_),
-                ..
-            }
-        ),
-        height: match (&panel.chart, &lying) {
-            (Chart::Batch { rows, .. }, _) => batch_height(rows.len()),
-            (_, Some(lying)) => lying.height,
-            _ => height,
-        },
-        lying,
-        direct,
-    }
+    format!("{}{good}{rows}", panel.y_label)
 }
 
-/// An axis over training steps that begins and ends with the data.
-fn step_axis(xs: &[f64], width: f64) -> Axis {
-    let (low, high) = xs
-        .iter()
-        .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), x| {
-            (l.min(*x), h.max(*x))
-        });
-    if low >= high {
-        return settings_axis(xs, Scale::Linear, 1);
-    }
-    let count = if width > 400.0 { 7 } else { 4 };
-    let mut axis = linear_axis(low, high, false, count);
-    (axis.low, axis.high) = (low, high);
-    axis.ticks.retain(|t| (low..=high).contains(&t.value));
-    axis
-}
-
-impl Layout {
+impl PanelLayout {
+    /// Room above the plot.
     fn header(&self) -> f64 {
         self.title.len() as f64 * LEGEND_EM * 1.4
             + self.y_label.len() as f64 * LABEL_EM * 1.35
-            + if self.keyed { LEGEND_EM * 1.5 } else { 0.0 }
+            + if self.keyed {
+                LEGEND_EM * KEY_LINE
+            } else {
+                0.0
+            }
             + 14.0
     }
 
+    /// Room for tick labels.
+    fn ticks(&self) -> f64 {
+        6.0 + self.plot.coordinates.tick_lines() as f64 * TICK_EM * 1.3
+    }
+
+    /// Room below the plot.
     fn footer(&self) -> f64 {
-        let tick_lines = self
-            .categories
-            .iter()
-            .map(Vec::len)
-            .max()
-            .unwrap_or(1)
-            .max(1);
-        let mut height = 6.0 + tick_lines as f64 * TICK_EM * 1.3;
+        let mut height = self.ticks();
         height += self.x_label.len() as f64 * LABEL_EM * 1.4 + 4.0;
         height + self.note.len() as f64 * NOTE_EM * 1.4 + 12.0
     }
 }
 
 /// The top of each row of panels, then the bottom of the last.
-pub(crate) fn row_tops(layouts: &[Layout], columns: usize, top: f64) -> Vec<f64> {
+pub(crate) fn row_tops(layouts: &[PanelLayout], columns: usize, top: f64) -> Vec<f64> {
     let mut tops = vec![top];
     let mut y = top;
     for row in layouts.chunks(columns) {
-        let height = row.iter().map(|l| l.height).fold(0.0, f64::max);
-        let footer = row.iter().map(Layout::footer).fold(0.0, f64::max);
+        let height = row.iter().map(|l| l.plot.height).fold(0.0, f64::max);
+        let footer = row.iter().map(PanelLayout::footer).fold(0.0, f64::max);
         y += header_of(row) + height + footer;
         tops.push(y);
     }
@@ -194,27 +137,64 @@ pub(crate) fn row_tops(layouts: &[Layout], columns: usize, top: f64) -> Vec<f64>
 }
 
 /// Room above the plots of a row of panels, the same for all, so that they stand in line.
-pub(crate) fn header_of(row: &[Layout]) -> f64 {
-    row.iter().map(Layout::header).fold(0.0, f64::max)
+pub(crate) fn header_of(row: &[PanelLayout]) -> f64 {
+    row.iter().map(PanelLayout::header).fold(0.0, f64::max)
 }
 
 /// Draws a panel of `width` whose plot begins `header` below `origin`.
 pub(crate) fn draw_panel(
     canvas: &mut Canvas<'_>,
     panel: &Panel,
-    layout: &Layout,
+    layout: &PanelLayout,
     origin: (f64, f64),
     width: f64,
     header: f64,
 ) {
-    let (left, mut y) = origin;
+    draw_header(canvas, panel, layout, origin, width);
+    let (left, top) = (origin.0, origin.1 + header);
+    let plot = Rect {
+        left: left + layout.plot.left,
+        top,
+        right: left + width - layout.plot.right,
+        bottom: top + layout.plot.height,
+    };
+    draw_coordinates(canvas, layout, &plot);
+    let frame = Frame {
+        plot: &plot,
+        axis: &layout.y_axis,
+        coordinates: &layout.plot.coordinates,
+        names_at_ends: layout.names_at_ends,
+        better: panel.better,
+        decimals: panel.decimals,
+    };
+    panel.chart.draw(canvas, &frame);
+    let mut y = plot.bottom + layout.ticks();
+    let middle = TextLook {
+        align: Align::Middle,
+        ..regular(LABEL_EM, SOFT_INK)
+    };
+    for line in &layout.x_label {
+        y += LABEL_EM * 1.4;
+        let x = plot.left + plot.width() / 2.0;
+        canvas.text(line, x, y - LABEL_EM * 0.2, middle);
+    }
+    paragraph(canvas, &layout.note, (left, y + 4.0), NOTE_EM);
+}
+
+/// Title, label of the values, and what the reference is.
+fn draw_header(
+    canvas: &mut Canvas<'_>,
+    panel: &Panel,
+    layout: &PanelLayout,
+    (left, top): (f64, f64),
+    width: f64,
+) {
+    let mut y = top;
     for line in &layout.title {
         y += LEGEND_EM * 1.4;
         let look = TextLook {
-            em: LEGEND_EM,
             weight: Weight::Semibold,
-            color: INK,
-            align: Align::Left,
+            ..regular(LEGEND_EM, INK)
         };
         canvas.text(line, left, y - LEGEND_EM * 0.4, look);
     }
@@ -222,133 +202,48 @@ pub(crate) fn draw_panel(
         y += LABEL_EM * 1.35;
         canvas.text(line, left, y - LABEL_EM * 0.35, regular(LABEL_EM, SOFT_INK));
     }
-    if let Chart::Bars {
-        reference: Some(reference),
-        ..
-    } = &panel.chart
-    {
-        y += LEGEND_EM * 1.5;
+    if let Some(reference) = panel.chart.reference() {
+        y += LEGEND_EM * KEY_LINE;
         draw_reference_key(canvas, reference, (left, y), width, panel.decimals);
     }
-    let top = origin.1 + header;
-    let plot = Rect {
-        left: left + layout.left,
-        top,
-        right: left + width - layout.right,
-        bottom: top + layout.height,
-    };
-    if !matches!(panel.chart, Chart::Batch { .. }) && layout.lying.is_none() {
-        draw_y_axis(canvas, &layout.y_axis, &plot);
-    }
-    if let Some(axis) = &layout.x_axis {
-        draw_x_ticks(canvas, axis, &plot);
-    }
-    draw_categories(canvas, &layout.categories, &plot);
-    draw_chart(canvas, panel, layout, &plot);
-    let tick_lines = layout
-        .categories
-        .iter()
-        .map(Vec::len)
-        .max()
-        .unwrap_or(1)
-        .max(1);
-    let mut y = plot.bottom + 6.0 + tick_lines as f64 * TICK_EM * 1.3;
-    for line in &layout.x_label {
-        y += LABEL_EM * 1.4;
-        let look = TextLook {
-            align: Align::Middle,
-            ..regular(LABEL_EM, SOFT_INK)
-        };
-        canvas.text(
-            line,
-            plot.left + plot.width() / 2.0,
-            y - LABEL_EM * 0.2,
-            look,
-        );
-    }
-    paragraph(canvas, &layout.note, (left, y + 4.0), NOTE_EM);
 }
 
-fn draw_chart(canvas: &mut Canvas<'_>, panel: &Panel, layout: &Layout, plot: &Rect) {
-    let names = names_of(panel);
-    match (&panel.chart, &layout.x_axis) {
-        (
-            Chart::Bars {
-                categories,
-                from_zero,
-                series,
-                reference,
-            },
-            _,
-        ) => {
-            let look = BarLook {
-                groups: categories.len(),
-                from_zero: *from_zero,
-                decimals: panel.decimals,
-            };
-            let (axis, reference) = (&layout.y_axis, reference.as_ref());
-            if let Some(lying) = &layout.lying {
-                draw_lying(canvas, (plot, axis), lying, (series, reference), look);
-            } else {
-                draw_bars(canvas, plot, axis, series, reference, look);
-            }
+fn draw_coordinates(canvas: &mut Canvas<'_>, layout: &PanelLayout, plot: &Rect) {
+    match &layout.plot.coordinates {
+        Coordinates::Numbers(x_axis) => {
+            draw_y_axis(canvas, &layout.y_axis, plot);
+            draw_x_ticks(canvas, x_axis, plot);
         }
-        (Chart::Lines { series, .. }, Some(x_axis)) => {
-            let ends = draw_lines(
-                canvas,
-                plot,
-                (x_axis, &layout.y_axis),
-                series,
-                panel.better,
-                panel.decimals,
-            );
-            if layout.direct {
-                let last = series
-                    .iter()
-                    .flat_map(|s| &s.points)
-                    .map(|p| x_axis.x(p.x, plot))
-                    .fold(plot.left, f64::max);
-                label_ends(
-                    canvas,
-                    plot,
-                    &names,
-                    &ends,
-                    last + 2.5 * series.len() as f64,
-                );
-            }
+        Coordinates::Columns(names) => {
+            draw_y_axis(canvas, &layout.y_axis, plot);
+            draw_columns(canvas, names, plot);
         }
-        (Chart::Training { curves }, Some(x_axis)) => {
-            let ends = draw_training(canvas, plot, (x_axis, &layout.y_axis), curves);
-            if layout.direct {
-                label_ends(canvas, plot, &names, &ends, plot.right);
-            }
+        Coordinates::Rows(names) => {
+            draw_value_grid(canvas, &layout.y_axis, plot);
+            draw_rows(canvas, names, plot);
         }
-        (Chart::Scaling { curves, .. }, Some(x_axis)) => {
-            let ends = draw_scaling(canvas, plot, (x_axis, &layout.y_axis), curves);
-            if layout.direct {
-                let xs = curves.iter().flat_map(|c| &c.series.points);
-                let last = xs.map(|p| x_axis.x(p.x, plot)).fold(plot.left, f64::max);
-                label_ends(canvas, plot, &names, &ends, last);
-            }
-        }
-        (Chart::Batch { rows, width }, _) => draw_batch(canvas, plot, rows, *width),
-        (_, None) => {}
+        Coordinates::Positions(x_axis) => draw_x_ticks(canvas, x_axis, plot),
+    }
+}
+
+const AXIS_LINE: Stroke = Stroke {
+    color: AXIS,
+    width: 1.0,
+    alpha: 1.0,
+};
+
+/// Zero, where bars begin, is as dark as an axis.
+fn grid_line(value: f64) -> Stroke {
+    Stroke {
+        color: if value == 0.0 { AXIS } else { GRID },
+        ..AXIS_LINE
     }
 }
 
 fn draw_y_axis(canvas: &mut Canvas<'_>, axis: &Axis, plot: &Rect) {
     for tick in &axis.ticks {
         let y = axis.y(tick.value, plot);
-        let zero = tick.value == 0.0;
-        let color = if zero { AXIS } else { GRID };
-        canvas.path(
-            &[(plot.left, y), (plot.right, y)],
-            Stroke {
-                color,
-                width: 1.0,
-                alpha: 1.0,
-            },
-        );
+        canvas.path(&[(plot.left, y), (plot.right, y)], grid_line(tick.value));
         let look = TextLook {
             align: Align::Right,
             ..regular(TICK_EM, SOFT_INK)
@@ -357,18 +252,27 @@ fn draw_y_axis(canvas: &mut Canvas<'_>, axis: &Axis, plot: &Rect) {
     }
 }
 
+/// Values along the bottom with their grid.
+fn draw_value_grid(canvas: &mut Canvas<'_>, axis: &Axis, plot: &Rect) {
+    for tick in &axis.ticks {
+        let x = axis.x(tick.value, plot);
+        canvas.path(&[(x, plot.top), (x, plot.bottom)], grid_line(tick.value));
+        let middle = TextLook {
+            align: Align::Middle,
+            ..regular(TICK_EM, SOFT_INK)
+        };
+        canvas.text(&tick.text, x, plot.bottom + 6.0 + TICK_EM, middle);
+    }
+}
+
 /// Ticks along the bottom; a label that would touch the one before it is left out.
 fn draw_x_ticks(canvas: &mut Canvas<'_>, axis: &Axis, plot: &Rect) {
-    let line = Stroke {
-        color: AXIS,
-        width: 1.0,
-        alpha: 1.0,
-    };
-    canvas.path(&[(plot.left, plot.bottom), (plot.right, plot.bottom)], line);
+    let bottom = [(plot.left, plot.bottom), (plot.right, plot.bottom)];
+    canvas.path(&bottom, AXIS_LINE);
     let mut free_from = f64::NEG_INFINITY;
     for tick in &axis.ticks {
         let x = axis.x(tick.value, plot);
-        canvas.path(&[(x, plot.bottom), (x, plot.bottom + 4.0)], line);
+        canvas.path(&[(x, plot.bottom), (x, plot.bottom + 4.0)], AXIS_LINE);
         let half = text_width(&tick.text, TICK_EM, Weight::Regular) / 2.0;
         if x - half < free_from {
             continue;
@@ -382,30 +286,36 @@ fn draw_x_ticks(canvas: &mut Canvas<'_>, axis: &Axis, plot: &Rect) {
     }
 }
 
-fn draw_categories(canvas: &mut Canvas<'_>, categories: &[Vec<String>], plot: &Rect) {
-    if categories.is_empty() {
+/// The names of columns below their slots.
+fn draw_columns(canvas: &mut Canvas<'_>, names: &[Vec<String>], plot: &Rect) {
+    if names.is_empty() {
         return;
     }
-    let line = Stroke {
-        color: AXIS,
-        width: 1.0,
-        alpha: 1.0,
-    };
-    canvas.path(&[(plot.left, plot.bottom), (plot.right, plot.bottom)], line);
-    let slot = plot.width() / categories.len() as f64;
-    for (index, lines) in categories.iter().enumerate() {
+    let bottom = [(plot.left, plot.bottom), (plot.right, plot.bottom)];
+    canvas.path(&bottom, AXIS_LINE);
+    let slot = plot.width() / names.len() as f64;
+    for (index, lines) in names.iter().enumerate() {
         let x = plot.left + (index as f64 + 0.5) * slot;
         for (k, text) in lines.iter().enumerate() {
             let look = TextLook {
                 align: Align::Middle,
                 ..regular(TICK_EM, INK)
             };
-            canvas.text(
-                text,
-                x,
-                plot.bottom + 6.0 + TICK_EM * (1.0 + 1.3 * k as f64),
-                look,
-            );
+            let y = plot.bottom + 6.0 + TICK_EM * (1.0 + 1.3 * k as f64);
+            canvas.text(text, x, y, look);
         }
+    }
+}
+
+/// The names of rows before them.
+fn draw_rows(canvas: &mut Canvas<'_>, names: &[String], plot: &Rect) {
+    let row = plot.height() / names.len().max(1) as f64;
+    for (index, name) in names.iter().enumerate() {
+        let y = plot.top + (index as f64 + 0.5) * row + TICK_EM * 0.36;
+        let right = TextLook {
+            align: Align::Right,
+            ..regular(TICK_EM, INK)
+        };
+        canvas.text(name, plot.left - 8.0, y, right);
     }
 }

@@ -1,13 +1,15 @@
 //! What holds for every kind of figure.
 
-use crate::figures::figure::{Chart, FigureError, Scale};
-use crate::figures::samples;
-use crate::figures::{draw, figure_csv, figure_sidecar, rasterize, write_figure};
+use crate::figures::fixtures_tests as fixtures;
+use crate::figures::{
+    BarChart, FigureError, LineChart, Scale, draw, figure_csv, figure_sidecar, rasterize,
+    write_figure,
+};
 use crate::metrics::Better;
 
 #[test]
 fn the_same_figure_is_the_same_bytes_twice() {
-    for figure in samples::all() {
+    for figure in fixtures::all() {
         let (a, b) = (draw(&figure).unwrap(), draw(&figure).unwrap());
         assert_eq!(a.svg, b.svg, "{}", figure.name);
         let png = |svg| rasterize(&figure.name, svg, 1.0).unwrap();
@@ -21,7 +23,7 @@ fn the_same_figure_is_the_same_bytes_twice() {
 fn every_fixture_has_the_committed_bytes() {
     let short = |bytes: &[u8]| crate::base::digest_bytes(bytes).0[..12].to_owned();
     let mut lines = String::new();
-    for figure in samples::all() {
+    for figure in fixtures::all() {
         let svg = draw(&figure).unwrap().svg;
         let png = rasterize(&figure.name, &svg, 1.0).unwrap();
         let (csv, json) = (figure_csv(&figure), figure_sidecar(&figure));
@@ -33,7 +35,7 @@ fn every_fixture_has_the_committed_bytes() {
 
 #[test]
 fn no_two_texts_overlap_and_all_stand_inside() {
-    for figure in samples::all() {
+    for figure in fixtures::all() {
         let drawing = draw(&figure).unwrap();
         for (i, a) in drawing.texts.iter().enumerate() {
             assert!(
@@ -54,7 +56,7 @@ fn no_two_texts_overlap_and_all_stand_inside() {
 
 #[test]
 fn a_figure_carries_its_runs_and_names_what_is_missing() {
-    let figure = samples::bars(true);
+    let figure = fixtures::bars(true);
     let svg = draw(&figure).unwrap().svg;
     assert!(svg.contains("<run>3f9a1c0b27de</run>"));
     assert!(svg.contains("Missing: batching=concat mask=all-tokens: 1 of 3 seeds failed"));
@@ -63,7 +65,7 @@ fn a_figure_carries_its_runs_and_names_what_is_missing() {
 
 #[test]
 fn the_csv_holds_every_mean_and_every_seed() {
-    let csv = figure_csv(&samples::bars(false));
+    let csv = figure_csv(&fixtures::bars(false));
     let mut lines = csv.lines();
     assert_eq!(
         lines.next(),
@@ -81,7 +83,7 @@ fn the_csv_holds_every_mean_and_every_seed() {
 fn four_files_appear_and_the_second_time_nothing_changes() {
     let dir = tempfile::tempdir().unwrap();
     let read = || {
-        let paths = write_figure(dir.path(), &samples::lines()).unwrap();
+        let paths = write_figure(dir.path(), &fixtures::lines()).unwrap();
         paths
             .iter()
             .map(|p| std::fs::read(p).unwrap())
@@ -95,15 +97,15 @@ fn four_files_appear_and_the_second_time_nothing_changes() {
 
 #[test]
 fn numbers_that_cannot_be_drawn_are_refused() {
-    let chart = Chart::Lines {
+    let chart = LineChart {
         scale: Scale::Log,
         series: vec![crate::figures::Series {
             name: String::new(),
-            points: vec![samples::point(0.0, &[1.0])],
+            points: vec![fixtures::point(0.0, &[1.0])],
         }],
     };
-    let mut figure = samples::lines();
-    figure.panels = vec![samples::panel("", ("β", "y"), Better::Higher, chart)];
+    let mut figure = fixtures::lines();
+    figure.panels = vec![fixtures::panel("", ("β", "y"), Better::Higher, chart)];
     assert!(matches!(
         draw(&figure),
         Err(FigureError::Value { axis: "x", .. })
@@ -114,12 +116,12 @@ fn numbers_that_cannot_be_drawn_are_refused() {
 
 #[test]
 fn figures_without_any_result_still_say_so() {
-    let mut figure = samples::bars(true);
-    if let Chart::Bars { series, .. } = &mut figure.panels[0].chart {
-        for p in series.iter_mut().flat_map(|s| &mut s.points) {
-            *p = samples::point(p.x, &[]);
-        }
+    let mut figure = fixtures::bars(true);
+    let mut chart: BarChart = figure.panels[0].chart::<BarChart>().unwrap().clone();
+    for p in chart.series.iter_mut().flat_map(|s| &mut s.points) {
+        *p = fixtures::point(p.x, &[]);
     }
+    figure.panels[0].chart = Box::new(chart);
     assert!(
         draw(&figure)
             .unwrap()
@@ -133,14 +135,14 @@ fn figures_without_any_result_still_say_so() {
 #[test]
 fn every_sample_can_be_written() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/figure-samples");
-    for figure in samples::all() {
+    for figure in fixtures::all() {
         assert_eq!(write_figure(&folder, &figure).unwrap().len(), 4);
     }
 }
 
 #[test]
 fn a_scaling_figure_says_how_each_series_saturates() {
-    let figure = samples::scaling();
+    let figure = fixtures::scaling();
     let sidecar: serde_json::Value = serde_json::from_str(&figure_sidecar(&figure)).unwrap();
     let how = |i: usize| {
         sidecar["fits"][i]["saturation"]["how"]
@@ -159,7 +161,7 @@ fn a_scaling_figure_says_how_each_series_saturates() {
 
 #[test]
 fn a_reference_is_named_once_and_stands_in_the_csv() {
-    let figure = samples::reference(true);
+    let figure = fixtures::reference(true);
     let texts = draw(&figure).unwrap().texts;
     let named = texts
         .iter()
@@ -170,7 +172,7 @@ fn a_reference_is_named_once_and_stands_in_the_csv() {
 
 #[test]
 fn a_batch_is_drawn_to_scale() {
-    let figure = samples::batch();
+    let figure = fixtures::batch();
     let csv = figure_csv(&figure);
     assert!(csv.contains("(a) Padded to the longest row,chosen reply of pair 1,row 1,,,60,,,\n"));
     let rects = |svg: &str| svg.matches("<rect ").count();

@@ -4,7 +4,6 @@
 //! differ in lightness), by marker and by dash or hatch, so that figures read in grey and to
 //! colour-blind eyes.
 
-use crate::figures::figure::Part;
 use plotters::style::RGBColor;
 
 /// Ink of titles and values.
@@ -18,18 +17,19 @@ pub const GRID: RGBColor = RGBColor(0xE6, 0xE9, 0xED);
 /// Background.
 pub const PAPER: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
 
-/// Width of every figure, pixels.
+/// Width of every figure, pixels: that of a page's text column (`report/page.css`).
 pub const WIDTH: f64 = 760.0;
 /// Height of the plot of a single panel, pixels.
 pub const PLOT_HEIGHT: f64 = 300.0;
-/// Height of the plots of several panels, pixels.
+/// Height of the plots of several panels, pixels: two rows of them fit a screen.
 pub const SMALL_PLOT_HEIGHT: f64 = 210.0;
 /// Space around the figure, pixels.
 pub const MARGIN: f64 = 20.0;
 /// Space between panels, pixels.
 pub const GUTTER: f64 = 36.0;
 
-/// Em of the figure's title, pixels.
+/// Em of the figure's title, pixels. Sizes fall to the notes, which are the smallest that is read on
+/// paper when a figure is set to the width of a column.
 pub const TITLE_EM: f64 = 16.0;
 /// Em of panel titles and legends, pixels.
 pub const LEGEND_EM: f64 = 12.5;
@@ -148,17 +148,6 @@ pub fn series_look(index: usize) -> Look {
 /// On and off lengths of a fitted line: dots.
 pub const FIT_DASH: &[f64] = &[2.2, 3.6];
 
-/// Colour of what positions of a batch hold; they differ in lightness as well. Padding is hatched
-/// instead.
-pub fn part_color(part: Part) -> RGBColor {
-    match part {
-        Part::Prompt => RGBColor(0xC9, 0xD3, 0xDD),
-        Part::Chosen => LOOKS[0].color,
-        Part::Rejected => LOOKS[1].color,
-        Part::Padding => PAPER,
-    }
-}
-
 /// Looks that differ from one another.
 pub const DISTINCT_LOOKS: usize = LOOKS.len();
 
@@ -178,13 +167,6 @@ mod tests {
     // Relative luminance (WCAG), without gamma.
     fn luminance(c: RGBColor) -> f64 {
         0.2126 * f64::from(c.0) + 0.7152 * f64::from(c.1) + 0.0722 * f64::from(c.2)
-    }
-
-    #[test]
-    fn the_parts_of_a_batch_differ_in_lightness() {
-        let [prompt, chosen, rejected] =
-            [Part::Prompt, Part::Chosen, Part::Rejected].map(|part| luminance(part_color(part)));
-        assert!(chosen + 60.0 < rejected && rejected + 40.0 < prompt);
     }
 
     // The first two series must differ in print without colour.

@@ -15,7 +15,7 @@ pub enum Span {
 
 /// One block of a page.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Block {
+pub enum PageBlock {
     /// Heading of a section.
     Heading(String),
     /// Heading within a section.
@@ -51,7 +51,7 @@ pub enum Block {
         /// What is shown before.
         summary: String,
         /// What is inside.
-        blocks: Vec<Block>,
+        blocks: Vec<PageBlock>,
     },
 }
 
@@ -61,7 +61,7 @@ pub struct Document {
     /// Its title.
     pub title: String,
     /// Its content.
-    pub blocks: Vec<Block>,
+    pub blocks: Vec<PageBlock>,
 }
 
 /// Running text in which `` `…` `` is a name and `**…**` stands out.
@@ -88,6 +88,6 @@ pub fn spans(text: &str) -> Vec<Span> {
 }
 
 /// A paragraph of [`spans`].
-pub fn paragraph(text: &str) -> Block {
-    Block::Paragraph(spans(text))
+pub fn paragraph(text: &str) -> PageBlock {
+    PageBlock::Paragraph(spans(text))
 }

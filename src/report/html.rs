@@ -1,7 +1,7 @@
 //! One HTML file that needs no other: styles, font and figures are in it.
 
 use crate::figures::{FONT_REGULAR_WOFF2, FONT_SEMIBOLD_WOFF2};
-use crate::report::doc::{Block, Document, Span};
+use crate::report::doc::{Document, PageBlock, Span};
 use crate::report::grid::{ColumnKind, Grid, GridCell};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -27,24 +27,24 @@ pub fn document_html(document: &Document) -> String {
     )
 }
 
-fn blocks(out: &mut String, list: &[Block]) {
+fn blocks(out: &mut String, list: &[PageBlock]) {
     for block in list {
         match block {
-            Block::Heading(text) => *out += &format!("<h2>{}</h2>\n", escape(text)),
-            Block::Subheading(text) => *out += &format!("<h3>{}</h3>\n", escape(text)),
-            Block::Question(text) => {
+            PageBlock::Heading(text) => *out += &format!("<h2>{}</h2>\n", escape(text)),
+            PageBlock::Subheading(text) => *out += &format!("<h3>{}</h3>\n", escape(text)),
+            PageBlock::Question(text) => {
                 *out += &format!("<p class=\"question\">{}</p>\n", escape(text));
             }
-            Block::Paragraph(text) => *out += &format!("<p>{}</p>\n", spans(text)),
-            Block::List(items) => {
+            PageBlock::Paragraph(text) => *out += &format!("<p>{}</p>\n", spans(text)),
+            PageBlock::List(items) => {
                 let items: String = items
                     .iter()
                     .map(|i| format!("<li>{}</li>\n", spans(i)))
                     .collect();
                 *out += &format!("<ul>\n{items}</ul>\n");
             }
-            Block::Table(grid) => table(out, grid),
-            Block::Figure {
+            PageBlock::Table(grid) => table(out, grid),
+            PageBlock::Figure {
                 name, caption, svg, ..
             } => {
                 *out += &format!(
@@ -53,10 +53,10 @@ fn blocks(out: &mut String, list: &[Block]) {
                     escape(caption)
                 );
             }
-            Block::Code { text, .. } => {
+            PageBlock::Code { text, .. } => {
                 *out += &format!("<pre><code>{}</code></pre>\n", escape(text));
             }
-            Block::Folded {
+            PageBlock::Folded {
                 summary,
                 blocks: inner,
             } => {

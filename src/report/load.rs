@@ -233,7 +233,7 @@ mod tests {
                 },
             );
         }
-        let sweep = crate::report::samples::results().sweep;
+        let sweep = crate::report::fixtures_tests::results().sweep;
         let mut store = Store::open(&dir.path().join("lions.db")).unwrap();
         store
             .register(&sweep, &plan, &found, Retry::Never, Timestamp(0))

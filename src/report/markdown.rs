@@ -1,6 +1,6 @@
 //! Markdown of tables and pages.
 
-use crate::report::doc::{Block, Document, Span};
+use crate::report::doc::{Document, PageBlock, Span};
 use crate::report::grid::{ColumnKind, Grid};
 
 /// A Markdown table with its notes; the best is bold. The title is left to the heading above.
@@ -66,25 +66,25 @@ pub fn document_markdown(document: &Document) -> String {
     for block in &document.blocks {
         out += "\n";
         match block {
-            Block::Heading(text) => out += &format!("## {}\n", escape(text)),
-            Block::Subheading(text) => out += &format!("### {}\n", escape(text)),
-            Block::Question(text) => out += &format!("> {}\n", escape(text)),
-            Block::Paragraph(text) => out += &format!("{}\n", spans(text)),
-            Block::List(items) => out.extend(items.iter().map(|i| format!("- {}\n", spans(i)))),
-            Block::Table(grid) => out += &grid_markdown(grid),
-            Block::Figure {
+            PageBlock::Heading(text) => out += &format!("## {}\n", escape(text)),
+            PageBlock::Subheading(text) => out += &format!("### {}\n", escape(text)),
+            PageBlock::Question(text) => out += &format!("> {}\n", escape(text)),
+            PageBlock::Paragraph(text) => out += &format!("{}\n", spans(text)),
+            PageBlock::List(items) => out.extend(items.iter().map(|i| format!("- {}\n", spans(i)))),
+            PageBlock::Table(grid) => out += &grid_markdown(grid),
+            PageBlock::Figure {
                 name, alt, caption, ..
             } => {
                 let alt = escape(alt).replace('\n', " ");
                 out += &format!("![{alt}](figures/{name}.svg)\n\n*{}*\n", escape(caption));
             }
-            Block::Code { text, language } => {
+            PageBlock::Code { text, language } => {
                 // A fence longer than any run of backticks inside.
                 let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
                 let fence = "`".repeat(longest.max(2) + 1);
                 out += &format!("{fence}{language}\n{}\n{fence}\n", text.trim_end());
             }
-            Block::Folded { summary, blocks } => {
+            PageBlock::Folded { summary, blocks } => {
                 let inner = Document {
                     title: String::new(),
                     blocks: blocks.clone(),

@@ -5,7 +5,6 @@
 //! Markdown and HTML pages with everything they name; [`write_paper`] gathers what redraws the
 //! paper's figures. The same results give the same bytes.
 
-pub mod answer;
 pub mod compare;
 pub mod doc;
 pub mod figures;
@@ -18,12 +17,13 @@ pub mod page;
 pub mod paper;
 pub mod published;
 pub mod select;
+pub mod summary;
 pub mod table;
 pub mod text_table;
 pub mod write;
 
 #[cfg(test)]
-mod samples;
+mod fixtures_tests;
 #[cfg(test)]
 mod tests;
 

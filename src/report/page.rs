@@ -4,18 +4,18 @@ use crate::config::sweep::TableSpec;
 use crate::figures::{Figure, FigureError, draw};
 use crate::metrics::{Better, metric_set, metric_spec};
 use crate::plan::StageKind;
-use crate::report::answer::{answer, coverage};
 use crate::report::compare::{SweepTable, compare, default_table};
-use crate::report::doc::{Block, Document, Span, paragraph, spans};
+use crate::report::doc::{Document, PageBlock, Span, paragraph, spans};
 use crate::report::figures::build_figure;
 use crate::report::grid::Grid;
 use crate::report::published::published_blocks;
 use crate::report::select::{ReportError, RunInfo, RunStatus, SweepResults};
+use crate::report::summary::{answer, coverage};
 use crate::report::table::{grouped, table_grid};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A report before it is written.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct Report {
     /// The page.
     pub document: Document,
@@ -50,16 +50,16 @@ pub fn build_report(results: &SweepResults) -> Result<Report, ReportError> {
         .iter()
         .map(|s| build_figure(results, s))
         .collect::<Result<_, _>>()?;
-    let mut blocks = vec![Block::Question(results.sweep.question.clone())];
+    let mut blocks = vec![PageBlock::Question(results.sweep.question.clone())];
     answer_section(&mut blocks, results, &tables);
     if !figures.is_empty() {
-        blocks.push(Block::Heading("Figures".to_owned()));
+        blocks.push(PageBlock::Heading("Figures".to_owned()));
         for (figure, spec) in figures.iter().zip(&results.sweep.report.figures) {
             figure_blocks(&mut blocks, figure, &figure.name)?;
-            blocks.extend(published_blocks(spec.published.as_deref()));
+            blocks.extend(published_blocks(spec.head.published.as_deref()));
         }
     }
-    blocks.push(Block::Heading("Tables".to_owned()));
+    blocks.push(PageBlock::Heading("Tables".to_owned()));
     for (table, spec) in tables.iter().zip(&specs) {
         table_blocks(&mut blocks, results, table);
         blocks.extend(published_blocks(spec.published.as_deref()));
@@ -69,13 +69,13 @@ pub fn build_report(results: &SweepResults) -> Result<Report, ReportError> {
     cost_section(&mut blocks, results);
     runs_section(&mut blocks, results);
     if !results.source.is_empty() {
-        let code = Block::Code {
+        let code = PageBlock::Code {
             text: results.source.trim_end().to_owned(),
             language: "toml".to_owned(),
         };
         let summary = format!("The text of the sweep file of {}", results.sweep.name);
-        blocks.push(Block::Heading("Sweep file".to_owned()));
-        blocks.push(Block::Folded {
+        blocks.push(PageBlock::Heading("Sweep file".to_owned()));
+        blocks.push(PageBlock::Folded {
             summary,
             blocks: vec![code],
         });
@@ -91,26 +91,26 @@ pub fn build_report(results: &SweepResults) -> Result<Report, ReportError> {
     })
 }
 
-fn answer_section(blocks: &mut Vec<Block>, results: &SweepResults, tables: &[SweepTable]) {
-    blocks.push(Block::Heading("Answer".to_owned()));
+fn answer_section(blocks: &mut Vec<PageBlock>, results: &SweepResults, tables: &[SweepTable]) {
+    blocks.push(PageBlock::Heading("Answer".to_owned()));
     blocks.push(paragraph(&coverage(results)));
     for table in tables {
         let lines = answer(table);
         if lines.is_empty() {
             continue;
         }
-        blocks.push(Block::Subheading(table.title.clone()));
-        blocks.push(Block::List(lines.iter().map(|l| spans(l)).collect()));
+        blocks.push(PageBlock::Subheading(table.title.clone()));
+        blocks.push(PageBlock::List(lines.iter().map(|l| spans(l)).collect()));
     }
 }
 
 /// A figure, whose files are `figures/<file>.*`, and what it says in words.
 pub(crate) fn figure_blocks(
-    blocks: &mut Vec<Block>,
+    blocks: &mut Vec<PageBlock>,
     figure: &Figure,
     file: &str,
 ) -> Result<(), FigureError> {
-    blocks.push(Block::Figure {
+    blocks.push(PageBlock::Figure {
         name: file.to_owned(),
         alt: figure.title.clone(),
         caption: figure.caption.clone(),
@@ -118,17 +118,21 @@ pub(crate) fn figure_blocks(
     });
     if !figure.findings.is_empty() {
         let items = figure.findings.iter().map(|f| vec![Span::Text(f.clone())]);
-        blocks.push(Block::List(items.collect()));
+        blocks.push(PageBlock::List(items.collect()));
     }
     Ok(())
 }
 
 /// A table under its title.
-pub(crate) fn table_blocks(blocks: &mut Vec<Block>, results: &SweepResults, table: &SweepTable) {
+pub(crate) fn table_blocks(
+    blocks: &mut Vec<PageBlock>,
+    results: &SweepResults,
+    table: &SweepTable,
+) {
     let mut grid = table_grid(table);
     grid.notes.extend(length_notes(results, table));
-    blocks.push(Block::Subheading(grid.title.clone()));
-    blocks.push(Block::Table(grid));
+    blocks.push(PageBlock::Subheading(grid.title.clone()));
+    blocks.push(PageBlock::Table(grid));
 }
 
 /// What length alone explains, beside every accuracy of a table.
@@ -155,16 +159,19 @@ fn length_notes(results: &SweepResults, table: &SweepTable) -> Vec<String> {
     accuracies.filter_map(|m| note(&m.key)).collect()
 }
 
-fn metrics_section(blocks: &mut Vec<Block>, results: &SweepResults, tables: &[SweepTable]) {
+fn metrics_section(blocks: &mut Vec<PageBlock>, results: &SweepResults, tables: &[SweepTable]) {
     let mut keys: BTreeSet<&str> = tables
         .iter()
         .flat_map(|t| &t.metrics)
         .map(|m| m.key.as_str())
         .collect();
     for figure in &results.sweep.report.figures {
-        let others = figure.x_metric.iter().chain(&figure.under);
-        let all = std::iter::once(&figure.metric).chain(others);
-        keys.extend(all.map(String::as_str).filter(|key| !key.is_empty()));
+        let metrics = figure.chart.metrics().into_iter();
+        keys.extend(
+            metrics
+                .map(|role| role.metric)
+                .filter(|key| !key.is_empty()),
+        );
     }
     let row = |key: &&str| {
         let spec = metric_spec(key);
@@ -180,7 +187,7 @@ fn metrics_section(blocks: &mut Vec<Block>, results: &SweepResults, tables: &[Sw
             spec.description.to_owned(),
         ]
     };
-    blocks.push(Block::Heading("Metrics".to_owned()));
+    blocks.push(PageBlock::Heading("Metrics".to_owned()));
     let items = keys.iter().map(row).map(|r| {
         let unit = if r[1].is_empty() {
             String::new()
@@ -194,7 +201,7 @@ fn metrics_section(blocks: &mut Vec<Block>, results: &SweepResults, tables: &[Sw
         };
         spans(&format!("`{}`{unit}: {}{better}", r[0], r[3]))
     });
-    blocks.push(Block::List(items.collect()));
+    blocks.push(PageBlock::List(items.collect()));
 }
 
 fn capital(word: &str) -> String {
@@ -215,7 +222,7 @@ fn done(results: &SweepResults) -> impl Iterator<Item = &RunInfo> {
 type Counts = Vec<(String, u64)>;
 
 /// Counts of documents, pairs and tokens, a row per distinct set of counts.
-fn data_section(blocks: &mut Vec<Block>, results: &SweepResults) {
+fn data_section(blocks: &mut Vec<PageBlock>, results: &SweepResults) {
     let mut groups: BTreeMap<(StageKind, Counts), Vec<String>> = BTreeMap::new();
     for run in done(results).filter(|r| !r.counts.is_empty()) {
         let counts = run.counts.iter().map(|(k, v)| (k.clone(), *v)).collect();
@@ -230,7 +237,7 @@ fn data_section(blocks: &mut Vec<Block>, results: &SweepResults) {
     if groups.is_empty() && notes.is_empty() {
         return;
     }
-    blocks.push(Block::Heading("Data".to_owned()));
+    blocks.push(PageBlock::Heading("Data".to_owned()));
     blocks.push(paragraph(
         "What each run read, kept, cut and dropped; nothing is left out silently.",
     ));
@@ -256,20 +263,20 @@ fn data_section(blocks: &mut Vec<Block>, results: &SweepResults) {
             }));
             row
         });
-        folded.push(Block::Subheading(kind.name().to_owned()));
-        folded.push(Block::Table(Grid::plain("", &heads, rows.collect())));
+        folded.push(PageBlock::Subheading(kind.name().to_owned()));
+        folded.push(PageBlock::Table(Grid::plain("", &heads, rows.collect())));
     }
-    blocks.push(Block::Folded {
+    blocks.push(PageBlock::Folded {
         summary: "Counts by run".to_owned(),
         blocks: folded,
     });
     if !notes.is_empty() {
-        blocks.push(Block::List(notes.iter().map(|n| spans(n)).collect()));
+        blocks.push(PageBlock::List(notes.iter().map(|n| spans(n)).collect()));
     }
 }
 
 /// What the finished runs cost, by stage.
-fn cost_section(blocks: &mut Vec<Block>, results: &SweepResults) {
+fn cost_section(blocks: &mut Vec<PageBlock>, results: &SweepResults) {
     let mut rows = Vec::new();
     let mut total = (0usize, 0.0, 0.0);
     for &kind in StageKind::ALL {
@@ -317,7 +324,7 @@ fn cost_section(blocks: &mut Vec<Block>, results: &SweepResults) {
     if rows.is_empty() {
         return;
     }
-    blocks.push(Block::Heading("Cost".to_owned()));
+    blocks.push(PageBlock::Heading("Cost".to_owned()));
     let heads = [
         "stage|",
         "runs",
@@ -333,18 +340,18 @@ fn cost_section(blocks: &mut Vec<Block>, results: &SweepResults) {
         "{} runs, {:.1} s of wall time one after another, {:.1} s of processor time.",
         total.0, total.1, total.2
     ));
-    blocks.push(Block::Table(grid));
+    blocks.push(PageBlock::Table(grid));
 }
 
 /// Every run with its seed and the trials it serves, and what executed them.
-fn runs_section(blocks: &mut Vec<Block>, results: &SweepResults) {
+fn runs_section(blocks: &mut Vec<PageBlock>, results: &SweepResults) {
     let mut serves: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for trial in &results.trials {
         for id in &trial.runs {
             serves.entry(&id.0).or_default().push(trial.index);
         }
     }
-    blocks.push(Block::Heading("Runs".to_owned()));
+    blocks.push(PageBlock::Heading("Runs".to_owned()));
     let seeds: BTreeSet<u64> = results.trials.iter().map(|t| t.seed).collect();
     let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
     blocks.push(paragraph(&format!(
@@ -353,7 +360,7 @@ fn runs_section(blocks: &mut Vec<Block>, results: &SweepResults) {
         seeds.join(", "),
         results.runs.len()
     )));
-    blocks.push(Block::List(
+    blocks.push(PageBlock::List(
         provenance(results).iter().map(|l| spans(l)).collect(),
     ));
     let row = |run: &RunInfo| {
@@ -379,9 +386,9 @@ fn runs_section(blocks: &mut Vec<Block>, results: &SweepResults) {
     runs.sort_by_key(|r| (r.kind, serves.get(r.id.0.as_str()).cloned(), r.id.clone()));
     let rows = runs.into_iter().map(row).collect();
     let grid = Grid::plain("", &["run|", "stage|", "seed", "status:", "trials:"], rows);
-    blocks.push(Block::Folded {
+    blocks.push(PageBlock::Folded {
         summary: "All runs".to_owned(),
-        blocks: vec![Block::Table(grid)],
+        blocks: vec![PageBlock::Table(grid)],
     });
 }
 

@@ -4,20 +4,20 @@ use crate::base::write_atomic;
 use crate::config::all_published;
 use crate::config::sweep::FigureSpec;
 use crate::figures::{Figure, write_figure};
-use crate::report::answer::coverage;
 use crate::report::compare::compare;
-use crate::report::doc::{Block, Document, Span, paragraph, spans};
+use crate::report::doc::{Document, PageBlock, Span, paragraph, spans};
 use crate::report::figures::build_figure;
 use crate::report::html::document_html;
 use crate::report::markdown::document_markdown;
 use crate::report::page::{figure_blocks, table_blocks};
 use crate::report::published::published_blocks;
 use crate::report::select::{ReportError, SweepResults};
+use crate::report::summary::coverage;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// The page before it is written.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub struct PaperReport {
     /// The page.
     pub document: Document,
@@ -34,14 +34,18 @@ pub fn build_paper(sweeps: &[SweepResults]) -> Result<PaperReport, ReportError> 
     let mut labels: BTreeSet<(bool, u32, String)> = BTreeSet::new();
     let known = all_published().iter().filter_map(|p| p.figure.clone());
     let ours = sweeps.iter().flat_map(|s| &s.sweep.report.figures);
-    labels.extend(known.chain(ours.filter_map(|f| f.paper.clone())).map(place));
+    labels.extend(
+        known
+            .chain(ours.filter_map(|f| f.head.paper.clone()))
+            .map(place),
+    );
     let mut blocks = vec![paragraph(
         "What the sweeps of this project redraw of the figures and tables of the paper, beside what is published. \
          Our numbers come from other models and other data unless a sweep says otherwise: compare directions, not values.",
     )];
     let mut figures = Vec::new();
     for (_, _, label) in &labels {
-        blocks.push(Block::Heading(label.clone()));
+        blocks.push(PageBlock::Heading(label.clone()));
         figure_section(&mut blocks, &mut figures, sweeps, label)?;
     }
     tables_section(&mut blocks, sweeps)?;
@@ -64,27 +68,27 @@ fn place(label: String) -> (bool, u32, String) {
 }
 
 fn figure_section(
-    blocks: &mut Vec<Block>,
+    blocks: &mut Vec<PageBlock>,
     figures: &mut Vec<Figure>,
     sweeps: &[SweepResults],
     label: &str,
 ) -> Result<(), ReportError> {
     let mut ids: BTreeSet<String> = BTreeSet::new();
-    let own = |f: &&FigureSpec| f.paper.as_deref() == Some(label);
+    let own = |f: &&FigureSpec| f.head.paper.as_deref() == Some(label);
     let mut drawn = 0;
     for results in sweeps {
         for spec in results.sweep.report.figures.iter().filter(own) {
             let mut figure = build_figure(results, spec)?;
             let sweep = &results.sweep.name;
-            figure.name = format!("{}-{sweep}-{}", slug(label), spec.name);
+            figure.name = format!("{}-{sweep}-{}", slug(label), spec.head.name);
             blocks.push(paragraph(&format!(
                 "Sweep `{sweep}`: {} {}",
                 results.sweep.question,
                 coverage(results)
             )));
             figure_blocks(blocks, &figure, &figure.name)?;
-            blocks.push(Block::List(sources(&figure)));
-            ids.extend(spec.published.clone());
+            blocks.push(PageBlock::List(sources(&figure)));
+            ids.extend(spec.head.published.clone());
             figures.push(figure);
             drawn += 1;
         }
@@ -121,9 +125,9 @@ fn sources(figure: &Figure) -> Vec<Vec<Span>> {
 }
 
 /// Our tables that name published results, each above those.
-fn tables_section(blocks: &mut Vec<Block>, sweeps: &[SweepResults]) -> Result<(), ReportError> {
+fn tables_section(blocks: &mut Vec<PageBlock>, sweeps: &[SweepResults]) -> Result<(), ReportError> {
     let mut named = BTreeSet::new();
-    blocks.push(Block::Heading("Tables".to_owned()));
+    blocks.push(PageBlock::Heading("Tables".to_owned()));
     for results in sweeps {
         for spec in &results.sweep.report.tables {
             let Some(id) = &spec.published else { continue };

@@ -1,7 +1,7 @@
 //! Published values and claims beside our own, always apart from them and named as such.
 
 use crate::config::{Published, published};
-use crate::report::doc::{Block, Span};
+use crate::report::doc::{PageBlock, Span};
 use crate::report::grid::{ColumnKind, Grid, GridCell, GridColumn};
 
 /// The published numbers of an entry; `None` if only claims are known. The title says that they are
@@ -44,15 +44,17 @@ fn heading(entry: &Published) -> String {
 
 /// What is published under this id: claims, then numbers; nothing without an id, or if nobody knows
 /// it.
-pub fn published_blocks(id: Option<&str>) -> Vec<Block> {
+pub fn published_blocks(id: Option<&str>) -> Vec<PageBlock> {
     let Some(entry) = id.and_then(published) else {
         return Vec::new();
     };
-    let mut blocks = vec![Block::Subheading(heading(entry))];
+    let mut blocks = vec![PageBlock::Subheading(heading(entry))];
     let grid = published_grid(entry);
     if grid.is_none() {
         let text = format!("Not ours. Source: {}. {}", entry.source, entry.note);
-        blocks.push(Block::Paragraph(vec![Span::Text(text.trim().to_owned())]));
+        blocks.push(PageBlock::Paragraph(vec![Span::Text(
+            text.trim().to_owned(),
+        )]));
     }
     if !entry.claims.is_empty() {
         let claim = |text: &String| {
@@ -61,9 +63,9 @@ pub fn published_blocks(id: Option<&str>) -> Vec<Block> {
                 Span::Text(format!(" {text}")),
             ]
         };
-        blocks.push(Block::List(entry.claims.iter().map(claim).collect()));
+        blocks.push(PageBlock::List(entry.claims.iter().map(claim).collect()));
     }
-    blocks.extend(grid.map(Block::Table));
+    blocks.extend(grid.map(PageBlock::Table));
     blocks
 }
 
@@ -86,7 +88,7 @@ mod tests {
     fn claims_without_numbers_are_a_list_and_an_unknown_id_is_nothing() {
         let blocks = published_blocks(Some("figure-1"));
         assert!(
-            matches!(&blocks[..], [Block::Subheading(_), Block::Paragraph(_), Block::List(claims)] if claims.len() == 2)
+            matches!(&blocks[..], [PageBlock::Subheading(_), PageBlock::Paragraph(_), PageBlock::List(claims)] if claims.len() == 2)
         );
         assert_eq!(published_blocks(Some("figure-99")), []);
         assert_eq!(published_blocks(None), []);

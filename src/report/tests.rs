@@ -1,10 +1,13 @@
 //! What holds for tables and pages.
 
-use crate::config::sweep::{BarOrder, FigureKind, FigureSpec, TableSpec};
-use crate::figures::Chart;
+use crate::config::sweep::{
+    BarOrder, BarsSpec, ChartSpec, FigureHead, FigureSpec, Measured, ScalingSpec, TableSpec,
+    TrainingSpec,
+};
+use crate::figures::{BarChart, ScalingChart};
 use crate::metrics::Method;
 use crate::plan::RunId;
-use crate::report::samples::results;
+use crate::report::fixtures_tests::results;
 use crate::report::select::{Details, SweepResults};
 use crate::report::{
     build_figure, build_paper, compare, default_table, grid_latex, grid_markdown, grid_text,
@@ -177,13 +180,19 @@ fn a_figure_has_all_runs_and_names_the_missing_one() {
 fn a_figure_over_words_is_refused_with_the_word() {
     let results = results();
     let mut spec = results.sweep.report.figures[1].clone();
-    spec.x = Some("stage".to_owned());
+    let ChartSpec::Lines(lines) = &mut spec.chart else {
+        panic!("{:?}", spec.chart);
+    };
+    lines.x = "stage".to_owned();
     let error = build_figure(&results, &spec).unwrap_err();
     assert_eq!(
         error.to_string(),
         "figure `beta` draws lines over `stage`, whose value `dpo` is not a number"
     );
-    spec.x = Some("gamma".to_owned());
+    let ChartSpec::Lines(lines) = &mut spec.chart else {
+        panic!("{:?}", spec.chart);
+    };
+    lines.x = "gamma".to_owned();
     assert_eq!(
         build_figure(&results, &spec).unwrap_err().to_string(),
         "figure `beta` asks for axis `gamma`, which the sweep does not have"
@@ -191,15 +200,66 @@ fn a_figure_over_words_is_refused_with_the_word() {
 }
 
 /// A figure over the DPO part of the sample.
-fn dpo_figure(kind: FigureKind, metric: &str) -> FigureSpec {
+fn dpo_figure(name: &str, chart: ChartSpec) -> FigureSpec {
     FigureSpec {
-        name: "figure".to_owned(),
-        title: "A figure".to_owned(),
-        kind,
-        filter: [("stage".to_owned(), json!("dpo"))].into(),
-        metric: metric.to_owned(),
-        ..FigureSpec::default()
+        head: FigureHead {
+            name: name.to_owned(),
+            title: "A figure".to_owned(),
+            filter: [("stage".to_owned(), json!("dpo"))].into(),
+            ..FigureHead::default()
+        },
+        chart,
     }
+}
+
+fn measured(metric: &str) -> Measured {
+    Measured {
+        metric: metric.to_owned(),
+        ..Measured::default()
+    }
+}
+
+/// Accuracy over compute, a series for each number of pairs.
+fn scaling(x_metric: &str) -> ChartSpec {
+    ChartSpec::Scaling(ScalingSpec {
+        measured: Measured {
+            series: Some("pairs".to_owned()),
+            ..measured(ACCURACY)
+        },
+        x_metric: x_metric.to_owned(),
+        log_x: true,
+    })
+}
+
+/// The margin along training, a panel for each β with these scores below.
+fn margins(under: &[&str]) -> ChartSpec {
+    ChartSpec::Training(TrainingSpec {
+        measured: Measured {
+            panels: Some("beta".to_owned()),
+            ..measured("eval_polite_test/prob_margin")
+        },
+        under: under.iter().map(|key| (*key).to_owned()).collect(),
+    })
+}
+
+/// Accuracy, the best first, with β 0.1 and 440 pairs as a line.
+fn sorted(x: Option<&str>) -> ChartSpec {
+    ChartSpec::Bars(BarsSpec {
+        measured: measured(ACCURACY),
+        x: x.map(str::to_owned),
+        order: Some(BarOrder::Value),
+        reference: [
+            ("beta".to_owned(), json!(0.1)),
+            ("pairs".to_owned(), json!(440)),
+        ]
+        .into(),
+    })
+}
+
+/// Only the trials with this many pairs.
+fn with_pairs(mut spec: FigureSpec, pairs: u64) -> FigureSpec {
+    spec.head.filter.insert("pairs".to_owned(), json!(pairs));
+    spec
 }
 
 const ACCURACY: &str = "polite/rewards/accuracies";
@@ -221,16 +281,9 @@ fn lines_say_which_setting_is_best_and_for_how_many_seeds() {
 #[test]
 fn a_scaling_figure_has_a_point_a_configuration_and_names_what_has_no_compute() {
     let results = results();
-    let spec = FigureSpec {
-        x_metric: Some("training/flops".to_owned()),
-        series: Some("pairs".to_owned()),
-        log_x: true,
-        ..dpo_figure(FigureKind::Scaling, ACCURACY)
-    };
+    let spec = dpo_figure("figure", scaling("training/flops"));
     let figure = build_figure(&results, &spec).unwrap();
-    let Chart::Scaling { curves, .. } = &figure.panels[0].chart else {
-        panic!("{:?}", figure.panels[0].chart);
-    };
+    let curves = &figure.panels[0].chart::<ScalingChart>().unwrap().curves;
     assert_eq!(figure.panels.len(), 1);
     assert_eq!(curves.len(), 2);
     assert!(
@@ -251,10 +304,7 @@ fn a_scaling_figure_has_a_point_a_configuration_and_names_what_has_no_compute() 
     let seeds = &curves[0].series.points[0].seeds;
     assert!(seeds.iter().all(|s| s.x.is_some()));
 
-    let bare = FigureSpec {
-        x_metric: Some("training/steps".to_owned()),
-        ..spec
-    };
+    let bare = dpo_figure("figure", scaling("training/steps"));
     let figure = build_figure(&results, &bare).unwrap();
     assert!(
         figure.missing[0].contains(
@@ -268,31 +318,14 @@ fn a_scaling_figure_has_a_point_a_configuration_and_names_what_has_no_compute() 
 #[test]
 fn bars_are_sorted_and_the_reference_is_a_line_not_a_bar() {
     let results = results();
-    let spec = FigureSpec {
-        filter: [
-            ("stage".to_owned(), json!("dpo")),
-            ("pairs".to_owned(), json!(110)),
-        ]
-        .into(),
-        x: Some("beta".to_owned()),
-        order: Some(BarOrder::Value),
-        reference: [
-            ("beta".to_owned(), json!(0.1)),
-            ("pairs".to_owned(), json!(440)),
-        ]
-        .into(),
-        ..dpo_figure(FigureKind::Bars, ACCURACY)
-    };
+    let spec = with_pairs(dpo_figure("figure", sorted(Some("beta"))), 110);
     let figure = build_figure(&results, &spec).unwrap();
-    let Chart::Bars {
+    let BarChart {
         categories,
         series,
         reference,
         ..
-    } = &figure.panels[0].chart
-    else {
-        panic!("{:?}", figure.panels[0].chart);
-    };
+    } = figure.panels[0].chart::<BarChart>().unwrap();
     // 0.01 and 0.5 are equal and keep their order.
     assert_eq!(categories, &["0.1", "0.01", "0.5"]);
     let means: Vec<f64> = series[0]
@@ -306,31 +339,17 @@ fn bars_are_sorted_and_the_reference_is_a_line_not_a_bar() {
     assert!((reference.point.estimate.unwrap().value - 0.9006).abs() < 1e-3);
     assert_eq!(figure.runs.len(), 12);
     // Without `where` it would be one of the bars; it is left out.
-    let spec = FigureSpec {
-        filter: [("stage".to_owned(), json!("dpo"))].into(),
-        x: None,
-        ..spec
-    };
+    let spec = dpo_figure("figure", sorted(None));
     let figure = build_figure(&results, &spec).unwrap();
-    let Chart::Bars { categories, .. } = &figure.panels[0].chart else {
-        panic!("{:?}", figure.panels[0].chart);
-    };
-    assert_eq!(categories.len(), 5);
+    let chart = figure.panels[0].chart::<BarChart>().unwrap();
+    assert_eq!(chart.categories.len(), 5);
 }
 
 #[test]
 fn panels_stand_in_one_row_with_final_scores_under_each() {
     let results = results();
-    let spec = FigureSpec {
-        filter: [
-            ("stage".to_owned(), json!("dpo")),
-            ("pairs".to_owned(), json!(440)),
-        ]
-        .into(),
-        panels: Some("beta".to_owned()),
-        under: vec![ACCURACY.to_owned(), "polite/prob_margin".to_owned()],
-        ..dpo_figure(FigureKind::Training, "eval_polite_test/prob_margin")
-    };
+    let chart = margins(&[ACCURACY, "polite/prob_margin"]);
+    let spec = with_pairs(dpo_figure("figure", chart), 440);
     let figure = build_figure(&results, &spec).unwrap();
     assert_eq!((figure.panels.len(), figure.columns), (3, 3));
     assert_eq!(figure.panels[1].title, "beta = 0.1");
@@ -351,7 +370,7 @@ fn panels_stand_in_one_row_with_final_scores_under_each() {
 #[test]
 fn a_layout_figure_shows_a_real_batch_and_names_its_run() {
     let mut results = results();
-    let spec = dpo_figure(FigureKind::Layout, "");
+    let spec = dpo_figure("figure", ChartSpec::Layout);
     let figure = build_figure(&results, &spec).unwrap();
     assert_eq!(figure.panels.len(), 3);
     assert_eq!(figure.runs.len(), 1);
@@ -384,7 +403,7 @@ fn a_layout_figure_shows_a_real_batch_and_names_its_run() {
 #[test]
 fn the_paper_page_names_sweep_runs_gaps_and_what_is_published() {
     let mut results = results();
-    results.sweep.report.figures[1].paper = Some("Figure 2".to_owned());
+    results.sweep.report.figures[1].head.paper = Some("Figure 2".to_owned());
     results.sweep.report.tables[0].published = Some("final-gemma".to_owned());
     let report = build_paper(std::slice::from_ref(&results)).unwrap();
     assert_eq!(report.figures.len(), 1);
@@ -424,32 +443,16 @@ fn the_paper_page_names_sweep_runs_gaps_and_what_is_published() {
 fn the_papers_figures_are_the_same_bytes_twice() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/paper-sample");
     let mut results = results();
-    let base = |name: &str, paper: &str, spec: FigureSpec| FigureSpec {
-        name: name.to_owned(),
-        paper: Some(paper.to_owned()),
-        ..spec
+    let of_paper = |label: &str, mut spec: FigureSpec| {
+        spec.head.paper = Some(label.to_owned());
+        spec
     };
-    let scaling = FigureSpec {
-        x_metric: Some("training/flops".to_owned()),
-        series: Some("pairs".to_owned()),
-        log_x: true,
-        ..dpo_figure(FigureKind::Scaling, ACCURACY)
-    };
-    let margins = FigureSpec {
-        filter: [
-            ("stage".to_owned(), json!("dpo")),
-            ("pairs".to_owned(), json!(440)),
-        ]
-        .into(),
-        panels: Some("beta".to_owned()),
-        under: vec![ACCURACY.to_owned()],
-        published: Some("figure-4".to_owned()),
-        ..dpo_figure(FigureKind::Training, "eval_polite_test/prob_margin")
-    };
+    let mut margin = with_pairs(dpo_figure("margins", margins(&[ACCURACY])), 440);
+    margin.head.published = Some("figure-4".to_owned());
     results.sweep.report.figures = vec![
-        base("compute", "Figure 1", scaling),
-        base("margins", "Figure 4", margins),
-        base("layout", "Figure A1", dpo_figure(FigureKind::Layout, "")),
+        of_paper("Figure 1", dpo_figure("compute", scaling("training/flops"))),
+        of_paper("Figure 4", margin),
+        of_paper("Figure A1", dpo_figure("layout", ChartSpec::Layout)),
     ];
     let read = || {
         let paths = write_paper(std::slice::from_ref(&results), &folder).unwrap();
@@ -520,48 +523,21 @@ fn a_report_is_the_same_bytes_twice() {
 fn every_file_of_a_report_has_the_committed_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let mut results = results();
-    let figures = &mut results.sweep.report.figures;
-    let named = |name: &str, spec: FigureSpec| FigureSpec {
-        name: name.to_owned(),
-        ..spec
-    };
-    figures.push(named(
-        "compute",
-        FigureSpec {
-            x_metric: Some("training/flops".to_owned()),
-            series: Some("pairs".to_owned()),
-            log_x: true,
-            ..dpo_figure(FigureKind::Scaling, ACCURACY)
-        },
-    ));
-    figures.push(named(
-        "scores",
-        FigureSpec {
-            panels: Some("beta".to_owned()),
-            under: vec![ACCURACY.to_owned(), "polite/prob_margin".to_owned()],
-            ..dpo_figure(FigureKind::Training, "eval_polite_test/prob_margin")
-        },
-    ));
-    figures.push(named(
-        "sorted",
-        FigureSpec {
-            order: Some(BarOrder::Value),
-            reference: [
-                ("beta".to_owned(), json!(0.1)),
-                ("pairs".to_owned(), json!(440)),
-            ]
-            .into(),
-            ..dpo_figure(FigureKind::Bars, ACCURACY)
-        },
-    ));
-    figures.push(named("layout", dpo_figure(FigureKind::Layout, "")));
-    figures.push(named(
+    let mut nothing = dpo_figure(
         "nothing",
-        FigureSpec {
-            filter: [("stage".to_owned(), json!("other"))].into(),
-            ..dpo_figure(FigureKind::Bars, ACCURACY)
-        },
-    ));
+        ChartSpec::Bars(BarsSpec {
+            measured: measured(ACCURACY),
+            ..BarsSpec::default()
+        }),
+    );
+    nothing.head.filter = [("stage".to_owned(), json!("other"))].into();
+    results.sweep.report.figures.extend([
+        dpo_figure("compute", scaling("training/flops")),
+        dpo_figure("scores", margins(&[ACCURACY, "polite/prob_margin"])),
+        dpo_figure("sorted", sorted(None)),
+        dpo_figure("layout", ChartSpec::Layout),
+        nothing,
+    ]);
     let mut lines = String::new();
     for path in write_report(&results, folder.path()).unwrap() {
         let digest = crate::base::digest_file(&path).unwrap();

@@ -99,7 +99,7 @@ fn every_figure_of_the_paper_whose_content_is_known_has_a_study() {
     let drawn: BTreeSet<String> = studies()
         .iter()
         .flat_map(|path| load(path, None).report.figures)
-        .filter_map(|figure| figure.paper)
+        .filter_map(|figure| figure.head.paper)
         .collect();
     let want = ["Figure 1", "Figure 2", "Figure 3", "Figure 4", "Figure A1"];
     assert_eq!(drawn, want.map(str::to_owned).into());

@@ -69,7 +69,7 @@ fn of_paper(global: &Global, out: Option<PathBuf>) -> Result<Vec<PathBuf>, Comma
     let mut names: Vec<String> = Vec::new();
     for row in store.sweeps().map_err(CommandError::user)? {
         let sweep = store.sweep(&row.name).map_err(CommandError::user)?.sweep;
-        let figures = sweep.report.figures.iter().any(|f| f.paper.is_some());
+        let figures = sweep.report.figures.iter().any(|f| f.head.paper.is_some());
         let tables = sweep.report.tables.iter().any(|t| t.published.is_some());
         if figures || tables {
             names.push(row.name);

@@ -1,21 +1,21 @@
 //! The first batch of a DPO run in three layouts, from the lengths that the run recorded.
 
 use crate::config::sweep::FigureSpec;
-use crate::figures::{BatchPiece, BatchRow, Chart, Figure, Panel, Part};
+use crate::figures::{BatchChart, BatchPiece, BatchRow, Figure, Panel, Part};
 use crate::metrics::Better;
 use crate::plan::{RunId, StageKind};
 use crate::report::select::{ReportError, SweepResults, TrialResult, short_label};
 use crate::report::table::grouped;
 use crate::rundir::{BatchLayout, PairLengths};
 
-/// At most so many pairs are drawn; all are counted.
+/// At most so many pairs are drawn, so that a piece is wide enough for its number; all are counted.
 const DRAWN_PAIRS: usize = 6;
 
 /// Builds the figure of the first trial that has a DPO run which recorded its first batch.
 pub(super) fn build(results: &SweepResults, spec: &FigureSpec) -> Result<Figure, ReportError> {
     let mut missing = Vec::new();
     let mut found: Option<(&TrialResult, RunId, BatchLayout)> = None;
-    let configurations = results.configurations(&spec.filter);
+    let configurations = results.configurations(&spec.head.filter);
     for trial in configurations.iter().flat_map(|c| &c.trials) {
         let is_dpo = |id: &&RunId| {
             results
@@ -42,12 +42,12 @@ pub(super) fn build(results: &SweepResults, spec: &FigureSpec) -> Result<Figure,
         }
     }
     let mut figure = Figure {
-        name: spec.name.clone(),
-        title: spec.title.clone(),
+        name: spec.head.name.clone(),
+        title: spec.head.title.clone(),
         note: "Nothing to draw yet.".to_owned(),
         findings: Vec::new(),
         missing,
-        caption: spec.caption.clone(),
+        caption: spec.head.caption.clone(),
         panels: vec![panel("", &[], 1, String::new())],
         columns: 1,
         runs: Vec::new(),
@@ -80,10 +80,10 @@ fn panel(title: &str, rows: &[BatchRow], width: usize, note: String) -> Panel {
         better: Better::Neither,
         decimals: 0,
         note,
-        chart: Chart::Batch {
+        chart: Box::new(BatchChart {
             rows: rows.to_vec(),
             width,
-        },
+        }),
     }
 }
 

@@ -1,135 +1,132 @@
 //! Lines over a numeric axis, and which of its values is best.
 
-use crate::config::sweep::show_value;
+use crate::config::sweep::{LinesSpec, show_value};
 use crate::figures::axes::setting;
-use crate::figures::{Chart, Point, Series};
-use crate::metrics::{Better, fixed, metric_spec};
-use crate::report::figures::{Builder, has};
+use crate::figures::{Chart, LineChart, Panel, Point, Series};
+use crate::metrics::{Better, fixed};
+use crate::report::figures::builder::{Builder, KindOfFigure, ONE_SEED, scale_of};
+use crate::report::figures::findings::{beats, best_point, led};
 use crate::report::select::{Configuration, ReportError};
 
-impl Builder<'_> {
-    /// The chart of one panel.
-    pub(super) fn lines(
-        &mut self,
+impl KindOfFigure for LinesSpec {
+    fn x(&self) -> Option<&str> {
+        Some(&self.x)
+    }
+
+    fn names_configurations(&self) -> bool {
+        false
+    }
+
+    fn x_label(&self) -> String {
+        let log = if self.log_x { " (log scale)" } else { "" };
+        format!("{}{log}", self.x)
+    }
+
+    fn chart(
+        &self,
+        builder: &mut Builder<'_>,
         title: &str,
         members: &[Configuration<'_>],
-    ) -> Result<Chart, ReportError> {
-        let Some(axis) = self.spec.x.clone() else {
+    ) -> Result<Box<dyn Chart>, ReportError> {
+        if self.x.is_empty() {
             return Err(ReportError::NoX {
-                figure: self.spec.name.clone(),
+                figure: builder.head.name.clone(),
             });
-        };
+        }
         let mut series = Vec::new();
-        for value in self.values(self.spec.series.as_ref(), members) {
+        for value in builder.series_values(members) {
             let mut points = Vec::new();
-            for c in members
-                .iter()
-                .filter(|c| has(c, self.spec.series.as_ref(), value.as_ref()))
-            {
-                let Some(setting) = c.assignments.get(&axis) else {
-                    continue;
-                };
-                let number = setting.as_f64().or_else(|| setting.as_str()?.parse().ok());
-                let Some(x) =
-                    number.filter(|x: &f64| x.is_finite() && (!self.spec.log_x || *x > 0.0))
-                else {
-                    return Err(ReportError::NotNumeric {
-                        figure: self.spec.name.clone(),
-                        axis,
-                        value: show_value(setting),
-                    });
-                };
-                points.push(self.point(c, x));
+            let of_series: Vec<_> = builder.of_series(members, value.as_ref()).collect();
+            for c in of_series {
+                if let Some(x) = self.place(builder, c)? {
+                    points.push(builder.point(c, x));
+                }
             }
             points.sort_by(|a, b| a.x.total_cmp(&b.x));
             series.push(Series {
-                name: self.series_name(value.as_ref()),
+                name: builder.series_name(value.as_ref()),
                 points,
             });
         }
-        self.name_best(title, &axis, &series);
-        Ok(Chart::Lines {
-            scale: self.scale(),
+        name_best(builder, title, &self.x, &series);
+        Ok(Box::new(LineChart {
+            scale: scale_of(self.log_x),
             series,
-        })
+        }))
     }
 
-    /// Says the best x of each line, with its interval and for how many seeds it is the best.
-    fn name_best(&mut self, title: &str, axis: &str, series: &[Series]) {
-        let better = self.better();
-        if better == Better::Neither {
-            return;
+    fn note(&self, builder: &Builder<'_>, seeds: &str, _panels: &[Panel]) -> String {
+        if seeds == ONE_SEED {
+            return "One seed a configuration, so no interval.".to_owned();
         }
-        let decimals = metric_spec(&self.spec.metric).decimals;
-        let mut winners: Vec<f64> = Vec::new();
-        for one in series {
-            let Some(best) = best_point(&one.points, better) else {
-                continue;
-            };
-            winners.push(best.x);
-            let value = best.estimate.map_or(f64::NAN, |e| e.value);
-            let mut text = format!("{}best {axis}: {}", led(title, &one.name), setting(best.x));
-            text += &seeds_words(&seed_winners(&one.points, better), best.x);
-            text += &format!(", {}", fixed(value, decimals));
-            if let Some(i) = best.interval {
-                let (low, high) = (fixed(i.low, decimals), fixed(i.high, decimals));
-                text += &format!(" [{low}, {high}]");
-            }
-            self.findings.push(format!("{text}."));
-        }
-        if winners.len() > 1 {
-            let low = winners.iter().copied().fold(f64::INFINITY, f64::min);
-            let high = winners.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let lead = led(title, "");
-            self.findings.push(if low < high {
-                let (low, high) = (setting(low), setting(high));
-                format!("{lead}the best {axis} differs between the lines: {low} to {high}.")
-            } else {
-                format!(
-                    "{lead}the best {axis} is the same in every line: {}.",
-                    setting(low)
-                )
-            });
+        let best = if builder.better() == Better::Neither {
+            ""
+        } else {
+            " Ringed: the best mean of each line."
+        };
+        format!("Points: mean over {seeds}; whiskers: 95 % t-interval of that mean.{best}")
+    }
+}
+
+impl LinesSpec {
+    /// Where a configuration stands on x; nowhere if the axis does not apply to it.
+    fn place(
+        &self,
+        builder: &Builder<'_>,
+        c: &Configuration<'_>,
+    ) -> Result<Option<f64>, ReportError> {
+        let Some(setting) = c.assignments.get(&self.x) else {
+            return Ok(None);
+        };
+        let number = setting.as_f64().or_else(|| setting.as_str()?.parse().ok());
+        match number.filter(|x: &f64| x.is_finite() && (!self.log_x || *x > 0.0)) {
+            Some(x) => Ok(Some(x)),
+            None => Err(ReportError::NotNumeric {
+                figure: builder.head.name.clone(),
+                axis: self.x.clone(),
+                value: show_value(setting),
+            }),
         }
     }
 }
 
-/// `panel, line: `, of what is not empty.
-pub(super) fn led(title: &str, name: &str) -> String {
-    let parts: Vec<&str> = [title, name]
-        .into_iter()
-        .filter(|p| !p.is_empty())
-        .collect();
-    if parts.is_empty() {
-        String::new()
-    } else {
-        format!("{}: ", parts.join(", "))
+/// Says the best x of each line, with its interval and for how many seeds it is the best.
+fn name_best(builder: &mut Builder<'_>, title: &str, axis: &str, series: &[Series]) {
+    let better = builder.better();
+    if better == Better::Neither {
+        return;
     }
-}
-
-/// Which of two values is better.
-fn beats(better: Better, a: f64, b: f64) -> bool {
-    if better == Better::Lower {
-        a < b
-    } else {
-        a > b
-    }
-}
-
-/// The point with the best mean, the first of equals; none of fewer than two.
-pub(super) fn best_point(points: &[Point], better: Better) -> Option<&Point> {
-    let mut best: Option<(&Point, f64)> = None;
-    let mut count = 0;
-    for point in points {
-        let Some(estimate) = point.estimate else {
+    let decimals = builder.decimals();
+    let mut winners: Vec<f64> = Vec::new();
+    for one in series {
+        let Some(best) = best_point(&one.points, better) else {
             continue;
         };
-        count += 1;
-        if best.is_none_or(|(_, value)| beats(better, estimate.value, value)) {
-            best = Some((point, estimate.value));
+        winners.push(best.x);
+        let value = best.estimate.map_or(f64::NAN, |e| e.value);
+        let mut text = format!("{}best {axis}: {}", led(title, &one.name), setting(best.x));
+        text += &seeds_words(&seed_winners(&one.points, better), best.x);
+        text += &format!(", {}", fixed(value, decimals));
+        if let Some(i) = best.interval {
+            let (low, high) = (fixed(i.low, decimals), fixed(i.high, decimals));
+            text += &format!(" [{low}, {high}]");
         }
+        builder.findings.push(format!("{text}."));
     }
-    best.filter(|_| count > 1).map(|(point, _)| point)
+    if winners.len() > 1 {
+        let low = winners.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = winners.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let lead = led(title, "");
+        builder.findings.push(if low < high {
+            let (low, high) = (setting(low), setting(high));
+            format!("{lead}the best {axis} differs between the lines: {low} to {high}.")
+        } else {
+            format!(
+                "{lead}the best {axis} is the same in every line: {}.",
+                setting(low)
+            )
+        });
+    }
 }
 
 /// For each seed that has a value at every point: the x of its best value, several if they are equal.

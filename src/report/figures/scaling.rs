@@ -1,71 +1,101 @@
 //! A final metric over another one: a parabola through each series, and where it saturates.
 
-use crate::figures::{Chart, Fit, Point, Saturation, Scale, ScalingCurve, Series};
+use crate::config::sweep::ScalingSpec;
+use crate::figures::{
+    Chart, Fit, Panel, Point, Saturation, Scale, ScalingChart, ScalingCurve, Series,
+};
 use crate::metrics::{Better, fixed, metric_spec, parabola};
 use crate::report::compare::summarise;
-use crate::report::figures::lines::{best_point, led};
-use crate::report::figures::{Builder, has};
+use crate::report::figures::builder::{Builder, KindOfFigure, ONE_SEED, scale_of};
+use crate::report::figures::findings::{best_point, led};
 use crate::report::select::{Configuration, ReportError, short_label};
 use std::collections::BTreeMap;
 
-impl Builder<'_> {
-    /// The chart of one panel.
-    pub(super) fn scaling(
-        &mut self,
+impl KindOfFigure for ScalingSpec {
+    /// Its points are whole configurations.
+    fn names_configurations(&self) -> bool {
+        true
+    }
+
+    fn x_label(&self) -> String {
+        let log = if self.log_x { ", log scale" } else { "" };
+        format!(
+            "{}{log}",
+            metric_spec(&self.x_metric).full_label(&self.x_metric)
+        )
+    }
+
+    fn chart(
+        &self,
+        builder: &mut Builder<'_>,
         title: &str,
         members: &[Configuration<'_>],
-    ) -> Result<Chart, ReportError> {
-        let Some(key) = self.spec.x_metric.clone() else {
+    ) -> Result<Box<dyn Chart>, ReportError> {
+        if self.x_metric.is_empty() {
             return Err(ReportError::NoX {
-                figure: self.spec.name.clone(),
+                figure: builder.head.name.clone(),
             });
-        };
+        }
+        let (scale, better) = (scale_of(self.log_x), builder.better());
         let mut curves = Vec::new();
-        for value in self.values(self.spec.series.as_ref(), members) {
-            let of_series = members
-                .iter()
-                .filter(|c| has(c, self.spec.series.as_ref(), value.as_ref()));
+        for value in builder.series_values(members) {
+            let of_series: Vec<_> = builder.of_series(members, value.as_ref()).collect();
             let mut points: Vec<Point> = Vec::new();
             for c in of_series {
-                points.extend(self.measured_point(c, &key));
+                points.extend(self.measured_point(builder, c));
             }
             points.sort_by(|a, b| a.x.total_cmp(&b.x));
-            let name = self.series_name(value.as_ref());
-            let fit = fit_of(&means(&points), self.scale());
-            let saturation = saturation(&points, fit, self.better());
+            let name = builder.series_name(value.as_ref());
+            let fit = fit_of(&means(&points), scale);
+            let saturation = saturation(&points, fit, better);
             let curve = ScalingCurve {
                 series: Series { name, points },
                 fit,
                 saturation,
             };
-            let words = self.saturation_words(&curve, &key);
+            let words = self.saturation_words(&curve, better);
             let lead = led(title, &curve.series.name);
-            self.findings.extend(words.map(|words| lead + &words));
+            builder.findings.extend(words.map(|words| lead + &words));
             curves.push(curve);
         }
-        Ok(Chart::Scaling {
-            scale: self.scale(),
-            curves,
-        })
+        Ok(Box::new(ScalingChart { scale, curves }))
     }
 
+    fn note(&self, builder: &Builder<'_>, seeds: &str, _panels: &[Panel]) -> String {
+        let over = if self.log_x { "log₁₀ x" } else { "x" };
+        let ring = if builder.better() == Better::Neither {
+            ""
+        } else {
+            " Ringed: where a series saturates; a dashed line down marks the turn of its fit."
+        };
+        let spread = if seeds == ONE_SEED {
+            "Points: one seed each, so no interval.".to_owned()
+        } else {
+            format!("Points: mean over {seeds}; whiskers: 95 % t-interval of that mean.")
+        };
+        format!("{spread} Dotted: least-squares parabola in {over} through the means.{ring}")
+    }
+}
+
+impl ScalingSpec {
     /// A configuration whose x is measured too; noted if it has no place.
-    fn measured_point(&mut self, c: &Configuration<'_>, key: &str) -> Option<Point> {
-        let place = summarise(self.results, c, key);
-        let label = short_label(c.assignments, &self.varying);
+    fn measured_point(&self, builder: &mut Builder<'_>, c: &Configuration<'_>) -> Option<Point> {
+        let key = &self.x_metric;
+        let place = summarise(builder.results, c, key);
+        let label = short_label(c.assignments, &builder.varying);
         let Some(x) = place.estimate.map(|e| e.value) else {
             let gaps = place.missing.iter();
             let gaps =
                 gaps.map(|(seed, _, text)| format!("{label}, seed {seed}: {text} (`{key}`)"));
-            self.gaps.extend(gaps);
+            builder.gaps.extend(gaps);
             return None;
         };
-        if self.spec.log_x && x <= 0.0 {
+        if self.log_x && x <= 0.0 {
             let gap = format!("{label}: {key} is {x}, which a logarithmic axis cannot show");
-            self.gaps.push(gap);
+            builder.gaps.push(gap);
             return None;
         }
-        let mut point = self.point(c, x);
+        let mut point = builder.point(c, x);
         for seed in &mut point.seeds {
             let own = place.seeds.iter().find(|s| s.0 == seed.seed);
             seed.x = own.map(|s| s.1);
@@ -74,9 +104,12 @@ impl Builder<'_> {
     }
 
     /// Where a series saturates, in words.
-    fn saturation_words(&self, curve: &ScalingCurve, key: &str) -> Option<String> {
+    fn saturation_words(&self, curve: &ScalingCurve, better: Better) -> Option<String> {
         let found = curve.saturation?;
-        let (x_spec, y_spec) = (metric_spec(key), metric_spec(&self.spec.metric));
+        let (x_spec, y_spec) = (
+            metric_spec(&self.x_metric),
+            metric_spec(&self.measured.metric),
+        );
         let x_text = |x: f64| fixed(x, x_spec.decimals);
         let at = format!("{} {}", x_text(found.x), x_spec.unit);
         let value = fixed(found.y, y_spec.decimals);
@@ -96,7 +129,7 @@ impl Builder<'_> {
                 at.trim_end()
             ));
         }
-        let turns = seed_turns(&curve.series.points, self.scale(), self.better());
+        let turns = seed_turns(&curve.series.points, scale_of(self.log_x), better);
         let low = turns.iter().copied().fold(f64::INFINITY, f64::min);
         let high = turns.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let seeds = match turns.len() {

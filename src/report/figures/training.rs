@@ -1,56 +1,120 @@
 //! Curves along training, and what is written under their panels.
 
-use crate::figures::{Chart, Curve, SeedCurve};
-use crate::metrics::{Better, fixed, mean, metric_set, metric_spec};
+use crate::config::sweep::TrainingSpec;
+use crate::figures::{Chart, Curve, Panel, SeedCurve, TrainingChart};
+use crate::metrics::{Better, Estimate, Interval, fixed, mean, metric_set, metric_spec};
 use crate::plan::{RunId, StageKind};
 use crate::report::compare::summarise;
-use crate::report::figures::Builder;
-use crate::report::figures::lines::led;
+use crate::report::figures::builder::{Builder, KindOfFigure, ONE_SEED};
+use crate::report::figures::findings::led;
 use crate::report::select::{Configuration, ReportError, StepRow, TrialResult, short_label};
 
-impl Builder<'_> {
-    /// The chart of one panel.
-    pub(super) fn training(
-        &mut self,
+impl KindOfFigure for TrainingSpec {
+    fn names_configurations(&self) -> bool {
+        self.measured.series.is_none()
+    }
+
+    fn x_label(&self) -> String {
+        "optimiser step".to_owned()
+    }
+
+    fn chart(
+        &self,
+        builder: &mut Builder<'_>,
         title: &str,
         members: &[Configuration<'_>],
-    ) -> Result<Chart, ReportError> {
+    ) -> Result<Box<dyn Chart>, ReportError> {
         let mut curves = Vec::new();
         for c in members {
-            let name = self.curve_name(c);
+            let name = builder.curve_name(c);
             let mut seeds: Vec<SeedCurve> = Vec::new();
             for trial in &c.trials {
-                if let Some(curve) = self.curve(trial, c)?
+                if let Some(curve) = builder.curve(trial, c)?
                     && !seeds.iter().any(|s| s.run == curve.run)
                 {
                     seeds.push(curve);
                 }
             }
             if !seeds.is_empty() {
-                self.seeds.insert(seeds.len());
+                builder.seeds.insert(seeds.len());
                 curves.push(Curve { name, seeds });
             }
         }
         // Curves of an axis stand in the order of its values.
-        if let Some(axis) = &self.spec.series {
-            let order = self.values(Some(axis), members);
-            let names: Vec<String> = order.iter().map(|v| self.series_name(v.as_ref())).collect();
+        if self.measured.series.is_some() {
+            let order = builder.series_values(members);
+            let name = |v: &Option<_>| builder.series_name(v.as_ref());
+            let names: Vec<String> = order.iter().map(name).collect();
             curves.sort_by_key(|c| names.iter().position(|n| *n == c.name));
         }
-        if self.spec.panels.is_some() {
+        if self.measured.panels.is_some() {
             for curve in &curves {
-                let text = turn_words(
-                    curve,
-                    self.better(),
-                    metric_spec(&self.spec.metric).decimals,
-                );
+                let text = turn_words(curve, builder.better(), builder.decimals());
                 let lead = led(title, &curve.name);
-                self.findings.extend(text.map(|text| lead + &text));
+                builder.findings.extend(text.map(|text| lead + &text));
             }
         }
-        Ok(Chart::Training { curves })
+        Ok(Box::new(TrainingChart { curves }))
     }
 
+    /// Final metrics, or last values of step metrics, of a panel's configurations, a line each:
+    /// `loss 1.482 ± 0.020`.
+    fn under(
+        &self,
+        builder: &mut Builder<'_>,
+        members: &[Configuration<'_>],
+    ) -> Result<String, ReportError> {
+        let mut lines = Vec::new();
+        for c in members {
+            let name = builder.curve_name(c);
+            let lead = if members.len() > 1 {
+                led("", &name)
+            } else {
+                String::new()
+            };
+            for key in &self.under {
+                let value = builder.score(c, key)?;
+                lines.push(format!("{lead}{} {value}", what_of(key)));
+            }
+        }
+        Ok(lines.join("\n"))
+    }
+
+    fn note(&self, _builder: &Builder<'_>, seeds: &str, _panels: &[Panel]) -> String {
+        if seeds == ONE_SEED {
+            return "One seed a configuration.".to_owned();
+        }
+        let under = if self.under.is_empty() {
+            ""
+        } else {
+            " Under each panel: mean ± half of its 95 % t-interval over seeds."
+        };
+        format!(
+            "Thick line: mean over {seeds}; band: lowest to highest seed; thin lines: single seeds.{under}"
+        )
+    }
+}
+
+/// `polite: preference accuracy`.
+fn what_of(key: &str) -> String {
+    let known = metric_spec(key);
+    match (known.suffix, metric_set(key)) {
+        ("", _) => key.to_owned(),
+        (_, "") => known.name.to_owned(),
+        (_, set) => format!("{set}: {}", known.name),
+    }
+}
+
+/// `1.482 ± 0.020`.
+fn with_half_width(estimate: Estimate, interval: Option<Interval>, decimals: usize) -> String {
+    let value = fixed(estimate.value, decimals);
+    match interval {
+        Some(i) => format!("{value} ± {}", fixed(i.half_width(), decimals)),
+        None => value,
+    }
+}
+
+impl Builder<'_> {
     /// A metric along the last training run of a trial that recorded it.
     fn recorded(
         &mut self,
@@ -93,14 +157,14 @@ impl Builder<'_> {
         trial: &TrialResult,
         c: &Configuration<'_>,
     ) -> Result<Option<SeedCurve>, ReportError> {
-        let metric = self.spec.metric.clone();
+        let metric = self.measured.metric.clone();
         if let Some(curve) = self.recorded(trial, &metric)? {
             return Ok(Some(curve));
         }
         let label = short_label(c.assignments, &self.varying);
         let why = self.results.why_missing(trial);
         let text = if why.word == "not measured" {
-            format!("no run recorded `{}`", self.spec.metric)
+            format!("no run recorded `{}`", self.measured.metric)
         } else {
             why.text
         };
@@ -111,13 +175,13 @@ impl Builder<'_> {
 
     /// The name of a configuration's curve within its panel.
     fn curve_name(&self, c: &Configuration<'_>) -> String {
-        if let Some(axis) = &self.spec.series {
+        if let Some(axis) = &self.measured.series {
             return self.series_name(c.assignments.get(axis));
         }
         let rest: Vec<String> = self
             .varying
             .iter()
-            .filter(|axis| self.spec.panels.as_ref() != Some(*axis))
+            .filter(|axis| self.measured.panels.as_ref() != Some(*axis))
             .cloned()
             .collect();
         if rest.is_empty() {
@@ -146,53 +210,25 @@ impl Builder<'_> {
         Ok(values)
     }
 
-    /// Final metrics, or last values of step metrics, of a panel's configurations, a line each:
-    /// `loss 1.482 ± 0.020`.
-    pub(super) fn under(&mut self, members: &[Configuration<'_>]) -> Result<String, ReportError> {
-        let mut lines = Vec::new();
-        for c in members {
-            let name = self.curve_name(c);
-            let lead = if members.len() > 1 {
-                led("", &name)
-            } else {
-                String::new()
-            };
-            for key in self.spec.under.clone() {
-                let known = metric_spec(&key);
-                let what = match (known.suffix, metric_set(&key)) {
-                    ("", _) => key.clone(),
-                    (_, "") => known.name.to_owned(),
-                    (_, set) => format!("{set}: {}", known.name),
-                };
-                let last = self.last_values(c, &key)?;
-                if let Some(estimate) = mean(&last) {
-                    let mut value = fixed(estimate.value, known.decimals);
-                    if let Some(i) = estimate.t_interval(0.95) {
-                        value += &format!(" ± {}", fixed(i.half_width(), known.decimals));
-                    }
-                    lines.push(format!("{lead}{what} {value}"));
-                    continue;
-                }
-                let cell = summarise(self.results, c, &key);
-                let label = short_label(c.assignments, &self.varying);
-                for (seed, _, text) in &cell.missing {
-                    let gap = format!("{label}, seed {seed}: {text}");
-                    if !self.gaps.contains(&gap) {
-                        self.gaps.push(gap);
-                    }
-                }
-                let mut value = match cell.estimate {
-                    Some(e) => fixed(e.value, known.decimals),
-                    None => cell.missing.first().map_or("no value", |m| m.1).to_owned(),
-                };
-                if let Some(i) = cell.interval {
-                    value += &format!(" ± {}", fixed(i.half_width(), known.decimals));
-                }
-                self.runs.extend(cell.seeds.into_iter().map(|s| s.2));
-                lines.push(format!("{lead}{what} {value}"));
+    /// A final metric of a configuration, or the last values of a step metric, or why there is none.
+    fn score(&mut self, c: &Configuration<'_>, key: &str) -> Result<String, ReportError> {
+        let decimals = metric_spec(key).decimals;
+        if let Some(last) = mean(&self.last_values(c, key)?) {
+            return Ok(with_half_width(last, last.t_interval(0.95), decimals));
+        }
+        let cell = summarise(self.results, c, key);
+        let label = short_label(c.assignments, &self.varying);
+        for (seed, _, text) in &cell.missing {
+            let gap = format!("{label}, seed {seed}: {text}");
+            if !self.gaps.contains(&gap) {
+                self.gaps.push(gap);
             }
         }
-        Ok(lines.join("\n"))
+        self.runs.extend(cell.seeds.into_iter().map(|s| s.2));
+        Ok(match cell.estimate {
+            Some(estimate) => with_half_width(estimate, cell.interval, decimals),
+            None => cell.missing.first().map_or("no value", |m| m.1).to_owned(),
+        })
     }
 }
 

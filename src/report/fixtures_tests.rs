@@ -1,7 +1,10 @@
 //! A made-up sweep with results, for the tests of this module.
 
 use crate::base::SeedTree;
-use crate::config::sweep::{AxisInfo, FigureKind, FigureSpec, ReportSpec, Sweep, TableSpec};
+use crate::config::sweep::{
+    AxisInfo, BarsSpec, ChartSpec, FigureHead, FigureSpec, LinesSpec, Measured, ReportSpec, Sweep,
+    TableSpec, TrainingSpec,
+};
 use crate::plan::{RunId, StageKind};
 use crate::report::select::{
     Details, RowValue, RunInfo, RunStatus, StepRow, SweepResults, TrialResult,
@@ -39,26 +42,27 @@ fn table(
     }
 }
 
+/// A figure of the trials of one stage, with a series for each value of an axis.
 fn figure(
     name: &str,
     title: &str,
-    kind: FigureKind,
     stage: &str,
-    metric: &str,
-    x: Option<&str>,
-    series: &str,
+    (metric, series): (&str, &str),
+    chart: impl FnOnce(Measured) -> ChartSpec,
 ) -> FigureSpec {
     FigureSpec {
-        name: name.to_owned(),
-        title: title.to_owned(),
-        kind,
-        filter: assign(&[("stage", json!(stage))]),
-        metric: metric.to_owned(),
-        x: x.map(str::to_owned),
-        series: Some(series.to_owned()),
-        log_x: kind == FigureKind::Lines,
-        caption: "A caption from the sweep file.".to_owned(),
-        ..FigureSpec::default()
+        head: FigureHead {
+            name: name.to_owned(),
+            title: title.to_owned(),
+            filter: assign(&[("stage", json!(stage))]),
+            caption: "A caption from the sweep file.".to_owned(),
+            ..FigureHead::default()
+        },
+        chart: chart(Measured {
+            metric: metric.to_owned(),
+            series: Some(series.to_owned()),
+            ..Measured::default()
+        }),
     }
 }
 
@@ -113,29 +117,40 @@ fn sweep() -> Sweep {
                 figure(
                     "packing",
                     "Packing and masking at equal compute",
-                    FigureKind::Bars,
                     "sft",
-                    "instruct/loss",
-                    Some("batching"),
-                    "loss-mask",
+                    ("instruct/loss", "loss-mask"),
+                    |measured| {
+                        ChartSpec::Bars(BarsSpec {
+                            measured,
+                            x: Some("batching".to_owned()),
+                            ..BarsSpec::default()
+                        })
+                    },
                 ),
                 figure(
                     "beta",
                     "Preference accuracy over β, by number of pairs",
-                    FigureKind::Lines,
                     "dpo",
-                    "polite/rewards/accuracies",
-                    Some("beta"),
-                    "pairs",
+                    ("polite/rewards/accuracies", "pairs"),
+                    |measured| {
+                        ChartSpec::Lines(LinesSpec {
+                            measured,
+                            x: "beta".to_owned(),
+                            log_x: true,
+                        })
+                    },
                 ),
                 figure(
                     "margin",
                     "Probability margin along training",
-                    FigureKind::Training,
                     "dpo",
-                    "eval_polite_test/prob_margin",
-                    None,
-                    "beta",
+                    ("eval_polite_test/prob_margin", "beta"),
+                    |measured| {
+                        ChartSpec::Training(TrainingSpec {
+                            measured,
+                            ..TrainingSpec::default()
+                        })
+                    },
                 ),
             ],
         },

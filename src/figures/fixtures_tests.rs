@@ -1,8 +1,9 @@
 //! Figures with made-up numbers, for the tests of this module.
 
-use crate::figures::figure::{
-    BatchPiece, BatchRow, Chart, Curve, Figure, Fit, Panel, Part, Point, Reference, Saturation,
-    Scale, ScalingCurve, SeedCurve, SeedValue, Series,
+use crate::figures::{
+    BarChart, BatchChart, BatchPiece, BatchRow, Chart, Curve, Figure, Fit, LineChart, Panel, Part,
+    Point, ReferenceLine, Saturation, Scale, ScalingChart, ScalingCurve, SeedCurve, SeedValue,
+    Series, TrainingChart,
 };
 use crate::metrics::{Better, mean, parabola};
 
@@ -46,7 +47,7 @@ fn figure(name: &str, title: &str, panels: Vec<Panel>) -> Figure {
     }
 }
 
-pub(crate) fn panel(title: &str, labels: (&str, &str), better: Better, chart: Chart) -> Panel {
+pub(crate) fn panel(title: &str, labels: (&str, &str), better: Better, chart: impl Chart) -> Panel {
     Panel {
         title: title.to_owned(),
         x_label: labels.0.to_owned(),
@@ -54,7 +55,7 @@ pub(crate) fn panel(title: &str, labels: (&str, &str), better: Better, chart: Ch
         better,
         decimals: 3,
         note: String::new(),
-        chart,
+        chart: Box::new(chart),
     }
 }
 
@@ -75,7 +76,7 @@ pub(crate) fn bars(from_zero: bool) -> Figure {
         scaled(&[2.74, 2.75, 2.77]),
     );
     let (d, f) = (scaled(&[2.86, 2.87, 2.85]), scaled(&[2.72, 2.735, 2.71]));
-    let chart = Chart::Bars {
+    let chart = BarChart {
         categories,
         from_zero,
         series: vec![
@@ -113,7 +114,7 @@ pub(crate) fn lines() -> Figure {
             })
             .collect(),
     };
-    let chart = Chart::Lines {
+    let chart = LineChart {
         scale: Scale::Log,
         series: vec![
             series("|D| = 110", 0.842),
@@ -156,7 +157,7 @@ fn curve(name: &str, rate: f64, steps: u32) -> Curve {
 }
 
 pub(crate) fn training() -> Figure {
-    let chart = Chart::Training {
+    let chart = TrainingChart {
         curves: vec![
             curve("β = 0.01", 0.16, 40),
             curve("β = 0.1", 0.11, 40),
@@ -177,7 +178,7 @@ pub(crate) fn training() -> Figure {
 
 pub(crate) fn panels() -> Figure {
     let one = |title: &str, k: f64| {
-        let chart = Chart::Training {
+        let chart = TrainingChart {
             curves: vec![
                 curve("β = 0.01", 0.16 * k, 30),
                 curve("β = 0.1", 0.11 * k, 30),
@@ -224,7 +225,7 @@ pub(crate) fn crowded() -> Figure {
                 .collect(),
         })
         .collect();
-    let chart = Chart::Bars {
+    let chart = BarChart {
         categories,
         from_zero: false,
         series,
@@ -258,18 +259,18 @@ pub(crate) fn many() -> Figure {
         name: String::new(),
         points: points.collect(),
     };
-    let chart = |from_zero| Chart::Bars {
+    let chart = |from_zero| BarChart {
         categories: categories.clone(),
         from_zero,
         series: vec![one.clone()],
-        reference: Some(Reference {
+        reference: Some(ReferenceLine {
             name: "before preference learning".to_owned(),
             point: point(0.0, &[0.62, 0.64, 0.6]),
         }),
     };
     let label = ("loss", "preference accuracy (share of pairs)");
     let panels = [true, false].map(|zero| panel("", label, Better::Higher, chart(zero)));
-    figure("many", "Preference accuracy by loss", panels.to_vec())
+    figure("many", "Preference accuracy by loss", panels.into())
 }
 
 /// Bars per filter, the best first, and a larger dataset as a line across them.
@@ -286,14 +287,14 @@ pub(crate) fn reference(from_zero: bool) -> Figure {
         let v = 0.872 - f64::from(k) * 0.006;
         point(f64::from(k), &[v, v + 0.004, v - 0.006])
     });
-    let chart = Chart::Bars {
+    let chart = BarChart {
         categories: names.map(str::to_owned).to_vec(),
         from_zero,
         series: vec![Series {
             name: String::new(),
             points: points.collect(),
         }],
-        reference: Some(Reference {
+        reference: Some(ReferenceLine {
             name: "filter = none, pairs = 933".to_owned(),
             point: point(0.0, &[0.874, 0.881, 0.872]),
         }),
@@ -356,7 +357,7 @@ pub(crate) fn scaling() -> Figure {
             saturation: Some(saturation),
         }
     };
-    let chart = Chart::Scaling {
+    let chart = ScalingChart {
         scale: Scale::Log,
         curves: vec![
             curve("|D| = 110", 0.842, 9.9, 6),
@@ -422,7 +423,7 @@ pub(crate) fn batch() -> Figure {
             title,
             ("position in the row (tokens)", ""),
             Better::Neither,
-            Chart::Batch { rows, width },
+            BatchChart { rows, width },
         )
     };
     let mut figure = figure(
@@ -452,7 +453,7 @@ pub(crate) fn margins() -> Figure {
                 "eval_polite_test: probability margin (probability)",
             ),
             Better::Higher,
-            Chart::Training {
+            TrainingChart {
                 curves: vec![curve("", 0.16 * k, 30)],
             },
         )

@@ -1,0 +1,175 @@
+//! Bars that lie down: a row for each category, where the names are too long to stand below columns.
+
+use crate::figures::canvas::{Align, Canvas, Stroke, TextLook};
+use crate::figures::chart::{Arrangement, Coordinates, Frame, Room};
+use crate::figures::data::{Point, Series};
+use crate::figures::font::{Weight, text_width};
+use crate::figures::labels::{breaks_words, shorten, wrap};
+use crate::figures::marks::{REFERENCE, REFERENCE_BAND, REFERENCE_DASH};
+use crate::figures::theme::{INK, Look, PAPER, SOFT_INK, TICK_EM, series_look};
+use crate::metrics::{Interval, fixed};
+use plotters::style::RGBColor;
+
+/// Height of a bar's row, pixels: a value of one line beside it with air above and below.
+const PITCH: f64 = 22.0;
+/// Height between the rows of two categories, pixels.
+const GAP: f64 = 6.0;
+/// Share of a panel's width that names may take; the bars keep more than half of it.
+const NAMES: f64 = 0.36;
+/// Lines that a name may take below a column.
+const MOST_LINES: usize = 3;
+/// Values beside the bars.
+const VALUE: Weight = Weight::Semibold;
+
+/// Whether bars lie down, because a name would break within a word or take more than three lines
+/// below a column of `slot` pixels.
+pub(crate) fn needed(categories: &[String], slot: f64) -> bool {
+    categories.iter().any(|name| {
+        breaks_words(name, slot, TICK_EM, Weight::Regular)
+            || wrap(name, slot, TICK_EM, Weight::Regular).len() > MOST_LINES
+    })
+}
+
+/// A row for each category, with room for names to the left and for values to the right.
+pub(crate) fn arrange(categories: &[String], series: &[Series], room: &Room) -> Arrangement {
+    let names: Vec<String> = categories
+        .iter()
+        .map(|name| shorten(name, room.width * NAMES, TICK_EM))
+        .collect();
+    let of_names = names
+        .iter()
+        .map(|n| text_width(n, TICK_EM, Weight::Regular));
+    let points = series.iter().flat_map(|s| &s.points);
+    let of_values = points.map(|p| text_width(&value_of(p, room.decimals), TICK_EM, VALUE));
+    Arrangement {
+        left: of_names.fold(0.0, f64::max) + 10.0,
+        right: of_values.fold(0.0, f64::max) + 12.0,
+        height: names.len() as f64 * (series.len().max(1) as f64 * PITCH + GAP),
+        coordinates: Coordinates::Rows(names),
+    }
+}
+
+/// What is written beside a bar.
+fn value_of(point: &Point, decimals: usize) -> String {
+    match point.estimate {
+        Some(estimate) => fixed(estimate.value, decimals),
+        None => point.absent.clone(),
+    }
+}
+
+/// Draws the bars of `rows` categories with their values, and the reference across them.
+pub(crate) fn draw(
+    canvas: &mut Canvas<'_>,
+    at: &Frame<'_>,
+    (series, reference): (&[Series], Option<&Point>),
+    from_zero: bool,
+    rows: usize,
+) {
+    let plot = at.plot;
+    let row = plot.height() / rows.max(1) as f64;
+    if let Some(Interval { low, high }) = reference.and_then(|p| p.interval) {
+        let inside = |x: f64| x.clamp(plot.left, plot.right);
+        let (from, to) = (inside(at.axis.x(low, plot)), inside(at.axis.x(high, plot)));
+        canvas.rect(from, plot.top, to, plot.bottom, INK, REFERENCE_BAND);
+    }
+    for (index, one) in series.iter().enumerate() {
+        let offset = (index as f64 - (series.len() as f64 - 1.0) / 2.0) * PITCH;
+        for point in &one.points {
+            let y = plot.top + (point.x + 0.5) * row + offset;
+            write_value(canvas, at, point, y);
+            draw_mark(canvas, at, point, y, &series_look(index), from_zero);
+        }
+    }
+    if let Some(estimate) = reference.and_then(|p| p.estimate) {
+        let x = at.axis.x(estimate.value, plot);
+        let line = [(x, plot.top), (x, plot.bottom)];
+        canvas.dashed(&line, REFERENCE_DASH, REFERENCE);
+    }
+}
+
+/// Writes the value of a row right of the plot, or why there is none.
+fn write_value(canvas: &mut Canvas<'_>, at: &Frame<'_>, point: &Point, y: f64) {
+    let look = TextLook {
+        em: TICK_EM,
+        weight: VALUE,
+        color: if point.estimate.is_some() {
+            INK
+        } else {
+            SOFT_INK
+        },
+        align: Align::Right,
+    };
+    let text = value_of(point, at.decimals);
+    let end = at.plot.right + text_width(&text, TICK_EM, VALUE) + 10.0;
+    canvas.text(&text, end, y + TICK_EM * 0.36, look);
+}
+
+/// One bar or point with its interval and seeds.
+fn draw_mark(
+    canvas: &mut Canvas<'_>,
+    at: &Frame<'_>,
+    point: &Point,
+    y: f64,
+    own: &Look,
+    from_zero: bool,
+) {
+    let Some(estimate) = point.estimate else {
+        return;
+    };
+    let (x, half) = (at.axis.x(estimate.value, at.plot), PITCH * 0.36);
+    if from_zero {
+        let zero = at.axis.x(0.0, at.plot);
+        canvas.bar(zero.min(x), y - half, zero.max(x), y + half, own);
+    }
+    let ink = if from_zero { INK } else { own.color };
+    draw_whisker(canvas, at, point.interval, y, ink);
+    if !from_zero {
+        canvas.marker(x, y, 10.0, own);
+    }
+    if point.seeds.len() > 1 {
+        for seed in &point.seeds {
+            let x = at.axis.x(seed.value, at.plot);
+            canvas.disc(x, y + half * 0.62, 2.4, PAPER, 1.0);
+            canvas.disc(x, y + half * 0.62, 1.7, INK, 0.75);
+        }
+    }
+}
+
+/// A whisker with caps; an end outside the plot is cut and drawn as an arrow.
+fn draw_whisker(
+    canvas: &mut Canvas<'_>,
+    at: &Frame<'_>,
+    interval: Option<Interval>,
+    y: f64,
+    ink: RGBColor,
+) {
+    let Some(Interval { low, high }) = interval else {
+        return;
+    };
+    let plot = at.plot;
+    let ends = [(at.axis.x(low, plot), 1.0), (at.axis.x(high, plot), -1.0)];
+    let cut = ends.map(|(x, _)| x.clamp(plot.left, plot.right));
+    let edge = Stroke {
+        alpha: 0.8,
+        ..line(PAPER, 3.2)
+    };
+    // A white edge keeps the whisker visible on its own bar.
+    canvas.path(&[(cut[0], y), (cut[1], y)], edge);
+    canvas.path(&[(cut[0], y), (cut[1], y)], line(ink, 1.6));
+    for ((end, way), x) in ends.into_iter().zip(cut) {
+        if (end - x).abs() < 0.01 {
+            canvas.path(&[(x, y - 4.0), (x, y + 4.0)], line(ink, 1.6));
+        } else {
+            let back = x + way * 7.0;
+            canvas.polygon(&[(x, y), (back, y - 4.0), (back, y + 4.0)], ink, 1.0);
+        }
+    }
+}
+
+fn line(color: RGBColor, width: f64) -> Stroke {
+    Stroke {
+        color,
+        width,
+        alpha: 1.0,
+    }
+}

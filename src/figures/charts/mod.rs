@@ -1,0 +1,14 @@
+//! The kinds of charts, one a file: data that implements [`Chart`](crate::figures::Chart).
+
+pub mod bars;
+pub mod batch;
+mod horizontal_bars;
+pub mod lines;
+pub mod scaling;
+pub mod training;
+
+pub use bars::BarChart;
+pub use batch::{BatchChart, BatchPiece, BatchRow, Part};
+pub use lines::LineChart;
+pub use scaling::{Fit, Saturation, ScalingChart, ScalingCurve};
+pub use training::{Curve, SeedCurve, TrainingChart};

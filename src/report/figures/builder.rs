@@ -1,0 +1,224 @@
+//! What the kinds of figures share: means of configurations, what is missing, which runs are shown.
+
+use crate::config::sweep::{AxisValue, FigureHead, Measured, show_value};
+use crate::figures::{Chart, Panel, Point, Scale, SeedValue};
+use crate::metrics::{Better, metric_spec};
+use crate::plan::RunId;
+use crate::report::compare::{better_of, summarise};
+use crate::report::select::{
+    Configuration, ReportError, StepRow, SweepResults, same_value, short_label,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The number of seeds where every mean is one seed's value.
+pub(super) const ONE_SEED: &str = "1 seed";
+
+/// How a kind of figure that measures something is filled. Each is one file beside this one.
+pub(super) trait KindOfFigure {
+    /// The axis on x.
+    fn x(&self) -> Option<&str> {
+        None
+    }
+
+    /// Whether marks are whole configurations, so that axes that are placed nowhere make no panels.
+    fn names_configurations(&self) -> bool;
+
+    /// The configuration that is a line across the marks instead of a mark.
+    fn reference(&self) -> Option<&BTreeMap<String, AxisValue>> {
+        None
+    }
+
+    /// Label of the x axis.
+    fn x_label(&self) -> String;
+
+    /// The chart of one panel.
+    fn chart(
+        &self,
+        builder: &mut Builder<'_>,
+        title: &str,
+        members: &[Configuration<'_>],
+    ) -> Result<Box<dyn Chart>, ReportError>;
+
+    /// What is written under a panel.
+    fn under(
+        &self,
+        _builder: &mut Builder<'_>,
+        _members: &[Configuration<'_>],
+    ) -> Result<String, ReportError> {
+        Ok(String::new())
+    }
+
+    /// What is drawn and over what the uncertainty is taken; `seeds` is their number in words.
+    fn note(&self, builder: &Builder<'_>, seeds: &str, panels: &[Panel]) -> String;
+}
+
+/// A figure while it is filled.
+pub(super) struct Builder<'a> {
+    pub(super) results: &'a SweepResults,
+    pub(super) head: &'a FigureHead,
+    pub(super) measured: &'a Measured,
+    /// The configuration that is a line across the marks.
+    pub(super) reference: Option<Configuration<'a>>,
+    /// Axes that differ between the configurations.
+    pub(super) varying: Vec<String>,
+    /// What is missing and why.
+    pub(super) gaps: Vec<String>,
+    /// What the marks say.
+    pub(super) findings: Vec<String>,
+    /// Runs that are shown.
+    pub(super) runs: BTreeSet<RunId>,
+    /// Distinct numbers of seeds behind a mean.
+    pub(super) seeds: BTreeSet<usize>,
+    /// Metrics along training, read once a run.
+    pub(super) steps: BTreeMap<RunId, Vec<StepRow>>,
+}
+
+impl<'a> Builder<'a> {
+    pub(super) fn new(
+        results: &'a SweepResults,
+        head: &'a FigureHead,
+        measured: &'a Measured,
+        configurations: &[Configuration<'_>],
+        reference: Option<Configuration<'a>>,
+    ) -> Self {
+        Self {
+            results,
+            head,
+            measured,
+            reference,
+            varying: results.varying_axes(configurations),
+            gaps: Vec::new(),
+            findings: Vec::new(),
+            runs: BTreeSet::new(),
+            seeds: BTreeSet::new(),
+            steps: BTreeMap::new(),
+        }
+    }
+
+    /// Which way the metric is better here.
+    pub(super) fn better(&self) -> Better {
+        better_of(&self.measured.metric, self.measured.direction)
+    }
+
+    /// Decimals of the metric.
+    pub(super) fn decimals(&self) -> usize {
+        metric_spec(&self.measured.metric).decimals
+    }
+
+    /// `3 seeds`, `2 to 3 seeds`; none if nothing was drawn.
+    pub(super) fn seed_counts(&self) -> Option<String> {
+        let (low, high) = (self.seeds.first()?, self.seeds.last()?);
+        Some(match (low, high) {
+            (1, 1) => ONE_SEED.to_owned(),
+            (low, high) if low == high => format!("{low} seeds"),
+            (low, high) => format!("{low} to {high} seeds"),
+        })
+    }
+
+    /// Values of an axis that these configurations have, in the sweep's order.
+    pub(super) fn values(
+        &self,
+        axis: Option<&str>,
+        members: &[Configuration<'_>],
+    ) -> Vec<Option<AxisValue>> {
+        let Some(axis) = axis else { return vec![None] };
+        let of = |c: &Configuration<'_>| c.assignments.get(axis).cloned();
+        let mut values: Vec<Option<AxisValue>> = Vec::new();
+        let order = self
+            .results
+            .sweep
+            .axes
+            .iter()
+            .find(|a| a.name == axis)
+            .map(|a| a.values.clone())
+            .unwrap_or_default();
+        for value in order {
+            if members
+                .iter()
+                .any(|c| of(c).is_some_and(|v| same_value(&v, &value)))
+            {
+                values.push(Some(value));
+            }
+        }
+        if members.iter().any(|c| of(c).is_none()) {
+            values.push(None);
+        }
+        values
+    }
+
+    /// Values of the axis that makes series; one that is none without such an axis.
+    pub(super) fn series_values(&self, members: &[Configuration<'_>]) -> Vec<Option<AxisValue>> {
+        self.values(self.measured.series.as_deref(), members)
+    }
+
+    /// The members of the series of `value`.
+    pub(super) fn of_series<'m, 'c>(
+        &self,
+        members: &'m [Configuration<'c>],
+        value: Option<&AxisValue>,
+    ) -> impl Iterator<Item = &'m Configuration<'c>> {
+        let axis = self.measured.series.as_deref();
+        members.iter().filter(move |c| has(c, axis, value))
+    }
+
+    /// `beta = 0.1`; empty without an axis that makes series.
+    pub(super) fn series_name(&self, value: Option<&AxisValue>) -> String {
+        let axis = self.measured.series.as_ref();
+        axis.map_or_else(String::new, |axis| axis_is(axis, value))
+    }
+
+    /// The mean of one configuration at `x`; what is missing is noted.
+    pub(super) fn point(&mut self, configuration: &Configuration<'_>, x: f64) -> Point {
+        let cell = summarise(self.results, configuration, &self.measured.metric);
+        let label = short_label(configuration.assignments, &self.varying);
+        for (seed, _, text) in &cell.missing {
+            self.gaps.push(format!("{label}, seed {seed}: {text}"));
+        }
+        let absent = cell
+            .missing
+            .first()
+            .map_or(String::new(), |m| m.1.to_owned());
+        self.runs.extend(cell.seeds.iter().map(|s| s.2.clone()));
+        self.seeds
+            .extend((!cell.seeds.is_empty()).then_some(cell.seeds.len()));
+        Point {
+            x,
+            estimate: cell.estimate,
+            interval: cell.interval,
+            seeds: cell
+                .seeds
+                .into_iter()
+                .map(|(seed, value, run)| SeedValue {
+                    seed,
+                    value,
+                    x: None,
+                    run: run.to_string(),
+                })
+                .collect(),
+            absent,
+        }
+    }
+}
+
+/// `beta = 0.1`, or `without beta`.
+pub(super) fn axis_is(axis: &str, value: Option<&AxisValue>) -> String {
+    match value {
+        Some(value) => format!("{axis} = {}", show_value(value)),
+        None => format!("without {axis}"),
+    }
+}
+
+/// Whether a configuration has this value (or none) on an axis; any does without an axis.
+pub(super) fn has(c: &Configuration<'_>, axis: Option<&str>, value: Option<&AxisValue>) -> bool {
+    let Some(axis) = axis else { return true };
+    match (c.assignments.get(axis), value) {
+        (Some(a), Some(b)) => same_value(a, b),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+/// The scale of an x axis.
+pub(super) fn scale_of(log_x: bool) -> Scale {
+    if log_x { Scale::Log } else { Scale::Linear }
+}
