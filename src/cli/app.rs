@@ -4,6 +4,7 @@ use crate::cli::commands;
 use crate::cli::error::{CommandError, exit_code};
 use crate::cli::ui::{ColorChoice, Ui};
 use clap::{Args, Parser, Subcommand};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
@@ -93,13 +94,23 @@ pub fn main() -> ExitCode {
         lions.global.quiet,
     );
     let logged = log_to_stderr(&ui, variable("LIONS_LOG").as_deref());
-    match logged.and_then(|()| dispatch(&lions.command, &ui, &lions.global)) {
+    let work = || logged.and_then(|()| dispatch(&lions.command, &ui, &lions.global));
+    match caught(work) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             ui.error(&error);
             ExitCode::from(error.kind.code())
         }
     }
+}
+
+/// A panic, which has told its place on stderr, becomes an error of ours, so that the exit code is
+/// the documented one.
+fn caught(work: impl FnOnce() -> Result<u8, CommandError>) -> Result<u8, CommandError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let error = CommandError::internal("the command panicked; this is a bug of lions");
+        Err(error.hint("what finished before is kept; the same command goes on from there"))
+    })
 }
 
 /// An environment variable that is set and not empty.
@@ -128,3 +139,15 @@ fn log_to_stderr(ui: &Ui, level: Option<&str>) -> Result<(), CommandError> {
 
 /// The code of a command that did what was asked.
 pub(crate) const DONE: u8 = exit_code::OK;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_our_bug() {
+        let error = caught(|| panic!("on purpose")).unwrap_err();
+        assert_eq!(error.kind.code(), exit_code::INTERNAL);
+        assert_eq!(caught(|| Ok(DONE)).unwrap(), DONE);
+    }
+}

@@ -1,8 +1,10 @@
 //! The one owner of stdout, stderr, colour and width.
 
+use crate::base::printable;
 use crate::cli::error::CommandError;
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
 
 /// When to colour.
@@ -92,13 +94,13 @@ impl Ui {
     /// One line of data to stdout. A reader that has gone away (a closed pipe) is no error.
     #[expect(clippy::unused_self, reason = "all output goes through the Ui")]
     pub(crate) fn out(&self, line: &str) {
-        drop(writeln!(io::stdout().lock(), "{line}"));
+        drop(writeln!(io::stdout().lock(), "{}", shown(line)));
     }
 
     /// Text to stdout as it is.
     #[expect(clippy::unused_self, reason = "all output goes through the Ui")]
     pub(crate) fn raw(&self, text: &str) {
-        drop(io::stdout().lock().write_all(text.as_bytes()));
+        drop(io::stdout().lock().write_all(shown(text).as_bytes()));
     }
 
     /// A value as pretty JSON to stdout.
@@ -111,30 +113,55 @@ impl Ui {
     /// One line of talk to stderr.
     pub(crate) fn say(&self, line: &str) {
         if !self.quiet {
-            drop(writeln!(io::stderr().lock(), "{line}"));
+            drop(writeln!(io::stderr().lock(), "{}", shown(line)));
         }
     }
 
     /// A warning to stderr.
     pub(crate) fn warn(&self, line: &str) {
         let word = paint(self.color_err, Tone::Warn, "warning");
-        drop(writeln!(io::stderr().lock(), "{word}: {line}"));
+        drop(writeln!(io::stderr().lock(), "{word}: {}", shown(line)));
     }
 
     /// A failed command to stderr, with its hints; as a JSON object on stdout too where asked.
     pub(crate) fn error(&self, error: &CommandError) {
         let mut stderr = io::stderr().lock();
         if let Some(text) = &error.rendered {
-            drop(writeln!(stderr, "{}", text.trim_end()));
+            drop(writeln!(stderr, "{}", shown(text.trim_end())));
         } else {
             let word = paint(self.color_err, Tone::Bad, "error");
-            drop(writeln!(stderr, "{word}: {}", error.message()));
+            drop(writeln!(stderr, "{word}: {}", shown(&error.message())));
         }
         for hint in &error.hints {
             let word = paint(self.color_err, Tone::Accent, "hint");
-            drop(writeln!(stderr, "{word}: {hint}"));
+            drop(writeln!(stderr, "{word}: {}", shown(hint)));
         }
     }
+}
+
+/// What reaches the terminal: our colours, and no other code that steers it, whatever a data row, a
+/// server or a file name holds.
+fn shown(text: &str) -> Cow<'_, str> {
+    if !text.contains('\u{1b}') {
+        return printable(text);
+    }
+    let mut safe = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\u{1b}') {
+        safe.push_str(&printable(&rest[..at]));
+        let code = colour_code(&rest[at..]);
+        safe.push_str(code.unwrap_or("\u{fffd}"));
+        rest = &rest[at + code.map_or(1, str::len)..];
+    }
+    safe.push_str(&printable(rest));
+    Cow::Owned(safe)
+}
+
+/// The colour code (`ESC [ … m`) at the head of a text.
+fn colour_code(text: &str) -> Option<&str> {
+    let inside = text.strip_prefix("\u{1b}[")?;
+    let end = inside.find(|c: char| !c.is_ascii_digit() && c != ';')?;
+    inside[end..].starts_with('m').then(|| &text[..end + 3])
 }
 
 fn paint(on: bool, tone: Tone, text: &str) -> String {
@@ -143,5 +170,22 @@ fn paint(on: bool, tone: Tone, text: &str) -> String {
         format!("{style}{text}{style:#}")
     } else {
         text.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_pass_and_other_codes_do_not() {
+        let painted = paint(true, Tone::Bad, "b\u{fc}");
+        assert_eq!(shown(&painted), painted);
+        assert_eq!(shown("plain\ttext\n"), "plain\ttext\n");
+        assert_eq!(shown("a\u{1b}]0;t\u{7}b"), "a\u{fffd}]0;t\u{fffd}b");
+        assert_eq!(
+            shown("\u{1b}[2J\u{1b}[31m\u{1b}["),
+            "\u{fffd}[2J\u{1b}[31m\u{fffd}["
+        );
     }
 }
