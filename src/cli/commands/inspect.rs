@@ -11,8 +11,8 @@ use crate::config::Inputs;
 use crate::config::spec::{DpoConfig, SftConfig};
 use crate::config::sweep::{Sweep, Trial};
 use crate::data::{
-    DropReason, InspectedToken, Narrowed, PairEncoding, SftPlan, TextFormat, TokenizedPair,
-    inspect_row, training_chats, training_pairs,
+    InspectedToken, Narrowed, PairPlan, SftPlan, TextFormat, TokenizedPair, inspect_row,
+    training_chats, training_pairs,
 };
 use serde_json::json;
 
@@ -153,6 +153,7 @@ fn inspect_dpo(
     args: &InspectArgs,
 ) -> Result<(), CommandError> {
     let recipe = &dpo.recipe;
+    let seed = SeedTree::root(recipe.seed.unwrap_or(trial.seed));
     let data_seed = recipe.data_seed.or(recipe.seed).unwrap_or(trial.seed);
     let (rows, _) = training_pairs(
         &project.root,
@@ -162,34 +163,27 @@ fn inspect_dpo(
         Narrowed::default(),
     )
     .map_err(CommandError::user)?;
-    let have = rows.len() as u64;
-    let row = rows
-        .get(args.row)
-        .ok_or_else(|| out_of_range("pair", args.row as u64, have))?;
+    let (pairs, _) = format
+        .encode_pairs(&rows, &recipe.limits)
+        .map_err(CommandError::user)?;
+    let batch = recipe.global_batch_size;
+    let plan =
+        PairPlan::new(pairs.len(), batch, recipe.duration, &seed).map_err(CommandError::user)?;
+    let step = args.step.checked_sub(1).and_then(|index| plan.step(index));
+    let step = step.ok_or_else(|| out_of_range("step", args.step, plan.steps()))?;
+    let pair = step.get(args.row).and_then(|&index| pairs.get(index));
+    let pair = pair.ok_or_else(|| out_of_range("pair", args.row as u64, step.len() as u64))?;
     let title = format!(
-        "trial {} ({}), pair {} of {have}: `{}` ({}:{})",
+        "trial {} ({}), dpo step {} of {}, pair {} of {}: `{}`",
         trial.index,
         trial.label(),
+        args.step,
+        plan.steps(),
         args.row,
-        row.id,
-        row.origin.path,
-        row.origin.row
+        step.len(),
+        pair.id
     );
-    match format
-        .encode_pair(row, &recipe.limits)
-        .map_err(CommandError::user)?
-    {
-        PairEncoding::Dropped(reason) => {
-            ui.out(&title);
-            let why = match reason {
-                DropReason::TooLong => "longer than the limit, and `truncation` is `drop`",
-                DropReason::EqualAfterTruncation => "its replies differ only behind the cut",
-            };
-            ui.out(&format!("left out: {why}"));
-            Ok(())
-        }
-        PairEncoding::Kept(pair) => show(ui, &title, &pair_tokens(&pair, format), args.tokens),
-    }
+    show(ui, &title, &pair_tokens(pair, format), args.tokens)
 }
 
 /// The two sequences that DPO computes for a pair, one after the other.
