@@ -19,7 +19,7 @@ pub(crate) struct ExecArgs {
     #[arg(long)]
     run: String,
     /// The attempt's number, from 1
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     attempt: u32,
     /// `cpu` or `cuda:N`
     #[arg(long, default_value = "cpu")]
@@ -37,7 +37,7 @@ pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8, Comm
     let shutdown = Shutdown::new();
     signals::stop_on_signals(&shutdown)?;
     tune_allocator();
-    let run_dir = RunDir::new(&project.root, &RunId(args.run.clone()));
+    let run_dir = prepared(&project, &args.run)?;
     let mut context = StageContext::new(project.root, run_dir, args.attempt);
     context.device = args.device;
     context.shutdown = shutdown.clone();
@@ -54,6 +54,21 @@ pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8, Comm
             Err(CommandError::of(kind, error))
         }
     }
+}
+
+/// The folder of a run, which `lions run` makes before it starts an attempt. An attempt at any other
+/// id would leave a folder behind that is no run's.
+fn prepared(project: &Project, run: &str) -> Result<RunDir, CommandError> {
+    let dir = RunDir::new(&project.root, &RunId(run.to_owned()));
+    if run.bytes().all(|digit| digit.is_ascii_hexdigit()) && dir.stage().is_file() {
+        return Ok(dir);
+    }
+    let root = project.root.display();
+    Err(
+        CommandError::user(format!("no run `{run}` is prepared in `{root}`")).hint(
+            "`lions run` prepares runs and starts their attempts; `--root` names the project",
+        ),
+    )
 }
 
 /// A key that a stage asks for by the name of its environment variable.
