@@ -6,12 +6,13 @@ use crate::cli::error::CommandError;
 use crate::cli::project::Project;
 use crate::cli::sweep_file::SweepWord;
 use crate::cli::ui::Ui;
-use crate::config::published;
 use crate::config::sweep::TableSpec;
+use crate::config::{published, suggest};
 use crate::report::{
     SweepResults, SweepTable, compare, default_table, grid_latex, grid_markdown, grid_text,
     published_grid, table_csv, table_grid, table_json,
 };
+use std::collections::BTreeSet;
 
 /// Compare the configurations of a sweep in tables
 ///
@@ -91,6 +92,7 @@ fn shown(ui: &Ui, table: &SweepTable, form: Form) -> String {
 
 fn specs(results: &SweepResults, args: &CompareArgs) -> Result<Vec<TableSpec>, CommandError> {
     if !args.metrics.is_empty() {
+        check_metrics(results, &args.metrics)?;
         return Ok(vec![TableSpec {
             metrics: args.metrics.clone(),
             ..default_table(results)
@@ -117,6 +119,29 @@ fn specs(results: &SweepResults, args: &CompareArgs) -> Result<Vec<TableSpec>, C
             Ok(found)
         }
     }
+}
+
+/// A metric that no finished evaluation has is a slip of the pen; before any is finished, none is.
+fn check_metrics(results: &SweepResults, keys: &[String]) -> Result<(), CommandError> {
+    let evals = results
+        .trials
+        .iter()
+        .filter_map(|trial| results.runs.get(&trial.eval));
+    let known: BTreeSet<&str> = evals
+        .flat_map(|run| run.metrics.keys().map(String::as_str))
+        .collect();
+    let Some(key) = keys.iter().find(|key| !known.contains(key.as_str())) else {
+        return Ok(());
+    };
+    if known.is_empty() {
+        return Ok(());
+    }
+    let name = &results.sweep.name;
+    let failure = CommandError::user(format!("no evaluation of `{name}` has a metric `{key}`"));
+    Err(match suggest(key, known) {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    })
 }
 
 /// Every table of the sweep file as text.
