@@ -37,7 +37,7 @@ impl SweepFile {
         inputs: Inputs,
     ) -> Result<Sweep, CommandError> {
         let file = &self.file;
-        if !file.exists() {
+        if !file.exists() || file.is_dir() {
             let hint = match sweep_files(project).as_slice() {
                 [] => format!(
                     "sweep files live in {}",
@@ -45,10 +45,13 @@ impl SweepFile {
                 ),
                 files => format!("sweep files here: {}", files.join(", ")),
             };
-            return Err(
-                CommandError::user(format!("there is no sweep file `{}`", file.display()))
-                    .hint(hint),
-            );
+            let shown = file.display();
+            let message = if file.is_dir() {
+                format!("`{shown}` is a folder, not a sweep file")
+            } else {
+                format!("there is no sweep file `{shown}`")
+            };
+            return Err(CommandError::user(message).hint(hint));
         }
         load_sweep_on(self.base.as_deref(), file, &project.root, inputs).map_err(|error| {
             let rendered = error.render(ui.colors_err());

@@ -23,6 +23,22 @@ pub(crate) fn si(value: f64) -> String {
     format!("{value:.0}")
 }
 
+/// A measured value: `0.6931`, `-140.6070`, `3350`, `5.000e-7`.
+///
+/// Four decimals, which a learning rate would not survive: what is small or large has an exponent.
+pub(crate) fn measured(value: f64) -> String {
+    let size = value.abs();
+    if size < 1e9 && value.fract() == 0.0 {
+        // The sum of nothing is -0.
+        return format!("{:.0}", if value == 0.0 { 0.0 } else { value });
+    }
+    if (1e-3..1e6).contains(&size) {
+        format!("{value:.4}")
+    } else {
+        format!("{value:.3e}")
+    }
+}
+
 /// `512 B`, `1.5 MiB`, `2.3 GiB`.
 pub(crate) fn bytes(value: f64) -> String {
     const UNITS: [(f64, &str); 3] = [
@@ -67,6 +83,11 @@ mod tests {
     fn numbers_read_easily() {
         assert_eq!(si(12_340.0), "12.3k");
         assert_eq!(si(-0.0), "0");
+        let shown = [0.693_12, -140.607, 3350.0, 5e-7, -0.0, 1e38].map(measured);
+        assert_eq!(
+            shown,
+            ["0.6931", "-140.6070", "3350", "5.000e-7", "0", "1.000e38"]
+        );
         assert_eq!(bytes(1_572_864.0), "1.5 MiB");
         assert_eq!(secs(185.0), "3m05s");
         assert_eq!(secs(0.42), "0.4s");

@@ -123,7 +123,7 @@ impl Ui {
         drop(writeln!(io::stderr().lock(), "{word}: {}", shown(line)));
     }
 
-    /// A failed command to stderr, with its hints; as a JSON object on stdout too where asked.
+    /// A failed command to stderr, with its hints.
     pub(crate) fn error(&self, error: &CommandError) {
         let mut stderr = io::stderr().lock();
         if let Some(text) = &error.rendered {

@@ -4,7 +4,7 @@ use crate::backend::{THREAD_VARIABLES, restart_with_threads};
 use crate::cli::app::{DONE, Global};
 use crate::cli::error::CommandError;
 use crate::cli::project::Project;
-use crate::cli::text::{bytes, columns, si};
+use crate::cli::text::{bytes, columns, counted, si};
 use crate::cli::ui::{Tone, Ui};
 use crate::config::spec::{Batching, LossMask, Precision};
 use crate::model::tune_allocator;
@@ -190,22 +190,17 @@ fn request(root: PathBuf, args: &BenchArgs) -> BenchRequest {
 }
 
 fn show(ui: &Ui, report: &BenchReport) {
-    let threads = if report.threads == 1 {
-        "thread"
-    } else {
-        "threads"
-    };
     ui.out(
         &ui.tone(
             Tone::Strong,
             &format!(
-                "{} {}, {} parameters, {:?}, {} {threads}, {} steps",
+                "{} {}, {} parameters, {:?}, {}, {}",
                 report.bench,
                 report.model,
                 si(report.parameters as f64),
                 report.precision,
-                report.threads,
-                report.steps,
+                counted(report.threads, "thread"),
+                counted(report.steps as usize, "step"),
             )
             .to_lowercase(),
         ),

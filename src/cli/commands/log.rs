@@ -6,6 +6,7 @@ use crate::cli::commands::show::find;
 use crate::cli::commands::status::must_open;
 use crate::cli::error::CommandError;
 use crate::cli::project::Project;
+use crate::cli::text::measured;
 use crate::cli::ui::{Tone, Ui};
 use crate::rundir::{
     AttemptDir, AttemptEvent, JournalReader, RunDir, attempt_numbers, read_events, tail_lines,
@@ -102,7 +103,7 @@ fn tell(ui: &Ui, event: &AttemptEvent) {
         AttemptEvent::Step { step, metrics } => {
             let shown: Vec<_> = metrics
                 .iter()
-                .map(|(key, value)| format!("{key} {value:.4}"))
+                .map(|(key, value)| format!("{key} {}", measured(*value)))
                 .collect();
             format!("step {step:>5}  {}", shown.join("  "))
         }

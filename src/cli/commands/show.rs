@@ -5,7 +5,7 @@ use crate::cli::commands::run::store_error;
 use crate::cli::commands::status::{must_open, state_word};
 use crate::cli::error::CommandError;
 use crate::cli::project::Project;
-use crate::cli::text::{bytes, columns, secs, si};
+use crate::cli::text::{bytes, columns, measured, secs, si};
 use crate::cli::ui::{Tone, Ui};
 use crate::rundir::{MetricValue, RunDir};
 use crate::store::{AttemptRow, ReadStore};
@@ -145,11 +145,11 @@ fn attempt_row(attempt: &AttemptRow) -> Vec<String> {
 fn metric_row(key: &str, metric: &MetricValue) -> Vec<String> {
     let spread = metric
         .stderr
-        .map(|stderr| format!("± {stderr:.4} (standard error)"))
+        .map(|stderr| format!("± {} (standard error)", measured(stderr)))
         .unwrap_or_default();
     vec![
         key.to_owned(),
-        format!("{:.4}", metric.value),
+        measured(metric.value),
         spread,
         format!("n = {}", metric.n),
     ]

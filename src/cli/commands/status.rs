@@ -199,18 +199,12 @@ fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-/// A sweep that the store does not know, with the names that it does.
+/// A sweep that the store does not know; the error names those that it does.
 pub(crate) fn unknown_sweep(store: &ReadStore, error: crate::store::StoreError) -> CommandError {
-    let names: Vec<_> = store
-        .sweeps()
-        .unwrap_or_default()
-        .into_iter()
-        .map(|sweep| sweep.name)
-        .collect();
     let failure = CommandError::user(error);
-    if names.is_empty() {
+    if store.sweeps().is_ok_and(|sweeps| sweeps.is_empty()) {
         failure.hint("no sweep has run here yet; `lions run <sweep file>` begins")
     } else {
-        failure.hint(format!("sweeps here: {}", names.join(", ")))
+        failure
     }
 }
