@@ -86,11 +86,13 @@ impl CommandError {
     /// The message with its causes, one line each.
     pub fn message(&self) -> String {
         let mut text = self.source.to_string();
+        let mut last = text.clone();
         let mut cause = self.source.source();
         while let Some(error) = cause {
             let line = error.to_string();
-            if !text.ends_with(&line) {
+            if !text.ends_with(&line) && !line.ends_with(&last) {
                 let _ = write!(text, "\n  because {line}");
+                last = line;
             }
             cause = error.source();
         }

@@ -1,6 +1,5 @@
 //! Which sweep, on which base: the words that commands have in common.
 
-use crate::cli::commands::check::sweep_files;
 use crate::cli::error::CommandError;
 use crate::cli::project::Project;
 use crate::cli::ui::Ui;
@@ -29,6 +28,24 @@ impl SweepFile {
         }
     }
 
+    /// Refuses a base file that is neither in the working folder nor beside the sweep file.
+    fn base_exists(&self, project: &Project) -> Result<(), CommandError> {
+        let Some(base) = &self.base else {
+            return Ok(());
+        };
+        let beside = self.file.parent().map(|folder| folder.join(base));
+        if base.is_file() || beside.is_some_and(|path| path.is_file()) {
+            return Ok(());
+        }
+        let failure = CommandError::user(format!("there is no base file `{}`", base.display()));
+        let bases = toml_files(project, "sweeps/base");
+        Err(if bases.is_empty() {
+            failure
+        } else {
+            failure.hint(format!("base files here: {}", bases.join(", ")))
+        })
+    }
+
     /// Reads and expands the file; a mistake becomes a diagnostic.
     pub(crate) fn load(
         &self,
@@ -38,7 +55,7 @@ impl SweepFile {
     ) -> Result<Sweep, CommandError> {
         let file = &self.file;
         if !file.exists() || file.is_dir() {
-            let hint = match sweep_files(project).as_slice() {
+            let hint = match toml_files(project, "sweeps").as_slice() {
                 [] => format!(
                     "sweep files live in {}",
                     project.root.join("sweeps").display()
@@ -53,6 +70,7 @@ impl SweepFile {
             };
             return Err(CommandError::user(message).hint(hint));
         }
+        self.base_exists(project)?;
         load_sweep_on(self.base.as_deref(), file, &project.root, inputs).map_err(|error| {
             let rendered = error.render(ui.colors_err());
             let mut failure = CommandError::user(error);
@@ -95,4 +113,17 @@ impl SweepWord {
             None => stem.to_owned(),
         })
     }
+}
+
+/// The TOML files of a folder of the project, in name order.
+fn toml_files(project: &Project, folder: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(project.root.join(folder))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let tomls = names.filter(|name| Path::new(name).extension().is_some_and(|e| e == "toml"));
+    let mut files: Vec<_> = tomls.map(|name| format!("{folder}/{name}")).collect();
+    files.sort();
+    files
 }

@@ -9,7 +9,6 @@ use crate::cli::ui::{Tone, Ui};
 use crate::config::Inputs;
 use crate::config::sweep::Sweep;
 use serde_json::json;
-use std::path::Path;
 
 /// Check a sweep file without running anything
 ///
@@ -40,19 +39,6 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &CheckArgs) -> Result<u8, Comm
         sweep.name
     ));
     Ok(DONE)
-}
-
-/// The sweep files of the project, in name order.
-pub(crate) fn sweep_files(project: &Project) -> Vec<String> {
-    let entries = std::fs::read_dir(project.root.join("sweeps"))
-        .into_iter()
-        .flatten()
-        .flatten();
-    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let tomls = names.filter(|name| Path::new(name).extension().is_some_and(|e| e == "toml"));
-    let mut files: Vec<_> = tomls.map(|name| format!("sweeps/{name}")).collect();
-    files.sort();
-    files
 }
 
 /// Number of distinct assignments, seeds apart.

@@ -42,6 +42,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &FiguresArgs) -> Result<u8, Co
     };
     if ui.json {
         ui.print_json(&paths)?;
+    } else if paths.is_empty() {
+        ui.say("the sweep file asks for no figure");
     } else {
         paths
             .iter()

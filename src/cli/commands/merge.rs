@@ -25,10 +25,22 @@ pub(crate) struct MergeArgs {
 }
 
 pub(crate) fn run(ui: &Ui, _global: &Global, args: &MergeArgs) -> Result<u8, CommandError> {
+    if args.out.exists() {
+        let message = format!("`{}` is there already", args.out.display());
+        return Err(
+            CommandError::user(message).hint("`--out` names a folder that is yet to be made")
+        );
+    }
     let adapted = merge_adapter(&args.model, &args.adapter, &args.out).map_err(|error| {
-        CommandError::user(error).hint(format!(
-            "`--model` names the folder of the model that `{}` was trained on",
-            args.adapter.display()
+        let failure = CommandError::user(error);
+        let adapter = args.adapter.display();
+        if !args.adapter.join("adapter_config.json").is_file() {
+            return failure.hint(format!(
+                "`{adapter}` is no folder of adapters in PEFT's layout"
+            ));
+        }
+        failure.hint(format!(
+            "`--model` names the folder of the model that `{adapter}` was trained on"
         ))
     })?;
     if ui.json {

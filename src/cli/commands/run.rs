@@ -178,7 +178,7 @@ fn after(
             report::write(project, &results)?;
         }
     }
-    if page.is_file() {
+    if page.is_file() && !args.no_report {
         ui.say(&format!("report: {}", page.display()));
     }
     last_words(ui, word, summary);
@@ -233,6 +233,11 @@ fn last_words(ui: &Ui, word: &SweepFile, summary: &SweepSummary) {
 
 /// A store that cannot be opened, with the way out.
 pub(crate) fn store_error(error: crate::store::StoreError) -> CommandError {
-    CommandError::user(error)
-        .hint("`lions store rebuild` makes the database anew from the run folders")
+    // That a store is damaged says the same already.
+    let said = matches!(error, crate::store::StoreError::Damaged { .. });
+    let failure = CommandError::user(error);
+    if said {
+        return failure;
+    }
+    failure.hint("`lions store rebuild` makes the database anew from the run folders")
 }

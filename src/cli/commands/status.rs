@@ -68,6 +68,10 @@ fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
     if ui.json {
         return ui.print_json(&sweeps);
     }
+    if sweeps.is_empty() {
+        ui.out("no sweep is known here; `lions run <sweep file>` registers one, with the runs that it finds done");
+        return Ok(());
+    }
     let head = ["sweep", "trials", "runs", "state", "last run"];
     let mut rows = vec![head.map(|h| ui.tone(Tone::Dim, h)).to_vec()];
     for sweep in &sweeps {

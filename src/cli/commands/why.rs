@@ -8,6 +8,7 @@ use crate::cli::commands::status::{must_open, state_word};
 use crate::cli::error::CommandError;
 use crate::cli::project::Project;
 use crate::cli::ui::Ui;
+use crate::queue::Blocker;
 
 /// Say why a run is not done
 #[derive(Debug, clap::Args)]
@@ -30,7 +31,14 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &WhyArgs) -> Result<u8, Comman
         ui.out(&format!("{} {id} is {state}", why.run.kind));
     }
     for blocker in &why.blockers {
-        ui.out(&format!("{} {id} is {state}: {blocker}", why.run.kind));
+        let kind = why.run.kind;
+        match blocker {
+            // These say the state themselves.
+            Blocker::Failed { class: Some(_), .. } | Blocker::Cancelled => {
+                ui.out(&format!("{kind} {id} {blocker}"));
+            }
+            _ => ui.out(&format!("{kind} {id} is {state}: {blocker}")),
+        }
     }
     Ok(DONE)
 }
