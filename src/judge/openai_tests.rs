@@ -332,9 +332,14 @@ fn an_endpoint_that_is_not_there_or_does_not_answer_in_time_is_tried_again() {
     assert!(error.to_string().contains("3 tries"), "{error}");
     assert_eq!(*waits.lock().unwrap(), [1, 2]);
 
-    let server = Server::start(|number, body| {
+    // The first request is answered only when the second is there: the client had given it up.
+    let (asked_again, second) = std::sync::mpsc::channel();
+    let second = Mutex::new(second);
+    let server = Server::start(move |number, body| {
         if number == 0 {
-            std::thread::sleep(Duration::from_millis(2500));
+            let _ = second.lock().unwrap().recv();
+        } else {
+            let _ = asked_again.send(());
         }
         by_length(body)
     });
@@ -343,7 +348,8 @@ fn an_endpoint_that_is_not_there_or_does_not_answer_in_time_is_tried_again() {
     let (mut judge, waits) = open(&slow, &runtime, &dir.path().join("b.jsonl"));
     let scores = judge.judge(&[item("a", &["xx"])], &mut |_| true).unwrap();
     assert_eq!(scores, [vec![2.0]]);
-    assert_eq!(*waits.lock().unwrap(), [1]);
+    // A machine that is busy may let the second request time out too.
+    assert_eq!(waits.lock().unwrap()[0], 1);
 }
 
 #[test]

@@ -2,15 +2,16 @@
 
 use crate::project::Project;
 
-/// Checks or runs the smoke sweep and expects exit 1 (or 100, once runs have begun) and a message
-/// with all of `wanted`.
-fn refused(project: &Project, command: &str, wanted: &[&str]) {
+/// Exit code of a mistake that is found before anything runs.
+const FOUND_BEFORE: i32 = 1;
+/// Exit code of a sweep with a run that failed.
+const RUN_FAILED: i32 = 100;
+
+/// Checks or runs the smoke sweep and expects that it ends so, with a message that has all of
+/// `wanted`.
+fn refused(project: &Project, command: &str, code: i32, wanted: &[&str]) {
     let said = project.lions(&[command, "sweeps/smoke.toml"]);
-    assert!(
-        [1, 100].contains(&said.code),
-        "`{command}` ended with {}: {said:?}",
-        said.code
-    );
+    assert_eq!(said.code, code, "{said:?}");
     let all = format!("{}{}", said.out, said.err);
     for text in wanted {
         assert!(all.contains(text), "`{text}` is not in:\n{all}");
@@ -29,6 +30,7 @@ fn a_misspelt_field_is_shown_at_its_place_with_the_nearest_name() {
     refused(
         &project,
         "check",
+        FOUND_BEFORE,
         &[
             "sweeps/smoke.toml:18:1",
             "global-batchsize",
@@ -38,10 +40,10 @@ fn a_misspelt_field_is_shown_at_its_place_with_the_nearest_name() {
 }
 
 #[test]
-fn a_missing_or_unknown_model_is_refused_before_anything_runs() {
+fn a_missing_model_is_refused_before_anything_runs_and_an_unknown_one_by_its_run() {
     let project = Project::new();
     std::fs::remove_file(project.path("models/stories260k/model.safetensors")).unwrap();
-    refused(&project, "run", &["models/stories260k"]);
+    refused(&project, "run", FOUND_BEFORE, &["models/stories260k"]);
 
     let project = Project::new();
     project.edit(
@@ -54,7 +56,12 @@ fn a_missing_or_unknown_model_is_refused_before_anything_runs() {
         "LlamaForCausalLM",
         "Gpt9ForCausalLM",
     );
-    refused(&project, "run", &["Gpt9ForCausalLM", "LlamaForCausalLM"]);
+    refused(
+        &project,
+        "run",
+        RUN_FAILED,
+        &["Gpt9ForCausalLM", "LlamaForCausalLM"],
+    );
 }
 
 #[test]
@@ -66,7 +73,7 @@ fn damaged_weights_are_named() {
         "models/stories260k/model.safetensors",
         &bytes[..bytes.len() / 2],
     );
-    refused(&project, "run", &["model.safetensors"]);
+    refused(&project, "run", RUN_FAILED, &["model.safetensors"]);
 
     let project = Project::new();
     project.edit(
@@ -74,7 +81,7 @@ fn damaged_weights_are_named() {
         "\"intermediate_size\": 172",
         "\"intermediate_size\": 176",
     );
-    refused(&project, "run", &["mlp", "172", "176"]);
+    refused(&project, "run", RUN_FAILED, &["mlp", "172", "176"]);
 }
 
 #[test]
@@ -84,11 +91,16 @@ fn a_bad_row_is_named_by_file_and_line() {
     let mut lines: Vec<&str> = text.lines().collect();
     lines[6] = r#"{"id": "x", "messages": [{"role": "user", "content": "hi""#;
     project.write("data/sft/instruct_train.jsonl", lines.join("\n"));
-    refused(&project, "run", &["instruct_train.jsonl:7"]);
+    refused(&project, "run", RUN_FAILED, &["instruct_train.jsonl:7"]);
 
     lines[6] = r#"{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": ""}]}"#;
     project.write("data/sft/instruct_train.jsonl", lines.join("\n"));
-    refused(&project, "run", &["instruct_train.jsonl:7", "empty"]);
+    refused(
+        &project,
+        "run",
+        RUN_FAILED,
+        &["instruct_train.jsonl:7", "empty"],
+    );
 }
 
 #[test]
@@ -98,7 +110,7 @@ fn equal_halves_of_a_pair_are_named() {
     let mut lines: Vec<&str> = text.lines().collect();
     lines[2] = r#"{"prompt": "Say yes.", "chosen": "Yes.", "rejected": "Yes."}"#;
     project.write("data/pref/polite_train.jsonl", lines.join("\n"));
-    refused(&project, "run", &["polite_train.jsonl:3"]);
+    refused(&project, "run", RUN_FAILED, &["polite_train.jsonl:3"]);
 }
 
 #[test]
@@ -114,5 +126,5 @@ fn a_template_whose_special_tokens_the_tokenizer_lacks_is_refused() {
         "[base.sft.recipe]",
         "[base.model]\nchat-template = \"chatml.jinja\"\n\n[base.sft.recipe]",
     );
-    refused(&project, "run", &["<|im_"]);
+    refused(&project, "run", RUN_FAILED, &["<|im_"]);
 }
