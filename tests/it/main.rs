@@ -4,6 +4,10 @@
 
 mod bad_input;
 mod bases;
+mod cli_changes;
+mod cli_help;
+mod cli_results;
+mod cli_sweeps;
 mod judged;
 mod parity_candle;
 mod parity_dpo;
@@ -18,6 +22,7 @@ mod parity_reward;
 mod parity_select;
 mod parity_support;
 mod project;
+mod session;
 mod shipped;
 mod tidy;
 mod whole_way;

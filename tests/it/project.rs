@@ -16,8 +16,12 @@ pub(crate) struct Project {
 impl Project {
     /// The shipped model and base file, and the first rows of every data file.
     pub(crate) fn new() -> Self {
+        Self::within(tempfile::tempdir().unwrap())
+    }
+
+    /// The same in a folder that is there.
+    pub(crate) fn within(dir: TempDir) -> Self {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let dir = tempfile::tempdir().unwrap();
         copy(
             &here.join("models/stories260k"),
             &dir.path().join("models/stories260k"),
@@ -33,6 +37,13 @@ impl Project {
         let project = Self { dir };
         project.write("sweeps/smoke.toml", SMOKE);
         project
+    }
+
+    /// Everything that is in this project, in a folder of its own.
+    pub(crate) fn copied(&self) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        copy_tree(self.dir.path(), dir.path());
+        Self { dir }
     }
 
     pub(crate) fn path(&self, relative: &str) -> PathBuf {
@@ -66,6 +77,7 @@ impl Project {
         command
             .current_dir(self.dir.path())
             .args(words)
+            .env_remove("COLUMNS")
             .env_remove("NO_COLOR")
             .env_remove("RUST_BACKTRACE");
         command
@@ -127,6 +139,20 @@ fn copy(from: &Path, to: &Path, lines: usize) {
             )]
             fs::write(&target, head).unwrap();
         } else if path.is_file() {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+/// Copies a folder and all that is below it.
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy_tree(&path, &target);
+        } else {
             fs::copy(&path, &target).unwrap();
         }
     }

@@ -1,0 +1,163 @@
+//! Sessions with the commands that change what is stored, or look at the machine: `cancel`, `retry`,
+//! `store`, `merge`, `bench`, `doctor`.
+
+use crate::session::Study;
+use insta::assert_snapshot;
+
+#[test]
+fn cancelled_and_failed_runs_go_back_into_the_queue() {
+    assert_snapshot!(
+        "cancel_retry",
+        Study::copied().session(&[
+            "cancel broken",
+            "cancel <dpo>",
+            "retry broken",
+            "status",
+            "cancel <failed>",
+            "why <failed>",
+            "retry <failed> <dpo> --json",
+            "cancel broken --json",
+            "cancel",
+            "cancel nope",
+            "retry",
+            "retry nope",
+        ])
+    );
+}
+
+#[test]
+fn a_database_is_made_anew_from_the_run_folders() {
+    let study = Study::copied();
+    study
+        .project
+        .write("results/runs/0123456789ab/identity.json", "{");
+    assert_snapshot!(
+        "store",
+        study.session(&[
+            "store rebuild",
+            "status",
+            "why <dpo>",
+            "store rebuild --json",
+            "store",
+            "store nope",
+            "store rebuild nope",
+        ])
+    );
+    study.project.write("results/lions.db", "not a database");
+    assert_snapshot!(
+        "store_damaged",
+        study.session(&["status", "run sweeps/study.toml", "store rebuild"])
+    );
+}
+
+#[test]
+fn adapters_are_merged_into_their_model() {
+    let study = Study::copied();
+    let run = format!("results/runs/{}/artifacts", &study.id("broken-dpo")[..12]);
+    let base = format!("results/runs/{}/artifacts/model", &study.id("sft")[..12]);
+    let merge = format!("merge {run}/adapter --model {base} --out merged");
+    let said = study.project.lions(&merge.split(' ').collect::<Vec<_>>());
+    assert_eq!(
+        (said.code, said.out.as_str()),
+        (0, "5 weights adapted: merged\n"),
+        "{said:?}"
+    );
+    assert_eq!(
+        std::fs::read(study.project.path("merged/model.safetensors")).unwrap(),
+        std::fs::read(
+            study
+                .project
+                .path(&format!("{run}/model/model.safetensors"))
+        )
+        .unwrap(),
+        "the merged model is the one that the run wrote"
+    );
+    std::fs::rename(
+        study.project.path(&format!("{run}/adapter")),
+        study.project.path("adapter"),
+    )
+    .unwrap();
+    assert_snapshot!(
+        "merge",
+        study.session(&[
+            "merge adapter --model models/stories260k --out again --json",
+            "merge adapter --model models/stories260k --out merged",
+            "merge",
+            "merge nope --model models/stories260k --out new",
+            "merge adapter --model nope --out new",
+            "merge models --model models/stories260k --out new",
+        ])
+    );
+    assert!(!study.project.path("new").exists());
+}
+
+#[test]
+fn doctor_looks_at_the_machine_and_the_project() {
+    let study = Study::copied();
+    assert_snapshot!("doctor", study.session(&["doctor --json", "doctor nope"]));
+    study.project.write("models/notes/README", "no model");
+    let said = study.project.lions(&["doctor"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    let table = said.out;
+    let what = |line: &str| line[5..].split("  ").next().unwrap().to_owned();
+    let looked_at: Vec<String> = table.lines().map(what).collect();
+    assert_eq!(
+        looked_at[..4],
+        ["lions", "results", "disk", "file system"],
+        "{table}"
+    );
+    assert_eq!(
+        looked_at[4..],
+        ["processor", "memory", "devices", "model", "model"],
+        "{table}"
+    );
+    assert!(table.contains("bad  model        notes: "), "{table}");
+    assert!(
+        table.contains("ok   model        stories260k: 512 tokens"),
+        "{table}"
+    );
+}
+
+#[test]
+fn bench_measures_each_kind_of_work() {
+    let study = Study::shared();
+    let short = "--steps 1 --warmup 0 --max-seq-len 128";
+    assert_snapshot!(
+        "bench",
+        study.session(&[
+            &format!("bench train {short} --batch-tokens 256 --json"),
+            &format!("bench dpo {short} --pairs 2 --json"),
+            "bench generate --prompts 2 --samples 1 --max-new-tokens 4 --json",
+            "bench",
+            "bench fly",
+            "bench train --model nope",
+            "bench train --data nope.jsonl",
+            "bench train --shape 16m",
+            "bench train --shape 15m --model models/stories260k",
+            "bench train --steps 0",
+        ])
+    );
+    let words = format!("bench train {short} --batch-tokens 256");
+    let said = study.project.lions(&words.split(' ').collect::<Vec<_>>());
+    let first = "train models/stories260k, 260.0k parameters, f32, 1 thread, 1 step";
+    assert_eq!(
+        (said.code, said.out.lines().next()),
+        (0, Some(first)),
+        "{said:?}"
+    );
+    for row in [
+        "real tokens ",
+        "documents ",
+        "step ",
+        "peak memory ",
+        "loss ",
+        "phase ",
+        "forward ",
+    ] {
+        assert!(
+            said.out.lines().any(|line| line.starts_with(row)),
+            "{row}: {}",
+            said.out
+        );
+    }
+}
