@@ -1,6 +1,6 @@
 //! What every floor needs, each handed in rather than reached for.
 //!
-//! Time, a stopwatch, devices, digests, seeds, atomic files, CSV, the files of a model folder, the
+//! Time, devices, digests, seeds, atomic files, CSV, the files of a model folder, the
 //! stop flag and text fit to be shown. Nothing here knows of sweeps or models.
 
 pub mod clock;
@@ -8,7 +8,6 @@ pub mod csv_line;
 pub mod device;
 pub mod digest;
 pub mod fs;
-pub mod laps;
 pub mod model_files;
 pub mod seed;
 pub mod shutdown;

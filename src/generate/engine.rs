@@ -1,9 +1,9 @@
 //! Batched sampling with a cache; finished rows make room at once.
 
 use crate::base::SeedTree;
-use crate::base::laps::{Phase, lap};
 use crate::config::spec::SamplingRecipe;
 use crate::generate::sampler::draw_token;
+use crate::model::phase_timer::{Phase, end_phase};
 use crate::model::{CachedPrompt, Decoder, KvCache};
 use candle_core::{DType, Tensor};
 use rand_chacha::ChaCha8Rng;
@@ -177,7 +177,7 @@ impl Engine<'_> {
             self.live.push(live);
             self.trunk = Some(trunk);
         }
-        lap(Phase::Prefill);
+        end_phase(Phase::Prefill);
         self.keep_rows(rows)
     }
 
@@ -204,7 +204,7 @@ impl Engine<'_> {
         if !rows.iter().copied().eq(0..self.cache.rows()) {
             self.cache.select(&rows)?;
         }
-        lap(Phase::Cache);
+        end_phase(Phase::Cache);
         Ok(())
     }
 
@@ -217,13 +217,13 @@ impl Engine<'_> {
         let mut tokens: Vec<u32> = self.live.iter().filter_map(last).collect();
         tokens.resize(self.cache.rows(), tokens[tokens.len() - 1]);
         let logits = to_rows(&self.decoder.decode_step(&tokens, &mut self.cache)?)?;
-        lap(Phase::Decode);
+        end_phase(Phase::Decode);
         let mut rows = std::mem::take(&mut self.live);
         for (live, logits) in rows.iter_mut().zip(&logits) {
             self.draw(live, logits)?;
         }
         self.live = rows;
-        lap(Phase::Draw);
+        end_phase(Phase::Draw);
         Ok(())
     }
 

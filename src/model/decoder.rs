@@ -1,7 +1,6 @@
 //! The decoder on packed tokens: embedding, layers, final norm, head.
 
 use crate::arch::DecoderConfig;
-use crate::base::laps::{Phase, lap};
 use crate::model::error::ModelError;
 use crate::model::lora::Lora;
 use crate::model::ops::{
@@ -10,6 +9,7 @@ use crate::model::ops::{
     token_logps,
 };
 use crate::model::params::{FrozenParams, Params};
+use crate::model::phase_timer::{Phase, end_phase};
 use candle_core::{DType, Device, Result, Tensor};
 
 /// A decoder over weights that are tracked ([`Decoder::trainable`]) or not ([`Decoder::frozen`]).
@@ -188,13 +188,13 @@ impl Decoder {
         positions: &[u32],
         segments: &Segments,
     ) -> Result<Tensor> {
-        lap(Phase::Data);
+        end_phase(Phase::Data);
         let places = self.places(tokens, positions, segments)?;
         let hidden = match self.stack()? {
             Some(stack) => stack.hidden(tokens, &places.rotation, segments, self.recompute),
             None => self.hidden_by_ops(tokens, &places),
         };
-        lap(Phase::Forward);
+        end_phase(Phase::Forward);
         hidden
     }
 
@@ -229,7 +229,7 @@ impl Decoder {
     ) -> Result<(Tensor, TokenStats)> {
         let head = self.head.to_dtype(hidden.dtype())?;
         let scored = token_logps(hidden, &head, self.targets(rows, targets));
-        lap(Phase::Head);
+        end_phase(Phase::Head);
         scored
     }
 
@@ -249,7 +249,7 @@ impl Decoder {
     ) -> Result<SummedNll> {
         let head = self.head.to_dtype(hidden.dtype())?;
         let nll = summed_nll(hidden, &head, self.targets(rows, targets), factor);
-        lap(Phase::Head);
+        end_phase(Phase::Head);
         nll
     }
 

@@ -18,6 +18,7 @@ mod kv_cache;
 mod lora;
 pub mod ops;
 mod params;
+pub mod phase_timer;
 mod rate;
 mod reward;
 mod weights_file;

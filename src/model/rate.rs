@@ -1,8 +1,8 @@
 //! How fast this machine multiplies matrices: the yardstick for the speed of a decoder.
 
-use crate::base::laps::{Moment, Seconds};
 use crate::model::error::ModelError;
 use crate::model::ops::linear;
+use crate::model::phase_timer::{Moment, Seconds};
 use candle_core::{DType, Device, Tensor};
 
 /// The best of several square products.

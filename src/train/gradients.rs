@@ -1,6 +1,6 @@
 //! Gradients of one step: in name order, in f32, summed over micro-batches.
 
-use crate::base::laps::{Phase, lap};
+use crate::model::phase_timer::{Phase, end_phase};
 use crate::train::error::TrainError;
 use candle_core::backprop::GradStore;
 use candle_core::{CpuStorage, DType, Device, Result, Storage, Tensor, Var};
@@ -35,7 +35,7 @@ impl Gradients {
             };
             self.0.insert(name.clone(), sum);
         }
-        lap(Phase::Backward);
+        end_phase(Phase::Backward);
         if missing.is_empty() {
             Ok(())
         } else {

@@ -1,10 +1,10 @@
 //! The one loop: every objective is trained here.
 
 use crate::arch::{DecoderConfig, EMBEDDING};
-use crate::base::laps::{Phase, lap};
 use crate::config::spec::{OptimizerRecipe, TrainableEmbeddings};
 use crate::metrics::families::{STEP, StepMeasures};
 use crate::metrics::values;
+use crate::model::phase_timer::{Phase, end_phase};
 use crate::model::{Decoder, Recompute};
 use crate::train::error::TrainError;
 use crate::train::gradients::{Gradients, clip_by_global_norm};
@@ -268,7 +268,7 @@ impl<'a> Training<'a> {
         }
         let rate = self.schedule.learning_rate(self.state.step);
         self.optimizer.step(&out.grads, rate, clip.scale)?;
-        lap(Phase::Optimizer);
+        end_phase(Phase::Optimizer);
         self.state.step = step;
         self.state.tokens += out.tokens;
         self.state.positions += out.positions;

@@ -66,6 +66,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
     ("signal_hook", &["cli", "base"]),
+    ("tracing_subscriber", &["cli"]),
+    ("nix", &["rundir", "model", "stage", "backend"]),
 ];
 
 fn files_below(dir: &Path, extension: &str, found: &mut Vec<PathBuf>) {

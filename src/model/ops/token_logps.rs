@@ -3,10 +3,10 @@
 //! `logp_i = z_i[target_i] - logsumexp(z_i)`, `z_i = cap(h[row_i] W^T)`. Rows are taken in chunks;
 //! of each chunk only the log-normalisers are kept, and the backward pass recomputes its logits.
 
-use crate::base::laps::{Phase, lap};
 use crate::model::ops::Real;
 use crate::model::ops::head::{Head, Logits, Scored, chunk_rows};
 use crate::model::ops::storage::{Path, by_dtype, gradient, operand, path, result, with_slice};
+use crate::model::phase_timer::{Phase, end_phase};
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -250,7 +250,7 @@ impl CustomOp2 for TokenLogpsOp {
         _logps: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        lap(Phase::Backward);
+        end_phase(Phase::Backward);
         let ((v, d), learns) = (w.dims2()?, w.track_op());
         let saved = lock(&self.saved);
         let Some(lse) = saved.lse.as_ref() else {
@@ -263,7 +263,7 @@ impl CustomOp2 for TokenLogpsOp {
                     with_slice("token-logps", grad, |g| Ok(self.backward(h, w, (lse, g), (d, v), learns)))
                 })
             })?;
-            lap(Phase::Head);
+            end_phase(Phase::Head);
             Ok((Some(gradient(dh, h)?), dw.map(|dw| gradient(dw, w)).transpose()?))
         })
     }

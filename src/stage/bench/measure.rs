@@ -1,8 +1,8 @@
 //! Takes the steps and looks at the clocks.
 
 use crate::arch::{DecoderConfig, flops_per_token, head_flops, parameter_count};
-use crate::base::laps::{self, Moment};
 use crate::generate::{Completion, SampleJob, sample};
+use crate::model::phase_timer::{self, Moment};
 use crate::model::{Decoder, matmul_rate};
 use crate::stage::bench::report::{BenchReport, BenchStep, Setting};
 use crate::stage::bench::work::{OPTIMIZER, Prepared, SCHEDULE, Sampling, Work};
@@ -90,13 +90,13 @@ impl StepLog<'_, '_> {
 
     fn begin_step(&mut self) {
         self.begin = Moment::now();
-        laps::start();
+        phase_timer::start();
     }
 
     /// Notes the step that has just ended; `false`: it was the last.
     fn end_step(&mut self, mut step: BenchStep) -> bool {
         step.seconds = self.begin.elapsed();
-        step.phases = laps::stop();
+        step.phases = phase_timer::stop();
         step.step = self.steps.len() as u64 + 1;
         step.warmup = step.step <= self.warmup;
         self.steps.push(step);

@@ -205,7 +205,7 @@ mod tests {
         );
         let phases: Vec<_> = report.phases.iter().map(|p| p.phase).collect();
         assert!(
-            phases.contains(&crate::base::laps::Phase::Decode),
+            phases.contains(&crate::model::phase_timer::Phase::Decode),
             "{phases:?}"
         );
     }

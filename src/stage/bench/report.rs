@@ -1,8 +1,8 @@
 //! What a bench found: steps, medians and quartiles, shares of time.
 
-use crate::base::laps::{Laps, Phase, Seconds};
 use crate::config::spec::Precision;
 use crate::model::MatmulRate;
+use crate::model::phase_timer::{Phase, PhaseTimes, Seconds};
 use serde::Serialize;
 
 /// One step as it was measured.
@@ -15,7 +15,7 @@ pub struct BenchStep {
     /// Time of the whole step.
     pub seconds: Seconds,
     /// Time by phase; adds up to the whole but for the last few instructions.
-    pub phases: Laps,
+    pub phases: PhaseTimes,
     /// Tokens of documents, pairs or completions, padding apart; a pair's prompt as often as the
     /// engine computed it.
     pub real_tokens: u64,

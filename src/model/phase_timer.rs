@@ -1,7 +1,7 @@
-//! Where the time of a step goes: a stopwatch with named laps, one a thread.
+//! Where the time of a step goes: a timer of its phases, one a thread.
 //!
-//! Off unless [`start`] was called on the thread, and then two clock readings a lap. Code that ends
-//! a phase of work calls [`lap`], which books the time since the last lap to that phase; so every
+//! Off unless [`start`] was called on the thread, and then two clock readings a phase. Code that ends
+//! a phase of work calls [`end_phase`], which books the time since the last end to that phase; so every
 //! moment belongs to exactly one phase and nothing is counted twice.
 
 use serde::Serialize;
@@ -51,7 +51,7 @@ impl AddAssign for Seconds {
 }
 
 /// Time by phase.
-pub type Laps = BTreeMap<Phase, Seconds>;
+pub type PhaseTimes = BTreeMap<Phase, Seconds>;
 
 /// A moment on both clocks.
 #[derive(Clone, Copy, Debug)]
@@ -83,28 +83,28 @@ impl Moment {
 }
 
 thread_local! {
-    static WATCH: RefCell<Option<(Moment, Laps)>> = const { RefCell::new(None) };
+    static TIMER: RefCell<Option<(Moment, PhaseTimes)>> = const { RefCell::new(None) };
 }
 
-/// Starts (or starts anew) the stopwatch of this thread.
+/// Starts (or starts anew) the timer of this thread.
 pub fn start() {
-    WATCH.set(Some((Moment::now(), Laps::new())));
+    TIMER.set(Some((Moment::now(), PhaseTimes::new())));
 }
 
-/// Books the time since the last lap to `phase`; nothing if the stopwatch is off.
-pub fn lap(phase: Phase) {
-    WATCH.with_borrow_mut(|watch| {
-        if let Some((last, laps)) = watch {
+/// Books the time since the last phase ended to `phase`; nothing if the timer is off.
+pub fn end_phase(phase: Phase) {
+    TIMER.with_borrow_mut(|timer| {
+        if let Some((last, times)) = timer {
             let now = Moment::now();
-            *laps.entry(phase).or_default() += now.since(last);
+            *times.entry(phase).or_default() += now.since(last);
             *last = now;
         }
     });
 }
 
-/// Stops the stopwatch of this thread and hands out its laps; none if it was off.
-pub fn stop() -> Laps {
-    WATCH.take().map(|(_, laps)| laps).unwrap_or_default()
+/// Stops the timer of this thread and hands out its times; none if it was off.
+pub fn stop() -> PhaseTimes {
+    TIMER.take().map(|(_, times)| times).unwrap_or_default()
 }
 
 /// Processor seconds of this process so far, all threads, user and system; 0 where the system does
@@ -126,25 +126,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn laps_together_are_the_time_since_the_start() {
+    fn phases_together_are_the_time_since_the_start() {
         let begin = Moment::now();
         start();
         std::thread::sleep(std::time::Duration::from_millis(20));
-        lap(Phase::Forward);
+        end_phase(Phase::Forward);
         std::thread::sleep(std::time::Duration::from_millis(5));
-        lap(Phase::Head);
-        lap(Phase::Forward);
-        let laps = stop();
+        end_phase(Phase::Head);
+        end_phase(Phase::Forward);
+        let times = stop();
         let whole = begin.elapsed().wall;
-        assert_eq!(laps.len(), 2);
-        assert!(laps[&Phase::Forward].wall >= 0.02 && laps[&Phase::Head].wall >= 0.005);
-        let sum: f64 = laps.values().map(|s| s.wall).sum();
+        assert_eq!(times.len(), 2);
+        assert!(times[&Phase::Forward].wall >= 0.02 && times[&Phase::Head].wall >= 0.005);
+        let sum: f64 = times.values().map(|s| s.wall).sum();
         assert!(sum <= whole, "{sum} of {whole}");
     }
 
     #[test]
-    fn a_stopwatch_that_was_not_started_counts_nothing() {
-        lap(Phase::Data);
+    fn a_timer_that_was_not_started_counts_nothing() {
+        end_phase(Phase::Data);
         assert!(stop().is_empty());
     }
 }
