@@ -336,17 +336,6 @@ impl ReadStore {
         self.rows(sql, [&id.0], neighbour)
     }
 
-    /// The runs that need a run.
-    pub fn children(&self, id: &RunId) -> Result<Vec<(RunId, StageKind, RunState)>, StoreError> {
-        let sql = "SELECT c.run_id, c.kind, c.state, live.number, live.expires
-            FROM run_input
-            JOIN run ON run.id = run_input.parent AND run.run_id = ?1
-            JOIN run AS c ON c.id = run_input.run
-            LEFT JOIN attempt AS live ON live.run = c.id AND live.state = 'live'
-            ORDER BY c.id";
-        self.rows(sql, [&id.0], neighbour)
-    }
-
     /// The trials that need a run.
     pub fn trials_of(&self, id: &RunId) -> Result<Vec<TrialUse>, StoreError> {
         let sql = "SELECT DISTINCT sweep.name, trial.number, trial.label, trial.seed
