@@ -31,7 +31,11 @@ impl ReportChecker<'_> {
         self.problems.extend(misplaced.unwrap_or_default());
         self.metrics(&figure.chart, path, &kept);
         self.axes(&figure.chart, path, &kept);
-        if let Some((key, values)) = figure.chart.one_configuration() {
+        if let Some((key, required, values)) = figure.chart.one_configuration() {
+            if required && values.is_empty() {
+                let message = format!("key `{key}` is missing: what the others are compared with");
+                self.fail(self.place(path), message, None);
+            }
             self.one_configuration(key, values, path);
         }
         if let Some((stage, what)) = figure.chart.needed_stage() {

@@ -56,6 +56,8 @@ pub enum ChartSpec {
     /// A final metric over another one, such as compute: a point per configuration, a parabola
     /// through each series, and where it saturates.
     Scaling(ScalingSpec),
+    /// Paired differences of all configurations from one of them.
+    Differences(DifferencesSpec),
     /// The first batch of preference pairs, padded, without padding, and with shared prompts.
     #[default]
     Layout,
@@ -69,15 +71,17 @@ pub(crate) enum FigureKind {
     Lines,
     Training,
     Scaling,
+    Differences,
     Layout,
 }
 
 impl FigureKind {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Bars,
         Self::Lines,
         Self::Training,
         Self::Scaling,
+        Self::Differences,
         Self::Layout,
     ];
 
@@ -88,6 +92,7 @@ impl FigureKind {
             Self::Lines => "lines",
             Self::Training => "training",
             Self::Scaling => "scaling",
+            Self::Differences => "differences",
             Self::Layout => "layout",
         }
     }
@@ -99,9 +104,13 @@ impl FigureKind {
             Self::Lines => keys_of::<LinesSpec>(),
             Self::Training => keys_of::<TrainingSpec>(),
             Self::Scaling => keys_of::<ScalingSpec>(),
+            Self::Differences => keys_of::<DifferencesSpec>(),
             Self::Layout => return Vec::new(),
         };
-        [keys_of::<Measured>(), own].concat()
+        let mut keys = [keys_of::<Measured>(), own].concat();
+        // A difference is that of a whole configuration.
+        keys.retain(|key| self != Self::Differences || *key != "series");
+        keys
     }
 }
 
@@ -195,6 +204,19 @@ pub struct ScalingSpec {
     pub log_x: bool,
 }
 
+/// Paired differences from one configuration.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DifferencesSpec {
+    /// What is measured.
+    #[serde(flatten, skip_deserializing)]
+    pub measured: Measured,
+    /// Axis values of the one configuration that all others are compared with; `where` does not
+    /// apply to it.
+    #[serde(default)]
+    pub baseline: BTreeMap<String, AxisValue>,
+}
+
 /// An axis that a figure names.
 pub struct AxisRole<'a> {
     /// The key that names it.
@@ -238,16 +260,19 @@ impl ChartSpec {
             Self::Lines(spec) => Some(&spec.measured),
             Self::Training(spec) => Some(&spec.measured),
             Self::Scaling(spec) => Some(&spec.measured),
+            Self::Differences(spec) => Some(&spec.measured),
             Self::Layout => None,
         }
     }
 
-    /// The key that means one configuration of the whole sweep, with its axis values.
+    /// The key that means one configuration of the whole sweep, whether it must be there, and its
+    /// axis values.
     pub(crate) fn one_configuration(
         &mut self,
-    ) -> Option<(&'static str, &mut BTreeMap<String, AxisValue>)> {
+    ) -> Option<(&'static str, bool, &mut BTreeMap<String, AxisValue>)> {
         match self {
-            Self::Bars(spec) => Some(("reference", &mut spec.reference)),
+            Self::Bars(spec) => Some(("reference", false, &mut spec.reference)),
+            Self::Differences(spec) => Some(("baseline", true, &mut spec.baseline)),
             Self::Lines(_) | Self::Training(_) | Self::Scaling(_) | Self::Layout => None,
         }
     }
@@ -277,7 +302,9 @@ impl ChartSpec {
                 }),
                 ..optional("x", Some(spec.x.as_str()).filter(|x| !x.is_empty()))
             }],
-            Self::Training(_) | Self::Scaling(_) | Self::Layout => Vec::new(),
+            Self::Training(_) | Self::Scaling(_) | Self::Differences(_) | Self::Layout => {
+                Vec::new()
+            }
         };
         if let Some(measured) = self.measured() {
             axes.push(optional("series", measured.series.as_deref()));
@@ -322,7 +349,7 @@ impl ChartSpec {
                 )),
                 ..role("x-metric".to_owned(), &spec.x_metric)
             }),
-            Self::Bars(_) | Self::Lines(_) | Self::Layout => {}
+            Self::Bars(_) | Self::Lines(_) | Self::Differences(_) | Self::Layout => {}
         }
         metrics
     }
@@ -359,6 +386,10 @@ impl FigureSpec {
             FigureKind::Scaling => ChartSpec::Scaling(ScalingSpec {
                 measured,
                 ..ScalingSpec::deserialize(from)?
+            }),
+            FigureKind::Differences => ChartSpec::Differences(DifferencesSpec {
+                measured,
+                ..DifferencesSpec::deserialize(from)?
             }),
             FigureKind::Layout => ChartSpec::Layout,
         };

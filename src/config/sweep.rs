@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 pub use crate::config::axis_value::{AxisValue, show_value};
 pub use crate::config::figure_spec::{
-    AxisRole, BarOrder, BarsSpec, ChartSpec, FigureHead, FigureSpec, LinesSpec, Measured,
-    MetricRole, Numbers, ScalingSpec, TrainingSpec,
+    AxisRole, BarOrder, BarsSpec, ChartSpec, DifferencesSpec, FigureHead, FigureSpec, LinesSpec,
+    Measured, MetricRole, Numbers, ScalingSpec, TrainingSpec,
 };
 pub use crate::config::table_spec::{Direction, TableSpec};
 

@@ -29,6 +29,7 @@ pub fn build_figure(results: &SweepResults, spec: &FigureSpec) -> Result<Figure,
         ChartSpec::Lines(own) => fill(results, spec, &own.measured, own),
         ChartSpec::Training(own) => fill(results, spec, &own.measured, own),
         ChartSpec::Scaling(own) => fill(results, spec, &own.measured, own),
+        ChartSpec::Differences(own) => fill(results, spec, &own.measured, own),
         ChartSpec::Layout => batch::build(results, spec),
     }
 }
@@ -72,7 +73,7 @@ fn fill(
         panels.push(Panel {
             title,
             x_label: kind.x_label(),
-            y_label: metric_spec(&measured.metric).full_label(&measured.metric),
+            y_label: kind.y_label(builder.metric_label()),
             better: builder.better(),
             decimals: builder.decimals(),
             note,
@@ -114,11 +115,10 @@ fn columns(panels: usize, of_an_axis: bool) -> usize {
 }
 
 fn empty_panel(builder: &Builder<'_>, kind: &dyn KindOfFigure) -> Panel {
-    let metric = &builder.measured.metric;
     Panel {
         title: String::new(),
         x_label: kind.x_label(),
-        y_label: metric_spec(metric).full_label(metric),
+        y_label: kind.y_label(builder.metric_label()),
         better: builder.better(),
         decimals: builder.decimals(),
         note: String::new(),

@@ -31,6 +31,11 @@ pub(super) trait KindOfFigure {
     /// Label of the x axis.
     fn x_label(&self) -> String;
 
+    /// Label of the values, given that of the metric.
+    fn y_label(&self, metric: String) -> String {
+        metric
+    }
+
     /// The chart of one panel.
     fn chart(
         &self,
@@ -98,6 +103,11 @@ impl<'a> Builder<'a> {
     /// Which way the metric is better here.
     pub(super) fn better(&self) -> Better {
         better_of(&self.measured.metric, self.measured.direction)
+    }
+
+    /// The metric with its set and unit.
+    pub(super) fn metric_label(&self) -> String {
+        metric_spec(&self.measured.metric).full_label(&self.measured.metric)
     }
 
     /// Decimals of the metric.

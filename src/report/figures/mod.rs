@@ -7,6 +7,7 @@ mod bars;
 mod batch;
 mod build;
 mod builder;
+mod differences;
 mod findings;
 mod lines;
 mod scaling;

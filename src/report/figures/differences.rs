@@ -1,0 +1,140 @@
+//! Paired differences from one configuration: a mark for each other one, and a line at zero.
+
+use crate::config::sweep::{AxisValue, DifferencesSpec, show_value};
+use crate::figures::{BarChart, Chart, Panel, Point, ReferenceLine, SeedValue, Series};
+use crate::metrics::{Estimate, mean};
+use crate::report::compare::summarise;
+use crate::report::figures::builder::{Builder, KindOfFigure, ONE_SEED};
+use crate::report::select::{Configuration, ReportError, short_label};
+use std::collections::{BTreeMap, BTreeSet};
+
+impl KindOfFigure for DifferencesSpec {
+    fn names_configurations(&self) -> bool {
+        true
+    }
+
+    fn reference(&self) -> Option<&BTreeMap<String, AxisValue>> {
+        Some(&self.baseline)
+    }
+
+    fn x_label(&self) -> String {
+        "configuration".to_owned()
+    }
+
+    fn y_label(&self, metric: String) -> String {
+        format!("difference in {metric}")
+    }
+
+    fn chart(
+        &self,
+        builder: &mut Builder<'_>,
+        _title: &str,
+        members: &[Configuration<'_>],
+    ) -> Result<Box<dyn Chart>, ReportError> {
+        let baseline = builder.reference.clone();
+        let mut points = Vec::new();
+        for (index, c) in members.iter().enumerate() {
+            builder.note_cell(c);
+            points.push(difference(builder, c, baseline.as_ref(), index as f64));
+        }
+        let seeds = baseline.as_ref().map_or(0, |c| builder.note_cell(c));
+        let label = |c: &Configuration<'_>| short_label(c.assignments, &builder.varying);
+        Ok(Box::new(BarChart {
+            categories: members.iter().map(label).collect(),
+            from_zero: false,
+            series: vec![Series {
+                name: String::new(),
+                points,
+            }],
+            reference: Some(ReferenceLine {
+                name: self.baseline_name(),
+                point: zero(seeds),
+            }),
+        }))
+    }
+
+    fn note(&self, _builder: &Builder<'_>, seeds: &str, _panels: &[Panel]) -> String {
+        if seeds == ONE_SEED {
+            return "One seed a configuration, so no interval. Dashed: no difference.".to_owned();
+        }
+        format!(
+            "Points: mean over {seeds} of the difference by seed; whiskers: 95 % t-interval of that mean; dots: single seeds. Dashed: no difference."
+        )
+    }
+}
+
+impl DifferencesSpec {
+    /// `baseline, beta = 0.1`.
+    fn baseline_name(&self) -> String {
+        let given = self.baseline.iter();
+        let parts = given.map(|(axis, value)| format!(", {axis} = {}", show_value(value)));
+        format!("baseline{}", parts.collect::<String>())
+    }
+}
+
+impl Builder<'_> {
+    /// Shows the runs of a configuration and notes what is missing; returns its number of values.
+    fn note_cell(&mut self, c: &Configuration<'_>) -> usize {
+        let cell = summarise(self.results, c, &self.measured.metric);
+        let label = short_label(c.assignments, &self.varying);
+        let gap = |m: &(u64, _, String)| format!("{label}, seed {}: {}", m.0, m.2);
+        self.gaps.extend(cell.missing.iter().map(gap));
+        self.runs.extend(cell.seeds.iter().map(|s| s.2.clone()));
+        cell.seeds.len()
+    }
+}
+
+/// The line at no difference.
+fn zero(seeds: usize) -> Point {
+    Point {
+        x: 0.0,
+        estimate: Some(Estimate {
+            value: 0.0,
+            stderr: None,
+            n: seeds,
+        }),
+        interval: None,
+        seeds: Vec::new(),
+        absent: String::new(),
+    }
+}
+
+/// The mean difference over the seeds that both have; pairs that share both runs count once.
+fn difference(
+    builder: &mut Builder<'_>,
+    c: &Configuration<'_>,
+    baseline: Option<&Configuration<'_>>,
+    x: f64,
+) -> Point {
+    let value = |trial| {
+        let found = builder.results.metric(trial, &builder.measured.metric)?;
+        Some(found.value).filter(|v| v.is_finite())
+    };
+    let mut pairs = BTreeSet::new();
+    let mut seeds: Vec<SeedValue> = Vec::new();
+    for ours in &c.trials {
+        let mut others = baseline.iter().flat_map(|c| &c.trials);
+        let Some(theirs) = others.find(|t| t.seed == ours.seed) else {
+            continue;
+        };
+        if let (Some(a), Some(b)) = (value(ours), value(theirs))
+            && pairs.insert((&ours.eval, &theirs.eval))
+        {
+            seeds.push(SeedValue {
+                seed: ours.seed,
+                value: a - b,
+                x: None,
+                run: ours.eval.to_string(),
+            });
+        }
+    }
+    let estimate = mean(&seeds.iter().map(|s| s.value).collect::<Vec<_>>());
+    builder.seeds.extend(estimate.map(|e| e.n));
+    Point {
+        x,
+        estimate,
+        interval: estimate.and_then(|e| e.t_interval(0.95)),
+        seeds,
+        absent: "no pair".to_owned(),
+    }
+}
