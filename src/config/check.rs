@@ -1,7 +1,5 @@
 //! Rules across the fields of one trial, each pointing at the value that breaks it.
 
-use crate::arch::DecoderConfig;
-use crate::base::ModelFile;
 use crate::config::diagnose::{Diagnostic, nearest};
 use crate::config::expected::ExpectedInputs;
 use crate::config::file::Problems;
@@ -9,12 +7,12 @@ use crate::config::keys::{file_stem, has_reference};
 use crate::config::load::Inputs;
 use crate::config::loss::loss_problems;
 use crate::config::spec::{
-    BatchSize, DataSource, DpoRecipe, Duration, EvalRecipe, Monitor, OptimizerRecipe, PairLimits,
-    PipelineStage, SamplingRecipe, ScheduleRecipe, SftRecipe, TrainRuntime, TrialConfig,
+    BatchSize, COLUMNS, DataSource, DpoRecipe, Duration, EvalRecipe, Monitor, OptimizerRecipe,
+    PairLimits, PipelineStage, SamplingRecipe, ScheduleRecipe, SftRecipe, TrainRuntime,
+    TrialConfig,
 };
 use crate::config::tree::Node;
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error as _;
 use std::path::{Path, PathBuf};
 
 /// Or what is wrong, and what may help.
@@ -26,7 +24,7 @@ pub(crate) struct Files {
     root: PathBuf,
     inputs: Inputs,
     data: BTreeMap<String, Verdict<()>>,
-    models: BTreeMap<String, Verdict<Option<String>>>,
+    models: BTreeMap<String, Verdict<Option<usize>>>,
 }
 
 impl Files {
@@ -59,15 +57,16 @@ impl Files {
                     near_file(root, path),
                 ));
             }
-            let known = [".jsonl", ".parquet"]
-                .iter()
-                .any(|ending| path.ends_with(ending));
-            if known {
+            if is_data_file(path) {
                 return Ok(());
             }
             Err((
-                format!("`{path}` is neither a `.jsonl` nor a `.parquet` file"),
-                None,
+                format!("`{path}` is no data file by its name"),
+                Some(
+                    "known are `.jsonl`, `.ndjson`, `.json` (each also with `.gz` or `.zst`) and \
+                     `.parquet`"
+                        .to_owned(),
+                ),
             ))
         };
         self.data
@@ -76,26 +75,11 @@ impl Files {
             .clone()
     }
 
-    /// The decoder in folder `path`, unless inputs are optional and it is not there.
-    pub(super) fn decoder(&mut self, path: &str) -> Verdict<Option<DecoderConfig>> {
-        let Some(text) = self.model(path)? else {
-            return Ok(None);
-        };
-        let file = ModelFile::Config.within(Path::new(path));
-        DecoderConfig::from_json(&file, &text)
-            .map(Some)
-            .map_err(|error| {
-                let reason = error.source().map(|source| format!(": {source}"));
-                (format!("{error}{}", reason.unwrap_or_default()), None)
-            })
-    }
-
-    /// The text of `config.json` in the model folder `path`, unless inputs are optional and there is
-    /// none.
-    pub(super) fn model(&mut self, path: &str) -> Verdict<Option<String>> {
+    /// The most positions of the model in folder `path`, where its configuration tells.
+    pub(super) fn model(&mut self, path: &str) -> Verdict<Option<usize>> {
         let (root, inputs) = (&self.root, self.inputs);
         let look = || {
-            let config = ModelFile::Config.within(&root.join(path));
+            let config = root.join(path).join("config.json");
             if inputs == Inputs::Optional && !config.is_file() {
                 return Ok(None);
             }
@@ -111,15 +95,30 @@ impl Files {
                     None,
                 )
             })?;
-            serde_json::from_str::<serde::de::IgnoredAny>(&text)
+            let json: serde_json::Value = serde_json::from_str(&text)
                 .map_err(|error| (format!("`{path}/config.json` is not JSON: {error}"), None))?;
-            Ok(Some(text))
+            let most = json
+                .get("max_position_embeddings")
+                .and_then(serde_json::Value::as_u64);
+            Ok(most.and_then(|most| usize::try_from(most).ok()))
         };
         self.models
             .entry(path.to_owned())
             .or_insert_with(look)
             .clone()
     }
+}
+
+/// Whether a file is one of data rows by its name.
+pub fn is_data_file(path: &str) -> bool {
+    let name = path.to_ascii_lowercase();
+    let ends = |name: &str, endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
+    let unpacked = name.strip_suffix(".gz").or(name.strip_suffix(".zst"));
+    let json = ends(
+        unpacked.unwrap_or(&name),
+        &[".jsonl", ".ndjson", ".jsonlines", ".json"],
+    );
+    json || name.ends_with(".parquet")
 }
 
 /// The existing file that `path` was probably meant to be.
@@ -179,8 +178,8 @@ impl Checker<'_> {
     /// Everything about the trial.
     pub(crate) fn trial(&mut self, config: &TrialConfig) {
         self.pipeline(config);
-        let most = match self.files.decoder(&config.model.path) {
-            Ok(model) => model.map(|model| model.max_positions),
+        let most = match self.files.model(&config.model.path) {
+            Ok(most) => most,
             Err((message, help)) => {
                 let help = self.origin(&config.model.path).or(help);
                 self.fail("model.path", message, help);
@@ -277,6 +276,19 @@ impl Checker<'_> {
                 );
             }
             self.positive(source.count, &format!("{at}.count"));
+            for ours in source.columns.keys() {
+                if !COLUMNS.contains(&ours.as_str()) {
+                    let help = nearest(ours, COLUMNS.iter().copied()).map_or_else(
+                        || format!("known are `{}`", COLUMNS.join("`, `")),
+                        |near| format!("did you mean `{near}`?"),
+                    );
+                    self.fail(
+                        &format!("{at}.columns.{ours}"),
+                        format!("no form of rows has a column `{ours}`"),
+                        Some(help),
+                    );
+                }
+            }
         }
     }
 

@@ -76,6 +76,7 @@ fn preference_recipes(config: &TrialConfig) -> impl Iterator<Item = (PipelineSta
 
 /// The name of a monitored file in metric keys: `polite_test` for `data/pref/polite_test.jsonl`.
 pub fn file_stem(path: &str) -> String {
-    let stem = Path::new(path).file_stem().unwrap_or_default();
-    stem.to_string_lossy().into_owned()
+    let unpacked = path.strip_suffix(".gz").or(path.strip_suffix(".zst"));
+    let stem = Path::new(unpacked.unwrap_or(path)).file_stem();
+    stem.unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -42,6 +42,7 @@ mod tree;
 mod typed;
 
 pub use base_file::{BASE_MARK, name_on_base};
+pub use check::is_data_file;
 pub(crate) use diagnose::suggest;
 pub use diagnose::{ConfigError, Finding};
 pub use expected::{ExpectedInput, ExpectedInputs, ModelSizes};

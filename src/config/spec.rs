@@ -12,7 +12,6 @@ pub use crate::config::options::{Decontamination, ReferenceUpdate, TrainableEmbe
 pub use crate::config::paths::*;
 pub use crate::config::select::*;
 
-use crate::arch::Learned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -78,7 +77,8 @@ pub struct ModelConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DataSource {
-    /// A JSONL or Parquet file, relative to the project root.
+    /// A file of JSON lines, a JSON list (both perhaps compressed) or a Parquet file, relative to the
+    /// project root.
     pub path: DataFile,
     /// Use this share of the rows: the integer part repeats the set, the rest is a seeded sample.
     /// Not together with `count`.
@@ -87,7 +87,26 @@ pub struct DataSource {
     /// Use this many rows, sampled without replacement by seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<usize>,
+    /// The file's names of columns, by the names that they have here: `{ prompt = "question" }`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub columns: BTreeMap<String, String>,
 }
+
+/// The names that a column of a data file may have for us.
+pub const COLUMNS: [&str; 12] = [
+    "id",
+    "messages",
+    "conversations",
+    "system",
+    "prompt",
+    "completion",
+    "response",
+    "chosen",
+    "rejected",
+    "instruction",
+    "input",
+    "output",
+];
 
 /// How documents become rows of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -247,16 +266,6 @@ pub struct LoraRecipe {
     pub alpha: f64,
     /// Which matrices of every layer are adapted.
     pub targets: Vec<LoraTarget>,
-}
-
-impl LoraRecipe {
-    /// What a training of such adapters changes, for counting.
-    pub fn learned(&self) -> Learned {
-        Learned::Adapters {
-            rank: self.rank,
-            targets: self.targets.iter().map(|target| target.name()).collect(),
-        }
-    }
 }
 
 /// Supervised fine-tuning.

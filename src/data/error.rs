@@ -17,10 +17,21 @@ pub enum DataError {
         path: String,
     },
     /// A file name that tells no known format.
-    #[error("`{path}` is neither `.jsonl` nor `.parquet`")]
+    #[error(
+        "`{path}` is no data file by its name: known are `.jsonl`, `.ndjson`, `.json` (each also with \
+         `.gz` or `.zst`) and `.parquet`"
+    )]
     UnknownFormat {
         /// The file, as the recipe names it.
         path: String,
+    },
+    /// A file that is not what it should be.
+    #[error("cannot read `{path}`: {reason}")]
+    Unreadable {
+        /// The file, as the recipe names it.
+        path: String,
+        /// Why.
+        reason: String,
     },
     /// A Parquet file that cannot be decoded.
     #[error("cannot decode the Parquet file `{path}`")]
@@ -84,6 +95,18 @@ pub enum DataError {
     NoTemplate {
         /// The model folder.
         path: PathBuf,
+    },
+    /// A list of chat templates none of which is the one for conversations.
+    #[error(
+        "`{}` has no chat template called `default`, only {}: write the one that you want into \
+         `chat_template.jinja`, or name a file with `model.chat-template`",
+        path.display(), list(names)
+    )]
+    NoDefault {
+        /// The model folder.
+        path: PathBuf,
+        /// Names of those that are there.
+        names: Vec<String>,
     },
     /// A chat template that cannot be used with this tokenizer or at all.
     #[error("chat template of {origin}: {reason}")]

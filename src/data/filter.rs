@@ -3,9 +3,9 @@
 
 use super::error::{DataError, RowProblem};
 use super::record::{
-    ChatRow, Message, Origin, PairRow, chat_row, chat_schema, pair_row, pair_schema,
+    ChatRow, Message, Origin, PairRow, chat_row, chat_schema, has, pair_row, pair_schema,
 };
-use super::source::{RawRow, kind, read_rows, refuse};
+use super::source::{RawRow, kind, read_source, refuse};
 use crate::config::spec::Decontamination;
 use aho_corasick::AhoCorasick;
 use rayon::prelude::*;
@@ -160,10 +160,7 @@ impl Contamination {
     fn read(root: &Path, recipe: &Decontamination) -> Result<Self, DataError> {
         let mut texts = Vec::new();
         for source in &recipe.data {
-            texts.extend(evaluation_texts(
-                &source.path,
-                read_rows(root, &source.path)?,
-            )?);
+            texts.extend(evaluation_texts(&source.path, read_source(root, source)?)?);
         }
         let texts = texts.iter().map(|text| normalise(text));
         let texts: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
@@ -252,7 +249,7 @@ fn evaluation_texts(path: &str, raw: Vec<RawRow>) -> Result<Vec<String>, DataErr
         let said = messages.into_iter().filter(|m| m.role != "system");
         said.map(|m| m.content).collect::<Vec<_>>()
     };
-    if first.contains_key("text") {
+    if has(first, "text") {
         return texts_of(path, raw, |(_, mut row)| match row.remove("text") {
             Some(Value::String(text)) => Ok(vec![text]),
             Some(other) => Err(format!("`text` must be a string, not {}", kind(&other))),

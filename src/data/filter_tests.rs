@@ -16,6 +16,7 @@ fn source(path: &str) -> DataSource {
         path: path.into(),
         fraction: None,
         count: None,
+        columns: std::collections::BTreeMap::new(),
     }
 }
 
@@ -72,6 +73,7 @@ fn repeats_are_gone_before_a_share_is_drawn() {
     );
     let three = DataSource {
         count: Some(3),
+        columns: std::collections::BTreeMap::new(),
         ..source("a.jsonl")
     };
     let error = chats(dir.path(), &[three], &filter).unwrap_err();

@@ -1,7 +1,7 @@
 //! Tokenizer and chat template of a model folder, as one thing: how text becomes tokens.
 
 use super::error::DataError;
-use super::mask::reply_spans;
+use super::mask::{REMEDY, Replies};
 use super::pair::{PairEncoding, PairReport, TokenizedPair, check_limits, limit_pair};
 use super::record::{CHOSEN_FINISHED, ChatRow, Message, Origin, PairRow, REJECTED_FINISHED};
 use super::template::ChatTemplate;
@@ -12,6 +12,7 @@ use crate::config::spec::PairLimits;
 use rayon::prelude::*;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 /// The tokenizer and the chat template of a model.
@@ -257,15 +258,17 @@ impl TextFormat {
     }
 
     fn chat_tokens(&self, messages: &[Message]) -> Result<(Vec<u32>, Vec<bool>), String> {
-        let rendered = self.template.render(messages, false)?;
-        let spans = reply_spans(&self.template, messages, &rendered, &self.end_text)?;
-        let cuts: Vec<usize> = spans.iter().flat_map(|s| [s.start, s.end]).collect();
-        let pieces = self.tokenizer.encode_pieces(&rendered.text, &cuts)?;
+        let (pieces, spans) = self.pieces(messages, false)?;
+        let mut trained = messages
+            .iter()
+            .filter(|m| m.role == "assistant")
+            .map(|m| m.train);
         let mut tokens = Vec::new();
         let mut mask = Vec::new();
         for (i, piece) in pieces.into_iter().enumerate() {
             // Pieces alternate: outside, reply, outside, …
-            mask.extend(std::iter::repeat_n(i % 2 == 1, piece.len()));
+            let target = i % 2 == 1 && trained.next() == Some(true);
+            mask.extend(std::iter::repeat_n(target, piece.len()));
             tokens.extend(piece);
         }
         self.check_start(&tokens)?;
@@ -273,19 +276,16 @@ impl TextFormat {
             *first = false;
         }
         if !mask.contains(&true) {
-            return Err("no token counts as a target".to_owned());
+            return Err(format!(
+                "no token of {} replies counts as a target",
+                spans.len()
+            ));
         }
         Ok((tokens, mask))
     }
 
     fn prompt_tokens(&self, messages: &[Message]) -> Result<Vec<u32>, String> {
-        let rendered = self.template.render(messages, true)?;
-        let spans = reply_spans(&self.template, messages, &rendered, &self.end_text)?;
-        let cuts: Vec<usize> = spans.iter().flat_map(|s| [s.start, s.end]).collect();
-        let tokens = self
-            .tokenizer
-            .encode_pieces(&rendered.text, &cuts)?
-            .concat();
+        let tokens = self.pieces(messages, true)?.0.concat();
         self.check_start(&tokens)?;
         if tokens.is_empty() {
             return Err("the template writes nothing before the reply".to_owned());
@@ -293,21 +293,47 @@ impl TextFormat {
         Ok(tokens)
     }
 
+    /// Tokens of a conversation, cut where replies begin and end, and where those stand in its text.
+    #[expect(clippy::type_complexity, reason = "pieces, spans")]
+    fn pieces(
+        &self,
+        messages: &[Message],
+        ask: bool,
+    ) -> Result<(Vec<Vec<u32>>, Vec<Range<usize>>), String> {
+        let rendered = self.template.render(messages, ask)?;
+        let spans = self.replies(messages, ask).spans(&rendered)?;
+        let cuts: Vec<usize> = spans.iter().flat_map(|s| [s.start, s.end]).collect();
+        Ok((self.tokenizer.encode_pieces(&rendered.text, &cuts)?, spans))
+    }
+
+    fn replies<'a>(&'a self, messages: &'a [Message], ask: bool) -> Replies<'a> {
+        Replies {
+            template: &self.template,
+            tokenizer: &self.tokenizer,
+            end_text: &self.end_text,
+            messages,
+            ask,
+        }
+    }
+
     /// Tokens of the reply with its end token, as the conversation with it has them.
     fn completion_tokens(&self, prompt: &[Message], reply: &[Message]) -> Result<Vec<u32>, String> {
         let before = self.template.render(prompt, true)?.text;
-        let whole = self.template.render(&[prompt, reply].concat(), false)?.text;
-        let Some(completion) = whole.strip_prefix(before.as_str()) else {
-            return Err(
-                "the conversation does not begin with its prompt as the template writes it"
-                    .to_owned(),
-            );
-        };
-        let end = completion
-            .rfind(&self.end_text)
-            .map(|at| before.len() + at + self.end_text.len());
-        let end = end.ok_or_else(|| format!("no `{}` after the reply", self.end_text))?;
-        let mut pieces = self.tokenizer.encode_pieces(&whole, &[before.len(), end])?;
+        let talk = [prompt, reply].concat();
+        let whole = self.template.render(&talk, false)?;
+        if !whole.text.starts_with(before.as_str()) {
+            return Err(format!(
+                "the conversation does not begin with its prompt as the template writes it; {REMEDY}"
+            ));
+        }
+        let spans = self.replies(&talk, false).spans(&whole)?;
+        let end = spans.last().map_or(0, |span| span.end);
+        if end <= before.len() {
+            return Err(format!("the template does not write the reply; {REMEDY}"));
+        }
+        let mut pieces = self
+            .tokenizer
+            .encode_pieces(&whole.text, &[before.len(), end])?;
         Ok(pieces.swap_remove(1))
     }
 
@@ -365,15 +391,16 @@ fn find_template(
     if let Some(file) = file {
         return Ok((read_to_string(file)?, format!("`{}`", file.display())));
     }
-    let named = |list: &Vec<Value>| {
-        let default = list.iter().find(|t| t["name"] == "default");
-        default
-            .and_then(|t| t["template"].as_str())
-            .map(str::to_owned)
-    };
     let source = match &config["chat_template"] {
         Value::String(text) => Some(text.clone()),
-        Value::Array(list) => named(list),
+        Value::Array(list) => {
+            Some(
+                default_template(list).map_err(|names| DataError::NoDefault {
+                    path: model_dir.to_owned(),
+                    names,
+                })?,
+            )
+        }
         _ => None,
     };
     let file = ModelFile::TokenizerConfig.within(model_dir);
@@ -385,6 +412,16 @@ fn find_template(
     }
 }
 
+/// The template of a list that is called `default`, or the names of those that are there.
+fn default_template(list: &[Value]) -> Result<String, Vec<String>> {
+    let name = |entry: &Value| entry["name"].as_str().unwrap_or("").to_owned();
+    let default = list.iter().find(|entry| entry["name"] == "default");
+    let source = default.and_then(|entry| entry["template"].as_str());
+    source
+        .map(str::to_owned)
+        .ok_or_else(|| list.iter().map(name).collect())
+}
+
 /// Renders a trial conversation; the text of the token that ends its reply, or what does not fit.
 fn try_out(tokenizer: &PieceTokenizer, template: &ChatTemplate) -> Result<String, String> {
     let talk = [
@@ -393,31 +430,56 @@ fn try_out(tokenizer: &PieceTokenizer, template: &ChatTemplate) -> Result<String
     ];
     let asked = template.render(&talk[..1], true)?.text;
     let whole = template.render(&talk, false)?;
+    let Some(at) = whole.text.rfind(&talk[1].content) else {
+        return Err("it does not write the assistant's reply".to_owned());
+    };
+    let end = end_of_reply(tokenizer, template, &talk, &whole.text[at..]);
+    // Turns may be marked with plain text by a template that ends replies with this tokenizer's own
+    // token (Zephyr, Tülu); otherwise the two were not made for each other.
+    let own_end = end
+        .as_deref()
+        .is_some_and(|end| template.special("eos_token") == Some(end));
     for token in special_looking(&whole.text) {
-        if tokenizer.single(token).is_none() {
+        let text_mark = own_end && token.starts_with("<|");
+        if tokenizer.single(token).is_none() && !text_mark {
             return Err(format!(
-                "it writes `{token}`, but the tokenizer has no such token"
+                "it writes `{token}`, but the tokenizer has no such token; take the template that came \
+                 with this tokenizer, or one that ends replies with its `eos_token`"
             ));
         }
     }
-    let Some(at) = whole.text.rfind("World") else {
-        return Err("it does not write the assistant's reply".to_owned());
-    };
     if !whole.text.starts_with(&asked) && !template.marked() {
-        return Err(
+        return Err(format!(
             "with `add_generation_prompt` it does not write the beginning of the conversation, and \
-             it has no `{% generation %}` marks, so that replies cannot be told from the rest"
-                .to_owned(),
-        );
+             it has no `{{% generation %}}` marks, so that replies cannot be told from the rest; {REMEDY}"
+        ));
     }
-    match tokenizer.last_added(&whole.text[at..]) {
-        Some(end) if tokenizer.single(end).is_some() => Ok(end.to_owned()),
-        _ => Err(
-            "it writes no special token after the assistant's reply, so that a model would never \
-             learn to stop"
-                .to_owned(),
-        ),
-    }
+    end.ok_or_else(|| {
+        "it writes no special token after the assistant's reply, so that a model would never \
+         learn to stop; write `{{ eos_token }}` there in a copy of the template, and name that with \
+         `model.chat-template`"
+            .to_owned()
+    })
+}
+
+/// The token that ends a reply: the last of those that follow every reply, else (a template may write
+/// one at the end of the conversation only) the last one. `tail` is the conversation from its reply on.
+fn end_of_reply(
+    tokenizer: &PieceTokenizer,
+    template: &ChatTemplate,
+    talk: &[Message],
+    tail: &str,
+) -> Option<String> {
+    let last = tokenizer.added_in(tail);
+    let longer = [talk, &[Message::new("user", "Next")]].concat();
+    let earlier = template.render(&longer, false).ok().and_then(|longer| {
+        let at = longer.text.rfind(&talk[1].content)?;
+        Some(tokenizer.added_in(&longer.text[at..]))
+    });
+    let same = |other: Vec<String>| last.iter().zip(other).take_while(|(a, b)| *a == b).count();
+    let common = earlier.map_or(0, same);
+    let end = common.checked_sub(1).map_or(last.last(), |i| last.get(i));
+    end.filter(|end| tokenizer.single(end).is_some()).cloned()
 }
 
 /// Parts of a text that are meant as special tokens: `<|…|>`, and the usual names in brackets.

@@ -21,6 +21,7 @@ fn source(path: &str) -> Vec<DataSource> {
         path: path.into(),
         fraction: None,
         count: None,
+        columns: std::collections::BTreeMap::new(),
     }]
 }
 
@@ -219,6 +220,156 @@ fn marked_and_unmarked_templates_give_the_same_mask() {
     assert_eq!(a.encode_chat(&row).unwrap(), b.encode_chat(&row).unwrap());
 }
 
+/// Writes its end token once, at the end of the conversation.
+const END_ONCE: &str = "{{ bos_token }}{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ 'assistant: ' }}{% else %}{{ eos_token }}{% endif %}";
+
+#[test]
+fn an_end_token_that_stands_once_belongs_to_the_last_reply() {
+    let format = with_template(END_ONCE, &[]).unwrap();
+    let turns = talk(&["One", "Two </s> two", "Three", "Four"]);
+    let example = format.encode_chat(&row(turns.clone())).unwrap();
+    assert_eq!(
+        target_texts(&format, &example),
+        ["Two </s>  two\n", "Four\n</s>"]
+    );
+    let prompt = format.encode_prompt(&turns[..3]).unwrap();
+    assert!(example.tokens.starts_with(&prompt));
+    let pair = PairRow {
+        id: "p".to_owned(),
+        prompt: turns[..3].to_vec(),
+        chosen: turns[3..].to_vec(),
+        rejected: vec![Message::new("assistant", "Five </s> no")],
+        extra: Value::Null,
+        origin: row(vec![]).origin,
+    };
+    let limits = PairLimits {
+        max_seq_len: 512,
+        max_prompt_len: 256,
+        truncation: Truncation::Drop,
+    };
+    let PairEncoding::Kept(pair) = format.encode_pair(&pair, &limits).unwrap() else {
+        panic!("dropped");
+    };
+    assert_eq!([pair.prompt, pair.chosen].concat(), example.tokens);
+    assert_eq!(format.decode(&pair.rejected).unwrap().trim(), "Five  no");
+}
+
+// As in Phi-3's: each turn has its end, the conversation another one.
+#[test]
+fn the_end_of_a_turn_is_what_follows_every_reply() {
+    let template = "{% for m in messages %}{{ '<|' + m.role + '|>\\n' + m.content + '<|end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% else %}{{ eos_token }}{% endif %}";
+    let added = ["<|user|>", "<|assistant|>", "<|end|>"];
+    let format = with_template(template, &added).unwrap();
+    let example = format
+        .encode_chat(&row(talk(&["One", "Two", "Three", "Four"])))
+        .unwrap();
+    assert_eq!(
+        target_texts(&format, &example),
+        ["Two<|end|>", "Four<|end|>"]
+    );
+    assert_eq!(format.token_text(format.end_token()), "<|end|>");
+}
+
+#[test]
+fn a_reply_may_quote_the_end_token() {
+    let turns = talk(&[
+        "What ends?",
+        "The mark </s> ends it, always.",
+        "So",
+        "A </s>",
+    ]);
+    let outside = "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'assistant' %}{{ 'Assistant: ' }}{% generation %}{{ m['content'] }}{% endgeneration %}{{ eos_token }}{% else %}{{ 'User: ' + m['content'] + '\\n' }}{% endif %}{% endfor %}{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}";
+    let inside = outside.replace(
+        "{% endgeneration %}{{ eos_token }}",
+        "{{ eos_token }}{% endgeneration %}",
+    );
+    let unmarked = outside
+        .replace("{% generation %}", "")
+        .replace("{% endgeneration %}", "");
+    for template in [outside, &inside, &unmarked] {
+        let format = with_template(template, &[]).unwrap();
+        let example = format.encode_chat(&row(turns.clone())).unwrap();
+        assert_eq!(
+            target_texts(&format, &example),
+            // The tokenizer puts a blank of its own after each special token.
+            ["The mark </s>  ends it, always.</s>", "A </s></s>"],
+            "{template}"
+        );
+    }
+}
+
+#[test]
+fn a_flagged_reply_is_read_and_is_no_target() {
+    let format = stories();
+    let mut turns = talk(&["Hi", "Oh no.", "Why", "So."]);
+    let plain = format.encode_chat(&row(turns.clone())).unwrap();
+    turns[1].train = false;
+    let flagged = format.encode_chat(&row(turns.clone())).unwrap();
+    assert_eq!(flagged.tokens, plain.tokens);
+    assert_eq!(
+        target_texts(&format, &flagged),
+        target_texts(&format, &plain)[1..]
+    );
+}
+
+// As Zephyr and Tülu have it: turns are marked by text, replies end with the tokenizer's own token.
+#[test]
+fn marks_may_be_plain_text_where_the_end_is_a_token() {
+    let zephyr = "{% for m in messages %}{% if m['role'] == 'user' %}{{ '<|user|>\\n' + m['content'] + eos_token }}{% elif m['role'] == 'system' %}{{ '<|system|>\\n' + m['content'] + eos_token }}{% else %}{{ '<|assistant|>\\n' + m['content'] + eos_token }}{% endif %}{% if loop.last and add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}\n{% endfor %}";
+    let format = with_template(zephyr, &[]).unwrap();
+    let example = format
+        .encode_chat(&row(talk(&["Hi", "Oh.", "Why", "So."])))
+        .unwrap();
+    assert_eq!(target_texts(&format, &example), ["\nOh.</s>", "\nSo.</s>"]);
+    let ends_otherwise = zephyr.replace("eos_token", "'<|end|>'");
+    let error = with_template(&ends_otherwise, &["<|end|>"]).unwrap_err();
+    assert!(
+        error.to_string().contains("it writes `<|user|>`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_template_that_takes_thoughts_out_of_earlier_replies_still_finds_them() {
+    let template = "{{ bos_token }}{% for m in messages %}{{ m.role }}: {% if m.role == 'assistant' and not loop.last %}{{ m.content.split('</think>')[-1].strip() }}{% else %}{{ m.content }}{% endif %}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
+    let format = with_template(template, &[]).unwrap();
+    let turns = talk(&[
+        "One",
+        "<think>hm</think>Two",
+        "Three",
+        "<think>so</think>Four",
+    ]);
+    let example = format.encode_chat(&row(turns)).unwrap();
+    assert_eq!(
+        target_texts(&format, &example),
+        ["Two</s>", "<think>so</think>Four</s>"]
+    );
+}
+
+#[test]
+fn a_refusal_names_reply_and_remedy() {
+    // The turns before a reply change when it follows.
+    let counting = "{{ bos_token }}{{ messages | length }}{% for m in messages %}{{ m.role }}: {{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
+    let marked = counting.replace(
+        "{% if m.role == 'assistant' %}{{ eos_token }}",
+        "{% if m.role == 'assistant' %}{% generation %}{{ eos_token }}{% endgeneration %}",
+    );
+    assert!(with_template(counting, &[]).is_err());
+    assert!(with_template(&marked, &[]).is_ok());
+    let late = counting.replace(
+        "{{ messages | length }}",
+        "{% if messages | length > 3 %}long {% endif %}",
+    );
+    let format = with_template(&late, &[]).unwrap();
+    let error = format.encode_chat(&row(talk(&["a", "b", "c", "d"])));
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "row `r` (a.jsonl:1): the template writes the turns before reply 1 (message 2) otherwise when \
+         the reply follows; mark replies with `{% generation %}` and `{% endgeneration %}` in a copy \
+         of the template, and name that with `model.chat-template`"
+    );
+}
+
 #[test]
 fn templates_that_do_not_fit_are_refused_when_opened() {
     let refused = |template: &str| {
@@ -227,7 +378,7 @@ fn templates_that_do_not_fit_are_refused_when_opened() {
             .to_string()
     };
     assert!(
-        refused(CHATML).ends_with("it writes `<|im_start|>`, but the tokenizer has no such token")
+        refused(CHATML).contains("it writes `<|im_start|>`, but the tokenizer has no such token")
     );
     let endless = "{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
     assert!(
@@ -258,6 +409,17 @@ fn a_list_of_templates_is_asked_for_its_default() {
     let config = json!({"chat_template": [{"name": "tool_use", "template": "a"}, {"name": "default", "template": "b"}]});
     let found = find_template(Path::new("/nowhere"), None, &config).unwrap();
     assert_eq!(found.0, "b");
+}
+
+#[test]
+fn a_list_without_a_default_names_what_is_there() {
+    let config = json!({"chat_template": [{"name": "tool_use", "template": "a"}, {"name": "rag", "template": "b"}]});
+    let error = find_template(Path::new("/nowhere"), None, &config).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`/nowhere` has no chat template called `default`, only `tool_use`, `rag`: write the one that \
+         you want into `chat_template.jinja`, or name a file with `model.chat-template`"
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::order::permutation;
 use super::record::{
     ChatRow, Origin, PairRow, Schema, chat_row, chat_schema, pair_row, pair_schema,
 };
-use super::source::{RawRow, read_rows, refuse};
+use super::source::{RawRow, read_source, refuse};
 use crate::base::SeedTree;
 use crate::config::spec::DataSource;
 use rayon::prelude::*;
@@ -107,7 +107,7 @@ fn load<T: Clone + Send + Sync + FilteredRow>(
     let mut report = LoadReport::default();
     for source in sources {
         let path = &*source.path;
-        let raw = read_rows(root, path)?;
+        let raw = read_source(root, source)?;
         let schema = schema_of(path, &raw[0].1)?;
         let file = parse(path, raw, |raw| to_row(path, schema, raw))?;
         report.sources.push(SourceReport {
@@ -240,6 +240,7 @@ mod tests {
             path: path.into(),
             fraction,
             count,
+            columns: std::collections::BTreeMap::new(),
         }
     }
 

@@ -22,6 +22,8 @@ mod format;
 #[cfg(test)]
 mod golden_tests;
 mod inspect;
+mod jinja;
+mod limits;
 mod mask;
 mod mix;
 mod order;
@@ -31,6 +33,7 @@ mod parquet;
 mod plain;
 mod prepare;
 mod prompts;
+mod python;
 pub mod record;
 mod source;
 mod steps;

@@ -1,6 +1,7 @@
 //! Parquet files through the row interface, as the same JSON objects that JSONL gives.
 
 use super::error::DataError;
+use super::limits::{bytes_of, most_text, too_much};
 use crate::base::PathError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
@@ -14,9 +15,28 @@ pub(super) fn read_parquet(file: &Path, path: &str) -> Result<Vec<Map<String, Va
         source,
     };
     let handle = std::fs::File::open(file).map_err(|e| PathError::new("open", file, e))?;
+    let size = handle.metadata().map_or(0, |found| found.len());
     let reader = SerializedFileReader::new(handle).map_err(broken)?;
-    let rows = reader.get_row_iter(None).map_err(broken)?;
-    rows.map(|row| row.map(object).map_err(broken)).collect()
+    let most = most_text(size);
+    let groups = reader.metadata().row_groups().iter();
+    let unpacked: u64 = groups
+        .map(|group| u64::try_from(group.total_byte_size()).unwrap_or(0))
+        .fold(0, u64::saturating_add);
+    if unpacked > most {
+        return Err(too_much(path, most));
+    }
+    let mut rows = Vec::new();
+    // A dictionary lets one long text stand in every row, so that the sizes in the file say little.
+    let mut text = 0u64;
+    for row in reader.get_row_iter(None).map_err(broken)? {
+        let row = object(row.map_err(broken)?);
+        text = text.saturating_add(row.values().map(bytes_of).sum::<usize>() as u64);
+        if text > most {
+            return Err(too_much(path, most));
+        }
+        rows.push(row);
+    }
+    Ok(rows)
 }
 
 /// A row or struct as a JSON object.

@@ -81,6 +81,7 @@ fn all(path: &str) -> DataSource {
         path: path.into(),
         fraction: None,
         count: None,
+        columns: std::collections::BTreeMap::new(),
     }
 }
 

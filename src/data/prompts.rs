@@ -3,8 +3,8 @@
 use super::error::DataError;
 use super::mix::{LoadReport, load_chat, load_pairs};
 use super::order::permutation;
-use super::record::{Message, Origin};
-use super::source::read_rows;
+use super::record::{Message, Origin, is_pair};
+use super::source::read_source;
 use crate::base::SeedTree;
 use crate::config::spec::DataSource;
 use serde_json::Value;
@@ -40,9 +40,9 @@ pub fn load_prompts(
     let mut rows = Vec::new();
     let mut report = LoadReport::default();
     for source in sources {
-        let first = read_rows(root, &source.path)?.swap_remove(0).1;
+        let first = read_source(root, source)?.swap_remove(0).1;
         let own = std::slice::from_ref(source);
-        if first.contains_key("chosen") && first.contains_key("rejected") {
+        if is_pair(&first) {
             let (pairs, loaded) = load_pairs(root, own, seed)?;
             report.sources.extend(loaded.sources);
             rows.extend(pairs.into_iter().map(|pair| PromptRow {

@@ -2,16 +2,23 @@
 //!
 //! | form | keys | becomes |
 //! | --- | --- | --- |
-//! | chat | `messages` | [`ChatRow`] |
+//! | chat | `messages`; optional `system` | [`ChatRow`] |
+//! | ShareGPT | `conversations`; optional `system` | [`ChatRow`] |
 //! | Alpaca | `instruction`, `output`; optional `input`, `system` | [`ChatRow`]; instruction and input are joined by a line break |
-//! | completion | `prompt`, and `completion` or `response` | [`ChatRow`] |
-//! | preference | `chosen`, `rejected`; optional `prompt`, `system` | [`PairRow`] |
+//! | completion | `prompt`, and `completion` or `response`; optional `system` | [`ChatRow`] |
+//! | preference | `chosen`, `rejected`; optional `prompt` or `conversations`, `system` | [`PairRow`] |
 //!
-//! `prompt`, `completion`, `chosen` and `rejected` are strings or message lists. `chosen` and
-//! `rejected` may be the reply alone or the whole conversation; a whole conversation must begin
-//! with the prompt, and without `prompt` what both have in common is the prompt. Of a sampled reply
-//! that was cut off by its budget, `chosen_finished` or `rejected_finished` is false: it has no end
-//! token to learn.
+//! A message has `role` and `content`, or `from` (`human`, `gpt`, `system`) and `value`. `prompt`,
+//! `completion`, `chosen` and `rejected` are strings, messages or message lists; a string `prompt` is a
+//! user turn. `chosen` and `rejected` may be the reply alone or the whole conversation; a whole
+//! conversation must begin with the prompt, and without `prompt` what both have in common is the
+//! prompt. Two transcripts (`Human: …`, an empty line, `Assistant: …`, as in HH-RLHF) are conversations.
+//!
+//! Null is absent, and so is an empty value of an optional key: a Parquet file cannot leave a column
+//! out of single rows. `system` is the first turn of the conversation; where that has a system turn of
+//! its own, the two must be equal. A reply with `weight` 0 (or `train`, `training`, `trainable` false)
+//! is read by the model and is no target. Of a sampled reply that was cut off by its budget,
+//! `chosen_finished` or `rejected_finished` is false: it has no end token to learn.
 
 use super::error::DataError;
 use super::source::{RawRow, kind};
@@ -45,6 +52,21 @@ pub struct Message {
     pub role: String,
     /// The text.
     pub content: String,
+    /// Whether a reply is a target; only a row's own flag makes it false.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub train: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_yes(train: &bool) -> bool {
+    *train
 }
 
 impl Message {
@@ -53,6 +75,7 @@ impl Message {
         Self {
             role: role.to_owned(),
             content: content.into(),
+            train: true,
         }
     }
 }
@@ -102,6 +125,8 @@ pub struct PairRow {
 pub enum Schema {
     /// `messages`.
     Messages,
+    /// `conversations`.
+    Conversations,
     /// `instruction`, `input`, `output`.
     Alpaca,
     /// `prompt` and `completion` or `response`.
@@ -110,22 +135,54 @@ pub enum Schema {
     Preference,
 }
 
-const CHAT_FORMS: &str =
-    "`messages`, `instruction` with `output`, `prompt` with `completion` or `response`";
-const PAIR_FORMS: &str = "`chosen` with `rejected` and, unless they hold it, `prompt`";
+const CHAT_FORMS: &str = "`messages`, `conversations`, `instruction` with `output`, `prompt` with \
+                          `completion` or `response`; other names can be given with `columns`";
+const PAIR_FORMS: &str = "`chosen` with `rejected` and, unless they hold it, `prompt`; other names can \
+                          be given with `columns`";
+
+/// Whether a value says nothing: null, empty, or made of such alone.
+fn is_absent(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.values().all(is_absent),
+        Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Whether a row has a value under `key` that says something.
+pub(super) fn has(raw: &Map<String, Value>, key: &str) -> bool {
+    raw.get(key).is_some_and(|value| !is_absent(value))
+}
 
 /// The form of a chat file, told by the keys of its first row.
 pub(super) fn chat_schema(path: &str, first: &Map<String, Value>) -> Result<Schema, DataError> {
-    let has = |key: &str| first.contains_key(key);
-    if has("messages") {
-        Ok(Schema::Messages)
-    } else if has("instruction") && has("output") {
-        Ok(Schema::Alpaca)
-    } else if has("prompt") && (has("completion") || has("response")) {
-        Ok(Schema::Completion)
-    } else {
-        Err(unknown(path, "chat data", first, CHAT_FORMS))
+    let form = |has: &dyn Fn(&str) -> bool| {
+        if has("messages") {
+            Some(Schema::Messages)
+        } else if has("conversations") && !(has("chosen") && has("rejected")) {
+            Some(Schema::Conversations)
+        } else if has("instruction") && has("output") {
+            Some(Schema::Alpaca)
+        } else if has("prompt") && (has("completion") || has("response")) {
+            Some(Schema::Completion)
+        } else {
+            None
+        }
+    };
+    // Empty values tell the form of a row that has no other.
+    let told = form(&|key| has(first, key)).or_else(|| form(&|key| first.contains_key(key)));
+    if let Some(schema) = told {
+        return Ok(schema);
     }
+    Err(unknown(path, "chat data", first, CHAT_FORMS))
+}
+
+/// Whether a row is one of preference data.
+pub(super) fn is_pair(row: &Map<String, Value>) -> bool {
+    let both = row.contains_key("chosen") && row.contains_key("rejected");
+    both && (has(row, "chosen") || has(row, "rejected"))
 }
 
 /// The form of a preference file.
@@ -156,12 +213,17 @@ pub(super) fn chat_row(
     schema: Schema,
     (row, mut raw): RawRow,
 ) -> Result<ChatRow, String> {
+    raw.retain(|_, value| !value.is_null());
     let id = take_id(path, row, &mut raw)?;
-    let messages = match schema {
+    let system = take_optional(&mut raw, "system")?;
+    let mut messages = match schema {
         Schema::Messages => take_messages(&mut raw, "messages")?,
+        Schema::Conversations => take_messages(&mut raw, "conversations")?,
         Schema::Alpaca => alpaca(&mut raw)?,
         Schema::Completion | Schema::Preference => completion(&mut raw)?,
     };
+    let system = common_system(system, [messages.as_slice()])?;
+    begin_with(&mut messages, system);
     check_conversation(&messages)?;
     Ok(ChatRow {
         id,
@@ -176,26 +238,63 @@ pub(super) fn chat_row(
 
 /// A preference pair from an object, or why it cannot be used.
 pub(super) fn pair_row(path: &str, (row, mut raw): RawRow) -> Result<PairRow, String> {
+    raw.retain(|_, value| !value.is_null());
     let id = take_id(path, row, &mut raw)?;
-    let system = take_system(&mut raw)?;
-    let prompt = if raw.contains_key("prompt") {
-        Some(take_turns(&mut raw, "prompt", "user")?)
+    let system = take_optional(&mut raw, "system")?;
+    let key = if !has(&raw, "prompt") && has(&raw, "conversations") {
+        "conversations"
     } else {
+        "prompt"
+    };
+    let asked = raw.contains_key(key);
+    let mut prompt = if has(&raw, key) {
+        Some(take_turns(&mut raw, key, "user")?)
+    } else {
+        raw.remove(key);
         None
     };
-    let chosen = take_turns(&mut raw, "chosen", "assistant")?;
-    let rejected = take_turns(&mut raw, "rejected", "assistant")?;
-    let (mut prompt, chosen, rejected) = match prompt {
+    let transcripts = ["chosen", "rejected"].map(|key| {
+        let text = raw.get(key).and_then(Value::as_str);
+        text.and_then(transcript)
+    });
+    let (mut chosen, mut rejected) = match (transcripts, &prompt) {
+        ([Some(chosen), Some(rejected)], None) => {
+            raw.remove("chosen");
+            raw.remove("rejected");
+            (chosen, rejected)
+        }
+        _ => (
+            take_turns(&mut raw, "chosen", "assistant")?,
+            take_turns(&mut raw, "rejected", "assistant")?,
+        ),
+    };
+    let system = common_system(
+        system,
+        [prompt.as_deref().unwrap_or_default(), &chosen, &rejected],
+    )?;
+    for turns in prompt.iter_mut().chain([&mut chosen, &mut rejected]) {
+        let reply_alone = turns.first().is_some_and(|m| m.role == "assistant");
+        if !reply_alone {
+            begin_with(turns, system.clone());
+        }
+    }
+    for (key, half) in [("chosen", &chosen), ("rejected", &rejected)] {
+        if half.last().is_some_and(|m| !m.train) {
+            return Err(format!(
+                "`{key}` is marked as no target, but both replies of a pair are"
+            ));
+        }
+    }
+    let turns = prompt.iter_mut().chain([&mut chosen, &mut rejected]);
+    turns.flatten().for_each(|m| m.train = true);
+    let (prompt, chosen, rejected) = match prompt {
         Some(prompt) => {
             let chosen = without_prompt(&prompt, chosen, "chosen")?;
             let rejected = without_prompt(&prompt, rejected, "rejected")?;
             (prompt, chosen, rejected)
         }
-        None => common_prompt(chosen, rejected)?,
+        None => common_prompt(chosen, rejected, asked)?,
     };
-    if let Some(system) = system {
-        prompt.insert(0, system);
-    }
     check_prompt(&prompt)?;
     if prompt.last().is_some_and(|m| m.role != "user") {
         return Err("the prompt does not end with a user turn".to_owned());
@@ -223,10 +322,8 @@ fn take_id(path: &str, row: usize, raw: &mut Map<String, Value>) -> Result<Strin
     match raw.remove("id") {
         Some(Value::String(id)) if !id.is_empty() => Ok(id),
         Some(Value::Number(id)) => Ok(id.to_string()),
-        None | Some(Value::Null) => {
-            let stem = std::path::Path::new(path).file_stem();
-            let stem = stem.map(|s| s.to_string_lossy().into_owned());
-            Ok(format!("{}-{row}", stem.unwrap_or_default()))
+        None | Some(Value::Null | Value::String(_)) => {
+            Ok(format!("{}-{row}", crate::config::file_stem(path)))
         }
         Some(other) => Err(format!(
             "`id` must be a string or number, not {}",
@@ -243,19 +340,41 @@ fn take_string(raw: &mut Map<String, Value>, key: &str) -> Result<String, String
     }
 }
 
-/// An optional string; null and empty mean absent.
+/// An optional string; an empty value means absent.
 fn take_optional(raw: &mut Map<String, Value>, key: &str) -> Result<Option<String>, String> {
-    match raw.get(key) {
-        None | Some(Value::Null) => {
-            raw.remove(key);
-            Ok(None)
-        }
-        Some(_) => Ok(Some(take_string(raw, key)?).filter(|text| !text.is_empty())),
+    if has(raw, key) {
+        return take_string(raw, key).map(Some);
     }
+    raw.remove(key);
+    Ok(None)
 }
 
-fn take_system(raw: &mut Map<String, Value>) -> Result<Option<Message>, String> {
-    Ok(take_optional(raw, "system")?.map(|text| Message::new("system", text)))
+/// The system text of a row: that of its column and those that its conversations begin with, which
+/// must be equal.
+fn common_system<'m>(
+    column: Option<String>,
+    conversations: impl IntoIterator<Item = &'m [Message]>,
+) -> Result<Option<Message>, String> {
+    let mut system = column.map(|text| Message::new("system", text));
+    for first in conversations.into_iter().filter_map(<[Message]>::first) {
+        if first.role != "system" {
+            continue;
+        }
+        match &system {
+            Some(known) if known.content != first.content => {
+                return Err("it has two different system texts".to_owned());
+            }
+            Some(_) => {}
+            None => system = Some(first.clone()),
+        }
+    }
+    Ok(system)
+}
+
+/// Puts the system turn in front of a conversation that does not begin with it.
+fn begin_with(turns: &mut Vec<Message>, system: Option<Message>) {
+    let has = turns.first().is_some_and(|m| m.role == "system");
+    turns.splice(0..0, system.filter(|_| !has));
 }
 
 /// A message list.
@@ -274,60 +393,123 @@ fn take_messages(raw: &mut Map<String, Value>, key: &str) -> Result<Vec<Message>
     }
 }
 
-/// A string as one message of `role`, or a message list.
+/// A string as one message of `role`, a message, or a message list. A transcript that ends where the
+/// assistant is to speak is the turns before.
 fn take_turns(raw: &mut Map<String, Value>, key: &str, role: &str) -> Result<Vec<Message>, String> {
-    if let Some(Value::String(_)) = raw.get(key) {
-        return Ok(vec![Message::new(role, take_string(raw, key)?)]);
+    match raw.get(key) {
+        Some(Value::String(text)) => {
+            let open = |turns: &Vec<Message>| {
+                let last = turns.last();
+                last.is_some_and(|m| m.role == "assistant" && m.content.is_empty())
+            };
+            if let Some(mut turns) = transcript(text).filter(open) {
+                turns.pop();
+                raw.remove(key);
+                return Ok(turns);
+            }
+            Ok(vec![Message::new(role, take_string(raw, key)?)])
+        }
+        Some(Value::Object(_)) => {
+            let value = raw.remove(key).unwrap_or_default();
+            let turn = message(value).map_err(|e| format!("`{key}`: {e}"))?;
+            Ok(vec![turn])
+        }
+        _ => take_messages(raw, key),
     }
-    take_messages(raw, key)
 }
+
+/// The turns of a text in which each begins with `Human:` or `Assistant:` after an empty line; none if
+/// it is another text.
+fn transcript(text: &str) -> Option<Vec<Message>> {
+    const SPEAKERS: [(&str, &str); 2] = [("Human:", "user"), ("Assistant:", "assistant")];
+    let mut turns: Vec<Message> = Vec::new();
+    for (i, part) in text.trim_start().split("\n\n").enumerate() {
+        let speaker = SPEAKERS
+            .iter()
+            .find_map(|(name, role)| Some((part.strip_prefix(name)?, role)));
+        match (speaker, turns.last_mut()) {
+            (Some((rest, role)), _) => turns.push(Message::new(role, rest)),
+            (None, Some(turn)) => turn.content = format!("{}\n\n{part}", turn.content),
+            (None, None) => return None,
+        }
+        if i == 0 && turns[0].role != "user" {
+            return None;
+        }
+    }
+    for turn in &mut turns {
+        turn.content = turn.content.trim().to_owned();
+    }
+    (turns.len() > 1).then_some(turns)
+}
+
+/// Keys of a message that say whether it is a target.
+const FLAGS: [&str; 4] = ["weight", "train", "training", "trainable"];
 
 fn message(value: Value) -> Result<Message, String> {
     let Value::Object(mut raw) = value else {
         return Err(format!("expected an object, found {}", kind(&value)));
     };
     for key in ["tool_calls", "function_call"] {
-        if raw.get(key).is_some_and(|v| !v.is_null()) {
+        if has(&raw, key) {
             return Err(format!("`{key}` is not supported"));
         }
     }
-    let role = take_string(&mut raw, "role")?;
-    if !["system", "user", "assistant"].contains(&role.as_str()) {
-        return Err(format!(
-            "unknown role `{role}`; known are `system`, `user` and `assistant`"
-        ));
+    let mut train = true;
+    for key in FLAGS {
+        train &= match raw.get(key) {
+            None | Some(Value::Null) => true,
+            Some(Value::Bool(flag)) => *flag,
+            Some(value) if value.as_f64() == Some(0.0) => false,
+            Some(value) if value.as_f64() == Some(1.0) => true,
+            Some(value) => return Err(format!("`{key}` must be 0 or 1, not {value}")),
+        };
     }
-    let content = take_string(&mut raw, "content")?;
-    Ok(Message { role, content })
+    let sharegpt = !has(&raw, "role") && has(&raw, "from");
+    let (role, content) = if sharegpt {
+        ("from", "value")
+    } else {
+        ("role", "content")
+    };
+    let named = take_string(&mut raw, role)?;
+    let role = match named.as_str() {
+        "human" if sharegpt => "user",
+        "gpt" | "chatgpt" if sharegpt => "assistant",
+        known @ ("system" | "user" | "assistant") => known,
+        _ => {
+            return Err(format!(
+                "unknown role `{named}`; known are `system`, `user` and `assistant`"
+            ));
+        }
+    };
+    Ok(Message {
+        train,
+        ..Message::new(role, take_string(&mut raw, content)?)
+    })
 }
 
 /// `instruction`, a line break and `input` if there is one; then `output`.
 fn alpaca(raw: &mut Map<String, Value>) -> Result<Vec<Message>, String> {
-    if raw
-        .get("history")
-        .and_then(Value::as_array)
-        .is_some_and(|h| !h.is_empty())
-    {
+    if has(raw, "history") {
         return Err("`history` is not supported; write the turns as `messages`".to_owned());
     }
-    let mut messages: Vec<Message> = take_system(raw)?.into_iter().collect();
     let mut user = take_string(raw, "instruction")?;
     if let Some(input) = take_optional(raw, "input")? {
         user = format!("{user}\n{input}");
     }
-    messages.push(Message::new("user", user));
-    messages.push(Message::new("assistant", take_string(raw, "output")?));
-    Ok(messages)
+    let output = take_string(raw, "output")?;
+    Ok(vec![
+        Message::new("user", user),
+        Message::new("assistant", output),
+    ])
 }
 
 fn completion(raw: &mut Map<String, Value>) -> Result<Vec<Message>, String> {
-    let key = if raw.contains_key("completion") {
+    let key = if has(raw, "completion") || !raw.contains_key("response") {
         "completion"
     } else {
         "response"
     };
-    let mut messages: Vec<Message> = take_system(raw)?.into_iter().collect();
-    messages.extend(take_turns(raw, "prompt", "user")?);
+    let mut messages = take_turns(raw, "prompt", "user")?;
     messages.extend(take_turns(raw, key, "assistant")?);
     Ok(messages)
 }
@@ -354,7 +536,18 @@ fn without_prompt(
 fn common_prompt(
     chosen: Vec<Message>,
     rejected: Vec<Message>,
+    asked: bool,
 ) -> Result<(Vec<Message>, Vec<Message>, Vec<Message>), String> {
+    let reply_alone = |half: &[Message]| half.len() == 1 && half[0].role == "assistant";
+    if reply_alone(&chosen) || reply_alone(&rejected) {
+        return Err(if asked {
+            "empty prompt".to_owned()
+        } else {
+            "`prompt` is missing, and a reply alone does not hold it: give `prompt`, or write `chosen` \
+             and `rejected` as message lists of the whole conversation"
+                .to_owned()
+        });
+    }
     let pairs = chosen.iter().zip(&rejected);
     let same = pairs.take_while(|(a, b)| a == b).count();
     let common = same
@@ -377,9 +570,12 @@ fn check_conversation(messages: &[Message]) -> Result<(), String> {
         return Err("no assistant turn".to_owned());
     };
     check_prompt(&messages[..first])?;
-    let mut replies = messages.iter().filter(|m| m.role == "assistant");
-    if replies.any(|m| m.content.trim().is_empty()) {
+    let replies = || messages.iter().filter(|m| m.role == "assistant");
+    if replies().any(|m| m.content.trim().is_empty()) {
         return Err("empty response".to_owned());
+    }
+    if !replies().any(|m| m.train) {
+        return Err("every reply is marked as no target (`weight` 0)".to_owned());
     }
     Ok(())
 }
@@ -388,7 +584,8 @@ fn check_prompt(prompt: &[Message]) -> Result<(), String> {
     let mut asked = prompt.iter().filter(|m| m.role == "user");
     match asked.next_back() {
         Some(last) if !last.content.trim().is_empty() => Ok(()),
-        _ => Err("empty prompt".to_owned()),
+        Some(_) => Err("empty prompt".to_owned()),
+        None => Err("it begins with an assistant turn: there is no user turn before it".to_owned()),
     }
 }
 

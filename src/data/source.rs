@@ -1,29 +1,94 @@
 //! Rows of a data file as JSON objects, with the line or row they came from.
+//!
+//! What a file is, its content tells: Parquet, a JSON list, or JSON lines, the latter two perhaps
+//! compressed by gzip or Zstandard. Files come from strangers: what a small file can grow to is bounded.
 
 use super::error::{DataError, RowProblem, RowProblems};
+use super::limits::{MAX_ROW, bytes_of, most_text, row_too_long, too_much};
 use super::parquet::read_parquet;
 use crate::base::PathError;
+use crate::config::spec::DataSource;
 use serde_json::{Map, Value};
+use std::io::Read;
 use std::path::Path;
 
-/// One row of a file: its line (JSONL) or row (Parquet) number from 1, and its content.
+/// One row of a file: its number from 1 (a line of JSON lines, else a row), and its content.
 pub(super) type RawRow = (usize, Map<String, Value>);
 
-/// Reads every row of `root/path`; the extension tells the format.
+/// Reads every row of a source, with its columns under our names.
 ///
 /// # Errors
-/// The file is missing, empty, of unknown format, or has malformed lines; all of those are named.
-pub(super) fn read_rows(root: &Path, path: &str) -> Result<Vec<RawRow>, DataError> {
-    let file = root.join(path);
-    let extension = file.extension().and_then(|e| e.to_str()).unwrap_or("");
-    let rows = match extension.to_ascii_lowercase().as_str() {
-        "jsonl" | "ndjson" | "jsonlines" => read_jsonl(&file, path)?,
-        "parquet" => (1..).zip(read_parquet(&file, path)?).collect(),
-        _ => {
-            return Err(DataError::UnknownFormat {
-                path: path.to_owned(),
+/// As [`read_rows`]; a column that the source names is in no row.
+pub(super) fn read_source(root: &Path, source: &DataSource) -> Result<Vec<RawRow>, DataError> {
+    let mut rows = read_rows(root, &source.path)?;
+    for (ours, theirs) in &source.columns {
+        if !rows.iter().any(|(_, row)| row.contains_key(theirs)) {
+            let keys: Vec<String> = rows[0].1.keys().map(|key| format!("`{key}`")).collect();
+            return Err(DataError::Mixture {
+                path: source.path.to_string(),
+                reason: format!(
+                    "no row has the column `{theirs}` that is to be `{ours}`; the first has {}",
+                    keys.join(", ")
+                ),
             });
         }
+    }
+    if source.columns.is_empty() {
+        return Ok(rows);
+    }
+    for (_, row) in &mut rows {
+        // All are taken before any is put back, so that two may change places.
+        let taken: Vec<(&String, Option<Value>)> = source
+            .columns
+            .iter()
+            .map(|(ours, theirs)| (ours, row.get(theirs).cloned()))
+            .collect();
+        row.retain(|key, _| !source.columns.values().any(|theirs| theirs == key));
+        for (ours, value) in taken {
+            row.remove(ours);
+            row.extend(value.map(|value| (ours.clone(), value)));
+        }
+    }
+    Ok(rows)
+}
+
+/// Reads every row of `root/path`.
+///
+/// # Errors
+/// The file is missing, empty, of unknown format, too large, or has malformed lines; all of those are
+/// named.
+pub(super) fn read_rows(root: &Path, path: &str) -> Result<Vec<RawRow>, DataError> {
+    let file = root.join(path);
+    if !crate::config::is_data_file(path) {
+        return Err(DataError::UnknownFormat {
+            path: path.to_owned(),
+        });
+    }
+    let found = std::fs::metadata(&file).map_err(|e| PathError::new("read", &file, e))?;
+    if !found.is_file() {
+        let error = std::io::Error::other("it is no file");
+        return Err(PathError::new("read", &file, error).into());
+    }
+    let mut head = Vec::new();
+    let open = || std::fs::File::open(&file).map_err(|e| PathError::new("open", &file, e));
+    let read = open()?.take(8).read_to_end(&mut head);
+    read.map_err(|e| PathError::new("read", &file, e))?;
+    let named = path.to_ascii_lowercase().ends_with(".parquet");
+    let rows = if named || head.starts_with(b"PAR1") {
+        short((1..).zip(read_parquet(&file, path)?).collect(), path)?
+    } else {
+        let handle = open()?;
+        let most = most_text(found.len());
+        let bytes = if head.starts_with(b"\x1f\x8b") {
+            unpack(flate2::read::MultiGzDecoder::new(handle), &file, path, most)?
+        } else if head.starts_with(b"\x28\xb5\x2f\xfd") {
+            let decoder =
+                zstd::Decoder::new(handle).map_err(|e| PathError::new("read", &file, e))?;
+            unpack(decoder, &file, path, most)?
+        } else {
+            std::fs::read(&file).map_err(|e| PathError::new("read", &file, e))?
+        };
+        read_json(&bytes, path)?
     };
     if rows.is_empty() {
         return Err(DataError::EmptyFile {
@@ -33,14 +98,46 @@ pub(super) fn read_rows(root: &Path, path: &str) -> Result<Vec<RawRow>, DataErro
     Ok(rows)
 }
 
-/// JSON lines. A byte order mark, CRLF line ends and blank lines are let pass.
-fn read_jsonl(file: &Path, path: &str) -> Result<Vec<RawRow>, DataError> {
-    let bytes = std::fs::read(file).map_err(|e| PathError::new("read", file, e))?;
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+/// `rows` if none is too long.
+fn short(rows: Vec<RawRow>, path: &str) -> Result<Vec<RawRow>, DataError> {
+    let long = |row: &&RawRow| row.1.values().map(bytes_of).sum::<usize>() > MAX_ROW;
+    let problem = |row: &RawRow| RowProblem {
+        row: row.0,
+        column: None,
+        reason: row_too_long(),
+    };
+    refuse(path, rows.iter().filter(long).map(problem).collect())?;
+    Ok(rows)
+}
+
+/// The content of a compressed file.
+fn unpack(reader: impl Read, file: &Path, path: &str, most: u64) -> Result<Vec<u8>, DataError> {
+    let mut bytes = Vec::new();
+    let read = reader.take(most + 1).read_to_end(&mut bytes);
+    read.map_err(|e| PathError::new("unpack", file, e))?;
+    if bytes.len() as u64 > most {
+        return Err(too_much(path, most));
+    }
+    Ok(bytes)
+}
+
+/// Rows of a JSON list, or JSON lines. A byte order mark, CRLF line ends and blank lines are let pass.
+fn read_json(bytes: &[u8], path: &str) -> Result<Vec<RawRow>, DataError> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    if bytes.starts_with(b"version https://git-lfs") {
+        return Err(DataError::Unreadable {
+            path: path.to_owned(),
+            reason: "it is a Git LFS pointer, the file itself was not fetched (`git lfs pull`)"
+                .to_owned(),
+        });
+    }
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return read_list(bytes, path);
+    }
     let mut rows = Vec::new();
     let mut problems = Vec::new();
     for (index, line) in bytes.split(|&b| b == b'\n').enumerate() {
-        if line.iter().all(u8::is_ascii_whitespace) {
+        if line.trim_ascii().is_empty() {
             continue;
         }
         match parse_line(line) {
@@ -52,27 +149,73 @@ fn read_jsonl(file: &Path, path: &str) -> Result<Vec<RawRow>, DataError> {
             }),
         }
     }
+    let broken = problems
+        .first()
+        .is_some_and(|p| p.row == 1 && p.column.is_some());
+    let spread = broken && bytes.starts_with(b"{");
+    if spread && serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok() {
+        return Err(DataError::Unreadable {
+            path: path.to_owned(),
+            reason: "it is one JSON object, expected a list of objects, or an object a line"
+                .to_owned(),
+        });
+    }
     refuse(path, problems)?;
     Ok(rows)
 }
 
+/// Rows of a JSON list; they are numbered from 1, a syntax error has its line and column.
+fn read_list(bytes: &[u8], path: &str) -> Result<Vec<RawRow>, DataError> {
+    let problem = |row, column, reason| RowProblem {
+        row,
+        column,
+        reason,
+    };
+    let items: Vec<Value> = match serde_json::from_slice(bytes) {
+        Ok(items) => items,
+        Err(e) => {
+            let reason = format!("not a JSON list of rows: {}", without_place(&e));
+            refuse(path, vec![problem(e.line(), Some(e.column()), reason)])?;
+            return Ok(Vec::new());
+        }
+    };
+    let mut rows = Vec::new();
+    let mut problems = Vec::new();
+    for (index, item) in items.into_iter().enumerate() {
+        match item {
+            Value::Object(row) if row.values().map(bytes_of).sum::<usize>() <= MAX_ROW => {
+                rows.push((index + 1, row));
+            }
+            Value::Object(_) => problems.push(problem(index + 1, None, row_too_long())),
+            other => problems.push(problem(index + 1, None, no_object(&other))),
+        }
+    }
+    refuse(path, problems)?;
+    Ok(rows)
+}
+
+/// serde_json ends with " at line 1 column 7"; our line number is the file's.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or(&text).to_owned()
+}
+
 /// A JSON object, or the column (from 1) and the reason why the line is none.
 fn parse_line(line: &[u8]) -> Result<Map<String, Value>, (Option<usize>, String)> {
+    if line.len() > MAX_ROW {
+        return Err((None, row_too_long()));
+    }
     let text = std::str::from_utf8(line)
         .map_err(|e| (Some(e.valid_up_to() + 1), "not UTF-8".to_owned()))?;
     match serde_json::from_str(text) {
         Ok(Value::Object(row)) => Ok(row),
-        Ok(other) => Err((
-            None,
-            format!("expected a JSON object, found {}", kind(&other)),
-        )),
-        Err(e) => {
-            // serde_json ends with " at line 1 column 7"; our line number is the file's.
-            let text = e.to_string();
-            let reason = text.split(" at line ").next().unwrap_or(&text).to_owned();
-            Err((Some(e.column()), reason))
-        }
+        Ok(other) => Err((None, no_object(&other))),
+        Err(e) => Err((Some(e.column()), without_place(&e))),
     }
+}
+
+fn no_object(value: &Value) -> String {
+    format!("expected a JSON object, found {}", kind(value))
 }
 
 /// The error for `problems`, if there are any.
@@ -140,5 +283,103 @@ mod tests {
             read_rows(dir.path(), "a.csv").unwrap_err(),
             DataError::UnknownFormat { .. }
         ));
+        std::fs::create_dir(dir.path().join("d.jsonl")).unwrap();
+        let folder = read_rows(dir.path(), "d.jsonl").unwrap_err();
+        assert!(matches!(folder, DataError::File(_)), "{folder}");
+    }
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        use std::io::Write as _;
+        let level = flate2::Compression::default();
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), level);
+        packed.write_all(text).unwrap();
+        packed.finish().unwrap()
+    }
+
+    // The content tells what a file is, whatever it is called.
+    #[test]
+    fn lists_and_compressed_files_are_read_as_lines_are() {
+        let lines = b"{\"a\": 1}\n{\"a\": 2}\n".as_slice();
+        let list = b" [\n {\"a\":\n 1}, {\"a\": 2}\n]\n".as_slice();
+        for text in [lines, list] {
+            let packed = [
+                text.to_vec(),
+                gzip(text),
+                zstd::encode_all(text, 0).unwrap(),
+            ];
+            for bytes in packed {
+                let dir = write(&bytes);
+                let rows = read_rows(dir.path(), "a.jsonl").unwrap();
+                assert_eq!(rows.iter().map(|r| r.0).collect::<Vec<_>>(), [1, 2]);
+                assert_eq!(rows[1].1["a"], 2);
+            }
+        }
+        let dir = write(lines);
+        for name in ["b.ndjson", "c.JSONL", "d.json", "e.jsonl.gz", "f.json.zst"] {
+            std::fs::copy(dir.path().join("a.jsonl"), dir.path().join(name)).unwrap();
+            assert_eq!(read_rows(dir.path(), name).unwrap().len(), 2, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_of_rows_says_so() {
+        let said = |text: &[u8]| {
+            let dir = write(text);
+            read_rows(dir.path(), "a.jsonl").unwrap_err().to_string()
+        };
+        let broken = said(b"[\n {\"a\": 1},\n {\"a\" 2}\n]");
+        assert_eq!(
+            broken,
+            "1 bad row in `a.jsonl`: a.jsonl:3:7: not a JSON list of rows: expected `:`"
+        );
+        let mixed = said(b"[{\"a\": 1}, 2]");
+        assert_eq!(
+            mixed,
+            "1 bad row in `a.jsonl`: a.jsonl:2: expected a JSON object, found a number"
+        );
+        assert!(said(b"{\n \"a\": 1\n}\n").contains("one JSON object"));
+        assert!(
+            said(b"version https://git-lfs.github.com/spec/v1\noid x\n").contains("git lfs pull")
+        );
+    }
+
+    #[test]
+    fn long_rows_and_files_that_grow_without_bound_are_refused() {
+        let long = format!("{{\"a\": \"{}\"}}", "x".repeat(MAX_ROW));
+        let dir = write(long.as_bytes());
+        let error = read_rows(dir.path(), "a.jsonl").unwrap_err().to_string();
+        assert!(error.ends_with("it is longer than 16 MiB"), "{error}");
+        let bomb = gzip(&vec![b' '; 300 << 20]);
+        let dir = write(&bomb);
+        let error = read_rows(dir.path(), "a.jsonl").unwrap_err().to_string();
+        assert!(error.contains("unpacks to more than"), "{error}");
+        let dir = write(&[&gzip(b"{\"a\": 1}")[..20], b"junk"].concat());
+        assert!(read_rows(dir.path(), "a.jsonl").is_err());
+    }
+
+    #[test]
+    fn columns_are_read_under_our_names() {
+        let dir = write(b"{\"q\": \"Q\", \"prompt\": \"A\", \"x\": 1}\n{\"q\": \"R\"}\n");
+        let source = |columns: Value| -> DataSource {
+            serde_json::from_value(serde_json::json!({"path": "a.jsonl", "columns": columns}))
+                .unwrap()
+        };
+        let mapped = source(serde_json::json!({"prompt": "q", "response": "prompt"}));
+        let rows = read_source(dir.path(), &mapped).unwrap();
+        let want = serde_json::json!({"x": 1, "prompt": "Q", "response": "A"});
+        assert_eq!(Value::Object(rows[0].1.clone()), want);
+        assert_eq!(
+            Value::Object(rows[1].1.clone()),
+            serde_json::json!({"prompt": "R"})
+        );
+        let error = read_source(
+            dir.path(),
+            &source(serde_json::json!({"prompt": "question"})),
+        );
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("no row has the column `question`"),
+            "{error}"
+        );
     }
 }

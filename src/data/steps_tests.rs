@@ -393,7 +393,7 @@ fn pair_batches_predict_the_completions_only() {
     assert_eq!(batch.target_segments, [1, 1, 2, 2, 2, 4, 5]);
     assert_eq!(batch.example_ids, ["a", "a", "a", "b", "b", "b"]);
     // 1 + 2, then 3 + 4 and 3 + 4 + 5 behind the prompt; 1, 2 and 2.
-    assert!((batch.pass().seen(None) - 27.0).abs() < 1e-12);
+    assert!((batch.seen() - 27.0).abs() < 1e-12);
     let split = pair_batches(&[&a, &b], 9);
     assert_eq!(
         split.iter().map(|p| p.pairs.clone()).collect::<Vec<_>>(),
@@ -425,6 +425,7 @@ fn an_inspected_row_shows_text_mask_position_segment_and_document() {
         path: "data/sft/instruct_train.jsonl".into(),
         fraction: None,
         count: Some(3),
+        columns: std::collections::BTreeMap::new(),
     };
     let (rows, _) = load_chat(root, &[source], &SeedTree::root(0)).unwrap();
     let examples = format.encode_chats(&rows).unwrap();
@@ -473,6 +474,7 @@ fn the_shipped_instruction_data_packs_as_reported() {
         path: "data/sft/instruct_train.jsonl".into(),
         fraction: None,
         count: None,
+        columns: std::collections::BTreeMap::new(),
     };
     let (rows, report) = load_chat(root, &[source], &SeedTree::root(0)).unwrap();
     assert_eq!(report.rows(), 1294);

@@ -7,21 +7,24 @@
 //!
 //! `strftime_now` is left undefined: text that depends on today cannot be reproduced. A template that
 //! asks whether it is defined takes its own fixed date; one that calls it regardless is refused.
+//!
+//! Templates come with models of strangers: what one render may do and write is bounded.
 
 use super::error::DataError;
+use super::jinja::{CLOSE, DATE, OPEN, Source, prepare};
+use super::python::{self, fail};
 use super::record::Message;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Serde, Value};
-use minijinja::{Environment, Error, ErrorKind, State};
-use minijinja_contrib::pycompat::unknown_method_callback;
+use minijinja::value::{Rest, Value, ValueOrKwargs};
+use minijinja::{Environment, Error, ErrorKind};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-/// Stand in the rendered text for `{% generation %}` and `{% endgeneration %}`. Both are
-/// noncharacters, which no text that is to be exchanged may contain.
-const OPEN: char = '\u{FDD0}';
-const CLOSE: char = '\u{FDD1}';
 const NAME: &str = "chat_template";
+/// Work of one render: an operation, or 64 bytes written or read, costs one. Real templates take some
+/// hundreds a turn, and the longest row that is read pays for each of its bytes twenty times; a
+/// runaway one ends within seconds and half a gigabyte.
+const FUEL: u64 = 8_000_000;
 
 /// A compiled chat template.
 #[derive(Debug)]
@@ -51,7 +54,11 @@ impl ChatTemplate {
         origin: String,
         special: BTreeMap<String, String>,
     ) -> Result<Self, DataError> {
-        let (source, marked) = rewrite_generation_tags(source);
+        let refuse = |reason: String| DataError::Template {
+            origin: origin.clone(),
+            reason,
+        };
+        let Source { text, marked } = prepare(source).map_err(refuse)?;
         let mut env = Environment::new();
         let syntax = SyntaxConfig::builder()
             .trim_blocks(true)
@@ -59,23 +66,19 @@ impl ChatTemplate {
             .build();
         let compiled = syntax.and_then(|syntax| {
             env.set_syntax(syntax);
-            env.set_unknown_method_callback(python_method);
+            env.set_fuel(Some(FUEL));
+            python::install(&mut env);
             env.add_function("raise_exception", raise_exception);
-            env.add_filter("tojson", tojson);
-            env.add_template_owned(NAME, source)
+            env.add_function(DATE, |_: Rest<ValueOrKwargs>| Err::<Value, _>(fail(DATE)));
+            env.add_template_owned(NAME, text)
         });
-        match compiled {
-            Ok(()) => Ok(Self {
-                env,
-                origin,
-                marked,
-                special,
-            }),
-            Err(e) => Err(DataError::Template {
-                origin,
-                reason: describe(&e),
-            }),
-        }
+        compiled.map_err(|e| refuse(describe(&e)))?;
+        Ok(Self {
+            env,
+            origin,
+            marked,
+            special,
+        })
     }
 
     /// Where it comes from, for messages.
@@ -86,6 +89,11 @@ impl ChatTemplate {
     /// Whether the replies are marked.
     pub(super) fn marked(&self) -> bool {
         self.marked
+    }
+
+    /// The text of a special token by the name that templates use.
+    pub(super) fn special(&self, name: &str) -> Option<&str> {
+        self.special.get(name).map(String::as_str)
     }
 
     /// Renders `messages`; with `ask`, up to where the assistant's next reply begins.
@@ -99,7 +107,11 @@ impl ChatTemplate {
         for (name, token) in &self.special {
             context.insert(name, Value::from(token.as_str()));
         }
-        context.insert("messages", Value::from(Serde(&messages)));
+        let turns = messages.iter().map(|m| {
+            let content = Value::from(m.content.as_str());
+            Value::from_pairs([("role", Value::from(m.role.as_str())), ("content", content)])
+        });
+        context.insert("messages", turns.collect());
         context.insert("add_generation_prompt", Value::from(ask));
         context.insert("tools", Value::from(()));
         context.insert("documents", Value::from(()));
@@ -109,47 +121,6 @@ impl ChatTemplate {
             .map_err(|e| describe(&e))?;
         Ok(take_marks(&text))
     }
-}
-
-/// `{% generation %}` becomes `{% if true %}`, a mark and `{% endif %}`, each keeping its signs for
-/// white space on its outer side, so that trimming does what it does in Jinja.
-fn rewrite_generation_tags(source: &str) -> (String, bool) {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    let mut marked = false;
-    while let Some(at) = [rest.find("{%"), rest.find("{#")]
-        .into_iter()
-        .flatten()
-        .min()
-    {
-        out.push_str(&rest[..at]);
-        let tag = &rest[at..];
-        let comment = tag.starts_with("{#");
-        let Some(end) = tag.find(if comment { "#}" } else { "%}" }) else {
-            rest = tag;
-            break;
-        };
-        let inner = &tag[2..end];
-        let left = inner.chars().next().filter(|c| matches!(c, '-' | '+'));
-        let right = inner.chars().next_back().filter(|c| matches!(c, '-' | '+'));
-        let mark = match inner.trim_matches(['-', '+']).trim() {
-            "generation" => Some(OPEN),
-            "endgeneration" => Some(CLOSE),
-            _ => None,
-        };
-        if let (Some(mark), false) = (mark, comment) {
-            let sign = |c: Option<char>| c.map(String::from).unwrap_or_default();
-            let (left, right) = (sign(left), sign(right));
-            let block = format!("{{%{left} if true %}}{mark}{{% endif {right}%}}");
-            out.push_str(&block);
-            marked = true;
-        } else {
-            out.push_str(&tag[..end + 2]);
-        }
-        rest = &tag[end + 2..];
-    }
-    out.push_str(rest);
-    (out, marked)
 }
 
 /// Takes the marks out of a rendered text and notes where they stood.
@@ -170,6 +141,11 @@ fn take_marks(text: &str) -> Rendered {
 /// An engine error as one fragment with its line and, for `strftime_now`, the remedy.
 fn describe(error: &Error) -> String {
     let detail = error.detail().unwrap_or_default();
+    if error.kind() == ErrorKind::OutOfFuel {
+        return "it does not come to an end: it asks for more work or text than any conversation \
+                needs"
+            .to_owned();
+    }
     if detail.contains("strftime_now") {
         return "it writes today's date (`strftime_now`), so that the same data would give other \
                 tokens tomorrow; write a fixed date into a copy and name that with \
@@ -191,76 +167,11 @@ fn describe(error: &Error) -> String {
     }
 }
 
-/// Python's methods. Of those that the library has, only `title` differs: Python begins a word after
-/// every character that is no letter.
-fn python_method(
-    state: &mut State,
-    value: &Value,
-    method: &str,
-    args: &[Value],
-) -> Result<Value, Error> {
-    match (value.as_str(), method, args) {
-        (Some(text), "title", []) => Ok(Value::from(python_title(text))),
-        _ => unknown_method_callback(state, value, method, args),
-    }
-}
-
-fn python_title(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut in_word = false;
-    for c in text.chars() {
-        if in_word {
-            out.extend(c.to_lowercase());
-        } else {
-            out.extend(c.to_uppercase());
-        }
-        in_word = c.is_alphabetic();
-    }
-    out
-}
-
 const RAISED: &str = "raise_exception: ";
 
 fn raise_exception(message: String) -> Result<Value, Error> {
     let detail = format!("{RAISED}{message}");
     Err(Error::new(ErrorKind::InvalidOperation, detail))
-}
-
-/// `json.dumps(value, ensure_ascii=False)`: the engine's filter without its escapes for HTML.
-fn tojson(value: &Value, indent: Option<Value>, args: Kwargs) -> Result<Value, Error> {
-    // transformers' own defaults, which some templates write out.
-    for known in ["ensure_ascii", "separators", "sort_keys"] {
-        args.get::<Option<Value>>(known).map(drop)?;
-    }
-    let escaped = minijinja::filters::tojson(value, indent, args)?;
-    Ok(Value::from(unescape_html(&escaped.to_string())))
-}
-
-/// Undoes `\u003c`, `\u003e`, `\u0026` and `\u0027`, but not behind an escaped backslash.
-fn unescape_html(json: &str) -> String {
-    let mut out = String::with_capacity(json.len());
-    let mut rest = json;
-    while let Some(at) = rest.find('\\') {
-        out.push_str(&rest[..at]);
-        let tail = &rest[at..];
-        let escapes = [
-            ("\\u003c", '<'),
-            ("\\u003e", '>'),
-            ("\\u0026", '&'),
-            ("\\u0027", '\''),
-        ];
-        if let Some((code, c)) = escapes.iter().find(|(code, _)| tail.starts_with(code)) {
-            out.push(*c);
-            rest = &tail[code.len()..];
-        } else {
-            // A backslash and the character that it escapes, which may be a backslash.
-            let width = 1 + tail[1..].chars().next().map_or(0, char::len_utf8);
-            out.push_str(&tail[..width]);
-            rest = &tail[width..];
-        }
-    }
-    out.push_str(rest);
-    out
 }
 
 #[cfg(test)]
@@ -318,11 +229,109 @@ mod tests {
         assert_eq!(text, r#"[{"role": "user", "content": "Hi <you>"}]"#);
     }
 
+    fn text(source: &str) -> String {
+        template(source).render(&talk(), false).unwrap().text
+    }
+
+    #[test]
+    fn tojson_takes_the_options_of_json_dumps() {
+        let dict = "{% set d = {'b': [1, 2.5, 1e20], 'a': {'ü': none}} %}";
+        let cases = [
+            ("d | tojson", r#"{"b": [1, 2.5, 1e+20], "a": {"ü": null}}"#),
+            (
+                "d | tojson(separators=(',', ':'))",
+                r#"{"b":[1,2.5,1e+20],"a":{"ü":null}}"#,
+            ),
+            (
+                "d | tojson(ensure_ascii=true, sort_keys=true)",
+                r#"{"a": {"\u00fc": null}, "b": [1, 2.5, 1e+20]}"#,
+            ),
+            ("[{}, []] | tojson(indent=1)", "[\n {},\n []\n]"),
+            (
+                "[1] | tojson(indent='--', separators=(';', '='))",
+                "[\n--1\n]",
+            ),
+        ];
+        for (expression, want) in cases {
+            assert_eq!(text(&format!("{dict}{{{{ {expression} }}}}")), want);
+        }
+        let unknown = template("{{ [1] | tojson(skipkeys=true) }}").render(&talk(), false);
+        assert!(unknown.unwrap_err().contains("skipkeys"));
+    }
+
+    // A template with CRLF or a byte order mark writes what it writes with line feeds and without.
+    #[test]
+    fn line_ends_of_the_source_are_line_feeds() {
+        let plain = "{% for m in messages %}\n{{ m.role }}:\n{% endfor %}\nend\n";
+        let want = text(plain);
+        assert_eq!(text(&plain.replace('\n', "\r\n")), want);
+        assert_eq!(text(&format!("\u{feff}{plain}")), want);
+        assert!(!want.contains('\r'));
+    }
+
+    #[test]
+    fn none_is_not_iterable() {
+        let source = "{% if tools is iterable and tools | length > 0 %}tools{% endif %}\
+                      {% if documents is iterable %}documents{% endif %}\
+                      {% if messages is iterable and 'a' is iterable %}yes{% endif %}";
+        assert_eq!(text(source), "yes");
+    }
+
+    #[test]
+    fn what_is_set_within_marks_is_not_seen_behind_them() {
+        let source =
+            "{% set x = 1 %}{% generation %}{% set x = 2 %}{{ x }}{% endgeneration %}{{ x }}";
+        assert_eq!(text(source), "21");
+    }
+
+    // Each would hang or use up memory without a bound.
+    #[test]
+    fn a_template_that_does_not_come_to_an_end_is_refused() {
+        let bombs = [
+            "{% for a in range(100000) %}{% for b in range(100000) %}{% for c in range(100000) %}{% endfor %}{% endfor %}{% endfor %}",
+            "{% set ns = namespace(s='a' * 1000) %}{% for i in range(40) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}",
+            "{% for i in range(100000) %}{% for j in range(100000) %}aaaaaaaaaaaaaaaa{% endfor %}{% endfor %}",
+            "{% set x = 'a' %}{% for i in range(90) %}{% set x %}{{ x }}{{ x }}{% endset %}{% endfor %}{% set ns = namespace(x='a') %}{% for i in range(90) %}{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}{% endfor %}{{ ns.x }}",
+            "{{ 'a' * 10000000000 }}",
+            "{{ 'x' | indent(10000000000) }}",
+            "{{ '%9999999999d' | format(1) }}",
+            "{{ '%9999999999d' % x }}",
+            "{{ 'x' | center(10000000000) }}",
+            "{{ 'x'.ljust(10000000000) }}",
+            "{{ 'x'.zfill(10000000000) }}",
+            "{{ '{:9999999999}'.format(1) }}",
+            "{{ ('a' * 1000000) | replace('a', 'b' * 1000000) }}",
+            "{{ ('a' * 1000000).replace('a', 'b' * 1000000) }}",
+            "{{ [[1] * 1000000] * 1000000 }}{{ (range(100000) | list) | join('b' * 1000000) }}",
+            "{{ ('b' * 1000000).join(range(100000) | list) }}",
+            "{% set ns = namespace(x=[]) %}{% for i in range(200) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | tojson }}",
+            "{% set ns = namespace(x=[1.5]) %}{% for i in range(200) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
+            "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+            "{{ range(100000) | slice(1000000000) | list | length }}",
+            "{{ [1] | batch(10000000000, 1) | list | length }}",
+            "{{ 'a\tb'.expandtabs(10000000000) }}",
+            "{% include 'chat_template' %}",
+            "{{ [1] | tojson(indent='x' * 1000000) | length }}{% for i in range(1000000) %}{% endfor %}",
+        ];
+        for bomb in bombs {
+            let special = BTreeMap::new();
+            let compiled = ChatTemplate::compile(bomb, "`x`".to_owned(), special);
+            if let Ok(template) = compiled {
+                let reason = template.render(&talk(), false).map(|r| r.text.len());
+                let said = reason.unwrap_err();
+                assert!(!said.is_empty() && said.len() < 1000, "{said}");
+            }
+        }
+    }
+
     #[test]
     fn a_date_is_refused_only_if_the_template_insists() {
         let insists = template("{{ strftime_now('%Y') }}");
         let reason = insists.render(&talk(), false).unwrap_err();
         assert!(reason.starts_with("it writes today's date"), "{reason}");
+        let hidden = "{% macro head() %}{{ strftime_now('%Y') }}{% endmacro %}{{ head() }}";
+        let reason = template(hidden).render(&talk(), false).unwrap_err();
+        assert!(reason.contains("`model.chat-template`"), "{reason}");
         let asks =
             "{% if strftime_now is defined %}{{ strftime_now('%Y') }}{% else %}2024{% endif %}";
         assert_eq!(template(asks).render(&talk(), false).unwrap().text, "2024");

@@ -137,13 +137,37 @@ impl PieceTokenizer {
             .min()
     }
 
-    /// The last added token in `text`.
-    pub(super) fn last_added<'a>(&'a self, text: &str) -> Option<&'a str> {
-        let found = self
-            .added
-            .iter()
-            .filter_map(|t| Some((text.rfind(t.as_str())? + t.len(), t)));
-        found.max().map(|(_, token)| token.as_str())
+    /// The added tokens in `text` in their order, without those that are white space only.
+    pub(super) fn added_in(&self, text: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut rest = text;
+        loop {
+            // The first, and of several at one place the longest.
+            let at = |token: &&String| Some((rest.find(token.as_str())?, usize::MAX - token.len()));
+            let tokens = self.added.iter().filter(|token| !token.trim().is_empty());
+            let next = tokens.filter_map(|token| Some((at(&token)?, token))).min();
+            let Some(((at, _), token)) = next else {
+                return found;
+            };
+            found.push(token.clone());
+            rest = &rest[at + token.len()..];
+        }
+    }
+
+    /// Whether `text` is made of added tokens and white space.
+    pub(super) fn only_added(&self, text: &str) -> bool {
+        let mut rest = text.trim_start();
+        while !rest.is_empty() {
+            let tokens = self
+                .added
+                .iter()
+                .filter(|t| !t.is_empty() && rest.starts_with(t.as_str()));
+            match tokens.map(String::len).max() {
+                Some(length) => rest = rest[length..].trim_start(),
+                None => return false,
+            }
+        }
+        true
     }
 
     /// The id of `text` if the tokenizer reads it as that one token.

@@ -194,6 +194,7 @@ mod tests {
             path: "data/sft/stories_test.jsonl".into(),
             fraction: None,
             count: None,
+            columns: std::collections::BTreeMap::new(),
         };
         let (rows, _) = load_chat(root, &[source], &SeedTree::root(0)).unwrap();
         let prompts = rows[..count].iter().map(|row| story_prompt(row).unwrap());

@@ -1,7 +1,6 @@
 //! From trials to runs: base model → [sft] → [ref-logps, dpo] → rounds of [sample, judge, ref-logps,
 //! dpo] → eval, each run once. A `select` run stands before the stage whose data it filters.
 
-use crate::arch::DecoderConfig;
 use crate::base::{Digest, SeedTree};
 use crate::config::spec::{
     DataSource, DpoRecipe, EvalRecipe, OnlineDpoConfig, PairLimits, PipelineStage, Reference,
@@ -10,7 +9,7 @@ use crate::config::spec::{
 use crate::config::sweep::{AxisValue, Sweep, Trial};
 use crate::plan::digests::DigestCache;
 use crate::plan::error::PlanError;
-use crate::plan::estimate::{Estimate, Estimator};
+use crate::plan::estimate::{Estimate, Estimator, ModelShape};
 use crate::plan::identity::{Identity, Memo, RecipeDocument, recipe_document, run_id};
 use crate::plan::resolve::{MissingInput, Resolver};
 use crate::plan::stage::{
@@ -118,7 +117,7 @@ struct TrialContext<'t> {
     config: &'t TrialConfig,
     template: Option<Digest>,
     base: InputRef,
-    model: Option<DecoderConfig>,
+    shape: Option<ModelShape>,
 }
 
 /// A run before it is known whether there is one like it.
@@ -161,7 +160,7 @@ struct DpoPass<'t> {
 impl Planner<'_> {
     fn trial(&mut self, trial: &Trial) -> Result<PlannedTrial, PlanError> {
         let config = &trial.config;
-        let (digest, model) = self.resolver.model(&config.model.path)?;
+        let (digest, shape) = self.resolver.model(&config.model.path)?;
         let template = match &config.model.chat_template {
             Some(path) => Some(self.resolver.file("chat template", path)?),
             None => None,
@@ -175,7 +174,7 @@ impl Planner<'_> {
             config,
             template,
             base: base.clone(),
-            model,
+            shape,
         };
         let mut chain = Chain {
             runs: Vec::new(),
@@ -549,7 +548,7 @@ impl Planner<'_> {
         let filter = context.config.select.as_ref();
         let filter = filter.filter(|_| draft.inputs.contains_key(&InputRole::Selection));
         let mut estimator = Estimator {
-            model: context.model.as_ref(),
+            shape: context.shape.as_ref(),
             resolver: &mut self.resolver,
             online: online
                 .filter(|_| draft.inputs.contains_key(&InputRole::Pairs))

@@ -74,10 +74,11 @@ impl StageKind {
     /// Raised by hand whenever the same recipe would give different results.
     pub fn semantics(self) -> u32 {
         match self {
-            // 2: sums of the CPU's products and attention have another order.
-            Self::Select | Self::Sft | Self::Sample | Self::Judge => 2,
-            // 2: a pair's prompt is computed once. 3: as 2 above.
-            Self::RefLogps | Self::Dpo | Self::Eval => 3,
+            // 2: sums of the CPU's products and attention have another order. 3: rows, templates and
+            // masks that were read otherwise (a `system` column, `weight`, quoted end tokens, CRLF).
+            Self::Select | Self::Sft | Self::Sample | Self::Judge => 3,
+            // 2: a pair's prompt is computed once. 3: as 2 above. 4: as 3 above.
+            Self::RefLogps | Self::Dpo | Self::Eval => 4,
         }
     }
 }

@@ -184,6 +184,7 @@ fn sets_of_a_reference_are_the_training_pairs_then_the_held_out_ones_without_rep
         path: path.into(),
         fraction,
         count: None,
+        columns: std::collections::BTreeMap::new(),
     };
     let want = [
         PairSet {
@@ -449,6 +450,7 @@ fn decontamination(path: &str) -> Decontamination {
             path: path.into(),
             fraction: None,
             count: None,
+            columns: std::collections::BTreeMap::new(),
         }],
         ngram: Some(8),
         min_words: Some(3),

@@ -73,7 +73,7 @@ fn exchanges(rows: &RowsRef<'_>) -> Vec<Exchange> {
     let mut found = Vec::new();
     for row in 0..rows.len() {
         let mut instruction = String::new();
-        for Message { role, content } in rows.conversation(row) {
+        for Message { role, content, .. } in rows.conversation(row) {
             match role.as_str() {
                 "user" => instruction = content,
                 "assistant" => found.push(Exchange {

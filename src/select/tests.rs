@@ -43,6 +43,7 @@ impl Bench {
                 path: path.into(),
                 fraction: None,
                 count: None,
+                columns: std::collections::BTreeMap::new(),
             }]
         };
         let seed = SeedTree::root(0);
@@ -501,6 +502,7 @@ fn rows_that_the_limits_drop_are_left_out_in_step_with_their_tokens() {
         path: "data/pref/oasst_human_train.jsonl".into(),
         fraction: Some(2.0),
         count: None,
+        columns: std::collections::BTreeMap::new(),
     };
     let (rows, _) = load_pairs(root(), &[source], &SeedTree::root(0)).unwrap();
     let limits = PairLimits {

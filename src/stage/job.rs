@@ -134,6 +134,7 @@ impl Job<'_> {
             path: PAIRS_ARTIFACT.into(),
             fraction,
             count: None,
+            columns: std::collections::BTreeMap::new(),
         };
         let (rows, report) = load_pairs(folder, &[source], &mixture_seed(seed))?;
         count_rows(made, &report);

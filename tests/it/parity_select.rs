@@ -23,6 +23,7 @@ fn first_pairs(root: &Path, path: &str, count: usize) -> Vec<PairRow> {
         path: path.into(),
         fraction: None,
         count: None,
+        columns: std::collections::BTreeMap::new(),
     };
     let (mut rows, _) = load_pairs(root, &[source], &SeedTree::root(0)).unwrap();
     rows.truncate(count);

@@ -25,8 +25,7 @@ pub(crate) struct BenchArgs {
     /// Model folder in Hugging Face layout
     #[arg(long, value_name = "DIR", default_value = "models/stories260k")]
     model: PathBuf,
-    /// Random weights of this shape instead, on random tokens: `15m`, or that of the `config.json` in
-    /// a folder
+    /// Random weights of this shape instead, on random tokens: `15m`
     #[arg(long, conflicts_with_all = ["model", "data"], value_name = "SHAPE")]
     shape: Option<BenchShape>,
     /// Data file, more than once for several [default: the project's own]
@@ -158,8 +157,8 @@ fn request(root: PathBuf, args: &BenchArgs) -> BenchRequest {
     BenchRequest {
         root,
         kind,
-        model: match &args.shape {
-            Some(shape) => BenchModel::Shape(shape.clone()),
+        model: match args.shape {
+            Some(shape) => BenchModel::Shape(shape),
             None => BenchModel::Folder(args.model.clone()),
         },
         data: args.data.clone(),

@@ -6,8 +6,6 @@
 //! exactly the same work.
 
 mod measure;
-#[cfg(test)]
-mod plan_tests;
 mod report;
 mod work;
 
