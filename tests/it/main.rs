@@ -8,6 +8,7 @@ mod cli_changes;
 mod cli_help;
 mod cli_results;
 mod cli_sweeps;
+mod documents;
 mod judged;
 mod parity_candle;
 mod parity_dpo;
