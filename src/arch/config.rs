@@ -3,23 +3,6 @@
 use crate::arch::layer::{AttentionShape, GateActivation, NormWeight};
 use crate::arch::rope::RopeConfig;
 
-/// The families that the decoder implements, by their Hugging Face architecture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Architecture {
-    /// `LlamaForCausalLM`: Llama 1 to 3, SmolLM 1 and 2, and many others.
-    Llama,
-    /// `MistralForCausalLM`.
-    Mistral,
-    /// `GemmaForCausalLM`.
-    Gemma,
-    /// `Gemma2ForCausalLM`.
-    Gemma2,
-    /// `Qwen2ForCausalLM`.
-    Qwen2,
-    /// `Qwen3ForCausalLM`.
-    Qwen3,
-}
-
 /// A format of floating-point numbers, as `config.json` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FloatFormat {
@@ -40,8 +23,8 @@ pub enum FloatFormat {
     reason = "independent features, each on or off"
 )]
 pub struct DecoderConfig {
-    /// Family.
-    pub architecture: Architecture,
+    /// The family: the class that `config.json` names.
+    pub architecture: &'static str,
     /// V.
     pub vocab_size: usize,
     /// D.

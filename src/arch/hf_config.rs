@@ -1,24 +1,15 @@
 //! `config.json` in the spellings of transformers 4 and 5.
 
-use crate::arch::config::{Architecture, DecoderConfig, FloatFormat};
+use crate::arch::config::{DecoderConfig, FloatFormat};
 use crate::arch::error::ArchError;
-use crate::arch::layer::{GateActivation, NormWeight};
+use crate::arch::families::{AttentionBias, FAMILIES, Family, Windows};
+use crate::arch::layer::GateActivation;
 use crate::arch::rope::{RopeConfig, RopeScaling};
 use crate::base::ModelFile;
 use crate::base::fs::read_to_string;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::path::Path;
-
-/// Architectures by name, in the order in which an error lists them.
-const KNOWN: &[(&str, &str, Architecture)] = &[
-    ("LlamaForCausalLM", "llama", Architecture::Llama),
-    ("MistralForCausalLM", "mistral", Architecture::Mistral),
-    ("GemmaForCausalLM", "gemma", Architecture::Gemma),
-    ("Gemma2ForCausalLM", "gemma2", Architecture::Gemma2),
-    ("Qwen2ForCausalLM", "qwen2", Architecture::Qwen2),
-    ("Qwen3ForCausalLM", "qwen3", Architecture::Qwen3),
-];
 
 /// Endings of the names of classes that put a scalar head on a decoder, in place of the head for
 /// tokens: transformers' own, and that of UltraRM.
@@ -64,17 +55,31 @@ impl DecoderConfig {
     /// # Errors
     /// The file is missing, no JSON, lacks a field, or asks for something not implemented.
     pub fn from_file(dir: &Path) -> Result<Self, ArchError> {
-        read(&ModelFile::Config.within(dir))
+        let path = ModelFile::Config.within(dir);
+        Self::from_json(&path, &read_to_string(&path)?)
+    }
+
+    /// Reads the text of a `config.json`; `path` names it in errors.
+    ///
+    /// # Errors
+    /// As for [`Self::from_file`].
+    pub fn from_json(path: &Path, text: &str) -> Result<Self, ArchError> {
+        read(FAMILIES, path, text)
     }
 }
 
-fn read(path: &Path) -> Result<DecoderConfig, ArchError> {
-    let text = read_to_string(path)?;
-    let fields: Fields = serde_json::from_str(&text).map_err(|source| ArchError::Json {
+/// Reads the text of a `config.json` of one of these families.
+pub(super) fn read(
+    families: &[Family],
+    path: &Path,
+    text: &str,
+) -> Result<DecoderConfig, ArchError> {
+    let fields: Fields = serde_json::from_str(text).map_err(|source| ArchError::Json {
         path: path.to_path_buf(),
         source,
     })?;
-    Reader { path, fields }.config()
+    let reader = Reader { path, fields };
+    reader.config(reader.family(families)?)
 }
 
 struct Reader<'a> {
@@ -99,32 +104,33 @@ impl Reader<'_> {
         }
     }
 
-    fn architecture(&self) -> Result<Architecture, ArchError> {
+    /// The family that the file names: by its class, or for want of one by its `model_type`.
+    fn family<'f>(&self, families: &'f [Family]) -> Result<&'f Family, ArchError> {
         let named = self.fields.architectures.as_ref().and_then(|a| a.first());
         let found = named.or(self.fields.model_type.as_ref());
         let Some(found) = found else {
             return Err(self.fault("architectures", "is missing"));
         };
         let mut endings = SCALAR_HEADS.iter();
-        let family = endings.find_map(|ending| found.strip_suffix(ending));
-        let causal = family.map(|family| format!("{family}ForCausalLM"));
-        let wanted = causal.as_ref().unwrap_or(found);
-        KNOWN
+        let stem = endings.find_map(|ending| found.strip_suffix(ending));
+        let causal = stem.map(|stem| format!("{stem}ForCausalLM"));
+        let class = causal.as_ref().unwrap_or(found);
+        families
             .iter()
-            .find(|(name, kind, _)| name == wanted || (named.is_none() && kind == found))
-            .map(|known| known.2)
+            .find(|f| f.class == class || (named.is_none() && f.model_type == found))
             .ok_or_else(|| ArchError::UnknownArchitecture {
                 path: self.path.to_path_buf(),
                 found: found.clone(),
-                known: KNOWN.iter().map(|k| k.0).collect::<Vec<_>>().join(", "),
+                known: families
+                    .iter()
+                    .map(|f| f.class)
+                    .collect::<Vec<_>>()
+                    .join(", "),
             })
     }
 
-    fn config(&self) -> Result<DecoderConfig, ArchError> {
+    fn config(&self, family: &Family) -> Result<DecoderConfig, ArchError> {
         let f = &self.fields;
-        let architecture = self.architecture()?;
-        let gemma = matches!(architecture, Architecture::Gemma | Architecture::Gemma2);
-        let gemma2 = architecture == Architecture::Gemma2;
         let hidden_size = self.positive("hidden_size", f.hidden_size)?;
         let heads = self.positive("num_attention_heads", f.num_attention_heads)?;
         let kv_heads = f.num_key_value_heads.unwrap_or(heads);
@@ -134,11 +140,10 @@ impl Reader<'_> {
                 format!("is {kv_heads}, no divisor of {heads}"),
             ));
         }
-        let head_dim = f.head_dim.unwrap_or(match architecture {
-            Architecture::Gemma | Architecture::Gemma2 => 256,
-            Architecture::Qwen3 => 128,
-            _ => hidden_size / heads,
-        });
+        let head_dim = f
+            .head_dim
+            .or(family.head_dim)
+            .unwrap_or(hidden_size / heads);
         if head_dim == 0 || !head_dim.is_multiple_of(2) {
             return Err(self.fault(
                 "head_dim",
@@ -146,14 +151,16 @@ impl Reader<'_> {
             ));
         }
         let layers = self.positive("num_hidden_layers", f.num_hidden_layers)?;
-        let attention_bias = f.attention_bias.unwrap_or(false);
-        let scalar = if gemma2 {
-            f.query_pre_attn_scalar.unwrap_or(256.0)
-        } else {
-            head_dim as f64
+        let stated_bias = f.attention_bias.unwrap_or(false);
+        let (qkv_bias, output_bias) = match family.attention_bias {
+            AttentionBias::AsStated => (stated_bias, stated_bias),
+            AttentionBias::QueriesKeysValues => (true, false),
         };
+        let scalar = family.query_scalar.map_or(head_dim as f64, |usual| {
+            f.query_pre_attn_scalar.unwrap_or(usual)
+        });
         Ok(DecoderConfig {
-            architecture,
+            architecture: family.class,
             vocab_size: self.positive("vocab_size", f.vocab_size)?,
             hidden_size,
             intermediate_size: self.positive("intermediate_size", f.intermediate_size)?,
@@ -162,44 +169,36 @@ impl Reader<'_> {
             head_dim,
             max_positions: f.max_position_embeddings.unwrap_or(usize::MAX),
             norm_eps: f.rms_norm_eps.unwrap_or(1e-6),
-            norm_weight: if gemma {
-                NormWeight::FactorMinusOne
-            } else {
-                NormWeight::Factor
-            },
+            norm_weight: family.norm_weight,
             rope: self.rope()?,
-            activation: self.activation(gemma)?,
-            tied: f.tie_word_embeddings.unwrap_or(gemma),
-            qkv_bias: attention_bias || architecture == Architecture::Qwen2,
-            output_bias: attention_bias && architecture != Architecture::Qwen2,
+            activation: self.activation(family)?,
+            tied: f.tie_word_embeddings.unwrap_or(family.tied),
+            qkv_bias,
+            output_bias,
             mlp_bias: f.mlp_bias.unwrap_or(false),
-            qk_norm: architecture == Architecture::Qwen3,
-            post_norms: gemma2,
-            embedding_scale: gemma.then(|| (hidden_size as f64).sqrt()),
+            qk_norm: family.qk_norm,
+            post_norms: family.post_norms,
+            embedding_scale: family.scaled_embedding.then(|| (hidden_size as f64).sqrt()),
             attention_scale: 1.0 / scalar.sqrt(),
-            attention_softcap: f.attn_logit_softcapping.filter(|_| gemma2),
-            logit_softcap: f.final_logit_softcapping.filter(|_| gemma2),
-            windows: self.windows(architecture, layers)?,
+            attention_softcap: f.attn_logit_softcapping.filter(|_| family.softcaps),
+            logit_softcap: f.final_logit_softcapping.filter(|_| family.softcaps),
+            windows: self.windows(family.windows, layers)?,
             stored_dtype: self.stored_dtype()?,
         })
     }
 
-    fn activation(&self, gemma: bool) -> Result<GateActivation, ArchError> {
-        // Gemma's files of 2024 say `hidden_act: gelu` and mean the tanh form.
-        if gemma {
-            return match self.fields.hidden_activation.as_deref() {
-                None | Some("gelu_pytorch_tanh") => Ok(GateActivation::GeluTanh),
-                Some(other) => Err(self.fault(
-                    "hidden_activation",
-                    format!("is `{other}`; known is gelu_pytorch_tanh"),
-                )),
-            };
-        }
-        match self.fields.hidden_act.as_deref() {
-            None | Some("silu" | "swish") => Ok(GateActivation::Silu),
+    fn activation(&self, family: &Family) -> Result<GateActivation, ArchError> {
+        let (field, stated) = if family.hidden_activation {
+            ("hidden_activation", &self.fields.hidden_activation)
+        } else {
+            ("hidden_act", &self.fields.hidden_act)
+        };
+        match stated.as_deref() {
+            None => Ok(family.activation),
+            Some("silu" | "swish") => Ok(GateActivation::Silu),
             Some("gelu_pytorch_tanh") => Ok(GateActivation::GeluTanh),
             Some(other) => Err(self.fault(
-                "hidden_act",
+                field,
                 format!("is `{other}`; known are silu and gelu_pytorch_tanh"),
             )),
         }
@@ -253,52 +252,54 @@ impl Reader<'_> {
         Ok(RopeConfig { theta, scaling })
     }
 
-    fn windows(
-        &self,
-        architecture: Architecture,
-        layers: usize,
-    ) -> Result<Vec<Option<usize>>, ArchError> {
+    /// For each layer the window that it sees, if it sees no more.
+    fn windows(&self, family: Windows, layers: usize) -> Result<Vec<Option<usize>>, ArchError> {
         let f = &self.fields;
-        let window = match architecture {
-            Architecture::Llama | Architecture::Gemma => None,
-            Architecture::Mistral => f.sliding_window,
-            Architecture::Gemma2 => f.sliding_window.or(Some(4096)),
-            Architecture::Qwen2 | Architecture::Qwen3 => f
+        let window = match family {
+            Windows::None => None,
+            Windows::All => f.sliding_window,
+            Windows::Alternate { window } => f.sliding_window.or(Some(window)),
+            Windows::Upper { .. } => f
                 .sliding_window
                 .filter(|_| f.use_sliding_window.unwrap_or(false)),
         };
         if window == Some(0) {
             return Err(self.fault("sliding_window", "is zero"));
         }
-        if let (Some(types), true) = (&f.layer_types, architecture != Architecture::Mistral) {
-            if types.len() != layers {
-                return Err(self.fault(
-                    "layer_types",
-                    format!("has {} entries for {layers} layers", types.len()),
-                ));
-            }
-            return types
-                .iter()
-                .map(|kind| match kind.as_str() {
-                    "full_attention" => Ok(None),
-                    "sliding_attention" if window.is_some() => Ok(window),
-                    other => Err(self.fault(
-                        "layer_types",
-                        format!("holds `{other}`, which this model has no window for"),
-                    )),
-                })
-                .collect();
+        if let (Some(types), true) = (&f.layer_types, family != Windows::All) {
+            return self.listed_windows(types, window, layers);
         }
-        Ok((0..layers)
-            .map(|layer| match architecture {
-                // Every second layer, beginning with the first, sees the window only.
-                Architecture::Gemma2 => window.filter(|_| layer % 2 == 0),
-                Architecture::Qwen2 | Architecture::Qwen3 => {
-                    window.filter(|_| layer >= f.max_window_layers.unwrap_or(28))
-                }
-                _ => window,
-            })
-            .collect())
+        let sees_window = |layer: usize| match family {
+            Windows::None | Windows::All => true,
+            Windows::Alternate { .. } => layer.is_multiple_of(2),
+            Windows::Upper { from } => layer >= f.max_window_layers.unwrap_or(from),
+        };
+        let windows = (0..layers).map(|layer| window.filter(|_| sees_window(layer)));
+        Ok(windows.collect())
+    }
+
+    /// [`Self::windows`] as `layer_types` lists them.
+    fn listed_windows(
+        &self,
+        types: &[String],
+        window: Option<usize>,
+        layers: usize,
+    ) -> Result<Vec<Option<usize>>, ArchError> {
+        if types.len() != layers {
+            return Err(self.fault(
+                "layer_types",
+                format!("has {} entries for {layers} layers", types.len()),
+            ));
+        }
+        let listed = types.iter().map(|kind| match kind.as_str() {
+            "full_attention" => Ok(None),
+            "sliding_attention" if window.is_some() => Ok(window),
+            other => Err(self.fault(
+                "layer_types",
+                format!("holds `{other}`, which this model has no window for"),
+            )),
+        });
+        listed.collect()
     }
 
     fn stored_dtype(&self) -> Result<FloatFormat, ArchError> {
@@ -326,10 +327,7 @@ mod tests {
             r#"{{"vocab_size": 9, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 4,
                  "num_attention_heads": 2, "max_position_embeddings": 64, {extra}}}"#
         );
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("config.json");
-        crate::base::write_atomic(&path, text.as_bytes()).unwrap();
-        read(&path)
+        DecoderConfig::from_json(Path::new("config.json"), &text)
     }
 
     #[test]
@@ -364,7 +362,7 @@ mod tests {
     fn a_class_with_a_scalar_head_is_its_family() {
         for name in ["LlamaForSequenceClassification", "LlamaRewardModel"] {
             let config = parse(&format!(r#""architectures": ["{name}"]"#)).unwrap();
-            assert_eq!(config.architecture, Architecture::Llama);
+            assert_eq!(config.architecture, "LlamaForCausalLM");
         }
         assert!(parse(r#""architectures": ["MambaForSequenceClassification"]"#).is_err());
     }
@@ -400,14 +398,8 @@ mod tests {
             error.to_string().contains("`num_key_value_heads`"),
             "{error}"
         );
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("config.json");
-        crate::base::write_atomic(&path, br#"{"model_type": "llama"}"#).unwrap();
-        assert!(
-            read(&path)
-                .unwrap_err()
-                .to_string()
-                .contains("`hidden_size`")
-        );
+        let text = r#"{"model_type": "llama"}"#;
+        let error = DecoderConfig::from_json(Path::new("config.json"), text).unwrap_err();
+        assert!(error.to_string().contains("`hidden_size`"), "{error}");
     }
 }

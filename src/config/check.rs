@@ -1,5 +1,7 @@
 //! Rules across the fields of one trial, each pointing at the value that breaks it.
 
+use crate::arch::DecoderConfig;
+use crate::base::ModelFile;
 use crate::config::diagnose::{Diagnostic, nearest};
 use crate::config::expected::ExpectedInputs;
 use crate::config::file::Problems;
@@ -13,6 +15,7 @@ use crate::config::spec::{
 };
 use crate::config::tree::Node;
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 
 /// Or what is wrong, and what may help.
@@ -24,7 +27,7 @@ pub(crate) struct Files {
     root: PathBuf,
     inputs: Inputs,
     data: BTreeMap<String, Verdict<()>>,
-    models: BTreeMap<String, Verdict<Option<usize>>>,
+    models: BTreeMap<String, Verdict<Option<String>>>,
 }
 
 impl Files {
@@ -75,11 +78,26 @@ impl Files {
             .clone()
     }
 
-    /// The most positions of the model in folder `path`, where its configuration tells.
-    pub(super) fn model(&mut self, path: &str) -> Verdict<Option<usize>> {
+    /// The decoder in folder `path`, unless inputs are optional and it is not there.
+    pub(super) fn decoder(&mut self, path: &str) -> Verdict<Option<DecoderConfig>> {
+        let Some(text) = self.model(path)? else {
+            return Ok(None);
+        };
+        let file = ModelFile::Config.within(Path::new(path));
+        DecoderConfig::from_json(&file, &text)
+            .map(Some)
+            .map_err(|error| {
+                let reason = error.source().map(|source| format!(": {source}"));
+                (format!("{error}{}", reason.unwrap_or_default()), None)
+            })
+    }
+
+    /// The text of `config.json` in the model folder `path`, unless inputs are optional and there is
+    /// none.
+    pub(super) fn model(&mut self, path: &str) -> Verdict<Option<String>> {
         let (root, inputs) = (&self.root, self.inputs);
         let look = || {
-            let config = root.join(path).join("config.json");
+            let config = ModelFile::Config.within(&root.join(path));
             if inputs == Inputs::Optional && !config.is_file() {
                 return Ok(None);
             }
@@ -95,12 +113,9 @@ impl Files {
                     None,
                 )
             })?;
-            let json: serde_json::Value = serde_json::from_str(&text)
+            serde_json::from_str::<serde::de::IgnoredAny>(&text)
                 .map_err(|error| (format!("`{path}/config.json` is not JSON: {error}"), None))?;
-            let most = json
-                .get("max_position_embeddings")
-                .and_then(serde_json::Value::as_u64);
-            Ok(most.and_then(|most| usize::try_from(most).ok()))
+            Ok(Some(text))
         };
         self.models
             .entry(path.to_owned())
@@ -178,8 +193,8 @@ impl Checker<'_> {
     /// Everything about the trial.
     pub(crate) fn trial(&mut self, config: &TrialConfig) {
         self.pipeline(config);
-        let most = match self.files.model(&config.model.path) {
-            Ok(most) => most,
+        let most = match self.files.decoder(&config.model.path) {
+            Ok(model) => model.map(|model| model.max_positions),
             Err((message, help)) => {
                 let help = self.origin(&config.model.path).or(help);
                 self.fail("model.path", message, help);

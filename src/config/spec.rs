@@ -12,6 +12,7 @@ pub use crate::config::options::{Decontamination, ReferenceUpdate, TrainableEmbe
 pub use crate::config::paths::*;
 pub use crate::config::select::*;
 
+use crate::arch::Learned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -266,6 +267,16 @@ pub struct LoraRecipe {
     pub alpha: f64,
     /// Which matrices of every layer are adapted.
     pub targets: Vec<LoraTarget>,
+}
+
+impl LoraRecipe {
+    /// What a training of such adapters changes, for counting.
+    pub fn learned(&self) -> Learned {
+        Learned::Adapters {
+            rank: self.rank,
+            targets: self.targets.iter().map(|target| target.name()).collect(),
+        }
+    }
 }
 
 /// Supervised fine-tuning.

@@ -105,7 +105,8 @@ pub(super) fn project(files: &[(&str, &str)]) -> tempfile::TempDir {
     write("data/pairs.jsonl", "");
     write(
         "models/tiny/config.json",
-        "{\"max_position_embeddings\": 128}",
+        r#"{"model_type": "llama", "vocab_size": 96, "hidden_size": 32, "num_hidden_layers": 2,
+            "num_attention_heads": 4, "intermediate_size": 40, "max_position_embeddings": 128}"#,
     );
     for (name, text) in files {
         write(name, text);

@@ -2,6 +2,7 @@
 
 use super::pair::TokenizedPair;
 use super::tokenize::TokenizedExample;
+use crate::arch::Pass;
 use std::ops::Range;
 
 /// Flattened positions of several segments. Attention is causal within a segment and blocked
@@ -107,20 +108,16 @@ impl TokenBatch {
         self.example_ids.push(id.to_owned());
     }
 
-    /// Over all positions, the number of positions that each sees, itself included.
-    pub fn seen(&self) -> f64 {
+    /// What a forward pass over the batch computes, padding included.
+    pub fn pass(&self) -> Pass {
         let len = |s: usize| f64::from(self.cu_seqlens[s + 1] - self.cu_seqlens[s]);
-        let segments = self.trunks.iter().enumerate();
-        segments
-            .map(|(s, &trunk)| {
-                let shared = if trunk as usize == s {
-                    0.0
-                } else {
-                    len(trunk as usize)
-                };
-                len(s) * (shared + f64::midpoint(len(s), 1.0))
-            })
-            .sum()
+        let mut pass = Pass::default();
+        for (s, &trunk) in self.trunks.iter().enumerate() {
+            let trunk = trunk as usize;
+            let before = if trunk == s { 0.0 } else { len(trunk) };
+            pass.add(1.0, len(s), before, 0.0);
+        }
+        pass.with_scored(self.targets.len() as f64)
     }
 }
 

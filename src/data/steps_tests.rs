@@ -393,7 +393,7 @@ fn pair_batches_predict_the_completions_only() {
     assert_eq!(batch.target_segments, [1, 1, 2, 2, 2, 4, 5]);
     assert_eq!(batch.example_ids, ["a", "a", "a", "b", "b", "b"]);
     // 1 + 2, then 3 + 4 and 3 + 4 + 5 behind the prompt; 1, 2 and 2.
-    assert!((batch.seen() - 27.0).abs() < 1e-12);
+    assert!((batch.pass().seen(None) - 27.0).abs() < 1e-12);
     let split = pair_batches(&[&a, &b], 9);
     assert_eq!(
         split.iter().map(|p| p.pairs.clone()).collect::<Vec<_>>(),

@@ -1,6 +1,6 @@
 //! The decoder on packed tokens: embedding, layers, final norm, head.
 
-use crate::arch::DecoderConfig;
+use crate::arch::{DecoderConfig, Learned};
 use crate::model::error::ModelError;
 use crate::model::lora::Lora;
 use crate::model::ops::{
@@ -26,6 +26,7 @@ pub struct Decoder {
     recompute: Recompute,
     /// Activations are those of bf16.
     short: bool,
+    learned: Learned,
 }
 
 /// Weight and optional bias of a linear map.
@@ -104,7 +105,8 @@ impl Decoder {
                 weights.insert(name, weight);
             }
         }
-        let decoder = Self::build(config, |name| weights.get(name).cloned())?;
+        let mut decoder = Self::build(config, |name| weights.get(name).cloned())?;
+        decoder.learned = lora.learned();
         Ok(match lora.dtype() {
             DType::BF16 => decoder.with_bf16_activations(),
             _ => decoder,
@@ -144,6 +146,7 @@ impl Decoder {
             embed,
             config: config.clone(),
             recompute: Recompute::Nothing,
+            learned: Learned::All,
         })
     }
 
@@ -166,6 +169,11 @@ impl Decoder {
     /// The configuration it was built from.
     pub fn config(&self) -> &DecoderConfig {
         &self.config
+    }
+
+    /// The weights that a training of it changes.
+    pub fn learned(&self) -> &Learned {
+        &self.learned
     }
 
     /// Hidden states after the final norm, `(T, D)`, of the `tokens (T,)` at `positions (T,)` in

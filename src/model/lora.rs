@@ -5,7 +5,7 @@
 //! is that of the merged model. Names and files are those of PEFT: `adapter_model.safetensors` and
 //! `adapter_config.json`.
 
-use crate::arch::DecoderConfig;
+use crate::arch::{DecoderConfig, Learned};
 use crate::base::{PathError, SeedTree, write_atomic};
 use crate::config::spec::{LoraRecipe, LoraTarget};
 use crate::model::checkpoint::save_checkpoint;
@@ -103,6 +103,11 @@ impl Lora {
     /// The trained variables by PEFT's names.
     pub fn vars(&self) -> &BTreeMap<String, Var> {
         &self.vars
+    }
+
+    /// What a training changes, for counting.
+    pub fn learned(&self) -> Learned {
+        self.recipe.learned()
     }
 
     /// The number format of the base model.
@@ -318,19 +323,6 @@ fn adapted<'a>(
     Ok(all)
 }
 
-/// Number of trained weights of adapters on a decoder of this shape.
-pub fn lora_parameter_count(config: &DecoderConfig, recipe: &LoraRecipe) -> u64 {
-    let targets = recipe
-        .targets
-        .iter()
-        .map(|t| format!(".{}.weight", t.name()));
-    let targets: Vec<String> = targets.collect();
-    let shapes = config.tensors().into_iter();
-    let own = shapes.filter(|(name, _)| targets.iter().any(|t| name.ends_with(t)));
-    own.map(|(_, shape)| (recipe.rank * shape.iter().sum::<usize>()) as u64)
-        .sum()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,7 +382,7 @@ mod tests {
         // 5 layers: q 64 to 64, v 64 to 32, down 172 to 64.
         let count: usize = lora.vars().values().map(|v| v.elem_count()).sum();
         assert_eq!(count, 5 * 3 * (128 + 96 + 236));
-        assert_eq!(count as u64, lora_parameter_count(&config, &recipe()));
+        assert_eq!(count as u64, lora.learned().parameters(&config));
         let a = &lora.vars()["base_model.model.model.layers.4.mlp.down_proj.lora_A.weight"];
         let bound = 1.0 / 172f32.sqrt();
         assert!(flat(a).iter().all(|x| x.abs() <= bound));

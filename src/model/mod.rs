@@ -28,7 +28,7 @@ pub use checkpoint::save_checkpoint;
 pub use decoder::Decoder;
 pub use error::ModelError;
 pub use kv_cache::{CachedPrompt, KvCache};
-pub use lora::{Lora, lora_parameter_count, merge_adapter};
+pub use lora::{Lora, merge_adapter};
 pub use ops::{Recompute, Segments, SummedNll, TokenStats};
 pub use params::{FrozenParams, Params, missing_gradients};
 pub use rate::{MatmulRate, matmul_rate};

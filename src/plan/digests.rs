@@ -39,6 +39,8 @@ pub struct TextSize {
     /// Characters that become tokens once a row is used: of a preference pair the prompt and both
     /// completions behind it.
     pub chars: u64,
+    /// Those among them that a model is to learn: replies.
+    pub reply_chars: u64,
     /// Whether rows are preference pairs.
     pub pairs: bool,
 }
@@ -49,7 +51,7 @@ struct CacheFile {
     entries: BTreeMap<PathBuf, Entry>,
 }
 
-const CACHE_FORMAT: u32 = 2;
+const CACHE_FORMAT: u32 = 3;
 
 /// Beyond this much of a data file its size is extrapolated, bytes.
 const SAMPLE_BYTES: u64 = 4 << 20;
@@ -190,6 +192,7 @@ fn measure(path: &Path, size: u64) -> Result<TextSize, PathError> {
         return Ok(TextSize {
             rows,
             chars: rows * 1000,
+            reply_chars: rows * 500,
             pairs: false,
         });
     }
@@ -227,6 +230,7 @@ fn measure(path: &Path, size: u64) -> Result<TextSize, PathError> {
             let pair = row.get("rejected").is_some();
             seen.pairs |= pair;
             seen.chars += rest + prompt;
+            seen.reply_chars += reply_chars(&row);
             read += line.len() as u64 + 1;
         }
     }
@@ -234,8 +238,23 @@ fn measure(path: &Path, size: u64) -> Result<TextSize, PathError> {
         let scale = size as f64 / read as f64;
         seen.rows = (seen.rows as f64 * scale) as u64;
         seen.chars = (seen.chars as f64 * scale) as u64;
+        seen.reply_chars = (seen.reply_chars as f64 * scale) as u64;
     }
     Ok(seen)
+}
+
+/// Characters of the replies of a row: of a conversation what the assistant says.
+fn reply_chars(row: &serde_json::Value) -> u64 {
+    let said = row.get("messages").and_then(serde_json::Value::as_array);
+    let said = said.into_iter().flatten();
+    let said = said.filter(|message| message.get("role").is_some_and(|role| role == "assistant"));
+    let replies = ["output", "chosen", "rejected"];
+    said.map(chars).sum::<u64>()
+        + replies
+            .iter()
+            .filter_map(|key| row.get(key))
+            .map(chars)
+            .sum::<u64>()
 }
 
 /// Characters of a text, or of the `content` (or `value`) of each message of a list.
@@ -314,6 +333,7 @@ mod tests {
             TextSize {
                 rows: 1,
                 chars: 6,
+                reply_chars: 4,
                 pairs: true
             }
         );

@@ -1,31 +1,27 @@
-//! What a run will cost, from sizes alone: rough, but by stated formulas.
+//! What a run will cost, from sizes alone: what it computes is estimated here, what that costs is
+//! counted by [`crate::arch`], as for a run that has ended.
 //!
 //! - Text to tokens: with a vocabulary of V pieces a token covers about
 //!   `1.9 + 0.3 · (log2 V − 9)` characters (1.9 measured for 512 pieces on English; 4.3 at 128 k),
 //!   and the chat template adds 8 tokens to a document.
-//! - Operations of one token forward: `2·P + 4·layers·heads·head-width·c`, where P counts the
-//!   weights of matrix products (the output head included, the embedding table not) and c is the
-//!   mean number of positions that it attends to, half its document (a prompt with both replies).
-//!   Training costs three times as much: once forward, twice backward.
-//! - Memory: 48 MiB for the process; in training 16 bytes a parameter (weight, gradient, two
-//!   moments, 4 each), in bf16 22 (weight 2, and in f32 a working copy, the gradient, the master
-//!   weight and two moments), else its own size; activations of the positions that are
-//!   computed at once (a whole row at least), `layers · (10·width + 4·intermediate)` numbers each when
-//!   training (one layer's worth and `layers · width` if layers are computed again) and one layer's
-//!   worth otherwise; two blocks of 1024 × V logits.
+//! - All documents of a set are as long as the mean; longer ones than fit are cut into pieces. Both
+//!   replies of a pair are equally long and continue one prompt.
+//! - Scored are the replies; where only the tokens of a row are known (`[inputs]`), half of a
+//!   conversation and two thirds of a pair.
 //! - A data file or a model that is not there counts as `[inputs]` says; without that as nothing.
 
-use crate::config::ModelSizes;
+use crate::arch::{
+    DecoderConfig, Footprint, Learned, PROCESS_BYTES, Pass, forward_flops, parameter_count,
+    training_flops,
+};
 use crate::config::spec::{
-    BatchSize, Batching, DataSource, DpoRecipe, Duration, EvalRecipe, Monitor, OnlineDpoRecipe,
-    Precision, SelectMethod, SftRecipe, TrainRuntime,
+    BatchSize, Batching, DataSource, DpoRecipe, Duration, EvalRecipe, LoraRecipe, LossMask,
+    Monitor, OnlineDpoRecipe, Precision, SamplingRecipe, SelectMethod, SftRecipe, TrainRuntime,
 };
 use crate::plan::error::PlanError;
 use crate::plan::resolve::Resolver;
 use crate::plan::stage::{PairSet, SampleStageRecipe, SelectRows, SelectStageRecipe};
 use serde::{Deserialize, Serialize};
-use std::num::NonZeroU64;
-use std::path::Path;
 
 /// Estimated cost of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,87 +34,17 @@ pub struct Estimate {
     pub peak_memory_bytes: u64,
 }
 
-/// The sizes of a decoder, from `config.json`.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct ModelShape {
-    vocab: f64,
-    width: f64,
-    layers: f64,
-    intermediate: f64,
-    /// Query heads times head width.
-    queries: f64,
-    /// Key heads times head width.
-    keys: f64,
-    tied: bool,
+/// Characters that a token covers, by the size of the vocabulary.
+fn chars_per_token(model: &DecoderConfig) -> f64 {
+    (1.9 + 0.3 * ((model.vocab_size as f64).log2() - 9.0)).max(1.0)
 }
 
-impl ModelShape {
-    /// Reads the shape; `None` if the file is missing or lacks a size.
-    pub(crate) fn read(folder: &Path) -> Option<Self> {
-        let text = std::fs::read_to_string(folder.join("config.json")).ok()?;
-        let json: serde_json::Value = serde_json::from_str(&text).ok()?;
-        let size = |name: &str| json.get(name).and_then(serde_json::Value::as_f64);
-        let (width, heads) = (size("hidden_size")?, size("num_attention_heads")?);
-        let head = size("head_dim").unwrap_or(width / heads);
-        Some(Self {
-            vocab: size("vocab_size")?,
-            width,
-            layers: size("num_hidden_layers")?,
-            intermediate: size("intermediate_size")?,
-            queries: heads * head,
-            keys: size("num_key_value_heads").unwrap_or(heads) * head,
-            tied: json
-                .get("tie_word_embeddings")
-                .and_then(serde_json::Value::as_bool)
-                == Some(true),
-        })
-    }
-
-    /// The shape that a base file states.
-    pub(crate) fn of(sizes: &ModelSizes) -> Self {
-        let size = |value: NonZeroU64| value.get() as f64;
-        Self {
-            vocab: size(sizes.vocab_size),
-            width: size(sizes.hidden_size),
-            layers: size(sizes.layers),
-            intermediate: size(sizes.intermediate_size),
-            queries: size(sizes.heads) * size(sizes.head_size),
-            keys: size(sizes.kv_heads) * size(sizes.head_size),
-            tied: sizes.tied,
-        }
-    }
-
-    /// Weights of matrix products.
-    fn matmul_params(&self) -> f64 {
-        let attention = self.width * (2.0 * self.queries + 2.0 * self.keys);
-        self.layers * (attention + 3.0 * self.width * self.intermediate) + self.vocab * self.width
-    }
-
-    /// All weights, norms included.
-    pub(crate) fn params(&self) -> f64 {
-        let table = if self.tied {
-            0.0
-        } else {
-            self.vocab * self.width
-        };
-        self.matmul_params() + table + (2.0 * self.layers + 1.0) * self.width
-    }
-
-    /// Operations of one token forward that attends to `context` positions.
-    fn flops_per_token(&self, context: f64) -> f64 {
-        2.0 * self.matmul_params() + 4.0 * self.layers * self.queries * context
-    }
-
-    fn chars_per_token(&self) -> f64 {
-        (1.9 + 0.3 * (self.vocab.log2() - 9.0)).max(1.0)
-    }
-}
-
-/// Documents of a mixture: how many, and tokens in all.
+/// Documents of a mixture: how many, tokens in all, and those of replies among them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Documents {
     count: f64,
     tokens: f64,
+    replies: f64,
 }
 
 impl Documents {
@@ -130,32 +56,74 @@ impl Documents {
         }
     }
 
-    /// Mean number of positions that a token attends to.
-    fn context(self, window: usize) -> f64 {
-        self.mean().min(window as f64) / 2.0
-    }
-
     fn and(self, other: Self) -> Self {
         Self {
             count: self.count + other.count,
             tokens: self.tokens + other.tokens,
+            replies: self.replies + other.replies,
         }
     }
 
     fn first(self, most: Option<usize>) -> Self {
         match most.map(|most| most as f64) {
-            Some(most) if most < self.count => Self {
-                count: most,
-                tokens: self.mean() * most,
-            },
+            Some(most) if most < self.count => {
+                let part = most / self.count;
+                Self {
+                    count: most,
+                    tokens: self.tokens * part,
+                    replies: self.replies * part,
+                }
+            }
             _ => self,
         }
     }
+
+    /// Each document once, in pieces of at most `window` tokens.
+    fn pass(self, window: usize, mask: LossMask) -> Pass {
+        let len = self.mean().min(window as f64);
+        let pieces = if len > 0.0 { self.tokens / len } else { 0.0 };
+        let scored = match mask {
+            LossMask::AssistantOnly => self.replies,
+            // The first token of a piece has no predecessor.
+            LossMask::AllTokens => (self.tokens - pieces).max(0.0),
+        };
+        Pass::default().with(pieces, len, 0.0, scored)
+    }
+
+    /// Each pair once: its prompt, and behind that both replies.
+    fn pair_pass(self, window: usize) -> Pass {
+        let count = self.count.max(1.0);
+        let (whole, reply) = (self.mean(), self.replies / count / 2.0);
+        // Prompt and one reply fit.
+        let prompt = (whole - 2.0 * reply).max(0.0);
+        let fits = (window as f64 / (prompt + reply).max(1.0)).min(1.0);
+        let (prompt, reply) = (prompt * fits, reply * fits);
+        Pass::default().with(self.count, prompt, 0.0, 0.0).with(
+            2.0 * self.count,
+            reply,
+            prompt,
+            2.0 * self.count * reply,
+        )
+    }
+}
+
+/// What a run computes.
+struct Work<'a> {
+    /// Forward and backward, in all steps.
+    trained: Pass,
+    /// Forward alone.
+    measured: Pass,
+    /// Positions in one pass.
+    at_once: f64,
+    /// Whether a step takes several passes.
+    split: bool,
+    precision: Precision,
+    lora: Option<&'a LoraRecipe>,
 }
 
 /// The state of an estimate: what is computed, by passes.
 pub(crate) struct Estimator<'r, 'a> {
-    pub(crate) shape: Option<&'r ModelShape>,
+    pub(crate) model: Option<&'r DecoderConfig>,
     pub(crate) resolver: &'r mut Resolver<'a>,
     /// What makes further pairs for this run.
     pub(crate) online: Option<&'r OnlineDpoRecipe>,
@@ -166,7 +134,6 @@ pub(crate) struct Estimator<'r, 'a> {
 }
 
 const TEMPLATE_TOKENS: f64 = 8.0;
-const PROCESS_BYTES: f64 = (48u64 << 20) as f64;
 /// Positions computed at once where the runtime does not say.
 const DEFAULT_MICRO_TOKENS: f64 = 4096.0;
 
@@ -174,24 +141,35 @@ impl Estimator<'_, '_> {
     /// `sequences` with text of the template a row, where the file itself cannot tell: two for
     /// pairs.
     fn documents(&mut self, data: &[DataSource], sequences: f64) -> Result<Documents, PlanError> {
-        let chars_per_token = self.shape.map_or(4.0, ModelShape::chars_per_token);
+        let chars_per_token = self.model.map_or(4.0, chars_per_token);
         let mut sum = Documents::default();
         for source in data {
             let size = self.resolver.text_size(&source.path)?;
             let expected = self.resolver.expected(&source.path);
-            let (rows, tokens_per_row) = match (size, expected) {
+            let (rows, tokens, replies) = match (size, expected) {
                 (Some(size), _) if size.rows > 0 => {
-                    let (rows, chars) = (size.rows as f64, size.chars as f64);
-                    let sequences = if size.pairs { 2.0 } else { sequences };
-                    let tokens = chars / rows / chars_per_token + sequences * TEMPLATE_TOKENS;
-                    (rows, tokens)
+                    let rows = size.rows as f64;
+                    let (template, share) = if size.pairs || sequences > 1.0 {
+                        (2.0 * TEMPLATE_TOKENS, 2.0)
+                    } else {
+                        (TEMPLATE_TOKENS, 1.0)
+                    };
+                    let of = |chars: u64| chars as f64 / rows / chars_per_token;
+                    // The end of a reply is a token of the template's.
+                    (
+                        rows,
+                        of(size.chars) + template,
+                        of(size.reply_chars) + share,
+                    )
                 }
                 (None, Some(expected)) => {
                     let (Some(rows), Some(tokens)) = (expected.rows, expected.tokens_per_row)
                     else {
                         continue;
                     };
-                    (rows.get() as f64, tokens.get() as f64)
+                    let tokens = tokens.get() as f64;
+                    let scored = if sequences > 1.0 { 2.0 / 3.0 } else { 0.5 };
+                    (rows.get() as f64, tokens, tokens * scored)
                 }
                 _ => continue,
             };
@@ -201,68 +179,59 @@ impl Estimator<'_, '_> {
                 (None, None) => rows,
             };
             sum.count += used;
-            sum.tokens += used * tokens_per_row;
+            sum.tokens += used * tokens;
+            sum.replies += used * replies;
         }
         Ok(sum)
     }
 
-    /// `trained` and `measured` tokens with their contexts, `at_once` positions in one pass.
-    fn total(
-        &self,
-        trained: (f64, f64),
-        measured: (f64, f64),
-        at_once: f64,
-        precision: Precision,
-    ) -> Estimate {
-        let tokens = (trained.0 + measured.0).round() as u64;
-        let Some(shape) = self.shape else {
+    fn total(&self, work: &Work<'_>) -> Estimate {
+        let tokens = (work.trained.positions() + work.measured.positions()).round() as u64;
+        let Some(model) = self.model else {
             return Estimate {
                 tokens,
                 ..Estimate::default()
             };
         };
-        let flops = 3.0 * trained.0 * shape.flops_per_token(trained.1)
-            + measured.0 * shape.flops_per_token(measured.1);
-        let number = match precision {
-            Precision::F32 => 4.0,
-            Precision::Bf16 => 2.0,
+        let learned = work.lora.map_or(Learned::All, LoraRecipe::learned);
+        let trains = work.trained.positions() > 0.0;
+        let passes = (work.trained.positions() / work.at_once.max(1.0)).ceil();
+        let flops = if trains {
+            passes * training_flops(model, &work.trained.times(1.0 / passes), &learned)
+        } else {
+            0.0
         };
-        let per_layer = 10.0 * shape.width + 4.0 * shape.intermediate;
-        let param_bytes = match precision {
-            _ if trained.0 <= 0.0 => number,
-            Precision::F32 => 16.0,
-            Precision::Bf16 => 22.0,
+        let heaviest = if trains {
+            &work.trained
+        } else {
+            &work.measured
         };
-        let activations = match self.recompute {
-            _ if trained.0 <= 0.0 => per_layer,
-            true => shape.layers * shape.width + per_layer,
-            false => shape.layers * per_layer,
+        let footprint = Footprint {
+            bf16: work.precision == Precision::Bf16,
+            learned: trains.then_some(&learned),
+            positions: work.at_once,
+            scored: work.at_once * heaviest.scored() / heaviest.positions().max(1.0),
+            split: work.split,
+            recompute: self.recompute,
         };
-        let memory = PROCESS_BYTES
-            + param_bytes * shape.params()
-            + number * at_once * activations
-            + 2.0 * 4.0 * 1024.0 * shape.vocab;
         Estimate {
             tokens,
-            flops,
-            peak_memory_bytes: memory as u64,
+            flops: flops + forward_flops(model, &work.measured),
+            peak_memory_bytes: footprint.peak(model) as u64,
         }
     }
 
-    /// Tokens of all measurements along `steps` steps, and their context.
-    fn monitor(
-        &mut self,
-        monitor: Option<&Monitor>,
-        steps: f64,
-        window: usize,
-        sequences: f64,
-    ) -> Result<(f64, f64), PlanError> {
-        let Some(monitor) = monitor else {
-            return Ok((0.0, 0.0));
-        };
-        let documents = self.documents(&monitor.data, sequences)?;
-        let times = 2.0 + (steps / monitor.every_steps.max(1) as f64).floor();
-        Ok((times * documents.tokens, documents.context(window)))
+    /// Forward passes alone, over everything at most once in a pass.
+    fn measured(&self, measured: Pass, runtime: &TrainRuntime, precision: Precision) -> Estimate {
+        let at_once = at_once(runtime, measured.positions(), 0.0);
+        self.total(&Work {
+            trained: Pass::default(),
+            measured,
+            at_once,
+            split: false,
+            precision,
+            lora: None,
+        })
     }
 
     /// Supervised fine-tuning. A padded row is taken to be half padding.
@@ -276,25 +245,41 @@ impl Estimator<'_, '_> {
             .first(self.kept)
             .first(recipe.max_examples);
         let window = recipe.max_seq_len as f64;
-        let padded = recipe.batching == Batching::Padded;
-        let row = if padded {
-            (2.0 * documents.mean()).min(window)
-        } else {
-            window
-        };
+        let mut epoch = documents.pass(recipe.max_seq_len, recipe.loss_mask);
+        let mut row = window;
+        if recipe.batching == Batching::Padded {
+            row = (2.0 * documents.mean()).min(window);
+            epoch = Pass::default().with(documents.count, row, 0.0, epoch.scored());
+        }
         let step = match recipe.batch {
             BatchSize::Tokens(tokens) => tokens as f64,
             BatchSize::Rows(rows) => rows as f64 * row,
         };
-        let trained = match recipe.duration {
-            Duration::Steps(steps) => steps as f64 * step,
-            Duration::Epochs(epochs) => epochs * documents.tokens * if padded { 2.0 } else { 1.0 },
+        let epochs = match recipe.duration {
+            Duration::Steps(steps) => steps as f64 * step / epoch.positions().max(1.0),
+            Duration::Epochs(epochs) => epochs,
         };
-        let steps = if step > 0.0 { trained / step } else { 0.0 };
-        let measured = self.monitor(recipe.monitor.as_ref(), steps, recipe.max_seq_len, 1.0)?;
+        let trained = epoch.times(epochs);
+        let steps = if step > 0.0 {
+            trained.positions() / step
+        } else {
+            0.0
+        };
+        let mut measured = Pass::default();
+        if let Some(monitor) = &recipe.monitor {
+            let documents = self.documents(&monitor.data, 1.0)?;
+            let pass = documents.pass(recipe.max_seq_len, LossMask::AssistantOnly);
+            measured = pass.times(measurements(monitor, steps));
+        }
         let at_once = at_once(runtime, step, row);
-        let context = documents.context(recipe.max_seq_len);
-        Ok(self.total((trained, context), measured, at_once, recipe.precision))
+        Ok(self.total(&Work {
+            trained,
+            measured,
+            at_once,
+            split: at_once < step,
+            precision: recipe.precision,
+            lora: recipe.lora.as_ref(),
+        }))
     }
 
     /// Offline DPO: each prompt and both replies to it, forward and backward.
@@ -303,41 +288,47 @@ impl Estimator<'_, '_> {
         recipe: &DpoRecipe,
         runtime: &TrainRuntime,
     ) -> Result<Estimate, PlanError> {
+        let window = recipe.limits.max_seq_len;
         let made = self.made_pairs(recipe.online_fraction)?;
         let pairs = self.documents(&recipe.data, 2.0)?.first(self.kept);
         let pairs = pairs.and(made).first(recipe.max_examples);
         let batch = recipe.global_batch_size.max(1) as f64;
-        let steps = match recipe.duration {
-            Duration::Steps(steps) => steps as f64,
-            Duration::Epochs(epochs) => (epochs * pairs.count / batch).ceil(),
+        let epoch = pairs.pair_pass(window);
+        let (steps, epochs) = match recipe.duration {
+            Duration::Steps(steps) => (steps as f64, steps as f64 * batch / pairs.count.max(1.0)),
+            Duration::Epochs(epochs) => ((epochs * pairs.count / batch).ceil(), epochs),
         };
-        let trained = match recipe.duration {
-            Duration::Steps(_) => steps * batch * pairs.mean(),
-            Duration::Epochs(epochs) => epochs * pairs.tokens,
-        };
-        let window = recipe.limits.max_seq_len;
-        let mut measured = self.monitor(recipe.monitor.as_ref(), steps, window, 2.0)?;
-        let step = batch * pairs.mean();
-        let at_once = at_once(runtime, step, pairs.mean());
+        let trained = epoch.times(epochs);
+        let mut measured = Pass::default();
+        if let Some(monitor) = &recipe.monitor {
+            let pairs = self.documents(&monitor.data, 2.0)?;
+            measured = pairs.pair_pass(window).times(measurements(monitor, steps));
+        }
+        let pair = epoch.positions() / pairs.count.max(1.0);
+        let step = batch * pair;
+        let at_once = at_once(runtime, step, pair);
         if recipe.couples_pairs() && at_once < step {
             // Every pair is scored before the first gradient.
-            measured.0 += trained;
-            measured.1 = measured.1.max(pairs.context(window));
+            measured.extend(&trained);
         }
         let mut copy = 0.0;
         if let Some(update) = recipe.reference_update {
             // Its own copy of the weights, and a pass over each step's pairs from its first move on.
             let rest = (steps - update.every_steps as f64).max(0.0) / steps.max(1.0);
-            measured.0 += trained * rest;
-            measured.1 = measured.1.max(pairs.context(window));
-            copy = 4.0 * self.shape.map_or(0.0, ModelShape::params);
+            measured.extend(&trained.times(rest));
+            copy = 4.0
+                * self
+                    .model
+                    .map_or(0.0, |model| parameter_count(model) as f64);
         }
-        let mut estimate = self.total(
-            (trained, pairs.context(window)),
+        let mut estimate = self.total(&Work {
+            trained,
             measured,
             at_once,
-            recipe.precision,
-        );
+            split: at_once < step,
+            precision: recipe.precision,
+            lora: recipe.lora.as_ref(),
+        });
         estimate.peak_memory_bytes += copy as u64;
         Ok(estimate)
     }
@@ -349,17 +340,12 @@ impl Estimator<'_, '_> {
         precision: Precision,
         runtime: &TrainRuntime,
     ) -> Result<Estimate, PlanError> {
-        let (mut tokens, mut context) = (0.0, 0.0f64);
+        let mut measured = self.made_pairs(None)?.pair_pass(usize::MAX);
         for set in sets {
             let pairs = self.documents(&set.data, 2.0)?;
-            tokens += pairs.tokens;
-            context = context.max(pairs.context(set.limits.max_seq_len));
+            measured.extend(&pairs.pair_pass(set.limits.max_seq_len));
         }
-        let made = self.made_pairs(None)?;
-        tokens += made.tokens;
-        context = context.max(made.context(usize::MAX));
-        let at_once = at_once(runtime, tokens, 0.0);
-        Ok(self.total((0.0, 0.0), (tokens, context), at_once, precision))
+        Ok(self.measured(measured, runtime, precision))
     }
 
     /// Filtering: methods that ask a model see every row once forward (`ifd` twice), `less` forward and
@@ -369,24 +355,25 @@ impl Estimator<'_, '_> {
         recipe: &SelectStageRecipe,
         runtime: &TrainRuntime,
     ) -> Result<Estimate, PlanError> {
-        let (data, window, sequences) = match &recipe.rows {
+        let pass = match &recipe.rows {
             SelectRows::Chat {
                 data, max_seq_len, ..
-            } => (data, *max_seq_len, 1.0),
-            SelectRows::Pairs { data, limits, .. } => (data, limits.max_seq_len, 2.0),
+            } => {
+                let documents = self.documents(data, 1.0)?;
+                documents.pass(*max_seq_len, LossMask::AssistantOnly)
+            }
+            SelectRows::Pairs { data, limits, .. } => {
+                self.documents(data, 2.0)?.pair_pass(limits.max_seq_len)
+            }
         };
-        let documents = self.documents(data, sequences)?;
         let passes = match &recipe.select.method {
             SelectMethod::Ifd | SelectMethod::ImplicitRewardGap | SelectMethod::Deita(_) => 2.0,
             SelectMethod::Less(_) => 3.0,
             method if method.needs_model() => 1.0,
             _ => 0.0,
         };
-        let measured = passes * documents.tokens;
-        let at_once = at_once(runtime, measured, 0.0);
-        let context = documents.context(window);
         let precision = recipe.select.precision.unwrap_or(Precision::F32);
-        Ok(self.total((0.0, 0.0), (measured, context), at_once, precision))
+        Ok(self.measured(pass.times(passes), runtime, precision))
     }
 
     /// Pairs that a round makes, at most: one a prompt, each reply as long as its budget.
@@ -396,11 +383,21 @@ impl Estimator<'_, '_> {
         };
         let prompts = self.documents(&online.prompts.data, 1.0)?;
         let count = prompts.first(online.prompts.per_round).count * fraction.unwrap_or(1.0);
-        let reply = online.sampling.max_new_tokens as f64 + TEMPLATE_TOKENS;
+        let new = online.sampling.max_new_tokens as f64;
         Ok(Documents {
             count,
-            tokens: count * 2.0 * reply,
+            tokens: count * 2.0 * (new + TEMPLATE_TOKENS),
+            replies: count * 2.0 * new,
         })
+    }
+
+    /// Samples that use their whole budget of new tokens.
+    fn samples(prompts: Documents, samples: usize, sampling: &SamplingRecipe) -> Pass {
+        let prompt = (prompts.tokens - prompts.replies) / prompts.count.max(1.0);
+        let new = sampling.max_new_tokens as f64;
+        let mut pass = Pass::default();
+        pass.add_samples(prompt, std::iter::repeat_n(new, samples));
+        pass.times(prompts.count)
     }
 
     /// Sampling: of each sample the whole budget of new tokens.
@@ -411,16 +408,14 @@ impl Estimator<'_, '_> {
     ) -> Result<Estimate, PlanError> {
         let prompts = self.documents(&recipe.prompts.data, 1.0)?;
         let prompts = prompts.first(recipe.prompts.per_round);
-        let new = recipe.sampling.max_new_tokens as f64;
-        let tokens = prompts.count * recipe.samples as f64 * (new + 2.0 * TEMPLATE_TOKENS);
-        let at_once = at_once(runtime, tokens, 0.0);
-        Ok(self.total((0.0, 0.0), (tokens, new / 2.0), at_once, recipe.precision))
+        let pass = Self::samples(prompts, recipe.samples, &recipe.sampling);
+        Ok(self.measured(pass, runtime, recipe.precision))
     }
 
     /// Judging: how much there is to judge is known only when it has been sampled.
     pub(crate) fn judge() -> Estimate {
         Estimate {
-            peak_memory_bytes: PROCESS_BYTES as u64,
+            peak_memory_bytes: PROCESS_BYTES,
             ..Estimate::default()
         }
     }
@@ -431,26 +426,26 @@ impl Estimator<'_, '_> {
         recipe: &EvalRecipe,
         runtime: &TrainRuntime,
     ) -> Result<Estimate, PlanError> {
-        let (mut tokens, mut context) = (0.0, 0.0f64);
+        let mut pass = Pass::default();
         for set in recipe.likelihood.values() {
             let documents = self.documents(&set.data, 1.0)?;
-            tokens += documents.tokens;
-            context = context.max(documents.context(set.max_seq_len));
+            pass.extend(&documents.pass(set.max_seq_len, LossMask::AssistantOnly));
         }
         for set in recipe.preference.values() {
             let pairs = self.documents(&set.data, 2.0)?;
-            tokens += pairs.tokens;
-            context = context.max(pairs.context(set.limits.max_seq_len));
+            pass.extend(&pairs.pair_pass(set.limits.max_seq_len));
         }
         for set in recipe.stories.values() {
             let prompts = self.documents(&set.data, 1.0)?.first(set.max_prompts);
-            let new = set.sampling.max_new_tokens as f64;
-            tokens += prompts.count * set.samples as f64 * (new + 2.0 * TEMPLATE_TOKENS);
-            context = context.max(new / 2.0);
+            pass.extend(&Self::samples(prompts, set.samples, &set.sampling));
         }
-        let at_once = at_once(runtime, tokens, 0.0);
-        Ok(self.total((0.0, 0.0), (tokens, context), at_once, recipe.precision))
+        Ok(self.measured(pass, runtime, recipe.precision))
     }
+}
+
+/// How often a set is measured along `steps` steps.
+fn measurements(monitor: &Monitor, steps: f64) -> f64 {
+    2.0 + (steps / monitor.every_steps.max(1) as f64).floor()
 }
 
 /// Positions of one pass: what fits the runtime's limit, at least one whole row of the step.
@@ -459,24 +454,4 @@ fn at_once(runtime: &TrainRuntime, step: f64, row: f64) -> f64 {
         .micro_batch_tokens
         .map_or(DEFAULT_MICRO_TOKENS, |tokens| tokens as f64);
     step.min(most.max(row))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // The shipped model by hand: a layer has 64·(2·64 + 2·32) + 3·64·172 = 45,312 weights in
-    // products, five of them 226,560; the head 512·64 = 32,768; norms 11·64 = 704.
-    #[test]
-    fn the_shipped_model_has_its_parameters() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/stories260k");
-        let shape = ModelShape::read(&folder).unwrap();
-        assert!(
-            (shape.params() - 260_032.0).abs() < 0.5,
-            "{}",
-            shape.params()
-        );
-        // 2·259,328 + 4·5·64·100
-        assert!((shape.flops_per_token(100.0) - 646_656.0).abs() < 0.5);
-    }
 }

@@ -1,6 +1,7 @@
 //! From trials to runs: base model → [sft] → [ref-logps, dpo] → rounds of [sample, judge, ref-logps,
 //! dpo] → eval, each run once. A `select` run stands before the stage whose data it filters.
 
+use crate::arch::DecoderConfig;
 use crate::base::{Digest, SeedTree};
 use crate::config::spec::{
     DataSource, DpoRecipe, EvalRecipe, OnlineDpoConfig, PairLimits, PipelineStage, Reference,
@@ -9,7 +10,7 @@ use crate::config::spec::{
 use crate::config::sweep::{AxisValue, Sweep, Trial};
 use crate::plan::digests::DigestCache;
 use crate::plan::error::PlanError;
-use crate::plan::estimate::{Estimate, Estimator, ModelShape};
+use crate::plan::estimate::{Estimate, Estimator};
 use crate::plan::identity::{Identity, Memo, RecipeDocument, recipe_document, run_id};
 use crate::plan::resolve::{MissingInput, Resolver};
 use crate::plan::stage::{
@@ -117,7 +118,7 @@ struct TrialContext<'t> {
     config: &'t TrialConfig,
     template: Option<Digest>,
     base: InputRef,
-    shape: Option<ModelShape>,
+    model: Option<DecoderConfig>,
 }
 
 /// A run before it is known whether there is one like it.
@@ -160,7 +161,7 @@ struct DpoPass<'t> {
 impl Planner<'_> {
     fn trial(&mut self, trial: &Trial) -> Result<PlannedTrial, PlanError> {
         let config = &trial.config;
-        let (digest, shape) = self.resolver.model(&config.model.path)?;
+        let (digest, model) = self.resolver.model(&config.model.path)?;
         let template = match &config.model.chat_template {
             Some(path) => Some(self.resolver.file("chat template", path)?),
             None => None,
@@ -174,7 +175,7 @@ impl Planner<'_> {
             config,
             template,
             base: base.clone(),
-            shape,
+            model,
         };
         let mut chain = Chain {
             runs: Vec::new(),
@@ -548,7 +549,7 @@ impl Planner<'_> {
         let filter = context.config.select.as_ref();
         let filter = filter.filter(|_| draft.inputs.contains_key(&InputRole::Selection));
         let mut estimator = Estimator {
-            shape: context.shape.as_ref(),
+            model: context.model.as_ref(),
             resolver: &mut self.resolver,
             online: online
                 .filter(|_| draft.inputs.contains_key(&InputRole::Pairs))

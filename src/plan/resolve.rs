@@ -1,10 +1,11 @@
 //! From paths to content: every file that an identity needs, digested once a plan.
 
+use crate::arch::DecoderConfig;
 use crate::base::{Digest, digest_bytes};
-use crate::config::{ExpectedInput, ExpectedInputs};
+use crate::config::{ExpectedInput, ExpectedInputs, ModelSizes};
 use crate::plan::digests::{DigestCache, TextSize};
 use crate::plan::error::PlanError;
-use crate::plan::estimate::ModelShape;
+use serde_json::json;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
@@ -23,7 +24,7 @@ pub(crate) struct Resolver<'a> {
     digests: &'a mut DigestCache,
     expected: Option<&'a ExpectedInputs>,
     files: HashMap<String, Digest>,
-    models: HashMap<String, (Digest, Option<ModelShape>)>,
+    models: HashMap<String, (Digest, Option<DecoderConfig>)>,
     sizes: HashMap<String, Option<TextSize>>,
     pub(crate) missing: BTreeSet<MissingInput>,
 }
@@ -76,8 +77,11 @@ impl<'a> Resolver<'a> {
         Ok(digest)
     }
 
-    /// Digest of a model folder, and its shape: from `config.json`, else as expected.
-    pub(crate) fn model(&mut self, path: &str) -> Result<(Digest, Option<ModelShape>), PlanError> {
+    /// Digest of a model folder, and what the model is: by `config.json`, else as expected.
+    pub(crate) fn model(
+        &mut self,
+        path: &str,
+    ) -> Result<(Digest, Option<DecoderConfig>), PlanError> {
         if let Some(known) = self.models.get(path) {
             return Ok(known.clone());
         }
@@ -86,8 +90,9 @@ impl<'a> Resolver<'a> {
             Some(digest) => digest,
             None => self.stand_in("model weights", path),
         };
-        let sizes = || self.expected(path)?.shape.as_ref().map(ModelShape::of);
-        let found = (digest, ModelShape::read(&folder).or_else(sizes));
+        let expected = || self.expected(path)?.shape.as_ref().and_then(of_sizes);
+        let read = DecoderConfig::from_file(&folder).ok();
+        let found = (digest, read.or_else(expected));
         self.models.insert(path.to_owned(), found.clone());
         Ok(found)
     }
@@ -101,4 +106,15 @@ impl<'a> Resolver<'a> {
         self.sizes.insert(path.to_owned(), size);
         Ok(size)
     }
+}
+
+/// A decoder of the Llama family of the sizes that a base file states.
+fn of_sizes(sizes: &ModelSizes) -> Option<DecoderConfig> {
+    let text = json!({
+        "model_type": "llama", "vocab_size": sizes.vocab_size, "hidden_size": sizes.hidden_size,
+        "num_hidden_layers": sizes.layers, "num_attention_heads": sizes.heads,
+        "num_key_value_heads": sizes.kv_heads, "head_dim": sizes.head_size,
+        "intermediate_size": sizes.intermediate_size, "tie_word_embeddings": sizes.tied,
+    });
+    DecoderConfig::from_json(Path::new("[inputs]"), &text.to_string()).ok()
 }

@@ -1,6 +1,6 @@
 //! The `eval` stage: every set of the recipe, measured on one checkpoint.
 
-use crate::arch::{DecoderConfig, flops_per_token};
+use crate::arch::{DecoderConfig, Pass, forward_flops};
 use crate::base::SeedTree;
 use crate::config::spec::{EvalRecipe, LikelihoodEval, PreferenceEval, StoriesEval};
 use crate::data::{
@@ -18,7 +18,6 @@ use crate::stage::error::StageError;
 use crate::stage::job::{Job, Made};
 use crate::stage::sampling::Draw;
 use crate::train::{pair_flops, score_documents, score_pairs};
-use std::collections::BTreeMap;
 
 /// A set, read and tokenised before anything is measured, so that bad data fails at once.
 enum Loaded<'a> {
@@ -157,13 +156,15 @@ fn measure(
     let limit = job.micro_batch_tokens();
     match set {
         Loaded::Likelihood(eval, examples) => {
-            let lengths = examples
-                .iter()
-                .map(|e| e.tokens.len().min(eval.max_seq_len));
-            spend(made, decoder.config(), lengths);
             let mut progress = |done| job.report(before + done);
             let max = eval.max_seq_len;
             let scores = score_documents(decoder, examples, max, limit, &mut progress)?;
+            let lengths = examples.iter().map(|e| e.tokens.len().min(max));
+            let mut pass = Pass::default();
+            for (len, score) in lengths.clone().zip(&scores) {
+                pass.add(1.0, len as f64, 0.0, score.tokens as f64);
+            }
+            spend(made, decoder.config(), lengths.sum(), &pass);
             if scores.iter().all(|s| s.tokens == 0) {
                 return Err(StageError::EmptySet {
                     set: name.to_owned(),
@@ -185,7 +186,14 @@ fn measure(
         Loaded::Stories(eval, prompts, tokens) => {
             let stories = tell_stories(job, decoder, format, eval, tokens, before)?;
             let lengths = stories.iter().map(|s| tokens[s.prompt].len() + s.tokens);
-            spend(made, decoder.config(), lengths);
+            let mut pass = Pass::default();
+            for (prompt, tokens) in tokens.iter().enumerate() {
+                let own = stories.iter().filter(|s| s.prompt == prompt);
+                // The end token is drawn, too.
+                let drawn = own.map(|s| (s.tokens + usize::from(s.finished)) as f64);
+                pass.add_samples(tokens.len() as f64, drawn);
+            }
+            spend(made, decoder.config(), lengths.sum(), &pass);
             Ok(story_metrics(name, prompts, &stories))
         }
     }
@@ -221,17 +229,9 @@ fn tell_stories(
     Ok(stories)
 }
 
-/// Adds forward passes over sequences of the given lengths to the usage.
-pub(super) fn spend(made: &mut Made, config: &DecoderConfig, lengths: impl Iterator<Item = usize>) {
-    let mut by_length: BTreeMap<usize, u64> = BTreeMap::new();
-    for length in lengths {
-        *by_length.entry(length).or_default() += 1;
-    }
-    for (length, count) in by_length {
-        let positions = length as u64 * count;
-        let context = f64::midpoint(length as f64, 1.0);
-        made.usage.tokens += positions;
-        made.usage.positions += positions;
-        made.usage.flops += flops_per_token(config, context) * positions as f64;
-    }
+/// Adds forward passes that computed `positions` to the usage.
+pub(super) fn spend(made: &mut Made, config: &DecoderConfig, positions: usize, pass: &Pass) {
+    made.usage.tokens += positions as u64;
+    made.usage.positions += positions as u64;
+    made.usage.flops += forward_flops(config, pass);
 }

@@ -1,5 +1,6 @@
 //! The `sample` stage: replies of a policy to the prompts of a round.
 
+use crate::arch::Pass;
 use crate::base::fs::create_dir;
 use crate::base::{SeedTree, write_atomic};
 use crate::data::{Message, PromptRow, TextFormat, load_prompts, mixture_seed, round_prompts};
@@ -72,13 +73,18 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &SampleStageRecipe) -> Result<Made,
         sampled.extend(done);
         job.report(sampled.len() * recipe.samples)?;
     }
-    let lengths = sampled.iter().zip(&tokens).flat_map(|(prompt, tokens)| {
-        prompt
-            .replies
-            .iter()
-            .map(|reply| tokens.len() + reply.tokens)
-    });
-    spend(&mut made, &config, lengths);
+    let (mut positions, mut pass) = (0, Pass::default());
+    for (prompt, tokens) in sampled.iter().zip(&tokens) {
+        let replies = prompt.replies.iter();
+        positions += replies
+            .clone()
+            .map(|r| tokens.len() + r.tokens)
+            .sum::<usize>();
+        // The end token is drawn, too.
+        let drawn = replies.map(|r| (r.tokens + usize::from(r.finished)) as f64);
+        pass.add_samples(tokens.len() as f64, drawn);
+    }
+    spend(&mut made, &config, positions, &pass);
     measure(&mut made, &sampled);
     job.write_lines(&mut made, SAMPLES_ARTIFACT, &sampled)?;
     Ok(made)

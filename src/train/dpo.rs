@@ -1,7 +1,7 @@
 //! Offline preference learning: a preference loss, mostly against stored reference
 //! log-probabilities.
 
-use crate::arch::DecoderConfig;
+use crate::arch::{DecoderConfig, forward_flops, training_flops};
 use crate::data::{PAIR_SEGMENTS, PairBatch, PairPlan, TokenizedPair, pair_batches};
 use crate::metrics::families::{HELD_OUT_LOSS, PAIR, PairMeasures};
 use crate::metrics::values;
@@ -13,9 +13,7 @@ use crate::train::pair_loss::{PairGradient, PairTerms, PreferenceLoss};
 use crate::train::preference::pair_measures;
 use crate::train::reference::{ReferenceLogps, ReferencePair};
 use crate::train::run::{Objective, StepOutput, monitored};
-use crate::train::score::{
-    PairScore, ReplyScore, forward_flops, hidden_states, score_pair_batch, score_pairs,
-};
+use crate::train::score::{PairScore, ReplyScore, hidden_states, score_pair_batch, score_pairs};
 use crate::train::trained::Trained;
 use candle_core::{Tensor, Var};
 use std::collections::BTreeMap;
@@ -84,8 +82,8 @@ impl DpoObjective {
         let Some(moving) = self.moving.as_ref().filter(|m| m.has_moved(step)) else {
             return Ok(None);
         };
-        let costs = parts.iter().map(|p| forward_flops(&self.config, &p.batch));
-        out.flops += costs.sum::<f64>();
+        let passes = parts.iter().map(|part| part.batch.pass());
+        out.flops += passes.map(|p| forward_flops(&self.config, &p)).sum::<f64>();
         let pairs: Vec<TokenizedPair> = pairs.iter().map(|&pair| pair.clone()).collect();
         let logps = moving.score(&self.config, &pairs, self.micro_batch_tokens)?;
         Ok(Some(logps))
@@ -114,7 +112,7 @@ impl DpoObjective {
     ) -> Result<PairGradient, TrainError> {
         let mut scores = Vec::with_capacity(pairs.len());
         for part in parts {
-            out.flops += forward_flops(&self.config, &part.batch);
+            out.flops += forward_flops(&self.config, &part.batch.pass());
             scores.extend(score_pair_batch(decoder, part)?);
         }
         let terms = Self::terms(reference, pairs, &scores, mean_chosen_tokens(pairs))?;
@@ -133,7 +131,7 @@ impl DpoObjective {
         gradient: impl FnOnce(&[PairScore]) -> Result<PairGradient, TrainError>,
     ) -> Result<Vec<PairScore>, TrainError> {
         let batch = &part.batch;
-        out.flops += 3.0 * forward_flops(&self.config, batch);
+        out.flops += training_flops(&self.config, &batch.pass(), decoder.learned());
         let hidden = hidden_states(decoder, batch)?; // (T, D)
         let logps = decoder.token_logps(&hidden, &batch.target_rows, &batch.targets)?; // (N,)
         let sums = segment_sums(&logps, &batch.target_segments, batch.segments())?; // (3 B,)

@@ -43,8 +43,8 @@ pub use reference::{ReferenceLogps, ReferencePair, write_reference_logps};
 pub use run::{Ending, Objective, Observer, StepOutput, Training};
 pub use schedule::LrSchedule;
 pub use score::{
-    PairScore, Progress, ReplyScore, forward_flops, hidden_states, pair_flops, score_documents,
-    score_pairs, score_segments,
+    PairScore, Progress, ReplyScore, hidden_states, pair_flops, score_documents, score_pairs,
+    score_segments,
 };
 pub use sft::{SftMonitor, SftObjective};
 pub use state::{SavedState, TrainState, newest_state, save_state};

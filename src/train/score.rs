@@ -1,6 +1,6 @@
 //! Log-probabilities of given replies under frozen weights.
 
-use crate::arch::{DecoderConfig, flops_per_token, head_flops};
+use crate::arch::{DecoderConfig, forward_flops};
 use crate::data::{
     PAIR_SEGMENTS, PairBatch, TokenBatch, TokenizedExample, TokenizedPair, document_batches,
     pair_batches,
@@ -37,20 +37,12 @@ pub struct PairScore {
 /// Told how many items are done; an error ends the work.
 pub type Progress<'a> = dyn FnMut(usize) -> Result<(), TrainError> + 'a;
 
-/// Estimated floating-point operations of one forward pass over a batch, padding included, the head
-/// at targets only; a training step costs three times as much.
-pub fn forward_flops(config: &DecoderConfig, batch: &TokenBatch) -> f64 {
-    let positions = batch.len().max(1) as f64;
-    let without_head = positions - batch.targets.len() as f64;
-    let all = flops_per_token(config, batch.seen() / positions) * positions;
-    all - head_flops(config) * without_head
-}
-
-/// Estimated floating-point operations of scoring pairs, in passes as [`score_pairs`] makes them.
+/// Floating-point operations of scoring pairs, in passes as [`score_pairs`] makes them.
 pub fn pair_flops(config: &DecoderConfig, pairs: &[TokenizedPair], max_positions: usize) -> f64 {
     let pairs: Vec<&TokenizedPair> = pairs.iter().collect();
     let parts = pair_batches(&pairs, max_positions);
-    parts.iter().map(|p| forward_flops(config, &p.batch)).sum()
+    let passes = parts.iter().map(|part| part.batch.pass());
+    passes.map(|pass| forward_flops(config, &pass)).sum()
 }
 
 /// Hidden states after the final norm of all positions of a batch, `(T, D)`.

@@ -1,13 +1,13 @@
 //! Supervised fine-tuning: negative log-likelihood of the targets.
 
-use crate::arch::DecoderConfig;
+use crate::arch::{DecoderConfig, training_flops};
 use crate::data::{SftPlan, TokenizedExample};
 use crate::metrics::families::{HELD_OUT_LOSS, SFT_STEP, TargetHits};
 use crate::metrics::values;
 use crate::model::Decoder;
 use crate::train::error::TrainError;
 use crate::train::run::{Objective, StepOutput, monitored};
-use crate::train::score::{forward_flops, hidden_states, score_documents};
+use crate::train::score::{hidden_states, score_documents};
 use candle_core::{DType, Tensor, Var};
 use std::collections::BTreeMap;
 
@@ -56,7 +56,7 @@ impl Objective for SftObjective {
         };
         let mut correct = 0usize;
         for batch in data.micro_batches(self.micro_batch_tokens) {
-            out.flops += 3.0 * forward_flops(&self.config, &batch);
+            out.flops += training_flops(&self.config, &batch.pass(), decoder.learned());
             if batch.targets.is_empty() {
                 continue; // rows inside a long prompt: nothing to learn from
             }

@@ -1,7 +1,7 @@
 //! The loop on the shipped model and real rows.
 
 use super::*;
-use crate::arch::DecoderConfig;
+use crate::arch::{DecoderConfig, forward_flops};
 use crate::base::SeedTree;
 use crate::config::spec::{
     BatchSize, Batching, DataSource, Decay, DpoLoss, Duration, LoraRecipe, LoraTarget, LossMask,
@@ -602,7 +602,7 @@ fn a_shared_prompt_is_counted_once() {
     for pair in &pairs {
         saved.push_segment(&pair.id, &pair.prompt, |_| false, 0, 0);
     }
-    let flops = |batch: &TokenBatch| forward_flops(&config, batch);
+    let flops = |batch: &TokenBatch| forward_flops(&config, &batch.pass());
     let error = flops(shared) + flops(&saved) - flops(&apart(&pairs));
     assert!(error.abs() < 1e-9 * flops(shared), "{error}");
     let vars: BTreeMap<String, Var> = params

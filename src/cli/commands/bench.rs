@@ -25,7 +25,8 @@ pub(crate) struct BenchArgs {
     /// Model folder in Hugging Face layout
     #[arg(long, value_name = "DIR", default_value = "models/stories260k")]
     model: PathBuf,
-    /// Random weights of this shape instead, on random tokens: `15m`
+    /// Random weights of this shape instead, on random tokens: `15m`, or that of the `config.json` in
+    /// a folder
     #[arg(long, conflicts_with_all = ["model", "data"], value_name = "SHAPE")]
     shape: Option<BenchShape>,
     /// Data file, more than once for several [default: the project's own]
@@ -157,8 +158,8 @@ fn request(root: PathBuf, args: &BenchArgs) -> BenchRequest {
     BenchRequest {
         root,
         kind,
-        model: match args.shape {
-            Some(shape) => BenchModel::Shape(shape),
+        model: match &args.shape {
+            Some(shape) => BenchModel::Shape(shape.clone()),
             None => BenchModel::Folder(args.model.clone()),
         },
         data: args.data.clone(),

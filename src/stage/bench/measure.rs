@@ -1,6 +1,6 @@
 //! Takes the steps and looks at the clocks.
 
-use crate::arch::{DecoderConfig, flops_per_token, head_flops, parameter_count};
+use crate::arch::{DecoderConfig, Pass, forward_flops, parameter_count};
 use crate::generate::{Completion, SampleJob, sample};
 use crate::model::phase_timer::{self, Moment};
 use crate::model::{Decoder, matmul_rate};
@@ -54,7 +54,7 @@ pub(super) fn run(
         bench: request.kind.name(),
         model: match &request.model {
             BenchModel::Folder(path) => path.display().to_string(),
-            BenchModel::Shape(shape) => shape.name().to_owned(),
+            BenchModel::Shape(shape) => shape.name(),
         },
         parameters: parameter_count(config),
         precision: request.precision,
@@ -220,18 +220,18 @@ fn draw(
 /// of new tokens.
 fn drawn(config: &DecoderConfig, sampling: &Sampling, completions: &[Completion]) -> BenchStep {
     let mut step = BenchStep::default();
-    for prompt in &sampling.prompts {
-        let len = prompt.len() as f64;
-        let body = flops_per_token(config, f64::midpoint(len, 1.0)) - head_flops(config);
-        step.flops += body * len + head_flops(config);
+    let mut pass = Pass::default();
+    for (prompt, tokens) in sampling.prompts.iter().enumerate() {
+        let own = completions.iter().filter(|c| c.prompt == prompt);
+        let drawn: Vec<usize> = own
+            .map(|c| c.tokens.len() + usize::from(c.finished))
+            .collect();
+        step.real_tokens += drawn.iter().sum::<usize>() as u64;
+        step.items += drawn.len() as u64;
+        let drawn = drawn.into_iter().map(|tokens| tokens as f64);
+        pass.add_samples(tokens.len() as f64, drawn);
     }
-    for completion in completions {
-        let tokens = completion.tokens.len() + usize::from(completion.finished);
-        let context = sampling.prompts[completion.prompt].len() as f64 + tokens as f64 / 2.0;
-        step.flops += flops_per_token(config, context) * tokens.saturating_sub(1) as f64;
-        step.real_tokens += tokens as u64;
-        step.items += 1;
-    }
+    step.flops = forward_flops(config, &pass);
     step.positions = step.real_tokens;
     step
 }

@@ -6,6 +6,8 @@
 //! exactly the same work.
 
 mod measure;
+#[cfg(test)]
+mod plan_tests;
 mod report;
 mod work;
 

@@ -1,9 +1,7 @@
 //! The work of a bench: model, data, and what each step sees.
 
-use crate::arch::{
-    Architecture, DecoderConfig, FloatFormat, GateActivation, NormWeight, RopeConfig, RopeScaling,
-};
-use crate::base::{self, SeedTree, write_atomic};
+use crate::arch::DecoderConfig;
+use crate::base::{self, ModelFile, SeedTree, write_atomic};
 use crate::config::spec::{
     BatchSize, DataSource, Decay, DpoLoss, Duration, OptimizerRecipe, PairLimits, SamplingRecipe,
     ScheduleRecipe, SftRecipe, Truncation,
@@ -22,7 +20,7 @@ use crate::train::{DpoObjective, PreferenceLoss, ReferenceLogps, SftObjective, s
 use candle_core::Device;
 use rand::RngCore as _;
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Adam's settings, the same in `benches/compare`.
@@ -47,11 +45,20 @@ pub(super) const SCHEDULE: ScheduleRecipe = ScheduleRecipe {
 const BETA: f64 = 0.1;
 
 /// A shape of model that can be measured without its weights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BenchShape {
     /// Llama, V 32000, D 288, 6 layers, 6 heads, F 768, tied: 15 million parameters.
     Llama15M,
+    /// That of the `config.json` in a folder.
+    Folder(PathBuf),
 }
+
+/// The `config.json` of [`BenchShape::Llama15M`].
+const LLAMA_15M: &str = r#"{
+    "model_type": "llama", "vocab_size": 32000, "hidden_size": 288, "num_hidden_layers": 6,
+    "num_attention_heads": 6, "intermediate_size": 768, "max_position_embeddings": 2048,
+    "tie_word_embeddings": true
+}"#;
 
 impl FromStr for BenchShape {
     type Err = String;
@@ -59,50 +66,30 @@ impl FromStr for BenchShape {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "15m" => Ok(Self::Llama15M),
-            _ => Err(format!("`{text}` is no shape; expected `15m`")),
+            folder if ModelFile::Config.within(Path::new(folder)).is_file() => {
+                Ok(Self::Folder(folder.into()))
+            }
+            _ => Err(format!(
+                "`{text}` is no shape; expected `15m` or a folder with a `config.json`"
+            )),
         }
     }
 }
 
 impl BenchShape {
     /// As on the command line.
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> String {
         match self {
-            Self::Llama15M => "15m",
+            Self::Llama15M => "15m".to_owned(),
+            Self::Folder(folder) => folder.display().to_string(),
         }
     }
 
-    fn config(self) -> DecoderConfig {
-        let Self::Llama15M = self;
-        DecoderConfig {
-            architecture: Architecture::Llama,
-            vocab_size: 32_000,
-            hidden_size: 288,
-            intermediate_size: 768,
-            heads: 6,
-            kv_heads: 6,
-            head_dim: 48,
-            max_positions: 2048,
-            norm_eps: 1e-6,
-            norm_weight: NormWeight::Factor,
-            rope: RopeConfig {
-                theta: 10_000.0,
-                scaling: RopeScaling::Default,
-            },
-            activation: GateActivation::Silu,
-            tied: true,
-            qkv_bias: false,
-            output_bias: false,
-            mlp_bias: false,
-            qk_norm: false,
-            post_norms: false,
-            embedding_scale: None,
-            attention_scale: 1.0 / 48f64.sqrt(),
-            attention_softcap: None,
-            logit_softcap: None,
-            windows: vec![None; 6],
-            stored_dtype: FloatFormat::F32,
-        }
+    fn config(&self) -> Result<DecoderConfig, ModelError> {
+        Ok(match self {
+            Self::Llama15M => DecoderConfig::from_json(Path::new("15m"), LLAMA_15M)?,
+            Self::Folder(folder) => DecoderConfig::from_file(folder)?,
+        })
     }
 }
 
@@ -150,7 +137,7 @@ pub(super) fn prepare(request: &BenchRequest) -> Result<Prepared, StageError> {
             (config, frozen, Source::Text(Box::new(format)))
         }
         BenchModel::Shape(shape) => {
-            let config = shape.config();
+            let config = shape.config()?;
             let frozen = FrozenParams::random(&config, &mut seed.child("bench/weights").rng())?;
             (config, frozen, Source::Random(seed.child("bench/tokens")))
         }
