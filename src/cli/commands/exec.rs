@@ -23,7 +23,7 @@ pub(crate) struct ExecArgs {
     attempt: u32,
     /// `cpu` or `cuda:N`
     #[arg(long, default_value = "cpu")]
-    device: Device,
+    device: String,
     /// Process number of the runner, to end with it
     #[arg(long, value_name = "PID", hide = true)]
     parent: Option<u32>,
@@ -33,13 +33,14 @@ pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8, Comm
     if let Some(parent) = args.parent {
         end_with_runner(parent).map_err(CommandError::user)?;
     }
+    let device: Device = args.device.parse().map_err(CommandError::user)?;
     let project = Project::find(global.root.as_deref(), None)?;
     let shutdown = Shutdown::new();
     signals::stop_on_signals(&shutdown)?;
     tune_allocator();
     let run_dir = prepared(&project, &args.run)?;
     let mut context = StageContext::new(project.root, run_dir, args.attempt);
-    context.device = args.device;
+    context.device = device;
     context.shutdown = shutdown.clone();
     context.argv = std::env::args().collect();
     context.secret = secret;
