@@ -251,7 +251,7 @@ fn an_end_token_that_stands_once_belongs_to_the_last_reply() {
         panic!("dropped");
     };
     assert_eq!([pair.prompt, pair.chosen].concat(), example.tokens);
-    assert_eq!(format.decode(&pair.rejected).unwrap().trim(), "Five  no");
+    assert_eq!(format.decode(&pair.rejected).unwrap().trim(), "Five   no");
 }
 
 // As in Phi-3's: each turn has its end, the conversation another one.

@@ -85,3 +85,52 @@ fn shipped_rows_have_the_ids_and_the_mask_of_transformers() {
         assert_eq!(format.encode_prompt(row.prompt()).unwrap(), prompt);
     }
 }
+
+// Small templates of our own with what public ones do, by conversations of every kind: the text is that
+// of jinja2 with transformers' settings, or both refuse.
+#[test]
+fn the_corpus_renders_as_in_transformers() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/template_corpus.json");
+    let golden: Value =
+        serde_json::from_str(&crate::base::fs::read_to_string(&path).unwrap()).unwrap();
+    let talks = golden["conversations"].as_array().unwrap();
+    let cases = golden["cases"].as_array().unwrap();
+    assert!(cases.len() >= 60 && talks.len() == 6);
+    let mut wrong = Vec::new();
+    for case in cases {
+        let name = case["name"].as_str().unwrap();
+        let template = compile(case["template"].as_str().unwrap());
+        for (talk, want) in talks.iter().zip(case["results"].as_array().unwrap()) {
+            let talk = messages(talk);
+            for (ask, key) in [(false, "text"), (true, "asked")] {
+                let turns = if ask {
+                    &talk[..talk.len() - 1]
+                } else {
+                    &talk[..]
+                };
+                let got = template.render(turns, ask);
+                // Where we refuse on purpose, the reason is pinned.
+                let refused = case["refused"].as_str();
+                let right = match (&got, want[key].as_str(), refused) {
+                    (Err(reason), _, Some(pinned)) => reason.contains(pinned),
+                    (Ok(got), Some(want), None) => got.text == want,
+                    (Err(_), None, None) => true,
+                    _ => false,
+                };
+                if !right {
+                    wrong.push(format!("{name} {key}: {got:?}, not {:?}", want[key]));
+                }
+                let Ok(got) = got else { continue };
+                let chars = |byte: usize| got.text[..byte].chars().count();
+                let spans = got.spans.iter().map(|s| [chars(s.start), chars(s.end)]);
+                let spans: Vec<[usize; 2]> = spans.collect();
+                let marks: Vec<[usize; 2]> =
+                    serde_json::from_value(want["marks"].clone()).unwrap_or_default();
+                if !ask && spans != marks {
+                    wrong.push(format!("{name}: marks {spans:?}, not {marks:?}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}

@@ -76,11 +76,36 @@ pub(super) fn install(env: &mut Environment<'static>) {
 
 /// Writes a value into the output as `str()` does.
 fn write_value(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
+    // A list may hold another one many times over, and so be written without end.
+    if !holds_at_most(value, &mut 1_000_000, 0) {
+        return Err(Error::from(ErrorKind::OutOfFuel));
+    }
     match value.kind() {
         ValueKind::Number | ValueKind::Seq | ValueKind::Map if !value.is_integer() => {
             out.write_str(&text_of(value)).map_err(Error::from)
         }
         _ => minijinja::escape_formatter(out, state, value),
+    }
+}
+
+/// Whether a value holds no more than `left` others, of which this takes away what it finds.
+fn holds_at_most(value: &Value, left: &mut u32, depth: usize) -> bool {
+    if *left == 0 || depth > MAX_DEPTH {
+        return false;
+    }
+    *left -= 1;
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Map => value.try_iter().is_ok_and(|mut items| {
+            items.all(|item| {
+                let inner = if value.kind() == ValueKind::Map {
+                    value.get_item(&item).unwrap_or_default()
+                } else {
+                    item
+                };
+                holds_at_most(&inner, left, depth + 1)
+            })
+        }),
+        _ => true,
     }
 }
 

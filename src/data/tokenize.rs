@@ -208,18 +208,74 @@ impl PieceTokenizer {
 
 /// A tokenizer from its JSON, without the truncation and padding that it may ask for.
 pub(super) fn load(json: &Value) -> Result<Tokenizer, String> {
-    let mut tokenizer = Tokenizer::from_bytes(json.to_string()).map_err(|e| e.to_string())?;
+    check_normalizers(&json["normalizer"])?;
+    // The library unwraps where a file is not as it expects.
+    let made = guarded(|| Tokenizer::from_bytes(json.to_string()).map_err(|e| e.to_string()));
+    let mut tokenizer = made?;
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
     Ok(tokenizer)
 }
 
+/// What `work` gives; a panic of the library is an error.
+fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    done.unwrap_or_else(|_| Err("the tokenizer library gave up on it".to_owned()))
+}
+
+/// The most that replacements may make of one character. The longest in use write a byte's name.
+const MAX_GROWTH: f64 = 1000.0;
+
+/// Refuses normalisers that would bring the library to a panic or multiply a text without bound.
+fn check_normalizers(normalizer: &Value) -> Result<(), String> {
+    let mut growth = 1.0;
+    let mut open = vec![normalizer];
+    while let Some(step) = open.pop() {
+        open.extend(step["normalizers"].as_array().into_iter().flatten());
+        match step["type"].as_str() {
+            Some("Replace") => {
+                let pattern = step["pattern"]["String"]
+                    .as_str()
+                    .map_or(1, str::len)
+                    .max(1);
+                let content = step["content"].as_str().map_or(0, str::len);
+                growth *= (content as f64 / pattern as f64).max(1.0);
+            }
+            Some("Precompiled") => check_charsmap(step)?,
+            _ => {}
+        }
+    }
+    if growth > MAX_GROWTH {
+        return Err(format!(
+            "its normalisers write up to {growth:.0} characters for one, and {MAX_GROWTH} are the most"
+        ));
+    }
+    Ok(())
+}
+
+/// A charsmap is the length of a table in bytes, the table, and text.
+fn check_charsmap(step: &Value) -> Result<(), String> {
+    use base64::Engine as _;
+    let broken = || "`precompiled_charsmap` is damaged".to_owned();
+    let text = step["precompiled_charsmap"].as_str().ok_or_else(broken)?;
+    let engine = base64::engine::general_purpose::STANDARD;
+    let bytes = engine.decode(text).map_err(|_| broken())?;
+    let (head, rest) = bytes.split_first_chunk::<4>().ok_or_else(broken)?;
+    let table = u32::from_le_bytes(*head) as usize;
+    let names = rest.get(table..).ok_or_else(broken)?;
+    if !table.is_multiple_of(4) || table == 0 || std::str::from_utf8(names).is_err() {
+        return Err(broken());
+    }
+    Ok(())
+}
+
 /// Ids without anything that the tokenizer would add at the ends; the template has written that.
 pub(super) fn ids(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, String> {
-    let encoding = tokenizer
-        .encode_fast(text, false)
-        .map_err(|e| e.to_string())?;
-    Ok(encoding.get_ids().to_vec())
+    guarded(|| {
+        let encoding = tokenizer.encode_fast(text, false);
+        let encoding = encoding.map_err(|e| e.to_string())?;
+        Ok(encoding.get_ids().to_vec())
+    })
 }
 
 /// Takes the rule that puts a prefix before text out of a `tokenizer.json`, and says what it was.
@@ -265,5 +321,26 @@ fn remove_from_step(step: &mut Value) -> Option<PrefixRule> {
             }
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normalisers_that_panic_or_grow_without_bound_are_refused() {
+        let refused = |normalizer: Value| {
+            let json = json!({"normalizer": normalizer, "model": {"type": "BPE", "vocab": {}, "merges": []}});
+            load(&json).unwrap_err()
+        };
+        for charsmap in ["AAAA", "", "!", "/////w==", "AAAAAA=="] {
+            let step = json!({"type": "Precompiled", "precompiled_charsmap": charsmap});
+            assert!(refused(step).contains("precompiled_charsmap"), "{charsmap}");
+        }
+        let replace =
+            json!({"type": "Replace", "pattern": {"String": "a"}, "content": "a".repeat(32)});
+        let bomb = json!({"type": "Sequence", "normalizers": vec![replace; 12]});
+        assert!(refused(bomb).contains("characters for one"));
     }
 }
