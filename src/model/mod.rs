@@ -11,26 +11,20 @@
 //! Start with [`Decoder`].
 
 mod allocator;
-mod checkpoint;
 mod decoder;
 mod error;
-mod kv_cache;
-mod lora;
+mod kernels;
 pub mod ops;
-mod params;
 pub mod phase_timer;
 mod rate;
-mod reward;
-mod weights_file;
+mod weights;
 
 pub use allocator::tune_allocator;
-pub use checkpoint::save_checkpoint;
-pub use decoder::Decoder;
+pub use decoder::{CachedPrompt, Decoder, KvCache, Recompute, RewardModel};
 pub use error::ModelError;
-pub use kv_cache::{CachedPrompt, KvCache};
-pub use lora::{Lora, merge_adapter};
-pub use ops::{Recompute, Segments, SummedNll, TokenStats};
-pub use params::{FrozenParams, Params, missing_gradients};
+pub use kernels::isa::{IsaError, instruction_set, use_instruction_set};
+pub use ops::{Segments, SummedNll, TokenStats};
 pub use rate::{MatmulRate, matmul_rate};
-pub use reward::RewardModel;
-pub use weights_file::load_tensors;
+pub use weights::{
+    FrozenParams, Lora, Params, load_tensors, merge_adapter, missing_gradients, save_checkpoint,
+};

@@ -253,3 +253,26 @@ fn is_test_file(path: &Path) -> bool {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     stem == "tests" || stem.ends_with("_tests")
 }
+
+// Pointers and instruction sets are the kernels' business; the allocator's settings are a C function.
+#[test]
+fn only_kernels_are_unsafe() {
+    let outside =
+        |path: &Path| !path.starts_with("model/kernels") && path != Path::new("model/allocator.rs");
+    let unsafe_code = |line: &str| {
+        let code = line.trim_start();
+        !code.starts_with("//")
+            && code
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .any(|word| word == "unsafe")
+    };
+    let files = sources().into_iter().filter(|(_, path, _)| outside(path));
+    let faults: Vec<_> = files
+        .filter(|(_, _, code)| code.lines().any(unsafe_code))
+        .map(|(_, path, _)| path.display().to_string())
+        .collect();
+    assert!(
+        faults.is_empty(),
+        "unsafe code outside the kernels: {faults:?}"
+    );
+}

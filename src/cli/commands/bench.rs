@@ -7,7 +7,7 @@ use crate::cli::project::Project;
 use crate::cli::text::{bytes, columns, counted, si};
 use crate::cli::ui::{Tone, Ui};
 use crate::config::spec::{Batching, LossMask, Precision};
-use crate::model::tune_allocator;
+use crate::model::{tune_allocator, use_instruction_set};
 use crate::stage::{
     BenchKind, BenchModel, BenchReport, BenchRequest, BenchShape, BenchStep, Spread, bench,
 };
@@ -68,6 +68,9 @@ pub(crate) struct BenchArgs {
     /// Threads
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     threads: u32,
+    /// Instruction set of the kernels: `avx512`, `avx2` or `baseline` [default: the best here]
+    #[arg(long, value_name = "SET")]
+    isa: Option<String>,
     /// Seed of order, random weights, random tokens and samples
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -102,6 +105,9 @@ enum PrecisionArg {
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &BenchArgs) -> Result<u8, CommandError> {
     let project = Project::find(global.root.as_deref(), None)?;
+    if let Some(set) = &args.isa {
+        use_instruction_set(set).map_err(CommandError::user)?;
+    }
     limit_threads(args.threads)?;
     tune_allocator();
     let request = request(project.root, args);
@@ -195,11 +201,12 @@ fn show(ui: &Ui, report: &BenchReport) {
         &ui.tone(
             Tone::Strong,
             &format!(
-                "{} {}, {} parameters, {:?}, {}, {}",
+                "{} {}, {} parameters, {:?}, {}, {}, {}",
                 report.bench,
                 report.model,
                 si(report.parameters as f64),
                 report.precision,
+                report.isa,
                 counted(report.threads, "thread"),
                 counted(report.steps as usize, "step"),
             )

@@ -1,5 +1,6 @@
 //! What the tests of all ops share: seeded noise, comparison of twins, central differences.
 
+use crate::model::kernels::testing::{Bits, on_every_set};
 use candle_core::{DType, Device, Result, Tensor, Var};
 
 /// Uniform noise in -1 to 1 from a small generator, the same on every machine.
@@ -36,6 +37,12 @@ pub(crate) fn relative_error(got: &Tensor, want: &Tensor) -> Result<f64> {
     }) / scale)
 }
 
+impl Bits for Tensor {
+    fn bits(&self) -> Vec<u64> {
+        flat(self).unwrap().bits()
+    }
+}
+
 /// Value and gradients of `sum(f(vars) * fixed noise)`.
 fn run(
     inputs: &[&Tensor],
@@ -62,30 +69,35 @@ fn run(
     Ok((out, grads))
 }
 
-/// Asserts that two functions agree in `f32`, in value and in every gradient, to 1e-6 relative.
+/// Asserts that two functions agree in `f32`, in value and in every gradient, to 1e-6 relative, on
+/// every instruction set.
 pub(crate) fn agree(
     inputs: &[&Tensor],
-    fused: impl Fn(&[Tensor]) -> Result<Tensor>,
+    fused: impl Fn(&[Tensor]) -> Result<Tensor> + Sync,
     naive: impl Fn(&[Tensor]) -> Result<Tensor>,
 ) -> Result<()> {
-    let (got, got_grads) = run(inputs, fused)?;
     let (want, want_grads) = run(inputs, naive)?;
-    let error = relative_error(&got, &want)?;
-    assert!(error < 1e-6, "values differ by {error:e}");
-    for (i, (got, want)) in got_grads.iter().zip(&want_grads).enumerate() {
-        let error = relative_error(got, want)?;
-        assert!(error < 2e-6, "gradients of input {i} differ by {error:e}");
-    }
-    Ok(())
+    on_every_set(|| {
+        let (got, got_grads) = run(inputs, &fused)?;
+        let error = relative_error(&got, &want)?;
+        assert!(error < 1e-6, "values differ by {error:e}");
+        for (i, (got, want)) in got_grads.iter().zip(&want_grads).enumerate() {
+            let error = relative_error(got, want)?;
+            assert!(error < 2e-6, "gradients of input {i} differ by {error:e}");
+        }
+        Ok((got, got_grads))
+    })
+    .map(drop)
 }
 
-/// Asserts that the gradient of every element of every `f64` input matches central differences.
+/// Asserts that the gradient of every element of every `f64` input matches central differences;
+/// that of the best instruction set, whose bits the others have.
 pub(crate) fn gradients_match(
     inputs: &[&Tensor],
-    f: impl Fn(&[Tensor]) -> Result<Tensor>,
+    f: impl Fn(&[Tensor]) -> Result<Tensor> + Sync,
 ) -> Result<()> {
     const STEP: f64 = 1e-5;
-    let (out, grads) = run(inputs, &f)?;
+    let (out, grads) = on_every_set(|| run(inputs, &f))?;
     let weight = noise(out.dims(), 77, out.dtype())?;
     for (i, input) in inputs.iter().enumerate() {
         let (values, grad) = (flat(input)?, flat(&grads[i])?);

@@ -1,9 +1,9 @@
 //! Gated linear units (Shazeer 2020): `y = act(gate) * up`.
 
-use crate::model::ops::matmul::{for_row_blocks, for_row_blocks2};
-use crate::model::ops::simd::{kernel, tanh};
+use crate::arch::GateActivation;
+use crate::model::kernels::gated::{GELU_CUBIC, GELU_SCALE, gated_backward, gated_forward};
+use crate::model::kernels::rows::{for_row_blocks, for_row_blocks2};
 use crate::model::ops::storage::{Path, by_dtype, gradient, operand, path, result, with_slice};
-use crate::model::ops::{GateActivation, Real};
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
 
@@ -38,110 +38,8 @@ pub fn gated_naive(gate: &Tensor, up: &Tensor, activation: GateActivation) -> Re
     }
 }
 
-/// `sqrt(2 / pi)`.
-const GELU_SCALE: f64 = 0.797_884_560_802_865_4;
-const GELU_CUBIC: f64 = 0.044_715;
-
 struct GatedOp {
     activation: GateActivation,
-}
-
-/// Value and slope of the activation.
-#[inline(always)]
-fn activate<F: Real, const FMA: bool, const SILU: bool>(x: F) -> (F, F) {
-    if SILU {
-        // s = sigmoid(x); (x s)' = s (1 + x (1 - s))
-        let s = F::one() / (F::one() + (-x).exp_if::<FMA>());
-        (x * s, s * (F::one() + x * (F::one() - s)))
-    } else {
-        // t = tanh(c (x + k x^3)); (x (1 + t) / 2)' = (1 + t) / 2 + x (1 - t^2) c (1 + 3 k x^2) / 2
-        let (c, k, half) = (
-            F::from_f64(GELU_SCALE),
-            F::from_f64(GELU_CUBIC),
-            F::from_f64(0.5),
-        );
-        let square = x * x;
-        let t = tanh::<F, FMA>(c * x * (F::one() + k * square));
-        let plain = half * (F::one() + t);
-        let slope = half * x * (F::one() - t * t) * c * (F::one() + F::from_f64(3.0) * k * square);
-        (x * plain, plain + slope)
-    }
-}
-
-#[inline(always)]
-fn forward<F: Real, const FMA: bool, const SILU: bool>(gate: &[F], up: &[F], y: &mut [F]) {
-    for ((y, &g), &u) in y.iter_mut().zip(gate).zip(up) {
-        *y = activate::<F, FMA, SILU>(g).0 * u;
-    }
-}
-
-#[inline(always)]
-fn backward<F: Real, const FMA: bool, const SILU: bool>(
-    gate: &[F],
-    up: &[F],
-    grad: &[F],
-    d_gate: &mut [F],
-    d_up: &mut [F],
-) {
-    for (((dg, du), (&g, &u)), &r) in d_gate
-        .iter_mut()
-        .zip(d_up)
-        .zip(gate.iter().zip(up))
-        .zip(grad)
-    {
-        let (value, slope) = activate::<F, FMA, SILU>(g);
-        *dg = r * u * slope;
-        *du = r * value;
-    }
-}
-
-kernel! {
-    /// `y = act(gate) * up`.
-    pub(super) fn gated_forward<F>(activation: GateActivation, gate: &[F], up: &[F], y: &mut [F]) {
-        match activation {
-            GateActivation::Silu => forward::<F, FMA, true>(gate, up, y),
-            GateActivation::GeluTanh => forward::<F, FMA, false>(gate, up, y),
-        }
-    }
-}
-
-kernel! {
-    /// `d_gate = grad * up * act'(gate)`, `d_up = grad * act(gate)`.
-    pub(super) fn gated_backward<F>(
-        activation: GateActivation, gate: &[F], up: &[F], grad: &[F], d_gate: &mut [F], d_up: &mut [F],
-    ) {
-        match activation {
-            GateActivation::Silu => backward::<F, FMA, true>(gate, up, grad, d_gate, d_up),
-            GateActivation::GeluTanh => backward::<F, FMA, false>(gate, up, grad, d_gate, d_up),
-        }
-    }
-}
-
-#[inline(always)]
-fn recompute<F: Real, const FMA: bool, const SILU: bool>(
-    (gate, up): (&mut [F], &mut [F]),
-    grad: &[F],
-    y: &mut [F],
-) {
-    for (((g, u), &r), y) in gate.iter_mut().zip(up).zip(grad).zip(y) {
-        let (value, slope) = activate::<F, FMA, SILU>(*g);
-        *y = value * *u;
-        *g = r * *u * slope;
-        *u = r * value;
-    }
-}
-
-kernel! {
-    /// Both passes at once, in place: `y` becomes the forward result, `gate` and `up` turn into
-    /// their gradients.
-    pub(super) fn gated_both<F>(
-        activation: GateActivation, gate: &mut [F], up: &mut [F], grad: &[F], y: &mut [F],
-    ) {
-        match activation {
-            GateActivation::Silu => recompute::<F, FMA, true>((gate, up), grad, y),
-            GateActivation::GeluTanh => recompute::<F, FMA, false>((gate, up), grad, y),
-        }
-    }
 }
 
 /// Elements that make one row for the split over threads.

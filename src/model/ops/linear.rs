@@ -1,7 +1,8 @@
 //! Linear layer `y = x W^T + b` without transposed copies.
 
-use crate::model::ops::Real;
-use crate::model::ops::matmul::{Into, Mat, matmul};
+use crate::model::kernels::mat::{MatRef, Store};
+use crate::model::kernels::matmul::matmul;
+use crate::model::kernels::real::Real;
 use crate::model::ops::storage::{Path, by_dtype, gradient, operand, path, result, with_slice};
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
@@ -48,20 +49,20 @@ impl LinearOp {
         g: &[F],
         (t, d, n): (usize, usize, usize),
     ) -> (Vec<F>, Vec<F>) {
-        let (mut dx, mut dw) = (vec![F::zero(); t * d], vec![F::zero(); n * d]);
+        let (mut dx, mut dw) = (vec![F::ZERO; t * d], vec![F::ZERO; n * d]);
         matmul(
             (t, d, n),
-            Mat::new(g, n),
-            Mat::new(w, d),
+            MatRef::new(g, n),
+            MatRef::new(w, d),
             &mut dx,
-            Into::Set,
+            Store::Set,
         );
         matmul(
             (n, d, t),
-            Mat::transposed(g, n),
-            Mat::new(x, d),
+            MatRef::transposed(g, n),
+            MatRef::new(x, d),
             &mut dw,
-            Into::Set,
+            Store::Set,
         );
         (dx, dw)
     }
@@ -86,7 +87,7 @@ impl CustomOp2 for LinearOp {
         by_dtype!(x.dtype(), F => {
             let (x, w) = (operand::<F>("linear", x, xl)?, operand::<F>("linear", w, wl)?);
             let mut y = vec![0.0; t * n];
-            matmul((t, n, d), Mat::new(x, d), Mat::transposed(w, d), &mut y, Into::Set);
+            matmul((t, n, d), MatRef::new(x, d), MatRef::transposed(w, d), &mut y, Store::Set);
             Ok(result(y, (t, n)))
         })
     }

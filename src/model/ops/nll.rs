@@ -5,10 +5,9 @@
 //! pass then has nothing to recompute: three products with the head instead of the four of
 //! [`super::token_logps`], whose coefficients come from behind.
 
-use crate::model::ops::head::Logits;
-use crate::model::ops::storage::{Path, by_dtype, operand, path, result};
-use crate::model::ops::token_logps::scatter;
-use crate::model::ops::{Real, Targets, TokenStats, token_logps_naive};
+use crate::model::kernels::head::Logits;
+use crate::model::ops::storage::{Element, Path, by_dtype, operand, path, result};
+use crate::model::ops::token_logps::{Targets, TokenStats, scatter, token_logps_naive};
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -102,32 +101,31 @@ struct NllOp {
 }
 
 impl NllOp {
-    fn forward<F: Real>(&self, h: &[F], w: &[F], (d, v): (usize, usize)) -> F {
+    fn forward<F: Element>(&self, h: &[F], w: &[F], (d, v): (usize, usize)) -> F {
         let (head, mut logits) = (self.targets.head(w, (d, v)), Logits::new());
         let mut scored = Vec::with_capacity(self.targets.rows.len());
-        let mut dh = vec![F::zero(); if self.keep { h.len() } else { 0 }];
-        let mut dw = self.learns.then(|| vec![F::zero(); w.len()]);
+        let mut dh = vec![F::ZERO; if self.keep { h.len() } else { 0 }];
+        let mut dw = self.learns.then(|| vec![F::ZERO; w.len()]);
         let mut dx = Vec::new();
         for (rows, tokens) in self.targets.chunks(v) {
             let found = logits.forward(&head, h, (rows, tokens));
             if self.keep {
                 let lse: Vec<F> = found.iter().map(|s| s.lse).collect();
-                let grad = vec![F::from_f64(-self.factor); rows.len()];
-                dx.resize(rows.len() * d, F::zero());
+                let grad = vec![F::of(-self.factor); rows.len()];
+                dx.resize(rows.len() * d, F::ZERO);
                 logits.backward(&head, tokens, (&lse, &grad), (&mut dx, dw.as_deref_mut()));
                 scatter(&dx, d, rows, &mut dh);
             }
             scored.extend(found);
         }
         let mut saved = lock(&self.saved);
-        let wide = |x: F| candle_core::WithDType::to_f64(x);
-        saved.logps = scored.iter().map(|s| wide(s.logp)).collect();
+        saved.logps = scored.iter().map(|s| s.logp.wide()).collect();
         saved.stats = TokenStats::of(&scored);
         if self.keep {
             let storage = |grad: Vec<F>| result(grad, ()).0;
             saved.gradients = Some((storage(dh), dw.map(storage)));
         }
-        F::from_f64(-self.factor * saved.logps.iter().sum::<f64>())
+        F::of(-self.factor * saved.logps.iter().sum::<f64>())
     }
 }
 

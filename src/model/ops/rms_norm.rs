@@ -2,10 +2,11 @@
 //!
 //! `y = x / sqrt(mean(x^2) + eps) * w`, or `* (1 + w)` in the Gemma family.
 
-use crate::model::ops::matmul::{ROW_BLOCK, for_row_blocks, threads};
-use crate::model::ops::simd::{LANES, dot, kernel, lane_sum};
+use crate::arch::NormWeight;
+use crate::model::kernels::norm::{norm_rows, norm_rows_backward};
+use crate::model::kernels::real::Real;
+use crate::model::kernels::rows::{ROW_BLOCK, for_row_blocks, threads};
 use crate::model::ops::storage::{Path, by_dtype, gradient, operand, path, result, with_slice};
-use crate::model::ops::{NormWeight, Real};
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -56,7 +57,7 @@ struct RmsNormOp {
 impl RmsNormOp {
     fn forward<F: Real>(&self, x: &[F], w: &[F]) -> Vec<F> {
         let d = w.len();
-        let mut y = vec![F::zero(); x.len()];
+        let mut y = vec![F::ZERO; x.len()];
         for_row_blocks(&mut y, d, |first, rows| {
             let x = &x[first * d..first * d + rows.len()];
             norm_rows(x, w, self.kind.offset(), self.eps, rows);
@@ -67,10 +68,10 @@ impl RmsNormOp {
     /// `(dx, dw)`; the weight's gradient is summed by fixed blocks of rows, then over blocks.
     fn backward<F: Real>(&self, x: &[F], w: &[F], g: &[F]) -> (Vec<F>, Vec<F>) {
         let d = w.len().max(1);
-        let mut dx = vec![F::zero(); x.len()];
+        let mut dx = vec![F::ZERO; x.len()];
         let block = ROW_BLOCK * d;
         let one = |dx: &mut [F], x: &[F], g: &[F]| {
-            let mut dw = vec![F::zero(); d];
+            let mut dw = vec![F::ZERO; d];
             norm_rows_backward(x, w, self.kind.offset(), self.eps, g, dx, &mut dw);
             dw
         };
@@ -85,71 +86,12 @@ impl RmsNormOp {
                 .map(|(dx, (x, g))| one(dx, x, g))
                 .collect()
         };
-        let mut dw = vec![F::zero(); w.len()];
+        let mut dw = vec![F::ZERO; w.len()];
         for part in parts {
             dw.iter_mut().zip(part).for_each(|(a, b)| *a += b);
         }
         (dx, dw)
     }
-}
-
-kernel! {
-    /// `y = x * rstd * (offset + w)` by rows of `w.len()`.
-    pub(super) fn norm_rows<F>(x: &[F], w: &[F], offset: f64, eps: f64, y: &mut [F]) {
-        let d = w.len();
-        let (offset, eps, n) = (F::from_f64(offset), F::from_f64(eps), F::from_f64(d as f64));
-        for (x, y) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)) {
-            let rstd = F::one() / (dot::<F, FMA>(x, x) / n + eps).root();
-            for ((y, &x), &w) in y.iter_mut().zip(x).zip(w) {
-                *y = x * rstd * (offset + w);
-            }
-        }
-    }
-}
-
-kernel! {
-    /// With `h = g (offset + w)` and `r = rstd`: `dx += r (h - x r^2 mean(h x))`, `dw += g x r`.
-    pub(super) fn norm_rows_backward<F>(
-        x: &[F], w: &[F], offset: f64, eps: f64, g: &[F], dx: &mut [F], dw: &mut [F],
-    ) {
-        let d = w.len();
-        let (offset, eps, n) = (F::from_f64(offset), F::from_f64(eps), F::from_f64(d as f64));
-        for ((x, g), dx) in x.chunks_exact(d).zip(g.chunks_exact(d)).zip(dx.chunks_exact_mut(d)) {
-            let rstd = F::one() / (dot::<F, FMA>(x, x) / n + eps).root();
-            let pull = dot_scaled::<F, FMA>(g, x, w, offset) / n * rstd * rstd * rstd;
-            for (((dx, dw), (&x, &g)), &w) in dx.iter_mut().zip(dw.iter_mut()).zip(x.iter().zip(g)).zip(w) {
-                let straight = (g * (offset + w)).mul_add_if::<FMA>(rstd, *dx);
-                *dx = x.mul_add_if::<FMA>(-pull, straight);
-                *dw = (g * x).mul_add_if::<FMA>(rstd, *dw);
-            }
-        }
-    }
-}
-
-/// `sum(g * x * (offset + w))` in a fixed order.
-#[inline(always)]
-fn dot_scaled<F: Real, const FMA: bool>(g: &[F], x: &[F], w: &[F], offset: F) -> F {
-    let mut acc = [F::zero(); LANES];
-    let (gs, xs, ws) = (
-        g.chunks_exact(LANES),
-        x.chunks_exact(LANES),
-        w.chunks_exact(LANES),
-    );
-    for (i, ((&g, &x), &w)) in gs
-        .remainder()
-        .iter()
-        .zip(xs.remainder())
-        .zip(ws.remainder())
-        .enumerate()
-    {
-        acc[i] = (g * (offset + w)).mul_add_if::<FMA>(x, acc[i]);
-    }
-    for ((g, x), w) in gs.zip(xs).zip(ws) {
-        for i in 0..LANES {
-            acc[i] = (g[i] * (offset + w[i])).mul_add_if::<FMA>(x[i], acc[i]);
-        }
-    }
-    lane_sum(acc)
 }
 
 impl CustomOp2 for RmsNormOp {

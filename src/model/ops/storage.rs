@@ -1,10 +1,17 @@
 //! From candle tensors to slices and back, without copies.
 
-use crate::model::ops::Real;
-use candle_core::{CpuStorage, DType, Layout, Result, Shape, Storage, Tensor};
+use crate::model::kernels::real::Real;
+use crate::model::kernels::segments::Segments;
+use candle_core::{CpuStorage, DType, Layout, Result, Shape, Storage, Tensor, WithDType};
+
+/// A float of kernels that tensors may hold.
+pub(crate) trait Element: Real + WithDType {}
+
+impl Element for f32 {}
+impl Element for f64 {}
 
 /// The elements of a contiguous CPU operand.
-pub(super) fn operand<'a, F: Real>(
+pub(crate) fn operand<'a, F: WithDType>(
     op: &'static str,
     storage: &'a CpuStorage,
     layout: &Layout,
@@ -20,7 +27,7 @@ pub(super) fn operand<'a, F: Real>(
 }
 
 /// Calls `f` with the elements of a CPU tensor, which is made contiguous first if need be.
-pub(super) fn with_slice<F: Real, R>(
+pub(crate) fn with_slice<F: WithDType, R>(
     op: &'static str,
     tensor: &Tensor,
     f: impl FnOnce(&[F]) -> Result<R>,
@@ -33,19 +40,25 @@ pub(super) fn with_slice<F: Real, R>(
     }
 }
 
+/// Refuses segments that do not fit `tokens` tokens.
+pub(crate) fn check_segments(segments: &Segments, tokens: usize) -> Result<()> {
+    let fault = |why| candle_core::Error::Msg(format!("attention: {why}"));
+    segments.check(tokens).map_err(fault)
+}
+
 /// A result of a forward pass.
-pub(super) fn result<F: Real>(data: Vec<F>, shape: impl Into<Shape>) -> (CpuStorage, Shape) {
+pub(crate) fn result<F: WithDType>(data: Vec<F>, shape: impl Into<Shape>) -> (CpuStorage, Shape) {
     (F::to_cpu_storage_owned(data), shape.into())
 }
 
 /// A gradient tensor beside `like`, on its device.
-pub(super) fn gradient<F: Real>(data: Vec<F>, like: &Tensor) -> Result<Tensor> {
+pub(crate) fn gradient<F: WithDType>(data: Vec<F>, like: &Tensor) -> Result<Tensor> {
     Tensor::from_vec(data, like.shape(), like.device())
 }
 
 /// How an op is computed for an operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Path {
+pub(crate) enum Path {
     /// Fused, in `f32`.
     F32,
     /// Fused, in `f64`.
@@ -57,7 +70,7 @@ pub(super) enum Path {
 }
 
 /// The path for this tensor.
-pub(super) fn path(tensor: &Tensor) -> Path {
+pub(crate) fn path(tensor: &Tensor) -> Path {
     match (tensor.device().is_cpu(), tensor.dtype()) {
         (true, DType::F32) => Path::F32,
         (true, DType::F64) => Path::F64,
@@ -81,4 +94,24 @@ macro_rules! by_dtype {
         }
     };
 }
-pub(super) use by_dtype;
+pub(crate) use by_dtype;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::kernels::bf16;
+    use candle_core::Device;
+
+    #[test]
+    fn kernels_round_to_bf16_as_tensors_do() -> Result<()> {
+        // Ties to either side, the largest value, denormals, and a sweep over all exponents.
+        let mut values = vec![0.0, -0.0, 1.003_906_3, 1.011_718_8, f32::MAX, 1e-40, -3e-39];
+        values.extend((0..4000).map(|i| f32::from_bits(i * 1_048_583)));
+        values.retain(|v| !v.is_nan());
+        let tensor = Tensor::new(&values[..], &Device::Cpu)?;
+        let want = tensor.to_dtype(DType::BF16)?.to_dtype(DType::F32)?;
+        bf16::round(&mut values);
+        assert_eq!(values, want.to_vec1::<f32>()?);
+        Ok(())
+    }
+}

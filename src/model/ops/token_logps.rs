@@ -3,8 +3,8 @@
 //! `logp_i = z_i[target_i] - logsumexp(z_i)`, `z_i = cap(h[row_i] W^T)`. Rows are taken in chunks;
 //! of each chunk only the log-normalisers are kept, and the backward pass recomputes its logits.
 
-use crate::model::ops::Real;
-use crate::model::ops::head::{Head, Logits, Scored, chunk_rows};
+use crate::model::kernels::head::{Head, Logits, Scored, chunk_rows};
+use crate::model::kernels::real::Real;
 use crate::model::ops::storage::{Path, by_dtype, gradient, operand, path, result, with_slice};
 use crate::model::phase_timer::{Phase, end_phase};
 use candle_core::backend::BackendStorage as _;
@@ -35,7 +35,7 @@ impl TokenStats {
     pub(super) fn of<F: Real>(scored: &[Scored<F>]) -> Self {
         Self {
             correct: scored.iter().map(|s| s.correct).collect(),
-            entropy: scored.iter().map(|s| s.entropy.to_f64()).collect(),
+            entropy: scored.iter().map(|s| s.entropy.wide()).collect(),
         }
     }
 }
@@ -194,12 +194,12 @@ impl TokenLogpsOp {
         learns: bool,
     ) -> (Vec<F>, Option<Vec<F>>) {
         let (head, mut logits) = (self.targets.head(w, (d, v)), Logits::new());
-        let mut dh = vec![F::zero(); h.len()];
-        let mut dw = learns.then(|| vec![F::zero(); w.len()]);
+        let mut dh = vec![F::ZERO; h.len()];
+        let mut dw = learns.then(|| vec![F::ZERO; w.len()]);
         let mut dx = Vec::new();
         for (rows, tokens) in self.targets.chunks(v) {
             logits.forward(&head, h, (rows, tokens));
-            dx.resize(rows.len() * d, F::zero());
+            dx.resize(rows.len() * d, F::ZERO);
             let (of_lse, of_grad) = (lse.split_at(rows.len()), grad.split_at(rows.len()));
             (lse, grad) = (of_lse.1, of_grad.1);
             let of_rows = (of_lse.0, of_grad.0);

@@ -3,7 +3,7 @@
 use crate::arch::{DecoderConfig, Pass, forward_flops, parameter_count};
 use crate::generate::{Completion, SampleJob, sample};
 use crate::model::phase_timer::{self, Moment};
-use crate::model::{Decoder, matmul_rate};
+use crate::model::{Decoder, instruction_set, matmul_rate};
 use crate::stage::bench::report::{BenchReport, BenchStep, Setting};
 use crate::stage::bench::work::{OPTIMIZER, Prepared, SCHEDULE, Sampling, Work};
 use crate::stage::bench::{BenchModel, BenchRequest, Between};
@@ -58,6 +58,7 @@ pub(super) fn run(
         },
         parameters: parameter_count(config),
         precision: request.precision,
+        isa: instruction_set(),
         threads: rayon::current_num_threads(),
         // Read before the square products, which would count as the work's own.
         peak_memory_bytes: memory("VmHWM:"),

@@ -83,6 +83,8 @@ pub struct BenchReport {
     pub parameters: u64,
     /// Number format.
     pub precision: Precision,
+    /// Instruction set of the kernels.
+    pub isa: &'static str,
     /// Threads of the engine.
     pub threads: usize,
     /// Steps that count.
@@ -133,6 +135,7 @@ pub(super) struct Setting {
     pub(super) model: String,
     pub(super) parameters: u64,
     pub(super) precision: Precision,
+    pub(super) isa: &'static str,
     pub(super) threads: usize,
     pub(super) rate: MatmulRate,
     pub(super) peak_memory_bytes: u64,
@@ -157,6 +160,7 @@ impl BenchReport {
             model: setting.model,
             parameters: setting.parameters,
             precision: setting.precision,
+            isa: setting.isa,
             threads: setting.threads,
             steps: steps.len() as u64,
             tokens_per_cpu_sec: spread(&|s| s.real_tokens as f64 / cpu(s)),

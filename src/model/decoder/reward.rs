@@ -1,0 +1,265 @@
+//! Reward models: a decoder with a scalar head in place of the head for tokens.
+
+use crate::arch::DecoderConfig;
+use crate::base::ModelFile;
+use crate::base::fs::read_to_string;
+use crate::model::decoder::model::Decoder;
+use crate::model::error::ModelError;
+use crate::model::weights::{FrozenParams, WeightFiles};
+use candle_core::{DType, Device, Tensor};
+use serde::Deserialize;
+use std::path::Path;
+
+/// Names of the head's weight (1, D), and how the position that is read is found.
+const HEADS: [(&str, Pooling); 2] = [
+    ("score.weight", Pooling::LastOther),
+    ("regression_head.weight", Pooling::Last),
+];
+
+/// Which position of a sequence the head reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pooling {
+    /// The last token that is not the padding token of `config.json`; without one the last.
+    LastOther,
+    /// The last token.
+    Last,
+}
+
+/// A frozen decoder that gives a sequence one number.
+///
+/// Reads folders of transformers' `…ForSequenceClassification` with one label (`score.weight`) and
+/// of UltraRM (`regression_head.weight`; Cui et al. 2023). The score is the head's dot product with
+/// the hidden state, after the final norm, of the last token; with `score.weight` of the last token
+/// that is not `pad_token_id`, as in transformers, so that an end token which also serves as padding
+/// is passed over.
+#[derive(Clone, Debug)]
+pub struct RewardModel {
+    decoder: Decoder,
+    /// (1, D)
+    head: Tensor,
+    padding: Option<u32>,
+}
+
+/// What is read of `config.json` besides the decoder's shape.
+#[derive(Deserialize)]
+struct Fields {
+    pad_token_id: Option<i64>,
+}
+
+impl RewardModel {
+    /// Reads the folder `dir`, whose configuration is `config`, in `dtype`.
+    ///
+    /// # Errors
+    /// There is no scalar head, it has more than one label, or as for [`FrozenParams::load`].
+    pub fn load(
+        dir: &Path,
+        config: &DecoderConfig,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Self, ModelError> {
+        // The head for tokens is never used and mostly not in the files.
+        let config = DecoderConfig {
+            tied: true,
+            ..config.clone()
+        };
+        let (name, pooling) = find_head(dir)?;
+        let mut expected = config.tensors();
+        expected.insert(name.to_owned(), vec![1, config.hidden_size]);
+        let ignorable = |name: &str| config.may_ignore(name);
+        let params = FrozenParams::load_tensors(dir, expected, ignorable, device, dtype)?;
+        let head = params
+            .get(name)
+            .ok_or_else(|| ModelError::MissingParameter {
+                name: name.to_owned(),
+            })?;
+        let padding = match pooling {
+            Pooling::LastOther => padding_token(dir)?,
+            Pooling::Last => None,
+        };
+        Ok(Self {
+            head: head.clone(),
+            decoder: Decoder::frozen(&config, &params)?,
+            padding,
+        })
+    }
+
+    /// The configuration of the decoder.
+    pub fn config(&self) -> &DecoderConfig {
+        self.decoder.config()
+    }
+
+    /// One score a sequence, in order, in passes of at most `max_positions` positions (or one
+    /// sequence). Sequences do not see each other.
+    ///
+    /// # Errors
+    /// A sequence is empty, or a token is outside the vocabulary.
+    pub fn score(
+        &self,
+        sequences: &[Vec<u32>],
+        max_positions: usize,
+    ) -> Result<Vec<f64>, ModelError> {
+        if let Some(empty) = sequences.iter().position(Vec::is_empty) {
+            return Err(ModelError::EmptySequence {
+                index: empty + 1,
+                count: sequences.len(),
+            });
+        }
+        let mut scores = Vec::with_capacity(sequences.len());
+        let mut rest = sequences;
+        while !rest.is_empty() {
+            let mut filled = 0;
+            let fits = rest.iter().take_while(|sequence| {
+                filled += sequence.len();
+                filled <= max_positions
+            });
+            let count = fits.count().max(1);
+            let (pass, behind) = rest.split_at(count);
+            scores.extend(self.score_pass(pass)?);
+            rest = behind;
+        }
+        Ok(scores)
+    }
+
+    fn score_pass(&self, sequences: &[Vec<u32>]) -> Result<Vec<f64>, ModelError> {
+        let tokens = sequences.concat();
+        let mut positions = Vec::with_capacity(tokens.len());
+        let mut cu_seqlens = vec![0u32];
+        let mut rows = Vec::with_capacity(sequences.len());
+        for sequence in sequences {
+            let start = positions.len();
+            rows.push((start + self.read_at(sequence)) as u32);
+            positions.extend(0..sequence.len() as u32);
+            cu_seqlens.push(positions.len() as u32);
+        }
+        let hidden = self.decoder.hidden(&tokens, &positions, &cu_seqlens)?; // (T, D)
+        let rows = Tensor::new(rows, hidden.device())?; // (S,)
+        let read = hidden.index_select(&rows, 0)?; // (S, D)
+        let head = self.head.to_dtype(read.dtype())?; // (1, D)
+        let scores = read.matmul(&head.t()?)?.squeeze(1)?; // (S,)
+        Ok(scores.to_dtype(DType::F64)?.to_vec1()?)
+    }
+
+    /// The position that the head reads; a sequence of padding alone is read at its start.
+    fn read_at(&self, sequence: &[u32]) -> usize {
+        match self.padding {
+            None => sequence.len() - 1,
+            Some(pad) => sequence.iter().rposition(|t| *t != pad).unwrap_or(0),
+        }
+    }
+}
+
+/// The head that the folder's files hold.
+fn find_head(dir: &Path) -> Result<(&'static str, Pooling), ModelError> {
+    let files = WeightFiles::open(dir)?.files;
+    let holds = |name: &str| files.iter().any(|file| file.tensors().contains_key(name));
+    let found = HEADS.into_iter().find(|(name, _)| holds(name));
+    found.ok_or_else(|| ModelError::NoScalarHead {
+        dir: dir.to_path_buf(),
+        known: HEADS.map(|(name, _)| format!("`{name}`")).join(" or "),
+    })
+}
+
+fn padding_token(dir: &Path) -> Result<Option<u32>, ModelError> {
+    let path = ModelFile::Config.within(dir);
+    let fields: Fields = serde_json::from_str(&read_to_string(&path)?)
+        .map_err(|source| ModelError::Json { path, source })?;
+    // Some files write -1 for none.
+    Ok(fields.pad_token_id.and_then(|id| u32::try_from(id).ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// The shipped decoder with a head of ones, saved under `name`.
+    fn with_head(dir: &Path, name: &str, labels: usize, pad: Option<u32>) -> DecoderConfig {
+        let source = Path::new("models/stories260k");
+        let mut config = DecoderConfig::from_file(source).unwrap();
+        config.tied = true;
+        let params = FrozenParams::load(source, &config, &Device::Cpu, DType::F32).unwrap();
+        let mut tensors: BTreeMap<String, Tensor> = params
+            .iter()
+            .map(|(name, tensor)| (name.to_owned(), tensor.clone()))
+            .collect();
+        let head = Tensor::ones((labels, config.hidden_size), DType::F32, &Device::Cpu).unwrap();
+        tensors.insert(name.to_owned(), head);
+        let out = dir.join("model");
+        crate::model::save_checkpoint(&out, source, &FrozenParams::from_tensors(tensors)).unwrap();
+        let path = out.join("config.json");
+        let mut json: serde_json::Value =
+            serde_json::from_str(&read_to_string(&path).unwrap()).unwrap();
+        json["pad_token_id"] = serde_json::json!(pad);
+        json["architectures"] = serde_json::json!(["LlamaForSequenceClassification"]);
+        crate::base::write_atomic(&path, json.to_string().as_bytes()).unwrap();
+        DecoderConfig::from_file(&out).unwrap()
+    }
+
+    fn load(dir: &Path, config: &DecoderConfig) -> Result<RewardModel, ModelError> {
+        RewardModel::load(&dir.join("model"), config, &Device::Cpu, DType::F32)
+    }
+
+    #[test]
+    fn the_score_is_the_sum_of_the_last_hidden_state_when_the_head_is_ones() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = with_head(temp.path(), "regression_head.weight", 1, Some(9));
+        let model = load(temp.path(), &config).unwrap();
+        let hidden = model
+            .decoder
+            .hidden(&[1, 5, 9], &[0, 1, 2], &[0, 3])
+            .unwrap();
+        let last: Vec<f32> = hidden.get(2).unwrap().to_vec1().unwrap();
+        let want: f64 = last.iter().map(|x| f64::from(*x)).sum();
+        let got = model.score(&[vec![1, 5, 9]], 8).unwrap();
+        assert!((got[0] - want).abs() < 1e-4, "{got:?} {want}");
+    }
+
+    #[test]
+    fn padding_at_the_end_is_passed_over_by_the_head_of_transformers() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = with_head(temp.path(), "score.weight", 1, Some(9));
+        let model = load(temp.path(), &config).unwrap();
+        let scores = model.score(&[vec![1, 5], vec![1, 5, 9, 9]], 64).unwrap();
+        assert!((scores[0] - scores[1]).abs() < 1e-5, "{scores:?}");
+        assert_eq!(model.read_at(&[9, 9]), 0);
+    }
+
+    #[test]
+    fn the_split_into_passes_changes_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let config = with_head(temp.path(), "score.weight", 1, None);
+        let model = load(temp.path(), &config).unwrap();
+        let sequences: Vec<Vec<u32>> = (1..9).map(|n| (1..=n).collect()).collect();
+        let together = model.score(&sequences, 1000).unwrap();
+        for limit in [1, 7, 10] {
+            let apart = model.score(&sequences, limit).unwrap();
+            assert_eq!(apart.len(), 8);
+            for (a, b) in apart.iter().zip(&together) {
+                assert!((a - b).abs() < 1e-4 * b.abs().max(1.0), "{a} {b}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_without_a_scalar_head_or_with_several_labels_is_refused() {
+        let source = Path::new("models/stories260k");
+        let config = DecoderConfig::from_file(source).unwrap();
+        let error = RewardModel::load(source, &config, &Device::Cpu, DType::F32).unwrap_err();
+        assert!(
+            error.to_string().starts_with("no scalar head in `models"),
+            "{error}"
+        );
+        let temp = tempfile::tempdir().unwrap();
+        let config = with_head(temp.path(), "score.weight", 3, None);
+        let error = load(temp.path(), &config).unwrap_err();
+        assert!(error.to_string().contains("has shape [3, 64]"), "{error}");
+        let error = {
+            let temp = tempfile::tempdir().unwrap();
+            let config = with_head(temp.path(), "score.weight", 1, None);
+            load(temp.path(), &config)
+                .unwrap()
+                .score(&[vec![1], vec![]], 4)
+        };
+        assert_eq!(error.unwrap_err().to_string(), "sequence 2 of 2 is empty");
+    }
+}

@@ -1,0 +1,109 @@
+//! AVX-512 F, BW, DQ and VL: thirty-two registers of 512 bits.
+
+use super::avx2;
+use super::set::{SQUARE, Simd, TileJob};
+use std::arch::x86_64::{
+    _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_storeu_ps,
+};
+
+/// Proof that this processor has AVX-512 F, BW, DQ, VL, and what is older.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    /// The proof, if there is one.
+    pub(super) fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma"))
+        .then_some(Self(()))
+    }
+}
+
+impl Simd for Avx512 {
+    const FMA: bool = true;
+    const WIDE: bool = true;
+    const TILE_COLUMNS: usize = 32;
+    const TRANSPOSES: bool = true;
+
+    #[inline(always)]
+    fn with_tile<J: TileJob>(self, is_f32: bool, job: J) -> J::Output {
+        if is_f32 {
+            // Twenty-four registers of sums, two of the right operand, one of the left.
+            job.run::<Self, 12, 16, 32>(self)
+        } else {
+            job.run::<Self, 6, 8, 16>(self)
+        }
+    }
+
+    #[expect(unsafe_code, reason = "as declared")]
+    #[inline(always)]
+    unsafe fn tile<const MR: usize>(
+        self,
+        depth: usize,
+        a: (*const f32, [usize; MR], usize),
+        b: *const f32,
+        c: (*mut f32, usize),
+        add: bool,
+    ) {
+        // SAFETY: the caller's promise; `self` proves the features.
+        unsafe { tile(depth, a, b, c, add) }
+    }
+
+    #[expect(unsafe_code, reason = "as declared")]
+    #[inline(always)]
+    unsafe fn transpose_square(
+        self,
+        from: *const f32,
+        rows: [usize; SQUARE],
+        to: *mut f32,
+        stride: usize,
+    ) {
+        // SAFETY: the caller's promise; `self` proves the features of AVX2 too.
+        unsafe { avx2::transpose_square(from, rows, to, stride) }
+    }
+}
+
+/// See [`Simd::tile`].
+///
+/// # Safety
+/// As there.
+#[inline]
+#[target_feature(enable = "avx512f")]
+#[expect(unsafe_code, reason = "loads and stores of vectors")]
+unsafe fn tile<const MR: usize>(
+    depth: usize,
+    (a, rows_at, step): (*const f32, [usize; MR], usize),
+    b: *const f32,
+    (c, stride): (*mut f32, usize),
+    add: bool,
+) {
+    // SAFETY: the caller's promise: all offsets are within the operands.
+    unsafe {
+        let mut acc = [[_mm512_setzero_ps(); 2]; MR];
+        for l in 0..depth {
+            let b = b.add(l * 32);
+            let (left, right) = (_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)));
+            for (sums, at) in acc.iter_mut().zip(rows_at) {
+                let x = _mm512_set1_ps(*a.add(at + l * step));
+                sums[0] = _mm512_fmadd_ps(x, left, sums[0]);
+                sums[1] = _mm512_fmadd_ps(x, right, sums[1]);
+            }
+        }
+        for (r, sums) in acc.into_iter().enumerate() {
+            for (half, sum) in sums.into_iter().enumerate() {
+                let c = c.add(r * stride + half * 16);
+                let sum = if add {
+                    _mm512_add_ps(_mm512_loadu_ps(c), sum)
+                } else {
+                    sum
+                };
+                _mm512_storeu_ps(c, sum);
+            }
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Instruction sets: a kernel is written once as plain loops and compiled for each of them.
+//!
+//! The set is chosen at run time, so one binary runs everywhere. A set is a file here: a type whose
+//! values prove that the processor has it, its tile for the matrix product, and its place in
+//! `select.rs` (the list of sets, and an arm of `kernel!`).
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod select;
+mod set;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+pub(crate) use select::{Isa, isa, kernel};
+pub use select::{IsaError, instruction_set, use_instruction_set};
+#[cfg(test)]
+pub(crate) use select::{on_this_thread, use_on_this_thread};
+#[cfg(test)]
+pub(crate) use set::Baseline;
+pub(crate) use set::{SQUARE, Simd, TileJob};

@@ -1,0 +1,85 @@
+//! What a kernel may know of the instruction set that it is compiled for.
+
+/// Rows and columns of the squares that [`Simd::transpose_square`] transposes.
+pub(crate) const SQUARE: usize = 8;
+
+/// An instruction set. A value is the proof that this processor has it: outside the set's own file
+/// nobody can make one, and there it is made by looking.
+pub(crate) trait Simd: Copy + Send + Sync {
+    /// Whether it multiplies and adds in one instruction, with one rounding.
+    const FMA: bool;
+    /// Whether a vector has 512 bits and there are 32 of them.
+    const WIDE: bool = false;
+    /// Columns of its own [`Simd::tile`] of `f32`; 0: it has none.
+    const TILE_COLUMNS: usize = 0;
+    /// Whether it has a [`Simd::transpose_square`].
+    const TRANSPOSES: bool = false;
+
+    /// Runs a job with the shape of this set's tiles for `f32` or for `f64`.
+    fn with_tile<J: TileJob>(self, is_f32: bool, job: J) -> J::Output;
+
+    /// `MR` rows by [`Simd::TILE_COLUMNS`] sums `c = a b` in registers, then set or added; for
+    /// loops that the compiler makes vectors of only sometimes.
+    ///
+    /// # Safety
+    /// Row `r` of the left operand has `depth` values from `a[rows_at[r]]` on, `step` apart; `b` has
+    /// `depth` rows of [`Simd::TILE_COLUMNS`] values; `c` is valid for reads and writes of `MR` rows
+    /// of as many, `stride` apart.
+    #[expect(unsafe_code, reason = "loads and stores without checks of bounds")]
+    #[inline(always)]
+    unsafe fn tile<const MR: usize>(
+        self,
+        _depth: usize,
+        (_a, _rows_at, _step): (*const f32, [usize; MR], usize),
+        _b: *const f32,
+        (_c, _stride): (*mut f32, usize),
+        _add: bool,
+    ) {
+    }
+
+    /// `to[c * stride + r] = from[rows[r] + c]` for `r` and `c` below [`SQUARE`].
+    ///
+    /// # Safety
+    /// `from` is valid for reads of [`SQUARE`] values at each of `rows`, `to` for writes of
+    /// [`SQUARE`] rows of as many, `stride` apart.
+    #[expect(unsafe_code, reason = "loads and stores without checks of bounds")]
+    #[inline(always)]
+    unsafe fn transpose_square(
+        self,
+        _from: *const f32,
+        _rows: [usize; SQUARE],
+        _to: *mut f32,
+        _stride: usize,
+    ) {
+    }
+}
+
+/// Work that depends on the shape of the tiles of the matrix product: `MR` rows by `NR` columns of
+/// sums, rows of the left operand packed in panels of `LANES >= MR`.
+pub(crate) trait TileJob {
+    /// What it gives.
+    type Output;
+
+    /// Does it.
+    fn run<S: Simd, const MR: usize, const LANES: usize, const NR: usize>(
+        self,
+        simd: S,
+    ) -> Self::Output;
+}
+
+/// What the compiler was told to assume: on most x86-64 builds SSE2, without fused multiply-add.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Baseline;
+
+impl Simd for Baseline {
+    const FMA: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
+
+    #[inline(always)]
+    fn with_tile<J: TileJob>(self, _: bool, job: J) -> J::Output {
+        if Self::FMA {
+            job.run::<Self, 6, 8, 16>(self)
+        } else {
+            job.run::<Self, 4, 4, 8>(self)
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Panels of the matrix product: operands copied into the order in which tiles read them.
+
+use crate::model::kernels::isa::{SQUARE, Simd, TileJob, kernel};
+use crate::model::kernels::mat::MatRef;
+use crate::model::kernels::real::{Real, is_f32};
+
+/// A right operand `(k, n)`, packed: for each block of the inner index, for each panel of columns,
+/// the block's rows of `width` values; the last panel is filled up with zeros.
+#[derive(Clone, Copy)]
+pub(crate) struct Panels<'a, F> {
+    pub(crate) data: &'a [F],
+    pub(crate) k: usize,
+    pub(crate) n: usize,
+    /// Rows of a block.
+    pub(crate) block: usize,
+    /// Columns of a panel: [`panel_width`] where it was packed.
+    pub(crate) width: usize,
+}
+
+kernel! {
+    /// Columns of a panel for the instruction set in use.
+    pub(crate) fn panel_width<F>[simd]() -> usize {
+        simd.with_tile(is_f32::<F>(), PanelWidth)
+    }
+}
+
+struct PanelWidth;
+
+impl TileJob for PanelWidth {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd, const MR: usize, const LANES: usize, const NR: usize>(self, _: S) -> usize {
+        NR
+    }
+}
+
+kernel! {
+    /// Packs rows `k0..k0 + k` and columns `j0..j0 + n` of `b` as [`Panels`] with blocks of `block`
+    /// rows.
+    pub(crate) fn pack<F>[simd](
+        b: MatRef<'_, F>, rows: (usize, usize), columns: (usize, usize), block: usize, out: &mut [F],
+    ) {
+        simd.with_tile(is_f32::<F>(), Pack { b, rows, columns, block, out });
+    }
+}
+
+struct Pack<'a, F> {
+    b: MatRef<'a, F>,
+    rows: (usize, usize),
+    columns: (usize, usize),
+    block: usize,
+    out: &'a mut [F],
+}
+
+impl<F: Real> TileJob for Pack<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd, const MR: usize, const LANES: usize, const NR: usize>(self, simd: S) {
+        let ((k0, k), (j0, n)) = (self.rows, self.columns);
+        let (row, col) = self.b.strides();
+        let mut out = self.out;
+        for l0 in (0..k).step_by(self.block) {
+            let depth = (k - l0).min(self.block);
+            for j in (0..n).step_by(NR) {
+                let (panel, rest) = out.split_at_mut(depth * NR);
+                let from = self.b.from(k0 + l0, j0 + j);
+                let lanes = (col, (n - j).min(NR));
+                pack_panel::<F, S, NR>(simd, from, lanes, (row, depth), panel);
+                out = rest;
+            }
+        }
+    }
+}
+
+/// `to[l * W + i] = from[i * lane + l * step]` for `i < lanes`, and zero for the others.
+#[inline(always)]
+fn pack_panel<F: Real, S: Simd, const W: usize>(
+    simd: S,
+    from: &[F],
+    (lane, lanes): (usize, usize),
+    (step, depth): (usize, usize),
+    to: &mut [F],
+) {
+    let (to, _) = to.as_chunks_mut::<W>();
+    let to = &mut to[..depth];
+    if lane == 1 && lanes == W {
+        for (to, from) in to.iter_mut().zip(from.chunks(step.max(W))) {
+            to.copy_from_slice(&from[..W]);
+        }
+    } else if step == 1 && lanes == W {
+        transpose(simd, from, (lane, lanes), to);
+    } else {
+        for (l, to) in to.iter_mut().enumerate() {
+            for (i, to) in to.iter_mut().enumerate() {
+                *to = if i < lanes {
+                    from[i * lane + l * step]
+                } else {
+                    F::ZERO
+                };
+            }
+        }
+    }
+}
+
+/// As [`pack_panel`], for `lanes` of at most `W` rows of a left operand; other lanes hold anything.
+///
+/// Panels are wider than tiles are high, so that they are written by whole vectors.
+#[inline(always)]
+pub(crate) fn pack_left<F: Real, S: Simd, const W: usize>(
+    simd: S,
+    from: &[F],
+    (lane, lanes): (usize, usize),
+    (step, depth): (usize, usize),
+    to: &mut [F],
+) {
+    if lane == 1 {
+        let (to, _) = to.as_chunks_mut::<W>();
+        for (l, to) in to[..depth].iter_mut().enumerate() {
+            let from = &from[l * step..];
+            match from.first_chunk::<W>() {
+                Some(from) => *to = *from,
+                None => to[..lanes].copy_from_slice(&from[..lanes]),
+            }
+        }
+    } else if step == 1 {
+        let (to, _) = to.as_chunks_mut::<W>();
+        transpose(simd, from, (lane, lanes), &mut to[..depth]);
+    } else {
+        pack_panel::<F, S, W>(simd, from, (lane, lanes), (step, depth), to);
+    }
+}
+
+/// `to[l][i] = from[i * lane + l]` for `i < lanes`; further lanes hold anything.
+#[inline(always)]
+fn transpose<F: Real, S: Simd, const W: usize>(
+    simd: S,
+    from: &[F],
+    (lane, lanes): (usize, usize),
+    to: &mut [[F; W]],
+) {
+    let mut done = 0;
+    if S::TRANSPOSES && is_f32::<F>() && W.is_multiple_of(SQUARE) {
+        done = to.len() / SQUARE * SQUARE;
+        assert!(done == 0 || (lanes - 1) * lane + done <= from.len());
+        for l in (0..done).step_by(SQUARE) {
+            for i in (0..W).step_by(SQUARE) {
+                // Lanes beyond the last repeat it.
+                let rows = std::array::from_fn(|r| (i + r).min(lanes - 1) * lane + l);
+                let to = to[l..l + SQUARE].as_flattened_mut();
+                #[expect(
+                    unsafe_code,
+                    reason = "vectors, which the compiler does not make of this"
+                )]
+                // SAFETY: F is `f32`. The assert covers the last lane to `done`, so `SQUARE` values
+                // from each of `rows` on; `to` has `SQUARE` rows of `W`, and `i + SQUARE <= W`.
+                unsafe {
+                    let to = to.as_mut_ptr().add(i).cast();
+                    simd.transpose_square(from.as_ptr().cast(), rows, to, W);
+                }
+            }
+        }
+    }
+    for i in 0..lanes {
+        let rest = &mut to[done..];
+        let line = &from[i * lane + done..][..rest.len()];
+        for (to, &v) in rest.iter_mut().zip(line) {
+            to[i] = v;
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Weights: in memory by name, in Hugging Face's files, and as adapters to a frozen model.
+
+mod checkpoint;
+mod lora;
+mod params;
+mod weights_file;
+
+pub use checkpoint::save_checkpoint;
+pub use lora::{Lora, merge_adapter};
+pub use params::{FrozenParams, Params, missing_gradients};
+pub(crate) use weights_file::WeightFiles;
+pub use weights_file::load_tensors;

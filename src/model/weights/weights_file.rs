@@ -1,0 +1,194 @@
+//! Safetensors files, read tensor by tensor.
+//!
+//! Nothing is mapped: a file that another process cuts short becomes an error, not a signal, and
+//! only one tensor's bytes are held besides the tensors themselves.
+
+use crate::base::fs::read_to_string;
+use crate::base::{ModelFile, PathError, is_weight_file};
+use crate::model::error::ModelError;
+use candle_core::{DType, Device, Tensor};
+use safetensors::tensor::{Metadata, TensorInfo};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::{Path, PathBuf};
+
+/// Longest header that is believed, bytes; the format's own limit.
+const MAX_HEADER: u64 = 100_000_000;
+
+/// The weights of a folder: the file or index they were found through, and the files themselves.
+#[derive(Debug)]
+pub(crate) struct WeightFiles {
+    /// What an error about the whole set names.
+    pub(crate) source: PathBuf,
+    pub(crate) files: Vec<WeightFile>,
+}
+
+/// One open file and its table of contents.
+#[derive(Debug)]
+pub(crate) struct WeightFile {
+    pub(crate) path: PathBuf,
+    file: File,
+    metadata: Metadata,
+    data_start: u64,
+}
+
+/// Every tensor of a folder's weights by name, in `dtype`: for models that are no [`Decoder`].
+///
+/// # Errors
+/// There are no weights, or a file cannot be read or is damaged.
+///
+/// [`Decoder`]: crate::model::Decoder
+pub fn load_tensors(
+    dir: &Path,
+    device: &Device,
+    dtype: DType,
+) -> Result<BTreeMap<String, Tensor>, ModelError> {
+    let mut loaded = BTreeMap::new();
+    for mut file in WeightFiles::open(dir)?.files {
+        for (name, info) in file.tensors() {
+            let tensor = file.load(&name, &info, device, dtype)?;
+            loaded.insert(name, tensor);
+        }
+    }
+    Ok(loaded)
+}
+
+/// `model.safetensors.index.json`.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl WeightFiles {
+    /// Opens `model.safetensors`, or all files that the index names.
+    pub(crate) fn open(dir: &Path) -> Result<Self, ModelError> {
+        let single = ModelFile::Weights.within(dir);
+        if single.is_file() {
+            let files = vec![WeightFile::open(single.clone())?];
+            return Ok(Self {
+                source: single,
+                files,
+            });
+        }
+        let source = ModelFile::WeightIndex.within(dir);
+        if !source.is_file() {
+            return Err(ModelError::NoWeights {
+                dir: dir.to_path_buf(),
+            });
+        }
+        let index: Index =
+            serde_json::from_str(&read_to_string(&source)?).map_err(|e| ModelError::Json {
+                path: source.clone(),
+                source: e,
+            })?;
+        let names: BTreeSet<&String> = index.weight_map.values().collect();
+        if let Some(other) = names.iter().find(|name| !is_weight_file(name)) {
+            return Err(ModelError::Damaged {
+                path: source,
+                problem: format!(
+                    "it names `{other}`, which is no `.safetensors` file of the folder"
+                ),
+            });
+        }
+        let files = names
+            .into_iter()
+            .map(|name| WeightFile::open(dir.join(name)))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { source, files })
+    }
+}
+
+impl WeightFile {
+    fn open(path: PathBuf) -> Result<Self, ModelError> {
+        let mut file = File::open(&path).map_err(|e| PathError::new("open", &path, e))?;
+        let size = file
+            .metadata()
+            .map_err(|e| PathError::new("read", &path, e))?
+            .len();
+        let damaged = |problem: String| ModelError::Damaged {
+            path: path.clone(),
+            problem,
+        };
+        let mut prefix = [0u8; 8];
+        file.read_exact(&mut prefix)
+            .map_err(|_| damaged(format!("{size} bytes are too few for a header")))?;
+        let header_len = u64::from_le_bytes(prefix);
+        if header_len > MAX_HEADER || header_len + 8 > size {
+            return Err(damaged(format!(
+                "a header of {header_len} bytes in a file of {size}"
+            )));
+        }
+        let mut header = vec![0u8; header_len as usize];
+        file.read_exact(&mut header)
+            .map_err(|e| PathError::new("read", &path, e))?;
+        // The library checks offsets only together with the data; both checks are repeated here.
+        let metadata: Metadata =
+            serde_json::from_slice(&header).map_err(|e| damaged(format!("header: {e}")))?;
+        let end = metadata.data_len() as u64;
+        if header_len + 8 + end != size {
+            return Err(damaged(format!(
+                "its header promises {} bytes, it has {size}",
+                header_len + 8 + end
+            )));
+        }
+        Ok(Self {
+            path,
+            file,
+            metadata,
+            data_start: header_len + 8,
+        })
+    }
+
+    /// Table of contents in name order.
+    pub(crate) fn tensors(&self) -> BTreeMap<String, TensorInfo> {
+        self.metadata
+            .tensors()
+            .into_iter()
+            .map(|(name, info)| (name, info.clone()))
+            .collect()
+    }
+
+    /// Reads one tensor in `dtype`.
+    pub(crate) fn load(
+        &mut self,
+        name: &str,
+        info: &TensorInfo,
+        device: &Device,
+        dtype: DType,
+    ) -> Result<Tensor, ModelError> {
+        let stored = match info.dtype {
+            safetensors::Dtype::F64 => DType::F64,
+            safetensors::Dtype::F32 => DType::F32,
+            safetensors::Dtype::F16 => DType::F16,
+            safetensors::Dtype::BF16 => DType::BF16,
+            other => {
+                return Err(ModelError::WrongDtype {
+                    name: name.to_owned(),
+                    found: format!("{other:?}"),
+                    path: self.path.clone(),
+                });
+            }
+        };
+        let (start, end) = info.data_offsets;
+        let elements: usize = info.shape.iter().product();
+        if end - start != elements * stored.size_in_bytes() {
+            return Err(ModelError::Damaged {
+                path: self.path.clone(),
+                problem: format!(
+                    "tensor `{name}` of shape {:?} in {} bytes",
+                    info.shape,
+                    end - start
+                ),
+            });
+        }
+        let mut bytes = vec![0u8; end - start];
+        self.file
+            .seek(SeekFrom::Start(self.data_start + start as u64))
+            .and_then(|_| self.file.read_exact(&mut bytes))
+            .map_err(|e| PathError::new("read", &self.path, e))?;
+        let tensor = Tensor::from_raw_buffer(&bytes, stored, &info.shape, device)?;
+        Ok(tensor.to_dtype(dtype)?)
+    }
+}

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Runs the tests of the kernels under Miri, which sees every read and write beyond its slice: on small
+# shapes, on one thread, with the baseline instruction set. Needs once:
+#     rustup toolchain install nightly --component miri,rust-src
+# Arguments go to the tests: `tests/miri.sh matmul`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CARGO_TARGET_DIR=target/miri
+exec cargo +nightly miri test --manifest-path tests/miri/Cargo.toml -- "$@"
