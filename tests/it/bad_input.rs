@@ -40,7 +40,7 @@ fn a_misspelt_field_is_shown_at_its_place_with_the_nearest_name() {
 }
 
 #[test]
-fn a_missing_model_is_refused_before_anything_runs_and_an_unknown_one_by_its_run() {
+fn a_missing_or_unknown_model_is_refused_before_anything_runs() {
     let project = Project::new();
     std::fs::remove_file(project.path("models/stories260k/model.safetensors")).unwrap();
     refused(&project, "run", FOUND_BEFORE, &["models/stories260k"]);
@@ -59,7 +59,7 @@ fn a_missing_model_is_refused_before_anything_runs_and_an_unknown_one_by_its_run
     refused(
         &project,
         "run",
-        RUN_FAILED,
+        FOUND_BEFORE,
         &["Gpt9ForCausalLM", "LlamaForCausalLM"],
     );
 }
