@@ -64,16 +64,11 @@ fn adapters_are_merged_into_their_model() {
     );
     assert_eq!(
         std::fs::read(study.project.path("merged/model.safetensors")).unwrap(),
-        std::fs::read(
-            study
-                .project
-                .path(&format!("{run}/model/model.safetensors"))
-        )
-        .unwrap(),
+        std::fs::read(study.project.path(format!("{run}/model/model.safetensors"))).unwrap(),
         "the merged model is the one that the run wrote"
     );
     std::fs::rename(
-        study.project.path(&format!("{run}/adapter")),
+        study.project.path(format!("{run}/adapter")),
         study.project.path("adapter"),
     )
     .unwrap();

@@ -10,6 +10,7 @@ mod cli_results;
 mod cli_sweeps;
 mod documents;
 mod judged;
+mod old_store;
 mod parity_candle;
 mod parity_dpo;
 mod parity_engine;

@@ -14,6 +14,13 @@ pub(crate) struct Project {
 }
 
 impl Project {
+    /// A project folder without models, data and sweeps.
+    pub(crate) fn bare() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("sweeps")).unwrap();
+        Self { dir }
+    }
+
     /// The shipped model and base file, and the first rows of every data file.
     pub(crate) fn new() -> Self {
         Self::within(tempfile::tempdir().unwrap())
@@ -46,7 +53,7 @@ impl Project {
         Self { dir }
     }
 
-    pub(crate) fn path(&self, relative: &str) -> PathBuf {
+    pub(crate) fn path(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.dir.path().join(relative)
     }
 
@@ -58,7 +65,7 @@ impl Project {
         clippy::disallowed_methods,
         reason = "a test's own files need not be atomic"
     )]
-    pub(crate) fn write(&self, relative: &str, text: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, relative: impl AsRef<Path>, text: impl AsRef<[u8]>) {
         let path = self.path(relative);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
@@ -145,7 +152,7 @@ fn copy(from: &Path, to: &Path, lines: usize) {
 }
 
 /// Copies a folder and all that is below it.
-fn copy_tree(from: &Path, to: &Path) {
+pub(crate) fn copy_tree(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
