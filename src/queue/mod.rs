@@ -11,6 +11,6 @@ pub mod state;
 pub use explain::{Blocker, Facts, explain};
 pub use schedule::{Candidate, Slot, chains, schedule};
 pub use state::{
-    AttemptEnd, CRASH_LIMIT, Effect, HEARTBEAT_MILLIS, Inputs, LEASE_MILLIS, QueuedRun, RunEvent,
-    RunState, Stale, hint, step,
+    AttemptEnd, CRASH_LIMIT, Effect, Inputs, LEASE_MILLIS, QueuedRun, RunEvent, RunState, Stale,
+    hint, step,
 };

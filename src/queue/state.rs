@@ -1,14 +1,14 @@
 //! The states of a run and the one function that moves it between them.
 
 use crate::base::Timestamp;
-use crate::rundir::FailureClass;
+use crate::rundir::{FailureClass, SILENCE_MILLIS};
 use serde::{Deserialize, Serialize};
 
-/// How long a claim on a run lasts unless the attempt is seen to live.
-pub const LEASE_MILLIS: i64 = 90_000;
-/// How often an attempt moves its heartbeat.
-pub const HEARTBEAT_MILLIS: i64 = 20_000;
-/// So many crashes of one run, and it is not tried again by itself.
+/// How long a claim on a run lasts unless the attempt is seen to live, ms: as long as it may be
+/// silent.
+pub const LEASE_MILLIS: i64 = SILENCE_MILLIS;
+/// So many crashes of one run, and it is not tried again by itself: a machine that is short of memory
+/// for a while gets several chances, a run that always dies costs five beginnings.
 pub const CRASH_LIMIT: u32 = 5;
 
 /// Where a run stands.

@@ -1,11 +1,12 @@
 //! Reads and writes of the small files in a run's folder.
 
 use crate::base::{Device, PathError, Timestamp, digest_file, write_atomic};
-use crate::plan::{STAGE_FORMAT, StageFile};
+use crate::plan::{RunId, STAGE_FORMAT, StageFile, StageKind};
 use crate::rundir::error::RundirError;
 use crate::rundir::layout::{AttemptDir, RunDir};
 use crate::rundir::outcome::{OUTCOME_FORMAT, Outcome, StageResult};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -102,6 +103,48 @@ pub fn read_identity(dir: &RunDir) -> Result<Option<String>, RundirError> {
 
 /// What the run is to do.
 pub fn read_stage(dir: &RunDir) -> Result<StageFile, RundirError> {
+    let path = dir.stage();
+    let text = crate::base::fs::read_to_string(&path)?;
+    check_format(&path, &text, STAGE_FORMAT)?;
+    from_json(&path, &text)
+}
+
+/// What reports and the store need of `stage.json`, whichever version wrote it.
+///
+/// Executing a run takes [`read_stage`], whose recipe has to be today's; this one leaves recipes and
+/// settings alone, so that finished runs stay readable when those change.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct StageHead {
+    /// The run.
+    pub run: RunId,
+    task: TaskHead,
+    /// Seed of the stage.
+    pub seed: u64,
+    #[serde(default)]
+    inputs: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+struct TaskHead {
+    stage: StageKind,
+}
+
+impl StageHead {
+    /// The kind of work.
+    pub fn kind(&self) -> StageKind {
+        self.task.stage
+    }
+
+    /// The runs that it needs.
+    pub fn parents(&self) -> Vec<RunId> {
+        let ids = self.inputs.values();
+        let ids = ids.filter_map(|input| input["run"]["id"].as_str());
+        ids.map(|id| RunId(id.to_owned())).collect()
+    }
+}
+
+/// What was stored of a run's stage, by any version up to this one.
+pub fn read_stage_head(dir: &RunDir) -> Result<StageHead, RundirError> {
     let path = dir.stage();
     let text = crate::base::fs::read_to_string(&path)?;
     check_format(&path, &text, STAGE_FORMAT)?;
@@ -244,47 +287,6 @@ pub fn tail_lines(path: &Path, lines: usize) -> Result<Vec<String>, RundirError>
     Ok(all.into_iter().skip(from).map(str::to_owned).collect())
 }
 
-/// A counter that moves while an attempt lives, rewritten in place.
-#[derive(Debug)]
-pub struct Heartbeat {
-    file: File,
-    path: PathBuf,
-    count: u64,
-}
-
-impl Heartbeat {
-    /// Starts at 1.
-    pub fn create(path: &Path) -> Result<Self, RundirError> {
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(|e| PathError::new("create", parent, e))?;
-        }
-        let file = File::create(path).map_err(|e| PathError::new("create", path, e))?;
-        let mut heartbeat = Self {
-            file,
-            path: path.to_owned(),
-            count: 0,
-        };
-        heartbeat.beat()?;
-        Ok(heartbeat)
-    }
-
-    /// Moves the counter by one.
-    pub fn beat(&mut self) -> Result<(), RundirError> {
-        self.count += 1;
-        let line = format!("{:020}\n", self.count); // one width, so that a rewrite is never shorter
-        let written = self
-            .file
-            .seek(SeekFrom::Start(0))
-            .and_then(|_| self.file.write_all(line.as_bytes()));
-        Ok(written.map_err(|e| PathError::new("write", &self.path, e))?)
-    }
-}
-
-/// The heartbeat's counter; nothing before the first beat.
-pub fn read_heartbeat(path: &Path) -> Option<u64> {
-    std::fs::read_to_string(path).ok()?.trim().parse().ok()
-}
-
 #[derive(Deserialize)]
 struct AnyFormat {
     format: u32,
@@ -340,18 +342,6 @@ pub(super) fn to_json<T: Serialize>(path: &Path, value: &T) -> Result<String, Ru
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::RunId;
-
-    #[test]
-    fn a_heartbeat_counts_up_in_place() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("heartbeat");
-        assert_eq!(read_heartbeat(&path), None);
-        let mut heartbeat = Heartbeat::create(&path).unwrap();
-        assert_eq!(read_heartbeat(&path), Some(1));
-        heartbeat.beat().unwrap();
-        assert_eq!(read_heartbeat(&path), Some(2));
-    }
 
     #[test]
     fn the_tail_of_a_log_is_its_last_lines() {
@@ -372,6 +362,27 @@ mod tests {
             error.ends_with("has format 2, this build knows up to 1"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn the_head_of_a_stage_is_read_whatever_its_recipe_and_settings_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::new(dir.path(), &RunId("ab".repeat(32)));
+        let text = r#"{"format": 1, "run": "abab", "seed": 7, "novel": 1, "task":
+            {"stage": "dpo", "recipe": {"of": "another age"}}, "inputs":
+            {"base": {"folder": {"path": "m"}}, "novel": {"run": {"id": "cdcd"}}}}"#;
+        write_atomic(&run.stage(), text.as_bytes()).unwrap();
+        assert!(read_stage(&run).is_err());
+        let head = read_stage_head(&run).unwrap();
+        assert_eq!((head.kind(), head.seed), (StageKind::Dpo, 7));
+        assert_eq!(head.parents(), [RunId("cdcd".to_owned())]);
+        write_atomic(
+            &run.stage(),
+            text.replace("1, \"run", "9, \"run").as_bytes(),
+        )
+        .unwrap();
+        let error = read_stage_head(&run).unwrap_err().to_string();
+        assert!(error.contains("format 9"), "{error}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod disk;
 pub mod error;
 pub mod event;
 pub mod files;
+pub mod heartbeat;
 pub mod journal;
 pub mod layout;
 pub mod lock;
@@ -22,10 +23,11 @@ pub use disk::{free_bytes, network_file_system};
 pub use error::RundirError;
 pub use event::{AttemptEvent, EVENT_FORMAT, EventHeader, FailureClass};
 pub use files::{
-    Heartbeat, PROVENANCE_FORMAT, Provenance, Verify, attempt_numbers, host_name, read_heartbeat,
-    read_identity, read_outcome, read_provenance, read_result, read_stage, run_folders, tail_lines,
-    verified_outcome, write_provenance, write_result, write_run_files,
+    PROVENANCE_FORMAT, Provenance, StageHead, Verify, attempt_numbers, host_name, read_identity,
+    read_outcome, read_provenance, read_result, read_stage, read_stage_head, run_folders,
+    tail_lines, verified_outcome, write_provenance, write_result, write_run_files,
 };
+pub use heartbeat::{HEARTBEAT_MILLIS, Heartbeat, SILENCE_MILLIS, read_heartbeat};
 pub use journal::{Journal, JournalReader, read_events};
 pub use layout::{AttemptDir, RunDir};
 pub use lock::{FolderLock, is_locked};

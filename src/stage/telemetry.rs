@@ -1,6 +1,8 @@
 //! What an attempt tells while it runs: events, a heartbeat, what it used.
 
-use crate::rundir::{AttemptDir, AttemptEvent, Heartbeat, Journal, RundirError, Usage};
+use crate::rundir::{
+    AttemptDir, AttemptEvent, HEARTBEAT_MILLIS, Heartbeat, Journal, RundirError, Usage,
+};
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -9,7 +11,7 @@ use std::time::{Duration, Instant};
 /// Least time between two `Progress` events.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// Time between two heartbeats.
-const HEARTBEAT_EVERY: Duration = Duration::from_secs(3);
+const HEARTBEAT_EVERY: Duration = Duration::from_millis(HEARTBEAT_MILLIS);
 
 /// The attempt's journal and clock.
 pub(crate) struct Telemetry {
