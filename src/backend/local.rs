@@ -5,7 +5,9 @@
 //! whoever can take that lock knows that the attempt is over, whatever became of its runner. It
 //! ends with its runner ([`end_with_runner`]).
 
-use crate::backend::traits::{Backend, BackendError, Handle, Launch, Poll, StopSignal};
+use crate::backend::traits::{
+    Backend, BackendError, Handle, Launch, Poll, StopSignal, THREAD_VARIABLES,
+};
 use crate::base::PathError;
 use crate::rundir::FolderLock;
 use nix::errno::Errno;
@@ -35,10 +37,6 @@ pub fn end_with_runner(parent: u32) -> io::Result<()> {
         Err(Errno::ESRCH.into())
     }
 }
-
-/// What says to the engine and to candle how many threads they may use.
-pub const THREAD_VARIABLES: [&str; 3] =
-    ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS", "OMP_NUM_THREADS"];
 
 /// Replaces this process by `program` with these arguments and so many threads: the variables are read
 /// when a program starts, and a program cannot safely change its own. Returns only if that fails.
@@ -73,17 +71,11 @@ impl LocalBackend {
 
     fn command(&self, launch: &Launch) -> Result<Command, BackendError> {
         let attempt = launch.run_dir().attempt(launch.attempt);
-        let threads = launch.threads.max(1).to_string();
         let mut command = Command::new(&self.program);
         command
-            .arg("exec")
-            .arg("--root")
-            .arg(&launch.root)
-            .args(["--run", &launch.run.0])
-            .args(["--attempt", &launch.attempt.to_string()])
-            .args(["--device", &launch.device.to_string()])
-            .envs(THREAD_VARIABLES.map(|key| (key, &threads)))
+            .args(launch.arguments())
             .args(["--parent", &std::process::id().to_string()])
+            .envs(launch.thread_limits())
             .stdout(create(&attempt.stdout())?)
             .stderr(create(&attempt.stderr())?)
             .process_group(0);

@@ -3,8 +3,14 @@
 use crate::base::{Device, PathError};
 use crate::plan::RunId;
 use crate::rundir::{RunDir, RundirError};
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
+
+/// What says to the engine and to candle how many threads they may use: rayon's for the kernels,
+/// candle's for its own products, OpenMP's for libraries that a build may link.
+pub const THREAD_VARIABLES: [&str; 3] =
+    ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS", "OMP_NUM_THREADS"];
 
 /// An attempt to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +31,31 @@ impl Launch {
     /// The run's folder.
     pub fn run_dir(&self) -> RunDir {
         RunDir::new(&self.root, &self.run)
+    }
+
+    /// What stands behind the program's name: `exec --root R --run ID --attempt N --device D`.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let (attempt, device) = (self.attempt.to_string(), self.device.to_string());
+        let words = ["exec", "--root"].map(OsString::from).into_iter();
+        let root = self.root.as_os_str().to_owned();
+        let rest = [
+            "--run",
+            &self.run.0,
+            "--attempt",
+            &attempt,
+            "--device",
+            &device,
+        ];
+        words
+            .chain([root])
+            .chain(rest.map(OsString::from))
+            .collect()
+    }
+
+    /// What bounds the attempt's threads, by environment variable.
+    pub fn thread_limits(&self) -> [(&'static str, String); 3] {
+        let threads = self.threads.max(1).to_string();
+        THREAD_VARIABLES.map(|name| (name, threads.clone()))
     }
 }
 

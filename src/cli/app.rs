@@ -1,11 +1,11 @@
 //! The command line as a whole: global options, dispatch, exit code.
 
 use crate::cli::commands;
-use crate::cli::error::{CommandError, exit_code};
-use crate::cli::ui::{ColorChoice, Ui};
-use clap::{Args, Parser, Subcommand};
+use crate::cli::error::CommandError;
+use crate::cli::global::Global;
+use crate::cli::ui::Ui;
+use clap::{Parser, Subcommand};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
 
@@ -28,23 +28,6 @@ struct Lions {
     global: Global,
     #[command(subcommand)]
     command: Command,
-}
-
-/// Options that every command takes.
-#[derive(Debug, Args)]
-pub(crate) struct Global {
-    /// Project folder, which holds sweeps/, results/ and reports/ [default: found from the sweep file]
-    #[arg(long, global = true, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
-    /// Write machine-readable JSON to stdout
-    #[arg(long, global = true)]
-    pub(crate) json: bool,
-    /// Say nothing but errors
-    #[arg(long, short, global = true)]
-    pub(crate) quiet: bool,
-    /// When to colour
-    #[arg(long, global = true, value_enum, default_value_t = ColorChoice::Auto, value_name = "WHEN")]
-    pub(crate) color: ColorChoice,
 }
 
 macro_rules! commands {
@@ -137,12 +120,11 @@ fn log_to_stderr(ui: &Ui, level: Option<&str>) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// The code of a command that did what was asked.
-pub(crate) const DONE: u8 = exit_code::OK;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::error::exit_code;
+    use crate::cli::global::DONE;
 
     #[test]
     fn a_panic_is_our_bug() {

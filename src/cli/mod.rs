@@ -7,7 +7,9 @@
 mod app;
 mod commands;
 mod cost;
+mod database;
 mod error;
+mod global;
 mod progress;
 mod project;
 mod signals;

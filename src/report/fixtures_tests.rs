@@ -1,8 +1,8 @@
 //! A made-up sweep with results, for the tests of this module.
 
-use crate::base::SeedTree;
+use crate::base::{SeedTree, Timestamp};
 use crate::config::sweep::{
-    AxisInfo, BarsSpec, ChartSpec, FigureHead, FigureSpec, LinesSpec, Measured, ReportSpec, Sweep,
+    AxisInfo, BarsSpec, ChartSpec, FigureHead, FigureSpec, LinesSpec, Measured, ReportSpec,
     TableSpec, TrainingSpec,
 };
 use crate::plan::{RunId, StageKind};
@@ -10,6 +10,7 @@ use crate::report::select::{
     Details, RowValue, RunInfo, RunStatus, StepRow, SweepResults, TrialResult,
 };
 use crate::rundir::{BatchLayout, MetricValue, PairLengths, Usage};
+use crate::store::StoredSweep;
 use rand::Rng as _;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -66,12 +67,12 @@ fn figure(
     }
 }
 
-fn sweep() -> Sweep {
+fn sweep() -> StoredSweep {
     let axis = |name: &str, values: Vec<Value>| AxisInfo {
         name: name.to_owned(),
         values,
     };
-    Sweep {
+    StoredSweep {
         name: "sample".to_owned(),
         question: "Does packing beat padding at equal compute, and how do β and |D| shape DPO?"
             .to_owned(),
@@ -88,7 +89,8 @@ fn sweep() -> Sweep {
             axis("beta", vec![json!(0.01), json!(0.1), json!(0.5)]),
             axis("pairs", vec![json!(110), json!(440)]),
         ],
-        trials: Vec::new(),
+        unread: Vec::new(),
+        registered: Timestamp(0),
         report: ReportSpec {
             tables: vec![
                 table(
@@ -154,7 +156,6 @@ fn sweep() -> Sweep {
                 ),
             ],
         },
-        inputs: BTreeMap::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::plan::RunId;
 use crate::queue::RunState;
 use crate::report::select::{Details, ReportError, RunInfo, RunStatus, SweepResults, TrialResult};
-use crate::rundir::{RunDir, read_provenance, read_stage};
+use crate::rundir::{RunDir, read_provenance, read_stage_head};
 use crate::store::{ReadStore, RunRow};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,7 +31,7 @@ pub fn load_results(
     source: &str,
     depth: Depth,
 ) -> Result<SweepResults, ReportError> {
-    let sweep = store.sweep(name)?.sweep;
+    let sweep = store.sweep(name)?;
     let mut runs: BTreeMap<RunId, RunInfo> = store
         .runs(name)?
         .into_iter()
@@ -95,7 +95,7 @@ fn add_details(store: &ReadStore, root: &Path, run: &mut RunInfo) -> Result<(), 
     run.counts = store.counts(&run.id)?;
     run.notes = store.notes(&run.id)?;
     let dir = RunDir::new(root, &run.id);
-    run.seed = Some(read_stage(&dir)?.seed);
+    run.seed = Some(read_stage_head(&dir)?.seed);
     let attempts = store.attempts(&run.id)?;
     run.usage = attempts.iter().rev().find_map(|a| a.usage);
     let finished = attempts.iter().rev().find(|a| a.usage.is_some());
@@ -121,6 +121,7 @@ mod tests {
     use super::*;
     use crate::base::{Device, Timestamp, digest_bytes};
     use crate::config::spec::TrainRuntime;
+    use crate::config::sweep::{ReportSpec, Sweep};
     use crate::plan::{
         Estimate, Plan, PlannedRun, PlannedTrial, RefLogpsRecipe, STAGE_FORMAT, StageFile,
         StageKind, StageRecipe,
@@ -233,7 +234,14 @@ mod tests {
                 },
             );
         }
-        let sweep = crate::report::fixtures_tests::results().sweep;
+        let sweep = Sweep {
+            name: "sample".to_owned(),
+            question: "Does it come back?".to_owned(),
+            axes: Vec::new(),
+            trials: Vec::new(),
+            report: ReportSpec::default(),
+            inputs: BTreeMap::new(),
+        };
         let mut store = Store::open(&dir.path().join("lions.db")).unwrap();
         store
             .register(&sweep, &plan, &found, Retry::Never, Timestamp(0))

@@ -94,6 +94,7 @@ pub fn build_report(results: &SweepResults) -> Result<Report, ReportError> {
 fn answer_section(blocks: &mut Vec<PageBlock>, results: &SweepResults, tables: &[SweepTable]) {
     blocks.push(PageBlock::Heading("Answer".to_owned()));
     blocks.push(paragraph(&coverage(results)));
+    blocks.extend(results.sweep.unread.iter().map(|text| paragraph(text)));
     for table in tables {
         let lines = answer(table);
         if lines.is_empty() {

@@ -1,14 +1,14 @@
 //! What is known of a sweep: its trials, their runs, and rows and steps on demand.
 
 use crate::base::PathError;
-use crate::config::sweep::{AxisValue, Sweep, show_value};
+use crate::config::sweep::{AxisValue, show_value};
 use crate::figures::FigureError;
 use crate::plan::{EVAL_ROWS_ARTIFACT, RunId, StageKind};
 use crate::rundir::{
     AttemptEvent, BatchLayout, MetricValue, RunDir, RundirError, Usage, attempt_numbers,
     read_batch_layout, read_events,
 };
-use crate::store::StoreError;
+use crate::store::{StoreError, StoredSweep};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -175,7 +175,7 @@ pub enum Details {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SweepResults {
     /// The sweep.
-    pub sweep: Sweep,
+    pub sweep: StoredSweep,
     /// The text of its file.
     pub source: String,
     /// All trials in the sweep's order.

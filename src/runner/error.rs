@@ -33,3 +33,26 @@ pub enum RunnerError {
     #[error(transparent)]
     Path(#[from] PathError),
 }
+
+impl RunnerError {
+    /// Whether more room on the disk would help.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Rundir(e) | Self::Backend(BackendError::Rundir(e)) => e.is_disk_full(),
+            Self::Path(e) | Self::Backend(BackendError::Path(e)) => e.is_disk_full(),
+            _ => false,
+        }
+    }
+}
+
+/// An error with its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -10,7 +10,7 @@ use std::io;
 /// Where an outcome came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Origin {
+pub enum OutcomeSource {
     /// An attempt of this runner.
     Executed,
     /// An attempt that had finished before and was not published, or an outcome found in a folder.
@@ -83,7 +83,7 @@ pub enum RunnerEvent {
         /// What its trials have in common.
         label: String,
         /// Where the outcome came from.
-        origin: Origin,
+        origin: OutcomeSource,
         /// From the attempt's start to its publishing, seconds.
         secs: f64,
         /// Final metrics.

@@ -1,19 +1,21 @@
-//! What a runner is given, and how it sees the plan.
+//! What a runner is given.
 
 use crate::backend::Backend;
-use crate::base::{Clock, Shutdown, Timestamp};
-use crate::config::sweep::{AxisValue, Sweep, show_value};
+use crate::base::{Clock, Shutdown};
+use crate::config::sweep::Sweep;
 use crate::plan::{Plan, RunId};
-use crate::queue::{LEASE_MILLIS, Slot, chains};
+use crate::queue::{LEASE_MILLIS, Slot};
 use crate::rundir::{RunDir, Verify, attempt_numbers, verified_outcome};
 use crate::runner::error::RunnerError;
 use crate::store::{FoundRun, Retry, Store};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// An attempt that was asked to stop is killed after so long.
+/// An attempt that was asked to stop is killed after so long: it saves its state after the step at
+/// hand, which takes seconds, and a person who pressed Ctrl-C waits.
 pub const GRACE_MILLIS: i64 = 30_000;
-/// Below so much free space nothing is started.
+/// Below so much free space nothing is started: room for the state of an attempt or two, and for the
+/// database, so that what is at work can end well.
 pub const DISK_FLOOR_BYTES: u64 = 512 << 20;
 
 /// How to run.
@@ -57,8 +59,8 @@ pub struct SweepJob<'a> {
     pub options: &'a RunOptions,
 }
 
-/// Everything outside that a runner needs.
-pub struct Rim<'a> {
+/// The world outside that a runner works with.
+pub struct Services<'a> {
     /// The store.
     pub store: &'a mut Store,
     /// Where attempts run.
@@ -67,71 +69,6 @@ pub struct Rim<'a> {
     pub shutdown: &'a Shutdown,
     /// The time.
     pub clock: &'a dyn Clock,
-}
-
-/// A run of the plan as the runner sees it.
-#[derive(Clone, Debug)]
-pub(crate) struct Node {
-    pub(crate) label: String,
-    /// Estimated work up to the end of the longest chain that needs it.
-    pub(crate) chain: f64,
-    pub(crate) first_trial: usize,
-}
-
-/// One node per run of the plan, in its order.
-pub(crate) fn nodes(plan: &Plan) -> Vec<Node> {
-    let places: BTreeMap<&RunId, usize> = plan
-        .runs
-        .iter()
-        .enumerate()
-        .map(|(at, run)| (&run.id, at))
-        .collect();
-    let work: Vec<f64> = plan
-        .runs
-        .iter()
-        .map(|run| run.estimate.flops.max(1.0))
-        .collect();
-    let parents: Vec<Vec<usize>> = plan
-        .runs
-        .iter()
-        .map(|run| {
-            run.parents
-                .iter()
-                .filter_map(|id| places.get(id).copied())
-                .collect()
-        })
-        .collect();
-    let chains = chains(&work, &parents);
-    let nodes = plan.runs.iter().zip(chains).map(|(run, chain)| Node {
-        label: common_label(plan, &run.trials),
-        chain,
-        first_trial: run.trials.iter().copied().min().unwrap_or(usize::MAX),
-    });
-    nodes.collect()
-}
-
-/// What the given trials have in common: `batching=concat seed=1`; `shared` if nothing.
-fn common_label(plan: &Plan, trials: &[usize]) -> String {
-    let mut uses = trials.iter().filter_map(|at| plan.trials.get(*at));
-    let Some(first) = uses.next() else {
-        return "shared".to_owned();
-    };
-    let mut common: BTreeMap<&String, &AxisValue> = first.assignments.iter().collect();
-    let mut seed = Some(first.seed);
-    for trial in uses {
-        common.retain(|axis, value| trial.assignments.get(*axis) == Some(*value));
-        seed = seed.filter(|seed| *seed == trial.seed);
-    }
-    let mut words: Vec<String> = common
-        .iter()
-        .map(|(axis, value)| format!("{axis}={}", show_value(value)))
-        .collect();
-    words.extend(seed.map(|seed| format!("seed={seed}")));
-    if words.is_empty() {
-        "shared".to_owned()
-    } else {
-        words.join(" ")
-    }
 }
 
 /// What the folders of the plan's runs hold. An outcome that is damaged counts as none.
@@ -151,29 +88,4 @@ pub(crate) fn look_at_folders(
         found.insert(run.id.clone(), FoundRun { outcome, attempts });
     }
     Ok(found)
-}
-
-/// A moment that comes again at even intervals.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Every {
-    millis: i64,
-    next: Timestamp,
-}
-
-impl Every {
-    pub(crate) fn millis(millis: i64) -> Self {
-        Self {
-            millis,
-            next: Timestamp(i64::MIN),
-        }
-    }
-
-    /// Whether it is time again; true the first time.
-    pub(crate) fn due(&mut self, now: Timestamp) -> bool {
-        let due = now >= self.next;
-        if due {
-            self.next = now.plus_millis(self.millis);
-        }
-        due
-    }
 }

@@ -3,25 +3,34 @@
 //! [`run_sweep`] is the way in. It talks to the user only through a [`Reporter`], starts work only
 //! through a [`crate::backend::Backend`] and changes states only through [`crate::store::Store`],
 //! so that several runners may work on one store at once and any of them may die at any moment.
+//!
+//! A turn of `dispatcher` is `takeover`, `poll`, `commit`, `claim`. Each of these is given the state
+//! that it may change: the `ledger` (store, `graph`, `report`), the `attempts` of this runner,
+//! `admission` and `timers`.
 
-pub mod dispatcher;
+mod admission;
+mod attempt;
+mod attempts;
+mod claim;
+mod commit;
+mod dispatcher;
 pub mod error;
 pub mod events;
+mod graph;
 pub mod job;
-mod live;
-mod others;
+mod ledger;
 mod owner;
+mod poll;
 mod publisher;
-mod publishing;
+mod report;
 pub mod reporters;
-mod starting;
-mod telling;
+mod takeover;
 #[cfg(test)]
 mod tests;
-mod watching;
+mod timers;
 
 pub use dispatcher::run_sweep;
 pub use error::RunnerError;
-pub use events::{Failure, NoReport, Origin, Reporter, RunnerEvent, SweepEnd, SweepSummary};
-pub use job::{DISK_FLOOR_BYTES, GRACE_MILLIS, Rim, RunOptions, SweepJob};
+pub use events::{Failure, NoReport, OutcomeSource, Reporter, RunnerEvent, SweepEnd, SweepSummary};
+pub use job::{DISK_FLOOR_BYTES, GRACE_MILLIS, RunOptions, Services, SweepJob};
 pub use reporters::{JsonReporter, LinesReporter};

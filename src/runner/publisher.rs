@@ -14,7 +14,8 @@ pub(crate) struct PublishJob {
     pub(crate) own: bool,
 }
 
-type Answer = (PublishJob, Result<Outcome, RundirError>);
+/// What became of a job.
+pub(crate) type Answer = (PublishJob, Result<Outcome, RundirError>);
 
 pub(crate) struct Publisher {
     jobs: Option<Sender<PublishJob>>,

@@ -1,7 +1,7 @@
 //! Reporters that write lines: for people in pipes and for programs.
 
 use crate::plan::RunId;
-use crate::runner::events::{Origin, Reporter, RunnerEvent, SweepEnd, SweepSummary};
+use crate::runner::events::{OutcomeSource, Reporter, RunnerEvent, SweepEnd, SweepSummary};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
@@ -102,9 +102,9 @@ impl<W: Write> LinesReporter<W> {
             } => {
                 self.done += 1;
                 let how = match origin {
-                    Origin::Executed => format!("in {secs:.1} s"),
-                    Origin::Adopted => "taken over from an earlier attempt".to_owned(),
-                    Origin::Elsewhere => "by another runner".to_owned(),
+                    OutcomeSource::Executed => format!("in {secs:.1} s"),
+                    OutcomeSource::Adopted => "taken over from an earlier attempt".to_owned(),
+                    OutcomeSource::Elsewhere => "by another runner".to_owned(),
                 };
                 format!(
                     "done   {stage} {run}  {label}  {how}  [{}/{}]\n",
@@ -237,7 +237,7 @@ mod tests {
             run: run(),
             stage,
             label,
-            origin: Origin::Executed,
+            origin: OutcomeSource::Executed,
             secs: 2.04,
             metrics: BTreeMap::new(),
         };

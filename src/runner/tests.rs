@@ -9,11 +9,11 @@ use crate::plan::{Plan, RunId};
 use crate::queue::{RunState, Slot};
 use crate::rundir::{FailureClass, FolderLock, RunDir};
 use crate::runner::{
-    Origin, Reporter, Rim, RunOptions, RunnerError, RunnerEvent, SweepEnd, SweepJob, SweepSummary,
-    run_sweep,
+    OutcomeSource, Reporter, RunOptions, RunnerError, RunnerEvent, Services, SweepEnd, SweepJob,
+    SweepSummary, run_sweep,
 };
 use crate::store::testing::{grid, id};
-use crate::store::{Retry, STORE_PATH, Store, Wish};
+use crate::store::{ClaimRequest, Retry, STORE_PATH, Store};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -60,7 +60,7 @@ impl Reporter for Watcher<'_> {
     }
 }
 
-struct Desk {
+struct TestProject {
     dir: tempfile::TempDir,
     sweep: Sweep,
     plan: Plan,
@@ -70,11 +70,11 @@ struct Desk {
 }
 
 /// A project with the sweep of [`grid`]: betas 0.1 and 0.5, so 5 runs, and two slots.
-fn desk() -> Desk {
+fn project() -> TestProject {
     let (sweep, plan) = grid(&[0.1, 0.5], &[10], &[1]);
     let mut options = RunOptions::new(vec![Slot::cpu(1), Slot::cpu(1)]);
     options.disk_floor_bytes = 0;
-    Desk {
+    TestProject {
         dir: tempfile::tempdir().unwrap(),
         sweep,
         plan,
@@ -84,7 +84,7 @@ fn desk() -> Desk {
     }
 }
 
-impl Desk {
+impl TestProject {
     fn root(&self) -> &Path {
         self.dir.path()
     }
@@ -110,13 +110,13 @@ impl Desk {
             options: &self.options,
         };
         let mut store = self.store();
-        let rim = Rim {
+        let services = Services {
             store: &mut store,
             backend,
             shutdown: &self.shutdown,
             clock,
         };
-        run_sweep(&job, rim, reporter)
+        run_sweep(&job, services, reporter)
     }
 
     fn run(&self, backend: &mut ScriptedBackend) -> (SweepSummary, Watcher<'static>) {
@@ -128,7 +128,7 @@ impl Desk {
     }
 
     fn claim_as(&self, owner: &str, name: &str) {
-        let wish = Wish {
+        let request = ClaimRequest {
             run: id(name),
             device: Device::Cpu,
         };
@@ -139,7 +139,7 @@ impl Desk {
             .register(sweep, plan, &BTreeMap::new(), Retry::Never, now)
             .unwrap();
         store
-            .claim(&[wish], owner, now, self.options.lease_millis)
+            .claim(&[request], owner, now, self.options.lease_millis)
             .unwrap();
     }
 
@@ -165,9 +165,9 @@ fn launches(backend: &ScriptedBackend) -> BTreeMap<RunId, usize> {
 
 #[test]
 fn a_sweep_is_carried_out_once_and_a_second_time_finds_everything_done() {
-    let desk = desk();
-    let mut backend = desk.scripted(SUCCEED);
-    let (summary, watcher) = desk.run(&mut backend);
+    let project = project();
+    let mut backend = project.scripted(SUCCEED);
+    let (summary, watcher) = project.run(&mut backend);
     assert_eq!(
         (summary.end, summary.succeeded, summary.executed),
         (SweepEnd::Succeeded, 5, 5)
@@ -175,7 +175,7 @@ fn a_sweep_is_carried_out_once_and_a_second_time_finds_everything_done() {
     assert_eq!(watcher.count("run-started"), 5);
     assert_eq!(watcher.count("run-finished"), 5);
     assert_eq!(backend.launched[0].run, id("sft"));
-    let store = desk.store();
+    let store = project.store();
     assert_eq!(store.read().step_metrics(&id("sft")).unwrap().len(), 2);
     assert_eq!(
         store.read().artifacts(&id("sft")).unwrap()[0].path,
@@ -183,7 +183,7 @@ fn a_sweep_is_carried_out_once_and_a_second_time_finds_everything_done() {
     );
     let trials = store.read().trials("grid").unwrap();
     assert!((trials[1].metrics["score"].value - 0.5).abs() < 1e-12);
-    let (summary, watcher) = desk.run(&mut backend);
+    let (summary, watcher) = project.run(&mut backend);
     assert_eq!(
         (summary.end, summary.reused, summary.executed),
         (SweepEnd::Succeeded, 5, 0)
@@ -193,12 +193,12 @@ fn a_sweep_is_carried_out_once_and_a_second_time_finds_everything_done() {
 
 #[test]
 fn a_failure_skips_what_needs_it_siblings_go_on_and_a_retry_does_only_the_rest() {
-    let desk = desk();
+    let project = project();
     let bad = id("dpo/0.1/10/1");
-    let mut backend = desk
+    let mut backend = project
         .scripted(SUCCEED)
         .with(&bad, [Act::Fail(FailureClass::OutOfMemory)]);
-    let (summary, watcher) = desk.run(&mut backend);
+    let (summary, watcher) = project.run(&mut backend);
     let counts = (
         summary.succeeded,
         summary.failed,
@@ -209,28 +209,28 @@ fn a_failure_skips_what_needs_it_siblings_go_on_and_a_retry_does_only_the_rest()
     assert_eq!(summary.failures[0].message, "as scripted");
     assert!(summary.failures[0].hint.contains("micro-batch-tokens"));
     assert_eq!(watcher.count("run-skipped"), 1);
-    let (again, _) = desk.run(&mut backend);
+    let (again, _) = project.run(&mut backend);
     assert_eq!((again.executed, again.failed), (0, 1));
-    let desk = Desk {
+    let project = TestProject {
         options: RunOptions {
             retry: Retry::Failed,
-            ..desk.options.clone()
+            ..project.options.clone()
         },
-        ..desk
+        ..project
     };
-    let (retried, _) = desk.run(&mut backend);
+    let (retried, _) = project.run(&mut backend);
     assert_eq!((retried.end, retried.executed), (SweepEnd::Succeeded, 2));
 }
 
 #[test]
 fn a_run_that_crashes_is_tried_again_and_given_up_after_five() {
-    let desk = desk();
+    let project = project();
     let (once, always) = (id("dpo/0.1/10/1"), id("dpo/0.5/10/1"));
-    let mut backend = desk
+    let mut backend = project
         .scripted(SUCCEED)
         .with(&once, [Act::Crash])
         .with(&always, vec![Act::Crash; 9]);
-    let (summary, watcher) = desk.run(&mut backend);
+    let (summary, watcher) = project.run(&mut backend);
     assert_eq!(
         (summary.succeeded, summary.failed, summary.skipped),
         (3, 1, 1)
@@ -248,9 +248,9 @@ fn a_run_that_crashes_is_tried_again_and_given_up_after_five() {
 
 #[test]
 fn a_run_without_a_sign_of_life_is_killed_after_its_lease_and_tried_again() {
-    let desk = desk();
-    let mut backend = desk.scripted(SUCCEED).with(&id("sft"), [Act::Hang]);
-    let (summary, watcher) = desk.run(&mut backend);
+    let project = project();
+    let mut backend = project.scripted(SUCCEED).with(&id("sft"), [Act::Hang]);
+    let (summary, watcher) = project.run(&mut backend);
     assert_eq!(
         (summary.end, watcher.count("run-crashed")),
         (SweepEnd::Succeeded, 1)
@@ -261,31 +261,32 @@ fn a_run_without_a_sign_of_life_is_killed_after_its_lease_and_tried_again() {
 
 #[test]
 fn a_request_to_stop_lets_attempts_save_their_state_and_the_next_run_goes_on() {
-    let desk = desk();
-    let mut backend = desk
+    let project = project();
+    let mut backend = project
         .scripted(SUCCEED)
         .with(&id("dpo/0.1/10/1"), [Act::Work]);
-    let shutdown = desk.shutdown.clone();
+    let shutdown = project.shutdown.clone();
     let mut watcher = Watcher::new(move |event| {
         if matches!(event, RunnerEvent::RunStarted { run, .. } if *run == id("dpo/0.1/10/1")) {
             shutdown.request();
         }
     });
-    let summary = desk
-        .run_with(&mut backend, desk.clock.as_ref(), &mut watcher)
+    let summary = project
+        .run_with(&mut backend, project.clock.as_ref(), &mut watcher)
         .unwrap();
     assert_eq!(summary.end, SweepEnd::Interrupted);
     assert_eq!(watcher.count("run-interrupted"), 1);
     assert_eq!(backend.stopped[0].1, StopSignal::Terminate);
-    let desk = Desk {
+    let project = TestProject {
         shutdown: Shutdown::new(),
-        ..desk
+        ..project
     };
-    let (summary, _) = desk.run(&mut backend);
+    let (summary, _) = project.run(&mut backend);
     assert_eq!(summary.end, SweepEnd::Succeeded);
     assert_eq!(launches(&backend).values().sum::<usize>(), 6);
     assert_eq!(
-        desk.store()
+        project
+            .store()
             .read()
             .run(&id("dpo/0.1/10/1"))
             .unwrap()
@@ -296,43 +297,43 @@ fn a_request_to_stop_lets_attempts_save_their_state_and_the_next_run_goes_on() {
 
 #[test]
 fn an_attempt_that_does_not_heed_a_stop_is_killed_after_the_grace() {
-    let desk = desk();
-    let mut backend = desk.scripted(Act::Hang);
-    let shutdown = desk.shutdown.clone();
+    let project = project();
+    let mut backend = project.scripted(Act::Hang);
+    let shutdown = project.shutdown.clone();
     let mut watcher = Watcher::new(move |event| {
         if matches!(event, RunnerEvent::RunStarted { .. }) {
             shutdown.request();
         }
     });
-    let before = desk.clock.now();
-    let summary = desk
-        .run_with(&mut backend, desk.clock.as_ref(), &mut watcher)
+    let before = project.clock.now();
+    let summary = project
+        .run_with(&mut backend, project.clock.as_ref(), &mut watcher)
         .unwrap();
     assert_eq!(summary.end, SweepEnd::Interrupted);
     let signals: Vec<StopSignal> = backend.stopped.iter().map(|(_, signal)| *signal).collect();
     assert_eq!(signals, [StopSignal::Terminate, StopSignal::Kill]);
-    let secs = desk.clock.now().secs_since(before);
+    let secs = project.clock.now().secs_since(before);
     assert!((30.0..32.0).contains(&secs), "{secs}");
     assert_eq!(
-        desk.store().read().run(&id("sft")).unwrap().state,
+        project.store().read().run(&id("sft")).unwrap().state,
         RunState::Ready
     );
 }
 
 #[test]
 fn another_process_may_cancel_a_run_at_work() {
-    let desk = desk();
-    let mut backend = desk
+    let project = project();
+    let mut backend = project
         .scripted(SUCCEED)
         .with(&id("dpo/0.1/10/1"), [Act::Work]);
-    let mut other = desk.store();
+    let mut other = project.store();
     let mut watcher = Watcher::new(move |event| {
         if matches!(event, RunnerEvent::RunStarted { run, .. } if *run == id("dpo/0.1/10/1")) {
             other.cancel(&id("dpo/0.1/10/1"), Timestamp(0)).unwrap();
         }
     });
-    let summary = desk
-        .run_with(&mut backend, desk.clock.as_ref(), &mut watcher)
+    let summary = project
+        .run_with(&mut backend, project.clock.as_ref(), &mut watcher)
         .unwrap();
     assert_eq!((summary.end, summary.succeeded), (SweepEnd::Incomplete, 3));
     assert_eq!((summary.cancelled, summary.skipped), (1, 1));
@@ -341,32 +342,37 @@ fn another_process_may_cancel_a_run_at_work() {
 
 #[test]
 fn losing_the_database_loses_no_result_and_repeats_no_run() {
-    let desk = desk();
-    let mut backend = desk.scripted(SUCCEED);
-    desk.run(&mut backend);
+    let project = project();
+    let mut backend = project.scripted(SUCCEED);
+    project.run(&mut backend);
     for suffix in ["", "-wal", "-shm"] {
-        let path = desk.root().join(format!("{STORE_PATH}{suffix}"));
+        let path = project.root().join(format!("{STORE_PATH}{suffix}"));
         assert!(std::fs::remove_file(path).is_ok() || !suffix.is_empty());
     }
-    let (summary, _) = desk.run(&mut backend);
+    let (summary, _) = project.run(&mut backend);
     assert_eq!(
         (summary.reused, summary.executed, backend.launched.len()),
         (5, 0, 5)
     );
     assert_eq!(
-        desk.store().read().step_metrics(&id("sft")).unwrap().len(),
+        project
+            .store()
+            .read()
+            .step_metrics(&id("sft"))
+            .unwrap()
+            .len(),
         2
     );
 }
 
 #[test]
 fn a_run_whose_artifact_is_gone_is_done_again_and_no_other() {
-    let desk = desk();
-    let mut backend = desk.scripted(SUCCEED);
-    desk.run(&mut backend);
-    let damaged = RunDir::new(desk.root(), &id("dpo/0.5/10/1"));
+    let project = project();
+    let mut backend = project.scripted(SUCCEED);
+    project.run(&mut backend);
+    let damaged = RunDir::new(project.root(), &id("dpo/0.5/10/1"));
     std::fs::remove_file(damaged.artifacts().join("model/weights")).unwrap();
-    let (summary, watcher) = desk.run(&mut backend);
+    let (summary, watcher) = project.run(&mut backend);
     assert_eq!((summary.end, summary.executed), (SweepEnd::Succeeded, 1));
     assert_eq!(launches(&backend)[&id("dpo/0.5/10/1")], 2);
     assert_eq!(watcher.count("warning"), 1);
@@ -375,60 +381,66 @@ fn a_run_whose_artifact_is_gone_is_done_again_and_no_other() {
 
 #[test]
 fn a_finished_attempt_of_a_dead_runner_is_published_and_not_repeated() {
-    let desk = desk();
-    desk.claim_as("a dead runner", "sft");
-    desk.scripted(SUCCEED)
-        .launch(&desk.launch(id("sft")))
+    let project = project();
+    project.claim_as("a dead runner", "sft");
+    project
+        .scripted(SUCCEED)
+        .launch(&project.launch(id("sft")))
         .unwrap();
-    let mut backend = desk.scripted(SUCCEED);
-    let (summary, watcher) = desk.run(&mut backend);
+    let mut backend = project.scripted(SUCCEED);
+    let (summary, watcher) = project.run(&mut backend);
     assert_eq!((summary.end, summary.executed), (SweepEnd::Succeeded, 4));
     assert!(!launches(&backend).contains_key(&id("sft")));
     let adopted = |event: &&RunnerEvent| {
         matches!(
             event,
             RunnerEvent::RunFinished {
-                origin: Origin::Adopted,
+                origin: OutcomeSource::Adopted,
                 ..
             }
         )
     };
     assert_eq!(watcher.events.iter().filter(adopted).count(), 1);
     assert_eq!(
-        desk.store().read().step_metrics(&id("sft")).unwrap().len(),
+        project
+            .store()
+            .read()
+            .step_metrics(&id("sft"))
+            .unwrap()
+            .len(),
         2
     );
 }
 
 #[test]
 fn an_unfinished_attempt_of_a_dead_runner_is_taken_back_without_a_crash() {
-    let desk = desk();
-    desk.claim_as("a dead runner", "sft");
-    let (summary, _) = desk.run(&mut desk.scripted(SUCCEED));
+    let project = project();
+    project.claim_as("a dead runner", "sft");
+    let (summary, _) = project.run(&mut project.scripted(SUCCEED));
     assert_eq!(summary.end, SweepEnd::Succeeded);
-    let run = desk.store().read().run(&id("sft")).unwrap();
+    let run = project.store().read().run(&id("sft")).unwrap();
     assert_eq!((run.attempts, run.crashes), (2, 0));
     assert_eq!(
-        desk.store().read().attempts(&id("sft")).unwrap()[0].state,
+        project.store().read().attempts(&id("sft")).unwrap()[0].state,
         "lost"
     );
 }
 
 #[test]
 fn an_attempt_that_still_holds_its_folder_is_never_started_beside() {
-    let desk = desk();
-    desk.claim_as("a dead runner", "sft");
-    let folder = RunDir::new(desk.root(), &id("sft")).attempt(1);
+    let project = project();
+    project.claim_as("a dead runner", "sft");
+    let folder = RunDir::new(project.root(), &id("sft")).attempt(1);
     std::fs::create_dir_all(folder.path()).unwrap();
     let mut lock = FolderLock::try_take(folder.path()).unwrap();
-    let mut backend = desk.scripted(SUCCEED);
+    let mut backend = project.scripted(SUCCEED);
     let mut watcher = Watcher::new(move |event| {
         if matches!(event, RunnerEvent::Warning { .. }) {
             assert!(lock.take().is_some()); // the orphan ends
         }
     });
-    let summary = desk
-        .run_with(&mut backend, desk.clock.as_ref(), &mut watcher)
+    let summary = project
+        .run_with(&mut backend, project.clock.as_ref(), &mut watcher)
         .unwrap();
     assert_eq!(summary.end, SweepEnd::Succeeded);
     let kinds = watcher.kinds();
@@ -471,11 +483,11 @@ impl Backend for Deadly {
 
 #[test]
 fn a_runner_that_dies_at_any_launch_loses_no_run_and_repeats_none_that_finished() {
-    let desk = desk();
+    let project = project();
     let mut started: BTreeMap<RunId, usize> = BTreeMap::new();
     let mut deaths = 0;
     for life in 0..40 {
-        let (inner, after) = (desk.scripted(SUCCEED), life % 2 == 0);
+        let (inner, after) = (project.scripted(SUCCEED), life % 2 == 0);
         let mut backend = Deadly {
             inner,
             launches_left: 1 + life % 3,
@@ -483,7 +495,8 @@ fn a_runner_that_dies_at_any_launch_loses_no_run_and_repeats_none_that_finished(
         };
         let lived = catch_unwind(AssertUnwindSafe(|| {
             let mut silent = Watcher::new(|_| {});
-            desk.run_with(&mut backend, desk.clock.as_ref(), &mut silent)
+            project
+                .run_with(&mut backend, project.clock.as_ref(), &mut silent)
                 .unwrap()
         }));
         for (run, count) in launches(&backend.inner) {
@@ -505,10 +518,10 @@ fn a_runner_that_dies_at_any_launch_loses_no_run_and_repeats_none_that_finished(
 #[test]
 fn two_runners_on_one_store_share_the_work_and_repeat_nothing() {
     let (sweep, plan) = grid(&(1..=30).map(f64::from).collect::<Vec<_>>(), &[10], &[1]);
-    let desk = Desk {
+    let project = TestProject {
         sweep,
         plan,
-        ..desk()
+        ..project()
     };
     let results: Vec<(SweepSummary, usize)> = std::thread::scope(|scope| {
         let runners: Vec<_> = (0..2)
@@ -516,7 +529,7 @@ fn two_runners_on_one_store_share_the_work_and_repeat_nothing() {
                 scope.spawn(|| {
                     let mut backend = ScriptedBackend::new(None, SUCCEED);
                     let mut silent = Watcher::new(|_| {});
-                    let summary = desk.run_with(&mut backend, &SystemClock, &mut silent);
+                    let summary = project.run_with(&mut backend, &SystemClock, &mut silent);
                     (summary.unwrap(), backend.launched.len())
                 })
             })
@@ -537,17 +550,17 @@ fn two_runners_on_one_store_share_the_work_and_repeat_nothing() {
 
 #[test]
 fn too_little_room_on_the_disk_pauses_and_fails_nothing() {
-    let mut desk = desk();
-    desk.options.disk_floor_bytes = u64::MAX;
-    let mut backend = desk.scripted(SUCCEED);
-    let shutdown = desk.shutdown.clone();
+    let mut project = project();
+    project.options.disk_floor_bytes = u64::MAX;
+    let mut backend = project.scripted(SUCCEED);
+    let shutdown = project.shutdown.clone();
     let mut watcher = Watcher::new(move |event| {
         if matches!(event, RunnerEvent::Paused { .. }) {
             shutdown.request();
         }
     });
-    let summary = desk
-        .run_with(&mut backend, desk.clock.as_ref(), &mut watcher)
+    let summary = project
+        .run_with(&mut backend, project.clock.as_ref(), &mut watcher)
         .unwrap();
     assert_eq!(
         (summary.end, summary.waiting, summary.failed),
@@ -564,10 +577,10 @@ fn a_reporter_that_fails_does_not_fail_the_sweep() {
             Err(io::Error::from(io::ErrorKind::BrokenPipe))
         }
     }
-    let desk = desk();
-    let mut backend = desk.scripted(SUCCEED);
-    let summary = desk
-        .run_with(&mut backend, desk.clock.as_ref(), &mut Broken)
+    let project = project();
+    let mut backend = project.scripted(SUCCEED);
+    let summary = project
+        .run_with(&mut backend, project.clock.as_ref(), &mut Broken)
         .unwrap();
     assert_eq!(summary.end, SweepEnd::Succeeded);
 }
@@ -599,7 +612,7 @@ finish() {{
 
 #[test]
 fn real_processes_succeed_fail_and_crash_as_scripted_ones_do() {
-    let desk = desk();
+    let project = project();
     let (bad, dead) = (id("dpo/0.1/10/1").0, id("dpo/0.5/10/1").0);
     let body = format!(
         r#"case $id in
@@ -608,9 +621,9 @@ fn real_processes_succeed_fail_and_crash_as_scripted_ones_do() {
 *) say '{{"kind":"step","step":1,"metrics":{{"loss":2.5}}}}'; finish;;
 esac"#
     );
-    let mut backend = LocalBackend::new(program(desk.root(), &body));
+    let mut backend = LocalBackend::new(program(project.root(), &body));
     let mut watcher = Watcher::new(|_| {});
-    let summary = desk
+    let summary = project
         .run_with(&mut backend, &SystemClock, &mut watcher)
         .unwrap();
     assert_eq!(
@@ -625,9 +638,9 @@ esac"#
     let crash = "ended with exit code 3 and no result; it said: out of cheese";
     assert_eq!(messages, ["loss at step 3", crash]);
     assert_eq!(summary.failures[0].class, Some(FailureClass::NotFinite));
-    let steps = desk.store().read().step_metrics(&id("sft")).unwrap();
+    let steps = project.store().read().step_metrics(&id("sft")).unwrap();
     assert!((steps[0].value - 2.5).abs() < 1e-12);
-    let weights = RunDir::new(desk.root(), &id("sft"))
+    let weights = RunDir::new(project.root(), &id("sft"))
         .artifacts()
         .join("model/weights");
     assert_eq!(
@@ -638,33 +651,33 @@ esac"#
 
 #[test]
 fn a_real_process_saves_its_state_when_the_runner_is_asked_to_stop() {
-    let desk = desk();
+    let project = project();
     let body = r#"trap 'say "{\"kind\":\"interrupted\"}"; exit 130' TERM
 say '{"kind":"begin","unit":"steps","total":9}'
 while :; do sleep 0.05; done"#;
-    let mut backend = LocalBackend::new(program(desk.root(), body));
-    let shutdown = desk.shutdown.clone();
+    let mut backend = LocalBackend::new(program(project.root(), body));
+    let shutdown = project.shutdown.clone();
     let mut watcher = Watcher::new(move |event| {
         if matches!(event, RunnerEvent::RunProgress { .. }) {
             shutdown.request();
         }
     });
-    let summary = desk
+    let summary = project
         .run_with(&mut backend, &SystemClock, &mut watcher)
         .unwrap();
     assert_eq!((summary.end, summary.waiting), (SweepEnd::Interrupted, 5));
-    let attempts = desk.store().read().attempts(&id("sft")).unwrap();
+    let attempts = project.store().read().attempts(&id("sft")).unwrap();
     assert_eq!(attempts[0].state, "interrupted");
 }
 
 #[test]
 fn a_program_that_cannot_be_started_stops_the_runner_and_blames_no_run() {
-    let desk = desk();
+    let project = project();
     let mut backend = LocalBackend::new("/no/such/program");
-    let error = desk
+    let error = project
         .run_with(&mut backend, &SystemClock, &mut Watcher::new(|_| {}))
         .unwrap_err();
     assert_eq!(error.to_string(), "cannot start `/no/such/program`");
-    let run = desk.store().read().run(&id("sft")).unwrap();
+    let run = project.store().read().run(&id("sft")).unwrap();
     assert_eq!((run.state, run.crashes), (RunState::Ready, 0));
 }

@@ -11,6 +11,7 @@ pub mod read;
 pub mod rebuild;
 pub mod register;
 pub mod rows;
+pub mod stored;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -22,7 +23,8 @@ pub use open::{ReadStore, STORE_PATH, Store};
 pub use rebuild::{Rebuilt, rebuild, recorded_steps};
 pub use register::{FoundRun, Registered, Retry};
 pub use rows::{
-    ArtifactRow, AttemptRow, LiveAttempt, RunRow, StateCounts, StepRow, StoredSweep, SweepRow,
-    TrialRow, TrialRun, TrialUse, Why,
+    ArtifactRow, AttemptRow, LiveAttempt, RunRow, StateCounts, StepRow, SweepRow, TrialRow,
+    TrialRun, TrialUse, Why,
 };
-pub use write::{CancelAnswer, Change, Claim, StepRecord, Wish};
+pub use stored::StoredSweep;
+pub use write::{CancelAnswer, Change, Claim, ClaimRequest, StepRecord};

@@ -13,7 +13,8 @@ pub const STORE_PATH: &str = "results/lions.db";
 /// Appended to, never edited: `user_version` counts how many of them a file has.
 const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_first.sql")];
 
-/// A writer waits so long for another one; transactions are short.
+/// A writer waits so long for another one. Transactions take milliseconds; a minute is for a disk that
+/// stalls, and more would hide a process that hangs with the lock.
 const BUSY: Duration = Duration::from_mins(1);
 
 /// The store, open for reading only. Nothing that is asked of it changes a state.
@@ -143,6 +144,7 @@ fn migrate(conn: &mut Connection) -> Result<(), StoreError> {
     if user_version(conn)? == known {
         return Ok(());
     }
+    // With the write lock from the beginning, so that of many openers one migrates and the others wait.
     let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found = user_version(&tx)?; // another process may have been faster
     if found > known {

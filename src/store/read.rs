@@ -8,9 +8,10 @@ use crate::rundir::{MetricValue, Usage};
 use crate::store::error::StoreError;
 use crate::store::open::ReadStore;
 use crate::store::rows::{
-    ArtifactRow, AttemptRow, LiveAttempt, RunRow, StateCounts, StepRow, StoredSweep, SweepRow,
-    TrialRow, TrialRun, TrialUse, Why, class_of, device_of, kind_of, state_of, uint,
+    ArtifactRow, AttemptRow, LiveAttempt, RunRow, StateCounts, StepRow, SweepRow, TrialRow,
+    TrialRun, TrialUse, Why, class_of, device_of, kind_of, state_of, uint,
 };
+use crate::store::stored::{StoredSweep, content_of};
 use rusqlite::{OptionalExtension as _, Params, Row};
 use std::collections::BTreeMap;
 
@@ -44,24 +45,28 @@ impl ReadStore {
         with_states.collect()
     }
 
-    /// A sweep as it was registered, report included.
+    /// What reports need of a sweep as it was registered, by whichever version.
     pub fn sweep(&self, name: &str) -> Result<StoredSweep, StoreError> {
         let sql = "SELECT content, registered FROM sweep WHERE name = ?1";
         let found = self.rows(sql, [name], |row| {
             let content: String = row.get(0)?;
-            let sweep: Sweep = serde_json::from_str(&content).map_err(|e| StoreError::Cell {
+            let registered = Timestamp(row.get(1)?);
+            StoredSweep::read(&content, registered).map_err(|e| StoreError::Cell {
                 column: "sweep.content",
                 text: e.to_string(),
-            })?;
-            Ok(StoredSweep {
-                sweep,
-                registered: Timestamp(row.get(1)?),
             })
         })?;
         found
             .into_iter()
             .next()
             .map_or_else(|| Err(self.no_sweep(name)), Ok)
+    }
+
+    /// Whether exactly this sweep, configurations and report included, was registered last.
+    pub fn is_registered(&self, sweep: &Sweep) -> Result<bool, StoreError> {
+        let sql = "SELECT content FROM sweep WHERE name = ?1";
+        let found = self.rows(sql, [&sweep.name], |row| Ok(row.get::<_, String>(0)?))?;
+        Ok(found.first() == Some(&content_of(sweep)?))
     }
 
     /// How many runs of a sweep are in each state.

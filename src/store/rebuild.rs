@@ -1,11 +1,11 @@
 //! Makes the store anew from the run folders.
 
 use crate::base::{PathError, Timestamp};
-use crate::plan::{InputRef, RunId, StageFile};
+use crate::plan::RunId;
 use crate::queue::{QueuedRun, RunState};
 use crate::rundir::{
-    AttemptEvent, Outcome, RunDir, Verify, attempt_numbers, read_events, read_identity, read_stage,
-    run_folders, verified_outcome,
+    AttemptEvent, Outcome, RunDir, StageHead, Verify, attempt_numbers, read_events, read_identity,
+    read_stage_head, run_folders, verified_outcome,
 };
 use crate::store::error::StoreError;
 use crate::store::open::{STORE_PATH, Store};
@@ -28,7 +28,7 @@ pub struct Rebuilt {
 }
 
 struct Folder {
-    stage: StageFile,
+    stage: StageHead,
     identity: String,
     outcome: Option<Outcome>,
     attempts: Vec<u32>,
@@ -91,7 +91,7 @@ fn read_folder(root: &Path, path: &Path) -> Result<Folder, String> {
         .to_string_lossy()
         .into_owned();
     let dir = RunDir::new(root, &RunId(name));
-    let stage = read_stage(&dir).map_err(|e| e.to_string())?;
+    let stage = read_stage_head(&dir).map_err(|e| e.to_string())?;
     if RunDir::new(root, &stage.run) != dir {
         return Err(format!("`stage.json` names run {}", stage.run));
     }
@@ -113,7 +113,7 @@ fn put_folder(tx: &Transaction<'_>, folder: &Folder, now: Timestamp) -> Result<i
             peak_memory_bytes, created)
         VALUES (?1, ?2, ?3, 'ready', 0, 0, 0, 0.0, 0, ?4)";
     let run = &folder.stage.run;
-    let kind = folder.stage.task.kind().name();
+    let kind = folder.stage.kind().name();
     tx.prepare_cached(sql)?
         .execute(params![run.0, kind, folder.identity, now.0])?;
     let row = tx.last_insert_rowid();
@@ -147,11 +147,8 @@ fn put_inputs(
     folder: &Folder,
     rows: &BTreeMap<RunId, i64>,
 ) -> Result<(), StoreError> {
-    for input in folder.stage.inputs.values() {
-        let InputRef::Run { id: parent, .. } = input else {
-            continue;
-        };
-        let (Some(child), Some(parent)) = (rows.get(id), rows.get(parent)) else {
+    for parent in folder.stage.parents() {
+        let (Some(child), Some(parent)) = (rows.get(id), rows.get(&parent)) else {
             continue;
         };
         let sql = "INSERT OR IGNORE INTO run_input (run, parent) VALUES (?1, ?2)";

@@ -8,6 +8,7 @@ use crate::rundir::Outcome;
 use crate::store::error::StoreError;
 use crate::store::open::Store;
 use crate::store::rows::int;
+use crate::store::stored::content_of;
 use crate::store::write::{apply, delete_outcome, inputs_of, insert_outcome, queued, save};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,10 +57,7 @@ impl Store {
         retry: Retry,
         now: Timestamp,
     ) -> Result<Registered, StoreError> {
-        let content = serde_json::to_string(sweep).map_err(|source| StoreError::Json {
-            what: "the sweep",
-            source,
-        })?;
+        let content = content_of(sweep)?;
         let tx = self.writer()?;
         let sweep_row = put_sweep(&tx, sweep, &content, now)?;
         let mut registered = Registered::default();

@@ -1,7 +1,6 @@
 //! Rows as typed values: what the store answers.
 
 use crate::base::{Device, Digest, Timestamp};
-use crate::config::sweep::Sweep;
 use crate::plan::{RunId, StageKind};
 use crate::queue::{Blocker, RunState};
 use crate::rundir::{FailureClass, MetricValue, Usage};
@@ -71,15 +70,6 @@ impl StateCounts {
             RunState::Cancelled => &mut self.cancelled,
         }
     }
-}
-
-/// A sweep as it was registered.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredSweep {
-    /// The expanded sweep, report included.
-    pub sweep: Sweep,
-    /// When it was last registered.
-    pub registered: Timestamp,
 }
 
 /// A run.

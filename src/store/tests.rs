@@ -6,32 +6,32 @@ use crate::queue::{AttemptEnd, Blocker, RunState};
 use crate::rundir::{FailureClass, RunDir, write_run_files};
 use crate::store::testing::{grid, id, outcome};
 use crate::store::{
-    CancelAnswer, Claim, FoundRun, ReadStore, Registered, Retry, StepRecord, Store, StoreError,
-    Wish, rebuild,
+    CancelAnswer, Claim, ClaimRequest, FoundRun, ReadStore, Registered, Retry, StepRecord, Store,
+    StoreError, rebuild,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 const NOW: Timestamp = Timestamp(1_000_000);
 
-struct Desk {
+struct TestStore {
     _dir: tempfile::TempDir,
     path: PathBuf,
     store: Store,
 }
 
-fn desk() -> Desk {
+fn project() -> TestStore {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("results/lions.db");
     let store = Store::open(&path).unwrap();
-    Desk {
+    TestStore {
         _dir: dir,
         path,
         store,
     }
 }
 
-impl Desk {
+impl TestStore {
     fn register(&mut self, betas: &[f64], pairs: &[u64], seeds: &[u64]) -> Plan {
         let (sweep, plan) = grid(betas, pairs, seeds);
         self.store
@@ -49,12 +49,12 @@ impl Desk {
     }
 
     fn claim(&mut self, name: &str) -> Claim {
-        let wish = Wish {
+        let request = ClaimRequest {
             run: id(name),
             device: Device::Cpu,
         };
         self.store
-            .claim(&[wish], "me", NOW, 90_000)
+            .claim(&[request], "me", NOW, 90_000)
             .unwrap()
             .remove(0)
     }
@@ -88,9 +88,9 @@ impl Desk {
 
 #[test]
 fn registering_makes_runs_without_inputs_ready_and_a_second_time_changes_nothing() {
-    let mut desk = desk();
-    desk.register(&[0.1, 0.5], &[10], &[1]);
-    let again = desk.register_found(&[], Retry::Never);
+    let mut project = project();
+    project.register(&[0.1, 0.5], &[10], &[1]);
+    let again = project.register_found(&[], Retry::Never);
     assert_eq!(again.new, 0);
     let names: Vec<&str> = again.states.iter().map(|state| state.name()).collect();
     assert_eq!(names, ["ready", "blocked", "blocked", "blocked", "blocked"]);
@@ -98,81 +98,99 @@ fn registering_makes_runs_without_inputs_ready_and_a_second_time_changes_nothing
 
 #[test]
 fn an_outcome_makes_the_runs_that_need_it_ready() {
-    let mut desk = desk();
-    desk.register(&[0.1], &[10], &[1]);
-    desk.succeed("sft", 1.0);
+    let mut project = project();
+    project.register(&[0.1], &[10], &[1]);
+    project.succeed("sft", 1.0);
     assert_eq!(
-        [desk.state("sft"), desk.state("dpo/0.1/10/1")],
+        [project.state("sft"), project.state("dpo/0.1/10/1")],
         ["succeeded", "ready"]
     );
-    assert_eq!(desk.state("eval/0.1/10/1"), "blocked");
-    let metrics = desk.store.read().metrics(&id("sft")).unwrap();
+    assert_eq!(project.state("eval/0.1/10/1"), "blocked");
+    let metrics = project.store.read().metrics(&id("sft")).unwrap();
     assert!((metrics["score"].value - 1.0).abs() < 1e-12);
     assert_eq!(
-        desk.store.read().counts(&id("sft")).unwrap()["pairs/kept"],
+        project.store.read().counts(&id("sft")).unwrap()["pairs/kept"],
         4
     );
-    assert_eq!(desk.store.read().notes(&id("sft")).unwrap(), ["a remark"]);
+    assert_eq!(
+        project.store.read().notes(&id("sft")).unwrap(),
+        ["a remark"]
+    );
 }
 
 #[test]
 fn a_failure_skips_what_needs_it_spares_its_siblings_and_a_retry_brings_all_back() {
-    let mut desk = desk();
-    desk.register(&[0.1, 0.5], &[10], &[1]);
-    desk.succeed("sft", 1.0);
-    let changes = desk.fail("dpo/0.1/10/1");
+    let mut project = project();
+    project.register(&[0.1, 0.5], &[10], &[1]);
+    project.succeed("sft", 1.0);
+    let changes = project.fail("dpo/0.1/10/1");
     assert_eq!(changes.len(), 2);
     assert_eq!(
-        [desk.state("dpo/0.1/10/1"), desk.state("eval/0.1/10/1")],
+        [
+            project.state("dpo/0.1/10/1"),
+            project.state("eval/0.1/10/1")
+        ],
         ["failed", "skipped"]
     );
     assert_eq!(
-        [desk.state("dpo/0.5/10/1"), desk.state("eval/0.5/10/1")],
+        [
+            project.state("dpo/0.5/10/1"),
+            project.state("eval/0.5/10/1")
+        ],
         ["ready", "blocked"]
     );
-    desk.store.retry(&id("dpo/0.1/10/1"), NOW).unwrap().unwrap();
+    project
+        .store
+        .retry(&id("dpo/0.1/10/1"), NOW)
+        .unwrap()
+        .unwrap();
     assert_eq!(
-        [desk.state("dpo/0.1/10/1"), desk.state("eval/0.1/10/1")],
+        [
+            project.state("dpo/0.1/10/1"),
+            project.state("eval/0.1/10/1")
+        ],
         ["ready", "blocked"]
     );
 }
 
 #[test]
 fn a_claimed_run_cannot_be_claimed_again_and_the_database_itself_forbids_it() {
-    let mut desk = desk();
-    desk.register(&[0.1], &[10], &[1]);
-    assert_eq!(desk.claim("sft"), Claim::Taken { attempt: 1 });
+    let mut project = project();
+    project.register(&[0.1], &[10], &[1]);
+    assert_eq!(project.claim("sft"), Claim::Taken { attempt: 1 });
     assert!(matches!(
-        desk.claim("sft"),
+        project.claim("sft"),
         Claim::NotReady {
             state: RunState::Leased { .. }
         }
     ));
     let second = "INSERT INTO attempt (run, number, state, owner, device, started, expires)
         SELECT run, 2, 'live', owner, device, started, expires FROM attempt";
-    assert!(desk.store.inner.conn.execute_batch(second).is_err());
+    assert!(project.store.inner.conn.execute_batch(second).is_err());
 }
 
 #[test]
 fn messages_of_an_attempt_that_lost_its_lease_change_nothing() {
-    let mut desk = desk();
-    desk.register(&[0.1], &[10], &[1]);
-    desk.claim("sft");
-    desk.store
+    let mut project = project();
+    project.register(&[0.1], &[10], &[1]);
+    project.claim("sft");
+    project
+        .store
         .end_attempt(&id("sft"), 1, AttemptEnd::Lost, NOW)
         .unwrap()
         .unwrap();
-    assert_eq!(desk.claim("sft"), Claim::Taken { attempt: 2 });
-    let stale = desk
+    assert_eq!(project.claim("sft"), Claim::Taken { attempt: 2 });
+    let stale = project
         .store
         .end_attempt(&id("sft"), 1, AttemptEnd::Interrupted, NOW)
         .unwrap();
     assert!(stale.is_err());
-    desk.store
+    project
+        .store
         .record(&[], &[(id("sft"), 1)], Timestamp(9_000_000))
         .unwrap();
     let expires = NOW.plus_millis(90_000);
-    let state = desk.store.read().run(&id("sft")).unwrap().state;
+    let state = project.store.read().run(&id("sft")).unwrap().state;
     assert_eq!(
         state,
         RunState::Leased {
@@ -184,14 +202,14 @@ fn messages_of_an_attempt_that_lost_its_lease_change_nothing() {
 
 #[test]
 fn eight_writers_claim_every_run_exactly_once_and_none_finds_the_store_locked() {
-    let mut desk = desk();
+    let mut project = project();
     let betas: Vec<f64> = (1..=40).map(f64::from).collect();
-    let plan = desk.register(&betas, &[10], &[1]);
-    desk.succeed("sft", 1.0);
-    let wishes: Vec<Wish> = plan
+    let plan = project.register(&betas, &[10], &[1]);
+    project.succeed("sft", 1.0);
+    let requests: Vec<ClaimRequest> = plan
         .runs
         .iter()
-        .map(|run| Wish {
+        .map(|run| ClaimRequest {
             run: run.id.clone(),
             device: Device::Cpu,
         })
@@ -199,15 +217,15 @@ fn eight_writers_claim_every_run_exactly_once_and_none_finds_the_store_locked() 
     let taken: usize = std::thread::scope(|scope| {
         let writers: Vec<_> = (0..8)
             .map(|number| {
-                let (path, wishes) = (&desk.path, &wishes);
+                let (path, requests) = (&project.path, &requests);
                 scope.spawn(move || {
                     let mut store = Store::open(path).unwrap();
                     let owner = format!("writer {number}");
-                    let claim_one = |wish: &Wish| {
-                        let wish = std::slice::from_ref(wish);
-                        store.claim(wish, &owner, NOW, 90_000).unwrap().remove(0)
+                    let claim_one = |request: &ClaimRequest| {
+                        let request = std::slice::from_ref(request);
+                        store.claim(request, &owner, NOW, 90_000).unwrap().remove(0)
                     };
-                    let claims: Vec<Claim> = wishes.iter().map(claim_one).collect();
+                    let claims: Vec<Claim> = requests.iter().map(claim_one).collect();
                     claims
                         .iter()
                         .filter(|claim| matches!(claim, Claim::Taken { .. }))
@@ -222,23 +240,24 @@ fn eight_writers_claim_every_run_exactly_once_and_none_finds_the_store_locked() 
     });
     assert_eq!(taken, betas.len());
     assert_eq!(
-        desk.store.read().live_attempts().unwrap().len(),
+        project.store.read().live_attempts().unwrap().len(),
         betas.len()
     );
 }
 
 #[test]
 fn an_accelerator_is_not_shared_between_runners() {
-    let mut desk = desk();
-    desk.register(&[0.1, 0.5], &[10], &[1]);
-    desk.succeed("sft", 1.0);
+    let mut project = project();
+    project.register(&[0.1, 0.5], &[10], &[1]);
+    project.succeed("sft", 1.0);
     let mut claim = |name: &str, owner: &str| {
-        let wish = Wish {
+        let request = ClaimRequest {
             run: id(name),
             device: Device::Cuda(0),
         };
-        desk.store
-            .claim(&[wish], owner, NOW, 90_000)
+        project
+            .store
+            .claim(&[request], owner, NOW, 90_000)
             .unwrap()
             .remove(0)
     };
@@ -254,101 +273,108 @@ fn an_accelerator_is_not_shared_between_runners() {
 
 #[test]
 fn a_changed_sweep_of_the_same_name_replaces_the_trials_and_keeps_the_runs() {
-    let mut desk = desk();
-    desk.register(&[0.1, 0.5], &[10], &[1]);
-    desk.succeed("sft", 1.0);
+    let mut project = project();
+    project.register(&[0.1, 0.5], &[10], &[1]);
+    project.succeed("sft", 1.0);
     let (sweep, plan) = grid(&[0.1, 0.9], &[10], &[1]);
     let done = FoundRun {
         outcome: Some(outcome(&id("sft"), 1, 1.0)),
         attempts: 1,
     };
     let found = [(id("sft"), done)].into();
-    desk.store
+    project
+        .store
         .register(&sweep, &plan, &found, Retry::Never, NOW)
         .unwrap();
-    let trials = desk.store.read().trials("grid").unwrap();
+    let trials = project.store.read().trials("grid").unwrap();
     let labels: Vec<&str> = trials.iter().map(|trial| trial.label.as_str()).collect();
     assert_eq!(labels, ["beta=0.1 pairs=10", "beta=0.9 pairs=10"]);
-    assert_eq!(desk.state("sft"), "succeeded");
-    assert_eq!(desk.state("dpo/0.5/10/1"), "ready");
-    assert_eq!(desk.store.read().runs("grid").unwrap().len(), 5);
+    assert_eq!(project.state("sft"), "succeeded");
+    assert_eq!(project.state("dpo/0.5/10/1"), "ready");
+    assert_eq!(project.store.read().runs("grid").unwrap().len(), 5);
     let all = "SELECT count(*) FROM run";
     let count = |row: &rusqlite::Row<'_>| row.get::<_, u32>(0);
-    assert_eq!(desk.store.inner.conn.query_row(all, [], count).unwrap(), 7);
+    assert_eq!(
+        project.store.inner.conn.query_row(all, [], count).unwrap(),
+        7
+    );
 }
 
 #[test]
 fn a_run_at_rest_is_cancelled_at_once_and_one_at_work_through_its_runner() {
-    let mut desk = desk();
-    desk.register(&[0.1], &[10], &[1]);
-    desk.claim("sft");
+    let mut project = project();
+    project.register(&[0.1], &[10], &[1]);
+    project.claim("sft");
     assert_eq!(
-        desk.store.cancel(&id("sft"), NOW).unwrap(),
+        project.store.cancel(&id("sft"), NOW).unwrap(),
         CancelAnswer::Requested
     );
-    assert_eq!(desk.store.read().cancel_requests().unwrap(), [id("sft")]);
-    let ended = desk
+    assert_eq!(project.store.read().cancel_requests().unwrap(), [id("sft")]);
+    let ended = project
         .store
         .end_attempt(&id("sft"), 1, AttemptEnd::Cancelled, NOW)
         .unwrap();
     assert_eq!(ended.unwrap().len(), 3); // the run, dpo and eval
-    assert_eq!(desk.store.read().cancel_requests().unwrap(), []);
-    let answer = desk.store.cancel(&id("sft"), NOW).unwrap();
+    assert_eq!(project.store.read().cancel_requests().unwrap(), []);
+    let answer = project.store.cancel(&id("sft"), NOW).unwrap();
     assert_eq!(answer, CancelAnswer::Ended(RunState::Cancelled));
 }
 
 #[test]
 fn a_run_called_done_whose_files_are_gone_is_done_again() {
-    let mut desk = desk();
-    desk.register_found(&[], Retry::Never);
-    desk.succeed("sft", 1.0);
-    let registered = desk.register_found(&[], Retry::Never);
+    let mut project = project();
+    project.register_found(&[], Retry::Never);
+    project.succeed("sft", 1.0);
+    let registered = project.register_found(&[], Retry::Never);
     assert_eq!(registered.lost, [id("sft")]);
     assert_eq!(
-        [desk.state("sft"), desk.state("dpo/0.1/10/1")],
+        [project.state("sft"), project.state("dpo/0.1/10/1")],
         ["ready", "blocked"]
     );
-    assert!(desk.store.read().metrics(&id("sft")).unwrap().is_empty());
+    assert!(project.store.read().metrics(&id("sft")).unwrap().is_empty());
 }
 
 #[test]
 fn an_outcome_found_in_a_folder_is_taken_over() {
-    let mut desk = desk();
+    let mut project = project();
     let found = FoundRun {
         outcome: Some(outcome(&id("sft"), 3, 0.5)),
         attempts: 4,
     };
-    let registered = desk.register_found(&[(id("sft"), found)], Retry::Never);
+    let registered = project.register_found(&[(id("sft"), found)], Retry::Never);
     assert_eq!(registered.imported, [id("sft")]);
     assert_eq!(
-        [desk.state("sft"), desk.state("dpo/0.1/10/1")],
+        [project.state("sft"), project.state("dpo/0.1/10/1")],
         ["succeeded", "ready"]
     );
-    assert_eq!(desk.store.read().run(&id("sft")).unwrap().attempts, 4);
-    assert_eq!(desk.store.read().attempts(&id("sft")).unwrap()[0].number, 3);
+    assert_eq!(project.store.read().run(&id("sft")).unwrap().attempts, 4);
+    assert_eq!(
+        project.store.read().attempts(&id("sft")).unwrap()[0].number,
+        3
+    );
 }
 
 #[test]
 fn failed_runs_are_put_back_at_registration_only_if_asked_for() {
-    let mut desk = desk();
-    desk.register_found(&[], Retry::Never);
-    desk.fail("sft");
-    desk.register_found(&[], Retry::Never);
+    let mut project = project();
+    project.register_found(&[], Retry::Never);
+    project.fail("sft");
+    project.register_found(&[], Retry::Never);
     assert_eq!(
-        [desk.state("sft"), desk.state("eval/0.1/10/1")],
+        [project.state("sft"), project.state("eval/0.1/10/1")],
         ["failed", "skipped"]
     );
-    desk.register_found(&[], Retry::Failed);
+    project.register_found(&[], Retry::Failed);
     assert_eq!(
-        [desk.state("sft"), desk.state("eval/0.1/10/1")],
+        [project.state("sft"), project.state("eval/0.1/10/1")],
         ["ready", "blocked"]
     );
 }
 
 #[test]
 fn where_attempts_repeat_a_step_the_later_attempt_counts() {
-    let mut desk = desk();
-    desk.register(&[0.1], &[10], &[1]);
+    let mut project = project();
+    project.register(&[0.1], &[10], &[1]);
     let record = |attempt, step, loss| StepRecord {
         run: id("sft"),
         attempt,
@@ -361,8 +387,8 @@ fn where_attempts_repeat_a_step_the_later_attempt_counts() {
         record(2, 2, 7.0),
         record(2, 3, f64::NAN),
     ];
-    desk.store.record(&steps, &[], NOW).unwrap();
-    let rows = desk.store.read().step_metrics(&id("sft")).unwrap();
+    project.store.record(&steps, &[], NOW).unwrap();
+    let rows = project.store.read().step_metrics(&id("sft")).unwrap();
     let values: Vec<(u64, f64)> = rows.iter().map(|row| (row.step, row.value)).collect();
     assert_eq!(values[..2], [(1, 9.0), (2, 7.0)]);
     assert!(values[2].1.is_nan());
@@ -372,9 +398,9 @@ fn where_attempts_repeat_a_step_the_later_attempt_counts() {
 // pairs 0.1 -> 0.6, 0.5 -> 0.8.
 #[test]
 fn the_worked_query_says_which_beta_won_at_each_number_of_pairs() {
-    let mut desk = desk();
-    desk.register(&[0.1, 0.5], &[10, 99], &[1, 2]);
-    desk.succeed("sft", 0.0);
+    let mut project = project();
+    project.register(&[0.1, 0.5], &[10, 99], &[1, 2]);
+    project.succeed("sft", 0.0);
     for (point, score) in [
         ("0.1/10/1", 0.6),
         ("0.1/10/2", 0.7),
@@ -385,10 +411,10 @@ fn the_worked_query_says_which_beta_won_at_each_number_of_pairs() {
         ("0.5/99/1", 0.9),
         ("0.5/99/2", 0.7),
     ] {
-        desk.succeed(&format!("dpo/{point}"), 0.0);
-        desk.succeed(&format!("eval/{point}"), score);
+        project.succeed(&format!("dpo/{point}"), 0.0);
+        project.succeed(&format!("eval/{point}"), score);
     }
-    let reader = ReadStore::open(&desk.path).unwrap();
+    let reader = ReadStore::open(&project.path).unwrap();
     let migration = include_str!("migrations/0001_first.sql");
     let worked: String = migration
         .lines()
@@ -424,29 +450,29 @@ fn the_worked_query_says_which_beta_won_at_each_number_of_pairs() {
 
 #[test]
 fn a_trial_row_has_its_assignments_its_runs_and_the_metrics_of_its_evaluation() {
-    let mut desk = desk();
-    desk.register(&[0.1], &[10], &[7]);
+    let mut project = project();
+    project.register(&[0.1], &[10], &[7]);
     for (name, score) in [("sft", 0.0), ("dpo/0.1/10/7", 0.0), ("eval/0.1/10/7", 0.25)] {
-        desk.succeed(name, score);
+        project.succeed(name, score);
     }
-    let trial = desk.store.read().trials("grid").unwrap().remove(0);
+    let trial = project.store.read().trials("grid").unwrap().remove(0);
     assert_eq!((trial.seed, trial.state), (7, RunState::Succeeded));
     assert_eq!(trial.assignments["beta"], serde_json::json!(0.1));
     let kinds: Vec<&str> = trial.runs.iter().map(|run| run.kind.name()).collect();
     assert_eq!(kinds, ["sft", "dpo", "eval"]);
     assert!((trial.metrics["score"].value - 0.25).abs() < 1e-12);
-    let uses = desk.store.read().trials_of(&id("sft")).unwrap();
+    let uses = project.store.read().trials_of(&id("sft")).unwrap();
     assert_eq!(uses[0].label, "beta=0.1 pairs=10");
 }
 
 #[test]
 fn why_names_the_failed_run_that_a_skipped_one_needs() {
-    let mut desk = desk();
-    desk.register(&[0.1], &[10], &[1]);
-    desk.fail("sft");
-    let why = desk.store.read().why(&id("dpo/0.1/10/1"), NOW).unwrap();
+    let mut project = project();
+    project.register(&[0.1], &[10], &[1]);
+    project.fail("sft");
+    let why = project.store.read().why(&id("dpo/0.1/10/1"), NOW).unwrap();
     assert!(matches!(&why.blockers[..], [Blocker::Input { run, .. }] if *run == id("sft")));
-    let why = desk.store.read().why(&id("sft"), NOW).unwrap();
+    let why = project.store.read().why(&id("sft"), NOW).unwrap();
     let text = why.blockers[0].to_string();
     assert!(
         text.starts_with("failed: no rows; mend the recipe"),
@@ -456,9 +482,9 @@ fn why_names_the_failed_run_that_a_skipped_one_needs() {
 
 #[test]
 fn a_run_is_found_by_the_beginning_of_its_id_and_a_sweep_by_its_name() {
-    let mut desk = desk();
-    desk.register(&[0.1], &[10], &[1]);
-    let read = desk.store.read();
+    let mut project = project();
+    project.register(&[0.1], &[10], &[1]);
+    let read = project.store.read();
     assert_eq!(read.find_run(id("sft").short()).unwrap(), id("sft"));
     assert!(matches!(read.find_run("zz"), Err(StoreError::NoRun { .. })));
     assert!(matches!(read.find_run("%"), Err(StoreError::NoRun { .. })));

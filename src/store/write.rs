@@ -15,16 +15,16 @@ use std::collections::BTreeMap;
 /// A run whose state changed.
 pub type Change = (RunId, RunState);
 
-/// The wish to begin an attempt.
+/// A request to begin an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct ClaimRequest {
     /// The run.
     pub run: RunId,
     /// Where it is to compute.
     pub device: Device,
 }
 
-/// What became of a wish.
+/// The answer to a [`ClaimRequest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// The attempt may begin.
@@ -57,7 +57,7 @@ pub struct StepRecord {
     pub metrics: BTreeMap<String, f64>,
 }
 
-/// The answer to a wish to cancel.
+/// The answer to a request to cancel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CancelAnswer {
     /// It was not at work and is cancelled now; the runs that need it are skipped.
@@ -69,10 +69,10 @@ pub enum CancelAnswer {
 }
 
 impl Store {
-    /// Begins attempts, all in one transaction; the answers are in the order of the wishes.
+    /// Begins attempts, all in one transaction; the answers are in the order of the requests.
     pub fn claim(
         &mut self,
-        wishes: &[Wish],
+        requests: &[ClaimRequest],
         owner: &str,
         now: Timestamp,
         lease_millis: i64,
@@ -80,8 +80,8 @@ impl Store {
         let tx = self.writer()?;
         let expires = now.plus_millis(lease_millis);
         let mut claims = Vec::new();
-        for wish in wishes {
-            claims.push(claim_one(&tx, wish, owner, now, expires)?);
+        for request in requests {
+            claims.push(claim_one(&tx, request, owner, now, expires)?);
         }
         tx.commit()?;
         Ok(claims)
@@ -214,6 +214,9 @@ impl Store {
         Ok(Ok(changes))
     }
 
+    /// A transaction that has the write lock from its beginning. All writers here read first and
+    /// decide by what they read; begun without the lock, such a transaction fails at once, without
+    /// waiting, if another runner commits between its read and its write.
     pub(crate) fn writer(&mut self) -> Result<Transaction<'_>, StoreError> {
         Ok(self
             .inner
@@ -224,18 +227,18 @@ impl Store {
 
 fn claim_one(
     tx: &Transaction<'_>,
-    wish: &Wish,
+    request: &ClaimRequest,
     owner: &str,
     now: Timestamp,
     expires: Timestamp,
 ) -> Result<Claim, StoreError> {
-    let row = row_of(tx, &wish.run)?;
+    let row = row_of(tx, &request.run)?;
     let run = queued(tx, row)?;
     let (next, effects) = match step(&run, &RunEvent::Claimed { expires }, CRASH_LIMIT) {
         Ok(stepped) => stepped,
         Err(Stale { state }) => return Ok(Claim::NotReady { state }),
     };
-    if let Some(owner) = device_owner(tx, wish.device, owner)? {
+    if let Some(owner) = device_owner(tx, request.device, owner)? {
         return Ok(Claim::DeviceBusy { owner });
     }
     save(tx, row, &next, None)?;
@@ -244,7 +247,7 @@ fn claim_one(
         if let Effect::BeginAttempt(attempt) = effect {
             let sql = "INSERT INTO attempt (run, number, state, owner, device, started, expires)
                 VALUES (?1, ?2, 'live', ?3, ?4, ?5, ?6)";
-            let device = wish.device.to_string();
+            let device = request.device.to_string();
             let values = params![row, attempt, owner, device, now.0, expires.0];
             tx.prepare_cached(sql)?.execute(values)?;
             taken = attempt;

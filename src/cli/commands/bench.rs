@@ -1,8 +1,8 @@
 //! `lions bench`: how fast this machine trains and samples.
 
 use crate::backend::{THREAD_VARIABLES, restart_with_threads};
-use crate::cli::app::{DONE, Global};
 use crate::cli::error::CommandError;
+use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::text::{bytes, columns, counted, si};
 use crate::cli::ui::{Tone, Ui};

@@ -1,11 +1,10 @@
 //! `lions cancel`.
 
 use crate::base::{Clock as _, SystemClock};
-use crate::cli::app::{DONE, Global};
-use crate::cli::commands::run::store_error;
 use crate::cli::commands::show::find;
-use crate::cli::commands::status::{must_open, unknown_sweep};
+use crate::cli::database::{must_open, store_error, unknown_sweep};
 use crate::cli::error::CommandError;
+use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::text::counted;
 use crate::cli::ui::Ui;

@@ -1,7 +1,7 @@
 //! `lions check`.
 
-use crate::cli::app::{DONE, Global};
 use crate::cli::error::CommandError;
+use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::sweep_file::SweepFile;
 use crate::cli::text::counted;

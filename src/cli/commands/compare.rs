@@ -1,8 +1,8 @@
 //! `lions compare`.
 
-use crate::cli::app::{DONE, Global};
-use crate::cli::commands::report::results;
+use crate::cli::database::results;
 use crate::cli::error::CommandError;
+use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::sweep_file::SweepWord;
 use crate::cli::ui::Ui;
@@ -44,7 +44,7 @@ enum Form {
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &CompareArgs) -> Result<u8, CommandError> {
     let project = Project::find(global.root.as_deref(), args.sweep.near())?;
-    let results = results(&project, &args.sweep.name()?)?;
+    let results = results(ui, &project, &args.sweep.name()?)?;
     let specs = specs(&results, args)?;
     let tables = specs
         .iter()

@@ -1,8 +1,8 @@
 //! `lions doctor`.
 
 use crate::arch::DecoderConfig;
-use crate::cli::app::{DONE, Global};
 use crate::cli::error::{CommandError, exit_code};
+use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::text::{bytes, columns, counted};
 use crate::cli::ui::{Tone, Ui};

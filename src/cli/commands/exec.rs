@@ -2,8 +2,8 @@
 
 use crate::backend::end_with_runner;
 use crate::base::{Device, Shutdown};
-use crate::cli::app::{DONE, Global};
 use crate::cli::error::{CommandError, ErrorKind, exit_code};
+use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::signals;
 use crate::cli::ui::Ui;

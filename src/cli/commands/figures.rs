@@ -1,9 +1,8 @@
 //! `lions figures`.
 
-use crate::cli::app::{DONE, Global};
-use crate::cli::commands::report::results;
-use crate::cli::commands::status::must_open;
+use crate::cli::database::{must_open, results};
 use crate::cli::error::CommandError;
+use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::sweep_file::SweepWord;
 use crate::cli::ui::Ui;
@@ -36,9 +35,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &FiguresArgs) -> Result<u8, Co
                 sweep: sweep.clone(),
                 base: args.base.clone(),
             };
-            of_sweep(global, &word, args.out.clone())?
+            of_sweep(ui, global, &word, args.out.clone())?
         }
-        None => of_paper(global, args.out.clone())?,
+        None => of_paper(ui, global, args.out.clone())?,
     };
     if ui.json {
         ui.print_json(&paths)?;
@@ -53,24 +52,25 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &FiguresArgs) -> Result<u8, Co
 }
 
 fn of_sweep(
+    ui: &Ui,
     global: &Global,
     sweep: &SweepWord,
     out: Option<PathBuf>,
 ) -> Result<Vec<PathBuf>, CommandError> {
     let project = Project::find(global.root.as_deref(), sweep.near())?;
     let name = sweep.name()?;
-    let results = results(&project, &name)?;
+    let results = results(ui, &project, &name)?;
     let folder = out.unwrap_or_else(|| project.report_dir(&name).join("figures"));
     write_figures(&results, &folder).map_err(CommandError::user)
 }
 
 /// Sweeps that redraw nothing of the paper are not read further than their report.
-fn of_paper(global: &Global, out: Option<PathBuf>) -> Result<Vec<PathBuf>, CommandError> {
+fn of_paper(ui: &Ui, global: &Global, out: Option<PathBuf>) -> Result<Vec<PathBuf>, CommandError> {
     let project = Project::find(global.root.as_deref(), None)?;
     let store = must_open(&project)?;
     let mut names: Vec<String> = Vec::new();
     for row in store.sweeps().map_err(CommandError::user)? {
-        let sweep = store.sweep(&row.name).map_err(CommandError::user)?.sweep;
+        let sweep = store.sweep(&row.name).map_err(CommandError::user)?;
         let figures = sweep.report.figures.iter().any(|f| f.head.paper.is_some());
         let tables = sweep.report.tables.iter().any(|t| t.published.is_some());
         if figures || tables {
@@ -80,7 +80,7 @@ fn of_paper(global: &Global, out: Option<PathBuf>) -> Result<Vec<PathBuf>, Comma
     names.sort();
     let sweeps = names
         .iter()
-        .map(|name| results(&project, name))
+        .map(|name| results(ui, &project, name))
         .collect::<Result<Vec<_>, _>>()?;
     let folder = out.unwrap_or_else(|| project.report_dir("paper"));
     write_paper(&sweeps, &folder).map_err(CommandError::user)

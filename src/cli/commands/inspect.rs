@@ -1,8 +1,8 @@
 //! `lions inspect`.
 
 use crate::base::SeedTree;
-use crate::cli::app::{DONE, Global};
 use crate::cli::error::CommandError;
+use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::sweep_file::SweepFile;
 use crate::cli::text::{columns, counted};

@@ -1,10 +1,9 @@
 //! `lions log`.
 
-use crate::cli::app::{DONE, Global};
-use crate::cli::commands::run::store_error;
 use crate::cli::commands::show::find;
-use crate::cli::commands::status::must_open;
+use crate::cli::database::{must_open, store_error};
 use crate::cli::error::CommandError;
+use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::text::measured;
 use crate::cli::ui::{Tone, Ui};

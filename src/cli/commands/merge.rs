@@ -1,7 +1,7 @@
 //! `lions merge`.
 
-use crate::cli::app::{DONE, Global};
 use crate::cli::error::CommandError;
+use crate::cli::global::{DONE, Global};
 use crate::cli::text::counted;
 use crate::cli::ui::Ui;
 use crate::model::merge_adapter;

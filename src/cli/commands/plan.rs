@@ -1,9 +1,9 @@
 //! `lions plan`.
 
 use crate::base::digest_bytes;
-use crate::cli::app::{DONE, Global};
 use crate::cli::cost::{DeviceArgs, assumed, device_json, device_lines, hours};
 use crate::cli::error::CommandError;
+use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::sweep_file::SweepFile;
 use crate::cli::text::{bytes, columns, counted, si};

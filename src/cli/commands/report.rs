@@ -1,14 +1,12 @@
 //! `lions report`.
 
-use crate::base::fs::read_to_string;
-use crate::cli::app::{DONE, Global};
-use crate::cli::commands::status::{must_open, unknown_sweep};
+use crate::cli::database::results;
 use crate::cli::error::CommandError;
+use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::sweep_file::SweepWord;
 use crate::cli::ui::Ui;
-use crate::config::BASE_MARK;
-use crate::report::{Depth, SweepResults, load_results, write_report};
+use crate::report::{SweepResults, write_report};
 use std::path::PathBuf;
 
 /// Write the report of a sweep: Markdown and a self-contained HTML page
@@ -24,7 +22,7 @@ pub(crate) struct ReportArgs {
 pub(crate) fn run(ui: &Ui, global: &Global, args: &ReportArgs) -> Result<u8, CommandError> {
     let project = Project::find(global.root.as_deref(), args.sweep.near())?;
     let name = args.sweep.name()?;
-    let results = results(&project, &name)?;
+    let results = results(ui, &project, &name)?;
     let folder = args
         .out
         .clone()
@@ -38,19 +36,6 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ReportArgs) -> Result<u8, Com
             .for_each(|path| ui.out(&path.display().to_string()));
     }
     Ok(DONE)
-}
-
-/// Everything known of a sweep that has run here.
-pub(crate) fn results(project: &Project, name: &str) -> Result<SweepResults, CommandError> {
-    let store = must_open(project)?;
-    store
-        .sweep(name)
-        .map_err(|error| unknown_sweep(&store, error))?;
-    let own = name.split(BASE_MARK).next().unwrap_or(name);
-    let source = read_to_string(&project.root.join("sweeps").join(format!("{own}.toml")))
-        .unwrap_or_default();
-    load_results(&store, &project.root, name, &source, Depth::Everything)
-        .map_err(CommandError::user)
 }
 
 /// Writes `reports/<sweep>`.

@@ -1,11 +1,10 @@
 //! `lions retry`.
 
 use crate::base::{Clock as _, SystemClock};
-use crate::cli::app::{DONE, Global};
 use crate::cli::commands::cancel::named_runs;
-use crate::cli::commands::run::store_error;
-use crate::cli::commands::status::must_open;
+use crate::cli::database::{must_open, store_error};
 use crate::cli::error::CommandError;
+use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::text::counted;
 use crate::cli::ui::Ui;

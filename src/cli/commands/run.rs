@@ -1,10 +1,11 @@
 //! `lions run`.
 
-use crate::backend::LocalBackend;
+use crate::backend::{BACKENDS, BackendSpec};
 use crate::base::{Shutdown, SystemClock};
-use crate::cli::app::{DONE, Global};
 use crate::cli::commands::{compare, plan, report};
+use crate::cli::database::{results, store_error};
 use crate::cli::error::{CommandError, exit_code};
+use crate::cli::global::{DONE, Global};
 use crate::cli::progress::BarsReporter;
 use crate::cli::project::Project;
 use crate::cli::signals;
@@ -15,10 +16,11 @@ use crate::cli::ui::{Tone, Ui};
 use crate::config::Inputs;
 use crate::config::sweep::Sweep;
 use crate::runner::{
-    JsonReporter, LinesReporter, NoReport, Reporter, Rim, RunOptions, SweepEnd, SweepJob,
+    JsonReporter, LinesReporter, NoReport, Reporter, RunOptions, Services, SweepEnd, SweepJob,
     SweepSummary, run_sweep,
 };
 use crate::store::{Retry, Store};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use std::io;
 use std::path::PathBuf;
 
@@ -45,12 +47,25 @@ pub(crate) struct RunArgs {
     /// Threads of each run on the CPU
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     threads: u32,
+    /// What starts the runs
+    #[arg(long, default_value = BACKENDS[0].name, value_parser = backends())]
+    backend: BackendSpec,
     /// Try failed and cancelled runs again
     #[arg(long)]
     retry: bool,
     /// Leave reports/ alone
     #[arg(long)]
     no_report: bool,
+}
+
+/// Reads the name of a backend.
+fn backends() -> impl TypedValueParser<Value = BackendSpec> {
+    let value = |spec: &BackendSpec| PossibleValue::new(spec.name).help(spec.about);
+    let names = PossibleValuesParser::new(BACKENDS.iter().map(value));
+    names.map(|name| {
+        let named = BACKENDS.iter().find(|spec| spec.name == name);
+        *named.unwrap_or(&BACKENDS[0])
+    })
 }
 
 impl RunArgs {
@@ -106,8 +121,7 @@ fn one(
 ) -> Result<u8, CommandError> {
     let plan = &plan::make(project, sweep)?;
     let mut store = Store::of_project(&project.root).map_err(store_error)?;
-    let before = store.read().sweep(&sweep.name);
-    let unchanged = before.is_ok_and(|stored| stored.sweep == *sweep);
+    let unchanged = store.read().is_registered(sweep).unwrap_or(false);
     let mut options = RunOptions::new(slots(&args.device, args.jobs, args.threads)?);
     options.retry = if args.retry {
         Retry::Failed
@@ -115,21 +129,21 @@ fn one(
         Retry::Never
     };
     let program = std::env::current_exe().map_err(CommandError::internal)?;
-    let mut backend = LocalBackend::new(program);
+    let mut backend = (args.backend.open)(program);
     let job = SweepJob {
         root: &project.root,
         sweep,
         plan,
         options: &options,
     };
-    let rim = Rim {
+    let services = Services {
         store: &mut store,
-        backend: &mut backend,
+        backend: backend.as_mut(),
         shutdown,
         clock: &SystemClock,
     };
     let mut reporter = reporter(ui);
-    let summary = run_sweep(&job, rim, reporter.as_mut()).map_err(CommandError::user)?;
+    let summary = run_sweep(&job, services, reporter.as_mut()).map_err(CommandError::user)?;
     drop(reporter);
     after(ui, project, args, word, &summary, unchanged)
 }
@@ -170,7 +184,7 @@ fn after(
             summary.sweep
         ));
     } else {
-        let results = report::results(project, &summary.sweep)?;
+        let results = results(ui, project, &summary.sweep)?;
         if !ui.json && !ui.quiet {
             compare::print_tables(ui, &results, None)?;
         }
@@ -229,15 +243,4 @@ fn last_words(ui: &Ui, word: &SweepFile, summary: &SweepSummary) {
         summary.cancelled,
         secs(summary.secs)
     ));
-}
-
-/// A store that cannot be opened, with the way out.
-pub(crate) fn store_error(error: crate::store::StoreError) -> CommandError {
-    // That a store is damaged says the same already.
-    let said = matches!(error, crate::store::StoreError::Damaged { .. });
-    let failure = CommandError::user(error);
-    if said {
-        return failure;
-    }
-    failure.hint("`lions store rebuild` makes the database anew from the run folders")
 }

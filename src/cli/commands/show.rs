@@ -1,9 +1,9 @@
 //! `lions show`.
 
-use crate::cli::app::{DONE, Global};
-use crate::cli::commands::run::store_error;
-use crate::cli::commands::status::{must_open, state_word};
+use crate::cli::commands::status::state_word;
+use crate::cli::database::{must_open, store_error};
 use crate::cli::error::CommandError;
+use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::text::{bytes, columns, measured, secs, si};
 use crate::cli::ui::{Tone, Ui};

@@ -1,9 +1,9 @@
 //! `lions status`.
 
 use crate::base::{Clock as _, SystemClock};
-use crate::cli::app::{DONE, Global};
-use crate::cli::commands::run::store_error;
+use crate::cli::database::{open, store_error, unknown_sweep};
 use crate::cli::error::CommandError;
+use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::text::{columns, counted, secs};
 use crate::cli::ui::{Tone, Ui};
@@ -40,27 +40,6 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &StatusArgs) -> Result<u8, Com
         Some(name) => runs(ui, &store, name)?,
     }
     Ok(DONE)
-}
-
-/// The store, or nothing if there is none yet.
-pub(crate) fn open(project: &Project) -> Result<Option<ReadStore>, CommandError> {
-    if !project.database().is_file() {
-        return Ok(None);
-    }
-    ReadStore::of_project(&project.root)
-        .map(Some)
-        .map_err(store_error)
-}
-
-/// The store, which must be there.
-pub(crate) fn must_open(project: &Project) -> Result<ReadStore, CommandError> {
-    open(project)?.ok_or_else(|| {
-        CommandError::user(format!(
-            "there is no database at `{}`",
-            project.database().display()
-        ))
-        .hint("`lions run <sweep file>` makes it; `--root` names another project folder")
-    })
 }
 
 fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
@@ -119,7 +98,7 @@ fn runs(ui: &Ui, store: &ReadStore, name: &str) -> Result<(), CommandError> {
     ui.out(&format!(
         "{}  {}",
         ui.tone(Tone::Strong, name),
-        sweep.sweep.question
+        sweep.question
     ));
     ui.out(&states_text(ui, &counts));
     ui.out("");
@@ -201,14 +180,4 @@ fn word_of(state: RunState) -> (Tone, &'static str) {
 
 fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
-}
-
-/// A sweep that the store does not know; the error names those that it does.
-pub(crate) fn unknown_sweep(store: &ReadStore, error: crate::store::StoreError) -> CommandError {
-    let failure = CommandError::user(error);
-    if store.sweeps().is_ok_and(|sweeps| sweeps.is_empty()) {
-        failure.hint("no sweep has run here yet; `lions run <sweep file>` begins")
-    } else {
-        failure
-    }
 }

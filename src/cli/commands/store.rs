@@ -1,8 +1,8 @@
 //! `lions store`.
 
 use crate::base::{Clock as _, SystemClock};
-use crate::cli::app::{DONE, Global};
 use crate::cli::error::CommandError;
+use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::text::counted;
 use crate::cli::ui::Ui;

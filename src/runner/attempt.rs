@@ -1,4 +1,7 @@
 //! An attempt at work, as its files tell of it.
+//!
+//! What is known comes from its folder and from the backend's [`Poll`] alone; nothing here depends on
+//! where it runs.
 
 use crate::backend::{Handle, Poll};
 use crate::base::Timestamp;
@@ -25,7 +28,7 @@ pub(crate) enum StopReason {
 
 /// An attempt of this runner.
 #[derive(Debug)]
-pub(crate) struct Live {
+pub(crate) struct RunningAttempt {
     pub(crate) attempt: u32,
     pub(crate) handle: Handle,
     pub(crate) slot: usize,
@@ -34,9 +37,9 @@ pub(crate) struct Live {
     journal: JournalReader,
     heartbeat: Option<u64>,
     /// Last sign of life.
-    pub(crate) moved: Timestamp,
-    /// Whether it moved since its lease was extended.
-    pub(crate) fresh: bool,
+    pub(crate) last_sign: Timestamp,
+    /// Whether there was one since its lease was extended.
+    pub(crate) extend_lease: bool,
     pub(crate) unit: String,
     pub(crate) total: u64,
     pub(crate) done: u64,
@@ -55,7 +58,7 @@ pub(crate) struct News {
     pub(crate) progress: bool,
 }
 
-impl Live {
+impl RunningAttempt {
     pub(crate) fn new(
         attempt: u32,
         handle: Handle,
@@ -71,8 +74,8 @@ impl Live {
             journal: JournalReader::new(dir.events()),
             dir,
             heartbeat: None,
-            moved: now,
-            fresh: false,
+            last_sign: now,
+            extend_lease: false,
             unit: String::new(),
             total: 0,
             done: 0,
@@ -84,11 +87,19 @@ impl Live {
         }
     }
 
+    fn note_sign_of_life(&mut self, now: Timestamp) {
+        (self.last_sign, self.extend_lease) = (now, true);
+    }
+
     /// Reads what the attempt has told since the last call.
-    pub(crate) fn read(&mut self, run: &RunId, now: Timestamp) -> Result<News, RunnerError> {
+    pub(crate) fn read_journal(
+        &mut self,
+        run: &RunId,
+        now: Timestamp,
+    ) -> Result<News, RunnerError> {
         let mut news = News::default();
         for event in self.journal.read_new()? {
-            (self.moved, self.fresh) = (now, true);
+            self.note_sign_of_life(now);
             match event {
                 AttemptEvent::Begin { unit, total } => {
                     (self.unit, self.total, self.done) = (unit, total, 0);
@@ -129,11 +140,11 @@ impl Live {
     }
 
     /// Looks whether the heartbeat has moved.
-    pub(crate) fn feel(&mut self, now: Timestamp) {
+    pub(crate) fn read_heartbeat(&mut self, now: Timestamp) {
         let beat = read_heartbeat(&self.dir.heartbeat());
         if beat.is_some() && beat != self.heartbeat {
             self.heartbeat = beat;
-            (self.moved, self.fresh) = (now, true);
+            self.note_sign_of_life(now);
         }
     }
 

@@ -1,0 +1,70 @@
+//! The project's database and the results in it, or an error that says what to do.
+
+use crate::base::fs::read_to_string;
+use crate::cli::error::CommandError;
+use crate::cli::project::Project;
+use crate::cli::ui::Ui;
+use crate::config::BASE_MARK;
+use crate::report::{Depth, SweepResults, load_results};
+use crate::store::{ReadStore, StoreError};
+
+/// The store, or nothing if there is none yet.
+pub(crate) fn open(project: &Project) -> Result<Option<ReadStore>, CommandError> {
+    if !project.database().is_file() {
+        return Ok(None);
+    }
+    ReadStore::of_project(&project.root)
+        .map(Some)
+        .map_err(store_error)
+}
+
+/// The store, which must be there.
+pub(crate) fn must_open(project: &Project) -> Result<ReadStore, CommandError> {
+    open(project)?.ok_or_else(|| {
+        CommandError::user(format!(
+            "there is no database at `{}`",
+            project.database().display()
+        ))
+        .hint("`lions run <sweep file>` makes it; `--root` names another project folder")
+    })
+}
+
+/// Everything known of a sweep that has run here.
+pub(crate) fn results(
+    ui: &Ui,
+    project: &Project,
+    name: &str,
+) -> Result<SweepResults, CommandError> {
+    let store = must_open(project)?;
+    store
+        .sweep(name)
+        .map_err(|error| unknown_sweep(&store, error))?;
+    let own = name.split(BASE_MARK).next().unwrap_or(name);
+    let source = read_to_string(&project.root.join("sweeps").join(format!("{own}.toml")))
+        .unwrap_or_default();
+    let results = load_results(&store, &project.root, name, &source, Depth::Everything)
+        .map_err(CommandError::user)?;
+    results.sweep.unread.iter().for_each(|text| ui.warn(text));
+    Ok(results)
+}
+
+/// A sweep that the store does not know; the error names those that it does.
+pub(crate) fn unknown_sweep(store: &ReadStore, error: StoreError) -> CommandError {
+    let failure = CommandError::user(error);
+    if store.sweeps().is_ok_and(|sweeps| sweeps.is_empty()) {
+        failure.hint("no sweep has run here yet; `lions run <sweep file>` begins")
+    } else {
+        failure
+    }
+}
+
+/// A store that cannot be opened, with the way out.
+pub(crate) fn store_error(error: StoreError) -> CommandError {
+    // That a store is damaged says the same already.
+    let said = matches!(error, StoreError::Damaged { .. });
+    let failure = CommandError::user(error);
+    if said {
+        return failure;
+    }
+    failure.hint("`lions store rebuild` makes the database anew from the run folders")
+}

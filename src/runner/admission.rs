@@ -1,0 +1,96 @@
+//! What keeps ready runs from being started for now.
+
+use crate::base::Timestamp;
+use crate::rundir::free_bytes;
+use crate::runner::error::RunnerError;
+use crate::runner::events::RunnerEvent;
+use crate::runner::graph::Graph;
+use crate::runner::job::SweepJob;
+use crate::runner::report::Reporting;
+use crate::runner::timers::Every;
+use std::collections::BTreeMap;
+
+/// After a full disk so long is waited before it is looked at again, ms: room is made by people.
+const PAUSE_MILLIS: i64 = 5_000;
+/// How often runs that are held are tried again, ms.
+const HOLD_MILLIS: i64 = 1_000;
+
+/// Runs that are held back one by one, and the pause of all of them while the disk is full.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    /// Why, by index of the run, so that it is told once.
+    held: BTreeMap<usize, String>,
+    try_again: Every,
+    paused_until: Option<Timestamp>,
+    /// Whether a pause was told.
+    paused: bool,
+}
+
+impl Admission {
+    pub(crate) fn new() -> Self {
+        Self {
+            held: BTreeMap::new(),
+            try_again: Every::millis(HOLD_MILLIS),
+            paused_until: None,
+            paused: false,
+        }
+    }
+
+    /// Of `ready` runs those that may be tried in this turn.
+    pub(crate) fn admitted(&mut self, mut ready: Vec<usize>, now: Timestamp) -> Vec<usize> {
+        if !self.try_again.due(now) {
+            ready.retain(|at| !self.held.contains_key(at));
+        }
+        ready
+    }
+
+    pub(crate) fn hold(
+        &mut self,
+        reporting: &mut Reporting<'_>,
+        graph: &Graph<'_>,
+        at: usize,
+        reason: String,
+    ) {
+        if self.held.get(&at) != Some(&reason) {
+            reporting.warn(graph.id(at), format!("waits: {reason}"));
+            self.held.insert(at, reason);
+        }
+    }
+
+    /// The run has begun.
+    pub(crate) fn release(&mut self, at: usize) {
+        self.held.remove(&at);
+    }
+
+    pub(crate) fn pause(&mut self, reporting: &mut Reporting<'_>, reason: String, now: Timestamp) {
+        self.paused_until = Some(now.plus_millis(PAUSE_MILLIS));
+        if !std::mem::replace(&mut self.paused, true) {
+            reporting.report(RunnerEvent::Paused { reason });
+        }
+    }
+
+    /// Whether there is free space; says so when that changes.
+    pub(crate) fn has_room(
+        &mut self,
+        reporting: &mut Reporting<'_>,
+        job: &SweepJob<'_>,
+        now: Timestamp,
+    ) -> Result<bool, RunnerError> {
+        if self.paused_until.is_some_and(|until| now < until) {
+            return Ok(false);
+        }
+        let results = job.root.join("results");
+        let (free, floor) = (free_bytes(&results)?, job.options.disk_floor_bytes);
+        if free < floor {
+            let (free, floor) = (free >> 20, floor >> 20);
+            let results = results.display();
+            let reason = format!("{free} MiB free below `{results}`, less than {floor} MiB");
+            self.pause(reporting, reason, now);
+            return Ok(false);
+        }
+        if std::mem::take(&mut self.paused) {
+            reporting.report(RunnerEvent::Resumed);
+        }
+        Ok(true)
+    }
+}

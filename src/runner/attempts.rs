@@ -1,0 +1,206 @@
+//! The attempts of this runner: at work on the backend, or finished and being published.
+
+use crate::backend::{Backend, Handle, Launch, Poll, StopSignal};
+use crate::base::Timestamp;
+use crate::plan::RunId;
+use crate::runner::attempt::{RunningAttempt, StopReason};
+use crate::runner::error::RunnerError;
+use crate::runner::publisher::{Answer, PublishJob, Publisher};
+use crate::store::StepRecord;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Shortest and longest wait of a turn, ms. The longest bounds how late a finished run is noticed, at
+/// about seven turns a second.
+const WAIT_MILLIS: (i64, i64) = (2, 150);
+/// The wait is the quiet time divided by this: it grows with the age of what runs, so that a run is
+/// noticed to have ended after at most an eighth more than it took, however short it is.
+const WAIT_SHARE: i64 = 8;
+
+/// See the module.
+pub(crate) struct Attempts<'r> {
+    backend: &'r mut dyn Backend,
+    publisher: Publisher,
+    /// By index of their run.
+    pub(crate) running: BTreeMap<usize, RunningAttempt>,
+    /// Number of the attempt whose result is being published, by run.
+    publishing: BTreeMap<RunId, u32>,
+    /// Steps that were read and are not in the store yet.
+    pub(crate) steps: Vec<StepRecord>,
+    /// Last start or end of an attempt.
+    last_change: Timestamp,
+}
+
+impl<'r> Attempts<'r> {
+    pub(crate) fn on(backend: &'r mut dyn Backend, now: Timestamp) -> Self {
+        Self {
+            backend,
+            publisher: Publisher::start(),
+            running: BTreeMap::new(),
+            publishing: BTreeMap::new(),
+            steps: Vec::new(),
+            last_change: now,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.running.is_empty() && self.publishing.is_empty()
+    }
+
+    pub(crate) fn taken_slots(&self) -> BTreeSet<usize> {
+        self.running.values().map(|attempt| attempt.slot).collect()
+    }
+
+    /// Starts an attempt in a slot.
+    pub(crate) fn launch(
+        &mut self,
+        at: usize,
+        slot: usize,
+        launch: &Launch,
+        now: Timestamp,
+    ) -> Result<Handle, RunnerError> {
+        let handle = self.backend.launch(launch)?;
+        self.last_change = now;
+        let dir = launch.run_dir().attempt(launch.attempt);
+        let attempt = RunningAttempt::new(launch.attempt, handle.clone(), slot, dir, now);
+        self.running.insert(at, attempt);
+        Ok(handle)
+    }
+
+    /// Asks the backend after every attempt at work.
+    pub(crate) fn poll(&mut self) -> Result<Vec<(usize, Poll)>, RunnerError> {
+        if self.running.is_empty() {
+            return Ok(Vec::new());
+        }
+        let handles = self.running.values().map(|attempt| attempt.handle.clone());
+        let polls = self.backend.poll(&handles.collect::<Vec<_>>())?;
+        Ok(self.running.keys().copied().zip(polls).collect())
+    }
+
+    /// Takes an attempt that has ended out of those at work.
+    pub(crate) fn take_ended(&mut self, at: usize, now: Timestamp) -> Option<RunningAttempt> {
+        let ended = self.running.remove(&at)?;
+        self.last_change = now;
+        Some(ended)
+    }
+
+    /// Asks an attempt to stop, once; hard where nothing is to be saved any more.
+    pub(crate) fn stop(
+        &mut self,
+        at: usize,
+        reason: StopReason,
+        now: Timestamp,
+    ) -> Result<(), RunnerError> {
+        let Some(attempt) = self.running.get_mut(&at) else {
+            return Ok(());
+        };
+        if attempt.stop.is_none() {
+            attempt.stop = Some((reason, now));
+            let hard = matches!(reason, StopReason::Silent | StopReason::LeaseLost);
+            let signal = if hard {
+                StopSignal::Kill
+            } else {
+                StopSignal::Terminate
+            };
+            attempt.killed = hard;
+            self.backend.stop(&attempt.handle, signal)?;
+        }
+        Ok(())
+    }
+
+    /// Asks all to save their state and stop.
+    pub(crate) fn stop_all(&mut self, now: Timestamp) -> Result<(), RunnerError> {
+        let running: Vec<usize> = self.running.keys().copied().collect();
+        for at in running {
+            self.stop(at, StopReason::Shutdown, now)?;
+        }
+        Ok(())
+    }
+
+    /// Kills those that were asked to stop longer ago than `grace` milliseconds.
+    pub(crate) fn kill_overdue(&mut self, grace: i64, now: Timestamp) -> Result<(), RunnerError> {
+        for attempt in self.running.values_mut() {
+            let over = attempt
+                .stop
+                .is_some_and(|(_, since)| now > since.plus_millis(grace));
+            if over && !attempt.killed {
+                attempt.killed = true;
+                self.backend.stop(&attempt.handle, StopSignal::Kill)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Kills an attempt of a dead runner.
+    pub(crate) fn kill_orphan(&mut self, handle: &Handle) -> Result<(), RunnerError> {
+        Ok(self.backend.stop(handle, StopSignal::Kill)?)
+    }
+
+    /// A machine that slept says nothing about attempts that slept with it.
+    pub(crate) fn forgive_silence(&mut self, now: Timestamp) {
+        for attempt in self.running.values_mut() {
+            attempt.last_sign = now;
+        }
+    }
+
+    /// Has a finished attempt published.
+    pub(crate) fn publish(&mut self, job: PublishJob) {
+        self.publishing
+            .insert(job.what.run.clone(), job.what.attempt);
+        self.publisher.send(job);
+    }
+
+    pub(crate) fn is_publishing(&self, run: &RunId) -> bool {
+        self.publishing.contains_key(run)
+    }
+
+    /// The next attempt that was published, or could not be.
+    pub(crate) fn published(&mut self, now: Timestamp) -> Option<Answer> {
+        let answer = self.publisher.next(0)?;
+        self.note_published(&answer, now);
+        Some(answer)
+    }
+
+    /// Waits the shorter the more has just happened, so that short runs follow each other closely and
+    /// long ones cost nothing; until something is published, if anything is.
+    pub(crate) fn wait(&mut self, now: Timestamp) -> Option<Answer> {
+        let (shortest, longest) = WAIT_MILLIS;
+        let quiet = now.0.saturating_sub(self.last_change.0);
+        let millis = (quiet / WAIT_SHARE)
+            .clamp(shortest, longest)
+            .cast_unsigned();
+        if self.publishing.is_empty() {
+            self.backend.wait(millis);
+            return None;
+        }
+        let answer = self.publisher.next(millis)?;
+        self.note_published(&answer, now);
+        Some(answer)
+    }
+
+    fn note_published(&mut self, (job, _): &Answer, now: Timestamp) {
+        self.publishing.remove(&job.what.run);
+        self.last_change = now;
+    }
+
+    /// Run and number of every attempt whose lease is to be extended: those that showed life since
+    /// the last call, and those that are being published.
+    pub(crate) fn alive(&mut self, id: impl Fn(usize) -> RunId) -> Vec<(RunId, u32)> {
+        let mut alive = Vec::new();
+        for (at, attempt) in &mut self.running {
+            if std::mem::take(&mut attempt.extend_lease) {
+                alive.push((id(*at), attempt.attempt));
+            }
+        }
+        let publishing = self.publishing.iter();
+        alive.extend(publishing.map(|(run, attempt)| (run.clone(), *attempt)));
+        alive
+    }
+
+    /// After an error: stops what is at work as well as is possible, and hands it over.
+    pub(crate) fn abandon(&mut self) -> BTreeMap<usize, RunningAttempt> {
+        for attempt in self.running.values() {
+            drop(self.backend.stop(&attempt.handle, StopSignal::Terminate));
+        }
+        std::mem::take(&mut self.running)
+    }
+}

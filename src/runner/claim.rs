@@ -1,0 +1,211 @@
+//! From ready runs and free slots to attempts.
+
+use crate::backend::{BackendError, Launch};
+use crate::base::Timestamp;
+use crate::queue::{AttemptEnd, RunState, Slot, schedule};
+use crate::rundir::{
+    FailureClass, Publication, RunDir, Verify, attempt_numbers, is_locked, read_result,
+    verified_outcome, write_run_files,
+};
+use crate::runner::admission::Admission;
+use crate::runner::attempts::Attempts;
+use crate::runner::commit::reject_result;
+use crate::runner::error::{RunnerError, chain};
+use crate::runner::events::RunnerEvent;
+use crate::runner::job::SweepJob;
+use crate::runner::ledger::Ledger;
+use crate::runner::owner::Owner;
+use crate::runner::publisher::PublishJob;
+use crate::store::{Claim, ClaimRequest};
+
+/// Claims ready runs for free slots and starts an attempt at each.
+pub(super) fn claim(
+    job: &SweepJob<'_>,
+    owner: &Owner,
+    ledger: &mut Ledger<'_>,
+    attempts: &mut Attempts<'_>,
+    admission: &mut Admission,
+    now: Timestamp,
+) -> Result<(), RunnerError> {
+    let pairs = assign(job, ledger, attempts, admission, now)?;
+    if pairs.is_empty() {
+        return Ok(());
+    }
+    let slots = &job.options.slots;
+    let request = |(at, slot): &(usize, usize)| ClaimRequest {
+        run: ledger.graph.id(*at).clone(),
+        device: slots[*slot].device,
+    };
+    let requests: Vec<ClaimRequest> = pairs.iter().map(request).collect();
+    let lease = job.options.lease_millis;
+    let claims = ledger.store.claim(&requests, owner.name(), now, lease)?;
+    for ((at, slot), claim) in pairs.into_iter().zip(claims) {
+        tracing::debug!(run = %ledger.graph.id(at), ?claim, "claim");
+        match claim {
+            Claim::Taken { attempt } => {
+                ledger.graph.set_state(
+                    at,
+                    RunState::Leased {
+                        attempt,
+                        expires: now.plus_millis(lease),
+                    },
+                );
+                launch(job, ledger, attempts, admission, (at, slot, attempt), now)?;
+            }
+            Claim::NotReady { state } => ledger.follow(at, state)?,
+            Claim::DeviceBusy { owner } => {
+                let device = slots[slot].device;
+                let reason = format!("{device} is in use by runner `{owner}`");
+                admission.hold(&mut ledger.reporting, &ledger.graph, at, reason);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Runs that are to be executed now, each with its slot.
+fn assign(
+    job: &SweepJob<'_>,
+    ledger: &mut Ledger<'_>,
+    attempts: &mut Attempts<'_>,
+    admission: &mut Admission,
+    now: Timestamp,
+) -> Result<Vec<(usize, usize)>, RunnerError> {
+    let taken = attempts.taken_slots();
+    let slots = job.options.slots.iter().enumerate();
+    let free: Vec<(usize, &Slot)> = slots.filter(|(at, _)| !taken.contains(at)).collect();
+    let mut ready = ledger.graph.runs_in(|state| state == RunState::Ready);
+    if free.is_empty()
+        || ready.is_empty()
+        || !admission.has_room(&mut ledger.reporting, job, now)?
+    {
+        return Ok(Vec::new());
+    }
+    ready.retain(|at| !attempts.is_publishing(ledger.graph.id(*at)));
+    let admitted = admission.admitted(ready, now);
+    let candidates: Vec<_> = admitted
+        .into_iter()
+        .map(|at| ledger.graph.candidate(at))
+        .collect();
+    let mut pairs = Vec::new();
+    for (at, slot) in schedule(&candidates, &free) {
+        if has_to_run(job, ledger, attempts, admission, at, now)? {
+            pairs.push((at, slot));
+        }
+    }
+    Ok(pairs)
+}
+
+/// Whether a run has to be executed: not if its folder already holds an outcome, a finished attempt
+/// or a process at work.
+fn has_to_run(
+    job: &SweepJob<'_>,
+    ledger: &mut Ledger<'_>,
+    attempts: &mut Attempts<'_>,
+    admission: &mut Admission,
+    at: usize,
+    now: Timestamp,
+) -> Result<bool, RunnerError> {
+    let planned = ledger.graph.planned(at);
+    let dir = RunDir::new(job.root, &planned.id);
+    if !dir.path().exists() {
+        return Ok(true);
+    }
+    let Some(number) = attempt_numbers(&dir)?.last().copied() else {
+        return Ok(true);
+    };
+    let attempt = dir.attempt(number);
+    if is_locked(attempt.path())? {
+        let reason = format!("its attempt {number} is still at work");
+        admission.hold(&mut ledger.reporting, &ledger.graph, at, reason);
+        return Ok(false);
+    }
+    if !matches!(verified_outcome(&dir, Verify::Sizes), Ok(Some(_))) {
+        if dir.outcome().exists() {
+            // Damaged: neither it nor the result that it was made of counts any more.
+            drop(std::fs::remove_file(dir.outcome()));
+            reject_result(&attempt);
+        }
+        if !matches!(read_result(&attempt), Ok(Some(_))) {
+            return Ok(true);
+        }
+    }
+    attempts.publish(PublishJob {
+        dir,
+        what: Publication {
+            run: planned.id.clone(),
+            kind: planned.kind,
+            attempt: number,
+            // When it began is not known here.
+            started: now,
+            finished: now,
+        },
+        own: false,
+    });
+    Ok(false)
+}
+
+fn launch(
+    job: &SweepJob<'_>,
+    ledger: &mut Ledger<'_>,
+    attempts: &mut Attempts<'_>,
+    admission: &mut Admission,
+    (at, slot, attempt): (usize, usize, u32),
+    now: Timestamp,
+) -> Result<(), RunnerError> {
+    let Slot {
+        device, threads, ..
+    } = job.options.slots[slot];
+    let planned = ledger.graph.planned(at);
+    let launch = Launch {
+        root: job.root.to_owned(),
+        run: planned.id.clone(),
+        attempt,
+        device,
+        threads,
+    };
+    let launched = write_run_files(&launch.run_dir(), &planned.identity, &planned.stage)
+        .map_err(RunnerError::from)
+        .and_then(|()| attempts.launch(at, slot, &launch, now));
+    let handle = match launched {
+        Ok(handle) => handle,
+        Err(error) => return not_launched(ledger, admission, (at, attempt), error, now),
+    };
+    admission.release(at);
+    ledger.store.set_handle(&planned.id, attempt, &handle.0)?;
+    ledger.reporting.report(RunnerEvent::RunStarted {
+        run: launch.run,
+        stage: planned.kind,
+        label: ledger.graph.label(at),
+        attempt,
+        device,
+    });
+    Ok(())
+}
+
+/// An attempt that could not even begin: a full disk pauses, a folder that cannot be used fails the
+/// run, a program that cannot be started stops the runner.
+fn not_launched(
+    ledger: &mut Ledger<'_>,
+    admission: &mut Admission,
+    (at, attempt): (usize, u32),
+    error: RunnerError,
+    now: Timestamp,
+) -> Result<(), RunnerError> {
+    if error.is_disk_full() {
+        admission.pause(&mut ledger.reporting, chain(&error), now);
+        return ledger.end_attempt(at, attempt, AttemptEnd::Interrupted, now);
+    }
+    if matches!(error, RunnerError::Backend(BackendError::Busy { .. })) {
+        // For a moment, by another runner that looks at it.
+        ledger.end_attempt(at, attempt, AttemptEnd::Interrupted, now)?;
+        admission.hold(&mut ledger.reporting, &ledger.graph, at, chain(&error));
+        return Ok(());
+    }
+    if matches!(error, RunnerError::Rundir(_)) {
+        let (class, message) = (FailureClass::Internal, chain(&error));
+        return ledger.end_attempt(at, attempt, AttemptEnd::Failed { class, message }, now);
+    }
+    ledger.end_attempt(at, attempt, AttemptEnd::Interrupted, now)?;
+    Err(error)
+}

@@ -1,0 +1,131 @@
+//! The plan as the runner sees it: its runs, and where each of them stands.
+
+use crate::config::sweep::{AxisValue, show_value};
+use crate::plan::{Plan, PlannedRun, RunId};
+use crate::queue::{Candidate, RunState, chains};
+use std::collections::BTreeMap;
+
+/// The runs of a plan by index, in its order.
+#[derive(Debug)]
+pub(crate) struct Graph<'a> {
+    runs: &'a [PlannedRun],
+    ids: Vec<RunId>,
+    index_of: BTreeMap<RunId, usize>,
+    nodes: Vec<Node>,
+    states: Vec<RunState>,
+}
+
+#[derive(Debug)]
+struct Node {
+    /// What the run's trials have in common.
+    label: String,
+    /// Estimated work up to the end of the longest chain that needs it.
+    chain: f64,
+    first_trial: usize,
+}
+
+impl<'a> Graph<'a> {
+    /// `states` are those of the plan's runs, in its order.
+    pub(crate) fn new(plan: &'a Plan, states: Vec<RunState>) -> Self {
+        let ids: Vec<RunId> = plan.runs.iter().map(|run| run.id.clone()).collect();
+        let index_of: BTreeMap<RunId, usize> = ids.iter().cloned().zip(0..).collect();
+        Self {
+            runs: &plan.runs,
+            nodes: nodes(plan, &index_of),
+            ids,
+            index_of,
+            states,
+        }
+    }
+
+    pub(crate) fn planned(&self, at: usize) -> &'a PlannedRun {
+        &self.runs[at]
+    }
+
+    pub(crate) fn id(&self, at: usize) -> &'a RunId {
+        &self.runs[at].id
+    }
+
+    pub(crate) fn ids(&self) -> &[RunId] {
+        &self.ids
+    }
+
+    pub(crate) fn index_of(&self, run: &RunId) -> Option<usize> {
+        self.index_of.get(run).copied()
+    }
+
+    pub(crate) fn label(&self, at: usize) -> String {
+        self.nodes[at].label.clone()
+    }
+
+    /// Sets a run's state and answers the one before.
+    pub(crate) fn set_state(&mut self, at: usize, state: RunState) -> RunState {
+        std::mem::replace(&mut self.states[at], state)
+    }
+
+    /// Indices of the runs in a state.
+    pub(crate) fn runs_in(&self, wanted: fn(RunState) -> bool) -> Vec<usize> {
+        let all = 0..self.states.len();
+        all.filter(|at| wanted(self.states[*at])).collect()
+    }
+
+    /// How many runs are in a state.
+    pub(crate) fn count(&self, wanted: fn(RunState) -> bool) -> usize {
+        self.states.iter().filter(|state| wanted(**state)).count()
+    }
+
+    pub(crate) fn peak_memory_bytes(&self, at: usize) -> u64 {
+        self.runs[at].estimate.peak_memory_bytes
+    }
+
+    /// A run as the scheduler is asked about it.
+    pub(crate) fn candidate(&self, at: usize) -> Candidate {
+        Candidate {
+            run: at,
+            chain: self.nodes[at].chain,
+            trial: self.nodes[at].first_trial,
+            peak_memory_bytes: self.peak_memory_bytes(at),
+        }
+    }
+}
+
+fn nodes(plan: &Plan, index_of: &BTreeMap<RunId, usize>) -> Vec<Node> {
+    let runs = plan.runs.iter();
+    let work: Vec<f64> = runs.map(|run| run.estimate.flops.max(1.0)).collect();
+    let parents_of = |run: &PlannedRun| {
+        let parents = run.parents.iter();
+        parents.filter_map(|id| index_of.get(id).copied()).collect()
+    };
+    let parents: Vec<Vec<usize>> = plan.runs.iter().map(parents_of).collect();
+    let chains = chains(&work, &parents);
+    let nodes = plan.runs.iter().zip(chains).map(|(run, chain)| Node {
+        label: common_label(plan, &run.trials),
+        chain,
+        first_trial: run.trials.iter().copied().min().unwrap_or(usize::MAX),
+    });
+    nodes.collect()
+}
+
+/// What the given trials have in common: `batching=concat seed=1`; `shared` if nothing.
+fn common_label(plan: &Plan, trials: &[usize]) -> String {
+    let mut uses = trials.iter().filter_map(|at| plan.trials.get(*at));
+    let Some(first) = uses.next() else {
+        return "shared".to_owned();
+    };
+    let mut common: BTreeMap<&String, &AxisValue> = first.assignments.iter().collect();
+    let mut seed = Some(first.seed);
+    for trial in uses {
+        common.retain(|axis, value| trial.assignments.get(*axis) == Some(*value));
+        seed = seed.filter(|seed| *seed == trial.seed);
+    }
+    let mut words: Vec<String> = common
+        .iter()
+        .map(|(axis, value)| format!("{axis}={}", show_value(value)))
+        .collect();
+    words.extend(seed.map(|seed| format!("seed={seed}")));
+    if words.is_empty() {
+        "shared".to_owned()
+    } else {
+        words.join(" ")
+    }
+}

@@ -1,0 +1,127 @@
+//! The states of runs: kept in the store, mirrored in the graph, told as they change.
+
+use crate::base::Timestamp;
+use crate::queue::{AttemptEnd, CRASH_LIMIT, RunState, hint};
+use crate::runner::error::RunnerError;
+use crate::runner::events::{Failure, OutcomeSource, RunnerEvent};
+use crate::runner::graph::Graph;
+use crate::runner::report::Reporting;
+use crate::store::{Change, Store};
+
+/// What is known of every run, and who hears of it.
+pub(crate) struct Ledger<'r> {
+    pub(crate) store: &'r mut Store,
+    pub(crate) graph: Graph<'r>,
+    pub(crate) reporting: Reporting<'r>,
+}
+
+impl Ledger<'_> {
+    /// Takes over states that followed from a change, and tells of runs that are blocked now.
+    pub(crate) fn apply_changes(&mut self, changes: Vec<Change>) {
+        for (run, state) in changes {
+            let Some(at) = self.graph.index_of(&run) else {
+                continue;
+            };
+            if self.graph.set_state(at, state) != state {
+                self.reporting.report_blocked(&self.graph, at, state);
+            }
+        }
+    }
+
+    /// Takes over a state that another process has given a run.
+    pub(crate) fn follow(&mut self, at: usize, state: RunState) -> Result<(), RunnerError> {
+        let before = self.graph.set_state(at, state);
+        if std::mem::discriminant(&before) == std::mem::discriminant(&state) {
+            return Ok(());
+        }
+        match state {
+            RunState::Succeeded => {
+                let run = self.graph.id(at);
+                let attempts = self.store.read().attempts(run)?;
+                let secs = attempts
+                    .last()
+                    .and_then(|a| Some(a.ended?.secs_since(a.started)))
+                    .unwrap_or_default();
+                let metrics = self.store.read().metrics(run)?;
+                let origin = OutcomeSource::Elsewhere;
+                self.reporting
+                    .report_finished(&self.graph, at, origin, secs, metrics);
+            }
+            RunState::Failed => {
+                let failure = self.failure(at)?;
+                self.reporting.report_failed(failure);
+            }
+            _ => self.reporting.report_blocked(&self.graph, at, state),
+        }
+        Ok(())
+    }
+
+    /// Commits how an attempt ended without an outcome, and tells it.
+    pub(crate) fn end_attempt(
+        &mut self,
+        at: usize,
+        attempt: u32,
+        end: AttemptEnd,
+        now: Timestamp,
+    ) -> Result<(), RunnerError> {
+        let run = self.graph.id(at).clone();
+        let changes = match self.store.end_attempt(&run, attempt, end.clone(), now)? {
+            Ok(changes) => changes,
+            Err(stale) => {
+                let message = format!("attempt {attempt} came too late: {stale}");
+                self.reporting.warn(&run, message);
+                return self.follow(at, stale.state);
+            }
+        };
+        let own = changes.iter().find(|(id, _)| *id == run);
+        let failed = own.is_some_and(|(_, state)| *state == RunState::Failed);
+        if let Some((_, state)) = own {
+            self.graph.set_state(at, *state);
+        }
+        let stage = self.graph.planned(at).kind;
+        match end {
+            _ if failed => {
+                let failure = self.failure(at)?;
+                self.reporting.report_failed(failure);
+            }
+            AttemptEnd::Crashed { message } => {
+                let crashes = self.store.read().run(&run)?.crashes;
+                self.reporting.report(RunnerEvent::RunCrashed {
+                    run,
+                    attempt,
+                    crashes,
+                    limit: CRASH_LIMIT,
+                    message,
+                });
+            }
+            AttemptEnd::Cancelled => {
+                self.reporting
+                    .report(RunnerEvent::RunCancelled { run, stage });
+            }
+            AttemptEnd::Interrupted | AttemptEnd::Lost => {
+                self.reporting
+                    .report(RunnerEvent::RunInterrupted { run, stage });
+            }
+            AttemptEnd::Failed { .. } => {}
+        }
+        self.apply_changes(changes);
+        Ok(())
+    }
+
+    /// What the store says of a failed run.
+    pub(crate) fn failure(&self, at: usize) -> Result<Failure, RunnerError> {
+        let row = self.store.read().run(self.graph.id(at))?;
+        let hint = row.class.map_or(
+            "`lions log` has the details, `lions retry` tries again",
+            hint,
+        );
+        Ok(Failure {
+            run: row.id,
+            stage: row.kind,
+            label: self.graph.label(at),
+            class: row.class,
+            message: row.message.unwrap_or_else(|| "no message".to_owned()),
+            hint: hint.to_owned(),
+        })
+    }
+}
