@@ -1,7 +1,7 @@
 //! What is judged, and what the scores make of it.
 
 use crate::data::Message;
-use crate::judge::rules::StoryConstraints;
+use crate::judge::story::StoryConstraints;
 
 /// One prompt and the replies to it.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,80 +9,26 @@ mod answers;
 mod candidates;
 mod endpoint;
 mod error;
+mod open;
 mod openai;
+#[cfg(test)]
+mod openai_tests;
 mod pairrm;
+#[cfg(test)]
+mod pairrm_tests;
 mod reward;
 mod rules;
+mod story;
+mod traits;
 mod verdict;
 
 pub use candidates::{Candidates, Reply, best_and_worst, replies_differ};
 pub use error::JudgeError;
+pub use open::{JudgePlace, open_judge};
 pub use openai::OpenaiJudgment;
 pub use pairrm::{PairRm, PairrmJudgment};
 pub use reward::RewardJudge;
-pub use rules::{MAX_WORDS, MIN_WORDS, NGRAM, RuleJudge, StoryConstraints, judge_story};
+pub use rules::RuleJudge;
+pub use story::{MAX_WORDS, MIN_WORDS, NGRAM, StoryConstraints, judge_story};
+pub use traits::Judge;
 pub use verdict::{PAIRWISE_TEMPLATE, SCORE_TEMPLATE};
-
-use crate::config::spec::{JudgeRecipe, JudgeRuntime};
-use candle_core::Device;
-use std::path::Path;
-
-/// Scores replies.
-pub trait Judge {
-    /// A score for each reply of each item, in their order; higher is better. Scores are finite and
-    /// comparable within an item only.
-    ///
-    /// `progress` is told how many items are done, also while none gets done; `false` asks to stop.
-    ///
-    /// # Errors
-    /// An item cannot be judged, or `progress` asked to stop.
-    fn judge(
-        &mut self,
-        items: &[Candidates],
-        progress: &mut dyn FnMut(usize) -> bool,
-    ) -> Result<Vec<Vec<f64>>, JudgeError>;
-}
-
-/// What a judge is opened with.
-#[derive(Clone, Copy)]
-pub struct JudgePlace<'a> {
-    /// The project's root, which model folders are relative to.
-    pub root: &'a Path,
-    /// Where local models are computed.
-    pub device: &'a Device,
-    /// The file of raw answers of an endpoint; questions answered there are not asked again.
-    pub answers: &'a Path,
-    /// The endpoint's key.
-    pub key: Option<&'a str>,
-}
-
-/// Opens the judge of `recipe`.
-///
-/// # Errors
-/// A model folder or the file of answers cannot be used.
-pub fn open_judge(
-    recipe: &JudgeRecipe,
-    runtime: &JudgeRuntime,
-    place: JudgePlace<'_>,
-) -> Result<Box<dyn Judge>, JudgeError> {
-    Ok(match recipe {
-        JudgeRecipe::Rules => Box::new(RuleJudge),
-        JudgeRecipe::RewardModel(judge) => {
-            Box::new(RewardJudge::open(judge, place.root, place.device)?)
-        }
-        JudgeRecipe::Pairrm(judge) => {
-            Box::new(PairrmJudgment::open(judge, place.root, place.device)?)
-        }
-        JudgeRecipe::Openai(judge) => Box::new(OpenaiJudgment::open(
-            judge,
-            runtime,
-            place.answers,
-            place.key,
-        )?),
-    })
-}
-
-#[cfg(test)]
-mod openai_tests;
-#[cfg(test)]
-mod pairrm_tests;

@@ -3,10 +3,11 @@
 use crate::base::{Digest, digest_bytes};
 use crate::config::spec::{JudgeMode, JudgeRuntime, OpenaiJudge};
 use crate::judge::answers::{Answer, Answers};
+use crate::judge::candidates::Candidates;
 use crate::judge::endpoint::{Endpoint, NoResponse};
 use crate::judge::error::JudgeError;
+use crate::judge::traits::Judge;
 use crate::judge::verdict::{fill, request, template, verdict};
-use crate::judge::{Candidates, Judge};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;

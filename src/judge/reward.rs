@@ -3,8 +3,9 @@
 use crate::arch::DecoderConfig;
 use crate::config::spec::{Precision, RewardModelJudge};
 use crate::data::{Message, TextFormat};
+use crate::judge::candidates::Candidates;
 use crate::judge::error::{JudgeError, finite};
-use crate::judge::{Candidates, Judge};
+use crate::judge::traits::Judge;
 use crate::model::{ModelError, RewardModel};
 use candle_core::{DType, Device};
 use std::path::Path;

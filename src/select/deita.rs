@@ -1,6 +1,6 @@
 //! Deita (Liu et al. 2023): complexity times quality, then diversity of embeddings.
 
-use super::SelectContext;
+use super::context::SelectContext;
 use super::error::SelectError;
 use super::models::{folder, open, passes};
 use super::order::{Direction, Selection, ranked, take};

@@ -1,6 +1,6 @@
 //! LESS (Xia et al. 2024): rows whose gradients point where those of a target set point.
 
-use super::SelectContext;
+use super::context::SelectContext;
 use super::error::SelectError;
 use super::projection::{Projection, dot};
 use super::rows::RowsRef;

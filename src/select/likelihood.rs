@@ -1,6 +1,6 @@
 //! Scores from log-probabilities of replies under the pipeline's own models.
 
-use super::SelectContext;
+use super::context::SelectContext;
 use super::error::SelectError;
 use super::order::{Direction, Selection, ranked, take};
 use super::rows::RowsRef;

@@ -1,6 +1,6 @@
 //! Models beside the pipeline's, opened from their folders.
 
-use super::SelectContext;
+use super::context::SelectContext;
 use super::error::SelectError;
 use crate::arch::DecoderConfig;
 use crate::config::select::{ModelSource, SelectRecipe};

@@ -1,6 +1,6 @@
 //! The gap in reward between the two replies of a pair.
 
-use super::SelectContext;
+use super::context::SelectContext;
 use super::error::SelectError;
 use super::models::{dtype, folder};
 use super::rows::RowsRef;

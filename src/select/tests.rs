@@ -1,15 +1,20 @@
 //! Every method on small cases by hand, and on real rows with the shipped model.
 
-use super::*;
+use super::{RowsRef, SelectContext, SelectError, Selection, align_pairs, select_rows};
 use crate::arch::DecoderConfig;
+use crate::base::SeedTree;
+use crate::config::select::{SelectMethod, SelectRecipe};
 use crate::config::spec::{DataSource, PairLimits, Truncation};
 use crate::data::{
-    ChatRow, PairRow, TokenizedExample, TokenizedPair, load_chat, load_pairs, permutation,
+    ChatRow, PairRow, TextFormat, TokenizedExample, TokenizedPair, load_chat, load_pairs,
+    permutation,
 };
-use crate::model::{FrozenParams, Params, save_checkpoint};
+use crate::model::{Decoder, FrozenParams, Params, save_checkpoint};
 use crate::train::TrainError;
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Device, Tensor};
 use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::Path;
 
 const MODEL: &str = "models/stories260k";
 const LIMITS: PairLimits = PairLimits {
