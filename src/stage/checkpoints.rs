@@ -13,8 +13,9 @@ use crate::metrics::values;
 use crate::model::{Lora, save_checkpoint};
 use crate::plan::{MODEL_ARTIFACT, StageKind, checkpoint_artifact};
 use crate::rundir::{MetricValue, RunDir};
+use crate::stage::attempt::Attempt;
 use crate::stage::error::StageError;
-use crate::stage::job::{Job, Made};
+use crate::stage::output::StageOutput;
 use crate::train::{TrainState, Trained};
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -64,7 +65,7 @@ impl TrainingRecord {
     }
 
     /// Adds the metrics of the training: where on its course an evaluated model stands.
-    pub(super) fn tell(&self, made: &mut Made) {
+    pub(super) fn tell(&self, made: &mut StageOutput) {
         let cost = TrainingCost {
             flops: self.flops,
             tokens: self.tokens,
@@ -78,7 +79,7 @@ impl TrainingRecord {
 }
 
 /// Writes the model folders of one attempt.
-pub(super) struct Keeper {
+pub(super) struct CheckpointWriter {
     stage: StageKind,
     /// After which steps, ascending.
     steps: Vec<u64>,
@@ -89,10 +90,10 @@ pub(super) struct Keeper {
     out: PathBuf,
 }
 
-impl Keeper {
+impl CheckpointWriter {
     /// For supervised fine-tuning of `total` steps.
     pub(super) fn of_sft(
-        job: &Job<'_>,
+        job: &Attempt<'_>,
         recipe: &SftRecipe,
         source: &Path,
         total: u64,
@@ -102,7 +103,7 @@ impl Keeper {
 
     /// For preference learning of `total` steps.
     pub(super) fn of_dpo(
-        job: &Job<'_>,
+        job: &Attempt<'_>,
         recipe: &DpoRecipe,
         source: &Path,
         total: u64,
@@ -111,7 +112,7 @@ impl Keeper {
     }
 
     fn new(
-        job: &Job<'_>,
+        job: &Attempt<'_>,
         stage: StageKind,
         steps: &[u64],
         source: &Path,
@@ -128,7 +129,7 @@ impl Keeper {
             steps: steps.to_vec(),
             source: source.to_owned(),
             template: job.template(),
-            out: job.attempt.out(),
+            out: job.dir.out(),
         })
     }
 
@@ -156,7 +157,7 @@ impl Keeper {
     /// Writes the final model, and adapters also by themselves.
     pub(super) fn finish(
         &self,
-        made: &mut Made,
+        made: &mut StageOutput,
         weights: Trained<'_>,
         state: &TrainState,
     ) -> Result<(), StageError> {

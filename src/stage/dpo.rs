@@ -7,10 +7,10 @@ use crate::data::{
     training_pairs,
 };
 use crate::rundir::{BATCH_LAYOUT_ARTIFACT, BatchLayout, PairLengths, write_batch_layout};
-use crate::stage::checkpoints::Keeper;
+use crate::stage::attempt::Attempt;
+use crate::stage::checkpoints::CheckpointWriter;
 use crate::stage::error::StageError;
-use crate::stage::job::{Job, Made};
-use crate::stage::sft::count_rows;
+use crate::stage::output::{StageOutput, count_rows};
 use crate::train::{
     DpoObjective, LrSchedule, MovingReference, PairMonitor, PreferenceLoss, Training,
 };
@@ -18,8 +18,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Trains and writes the model.
-pub(super) fn run(job: &mut Job<'_>, recipe: &DpoRecipe) -> Result<Made, StageError> {
-    let mut made = Made::default();
+pub(super) fn run(job: &mut Attempt<'_>, recipe: &DpoRecipe) -> Result<StageOutput, StageError> {
+    let mut made = StageOutput::default();
     let source = job.model_dir()?;
     let (format, config) = job.open_format(&source)?;
     job.check_length(&mut made, &config, recipe.limits.max_seq_len)?;
@@ -43,11 +43,11 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &DpoRecipe) -> Result<Made, StageEr
     let batch = recipe.global_batch_size;
     let plan = PairPlan::new(pairs.len(), batch, recipe.duration, &job.seed())?;
     let layout = first_batch(&pairs, &plan);
-    write_batch_layout(&job.attempt.out(), &layout)?;
+    write_batch_layout(&job.dir.out(), &layout)?;
 
     let rate = recipe.optimizer.learning_rate;
     let schedule = LrSchedule::new(&recipe.schedule, rate, plan.steps());
-    let keeper = Keeper::of_dpo(job, recipe, &source, plan.steps())?;
+    let keeper = CheckpointWriter::of_dpo(job, recipe, &source, plan.steps())?;
     let mut objective = DpoObjective {
         pairs,
         plan,
@@ -133,7 +133,7 @@ fn load_monitors(
 }
 
 /// Pairs and tokens kept, cut and dropped.
-pub(super) fn count_pairs(made: &mut Made, report: &PairReport) {
+pub(super) fn count_pairs(made: &mut StageOutput, report: &PairReport) {
     let dropped = report.dropped_too_long + report.dropped_equal;
     made.count("pairs_kept", report.kept);
     made.count("pairs_dropped", dropped);

@@ -1,6 +1,6 @@
 //! The `eval` stage: every set of the recipe, measured on one checkpoint.
 
-use crate::arch::{DecoderConfig, Pass, forward_flops};
+use crate::arch::Pass;
 use crate::base::SeedTree;
 use crate::config::spec::{EvalRecipe, LikelihoodEval, PreferenceEval, StoriesEval};
 use crate::data::{
@@ -12,11 +12,12 @@ use crate::eval::{
 };
 use crate::model::Decoder;
 use crate::plan::{EVAL_ROWS_ARTIFACT, SAMPLES_ARTIFACT};
+use crate::stage::attempt::Attempt;
 use crate::stage::checkpoints::TrainingRecord;
 use crate::stage::dpo::count_pairs;
 use crate::stage::error::StageError;
-use crate::stage::job::{Job, Made};
-use crate::stage::sampling::Draw;
+use crate::stage::output::StageOutput;
+use crate::stage::sample::Draw;
 use crate::train::{pair_flops, score_documents, score_pairs};
 
 /// A set, read and tokenised before anything is measured, so that bad data fails at once.
@@ -38,8 +39,8 @@ impl Loaded<'_> {
 }
 
 /// Measures every set and writes row records and samples.
-pub(super) fn run(job: &mut Job<'_>, recipe: &EvalRecipe) -> Result<Made, StageError> {
-    let mut made = Made::default();
+pub(super) fn run(job: &mut Attempt<'_>, recipe: &EvalRecipe) -> Result<StageOutput, StageError> {
+    let mut made = StageOutput::default();
     let source = job.model_dir()?;
     let (format, config) = job.open_format(&source)?;
     let sets = load_sets(job, &mut made, recipe, &format)?;
@@ -75,8 +76,8 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &EvalRecipe) -> Result<Made, StageE
 
 /// Reads every set; kinds in a fixed order, sets by name.
 fn load_sets<'a>(
-    job: &mut Job<'_>,
-    made: &mut Made,
+    job: &mut Attempt<'_>,
+    made: &mut StageOutput,
     recipe: &'a EvalRecipe,
     format: &TextFormat,
 ) -> Result<Vec<(&'a str, Loaded<'a>)>, StageError> {
@@ -115,8 +116,8 @@ fn load_sets<'a>(
 }
 
 fn load_preference(
-    job: &Job<'_>,
-    made: &mut Made,
+    job: &Attempt<'_>,
+    made: &mut StageOutput,
     eval: &PreferenceEval,
     format: &TextFormat,
 ) -> Result<Vec<TokenizedPair>, StageError> {
@@ -127,7 +128,7 @@ fn load_preference(
 }
 
 /// Counts documents that the length limit cuts.
-fn count_cut(made: &mut Made, set: &str, examples: &[TokenizedExample], max_seq_len: usize) {
+fn count_cut(made: &mut StageOutput, set: &str, examples: &[TokenizedExample], max_seq_len: usize) {
     let over = examples
         .iter()
         .map(|e| e.tokens.len().saturating_sub(max_seq_len));
@@ -145,8 +146,8 @@ fn count_cut(made: &mut Made, set: &str, examples: &[TokenizedExample], max_seq_
 
 /// Measures one set; `before` units of other sets are done.
 fn measure(
-    job: &mut Job<'_>,
-    made: &mut Made,
+    job: &mut Attempt<'_>,
+    made: &mut StageOutput,
     decoder: &Decoder,
     format: &TextFormat,
     name: &str,
@@ -164,7 +165,7 @@ fn measure(
             for (len, score) in lengths.clone().zip(&scores) {
                 pass.add(1.0, len as f64, 0.0, score.tokens as f64);
             }
-            spend(made, decoder.config(), lengths.sum(), &pass);
+            made.spend(decoder.config(), lengths.sum(), &pass);
             if scores.iter().all(|s| s.tokens == 0) {
                 return Err(StageError::EmptySet {
                     set: name.to_owned(),
@@ -184,7 +185,7 @@ fn measure(
             Ok(preference_metrics(name, pairs, &scores, &reference)?)
         }
         Loaded::Stories(eval, prompts, tokens) => {
-            let stories = tell_stories(job, decoder, format, eval, tokens, before)?;
+            let stories = sample_replies(job, decoder, format, eval, tokens, before)?;
             let lengths = stories.iter().map(|s| tokens[s.prompt].len() + s.tokens);
             let mut pass = Pass::default();
             for (prompt, tokens) in tokens.iter().enumerate() {
@@ -193,15 +194,15 @@ fn measure(
                 let drawn = own.map(|s| (s.tokens + usize::from(s.finished)) as f64);
                 pass.add_samples(tokens.len() as f64, drawn);
             }
-            spend(made, decoder.config(), lengths.sum(), &pass);
+            made.spend(decoder.config(), lengths.sum(), &pass);
             Ok(story_metrics(name, prompts, &stories))
         }
     }
 }
 
 /// Samples every prompt and decodes the texts.
-fn tell_stories(
-    job: &mut Job<'_>,
+fn sample_replies(
+    job: &mut Attempt<'_>,
     decoder: &Decoder,
     format: &TextFormat,
     eval: &StoriesEval,
@@ -227,11 +228,4 @@ fn tell_stories(
         });
     }
     Ok(stories)
-}
-
-/// Adds forward passes that computed `positions` to the usage.
-pub(super) fn spend(made: &mut Made, config: &DecoderConfig, positions: usize, pass: &Pass) {
-    made.usage.tokens += positions as u64;
-    made.usage.positions += positions as u64;
-    made.usage.flops += forward_flops(config, pass);
 }

@@ -6,9 +6,10 @@ use crate::rundir::{
     AttemptDir, AttemptEvent, OUTCOME_FORMAT, Provenance, StageResult, Usage, read_stage,
     write_provenance, write_result,
 };
+use crate::stage::attempt::Attempt;
 use crate::stage::context::{StageContext, open_device};
 use crate::stage::error::StageError;
-use crate::stage::job::{Job, Made};
+use crate::stage::output::StageOutput;
 use crate::stage::telemetry::{HeartbeatThread, Telemetry};
 use crate::stage::{dpo, eval, judge, ref_logps, sample, select, sft};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -81,11 +82,11 @@ fn work(
     context: &StageContext,
     attempt: &AttemptDir,
     telemetry: &mut Telemetry,
-) -> Result<Made, StageError> {
+) -> Result<StageOutput, StageError> {
     let file = read_stage(&context.run_dir)?;
-    let mut job = Job {
+    let mut job = Attempt {
         context,
-        attempt: attempt.clone(),
+        dir: attempt.clone(),
         file: &file,
         device: open_device(context.device)?,
         telemetry,

@@ -1,21 +1,25 @@
 //! The `judge` stage: from sampled replies to preference pairs, the best against the worst.
 
-use crate::base::fs::read_to_string;
+use crate::base::fs::{copy, create_dir, read_to_string};
 use crate::data::record::{CHOSEN_FINISHED, REJECTED_FINISHED};
 use crate::data::{Message, permutation};
 use crate::eval::{constraints_of, mean_metrics};
-use crate::judge::{Candidates, Reply, best_and_worst, replies_differ};
+use crate::judge::{Candidates, JudgePlace, Reply, best_and_worst, open_judge, replies_differ};
 use crate::metrics::families::JUDGED;
 use crate::plan::{InputRole, JudgeStageRecipe, PAIRS_ARTIFACT};
+use crate::stage::attempt::Attempt;
 use crate::stage::error::StageError;
-use crate::stage::job::{Job, Made};
-use crate::stage::judges::judge_all;
+use crate::stage::output::StageOutput;
 use crate::stage::sample::{SampledPrompt, SampledReply};
+use crate::train::TrainError;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 /// Name of the artifact with every score.
 const JUDGED_ARTIFACT: &str = "judged.jsonl";
+
+/// Name of the file, and artifact, with every raw answer of an endpoint.
+const ANSWERS_ARTIFACT: &str = "answers.jsonl";
 
 /// A line of [`JUDGED_ARTIFACT`].
 #[derive(Debug, Serialize)]
@@ -44,8 +48,11 @@ enum Verdict {
 }
 
 /// Scores every prompt's replies and writes the pairs.
-pub(super) fn run(job: &mut Job<'_>, recipe: &JudgeStageRecipe) -> Result<Made, StageError> {
-    let mut made = Made::default();
+pub(super) fn run(
+    job: &mut Attempt<'_>,
+    recipe: &JudgeStageRecipe,
+) -> Result<StageOutput, StageError> {
+    let mut made = StageOutput::default();
     let mut prompts = read_samples(job)?;
     made.count("prompts", prompts.len());
     let replies: usize = prompts.iter().map(|prompt| prompt.replies.len()).sum();
@@ -85,7 +92,7 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &JudgeStageRecipe) -> Result<Made, 
     Ok(made)
 }
 
-fn read_samples(job: &Job<'_>) -> Result<Vec<SampledPrompt>, StageError> {
+fn read_samples(job: &Attempt<'_>) -> Result<Vec<SampledPrompt>, StageError> {
     let text = read_to_string(&job.input(InputRole::Samples, "samples")?)?;
     let lines = text.lines().map(serde_json::from_str);
     Ok(lines.collect::<Result<_, _>>()?)
@@ -117,7 +124,7 @@ fn candidates(prompt: &SampledPrompt) -> Result<Candidates, StageError> {
 /// against the worst sample; both rounded to the nearest. (The released code takes them as shares
 /// of each other.)
 fn mix_originals(
-    job: &Job<'_>,
+    job: &Attempt<'_>,
     recipe: &JudgeStageRecipe,
     prompts: &[SampledPrompt],
     verdicts: &mut [(usize, Verdict)],
@@ -153,8 +160,8 @@ fn mix_originals(
 
 /// Writes scores and pairs, and counts what became of the prompts.
 fn write(
-    job: &Job<'_>,
-    made: &mut Made,
+    job: &Attempt<'_>,
+    made: &mut StageOutput,
     prompts: &[SampledPrompt],
     scores: &[Vec<f64>],
     verdicts: &[(usize, Verdict)],
@@ -238,4 +245,56 @@ fn pair_line(
         }
     }
     line
+}
+
+/// Scores of every item's replies. Answers that an earlier attempt received are not asked for again.
+fn judge_all(
+    job: &mut Attempt<'_>,
+    made: &mut StageOutput,
+    recipe: &JudgeStageRecipe,
+    items: &[Candidates],
+) -> Result<Vec<Vec<f64>>, StageError> {
+    let answers = job.work().join(ANSWERS_ARTIFACT);
+    create_dir(&job.work())?;
+    if let Some(earlier) = job.newest_work(ANSWERS_ARTIFACT)
+        && earlier != answers
+    {
+        copy(&earlier, &answers)?;
+    }
+    let runtime = job.file.judge_runtime.clone().unwrap_or_default();
+    let key = match &runtime.key_env {
+        Some(name) => Some(
+            (job.context.secret)(name).ok_or_else(|| StageError::NoSecret {
+                variable: name.clone(),
+            })?,
+        ),
+        None => None,
+    };
+    let root = job.context.root.clone();
+    let device = job.device.clone();
+    let place = JudgePlace {
+        root: &root,
+        device: &device,
+        answers: &answers,
+        key: key.as_deref(),
+    };
+    let mut judge = open_judge(&recipe.judge, &runtime, place)?;
+    let mut failed: Option<TrainError> = None;
+    let scores = judge.judge(items, &mut |done| {
+        if failed.is_none() {
+            failed = job.report(done).err();
+        }
+        failed.is_none()
+    });
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    let scores = scores?;
+    drop(judge);
+    if answers.is_file() {
+        create_dir(&job.dir.out())?;
+        copy(&answers, &job.dir.out().join(ANSWERS_ARTIFACT))?;
+        made.artifacts.push(ANSWERS_ARTIFACT.to_owned());
+    }
+    Ok(scores)
 }

@@ -2,9 +2,10 @@
 //!
 //! [`execute`] reads `stage.json`, checks that data and inputs are those of the plan, trains or
 //! measures, and writes events, artifacts and `result.json`. There is one file for each kind of
-//! stage; what they share is in `job` (inputs), `training` (watching and resuming) and `checkpoints`
+//! stage; what they share is in `attempt` (inputs), `output` (results), `training` (watching and resuming) and `checkpoints`
 //! (models that are kept). [`bench`] measures the same work without a run.
 
+mod attempt;
 mod bench;
 mod checkpoints;
 mod context;
@@ -12,12 +13,10 @@ mod dpo;
 mod error;
 mod eval;
 mod execute;
-mod job;
 mod judge;
-mod judges;
+mod output;
 mod ref_logps;
 mod sample;
-mod sampling;
 mod select;
 mod sft;
 mod telemetry;

@@ -2,16 +2,19 @@
 
 use crate::data::{PairSource, TokenizedPair, all_pairs};
 use crate::plan::{REF_LOGPS_ARTIFACT, RefLogpsRecipe};
+use crate::stage::attempt::Attempt;
 use crate::stage::dpo::count_pairs;
 use crate::stage::error::StageError;
-use crate::stage::job::{Job, Made};
-use crate::stage::sft::count_rows;
+use crate::stage::output::{StageOutput, count_rows};
 use crate::train::{TrainError, pair_flops, score_pairs, write_reference_logps};
 use std::collections::BTreeSet;
 
 /// Scores every distinct pair once, in the order of first occurrence.
-pub(super) fn run(job: &mut Job<'_>, recipe: &RefLogpsRecipe) -> Result<Made, StageError> {
-    let mut made = Made::default();
+pub(super) fn run(
+    job: &mut Attempt<'_>,
+    recipe: &RefLogpsRecipe,
+) -> Result<StageOutput, StageError> {
+    let mut made = StageOutput::default();
     let source = job.model_dir()?;
     let (format, config) = job.open_format(&source)?;
     let mut pairs: Vec<TokenizedPair> = Vec::new();
@@ -58,7 +61,7 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &RefLogpsRecipe) -> Result<Made, St
         let told = telemetry.progress(done as u64);
         told.map_err(|e| TrainError::Observer(Box::new(e)))
     })?;
-    let path = job.attempt.out().join(REF_LOGPS_ARTIFACT);
+    let path = job.dir.out().join(REF_LOGPS_ARTIFACT);
     write_reference_logps(&path, pairs.iter().map(|p| p.key.as_str()).zip(&scores))?;
     made.artifacts.push(REF_LOGPS_ARTIFACT.to_owned());
 

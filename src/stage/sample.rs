@@ -3,23 +3,26 @@
 use crate::arch::Pass;
 use crate::base::fs::create_dir;
 use crate::base::{SeedTree, write_atomic};
+use crate::config::spec::SamplingRecipe;
 use crate::data::{Message, PromptRow, TextFormat, load_prompts, mixture_seed, round_prompts};
 use crate::eval::mean_metrics;
-use crate::generate::Completion;
+use crate::generate::{Completion, SampleJob, sample};
 use crate::metrics::families::{Completed, SAMPLED};
 use crate::model::Decoder;
 use crate::plan::{SAMPLES_ARTIFACT, SampleStageRecipe};
+use crate::stage::attempt::Attempt;
 use crate::stage::error::StageError;
-use crate::stage::eval::spend;
-use crate::stage::job::{Job, Made};
-use crate::stage::sampling::Draw;
-use crate::stage::sft::count_rows;
+use crate::stage::output::{StageOutput, count_rows};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// Prompts that are sampled before their replies are put on disk: what a crash can cost.
+/// Prompts that are sampled before their replies are put on disk: what a crash can cost. Twice the
+/// sampler's lanes, so that they run full until the chunk's last prompts.
 const CHUNK: usize = 64;
+/// Rows decoded together: all lanes of the sampler, so that each weight that is read serves as many
+/// tokens as it can. It changes the speed and nothing else.
+const SAMPLE_BATCH: usize = 32;
 
 /// A prompt and its replies: one line of the artifact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,8 +50,11 @@ pub(super) struct SampledReply {
 }
 
 /// Samples in chunks, each of which is kept, so that an interrupted attempt goes on behind the last.
-pub(super) fn run(job: &mut Job<'_>, recipe: &SampleStageRecipe) -> Result<Made, StageError> {
-    let mut made = Made::default();
+pub(super) fn run(
+    job: &mut Attempt<'_>,
+    recipe: &SampleStageRecipe,
+) -> Result<StageOutput, StageError> {
+    let mut made = StageOutput::default();
     let source = job.model_dir()?;
     let (format, config) = job.open_format(&source)?;
     let (prompts, tokens) = load(job, &mut made, recipe, &format)?;
@@ -84,7 +90,7 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &SampleStageRecipe) -> Result<Made,
         let drawn = replies.map(|r| (r.tokens + usize::from(r.finished)) as f64);
         pass.add_samples(tokens.len() as f64, drawn);
     }
-    spend(&mut made, &config, positions, &pass);
+    made.spend(&config, positions, &pass);
     measure(&mut made, &sampled);
     job.write_lines(&mut made, SAMPLES_ARTIFACT, &sampled)?;
     Ok(made)
@@ -92,8 +98,8 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &SampleStageRecipe) -> Result<Made,
 
 /// The prompts whose turn it is, with their tokens.
 fn load(
-    job: &Job<'_>,
-    made: &mut Made,
+    job: &Attempt<'_>,
+    made: &mut StageOutput,
     recipe: &SampleStageRecipe,
     format: &TextFormat,
 ) -> Result<(Vec<PromptRow>, Vec<Vec<u32>>), StageError> {
@@ -137,7 +143,7 @@ fn load(
 
 /// Chunk `chunk` has a seed of its own, so that it does not matter which attempt draws it.
 fn sample_chunk(
-    job: &mut Job<'_>,
+    job: &mut Attempt<'_>,
     recipe: &SampleStageRecipe,
     decoder: &Decoder,
     format: &TextFormat,
@@ -182,7 +188,7 @@ fn read_chunk(path: &PathBuf) -> Option<Vec<SampledPrompt>> {
 }
 
 /// Metrics of the replies; a prompt is one observation.
-fn measure(made: &mut Made, sampled: &[SampledPrompt]) {
+fn measure(made: &mut StageOutput, sampled: &[SampledPrompt]) {
     let completed = |reply: &SampledReply| Completed {
         tokens: reply.tokens,
         finished: reply.finished,
@@ -193,4 +199,45 @@ fn measure(made: &mut Made, sampled: &[SampledPrompt]) {
         .collect();
     let replies = prompts.iter().map(Vec::as_slice);
     made.metrics.extend(mean_metrics(SAMPLED, replies));
+}
+
+/// What is drawn.
+pub(super) struct Draw<'a> {
+    /// Tokens of each prompt.
+    pub(super) prompts: &'a [Vec<u32>],
+    /// Samples of each.
+    pub(super) samples: usize,
+    pub(super) sampling: &'a SamplingRecipe,
+    pub(super) seed: &'a SeedTree,
+    /// Units of progress that were done before.
+    pub(super) before: usize,
+}
+
+impl Attempt<'_> {
+    /// Draws, and tells how far it has come.
+    pub(super) fn draw(
+        &mut self,
+        decoder: &Decoder,
+        format: &TextFormat,
+        draw: &Draw<'_>,
+    ) -> Result<Vec<Completion>, StageError> {
+        let sample_job = SampleJob {
+            prompts: draw.prompts,
+            samples: draw.samples,
+            recipe: draw.sampling,
+            stop: &[format.end_token()],
+            seed: draw.seed,
+            batch: SAMPLE_BATCH,
+        };
+        let mut failed = None;
+        let completions = sample(decoder, &sample_job, &mut |done| {
+            let told = self.report(draw.before + done);
+            failed = failed.take().or(told.err());
+            failed.is_none()
+        });
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(completions?),
+        }
+    }
 }

@@ -8,10 +8,10 @@ use crate::data::{
 use crate::model::{Decoder, Params};
 use crate::plan::{InputRole, SELECTION_ARTIFACT, SelectRows, SelectStageRecipe};
 use crate::select::{RowsRef, SelectContext, Selection, align_pairs, select_rows};
+use crate::stage::attempt::{Attempt, SelectedRow, dtype};
 use crate::stage::dpo::count_pairs;
 use crate::stage::error::StageError;
-use crate::stage::job::{Job, Made, SelectedRow, dtype};
-use crate::stage::sft::count_rows;
+use crate::stage::output::{StageOutput, count_rows};
 use candle_core::Var;
 use std::collections::BTreeMap;
 
@@ -27,8 +27,11 @@ struct Models {
 }
 
 /// Scores the rows and writes which are kept.
-pub(super) fn run(job: &mut Job<'_>, recipe: &SelectStageRecipe) -> Result<Made, StageError> {
-    let mut made = Made::default();
+pub(super) fn run(
+    job: &mut Attempt<'_>,
+    recipe: &SelectStageRecipe,
+) -> Result<StageOutput, StageError> {
+    let mut made = StageOutput::default();
     let source = job.model_dir()?;
     let (format, _) = job.open_format(&source)?;
     let models = open_models(job, recipe)?;
@@ -82,7 +85,7 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &SelectStageRecipe) -> Result<Made,
     Ok(made)
 }
 
-fn open_models(job: &Job<'_>, recipe: &SelectStageRecipe) -> Result<Models, StageError> {
+fn open_models(job: &Attempt<'_>, recipe: &SelectStageRecipe) -> Result<Models, StageError> {
     let method = &recipe.select.method;
     let precision = recipe.select.precision.unwrap_or(Precision::F32);
     let mut models = Models::default();
@@ -118,7 +121,7 @@ struct Fitting {
 
 /// The pairs within the limits, with their tokens and their places among all.
 fn fitting(
-    made: &mut Made,
+    made: &mut StageOutput,
     format: &TextFormat,
     rows: Vec<PairRow>,
     limits: &PairLimits,
@@ -134,7 +137,7 @@ fn fitting(
 }
 
 fn choose(
-    job: &mut Job<'_>,
+    job: &mut Attempt<'_>,
     recipe: &SelectStageRecipe,
     rows: &RowsRef<'_>,
     format: &TextFormat,
@@ -162,8 +165,8 @@ fn choose(
 
 /// Writes the kept rows in the order in which they were chosen, and the score of every row.
 fn write(
-    job: &Job<'_>,
-    made: &mut Made,
+    job: &Attempt<'_>,
+    made: &mut StageOutput,
     rows: &RowsRef<'_>,
     places: &[usize],
     selection: &Selection,

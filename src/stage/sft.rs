@@ -2,19 +2,17 @@
 
 use crate::config::file_stem;
 use crate::config::spec::{Monitor, SftRecipe};
-use crate::data::{
-    FilterReport, LoadReport, PackReport, SftPlan, TextFormat, load_chat, mixture_seed,
-    training_chats,
-};
-use crate::stage::checkpoints::Keeper;
+use crate::data::{PackReport, SftPlan, TextFormat, load_chat, mixture_seed, training_chats};
+use crate::stage::attempt::Attempt;
+use crate::stage::checkpoints::CheckpointWriter;
 use crate::stage::error::StageError;
-use crate::stage::job::{Job, Made};
+use crate::stage::output::{StageOutput, count_rows};
 use crate::train::{LrSchedule, SftMonitor, SftObjective, Training};
 use std::path::Path;
 
 /// Trains and writes the model.
-pub(super) fn run(job: &mut Job<'_>, recipe: &SftRecipe) -> Result<Made, StageError> {
-    let mut made = Made::default();
+pub(super) fn run(job: &mut Attempt<'_>, recipe: &SftRecipe) -> Result<StageOutput, StageError> {
+    let mut made = StageOutput::default();
     let source = job.model_dir()?;
     let (format, config) = job.open_format(&source)?;
     job.check_length(&mut made, &config, recipe.max_seq_len)?;
@@ -36,7 +34,7 @@ pub(super) fn run(job: &mut Job<'_>, recipe: &SftRecipe) -> Result<Made, StageEr
     let weights = job.open_weights(&source, &config, recipe.precision, lora)?;
     let rate = recipe.optimizer.learning_rate;
     let schedule = LrSchedule::new(&recipe.schedule, rate, plan.steps());
-    let keeper = Keeper::of_sft(job, recipe, &source, plan.steps())?;
+    let keeper = CheckpointWriter::of_sft(job, recipe, &source, plan.steps())?;
     let owner = job.file.run.0.clone();
     let mut training = Training::new(
         &config,
@@ -83,57 +81,7 @@ fn load_monitors(
     Ok(monitors)
 }
 
-/// Rows found and used, over all sources.
-pub(super) fn count_rows(made: &mut Made, report: &LoadReport) {
-    for source in &report.sources {
-        made.count("rows_found", source.found);
-        made.count("rows_used", source.used);
-    }
-    if let Some(count) = report.system_turns {
-        made.count("system_turns_added", count);
-    }
-    if let Some(filtered) = &report.filtered {
-        count_filtered(made, filtered);
-    }
-}
-
-/// Rows that were left out as repeats, or for the texts they hold.
-fn count_filtered(made: &mut Made, report: &FilterReport) {
-    if let Some(count) = report.duplicates {
-        made.count("rows_duplicate", count);
-        if count > 0 {
-            let note = format!("{count} rows repeat an earlier one and were left out");
-            made.notes.push(note);
-        }
-    }
-    let Some(count) = report.contaminated else {
-        return;
-    };
-    made.count("rows_contaminated", count);
-    made.count("evaluation_texts", report.texts);
-    made.count("evaluation_texts_too_short", report.short_texts);
-    if count > 0 {
-        let named = report.contaminated_rows.join(", ");
-        let more = count - report.contaminated_rows.len();
-        let more = if more > 0 {
-            format!(" and {more} more")
-        } else {
-            String::new()
-        };
-        made.notes.push(format!(
-            "{count} rows hold texts of the evaluation and were left out: {named}{more}"
-        ));
-    }
-    if report.short_texts > 0 {
-        made.notes.push(format!(
-            "{} of {} evaluation texts have fewer words than `min-words` and were not looked for \
-             as a whole",
-            report.short_texts, report.texts
-        ));
-    }
-}
-
-fn count_documents(made: &mut Made, recipe: &SftRecipe, report: &PackReport) {
+fn count_documents(made: &mut StageOutput, recipe: &SftRecipe, report: &PackReport) {
     let kept = report.documents - report.documents_without_targets;
     made.count("documents", report.documents);
     made.count("documents_kept", kept);

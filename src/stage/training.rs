@@ -5,9 +5,10 @@ use crate::base::Shutdown;
 use crate::config::spec::{LoraRecipe, Precision};
 use crate::model::{FrozenParams, Lora, Params, Recompute};
 use crate::rundir::{AttemptEvent, MetricValue};
-use crate::stage::checkpoints::Keeper;
+use crate::stage::attempt::{Attempt, dtype};
+use crate::stage::checkpoints::CheckpointWriter;
 use crate::stage::error::StageError;
-use crate::stage::job::{Job, Made, dtype};
+use crate::stage::output::StageOutput;
 use crate::stage::telemetry::Telemetry;
 use crate::train::{
     Ending, Objective, Observer, TrainError, TrainState, Trained, Training, newest_state,
@@ -36,15 +37,15 @@ const CHECKPOINT_EVERY: Duration = Duration::from_mins(1);
 
 /// Writes events and kept models, asks for resumable states by step or by time, and passes the
 /// request to stop on.
-struct Watch<'a> {
+struct StageObserver<'a> {
     telemetry: &'a mut Telemetry,
-    keeper: &'a Keeper,
+    keeper: &'a CheckpointWriter,
     shutdown: Shutdown,
     every_steps: Option<u64>,
     saved: Instant,
 }
 
-impl Observer for Watch<'_> {
+impl Observer for StageObserver<'_> {
     fn on_metrics(&mut self, step: u64, metrics: &BTreeMap<String, f64>) -> Result<(), TrainError> {
         self.telemetry.step(step, metrics).map_err(observed)?;
         self.telemetry.progress(step).map_err(observed)
@@ -80,10 +81,10 @@ fn observed(error: impl std::error::Error + Send + Sync + 'static) -> TrainError
     TrainError::Observer(Box::new(error))
 }
 
-impl Job<'_> {
+impl Attempt<'_> {
     /// Where resumable states of this attempt go.
     pub(super) fn work(&self) -> PathBuf {
-        self.attempt.work()
+        self.dir.work()
     }
 
     /// Continues from the newest whole state of this or an earlier attempt, if there is one, trains
@@ -91,10 +92,10 @@ impl Job<'_> {
     /// other.
     pub(super) fn train(
         &mut self,
-        made: &mut Made,
+        made: &mut StageOutput,
         training: &mut Training<'_>,
         objective: &mut dyn Objective,
-        keeper: &Keeper,
+        keeper: &CheckpointWriter,
     ) -> Result<(), StageError> {
         if self.file.runtime.recompute_layers == Some(true) {
             training.recompute = Recompute::Layers;
@@ -102,7 +103,7 @@ impl Job<'_> {
         self.resume(made, training, objective, keeper)?;
         self.telemetry
             .begin("steps", training.schedule.total_steps())?;
-        let mut watch = Watch {
+        let mut watch = StageObserver {
             telemetry: &mut *self.telemetry,
             keeper,
             shutdown: self.context.shutdown.clone(),
@@ -141,10 +142,10 @@ impl Job<'_> {
 
     fn resume(
         &mut self,
-        made: &mut Made,
+        made: &mut StageOutput,
         training: &mut Training<'_>,
         objective: &mut dyn Objective,
-        keeper: &Keeper,
+        keeper: &CheckpointWriter,
     ) -> Result<(), StageError> {
         let (run, attempt) = (&self.context.run_dir, self.context.attempt);
         let works = (1..=attempt).map(|n| run.attempt(n).work());

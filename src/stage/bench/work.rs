@@ -1,7 +1,7 @@
 //! The work of a bench: model, data, and what each step sees.
 
 use crate::arch::DecoderConfig;
-use crate::base::{self, ModelFile, SeedTree, write_atomic};
+use crate::base::{self, SeedTree, write_atomic};
 use crate::config::spec::{
     BatchSize, DataSource, Decay, DpoLoss, Duration, OptimizerRecipe, PairLimits, SamplingRecipe,
     ScheduleRecipe, SftRecipe, Truncation,
@@ -12,16 +12,15 @@ use crate::data::{
 };
 use crate::eval::story_prompt;
 use crate::model::{Decoder, FrozenParams, ModelError, Params};
-use crate::stage::bench::{BenchKind, BenchModel, BenchRequest};
+use crate::stage::attempt::dtype;
+use crate::stage::bench::request::{BenchKind, BenchModel, BenchRequest, BenchShape};
 use crate::stage::context::micro_batch_tokens;
 use crate::stage::error::StageError;
-use crate::stage::job::dtype;
 use crate::train::{DpoObjective, PreferenceLoss, ReferenceLogps, SftObjective, score_pairs};
 use candle_core::Device;
 use rand::RngCore as _;
 use serde_json::json;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::Path;
 
 /// Adam's settings, the same in `benches/compare`.
 pub(super) const OPTIMIZER: OptimizerRecipe = OptimizerRecipe {
@@ -44,15 +43,6 @@ pub(super) const SCHEDULE: ScheduleRecipe = ScheduleRecipe {
 /// β of the DPO loss.
 const BETA: f64 = 0.1;
 
-/// A shape of model that can be measured without its weights.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum BenchShape {
-    /// Llama, V 32000, D 288, 6 layers, 6 heads, F 768, tied: 15 million parameters.
-    Llama15M,
-    /// That of the `config.json` in a folder.
-    Folder(PathBuf),
-}
-
 /// The `config.json` of [`BenchShape::Llama15M`].
 const LLAMA_15M: &str = r#"{
     "model_type": "llama", "vocab_size": 32000, "hidden_size": 288, "num_hidden_layers": 6,
@@ -60,31 +50,7 @@ const LLAMA_15M: &str = r#"{
     "tie_word_embeddings": true
 }"#;
 
-impl FromStr for BenchShape {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "15m" => Ok(Self::Llama15M),
-            folder if ModelFile::Config.within(Path::new(folder)).is_file() => {
-                Ok(Self::Folder(folder.into()))
-            }
-            _ => Err(format!(
-                "`{text}` is no shape; expected `15m` or a folder with a `config.json`"
-            )),
-        }
-    }
-}
-
 impl BenchShape {
-    /// As on the command line.
-    pub fn name(&self) -> String {
-        match self {
-            Self::Llama15M => "15m".to_owned(),
-            Self::Folder(folder) => folder.display().to_string(),
-        }
-    }
-
     fn config(&self) -> Result<DecoderConfig, ModelError> {
         Ok(match self {
             Self::Llama15M => DecoderConfig::from_json(Path::new("15m"), LLAMA_15M)?,

@@ -6,44 +6,26 @@ use crate::config::spec::{DataSource, Precision};
 use crate::data::{PairRow, TextFormat, load_pairs, mixture_seed};
 use crate::model::{Decoder, FrozenParams, ModelError};
 use crate::plan::{InputRef, InputRole, PAIRS_ARTIFACT, REF_LOGPS_ARTIFACT, StageFile};
-use crate::rundir::{AttemptDir, AttemptEvent, MetricValue, RunDir, Usage};
+use crate::rundir::{AttemptDir, AttemptEvent, RunDir};
 use crate::stage::context::{StageContext, micro_batch_tokens};
 use crate::stage::error::StageError;
-use crate::stage::sft::count_rows;
+use crate::stage::output::{StageOutput, count_rows};
 use crate::stage::telemetry::Telemetry;
-use crate::train::ReferenceLogps;
+use crate::train::{ReferenceLogps, TrainError};
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// One attempt at one stage.
-pub(super) struct Job<'a> {
+pub(super) struct Attempt<'a> {
     pub(super) context: &'a StageContext,
-    pub(super) attempt: AttemptDir,
+    pub(super) dir: AttemptDir,
     pub(super) file: &'a StageFile,
     pub(super) device: Device,
     pub(super) telemetry: &'a mut Telemetry,
 }
 
-/// What a stage made; becomes `result.json`.
-#[derive(Debug, Default)]
-pub(super) struct Made {
-    pub(super) artifacts: Vec<String>,
-    pub(super) metrics: BTreeMap<String, MetricValue>,
-    pub(super) counts: BTreeMap<String, u64>,
-    pub(super) notes: Vec<String>,
-    /// Tokens, positions and operations; time and memory are filled in by the caller.
-    pub(super) usage: Usage,
-}
-
-impl Made {
-    pub(super) fn count(&mut self, name: &str, value: usize) {
-        *self.counts.entry(name.to_owned()).or_default() += value as u64;
-    }
-}
-
-impl Job<'_> {
+impl Attempt<'_> {
     /// The stage's seed, a root for its purposes.
     pub(super) fn seed(&self) -> SeedTree {
         SeedTree::root(self.file.seed)
@@ -121,7 +103,7 @@ impl Job<'_> {
     /// The pairs that a `judge` run made, or a seeded share of them; none without such an input.
     pub(super) fn made_pairs(
         &self,
-        made: &mut Made,
+        made: &mut StageOutput,
         fraction: Option<f64>,
         seed: u64,
     ) -> Result<Vec<PairRow>, StageError> {
@@ -143,7 +125,7 @@ impl Job<'_> {
     }
 
     /// Places of the rows that a `select` run kept, in its order; none without such an input.
-    pub(super) fn kept(&self, made: &mut Made) -> Result<Option<Vec<usize>>, StageError> {
+    pub(super) fn kept(&self, made: &mut StageOutput) -> Result<Option<Vec<usize>>, StageError> {
         if !self.has_input(InputRole::Selection) {
             return Ok(None);
         }
@@ -192,7 +174,11 @@ impl Job<'_> {
     }
 
     /// Tells something that a person should read; also kept in the result.
-    pub(super) fn warn(&mut self, made: &mut Made, message: String) -> Result<(), StageError> {
+    pub(super) fn warn(
+        &mut self,
+        made: &mut StageOutput,
+        message: String,
+    ) -> Result<(), StageError> {
         self.telemetry.tell(&AttemptEvent::Warning {
             message: message.clone(),
         })?;
@@ -203,7 +189,7 @@ impl Job<'_> {
     /// Says where sequences are longer than the model was made for.
     pub(super) fn check_length(
         &mut self,
-        made: &mut Made,
+        made: &mut StageOutput,
         config: &DecoderConfig,
         max_seq_len: usize,
     ) -> Result<(), StageError> {
@@ -217,10 +203,19 @@ impl Job<'_> {
         )
     }
 
+    /// Passes progress on; an error if someone asked to stop.
+    pub(super) fn report(&mut self, done: usize) -> Result<(), TrainError> {
+        if self.context.shutdown.requested() {
+            return Err(TrainError::Stopped);
+        }
+        let told = self.telemetry.progress(done as u64);
+        told.map_err(|e| TrainError::Observer(Box::new(e)))
+    }
+
     /// Writes JSON lines as an artifact.
     pub(super) fn write_lines<T: Serialize>(
         &self,
-        made: &mut Made,
+        made: &mut StageOutput,
         name: &str,
         records: &[T],
     ) -> Result<(), StageError> {
@@ -229,7 +224,7 @@ impl Job<'_> {
             text.push_str(&serde_json::to_string(record)?);
             text.push('\n');
         }
-        write_atomic(&self.attempt.out().join(name), text.as_bytes())?;
+        write_atomic(&self.dir.out().join(name), text.as_bytes())?;
         made.artifacts.push(name.to_owned());
         Ok(())
     }
