@@ -8,7 +8,8 @@ use crate::model::{CachedPrompt, Decoder, KvCache};
 use candle_core::{DType, Tensor};
 use rand_chacha::ChaCha8Rng;
 
-/// Most rows of a decoding pass. Where matrix products choose their kernel, and with it the order
+/// Most rows of a decoding pass: enough that a weight, once read, serves many tokens (decoding is bound
+/// by reading weights), few enough that the cache of long samples stays small. Where matrix products choose their kernel, and with it the order
 /// of their sums, by the number of rows, that number is always the same, and rows that nobody asked
 /// for fill it up.
 const LANES: usize = 32;
