@@ -9,6 +9,7 @@ mod cli_help;
 mod cli_results;
 mod cli_sweeps;
 mod documents;
+mod imports;
 mod judged;
 mod old_store;
 mod parity_candle;
