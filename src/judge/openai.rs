@@ -179,8 +179,15 @@ impl OpenaiJudgment {
                 let Some(question) = questions.get(index) else {
                     return;
                 };
-                if send.send((index, self.answer(question, &stop))).is_err() {
+                let answer = self.answer(question, &stop);
+                let failed = answer.is_err();
+                if send.send((index, answer)).is_err() {
                     return;
+                }
+                // Here, not where it is received, so that this thread pays for no further question;
+                // after it was sent, so that it comes before what the others say of being stopped.
+                if failed {
+                    stop.store(true, Ordering::SeqCst);
                 }
             }
         };
