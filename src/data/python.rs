@@ -95,16 +95,19 @@ fn holds_at_most(value: &Value, left: &mut u32, depth: usize) -> bool {
     }
     *left -= 1;
     match value.kind() {
-        ValueKind::Seq | ValueKind::Map => value.try_iter().is_ok_and(|mut items| {
-            items.all(|item| {
-                let inner = if value.kind() == ValueKind::Map {
-                    value.get_item(&item).unwrap_or_default()
-                } else {
-                    item
-                };
-                holds_at_most(&inner, left, depth + 1)
+        // A repeated list (`[1] * n`) is an iterable: it is written as the list that it stands for.
+        ValueKind::Seq | ValueKind::Map | ValueKind::Iterable => {
+            value.try_iter().is_ok_and(|mut items| {
+                items.all(|item| {
+                    let inner = if value.kind() == ValueKind::Map {
+                        value.get_item(&item).unwrap_or_default()
+                    } else {
+                        item
+                    };
+                    holds_at_most(&inner, left, depth + 1)
+                })
             })
-        }),
+        }
         _ => true,
     }
 }

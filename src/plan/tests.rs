@@ -121,10 +121,10 @@ fn the_ids_of_a_fixed_trial_stay_as_they_are() {
         .map(|run| (run.kind, run.id.short()))
         .collect();
     let want = [
-        (StageKind::Sft, "d1d3ca933016"),
-        (StageKind::RefLogps, "7571c01c05bd"),
-        (StageKind::Dpo, "415de445aedd"),
-        (StageKind::Eval, "bdd98489eeff"),
+        (StageKind::Sft, "3b2d05ddddae"),
+        (StageKind::RefLogps, "b4b641c439cf"),
+        (StageKind::Dpo, "498096917d7a"),
+        (StageKind::Eval, "cfb92e59614f"),
     ];
     assert_eq!(named, want, "{}", plan.runs[0].identity);
     assert_eq!(plan.missing, []);
