@@ -4,6 +4,7 @@
 //! names would have been valid.
 
 use crate::config::diagnose::{Diagnostic, Place, suggest};
+use crate::config::flat::PARTS;
 use crate::config::tree::{Key, Kind, Node};
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, EnumAccess, Error as _, Expected, IntoDeserializer,
@@ -18,6 +19,11 @@ pub(crate) struct TypeError {
     /// The name that is not valid and those that are.
     names: Option<Box<(String, &'static [&'static str])>>,
     is_field: bool,
+    /// Whether the message says what a value must be, so that the name of its key goes before it.
+    is_rule: bool,
+    /// The field that is not there.
+    missing: Option<&'static str>,
+    help: Option<Box<str>>,
     place: Option<Place>,
     /// From the innermost key outwards.
     path: Vec<String>,
@@ -29,6 +35,9 @@ impl TypeError {
             message,
             names: None,
             is_field: false,
+            is_rule: false,
+            missing: None,
+            help: None,
             place: None,
             path: Vec::new(),
         }
@@ -53,6 +62,15 @@ impl Display for TypeError {
 
 impl std::error::Error for TypeError {}
 
+/// The same as a range: what a number must be.
+fn range_words(expected: &dyn Expected) -> String {
+    match expected.to_string().as_str() {
+        "u64" | "usize" | "u32" => "0 or more".to_owned(),
+        "a nonzero u64" | "a nonzero usize" | "a nonzero u32" => "1 or more".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
 /// serde's "struct DataSource" or "f64" in a person's words.
 fn expected_words(expected: &dyn Expected) -> String {
     let text = expected.to_string();
@@ -60,7 +78,7 @@ fn expected_words(expected: &dyn Expected) -> String {
         "f64" | "f32" => "a number",
         "u64" | "usize" | "u32" => "a whole number, 0 or more",
         "i64" => "a whole number",
-        "a nonzero u64" => "a whole number, 1 or more",
+        "a nonzero u64" | "a nonzero usize" | "a nonzero u32" => "a whole number, 1 or more",
         "a sequence" => "a list",
         "a boolean" => "true or false",
         "a map" => "a table",
@@ -97,7 +115,15 @@ impl de::Error for TypeError {
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::invalid_type(found, expected)
+        let value = match found {
+            Unexpected::Signed(number) => number.to_string(),
+            Unexpected::Unsigned(number) => number.to_string(),
+            Unexpected::Float(number) => number.to_string(),
+            other => return Self::invalid_type(other, expected),
+        };
+        let mut error = Self::of(format!("must be {}, not {value}", range_words(expected)));
+        error.is_rule = true;
+        error
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -114,7 +140,9 @@ impl de::Error for TypeError {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::of(format!("key `{field}` is missing"))
+        let mut error = Self::of(format!("key `{field}` is missing"));
+        error.missing = Some(field);
+        error
     }
 }
 
@@ -143,12 +171,17 @@ fn explain(
         parts.insert(0, prefix);
     }
     let path = parts.join(".");
-    let message = if path.is_empty() {
-        error.message.clone()
-    } else {
-        format!("{} in `{path}`", error.message)
+    let named = parts
+        .iter()
+        .rev()
+        .find(|part| part.parse::<usize>().is_err());
+    let message = match named {
+        Some(name) if error.is_rule => format!("`{name}` {}", error.message),
+        Some(_) => format!("{} in `{path}`", error.message),
+        None => error.message.clone(),
     };
-    let diagnostic = Diagnostic::new(error.place.unwrap_or(root), message);
+    let mut diagnostic = Diagnostic::new(error.place.unwrap_or(root), message);
+    diagnostic.help = error.help.as_deref().map(str::to_owned);
     let Some((wrong, valid)) = error.names.as_deref() else {
         return diagnostic;
     };
@@ -189,6 +222,7 @@ impl<'de> de::Deserializer<'de> for &'de Node {
             }),
             Kind::Table(entries) => visitor.visit_map(Entries {
                 rest: entries.iter(),
+                only: None,
                 value: None,
             }),
         };
@@ -197,6 +231,28 @@ impl<'de> de::Deserializer<'de> for &'de Node {
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         visitor.visit_some(self)
+    }
+
+    /// A recipe of parts gets its table once for each of them; what no part knows is refused.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, TypeError> {
+        let entries = match self.table() {
+            Some(entries) if name == PARTS => entries,
+            _ => return self.deserialize_any(visitor),
+        };
+        let unknown = entries
+            .iter()
+            .find(|(key, _)| !fields.contains(&&*key.name));
+        if let Some((key, _)) = unknown {
+            return Err(TypeError::unknown_field(&key.name, fields).at(key.place));
+        }
+        visitor
+            .visit_seq(Parts(self))
+            .map_err(|error| error.at(self.place))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -215,7 +271,7 @@ impl<'de> de::Deserializer<'de> for &'de Node {
         visitor: V,
     ) -> Result<V::Value, TypeError> {
         let result = match &self.kind {
-            Kind::Str(text) => visitor.visit_enum((**text).into_deserializer()),
+            Kind::Str(word) => visitor.visit_enum(Word(word)),
             Kind::Table(entries) => one_choice(entries)
                 .and_then(|(key, value)| visitor.visit_enum(Choice { key, value })),
             _ => Err(TypeError::of(format!(
@@ -228,7 +284,7 @@ impl<'de> de::Deserializer<'de> for &'de Node {
 
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct seq tuple tuple_struct map struct identifier ignored_any
+        unit_struct seq tuple tuple_struct map identifier ignored_any
     }
 }
 
@@ -248,6 +304,49 @@ fn one_choice(entries: &[(Key, Node)]) -> Result<&(Key, Node), TypeError> {
             );
             Err(TypeError::of(message).at(second.place))
         }
+    }
+}
+
+/// The table of a recipe, lent to one part after another.
+struct Parts<'de>(&'de Node);
+
+impl<'de> SeqAccess<'de> for Parts<'de> {
+    type Error = TypeError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, TypeError> {
+        seed.deserialize(Part(self.0)).map(Some)
+    }
+}
+
+/// A table of which only the fields of one struct are seen.
+struct Part<'de>(&'de Node);
+
+impl<'de> de::Deserializer<'de> for Part<'de> {
+    type Error = TypeError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
+        self.0.deserialize_any(visitor)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, TypeError> {
+        visitor.visit_map(Entries {
+            rest: self.0.table().unwrap_or_default().iter(),
+            only: Some(fields),
+            value: None,
+        })
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 
@@ -276,6 +375,8 @@ impl<'de> SeqAccess<'de> for Items<'de> {
 
 struct Entries<'de> {
     rest: std::slice::Iter<'de, (Key, Node)>,
+    /// The others are passed over.
+    only: Option<&'static [&'static str]>,
     value: Option<&'de (Key, Node)>,
 }
 
@@ -286,7 +387,9 @@ impl<'de> MapAccess<'de> for Entries<'de> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, TypeError> {
-        self.value = self.rest.next();
+        let only = self.only;
+        let seen = |key: &Key| only.is_none_or(|fields| fields.contains(&&*key.name));
+        self.value = self.rest.find(|(key, _)| seen(key));
         let Some((key, _)) = self.value else {
             return Ok(None);
         };
@@ -302,6 +405,61 @@ impl<'de> MapAccess<'de> for Entries<'de> {
         };
         seed.deserialize(value)
             .map_err(|error| error.at(value.place).below(&key.name))
+    }
+}
+
+/// A choice without a table of its own: every parameter has its default.
+struct Word<'de>(&'de str);
+
+impl<'de> EnumAccess<'de> for Word<'de> {
+    type Error = TypeError;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), TypeError> {
+        let name: de::value::StrDeserializer<'_, TypeError> = self.0.into_deserializer();
+        Ok((seed.deserialize(name)?, self))
+    }
+}
+
+impl Word<'_> {
+    fn needs(&self, what: &str, example: &str) -> TypeError {
+        let mut error = TypeError::of(format!("`{}` needs {what}", self.0));
+        error.help = Some(format!("write `{{ {} = {example} }}`", self.0).into());
+        error
+    }
+}
+
+impl<'de> VariantAccess<'de> for Word<'de> {
+    type Error = TypeError;
+
+    fn unit_variant(self) -> Result<(), TypeError> {
+        Ok(())
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, _: T) -> Result<T::Value, TypeError> {
+        Err(self.needs("a value", "…"))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, TypeError> {
+        Err(self.needs("values", "[…]"))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, TypeError> {
+        let nothing = Entries {
+            rest: [].iter(),
+            only: None,
+            value: None,
+        };
+        visitor
+            .visit_map(nothing)
+            .map_err(|error| match error.missing {
+                Some(field) => self.needs(&format!("`{field}`"), &format!("{{ {field} = … }}")),
+                None => error,
+            })
     }
 }
 

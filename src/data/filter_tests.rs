@@ -61,7 +61,7 @@ fn repeats_are_gone_before_a_share_is_drawn() {
     write(dir.path(), "a.jsonl", &[ONE, ONE, ONE, TWO]);
     let filter = RowFilter::new(dir.path(), true, None).unwrap();
     let twice = DataSource {
-        fraction: Some(2.0),
+        fraction: Some(crate::config::spec::Positive::try_from(2.0).unwrap()),
         ..source("a.jsonl")
     };
     let (ids, _) = chats(dir.path(), &[twice], &filter).unwrap();
@@ -71,7 +71,7 @@ fn repeats_are_gone_before_a_share_is_drawn() {
         "a wanted repeat is no duplicate"
     );
     let three = DataSource {
-        count: Some(3),
+        count: Some(std::num::NonZeroUsize::new(3).unwrap()),
         ..source("a.jsonl")
     };
     let error = chats(dir.path(), &[three], &filter).unwrap_err();
@@ -103,8 +103,8 @@ fn pairs_are_repeats_by_prompt_and_preferred_reply() {
 fn recipe(files: &[&str], ngram: Option<usize>, min_words: Option<usize>) -> Decontamination {
     Decontamination {
         data: files.iter().map(|path| source(path)).collect(),
-        ngram,
-        min_words,
+        ngram: ngram.and_then(std::num::NonZeroUsize::new),
+        min_words: min_words.and_then(std::num::NonZeroUsize::new),
     }
 }
 

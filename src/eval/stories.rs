@@ -206,9 +206,9 @@ mod tests {
             prompts: &tokens,
             samples: 4,
             recipe: &SamplingRecipe {
-                temperature: 0.8,
-                top_p: 1.0,
-                max_new_tokens: 160,
+                temperature: crate::config::spec::NonNegative::try_from(0.8).unwrap(),
+                top_p: crate::config::spec::Share::try_from(1.0).unwrap(),
+                max_new_tokens: std::num::NonZeroUsize::new(160).unwrap(),
             },
             stop: &[format.end_token()],
             seed: &SeedTree::root(7),

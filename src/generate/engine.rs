@@ -245,7 +245,7 @@ impl Engine<'_> {
         completion.tokens.push(token);
         let drawn = completion.tokens.len();
         let context = self.job.prompts[completion.prompt].len() + drawn;
-        live.over = drawn >= self.job.recipe.max_new_tokens || context >= self.limit;
+        live.over = drawn >= self.job.recipe.max_new_tokens.get() || context >= self.limit;
         Ok(())
     }
 
@@ -318,9 +318,9 @@ mod tests {
     fn the_same_seed_gives_the_same_samples_whatever_the_batch() {
         let decoder = shipped();
         let recipe = SamplingRecipe {
-            temperature: 1.0,
-            top_p: 0.95,
-            max_new_tokens: 12,
+            temperature: crate::config::spec::NonNegative::try_from(1.0).unwrap(),
+            top_p: crate::config::spec::Share::try_from(0.95).unwrap(),
+            max_new_tokens: std::num::NonZeroUsize::new(12).unwrap(),
         };
         let prompts = prompts();
         let one = run(&decoder, &prompts, recipe, 1);
@@ -368,9 +368,9 @@ mod tests {
         let ids = expected["greedy_from_bos"]["ids"].as_array().unwrap();
         let ids: Vec<u32> = ids.iter().map(|v| v.as_u64().unwrap() as u32).collect();
         let recipe = SamplingRecipe {
-            temperature: 0.0,
-            top_p: 1.0,
-            max_new_tokens: 60,
+            temperature: crate::config::spec::NonNegative::try_from(0.0).unwrap(),
+            top_p: crate::config::spec::Share::try_from(1.0).unwrap(),
+            max_new_tokens: std::num::NonZeroUsize::new(60).unwrap(),
         };
         let got = run(&shipped(), &[vec![1]], recipe, 2);
         assert_eq!(got[0].tokens, ids[1..61]);
@@ -379,9 +379,9 @@ mod tests {
     #[test]
     fn a_stop_token_finishes_a_sample_and_the_budget_does_not() {
         let recipe = SamplingRecipe {
-            temperature: 0.0,
-            top_p: 1.0,
-            max_new_tokens: 5,
+            temperature: crate::config::spec::NonNegative::try_from(0.0).unwrap(),
+            top_p: crate::config::spec::Share::try_from(1.0).unwrap(),
+            max_new_tokens: std::num::NonZeroUsize::new(5).unwrap(),
         };
         let decoder = shipped();
         let plain = run(&decoder, &[vec![1]], recipe, 4);

@@ -260,8 +260,8 @@ mod tests {
         assert_eq!(plain, want);
         let mut full = judge(JudgeMode::Score);
         full.system = Some("s".to_owned());
-        full.temperature = Some(0.0);
-        full.max_tokens = Some(64);
+        full.temperature = Some(crate::config::spec::NonNegative::try_from(0.0).unwrap());
+        full.max_tokens = Some(std::num::NonZeroUsize::new(64).unwrap());
         full.seed = Some(5);
         let want = json!({
             "model": "j",

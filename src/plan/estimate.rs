@@ -18,13 +18,13 @@
 use crate::config::ModelSizes;
 use crate::config::spec::{
     BatchSize, Batching, DataSource, DpoRecipe, Duration, EvalRecipe, Monitor, OnlineDpoRecipe,
-    Precision, SelectMethod, SftRecipe, TrainRuntime,
+    Precision, SelectMethod, SftRecipe, Share, TrainRuntime,
 };
 use crate::plan::error::PlanError;
 use crate::plan::resolve::Resolver;
 use crate::plan::stage::{PairSet, SampleStageRecipe, SelectRows, SelectStageRecipe};
 use serde::{Deserialize, Serialize};
-use std::num::NonZeroU64;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::Path;
 
 /// Estimated cost of a run.
@@ -142,8 +142,8 @@ impl Documents {
         }
     }
 
-    fn first(self, most: Option<usize>) -> Self {
-        match most.map(|most| most as f64) {
+    fn first(self, most: Option<NonZeroUsize>) -> Self {
+        match most.map(|most| most.get() as f64) {
             Some(most) if most < self.count => Self {
                 count: most,
                 tokens: self.mean() * most,
@@ -196,8 +196,8 @@ impl Estimator<'_, '_> {
                 _ => continue,
             };
             let used = match (source.count, source.fraction) {
-                (Some(count), _) => (count as f64).min(rows),
-                (None, Some(fraction)) => rows * fraction,
+                (Some(count), _) => (count.get() as f64).min(rows),
+                (None, Some(fraction)) => rows * fraction.get(),
                 (None, None) => rows,
             };
             sum.count += used;
@@ -261,7 +261,7 @@ impl Estimator<'_, '_> {
             return Ok((0.0, 0.0));
         };
         let documents = self.documents(&monitor.data, sequences)?;
-        let times = 2.0 + (steps / monitor.every_steps.max(1) as f64).floor();
+        let times = 2.0 + (steps / monitor.every_steps.get() as f64).floor();
         Ok((times * documents.tokens, documents.context(window)))
     }
 
@@ -272,29 +272,39 @@ impl Estimator<'_, '_> {
         runtime: &TrainRuntime,
     ) -> Result<Estimate, PlanError> {
         let documents = self
-            .documents(&recipe.data, 1.0)?
-            .first(self.kept)
-            .first(recipe.max_examples);
-        let window = recipe.max_seq_len as f64;
-        let padded = recipe.batching == Batching::Padded;
+            .documents(&recipe.rows.data, 1.0)?
+            .first(self.kept.and_then(NonZeroUsize::new))
+            .first(recipe.rows.max_examples);
+        let window = recipe.layout.max_seq_len as f64;
+        let padded = recipe.layout.batching == Batching::Padded;
         let row = if padded {
             (2.0 * documents.mean()).min(window)
         } else {
             window
         };
-        let step = match recipe.batch {
+        let step = match recipe.layout.batch {
             BatchSize::Tokens(tokens) => tokens as f64,
             BatchSize::Rows(rows) => rows as f64 * row,
         };
-        let trained = match recipe.duration {
+        let trained = match recipe.training.duration {
             Duration::Steps(steps) => steps as f64 * step,
             Duration::Epochs(epochs) => epochs * documents.tokens * if padded { 2.0 } else { 1.0 },
         };
         let steps = if step > 0.0 { trained / step } else { 0.0 };
-        let measured = self.monitor(recipe.monitor.as_ref(), steps, recipe.max_seq_len, 1.0)?;
+        let measured = self.monitor(
+            recipe.training.monitor.as_ref(),
+            steps,
+            recipe.layout.max_seq_len,
+            1.0,
+        )?;
         let at_once = at_once(runtime, step, row);
-        let context = documents.context(recipe.max_seq_len);
-        Ok(self.total((trained, context), measured, at_once, recipe.precision))
+        let context = documents.context(recipe.layout.max_seq_len);
+        Ok(self.total(
+            (trained, context),
+            measured,
+            at_once,
+            recipe.training.precision,
+        ))
     }
 
     /// Offline DPO: each prompt and both replies to it, forward and backward.
@@ -303,31 +313,33 @@ impl Estimator<'_, '_> {
         recipe: &DpoRecipe,
         runtime: &TrainRuntime,
     ) -> Result<Estimate, PlanError> {
-        let made = self.made_pairs(recipe.online_fraction)?;
-        let pairs = self.documents(&recipe.data, 2.0)?.first(self.kept);
-        let pairs = pairs.and(made).first(recipe.max_examples);
-        let batch = recipe.global_batch_size.max(1) as f64;
-        let steps = match recipe.duration {
+        let made = self.made_pairs(recipe.pairs.online_fraction)?;
+        let pairs = self
+            .documents(&recipe.rows.data, 2.0)?
+            .first(self.kept.and_then(NonZeroUsize::new));
+        let pairs = pairs.and(made).first(recipe.rows.max_examples);
+        let batch = recipe.pairs.global_batch_size.get() as f64;
+        let steps = match recipe.training.duration {
             Duration::Steps(steps) => steps as f64,
             Duration::Epochs(epochs) => (epochs * pairs.count / batch).ceil(),
         };
-        let trained = match recipe.duration {
+        let trained = match recipe.training.duration {
             Duration::Steps(_) => steps * batch * pairs.mean(),
             Duration::Epochs(epochs) => epochs * pairs.tokens,
         };
-        let window = recipe.limits.max_seq_len;
-        let mut measured = self.monitor(recipe.monitor.as_ref(), steps, window, 2.0)?;
+        let window = recipe.pairs.limits.max_seq_len;
+        let mut measured = self.monitor(recipe.training.monitor.as_ref(), steps, window, 2.0)?;
         let step = batch * pairs.mean();
         let at_once = at_once(runtime, step, pairs.mean());
-        if recipe.couples_pairs() && at_once < step {
+        if recipe.objective.couples_pairs() && at_once < step {
             // Every pair is scored before the first gradient.
             measured.0 += trained;
             measured.1 = measured.1.max(pairs.context(window));
         }
         let mut copy = 0.0;
-        if let Some(update) = recipe.reference_update {
+        if let Some(update) = recipe.reference.reference_update {
             // Its own copy of the weights, and a pass over each step's pairs from its first move on.
-            let rest = (steps - update.every_steps as f64).max(0.0) / steps.max(1.0);
+            let rest = (steps - update.every_steps.get() as f64).max(0.0) / steps.max(1.0);
             measured.0 += trained * rest;
             measured.1 = measured.1.max(pairs.context(window));
             copy = 4.0 * self.shape.map_or(0.0, ModelShape::params);
@@ -336,7 +348,7 @@ impl Estimator<'_, '_> {
             (trained, pairs.context(window)),
             measured,
             at_once,
-            recipe.precision,
+            recipe.training.precision,
         );
         estimate.peak_memory_bytes += copy as u64;
         Ok(estimate)
@@ -351,7 +363,7 @@ impl Estimator<'_, '_> {
     ) -> Result<Estimate, PlanError> {
         let (mut tokens, mut context) = (0.0, 0.0f64);
         for set in sets {
-            let pairs = self.documents(&set.data, 2.0)?;
+            let pairs = self.documents(&set.rows.data, 2.0)?;
             tokens += pairs.tokens;
             context = context.max(pairs.context(set.limits.max_seq_len));
         }
@@ -370,10 +382,8 @@ impl Estimator<'_, '_> {
         runtime: &TrainRuntime,
     ) -> Result<Estimate, PlanError> {
         let (data, window, sequences) = match &recipe.rows {
-            SelectRows::Chat {
-                data, max_seq_len, ..
-            } => (data, *max_seq_len, 1.0),
-            SelectRows::Pairs { data, limits, .. } => (data, limits.max_seq_len, 2.0),
+            SelectRows::Chat { rows, max_seq_len } => (&rows.data, *max_seq_len, 1.0),
+            SelectRows::Pairs { rows, limits } => (&rows.data, limits.max_seq_len, 2.0),
         };
         let documents = self.documents(data, sequences)?;
         let passes = match &recipe.select.method {
@@ -390,13 +400,14 @@ impl Estimator<'_, '_> {
     }
 
     /// Pairs that a round makes, at most: one a prompt, each reply as long as its budget.
-    fn made_pairs(&mut self, fraction: Option<f64>) -> Result<Documents, PlanError> {
+    fn made_pairs(&mut self, fraction: Option<Share>) -> Result<Documents, PlanError> {
         let Some(online) = self.online else {
             return Ok(Documents::default());
         };
         let prompts = self.documents(&online.prompts.data, 1.0)?;
-        let count = prompts.first(online.prompts.per_round).count * fraction.unwrap_or(1.0);
-        let reply = online.sampling.max_new_tokens as f64 + TEMPLATE_TOKENS;
+        let count =
+            prompts.first(online.prompts.per_round).count * fraction.map_or(1.0, Share::get);
+        let reply = online.sampling.max_new_tokens.get() as f64 + TEMPLATE_TOKENS;
         Ok(Documents {
             count,
             tokens: count * 2.0 * reply,
@@ -411,8 +422,8 @@ impl Estimator<'_, '_> {
     ) -> Result<Estimate, PlanError> {
         let prompts = self.documents(&recipe.prompts.data, 1.0)?;
         let prompts = prompts.first(recipe.prompts.per_round);
-        let new = recipe.sampling.max_new_tokens as f64;
-        let tokens = prompts.count * recipe.samples as f64 * (new + 2.0 * TEMPLATE_TOKENS);
+        let new = recipe.sampling.max_new_tokens.get() as f64;
+        let tokens = prompts.count * recipe.samples.get() as f64 * (new + 2.0 * TEMPLATE_TOKENS);
         let at_once = at_once(runtime, tokens, 0.0);
         Ok(self.total((0.0, 0.0), (tokens, new / 2.0), at_once, recipe.precision))
     }
@@ -444,8 +455,8 @@ impl Estimator<'_, '_> {
         }
         for set in recipe.stories.values() {
             let prompts = self.documents(&set.data, 1.0)?.first(set.max_prompts);
-            let new = set.sampling.max_new_tokens as f64;
-            tokens += prompts.count * set.samples as f64 * (new + 2.0 * TEMPLATE_TOKENS);
+            let new = set.sampling.max_new_tokens.get() as f64;
+            tokens += prompts.count * set.samples.get() as f64 * (new + 2.0 * TEMPLATE_TOKENS);
             context = context.max(new / 2.0);
         }
         let at_once = at_once(runtime, tokens, 0.0);
@@ -457,7 +468,7 @@ impl Estimator<'_, '_> {
 fn at_once(runtime: &TrainRuntime, step: f64, row: f64) -> f64 {
     let most = runtime
         .micro_batch_tokens
-        .map_or(DEFAULT_MICRO_TOKENS, |tokens| tokens as f64);
+        .map_or(DEFAULT_MICRO_TOKENS, |tokens| tokens.get() as f64);
     step.min(most.max(row))
 }
 

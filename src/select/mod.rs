@@ -108,35 +108,35 @@ pub fn select_rows(
     let mut work = Work::new(progress);
     let all = || vec![Some(0.0); rows.len()];
     match method {
-        SelectMethod::Random => Ok(seeded(all(), keep, seed)?.without_scores()),
-        SelectMethod::Longest => best(likelihood::lengths(rows), keep, Direction::Highest),
-        SelectMethod::Shortest => best(likelihood::lengths(rows), keep, Direction::Lowest),
+        SelectMethod::Random => Ok(seeded(all(), keep.get(), seed)?.without_scores()),
+        SelectMethod::Longest => best(likelihood::lengths(rows), keep.get(), Direction::Highest),
+        SelectMethod::Shortest => best(likelihood::lengths(rows), keep.get(), Direction::Lowest),
         SelectMethod::PreferenceStrength(strength) => {
             let gaps = columns::gaps(rows, &strength.gap)?;
-            order::by_bins(gaps, strength, keep, seed)
+            order::by_bins(gaps, strength, keep.get(), seed)
         }
         SelectMethod::ChosenQuality(rule) | SelectMethod::RejectedQuality(rule) => {
             let scores = columns::column(rows, &rule.column)?;
-            columns::within(scores, rule, keep, seed)
+            columns::within(scores, rule, keep.get(), seed)
         }
         SelectMethod::Deita(deita) => deita::select(deita, recipe, rows, context, &mut work),
         SelectMethod::Ifd => {
             let policy = context.policy(method)?;
-            likelihood::select_by_ifd(policy, rows, context, keep, &mut work)
+            likelihood::select_by_ifd(policy, rows, context, keep.get(), &mut work)
         }
         SelectMethod::Perplexity(band) => {
             let policy = context.policy(method)?;
             let scores = likelihood::perplexities(policy, rows, context, &mut work)?;
-            order::by_quantiles(scores, *band, keep, seed)
+            order::by_quantiles(scores, *band, keep.get(), seed)
         }
         SelectMethod::RewardGap(model) => {
             let scores = reward::gaps(model, recipe, rows, context, &mut work)?;
-            best(scores, keep, Direction::Highest)
+            best(scores, keep.get(), Direction::Highest)
         }
         SelectMethod::ImplicitRewardGap => {
             let models = (context.policy(method)?, context.base(method)?);
             let scores = likelihood::implicit_gaps(models, rows, context, &mut work)?;
-            best(scores, keep, Direction::Highest)
+            best(scores, keep.get(), Direction::Highest)
         }
         SelectMethod::MarginUncertainty(rule) => {
             let policy = context.policy(method)?;
@@ -147,13 +147,13 @@ pub fn select_rows(
                 Tail::Hard => Direction::Lowest,
                 Tail::Easy => Direction::Highest,
             };
-            best(scores, keep, direction)
+            best(scores, keep.get(), direction)
         }
         SelectMethod::Less(less) => {
             let model = (context.policy(method)?, context.vars(method)?);
             let scores = less::similarities(less, model, rows, context, seed, &mut work)?;
-            best(scores, keep, Direction::Highest)
+            best(scores, keep.get(), Direction::Highest)
         }
-        SelectMethod::Ids(file) => ids::select(context.root, &file.ids_path, rows, keep),
+        SelectMethod::Ids(file) => ids::select(context.root, &file.ids_path, rows, keep.get()),
     }
 }

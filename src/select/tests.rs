@@ -480,7 +480,7 @@ fn what_is_missing_or_does_not_fit_is_said() {
         &mut |_, _| Err(TrainError::Stopped),
     );
     assert_eq!(stopped.unwrap_err().to_string(), "stopped on request");
-    recipe.keep = 9;
+    recipe.keep = std::num::NonZeroUsize::new(9).unwrap();
     recipe.method = SelectMethod::Random;
     recipe.precision = None;
     let got = select_rows(
@@ -499,7 +499,7 @@ fn rows_that_the_limits_drop_are_left_out_in_step_with_their_tokens() {
     let format = TextFormat::open(&root().join(MODEL), None).unwrap();
     let source = DataSource {
         path: "data/pref/oasst_human_train.jsonl".into(),
-        fraction: Some(2.0),
+        fraction: Some(crate::config::spec::Positive::try_from(2.0).unwrap()),
         count: None,
     };
     let (rows, _) = load_pairs(root(), &[source], &SeedTree::root(0)).unwrap();

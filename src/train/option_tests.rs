@@ -32,14 +32,29 @@ fn rows(params: &Params, name: &str) -> Vec<Vec<u32>> {
 #[test]
 fn only_the_rows_that_learn_move_whether_the_head_is_tied_or_not() {
     for (tied, which) in [
-        (true, TrainableEmbeddings::Below(110)),
-        (true, TrainableEmbeddings::From(400)),
-        (false, TrainableEmbeddings::Below(110)),
-        (false, TrainableEmbeddings::From(400)),
+        (
+            true,
+            TrainableEmbeddings::Below(std::num::NonZeroUsize::new(110).unwrap()),
+        ),
+        (
+            true,
+            TrainableEmbeddings::From(std::num::NonZeroUsize::new(400).unwrap()),
+        ),
+        (
+            false,
+            TrainableEmbeddings::Below(std::num::NonZeroUsize::new(110).unwrap()),
+        ),
+        (
+            false,
+            TrainableEmbeddings::From(std::num::NonZeroUsize::new(400).unwrap()),
+        ),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let (config, params) = if tied { shipped() } else { untied() };
-        assert!(OPTIMIZER.weight_decay > 0.0 && config.tied == tied);
+        assert!(
+            OPTIMIZER.weight_decay > crate::config::spec::NonNegative::try_from(0.0).unwrap()
+                && config.tied == tied
+        );
         let before = rows(&params, EMBEDDING);
         let head = (!tied).then(|| rows(&params, HEAD));
         let mut run = training(&config, &params, 3, dir.path());
@@ -75,8 +90,10 @@ fn gradients_of_rows_that_do_not_learn_are_gone_before_the_norm_is_taken() {
 
     let mut script = Script::default();
     let mut run = training(&config, &params, 1, dir.path());
-    run.limit_embeddings(TrainableEmbeddings::Below(110))
-        .unwrap();
+    run.limit_embeddings(TrainableEmbeddings::Below(
+        std::num::NonZeroUsize::new(110).unwrap(),
+    ))
+    .unwrap();
     run.run(&mut objective, &mut script).unwrap();
     let got = script.metrics[&1]["grad_norm"];
     assert!((got - want).abs() < 1e-9 * want, "{got} {want}");
@@ -88,7 +105,9 @@ fn a_limit_that_leaves_no_row_is_refused() {
     let (config, params) = shipped();
     let mut run = training(&config, &params, 1, dir.path());
     let error = run
-        .limit_embeddings(TrainableEmbeddings::From(512))
+        .limit_embeddings(TrainableEmbeddings::From(
+            std::num::NonZeroUsize::new(512).unwrap(),
+        ))
         .unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -98,7 +117,10 @@ fn a_limit_that_leaves_no_row_is_refused() {
 
 fn moving(config: &DecoderConfig, params: &Params, every_steps: u64, mix: f64) -> DpoObjective {
     let mut objective = dpo(config, params, 512);
-    let update = ReferenceUpdate { every_steps, mix };
+    let update = ReferenceUpdate {
+        every_steps: std::num::NonZeroU64::new(every_steps).unwrap(),
+        mix: crate::config::spec::Share::try_from(mix).unwrap(),
+    };
     objective.moving = Some(MovingReference::new(update, params).unwrap());
     objective
 }

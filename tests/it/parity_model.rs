@@ -144,12 +144,12 @@ fn ten_adamw_steps_equal_pytorch() {
     let documents = documents(&golden);
     let field = |name: &str| wanted["optimizer"][name].as_f64().unwrap();
     let recipe = OptimizerRecipe {
-        learning_rate: field("learning_rate"),
-        beta1: field("beta1"),
-        beta2: field("beta2"),
-        eps: field("eps"),
-        weight_decay: field("weight_decay"),
-        max_grad_norm: field("max_grad_norm"),
+        learning_rate: lions::config::spec::Positive::try_from(field("learning_rate")).unwrap(),
+        beta1: lions::config::spec::BelowOne::try_from(field("beta1")).unwrap(),
+        beta2: lions::config::spec::BelowOne::try_from(field("beta2")).unwrap(),
+        eps: lions::config::spec::Positive::try_from(field("eps")).unwrap(),
+        weight_decay: lions::config::spec::NonNegative::try_from(field("weight_decay")).unwrap(),
+        max_grad_norm: lions::config::spec::NonNegative::try_from(field("max_grad_norm")).unwrap(),
     };
     let model = Model::shipped();
     let before = Model::shipped();
@@ -162,9 +162,9 @@ fn ten_adamw_steps_equal_pytorch() {
             .collect();
         let loss = nll(&model, &batch);
         let gradients = model.gradients(&loss);
-        let clip = clip_by_global_norm(&gradients, recipe.max_grad_norm).unwrap();
+        let clip = clip_by_global_norm(&gradients, recipe.max_grad_norm.get()).unwrap();
         optimizer
-            .step(&gradients, recipe.learning_rate, clip.scale)
+            .step(&gradients, recipe.learning_rate.get(), clip.scale)
             .unwrap();
         let loss = relative(flat(&loss)[0], step["loss"].as_f64().unwrap());
         errors.push((format!("loss of step {k}"), loss));

@@ -5,7 +5,7 @@ use crate::base::laps::{self, Moment};
 use crate::generate::{Completion, SampleJob, sample};
 use crate::model::{Decoder, matmul_rate};
 use crate::stage::bench::report::{BenchReport, BenchStep, Setting};
-use crate::stage::bench::work::{OPTIMIZER, Prepared, SCHEDULE, Sampling, Work};
+use crate::stage::bench::work::{BenchRecipe, Prepared, Sampling, Work};
 use crate::stage::bench::{BenchModel, BenchRequest, Between};
 use crate::stage::error::StageError;
 use crate::stage::job::dtype;
@@ -36,11 +36,13 @@ pub(super) fn run(
         between,
     };
     let (config, params) = (&prepared.config, &prepared.params);
-    let schedule = LrSchedule::new(&SCHEDULE, OPTIMIZER.learning_rate, prepared.steps);
+    let recipe = BenchRecipe::read()?;
+    let rate = recipe.optimizer.learning_rate.get();
+    let schedule = LrSchedule::new(&recipe.schedule, rate, prepared.steps);
     let training = || {
         // No state is ever saved, so nobody looks at the folder and the owner.
         let (work, owner) = (PathBuf::new(), String::new());
-        Training::new(config, params, &OPTIMIZER, schedule, work, owner)
+        Training::new(config, params, &recipe.optimizer, schedule, work, owner)
     };
     let steps = match &mut prepared.work {
         Work::Generate(sampling) => {
