@@ -87,6 +87,7 @@ pub(crate) fn on_every_set<R: Bits + Send>(f: impl Fn() -> R + Sync) -> R {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "threads")]
 fn every_set_is_run_under_its_name() {
     let names = std::sync::Mutex::new(Vec::new());
     on_every_set(|| {
