@@ -18,7 +18,7 @@ pub struct AttentionShape {
 }
 
 impl AttentionShape {
-    /// The first token that token `i` of a segment, its trunk included, sees.
+    /// The first token that token `i` of a segment, its prefix included, sees.
     #[expect(
         clippy::inline_always,
         reason = "called by kernels that are compiled for wider instruction sets"

@@ -20,13 +20,13 @@ use crate::arch::cost::{Learned, parameter_count};
 /// What a process takes that has read a model of no size and some data, bytes: measured.
 pub const PROCESS_BYTES: u64 = 48 << 20;
 
-/// Numbers of logits that are held at once, about.
-const LOGITS_HELD: usize = 1 << 25;
-
-/// Scored positions whose logits are held at once, for a vocabulary of so many pieces.
-pub(crate) fn logit_rows(vocab: usize) -> usize {
-    // A small vocabulary's logits fit the cache.
-    let held = if vocab <= 1024 { 1 << 18 } else { LOGITS_HELD };
+/// Scored positions whose logits the engine holds at once, for a vocabulary of so many pieces. Those of
+/// a small vocabulary stay in the cache: about a quarter of a million. Those of a large one cannot;
+/// there the head is read anew for each chunk, so chunks are as long as 128 MiB of `f32` logits allow,
+/// and 256 rows at least.
+pub fn logit_rows(vocab: usize) -> usize {
+    const SMALL: usize = 1024;
+    let held = if vocab <= SMALL { 1 << 18 } else { 1 << 25 };
     (held / vocab.max(1)).clamp(256, 1024)
 }
 

@@ -20,5 +20,5 @@ pub use cost::{Learned, Pass, forward_flops, parameter_count, training_flops};
 pub use error::ArchError;
 pub use layer::{AttentionShape, GateActivation, NormWeight};
 pub use layout::EMBEDDING;
-pub use memory::{Footprint, PROCESS_BYTES};
+pub use memory::{Footprint, PROCESS_BYTES, logit_rows};
 pub use rope::{RopeConfig, RopeScaling};

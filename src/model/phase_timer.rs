@@ -110,14 +110,14 @@ pub fn stop() -> PhaseTimes {
 /// Processor seconds of this process so far, all threads, user and system; 0 where the system does
 /// not say.
 #[cfg(unix)]
-pub fn process_cpu_secs() -> f64 {
+fn process_cpu_secs() -> f64 {
     let clock = nix::time::ClockId::CLOCK_PROCESS_CPUTIME_ID;
     nix::time::clock_gettime(clock).map_or(0.0, |now| std::time::Duration::from(now).as_secs_f64())
 }
 
 /// Processor seconds of this process so far; 0: this system does not say.
 #[cfg(not(unix))]
-pub fn process_cpu_secs() -> f64 {
+fn process_cpu_secs() -> f64 {
     0.0
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The same formulas as the single ops, without a graph between them: intermediate results live
 //! for a tile of rows, residual sums accumulate in place, and nothing is allocated, cleared or
-//! added that the mathematics does not ask for. `stack` makes it a differentiable op.
+//! added that the mathematics does not ask for. `fused.rs` makes it a differentiable op.
 
 use crate::arch::{AttentionShape, GateActivation, NormWeight};
 use crate::model::decoder::slot::{SLOTS, Slot};
@@ -194,11 +194,11 @@ fn fold<F: Real>(parts: Vec<Vec<F>>, len: usize) -> Vec<F> {
 
 impl LayerShape {
     pub(crate) fn q_width(&self) -> usize {
-        self.attention.heads * self.attention.head_dim
+        self.attention.q_width()
     }
 
     pub(crate) fn kv_width(&self) -> usize {
-        self.attention.kv_heads * self.attention.head_dim
+        self.attention.kv_width()
     }
 
     pub(crate) fn norm<F: Real>(&self, x: &[F], w: &[F], y: &mut [F]) {

@@ -185,7 +185,7 @@ impl Decoder {
 
 /// Attention of one new token a row, already in the cache: `queries (B, H * E)` -> `(B, H * E)`.
 fn attend(cache: &KvCache, layer: usize, shape: &AttentionShape, queries: &[f32]) -> Vec<f32> {
-    let width = shape.heads * shape.head_dim;
+    let width = shape.q_width();
     let mut out = vec![0.0; queries.len()];
     let rows = queries
         .par_chunks_exact(width)

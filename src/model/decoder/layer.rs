@@ -1,5 +1,5 @@
 //! One layer op by op in candle's graph: the reference of the fused executors, and the way of
-//! other devices.
+//! prompts into the cache and of other devices.
 
 use crate::arch::DecoderConfig;
 use crate::model::decoder::slot::{SLOTS, Slot};

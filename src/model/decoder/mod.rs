@@ -2,7 +2,7 @@
 //!
 //! | executor | file | for |
 //! | --- | --- | --- |
-//! | op by op, in candle's graph | `layer.rs` | accelerators, and the reference in tests |
+//! | op by op, in candle's graph | `layer.rs` | other devices, prompts into the cache, `f64` outside tests, and the reference in tests |
 //! | all layers as one op, forward and backward | `fused.rs`, `fused_layer.rs` | training and scoring on the CPU |
 //! | one token a row over cached keys and values | `decode.rs`, `kv_cache.rs` | sampling on the CPU |
 //!

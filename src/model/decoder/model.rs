@@ -9,6 +9,7 @@ use crate::model::decoder::slot::SLOTS;
 use crate::model::error::ModelError;
 use crate::model::kernels::rope::Rotation;
 use crate::model::kernels::segments::Segments;
+use crate::model::ops::storage::{Path, path};
 use crate::model::ops::{
     SummedNll, Targets, TokenStats, embedding, linear, rms_norm, summed_nll, token_logps,
 };
@@ -250,15 +251,13 @@ impl Decoder {
         }
     }
 
-    /// All layers as one op, if the weights are on the CPU; half-precision weights are cast to
+    /// All layers as one op, if the weights are on the CPU (in `f64` in tests alone); half-precision weights are cast to
     /// `f32`, and so are the hidden states, whose values bf16 can hold if the weights are in bf16.
     fn stack(&self) -> Result<Option<Stack>> {
-        if !self.embed.device().is_cpu() {
-            return Ok(None);
-        }
-        let dtype = match self.embed.dtype() {
-            DType::F64 => DType::F64,
-            _ => DType::F32,
+        let dtype = match path(&self.embed) {
+            Path::Naive => return Ok(None),
+            Path::F64 => DType::F64,
+            Path::F32 | Path::Upcast => DType::F32,
         };
         let cast = |t: &Tensor| t.to_dtype(dtype)?.contiguous();
         let mut layers = Vec::with_capacity(self.layers.len());

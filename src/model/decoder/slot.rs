@@ -1,6 +1,6 @@
 //! The weights that a layer may have.
 
-/// Places of a layer's weights in [`Weights`] and of their gradients.
+/// Places of a layer's weights in `fused_layer::Weights` and of their gradients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
     InputNorm,

@@ -13,7 +13,7 @@ use crate::model::kernels::aligned::Aligned;
 use crate::model::kernels::isa::{Simd, TileJob, kernel};
 use crate::model::kernels::mat::{MatRef, Store};
 use crate::model::kernels::pack::{Panels, pack, pack_left, panel_width};
-use crate::model::kernels::real::{Real, is_f32};
+use crate::model::kernels::real::Real;
 use crate::model::kernels::tile::{Left, over_tiles};
 use std::any::Any;
 use std::cell::RefCell;
@@ -21,8 +21,8 @@ use std::cell::RefCell;
 /// Longest block of the inner index: a panel of 16 columns of `f32` takes 20 KiB of the first
 /// cache's 32. It decides the order of sums: another number gives other bytes.
 const INNER: usize = 320;
-/// Rows of the left operand that are packed at once: with the longest block 240 KiB of `f32`, which
-/// leaves room in a second cache of 512 KiB; a multiple of every tile's rows.
+/// Rows of the left operand that are packed at once: with the longest block 320 KiB of `f32` at most, the
+/// unused lanes of panels included, which leaves room in a second cache of 512 KiB; a multiple of every tile's rows.
 const ROWS: usize = 192;
 /// Columns of a result that stay in the second cache while several blocks of the inner index are
 /// added to them.
@@ -36,11 +36,6 @@ const PACKED_AT_ONCE: usize = 1 << 20;
 /// Length of the blocks into which an inner index of length `k` is cut: as equal as can be.
 pub(crate) fn inner_block(k: usize) -> usize {
     k.div_ceil(k.div_ceil(INNER).max(1)).max(1)
-}
-
-/// Elements that the packed form of a `(k, n)` matrix takes.
-fn packed_len<F: Real>(k: usize, n: usize) -> usize {
-    k * n.next_multiple_of(panel_width::<F>())
 }
 
 /// Buffers of a thread, kept from call to call.
@@ -107,20 +102,21 @@ pub(crate) fn multiply<F: Real>(
     let block = inner_block(k);
     let columns = n.min(2 * COLUMNS);
     let inner = (PACKED_AT_ONCE / columns.max(1) / block).max(1) * block;
+    let width = panel_width::<F>();
     with_buffers(|left, right| {
         for k0 in (0..k).step_by(inner) {
             let depth = (k - k0).min(inner);
             let store = if k0 == 0 { store } else { Store::Add };
             for j0 in (0..n).step_by(columns) {
                 let wide = (n - j0).min(columns);
-                let data = right.at_least(packed_len::<F>(depth, wide));
+                let data = right.at_least(depth * wide.next_multiple_of(width));
                 pack(b, (k0, depth), (j0, wide), block, data);
                 let panels = Panels {
                     data,
                     k: depth,
                     n: wide,
                     block,
-                    width: panel_width::<F>(),
+                    width,
                 };
                 let c = (&mut c[j0..], n);
                 multiply_panels(m, a.skip_columns(k0), panels, c, store, left);
@@ -135,7 +131,7 @@ kernel! {
         m: usize, a: MatRef<'_, F>, b: Panels<'_, F>, c: (&mut [F], usize), store: Store,
         left: &mut Aligned<F>,
     ) {
-        simd.with_tile(is_f32::<F>(), Blocks { m, a, b, c, store, left });
+        simd.with_tile(Blocks { m, a, b, c, store, left });
     }
 }
 
@@ -151,6 +147,7 @@ struct Blocks<'a, F> {
 
 impl<F: Real> TileJob for Blocks<'_, F> {
     type Output = ();
+    const IS_F32: bool = F::IS_F32;
 
     #[inline(always)]
     fn run<S: Simd, const MR: usize, const LANES: usize, const NR: usize>(self, simd: S) {

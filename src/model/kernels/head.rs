@@ -9,21 +9,12 @@ use crate::model::kernels::lanes::{LANES, lane_sum, row_max, tanh};
 use crate::model::kernels::mat::{MatRef, Store};
 use crate::model::kernels::matmul::{PackedB, matmul_packed, matmul_with};
 use crate::model::kernels::real::Real;
-use crate::model::kernels::rows::threads;
+use crate::model::kernels::rows::{TILE_ROWS, threads};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Widest block of the vocabulary.
 const BLOCK: usize = 512;
-
-/// Rows whose logits are held at once. Those of a small vocabulary stay in the cache: about a quarter
-/// of a million. Those of a large one cannot; there the head is read anew for each chunk, so chunks
-/// are as long as 128 MiB of `f32` logits allow, and 256 rows at least.
-pub(crate) fn chunk_rows(vocab: usize) -> usize {
-    const SMALL: usize = 1024;
-    let held = if vocab <= SMALL { 1 << 18 } else { 1 << 25 };
-    (held / vocab.max(1)).clamp(256, 1024)
-}
 
 /// Parts of a vocabulary: as equal as can be, whole vectors but for the last.
 fn blocks(vocab: usize) -> impl Iterator<Item = Range<usize>> {
@@ -229,7 +220,7 @@ fn for_rows<F: Real, A: Send, B: Send>(
     f: impl Fn(usize, &mut [F], &mut [A], &mut [B]) + Sync + Send,
 ) {
     let rows = (values.len() / width).div_ceil(threads());
-    let rows = rows.next_multiple_of(12).min(GROUP);
+    let rows = rows.next_multiple_of(TILE_ROWS).min(GROUP);
     let one = |(i, group): (usize, Group<'_, F, A, B>)| f(i * rows, group.0.0, group.0.1, group.1);
     if threads() == 1 {
         // Without the pool, so that a program without threads stays without them.

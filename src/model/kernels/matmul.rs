@@ -8,7 +8,7 @@ use crate::model::kernels::gemm::{inner_block, multiply, multiply_packed};
 use crate::model::kernels::mat::{MatRef, Store};
 use crate::model::kernels::pack::{Panels, pack, panel_width};
 use crate::model::kernels::real::Real;
-use crate::model::kernels::rows::{ROW_BLOCK, threads};
+use crate::model::kernels::rows::{ROW_BLOCK, TILE_ROWS, threads};
 use rayon::prelude::*;
 
 /// A right operand that several products share, packed once.
@@ -105,7 +105,7 @@ const WORTH_THREADS: usize = 1 << 22;
 
 /// Rows of a part of a result that one of the threads makes: whole tiles of every set.
 fn rows_per_thread(m: usize) -> usize {
-    m.div_ceil(threads()).next_multiple_of(12)
+    m.div_ceil(threads()).next_multiple_of(TILE_ROWS)
 }
 
 /// `c (m, n) = a (m, k) b (k, n)`, `c` row-major; in parallel.

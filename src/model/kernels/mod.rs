@@ -5,7 +5,7 @@
 //! alone: neither the set (among those with fused multiply-add) nor the threads nor what is computed
 //! together changes a bit.
 //!
-//! Start with `isa.rs` and `gemm.rs`.
+//! Start with `isa/` and `gemm.rs`.
 
 #![expect(
     clippy::inline_always,

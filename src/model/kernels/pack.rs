@@ -2,7 +2,8 @@
 
 use crate::model::kernels::isa::{SQUARE, Simd, TileJob, kernel};
 use crate::model::kernels::mat::MatRef;
-use crate::model::kernels::real::{Real, is_f32};
+use crate::model::kernels::real::Real;
+use std::marker::PhantomData;
 
 /// A right operand `(k, n)`, packed: for each block of the inner index, for each panel of columns,
 /// the block's rows of `width` values; the last panel is filled up with zeros.
@@ -20,14 +21,15 @@ pub(crate) struct Panels<'a, F> {
 kernel! {
     /// Columns of a panel for the instruction set in use.
     pub(crate) fn panel_width<F>[simd]() -> usize {
-        simd.with_tile(is_f32::<F>(), PanelWidth)
+        simd.with_tile(PanelWidth::<F>(PhantomData))
     }
 }
 
-struct PanelWidth;
+struct PanelWidth<F>(PhantomData<F>);
 
-impl TileJob for PanelWidth {
+impl<F: Real> TileJob for PanelWidth<F> {
     type Output = usize;
+    const IS_F32: bool = F::IS_F32;
 
     #[inline(always)]
     fn run<S: Simd, const MR: usize, const LANES: usize, const NR: usize>(self, _: S) -> usize {
@@ -41,7 +43,7 @@ kernel! {
     pub(crate) fn pack<F>[simd](
         b: MatRef<'_, F>, rows: (usize, usize), columns: (usize, usize), block: usize, out: &mut [F],
     ) {
-        simd.with_tile(is_f32::<F>(), Pack { b, rows, columns, block, out });
+        simd.with_tile(Pack { b, rows, columns, block, out });
     }
 }
 
@@ -55,6 +57,7 @@ struct Pack<'a, F> {
 
 impl<F: Real> TileJob for Pack<'_, F> {
     type Output = ();
+    const IS_F32: bool = F::IS_F32;
 
     #[inline(always)]
     fn run<S: Simd, const MR: usize, const LANES: usize, const NR: usize>(self, simd: S) {
@@ -141,7 +144,7 @@ fn transpose<F: Real, S: Simd, const W: usize>(
     to: &mut [[F; W]],
 ) {
     let mut done = 0;
-    if S::TRANSPOSES && is_f32::<F>() && W.is_multiple_of(SQUARE) {
+    if const { S::TRANSPOSES && F::IS_F32 && W.is_multiple_of(SQUARE) } {
         done = to.len() / SQUARE * SQUARE;
         assert!(done == 0 || (lanes - 1) * lane + done <= from.len());
         for l in (0..done).step_by(SQUARE) {

@@ -1,7 +1,6 @@
 //! The floats that kernels compute with, and their elementary functions as vectors can take them.
 
 use crate::model::kernels::isa::Simd;
-use std::any::TypeId;
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub};
 
@@ -21,6 +20,9 @@ pub(crate) trait Real:
     + AddAssign
     + MulAssign
 {
+    /// Whether it is `f32`, for which instruction sets have tiles of their own. Kernels rest `unsafe`
+    /// casts on it.
+    const IS_F32: bool = false;
     /// Zero.
     const ZERO: Self;
     /// One.
@@ -55,12 +57,6 @@ pub(crate) trait Real:
     /// The value of a bf16.
     #[must_use]
     fn from_bf16(bits: u16) -> Self;
-}
-
-/// Whether `F` is `f32`; known when a kernel is compiled.
-#[inline(always)]
-pub(crate) fn is_f32<F: Real>() -> bool {
-    TypeId::of::<F>() == TypeId::of::<f32>()
 }
 
 impl Real for f64 {
@@ -119,6 +115,7 @@ impl Real for f64 {
 }
 
 impl Real for f32 {
+    const IS_F32: bool = true;
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
     const NEG_INFINITY: Self = f32::NEG_INFINITY;

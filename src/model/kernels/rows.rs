@@ -7,6 +7,9 @@ use rayon::prelude::*;
 /// depend on the number of threads.
 pub(crate) const ROW_BLOCK: usize = 256;
 
+/// Rows that are whole tiles of every set: its divisors 4, 6 and 12 are their heights.
+pub(crate) const TILE_ROWS: usize = 12;
+
 /// Threads that kernels may use: rayon's, set by `RAYON_NUM_THREADS`. One under Miri, which looks at
 /// pointers and takes its time.
 pub(crate) fn threads() -> usize {

@@ -163,10 +163,11 @@ pub(crate) fn multiply_panel<F: Real, S: Simd, const ADD: bool, const W: usize>(
             }
         )*};
     }
-    let roomy = S::WIDE || W == NARROW;
+    // A constant, so that tiles without room are not even compiled.
+    if const { S::WIDE || W == NARROW } {
+        tiles!(12 if true, 8 if true);
+    }
     tiles!(
-        12 if roomy,
-        8 if roomy,
         // Of 8 rows two tiles of 4 take less time than 6 and 2.
         6 if row + 8 != m,
         4 if true,

@@ -1,7 +1,7 @@
 //! The innermost loops of the matrix product: a tile of the result in registers.
 
 use crate::model::kernels::isa::Simd;
-use crate::model::kernels::real::{Real, is_f32};
+use crate::model::kernels::real::Real;
 
 /// A block of the left operand.
 #[derive(Clone, Copy)]
@@ -118,7 +118,7 @@ unsafe fn tile<F: Real, S: Simd, const MR: usize, const NR: usize>(
     (c, stride): (*mut F, usize),
     add: bool,
 ) {
-    if S::TILE_COLUMNS == NR && is_f32::<F>() {
+    if const { S::TILE_COLUMNS == NR && F::IS_F32 } {
         let (a, b, c) = (a.cast(), b.as_ptr().cast(), c.cast());
         // SAFETY: F is `f32`; the rest is the caller's promise.
         return unsafe { simd.tile::<MR>(depth, (a, rows_at, step), b, (c, stride), add) };

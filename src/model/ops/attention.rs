@@ -171,7 +171,7 @@ impl CustomOp3 for AttentionOp {
         })
     }
 
-    /// See [`segment_backward`] for the formula.
+    /// See `kernels/attention/backward.rs` for the formula.
     fn bwd(
         &self,
         q: &Tensor,

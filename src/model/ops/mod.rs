@@ -1,7 +1,7 @@
 //! Differentiable ops of the decoder: forward, backward, a naive twin and their tests, one a file.
 //!
-//! On the CPU in `f32` (and `f64`, for gradient checks) each op runs a fused kernel with its own
-//! backward; half-precision formats are computed in `f32` between two casts; other devices run the
+//! On the CPU in `f32` (in tests in `f64` too, for gradient checks) each op runs a fused kernel with its
+//! own backward; half-precision formats are computed in `f32` between two casts; other devices run the
 //! twin out of candle's own differentiable ops. Letters of shapes are those of
 //! [`crate::model`]. Results are the same bytes for any number of threads.
 
@@ -13,7 +13,6 @@ pub(crate) mod check;
 mod attention;
 mod embedding;
 mod gated;
-mod inject;
 mod linear;
 mod nll;
 mod rms_norm;
@@ -26,7 +25,6 @@ pub use crate::model::kernels::segments::Segments;
 pub use attention::{attention, attention_naive};
 pub use embedding::{embedding, embedding_naive};
 pub use gated::{gated, gated_naive};
-pub use inject::backward_from;
 pub use linear::{linear, linear_naive};
 pub use nll::{SummedNll, summed_nll, summed_nll_naive};
 pub use rms_norm::{rms_norm, rms_norm_naive};

@@ -3,7 +3,8 @@
 //! `logp_i = z_i[target_i] - logsumexp(z_i)`, `z_i = cap(h[row_i] W^T)`. Rows are taken in chunks;
 //! of each chunk only the log-normalisers are kept, and the backward pass recomputes its logits.
 
-use crate::model::kernels::head::{Head, Logits, Scored, chunk_rows};
+use crate::arch::logit_rows;
+use crate::model::kernels::head::{Head, Logits, Scored};
 use crate::model::kernels::real::Real;
 use crate::model::ops::storage::{Path, by_dtype, gradient, operand, path, result, with_slice};
 use crate::model::phase_timer::{Phase, end_phase};
@@ -87,7 +88,7 @@ pub fn token_logps_naive(
     let weight = head.t()?;
     let mut stats = TokenStats::default();
     let mut parts = Vec::new();
-    let chunk = chunk_rows(head.dim(0)?);
+    let chunk = logit_rows(head.dim(0)?);
     for (rows, tokens) in targets.rows.chunks(chunk).zip(targets.tokens.chunks(chunk)) {
         let ids = Tensor::from_slice(rows, rows.len(), device)?;
         let mut logits = hidden
@@ -148,7 +149,7 @@ impl Targets {
 
     /// Rows and tokens, as many at a time as logits are held.
     pub(super) fn chunks(&self, vocab: usize) -> impl Iterator<Item = (&[u32], &[u32])> {
-        let chunk = chunk_rows(vocab);
+        let chunk = logit_rows(vocab);
         self.rows.chunks(chunk).zip(self.tokens.chunks(chunk))
     }
 

@@ -23,7 +23,7 @@ impl Simd for Avx2 {
     const TRANSPOSES: bool = true;
 
     #[inline(always)]
-    fn with_tile<J: TileJob>(self, _: bool, job: J) -> J::Output {
+    fn with_tile<J: TileJob>(self, job: J) -> J::Output {
         // Twelve registers of sums, two of the right operand, one of the left.
         job.run::<Self, 6, 8, 16>(self)
     }

@@ -31,8 +31,8 @@ impl Simd for Avx512 {
     const TRANSPOSES: bool = true;
 
     #[inline(always)]
-    fn with_tile<J: TileJob>(self, is_f32: bool, job: J) -> J::Output {
-        if is_f32 {
+    fn with_tile<J: TileJob>(self, job: J) -> J::Output {
+        if const { J::IS_F32 } {
             // Twenty-four registers of sums, two of the right operand, one of the left.
             job.run::<Self, 12, 16, 32>(self)
         } else {

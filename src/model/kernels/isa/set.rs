@@ -15,8 +15,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// Whether it has a [`Simd::transpose_square`].
     const TRANSPOSES: bool = false;
 
-    /// Runs a job with the shape of this set's tiles for `f32` or for `f64`.
-    fn with_tile<J: TileJob>(self, is_f32: bool, job: J) -> J::Output;
+    /// Runs a job with the shape of this set's tiles for its floats.
+    fn with_tile<J: TileJob>(self, job: J) -> J::Output;
 
     /// `MR` rows by [`Simd::TILE_COLUMNS`] sums `c = a b` in registers, then set or added; for
     /// loops that the compiler makes vectors of only sometimes.
@@ -59,6 +59,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
 pub(crate) trait TileJob {
     /// What it gives.
     type Output;
+    /// Whether its floats are `f32`; a constant, so that other shapes are not even compiled.
+    const IS_F32: bool;
 
     /// Does it.
     fn run<S: Simd, const MR: usize, const LANES: usize, const NR: usize>(
@@ -75,7 +77,7 @@ impl Simd for Baseline {
     const FMA: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
     #[inline(always)]
-    fn with_tile<J: TileJob>(self, _: bool, job: J) -> J::Output {
+    fn with_tile<J: TileJob>(self, job: J) -> J::Output {
         if Self::FMA {
             job.run::<Self, 6, 8, 16>(self)
         } else {
