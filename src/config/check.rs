@@ -129,10 +129,7 @@ pub fn is_data_file(path: &str) -> bool {
     let name = path.to_ascii_lowercase();
     let ends = |name: &str, endings: &[&str]| endings.iter().any(|ending| name.ends_with(ending));
     let unpacked = name.strip_suffix(".gz").or(name.strip_suffix(".zst"));
-    let json = ends(
-        unpacked.unwrap_or(&name),
-        &[".jsonl", ".ndjson", ".jsonlines", ".json"],
-    );
+    let json = ends(unpacked.unwrap_or(&name), &[".jsonl", ".ndjson", ".json"]);
     json || name.ends_with(".parquet")
 }
 

@@ -64,7 +64,7 @@ macro_rules! path_types {
 }
 
 path_types! {
-    /// A JSONL or Parquet file, relative to the project root.
+    /// A data file (JSON lines, a JSON list, either perhaps compressed, or Parquet), relative to the project root.
     DataFile is Data;
     /// A text file that is read as it is, relative to the project root.
     TextFile is Text;

@@ -1,6 +1,6 @@
 //! Records on disk to token batches, deterministic and resumable.
 //!
-//! 1. [`load_chat`] and [`load_pairs`] read JSONL or Parquet, tell the form of the rows, refuse bad
+//! 1. [`load_chat`] and [`load_pairs`] read data files, tell the form of the rows, refuse bad
 //!    ones by file and line, and apply the mixture ([`record`] lists the forms).
 //! 2. [`select`] takes the first `max-examples` of a seeded permutation, so that sets are nested.
 //!    [`training_chats`] and [`training_pairs`] do both as a recipe says, and leave repeats and

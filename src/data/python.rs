@@ -48,7 +48,13 @@ pub(super) fn install(env: &mut Environment<'static>) {
     env.add_filter("tojson", tojson);
     env.add_filter("int", int);
     env.add_filter("float", float);
-    env.add_filter("string", |value: &Value| Ok::<_, Error>(text_of(value)));
+    env.add_filter("string", text_of);
+    env.add_filter("upper", |v: &Value| {
+        Ok::<_, Error>(text_of(v)?.to_uppercase())
+    });
+    env.add_filter("lower", |v: &Value| {
+        Ok::<_, Error>(text_of(v)?.to_lowercase())
+    });
     env.add_filter("trim", trim);
     env.add_filter("title", title_filter);
     env.add_filter("truncate", truncate);
@@ -56,7 +62,7 @@ pub(super) fn install(env: &mut Environment<'static>) {
     env.add_filter(
         "center",
         |state: &State, text: &Value, width: Option<usize>| {
-            pad(state, &text_of(text), width.unwrap_or(80), ' ', Side::Both)
+            pad(state, &text_of(text)?, width.unwrap_or(80), ' ', Side::Both)
         },
     );
     env.add_filter("e", escape);
@@ -76,13 +82,11 @@ pub(super) fn install(env: &mut Environment<'static>) {
 
 /// Writes a value into the output as `str()` does.
 fn write_value(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
-    // A list may hold another one many times over, and so be written without end.
-    if !holds_at_most(value, &mut 1_000_000, 0) {
-        return Err(Error::from(ErrorKind::OutOfFuel));
-    }
     match value.kind() {
-        ValueKind::Number | ValueKind::Seq | ValueKind::Map if !value.is_integer() => {
-            out.write_str(&text_of(value)).map_err(Error::from)
+        ValueKind::Number | ValueKind::Seq | ValueKind::Map | ValueKind::Iterable
+            if !value.is_integer() =>
+        {
+            out.write_str(&text_of(value)?).map_err(Error::from)
         }
         _ => minijinja::escape_formatter(out, state, value),
     }
@@ -112,18 +116,27 @@ fn holds_at_most(value: &Value, left: &mut u32, depth: usize) -> bool {
     }
 }
 
-/// `str(value)`.
-pub(super) fn text_of(value: &Value) -> String {
-    match value.kind() {
-        ValueKind::Number if !value.is_integer() => match f64::try_from(value.clone()) {
-            Ok(number) => float_text(number),
-            Err(_) => value.to_string(),
-        },
+/// `str(value)`. A list may hold another one many times over, and so be written without end: the
+/// error is that of a template which does not come to an end.
+pub(super) fn text_of(value: &Value) -> Result<String, Error> {
+    if !holds_at_most(value, &mut 1_000_000, 0) {
+        return Err(Error::from(ErrorKind::OutOfFuel));
+    }
+    Ok(match value.kind() {
+        ValueKind::Number => number_text(value),
         ValueKind::Seq | ValueKind::Map if has_float(value, 0) => {
             let mut out = String::new();
             write_repr(&mut out, value, 0);
             out
         }
+        _ => value.to_string(),
+    })
+}
+
+/// A number as `str` and `repr` have it.
+fn number_text(value: &Value) -> String {
+    match f64::try_from(value.clone()) {
+        Ok(number) if !value.is_integer() => float_text(number),
         _ => value.to_string(),
     }
 }
@@ -185,7 +198,7 @@ fn write_repr(out: &mut String, value: &Value, depth: usize) {
             }
             out.push('}');
         }
-        ValueKind::Number => out.push_str(&text_of(value)),
+        ValueKind::Number => out.push_str(&number_text(value)),
         _ => _ = write!(out, "{value:?}"),
     }
 }
@@ -214,9 +227,9 @@ fn is_space(c: char) -> bool {
 }
 
 /// The `|trim` filter and `str.strip`.
-fn trim(value: &Value, chars: Option<String>) -> String {
-    let text = text_of(value);
-    strip(&text, chars.as_deref(), true, true).to_owned()
+fn trim(value: &Value, chars: Option<String>) -> Result<String, Error> {
+    let text = text_of(value)?;
+    Ok(strip(&text, chars.as_deref(), true, true).to_owned())
 }
 
 fn strip<'t>(text: &'t str, chars: Option<&str>, left: bool, right: bool) -> &'t str {
@@ -309,10 +322,10 @@ fn python_title(text: &str) -> String {
 }
 
 /// The `|title` filter: a word begins after white space, a hyphen or an opening bracket.
-fn title_filter(value: &Value) -> String {
+fn title_filter(value: &Value) -> Result<String, Error> {
     let mut out = String::new();
     let mut first = true;
-    for c in text_of(value).chars() {
+    for c in text_of(value)?.chars() {
         let between = is_space(c) || matches!(c, '-' | '(' | '{' | '[' | '<');
         match (between, first) {
             (true, _) => out.push(c),
@@ -321,7 +334,7 @@ fn title_filter(value: &Value) -> String {
         }
         first = between;
     }
-    out
+    Ok(out)
 }
 
 fn truncate(value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
@@ -330,8 +343,8 @@ fn truncate(value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
     let length = length.map_or(Ok(255), usize::try_from)?;
     let leeway = leeway.map_or(Ok(5), usize::try_from)?;
     let killwords = killwords.is_some_and(|v| v.is_true());
-    let end = end.map_or_else(|| "...".to_owned(), |v| text_of(&v));
-    let text = text_of(value);
+    let end = end.map_or_else(|| Ok("...".to_owned()), |v| text_of(&v))?;
+    let text = text_of(value)?;
     if text.chars().count() <= length.saturating_add(leeway) {
         return Ok(text);
     }
@@ -347,15 +360,15 @@ fn truncate(value: &Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
     Ok(format!("{kept}{end}"))
 }
 
-fn wordcount(value: &Value) -> usize {
-    let text = text_of(value);
+fn wordcount(value: &Value) -> Result<usize, Error> {
+    let text = text_of(value)?;
     let words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
-    words.filter(|word| !word.is_empty()).count()
+    Ok(words.filter(|word| !word.is_empty()).count())
 }
 
-fn escape(value: &Value) -> Value {
+fn escape(value: &Value) -> Result<Value, Error> {
     let mut out = String::new();
-    for c in text_of(value).chars() {
+    for c in text_of(value)?.chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
@@ -365,7 +378,7 @@ fn escape(value: &Value) -> Value {
             c => out.push(c),
         }
     }
-    Value::from_safe_string(out)
+    Ok(Value::from_safe_string(out))
 }
 
 /// The filter that stands for the operator `%`, which the engine has for numbers only.
@@ -480,7 +493,7 @@ impl Json {
                         ValueKind::String => key.to_string(),
                         ValueKind::None => "null".to_owned(),
                         ValueKind::Bool => key.to_string().to_lowercase(),
-                        ValueKind::Number => text_of(&key),
+                        ValueKind::Number => number_text(&key),
                         kind => return Err(fail(format!("tojson: a key is of kind {kind}"))),
                     };
                     pairs.push((name, value.get_item(&key)?));
@@ -589,11 +602,9 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
     Ok(match (name, args.len()) {
         ("title", 0) => Value::from(python_title(text)),
         ("swapcase", 0) => Value::from(swapcase(text)),
-        ("casefold", 0) => Value::from(text.to_lowercase()),
         ("strip", 0 | 1) => Value::from(strip(text, chars(0), true, true)),
         ("lstrip", 0 | 1) => Value::from(strip(text, chars(0), true, false)),
         ("rstrip", 0 | 1) => Value::from(strip(text, chars(0), false, true)),
-        ("isdecimal", 0) => Value::from(!text.is_empty() && text.chars().all(char::is_numeric)),
         ("removeprefix", 1) if string(0).is_some() => Value::from(
             text.strip_prefix(string(0).unwrap_or_default())
                 .unwrap_or(text),

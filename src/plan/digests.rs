@@ -51,7 +51,7 @@ struct CacheFile {
     entries: BTreeMap<PathBuf, Entry>,
 }
 
-const CACHE_FORMAT: u32 = 3;
+const CACHE_FORMAT: u32 = 4;
 
 /// Beyond this much of a data file its size is extrapolated, bytes.
 const SAMPLE_BYTES: u64 = 4 << 20;
@@ -105,8 +105,9 @@ impl DigestCache {
 
     /// Rows and text of a data file; `None` if there is no such file.
     ///
-    /// JSONL is parsed, the part beyond 4 MiB extrapolated; of Parquet a row is taken as 500 bytes
-    /// and 1,000 characters, as its compressed text cannot be seen from here.
+    /// JSON lines are parsed, the part beyond 4 MiB extrapolated, and so are lists of rows up to that
+    /// size; of Parquet and compressed files a row is taken as 500 bytes and 1,000 characters, as their
+    /// text cannot be seen from here. Columns that a source renames are not counted.
     ///
     /// # Errors
     /// The file is there but cannot be read.
@@ -205,34 +206,23 @@ fn measure(path: &Path, size: u64) -> Result<TextSize, PathError> {
     let text = String::from_utf8_lossy(&bytes);
     let mut seen = TextSize::default();
     let mut read = 0u64;
-    for line in text.lines() {
-        // A line that the sample cuts is no JSON and is left out, as are malformed ones.
-        if let Ok(row) = serde_json::from_str::<serde_json::Value>(line) {
-            seen.rows += 1;
-            let prompt = ["prompt", "system"]
-                .iter()
-                .filter_map(|key| row.get(key))
-                .map(chars)
-                .sum::<u64>();
-            let others = [
-                "messages",
-                "instruction",
-                "input",
-                "output",
-                "chosen",
-                "rejected",
-            ];
-            let rest = others
-                .iter()
-                .filter_map(|key| row.get(key))
-                .map(chars)
-                .sum::<u64>();
-            let pair = row.get("rejected").is_some();
-            seen.pairs |= pair;
-            seen.chars += rest + prompt;
-            seen.reply_chars += reply_chars(&row);
-            read += line.len() as u64 + 1;
-        }
+    for (length, row) in rows_in(&text) {
+        let sum = |keys: &[&str]| -> u64 {
+            let values = keys.iter().filter_map(|key| row.get(key));
+            values.map(chars).sum()
+        };
+        seen.rows += 1;
+        seen.pairs |= row.get("rejected").is_some();
+        seen.chars += sum(&[
+            "prompt",
+            "system",
+            "messages",
+            "conversations",
+            "instruction",
+            "input",
+        ]) + sum(&REPLIES);
+        seen.reply_chars += said_chars(&row) + sum(&REPLIES);
+        read += length as u64;
     }
     if size > SAMPLE_BYTES && read > 0 {
         let scale = size as f64 / read as f64;
@@ -243,18 +233,32 @@ fn measure(path: &Path, size: u64) -> Result<TextSize, PathError> {
     Ok(seen)
 }
 
-/// Characters of the replies of a row: of a conversation what the assistant says.
-fn reply_chars(row: &serde_json::Value) -> u64 {
-    let said = row.get("messages").and_then(serde_json::Value::as_array);
-    let said = said.into_iter().flatten();
-    let said = said.filter(|message| message.get("role").is_some_and(|role| role == "assistant"));
-    let replies = ["output", "chosen", "rejected"];
-    said.map(chars).sum::<u64>()
-        + replies
-            .iter()
-            .filter_map(|key| row.get(key))
-            .map(chars)
-            .sum::<u64>()
+/// Columns that hold nothing but replies.
+const REPLIES: [&str; 5] = ["output", "completion", "response", "chosen", "rejected"];
+
+/// The rows of JSON lines, or of a list, with the bytes that each takes. What is no JSON is left out: a
+/// line that the sample cuts, a malformed one.
+fn rows_in(text: &str) -> Vec<(usize, serde_json::Value)> {
+    if text.trim_start().starts_with('[')
+        && let Ok(rows) = serde_json::from_str::<Vec<serde_json::Value>>(text)
+    {
+        let length = text.len() / rows.len().max(1);
+        return rows.into_iter().map(|row| (length, row)).collect();
+    }
+    let parsed = |line: &str| Some((line.len() + 1, serde_json::from_str(line).ok()?));
+    text.lines().filter_map(parsed).collect()
+}
+
+/// Characters of what the assistant says in a conversation.
+fn said_chars(row: &serde_json::Value) -> u64 {
+    let said = row.get("messages").or(row.get("conversations"));
+    let said = said.and_then(serde_json::Value::as_array);
+    let said = said.into_iter().flatten().filter(|message| {
+        let by = message.get("role").or(message.get("from"));
+        by.and_then(serde_json::Value::as_str)
+            .is_some_and(|by| ["assistant", "gpt", "chatgpt"].contains(&by))
+    });
+    said.map(chars).sum()
 }
 
 /// Characters of a text, or of the `content` (or `value`) of each message of a list.
