@@ -30,7 +30,7 @@ pub struct SampleRecord {
     pub prompt: String,
     /// The text.
     pub text: String,
-    /// Tokens drawn, the end token included.
+    /// Tokens drawn, without the end token.
     pub tokens: usize,
     /// Whether it ended by itself.
     pub finished: bool,

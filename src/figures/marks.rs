@@ -156,6 +156,11 @@ pub(crate) fn label_ends(
     }
 }
 
+/// What stands for a series' line in a legend, dashed as it is.
+pub(crate) fn series_swatch(canvas: &mut Canvas<'_>, index: usize, at: (f64, f64)) {
+    line_swatch(canvas, (index, series_look(index).dash), at, 7.0);
+}
+
 /// What stands for a line in a legend: a piece of it with a marker of `size` pixels.
 pub(crate) fn line_swatch(
     canvas: &mut Canvas<'_>,

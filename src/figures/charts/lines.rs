@@ -6,7 +6,7 @@ use crate::figures::chart::{Arrangement, Chart, Coordinates, Frame, Room, Values
 use crate::figures::data::{Point, Scale, Series};
 use crate::figures::font::{Weight, text_width};
 use crate::figures::labels::regular;
-use crate::figures::marks::{draw_interval, label_ends, line_swatch};
+use crate::figures::marks::{draw_interval, label_ends, series_swatch};
 use crate::figures::rows::FigureRows;
 use crate::figures::theme::{INK, TICK_EM, series_look};
 use crate::metrics::{Better, fixed};
@@ -71,12 +71,7 @@ impl Chart for LineChart {
     }
 
     fn draw_swatch(&self, canvas: &mut Canvas<'_>, index: usize, left: f64, middle: f64) {
-        line_swatch(
-            canvas,
-            (index, series_look(index).dash),
-            (left, middle),
-            7.0,
-        );
+        series_swatch(canvas, index, (left, middle));
     }
 
     fn write_rows(&self, rows: &mut FigureRows) {

@@ -3,7 +3,7 @@
 use crate::figures::axes::step_axis;
 use crate::figures::canvas::{Canvas, Stroke};
 use crate::figures::chart::{Arrangement, Chart, Coordinates, Frame, Room, Values};
-use crate::figures::marks::{label_ends, line_swatch};
+use crate::figures::marks::{label_ends, series_swatch};
 use crate::figures::rows::FigureRows;
 use crate::figures::theme::{Look, series_look};
 
@@ -106,12 +106,7 @@ impl Chart for TrainingChart {
     }
 
     fn draw_swatch(&self, canvas: &mut Canvas<'_>, index: usize, left: f64, middle: f64) {
-        line_swatch(
-            canvas,
-            (index, series_look(index).dash),
-            (left, middle),
-            7.0,
-        );
+        series_swatch(canvas, index, (left, middle));
     }
 
     /// Of each curve the means with lowest and highest seed, then each seed.

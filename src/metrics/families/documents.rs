@@ -20,7 +20,7 @@ pub(super) const LOSS: MetricSpec = MetricSpec {
         "nats per token",
         Better::Lower,
         3,
-        "Mean negative log-probability of the reply tokens, over all reply tokens of the set.",
+        "Mean loss: of documents the negative log-probability of a target token, of pairs the loss that is trained.",
     )
 };
 

@@ -39,7 +39,7 @@ pub static STORY: &[Metric<StoryVerdict>] = &[
             "rule_score",
             "rule score",
             "share of rules",
-            "Mean share of the five story rules kept: ends in budget, keeps the name, dialogue as asked, no repeated 5-gram, 60–140 words.",
+            "Mean share of the story rules kept (five; four where the prompt names nobody): ends in budget, keeps the name, dialogue as asked, no repeated 5-gram, 60–140 words.",
         ),
         of: |story| Some(story.score()),
     },

@@ -3,7 +3,7 @@
 use crate::config::sweep::{AxisValue, BarOrder, BarsSpec, show_value};
 use crate::figures::{BarChart, Chart, Panel, ReferenceLine, Series};
 use crate::metrics::{Better, metric_spec};
-use crate::report::figures::builder::{Builder, KindOfFigure, ONE_SEED, has};
+use crate::report::figures::builder::{Builder, KindOfFigure, ONE_SEED, assignments_text, has};
 use crate::report::select::{Configuration, ReportError, short_label};
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ impl KindOfFigure for BarsSpec {
             categories = sort(categories, &mut series, builder.better());
         }
         let reference = builder.reference.clone().map(|c| ReferenceLine {
-            name: self.reference_name(),
+            name: assignments_text(&self.reference),
             point: builder.point(&c, 0.0),
         });
         let points = series.iter().flat_map(|s| &s.points);
@@ -72,15 +72,6 @@ impl KindOfFigure for BarsSpec {
         format!(
             "{marks}: mean over {seeds}; whiskers: 95 % t-interval of that mean; dots: single seeds.{line}{start}"
         )
-    }
-}
-
-impl BarsSpec {
-    /// `select = none, pairs = 933`.
-    fn reference_name(&self) -> String {
-        let given = self.reference.iter();
-        let parts = given.map(|(axis, value)| format!("{axis} = {}", show_value(value)));
-        parts.collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -13,6 +13,13 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The number of seeds where every mean is one seed's value.
 pub(super) const ONE_SEED: &str = "1 seed";
 
+/// `select = none, pairs = 933`.
+pub(super) fn assignments_text(assignments: &BTreeMap<String, AxisValue>) -> String {
+    let parts = assignments.iter();
+    let parts = parts.map(|(axis, value)| format!("{axis} = {}", show_value(value)));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
 /// How a kind of figure that measures something is filled. Each is one file beside this one.
 pub(super) trait KindOfFigure {
     /// The axis on x.
@@ -177,13 +184,21 @@ impl<'a> Builder<'a> {
         axis.map_or_else(String::new, |axis| axis_is(axis, value))
     }
 
+    /// Notes why seeds of a configuration have no value, once for all panels.
+    pub(super) fn note_gaps(&mut self, label: &str, missing: &[(u64, &'static str, String)]) {
+        for (seed, _, text) in missing {
+            let gap = format!("{label}, seed {seed}: {text}");
+            if !self.gaps.contains(&gap) {
+                self.gaps.push(gap);
+            }
+        }
+    }
+
     /// The mean of one configuration at `x`; what is missing is noted.
     pub(super) fn point(&mut self, configuration: &Configuration<'_>, x: f64) -> Point {
         let cell = summarise(self.results, configuration, &self.measured.metric);
         let label = short_label(configuration.assignments, &self.varying);
-        for (seed, _, text) in &cell.missing {
-            self.gaps.push(format!("{label}, seed {seed}: {text}"));
-        }
+        self.note_gaps(&label, &cell.missing);
         let absent = cell
             .missing
             .first()

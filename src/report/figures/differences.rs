@@ -1,10 +1,10 @@
 //! Paired differences from one configuration: a mark for each other one, and a line at zero.
 
-use crate::config::sweep::{AxisValue, DifferencesSpec, show_value};
+use crate::config::sweep::{AxisValue, DifferencesSpec};
 use crate::figures::{BarChart, Chart, Panel, Point, ReferenceLine, SeedValue, Series};
 use crate::metrics::{Estimate, mean};
 use crate::report::compare::summarise;
-use crate::report::figures::builder::{Builder, KindOfFigure, ONE_SEED};
+use crate::report::figures::builder::{Builder, KindOfFigure, ONE_SEED, assignments_text};
 use crate::report::select::{Configuration, ReportError, short_label};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -47,7 +47,7 @@ impl KindOfFigure for DifferencesSpec {
                 points,
             }],
             reference: Some(ReferenceLine {
-                name: self.baseline_name(),
+                name: format!("baseline, {}", assignments_text(&self.baseline)),
                 point: zero(seeds),
             }),
         }))
@@ -63,22 +63,12 @@ impl KindOfFigure for DifferencesSpec {
     }
 }
 
-impl DifferencesSpec {
-    /// `baseline, beta = 0.1`.
-    fn baseline_name(&self) -> String {
-        let given = self.baseline.iter();
-        let parts = given.map(|(axis, value)| format!(", {axis} = {}", show_value(value)));
-        format!("baseline{}", parts.collect::<String>())
-    }
-}
-
 impl Builder<'_> {
     /// Shows the runs of a configuration and notes what is missing; returns its number of values.
     fn note_cell(&mut self, c: &Configuration<'_>) -> usize {
         let cell = summarise(self.results, c, &self.measured.metric);
         let label = short_label(c.assignments, &self.varying);
-        let gap = |m: &(u64, _, String)| format!("{label}, seed {}: {}", m.0, m.2);
-        self.gaps.extend(cell.missing.iter().map(gap));
+        self.note_gaps(&label, &cell.missing);
         self.runs.extend(cell.seeds.iter().map(|s| s.2.clone()));
         cell.seeds.len()
     }

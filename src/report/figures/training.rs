@@ -218,12 +218,7 @@ impl Builder<'_> {
         }
         let cell = summarise(self.results, c, key);
         let label = short_label(c.assignments, &self.varying);
-        for (seed, _, text) in &cell.missing {
-            let gap = format!("{label}, seed {seed}: {text}");
-            if !self.gaps.contains(&gap) {
-                self.gaps.push(gap);
-            }
-        }
+        self.note_gaps(&label, &cell.missing);
         self.runs.extend(cell.seeds.into_iter().map(|s| s.2));
         Ok(match cell.estimate {
             Some(estimate) => with_half_width(estimate, cell.interval, decimals),
