@@ -21,4 +21,4 @@ pub use fs::{PathError, append_line, write_atomic};
 pub use model_files::{ModelFile, is_model_file, is_weight_file};
 pub use seed::SeedTree;
 pub use shutdown::Shutdown;
-pub use text::printable;
+pub use text::{printable, printable_json};

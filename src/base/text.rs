@@ -27,9 +27,38 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// JSON text with escapes for what would steer a terminal: a program reads the same values from it.
+pub fn printable_json(json: &str) -> Cow<'_, str> {
+    if !json.chars().any(steers) {
+        return Cow::Borrowed(json);
+    }
+    let mut safe = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if steers(c) {
+            // All of them stand within strings and in the first plane.
+            safe.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            safe.push(c);
+        }
+    }
+    Cow::Owned(safe)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_holds_the_same_values_and_steers_nothing() {
+        let value = serde_json::json!({"text": "a\u{9b}1m \u{202e}b\u{7f} \u{1b}[2J \u{5e2}"});
+        let pretty = serde_json::to_string_pretty(&value).unwrap();
+        let safe = printable_json(&pretty);
+        assert!(!safe.chars().any(steers), "{safe}");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&safe).unwrap(),
+            value
+        );
+    }
 
     #[test]
     fn escapes_and_directions_are_replaced_and_other_text_stays() {

@@ -1,6 +1,8 @@
 //! Bars on a terminal: one for the sweep, one for each run at work.
 
+use crate::base::printable;
 use crate::cli::text::secs;
+use crate::cli::ui::shown;
 use crate::plan::RunId;
 use crate::runner::{Reporter, RunnerEvent};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -32,7 +34,7 @@ impl BarsReporter {
     }
 
     fn line(&self, text: &str) -> io::Result<()> {
-        self.all.println(text)
+        self.all.println(shown(text))
     }
 
     fn mark(&self, good: bool) -> &'static str {
@@ -47,7 +49,7 @@ impl BarsReporter {
     fn start(&mut self, run: &RunId, name: &str) {
         let bar = self.all.add(ProgressBar::new(0));
         bar.set_style(style("  {prefix:.dim} {bar:24} {pos:>5}/{len:<5} {msg}"));
-        bar.set_prefix(name.to_owned());
+        bar.set_prefix(printable(name).into_owned());
         bar.enable_steady_tick(Duration::from_millis(500));
         self.runs.insert(run.clone(), bar);
     }
@@ -73,7 +75,7 @@ impl Reporter for BarsReporter {
             RunnerEvent::SweepStarted {
                 sweep, runs, done, ..
             } => {
-                self.sweep.set_prefix(sweep.clone());
+                self.sweep.set_prefix(printable(sweep).into_owned());
                 self.sweep.set_length(*runs as u64);
                 self.sweep.set_position(*done as u64);
                 // Runs that were done before would make the rate look better than it is.

@@ -1,6 +1,6 @@
 //! The one owner of stdout, stderr, colour and width.
 
-use crate::base::printable;
+use crate::base::{printable, printable_json};
 use crate::cli::error::CommandError;
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
@@ -97,16 +97,17 @@ impl Ui {
         drop(writeln!(io::stdout().lock(), "{}", shown(line)));
     }
 
-    /// Text to stdout as it is.
+    /// Text to stdout without a line end of ours.
     #[expect(clippy::unused_self, reason = "all output goes through the Ui")]
     pub(crate) fn raw(&self, text: &str) {
         drop(io::stdout().lock().write_all(shown(text).as_bytes()));
     }
 
     /// A value as pretty JSON to stdout.
+    #[expect(clippy::unused_self, reason = "all output goes through the Ui")]
     pub(crate) fn print_json<T: Serialize>(&self, value: &T) -> Result<(), CommandError> {
         let text = serde_json::to_string_pretty(value).map_err(CommandError::internal)?;
-        self.out(&text);
+        drop(writeln!(io::stdout().lock(), "{}", printable_json(&text)));
         Ok(())
     }
 
@@ -139,9 +140,9 @@ impl Ui {
     }
 }
 
-/// What reaches the terminal: our colours, and no other code that steers it, whatever a data row, a
+/// What reaches the terminal: colours, and no other code that steers it, whatever a data row, a
 /// server or a file name holds.
-fn shown(text: &str) -> Cow<'_, str> {
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     if !text.contains('\u{1b}') {
         return printable(text);
     }

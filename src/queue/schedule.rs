@@ -40,7 +40,7 @@ pub struct Candidate {
     pub chain: f64,
     /// First trial that needs it.
     pub trial: usize,
-    /// Estimated peak memory.
+    /// Estimated peak memory, bytes.
     pub peak_memory_bytes: u64,
 }
 

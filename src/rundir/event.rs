@@ -42,7 +42,7 @@ pub enum AttemptEvent {
     },
     /// Work is about to begin: what the units are and how many.
     Begin {
-        /// `steps`, `pairs`, `rows`, `prompts`.
+        /// `steps`, `pairs`, `rows`, `prompts`, `samples`.
         unit: String,
         /// How many in all.
         total: u64,

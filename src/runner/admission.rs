@@ -21,9 +21,8 @@ pub(crate) struct Admission {
     /// Why, by index of the run, so that it is told once.
     held: BTreeMap<usize, String>,
     try_again: Every,
+    /// Set while a pause is told and no room was found since.
     paused_until: Option<Timestamp>,
-    /// Whether a pause was told.
-    paused: bool,
 }
 
 impl Admission {
@@ -32,7 +31,6 @@ impl Admission {
             held: BTreeMap::new(),
             try_again: Every::millis(HOLD_MILLIS),
             paused_until: None,
-            paused: false,
         }
     }
 
@@ -63,8 +61,8 @@ impl Admission {
     }
 
     pub(crate) fn pause(&mut self, reporting: &mut Reporting<'_>, reason: String, now: Timestamp) {
-        self.paused_until = Some(now.plus_millis(PAUSE_MILLIS));
-        if !std::mem::replace(&mut self.paused, true) {
+        let until = now.plus_millis(PAUSE_MILLIS);
+        if self.paused_until.replace(until).is_none() {
             reporting.report(RunnerEvent::Paused { reason });
         }
     }
@@ -88,7 +86,7 @@ impl Admission {
             self.pause(reporting, reason, now);
             return Ok(false);
         }
-        if std::mem::take(&mut self.paused) {
+        if self.paused_until.take().is_some() {
             reporting.report(RunnerEvent::Resumed);
         }
         Ok(true)

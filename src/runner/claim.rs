@@ -1,11 +1,11 @@
 //! From ready runs and free slots to attempts.
 
 use crate::backend::{BackendError, Launch};
-use crate::base::Timestamp;
+use crate::base::{PathError, Timestamp};
 use crate::queue::{AttemptEnd, RunState, Slot, schedule};
 use crate::rundir::{
-    FailureClass, Publication, RunDir, Verify, attempt_numbers, is_locked, read_result,
-    verified_outcome, write_run_files,
+    FailureClass, Publication, RunDir, RundirError, Verify, attempt_numbers, is_locked,
+    read_result, verified_outcome, write_run_files,
 };
 use crate::runner::admission::Admission;
 use crate::runner::attempts::Attempts;
@@ -120,15 +120,19 @@ fn has_to_run(
         admission.hold(&mut ledger.reporting, &ledger.graph, at, reason);
         return Ok(false);
     }
-    if !matches!(verified_outcome(&dir, Verify::Sizes), Ok(Some(_))) {
-        if dir.outcome().exists() {
-            // Damaged: neither it nor the result that it was made of counts any more.
-            drop(std::fs::remove_file(dir.outcome()));
+    let outcome = match verified_outcome(&dir, Verify::Sizes) {
+        Err(RundirError::Damaged { .. } | RundirError::Parse { .. }) => {
+            // Neither it nor the result that it was made of counts any more. What cannot be read, or
+            // is of a later version, is not damaged: that stops the sweep.
+            let path = dir.outcome();
+            std::fs::remove_file(&path).map_err(|e| PathError::new("remove", path, e))?;
             reject_result(&attempt);
+            None
         }
-        if !matches!(read_result(&attempt), Ok(Some(_))) {
-            return Ok(true);
-        }
+        read => read?,
+    };
+    if outcome.is_none() && !matches!(read_result(&attempt), Ok(Some(_))) {
+        return Ok(true);
     }
     attempts.publish(PublishJob {
         dir,

@@ -58,7 +58,7 @@ pub enum RunnerEvent {
     RunProgress {
         /// The run.
         run: RunId,
-        /// What is counted: `steps`, `pairs`, `rows`, `prompts`.
+        /// What is counted: `steps`, `pairs`, `rows`, `prompts`, `samples`.
         unit: String,
         /// So many are done.
         done: u64,

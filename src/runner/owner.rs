@@ -31,14 +31,17 @@ impl Owner {
             let path = lock_path(&folder, &name);
             File::create(&path).map_err(|e| PathError::new("create", &path, e))?;
             // Whoever clears dead runners may have been faster; then another name is tried.
-            if let Ok(Some(lock)) = FolderLock::try_take(&path)
-                && path.exists()
-            {
-                return Ok(Self {
-                    name,
-                    folder,
-                    _lock: lock,
-                });
+            match FolderLock::try_take(&path) {
+                Ok(Some(lock)) if path.exists() => {
+                    return Ok(Self {
+                        name,
+                        folder,
+                        _lock: lock,
+                    });
+                }
+                // Where the file system has no locks, another name helps nothing.
+                Err(error) if path.exists() => return Err(error),
+                _ => {}
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Reporters that write lines: for people in pipes and for programs.
 
+use crate::base::{printable, printable_json};
 use crate::plan::RunId;
 use crate::runner::events::{OutcomeSource, Reporter, RunnerEvent, SweepEnd, SweepSummary};
 use std::collections::BTreeMap;
@@ -11,9 +12,8 @@ pub struct JsonReporter<W>(pub W);
 
 impl<W: Write> Reporter for JsonReporter<W> {
     fn report(&mut self, event: &RunnerEvent) -> io::Result<()> {
-        let mut line = serde_json::to_vec(event).map_err(io::Error::other)?;
-        line.push(b'\n');
-        self.0.write_all(&line)?;
+        let line = serde_json::to_string(event).map_err(io::Error::other)?;
+        writeln!(self.0, "{}", printable_json(&line))?;
         self.0.flush()
     }
 }
@@ -168,7 +168,7 @@ impl<W: Write> LinesReporter<W> {
 impl<W: Write> Reporter for LinesReporter<W> {
     fn report(&mut self, event: &RunnerEvent) -> io::Result<()> {
         let lines = self.lines(event);
-        self.out.write_all(lines.as_bytes())?;
+        self.out.write_all(printable(&lines).as_bytes())?;
         self.out.flush()
     }
 }

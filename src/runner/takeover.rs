@@ -69,7 +69,9 @@ pub(super) fn reclaim_orphans(
             {
                 attempts.kill_orphan(&handle)?;
             }
-            ledger.reporting.warn_of_orphan(&found.run, found.attempt);
+            if orphan {
+                ledger.reporting.warn_of_orphan(&found.run, found.attempt);
+            }
             continue;
         }
         if matches!(read_result(&attempt), Ok(Some(_))) {

@@ -42,7 +42,7 @@ pub(crate) struct Timers {
     last_turn: Timestamp,
 }
 
-/// A loop that was away for so long was itself suspended, ms: no turn takes nearly as long, and it is
+/// A loop that was away for so long was itself suspended, ms: hardly any turn takes as long, and it is
 /// well below [`crate::rundir::SILENCE_MILLIS`], after which attempts would be killed for it.
 const SUSPENDED_MILLIS: i64 = 20_000;
 

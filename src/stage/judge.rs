@@ -1,6 +1,7 @@
 //! The `judge` stage: from sampled replies to preference pairs, the best against the worst.
 
 use crate::base::fs::{copy, create_dir, read_to_string};
+use crate::base::{PathError, write_atomic};
 use crate::data::record::{CHOSEN_FINISHED, REJECTED_FINISHED};
 use crate::data::{Message, permutation};
 use crate::eval::{constraints_of, mean_metrics};
@@ -259,7 +260,9 @@ fn judge_all(
     if let Some(earlier) = job.newest_work(ANSWERS_ARTIFACT)
         && earlier != answers
     {
-        copy(&earlier, &answers)?;
+        // Whole or not at all: of half a copy a later attempt would take the rest as never asked.
+        let kept = std::fs::read(&earlier).map_err(|e| PathError::new("read", &earlier, e))?;
+        write_atomic(&answers, &kept)?;
     }
     let runtime = job.file.judge_runtime.clone().unwrap_or_default();
     let key = match &runtime.key_env {

@@ -6,7 +6,7 @@ use crate::stage::attempt::Attempt;
 use crate::stage::dpo::count_pairs;
 use crate::stage::error::StageError;
 use crate::stage::output::{StageOutput, count_rows};
-use crate::train::{TrainError, pair_flops, score_pairs, write_reference_logps};
+use crate::train::{pair_flops, score_pairs, write_reference_logps};
 use std::collections::BTreeSet;
 
 /// Scores every distinct pair once, in the order of first occurrence.
@@ -52,15 +52,7 @@ pub(super) fn run(
 
     let decoder = job.open_decoder(&source, &config, recipe.precision)?;
     let limit = job.micro_batch_tokens();
-    let shutdown = job.context.shutdown.clone();
-    let telemetry = &mut *job.telemetry;
-    let scores = score_pairs(&decoder, &pairs, limit, &mut |done| {
-        if shutdown.requested() {
-            return Err(TrainError::Stopped);
-        }
-        let told = telemetry.progress(done as u64);
-        told.map_err(|e| TrainError::Observer(Box::new(e)))
-    })?;
+    let scores = score_pairs(&decoder, &pairs, limit, &mut |done| job.report(done))?;
     let path = job.dir.out().join(REF_LOGPS_ARTIFACT);
     write_reference_logps(&path, pairs.iter().map(|p| p.key.as_str()).zip(&scores))?;
     made.artifacts.push(REF_LOGPS_ARTIFACT.to_owned());

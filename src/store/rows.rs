@@ -89,7 +89,7 @@ pub struct RunRow {
     pub tokens: u64,
     /// Estimated floating-point operations.
     pub flops: f64,
-    /// Estimated peak memory.
+    /// Estimated peak memory, bytes.
     pub peak_memory_bytes: u64,
     /// When it was first registered.
     pub created: Timestamp,

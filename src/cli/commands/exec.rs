@@ -7,10 +7,9 @@ use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::signals;
 use crate::cli::ui::Ui;
-use crate::model::tune_allocator;
 use crate::plan::RunId;
 use crate::rundir::{FailureClass, RunDir};
-use crate::stage::{StageContext, execute};
+use crate::stage::{StageContext, StageError, execute};
 
 /// Carry out one attempt of a run in its folder (what `run` starts for each run)
 #[derive(Debug, clap::Args)]
@@ -37,16 +36,15 @@ pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8, Comm
     let project = Project::find(global.root.as_deref(), None)?;
     let shutdown = Shutdown::new();
     signals::stop_on_signals(&shutdown)?;
-    tune_allocator();
     let run_dir = prepared(&project, &args.run)?;
     let mut context = StageContext::new(project.root, run_dir, args.attempt);
     context.device = device;
-    context.shutdown = shutdown.clone();
+    context.shutdown = shutdown;
     context.argv = std::env::args().collect();
     context.secret = secret;
     match execute(&context) {
         Ok(_) => Ok(DONE),
-        Err(_) if shutdown.requested() => Ok(exit_code::INTERRUPTED),
+        Err(StageError::Interrupted) => Ok(exit_code::INTERRUPTED),
         Err(error) => {
             let kind = match error.class() {
                 FailureClass::Internal => ErrorKind::Internal,

@@ -196,13 +196,10 @@ fn after(
         ui.say(&format!("report: {}", page.display()));
     }
     last_words(ui, word, summary);
-    Ok(
-        if summary.failed + summary.skipped + summary.cancelled > 0 {
-            exit_code::RUNS
-        } else {
-            DONE
-        },
-    )
+    Ok(match summary.end {
+        SweepEnd::Succeeded => DONE,
+        _ => exit_code::RUNS,
+    })
 }
 
 fn last_words(ui: &Ui, word: &SweepFile, summary: &SweepSummary) {
