@@ -25,6 +25,7 @@ mod parity_reward;
 mod parity_select;
 mod parity_support;
 mod project;
+mod rows;
 mod session;
 mod shipped;
 mod tidy;
