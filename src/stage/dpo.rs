@@ -11,9 +11,8 @@ use crate::stage::attempt::Attempt;
 use crate::stage::checkpoints::CheckpointWriter;
 use crate::stage::error::StageError;
 use crate::stage::output::{StageOutput, count_rows};
-use crate::train::{
-    DpoObjective, LrSchedule, MovingReference, PairMonitor, PreferenceLoss, Training,
-};
+use crate::stage::training::learning_schedule;
+use crate::train::{DpoObjective, MovingReference, PairMonitor, PreferenceLoss, Training};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -46,7 +45,7 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &DpoRecipe) -> Result<StageOutp
     write_batch_layout(&job.dir.out(), &layout)?;
 
     let rate = recipe.optimizer.learning_rate;
-    let schedule = LrSchedule::new(&recipe.schedule, rate, plan.steps());
+    let schedule = learning_schedule(&recipe.schedule, rate, plan.steps())?;
     let keeper = CheckpointWriter::of_dpo(job, recipe, &source, plan.steps())?;
     let mut objective = DpoObjective {
         pairs,

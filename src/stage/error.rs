@@ -93,6 +93,26 @@ pub enum StageError {
         /// What is missing.
         why: String,
     },
+    /// No document has a target that the model would see.
+    #[error(
+        "none of {documents} documents has a target within `max-seq-len` {max_seq_len}: nothing would \
+         be trained; raise `max-seq-len`, or look at rows and mask with `lions inspect`"
+    )]
+    NoTargets {
+        /// Documents of the data.
+        documents: usize,
+        /// Of the recipe, in tokens.
+        max_seq_len: usize,
+    },
+    /// Every step has learning rate 0.
+    #[error(
+        "the learning rate is 0 in every step of {steps}: a warm-up begins at 0 and takes all of them; \
+         set `schedule.warmup-ratio` to 0, or train for more steps"
+    )]
+    NoLearningRate {
+        /// Steps of the run.
+        steps: u64,
+    },
     /// A measured value is NaN or infinite.
     #[error("`{key}` is {value}")]
     NotFinite {

@@ -7,7 +7,8 @@ use crate::stage::attempt::Attempt;
 use crate::stage::checkpoints::CheckpointWriter;
 use crate::stage::error::StageError;
 use crate::stage::output::{StageOutput, count_rows};
-use crate::train::{LrSchedule, SftMonitor, SftObjective, Training};
+use crate::stage::training::learning_schedule;
+use crate::train::{SftMonitor, SftObjective, Training};
 use std::path::Path;
 
 /// Trains and writes the model.
@@ -24,7 +25,14 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &SftRecipe) -> Result<StageOutp
     count_rows(&mut made, &report);
     let examples = format.encode_chats(&rows)?;
     let plan = SftPlan::new(examples, recipe, &job.seed(), format.pad_token())?;
-    count_documents(&mut made, recipe, &plan.report());
+    let report = plan.report();
+    count_documents(&mut made, recipe, &report);
+    if report.targets == 0 {
+        return Err(StageError::NoTargets {
+            documents: report.documents,
+            max_seq_len: recipe.max_seq_len,
+        });
+    }
     let monitors = match &recipe.monitor {
         Some(monitor) => load_monitors(root, monitor, data_seed, &format)?,
         None => Vec::new(),
@@ -33,7 +41,7 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &SftRecipe) -> Result<StageOutp
     let lora = recipe.lora.as_ref();
     let weights = job.open_weights(&source, &config, recipe.precision, lora)?;
     let rate = recipe.optimizer.learning_rate;
-    let schedule = LrSchedule::new(&recipe.schedule, rate, plan.steps());
+    let schedule = learning_schedule(&recipe.schedule, rate, plan.steps())?;
     let keeper = CheckpointWriter::of_sft(job, recipe, &source, plan.steps())?;
     let owner = job.file.run.0.clone();
     let mut training = Training::new(

@@ -2,7 +2,7 @@
 
 use crate::arch::DecoderConfig;
 use crate::base::Shutdown;
-use crate::config::spec::{LoraRecipe, Precision};
+use crate::config::spec::{LoraRecipe, Precision, ScheduleRecipe};
 use crate::model::{FrozenParams, Lora, Params, Recompute};
 use crate::rundir::{AttemptEvent, MetricValue};
 use crate::stage::attempt::{Attempt, dtype};
@@ -11,7 +11,8 @@ use crate::stage::error::StageError;
 use crate::stage::output::StageOutput;
 use crate::stage::telemetry::Telemetry;
 use crate::train::{
-    Ending, Objective, Observer, TrainError, TrainState, Trained, Training, newest_state,
+    Ending, LrSchedule, Objective, Observer, TrainError, TrainState, Trained, Training,
+    newest_state,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,25 @@ impl Weights {
             Self::All(params) => params.into(),
             Self::Adapters(lora) => lora.into(),
         }
+    }
+}
+
+/// The schedule of a training stage.
+///
+/// # Errors
+///
+/// [`StageError::NoLearningRate`] where no step would change the model: its evaluation would pass
+/// for that of a trained one.
+pub(super) fn learning_schedule(
+    recipe: &ScheduleRecipe,
+    peak: f64,
+    steps: u64,
+) -> Result<LrSchedule, StageError> {
+    let schedule = LrSchedule::new(recipe, peak, steps);
+    if schedule.learns() {
+        Ok(schedule)
+    } else {
+        Err(StageError::NoLearningRate { steps })
     }
 }
 

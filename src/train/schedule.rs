@@ -43,6 +43,11 @@ impl LrSchedule {
         self.total
     }
 
+    /// Whether any step has a rate above 0: a run of one step with a warm-up has none.
+    pub fn learns(&self) -> bool {
+        (0..self.total).any(|step| self.learning_rate(step) > 0.0)
+    }
+
     /// The rate used by step `step`, 0-based. With a warm-up, step 0 uses rate 0, as in
     /// transformers.
     pub fn learning_rate(&self, step: u64) -> f64 {

@@ -128,3 +128,26 @@ fn a_template_whose_special_tokens_the_tokenizer_lacks_is_refused() {
     );
     refused(&project, "run", RUN_FAILED, &["<|im_"]);
 }
+
+#[test]
+fn a_stage_that_would_train_nothing_is_refused() {
+    let project = Project::new();
+    let long = "word ".repeat(2000);
+    let row = |i: usize| {
+        format!(
+            r#"{{"messages": [{{"role": "user", "content": "{long}"}}, {{"role": "assistant", "content": "short {i}"}}]}}"#
+        )
+    };
+    let rows: Vec<String> = (0..3).map(row).collect();
+    project.write("data/sft/instruct_train.jsonl", rows.join("\n"));
+    let wanted = ["none of 3 documents has a target", "`max-seq-len`"];
+    refused(&project, "run", RUN_FAILED, &wanted);
+
+    let project = Project::new();
+    project.edit("sweeps/smoke.toml", "steps = 3", "steps = 1");
+    let wanted = [
+        "learning rate is 0 in every step of 1",
+        "`schedule.warmup-ratio`",
+    ];
+    refused(&project, "run", RUN_FAILED, &wanted);
+}
