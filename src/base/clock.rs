@@ -1,6 +1,7 @@
 //! Wall-clock time as a value that is handed in.
 
 use serde::{Deserialize, Serialize};
+#[cfg(test)]
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// A moment, in milliseconds since the Unix epoch (UTC).
@@ -63,10 +64,12 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that moves only when told, for tests.
+/// A clock that moves only when told.
+#[cfg(test)]
 #[derive(Debug, Default)]
 pub struct FakeClock(AtomicI64);
 
+#[cfg(test)]
 impl FakeClock {
     /// A clock that stands at `now`.
     pub fn at(now: Timestamp) -> Self {
@@ -79,6 +82,7 @@ impl FakeClock {
     }
 }
 
+#[cfg(test)]
 impl Clock for FakeClock {
     fn now(&self) -> Timestamp {
         Timestamp(self.0.load(Ordering::SeqCst))

@@ -13,7 +13,9 @@ pub mod seed;
 pub mod shutdown;
 pub mod text;
 
-pub use clock::{Clock, FakeClock, SystemClock, Timestamp};
+#[cfg(test)]
+pub use clock::FakeClock;
+pub use clock::{Clock, SystemClock, Timestamp};
 pub use csv_line::csv_line;
 pub use device::{Device, UnknownDevice};
 pub use digest::{Digest, digest_bytes, digest_file};

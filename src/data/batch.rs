@@ -6,21 +6,21 @@ use crate::arch::Pass;
 use std::ops::Range;
 
 /// Flattened positions of several segments. Attention is causal within a segment and blocked
-/// between segments, but a segment that continues another, its trunk, also sees that one.
+/// between segments, but a segment that continues another, its prefix, also sees that one.
 ///
 /// T positions, S segments, N targets. `target_rows[i]` is the position whose output predicts
-/// `targets[i]`: the one before it, which for the first token of a branch is the trunk's last.
+/// `targets[i]`: the one before it, which for the first token of a suffix is the prefix's last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenBatch {
     /// Input tokens, (T,).
     pub tokens: Vec<u32>,
-    /// Position of each token in its segment, from 0, or behind its trunk, (T,).
+    /// Position of each token in its segment, from 0, or behind its prefix, (T,).
     pub positions: Vec<u32>,
     /// Where segments begin, and T at the end, (S + 1,).
     pub cu_seqlens: Vec<u32>,
-    /// The segment that each segment continues, or itself, (S,). Branches stand behind their trunk.
-    pub trunks: Vec<u32>,
-    /// Positions whose outputs predict, (N,); one may predict the first token of several branches.
+    /// The segment that each segment continues, or itself, (S,). Suffixes stand behind their prefix.
+    pub prefixes: Vec<u32>,
+    /// Positions whose outputs predict, (N,); one may predict the first token of several suffixes.
     pub target_rows: Vec<u32>,
     /// The tokens to be predicted, (N,).
     pub targets: Vec<u32>,
@@ -78,22 +78,22 @@ impl TokenBatch {
         let len = tokens.len() + padding;
         self.positions.extend(0..len as u32);
         self.cu_seqlens.push((start + len) as u32);
-        self.trunks.push(segment);
+        self.prefixes.push(segment);
         self.real_tokens += tokens.len();
         self.example_ids.push(id.to_owned());
     }
 
-    /// Appends a segment of targets that continues the segment `trunk`, which must be the last or
-    /// one whose branches end the batch. Without a token in the trunk, the first has no predecessor
+    /// Appends a segment of targets that continues the segment `prefix`, which must be the last or
+    /// one whose suffixes end the batch. Without a token in the prefix, the first has no predecessor
     /// and is no target.
-    pub fn push_branch(&mut self, id: &str, trunk: usize, tokens: &[u32]) {
+    pub fn push_suffix(&mut self, id: &str, prefix: usize, tokens: &[u32]) {
         let (start, segment) = (self.tokens.len(), self.segments() as u32);
-        let trunk_end = self.cu_seqlens[trunk + 1];
-        let shared = trunk_end - self.cu_seqlens[trunk];
+        let prefix_end = self.cu_seqlens[prefix + 1];
+        let shared = prefix_end - self.cu_seqlens[prefix];
         for (i, &token) in tokens.iter().enumerate() {
             let row = match (i, shared) {
                 (0, 0) => continue,
-                (0, _) => trunk_end - 1,
+                (0, _) => prefix_end - 1,
                 _ => (start + i - 1) as u32,
             };
             self.target_rows.push(row);
@@ -103,7 +103,7 @@ impl TokenBatch {
         self.tokens.extend_from_slice(tokens);
         self.positions.extend(shared..shared + tokens.len() as u32);
         self.cu_seqlens.push((start + tokens.len()) as u32);
-        self.trunks.push(trunk as u32);
+        self.prefixes.push(prefix as u32);
         self.real_tokens += tokens.len();
         self.example_ids.push(id.to_owned());
     }
@@ -112,9 +112,9 @@ impl TokenBatch {
     pub fn pass(&self) -> Pass {
         let len = |s: usize| f64::from(self.cu_seqlens[s + 1] - self.cu_seqlens[s]);
         let mut pass = Pass::default();
-        for (s, &trunk) in self.trunks.iter().enumerate() {
-            let trunk = trunk as usize;
-            let before = if trunk == s { 0.0 } else { len(trunk) };
+        for (s, &prefix) in self.prefixes.iter().enumerate() {
+            let prefix = prefix as usize;
+            let before = if prefix == s { 0.0 } else { len(prefix) };
             pass.add(1.0, len(s), before, 0.0);
         }
         pass.with_scored(self.targets.len() as f64)
@@ -160,10 +160,10 @@ pub fn pair_batches(pairs: &[&TokenizedPair], max_positions: usize) -> Vec<PairB
     runs.map(|range| {
         let mut batch = TokenBatch::new();
         for pair in &pairs[range.clone()] {
-            let trunk = batch.segments();
+            let prefix = batch.segments();
             batch.push_segment(&pair.id, &pair.prompt, |_| false, 0, 0);
-            batch.push_branch(&pair.id, trunk, &pair.chosen);
-            batch.push_branch(&pair.id, trunk, &pair.rejected);
+            batch.push_suffix(&pair.id, prefix, &pair.chosen);
+            batch.push_suffix(&pair.id, prefix, &pair.rejected);
         }
         PairBatch {
             batch,

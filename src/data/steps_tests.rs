@@ -386,7 +386,7 @@ fn pair_batches_predict_the_completions_only() {
     assert_eq!(batch.tokens, [1, 5, 6, 2, 7, 8, 2, 1, 9, 3]);
     assert_eq!(batch.positions, [0, 1, 2, 3, 2, 3, 4, 0, 1, 1]);
     assert_eq!(batch.cu_seqlens, [0, 2, 4, 7, 8, 9, 10]);
-    assert_eq!(batch.trunks, [0, 0, 0, 3, 3, 3]);
+    assert_eq!(batch.prefixes, [0, 0, 0, 3, 3, 3]);
     // Position 1 predicts the first token of both replies of `a`, position 7 of both of `b`.
     assert_eq!(batch.target_rows, [1, 2, 1, 4, 5, 7, 7]);
     assert_eq!(batch.targets, [6, 2, 7, 8, 2, 9, 3]);

@@ -103,7 +103,7 @@ pub fn sample(
         job,
         limit,
         cache: KvCache::new(decoder)?,
-        trunk: None,
+        prefill: None,
         live: Vec::new(),
         done: Vec::new(),
     };
@@ -137,7 +137,7 @@ struct Live {
 }
 
 /// A prompt in the cache and the logits after it.
-struct Trunk {
+struct Prefill {
     prompt: usize,
     cached: CachedPrompt,
     logits: Vec<f32>,
@@ -149,7 +149,7 @@ struct Engine<'a> {
     limit: usize,
     cache: KvCache,
     /// The prompt admitted last: its samples may start one by one, as others end.
-    trunk: Option<Trunk>,
+    prefill: Option<Prefill>,
     live: Vec<Live>,
     done: Vec<Completion>,
 }
@@ -161,8 +161,8 @@ impl Engine<'_> {
         let mut rows: Vec<usize> = (0..self.live.len()).collect();
         for index in range {
             let prompt = index / self.job.samples;
-            let trunk = self.trunk_of(prompt)?;
-            self.cache.push(&trunk.cached);
+            let prefill = self.prefill_of(prompt)?;
+            self.cache.push(&prefill.cached);
             rows.push(self.cache.rows() - 1);
             let mut live = Live {
                 completion: Completion {
@@ -174,22 +174,22 @@ impl Engine<'_> {
                 rng: self.job.seed.index(index as u64).rng(),
                 over: false,
             };
-            self.draw(&mut live, &trunk.logits)?;
+            self.draw(&mut live, &prefill.logits)?;
             self.live.push(live);
-            self.trunk = Some(trunk);
+            self.prefill = Some(prefill);
         }
         end_phase(Phase::Prefill);
         self.keep_rows(rows)
     }
 
-    /// The trunk of a prompt, out of the cache if it is the last one.
-    fn trunk_of(&mut self, prompt: usize) -> Result<Trunk, GenerateError> {
-        if let Some(trunk) = self.trunk.take_if(|trunk| trunk.prompt == prompt) {
-            return Ok(trunk);
+    /// The prefill of a prompt, out of the cache if it is the last one.
+    fn prefill_of(&mut self, prompt: usize) -> Result<Prefill, GenerateError> {
+        if let Some(prefill) = self.prefill.take_if(|prefill| prefill.prompt == prompt) {
+            return Ok(prefill);
         }
         let tokens: &[u32] = &self.job.prompts[prompt];
         let (cached, logits) = self.decoder.prefill_one(tokens, &self.cache)?;
-        Ok(Trunk {
+        Ok(Prefill {
             prompt,
             cached,
             logits: logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?,

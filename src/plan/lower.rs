@@ -122,7 +122,7 @@ struct TrialContext<'t> {
 }
 
 /// A run before it is known whether there is one like it.
-struct Draft<'t> {
+struct RunDraft<'t> {
     task: StageRecipe,
     seed: u64,
     document: &'t RecipeDocument,
@@ -131,7 +131,7 @@ struct Draft<'t> {
 }
 
 /// What the stages of a trial hand on.
-struct Chain {
+struct PipelineState {
     /// So far, in stage order.
     runs: Vec<RunId>,
     /// The current weights.
@@ -140,7 +140,7 @@ struct Chain {
     reference: Option<RunId>,
 }
 
-impl Chain {
+impl PipelineState {
     fn trained(&mut self, run: RunId) {
         self.policy = artifact_of(&run, MODEL_ARTIFACT);
         self.runs.push(run);
@@ -177,7 +177,7 @@ impl Planner<'_> {
             base: base.clone(),
             model,
         };
-        let mut chain = Chain {
+        let mut chain = PipelineState {
             runs: Vec::new(),
             policy: base,
             reference: None,
@@ -210,7 +210,7 @@ impl Planner<'_> {
         &mut self,
         context: &TrialContext<'_>,
         stage: PipelineStage,
-        chain: &mut Chain,
+        chain: &mut PipelineState,
     ) -> Result<(), PlanError> {
         let config = context.config;
         let no_stage = |stage| PlanError::NoStage {
@@ -252,7 +252,7 @@ impl Planner<'_> {
         &mut self,
         context: &TrialContext<'_>,
         pass: &DpoPass<'_>,
-        chain: &mut Chain,
+        chain: &mut PipelineState,
     ) -> Result<(), PlanError> {
         // Held-out pairs are measured against the policy from before all preference learning, so
         // that offline and online stages can be compared.
@@ -274,7 +274,7 @@ impl Planner<'_> {
         context: &TrialContext<'_>,
         online: &OnlineDpoConfig,
         round: usize,
-        chain: &mut Chain,
+        chain: &mut PipelineState,
     ) -> Result<(), PlanError> {
         let recipe = &online.recipe;
         let seed = recipe.seed.unwrap_or(context.trial.seed);
@@ -288,7 +288,7 @@ impl Planner<'_> {
         let document = recipe_document(&sample, "the sample recipe", None, &mut self.resolver)?;
         let samples = self.add(
             context,
-            Draft {
+            RunDraft {
                 task: StageRecipe::Sample(sample),
                 seed,
                 document: &document,
@@ -304,7 +304,7 @@ impl Planner<'_> {
         let document = recipe_document(&judge, "the judge recipe", None, &mut self.resolver)?;
         let judged = self.add(
             context,
-            Draft {
+            RunDraft {
                 task: StageRecipe::Judge(judge),
                 seed,
                 document: &document,
@@ -331,7 +331,7 @@ impl Planner<'_> {
         &mut self,
         context: &TrialContext<'_>,
         target: SelectOf,
-        chain: &mut Chain,
+        chain: &mut PipelineState,
     ) -> Result<Option<RunId>, PlanError> {
         let config = context.config;
         let Some(select) = config.select.as_ref().filter(|s| s.of == target) else {
@@ -381,7 +381,7 @@ impl Planner<'_> {
         let document = recipe_document(&recipe, "the select recipe", None, &mut self.resolver)?;
         let run = self.add(
             context,
-            Draft {
+            RunDraft {
                 task: StageRecipe::Select(recipe),
                 seed,
                 document: &document,
@@ -410,7 +410,7 @@ impl Planner<'_> {
         })?;
         self.add(
             context,
-            Draft {
+            RunDraft {
                 task: StageRecipe::Sft(key.0),
                 seed,
                 document: &document,
@@ -453,7 +453,7 @@ impl Planner<'_> {
         })?;
         let mut inputs = BTreeMap::from([(InputRole::Model, model)]);
         inputs.extend(made.map(|run| (InputRole::Pairs, artifact_of(run, PAIRS_ARTIFACT))));
-        let draft = Draft {
+        let draft = RunDraft {
             task: StageRecipe::RefLogps(known.0.clone()),
             seed: 0,
             document: &known.1,
@@ -484,7 +484,7 @@ impl Planner<'_> {
         })?;
         self.add(
             context,
-            Draft {
+            RunDraft {
                 task: StageRecipe::Dpo(key.0),
                 seed,
                 document: &document,
@@ -516,7 +516,7 @@ impl Planner<'_> {
         })?;
         self.add(
             context,
-            Draft {
+            RunDraft {
                 task: StageRecipe::Eval(recipe),
                 seed: 0,
                 document: &document,
@@ -527,7 +527,7 @@ impl Planner<'_> {
     }
 
     /// The run of this identity, added if it is new.
-    fn add(&mut self, context: &TrialContext<'_>, draft: Draft<'_>) -> Result<RunId, PlanError> {
+    fn add(&mut self, context: &TrialContext<'_>, draft: RunDraft<'_>) -> Result<RunId, PlanError> {
         let kind = draft.task.kind();
         let identity = Identity {
             kind,

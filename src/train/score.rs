@@ -50,7 +50,7 @@ pub fn pair_flops(config: &DecoderConfig, pairs: &[TokenizedPair], max_positions
 /// # Errors
 /// A token is outside the vocabulary, or the device refuses.
 pub fn hidden_states(decoder: &Decoder, batch: &TokenBatch) -> candle_core::Result<Tensor> {
-    let segments = Segments::with_prefixes(&batch.cu_seqlens, &batch.trunks);
+    let segments = Segments::with_prefixes(&batch.cu_seqlens, &batch.prefixes);
     decoder.hidden_in(&batch.tokens, &batch.positions, &segments)
 }
 

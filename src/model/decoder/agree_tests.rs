@@ -161,7 +161,7 @@ fn the_fused_stack_is_the_graph_of_ops_for_random_features() -> Result<()> {
         let pass = random_pass(&mut rng);
         let params = Params::from_frozen(&params, DType::F64).unwrap();
         let decoder = Decoder::trainable(&config, &params).unwrap();
-        let layout = decoder.places(&pass.tokens, &pass.positions, &pass.segments)?;
+        let layout = decoder.layout(&pass.tokens, &pass.positions, &pass.segments)?;
         let by_ops = decoder.hidden_by_ops(&pass.tokens, &layout)?;
         let (want, want_grads) = logits_and_gradients(&decoder, &params, &by_ops)?;
         for recompute in [Recompute::Nothing, Recompute::Layers] {
@@ -189,7 +189,7 @@ fn in_bf16_the_fused_stack_has_the_bits_of_the_graph_of_ops_for_random_features(
         let pass = random_pass(&mut rng);
         let params = Params::from_frozen(&params, DType::BF16).unwrap();
         let decoder = Decoder::trainable(&config, &params).unwrap();
-        let layout = decoder.places(&pass.tokens, &pass.positions, &pass.segments)?;
+        let layout = decoder.layout(&pass.tokens, &pass.positions, &pass.segments)?;
         let want = decoder
             .hidden_by_ops(&pass.tokens, &layout)?
             .to_dtype(DType::F32)?;

@@ -69,7 +69,8 @@ impl KvCache {
     }
 
     /// Positions that each row holds, `(B,)`.
-    pub fn lengths(&self) -> Vec<usize> {
+    #[cfg(test)]
+    fn lengths(&self) -> Vec<usize> {
         self.rows.iter().map(|row| row.len).collect()
     }
 
@@ -127,11 +128,11 @@ impl Decoder {
             *at += p.len() as u32;
             Some(*at)
         }));
-        let places = self.places(&tokens, &positions, &Segments::new(&cu))?;
+        let layout = self.layout(&tokens, &positions, &Segments::new(&cu))?;
         let mut rows: Vec<CachedRow> = prompts.iter().map(|_| CachedRow::default()).collect();
         let mut x = self.embed_tokens(&tokens)?.detach(); // (T, D)
         for (index, layer) in self.layers().iter().enumerate() {
-            let (y, k, v) = layer.forward(self.config(), index, &x, &places)?;
+            let (y, k, v) = layer.forward(self.config(), index, &x, &layout)?;
             x = y.detach();
             let (keys, values, width) = (host(&k)?, host(&v)?, cache.shape.width());
             let mut tokens = keys.chunks_exact(width).zip(values.chunks_exact(width));
@@ -163,10 +164,10 @@ impl Decoder {
             return Tensor::from_vec(logits, (b, self.config().vocab_size), self.device());
         }
         let positions: Vec<u32> = cache.rows.iter().map(|row| row.len as u32).collect();
-        let places = self.places(tokens, &positions, &Segments::default())?;
+        let layout = self.layout(tokens, &positions, &Segments::default())?;
         let mut x = self.embed_tokens(tokens)?.detach(); // (B, D)
         for (index, layer) in self.layers().iter().enumerate() {
-            let (q, k, v) = layer.project(self.config(), &x, &places.rotation)?;
+            let (q, k, v) = layer.project(self.config(), &x, &layout.rotation)?;
             let (queries, k, v) = (host(&q)?, host(&k)?, host(&v)?);
             let tokens = k
                 .chunks_exact(cache.shape.width())

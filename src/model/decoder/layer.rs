@@ -44,7 +44,7 @@ pub(super) struct Layer {
 
 /// Where the tokens of one pass stand.
 #[derive(Clone, Debug)]
-pub(super) struct Places {
+pub(super) struct PassLayout {
     pub(super) rotation: Rotation,
     pub(super) segments: Segments,
 }
@@ -120,10 +120,10 @@ impl Layer {
         config: &DecoderConfig,
         index: usize,
         x: &Tensor,
-        places: &Places,
+        layout: &PassLayout,
     ) -> Result<(Tensor, Tensor, Tensor)> {
-        let (q, k, v) = self.project(config, x, &places.rotation)?;
-        let mixed = attention(&q, &k, &v, &places.segments, config.attention(index))?; // (T, H * E)
+        let (q, k, v) = self.project(config, x, &layout.rotation)?;
+        let mixed = attention(&q, &k, &v, &layout.segments, config.attention(index))?; // (T, H * E)
         Ok((self.finish(config, x, &mixed)?, k, v))
     }
 

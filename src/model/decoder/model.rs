@@ -4,7 +4,7 @@ use crate::arch::{DecoderConfig, Learned};
 use crate::model::decoder::decode::DecodeWeights;
 use crate::model::decoder::fused::{Recompute, Stack};
 use crate::model::decoder::fused_layer::LayerShape;
-use crate::model::decoder::layer::{Layer, Places};
+use crate::model::decoder::layer::{Layer, PassLayout};
 use crate::model::decoder::slot::SLOTS;
 use crate::model::error::ModelError;
 use crate::model::kernels::rope::Rotation;
@@ -162,20 +162,20 @@ impl Decoder {
         segments: &Segments,
     ) -> Result<Tensor> {
         end_phase(Phase::Data);
-        let places = self.places(tokens, positions, segments)?;
+        let layout = self.layout(tokens, positions, segments)?;
         let hidden = match self.stack()? {
-            Some(stack) => stack.hidden(tokens, &places.rotation, segments, self.recompute),
-            None => self.hidden_by_ops(tokens, &places),
+            Some(stack) => stack.hidden(tokens, &layout.rotation, segments, self.recompute),
+            None => self.hidden_by_ops(tokens, &layout),
         };
         end_phase(Phase::Forward);
         hidden
     }
 
     /// As [`Decoder::hidden`], op by op in the graph: on accelerators, and as the twin in tests.
-    pub(super) fn hidden_by_ops(&self, tokens: &[u32], places: &Places) -> Result<Tensor> {
+    pub(super) fn hidden_by_ops(&self, tokens: &[u32], layout: &PassLayout) -> Result<Tensor> {
         let mut x = self.embed_tokens(tokens)?; // (T, D)
         for (index, layer) in self.layers.iter().enumerate() {
-            x = layer.forward(&self.config, index, &x, places)?.0;
+            x = layer.forward(&self.config, index, &x, layout)?.0;
         }
         self.final_norm(&x)
     }
@@ -306,16 +306,16 @@ impl Decoder {
         &self.layers
     }
 
-    pub(super) fn places(
+    pub(super) fn layout(
         &self,
         tokens: &[u32],
         positions: &[u32],
         segments: &Segments,
-    ) -> Result<Places> {
+    ) -> Result<PassLayout> {
         if tokens.len() != positions.len() || tokens.is_empty() {
             candle_core::bail!("{} tokens at {} positions", tokens.len(), positions.len());
         }
-        Ok(Places {
+        Ok(PassLayout {
             rotation: Rotation::new(positions, &self.inv_freq, 1.0),
             segments: segments.clone(),
         })

@@ -7,6 +7,6 @@ mod weights_file;
 
 pub use checkpoint::save_checkpoint;
 pub use lora::{Lora, merge_adapter};
-pub use params::{FrozenParams, Params, missing_gradients};
+pub use params::{FrozenParams, Params};
 pub(crate) use weights_file::WeightFiles;
 pub use weights_file::load_tensors;

@@ -3,7 +3,6 @@
 use crate::arch::DecoderConfig;
 use crate::model::error::ModelError;
 use crate::model::weights::weights_file::WeightFiles;
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use rand::RngCore;
 use std::collections::BTreeMap;
@@ -70,11 +69,6 @@ impl Params {
         Ok(Self(self.0.iter().map(copy).collect::<Result<_, _>>()?))
     }
 
-    /// Names in order.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
-    }
-
     /// Names and variables in name order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Var)> {
         self.0.iter().map(|(name, var)| (name.as_str(), var))
@@ -88,16 +82,6 @@ impl Params {
     /// All variables by name.
     pub fn vars(&self) -> &BTreeMap<String, Var> {
         &self.0
-    }
-
-    /// Number of tensors.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 
     /// The same storage without gradients: later updates of the variables show through.
@@ -221,29 +205,4 @@ impl FrozenParams {
     pub fn get(&self, name: &str) -> Option<&Tensor> {
         self.0.get(name)
     }
-}
-
-/// Names of parameters whose gradient is missing or holds a number that is not finite; a guard
-/// against ops that drop gradients silently.
-///
-/// # Errors
-/// The device refuses.
-pub fn missing_gradients(params: &Params, grads: &GradStore) -> candle_core::Result<Vec<String>> {
-    let mut bad = Vec::new();
-    for (name, var) in params.iter() {
-        let finite = match grads.get(var) {
-            // A sum is finite only if every term is.
-            Some(grad) => grad
-                .abs()?
-                .sum_all()?
-                .to_dtype(DType::F64)?
-                .to_scalar::<f64>()?
-                .is_finite(),
-            None => false,
-        };
-        if !finite {
-            bad.push(name.to_owned());
-        }
-    }
-    Ok(bad)
 }
