@@ -71,11 +71,11 @@ impl DeviceArgs {
 fn in_bf16(run: &PlannedRun) -> bool {
     let precision = match &run.stage.task {
         StageRecipe::Select(recipe) => recipe.select.precision.unwrap_or(Precision::F32),
-        StageRecipe::Sft(recipe) => recipe.precision,
+        StageRecipe::Sft(recipe) => recipe.training.precision,
         StageRecipe::Sample(recipe) => recipe.precision,
         StageRecipe::Judge(_) => return false,
         StageRecipe::RefLogps(recipe) => recipe.precision,
-        StageRecipe::Dpo(recipe) => recipe.precision,
+        StageRecipe::Dpo(recipe) => recipe.training.precision,
         StageRecipe::Eval(recipe) => recipe.precision,
     };
     precision == Precision::Bf16

@@ -81,6 +81,7 @@ fn a_study_on_another_base_has_its_values_and_a_name_of_its_own() {
             .as_ref()
             .unwrap()
             .recipe
+            .layout
             .max_seq_len
     };
     assert_eq!((length(&own), length(&other)), (64, 128));
@@ -102,7 +103,7 @@ fn a_base_may_extend_another_base_and_so_may_the_file_between() {
     let sweep = sweep.unwrap_or_else(|error| panic!("{}", error.render(false)));
     assert_eq!(sweep.name, "study@tiny");
     let recipe = &sweep.trials[0].config.sft.as_ref().unwrap().recipe;
-    assert_eq!(recipe.max_seq_len, 32);
+    assert_eq!(recipe.layout.max_seq_len, 32);
 }
 
 #[test]
@@ -151,7 +152,16 @@ fn a_preset_replaces_what_lies_below_it_and_is_replaced_by_what_lies_above() {
         ("base/small.toml", small.as_str()),
         ("study.toml", text.as_str()),
     ];
-    let duration = |sweep: &Sweep| sweep.trials[0].config.sft.as_ref().unwrap().recipe.duration;
+    let duration = |sweep: &Sweep| {
+        sweep.trials[0]
+            .config
+            .sft
+            .as_ref()
+            .unwrap()
+            .recipe
+            .training
+            .duration
+    };
     let sweep = load_on("base/small.toml", &files).unwrap();
     assert_eq!(duration(&sweep), Duration::Steps(7));
 
@@ -197,25 +207,25 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         "base/small.toml",
         "duration = { steps = 7 }",
         "duration = { preset = \"pairs\" }",
-        "base/small.toml:39:23: a preset cannot name another one, `pairs`",
+        "base/small.toml:38:23: a preset cannot name another one, `pairs`",
     ),
     (
         "base/small.toml",
         "pairs = [10, 20]",
         "pairs = [10, 10]",
-        "base/small.toml:38:14: axis `pairs` has the value `10` twice",
+        "base/small.toml:37:14: axis `pairs` has the value `10` twice",
     ),
     (
         "base/small.toml",
         "rows = 1_000",
         "rows = 0",
-        "base/small.toml:43:8: expected a whole number, 1 or more, found `0` in `inputs.data/pairs.jsonl.rows`",
+        "base/small.toml:42:8: `rows` must be 1 or more, not 0",
     ),
     (
         "base/small.toml",
         "tokens-per-row",
         "tokens-a-row",
-        "base/small.toml:44:1: unknown key `tokens-a-row` in `inputs.data/pairs.jsonl` (did you mean `tokens-per-row`?)",
+        "base/small.toml:43:1: unknown key `tokens-a-row` in `inputs.data/pairs.jsonl` (did you mean `tokens-per-row`?)",
     ),
 ];
 
@@ -269,8 +279,8 @@ fn every_shipped_base_is_complete() {
         assert_eq!(sweep.trials.len(), 45);
         let config = &sweep.trials[44].config;
         let sources = [
-            &config.sft.as_ref().unwrap().recipe.data,
-            &config.dpo.as_ref().unwrap().recipe.data,
+            &config.sft.as_ref().unwrap().recipe.rows.data,
+            &config.dpo.as_ref().unwrap().recipe.rows.data,
         ];
         for source in sources.into_iter().flatten() {
             let known =

@@ -9,9 +9,8 @@ use crate::config::keys::{file_stem, has_reference};
 use crate::config::load::Inputs;
 use crate::config::loss::loss_problems;
 use crate::config::spec::{
-    BatchSize, COLUMNS, DataSource, DpoRecipe, Duration, EvalRecipe, Monitor, OptimizerRecipe,
-    PairLimits, PipelineStage, SamplingRecipe, ScheduleRecipe, SftRecipe, TrainRuntime,
-    TrialConfig,
+    BatchSize, COLUMNS, DataSource, DpoRecipe, Duration, EvalRecipe, Monitor, PairLimits,
+    PipelineStage, SftRecipe, TrainingRecipe, TrialConfig,
 };
 use crate::config::tree::Node;
 use std::collections::{BTreeMap, BTreeSet};
@@ -203,22 +202,18 @@ impl Checker<'_> {
         }
         if let Some(sft) = &config.sft {
             self.sft(&sft.recipe, most);
-            self.runtime(&sft.runtime, "sft.runtime");
         }
         if let Some(dpo) = &config.dpo {
             self.dpo(&dpo.recipe, most);
-            self.runtime(&dpo.runtime, "dpo.runtime");
         }
         if let Some(online) = &config.online_dpo {
             self.online_dpo(online, most);
-            self.runtime(&online.runtime, "online-dpo.runtime");
         }
         if let Some(select) = &config.select {
             self.select(config, select);
         }
         self.checkpoint_step(config);
         self.eval(config, &config.eval.recipe, most);
-        self.runtime(&config.eval.runtime, "eval.runtime");
     }
 
     fn pipeline(&mut self, config: &TrialConfig) {
@@ -279,15 +274,6 @@ impl Checker<'_> {
                     Some("keep one of them".to_owned()),
                 );
             }
-            if let Some(fraction) = source.fraction {
-                self.must(
-                    fraction > 0.0 && fraction.is_finite(),
-                    &format!("{at}.fraction"),
-                    fraction,
-                    "above 0",
-                );
-            }
-            self.positive(source.count, &format!("{at}.count"));
             for ours in source.columns.keys() {
                 if !COLUMNS.contains(&ours.as_str()) {
                     let help = nearest(ours, COLUMNS.iter().copied()).map_or_else(
@@ -318,10 +304,6 @@ impl Checker<'_> {
         Some(format!("put it there: {from}"))
     }
 
-    pub(crate) fn positive(&mut self, value: Option<usize>, path: &str) {
-        self.must(value != Some(0), path, 0, "1 or more");
-    }
-
     /// A length in tokens, at least 2, within the model's positions.
     pub(super) fn length(&mut self, value: usize, path: &str, most: Option<usize>) {
         self.must(value >= 2, path, value, "2 or more");
@@ -338,12 +320,8 @@ impl Checker<'_> {
     fn limits(&mut self, limits: &PairLimits, path: &str, most: Option<usize>) {
         self.length(limits.max_seq_len, &format!("{path}.max-seq-len"), most);
         let at = format!("{path}.max-prompt-len");
-        self.must(
-            limits.max_prompt_len >= 1,
-            &at,
-            limits.max_prompt_len,
-            "1 or more",
-        );
+        let shortest = limits.max_prompt_len;
+        self.must(shortest >= 1, &at, shortest, "1 or more");
         if limits.max_prompt_len >= limits.max_seq_len {
             let message = format!(
                 "`max-prompt-len` is {}, which leaves no room for a completion in `max-seq-len` = {}",
@@ -353,91 +331,9 @@ impl Checker<'_> {
         }
     }
 
-    fn duration(&mut self, duration: Duration, path: &str) {
-        match duration {
-            Duration::Epochs(epochs) => {
-                self.must(
-                    epochs > 0.0 && epochs.is_finite(),
-                    &format!("{path}.epochs"),
-                    epochs,
-                    "above 0",
-                );
-            }
-            Duration::Steps(steps) => {
-                self.must(steps > 0, &format!("{path}.steps"), steps, "1 or more");
-            }
-        }
-    }
-
-    fn optimizer(&mut self, o: &OptimizerRecipe, path: &str) {
-        let at = |name: &str| format!("{path}.{name}");
-        let rate = o.learning_rate;
-        self.must(
-            rate > 0.0 && rate.is_finite(),
-            &at("learning-rate"),
-            rate,
-            "above 0",
-        );
-        self.must(
-            (0.0..1.0).contains(&o.beta1),
-            &at("beta1"),
-            o.beta1,
-            "0 to below 1",
-        );
-        self.must(
-            (0.0..1.0).contains(&o.beta2),
-            &at("beta2"),
-            o.beta2,
-            "0 to below 1",
-        );
-        self.must(
-            o.eps > 0.0 && o.eps.is_finite(),
-            &at("eps"),
-            o.eps,
-            "above 0",
-        );
-        let decay = o.weight_decay;
-        self.must(
-            decay >= 0.0 && decay.is_finite(),
-            &at("weight-decay"),
-            decay,
-            "0 or more",
-        );
-        let norm = o.max_grad_norm;
-        self.must(
-            norm >= 0.0 && norm.is_finite(),
-            &at("max-grad-norm"),
-            norm,
-            "0 or more",
-        );
-    }
-
-    fn schedule(&mut self, s: &ScheduleRecipe, path: &str) {
-        let share = 0.0..=1.0;
-        self.must(
-            share.contains(&s.warmup_ratio),
-            &format!("{path}.warmup-ratio"),
-            s.warmup_ratio,
-            "0 to 1",
-        );
-        self.must(
-            share.contains(&s.min_ratio),
-            &format!("{path}.min-ratio"),
-            s.min_ratio,
-            "0 to 1",
-        );
-        self.decay_ratio(s, path);
-    }
-
     fn monitor(&mut self, monitor: Option<&Monitor>, path: &str) {
         let Some(monitor) = monitor else { return };
         self.data(&monitor.data, &format!("{path}.data"));
-        self.must(
-            monitor.every_steps > 0,
-            &format!("{path}.every-steps"),
-            monitor.every_steps,
-            "1 or more",
-        );
         let mut stems = BTreeMap::new();
         for (index, source) in monitor.data.iter().enumerate() {
             let stem = file_stem(&source.path);
@@ -459,37 +355,27 @@ impl Checker<'_> {
 
     fn sft(&mut self, recipe: &SftRecipe, most: Option<usize>) {
         let at = |name: &str| format!("sft.recipe.{name}");
-        self.data(&recipe.data, &at("data"));
-        self.positive(recipe.max_examples, &at("max-examples"));
-        self.decontaminate(recipe.decontaminate.as_ref(), &at("decontaminate"));
-        self.empty_system_turn(recipe.empty_system_turn, &at("empty-system-turn"));
-        self.length(recipe.max_seq_len, &at("max-seq-len"), most);
-        self.max_masked_fraction(recipe.max_masked_fraction, &at("max-masked-fraction"));
-        match recipe.batch {
-            BatchSize::Tokens(tokens) if tokens > 0 && tokens < recipe.max_seq_len => {
+        let layout = &recipe.layout;
+        self.data(&recipe.rows.data, &at("data"));
+        self.decontaminate(recipe.rows.decontaminate.as_ref(), &at("decontaminate"));
+        self.length(layout.max_seq_len, &at("max-seq-len"), most);
+        match layout.batch {
+            BatchSize::Tokens(tokens) if tokens > 0 && tokens < layout.max_seq_len => {
                 let message = format!(
                     "a step of {tokens} tokens cannot hold one row of `max-seq-len` = {}",
-                    recipe.max_seq_len
+                    layout.max_seq_len
                 );
                 self.fail(&at("batch.tokens"), message, None);
             }
-            BatchSize::Tokens(tokens) => self.positive(Some(tokens), &at("batch.tokens")),
-            BatchSize::Rows(rows) => self.positive(Some(rows), &at("batch.rows")),
+            BatchSize::Tokens(n) => self.must(n > 0, &at("batch.tokens"), n, "1 or more"),
+            BatchSize::Rows(n) => self.must(n > 0, &at("batch.rows"), n, "1 or more"),
         }
-        self.duration(recipe.duration, &at("duration"));
-        self.optimizer(&recipe.optimizer, &at("optimizer"));
-        self.schedule(&recipe.schedule, &at("schedule"));
-        self.monitor(recipe.monitor.as_ref(), &at("monitor"));
-        self.trainable_embeddings(recipe.trainable_embeddings, &at("trainable-embeddings"));
-        self.save_steps(&recipe.save_steps, recipe.duration, &at("save-steps"));
-        self.lora(recipe.lora.as_ref(), &at("lora"));
-        let (lora, rows) = (recipe.lora.is_some(), recipe.trainable_embeddings);
-        self.lora_alone(lora, rows, &at("trainable-embeddings"));
+        self.training(&recipe.training, "sft.recipe");
     }
 
     fn dpo(&mut self, recipe: &DpoRecipe, most: Option<usize>) {
-        self.data(&recipe.data, "dpo.recipe.data");
-        if recipe.online_fraction.is_some() {
+        self.data(&recipe.rows.data, "dpo.recipe.data");
+        if recipe.pairs.online_fraction.is_some() {
             let message = "`online-fraction` is for the pairs of online DPO".to_owned();
             let help = Some("give the sources of `data` a `fraction`".to_owned());
             self.fail("dpo.recipe.online-fraction", message, help);
@@ -500,69 +386,31 @@ impl Checker<'_> {
     /// What offline DPO and a round of online DPO have in common.
     pub(super) fn preference(&mut self, recipe: &DpoRecipe, path: &str, most: Option<usize>) {
         let at = |name: &str| format!("{path}.{name}");
-        self.positive(recipe.max_examples, &at("max-examples"));
-        self.decontaminate(recipe.decontaminate.as_ref(), &at("decontaminate"));
-        self.empty_system_turn(recipe.empty_system_turn, &at("empty-system-turn"));
-        self.limits(&recipe.limits, &at("limits"), most);
-        self.must(
-            recipe.beta > 0.0 && recipe.beta.is_finite(),
-            &at("beta"),
-            recipe.beta,
-            "above 0",
-        );
-        let smoothing = recipe.label_smoothing;
-        self.must(
-            (0.0..0.5).contains(&smoothing),
-            &at("label-smoothing"),
-            smoothing,
-            "0 to below 0.5",
-        );
-        self.reference_update(recipe, &at("reference-update"));
+        self.decontaminate(recipe.rows.decontaminate.as_ref(), &at("decontaminate"));
+        self.limits(&recipe.pairs.limits, &at("limits"), most);
+        self.reference_update(&recipe.reference, &at("reference-update"));
         for problem in loss_problems(recipe) {
-            self.fail(&at(problem.field), problem.message, problem.help);
+            self.fail(&at(problem.field), problem.message, Some(problem.help));
         }
-        self.positive(Some(recipe.global_batch_size), &at("global-batch-size"));
-        self.duration(recipe.duration, &at("duration"));
-        self.optimizer(&recipe.optimizer, &at("optimizer"));
-        self.schedule(&recipe.schedule, &at("schedule"));
-        self.monitor(recipe.monitor.as_ref(), &at("monitor"));
-        self.trainable_embeddings(recipe.trainable_embeddings, &at("trainable-embeddings"));
-        self.save_steps(&recipe.save_steps, recipe.duration, &at("save-steps"));
-        self.lora(recipe.lora.as_ref(), &at("lora"));
-        let (lora, rows) = (recipe.lora.is_some(), recipe.trainable_embeddings);
+        self.training(&recipe.training, path);
+    }
+
+    /// What all training stages have in common.
+    fn training(&mut self, training: &TrainingRecipe, path: &str) {
+        let at = |name: &str| format!("{path}.{name}");
+        match training.duration {
+            Duration::Epochs(n) => {
+                let sound = n > 0.0 && n.is_finite();
+                self.must(sound, &at("duration.epochs"), n, "above 0");
+            }
+            Duration::Steps(n) => self.must(n > 0, &at("duration.steps"), n, "1 or more"),
+        }
+        self.decay_ratio(&training.schedule, &at("schedule"));
+        self.monitor(training.monitor.as_ref(), &at("monitor"));
+        self.save_steps(&training.save_steps, training.duration, &at("save-steps"));
+        self.lora(training.lora.as_ref(), &at("lora"));
+        let (lora, rows) = (training.lora.is_some(), training.trainable_embeddings);
         self.lora_alone(lora, rows, &at("trainable-embeddings"));
-    }
-
-    fn runtime(&mut self, runtime: &TrainRuntime, path: &str) {
-        self.positive(
-            runtime.micro_batch_tokens,
-            &format!("{path}.micro-batch-tokens"),
-        );
-        let every = runtime.checkpoint_every_steps;
-        self.must(
-            every != Some(0),
-            &format!("{path}.checkpoint-every-steps"),
-            0,
-            "1 or more",
-        );
-    }
-
-    pub(super) fn sampling(&mut self, s: &SamplingRecipe, path: &str) {
-        let heat = s.temperature;
-        self.must(
-            heat >= 0.0 && heat.is_finite(),
-            &format!("{path}.temperature"),
-            heat,
-            "0 or more",
-        );
-        let mass = s.top_p;
-        self.must(
-            mass > 0.0 && mass <= 1.0,
-            &format!("{path}.top-p"),
-            mass,
-            "above 0 to 1",
-        );
-        self.positive(Some(s.max_new_tokens), &format!("{path}.max-new-tokens"));
     }
 
     fn eval(&mut self, config: &TrialConfig, recipe: &EvalRecipe, most: Option<usize>) {
@@ -609,9 +457,6 @@ impl Checker<'_> {
         for (name, set) in &recipe.stories {
             let path = format!("eval.recipe.stories.{name}");
             self.data(&set.data, &format!("{path}.data"));
-            self.positive(set.max_prompts, &format!("{path}.max-prompts"));
-            self.positive(Some(set.samples), &format!("{path}.samples"));
-            self.sampling(&set.sampling, &format!("{path}.sampling"));
         }
         let only_preference = recipe.likelihood.is_empty() && recipe.stories.is_empty();
         if only_preference && !names.is_empty() && !has_reference(config) {

@@ -1,7 +1,7 @@
 //! Rules for online DPO, for filters and for the checkpoint that is evaluated.
 
 use crate::config::check::Checker;
-use crate::config::judge::{judge_problems, judge_runtime_problems};
+use crate::config::judge::judge_problems;
 use crate::config::spec::{
     OnlineDpoConfig, PipelineStage, SelectConfig, SelectOf, SelectTarget, TrialConfig,
     select_problems,
@@ -12,32 +12,21 @@ impl Checker<'_> {
     pub(super) fn online_dpo(&mut self, online: &OnlineDpoConfig, most: Option<usize>) {
         let recipe = &online.recipe;
         let at = |name: &str| format!("online-dpo.recipe.{name}");
-        self.positive(Some(recipe.rounds), &at("rounds"));
         self.data(&recipe.prompts.data, &at("prompts.data"));
-        self.positive(recipe.prompts.per_round, &at("prompts.per-round"));
         let longest = recipe.prompts.max_prompt_len;
         self.length(longest, &at("prompts.max-prompt-len"), most);
         self.must(
-            recipe.samples >= 2,
+            recipe.samples.get() >= 2,
             &at("samples"),
             recipe.samples,
             "2 or more, so that there is a best and a worst",
         );
-        self.sampling(&recipe.sampling, &at("sampling"));
-        if recipe.sampling.temperature == 0.0 {
+        if recipe.sampling.temperature.get() == 0.0 {
             let message = "with temperature 0 all samples of a prompt are equal".to_owned();
             self.fail(&at("sampling.temperature"), message, None);
         }
-        let shares = [
-            ("p-ori-pair", recipe.p_ori_pair),
-            ("p-ori-chosen", recipe.p_ori_chosen),
-        ];
-        for (name, share) in shares {
-            if let Some(share) = share {
-                self.must((0.0..=1.0).contains(&share), &at(name), share, "0 to 1");
-            }
-        }
-        let sum: f64 = shares.iter().filter_map(|(_, share)| *share).sum();
+        let shares = [recipe.p_ori_pair, recipe.p_ori_chosen];
+        let sum: f64 = shares.iter().flatten().map(|share| share.get()).sum();
         if sum > 1.0 {
             let message = format!("`p-ori-pair` and `p-ori-chosen` together are {sum}, above 1");
             self.fail(&at("p-ori-chosen"), message, None);
@@ -46,21 +35,13 @@ impl Checker<'_> {
             let path = format!("online-dpo.recipe.judge.{}", problem.field);
             self.fail(&path, problem.message, problem.help);
         }
-        for problem in judge_runtime_problems(&online.judge_runtime) {
-            let path = format!("online-dpo.judge-runtime.{}", problem.field);
-            self.fail(&path, problem.message, problem.help);
-        }
         if let Some(path) = recipe.judge.model_path() {
             let name = recipe.judge.name();
             self.model_folder(path, &at(&format!("judge.{name}.model-path")));
         }
         let dpo = &recipe.dpo;
-        if !dpo.data.is_empty() {
-            self.data(&dpo.data, &at("dpo.data"));
-        }
-        if let Some(share) = dpo.online_fraction {
-            let path = at("dpo.online-fraction");
-            self.must(share > 0.0 && share <= 1.0, &path, share, "above 0 to 1");
+        if !dpo.rows.data.is_empty() {
+            self.data(&dpo.rows.data, &at("dpo.data"));
         }
         self.preference(dpo, "online-dpo.recipe.dpo", most);
     }
@@ -79,7 +60,6 @@ impl Checker<'_> {
             ));
             self.fail("select.of", message, help);
         }
-        self.positive(Some(select.recipe.keep), "select.recipe.keep");
         for problem in select_problems(&select.recipe, target) {
             let path = format!("select.recipe.{}", problem.field);
             self.fail(&path, problem.message, problem.help);
@@ -116,11 +96,11 @@ impl Checker<'_> {
             return;
         };
         let kept = match config.pipeline.last() {
-            Some(PipelineStage::Sft) => config.sft.as_ref().map(|s| &s.recipe.save_steps),
-            Some(PipelineStage::Dpo) => config.dpo.as_ref().map(|d| &d.recipe.save_steps),
+            Some(PipelineStage::Sft) => config.sft.as_ref().map(|s| &s.recipe.training.save_steps),
+            Some(PipelineStage::Dpo) => config.dpo.as_ref().map(|d| &d.recipe.training.save_steps),
             Some(PipelineStage::OnlineDpo) => {
                 let online = config.online_dpo.as_ref();
-                online.map(|o| &o.recipe.dpo.save_steps)
+                online.map(|o| &o.recipe.dpo.training.save_steps)
             }
             None => None,
         };

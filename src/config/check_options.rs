@@ -2,7 +2,7 @@
 
 use crate::config::check::Checker;
 use crate::config::spec::{
-    Decay, Decontamination, DpoRecipe, Duration, LoraRecipe, Reference, ScheduleRecipe,
+    Decay, Decontamination, Duration, LoraRecipe, Reference, ReferenceRecipe, ScheduleRecipe,
     TrainableEmbeddings,
 };
 
@@ -26,43 +26,10 @@ impl Checker<'_> {
                 }
             }
         }
-        self.positive(given.ngram, &format!("{path}.ngram"));
-        self.positive(given.min_words, &format!("{path}.min-words"));
-    }
-
-    pub(crate) fn empty_system_turn(&mut self, share: Option<f64>, path: &str) {
-        if let Some(share) = share {
-            self.must(share > 0.0 && share <= 1.0, path, share, "above 0 to 1");
-        }
-    }
-
-    pub(crate) fn max_masked_fraction(&mut self, share: Option<f64>, path: &str) {
-        if let Some(share) = share {
-            self.must((0.0..1.0).contains(&share), path, share, "0 to below 1");
-        }
-    }
-
-    pub(crate) fn trainable_embeddings(&mut self, rows: Option<TrainableEmbeddings>, path: &str) {
-        match rows {
-            Some(TrainableEmbeddings::From(first)) => {
-                self.positive(Some(first), &format!("{path}.from"));
-            }
-            Some(TrainableEmbeddings::Below(end)) => {
-                self.positive(Some(end), &format!("{path}.below"));
-            }
-            None => {}
-        }
     }
 
     pub(crate) fn lora(&mut self, lora: Option<&LoraRecipe>, path: &str) {
         let Some(lora) = lora else { return };
-        self.positive(Some(lora.rank), &format!("{path}.rank"));
-        self.must(
-            lora.alpha > 0.0 && lora.alpha.is_finite(),
-            &format!("{path}.alpha"),
-            lora.alpha,
-            "above 0",
-        );
         let targets = format!("{path}.targets");
         self.must(
             !lora.targets.is_empty(),
@@ -117,8 +84,7 @@ impl Checker<'_> {
                 self.fail(&format!("{path}.decay"), message, Some(help.to_owned()));
             }
             (Decay::WarmupStableDecay, Some(ratio)) => {
-                self.must((0.0..=1.0).contains(&ratio), &at, ratio, "0 to 1");
-                if ratio + schedule.warmup_ratio > 1.0 {
+                if ratio.get() + schedule.warmup_ratio.get() > 1.0 {
                     let message = "`warmup-ratio` and `decay-ratio` make more than 1".to_owned();
                     self.fail(&at, message, None);
                 }
@@ -131,25 +97,20 @@ impl Checker<'_> {
         }
     }
 
-    pub(crate) fn reference_update(&mut self, recipe: &DpoRecipe, path: &str) {
-        let Some(update) = recipe.reference_update else {
+    pub(crate) fn reference_update(&mut self, reference: &ReferenceRecipe, path: &str) {
+        let Some(update) = reference.reference_update else {
             return;
         };
-        let every = update.every_steps;
-        self.must(every > 0, &format!("{path}.every-steps"), 0, "1 or more");
-        let at = format!("{path}.mix");
-        let mix = update.mix;
-        self.must(mix > 0.0 && mix <= 1.0, &at, mix, "above 0 to 1");
-        if recipe.reference_free {
+        if reference.reference_free {
             let message = "there is no reference to update with `reference-free`".to_owned();
             self.fail(path, message, Some("remove one of them".to_owned()));
         }
-        if mix < 1.0 && recipe.reference == Reference::Base {
+        if update.mix.get() < 1.0 && reference.model == Reference::Base {
             let message =
                 "a `mix` below 1 starts from the checkpoint that is trained, not from `base`"
                     .to_owned();
             let help = "write `reference = \"init\"`, or `mix = 1`".to_owned();
-            self.fail(&at, message, Some(help));
+            self.fail(&format!("{path}.mix"), message, Some(help));
         }
     }
 }

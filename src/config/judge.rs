@@ -1,11 +1,14 @@
 //! Who judges sampled replies: the recipe of a judge, and what of it cannot change a verdict.
 
-use crate::config::spec::{ModelDir, Precision};
+use crate::config::spec::{ModelDir, NonNegative, Precision};
 use serde::{Deserialize, Serialize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
+use strum::IntoStaticStr;
 
 /// A judge of replies to one prompt.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, IntoStaticStr)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum JudgeRecipe {
     /// The verifiable rules of the shipped story task; the score is the share that holds.
     Rules,
@@ -82,10 +85,10 @@ pub struct OpenaiJudge {
     pub highest: Option<f64>,
     /// Sampling temperature of the judge. Absent: not sent, the endpoint's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub temperature: Option<f64>,
+    pub temperature: Option<NonNegative>,
     /// Most tokens of an answer. Absent: not sent, the endpoint's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_tokens: Option<usize>,
+    pub max_tokens: Option<NonZeroUsize>,
     /// Seed of the first time that a question is asked; each further time it is one more. Absent:
     /// not sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,23 +101,23 @@ pub struct OpenaiJudge {
 pub struct JudgeRuntime {
     /// Requests under way at a time. Absent: 8.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub concurrency: Option<usize>,
+    pub concurrency: Option<NonZeroUsize>,
     /// How often a request is sent again after 408, 429, 5xx, a broken connection or a time-out.
     /// Absent: 6.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
     /// Seconds after which a request without an answer has failed. Absent: 120.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub timeout_secs: Option<u64>,
+    pub timeout_secs: Option<NonZeroU64>,
     /// How often a question is asked until an answer holds a verdict. Absent: 3.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub asks: Option<u32>,
+    pub asks: Option<NonZeroU32>,
     /// The environment variable that holds the endpoint's key. Absent: no key is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_env: Option<String>,
 }
 
-/// A rule that the recipe or the runtime of a judge breaks.
+/// A rule that the recipe of a judge breaks.
 pub(crate) struct JudgeProblem {
     /// Path of the field below the judge, for example `openai.temperature`.
     pub(crate) field: String,
@@ -125,12 +128,7 @@ pub(crate) struct JudgeProblem {
 impl JudgeRecipe {
     /// As a recipe spells it.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Rules => "rules",
-            Self::RewardModel(_) => "reward-model",
-            Self::Pairrm(_) => "pairrm",
-            Self::Openai(_) => "openai",
-        }
+        self.into()
     }
 
     /// The folder of the judge's own weights, relative to the project root.
@@ -163,7 +161,7 @@ impl OpenaiJudge {
 impl JudgeRuntime {
     /// [`Self::concurrency`], filled in.
     pub fn concurrency(&self) -> usize {
-        self.concurrency.unwrap_or(8).max(1)
+        self.concurrency.map_or(8, NonZeroUsize::get)
     }
 
     /// [`Self::retries`], filled in.
@@ -173,12 +171,12 @@ impl JudgeRuntime {
 
     /// [`Self::timeout_secs`], filled in.
     pub fn timeout_secs(&self) -> u64 {
-        self.timeout_secs.unwrap_or(120).max(1)
+        self.timeout_secs.map_or(120, NonZeroU64::get)
     }
 
     /// [`Self::asks`], filled in.
     pub fn asks(&self) -> u32 {
-        self.asks.unwrap_or(3).max(1)
+        self.asks.map_or(3, NonZeroU32::get)
     }
 }
 
@@ -245,14 +243,6 @@ fn openai_problems(judge: &OpenaiJudge, fail: &mut impl FnMut(&str, String, Opti
     if judge.model.is_empty() {
         fail("model", "`model` is empty".to_owned(), None);
     }
-    if let Some(heat) = judge.temperature.filter(|t| !t.is_finite() || *t < 0.0) {
-        let message = format!("`temperature` must be 0 or more, not {heat}");
-        fail("temperature", message, None);
-    }
-    if judge.max_tokens == Some(0) {
-        let message = "`max-tokens` must be 1 or more, not 0";
-        fail("max-tokens", message.to_owned(), None);
-    }
     let (lowest, highest) = judge.scale();
     let scored = judge.mode == JudgeMode::Score;
     for (field, value) in [("lowest", judge.lowest), ("highest", judge.highest)] {
@@ -284,22 +274,6 @@ fn openai_problems(judge: &OpenaiJudge, fail: &mut impl FnMut(&str, String, Opti
             );
         }
     }
-}
-
-/// What is wrong with how a judge is asked.
-pub(crate) fn judge_runtime_problems(runtime: &JudgeRuntime) -> Vec<JudgeProblem> {
-    let zero = [
-        ("concurrency", runtime.concurrency == Some(0)),
-        ("timeout-secs", runtime.timeout_secs == Some(0)),
-        ("asks", runtime.asks == Some(0)),
-    ];
-    let zero = zero.into_iter().filter(|(_, is_zero)| *is_zero);
-    let problems = zero.map(|(field, _)| JudgeProblem {
-        field: field.to_owned(),
-        message: format!("`{field}` must be 1 or more, not 0"),
-        help: None,
-    });
-    problems.collect()
 }
 
 #[cfg(test)]
@@ -359,6 +333,16 @@ mod tests {
     }
 
     #[test]
+    fn numbers_out_of_range_are_refused_by_their_types() {
+        let text = "judge.openai = { base-url = 'http://h', model = 'j', mode = 'score', temperature = -1 }";
+        assert!(read(text).unwrap_err().contains("0 or more"));
+        let text =
+            "judge.openai = { base-url = 'http://h', model = 'j', mode = 'score', max-tokens = 0 }";
+        assert!(read(text).is_err());
+        assert!(toml::from_str::<JudgeRuntime>("asks = 0").is_err());
+    }
+
+    #[test]
     fn absent_options_are_left_out_of_the_identity() {
         let text = "judge = { pairrm = { model-path = 'm' } }";
         let json = serde_json::to_string(&read(text).unwrap()).unwrap();
@@ -372,8 +356,6 @@ mod tests {
                 "[judge.openai]\nbase-url = 'http://h/v1'\nmodel = 'j'\nmode = 'score'\n{rest}"
             ))
         };
-        assert_eq!(openai("temperature = -1.0"), ["openai.temperature"]);
-        assert_eq!(openai("max-tokens = 0"), ["openai.max-tokens"]);
         assert_eq!(openai("lowest = 5.0\nhighest = 5.0"), ["openai.highest"]);
         assert_eq!(openai("highest = 5.0"), ["openai.highest"]);
         let own = "highest = 5.0\ntemplate = '{prompt} {reply}, 1 to 5'";
@@ -402,10 +384,5 @@ mod tests {
         assert_eq!(fields(text), ["pairrm.max-prompt-len"]);
         let text = "judge.reward-model = { model-path = 'm', precision = 'f32', max-seq-len = 1 }";
         assert_eq!(fields(text), ["reward-model.max-seq-len"]);
-        let runtime = JudgeRuntime {
-            asks: Some(0),
-            ..JudgeRuntime::default()
-        };
-        assert_eq!(judge_runtime_problems(&runtime)[0].field, "asks");
     }
 }

@@ -47,12 +47,12 @@ pub fn step_metric_keys(config: &TrialConfig) -> Vec<String> {
         }
     };
     if let Some(sft) = &config.sft {
-        let monitor = sft.recipe.monitor.as_ref();
+        let monitor = sft.recipe.training.monitor.as_ref();
         let data = monitor.map(|monitor| monitor.data.as_slice());
         add(PipelineStage::Sft, &SFT_STEPS, &SFT_MONITOR, data);
     }
     for (stage, recipe) in preference_recipes(config) {
-        let monitor = recipe.monitor.as_ref();
+        let monitor = recipe.training.monitor.as_ref();
         let data = monitor.map(|monitor| monitor.data.as_slice());
         add(stage, &DPO_STEPS, &DPO_MONITOR, data);
     }

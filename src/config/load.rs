@@ -12,6 +12,7 @@ use crate::config::spec::{PipelineStage, TrialConfig};
 use crate::config::sweep::{Sweep, Trial};
 use crate::config::tree::Node;
 use crate::config::typed;
+use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,6 +23,22 @@ pub enum Inputs {
     Required,
     /// For planning ahead of the data, for example a study on weights that another machine has.
     Optional,
+}
+
+/// Reads a value of its own, such as a recipe, from TOML text; ranges are checked, rules across
+/// fields are not.
+///
+/// # Errors
+/// The text is no TOML, or what is wrong with the value, at its place.
+pub fn parse_toml<T: DeserializeOwned>(text: &str) -> Result<T, ConfigError> {
+    let read = Node::parse(text, 0).and_then(|node| typed::read(&node, "", |_| None));
+    read.map_err(|problem| {
+        let file = SourceFile {
+            name: "recipe".to_owned(),
+            text: Arc::from(text),
+        };
+        ConfigError::new(Sources(vec![file]), vec![*problem])
+    })
 }
 
 /// Reads, expands and checks a sweep file; all its inputs must be there.

@@ -2,8 +2,11 @@
 
 use crate::config::judge::{JudgeRecipe, JudgeRuntime};
 use crate::config::select::SelectRecipe;
-use crate::config::spec::{DataSource, DpoRecipe, Precision, SamplingRecipe, TrainRuntime};
+use crate::config::spec::{
+    DataSource, DpoRecipe, Precision, SamplingRecipe, TrainRuntime, UnitInterval,
+};
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroUsize;
 
 /// Online preference learning.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,26 +28,26 @@ pub struct OnlineDpoConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct OnlineDpoRecipe {
-    /// Rounds, 1 or more; each starts from the weights that the one before has trained.
-    pub rounds: usize,
+    /// Rounds; each starts from the weights that the one before has trained.
+    pub rounds: NonZeroUsize,
     /// Where the prompts come from.
     pub prompts: PromptRecipe,
     /// Samples of each prompt, 2 or more (the released recipe: 5).
-    pub samples: usize,
+    pub samples: NonZeroUsize,
     /// How they are drawn (the released recipe: temperature 0.8).
     pub sampling: SamplingRecipe,
     /// Number format of sampling.
     pub precision: Precision,
     /// Who compares them.
     pub judge: JudgeRecipe,
-    /// Share of the judged prompts whose pair is the offline one, 0 to 1. The prompts must come from
+    /// Share of the judged prompts whose pair is the offline one. The prompts must come from
     /// preference data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub p_ori_pair: Option<f64>,
+    pub p_ori_pair: Option<UnitInterval>,
     /// Share of the judged prompts whose chosen reply is the offline one, against the worst sample;
     /// at most 1 together with `p-ori-pair`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub p_ori_chosen: Option<f64>,
+    pub p_ori_chosen: Option<UnitInterval>,
     /// The DPO pass of each round. Its `data` are offline pairs that are trained along, often none;
     /// `reference = "init"` is the policy that the round starts from.
     pub dpo: DpoRecipe,
@@ -62,7 +65,7 @@ pub struct PromptRecipe {
     /// Prompts of one round, taken in turn from a seeded permutation that starts anew when all have
     /// been used; absent: all of them in each round.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub per_round: Option<usize>,
+    pub per_round: Option<NonZeroUsize>,
     /// Prompts with more tokens are left out, counted.
     pub max_prompt_len: usize,
 }

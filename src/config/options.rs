@@ -1,7 +1,8 @@
 //! Options of the training stages that are off when absent, and what a value of them means.
 
-use crate::config::spec::DataSource;
+use crate::config::spec::{DataSource, Share};
 use serde::{Deserialize, Serialize};
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::ops::Range;
 
 /// Drops training rows that hold texts of an evaluation.
@@ -18,10 +19,10 @@ pub struct Decontamination {
     pub data: Vec<DataSource>,
     /// A row that shares so many successive words with a text is dropped, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ngram: Option<usize>,
+    pub ngram: Option<NonZeroUsize>,
     /// Texts of fewer words are not looked for as a whole, counted; absent: every text is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_words: Option<usize>,
+    pub min_words: Option<NonZeroUsize>,
 }
 
 /// Which rows of the embedding learn; the others keep their bits. A tied output head is the
@@ -30,17 +31,17 @@ pub struct Decontamination {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub enum TrainableEmbeddings {
     /// Token ids from this one on (the released LLaMA recipe: 128000, the added tokens).
-    From(usize),
+    From(NonZeroUsize),
     /// Token ids below this one (the released Gemma recipe: 110).
-    Below(usize),
+    Below(NonZeroUsize),
 }
 
 impl TrainableEmbeddings {
     /// The rows that learn among `vocab_size`; empty if there are none.
     pub fn rows(self, vocab_size: usize) -> Range<usize> {
         match self {
-            Self::From(first) => first.min(vocab_size)..vocab_size,
-            Self::Below(end) => 0..end.min(vocab_size),
+            Self::From(first) => first.get().min(vocab_size)..vocab_size,
+            Self::Below(end) => 0..end.get().min(vocab_size),
         }
     }
 }
@@ -53,9 +54,9 @@ impl TrainableEmbeddings {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ReferenceUpdate {
     /// Optimiser steps between two updates (τ of the paper).
-    pub every_steps: u64,
-    /// The policy's share, above 0 to 1 (α of the paper); 1 replaces the reference.
-    pub mix: f64,
+    pub every_steps: NonZeroU64,
+    /// The policy's share (α of the paper); 1 replaces the reference.
+    pub mix: Share,
 }
 
 #[cfg(test)]
@@ -64,10 +65,13 @@ mod tests {
 
     #[test]
     fn the_rows_that_learn_stay_within_the_vocabulary() {
-        assert_eq!(TrainableEmbeddings::From(3).rows(8), 3..8);
-        assert_eq!(TrainableEmbeddings::Below(3).rows(8), 0..3);
-        assert_eq!(TrainableEmbeddings::Below(30).rows(8), 0..8);
-        assert!(TrainableEmbeddings::From(8).rows(8).is_empty());
-        assert!(TrainableEmbeddings::From(9).rows(8).is_empty());
+        let rows = |make: fn(NonZeroUsize) -> TrainableEmbeddings, at: usize| {
+            make(NonZeroUsize::new(at).unwrap()).rows(8)
+        };
+        assert_eq!(rows(TrainableEmbeddings::From, 3), 3..8);
+        assert_eq!(rows(TrainableEmbeddings::Below, 3), 0..3);
+        assert_eq!(rows(TrainableEmbeddings::Below, 30), 0..8);
+        assert!(rows(TrainableEmbeddings::From, 8).is_empty());
+        assert!(rows(TrainableEmbeddings::From, 9).is_empty());
     }
 }

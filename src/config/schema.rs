@@ -2,6 +2,7 @@
 //!
 //! A deserialiser that answers every request with a made-up value and notes what it was asked for.
 
+use crate::config::flat::PARTS;
 use crate::config::spec::TrialConfig;
 use serde::de::{
     self, Deserialize, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess,
@@ -12,6 +13,11 @@ use std::sync::LazyLock;
 
 /// Stands in a path for a name that the user chooses, or for the number of a list's element.
 const ANY: &str = "*";
+
+/// Within the range of every whole number of a recipe.
+const INTEGER: u8 = 8;
+/// Within the range of every number of a recipe.
+const NUMBER: f64 = 0.25;
 
 /// All paths, tables and leaves; `*` for a chosen name or a list's element.
 pub(crate) fn paths() -> &'static [String] {
@@ -101,19 +107,19 @@ impl<'de> de::Deserializer<'de> for Probe<'_> {
     }
 
     fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ProbeError> {
-        visitor.visit_u32(0)
+        visitor.visit_u32(INTEGER.into())
     }
 
     fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ProbeError> {
-        visitor.visit_u64(0)
+        visitor.visit_u64(INTEGER.into())
     }
 
     fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ProbeError> {
-        visitor.visit_i64(0)
+        visitor.visit_i64(INTEGER.into())
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ProbeError> {
-        visitor.visit_f64(0.0)
+        visitor.visit_f64(NUMBER)
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ProbeError> {
@@ -153,10 +159,13 @@ impl<'de> de::Deserializer<'de> for Probe<'_> {
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ProbeError> {
+        if name == PARTS {
+            return visitor.visit_seq(ProbeParts(self));
+        }
         visitor.visit_map(ProbeFields {
             probe: self,
             names: fields,
@@ -184,6 +193,20 @@ impl<'de> de::Deserializer<'de> for Probe<'_> {
     serde::forward_to_deserialize_any! {
         i8 i16 i32 i128 u8 u16 u128 f32 char bytes byte_buf unit unit_struct tuple tuple_struct
         identifier ignored_any
+    }
+}
+
+struct ProbeParts<'a>(Probe<'a>);
+
+impl<'de> SeqAccess<'de> for ProbeParts<'_> {
+    type Error = ProbeError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, ProbeError> {
+        let path = self.0.path.clone();
+        seed.deserialize(Probe { path, ..self.0 }).map(Some)
     }
 }
 

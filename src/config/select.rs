@@ -1,14 +1,16 @@
 //! How training data is chosen: the methods by name, and which of them needs what.
 
-use crate::config::spec::{DataSource, ModelDir, Precision, TextFile};
+use crate::config::spec::{Cosine, DataSource, ModelDir, Precision, TextFile, UnitInterval};
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroUsize;
+use strum::IntoStaticStr;
 
 /// Which rows of the training data are kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SelectRecipe {
     /// Rows kept; fewer that can be chosen is an error.
-    pub keep: usize,
+    pub keep: NonZeroUsize,
     /// How they are chosen.
     pub method: SelectMethod,
     /// Number format of the models that a method asks; absent for methods that ask none.
@@ -22,8 +24,9 @@ pub struct SelectRecipe {
 /// conversation y are all replies. Tokens are those of the stage that is trained on the rows, cut to
 /// its limits. Equal scores are ordered by the row's place. "By the seed" is the seeded order of
 /// `max-examples`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, IntoStaticStr)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum SelectMethod {
     /// The first rows by the seed: the same rows as `max-examples`.
     Random,
@@ -134,7 +137,7 @@ pub struct DeitaRecipe {
     pub pooling: Pooling,
     /// A row is passed over if its embedding's cosine similarity with that of a kept row is above
     /// this; 0.9 in the paper's code.
-    pub threshold: f64,
+    pub threshold: Cosine,
 }
 
 /// How the hidden states of a text become its embedding.
@@ -147,14 +150,14 @@ pub enum Pooling {
     Last,
 }
 
-/// The band of `perplexity`: quantiles, 0 to 1.
+/// The band of `perplexity`: quantiles.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PerplexityBand {
     /// Rows below this quantile are left out.
-    pub low: f64,
+    pub low: UnitInterval,
     /// Rows above this quantile are left out.
-    pub high: f64,
+    pub high: UnitInterval,
 }
 
 /// Which end of the margins `margin-uncertainty` keeps.
@@ -186,7 +189,7 @@ pub struct LessRecipe {
     /// The target set, of the same kind of rows as those to choose from.
     pub data: Vec<DataSource>,
     /// Dimension of the random projection; 8192 in the paper.
-    pub dimension: usize,
+    pub dimension: NonZeroUsize,
 }
 
 /// A file of row ids.
@@ -220,22 +223,7 @@ pub struct SelectProblem {
 impl SelectMethod {
     /// As a recipe spells it.
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Random => "random",
-            Self::Longest => "longest",
-            Self::Shortest => "shortest",
-            Self::PreferenceStrength(_) => "preference-strength",
-            Self::ChosenQuality(_) => "chosen-quality",
-            Self::RejectedQuality(_) => "rejected-quality",
-            Self::Deita(_) => "deita",
-            Self::Ifd => "ifd",
-            Self::Perplexity(_) => "perplexity",
-            Self::RewardGap(_) => "reward-gap",
-            Self::ImplicitRewardGap => "implicit-reward-gap",
-            Self::MarginUncertainty(_) => "margin-uncertainty",
-            Self::Less(_) => "less",
-            Self::Ids(_) => "ids",
-        }
+        self.into()
     }
 
     /// Whether the pipeline's checkpoint at this point is asked.
@@ -331,9 +319,6 @@ pub fn select_problems(recipe: &SelectRecipe, target: SelectTarget) -> Vec<Selec
     let mut found = Found::default();
     let method = &recipe.method;
     let name = method.name();
-    if recipe.keep == 0 {
-        found.add("keep", "`keep` must be 1 or more, not 0");
-    }
     if target == SelectTarget::Chat && !method.applies_to_chat() {
         found.add(
             "method",
@@ -363,37 +348,13 @@ fn method_problems(method: &SelectMethod, found: &mut Found) {
         SelectMethod::PreferenceStrength(strength) => strength_problems(strength, found),
         SelectMethod::ChosenQuality(rule) => rule_problems(rule, "chosen-quality", found),
         SelectMethod::RejectedQuality(rule) => rule_problems(rule, "rejected-quality", found),
-        SelectMethod::Deita(deita) => {
-            let threshold = deita.threshold;
-            if !(-1.0..=1.0).contains(&threshold) {
-                let message = format!("`threshold` must be a cosine, -1 to 1, not {threshold}");
-                found.add("method.deita.threshold", message);
-            }
+        SelectMethod::Perplexity(band) if band.low >= band.high => {
+            let (low, high) = (band.low, band.high);
+            let message = format!("`high` must be above `low` = {low}, not {high}");
+            found.add("method.perplexity.high", message);
         }
-        SelectMethod::Perplexity(band) => {
-            let inside = |q: f64| (0.0..=1.0).contains(&q);
-            for (field, value) in [("low", band.low), ("high", band.high)] {
-                if !inside(value) {
-                    let message = format!("`{field}` must be a quantile, 0 to 1, not {value}");
-                    found.add(format!("method.perplexity.{field}"), message);
-                }
-            }
-            if inside(band.low) && inside(band.high) && band.low >= band.high {
-                let message = format!(
-                    "`high` must be above `low` = {}, not {}",
-                    band.low, band.high
-                );
-                found.add("method.perplexity.high", message);
-            }
-        }
-        SelectMethod::Less(less) => {
-            if less.data.is_empty() {
-                found.add("method.less.data", "`data` names no target set");
-            }
-            if less.dimension == 0 {
-                let message = "`dimension` must be 1 or more, not 0";
-                found.add("method.less.dimension", message);
-            }
+        SelectMethod::Less(less) if less.data.is_empty() => {
+            found.add("method.less.data", "`data` names no target set");
         }
         _ => {}
     }

@@ -6,15 +6,19 @@
 //! renames old runs.
 
 pub use crate::config::judge::*;
-pub use crate::config::loss::DpoLoss;
+pub use crate::config::loss::{DpoLoss, PreferenceLoss};
 pub use crate::config::online::*;
 pub use crate::config::options::{Decontamination, ReferenceUpdate, TrainableEmbeddings};
 pub use crate::config::paths::*;
+pub use crate::config::range::*;
 pub use crate::config::select::*;
 
 use crate::arch::Learned;
+use crate::config::flat::flat;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::num::{NonZeroU64, NonZeroUsize};
+use strum::{IntoStaticStr, VariantArray};
 
 /// The complete configuration of one trial, after overlay and typing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,8 +45,11 @@ pub struct TrialConfig {
 }
 
 /// A training stage that a pipeline may name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, IntoStaticStr,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum PipelineStage {
     /// Supervised fine-tuning.
     Sft,
@@ -55,11 +62,7 @@ pub enum PipelineStage {
 impl PipelineStage {
     /// As a pipeline spells it; also the name of its table.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Sft => "sft",
-            Self::Dpo => "dpo",
-            Self::OnlineDpo => "online-dpo",
-        }
+        self.into()
     }
 }
 
@@ -84,10 +87,10 @@ pub struct DataSource {
     /// Use this share of the rows: the integer part repeats the set, the rest is a seeded sample.
     /// Not together with `count`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fraction: Option<f64>,
+    pub fraction: Option<Positive>,
     /// Use this many rows, sampled without replacement by seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub count: Option<usize>,
+    pub count: Option<NonZeroUsize>,
     /// The file's names of columns, by the names that they have here: `{ prompt = "question" }`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, String>,
@@ -156,17 +159,17 @@ pub enum Duration {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct OptimizerRecipe {
     /// Peak learning rate.
-    pub learning_rate: f64,
+    pub learning_rate: Positive,
     /// Decay of the first moment.
-    pub beta1: f64,
+    pub beta1: BelowOne,
     /// Decay of the second moment.
-    pub beta2: f64,
+    pub beta2: BelowOne,
     /// Added to the root of the second moment.
-    pub eps: f64,
+    pub eps: Positive,
     /// Decoupled weight decay, on matrices only.
-    pub weight_decay: f64,
+    pub weight_decay: NonNegative,
     /// Clip gradients to this global L2 norm; 0 switches clipping off.
-    pub max_grad_norm: f64,
+    pub max_grad_norm: NonNegative,
 }
 
 /// Shape of the learning rate after warm-up.
@@ -191,13 +194,13 @@ pub enum Decay {
 pub struct ScheduleRecipe {
     /// What follows the warm-up.
     pub decay: Decay,
-    /// Share of all steps spent in warm-up, 0 to 1; steps are rounded up.
-    pub warmup_ratio: f64,
-    /// Final learning rate over peak, 0 to 1.
-    pub min_ratio: f64,
-    /// `warmup-stable-decay`: share of all steps spent in the decay, 0 to 1; steps are rounded up.
+    /// Share of all steps spent in warm-up; steps are rounded up.
+    pub warmup_ratio: UnitInterval,
+    /// Final learning rate over peak.
+    pub min_ratio: UnitInterval,
+    /// `warmup-stable-decay`: share of all steps spent in the decay; steps are rounded up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decay_ratio: Option<f64>,
+    pub decay_ratio: Option<UnitInterval>,
 }
 
 /// Number format of weights and activations.
@@ -211,8 +214,21 @@ pub enum Precision {
 }
 
 /// A kind of matrix of a decoder layer, by its name in checkpoints.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    IntoStaticStr,
+    VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum LoraTarget {
     /// Queries.
     QProj,
@@ -231,28 +247,9 @@ pub enum LoraTarget {
 }
 
 impl LoraTarget {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
-        Self::QProj,
-        Self::KProj,
-        Self::VProj,
-        Self::OProj,
-        Self::GateProj,
-        Self::UpProj,
-        Self::DownProj,
-    ];
-
     /// The name in checkpoints.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::QProj => "q_proj",
-            Self::KProj => "k_proj",
-            Self::VProj => "v_proj",
-            Self::OProj => "o_proj",
-            Self::GateProj => "gate_proj",
-            Self::UpProj => "up_proj",
-            Self::DownProj => "down_proj",
-        }
+        self.into()
     }
 }
 
@@ -262,9 +259,9 @@ impl LoraTarget {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LoraRecipe {
     /// Rows of `A` and columns of `B`.
-    pub rank: usize,
+    pub rank: NonZeroUsize,
     /// The product is multiplied by `alpha / rank`.
-    pub alpha: f64,
+    pub alpha: Positive,
     /// Which matrices of every layer are adapted.
     pub targets: Vec<LoraTarget>,
 }
@@ -273,7 +270,7 @@ impl LoraRecipe {
     /// What a training of such adapters changes, for counting.
     pub fn learned(&self) -> Learned {
         Learned::Adapters {
-            rank: self.rank,
+            rank: self.rank.get(),
             targets: self.targets.iter().map(|target| target.name()).collect(),
         }
     }
@@ -290,17 +287,18 @@ pub struct SftConfig {
     pub runtime: TrainRuntime,
 }
 
-/// What can change the result of supervised fine-tuning.
+/// Which rows a training stage sees, and how they are written; flat in the recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct SftRecipe {
-    /// Mixture of chat or instruction data.
+pub struct RowsRecipe {
+    /// Mixture of chat or instruction data, or of preference pairs.
     pub data: Vec<DataSource>,
-    /// Use only the first so many examples of the seeded permutation of the mixture.
+    /// Use only the first so many examples of the seeded permutation of the mixture, so that smaller
+    /// sets are nested in larger ones (|D| of preference learning).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_examples: Option<usize>,
-    /// Of rows with the same turns, over all sources, only the first is used; before `fraction` and
-    /// `count`.
+    pub max_examples: Option<NonZeroUsize>,
+    /// Of rows with the same turns (of pairs: the same prompt and preferred reply), over all sources,
+    /// only the first is used; before `fraction` and `count`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dedup: bool,
     /// Rows that hold texts of these files are left out; after `dedup`, before `fraction` and `count`.
@@ -309,19 +307,48 @@ pub struct SftRecipe {
     /// With this probability a conversation without a system turn gets an empty one in front, drawn
     /// by content and data seed, so that equal conversations are drawn alike.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub empty_system_turn: Option<f64>,
-    /// Window length in tokens; longer documents are cut (packed) or truncated (padded), counted.
-    pub max_seq_len: usize,
-    /// How documents become rows.
-    pub batching: Batching,
-    /// Which targets count.
-    pub loss_mask: LossMask,
-    /// Rows (windows, or documents when padded) with more than this share of tokens that are no
-    /// targets are left out, 0 to below 1, counted.
+    pub empty_system_turn: Option<Share>,
+    /// Fixes the seed of the mixture's sample and of the permutation whose prefix is
+    /// `max-examples`. Absent: the stage's seed, so that repeats also vary the selection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_masked_fraction: Option<f64>,
-    /// Size of one optimiser step.
-    pub batch: BatchSize,
+    pub data_seed: Option<u64>,
+}
+
+impl RowsRecipe {
+    /// Every row of the mixture, as it is.
+    pub fn of(data: Vec<DataSource>) -> Self {
+        Self {
+            data,
+            max_examples: None,
+            dedup: false,
+            decontaminate: None,
+            empty_system_turn: None,
+            data_seed: None,
+        }
+    }
+
+    /// What of it decides which rows there are to choose from; the seed aside.
+    #[must_use]
+    pub fn to_choose_from(&self) -> Self {
+        Self {
+            max_examples: None,
+            empty_system_turn: None,
+            data_seed: None,
+            ..self.clone()
+        }
+    }
+
+    /// Whether the mixture depends on a seed.
+    pub fn is_sampled(&self) -> bool {
+        let sampled = |source: &DataSource| source.fraction.is_some() || source.count.is_some();
+        self.data.iter().any(sampled)
+    }
+}
+
+/// How a training stage learns; flat in the recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct TrainingRecipe {
     /// How long to train.
     pub duration: Duration,
     /// Optimiser.
@@ -330,16 +357,12 @@ pub struct SftRecipe {
     pub schedule: ScheduleRecipe,
     /// Number format.
     pub precision: Precision,
-    /// Train adapters instead of all weights.
+    /// Train adapters instead of all weights. A reference is the model without them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraRecipe>,
     /// Fixes the seed of this stage, so that trials of all seeds share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// Fixes the seed of the mixture's sample and of the permutation whose prefix is
-    /// `max-examples`. Absent: the stage's seed, so that repeats also vary the selection.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data_seed: Option<u64>,
     /// Held-out files measured along training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monitor: Option<Monitor>,
@@ -351,6 +374,44 @@ pub struct SftRecipe {
     pub save_steps: Vec<u64>,
 }
 
+/// How chats become rows of a batch, and which of their tokens count; flat in the recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LayoutRecipe {
+    /// Window length in tokens; longer documents are cut (packed) or truncated (padded), counted.
+    pub max_seq_len: usize,
+    /// How documents become rows.
+    pub batching: Batching,
+    /// Which targets count.
+    pub loss_mask: LossMask,
+    /// Rows (windows, or documents when padded) with more than this share of tokens that are no
+    /// targets are left out, counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_masked_fraction: Option<BelowOne>,
+    /// Size of one optimiser step.
+    pub batch: BatchSize,
+}
+
+/// What can change the result of supervised fine-tuning.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SftRecipe {
+    /// Which conversations are seen.
+    #[serde(flatten)]
+    pub rows: RowsRecipe,
+    /// How they become batches.
+    #[serde(flatten)]
+    pub layout: LayoutRecipe,
+    /// How the stage learns.
+    #[serde(flatten)]
+    pub training: TrainingRecipe,
+}
+
+flat!(SftRecipe {
+    rows: RowsRecipe,
+    layout: LayoutRecipe,
+    training: TrainingRecipe,
+});
+
 /// Measurement along training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -358,7 +419,7 @@ pub struct Monitor {
     /// Held-out data: chat files in SFT, preference pairs in DPO.
     pub data: Vec<DataSource>,
     /// Measure before the first step, every so many steps, and after the last.
-    pub every_steps: u64,
+    pub every_steps: NonZeroU64,
 }
 
 /// Offline preference learning.
@@ -406,97 +467,61 @@ pub enum Reference {
     Base,
 }
 
-/// What can change the result of offline DPO.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "switches of a recipe file, each on its own"
-)]
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The frozen model that a policy is compared with, in training; flat in the recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DpoRecipe {
-    /// Mixture of preference pairs.
-    pub data: Vec<DataSource>,
-    /// Dataset size |D|: the first so many pairs of the seeded permutation, so that smaller sets
-    /// are nested in larger ones.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_examples: Option<usize>,
-    /// Of rows with the same prompt and preferred reply, over all sources, only the first is used; before `fraction` and
-    /// `count`.
+pub struct ReferenceRecipe {
+    /// The frozen model that gives the reference log-probabilities.
+    #[serde(rename = "reference")]
+    pub model: Reference,
+    /// The reference's log-probabilities are taken as 0; no reference model is asked in training.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub dedup: bool,
-    /// Rows that hold texts of these files are left out; after `dedup`, before `fraction` and `count`.
+    pub reference_free: bool,
+    /// Lets the reference follow the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decontaminate: Option<Decontamination>,
-    /// With this probability a conversation without a system turn gets an empty one in front, drawn
-    /// by content and data seed, so that equal conversations are drawn alike.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub empty_system_turn: Option<f64>,
+    pub reference_update: Option<ReferenceUpdate>,
+}
+
+/// How pairs become steps; flat in the recipe.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PairsRecipe {
     /// Length limits, in tokens.
     pub limits: PairLimits,
     /// Online DPO: share of the judged pairs that is trained on, a seeded sample; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub online_fraction: Option<f64>,
-    /// The loss.
-    pub loss: DpoLoss,
-    /// β of the loss: strength of the pull towards the reference (`orpo`: weight of the odds ratio).
-    pub beta: f64,
-    /// Probability that a label is taken as flipped, 0 to below 0.5.
-    pub label_smoothing: f64,
-    /// γ of `simpo`: the margin aimed at.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gamma: Option<f64>,
-    /// τ of `discopop`: temperature of the blend.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub discopop_tau: Option<f64>,
-    /// `bco-pair`: shift the rewards by the mean of the step's rewards.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub reward_shift: bool,
-    /// Adds so many times the negative log-likelihood of the preferred replies, a mean over all their
-    /// tokens in the step (TRL's `rpo_alpha`).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sft_weight: Option<f64>,
-    /// Log-probabilities of policy and reference are means over the tokens of a reply, not sums
-    /// (`sigmoid`: TRL's `sigmoid_norm`).
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub length_normalized: bool,
-    /// The reference's log-probabilities are taken as 0; no reference model is asked in training.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub reference_free: bool,
-    /// The frozen model that gives the reference log-probabilities.
-    pub reference: Reference,
-    /// Lets the reference follow the policy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reference_update: Option<ReferenceUpdate>,
+    pub online_fraction: Option<Share>,
     /// Pairs per optimiser step.
-    pub global_batch_size: usize,
-    /// How long to train.
-    pub duration: Duration,
-    /// Optimiser.
-    pub optimizer: OptimizerRecipe,
-    /// Learning-rate schedule.
-    pub schedule: ScheduleRecipe,
-    /// Number format.
-    pub precision: Precision,
-    /// Train adapters instead of all weights. The reference is the model without them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lora: Option<LoraRecipe>,
-    /// Fixes the seed of this stage, so that trials of all seeds share it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seed: Option<u64>,
-    /// Fixes the seed of the mixture's sample and of the permutation whose prefix is
-    /// `max-examples`. Absent: the stage's seed, so that repeats also vary the selection.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data_seed: Option<u64>,
-    /// Held-out pairs measured along training.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub monitor: Option<Monitor>,
-    /// Only these rows of the embedding learn.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trainable_embeddings: Option<TrainableEmbeddings>,
-    /// After each of these steps the model is kept as artifact `checkpoints/step-<6 digits>`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub save_steps: Vec<u64>,
+    pub global_batch_size: NonZeroUsize,
 }
+
+/// What can change the result of offline DPO.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DpoRecipe {
+    /// Which pairs are seen.
+    #[serde(flatten)]
+    pub rows: RowsRecipe,
+    /// How they become steps.
+    #[serde(flatten)]
+    pub pairs: PairsRecipe,
+    /// What is minimised.
+    #[serde(flatten)]
+    pub objective: PreferenceLoss,
+    /// What the policy is compared with.
+    #[serde(flatten)]
+    pub reference: ReferenceRecipe,
+    /// How the stage learns.
+    #[serde(flatten)]
+    pub training: TrainingRecipe,
+}
+
+flat!(DpoRecipe {
+    rows: RowsRecipe,
+    pairs: PairsRecipe,
+    objective: PreferenceLoss,
+    reference: ReferenceRecipe,
+    training: TrainingRecipe,
+});
 
 /// How a training stage is executed; never part of an identity.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -504,10 +529,10 @@ pub struct DpoRecipe {
 pub struct TrainRuntime {
     /// Most positions in one forward and backward pass; a step is split to fit. Absent: chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub micro_batch_tokens: Option<usize>,
+    pub micro_batch_tokens: Option<NonZeroUsize>,
     /// Write a resumable checkpoint every so many steps. Absent: chosen by time.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub checkpoint_every_steps: Option<u64>,
+    pub checkpoint_every_steps: Option<NonZeroU64>,
     /// Keep only the input of each layer for the backward pass and compute the rest again: a third
     /// more compute for much less memory, and the same bytes. Absent: no.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -575,9 +600,9 @@ pub struct StoriesEval {
     pub data: Vec<DataSource>,
     /// Use the first so many prompts; absent: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_prompts: Option<usize>,
+    pub max_prompts: Option<NonZeroUsize>,
     /// Samples a prompt.
-    pub samples: usize,
+    pub samples: NonZeroUsize,
     /// Sampling parameters.
     pub sampling: SamplingRecipe,
     /// Seed of the samples, the same for every trial so that comparisons are paired.
@@ -589,9 +614,9 @@ pub struct StoriesEval {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SamplingRecipe {
     /// Softmax temperature; 0 is greedy.
-    pub temperature: f64,
-    /// Nucleus mass, above 0 to 1; 1 keeps every token.
-    pub top_p: f64,
+    pub temperature: NonNegative,
+    /// Nucleus mass; 1 keeps every token.
+    pub top_p: Share,
     /// Most new tokens.
-    pub max_new_tokens: usize,
+    pub max_new_tokens: NonZeroUsize,
 }

@@ -1,9 +1,10 @@
 //! Sweep files as a user writes them, right and wrong.
 
-use super::spec::{BatchSize, Batching, Duration};
+use super::spec::{BatchSize, Batching, Duration, Positive};
 use super::sweep::Sweep;
 use super::*;
 use crate::base::write_atomic;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 pub(super) const BASE: &str = r#"[base]
@@ -26,7 +27,6 @@ data = [{ path = "data/pairs.jsonl" }]
 limits = { max-seq-len = 64, max-prompt-len = 32, truncation = "keep-end" }
 loss = "sigmoid"
 beta = 0.1
-label-smoothing = 0.0
 reference = "init"
 global-batch-size = 8
 duration = { epochs = 1 }
@@ -138,11 +138,14 @@ fn the_quickstart_expands_to_its_grid() {
     let dpo = &sweep.trials[44].config;
     let sft = &dpo.sft.as_ref().unwrap().recipe;
     assert_eq!(
-        (sft.batching, sft.duration),
+        (sft.layout.batching, sft.training.duration),
         (Batching::BestFit, Duration::Steps(200))
     );
-    assert_eq!((sft.seed, sft.data.len()), (Some(1), 2));
-    assert_eq!(dpo.dpo.as_ref().unwrap().recipe.max_examples, Some(933));
+    assert_eq!((sft.training.seed, sft.rows.data.len()), (Some(1), 2));
+    assert_eq!(
+        dpo.dpo.as_ref().unwrap().recipe.rows.max_examples,
+        NonZeroUsize::new(933)
+    );
 }
 
 // By hand: sft stands alone; dpo has 2 β times 2 rates less the one excluded; two seeds each.
@@ -162,9 +165,9 @@ fn a_grid_has_joint_axes_conditions_exclusions_and_seeds() {
         .collect();
     assert_eq!(labels, want);
     let last = &sweep.trials[7].config.dpo.as_ref().unwrap().recipe;
-    assert!((last.beta - 0.1).abs() < 1e-12);
-    assert!((last.optimizer.learning_rate - 2e-3).abs() < 1e-12);
-    assert!((last.schedule.warmup_ratio - 0.2).abs() < 1e-12);
+    assert!((last.objective.beta.get() - 0.1).abs() < 1e-12);
+    assert!((last.training.optimizer.learning_rate.get() - 2e-3).abs() < 1e-12);
+    assert!((last.training.schedule.warmup_ratio.get() - 0.2).abs() < 1e-12);
     assert!(
         sweep
             .trials
@@ -182,7 +185,20 @@ fn extra_trials_follow_the_grid_and_name_themselves() {
     let sweep = study(&text);
     let last = sweep.trials.last().unwrap();
     assert_eq!((last.label().as_str(), last.seed), ("trial=strong", 9));
-    assert!((last.config.dpo.as_ref().unwrap().recipe.beta - 5.0).abs() < 1e-12);
+    assert!(
+        (last
+            .config
+            .dpo
+            .as_ref()
+            .unwrap()
+            .recipe
+            .objective
+            .beta
+            .get()
+            - 5.0)
+            .abs()
+            < 1e-12
+    );
     assert_eq!(sweep.axes.last().unwrap().name, "trial");
 }
 
@@ -197,14 +213,28 @@ fn of_several_files_the_later_wins_and_a_choice_is_replaced_whole() {
     ];
     let sweep = load(&files).unwrap();
     assert_eq!(
-        sweep.trials[0].config.sft.as_ref().unwrap().recipe.batch,
+        sweep.trials[0]
+            .config
+            .sft
+            .as_ref()
+            .unwrap()
+            .recipe
+            .layout
+            .batch,
         BatchSize::Rows(3)
     );
 
     let axis = "[[axis]]\nname = \"duration\"\npath = \"sft.recipe.duration.epochs\"\nvalues = [2]\n[[exclude]]";
     let sweep = study(&STUDY.replacen("[[exclude]]", axis, 1));
     assert_eq!(
-        sweep.trials[0].config.sft.as_ref().unwrap().recipe.duration,
+        sweep.trials[0]
+            .config
+            .sft
+            .as_ref()
+            .unwrap()
+            .recipe
+            .training
+            .duration,
         Duration::Epochs(2.0)
     );
 }
@@ -221,8 +251,8 @@ fn a_file_that_two_others_extend_is_laid_on_once() {
         ("study.toml", text.as_str()),
     ];
     let config = &load(&files).unwrap().trials[0].config;
-    assert_eq!(config.sft.as_ref().unwrap().recipe.max_seq_len, 32);
-    assert!((config.dpo.as_ref().unwrap().recipe.beta - 0.3).abs() < 1e-12);
+    assert_eq!(config.sft.as_ref().unwrap().recipe.layout.max_seq_len, 32);
+    assert!((config.dpo.as_ref().unwrap().recipe.objective.beta.get() - 0.3).abs() < 1e-12);
 }
 
 #[test]
@@ -234,11 +264,27 @@ fn whole_mixtures_are_values_if_they_have_labels() {
     let sweep = study(&text);
     assert_eq!(sweep.trials[0].label(), "mix=half stage=sft");
     assert_eq!(
-        sweep.trials[0].config.sft.as_ref().unwrap().recipe.data[0].fraction,
-        Some(0.5)
+        sweep.trials[0]
+            .config
+            .sft
+            .as_ref()
+            .unwrap()
+            .recipe
+            .rows
+            .data[0]
+            .fraction,
+        Some(Positive::try_from(0.5).unwrap())
     );
     assert_eq!(
-        sweep.trials[2].config.sft.as_ref().unwrap().recipe.data[0].fraction,
+        sweep.trials[2]
+            .config
+            .sft
+            .as_ref()
+            .unwrap()
+            .recipe
+            .rows
+            .data[0]
+            .fraction,
         None
     );
 }

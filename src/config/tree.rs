@@ -206,6 +206,16 @@ impl Node {
             self.merge(value, Some(layer));
             return Ok(());
         };
+        // A path into a word is one into another choice, or into the word's own parameters: paths
+        // into anything else are unknown and refused before.
+        if let Kind::Str(word) = &self.kind {
+            let key = Key {
+                name: Arc::clone(word),
+                place: self.place,
+                layer: 0,
+            };
+            self.kind = Kind::Table(vec![(key, Self::empty(self.place))]);
+        }
         match &mut self.kind {
             Kind::Table(entries) => {
                 let key = Key {

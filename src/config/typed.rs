@@ -4,6 +4,7 @@
 //! names would have been valid.
 
 use crate::config::diagnose::{Diagnostic, Place, suggest};
+use crate::config::flat::PARTS;
 use crate::config::tree::{Key, Kind, Node};
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, EnumAccess, Error as _, Expected, IntoDeserializer,
@@ -15,23 +16,42 @@ use std::fmt::{self, Display};
 #[derive(Debug)]
 pub(crate) struct TypeError {
     message: String,
-    /// The name that is not valid and those that are.
-    names: Option<Box<(String, &'static [&'static str])>>,
-    is_field: bool,
+    more: Option<Box<More>>,
     place: Option<Place>,
     /// From the innermost key outwards.
     path: Vec<String>,
+}
+
+/// What is known of a mistake beside its message.
+#[derive(Debug)]
+enum More {
+    /// The message says what a value must be: the name of its key goes before it.
+    Rule,
+    /// The field that is not there.
+    Missing(&'static str),
+    /// How to put it right.
+    Help(String),
+    /// A name that is not valid, and those that are.
+    Names {
+        wrong: String,
+        valid: &'static [&'static str],
+        is_field: bool,
+    },
 }
 
 impl TypeError {
     fn of(message: String) -> Self {
         Self {
             message,
-            names: None,
-            is_field: false,
+            more: None,
             place: None,
             path: Vec::new(),
         }
+    }
+
+    fn with(mut self, more: More) -> Self {
+        self.more = Some(Box::new(more));
+        self
     }
 
     fn at(mut self, place: Place) -> Self {
@@ -53,6 +73,15 @@ impl Display for TypeError {
 
 impl std::error::Error for TypeError {}
 
+/// The same as a range: what a number must be.
+fn range_words(expected: &dyn Expected) -> String {
+    match expected.to_string().as_str() {
+        "u64" | "usize" | "u32" => "0 or more".to_owned(),
+        "a nonzero u64" | "a nonzero usize" | "a nonzero u32" => "1 or more".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
 /// serde's "struct DataSource" or "f64" in a person's words.
 fn expected_words(expected: &dyn Expected) -> String {
     let text = expected.to_string();
@@ -60,7 +89,7 @@ fn expected_words(expected: &dyn Expected) -> String {
         "f64" | "f32" => "a number",
         "u64" | "usize" | "u32" => "a whole number, 0 or more",
         "i64" => "a whole number",
-        "a nonzero u64" => "a whole number, 1 or more",
+        "a nonzero u64" | "a nonzero usize" | "a nonzero u32" => "a whole number, 1 or more",
         "a sequence" => "a list",
         "a boolean" => "true or false",
         "a map" => "a table",
@@ -97,24 +126,34 @@ impl de::Error for TypeError {
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::invalid_type(found, expected)
+        let value = match found {
+            Unexpected::Signed(number) => number.to_string(),
+            Unexpected::Unsigned(number) => number.to_string(),
+            Unexpected::Float(number) => number.to_string(),
+            other => return Self::invalid_type(other, expected),
+        };
+        let rule = range_words(expected);
+        Self::of(format!("must be {rule}, not {value}")).with(More::Rule)
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        let mut error = Self::of(format!("unknown key `{field}`"));
-        error.names = Some(Box::new((field.to_owned(), expected)));
-        error.is_field = true;
-        error
+        Self::of(format!("unknown key `{field}`")).with(More::Names {
+            wrong: field.to_owned(),
+            valid: expected,
+            is_field: true,
+        })
     }
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
-        let mut error = Self::of(format!("unknown value `{variant}`"));
-        error.names = Some(Box::new((variant.to_owned(), expected)));
-        error
+        Self::of(format!("unknown value `{variant}`")).with(More::Names {
+            wrong: variant.to_owned(),
+            valid: expected,
+            is_field: false,
+        })
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::of(format!("key `{field}` is missing"))
+        Self::of(format!("key `{field}` is missing")).with(More::Missing(field))
     }
 }
 
@@ -156,14 +195,26 @@ fn explain(
         parts.insert(0, prefix);
     }
     let path = parts.join(".");
-    let message = if path.is_empty() {
-        error.message.clone()
-    } else {
-        format!("{} in `{path}`", error.message)
+    let named = parts
+        .iter()
+        .rev()
+        .find(|part| part.parse::<usize>().is_err());
+    let message = match named {
+        Some(name) if matches!(error.more.as_deref(), Some(More::Rule)) => {
+            format!("`{name}` {}", error.message)
+        }
+        Some(_) => format!("{} in `{path}`", error.message),
+        None => error.message.clone(),
     };
     let diagnostic = Diagnostic::new(error.place.unwrap_or(root), message);
-    let Some((wrong, valid)) = error.names.as_deref() else {
-        return diagnostic;
+    let (wrong, valid, is_field) = match error.more.as_deref() {
+        Some(More::Help(help)) => return diagnostic.help(help.clone()),
+        Some(More::Names {
+            wrong,
+            valid,
+            is_field,
+        }) => (wrong, valid, is_field),
+        _ => return diagnostic,
     };
     let valid_names = valid.iter().copied();
     let near = crate::config::diagnose::nearest(wrong, valid_names.clone());
@@ -172,7 +223,7 @@ fn explain(
     } else {
         format!("{path}.{wrong}")
     };
-    let better = if error.is_field && near.is_none() {
+    let better = if *is_field && near.is_none() {
         elsewhere(&full)
     } else {
         None
@@ -202,6 +253,7 @@ impl<'de> de::Deserializer<'de> for &'de Node {
             }),
             Kind::Table(entries) => visitor.visit_map(Entries {
                 rest: entries.iter(),
+                only: None,
                 value: None,
             }),
         };
@@ -210,6 +262,28 @@ impl<'de> de::Deserializer<'de> for &'de Node {
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
         visitor.visit_some(self)
+    }
+
+    /// A recipe of parts gets its table once for each of them; what no part knows is refused.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, TypeError> {
+        let entries = match self.table() {
+            Some(entries) if name == PARTS => entries,
+            _ => return self.deserialize_any(visitor),
+        };
+        let unknown = entries
+            .iter()
+            .find(|(key, _)| !fields.contains(&&*key.name));
+        if let Some((key, _)) = unknown {
+            return Err(TypeError::unknown_field(&key.name, fields).at(key.place));
+        }
+        visitor
+            .visit_seq(Parts(self))
+            .map_err(|error| error.at(self.place))
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -228,7 +302,7 @@ impl<'de> de::Deserializer<'de> for &'de Node {
         visitor: V,
     ) -> Result<V::Value, TypeError> {
         let result = match &self.kind {
-            Kind::Str(text) => visitor.visit_enum((**text).into_deserializer()),
+            Kind::Str(word) => visitor.visit_enum(Word(word)),
             Kind::Table(entries) => one_choice(entries)
                 .and_then(|(key, value)| visitor.visit_enum(Choice { key, value })),
             _ => Err(TypeError::of(format!(
@@ -241,7 +315,7 @@ impl<'de> de::Deserializer<'de> for &'de Node {
 
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct seq tuple tuple_struct map struct identifier ignored_any
+        unit_struct seq tuple tuple_struct map identifier ignored_any
     }
 }
 
@@ -261,6 +335,49 @@ fn one_choice(entries: &[(Key, Node)]) -> Result<&(Key, Node), TypeError> {
             );
             Err(TypeError::of(message).at(second.place))
         }
+    }
+}
+
+/// The table of a recipe, lent to one part after another.
+struct Parts<'de>(&'de Node);
+
+impl<'de> SeqAccess<'de> for Parts<'de> {
+    type Error = TypeError;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, TypeError> {
+        seed.deserialize(Part(self.0)).map(Some)
+    }
+}
+
+/// A table of which only the fields of one struct are seen.
+struct Part<'de>(&'de Node);
+
+impl<'de> de::Deserializer<'de> for Part<'de> {
+    type Error = TypeError;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
+        self.0.deserialize_any(visitor)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, TypeError> {
+        visitor.visit_map(Entries {
+            rest: self.0.table().unwrap_or_default().iter(),
+            only: Some(fields),
+            value: None,
+        })
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
     }
 }
 
@@ -289,6 +406,8 @@ impl<'de> SeqAccess<'de> for Items<'de> {
 
 struct Entries<'de> {
     rest: std::slice::Iter<'de, (Key, Node)>,
+    /// The others are passed over.
+    only: Option<&'static [&'static str]>,
     value: Option<&'de (Key, Node)>,
 }
 
@@ -299,7 +418,9 @@ impl<'de> MapAccess<'de> for Entries<'de> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, TypeError> {
-        self.value = self.rest.next();
+        let only = self.only;
+        let seen = |key: &Key| only.is_none_or(|fields| fields.contains(&&*key.name));
+        self.value = self.rest.find(|(key, _)| seen(key));
         let Some((key, _)) = self.value else {
             return Ok(None);
         };
@@ -315,6 +436,62 @@ impl<'de> MapAccess<'de> for Entries<'de> {
         };
         seed.deserialize(value)
             .map_err(|error| error.at(value.place).below(&key.name))
+    }
+}
+
+/// A choice without a table of its own: every parameter has its default.
+struct Word<'de>(&'de str);
+
+impl<'de> EnumAccess<'de> for Word<'de> {
+    type Error = TypeError;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), TypeError> {
+        let name: de::value::StrDeserializer<'_, TypeError> = self.0.into_deserializer();
+        Ok((seed.deserialize(name)?, self))
+    }
+}
+
+impl Word<'_> {
+    fn needs(&self, what: &str, example: &str) -> TypeError {
+        let help = format!("write `{{ {} = {example} }}`", self.0);
+        TypeError::of(format!("`{}` needs {what}", self.0)).with(More::Help(help))
+    }
+}
+
+impl<'de> VariantAccess<'de> for Word<'de> {
+    type Error = TypeError;
+
+    fn unit_variant(self) -> Result<(), TypeError> {
+        Ok(())
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, _: T) -> Result<T::Value, TypeError> {
+        Err(self.needs("a value", "…"))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, TypeError> {
+        Err(self.needs("values", "[…]"))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, TypeError> {
+        let nothing = Entries {
+            rest: [].iter(),
+            only: None,
+            value: None,
+        };
+        visitor
+            .visit_map(nothing)
+            .map_err(|error| match error.more.as_deref() {
+                Some(More::Missing(field)) => {
+                    self.needs(&format!("`{field}`"), &format!("{{ {field} = … }}"))
+                }
+                _ => error,
+            })
     }
 }
 

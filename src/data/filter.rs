@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashSet;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 /// How many contaminated rows a report names.
@@ -164,7 +165,8 @@ impl Contamination {
         }
         let texts = texts.iter().map(|text| normalise(text));
         let texts: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
-        Self::of(&texts, recipe.ngram, recipe.min_words)
+        let count = |words: Option<NonZeroUsize>| words.map(NonZeroUsize::get);
+        Self::of(&texts, count(recipe.ngram), count(recipe.min_words))
     }
 
     fn of(

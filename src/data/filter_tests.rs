@@ -62,7 +62,7 @@ fn repeats_are_gone_before_a_share_is_drawn() {
     write(dir.path(), "a.jsonl", &[ONE, ONE, ONE, TWO]);
     let filter = RowFilter::new(dir.path(), true, None).unwrap();
     let twice = DataSource {
-        fraction: Some(2.0),
+        fraction: Some(2.0.try_into().unwrap()),
         ..source("a.jsonl")
     };
     let (ids, _) = chats(dir.path(), &[twice], &filter).unwrap();
@@ -72,7 +72,7 @@ fn repeats_are_gone_before_a_share_is_drawn() {
         "a wanted repeat is no duplicate"
     );
     let three = DataSource {
-        count: Some(3),
+        count: Some(3.try_into().unwrap()),
         columns: std::collections::BTreeMap::new(),
         ..source("a.jsonl")
     };
@@ -105,8 +105,8 @@ fn pairs_are_repeats_by_prompt_and_preferred_reply() {
 fn recipe(files: &[&str], ngram: Option<usize>, min_words: Option<usize>) -> Decontamination {
     Decontamination {
         data: files.iter().map(|path| source(path)).collect(),
-        ngram,
-        min_words,
+        ngram: ngram.and_then(std::num::NonZeroUsize::new),
+        min_words: min_words.and_then(std::num::NonZeroUsize::new),
     }
 }
 

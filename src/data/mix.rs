@@ -12,6 +12,7 @@ use crate::config::spec::DataSource;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 /// What was read, source by source.
@@ -183,10 +184,10 @@ fn sample(
             reason,
         })
     };
-    let (repeats, rest) = match (source.fraction, source.count) {
+    let count = source.count.map(NonZeroUsize::get);
+    let (repeats, rest) = match (source.fraction, count) {
         (None, None) => (1, 0),
         (Some(_), Some(_)) => return refuse("both `fraction` and `count` are given".to_owned()),
-        (None, Some(0)) => return refuse("`count` is 0".to_owned()),
         (None, Some(count)) if count > n => {
             return refuse(if n == found {
                 format!("`count` is {count}, but the file has {n} rows")
@@ -196,9 +197,7 @@ fn sample(
         }
         (None, Some(count)) => (0, count),
         (Some(fraction), None) => {
-            if !fraction.is_finite() || fraction <= 0.0 {
-                return refuse(format!("`fraction` is {fraction}, expected above 0"));
-            }
+            let fraction = fraction.get();
             // To the nearest row: 0.29 of 100 is 29, although 0.29 * 100 is below 29 in f64.
             let rest = (fraction.fract() * n as f64).round() as usize;
             (fraction.trunc() as usize, rest)
@@ -238,8 +237,8 @@ mod tests {
     fn source(path: &str, fraction: Option<f64>, count: Option<usize>) -> DataSource {
         DataSource {
             path: path.into(),
-            fraction,
-            count,
+            fraction: fraction.map(|fraction| fraction.try_into().unwrap()),
+            count: count.and_then(NonZeroUsize::new),
             columns: std::collections::BTreeMap::new(),
         }
     }
@@ -312,10 +311,6 @@ mod tests {
         assert_eq!(
             refused(None, Some(234)),
             format!("{lead}`count` is 234, but the file has 233 rows")
-        );
-        assert_eq!(
-            refused(Some(0.0), None),
-            format!("{lead}`fraction` is 0, expected above 0")
         );
         assert_eq!(
             refused(Some(1.0), Some(1)),

@@ -51,7 +51,7 @@ pub use pack::{PackReport, PackedRow, Segment};
 pub use pair::{DropReason, PairCut, PairEncoding, PairReport, TokenizedPair};
 pub use plain::PlainTokenizer;
 pub use prepare::{
-    Narrowed, PairSource, all_pairs, candidate_chats, candidate_pairs, mixture_seed, select_seed,
+    Narrowed, all_pairs, candidate_chats, candidate_pairs, mixture_seed, select_seed,
     training_chats, training_pairs,
 };
 pub use prompts::{PromptRow, load_prompts, round_prompts};

@@ -8,8 +8,9 @@ use super::mix::{LoadReport, load_filtered_chat, load_filtered_pairs};
 use super::order::select;
 use super::record::{ChatRow, Message, PairRow};
 use crate::base::{SeedTree, digest_bytes};
-use crate::config::spec::{DataSource, Decontamination, DpoRecipe, SftRecipe};
+use crate::config::spec::{RowsRecipe, Share};
 use rand::Rng as _;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 /// Seed of the sample that a mixture with fractions or counts draws.
@@ -20,31 +21,6 @@ pub fn mixture_seed(seed: u64) -> SeedTree {
 /// Seed of the permutation whose prefix is `max-examples`.
 pub fn select_seed(seed: u64) -> SeedTree {
     SeedTree::root(seed).child("data/select")
-}
-
-/// Preference pairs as a recipe asks for them, before any `max-examples`.
-#[derive(Clone, Copy, Debug)]
-pub struct PairSource<'a> {
-    /// Mixture.
-    pub data: &'a [DataSource],
-    /// Leave repeats out.
-    pub dedup: bool,
-    /// Leave pairs out that hold texts of an evaluation.
-    pub decontaminate: Option<&'a Decontamination>,
-    /// Share of the conversations without a system turn that get an empty one.
-    pub empty_system_turn: Option<f64>,
-}
-
-impl<'a> PairSource<'a> {
-    /// Training pairs of a recipe.
-    pub fn of_recipe(recipe: &'a DpoRecipe) -> Self {
-        Self {
-            data: &recipe.data,
-            dedup: recipe.dedup,
-            decontaminate: recipe.decontaminate.as_ref(),
-            empty_system_turn: recipe.empty_system_turn,
-        }
-    }
 }
 
 /// What other runs say about the training pairs.
@@ -62,13 +38,11 @@ pub struct Narrowed<'a> {
 /// As [`crate::data::load_chat`].
 pub fn candidate_chats(
     root: &Path,
-    data: &[DataSource],
-    dedup: bool,
-    decontaminate: Option<&Decontamination>,
+    recipe: &RowsRecipe,
     data_seed: u64,
 ) -> Result<(Vec<ChatRow>, LoadReport), DataError> {
-    let filter = RowFilter::new(root, dedup, decontaminate)?;
-    load_filtered_chat(root, data, &filter, &mixture_seed(data_seed))
+    let filter = RowFilter::new(root, recipe.dedup, recipe.decontaminate.as_ref())?;
+    load_filtered_chat(root, &recipe.data, &filter, &mixture_seed(data_seed))
 }
 
 /// The rows at these places, in their order.
@@ -92,16 +66,18 @@ fn narrow<T: Clone>(rows: Vec<T>, kept: Option<&[usize]>) -> Result<Vec<T>, Data
 /// ones are asked for.
 pub fn training_chats(
     root: &Path,
-    recipe: &SftRecipe,
+    recipe: &RowsRecipe,
     data_seed: u64,
     format: &TextFormat,
     kept: Option<&[usize]>,
 ) -> Result<(Vec<ChatRow>, LoadReport), DataError> {
-    let decontaminate = recipe.decontaminate.as_ref();
-    let (rows, mut report) =
-        candidate_chats(root, &recipe.data, recipe.dedup, decontaminate, data_seed)?;
+    let (rows, mut report) = candidate_chats(root, recipe, data_seed)?;
     let rows = narrow(rows, kept)?;
-    let mut rows = select(rows, recipe.max_examples, &select_seed(data_seed))?;
+    let mut rows = select(
+        rows,
+        recipe.max_examples.map(NonZeroUsize::get),
+        &select_seed(data_seed),
+    )?;
     if let Some(share) = recipe.empty_system_turn {
         let rest: &[Message] = &[];
         let turns = rows.iter_mut().map(|row| (&mut row.messages, rest));
@@ -116,36 +92,39 @@ pub fn training_chats(
 /// As [`training_chats`].
 pub fn training_pairs(
     root: &Path,
-    recipe: &DpoRecipe,
+    recipe: &RowsRecipe,
     data_seed: u64,
     format: &TextFormat,
     narrowed: Narrowed<'_>,
 ) -> Result<(Vec<PairRow>, LoadReport), DataError> {
-    let source = PairSource::of_recipe(recipe);
     let (mut rows, mut report) = if recipe.data.is_empty() {
         (Vec::new(), LoadReport::default())
     } else {
-        candidate_pairs(root, &source, data_seed)?
+        candidate_pairs(root, recipe, data_seed)?
     };
     rows = narrow(rows, narrowed.kept)?;
     rows.extend(narrowed.made);
-    let mut rows = select(rows, recipe.max_examples, &select_seed(data_seed))?;
-    report.system_turns = system_turns_of_pairs(&mut rows, &source, data_seed, format)?;
+    let mut rows = select(
+        rows,
+        recipe.max_examples.map(NonZeroUsize::get),
+        &select_seed(data_seed),
+    )?;
+    report.system_turns = system_turns_of_pairs(&mut rows, recipe, data_seed, format)?;
     Ok((rows, report))
 }
 
-/// All pairs of a source: a superset of what [`training_pairs`] gives, turn by turn the same.
+/// All pairs of a recipe: a superset of what [`training_pairs`] gives, turn by turn the same.
 ///
 /// # Errors
 /// As [`training_pairs`].
 pub fn all_pairs(
     root: &Path,
-    source: &PairSource<'_>,
+    recipe: &RowsRecipe,
     data_seed: u64,
     format: &TextFormat,
 ) -> Result<(Vec<PairRow>, LoadReport), DataError> {
-    let (mut rows, mut report) = candidate_pairs(root, source, data_seed)?;
-    report.system_turns = system_turns_of_pairs(&mut rows, source, data_seed, format)?;
+    let (mut rows, mut report) = candidate_pairs(root, recipe, data_seed)?;
+    report.system_turns = system_turns_of_pairs(&mut rows, recipe, data_seed, format)?;
     Ok((rows, report))
 }
 
@@ -155,20 +134,20 @@ pub fn all_pairs(
 /// As [`crate::data::load_pairs`].
 pub fn candidate_pairs(
     root: &Path,
-    source: &PairSource<'_>,
+    recipe: &RowsRecipe,
     data_seed: u64,
 ) -> Result<(Vec<PairRow>, LoadReport), DataError> {
-    let filter = RowFilter::new(root, source.dedup, source.decontaminate)?;
-    load_filtered_pairs(root, source.data, &filter, &mixture_seed(data_seed))
+    let filter = RowFilter::new(root, recipe.dedup, recipe.decontaminate.as_ref())?;
+    load_filtered_pairs(root, &recipe.data, &filter, &mixture_seed(data_seed))
 }
 
 fn system_turns_of_pairs(
     rows: &mut [PairRow],
-    source: &PairSource<'_>,
+    recipe: &RowsRecipe,
     data_seed: u64,
     format: &TextFormat,
 ) -> Result<Option<usize>, DataError> {
-    let Some(share) = source.empty_system_turn else {
+    let Some(share) = recipe.empty_system_turn else {
         return Ok(None);
     };
     let turns = rows.iter_mut().map(|row| {
@@ -184,7 +163,7 @@ fn system_turns_of_pairs(
 /// The draw depends on the seed and on the texts alone, not on names, places or the order of rows.
 fn add_system_turns<'r, R: AsRef<[Message]>>(
     conversations: impl Iterator<Item = (&'r mut Vec<Message>, R)>,
-    share: f64,
+    share: Share,
     data_seed: u64,
     format: &TextFormat,
 ) -> Result<usize, DataError> {
@@ -196,7 +175,7 @@ fn add_system_turns<'r, R: AsRef<[Message]>>(
             continue;
         }
         let key = content_key(opening.iter().chain(rest.as_ref()));
-        if seed.child(&key).rng().random::<f64>() < share {
+        if seed.child(&key).rng().random::<f64>() < share.get() {
             opening.insert(0, Message::new("system", ""));
             added += 1;
         }

@@ -1,10 +1,7 @@
 //! Claims about the rows that a stage uses, on the shipped data.
 
 use super::*;
-use crate::config::spec::{
-    Decay, DpoLoss, Duration, OptimizerRecipe, PairLimits, Precision, Reference, ScheduleRecipe,
-    Truncation,
-};
+use crate::config::spec::{DataSource, Decontamination, PairLimits, Truncation};
 use crate::data::load_pairs;
 use std::collections::BTreeSet;
 
@@ -26,53 +23,16 @@ const LIMITS: PairLimits = PairLimits {
     truncation: Truncation::KeepEnd,
 };
 
-fn recipe(source: DataSource, share: Option<f64>) -> DpoRecipe {
-    DpoRecipe {
-        data: vec![source],
-        max_examples: None,
-        online_fraction: None,
+fn recipe(source: DataSource, share: Option<f64>) -> RowsRecipe {
+    RowsRecipe {
         dedup: true,
         decontaminate: Some(Decontamination {
             data: vec![all("data/pref/polite_test.jsonl")],
-            ngram: Some(12),
-            min_words: Some(6),
+            ngram: NonZeroUsize::new(12),
+            min_words: NonZeroUsize::new(6),
         }),
-        empty_system_turn: share,
-        limits: LIMITS,
-        loss: DpoLoss::Sigmoid,
-        beta: 0.1,
-        label_smoothing: 0.0,
-        gamma: None,
-        discopop_tau: None,
-        reward_shift: false,
-        sft_weight: None,
-        length_normalized: false,
-        reference_free: false,
-        reference: Reference::Init,
-        reference_update: None,
-        global_batch_size: 1,
-        duration: Duration::Steps(1),
-        optimizer: OptimizerRecipe {
-            learning_rate: 1e-3,
-            beta1: 0.9,
-            beta2: 0.95,
-            eps: 1e-8,
-            weight_decay: 0.0,
-            max_grad_norm: 1.0,
-        },
-        schedule: ScheduleRecipe {
-            decay: Decay::Constant,
-            warmup_ratio: 0.0,
-            min_ratio: 0.0,
-            decay_ratio: None,
-        },
-        precision: Precision::F32,
-        lora: None,
-        seed: None,
-        data_seed: None,
-        monitor: None,
-        trainable_embeddings: None,
-        save_steps: Vec::new(),
+        empty_system_turn: share.map(|share| Share::try_from(share).unwrap()),
+        ..RowsRecipe::of(vec![source])
     }
 }
 
@@ -88,11 +48,11 @@ fn all(path: &str) -> DataSource {
 #[test]
 fn every_training_pair_has_the_tokens_for_which_the_reference_was_asked() {
     let half = DataSource {
-        fraction: Some(0.5),
+        fraction: Some(0.5.try_into().unwrap()),
         ..all(PAIRS)
     };
     let mut recipe = recipe(half, Some(0.5));
-    recipe.max_examples = Some(60);
+    recipe.max_examples = Some(60.try_into().unwrap());
     let keys = |rows: &[PairRow]| {
         let (pairs, _) = format().encode_pairs(rows, &LIMITS).unwrap();
         pairs
@@ -100,7 +60,7 @@ fn every_training_pair_has_the_tokens_for_which_the_reference_was_asked() {
             .map(|pair| pair.key)
             .collect::<BTreeSet<_>>()
     };
-    let source = PairSource::of_recipe(&recipe);
+    let source = recipe.clone();
     let (asked, _) = all_pairs(root(), &source, 7, &format()).unwrap();
     let (trained, report) =
         training_pairs(root(), &recipe, 7, &format(), Narrowed::default()).unwrap();
@@ -129,7 +89,7 @@ fn a_fraction_of_pairs_repeats_and_samples() {
         (ids, distinct.len())
     };
     let (whole, n) = count(None);
-    let (ids, distinct) = count(Some(1.25));
+    let (ids, distinct) = count(Some(1.25.try_into().unwrap()));
     assert_eq!(ids.len(), n + (0.25 * n as f64).round() as usize);
     assert_eq!((distinct, &ids[..n]), (n, &whole[..]));
     let extra: BTreeSet<&String> = ids[n..].iter().collect();
@@ -142,7 +102,7 @@ fn a_draw_depends_on_seed_and_content_alone() {
     let drawn = |texts: &[String], seed| {
         let mut talks: Vec<_> = texts.iter().map(|text| talk(text)).collect();
         let turns = talks.iter_mut().map(|talk| (talk, NOTHING));
-        let added = add_system_turns(turns, 0.8, seed, &format()).unwrap();
+        let added = add_system_turns(turns, 0.8.try_into().unwrap(), seed, &format()).unwrap();
         let with = |talk: &&Vec<Message>| talk[0] == Message::new("system", "");
         assert_eq!(talks.iter().filter(with).count(), added);
         let picked: BTreeSet<String> = talks
@@ -176,7 +136,10 @@ fn a_conversation_with_a_system_turn_keeps_it() {
     ];
     let before = talk.clone();
     let turns = std::iter::once((&mut talk, NOTHING));
-    assert_eq!(add_system_turns(turns, 1.0, 1, &format()).unwrap(), 0);
+    assert_eq!(
+        add_system_turns(turns, 1.0.try_into().unwrap(), 1, &format()).unwrap(),
+        0
+    );
     assert_eq!(talk, before);
 }
 
@@ -190,7 +153,8 @@ fn a_template_without_system_turns_is_refused() {
     };
     let refused = |template: &str| {
         let none = std::iter::empty::<(&mut Vec<Message>, &[Message])>();
-        let error = add_system_turns(none, 0.5, 1, &open(template)).unwrap_err();
+        let error =
+            add_system_turns(none, 0.5.try_into().unwrap(), 1, &open(template)).unwrap_err();
         error.to_string()
     };
     let body = "{% if m.role == 'assistant' %}A: {% generation %}{{ m.content }}</s>\

@@ -11,7 +11,7 @@ use super::order::permutation;
 use super::pack::{Layout, PackReport, PackedRow, Piece, account, fill_row, is_masked, lay_out};
 use super::tokenize::TokenizedExample;
 use crate::base::SeedTree;
-use crate::config::spec::{BatchSize, Batching, Duration, LossMask, SftRecipe};
+use crate::config::spec::{BatchSize, Batching, BelowOne, Duration, LayoutRecipe, LossMask};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The rows of every step of supervised fine-tuning.
@@ -47,11 +47,13 @@ impl SftPlan {
     /// There are no examples, or batch, window or duration leave no room for a step.
     pub fn new(
         examples: Vec<TokenizedExample>,
-        recipe: &SftRecipe,
+        recipe: &LayoutRecipe,
+        duration: Duration,
         seed: &SeedTree,
         pad: u32,
     ) -> Result<Self, DataError> {
         check(&examples, recipe)?;
+        check_duration(duration)?;
         let lengths: Vec<usize> = examples.iter().map(|e| e.tokens.len()).collect();
         let mut plan = Self {
             examples: Arc::new(examples),
@@ -59,7 +61,7 @@ impl SftPlan {
             batching: recipe.batching,
             loss_mask: recipe.loss_mask,
             max_seq_len: recipe.max_seq_len,
-            max_masked_fraction: recipe.max_masked_fraction,
+            max_masked_fraction: recipe.max_masked_fraction.map(BelowOne::get),
             seed: seed.clone(),
             pad,
             rows_per_epoch: 0,
@@ -72,9 +74,9 @@ impl SftPlan {
         plan.rows_per_epoch = plan.rows_of(0)?;
         let varies = plan.max_masked_fraction.is_some() && recipe.batching != Batching::Padded;
         let end = if varies {
-            plan.measured_end(recipe)?
+            plan.measured_end(recipe, duration)?
         } else {
-            RunEnd::new(recipe.duration, plan.rows_per_epoch)
+            RunEnd::new(duration, plan.rows_per_epoch)
         };
         plan.starts = match (recipe.batching, recipe.batch) {
             (_, BatchSize::Rows(rows)) => regular_starts(rows, &end),
@@ -137,7 +139,11 @@ impl SftPlan {
     }
 
     /// Lays every epoch of a packed run out to see how many rows it has; where the run ends.
-    fn measured_end(&mut self, recipe: &SftRecipe) -> Result<RunEnd, DataError> {
+    fn measured_end(
+        &mut self,
+        recipe: &LayoutRecipe,
+        duration: Duration,
+    ) -> Result<RunEnd, DataError> {
         let mut ends = vec![self.rows_per_epoch as u64];
         let add = |ends: &mut Vec<u64>| {
             let rows = self.rows_of(ends.len() as u64)? as u64;
@@ -145,7 +151,7 @@ impl SftPlan {
             ends.push(last + rows);
             Ok::<(), DataError>(())
         };
-        let end = match recipe.duration {
+        let end = match duration {
             Duration::Epochs(epochs) => {
                 while (ends.len() as f64) < epochs {
                     add(&mut ends)?;
@@ -327,7 +333,7 @@ impl RunEnd {
     }
 }
 
-fn check(examples: &[TokenizedExample], recipe: &SftRecipe) -> Result<(), DataError> {
+fn check(examples: &[TokenizedExample], recipe: &LayoutRecipe) -> Result<(), DataError> {
     let refuse = |reason: String| Err(DataError::Limits(reason));
     if examples.is_empty() {
         return refuse("no examples to train on".to_owned());
@@ -348,7 +354,7 @@ fn check(examples: &[TokenizedExample], recipe: &SftRecipe) -> Result<(), DataEr
         }
         _ => {}
     }
-    check_duration(recipe.duration)
+    Ok(())
 }
 
 fn check_duration(duration: Duration) -> Result<(), DataError> {

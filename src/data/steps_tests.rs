@@ -1,7 +1,6 @@
 //! Claims about packing, steps and batches, on made-up documents.
 
 use super::*;
-use crate::config::spec::{Decay, OptimizerRecipe, Precision, ScheduleRecipe};
 use crate::data::inspect::inspect_row;
 use crate::data::{TextFormat, load_chat, pair_batches};
 use proptest::prelude::*;
@@ -10,41 +9,22 @@ use std::path::Path;
 
 const PAD: u32 = 0;
 
-fn recipe(batching: Batching, mask: LossMask, batch: BatchSize, duration: Duration) -> SftRecipe {
-    SftRecipe {
-        data: Vec::new(),
-        max_examples: None,
-        dedup: false,
-        decontaminate: None,
-        empty_system_turn: None,
+/// How documents become rows, and for how long.
+#[derive(Clone)]
+struct Recipe {
+    layout: LayoutRecipe,
+    duration: Duration,
+}
+
+fn recipe(batching: Batching, mask: LossMask, batch: BatchSize, duration: Duration) -> Recipe {
+    let layout = LayoutRecipe {
         max_seq_len: 8,
         batching,
         loss_mask: mask,
         max_masked_fraction: None,
         batch,
-        duration,
-        optimizer: OptimizerRecipe {
-            learning_rate: 1e-3,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: 0.0,
-            max_grad_norm: 1.0,
-        },
-        schedule: ScheduleRecipe {
-            decay: Decay::Constant,
-            warmup_ratio: 0.0,
-            min_ratio: 0.0,
-            decay_ratio: None,
-        },
-        precision: Precision::F32,
-        lora: None,
-        seed: None,
-        data_seed: None,
-        monitor: None,
-        trainable_embeddings: None,
-        save_steps: Vec::new(),
-    }
+    };
+    Recipe { layout, duration }
 }
 
 /// Document `d` has the tokens 100 d + 1, 100 d + 2, …, so that a token tells where it comes from;
@@ -59,8 +39,15 @@ fn documents(lengths: &[usize]) -> Vec<TokenizedExample> {
     lengths.iter().enumerate().map(document).collect()
 }
 
-fn plan(lengths: &[usize], recipe: &SftRecipe, seed: u64) -> SftPlan {
-    SftPlan::new(documents(lengths), recipe, &SeedTree::root(seed), PAD).unwrap()
+fn plan(lengths: &[usize], recipe: &Recipe, seed: u64) -> SftPlan {
+    SftPlan::new(
+        documents(lengths),
+        &recipe.layout,
+        recipe.duration,
+        &SeedTree::root(seed),
+        PAD,
+    )
+    .unwrap()
 }
 
 fn steps(plan: &SftPlan) -> Vec<SftStep> {
@@ -343,9 +330,15 @@ fn epochs_and_seeds_differ_in_order() {
 fn impossible_batches_and_durations_are_refused() {
     let refused = |batch, duration| {
         let recipe = recipe(Batching::Concat, LossMask::AllTokens, batch, duration);
-        SftPlan::new(documents(&[3]), &recipe, &SeedTree::root(0), PAD)
-            .unwrap_err()
-            .to_string()
+        SftPlan::new(
+            documents(&[3]),
+            &recipe.layout,
+            recipe.duration,
+            &SeedTree::root(0),
+            PAD,
+        )
+        .unwrap_err()
+        .to_string()
     };
     assert_eq!(
         refused(BatchSize::Tokens(7), Duration::Steps(1)),
@@ -424,7 +417,7 @@ fn an_inspected_row_shows_text_mask_position_segment_and_document() {
     let source = crate::config::spec::DataSource {
         path: "data/sft/instruct_train.jsonl".into(),
         fraction: None,
-        count: Some(3),
+        count: Some(3.try_into().unwrap()),
         columns: std::collections::BTreeMap::new(),
     };
     let (rows, _) = load_chat(root, &[source], &SeedTree::root(0)).unwrap();
@@ -435,8 +428,15 @@ fn an_inspected_row_shows_text_mask_position_segment_and_document() {
         BatchSize::Rows(3),
         Duration::Steps(1),
     );
-    recipe.max_seq_len = 512;
-    let plan = SftPlan::new(examples, &recipe, &SeedTree::root(0), format.pad_token()).unwrap();
+    recipe.layout.max_seq_len = 512;
+    let plan = SftPlan::new(
+        examples,
+        &recipe.layout,
+        recipe.duration,
+        &SeedTree::root(0),
+        format.pad_token(),
+    )
+    .unwrap();
     for row in plan.step(0).unwrap().rows {
         let tokens = inspect_row(&row, &format);
         assert_eq!(tokens.len(), row.positions());
@@ -488,9 +488,16 @@ fn the_shipped_instruction_data_packs_as_reported() {
     for (kind, steps, rows, positions, cut, targets) in want {
         let batch = BatchSize::Tokens(2048);
         let mut recipe = recipe(kind, LossMask::AssistantOnly, batch, Duration::Epochs(1.0));
-        recipe.max_seq_len = 512;
+        recipe.layout.max_seq_len = 512;
         let seed = SeedTree::root(0);
-        let plan = SftPlan::new(examples.clone(), &recipe, &seed, format.pad_token()).unwrap();
+        let plan = SftPlan::new(
+            examples.clone(),
+            &recipe.layout,
+            recipe.duration,
+            &seed,
+            format.pad_token(),
+        )
+        .unwrap();
         let report = plan.report();
         assert_eq!(
             (report.documents, report.tokens, plan.steps()),
@@ -517,12 +524,11 @@ fn scant_and_rich(n: usize) -> Vec<TokenizedExample> {
     (0..n).map(document).collect()
 }
 
-fn masked(batching: Batching, most: Option<f64>, duration: Duration) -> SftRecipe {
+fn masked(batching: Batching, most: Option<f64>, duration: Duration) -> Recipe {
     let batch = BatchSize::Rows(3);
-    SftRecipe {
-        max_masked_fraction: most,
-        ..recipe(batching, LossMask::AssistantOnly, batch, duration)
-    }
+    let mut recipe = recipe(batching, LossMask::AssistantOnly, batch, duration);
+    recipe.layout.max_masked_fraction = most.map(|most| BelowOne::try_from(most).unwrap());
+    recipe
 }
 
 // By hand: a scant document has 7 of 8 tokens masked (0.875), a rich one 4 of 8 (0.5).
@@ -530,17 +536,28 @@ fn masked(batching: Batching, most: Option<f64>, duration: Duration) -> SftRecip
 fn rows_that_are_masked_too_much_are_left_out_and_counted() {
     for batching in [Batching::Padded, Batching::Concat, Batching::BestFit] {
         let whole = masked(batching, Some(0.875), Duration::Epochs(1.0));
-        let plan = SftPlan::new(scant_and_rich(10), &whole, &SeedTree::root(1), PAD).unwrap();
+        let plan = SftPlan::new(
+            scant_and_rich(10),
+            &whole.layout,
+            whole.duration,
+            &SeedTree::root(1),
+            PAD,
+        )
+        .unwrap();
         assert_eq!(
             plan.report().rows_masked,
             0,
             "no more than the share is let pass"
         );
-        let some = SftRecipe {
-            max_masked_fraction: Some(0.8),
-            ..whole
-        };
-        let plan = SftPlan::new(scant_and_rich(10), &some, &SeedTree::root(1), PAD).unwrap();
+        let some = masked(batching, Some(0.8), Duration::Epochs(1.0));
+        let plan = SftPlan::new(
+            scant_and_rich(10),
+            &some.layout,
+            some.duration,
+            &SeedTree::root(1),
+            PAD,
+        )
+        .unwrap();
         let report = plan.report();
         assert_eq!((report.rows, report.rows_masked), (5, 5), "{batching:?}");
         assert_eq!((report.tokens_masked, report.targets_masked), (40, 5));
@@ -572,9 +589,16 @@ fn without_the_option_a_plan_is_as_before_and_with_a_loose_one_it_is_the_same() 
             let plan = |most| {
                 let recipe = masked(batching, most, duration);
                 let lengths = [5, 9, 3, 8, 2, 7, 4];
-                SftPlan::new(documents(&lengths), &recipe, &SeedTree::root(4), PAD).unwrap()
+                SftPlan::new(
+                    documents(&lengths),
+                    &recipe.layout,
+                    recipe.duration,
+                    &SeedTree::root(4),
+                    PAD,
+                )
+                .unwrap()
             };
-            let (plain, loose) = (plan(None), plan(Some(1.0)));
+            let (plain, loose) = (plan(None), plan(Some(0.999)));
             assert_eq!(steps(&plain), steps(&loose), "{batching:?} {duration:?}");
             for k in 0..=plain.steps() {
                 let (a, b) = (plain.epochs_after(k), loose.epochs_after(k));
@@ -599,7 +623,14 @@ fn epochs_of_different_size_follow_each_other_without_a_gap() {
     }
     let plan = |duration| {
         let recipe = masked(Batching::Concat, Some(0.8), duration);
-        SftPlan::new(examples.clone(), &recipe, &SeedTree::root(2), PAD).unwrap()
+        SftPlan::new(
+            examples.clone(),
+            &recipe.layout,
+            recipe.duration,
+            &SeedTree::root(2),
+            PAD,
+        )
+        .unwrap()
     };
     let whole = plan(Duration::Epochs(6.0));
     let sizes: BTreeSet<usize> = (0..6).map(|e| whole.layouts(e).len()).collect();
@@ -626,7 +657,14 @@ fn epochs_of_different_size_follow_each_other_without_a_gap() {
 #[test]
 fn a_plan_of_which_no_row_is_left_is_refused() {
     let recipe = masked(Batching::Concat, Some(0.1), Duration::Epochs(1.0));
-    let error = SftPlan::new(scant_and_rich(4), &recipe, &SeedTree::root(1), PAD).unwrap_err();
+    let error = SftPlan::new(
+        scant_and_rich(4),
+        &recipe.layout,
+        recipe.duration,
+        &SeedTree::root(1),
+        PAD,
+    )
+    .unwrap_err();
     assert_eq!(
         error.to_string(),
         "no row is left in epoch 0: of each more than `max-masked-fraction` 0.1 is masked"

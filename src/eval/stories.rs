@@ -207,9 +207,9 @@ mod tests {
             prompts: &tokens,
             samples: 4,
             recipe: &SamplingRecipe {
-                temperature: 0.8,
-                top_p: 1.0,
-                max_new_tokens: 160,
+                temperature: 0.8.try_into().unwrap(),
+                top_p: 1.0.try_into().unwrap(),
+                max_new_tokens: 160.try_into().unwrap(),
             },
             stop: &[format.end_token()],
             seed: &SeedTree::root(7),

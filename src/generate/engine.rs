@@ -246,7 +246,7 @@ impl Engine<'_> {
         completion.tokens.push(token);
         let drawn = completion.tokens.len();
         let context = self.job.prompts[completion.prompt].len() + drawn;
-        live.over = drawn >= self.job.recipe.max_new_tokens || context >= self.limit;
+        live.over = drawn >= self.job.recipe.max_new_tokens.get() || context >= self.limit;
         Ok(())
     }
 
@@ -319,9 +319,9 @@ mod tests {
     fn the_same_seed_gives_the_same_samples_whatever_the_batch() {
         let decoder = shipped();
         let recipe = SamplingRecipe {
-            temperature: 1.0,
-            top_p: 0.95,
-            max_new_tokens: 12,
+            temperature: 1.0.try_into().unwrap(),
+            top_p: 0.95.try_into().unwrap(),
+            max_new_tokens: 12.try_into().unwrap(),
         };
         let prompts = prompts();
         let one = run(&decoder, &prompts, recipe, 1);
@@ -369,9 +369,9 @@ mod tests {
         let ids = expected["greedy_from_bos"]["ids"].as_array().unwrap();
         let ids: Vec<u32> = ids.iter().map(|v| v.as_u64().unwrap() as u32).collect();
         let recipe = SamplingRecipe {
-            temperature: 0.0,
-            top_p: 1.0,
-            max_new_tokens: 60,
+            temperature: 0.0.try_into().unwrap(),
+            top_p: 1.0.try_into().unwrap(),
+            max_new_tokens: 60.try_into().unwrap(),
         };
         let got = run(&shipped(), &[vec![1]], recipe, 2);
         assert_eq!(got[0].tokens, ids[1..61]);
@@ -380,9 +380,9 @@ mod tests {
     #[test]
     fn a_stop_token_finishes_a_sample_and_the_budget_does_not() {
         let recipe = SamplingRecipe {
-            temperature: 0.0,
-            top_p: 1.0,
-            max_new_tokens: 5,
+            temperature: 0.0.try_into().unwrap(),
+            top_p: 1.0.try_into().unwrap(),
+            max_new_tokens: 5.try_into().unwrap(),
         };
         let decoder = shipped();
         let plain = run(&decoder, &[vec![1]], recipe, 4);

@@ -11,11 +11,12 @@ use rand::RngCore;
 /// logit is finite or one is NaN.
 pub fn draw_token(logits: &[f32], recipe: &SamplingRecipe, rng: &mut impl RngCore) -> Option<u32> {
     let (best, max) = argmax(logits)?;
-    if recipe.temperature <= 0.0 {
+    let (temperature, top_p) = (recipe.temperature.get(), recipe.top_p.get());
+    if temperature <= 0.0 {
         return u32::try_from(best).ok();
     }
-    let weigh = |&l: &f32| ((f64::from(l) - f64::from(max)) / recipe.temperature).exp();
-    if recipe.top_p >= 1.0 {
+    let weigh = |&l: &f32| ((f64::from(l) - f64::from(max)) / temperature).exp();
+    if top_p >= 1.0 {
         let mut mass = 0.0;
         let sums = logits.iter().map(|l| {
             mass += weigh(l);
@@ -29,7 +30,7 @@ pub fn draw_token(logits: &[f32], recipe: &SamplingRecipe, rng: &mut impl RngCor
         return u32::try_from(token).ok();
     }
     let mut weights: Vec<(usize, f64)> = logits.iter().map(weigh).enumerate().collect();
-    keep_nucleus(&mut weights, recipe.top_p);
+    keep_nucleus(&mut weights, top_p);
     let mass: f64 = weights.iter().map(|(_, w)| w).sum();
     let threshold = unit_interval(rng.next_u64()) * mass;
     let mut below = 0.0;
@@ -86,9 +87,9 @@ mod tests {
 
     fn recipe(temperature: f64, top_p: f64) -> SamplingRecipe {
         SamplingRecipe {
-            temperature,
-            top_p,
-            max_new_tokens: 1,
+            temperature: temperature.try_into().unwrap(),
+            top_p: top_p.try_into().unwrap(),
+            max_new_tokens: 1.try_into().unwrap(),
         }
     }
 

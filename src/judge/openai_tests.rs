@@ -148,7 +148,7 @@ fn recipe(url: &str, mode: JudgeMode) -> OpenaiJudge {
         system: None,
         lowest: None,
         highest: None,
-        temperature: Some(0.0),
+        temperature: Some(0.0.try_into().unwrap()),
         max_tokens: None,
         seed: None,
     }
@@ -156,8 +156,8 @@ fn recipe(url: &str, mode: JudgeMode) -> OpenaiJudge {
 
 fn one_at_a_time() -> JudgeRuntime {
     JudgeRuntime {
-        concurrency: Some(1),
-        timeout_secs: Some(20),
+        concurrency: Some(1.try_into().unwrap()),
+        timeout_secs: Some(20.try_into().unwrap()),
         ..JudgeRuntime::default()
     }
 }
@@ -346,7 +346,7 @@ fn an_endpoint_that_is_not_there_or_does_not_answer_in_time_is_tried_again() {
         }
         by_length(body)
     });
-    runtime.timeout_secs = Some(1);
+    runtime.timeout_secs = Some(1.try_into().unwrap());
     let slow = recipe(&server.url, JudgeMode::Score);
     let (mut judge, waits) = open(&slow, &runtime, &dir.path().join("b.jsonl"));
     let scores = judge.judge(&[item("a", &["xx"])], &mut |_| true).unwrap();

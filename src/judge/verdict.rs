@@ -267,8 +267,8 @@ mod tests {
         assert_eq!(plain, want);
         let mut full = judge(JudgeMode::Score);
         full.system = Some("s".to_owned());
-        full.temperature = Some(0.0);
-        full.max_tokens = Some(64);
+        full.temperature = Some(0.0.try_into().unwrap());
+        full.max_tokens = Some(64.try_into().unwrap());
         full.seed = Some(5);
         let want = json!({
             "model": "j",

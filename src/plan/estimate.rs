@@ -16,12 +16,14 @@ use crate::arch::{
 };
 use crate::config::spec::{
     BatchSize, Batching, DataSource, DpoRecipe, Duration, EvalRecipe, LoraRecipe, LossMask,
-    Monitor, OnlineDpoRecipe, Precision, SamplingRecipe, SelectMethod, SftRecipe, TrainRuntime,
+    Monitor, OnlineDpoRecipe, Precision, SamplingRecipe, SelectMethod, SftRecipe, Share,
+    TrainRuntime,
 };
 use crate::plan::error::PlanError;
 use crate::plan::resolve::Resolver;
 use crate::plan::stage::{PairSet, SampleStageRecipe, SelectRows, SelectStageRecipe};
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroUsize;
 
 /// Estimated cost of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -64,8 +66,8 @@ impl Documents {
         }
     }
 
-    fn first(self, most: Option<usize>) -> Self {
-        match most.map(|most| most as f64) {
+    fn first(self, most: Option<NonZeroUsize>) -> Self {
+        match most.map(|most| most.get() as f64) {
             Some(most) if most < self.count => {
                 let part = most / self.count;
                 Self {
@@ -174,8 +176,8 @@ impl Estimator<'_, '_> {
                 _ => continue,
             };
             let used = match (source.count, source.fraction) {
-                (Some(count), _) => (count as f64).min(rows),
-                (None, Some(fraction)) => rows * fraction,
+                (Some(count), _) => (count.get() as f64).min(rows),
+                (None, Some(fraction)) => rows * fraction.get(),
                 (None, None) => rows,
             };
             sum.count += used;
@@ -241,21 +243,21 @@ impl Estimator<'_, '_> {
         runtime: &TrainRuntime,
     ) -> Result<Estimate, PlanError> {
         let documents = self
-            .documents(&recipe.data, 1.0)?
-            .first(self.kept)
-            .first(recipe.max_examples);
-        let window = recipe.max_seq_len as f64;
-        let mut epoch = documents.pass(recipe.max_seq_len, recipe.loss_mask);
+            .documents(&recipe.rows.data, 1.0)?
+            .first(self.kept.and_then(NonZeroUsize::new))
+            .first(recipe.rows.max_examples);
+        let window = recipe.layout.max_seq_len as f64;
+        let mut epoch = documents.pass(recipe.layout.max_seq_len, recipe.layout.loss_mask);
         let mut row = window;
-        if recipe.batching == Batching::Padded {
+        if recipe.layout.batching == Batching::Padded {
             row = (2.0 * documents.mean()).min(window);
             epoch = Pass::default().with(documents.count, row, 0.0, epoch.scored());
         }
-        let step = match recipe.batch {
+        let step = match recipe.layout.batch {
             BatchSize::Tokens(tokens) => tokens as f64,
             BatchSize::Rows(rows) => rows as f64 * row,
         };
-        let epochs = match recipe.duration {
+        let epochs = match recipe.training.duration {
             Duration::Steps(steps) => steps as f64 * step / epoch.positions().max(1.0),
             Duration::Epochs(epochs) => epochs,
         };
@@ -266,9 +268,9 @@ impl Estimator<'_, '_> {
             0.0
         };
         let mut measured = Pass::default();
-        if let Some(monitor) = &recipe.monitor {
+        if let Some(monitor) = &recipe.training.monitor {
             let documents = self.documents(&monitor.data, 1.0)?;
-            let pass = documents.pass(recipe.max_seq_len, LossMask::AssistantOnly);
+            let pass = documents.pass(recipe.layout.max_seq_len, LossMask::AssistantOnly);
             measured = pass.times(measurements(monitor, steps));
         }
         let at_once = at_once(runtime, step, row);
@@ -277,8 +279,8 @@ impl Estimator<'_, '_> {
             measured,
             at_once,
             split: at_once < step,
-            precision: recipe.precision,
-            lora: recipe.lora.as_ref(),
+            precision: recipe.training.precision,
+            lora: recipe.training.lora.as_ref(),
         }))
     }
 
@@ -288,33 +290,35 @@ impl Estimator<'_, '_> {
         recipe: &DpoRecipe,
         runtime: &TrainRuntime,
     ) -> Result<Estimate, PlanError> {
-        let window = recipe.limits.max_seq_len;
-        let made = self.made_pairs(recipe.online_fraction)?;
-        let pairs = self.documents(&recipe.data, 2.0)?.first(self.kept);
-        let pairs = pairs.and(made).first(recipe.max_examples);
-        let batch = recipe.global_batch_size.max(1) as f64;
+        let window = recipe.pairs.limits.max_seq_len;
+        let made = self.made_pairs(recipe.pairs.online_fraction)?;
+        let pairs = self
+            .documents(&recipe.rows.data, 2.0)?
+            .first(self.kept.and_then(NonZeroUsize::new));
+        let pairs = pairs.and(made).first(recipe.rows.max_examples);
+        let batch = recipe.pairs.global_batch_size.get() as f64;
         let epoch = pairs.pair_pass(window);
-        let (steps, epochs) = match recipe.duration {
+        let (steps, epochs) = match recipe.training.duration {
             Duration::Steps(steps) => (steps as f64, steps as f64 * batch / pairs.count.max(1.0)),
             Duration::Epochs(epochs) => ((epochs * pairs.count / batch).ceil(), epochs),
         };
         let trained = epoch.times(epochs);
         let mut measured = Pass::default();
-        if let Some(monitor) = &recipe.monitor {
+        if let Some(monitor) = &recipe.training.monitor {
             let pairs = self.documents(&monitor.data, 2.0)?;
             measured = pairs.pair_pass(window).times(measurements(monitor, steps));
         }
         let pair = epoch.positions() / pairs.count.max(1.0);
         let step = batch * pair;
         let at_once = at_once(runtime, step, pair);
-        if recipe.couples_pairs() && at_once < step {
+        if recipe.objective.kind.couples_pairs() && at_once < step {
             // Every pair is scored before the first gradient.
             measured.extend(&trained);
         }
         let mut copy = 0.0;
-        if let Some(update) = recipe.reference_update {
+        if let Some(update) = recipe.reference.reference_update {
             // Its own copy of the weights, and a pass over each step's pairs from its first move on.
-            let rest = (steps - update.every_steps as f64).max(0.0) / steps.max(1.0);
+            let rest = (steps - update.every_steps.get() as f64).max(0.0) / steps.max(1.0);
             measured.extend(&trained.times(rest));
             copy = 4.0
                 * self
@@ -326,8 +330,8 @@ impl Estimator<'_, '_> {
             measured,
             at_once,
             split: at_once < step,
-            precision: recipe.precision,
-            lora: recipe.lora.as_ref(),
+            precision: recipe.training.precision,
+            lora: recipe.training.lora.as_ref(),
         });
         estimate.peak_memory_bytes += copy as u64;
         Ok(estimate)
@@ -342,7 +346,7 @@ impl Estimator<'_, '_> {
     ) -> Result<Estimate, PlanError> {
         let mut measured = self.made_pairs(None)?.pair_pass(usize::MAX);
         for set in sets {
-            let pairs = self.documents(&set.data, 2.0)?;
+            let pairs = self.documents(&set.rows.data, 2.0)?;
             measured.extend(&pairs.pair_pass(set.limits.max_seq_len));
         }
         Ok(self.measured(measured, runtime, precision))
@@ -356,15 +360,13 @@ impl Estimator<'_, '_> {
         runtime: &TrainRuntime,
     ) -> Result<Estimate, PlanError> {
         let pass = match &recipe.rows {
-            SelectRows::Chat {
-                data, max_seq_len, ..
-            } => {
-                let documents = self.documents(data, 1.0)?;
+            SelectRows::Chat { rows, max_seq_len } => {
+                let documents = self.documents(&rows.data, 1.0)?;
                 documents.pass(*max_seq_len, LossMask::AssistantOnly)
             }
-            SelectRows::Pairs { data, limits, .. } => {
-                self.documents(data, 2.0)?.pair_pass(limits.max_seq_len)
-            }
+            SelectRows::Pairs { rows, limits } => self
+                .documents(&rows.data, 2.0)?
+                .pair_pass(limits.max_seq_len),
         };
         let passes = match &recipe.select.method {
             SelectMethod::Ifd | SelectMethod::ImplicitRewardGap | SelectMethod::Deita(_) => 2.0,
@@ -377,13 +379,14 @@ impl Estimator<'_, '_> {
     }
 
     /// Pairs that a round makes, at most: one a prompt, each reply as long as its budget.
-    fn made_pairs(&mut self, fraction: Option<f64>) -> Result<Documents, PlanError> {
+    fn made_pairs(&mut self, fraction: Option<Share>) -> Result<Documents, PlanError> {
         let Some(online) = self.online else {
             return Ok(Documents::default());
         };
         let prompts = self.documents(&online.prompts.data, 1.0)?;
-        let count = prompts.first(online.prompts.per_round).count * fraction.unwrap_or(1.0);
-        let new = online.sampling.max_new_tokens as f64;
+        let count =
+            prompts.first(online.prompts.per_round).count * fraction.map_or(1.0, Share::get);
+        let new = online.sampling.max_new_tokens.get() as f64;
         Ok(Documents {
             count,
             tokens: count * 2.0 * (new + TEMPLATE_TOKENS),
@@ -394,7 +397,7 @@ impl Estimator<'_, '_> {
     /// Samples that use their whole budget of new tokens.
     fn samples(prompts: Documents, samples: usize, sampling: &SamplingRecipe) -> Pass {
         let prompt = (prompts.tokens - prompts.replies) / prompts.count.max(1.0);
-        let new = sampling.max_new_tokens as f64;
+        let new = sampling.max_new_tokens.get() as f64;
         let mut pass = Pass::default();
         pass.add_samples(prompt, std::iter::repeat_n(new, samples));
         pass.times(prompts.count)
@@ -408,7 +411,7 @@ impl Estimator<'_, '_> {
     ) -> Result<Estimate, PlanError> {
         let prompts = self.documents(&recipe.prompts.data, 1.0)?;
         let prompts = prompts.first(recipe.prompts.per_round);
-        let pass = Self::samples(prompts, recipe.samples, &recipe.sampling);
+        let pass = Self::samples(prompts, recipe.samples.get(), &recipe.sampling);
         Ok(self.measured(pass, runtime, recipe.precision))
     }
 
@@ -437,7 +440,7 @@ impl Estimator<'_, '_> {
         }
         for set in recipe.stories.values() {
             let prompts = self.documents(&set.data, 1.0)?.first(set.max_prompts);
-            pass.extend(&Self::samples(prompts, set.samples, &set.sampling));
+            pass.extend(&Self::samples(prompts, set.samples.get(), &set.sampling));
         }
         Ok(self.measured(pass, runtime, recipe.precision))
     }
@@ -445,13 +448,13 @@ impl Estimator<'_, '_> {
 
 /// How often a set is measured along `steps` steps.
 fn measurements(monitor: &Monitor, steps: f64) -> f64 {
-    2.0 + (steps / monitor.every_steps.max(1) as f64).floor()
+    2.0 + (steps / monitor.every_steps.get() as f64).floor()
 }
 
 /// Positions of one pass: what fits the runtime's limit, at least one whole row of the step.
 fn at_once(runtime: &TrainRuntime, step: f64, row: f64) -> f64 {
     let most = runtime
         .micro_batch_tokens
-        .map_or(DEFAULT_MICRO_TOKENS, |tokens| tokens as f64);
+        .map_or(DEFAULT_MICRO_TOKENS, |tokens| tokens.get() as f64);
     step.min(most.max(row))
 }

@@ -5,7 +5,7 @@ use crate::arch::DecoderConfig;
 use crate::base::{Digest, SeedTree};
 use crate::config::spec::{
     DataSource, DpoRecipe, EvalRecipe, OnlineDpoConfig, PairLimits, PipelineStage, Reference,
-    SelectOf, SftConfig, SftRecipe, TrainRuntime, TrialConfig,
+    RowsRecipe, SelectOf, SftConfig, SftRecipe, TrainRuntime, TrialConfig,
 };
 use crate::config::sweep::{AxisValue, Sweep, Trial};
 use crate::plan::digests::DigestCache;
@@ -230,7 +230,7 @@ impl Planner<'_> {
                 let pass = DpoPass {
                     recipe: &dpo.recipe,
                     runtime: &dpo.runtime,
-                    seed: dpo.recipe.seed.unwrap_or(context.trial.seed),
+                    seed: dpo.recipe.training.seed.unwrap_or(context.trial.seed),
                     made: None,
                     kept,
                 };
@@ -239,7 +239,7 @@ impl Planner<'_> {
             PipelineStage::OnlineDpo => {
                 let online = config.online_dpo.as_ref();
                 let online = online.ok_or_else(|| no_stage("online-dpo"))?;
-                for round in 0..online.recipe.rounds {
+                for round in 0..online.recipe.rounds.get() {
                     self.round(context, online, round, chain)?;
                 }
             }
@@ -319,7 +319,7 @@ impl Planner<'_> {
         let pass = DpoPass {
             recipe: &recipe.dpo,
             runtime: &online.runtime,
-            seed: round_seed(recipe.dpo.seed.unwrap_or(seed), round),
+            seed: round_seed(recipe.dpo.training.seed.unwrap_or(seed), round),
             made: Some(judged),
             kept: None,
         };
@@ -337,34 +337,31 @@ impl Planner<'_> {
         let Some(select) = config.select.as_ref().filter(|s| s.of == target) else {
             return Ok(None);
         };
-        let (data, fixed, rows) = match (target, &config.sft, &config.dpo) {
+        let (own, training, rows) = match (target, &config.sft, &config.dpo) {
             (SelectOf::Sft, Some(sft), _) => {
                 let recipe = &sft.recipe;
                 let rows = SelectRows::Chat {
-                    data: recipe.data.clone(),
-                    dedup: recipe.dedup,
-                    decontaminate: recipe.decontaminate.clone(),
-                    max_seq_len: recipe.max_seq_len,
+                    rows: recipe.rows.to_choose_from(),
+                    max_seq_len: recipe.layout.max_seq_len,
                 };
-                (&recipe.data, recipe.data_seed.or(recipe.seed), rows)
+                (&recipe.rows, &recipe.training, rows)
             }
             (SelectOf::Dpo, _, Some(dpo)) => {
                 let recipe = &dpo.recipe;
                 let rows = SelectRows::Pairs {
-                    data: recipe.data.clone(),
-                    dedup: recipe.dedup,
-                    decontaminate: recipe.decontaminate.clone(),
-                    limits: recipe.limits,
+                    rows: recipe.rows.to_choose_from(),
+                    limits: recipe.pairs.limits,
                 };
-                (&recipe.data, recipe.data_seed.or(recipe.seed), rows)
+                (&recipe.rows, &recipe.training, rows)
             }
             _ => return Ok(None),
         };
+        let fixed = own.data_seed.or(training.seed);
         let seed = fixed.unwrap_or(context.trial.seed);
         let recipe = SelectStageRecipe {
             rows,
             select: select.recipe.clone(),
-            data_seed: is_sampled(data).then_some(seed),
+            data_seed: own.is_sampled().then_some(seed),
         };
         let mut inputs = BTreeMap::new();
         let method = &recipe.select.method;
@@ -403,8 +400,8 @@ impl Planner<'_> {
         let mut inputs = BTreeMap::from([(InputRole::Model, policy)]);
         inputs
             .extend(kept.map(|run| (InputRole::Selection, artifact_of(&run, SELECTION_ARTIFACT))));
-        let seed = sft.recipe.seed.unwrap_or(context.trial.seed);
-        let key = (sft.recipe.clone(), sft.recipe.data_seed == Some(seed));
+        let seed = sft.recipe.training.seed.unwrap_or(context.trial.seed);
+        let key = (sft.recipe.clone(), sft.recipe.rows.data_seed == Some(seed));
         let document = self.sft_documents.get(&key, || {
             recipe_document(&key.0, "the sft recipe", Some(seed), &mut self.resolver)
         })?;
@@ -436,14 +433,14 @@ impl Planner<'_> {
         if sets.is_empty() && made.is_none() {
             return Ok(None);
         }
-        let model = match pass.recipe.reference {
+        let model = match pass.recipe.reference.model {
             Reference::Init => policy.clone(),
             Reference::Base => context.base.clone(),
         };
         let asked = RefLogpsRecipe {
             sets,
-            online: made.map(|_| pass.recipe.limits),
-            precision: pass.recipe.precision,
+            online: made.map(|_| pass.recipe.pairs.limits),
+            precision: pass.recipe.training.precision,
         };
         let known = self.reference_documents.get(&asked, || {
             let recipe = without_repeats(&asked, &mut self.resolver)?;
@@ -478,7 +475,10 @@ impl Planner<'_> {
         give(InputRole::Pairs, pass.made.as_ref(), PAIRS_ARTIFACT);
         give(InputRole::Selection, pass.kept.as_ref(), SELECTION_ARTIFACT);
         let seed = pass.seed;
-        let key = (pass.recipe.clone(), pass.recipe.data_seed == Some(seed));
+        let key = (
+            pass.recipe.clone(),
+            pass.recipe.rows.data_seed == Some(seed),
+        );
         let document = self.dpo_documents.get(&key, || {
             recipe_document(&key.0, "the dpo recipe", Some(seed), &mut self.resolver)
         })?;
@@ -554,7 +554,7 @@ impl Planner<'_> {
             online: online
                 .filter(|_| draft.inputs.contains_key(&InputRole::Pairs))
                 .map(|online| &online.recipe),
-            kept: filter.map(|select| select.recipe.keep),
+            kept: filter.map(|select| select.recipe.keep.get()),
             recompute: draft.runtime.recompute_layers == Some(true),
         };
         let estimate = match &draft.task {
@@ -627,14 +627,14 @@ fn round_seed(seed: u64, round: usize) -> u64 {
 /// evaluated ones alone.
 fn asked_sets(context: &TrialContext<'_>, pass: &DpoPass<'_>, evaluated: bool) -> Vec<PairSet> {
     let recipe = pass.recipe;
-    let seed = recipe.data_seed.unwrap_or(pass.seed);
+    let seed = recipe.rows.data_seed.unwrap_or(pass.seed);
     let mut sets = Vec::new();
     if recipe.needs_reference() {
-        if !recipe.data.is_empty() {
+        if !recipe.rows.data.is_empty() {
             sets.push(training_set(recipe, seed));
         }
-        let monitor = recipe.monitor.as_ref();
-        sets.extend(monitor.map(|m| pair_set(&m.data, recipe.limits, seed)));
+        let monitor = recipe.training.monitor.as_ref();
+        sets.extend(monitor.map(|m| pair_set(&m.data, recipe.pairs.limits, seed)));
     }
     if evaluated {
         for set in context.config.eval.recipe.preference.values() {
@@ -668,33 +668,23 @@ fn without_repeats(
     })
 }
 
-/// The seed matters only where a source is sampled.
+/// Held-out pairs. The seed matters only where a source is sampled.
 fn pair_set(data: &[DataSource], limits: PairLimits, seed: u64) -> PairSet {
-    PairSet {
-        data: data.to_vec(),
-        limits,
-        data_seed: is_sampled(data).then_some(seed),
-        dedup: false,
-        decontaminate: None,
-        empty_system_turn: None,
-    }
+    let mut rows = RowsRecipe::of(data.to_vec());
+    rows.data_seed = rows.is_sampled().then_some(seed);
+    PairSet { rows, limits }
 }
 
 /// The training pairs, with whatever decides which they are and how they are written.
 fn training_set(recipe: &DpoRecipe, seed: u64) -> PairSet {
-    let plain = pair_set(&recipe.data, recipe.limits, seed);
-    let drawn = recipe.empty_system_turn.map(|_| seed);
+    let rows = &recipe.rows;
+    let drawn = rows.is_sampled() || rows.empty_system_turn.is_some();
     PairSet {
-        data_seed: plain.data_seed.or(drawn),
-        dedup: recipe.dedup,
-        decontaminate: recipe.decontaminate.clone(),
-        empty_system_turn: recipe.empty_system_turn,
-        ..plain
+        rows: RowsRecipe {
+            max_examples: None,
+            data_seed: drawn.then_some(seed),
+            ..rows.clone()
+        },
+        limits: recipe.pairs.limits,
     }
-}
-
-/// Whether the mixture depends on a seed.
-fn is_sampled(data: &[DataSource]) -> bool {
-    data.iter()
-        .any(|source| source.fraction.is_some() || source.count.is_some())
 }

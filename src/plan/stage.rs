@@ -2,12 +2,13 @@
 
 use crate::base::Digest;
 use crate::config::spec::{
-    DataSource, Decontamination, DpoRecipe, EvalRecipe, JudgeRecipe, JudgeRuntime, PairLimits,
-    Precision, PromptRecipe, SamplingRecipe, SelectRecipe, SftRecipe, TrainRuntime,
+    DpoRecipe, EvalRecipe, JudgeRecipe, JudgeRuntime, PairLimits, Precision, PromptRecipe,
+    RowsRecipe, SamplingRecipe, SelectRecipe, SftRecipe, TrainRuntime, UnitInterval,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroUsize;
 
 /// A run's name: 64 hex digits, the digest of its identity document. Shown as its first 12.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -168,27 +169,16 @@ pub const PAIRS_ARTIFACT: &str = "pairs.jsonl";
 /// Name of the artifact of `eval` with one JSON line per evaluated row.
 pub const EVAL_ROWS_ARTIFACT: &str = "rows.jsonl";
 
-/// A set of preference pairs, before any `max-examples`.
+/// A set of preference pairs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct PairSet {
-    /// Mixture of preference pairs.
-    pub data: Vec<DataSource>,
+    /// As in the recipe of training pairs, but before any `max-examples`. `data-seed` is present only
+    /// if a source has `fraction` or `count`, or `empty-system-turn` is.
+    #[serde(flatten)]
+    pub rows: RowsRecipe,
     /// Length limits, in tokens.
     pub limits: PairLimits,
-    /// Seed of the mixture's sample and of the empty system turns; present only if a source has
-    /// `fraction` or `count`, or `empty_system_turn` is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data_seed: Option<u64>,
-    /// As in the recipe of training pairs; which rows a sample is drawn from depends on it.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub dedup: bool,
-    /// As in the recipe of training pairs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decontaminate: Option<Decontamination>,
-    /// As in the recipe of training pairs; the tokens depend on it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub empty_system_turn: Option<f64>,
 }
 
 /// What a `ref-logps` run computes: every pair set that trials with this reference need.
@@ -223,28 +213,18 @@ pub struct SelectStageRecipe {
 pub enum SelectRows {
     /// Chat data.
     Chat {
-        /// The mixture.
-        data: Vec<DataSource>,
-        /// As in the training stage's recipe.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        dedup: bool,
-        /// As in the training stage's recipe.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        decontaminate: Option<Decontamination>,
+        /// As the training stage's, as far as they decide which rows there are.
+        #[serde(flatten)]
+        rows: RowsRecipe,
         /// Longest document, tokens.
         #[serde(rename = "max-seq-len")]
         max_seq_len: usize,
     },
     /// Preference pairs.
     Pairs {
-        /// The mixture.
-        data: Vec<DataSource>,
-        /// As in the training stage's recipe.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        dedup: bool,
-        /// As in the training stage's recipe.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        decontaminate: Option<Decontamination>,
+        /// As the training stage's, as far as they decide which rows there are.
+        #[serde(flatten)]
+        rows: RowsRecipe,
         /// Length limits, tokens.
         limits: PairLimits,
     },
@@ -259,7 +239,7 @@ pub struct SampleStageRecipe {
     /// The round, from 0: which prompts are its turn.
     pub round: usize,
     /// Samples of each prompt.
-    pub samples: usize,
+    pub samples: NonZeroUsize,
     /// How they are drawn.
     pub sampling: SamplingRecipe,
     /// Number format.
@@ -274,10 +254,10 @@ pub struct JudgeStageRecipe {
     pub judge: JudgeRecipe,
     /// Share of prompts whose pair is the offline one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub p_ori_pair: Option<f64>,
+    pub p_ori_pair: Option<UnitInterval>,
     /// Share of prompts whose chosen reply is the offline one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub p_ori_chosen: Option<f64>,
+    pub p_ori_chosen: Option<UnitInterval>,
 }
 
 /// The recipe of a run, by stage.

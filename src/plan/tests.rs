@@ -7,12 +7,13 @@ use crate::base::write_atomic;
 use crate::config::load_sweep;
 use crate::config::spec::{
     DataSource, Decontamination, DpoRecipe, Duration, EvalRecipe, LoraRecipe, LoraTarget,
-    PairLimits, ReferenceUpdate, SftRecipe, TrainableEmbeddings, Truncation,
+    PairLimits, Positive, ReferenceUpdate, RowsRecipe, SftRecipe, TrainableEmbeddings, Truncation,
 };
 use crate::config::sweep::{ReportSpec, Sweep, Trial};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
@@ -70,7 +71,7 @@ pub(super) fn tiny_trial(pipeline: &[&str]) -> Trial {
         }},
         "dpo": {"recipe": {
             "data": [{"path": "data/pairs.jsonl", "fraction": 0.5}], "max-examples": 4, "limits": limits,
-            "loss": "sigmoid", "beta": 0.1, "label-smoothing": 0.0, "reference": "init",
+            "loss": {"sigmoid": {}}, "beta": 0.1, "reference": "init",
             "global-batch-size": 2, "duration": {"epochs": 1.0}, "optimizer": optimizer,
             "schedule": schedule, "precision": "f32", "data-seed": 5,
             "monitor": {"data": [{"path": "data/held.jsonl"}], "every-steps": 5},
@@ -123,8 +124,8 @@ fn the_ids_of_a_fixed_trial_stay_as_they_are() {
     let want = [
         (StageKind::Sft, "3b2d05ddddae"),
         (StageKind::RefLogps, "b4b641c439cf"),
-        (StageKind::Dpo, "498096917d7a"),
-        (StageKind::Eval, "cfb92e59614f"),
+        (StageKind::Dpo, "62b21f37412e"),
+        (StageKind::Eval, "e61448dd9e8b"),
     ];
     assert_eq!(named, want, "{}", plan.runs[0].identity);
     assert_eq!(plan.missing, []);
@@ -186,22 +187,18 @@ fn sets_of_a_reference_are_the_training_pairs_then_the_held_out_ones_without_rep
         count: None,
         columns: std::collections::BTreeMap::new(),
     };
+    let half = Positive::try_from(0.5).unwrap();
     let want = [
         PairSet {
-            data: vec![source("data/pairs.jsonl", Some(0.5))],
+            rows: RowsRecipe {
+                data_seed: Some(5),
+                ..RowsRecipe::of(vec![source("data/pairs.jsonl", Some(half))])
+            },
             limits,
-            data_seed: Some(5),
-            dedup: false,
-            decontaminate: None,
-            empty_system_turn: None,
         },
         PairSet {
-            data: vec![source("data/held.jsonl", None)],
+            rows: RowsRecipe::of(vec![source("data/held.jsonl", None)]),
             limits,
-            data_seed: None,
-            dedup: false,
-            decontaminate: None,
-            empty_system_turn: None,
         },
     ];
     assert_eq!(recipe.sets, want);
@@ -218,10 +215,14 @@ fn settings_of_dpo_that_leave_the_reference_alone_never_repeat_its_pass() {
         trial.index = at;
         change(&mut trial.config.dpo.as_mut().unwrap().recipe);
     };
-    edit(1, |recipe| recipe.beta = 0.5);
-    edit(2, |recipe| recipe.optimizer.learning_rate = 1.0);
-    edit(3, |recipe| recipe.max_examples = None);
-    edit(4, |recipe| recipe.limits.max_prompt_len = 16);
+    edit(1, |recipe| {
+        recipe.objective.beta = Positive::try_from(0.5).unwrap();
+    });
+    edit(2, |recipe| {
+        recipe.training.optimizer.learning_rate = Positive::try_from(1.0).unwrap();
+    });
+    edit(3, |recipe| recipe.rows.max_examples = None);
+    edit(4, |recipe| recipe.pairs.limits.max_prompt_len = 16);
     let plan = plan(&sweep_of(trials), dir.path());
     assert_eq!(count(&plan, StageKind::Sft), 1);
     assert_eq!(count(&plan, StageKind::Dpo), 5);
@@ -288,8 +289,8 @@ fn settings_of_training_never_sample_or_judge_a_first_round_again() {
         trial.index = index;
         let online = trial.config.online_dpo.as_mut().unwrap();
         match index {
-            1 => online.recipe.dpo.beta = 0.5,
-            2 => online.recipe.samples = 4,
+            1 => online.recipe.dpo.objective.beta = Positive::try_from(0.5).unwrap(),
+            2 => online.recipe.samples = NonZeroUsize::new(4).unwrap(),
             _ => {}
         }
     }
@@ -325,9 +326,9 @@ fn a_filter_is_one_run_for_all_trials_that_keep_the_same_rows() {
             Some(serde_json::from_value(json!({"of": "dpo", "recipe": recipe})).unwrap());
     }
     for trial in &mut trials {
-        trial.config.dpo.as_mut().unwrap().recipe.duration = Duration::Epochs(1.0);
+        trial.config.dpo.as_mut().unwrap().recipe.training.duration = Duration::Epochs(1.0);
     }
-    trials[1].config.dpo.as_mut().unwrap().recipe.beta = 0.5;
+    trials[1].config.dpo.as_mut().unwrap().recipe.objective.beta = Positive::try_from(0.5).unwrap();
     trials[2].config.select = None;
     let plan = plan(&sweep_of(trials), dir.path());
     assert_eq!(count(&plan, StageKind::Select), 2);
@@ -369,7 +370,11 @@ fn the_reference_is_asked_again_where_its_numbers_change_and_nowhere_else() {
     }
     let rows: [(&str, Change, bool); 9] = [
         ("the same again", |_| {}, false),
-        ("beta", |t| recipe(t).beta = 0.3, false),
+        (
+            "beta",
+            |t| recipe(t).objective.beta = Positive::try_from(0.3).unwrap(),
+            false,
+        ),
         (
             "another trial of the sweep, another report folder",
             |t| t.index = 7,
@@ -379,34 +384,40 @@ fn the_reference_is_asked_again_where_its_numbers_change_and_nowhere_else() {
             "max-seq-len 12",
             |t| {
                 (
-                    recipe(t).limits.max_seq_len,
-                    recipe(t).limits.max_prompt_len,
+                    recipe(t).pairs.limits.max_seq_len,
+                    recipe(t).pairs.limits.max_prompt_len,
                 ) = (12, 8);
             },
             true,
         ),
         (
             "no limit that bites",
-            |t| recipe(t).limits.max_seq_len = 4096,
+            |t| recipe(t).pairs.limits.max_seq_len = 4096,
             true,
         ),
         (
             "beta without a limit",
             |t| {
-                (recipe(t).limits.max_seq_len, recipe(t).beta) = (4096, 0.3);
+                recipe(t).pairs.limits.max_seq_len = 4096;
+                recipe(t).objective.beta = Positive::try_from(0.3).unwrap();
             },
             true,
         ),
-        ("token means", |t| recipe(t).length_normalized = true, false),
+        (
+            "token means",
+            |t| recipe(t).objective.length_normalized = true,
+            false,
+        ),
         (
             "truncation",
-            |t| recipe(t).limits.truncation = Truncation::KeepStart,
+            |t| recipe(t).pairs.limits.truncation = Truncation::KeepStart,
             true,
         ),
         (
             "micro-batches",
             |t| {
-                t.config.dpo.as_mut().unwrap().runtime.micro_batch_tokens = Some(64);
+                t.config.dpo.as_mut().unwrap().runtime.micro_batch_tokens =
+                    Some(NonZeroUsize::new(64).unwrap());
             },
             false,
         ),
@@ -432,8 +443,9 @@ fn the_reference_is_asked_again_where_its_numbers_change_and_nowhere_else() {
         .as_mut()
         .unwrap()
         .recipe
+        .training
         .optimizer
-        .learning_rate = 2e-3;
+        .learning_rate = Positive::try_from(2e-3).unwrap();
     assert_ne!(reference(&trial), first);
     let pairs = dir.path().join("data/pairs.jsonl");
     write_atomic(
@@ -452,8 +464,8 @@ fn decontamination(path: &str) -> Decontamination {
             count: None,
             columns: std::collections::BTreeMap::new(),
         }],
-        ngram: Some(8),
-        min_words: Some(3),
+        ngram: Some(NonZeroUsize::new(8).unwrap()),
+        min_words: Some(NonZeroUsize::new(3).unwrap()),
     }
 }
 
@@ -467,9 +479,9 @@ fn what_decides_about_training_pairs_and_their_tokens_names_their_reference() {
     };
     let plain = reference(|_| ());
     let changes: [fn(&mut DpoRecipe); 3] = [
-        |recipe| recipe.dedup = true,
-        |recipe| recipe.empty_system_turn = Some(0.5),
-        |recipe| recipe.decontaminate = Some(decontamination("data/chat.jsonl")),
+        |recipe| recipe.rows.dedup = true,
+        |recipe| recipe.rows.empty_system_turn = Some(0.5.try_into().unwrap()),
+        |recipe| recipe.rows.decontaminate = Some(decontamination("data/chat.jsonl")),
     ];
     for change in changes {
         assert_ne!(reference(change).id, plain.id);
@@ -477,12 +489,15 @@ fn what_decides_about_training_pairs_and_their_tokens_names_their_reference() {
     let clean = reference(changes[2]);
     assert!(clean.stage.data.contains_key("data/chat.jsonl"));
     let keeps: [fn(&mut DpoRecipe); 3] = [
-        |recipe| recipe.save_steps = vec![1],
-        |recipe| recipe.trainable_embeddings = Some(TrainableEmbeddings::From(3)),
+        |recipe| recipe.training.save_steps = vec![1],
         |recipe| {
-            recipe.reference_update = Some(ReferenceUpdate {
-                every_steps: 1,
-                mix: 1.0,
+            recipe.training.trainable_embeddings =
+                Some(TrainableEmbeddings::From(NonZeroUsize::new(3).unwrap()));
+        },
+        |recipe| {
+            recipe.reference.reference_update = Some(ReferenceUpdate {
+                every_steps: NonZeroU64::new(1).unwrap(),
+                mix: 1.0.try_into().unwrap(),
             });
         },
     ];
@@ -498,18 +513,22 @@ fn a_reference_with_drawn_system_turns_follows_the_data_seed() {
     let set = |share, data_seed| {
         let mut trial = tiny_trial(&["dpo"]);
         let recipe = &mut trial.config.dpo.as_mut().unwrap().recipe;
-        recipe.data[0].fraction = None;
-        recipe.empty_system_turn = share;
-        recipe.data_seed = data_seed;
+        recipe.rows.data[0].fraction = None;
+        recipe.rows.empty_system_turn = share;
+        recipe.rows.data_seed = data_seed;
         let run = plan(&sweep_of(vec![trial]), dir.path()).runs.remove(0);
         let StageRecipe::RefLogps(recipe) = run.stage.task else {
             panic!("the first run is {}", run.kind);
         };
-        recipe.sets[0].data_seed
+        recipe.sets[0].rows.data_seed
     };
     assert_eq!(set(None, Some(5)), None);
-    assert_eq!(set(Some(0.5), Some(5)), Some(5));
-    assert_eq!(set(Some(0.5), None), Some(1), "the trial's seed");
+    assert_eq!(set(Some(0.5.try_into().unwrap()), Some(5)), Some(5));
+    assert_eq!(
+        set(Some(0.5.try_into().unwrap()), None),
+        Some(1),
+        "the trial's seed"
+    );
 }
 
 #[test]
@@ -518,7 +537,7 @@ fn the_texts_of_an_evaluation_name_a_run_by_their_content() {
     let held = dir.path().join("data/held.jsonl");
     let sft = |path: &str| {
         let mut trial = tiny_trial(&["sft"]);
-        trial.config.sft.as_mut().unwrap().recipe.decontaminate = Some(decontamination(path));
+        trial.config.sft.as_mut().unwrap().recipe.rows.decontaminate = Some(decontamination(path));
         ids(&trial, dir.path()).remove(0)
     };
     let want = sft("data/held.jsonl");
@@ -536,8 +555,8 @@ fn the_texts_of_an_evaluation_name_a_run_by_their_content() {
 fn a_loss_without_a_reference_asks_for_one_only_where_pairs_are_evaluated() {
     let dir = tiny_project();
     let changes: [fn(&mut DpoRecipe); 2] = [
-        |recipe| recipe.loss = crate::config::spec::DpoLoss::Orpo,
-        |recipe| recipe.reference_free = true,
+        |recipe| recipe.objective.kind = crate::config::spec::DpoLoss::Orpo,
+        |recipe| recipe.reference.reference_free = true,
     ];
     for change in changes {
         let mut trial = tiny_trial(&["sft", "dpo"]);
@@ -553,7 +572,7 @@ fn a_loss_without_a_reference_asks_for_one_only_where_pairs_are_evaluated() {
         };
         let held = &trial.config.eval.recipe.preference["held"].data;
         assert_eq!(asked.sets.len(), 1);
-        assert_eq!(&asked.sets[0].data, held);
+        assert_eq!(&asked.sets[0].rows.data, held);
 
         trial.config.eval.recipe.preference.clear();
         let trained = plan(&sweep_of(vec![trial]), dir.path());
@@ -589,7 +608,8 @@ fn the_base_as_reference_is_shared_by_all_seeds_of_the_checkpoint() {
     };
     assert_eq!(references(&trials), 2);
     for trial in &mut trials {
-        trial.config.dpo.as_mut().unwrap().recipe.reference = crate::config::spec::Reference::Base;
+        trial.config.dpo.as_mut().unwrap().recipe.reference.model =
+            crate::config::spec::Reference::Base;
     }
     assert_eq!(references(&trials), 1);
 }
@@ -604,23 +624,23 @@ fn where_things_lie_and_how_they_run_does_not_name_a_run() {
     let mut other = trial.clone();
     other.config.model.path = "./models/../models/tiny".into();
     let sft = other.config.sft.as_mut().unwrap();
-    sft.runtime.micro_batch_tokens = Some(17);
+    sft.runtime.micro_batch_tokens = Some(NonZeroUsize::new(17).unwrap());
     sft.runtime.recompute_layers = Some(true);
-    sft.recipe.data[0].path = "./data/chat.jsonl".into();
+    sft.recipe.rows.data[0].path = "./data/chat.jsonl".into();
     other
         .config
         .dpo
         .as_mut()
         .unwrap()
         .runtime
-        .checkpoint_every_steps = Some(3);
-    other.config.eval.runtime.micro_batch_tokens = Some(9);
+        .checkpoint_every_steps = Some(NonZeroU64::new(3).unwrap());
+    other.config.eval.runtime.micro_batch_tokens = Some(NonZeroUsize::new(9).unwrap());
     assert_eq!(ids(&other, dir.path()), want);
 
     let mut pinned = trial.clone();
     pinned.seed = 99;
-    pinned.config.sft.as_mut().unwrap().recipe.seed = Some(1);
-    pinned.config.dpo.as_mut().unwrap().recipe.seed = Some(1);
+    pinned.config.sft.as_mut().unwrap().recipe.training.seed = Some(1);
+    pinned.config.dpo.as_mut().unwrap().recipe.training.seed = Some(1);
     assert_eq!(ids(&pinned, dir.path()), want, "a fixed seed is the seed");
 
     let chat = dir.path().join("data/chat.jsonl");
@@ -701,10 +721,10 @@ fn trials_with_every_path() -> Vec<Value> {
     let pipeline = ["sft", "dpo", "online-dpo"];
     let mut trial = online_trial(&pipeline, 1);
     trial.config.model.chat_template = Some("models/t.jinja".into());
-    trial.config.sft.as_mut().unwrap().recipe.decontaminate =
+    trial.config.sft.as_mut().unwrap().recipe.rows.decontaminate =
         Some(decontamination("data/held.jsonl"));
     let dpo = &mut trial.config.dpo.as_mut().unwrap().recipe;
-    dpo.decontaminate = Some(decontamination("data/held.jsonl"));
+    dpo.rows.decontaminate = Some(decontamination("data/held.jsonl"));
     let plain = serde_json::to_value(&trial.config).unwrap();
     let model = json!({"model-path": "models/tiny"});
     let methods = [
@@ -805,7 +825,10 @@ fn perturb<T: serde::de::DeserializeOwned>(recipe: &Value, path: &[String]) -> V
     let mut changed = recipe.clone();
     let leaf = at(&mut changed, path).clone();
     let candidates: Vec<Value> = match &leaf {
-        Value::Number(n) if n.is_f64() => vec![json!(n.as_f64().unwrap() + 0.25)],
+        Value::Number(n) if n.is_f64() => {
+            let number = n.as_f64().unwrap();
+            vec![json!(number + 0.25), json!(number / 2.0)] // one of them is within any range
+        }
         Value::Number(n) => vec![json!(n.as_u64().unwrap() + 1)],
         Value::Bool(on) => vec![json!(!on)],
         Value::String(_) => WORDS.into_iter().map(Value::from).collect(),
@@ -852,8 +875,8 @@ fn every_leaf_names<T: serde::de::DeserializeOwned + serde::Serialize>(
 
 fn lora() -> LoraRecipe {
     LoraRecipe {
-        rank: 4,
-        alpha: 8.0,
+        rank: NonZeroUsize::new(4).unwrap(),
+        alpha: Positive::try_from(8.0).unwrap(),
         targets: vec![LoraTarget::QProj],
     }
 }
@@ -863,33 +886,34 @@ fn every_field_of_a_recipe_names_the_run() {
     let config = tiny_trial(&["sft", "dpo"]).config;
     let mut recipe = config.sft.unwrap().recipe;
     every_leaf_names::<SftRecipe>(&recipe, &[]);
-    recipe.dedup = true;
-    recipe.decontaminate = Some(decontamination("data/held.jsonl"));
-    recipe.empty_system_turn = Some(0.5);
-    recipe.max_masked_fraction = Some(0.5);
-    recipe.trainable_embeddings = Some(TrainableEmbeddings::Below(3));
-    recipe.save_steps = vec![2, 4];
-    recipe.schedule.decay_ratio = Some(0.5);
-    recipe.lora = Some(lora());
+    recipe.rows.dedup = true;
+    recipe.rows.decontaminate = Some(decontamination("data/held.jsonl"));
+    recipe.rows.empty_system_turn = Some(0.5.try_into().unwrap());
+    recipe.layout.max_masked_fraction = Some(0.5.try_into().unwrap());
+    recipe.training.trainable_embeddings =
+        Some(TrainableEmbeddings::Below(NonZeroUsize::new(3).unwrap()));
+    recipe.training.save_steps = vec![2, 4];
+    recipe.training.schedule.decay_ratio = Some(0.5.try_into().unwrap());
+    recipe.training.lora = Some(lora());
     every_leaf_names::<SftRecipe>(&recipe, &[]);
     let mut recipe = config.dpo.unwrap().recipe;
     every_leaf_names::<DpoRecipe>(&recipe, &[]);
-    recipe.gamma = Some(0.5);
-    recipe.discopop_tau = Some(0.05);
-    recipe.sft_weight = Some(1.0);
-    recipe.reward_shift = true;
-    recipe.length_normalized = true;
-    recipe.reference_free = true;
-    recipe.dedup = true;
-    recipe.decontaminate = Some(decontamination("data/held.jsonl"));
-    recipe.empty_system_turn = Some(0.5);
-    recipe.trainable_embeddings = Some(TrainableEmbeddings::From(3));
-    recipe.reference_update = Some(ReferenceUpdate {
-        every_steps: 2,
-        mix: 0.5,
+    recipe.objective.sft_weight = Some(1.0.try_into().unwrap());
+    recipe.objective.kind =
+        serde_json::from_value(json!({"simpo": {"gamma": 0.5, "label-smoothing": 0.1}})).unwrap();
+    recipe.objective.length_normalized = true;
+    recipe.reference.reference_free = true;
+    recipe.rows.dedup = true;
+    recipe.rows.decontaminate = Some(decontamination("data/held.jsonl"));
+    recipe.rows.empty_system_turn = Some(0.5.try_into().unwrap());
+    recipe.training.trainable_embeddings =
+        Some(TrainableEmbeddings::From(NonZeroUsize::new(3).unwrap()));
+    recipe.reference.reference_update = Some(ReferenceUpdate {
+        every_steps: NonZeroU64::new(2).unwrap(),
+        mix: 0.5.try_into().unwrap(),
     });
-    recipe.save_steps = vec![2, 4];
-    recipe.lora = Some(lora());
+    recipe.training.save_steps = vec![2, 4];
+    recipe.training.lora = Some(lora());
     every_leaf_names::<DpoRecipe>(&recipe, &[]);
     every_leaf_names::<EvalRecipe>(&config.eval.recipe, &[]);
 }

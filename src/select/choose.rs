@@ -26,7 +26,7 @@ pub fn select_rows(
         return Err(SelectError::Recipe(problem.message));
     }
     rows.check()?;
-    let keep = recipe.keep;
+    let keep = recipe.keep.get();
     let method = &recipe.method;
     let mut work = Work::new(progress);
     let all = || vec![Some(0.0); rows.len()];

@@ -57,8 +57,13 @@ pub(super) fn select(
     for (score, embedding) in scores.iter_mut().zip(&embeddings) {
         *score = score.filter(|_| embedding.is_some());
     }
-    let order = diverse(&scores, &embeddings, deita.threshold, recipe.keep);
-    take(order, scores, recipe.keep, "too-similar")
+    let order = diverse(
+        &scores,
+        &embeddings,
+        deita.threshold.get(),
+        recipe.keep.get(),
+    );
+    take(order, scores, recipe.keep.get(), "too-similar")
 }
 
 /// A reply and what the user said before it.

@@ -34,11 +34,11 @@ pub(super) fn similarities(
     seed: &SeedTree,
     work: &mut Work<'_, '_>,
 ) -> Result<Vec<Option<f64>>, SelectError> {
-    let projection = Projection::new(less.dimension, seed);
+    let projection = Projection::new(less.dimension.get(), seed);
     let own = Items::of_rows(rows);
     let target = Items::of_target(less, rows, context, seed)?;
     work.plan(own.len() + target.len());
-    let mut mean = vec![0.0; less.dimension];
+    let mut mean = vec![0.0; less.dimension.get()];
     let mut counted = 0usize;
     for index in 0..target.len() {
         if let Some(unit) = target.gradient(index, model, projection)? {

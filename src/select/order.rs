@@ -146,7 +146,10 @@ pub(super) fn by_quantiles(
 ) -> Result<Selection, SelectError> {
     let order = ranked(&scores, Direction::Lowest);
     let place = |quantile: f64| (quantile * order.len() as f64).round() as usize;
-    let (low, high) = (place(band.low), place(band.high).min(order.len()));
+    let (low, high) = (
+        place(band.low.get()),
+        place(band.high.get()).min(order.len()),
+    );
     let mut inside = order[low.min(high)..high].to_vec();
     inside.sort_unstable();
     seeded_of(inside, scores, keep, seed, "outside-band")
@@ -289,8 +292,8 @@ mod tests {
     fn a_band_of_quantiles_leaves_out_both_ends() {
         let scores = some(&[50.0, 40.0, 30.0, 20.0, 10.0]);
         let band = PerplexityBand {
-            low: 0.2,
-            high: 0.8,
+            low: 0.2.try_into().unwrap(),
+            high: 0.8.try_into().unwrap(),
         };
         let mut chosen = by_quantiles(scores.clone(), band, 3, &SeedTree::root(0)).unwrap();
         chosen.kept.sort_unstable();

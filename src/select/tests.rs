@@ -486,7 +486,7 @@ fn what_is_missing_or_does_not_fit_is_said() {
         &mut |_, _| Err(TrainError::Stopped),
     );
     assert_eq!(stopped.unwrap_err().to_string(), "stopped on request");
-    recipe.keep = 9;
+    recipe.keep = 9.try_into().unwrap();
     recipe.method = SelectMethod::Random;
     recipe.precision = None;
     let got = select_rows(
@@ -505,7 +505,7 @@ fn rows_that_the_limits_drop_are_left_out_in_step_with_their_tokens() {
     let format = TextFormat::open(&root().join(MODEL), None).unwrap();
     let source = DataSource {
         path: "data/pref/oasst_human_train.jsonl".into(),
-        fraction: Some(2.0),
+        fraction: Some(2.0.try_into().unwrap()),
         count: None,
         columns: std::collections::BTreeMap::new(),
     };

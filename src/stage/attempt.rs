@@ -2,7 +2,7 @@
 
 use crate::arch::DecoderConfig;
 use crate::base::{SeedTree, digest_file, write_atomic};
-use crate::config::spec::{DataSource, Precision};
+use crate::config::spec::{DataSource, Positive, Precision, Share};
 use crate::data::{PairRow, TextFormat, load_pairs, mixture_seed};
 use crate::model::{Decoder, FrozenParams, ModelError};
 use crate::plan::{InputRef, InputRole, PAIRS_ARTIFACT, REF_LOGPS_ARTIFACT, StageFile};
@@ -14,6 +14,7 @@ use crate::stage::telemetry::Telemetry;
 use crate::train::{ReferenceLogps, TrainError};
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 /// One attempt at one stage.
@@ -34,9 +35,8 @@ impl Attempt<'_> {
     /// Most positions in one pass.
     pub(super) fn micro_batch_tokens(&self) -> usize {
         let wanted = self.file.runtime.micro_batch_tokens;
-        wanted
-            .unwrap_or_else(|| micro_batch_tokens(self.context.device))
-            .max(1)
+        let chosen = || micro_batch_tokens(self.context.device).max(1);
+        wanted.map_or_else(chosen, NonZeroUsize::get)
     }
 
     /// Refuses to start on data that is not what was planned with.
@@ -104,7 +104,7 @@ impl Attempt<'_> {
     pub(super) fn made_pairs(
         &self,
         made: &mut StageOutput,
-        fraction: Option<f64>,
+        fraction: Option<Share>,
         seed: u64,
     ) -> Result<Vec<PairRow>, StageError> {
         if !self.has_input(InputRole::Pairs) {
@@ -114,7 +114,7 @@ impl Attempt<'_> {
         let folder = path.parent().unwrap_or(Path::new(""));
         let source = DataSource {
             path: PAIRS_ARTIFACT.into(),
-            fraction,
+            fraction: fraction.map(Positive::from),
             count: None,
             columns: std::collections::BTreeMap::new(),
         };

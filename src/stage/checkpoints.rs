@@ -98,7 +98,13 @@ impl CheckpointWriter {
         source: &Path,
         total: u64,
     ) -> Result<Self, StageError> {
-        Self::new(job, StageKind::Sft, &recipe.save_steps, source, total)
+        Self::new(
+            job,
+            StageKind::Sft,
+            &recipe.training.save_steps,
+            source,
+            total,
+        )
     }
 
     /// For preference learning of `total` steps.
@@ -108,7 +114,13 @@ impl CheckpointWriter {
         source: &Path,
         total: u64,
     ) -> Result<Self, StageError> {
-        Self::new(job, StageKind::Dpo, &recipe.save_steps, source, total)
+        Self::new(
+            job,
+            StageKind::Dpo,
+            &recipe.training.save_steps,
+            source,
+            total,
+        )
     }
 
     fn new(

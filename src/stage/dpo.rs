@@ -12,7 +12,7 @@ use crate::stage::checkpoints::CheckpointWriter;
 use crate::stage::error::StageError;
 use crate::stage::output::{StageOutput, count_rows};
 use crate::stage::training::learning_schedule;
-use crate::train::{DpoObjective, MovingReference, PairMonitor, PreferenceLoss, Training};
+use crate::train::{DpoObjective, MovingReference, PairMonitor, Training};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -21,31 +21,31 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &DpoRecipe) -> Result<StageOutp
     let mut made = StageOutput::default();
     let source = job.model_dir()?;
     let (format, config) = job.open_format(&source)?;
-    job.check_length(&mut made, &config, recipe.limits.max_seq_len)?;
+    job.check_length(&mut made, &config, recipe.pairs.limits.max_seq_len)?;
 
-    let data_seed = recipe.data_seed.unwrap_or(job.file.seed);
+    let data_seed = recipe.rows.data_seed.unwrap_or(job.file.seed);
     let root = &job.context.root;
     let kept = job.kept(&mut made)?;
-    let online = job.made_pairs(&mut made, recipe.online_fraction, data_seed)?;
+    let online = job.made_pairs(&mut made, recipe.pairs.online_fraction, data_seed)?;
     let narrowed = Narrowed {
         kept: kept.as_deref(),
         made: online,
     };
-    let (rows, report) = training_pairs(root, recipe, data_seed, &format, narrowed)?;
+    let (rows, report) = training_pairs(root, &recipe.rows, data_seed, &format, narrowed)?;
     count_rows(&mut made, &report);
-    let (pairs, report) = format.encode_pairs(&rows, &recipe.limits)?;
+    let (pairs, report) = format.encode_pairs(&rows, &recipe.pairs.limits)?;
     count_pairs(&mut made, &report);
-    let monitors = match &recipe.monitor {
-        Some(monitor) => load_monitors(root, monitor, recipe.limits, data_seed, &format)?,
+    let monitors = match &recipe.training.monitor {
+        Some(monitor) => load_monitors(root, monitor, recipe.pairs.limits, data_seed, &format)?,
         None => Vec::new(),
     };
-    let batch = recipe.global_batch_size;
-    let plan = PairPlan::new(pairs.len(), batch, recipe.duration, &job.seed())?;
+    let batch = recipe.pairs.global_batch_size.get();
+    let plan = PairPlan::new(pairs.len(), batch, recipe.training.duration, &job.seed())?;
     let layout = first_batch(&pairs, &plan);
     write_batch_layout(&job.dir.out(), &layout)?;
 
-    let rate = recipe.optimizer.learning_rate;
-    let schedule = learning_schedule(&recipe.schedule, rate, plan.steps())?;
+    let rate = recipe.training.optimizer.learning_rate;
+    let schedule = learning_schedule(&recipe.training.schedule, rate.get(), plan.steps())?;
     let keeper = CheckpointWriter::of_dpo(job, recipe, &source, plan.steps())?;
     let mut objective = DpoObjective {
         pairs,
@@ -56,17 +56,21 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &DpoRecipe) -> Result<StageOutp
             None
         },
         moving: None,
-        loss: PreferenceLoss::of_recipe(recipe),
+        loss: recipe.objective,
         micro_batch_tokens: job.micro_batch_tokens(),
         config: config.clone(),
         monitors,
-        monitor_every: recipe.monitor.as_ref().map(|m| m.every_steps),
+        monitor_every: recipe
+            .training
+            .monitor
+            .as_ref()
+            .map(|m| m.every_steps.get()),
     };
     objective.check_references()?;
 
-    let lora = recipe.lora.as_ref();
-    let weights = job.open_weights(&source, &config, recipe.precision, lora)?;
-    if let Some(update) = recipe.reference_update {
+    let lora = recipe.training.lora.as_ref();
+    let weights = job.open_weights(&source, &config, recipe.training.precision, lora)?;
+    if let Some(update) = recipe.reference.reference_update {
         let moving = MovingReference::new(update, weights.trained())?;
         let mib = moving.bytes(&config).div_ceil(1 << 20);
         made.notes.push(format!(
@@ -78,12 +82,12 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &DpoRecipe) -> Result<StageOutp
     let mut training = Training::new(
         &config,
         weights.trained(),
-        &recipe.optimizer,
+        &recipe.training.optimizer,
         schedule,
         job.work(),
         owner,
     )?;
-    if let Some(which) = recipe.trainable_embeddings {
+    if let Some(which) = recipe.training.trainable_embeddings {
         training.limit_embeddings(which)?;
     }
     job.train(&mut made, &mut training, &mut objective, &keeper)?;

@@ -1,6 +1,7 @@
 //! Why a stage could not be carried out, and of which class that is.
 
 use crate::base::PathError;
+use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::eval::StoryError;
 use crate::generate::GenerateError;
@@ -127,6 +128,9 @@ pub enum StageError {
     /// A row is no story prompt.
     #[error(transparent)]
     Story(#[from] StoryError),
+    /// The recipe of a bench is no recipe.
+    #[error(transparent)]
+    Recipe(#[from] ConfigError),
     /// A file could not be read or written.
     #[error(transparent)]
     Path(#[from] PathError),

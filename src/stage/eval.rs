@@ -19,6 +19,7 @@ use crate::stage::error::StageError;
 use crate::stage::output::StageOutput;
 use crate::stage::sample::Draw;
 use crate::train::{pair_flops, score_documents, score_pairs};
+use std::num::NonZeroUsize;
 
 /// A set, read and tokenised before anything is measured, so that bad data fails at once.
 enum Loaded<'a> {
@@ -33,7 +34,7 @@ impl Loaded<'_> {
         match self {
             Self::Likelihood(_, examples) => examples.len(),
             Self::Preference(pairs) => pairs.len(),
-            Self::Stories(eval, prompts, _) => prompts.len() * eval.samples,
+            Self::Stories(eval, prompts, _) => prompts.len() * eval.samples.get(),
         }
     }
 }
@@ -97,7 +98,7 @@ fn load_sets<'a>(
     }
     for (name, eval) in &recipe.stories {
         let (mut rows, _) = load_chat(&root, &eval.data, &mixture_seed(0))?;
-        rows.truncate(eval.max_prompts.unwrap_or(rows.len()));
+        rows.truncate(eval.max_prompts.map_or(rows.len(), NonZeroUsize::get));
         let prompts = rows
             .iter()
             .map(story_prompt)
@@ -211,7 +212,7 @@ fn sample_replies(
 ) -> Result<Vec<Story>, StageError> {
     let draw = Draw {
         prompts,
-        samples: eval.samples,
+        samples: eval.samples.get(),
         sampling: &eval.sampling,
         seed: &SeedTree::root(eval.seed).child("eval/stories"),
         before,

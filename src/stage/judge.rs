@@ -2,6 +2,7 @@
 
 use crate::base::fs::{copy, create_dir, read_to_string};
 use crate::base::{PathError, write_atomic};
+use crate::config::spec::UnitInterval;
 use crate::data::record::{CHOSEN_FINISHED, REJECTED_FINISHED};
 use crate::data::{Message, permutation};
 use crate::eval::{constraints_of, mean_metrics};
@@ -137,7 +138,9 @@ fn mix_originals(
     let at: Vec<usize> = (0..verdicts.len())
         .filter(|&i| matches!(verdicts[i].1, Verdict::Pair { .. }))
         .collect();
-    let share = |share: Option<f64>| (share.unwrap_or(0.0) * at.len() as f64).round() as usize;
+    let share = |share: Option<UnitInterval>| {
+        (share.map_or(0.0, UnitInterval::get) * at.len() as f64).round() as usize
+    };
     let pairs = share(pair).min(at.len());
     let order = permutation(at.len(), &job.seed().child("online/originals"));
     for (rank, place) in order.into_iter().take(pairs + share(chosen)).enumerate() {

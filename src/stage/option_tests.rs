@@ -175,8 +175,7 @@ fn a_step_behind_the_end_is_refused_before_training() {
 
 fn dpo_task(options: &Value) -> Value {
     let mut recipe = json!({
-        "data": pair_source(PAIRS), "limits": limits(), "loss": "sigmoid", "beta": 0.1,
-        "label-smoothing": 0.0, "reference": "init", "global-batch-size": 4,
+        "data": pair_source(PAIRS), "limits": limits(), "loss": {"sigmoid": {}}, "beta": 0.1,  "reference": "init", "global-batch-size": 4,
         "duration": {"epochs": 2.0}, "optimizer": optimizer(), "schedule": schedule(),
         "precision": "f32"
     });

@@ -1,6 +1,6 @@
 //! The `ref-logps` stage: log-probabilities of every pair under the frozen reference.
 
-use crate::data::{PairSource, TokenizedPair, all_pairs};
+use crate::data::{TokenizedPair, all_pairs};
 use crate::plan::{REF_LOGPS_ARTIFACT, RefLogpsRecipe};
 use crate::stage::attempt::Attempt;
 use crate::stage::dpo::count_pairs;
@@ -20,14 +20,8 @@ pub(super) fn run(
     let mut pairs: Vec<TokenizedPair> = Vec::new();
     let mut seen = BTreeSet::new();
     for set in &recipe.sets {
-        let source = PairSource {
-            data: &set.data,
-            dedup: set.dedup,
-            decontaminate: set.decontaminate.as_ref(),
-            empty_system_turn: set.empty_system_turn,
-        };
-        let seed = set.data_seed.unwrap_or(0);
-        let (rows, report) = all_pairs(&job.context.root, &source, seed, &format)?;
+        let seed = set.rows.data_seed.unwrap_or(0);
+        let (rows, report) = all_pairs(&job.context.root, &set.rows, seed, &format)?;
         count_rows(&mut made, &report);
         job.check_length(&mut made, &config, set.limits.max_seq_len)?;
         let (set_pairs, report) = format.encode_pairs(&rows, &set.limits)?;

@@ -15,6 +15,7 @@ use crate::stage::error::StageError;
 use crate::stage::output::{StageOutput, count_rows};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 /// Prompts that are sampled before their replies are put on disk: what a crash can cost. Twice the
@@ -60,7 +61,7 @@ pub(super) fn run(
     let (prompts, tokens) = load(job, &mut made, recipe, &format)?;
     let decoder = job.open_decoder(&source, &config, recipe.precision)?;
     job.telemetry
-        .begin("samples", (prompts.len() * recipe.samples) as u64)?;
+        .begin("samples", (prompts.len() * recipe.samples.get()) as u64)?;
 
     let mut sampled = Vec::with_capacity(prompts.len());
     for (chunk, own) in prompts.chunks(CHUNK).enumerate() {
@@ -77,7 +78,7 @@ pub(super) fn run(
             done
         };
         sampled.extend(done);
-        job.report(sampled.len() * recipe.samples)?;
+        job.report(sampled.len() * recipe.samples.get())?;
     }
     let (mut positions, mut pass) = (0, Pass::default());
     for (prompt, tokens) in sampled.iter().zip(&tokens) {
@@ -124,7 +125,7 @@ fn load(
     }
     let turn = round_prompts(
         fitting.len(),
-        recipe.prompts.per_round,
+        recipe.prompts.per_round.map(NonZeroUsize::get),
         recipe.round,
         &seed.child("online/prompts"),
     );
@@ -154,14 +155,14 @@ fn sample_chunk(
     let seed: SeedTree = job.seed().child("online/samples");
     let draw = Draw {
         prompts: &tokens[..prompts.len()],
-        samples: recipe.samples,
+        samples: recipe.samples.get(),
         sampling: &recipe.sampling,
         seed: &seed.index(recipe.round as u64).index(chunk as u64),
-        before: chunk * CHUNK * recipe.samples,
+        before: chunk * CHUNK * recipe.samples.get(),
     };
     let completions = job.draw(decoder, format, &draw)?;
     let mut sampled = Vec::with_capacity(prompts.len());
-    for (row, own) in prompts.iter().zip(completions.chunks(recipe.samples)) {
+    for (row, own) in prompts.iter().zip(completions.chunks(recipe.samples.get())) {
         let replies = own.iter().map(|completion| reply(format, completion));
         sampled.push(SampledPrompt {
             id: row.id.clone(),

@@ -3,7 +3,7 @@
 use crate::base::SeedTree;
 use crate::config::spec::{PairLimits, Precision};
 use crate::data::{
-    PairRow, PairSource, TextFormat, TokenizedPair, candidate_chats, candidate_pairs, select_seed,
+    PairRow, TextFormat, TokenizedPair, candidate_chats, candidate_pairs, select_seed,
 };
 use crate::model::{Decoder, Params};
 use crate::plan::{InputRole, SELECTION_ARTIFACT, SelectRows, SelectStageRecipe};
@@ -38,14 +38,8 @@ pub(super) fn run(
     let root = job.context.root.clone();
     let data_seed = recipe.data_seed.unwrap_or(0);
     match &recipe.rows {
-        SelectRows::Chat {
-            data,
-            dedup,
-            decontaminate,
-            max_seq_len,
-        } => {
-            let clean = decontaminate.as_ref();
-            let (rows, report) = candidate_chats(&root, data, *dedup, clean, data_seed)?;
+        SelectRows::Chat { rows, max_seq_len } => {
+            let (rows, report) = candidate_chats(&root, rows, data_seed)?;
             count_rows(&mut made, &report);
             let tokens = format.encode_chats(&rows)?;
             let rows = RowsRef::Chat {
@@ -57,19 +51,8 @@ pub(super) fn run(
             let selection = choose(job, recipe, &rows, &format, &models)?;
             write(job, &mut made, &rows, &places, &selection)?;
         }
-        SelectRows::Pairs {
-            data,
-            dedup,
-            decontaminate,
-            limits,
-        } => {
-            let pairs = PairSource {
-                data,
-                dedup: *dedup,
-                decontaminate: decontaminate.as_ref(),
-                empty_system_turn: None,
-            };
-            let (rows, report) = candidate_pairs(&root, &pairs, data_seed)?;
+        SelectRows::Pairs { rows, limits } => {
+            let (rows, report) = candidate_pairs(&root, rows, data_seed)?;
             count_rows(&mut made, &report);
             let fitting = fitting(&mut made, &format, rows, limits)?;
             let rows = RowsRef::Pairs {

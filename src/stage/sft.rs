@@ -16,51 +16,61 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &SftRecipe) -> Result<StageOutp
     let mut made = StageOutput::default();
     let source = job.model_dir()?;
     let (format, config) = job.open_format(&source)?;
-    job.check_length(&mut made, &config, recipe.max_seq_len)?;
+    job.check_length(&mut made, &config, recipe.layout.max_seq_len)?;
 
-    let data_seed = recipe.data_seed.unwrap_or(job.file.seed);
+    let data_seed = recipe.rows.data_seed.unwrap_or(job.file.seed);
     let root = &job.context.root;
     let kept = job.kept(&mut made)?;
-    let (rows, report) = training_chats(root, recipe, data_seed, &format, kept.as_deref())?;
+    let (rows, report) = training_chats(root, &recipe.rows, data_seed, &format, kept.as_deref())?;
     count_rows(&mut made, &report);
     let examples = format.encode_chats(&rows)?;
-    let plan = SftPlan::new(examples, recipe, &job.seed(), format.pad_token())?;
+    let plan = SftPlan::new(
+        examples,
+        &recipe.layout,
+        recipe.training.duration,
+        &job.seed(),
+        format.pad_token(),
+    )?;
     let report = plan.report();
     count_documents(&mut made, recipe, &report);
     if report.targets == 0 {
         return Err(StageError::NoTargets {
             documents: report.documents,
-            max_seq_len: recipe.max_seq_len,
+            max_seq_len: recipe.layout.max_seq_len,
         });
     }
-    let monitors = match &recipe.monitor {
+    let monitors = match &recipe.training.monitor {
         Some(monitor) => load_monitors(root, monitor, data_seed, &format)?,
         None => Vec::new(),
     };
 
-    let lora = recipe.lora.as_ref();
-    let weights = job.open_weights(&source, &config, recipe.precision, lora)?;
-    let rate = recipe.optimizer.learning_rate;
-    let schedule = learning_schedule(&recipe.schedule, rate, plan.steps())?;
+    let lora = recipe.training.lora.as_ref();
+    let weights = job.open_weights(&source, &config, recipe.training.precision, lora)?;
+    let rate = recipe.training.optimizer.learning_rate;
+    let schedule = learning_schedule(&recipe.training.schedule, rate.get(), plan.steps())?;
     let keeper = CheckpointWriter::of_sft(job, recipe, &source, plan.steps())?;
     let owner = job.file.run.0.clone();
     let mut training = Training::new(
         &config,
         weights.trained(),
-        &recipe.optimizer,
+        &recipe.training.optimizer,
         schedule,
         job.work(),
         owner,
     )?;
     let mut objective = SftObjective {
         plan,
-        max_seq_len: recipe.max_seq_len,
+        max_seq_len: recipe.layout.max_seq_len,
         micro_batch_tokens: job.micro_batch_tokens(),
         config: config.clone(),
         monitors,
-        monitor_every: recipe.monitor.as_ref().map(|m| m.every_steps),
+        monitor_every: recipe
+            .training
+            .monitor
+            .as_ref()
+            .map(|m| m.every_steps.get()),
     };
-    if let Some(which) = recipe.trainable_embeddings {
+    if let Some(which) = recipe.training.trainable_embeddings {
         training.limit_embeddings(which)?;
     }
     job.train(&mut made, &mut training, &mut objective, &keeper)?;
@@ -106,7 +116,7 @@ fn count_documents(made: &mut StageOutput, recipe: &SftRecipe, report: &PackRepo
     made.count("targets", report.targets);
     made.count("targets_lost_at_cuts", report.targets_lost_at_cuts);
     made.count("targets_dropped", report.targets_dropped);
-    if recipe.max_masked_fraction.is_some() {
+    if recipe.layout.max_masked_fraction.is_some() {
         made.count("rows_masked", report.rows_masked);
         made.count("tokens_masked", report.tokens_masked);
         made.count("targets_masked", report.targets_masked);

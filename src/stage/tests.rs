@@ -217,8 +217,7 @@ fn dpo_trains_and_is_evaluated_against_the_stored_reference() {
         (InputRole::RefLogps, reference.clone()),
     ]);
     let task = json!({"stage": "dpo", "recipe": {
-        "data": pair_source(PAIRS), "limits": limits(), "loss": "sigmoid", "beta": 0.1,
-        "label-smoothing": 0.0, "reference": "init", "global-batch-size": 4,
+        "data": pair_source(PAIRS), "limits": limits(), "loss": {"sigmoid": {}}, "beta": 0.1,  "reference": "init", "global-batch-size": 4,
         "duration": {"epochs": 2.0}, "optimizer": optimizer(), "schedule": schedule(),
         "precision": "f32", "monitor": {"data": pair_source(HELD_PAIRS), "every-steps": 10}
     }});
@@ -321,7 +320,7 @@ fn a_round_of_online_dpo_goes_from_prompts_to_a_trained_model() {
         pairs_of,
     ]);
     let task = json!({"stage": "dpo", "recipe": {
-        "data": [], "limits": limits(), "loss": "sigmoid", "beta": 0.1, "label-smoothing": 0.0,
+        "data": [], "limits": limits(), "loss": {"sigmoid": {}}, "beta": 0.1,
         "reference": "init", "global-batch-size": 2, "duration": {"epochs": 1.0},
         "optimizer": optimizer(), "schedule": schedule(), "precision": "f32"
     }});

@@ -15,6 +15,7 @@ use crate::train::{
     newest_state,
 };
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -127,7 +128,11 @@ impl Attempt<'_> {
             telemetry: &mut *self.telemetry,
             keeper,
             shutdown: self.context.shutdown.clone(),
-            every_steps: self.file.runtime.checkpoint_every_steps,
+            every_steps: self
+                .file
+                .runtime
+                .checkpoint_every_steps
+                .map(NonZeroU64::get),
             saved: Instant::now(),
         };
         if training.run(objective, &mut watch)? == Ending::Interrupted {

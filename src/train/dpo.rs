@@ -2,6 +2,7 @@
 //! log-probabilities.
 
 use crate::arch::{DecoderConfig, forward_flops, training_flops};
+use crate::config::spec::PreferenceLoss;
 use crate::data::{PAIR_SEGMENTS, PairBatch, PairPlan, TokenizedPair, pair_batches};
 use crate::metrics::families::{HELD_OUT_LOSS, PAIR, PairMeasures};
 use crate::metrics::values;
@@ -9,7 +10,7 @@ use crate::model::Decoder;
 use crate::train::error::TrainError;
 use crate::train::loss::segment_sums;
 use crate::train::moving::MovingReference;
-use crate::train::pair_loss::{PairGradient, PairTerms, PreferenceLoss};
+use crate::train::pair_loss::{PairGradient, PairTerms};
 use crate::train::preference::pair_measures;
 use crate::train::reference::{ReferenceLogps, ReferencePair};
 use crate::train::run::{Objective, StepOutput, monitored};

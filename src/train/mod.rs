@@ -37,7 +37,7 @@ pub use gradients::{Clip, Gradients, clip_by_global_norm};
 pub use loss::{PairLogps, log_sigmoid, segment_sums};
 pub use moving::MovingReference;
 pub use optimizer::AdamW;
-pub use pair_loss::{PairGradient, PairTerms, PreferenceLoss};
+pub use pair_loss::{PairGradient, PairTerms};
 pub use preference::pair_measures;
 pub use reference::{ReferenceLogps, ReferencePair, write_reference_logps};
 pub use run::{Ending, Objective, Observer, StepOutput, Training};

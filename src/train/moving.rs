@@ -47,12 +47,12 @@ impl MovingReference {
 
     /// Whether an update leaves nothing of the reference before it.
     fn replaces(&self) -> bool {
-        self.update.mix >= 1.0
+        self.update.mix.get() >= 1.0
     }
 
     /// Whether the reference has moved before step `step`, 0-based.
     pub fn has_moved(&self, step: u64) -> bool {
-        step >= self.update.every_steps.max(1)
+        step >= self.update.every_steps.get()
     }
 
     /// Bytes of one copy of the weights of a model of this shape.
@@ -83,14 +83,14 @@ impl MovingReference {
     /// # Errors
     /// The device refuses.
     pub fn after_update(&mut self, policy: Trained<'_>, step: u64) -> Result<(), TrainError> {
-        if !step.is_multiple_of(self.update.every_steps.max(1)) {
+        if !step.is_multiple_of(self.update.every_steps.get()) {
             return Ok(());
         }
         if self.replaces() {
             self.weights = self.copy_of(policy)?;
             return Ok(());
         }
-        let mix = self.update.mix;
+        let mix = self.update.mix.get();
         for (name, tensor) in policy.model()?.iter() {
             let policy = tensor.to_dtype(DType::F32)?;
             let Some(old) = self.weights.get_mut(name) else {

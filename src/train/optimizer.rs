@@ -61,16 +61,21 @@ struct Scalars {
 impl Scalars {
     fn new(recipe: &OptimizerRecipe, step: u64, lr: f64, grad_scale: f64, decays: bool) -> Self {
         let t = step as f64;
-        let decay = if decays { recipe.weight_decay } else { 0.0 };
+        let decay = if decays {
+            recipe.weight_decay.get()
+        } else {
+            0.0
+        };
+        let (beta1, beta2) = (recipe.beta1.get(), recipe.beta2.get());
         Self {
             grad_scale: grad_scale as f32,
             keep: (1.0 - lr * decay) as f32,
-            one_minus_beta1: (1.0 - recipe.beta1) as f32,
-            beta2: recipe.beta2 as f32,
-            one_minus_beta2: (1.0 - recipe.beta2) as f32,
-            step_size: (lr / (1.0 - recipe.beta1.powf(t))) as f32,
-            root_correction: (1.0 - recipe.beta2.powf(t)).sqrt() as f32,
-            eps: recipe.eps as f32,
+            one_minus_beta1: (1.0 - beta1) as f32,
+            beta2: beta2 as f32,
+            one_minus_beta2: (1.0 - beta2) as f32,
+            step_size: (lr / (1.0 - beta1.powf(t))) as f32,
+            root_correction: (1.0 - beta2.powf(t)).sqrt() as f32,
+            eps: recipe.eps.get() as f32,
         }
     }
 
@@ -359,15 +364,16 @@ impl InplaceOp1 for HostStep<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::LazyLock;
 
-    const RECIPE: OptimizerRecipe = OptimizerRecipe {
-        learning_rate: 0.1,
-        beta1: 0.9,
-        beta2: 0.99,
-        eps: 1e-8,
-        weight_decay: 0.1,
-        max_grad_norm: 1.0,
-    };
+    static RECIPE: LazyLock<OptimizerRecipe> = LazyLock::new(|| OptimizerRecipe {
+        learning_rate: 0.1.try_into().unwrap(),
+        beta1: 0.9.try_into().unwrap(),
+        beta2: 0.99.try_into().unwrap(),
+        eps: 1e-8.try_into().unwrap(),
+        weight_decay: 0.1.try_into().unwrap(),
+        max_grad_norm: 1.0.try_into().unwrap(),
+    });
 
     fn vars(dtype: DType) -> BTreeMap<String, Var> {
         let var = |values: &[f32], shape: &[usize]| {
@@ -418,12 +424,12 @@ mod tests {
                 .collect();
             for i in 0..6 {
                 let g = flat[i] * scale;
-                p[i] *= 1.0 - RECIPE.learning_rate * RECIPE.weight_decay * decays[i];
-                m[i] = RECIPE.beta1 * m[i] + (1.0 - RECIPE.beta1) * g;
-                v[i] = RECIPE.beta2 * v[i] + (1.0 - RECIPE.beta2) * g * g;
-                let m_hat = m[i] / (1.0 - RECIPE.beta1.powf(f64::from(t)));
-                let v_hat: f64 = v[i] / (1.0 - RECIPE.beta2.powf(f64::from(t)));
-                p[i] -= RECIPE.learning_rate * m_hat / (v_hat.sqrt() + RECIPE.eps);
+                p[i] *= 1.0 - RECIPE.learning_rate.get() * RECIPE.weight_decay.get() * decays[i];
+                m[i] = RECIPE.beta1.get() * m[i] + (1.0 - RECIPE.beta1.get()) * g;
+                v[i] = RECIPE.beta2.get() * v[i] + (1.0 - RECIPE.beta2.get()) * g * g;
+                let m_hat = m[i] / (1.0 - RECIPE.beta1.get().powf(f64::from(t)));
+                let v_hat: f64 = v[i] / (1.0 - RECIPE.beta2.get().powf(f64::from(t)));
+                p[i] -= RECIPE.learning_rate.get() * m_hat / (v_hat.sqrt() + RECIPE.eps.get());
             }
         }
         p
@@ -435,7 +441,7 @@ mod tests {
         let mut optimizer = AdamW::new(&vars, &RECIPE).unwrap();
         for t in 1..=10 {
             optimizer
-                .step(&grads(t), RECIPE.learning_rate, 0.5)
+                .step(&grads(t), RECIPE.learning_rate.get(), 0.5)
                 .unwrap();
         }
         for (got, want) in values(&vars).iter().zip(by_hand(10, 0.5)) {

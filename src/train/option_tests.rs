@@ -32,14 +32,14 @@ fn rows(params: &Params, name: &str) -> Vec<Vec<u32>> {
 #[test]
 fn only_the_rows_that_learn_move_whether_the_head_is_tied_or_not() {
     for (tied, which) in [
-        (true, TrainableEmbeddings::Below(110)),
-        (true, TrainableEmbeddings::From(400)),
-        (false, TrainableEmbeddings::Below(110)),
-        (false, TrainableEmbeddings::From(400)),
+        (true, TrainableEmbeddings::Below(110.try_into().unwrap())),
+        (true, TrainableEmbeddings::From(400.try_into().unwrap())),
+        (false, TrainableEmbeddings::Below(110.try_into().unwrap())),
+        (false, TrainableEmbeddings::From(400.try_into().unwrap())),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let (config, params) = if tied { shipped() } else { untied() };
-        assert!(OPTIMIZER.weight_decay > 0.0 && config.tied == tied);
+        assert!(OPTIMIZER.weight_decay > 0.0.try_into().unwrap() && config.tied == tied);
         let before = rows(&params, EMBEDDING);
         let head = (!tied).then(|| rows(&params, HEAD));
         let mut run = training(&config, &params, 3, dir.path());
@@ -75,7 +75,7 @@ fn gradients_of_rows_that_do_not_learn_are_gone_before_the_norm_is_taken() {
 
     let mut script = Script::default();
     let mut run = training(&config, &params, 1, dir.path());
-    run.limit_embeddings(TrainableEmbeddings::Below(110))
+    run.limit_embeddings(TrainableEmbeddings::Below(110.try_into().unwrap()))
         .unwrap();
     run.run(&mut objective, &mut script).unwrap();
     let got = script.metrics[&1]["grad_norm"];
@@ -88,7 +88,7 @@ fn a_limit_that_leaves_no_row_is_refused() {
     let (config, params) = shipped();
     let mut run = training(&config, &params, 1, dir.path());
     let error = run
-        .limit_embeddings(TrainableEmbeddings::From(512))
+        .limit_embeddings(TrainableEmbeddings::From(512.try_into().unwrap()))
         .unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -98,7 +98,10 @@ fn a_limit_that_leaves_no_row_is_refused() {
 
 fn moving(config: &DecoderConfig, params: &Params, every_steps: u64, mix: f64) -> DpoObjective {
     let mut objective = dpo(config, params, 512);
-    let update = ReferenceUpdate { every_steps, mix };
+    let update = ReferenceUpdate {
+        every_steps: every_steps.try_into().unwrap(),
+        mix: mix.try_into().unwrap(),
+    };
     objective.moving = Some(MovingReference::new(update, params).unwrap());
     objective
 }

@@ -4,33 +4,12 @@
 //! loss by the log-probabilities ([`PreferenceLoss::gradient`]), carried on into the model one
 //! micro-batch after another.
 
-use crate::config::spec::{DpoLoss, DpoRecipe};
+use crate::config::spec::{DpoLoss, NonNegative, PreferenceLoss};
 use crate::train::loss::{PairLogps, log_sigmoid, smoothed_logistic};
 use crate::train::reference::ReferencePair;
 use crate::train::score::PairScore;
 use candle_core::{Device, Result, Tensor, Var};
 use std::ops::Range;
-
-/// A preference loss and its numbers; see [`DpoLoss`] for the formulas.
-#[derive(Clone, Copy, Debug)]
-pub struct PreferenceLoss {
-    /// Which loss.
-    pub kind: DpoLoss,
-    /// Strength of the pull towards the reference.
-    pub beta: f64,
-    /// Probability that a label is taken as flipped.
-    pub label_smoothing: f64,
-    /// γ of SimPO.
-    pub gamma: f64,
-    /// τ of DiscoPOP.
-    pub discopop_tau: f64,
-    /// BCO: shift the rewards by their mean.
-    pub reward_shift: bool,
-    /// Weight of the negative log-likelihood of the preferred replies.
-    pub sft_weight: f64,
-    /// Log-ratios are means over tokens.
-    pub length_normalized: bool,
-}
 
 /// B pairs as a loss sees them.
 #[derive(Clone, Debug)]
@@ -101,37 +80,9 @@ impl PairGradient {
 }
 
 impl PreferenceLoss {
-    /// A loss with every option off and every further number 0.
-    pub fn new(kind: DpoLoss, beta: f64) -> Self {
-        Self {
-            kind,
-            beta,
-            label_smoothing: 0.0,
-            gamma: 0.0,
-            discopop_tau: 0.0,
-            reward_shift: false,
-            sft_weight: 0.0,
-            length_normalized: false,
-        }
-    }
-
-    /// As a recipe wants it.
-    pub fn of_recipe(recipe: &DpoRecipe) -> Self {
-        Self {
-            kind: recipe.loss,
-            beta: recipe.beta,
-            label_smoothing: recipe.label_smoothing,
-            gamma: recipe.gamma.unwrap_or_default(),
-            discopop_tau: recipe.discopop_tau.unwrap_or_default(),
-            reward_shift: recipe.reward_shift,
-            sft_weight: recipe.sft_weight.unwrap_or_default(),
-            length_normalized: recipe.length_normalized,
-        }
-    }
-
     /// Whether a pair's loss depends on the other pairs of its step.
     pub fn couples_pairs(&self) -> bool {
-        self.kind.couples_pairs(self.reward_shift)
+        self.kind.couples_pairs()
     }
 
     /// (B,) losses, whose mean is the loss of the step; differentiable. Where pairs are coupled by
@@ -140,7 +91,7 @@ impl PreferenceLoss {
         let losses = self.plain_losses(pairs)?; // (B,)
         let nll_weight = match self.kind {
             DpoLoss::Orpo => 1.0,
-            _ => self.sft_weight,
+            _ => self.sft_weight.map_or(0.0, NonNegative::get),
         };
         if nll_weight > 0.0 {
             // The mean over pairs of this is the mean over all tokens of the preferred replies.
@@ -189,13 +140,13 @@ impl PreferenceLoss {
                 score.rejected.logp - reference.rejected,
             )
         };
-        (self.beta * chosen, self.beta * rejected)
+        (self.beta.get() * chosen, self.beta.get() * rejected)
     }
 
     /// Without the likelihood term: a function of the log-ratios `a` and `b`, of `h = a - b`, or of
     /// their token means; where there is no reference, of the log-probabilities in their place.
     fn plain_losses(&self, pairs: &PairTerms) -> Result<Tensor> {
-        let (beta, smoothing) = (self.beta, self.label_smoothing);
+        let beta = self.beta.get();
         let free = self.kind.is_reference_free();
         let means = self.length_normalized || self.kind == DpoLoss::Ipo || free;
         let by_token = |values: Tensor, tokens: &Tensor| {
@@ -219,32 +170,37 @@ impl PreferenceLoss {
         let h = (&a - &b)?; // (B,)
         let logits = (&h * beta)?; // (B,)
         match self.kind {
-            DpoLoss::Sigmoid => smoothed_logistic(&logits, smoothing),
+            DpoLoss::Sigmoid { label_smoothing } => {
+                smoothed_logistic(&logits, label_smoothing.get())
+            }
             DpoLoss::Hinge => (logits.neg()? + 1.0)?.relu(),
             DpoLoss::Ipo => (h - 0.5 / beta)?.sqr(),
-            DpoLoss::Robust => robust(&logits, smoothing),
-            DpoLoss::ExoPair => exo_pair(&logits, smoothing),
+            DpoLoss::Robust { label_smoothing } => robust(&logits, label_smoothing.get()),
+            DpoLoss::ExoPair { label_smoothing } => exo_pair(&logits, label_smoothing.get()),
             DpoLoss::NcaPair => nca_pair(&(a * beta)?, &(b * beta)?),
-            DpoLoss::BcoPair => bco_pair(&(a * beta)?, &(b * beta)?, self.reward_shift),
+            DpoLoss::BcoPair { reward_shift } => bco_pair(&(a * beta)?, &(b * beta)?, reward_shift),
             DpoLoss::SppoHard => (a - 0.5 / beta)?.sqr()? + (b + 0.5 / beta)?.sqr()?,
             DpoLoss::ApoZero => sigmoid(&(a * -beta)?)? + sigmoid(&(b * beta)?)?,
             DpoLoss::ApoDown => sigmoid(&(a * beta)?)? + sigmoid(&logits.neg()?)?,
-            DpoLoss::Aot => {
+            DpoLoss::Aot { label_smoothing } => {
                 let margins = |logps: &PairLogps| {
                     let chosen = by_token(logps.chosen.clone(), &pairs.chosen_tokens)?; // (B,)
                     let rejected = by_token(logps.rejected.clone(), &pairs.rejected_tokens)?; // (B,)
                     sorted(&(chosen - rejected)?) // (B,)
                 };
                 let gaps = (margins(policy)? - margins(reference)?)?; // (B,)
-                smoothed_logistic(&(gaps * beta)?, smoothing)
+                smoothed_logistic(&(gaps * beta)?, label_smoothing.get())
             }
-            DpoLoss::AotUnpaired => {
+            DpoLoss::AotUnpaired { label_smoothing } => {
                 let gaps = (sorted(&a)? - sorted(&b)?)?; // (B,)
-                smoothed_logistic(&(gaps * beta)?, smoothing)
+                smoothed_logistic(&(gaps * beta)?, label_smoothing.get())
             }
-            DpoLoss::Discopop => discopop(&logits, self.discopop_tau),
+            DpoLoss::Discopop { tau } => discopop(&logits, tau.get()),
             DpoLoss::KtoPair => kto_pair(&(a * beta)?, &(b * beta)?),
-            DpoLoss::Simpo => smoothed_logistic(&(logits - self.gamma)?, smoothing),
+            DpoLoss::Simpo {
+                gamma,
+                label_smoothing,
+            } => smoothed_logistic(&(logits - gamma.get())?, label_smoothing.get()),
             DpoLoss::Orpo => log_sigmoid(&(log_odds(&a)? - log_odds(&b)?)?)? * -beta,
         }
     }

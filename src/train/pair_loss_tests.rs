@@ -1,7 +1,8 @@
 //! The preference losses by hand and against central differences.
 
 use super::*;
-use crate::config::spec::DpoLoss;
+use crate::config::parse_toml;
+use crate::config::spec::{DpoLoss, NonNegative, PreferenceLoss};
 use candle_core::{Device, Tensor};
 
 /// Log-probabilities and lengths of a pair: chosen, rejected, their reference, their tokens.
@@ -33,6 +34,34 @@ fn ratios(pairs: &[[f64; 2]]) -> PairTerms {
     terms(&rows)
 }
 
+/// A loss as a recipe spells it.
+fn loss(text: &str) -> PreferenceLoss {
+    parse_toml(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// Every loss with all of its parameters, and β.
+fn every_loss(beta: f64) -> Vec<PreferenceLoss> {
+    let parameters = [
+        "",
+        "label-smoothing = 0.2",
+        "gamma = 0.4, label-smoothing = 0.2",
+        "tau = 0.3",
+        "reward-shift = true",
+    ];
+    let most = |name: &&str| {
+        let spelt = parameters
+            .iter()
+            .map(|p| format!("{{ {name} = {{ {p} }} }}"));
+        let spelt = std::iter::once(format!("'{name}'")).chain(spelt);
+        let read = |value: String| parse_toml(&format!("loss = {value}\nbeta = {beta}")).ok();
+        spelt
+            .rev()
+            .find_map(read)
+            .unwrap_or_else(|| panic!("`{name}` needs a parameter here"))
+    };
+    DpoLoss::NAMES.iter().map(most).collect()
+}
+
 fn values(loss: &PreferenceLoss, pairs: &PairTerms) -> Vec<f64> {
     loss.losses(pairs).unwrap().to_vec1().unwrap()
 }
@@ -60,7 +89,7 @@ fn dpo_matches_the_hand_computed_values() {
         ([-8.0, -20.0], [-9.0, -11.0], [1, 1]),
         ([-3.0, -25.0], [-4.0, -6.0], [1, 1]),
     ]);
-    let loss = PreferenceLoss::new(DpoLoss::Sigmoid, 0.1);
+    let loss = loss("loss = 'sigmoid'\nbeta = 0.1");
     let want = [0.0, 1.0, 2.0].map(|z: f64| softplus(-z));
     assert_near(&values(&loss, &pairs), &want);
 }
@@ -68,10 +97,7 @@ fn dpo_matches_the_hand_computed_values() {
 // One pair, logit 1, smoothing 0.2: 0.8 softplus(-1) + 0.2 softplus(1).
 #[test]
 fn label_smoothing_mixes_in_the_flipped_pair() {
-    let loss = PreferenceLoss {
-        label_smoothing: 0.2,
-        ..PreferenceLoss::new(DpoLoss::Sigmoid, 0.5)
-    };
+    let loss = loss("loss = { sigmoid = { label-smoothing = 0.2 } }\nbeta = 0.5");
     assert_near(
         &values(&loss, &ratios(&[[1.0, -1.0]])),
         &[0.513_261_687_518_223],
@@ -81,10 +107,7 @@ fn label_smoothing_mixes_in_the_flipped_pair() {
 // Token means -1 and -2: z = 2 (-1 + 2) - 0.5 = 1.5. The reference does not matter.
 #[test]
 fn simpo_compares_token_means_with_a_margin() {
-    let loss = PreferenceLoss {
-        gamma: 0.5,
-        ..PreferenceLoss::new(DpoLoss::Simpo, 2.0)
-    };
+    let loss = loss("loss = { simpo = { gamma = 0.5 } }\nbeta = 2");
     let row = |reference| values(&loss, &terms(&[([-4.0, -6.0], reference, [4, 3])]));
     assert_near(&row([0.0, 0.0]), &[softplus(-1.5)]);
     assert_near(&row([-9.0, -1.0]), &[softplus(-1.5)]);
@@ -94,7 +117,7 @@ fn simpo_compares_token_means_with_a_margin() {
 // The ratio of the odds is 4 and σ(ln 4) = 4/5.
 #[test]
 fn orpo_is_likelihood_plus_odds_ratio() {
-    let loss = PreferenceLoss::new(DpoLoss::Orpo, 0.1);
+    let loss = loss("loss = 'orpo'\nbeta = 0.1");
     let logps = [2.0 * 0.5f64.ln(), 3.0 * 0.2f64.ln()];
     let got = values(&loss, &terms(&[(logps, [0.0; 2], [2, 3])]));
     assert_near(&got, &[2.0f64.ln() + 0.1 * 1.25f64.ln()]);
@@ -102,7 +125,7 @@ fn orpo_is_likelihood_plus_odds_ratio() {
 
 #[test]
 fn orpo_stays_finite_for_a_reply_that_is_certain() {
-    let loss = PreferenceLoss::new(DpoLoss::Orpo, 0.1);
+    let loss = loss("loss = 'orpo'\nbeta = 0.1");
     let pairs = terms(&[
         ([0.0, -3.0], [0.0; 2], [2, 3]),
         ([-3.0, 0.0], [0.0; 2], [2, 3]),
@@ -116,7 +139,7 @@ fn orpo_stays_finite_for_a_reply_that_is_certain() {
 // -σ(1) σ(-1) / 4, that of b_1 is σ(-4) σ(4) / 4.
 #[test]
 fn kto_pair_measures_each_half_against_the_level_of_the_other() {
-    let loss = PreferenceLoss::new(DpoLoss::KtoPair, 1.0);
+    let loss = loss("loss = 'kto-pair'\nbeta = 1.0");
     let pairs = ratios(&[[1.0, -2.0], [3.0, 0.0]]);
     let want = [
         0.5 * (sigmoid(-1.0) + sigmoid(-4.0)),
@@ -133,13 +156,13 @@ fn kto_pair_measures_each_half_against_the_level_of_the_other() {
 #[test]
 fn bco_pair_shifts_rewards_by_their_mean_where_asked() {
     let pairs = ratios(&[[1.0, -2.0], [3.0, 0.0]]);
-    let mut loss = PreferenceLoss::new(DpoLoss::BcoPair, 0.5);
+    let plain = loss("loss = 'bco-pair'\nbeta = 0.5");
     let want = |d: f64| {
         [(0.5, -1.0), (1.5, 0.0)].map(|(w, l): (f64, f64)| softplus(d - w) + softplus(l - d))
     };
-    assert_near(&values(&loss, &pairs), &want(0.0));
-    assert!(!loss.couples_pairs());
-    loss.reward_shift = true;
+    assert_near(&values(&plain, &pairs), &want(0.0));
+    assert!(!plain.couples_pairs());
+    let loss = loss("loss = { bco-pair = { reward-shift = true } }\nbeta = 0.5");
     assert_near(&values(&loss, &pairs), &want(0.25));
     assert!(loss.couples_pairs());
     let gradient = loss.gradient(&pairs, 2).unwrap();
@@ -154,21 +177,17 @@ fn the_sft_term_is_a_mean_over_the_tokens_of_the_step() {
         ([-4.0, -5.0], [-3.0, -3.0], [2, 3]),
         ([-6.0, -7.0], [-8.0, -3.0], [6, 3]),
     ]);
-    let mut loss = PreferenceLoss::new(DpoLoss::Hinge, 0.1);
-    let mean = |loss: &PreferenceLoss| values(loss, &pairs).iter().sum::<f64>() / 2.0;
-    let plain = mean(&loss);
-    loss.sft_weight = 0.5;
-    assert_near(&[mean(&loss) - plain], &[0.5 * 10.0 / 8.0]);
+    let mean = |text: &str| values(&loss(text), &pairs).iter().sum::<f64>() / 2.0;
+    let plain = mean("loss = 'hinge'\nbeta = 0.1");
+    let more = mean("loss = 'hinge'\nbeta = 0.1\nsft-weight = 0.5");
+    assert_near(&[more - plain], &[0.5 * 10.0 / 8.0]);
 }
 
 // a = (-4 + 3) / 2, b = (-5 + 3) / 4: h = 0.
 #[test]
 fn length_normalized_log_ratios_are_means_over_tokens() {
     let pairs = terms(&[([-4.0, -5.0], [-3.0, -3.0], [2, 4])]);
-    let loss = PreferenceLoss {
-        length_normalized: true,
-        ..PreferenceLoss::new(DpoLoss::SppoHard, 0.5)
-    };
+    let loss = loss("loss = 'sppo-hard'\nbeta = 0.5\nlength-normalized = true");
     assert_near(&values(&loss, &pairs), &[1.5 * 1.5 + 0.5 * 0.5]);
 }
 
@@ -181,14 +200,17 @@ fn every_gradient_agrees_with_central_differences() {
         ([-2.5, -11.0], [-2.75, -9.0], [2, 8]),
         ([-7.0, -7.5], [-6.0, -8.0], [4, 6]),
     ];
-    for kind in DpoLoss::ALL.into_iter().filter(|k| *k != DpoLoss::KtoPair) {
-        let mut loss = PreferenceLoss {
-            label_smoothing: 0.2,
-            gamma: 0.4,
-            discopop_tau: 0.3,
-            sft_weight: 0.3,
-            ..PreferenceLoss::new(kind, 0.3)
-        };
+    let constant = |loss: &PreferenceLoss| {
+        matches!(
+            loss.kind,
+            DpoLoss::KtoPair | DpoLoss::BcoPair { reward_shift: true }
+        )
+    };
+    let plain_bco = loss("loss = 'bco-pair'\nbeta = 0.3");
+    let losses = every_loss(0.3).into_iter().filter(|loss| !constant(loss));
+    for mut loss in losses.chain([plain_bco]) {
+        let kind = loss.kind;
+        loss.sft_weight = Some(NonNegative::try_from(0.3).unwrap());
         for normalized in [false, true] {
             loss.length_normalized = normalized;
             let gradient = loss.gradient(&terms(&rows), rows.len()).unwrap();
@@ -210,12 +232,8 @@ fn every_gradient_agrees_with_central_differences() {
 
 #[test]
 fn losses_are_finite_a_thousand_nats_out() {
-    for kind in DpoLoss::ALL {
-        let loss = PreferenceLoss {
-            label_smoothing: 0.1,
-            discopop_tau: 0.05,
-            ..PreferenceLoss::new(kind, 1.0)
-        };
+    for loss in every_loss(1.0) {
+        let kind = loss.kind;
         let pairs = terms(&[
             ([-1.0, -1001.0], [-1001.0, -1.0], [4, 4]),
             ([-1001.0, -1.0], [-1.0, -1001.0], [4, 4]),

@@ -160,7 +160,7 @@ impl<'a> Training<'a> {
             optimizer: AdamW::new(&vars, optimizer)?,
             vars,
             schedule,
-            max_grad_norm: optimizer.max_grad_norm,
+            max_grad_norm: optimizer.max_grad_norm.get(),
             state: TrainState::default(),
             work,
             owner,

@@ -23,9 +23,9 @@ impl LrSchedule {
     /// decay of `warmup-stable-decay` the last `ceil(decay_ratio * total)`.
     pub fn new(recipe: &ScheduleRecipe, peak: f64, total: u64) -> Self {
         let share = |ratio: f64| (ratio * total as f64).ceil().max(0.0) as u64;
-        let warmup = share(recipe.warmup_ratio);
+        let warmup = share(recipe.warmup_ratio.get());
         let decay_start = match (recipe.decay, recipe.decay_ratio) {
-            (Decay::WarmupStableDecay, Some(ratio)) => total.saturating_sub(share(ratio)),
+            (Decay::WarmupStableDecay, Some(ratio)) => total.saturating_sub(share(ratio.get())),
             _ => warmup,
         };
         Self {
@@ -34,7 +34,7 @@ impl LrSchedule {
             warmup,
             decay_start: decay_start.max(warmup),
             total,
-            min_ratio: recipe.min_ratio,
+            min_ratio: recipe.min_ratio.get(),
         }
     }
 
@@ -75,9 +75,9 @@ mod tests {
     fn rates(decay: Decay, warmup_ratio: f64, min_ratio: f64, total: u64) -> Vec<f64> {
         let recipe = ScheduleRecipe {
             decay,
-            warmup_ratio,
-            min_ratio,
-            decay_ratio: (decay == Decay::WarmupStableDecay).then_some(0.4),
+            warmup_ratio: warmup_ratio.try_into().unwrap(),
+            min_ratio: min_ratio.try_into().unwrap(),
+            decay_ratio: (decay == Decay::WarmupStableDecay).then_some(0.4.try_into().unwrap()),
         };
         let schedule = LrSchedule::new(&recipe, 1.0, total);
         (0..total).map(|k| schedule.learning_rate(k)).collect()

@@ -215,15 +215,16 @@ fn remove_if_there(dir: &Path) -> Result<(), PathError> {
 mod tests {
     use super::*;
     use crate::config::spec::OptimizerRecipe;
+    use std::sync::LazyLock;
 
-    const RECIPE: OptimizerRecipe = OptimizerRecipe {
-        learning_rate: 0.1,
-        beta1: 0.9,
-        beta2: 0.99,
-        eps: 1e-8,
-        weight_decay: 0.0,
-        max_grad_norm: 1.0,
-    };
+    static RECIPE: LazyLock<OptimizerRecipe> = LazyLock::new(|| OptimizerRecipe {
+        learning_rate: 0.1.try_into().unwrap(),
+        beta1: 0.9.try_into().unwrap(),
+        beta2: 0.99.try_into().unwrap(),
+        eps: 1e-8.try_into().unwrap(),
+        weight_decay: 0.0.try_into().unwrap(),
+        max_grad_norm: 1.0.try_into().unwrap(),
+    });
 
     fn parts(value: f32) -> (BTreeMap<String, Var>, AdamW) {
         let var = Var::from_tensor(&Tensor::new(&[value, value], &Device::Cpu).unwrap()).unwrap();

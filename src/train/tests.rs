@@ -3,9 +3,10 @@
 use super::*;
 use crate::arch::{DecoderConfig, forward_flops};
 use crate::base::SeedTree;
+use crate::config::parse_toml;
 use crate::config::spec::{
-    BatchSize, Batching, DataSource, Decay, DpoLoss, Duration, LoraRecipe, LoraTarget, LossMask,
-    OptimizerRecipe, PairLimits, Precision, ScheduleRecipe, SftRecipe, Truncation,
+    BatchSize, Batching, DataSource, Duration, LayoutRecipe, LoraRecipe, LoraTarget, LossMask,
+    OptimizerRecipe, PairLimits, PreferenceLoss, ScheduleRecipe, Truncation,
 };
 use crate::data::{
     PairPlan, SftPlan, TextFormat, TokenBatch, TokenizedPair, load_chat, load_pairs, pair_batches,
@@ -13,23 +14,24 @@ use crate::data::{
 use crate::model::{Decoder, FrozenParams, Lora, Params, Recompute};
 use candle_core::{DType, Device, Tensor, Var};
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
-pub(super) const OPTIMIZER: OptimizerRecipe = OptimizerRecipe {
-    learning_rate: 2e-3,
-    beta1: 0.9,
-    beta2: 0.95,
-    eps: 1e-8,
-    weight_decay: 0.1,
-    max_grad_norm: 1.0,
-};
+pub(super) static OPTIMIZER: LazyLock<OptimizerRecipe> = LazyLock::new(|| {
+    parse_toml(
+        "learning-rate = 2e-3\nbeta1 = 0.9\nbeta2 = 0.95\neps = 1e-8\nweight-decay = 0.1\nmax-grad-norm = 1",
+    )
+    .unwrap()
+});
 
-const SCHEDULE: ScheduleRecipe = ScheduleRecipe {
-    decay: Decay::Cosine,
-    warmup_ratio: 0.1,
-    min_ratio: 0.1,
-    decay_ratio: None,
-};
+static SCHEDULE: LazyLock<ScheduleRecipe> =
+    LazyLock::new(|| parse_toml("decay = 'cosine'\nwarmup-ratio = 0.1\nmin-ratio = 0.1").unwrap());
+
+/// A loss as a recipe spells it.
+pub(super) fn loss(text: &str) -> PreferenceLoss {
+    parse_toml(text).unwrap()
+}
 
 fn model_dir() -> &'static Path {
     Path::new("models/stories260k")
@@ -45,36 +47,22 @@ fn source(path: &str, count: usize) -> Vec<DataSource> {
     vec![DataSource {
         path: path.into(),
         fraction: None,
-        count: Some(count),
+        count: NonZeroUsize::new(count),
         columns: std::collections::BTreeMap::new(),
     }]
 }
 
 pub(super) fn sft(config: &DecoderConfig, steps: u64, micro_batch_tokens: usize) -> SftObjective {
-    let recipe = SftRecipe {
-        data: source("data/sft/instruct_train.jsonl", 48),
-        max_examples: None,
-        dedup: false,
-        decontaminate: None,
-        empty_system_turn: None,
+    let layout = LayoutRecipe {
+        max_masked_fraction: None,
         max_seq_len: 64,
         batching: Batching::BestFit,
         loss_mask: LossMask::AssistantOnly,
-        max_masked_fraction: None,
         batch: BatchSize::Tokens(512),
-        duration: Duration::Steps(steps),
-        optimizer: OPTIMIZER,
-        schedule: SCHEDULE,
-        precision: Precision::F32,
-        lora: None,
-        seed: None,
-        data_seed: None,
-        monitor: None,
-        trainable_embeddings: None,
-        save_steps: Vec::new(),
     };
+    let data = source("data/sft/instruct_train.jsonl", 48);
     let seed = SeedTree::root(5);
-    let (rows, _) = load_chat(Path::new("."), &recipe.data, &seed).unwrap();
+    let (rows, _) = load_chat(Path::new("."), &data, &seed).unwrap();
     let format = TextFormat::open(model_dir(), None).unwrap();
     let examples = format.encode_chats(&rows).unwrap();
     SftObjective {
@@ -82,7 +70,14 @@ pub(super) fn sft(config: &DecoderConfig, steps: u64, micro_batch_tokens: usize)
             name: "held".to_owned(),
             examples: examples[..4].to_vec(),
         }],
-        plan: SftPlan::new(examples, &recipe, &seed, format.pad_token()).unwrap(),
+        plan: SftPlan::new(
+            examples,
+            &layout,
+            Duration::Steps(steps),
+            &seed,
+            format.pad_token(),
+        )
+        .unwrap(),
         max_seq_len: 64,
         micro_batch_tokens,
         config: config.clone(),
@@ -129,7 +124,7 @@ pub(super) fn training<'a>(
     steps: u64,
     work: &Path,
 ) -> Training<'a> {
-    let schedule = LrSchedule::new(&SCHEDULE, OPTIMIZER.learning_rate, steps);
+    let schedule = LrSchedule::new(&SCHEDULE, OPTIMIZER.learning_rate.get(), steps);
     Training::new(
         config,
         params,
@@ -261,15 +256,15 @@ fn updates_too_small_for_bf16_are_not_lost() {
         let before = params.working().unwrap().detached();
         let before: Vec<Tensor> = before.iter().map(|(_, t)| t.copy().unwrap()).collect();
         let schedule = ScheduleRecipe {
-            decay: Decay::Constant,
-            warmup_ratio: 0.0,
-            min_ratio: 1.0,
+            decay: crate::config::spec::Decay::Constant,
+            warmup_ratio: 0.0.try_into().unwrap(),
+            min_ratio: 1.0.try_into().unwrap(),
             decay_ratio: None,
         };
         let schedule = LrSchedule::new(&schedule, 1e-5, 100);
         let recipe = OptimizerRecipe {
-            weight_decay: 0.0,
-            ..OPTIMIZER
+            weight_decay: 0.0.try_into().unwrap(),
+            ..*OPTIMIZER
         };
         let work = dir.path().to_owned();
         let mut run =
@@ -294,9 +289,9 @@ fn adapters() -> (DecoderConfig, Lora) {
     let config = DecoderConfig::from_file(model_dir()).unwrap();
     let base = FrozenParams::load(model_dir(), &config, &Device::Cpu, DType::F32).unwrap();
     let recipe = LoraRecipe {
-        rank: 4,
-        alpha: 8.0,
-        targets: LoraTarget::ALL.to_vec(),
+        rank: 4.try_into().unwrap(),
+        alpha: 8.0.try_into().unwrap(),
+        targets: <LoraTarget as strum::VariantArray>::VARIANTS.to_vec(),
     };
     let lora = Lora::new(base, &recipe, &SeedTree::root(3)).unwrap();
     (config, lora)
@@ -476,7 +471,7 @@ pub(super) fn dpo(
         }],
         pairs,
         moving: None,
-        loss: PreferenceLoss::new(DpoLoss::Sigmoid, 0.1),
+        loss: loss("loss = 'sigmoid'\nbeta = 0.1"),
         micro_batch_tokens,
         config: config.clone(),
         monitor_every: Some(100),
@@ -659,19 +654,15 @@ fn every_loss_has_one_gradient_however_its_step_is_split() {
     }
     let keys = objective.pairs.iter().map(|p| p.key.as_str());
     objective.reference = Some(ReferenceLogps::from_scores(keys.zip(&scores)));
-    let with = |kind, change: fn(&mut PreferenceLoss)| {
-        let mut loss = PreferenceLoss::new(kind, 0.1);
-        change(&mut loss);
-        loss
-    };
+    let with = |text: &str| loss(&format!("{text}\nbeta = 0.1"));
     let losses = [
-        with(DpoLoss::KtoPair, |_| ()),
-        with(DpoLoss::Aot, |loss| loss.label_smoothing = 0.1),
-        with(DpoLoss::AotUnpaired, |loss| loss.length_normalized = true),
-        with(DpoLoss::BcoPair, |loss| loss.reward_shift = true),
-        with(DpoLoss::Sigmoid, |loss| loss.sft_weight = 0.5),
-        with(DpoLoss::Simpo, |loss| loss.gamma = 0.5),
-        with(DpoLoss::Orpo, |_| ()),
+        with("loss = 'kto-pair'"),
+        with("loss = { aot = { label-smoothing = 0.1 } }"),
+        with("loss = 'aot-unpaired'\nlength-normalized = true"),
+        with("loss = { bco-pair = { reward-shift = true } }"),
+        with("loss = 'sigmoid'\nsft-weight = 0.5"),
+        with("loss = { simpo = { gamma = 0.5 } }"),
+        with("loss = 'orpo'"),
     ];
     for loss in losses {
         objective.loss = loss;
@@ -695,10 +686,7 @@ fn a_loss_without_a_reference_trains_without_one() {
     let (config, params) = shipped();
     let mut objective = dpo(&config, &params, 512);
     objective.reference = None;
-    objective.loss = PreferenceLoss {
-        gamma: 0.5,
-        ..PreferenceLoss::new(DpoLoss::Simpo, 2.0)
-    };
+    objective.loss = loss("loss = { simpo = { gamma = 0.5 } }\nbeta = 2");
     objective.check_references().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let mut script = Script::default();

@@ -5,12 +5,10 @@ use crate::parity_support::{
     PARITY, check, distance, distance_to_fingerprint, flat, golden, ids, numbers, relative,
 };
 use candle_core::{DType, Device, Tensor};
-use lions::config::spec::DpoLoss;
+use lions::config::spec::PreferenceLoss;
 use lions::data::{PAIR_SEGMENTS, PairCut, TokenBatch, TokenizedPair, pair_batches};
-use lions::train::{
-    PairLogps, PairTerms, PreferenceLoss, clip_by_global_norm, hidden_states, segment_sums,
-};
-use serde_json::Value;
+use lions::train::{PairLogps, PairTerms, clip_by_global_norm, hidden_states, segment_sums};
+use serde_json::{Value, json};
 
 /// Segments 2i and 2i + 1 are pair i's chosen and rejected; targets are the completions.
 fn pack(pairs: &serde_json::Map<String, Value>, order: &[String]) -> Packed {
@@ -128,10 +126,10 @@ fn equals_trl(golden: &Value, order: &[String], batch: &Pairs) {
         let number = |key: &str| wanted[key].as_f64().unwrap();
         let logps = pair_logps(&policy, batch);
         let beta = number("beta");
-        let preference = PreferenceLoss {
-            label_smoothing: number("label_smoothing"),
-            ..PreferenceLoss::new(DpoLoss::Sigmoid, beta)
-        };
+        let spelt = json!({
+            "loss": {"sigmoid": {"label-smoothing": number("label_smoothing")}}, "beta": beta,
+        });
+        let preference: PreferenceLoss = serde_json::from_value(spelt).unwrap();
         let ones = Tensor::ones(order.len(), DType::F64, &Device::Cpu).unwrap();
         let terms = PairTerms {
             policy: logps.clone(),

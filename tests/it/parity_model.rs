@@ -145,12 +145,12 @@ fn ten_adamw_steps_equal_pytorch() {
     let documents = documents(&golden);
     let field = |name: &str| wanted["optimizer"][name].as_f64().unwrap();
     let recipe = OptimizerRecipe {
-        learning_rate: field("learning_rate"),
-        beta1: field("beta1"),
-        beta2: field("beta2"),
-        eps: field("eps"),
-        weight_decay: field("weight_decay"),
-        max_grad_norm: field("max_grad_norm"),
+        learning_rate: field("learning_rate").try_into().unwrap(),
+        beta1: field("beta1").try_into().unwrap(),
+        beta2: field("beta2").try_into().unwrap(),
+        eps: field("eps").try_into().unwrap(),
+        weight_decay: field("weight_decay").try_into().unwrap(),
+        max_grad_norm: field("max_grad_norm").try_into().unwrap(),
     };
     let model = Model::shipped();
     let before = Model::shipped();
@@ -163,9 +163,9 @@ fn ten_adamw_steps_equal_pytorch() {
             .collect();
         let loss = nll(&model, &batch);
         let gradients = model.gradients(&loss);
-        let clip = clip_by_global_norm(&gradients, recipe.max_grad_norm).unwrap();
+        let clip = clip_by_global_norm(&gradients, recipe.max_grad_norm.get()).unwrap();
         optimizer
-            .step(&gradients, recipe.learning_rate, clip.scale)
+            .step(&gradients, recipe.learning_rate.get(), clip.scale)
             .unwrap();
         let loss = relative(flat(&loss)[0], step["loss"].as_f64().unwrap());
         errors.push((format!("loss of step {k}"), loss));

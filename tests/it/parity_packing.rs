@@ -3,10 +3,7 @@
 use crate::parity_engine::Model;
 use crate::parity_support::{LAYOUT, SPLIT, check, distance, flat, golden, ids, mean_nll};
 use lions::base::SeedTree;
-use lions::config::spec::{
-    BatchSize, Batching, Decay, Duration, LossMask, OptimizerRecipe, Precision, ScheduleRecipe,
-    SftRecipe,
-};
+use lions::config::spec::{BatchSize, Batching, Duration, LayoutRecipe, LossMask};
 use lions::data::{SftPlan, SftStep, TokenBatch, TokenizedExample};
 use lions::train::Gradients;
 use std::collections::BTreeMap;
@@ -43,41 +40,15 @@ fn examples() -> Vec<TokenizedExample> {
 
 /// One step over all examples.
 fn step(batching: Batching, max_seq_len: usize, loss_mask: LossMask) -> SftStep {
-    let recipe = SftRecipe {
-        data: Vec::new(),
-        max_examples: None,
-        dedup: false,
-        decontaminate: None,
-        empty_system_turn: None,
+    let layout = LayoutRecipe {
         max_seq_len,
         batching,
         loss_mask,
         max_masked_fraction: None,
         batch: BatchSize::Rows(8),
-        duration: Duration::Epochs(1.0),
-        optimizer: OptimizerRecipe {
-            learning_rate: 1e-3,
-            beta1: 0.9,
-            beta2: 0.999,
-            eps: 1e-8,
-            weight_decay: 0.0,
-            max_grad_norm: 0.0,
-        },
-        schedule: ScheduleRecipe {
-            decay: Decay::Constant,
-            warmup_ratio: 0.0,
-            min_ratio: 0.0,
-            decay_ratio: None,
-        },
-        precision: Precision::F32,
-        lora: None,
-        seed: None,
-        data_seed: None,
-        monitor: None,
-        trainable_embeddings: None,
-        save_steps: Vec::new(),
     };
-    let plan = SftPlan::new(examples(), &recipe, &SeedTree::root(1), 2).unwrap();
+    let (duration, seed) = (Duration::Epochs(1.0), SeedTree::root(1));
+    let plan = SftPlan::new(examples(), &layout, duration, &seed, 2).unwrap();
     assert_eq!(plan.steps(), 1);
     plan.step(0).unwrap()
 }

@@ -83,7 +83,7 @@ fn one_more_beta_costs_its_own_training_and_evaluation_and_nothing_else() {
         let mut trial = trial.clone();
         trial.index = more.trials.len();
         trial.assignments.insert("beta".to_owned(), 0.3.into());
-        trial.config.dpo.as_mut().unwrap().recipe.beta = 0.3;
+        trial.config.dpo.as_mut().unwrap().recipe.objective.beta = 0.3.try_into().unwrap();
         more.trials.push(trial);
     }
     let after = plan(&more);

@@ -120,13 +120,23 @@ fn inspect_sft(
     args: &InspectArgs,
 ) -> Result<(), CommandError> {
     let recipe = &sft.recipe;
-    let seed = SeedTree::root(recipe.seed.unwrap_or(trial.seed));
-    let data_seed = recipe.data_seed.or(recipe.seed).unwrap_or(trial.seed);
-    let (rows, _) = training_chats(&project.root, recipe, data_seed, format, None)
+    let seed = SeedTree::root(recipe.training.seed.unwrap_or(trial.seed));
+    let data_seed = recipe
+        .rows
+        .data_seed
+        .or(recipe.training.seed)
+        .unwrap_or(trial.seed);
+    let (rows, _) = training_chats(&project.root, &recipe.rows, data_seed, format, None)
         .map_err(CommandError::user)?;
     let examples = format.encode_chats(&rows).map_err(CommandError::user)?;
-    let plan =
-        SftPlan::new(examples, recipe, &seed, format.pad_token()).map_err(CommandError::user)?;
+    let plan = SftPlan::new(
+        examples,
+        &recipe.layout,
+        recipe.training.duration,
+        &seed,
+        format.pad_token(),
+    )
+    .map_err(CommandError::user)?;
     let step = args.step.checked_sub(1).and_then(|index| plan.step(index));
     let step = step.ok_or_else(|| out_of_range("step", args.step, plan.steps()))?;
     let row = step.rows.get(args.row);
@@ -153,22 +163,26 @@ fn inspect_dpo(
     args: &InspectArgs,
 ) -> Result<(), CommandError> {
     let recipe = &dpo.recipe;
-    let seed = SeedTree::root(recipe.seed.unwrap_or(trial.seed));
-    let data_seed = recipe.data_seed.or(recipe.seed).unwrap_or(trial.seed);
+    let seed = SeedTree::root(recipe.training.seed.unwrap_or(trial.seed));
+    let data_seed = recipe
+        .rows
+        .data_seed
+        .or(recipe.training.seed)
+        .unwrap_or(trial.seed);
     let (rows, _) = training_pairs(
         &project.root,
-        recipe,
+        &recipe.rows,
         data_seed,
         format,
         Narrowed::default(),
     )
     .map_err(CommandError::user)?;
     let (pairs, _) = format
-        .encode_pairs(&rows, &recipe.limits)
+        .encode_pairs(&rows, &recipe.pairs.limits)
         .map_err(CommandError::user)?;
-    let batch = recipe.global_batch_size;
-    let plan =
-        PairPlan::new(pairs.len(), batch, recipe.duration, &seed).map_err(CommandError::user)?;
+    let batch = recipe.pairs.global_batch_size.get();
+    let plan = PairPlan::new(pairs.len(), batch, recipe.training.duration, &seed)
+        .map_err(CommandError::user)?;
     let step = args.step.checked_sub(1).and_then(|index| plan.step(index));
     let step = step.ok_or_else(|| out_of_range("step", args.step, plan.steps()))?;
     let pair = step.get(args.row).and_then(|&index| pairs.get(index));

@@ -7,7 +7,7 @@
 
 use crate::arch::{DecoderConfig, Learned};
 use crate::base::{PathError, SeedTree, write_atomic};
-use crate::config::spec::{LoraRecipe, LoraTarget};
+use crate::config::spec::{LoraRecipe, LoraTarget, Positive};
 use crate::model::error::ModelError;
 use crate::model::ops::linear;
 use crate::model::weights::checkpoint::save_checkpoint;
@@ -17,7 +17,9 @@ use rand::Rng as _;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::Path;
+use strum::VariantArray as _;
 
 /// File names of PEFT.
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -79,17 +81,18 @@ impl Lora {
         recipe: &LoraRecipe,
         seed: &SeedTree,
     ) -> Result<Self, ModelError> {
+        let rank = recipe.rank.get();
         let mut vars = BTreeMap::new();
         for (name, weight) in adapted(&base, recipe)? {
             let (out, width) = weight.dims2()?;
             let [a_name, b_name] = names(name);
             let mut rng = seed.child(&a_name).rng();
             let bound = 1.0 / (width as f32).sqrt();
-            let values: Vec<f32> = (0..recipe.rank * width)
+            let values: Vec<f32> = (0..rank * width)
                 .map(|_| rng.random_range(-bound..=bound))
                 .collect();
-            let a = Tensor::from_vec(values, (recipe.rank, width), &Device::Cpu)?;
-            let b = Tensor::zeros((out, recipe.rank), DType::F32, weight.device())?;
+            let a = Tensor::from_vec(values, (rank, width), &Device::Cpu)?;
+            let b = Tensor::zeros((out, rank), DType::F32, weight.device())?;
             vars.insert(a_name, Var::from_tensor(&a.to_device(weight.device())?)?);
             vars.insert(b_name, Var::from_tensor(&b)?);
         }
@@ -134,7 +137,7 @@ impl Lora {
         let (Some(a), Some(b)) = (self.vars.get(&a), self.vars.get(&b)) else {
             return Ok(Some(base.to_dtype(working)?.detach()));
         };
-        let factor = self.recipe.alpha / self.recipe.rank as f64;
+        let factor = self.recipe.alpha.get() / self.recipe.rank.get() as f64;
         let a = (a.as_tensor().t()?.contiguous()? * factor)?; // (in, rank)
         let change = linear(b.as_tensor(), &a, None)?; // (out, in)
         let sum = (base.to_dtype(DType::F32)?.detach() + change)?;
@@ -170,8 +173,8 @@ impl Lora {
         fs::create_dir_all(dir).map_err(|e| PathError::new("create", dir, e))?;
         let config = AdapterConfig {
             peft_type: "LORA".to_owned(),
-            r: self.recipe.rank,
-            lora_alpha: self.recipe.alpha,
+            r: self.recipe.rank.get(),
+            lora_alpha: self.recipe.alpha.get(),
             target_modules: self
                 .recipe
                 .targets
@@ -238,16 +241,18 @@ impl Lora {
         if let Some((field, _)) = unknown.into_iter().find(|(_, on)| *on) {
             return Err(wrong(field, "asks for what is not implemented".to_owned()));
         }
-        if config.r == 0 {
-            return Err(wrong("r", "is 0".to_owned()));
-        }
+        let rank = NonZeroUsize::new(config.r).ok_or_else(|| wrong("r", "is 0".to_owned()))?;
+        let alpha = Positive::try_from(config.lora_alpha)
+            .map_err(|error| wrong("lora_alpha", error.to_string()))?;
         let target = |name: &String| {
-            let known = LoraTarget::ALL.into_iter().find(|t| t.name() == name);
-            known.ok_or_else(|| wrong("target_modules", format!("names `{name}`")))
+            let known = LoraTarget::VARIANTS.iter().find(|t| t.name() == name);
+            known
+                .copied()
+                .ok_or_else(|| wrong("target_modules", format!("names `{name}`")))
         };
         let recipe = LoraRecipe {
-            rank: config.r,
-            alpha: config.lora_alpha,
+            rank,
+            alpha,
             targets: config
                 .target_modules
                 .iter()
@@ -335,8 +340,8 @@ mod tests {
 
     fn recipe() -> LoraRecipe {
         LoraRecipe {
-            rank: 3,
-            alpha: 6.0,
+            rank: 3.try_into().unwrap(),
+            alpha: 6.0.try_into().unwrap(),
             targets: TARGETS.to_vec(),
         }
     }
@@ -454,7 +459,10 @@ mod tests {
         lora.save(dir.path()).unwrap();
         let (_, base) = shipped(DType::F32);
         let again = Lora::load(base, dir.path()).unwrap();
-        assert_eq!(again.recipe.alpha.to_bits(), lora.recipe.alpha.to_bits());
+        assert_eq!(
+            again.recipe.alpha.get().to_bits(),
+            lora.recipe.alpha.get().to_bits()
+        );
         for (name, var) in lora.vars() {
             assert_eq!(flat(var), flat(&again.vars()[name]), "{name}");
         }

@@ -7,7 +7,7 @@ use crate::model::{Decoder, instruction_set, matmul_rate};
 use crate::stage::attempt::dtype;
 use crate::stage::bench::report::{BenchReport, BenchStep, Setting};
 use crate::stage::bench::request::{BenchModel, BenchRequest, Between};
-use crate::stage::bench::work::{OPTIMIZER, Prepared, SCHEDULE, Sampling, Work};
+use crate::stage::bench::work::{BenchRecipe, Prepared, Sampling, Work};
 use crate::stage::error::StageError;
 use crate::train::{LrSchedule, Objective, Observer, StepOutput, TrainError, Training};
 use candle_core::{Device, Var};
@@ -36,11 +36,13 @@ pub(super) fn run(
         between,
     };
     let (config, params) = (&prepared.config, &prepared.params);
-    let schedule = LrSchedule::new(&SCHEDULE, OPTIMIZER.learning_rate, prepared.steps);
+    let recipe = BenchRecipe::read()?;
+    let rate = recipe.optimizer.learning_rate.get();
+    let schedule = LrSchedule::new(&recipe.schedule, rate, prepared.steps);
     let training = || {
         // No state is ever saved, so nobody looks at the folder and the owner.
         let (work, owner) = (PathBuf::new(), String::new());
-        Training::new(config, params, &OPTIMIZER, schedule, work, owner)
+        Training::new(config, params, &recipe.optimizer, schedule, work, owner)
     };
     let steps = match &mut prepared.work {
         Work::Generate(sampling) => {

@@ -166,8 +166,8 @@ fn planned_samples_of_every_family_cost_what_a_bench_counts() {
 #[test]
 fn a_planned_step_with_adapters_costs_what_the_training_counts() {
     let recipe = LoraRecipe {
-        rank: 4,
-        alpha: 8.0,
+        rank: 4.try_into().unwrap(),
+        alpha: 8.0.try_into().unwrap(),
         targets: vec![LoraTarget::QProj, LoraTarget::DownProj],
     };
     let more =

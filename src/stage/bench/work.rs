@@ -2,9 +2,10 @@
 
 use crate::arch::DecoderConfig;
 use crate::base::{self, SeedTree, write_atomic};
+use crate::config::parse_toml;
 use crate::config::spec::{
-    BatchSize, DataSource, Decay, DpoLoss, Duration, OptimizerRecipe, PairLimits, SamplingRecipe,
-    ScheduleRecipe, SftRecipe, Truncation,
+    BatchSize, DataSource, Duration, LayoutRecipe, OptimizerRecipe, PairLimits, PreferenceLoss,
+    SamplingRecipe, ScheduleRecipe, Truncation,
 };
 use crate::data::{
     PairCut, PairPlan, SftPlan, TextFormat, TokenBatch, TokenizedExample, TokenizedPair, load_chat,
@@ -16,32 +17,30 @@ use crate::stage::attempt::dtype;
 use crate::stage::bench::request::{BenchKind, BenchModel, BenchRequest, BenchShape};
 use crate::stage::context::micro_batch_tokens;
 use crate::stage::error::StageError;
-use crate::train::{DpoObjective, PreferenceLoss, ReferenceLogps, SftObjective, score_pairs};
+use crate::train::{DpoObjective, ReferenceLogps, SftObjective, score_pairs};
 use candle_core::Device;
 use rand::RngCore as _;
+use serde::Deserialize;
 use serde_json::json;
+use std::num::NonZeroUsize;
 use std::path::Path;
 
-/// Adam's settings, the same in `benches/compare`.
-pub(super) const OPTIMIZER: OptimizerRecipe = OptimizerRecipe {
-    learning_rate: 1e-4,
-    beta1: 0.9,
-    beta2: 0.999,
-    eps: 1e-8,
-    weight_decay: 0.1,
-    max_grad_norm: 1.0,
-};
+/// Optimiser, schedule and loss of a bench, the same in `benches/compare`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct BenchRecipe {
+    pub(super) optimizer: OptimizerRecipe,
+    pub(super) schedule: ScheduleRecipe,
+    pub(super) objective: PreferenceLoss,
+    pub(super) sampling: SamplingRecipe,
+}
 
-/// The rate stays.
-pub(super) const SCHEDULE: ScheduleRecipe = ScheduleRecipe {
-    decay: Decay::Constant,
-    warmup_ratio: 0.0,
-    min_ratio: 1.0,
-    decay_ratio: None,
-};
-
-/// β of the DPO loss.
-const BETA: f64 = 0.1;
+impl BenchRecipe {
+    /// As `recipe.toml` says.
+    pub(super) fn read() -> Result<Self, StageError> {
+        Ok(parse_toml(include_str!("recipe.toml"))?)
+    }
+}
 
 /// The `config.json` of [`BenchShape::Llama15M`].
 const LLAMA_15M: &str = r#"{
@@ -166,30 +165,16 @@ fn training(
             (random_documents(seed, rows, request.max_seq_len, config), 0)
         }
     };
-    let recipe = SftRecipe {
-        data,
-        max_examples: None,
-        dedup: false,
-        decontaminate: None,
-        empty_system_turn: None,
+    let layout = LayoutRecipe {
+        max_masked_fraction: None,
         max_seq_len: request.max_seq_len,
         batching: request.batching,
         loss_mask: request.loss_mask,
-        max_masked_fraction: None,
         batch: BatchSize::Tokens(request.batch_tokens),
-        duration: Duration::Steps(steps),
-        optimizer: OPTIMIZER,
-        schedule: SCHEDULE,
-        precision: request.precision,
-        lora: None,
-        seed: None,
-        data_seed: None,
-        monitor: None,
-        trainable_embeddings: None,
-        save_steps: Vec::new(),
     };
+    let seed = SeedTree::root(request.seed);
     Ok(SftObjective {
-        plan: SftPlan::new(examples, &recipe, &SeedTree::root(request.seed), pad)?,
+        plan: SftPlan::new(examples, &layout, Duration::Steps(steps), &seed, pad)?,
         max_seq_len: request.max_seq_len,
         micro_batch_tokens: micro_batch_tokens(base::Device::Cpu),
         config: config.clone(),
@@ -251,16 +236,7 @@ fn preference(
         pairs,
         reference: Some(reference),
         moving: None,
-        loss: PreferenceLoss {
-            kind: DpoLoss::Sigmoid,
-            beta: BETA,
-            label_smoothing: 0.0,
-            gamma: 0.0,
-            discopop_tau: 0.0,
-            reward_shift: false,
-            sft_weight: 0.0,
-            length_normalized: false,
-        },
+        loss: BenchRecipe::read()?.objective,
         micro_batch_tokens: limit,
         config: config.clone(),
         monitors: Vec::new(),
@@ -328,9 +304,8 @@ fn sampling(
         prompts,
         samples: request.samples,
         recipe: SamplingRecipe {
-            temperature: 1.0,
-            top_p: 1.0,
-            max_new_tokens: request.max_new_tokens,
+            max_new_tokens: NonZeroUsize::new(request.max_new_tokens).unwrap_or(NonZeroUsize::MIN),
+            ..BenchRecipe::read()?.sampling
         },
         stop,
         seed: SeedTree::root(request.seed).child("bench/samples"),
