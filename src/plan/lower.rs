@@ -136,7 +136,7 @@ struct PipelineState {
     runs: Vec<RunId>,
     /// The current weights.
     policy: InputRef,
-    /// Log-probabilities of held-out pairs under the policy from before preference learning.
+    /// Log-probabilities of held-out pairs under the reference of the first stage of preference learning.
     reference: Option<RunId>,
 }
 
@@ -254,8 +254,8 @@ impl Planner<'_> {
         pass: &DpoPass<'_>,
         chain: &mut PipelineState,
     ) -> Result<(), PlanError> {
-        // Held-out pairs are measured against the policy from before all preference learning, so
-        // that offline and online stages can be compared.
+        // Held-out pairs are measured against the reference of the first stage of preference
+        // learning, so that offline and online stages can be compared.
         let first = chain.reference.is_none();
         let logps = self.ref_logps(context, pass, &chain.policy, first)?;
         chain.runs.extend(logps.clone());

@@ -47,10 +47,14 @@ fn blocks(out: &mut String, list: &[PageBlock]) {
             PageBlock::Figure {
                 name, caption, svg, ..
             } => {
+                let below = if caption.is_empty() {
+                    String::new()
+                } else {
+                    format!("<figcaption>{}</figcaption>", escape(caption))
+                };
                 *out += &format!(
-                    "<figure id=\"{}\">\n{svg}<figcaption>{}</figcaption>\n</figure>\n",
-                    escape(name),
-                    escape(caption)
+                    "<figure id=\"{}\">\n{svg}{below}\n</figure>\n",
+                    escape(name)
                 );
             }
             PageBlock::Code { text, .. } => {

@@ -76,7 +76,10 @@ pub fn document_markdown(document: &Document) -> String {
                 name, alt, caption, ..
             } => {
                 let alt = escape(alt).replace('\n', " ");
-                out += &format!("![{alt}](figures/{name}.svg)\n\n*{}*\n", escape(caption));
+                out += &format!("![{alt}](figures/{name}.svg)\n");
+                if !caption.is_empty() {
+                    out += &format!("\n*{}*\n", escape(caption));
+                }
             }
             PageBlock::Code { text, language } => {
                 // A fence longer than any run of backticks inside.

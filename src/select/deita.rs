@@ -223,9 +223,10 @@ fn diverse(
         let Some(embedding) = &embeddings[row] else {
             continue;
         };
+        // A cosine is at most 1; that of equal texts can come out a little above.
         let similar = vectors
             .par_iter()
-            .any(|other| dot(embedding, other) > threshold);
+            .any(|other| dot(embedding, other).min(1.0) > threshold);
         if !similar {
             kept.push(row);
             vectors.push(embedding);

@@ -130,11 +130,7 @@ impl Attempt<'_> {
             return Ok(None);
         }
         let path = self.input(InputRole::Selection, "selection")?;
-        let text = crate::base::fs::read_to_string(&path)?;
-        let mut kept = Vec::new();
-        for line in text.lines() {
-            kept.push(serde_json::from_str::<SelectedRow>(line)?.index);
-        }
+        let kept = kept_rows(&path)?;
         made.count("rows_kept_by_select", kept.len());
         Ok(Some(kept))
     }
@@ -240,6 +236,18 @@ pub(super) struct SelectedRow {
     /// What the method gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) score: Option<f64>,
+}
+
+/// Places of the rows that a `select` run kept, in its order, from its artifact.
+///
+/// # Errors
+/// If the file cannot be read or is no such artifact.
+pub fn kept_rows(path: &Path) -> Result<Vec<usize>, StageError> {
+    let text = crate::base::fs::read_to_string(path)?;
+    let rows = text.lines().map(serde_json::from_str::<SelectedRow>);
+    Ok(rows
+        .map(|row| row.map(|row| row.index))
+        .collect::<Result<_, _>>()?)
 }
 
 /// Number format of weights and activations.

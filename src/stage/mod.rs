@@ -27,6 +27,7 @@ mod option_tests;
 #[cfg(test)]
 mod tests;
 
+pub use attempt::kept_rows;
 pub use bench::{
     BenchKind, BenchModel, BenchReport, BenchRequest, BenchShape, BenchStep, Between, PhaseTime,
     Spread, bench,

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests and their helpers may panic")]
 
+mod adapters;
 mod bad_input;
 mod bases;
 mod cli_changes;
@@ -9,9 +10,13 @@ mod cli_help;
 mod cli_results;
 mod cli_sweeps;
 mod documents;
+mod figures;
 mod imports;
 mod judged;
+mod judges;
+mod losses;
 mod old_store;
+mod options;
 mod parity_candle;
 mod parity_dpo;
 mod parity_engine;
@@ -26,7 +31,9 @@ mod parity_select;
 mod parity_support;
 mod project;
 mod rows;
+mod selection;
 mod session;
 mod shipped;
 mod tidy;
+mod tiny;
 mod whole_way;

@@ -1,6 +1,7 @@
 //! `lions inspect`.
 
 use crate::base::SeedTree;
+use crate::cli::commands::plan::make;
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
@@ -8,12 +9,15 @@ use crate::cli::sweep_file::SweepFile;
 use crate::cli::text::{columns, counted};
 use crate::cli::ui::{Tone, Ui};
 use crate::config::Inputs;
-use crate::config::spec::{DpoConfig, SftConfig};
+use crate::config::spec::{DpoConfig, SelectOf, SftConfig};
 use crate::config::sweep::{Sweep, Trial};
 use crate::data::{
     InspectedToken, Narrowed, PairPlan, SftPlan, TextFormat, TokenizedPair, inspect_row,
     training_chats, training_pairs,
 };
+use crate::plan::{PlannedRun, SELECTION_ARTIFACT, StageKind};
+use crate::rundir::{RunDir, Verify, verified_outcome};
+use crate::stage::kept_rows;
 use serde_json::json;
 
 /// Show a training row as the model sees it
@@ -65,11 +69,52 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &InspectArgs) -> Result<u8, Co
         .or_else(|| last_stage(trial))
         .ok_or_else(|| nothing(trial))?;
     match (stage, &trial.config.sft, &trial.config.dpo) {
-        (DataStage::Sft, Some(sft), _) => inspect_sft(ui, &project, trial, sft, &format, args)?,
-        (DataStage::Dpo, _, Some(dpo)) => inspect_dpo(ui, &project, trial, dpo, &format, args)?,
+        (DataStage::Sft, Some(sft), _) => {
+            let kept = kept(&project, &sweep, trial, SelectOf::Sft)?;
+            inspect_sft(ui, &project, trial, sft, &format, kept.as_deref(), args)?;
+        }
+        (DataStage::Dpo, _, Some(dpo)) => {
+            let kept = kept(&project, &sweep, trial, SelectOf::Dpo)?;
+            inspect_dpo(ui, &project, trial, dpo, &format, kept.as_deref(), args)?;
+        }
         _ => return Err(nothing(trial)),
     }
     Ok(DONE)
+}
+
+/// Places of the rows that the trial's filter kept of a stage's data; none if it filters other data.
+fn kept(
+    project: &Project,
+    sweep: &Sweep,
+    trial: &Trial,
+    of: SelectOf,
+) -> Result<Option<Vec<usize>>, CommandError> {
+    let filters = trial.config.select.as_ref().is_some_and(|s| s.of == of);
+    let plan = if filters {
+        make(project, sweep)?
+    } else {
+        return Ok(None);
+    };
+    let of_trial = plan.trials.iter().find(|t| t.index == trial.index);
+    let is_filter = |run: &&PlannedRun| {
+        run.kind == StageKind::Select && of_trial.is_some_and(|t| t.runs.contains(&run.id))
+    };
+    // A stage that the pipeline does not name is not filtered.
+    let Some(run) = plan.runs.iter().find(is_filter) else {
+        return Ok(None);
+    };
+    let dir = RunDir::new(&project.root, &run.id);
+    if !matches!(verified_outcome(&dir, Verify::Sizes), Ok(Some(_))) {
+        let message = format!(
+            "the rows of trial {} ({}) are chosen by run {}, which is not done",
+            trial.index,
+            trial.label(),
+            run.id.short()
+        );
+        return Err(CommandError::user(message).hint("`lions run` of the sweep does it"));
+    }
+    let rows = kept_rows(&dir.artifacts().join(SELECTION_ARTIFACT));
+    rows.map(Some).map_err(CommandError::user)
 }
 
 fn pick(sweep: &Sweep, index: usize) -> Result<&Trial, CommandError> {
@@ -117,6 +162,7 @@ fn inspect_sft(
     trial: &Trial,
     sft: &SftConfig,
     format: &TextFormat,
+    kept: Option<&[usize]>,
     args: &InspectArgs,
 ) -> Result<(), CommandError> {
     let recipe = &sft.recipe;
@@ -126,7 +172,7 @@ fn inspect_sft(
         .data_seed
         .or(recipe.training.seed)
         .unwrap_or(trial.seed);
-    let (rows, _) = training_chats(&project.root, &recipe.rows, data_seed, format, None)
+    let (rows, _) = training_chats(&project.root, &recipe.rows, data_seed, format, kept)
         .map_err(CommandError::user)?;
     let examples = format.encode_chats(&rows).map_err(CommandError::user)?;
     let plan = SftPlan::new(
@@ -160,6 +206,7 @@ fn inspect_dpo(
     trial: &Trial,
     dpo: &DpoConfig,
     format: &TextFormat,
+    kept: Option<&[usize]>,
     args: &InspectArgs,
 ) -> Result<(), CommandError> {
     let recipe = &dpo.recipe;
@@ -174,7 +221,10 @@ fn inspect_dpo(
         &recipe.rows,
         data_seed,
         format,
-        Narrowed::default(),
+        Narrowed {
+            kept,
+            made: Vec::new(),
+        },
     )
     .map_err(CommandError::user)?;
     let (pairs, _) = format
