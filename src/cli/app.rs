@@ -60,6 +60,7 @@ commands! {
     Report => report, ReportArgs;
     Inspect => inspect, InspectArgs;
     Merge => merge, MergeArgs;
+    Export => export, ExportArgs;
     Bench => bench, BenchArgs;
     Doctor => doctor, DoctorArgs;
     Store => store, StoreArgs;

@@ -369,6 +369,10 @@ pub struct TrainingRecipe {
     /// Only these rows of the embedding learn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trainable_embeddings: Option<TrainableEmbeddings>,
+    /// Number format of the trained weights that later stages and evaluations read; absent: f32, the
+    /// master weights. In bf16 an update below half a unit of its weight is lost to them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub save_precision: Option<Precision>,
     /// After each of these steps the model is kept as artifact `checkpoints/step-<6 digits>`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub save_steps: Vec<u64>,

@@ -77,9 +77,13 @@ impl StageKind {
         match self {
             // 2: sums of the CPU's products and attention have another order. 3: rows, templates and
             // masks that were read otherwise (a `system` column, `weight`, quoted end tokens, CRLF).
-            Self::Select | Self::Sft | Self::Sample | Self::Judge => 3,
-            // 2: a pair's prompt is computed once. 3: as 2 above. 4: as 3 above.
-            Self::RefLogps | Self::Dpo | Self::Eval => 4,
+            Self::Select | Self::Sample | Self::Judge => 3,
+            // 2: of `sft` as above; of the others, a pair's prompt is computed once. 3: of `sft` as
+            // above; of the others, as 2 above. 4: of `sft`, the model keeps its f32 master weights;
+            // of the others, as 3 above.
+            Self::Sft | Self::RefLogps | Self::Eval => 4,
+            // 2 to 4 as of `ref-logps`. 5: as 4 of `sft`.
+            Self::Dpo => 5,
         }
     }
 }

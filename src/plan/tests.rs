@@ -122,10 +122,10 @@ fn the_ids_of_a_fixed_trial_stay_as_they_are() {
         .map(|run| (run.kind, run.id.short()))
         .collect();
     let want = [
-        (StageKind::Sft, "3b2d05ddddae"),
-        (StageKind::RefLogps, "b4b641c439cf"),
-        (StageKind::Dpo, "62b21f37412e"),
-        (StageKind::Eval, "e61448dd9e8b"),
+        (StageKind::Sft, "7f57113b771c"),
+        (StageKind::RefLogps, "51eac10a81b0"),
+        (StageKind::Dpo, "12469f7fc904"),
+        (StageKind::Eval, "ca78220aafec"),
     ];
     assert_eq!(named, want, "{}", plan.runs[0].identity);
     assert_eq!(plan.missing, []);

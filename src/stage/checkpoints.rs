@@ -6,17 +6,18 @@
 //! from an earlier state makes it again, to the same bytes.
 
 use crate::base::{ModelFile, PathError, write_atomic};
-use crate::config::spec::{DpoRecipe, SftRecipe};
+use crate::config::spec::{DpoRecipe, Precision, SftRecipe};
 use crate::data::DataError;
 use crate::metrics::families::{TRAINING, TrainingCost};
 use crate::metrics::values;
-use crate::model::{Lora, save_checkpoint};
+use crate::model::{FrozenParams, Lora, changed_weights, save_checkpoint};
 use crate::plan::{MODEL_ARTIFACT, StageKind, checkpoint_artifact};
 use crate::rundir::{MetricValue, RunDir};
-use crate::stage::attempt::Attempt;
+use crate::stage::attempt::{Attempt, dtype};
 use crate::stage::error::StageError;
 use crate::stage::output::StageOutput;
-use crate::train::{TrainState, Trained};
+use crate::train::{TrainState, Trained, Training};
+use candle_core::DType;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -83,6 +84,8 @@ pub(super) struct CheckpointWriter {
     stage: StageKind,
     /// After which steps, ascending.
     steps: Vec<u64>,
+    /// Number format of the weights in the folders.
+    format: DType,
     /// Whose configuration and tokenizer the folders get.
     source: PathBuf,
     /// A chat template that replaces the model's own.
@@ -102,6 +105,7 @@ impl CheckpointWriter {
             job,
             StageKind::Sft,
             &recipe.training.save_steps,
+            recipe.training.save_precision,
             source,
             total,
         )
@@ -118,6 +122,7 @@ impl CheckpointWriter {
             job,
             StageKind::Dpo,
             &recipe.training.save_steps,
+            recipe.training.save_precision,
             source,
             total,
         )
@@ -127,6 +132,7 @@ impl CheckpointWriter {
         job: &Attempt<'_>,
         stage: StageKind,
         steps: &[u64],
+        format: Option<Precision>,
         source: &Path,
         total: u64,
     ) -> Result<Self, StageError> {
@@ -139,6 +145,7 @@ impl CheckpointWriter {
         Ok(Self {
             stage,
             steps: steps.to_vec(),
+            format: dtype(format.unwrap_or(Precision::F32)),
             source: source.to_owned(),
             template: job.template(),
             out: job.dir.out(),
@@ -155,28 +162,36 @@ impl CheckpointWriter {
     }
 
     /// Writes the checkpoint of this step if the recipe asks for one.
-    pub(super) fn after_step(
-        &self,
-        weights: Trained<'_>,
-        state: &TrainState,
-    ) -> Result<(), StageError> {
+    pub(super) fn after_step(&self, training: &Training<'_>) -> Result<(), StageError> {
+        let state = &training.state;
         if !self.steps.contains(&state.step) {
             return Ok(());
         }
-        self.write(&checkpoint_artifact(state.step), weights, state)
+        let model = training.model(self.format)?;
+        self.write(&checkpoint_artifact(state.step), &model, state)
     }
 
-    /// Writes the final model, and adapters also by themselves.
+    /// Writes the final model, and adapters also by themselves, and counts the weights that it
+    /// changed.
     pub(super) fn finish(
         &self,
         made: &mut StageOutput,
-        weights: Trained<'_>,
-        state: &TrainState,
+        training: &Training<'_>,
     ) -> Result<(), StageError> {
-        self.write(MODEL_ARTIFACT, weights, state)?;
+        let model = training.model(self.format)?;
+        self.write(MODEL_ARTIFACT, &model, &training.state)?;
+        let (changed, all) = changed_weights(&self.source, &model)?;
+        made.count("weights", all);
+        made.count("weights_changed", changed);
+        if self.format == DType::BF16 {
+            made.notes.push(format!(
+                "{changed} of {all} weights changed by half a unit of bf16 or more; smaller updates are \
+                 lost to what reads this model, unless `save-precision` is `f32`"
+            ));
+        }
         made.artifacts.push(MODEL_ARTIFACT.to_owned());
         made.artifacts.extend(self.artifacts());
-        if let Trained::Adapters(lora) = weights {
+        if let Trained::Adapters(lora) = training.weights {
             self.write_adapter(lora)?;
             made.artifacts.push(ADAPTER_ARTIFACT.to_owned());
         }
@@ -194,12 +209,12 @@ impl CheckpointWriter {
     fn write(
         &self,
         artifact: &str,
-        weights: Trained<'_>,
+        model: &FrozenParams,
         state: &TrainState,
     ) -> Result<(), StageError> {
         let dir = self.out.join(artifact);
         let temp = beside(&dir)?;
-        save_checkpoint(&temp, &self.source, &weights.model()?)?;
+        save_checkpoint(&temp, &self.source, model)?;
         if let Some(template) = &self.template {
             let text = crate::base::fs::read_to_string(template)?;
             write_atomic(&ModelFile::ChatTemplate.within(&temp), text.as_bytes())?;

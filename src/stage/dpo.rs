@@ -87,6 +87,7 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &DpoRecipe) -> Result<StageOutp
         job.work(),
         owner,
     )?;
+    weights.give_masters(&mut training)?;
     if let Some(which) = recipe.training.trainable_embeddings {
         training.limit_embeddings(which)?;
     }

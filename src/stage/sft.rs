@@ -70,6 +70,7 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &SftRecipe) -> Result<StageOutp
             .as_ref()
             .map(|m| m.every_steps.get()),
     };
+    weights.give_masters(&mut training)?;
     if let Some(which) = recipe.training.trainable_embeddings {
         training.limit_embeddings(which)?;
     }

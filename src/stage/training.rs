@@ -11,9 +11,9 @@ use crate::stage::error::StageError;
 use crate::stage::output::StageOutput;
 use crate::stage::telemetry::Telemetry;
 use crate::train::{
-    Ending, LrSchedule, Objective, Observer, TrainError, TrainState, Trained, Training,
-    newest_state,
+    Ending, LrSchedule, Objective, Observer, TrainError, Trained, Training, newest_state,
 };
+use candle_core::DType;
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -21,16 +21,37 @@ use std::time::{Duration, Instant};
 
 /// What a training stage trains.
 pub(super) enum Weights {
-    All(Params),
+    All {
+        params: Params,
+        /// The weights of the folder in f32, of which `params` are the rounded copies; absent where
+        /// nothing was rounded.
+        masters: Option<FrozenParams>,
+    },
     Adapters(Lora),
 }
 
 impl Weights {
     pub(super) fn trained(&self) -> Trained<'_> {
         match self {
-            Self::All(params) => params.into(),
+            Self::All { params, .. } => params.into(),
             Self::Adapters(lora) => lora.into(),
         }
+    }
+
+    /// Gives the optimiser what rounding took from the weights: an update that is small beside its
+    /// weight adds up from stage to stage.
+    pub(super) fn give_masters(&self, training: &mut Training<'_>) -> Result<(), StageError> {
+        if let Self::All {
+            masters: Some(masters),
+            ..
+        } = self
+        {
+            training
+                .optimizer
+                .set_masters(masters)
+                .map_err(TrainError::from)?;
+        }
+        Ok(())
     }
 }
 
@@ -72,9 +93,8 @@ impl Observer for StageObserver<'_> {
         self.telemetry.progress(step).map_err(observed)
     }
 
-    fn on_update(&mut self, weights: Trained<'_>, state: &TrainState) -> Result<(), TrainError> {
-        let kept = self.keeper.after_step(weights, state);
-        kept.map_err(observed)
+    fn on_update(&mut self, training: &Training<'_>) -> Result<(), TrainError> {
+        self.keeper.after_step(training).map_err(observed)
     }
 
     fn on_checkpoint(&mut self, step: u64) -> Result<(), TrainError> {
@@ -145,7 +165,7 @@ impl Attempt<'_> {
         made.metrics
             .extend(metrics.map(|(key, &value)| (key.clone(), MetricValue::single(value))));
         made.counts.insert("steps".to_owned(), training.state.step);
-        keeper.finish(made, training.weights, &training.state)
+        keeper.finish(made, training)
     }
 
     /// The weights that a training starts from, with new adapters if the recipe asks for them.
@@ -157,8 +177,12 @@ impl Attempt<'_> {
         lora: Option<&LoraRecipe>,
     ) -> Result<Weights, StageError> {
         let Some(lora) = lora else {
-            let params = Params::load(source, config, &self.device, dtype(precision))?;
-            return Ok(Weights::All(params));
+            let stored = FrozenParams::load(source, config, &self.device, DType::F32)?;
+            let dtype = dtype(precision);
+            return Ok(Weights::All {
+                params: Params::from_frozen(&stored, dtype)?,
+                masters: (dtype != DType::F32).then_some(stored),
+            });
         };
         let base = FrozenParams::load(source, config, &self.device, dtype(precision))?;
         let lora = Lora::new(base, lora, &self.seed().child("lora"))?;

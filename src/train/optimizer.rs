@@ -2,6 +2,7 @@
 
 use crate::base::PathError;
 use crate::config::spec::OptimizerRecipe;
+use crate::model::FrozenParams;
 use crate::train::error::TrainError;
 use crate::train::gradients::{Gradients, with_f32_slice};
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Tensor, Var, WithDType};
@@ -123,6 +124,52 @@ impl AdamW {
         }
         slot.rows = Some(rows);
         Ok(())
+    }
+
+    /// Takes the f32 values of the parameters, of which the parameters themselves are the rounded
+    /// copies. Parameters in f32 have none to take.
+    ///
+    /// # Errors
+    /// A value is missing or of another shape.
+    pub fn set_masters(&mut self, from: &FrozenParams) -> Result<()> {
+        for (name, slot) in &mut self.slots {
+            let Some(value) = from.get(name) else {
+                candle_core::bail!("no f32 value for `{name}`");
+            };
+            if value.shape() != slot.var.shape() {
+                candle_core::bail!("the f32 value of `{name}` is {:?}", value.shape());
+            }
+            let value = value.to_dtype(DType::F32)?;
+            match &mut slot.moments {
+                Moments::Host {
+                    master: Some(master),
+                    ..
+                } => *master = value.flatten_all()?.to_vec1()?,
+                Moments::Host { master: None, .. } => {}
+                Moments::Device { master, .. } => *master = value,
+            }
+        }
+        Ok(())
+    }
+
+    /// The parameters in f32: master weights where there are any.
+    ///
+    /// # Errors
+    /// The device refuses.
+    pub fn masters(&self) -> Result<FrozenParams> {
+        let mut masters = BTreeMap::new();
+        for (name, slot) in &self.slots {
+            let value = match &slot.moments {
+                Moments::Host {
+                    master: Some(master),
+                    ..
+                } => Tensor::from_slice(master, slot.var.shape(), &Device::Cpu)?,
+                Moments::Host { master: None, .. } => slot.var.as_detached_tensor(),
+                Moments::Device { master, .. } => master.clone(),
+            };
+            masters.insert(name.clone(), value);
+        }
+        Ok(FrozenParams::from_tensors(masters))
     }
 
     /// Updates every parameter in place. Each gradient is multiplied by `grad_scale` (see

@@ -5,14 +5,14 @@ use crate::config::spec::{OptimizerRecipe, TrainableEmbeddings};
 use crate::metrics::families::{STEP, StepMeasures};
 use crate::metrics::values;
 use crate::model::phase_timer::{Phase, end_phase};
-use crate::model::{Decoder, Recompute};
+use crate::model::{Decoder, FrozenParams, ModelError, Recompute};
 use crate::train::error::TrainError;
 use crate::train::gradients::{Gradients, clip_by_global_norm};
 use crate::train::optimizer::AdamW;
 use crate::train::schedule::LrSchedule;
 use crate::train::state::{SavedState, TrainState, save_state};
 use crate::train::trained::Trained;
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -90,7 +90,7 @@ pub trait Observer {
 
     /// An update was made, and measured where that was due. Comes before any state of this step is
     /// written: what is kept here needs not be made again by whoever goes on from that state.
-    fn on_update(&mut self, _weights: Trained<'_>, _state: &TrainState) -> Result<(), TrainError> {
+    fn on_update(&mut self, _training: &Training<'_>) -> Result<(), TrainError> {
         Ok(())
     }
 
@@ -185,6 +185,18 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
+    /// The trained model as it stands, in `dtype`: in f32 with every update, however small beside
+    /// its weight.
+    ///
+    /// # Errors
+    /// The device refuses.
+    pub fn model(&self, dtype: DType) -> Result<FrozenParams, ModelError> {
+        match self.weights {
+            Trained::All(_) => Ok(self.optimizer.masters()?.to_dtype(dtype)?),
+            Trained::Adapters(lora) => lora.merged(dtype),
+        }
+    }
+
     /// Continues from a saved state.
     ///
     /// # Errors
@@ -225,7 +237,7 @@ impl<'a> Training<'a> {
             {
                 self.monitor(objective, observer)?;
             }
-            observer.on_update(self.weights, &self.state)?;
+            observer.on_update(self)?;
             let stop = observer.stop_requested();
             if stop || observer.wants_checkpoint(step) {
                 self.save(objective, observer)?;

@@ -326,7 +326,7 @@ fn adapters_are_trained_and_go_on_after_a_stop_to_the_same_bits() {
     let (_, second) = adapters();
     run(&second, &config, &dir.path().join("c"), None, &works);
     let bits = |lora: &Lora| -> Vec<u32> {
-        let merged = lora.merged().unwrap();
+        let merged = lora.merged(lora.dtype()).unwrap();
         let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         merged
             .iter()

@@ -70,7 +70,7 @@ impl Trained<'_> {
     pub fn model(self) -> Result<FrozenParams, ModelError> {
         match self {
             Self::All(params) => Ok(params.detached()),
-            Self::Adapters(lora) => lora.merged(),
+            Self::Adapters(lora) => lora.merged(lora.dtype()),
         }
     }
 }

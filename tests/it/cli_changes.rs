@@ -87,6 +87,38 @@ fn adapters_are_merged_into_their_model() {
 }
 
 #[test]
+fn a_trained_model_is_exported_in_the_format_of_its_training() {
+    let study = Study::copied();
+    assert_snapshot!(
+        "export",
+        study.session(&[
+            "export <sft> --out mine --precision bf16",
+            "export <sft> --out again --json",
+            "export <sft> --out again",
+            "export <sft> --out new --step 7",
+            "export nope --out new",
+            "export",
+        ])
+    );
+    let size = |path: &str| std::fs::metadata(study.project.path(path)).unwrap().len();
+    let (half, whole) = (
+        size("mine/model.safetensors"),
+        size("again/model.safetensors"),
+    );
+    assert!(
+        (1.9..2.1).contains(&(whole as f64 / half as f64)),
+        "{half} {whole}"
+    );
+    assert!(study.project.read("mine/config.json").contains("bfloat16"));
+    let model = format!("results/runs/{}/artifacts/model", &study.id("sft")[..12]);
+    assert_eq!(
+        std::fs::read(study.project.path("again/model.safetensors")).unwrap(),
+        std::fs::read(study.project.path(format!("{model}/model.safetensors"))).unwrap(),
+    );
+    assert!(!study.project.path("new").exists());
+}
+
+#[test]
 fn doctor_looks_at_the_machine_and_the_project() {
     let study = Study::copied();
     assert_snapshot!("doctor", study.session(&["doctor --json", "doctor nope"]));

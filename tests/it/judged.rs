@@ -116,6 +116,7 @@ concurrency = 2
 {runtime}
 [base.online-dpo.recipe.dpo]
 duration = {{ steps = 1 }}
+schedule.warmup-ratio = 0.0
 global-batch-size = 4
 [base.eval.recipe]
 likelihood.instruct = {{ data = [{{ path = "data/sft/instruct_test.jsonl", count = 4 }}], max-seq-len = 256 }}

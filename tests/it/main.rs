@@ -15,6 +15,7 @@ mod imports;
 mod judged;
 mod judges;
 mod losses;
+mod number_formats;
 mod old_store;
 mod options;
 mod parity_candle;

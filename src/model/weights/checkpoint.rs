@@ -4,7 +4,8 @@ use crate::arch::FloatFormat;
 use crate::base::{ModelFile, PathError, write_atomic};
 use crate::model::error::ModelError;
 use crate::model::weights::params::FrozenParams;
-use candle_core::{DType, Tensor};
+use crate::model::weights::weights_file::{WeightFiles, load_tensors};
+use candle_core::{DType, Device, Tensor};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -72,6 +73,43 @@ fn save_in_files(
         drop(fs::remove_dir_all(&temp));
     }
     written
+}
+
+/// Writes the model in `from` as the new folder `to` with weights in `format`; returns how many
+/// tensors it has.
+///
+/// # Errors
+/// A file is missing or damaged, or `to` exists.
+pub fn convert_checkpoint(
+    from: &Path,
+    to: &Path,
+    format: FloatFormat,
+) -> Result<usize, ModelError> {
+    let tensors = load_tensors(from, &Device::Cpu, format.into())?;
+    let count = tensors.len();
+    save_checkpoint(to, from, &FrozenParams::from_tensors(tensors))?;
+    Ok(count)
+}
+
+/// How many of the weights in `params` are not what the folder `dir` holds in the same number format,
+/// and how many there are. One tensor of the folder is held at a time.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn changed_weights(dir: &Path, params: &FrozenParams) -> Result<(usize, usize), ModelError> {
+    let (mut changed, mut all) = (0, 0);
+    for mut file in WeightFiles::open(dir)?.files {
+        for (name, info) in file.tensors() {
+            let Some(now) = params.get(&name) else {
+                continue; // no weight of the model, such as a table of rotations
+            };
+            let before = file.load(&name, &info, now.device(), now.dtype())?;
+            let differing = before.ne(now)?.to_dtype(DType::F64)?.sum_all()?;
+            changed += differing.to_scalar::<f64>()? as usize;
+            all += now.elem_count();
+        }
+    }
+    Ok((changed, all))
 }
 
 impl From<FloatFormat> for DType {

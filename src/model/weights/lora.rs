@@ -133,31 +133,34 @@ impl Lora {
         } else {
             base.dtype()
         };
+        Ok(Some(match self.sum(name, base)? {
+            Some(sum) => sum.to_dtype(working)?,
+            None => base.to_dtype(working)?.detach(),
+        }))
+    }
+
+    /// The weight `name` with its change in f32; none without an adapter.
+    fn sum(&self, name: &str, base: &Tensor) -> candle_core::Result<Option<Tensor>> {
         let [a, b] = names(name);
         let (Some(a), Some(b)) = (self.vars.get(&a), self.vars.get(&b)) else {
-            return Ok(Some(base.to_dtype(working)?.detach()));
+            return Ok(None);
         };
         let factor = self.recipe.alpha.get() / self.recipe.rank.get() as f64;
         let a = (a.as_tensor().t()?.contiguous()? * factor)?; // (in, rank)
         let change = linear(b.as_tensor(), &a, None)?; // (out, in)
-        let sum = (base.to_dtype(DType::F32)?.detach() + change)?;
-        Ok(Some(sum.to_dtype(working)?))
+        Ok(Some((base.to_dtype(DType::F32)?.detach() + change)?))
     }
 
-    /// The merged model in the number format of the base.
+    /// The merged model in `dtype`.
     ///
     /// # Errors
     /// The device refuses.
-    pub fn merged(&self) -> Result<FrozenParams, ModelError> {
+    pub fn merged(&self, dtype: DType) -> Result<FrozenParams, ModelError> {
         let mut merged = BTreeMap::new();
         for (name, base) in self.base.iter() {
-            let weight = if self.vars.contains_key(&names(name)[0]) {
-                match self.weight(name)? {
-                    Some(weight) => weight.to_dtype(base.dtype())?,
-                    None => continue,
-                }
-            } else {
-                base.clone()
+            let weight = match self.sum(name, base)? {
+                Some(sum) => sum.detach().to_dtype(dtype)?,
+                None => base.to_dtype(dtype)?,
             };
             merged.insert(name.to_owned(), weight);
         }
@@ -305,7 +308,7 @@ pub fn merge_adapter(model: &Path, adapter: &Path, out: &Path) -> Result<usize, 
     let config = DecoderConfig::from_file(model)?;
     let base = FrozenParams::load(model, &config, &Device::Cpu, config.stored_dtype.into())?;
     let lora = Lora::load(base, adapter)?;
-    save_checkpoint(out, model, &lora.merged()?)?;
+    save_checkpoint(out, model, &lora.merged(lora.dtype())?)?;
     Ok(lora.vars().len() / 2)
 }
 
@@ -398,7 +401,7 @@ mod tests {
     fn an_adapted_decoder_is_the_merged_model() {
         let (config, lora) = moved(DType::F32);
         let adapted = hidden(&Decoder::adapted(&config, &lora).unwrap());
-        let merged = lora.merged().unwrap();
+        let merged = lora.merged(lora.dtype()).unwrap();
         let alone = hidden(&Decoder::frozen(&config, &merged).unwrap());
         assert_eq!(flat(&adapted), flat(&alone));
         // W0 + 2 B A, by hand for one element.
@@ -423,7 +426,7 @@ mod tests {
         let upstream = noise(&[40, 64], 3, DType::F32)?;
         let loss = |decoder: &Decoder| (hidden(decoder) * &upstream)?.sum_all();
         let grads = loss(&Decoder::adapted(&config, &lora).unwrap())?.backward()?;
-        let full = Params::from_frozen(&lora.merged().unwrap(), DType::F32).unwrap();
+        let full = Params::from_frozen(&lora.merged(lora.dtype()).unwrap(), DType::F32).unwrap();
         let want = loss(&Decoder::trainable(&config, &full).unwrap())?.backward()?;
         let mut checked = 0;
         for (name, var) in full.iter() {
@@ -444,7 +447,7 @@ mod tests {
     fn on_a_bf16_model_adapters_stay_in_f32_and_the_merged_model_in_bf16() {
         let (config, lora) = moved(DType::BF16);
         assert!(lora.vars().values().all(|v| v.dtype() == DType::F32));
-        let merged = lora.merged().unwrap();
+        let merged = lora.merged(lora.dtype()).unwrap();
         assert!(merged.iter().all(|(_, t)| t.dtype() == DType::BF16));
         let adapted = hidden(&Decoder::adapted(&config, &lora).unwrap());
         let alone = hidden(&Decoder::frozen(&config, &merged).unwrap());

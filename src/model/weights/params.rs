@@ -167,6 +167,19 @@ impl FrozenParams {
         Ok(Self(loaded))
     }
 
+    /// The same weights in `dtype`.
+    ///
+    /// # Errors
+    /// The device refuses.
+    pub fn to_dtype(&self, dtype: DType) -> candle_core::Result<Self> {
+        let cast = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), tensor.to_dtype(dtype)?));
+        self.0
+            .iter()
+            .map(cast)
+            .collect::<candle_core::Result<_>>()
+            .map(Self)
+    }
+
     /// From tensors by name, for tests and conversions; nothing is checked until a decoder is built.
     pub fn from_tensors(tensors: BTreeMap<String, Tensor>) -> Self {
         Self(tensors.into_iter().map(|(n, t)| (n, t.detach())).collect())
