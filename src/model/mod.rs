@@ -25,4 +25,6 @@ pub use error::ModelError;
 pub use kernels::isa::{IsaError, instruction_set, use_instruction_set};
 pub use ops::{Segments, SummedNll, TokenStats};
 pub use rate::{MatmulRate, matmul_rate};
-pub use weights::{FrozenParams, Lora, Params, load_tensors, merge_adapter, save_checkpoint};
+pub use weights::{
+    FrozenParams, Lora, Params, check_weights, load_tensors, merge_adapter, save_checkpoint,
+};
