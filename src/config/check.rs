@@ -423,11 +423,21 @@ impl Checker<'_> {
         match training.duration {
             Duration::Epochs(n) => {
                 let sound = n > 0.0 && n <= 1e4;
-                self.must(sound, &at("duration.epochs"), n, "above 0, and at most 10000");
+                self.must(
+                    sound,
+                    &at("duration.epochs"),
+                    n,
+                    "above 0, and at most 10000",
+                );
             }
             Duration::Steps(n) => {
                 self.must(n > 0, &at("duration.steps"), n, "1 or more");
-                self.must(n <= MOST_STEPS, &at("duration.steps"), n, "at most 10000000");
+                self.must(
+                    n <= MOST_STEPS,
+                    &at("duration.steps"),
+                    n,
+                    "at most 10000000",
+                );
             }
         }
         self.decay_ratio(&training.schedule, &at("schedule"));

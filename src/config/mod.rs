@@ -51,8 +51,9 @@ pub use diagnose::{ConfigError, Finding};
 pub(crate) use diagnose::{nearest, suggest};
 pub use expected::{ExpectedInput, ExpectedInputs, ModelSizes};
 pub use keys::{file_stem, final_metric_keys, step_metric_keys};
-pub use load::{
-    Inputs, Places, Remark, load_placed_sweep, load_sweep, load_sweep_on, load_sweep_with, parse_toml,
-};
 pub(crate) use load::stated_name;
+pub use load::{
+    Inputs, Places, Remark, load_placed_sweep, load_sweep, load_sweep_on, load_sweep_with,
+    parse_toml,
+};
 pub use published::{Published, all_published, published};

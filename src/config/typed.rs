@@ -120,11 +120,18 @@ impl de::Error for TypeError {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::of(format!(
-            "expected {}, found {}",
-            expected_words(expected),
-            found_words(&found)
-        ))
+        let words = expected_words(expected);
+        let error = Self::of(format!("expected {words}, found {}", found_words(&found)));
+        let help = match found {
+            Unexpected::Float(number) if words.contains("whole") && number.fract() == 0.0 => {
+                format!("write `{number:.0}`, without a point or an exponent")
+            }
+            Unexpected::Str(text) if words.contains("number") && text.parse::<f64>().is_ok() => {
+                "write it without quotes".to_owned()
+            }
+            _ => return error,
+        };
+        error.with(More::Help(help))
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
