@@ -73,8 +73,8 @@ impl Stage<'_> {
             };
             let found = rows.len();
             let share = match (source.count, source.fraction) {
-                (Some(count), _) => count,
-                (None, Some(share)) => (share * found as f64).round() as usize,
+                (Some(count), _) => count.get(),
+                (None, Some(share)) => (share.get() * found as f64).round() as usize,
                 (None, None) => found,
             };
             if source.count.is_some() && share > found && rows.whole {
