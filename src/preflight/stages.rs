@@ -138,8 +138,7 @@ impl Stage<'_> {
             recipe
                 .rows
                 .max_examples
-                .map(NonZeroUsize::get)
-                .unwrap_or(usize::MAX),
+                .map_or(usize::MAX, NonZeroUsize::get),
         );
         let seed = SeedTree::root(recipe.training.seed.unwrap_or(seed));
         match SftPlan::new(
@@ -190,8 +189,7 @@ impl Stage<'_> {
                 recipe
                     .rows
                     .max_examples
-                    .map(NonZeroUsize::get)
-                    .unwrap_or(usize::MAX),
+                    .map_or(usize::MAX, NonZeroUsize::get),
             )
         });
         let steps = match (recipe.training.duration, pairs) {
