@@ -21,6 +21,7 @@ pub mod judge;
 pub mod metrics;
 pub mod model;
 pub mod plan;
+pub mod preflight;
 pub mod queue;
 pub mod report;
 pub mod rundir;

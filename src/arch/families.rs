@@ -1,5 +1,8 @@
 //! The families of decoders: what a `config.json` of each means and leaves unsaid.
 //!
+//! What a file leaves unsaid is taken from transformers' configuration class of the family (5.24), also
+//! where that looks odd, so that both read one file as one model.
+//!
 //! A family is one entry of [`FAMILIES`], written as what sets it apart from [`LLAMA`]. Everything
 //! else, from the names of tensors to the operations of a step, follows from the
 //! [`DecoderConfig`](crate::arch::DecoderConfig) that is read by it.
@@ -19,6 +22,11 @@ pub(super) struct Family {
     pub(super) model_type: &'static str,
     /// `head_dim` where the file has none; absent: the width divided by the heads.
     pub(super) head_dim: Option<usize>,
+    /// `num_key_value_heads` where the file does not have the key; absent, or null in the file: as many
+    /// as heads.
+    pub(super) kv_heads: Option<usize>,
+    /// `max_position_embeddings` where the file does not say.
+    pub(super) max_positions: usize,
     /// `tie_word_embeddings` where the file does not say.
     pub(super) tied: bool,
     /// What norm weights mean.
@@ -38,8 +46,9 @@ pub(super) struct Family {
     /// `query_pre_attn_scalar` where the file has none; absent: scores are divided by the square
     /// root of the head width, whatever the file says.
     pub(super) query_scalar: Option<f64>,
-    /// `attn_logit_softcapping` and `final_logit_softcapping` are meant.
-    pub(super) softcaps: bool,
+    /// `attn_logit_softcapping` and `final_logit_softcapping` where the file does not have the keys
+    /// (null: no cap); absent: neither is meant.
+    pub(super) softcaps: Option<[f64; 2]>,
     /// Which layers see a window only.
     pub(super) windows: Windows,
 }
@@ -58,15 +67,20 @@ pub(super) enum AttentionBias {
 pub(super) enum Windows {
     /// None; `sliding_window` means nothing.
     None,
-    /// All, if there is a `sliding_window`; `layer_types` means nothing.
-    All,
+    /// All, unless `sliding_window` is null; `layer_types` means nothing.
+    All {
+        /// `sliding_window` where the file does not have the key.
+        window: usize,
+    },
     /// Every second one, beginning with the first.
     Alternate {
-        /// `sliding_window` where the file has none.
+        /// `sliding_window` where the file does not have the key.
         window: usize,
     },
     /// Those from `max_window_layers` on, if `use_sliding_window` is set.
     Upper {
+        /// `sliding_window` where the file does not have the key.
+        window: usize,
         /// `max_window_layers` where the file has none.
         from: usize,
     },
@@ -77,6 +91,8 @@ const LLAMA: Family = Family {
     class: "LlamaForCausalLM",
     model_type: "llama",
     head_dim: None,
+    kv_heads: None,
+    max_positions: 2048,
     tied: false,
     norm_weight: NormWeight::Factor,
     activation: GateActivation::Silu,
@@ -86,14 +102,16 @@ const LLAMA: Family = Family {
     post_norms: false,
     scaled_embedding: false,
     query_scalar: None,
-    softcaps: false,
+    softcaps: None,
     windows: Windows::None,
 };
 
 const MISTRAL: Family = Family {
     class: "MistralForCausalLM",
     model_type: "mistral",
-    windows: Windows::All,
+    kv_heads: Some(8),
+    max_positions: 131_072,
+    windows: Windows::All { window: 4096 },
     ..LLAMA
 };
 
@@ -101,6 +119,8 @@ const GEMMA: Family = Family {
     class: "GemmaForCausalLM",
     model_type: "gemma",
     head_dim: Some(256),
+    kv_heads: Some(16),
+    max_positions: 8192,
     tied: true,
     norm_weight: NormWeight::FactorMinusOne,
     // Files of 2024 also say `hidden_act: gelu`, and mean the tanh form.
@@ -113,9 +133,10 @@ const GEMMA: Family = Family {
 const GEMMA2: Family = Family {
     class: "Gemma2ForCausalLM",
     model_type: "gemma2",
+    kv_heads: Some(4),
     post_norms: true,
     query_scalar: Some(256.0),
-    softcaps: true,
+    softcaps: Some([50.0, 30.0]),
     windows: Windows::Alternate { window: 4096 },
     ..GEMMA
 };
@@ -124,7 +145,12 @@ const QWEN2: Family = Family {
     class: "Qwen2ForCausalLM",
     model_type: "qwen2",
     attention_bias: AttentionBias::QueriesKeysValues,
-    windows: Windows::Upper { from: 28 },
+    kv_heads: Some(32),
+    max_positions: 32_768,
+    windows: Windows::Upper {
+        window: 4096,
+        from: 28,
+    },
     ..LLAMA
 };
 

@@ -74,18 +74,57 @@ pub(super) fn read(
     path: &Path,
     text: &str,
 ) -> Result<DecoderConfig, ArchError> {
-    let fields: Fields = serde_json::from_str(text).map_err(|source| ArchError::Json {
+    let broken = |source| ArchError::Json {
         path: path.to_path_buf(),
         source,
-    })?;
-    let reader = Reader { path, fields };
-    reader.config(reader.family(families)?)
+    };
+    let stated: Map<String, Value> = serde_json::from_str(text).map_err(broken)?;
+    let fields = Fields::deserialize(&stated).map_err(broken)?;
+    let reader = Reader {
+        path,
+        fields,
+        stated,
+    };
+    let family = reader.family(families)?;
+    reader.all_honoured(family)?;
+    reader.config(family)
 }
 
 struct Reader<'a> {
     path: &'a Path,
     fields: Fields,
+    /// Everything in the file: a key that is null is stated, one that is absent has the default of the
+    /// family's class in transformers.
+    stated: Map<String, Value>,
 }
+
+/// Keys that change what a decoder computes, of which only the given value is implemented.
+const NOT_IMPLEMENTED: &[(&str, f64)] = &[
+    ("attention_dropout", 0.0),
+    ("attn_pdrop", 0.0),
+    ("embd_pdrop", 0.0),
+    ("resid_pdrop", 0.0),
+    ("hidden_dropout", 0.0),
+    ("embedding_multiplier", 1.0),
+    ("residual_multiplier", 1.0),
+    ("logits_scaling", 1.0),
+    ("logit_scale", 1.0),
+];
+
+/// Keys that change what a decoder computes and are not implemented unless null, false or empty.
+const MUST_BE_UNSET: &[&str] = &[
+    "quantization_config",
+    "use_bidirectional_attention",
+    "attention_multiplier",
+    "clip_qkv",
+    "alibi",
+    "parallel_attn",
+    "use_parallel_residual",
+    "num_local_experts",
+    "num_experts",
+    "n_routed_experts",
+    "add_cross_attention",
+];
 
 impl Reader<'_> {
     fn fault(&self, field: &'static str, problem: impl Into<String>) -> ArchError {
@@ -129,11 +168,60 @@ impl Reader<'_> {
             })
     }
 
+    /// What a family's class takes where the file does not have the key.
+    fn or_default<T>(&self, key: &str, stated: Option<T>, default: Option<T>) -> Option<T> {
+        stated.or(default.filter(|_| !self.stated.contains_key(key)))
+    }
+
+    /// Refuses keys that are meant and that nothing here heeds.
+    fn all_honoured(&self, family: &Family) -> Result<(), ArchError> {
+        let value = |key: &str| self.stated.get(key).filter(|value| !value.is_null());
+        let unset = |value: &Value| match value {
+            Value::Bool(on) => !on,
+            Value::Object(map) => map.is_empty(),
+            _ => false,
+        };
+        for &key in MUST_BE_UNSET {
+            if value(key).is_some_and(|value| !unset(value)) {
+                return Err(self.fault(key, "is set, which is not implemented"));
+            }
+        }
+        for &(key, neutral) in NOT_IMPLEMENTED {
+            let other = |value: &Value| {
+                value
+                    .as_f64()
+                    .is_none_or(|number| (number - neutral).abs() > 0.0)
+            };
+            if value(key).is_some_and(other) {
+                let problem = format!("is not {neutral}, which is not implemented");
+                return Err(self.fault(key, problem));
+            }
+        }
+        let foreign = [
+            ("attn_logit_softcapping", family.softcaps.is_none()),
+            ("final_logit_softcapping", family.softcaps.is_none()),
+            ("query_pre_attn_scalar", family.query_scalar.is_none()),
+        ];
+        for (key, ignored) in foreign {
+            if ignored && value(key).is_some() {
+                let problem = format!("is set, which {} does not know", family.class);
+                return Err(self.fault(key, problem));
+            }
+        }
+        Ok(())
+    }
+
     fn config(&self, family: &Family) -> Result<DecoderConfig, ArchError> {
         let f = &self.fields;
         let hidden_size = self.positive("hidden_size", f.hidden_size)?;
         let heads = self.positive("num_attention_heads", f.num_attention_heads)?;
-        let kv_heads = f.num_key_value_heads.unwrap_or(heads);
+        let kv_heads = self
+            .or_default(
+                "num_key_value_heads",
+                f.num_key_value_heads,
+                family.kv_heads,
+            )
+            .unwrap_or(heads);
         if kv_heads == 0 || heads % kv_heads != 0 {
             return Err(self.fault(
                 "num_key_value_heads",
@@ -156,6 +244,7 @@ impl Reader<'_> {
             AttentionBias::AsStated => (stated_bias, stated_bias),
             AttentionBias::QueriesKeysValues => (true, false),
         };
+        let [attention_cap, logit_cap] = family.softcaps.map_or([None; 2], |caps| caps.map(Some));
         let scalar = family.query_scalar.map_or(head_dim as f64, |usual| {
             f.query_pre_attn_scalar.unwrap_or(usual)
         });
@@ -167,7 +256,7 @@ impl Reader<'_> {
             heads,
             kv_heads,
             head_dim,
-            max_positions: f.max_position_embeddings.unwrap_or(usize::MAX),
+            max_positions: f.max_position_embeddings.unwrap_or(family.max_positions),
             norm_eps: f.rms_norm_eps.unwrap_or(1e-6),
             norm_weight: family.norm_weight,
             rope: self.rope()?,
@@ -180,8 +269,16 @@ impl Reader<'_> {
             post_norms: family.post_norms,
             embedding_scale: family.scaled_embedding.then(|| (hidden_size as f64).sqrt()),
             attention_scale: 1.0 / scalar.sqrt(),
-            attention_softcap: f.attn_logit_softcapping.filter(|_| family.softcaps),
-            logit_softcap: f.final_logit_softcapping.filter(|_| family.softcaps),
+            attention_softcap: self.or_default(
+                "attn_logit_softcapping",
+                f.attn_logit_softcapping,
+                attention_cap,
+            ),
+            logit_softcap: self.or_default(
+                "final_logit_softcapping",
+                f.final_logit_softcapping,
+                logit_cap,
+            ),
             windows: self.windows(family.windows, layers)?,
             stored_dtype: self.stored_dtype()?,
         })
@@ -249,6 +346,27 @@ impl Reader<'_> {
                 return Err(self.fault(field, problem));
             }
         };
+        let used: &[&str] = match scaling {
+            RopeScaling::Default => &[],
+            RopeScaling::Linear { .. } => &["factor"],
+            RopeScaling::Llama3 { .. } => &["factor", "low_freq_factor", "high_freq_factor"],
+        };
+        let known = [
+            "rope_type",
+            "type",
+            "rope_theta",
+            "partial_rotary_factor",
+            "original_max_position_embeddings",
+        ];
+        let entries = table.into_iter().flatten();
+        let mut stated = entries
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, _)| key.as_str());
+        if let Some(key) = stated.find(|key| !known.contains(key) && !used.contains(key)) {
+            let kind = kind.unwrap_or_default();
+            let problem = format!("has `{key}`, which the rope type `{kind}` does not use here");
+            return Err(self.fault(field, problem));
+        }
         Ok(RopeConfig { theta, scaling })
     }
 
@@ -257,22 +375,24 @@ impl Reader<'_> {
         let f = &self.fields;
         let window = match family {
             Windows::None => None,
-            Windows::All => f.sliding_window,
-            Windows::Alternate { window } => f.sliding_window.or(Some(window)),
-            Windows::Upper { .. } => f
-                .sliding_window
-                .filter(|_| f.use_sliding_window.unwrap_or(false)),
+            Windows::All { window }
+            | Windows::Alternate { window }
+            | Windows::Upper { window, .. } => {
+                self.or_default("sliding_window", f.sliding_window, Some(window))
+            }
         };
+        let upper = matches!(family, Windows::Upper { .. });
+        let window = window.filter(|_| !upper || f.use_sliding_window.unwrap_or(false));
         if window == Some(0) {
             return Err(self.fault("sliding_window", "is zero"));
         }
-        if let (Some(types), true) = (&f.layer_types, family != Windows::All) {
+        if let (Some(types), true) = (&f.layer_types, !matches!(family, Windows::All { .. })) {
             return self.listed_windows(types, window, layers);
         }
         let sees_window = |layer: usize| match family {
-            Windows::None | Windows::All => true,
+            Windows::None | Windows::All { .. } => true,
             Windows::Alternate { .. } => layer.is_multiple_of(2),
-            Windows::Upper { from } => layer >= f.max_window_layers.unwrap_or(from),
+            Windows::Upper { from, .. } => layer >= f.max_window_layers.unwrap_or(from),
         };
         let windows = (0..layers).map(|layer| window.filter(|_| sees_window(layer)));
         Ok(windows.collect())
@@ -381,6 +501,7 @@ mod tests {
     fn gemma2_alternates_windows_and_scales_embeddings() {
         let config = parse(
             r#""architectures": ["Gemma2ForCausalLM"], "head_dim": 6, "sliding_window": 16,
+               "num_key_value_heads": 2,
                "query_pre_attn_scalar": 16, "attn_logit_softcapping": 50.0,
                "final_logit_softcapping": 30.0, "hidden_activation": "gelu_pytorch_tanh""#,
         )
@@ -401,5 +522,79 @@ mod tests {
         let text = r#"{"model_type": "llama"}"#;
         let error = DecoderConfig::from_json(Path::new("config.json"), text).unwrap_err();
         assert!(error.to_string().contains("`hidden_size`"), "{error}");
+    }
+
+    // Each number is that of `LlamaConfig()` and its siblings in transformers 5.24, given the widths of
+    // `parse` only: (kv heads, positions, tied, window of the first layer, caps).
+    #[test]
+    fn an_absent_key_means_what_the_class_means_by_it() {
+        let of = |class: &str, more: &str| {
+            let text = format!(
+                r#"{{"vocab_size": 9, "hidden_size": 64, "intermediate_size": 12,
+                     "num_hidden_layers": 4, "num_attention_heads": 32,
+                     "architectures": ["{class}"]{more}}}"#
+            );
+            DecoderConfig::from_json(Path::new("config.json"), &text).unwrap()
+        };
+        let told = |c: DecoderConfig| {
+            let caps = (c.attention_softcap, c.logit_softcap);
+            (c.kv_heads, c.max_positions, c.tied, c.windows[0], caps)
+        };
+        let none = (None, None);
+        let caps = (Some(50.0), Some(30.0));
+        for (class, want) in [
+            ("LlamaForCausalLM", (32, 2048, false, None, none)),
+            ("MistralForCausalLM", (8, 131_072, false, Some(4096), none)),
+            ("GemmaForCausalLM", (16, 8192, true, None, none)),
+            ("Gemma2ForCausalLM", (4, 8192, true, Some(4096), caps)),
+            ("Qwen2ForCausalLM", (32, 32_768, false, None, none)),
+            ("Qwen3ForCausalLM", (32, 32_768, false, None, none)),
+        ] {
+            assert_eq!(told(of(class, "")), want, "{class}");
+        }
+        let null = r#", "attn_logit_softcapping": null, "final_logit_softcapping": null,
+            "sliding_window": null, "num_key_value_heads": 8"#;
+        let want = (8, 8192, true, None, none);
+        assert_eq!(told(of("Gemma2ForCausalLM", null)), want);
+        let null = r#", "sliding_window": null, "num_key_value_heads": null"#;
+        let want = (32, 131_072, false, None, none);
+        assert_eq!(told(of("MistralForCausalLM", null)), want);
+        let windows = of(
+            "Qwen2ForCausalLM",
+            r#", "use_sliding_window": true, "max_window_layers": 3"#,
+        );
+        assert_eq!(windows.windows, [None, None, None, Some(4096)]);
+    }
+
+    #[test]
+    fn a_key_that_nothing_heeds_is_refused() {
+        let told = |extra: &str| {
+            parse(&format!(r#""model_type": "llama", {extra}"#))
+                .unwrap_err()
+                .to_string()
+        };
+        for (extra, field) in [
+            (r#""attention_dropout": 0.1"#, "attention_dropout"),
+            (
+                r#""quantization_config": {"bits": 4}"#,
+                "quantization_config",
+            ),
+            (
+                r#""attn_logit_softcapping": 50.0"#,
+                "attn_logit_softcapping",
+            ),
+            (r#""residual_multiplier": 0.22"#, "residual_multiplier"),
+            (r#""num_local_experts": 8"#, "num_local_experts"),
+            (
+                r#""rope_scaling": {"type": "default", "factor": 2.0}"#,
+                "rope_scaling",
+            ),
+        ] {
+            let error = told(extra);
+            assert!(error.starts_with(&format!("`{field}` in ")), "{error}");
+        }
+        let neutral = r#""model_type": "llama", "attention_dropout": 0.0, "quantization_config": null,
+            "use_bidirectional_attention": false, "logits_scaling": 1, "pretraining_tp": 1"#;
+        assert!(parse(neutral).is_ok());
     }
 }

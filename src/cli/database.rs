@@ -4,7 +4,7 @@ use crate::base::fs::read_to_string;
 use crate::cli::error::CommandError;
 use crate::cli::project::Project;
 use crate::cli::ui::Ui;
-use crate::config::BASE_MARK;
+use crate::config::{BASE_MARK, nearest, stated_name};
 use crate::report::{Depth, SweepResults, load_results};
 use crate::store::{ReadStore, StoreError};
 
@@ -40,21 +40,44 @@ pub(crate) fn results(
         .sweep(name)
         .map_err(|error| unknown_sweep(&store, error))?;
     let own = name.split(BASE_MARK).next().unwrap_or(name);
-    let source = read_to_string(&project.root.join("sweeps").join(format!("{own}.toml")))
-        .unwrap_or_default();
+    let source = source_of(project, own);
     let results = load_results(&store, &project.root, name, &source, Depth::Everything)
         .map_err(CommandError::user)?;
     results.sweep.unread.iter().for_each(|text| ui.warn(text));
     Ok(results)
 }
 
+/// The text of the file that states this name: `sweeps/NAME.toml`, else another file of the folder; empty
+/// if there is none.
+fn source_of(project: &Project, name: &str) -> String {
+    let folder = project.root.join("sweeps");
+    let own = folder.join(format!("{name}.toml"));
+    let others = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+    let mut others: Vec<_> = others.map(|entry| entry.path()).collect();
+    others.sort();
+    let is_text = |path: &&std::path::PathBuf| path.is_file();
+    let texts = std::iter::once(&own).chain(&others).filter(is_text);
+    let mut texts = texts.filter_map(|path| read_to_string(path).ok());
+    texts
+        .find(|text| stated_name(text).as_deref() == Some(name))
+        .unwrap_or_default()
+}
+
 /// A sweep that the store does not know; the error names those that it does.
 pub(crate) fn unknown_sweep(store: &ReadStore, error: StoreError) -> CommandError {
+    let near = match &error {
+        StoreError::NoSweep { name, known } => {
+            nearest(name, known.split(", ")).map(|near| format!("did you mean `{near}`?"))
+        }
+        _ => None,
+    };
     let failure = CommandError::user(error);
     if store.sweeps().is_ok_and(|sweeps| sweeps.is_empty()) {
-        failure.hint("no sweep has run here yet; `lions run <sweep file>` begins")
-    } else {
-        failure
+        return failure.hint("no sweep has run here yet; `lions run <sweep file>` begins");
+    }
+    match near {
+        Some(near) => failure.hint(near),
+        None => failure,
     }
 }
 

@@ -10,6 +10,7 @@ mod cost;
 mod database;
 mod error;
 mod global;
+mod preflight;
 mod progress;
 mod project;
 mod signals;

@@ -1,31 +1,73 @@
-//! Bars on a terminal: one for the sweep, one for each run at work.
+//! Bars on a terminal: one for the sweep, one for each run at work. A line fits any width: what a run is
+//! called stands at its end and is cut there.
 
 use crate::base::printable;
-use crate::cli::text::secs;
+use crate::cli::text::{counted, secs};
 use crate::cli::ui::shown;
 use crate::plan::RunId;
 use crate::runner::{Reporter, RunnerEvent};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Draws the runner's events as bars on stderr.
 pub(crate) struct BarsReporter {
+    left: WorkLeft,
     all: MultiProgress,
     sweep: ProgressBar,
-    runs: BTreeMap<RunId, ProgressBar>,
+    runs: BTreeMap<RunId, (ProgressBar, String)>,
     color: bool,
 }
 
+/// How long the rest will take, by planned operations: runs differ by orders of magnitude.
+struct WorkLeft {
+    begun: Instant,
+    /// Planned operations of each run that is not done.
+    todo: BTreeMap<RunId, f64>,
+    /// Done since the beginning by finished runs.
+    finished: f64,
+    /// The share of each run at work that is done.
+    shares: BTreeMap<RunId, f64>,
+}
+
+impl WorkLeft {
+    fn new(todo: BTreeMap<RunId, f64>) -> Self {
+        Self {
+            begun: Instant::now(),
+            todo,
+            finished: 0.0,
+            shares: BTreeMap::new(),
+        }
+    }
+
+    /// `run` will do nothing more.
+    fn end(&mut self, run: &RunId, worked: bool) {
+        self.shares.remove(run);
+        let work = self.todo.remove(run).unwrap_or_default();
+        self.finished += if worked { work } else { 0.0 };
+    }
+
+    /// Seconds left if work goes on as so far; none before there is anything to go by.
+    fn secs(&self, elapsed: f64) -> Option<f64> {
+        let half_done = |(run, share): (&RunId, &f64)| share * self.todo.get(run).unwrap_or(&0.0);
+        let in_work: f64 = self.shares.iter().map(half_done).sum();
+        let done = self.finished + in_work;
+        let rest = self.todo.values().sum::<f64>() - in_work;
+        (done > 0.0).then(|| elapsed * rest.max(0.0) / done)
+    }
+}
+
 impl BarsReporter {
-    pub(crate) fn new(color: bool) -> Self {
+    /// `todo` are the planned operations of each run that is not done yet.
+    pub(crate) fn new(color: bool, todo: BTreeMap<RunId, f64>) -> Self {
         let all = MultiProgress::new();
         let sweep = all.add(ProgressBar::new(0));
         sweep.set_style(style(
-            "{prefix:.bold} {wide_bar} {pos}/{len} runs  {elapsed} (left {eta})",
+            "{prefix:.bold} {wide_bar} {pos}/{len} runs  {elapsed}{msg}",
         ));
         Self {
+            left: WorkLeft::new(todo),
             all,
             sweep,
             runs: BTreeMap::new(),
@@ -48,17 +90,37 @@ impl BarsReporter {
 
     fn start(&mut self, run: &RunId, name: &str) {
         let bar = self.all.add(ProgressBar::new(0));
-        bar.set_style(style("  {prefix:.dim} {bar:24} {pos:>5}/{len:<5} {msg}"));
-        bar.set_prefix(printable(name).into_owned());
+        bar.set_style(style("  {bar:12} {pos:>5}/{len:<5} {wide_msg}"));
+        let name = printable(name).into_owned();
+        bar.set_message(name.clone());
         bar.enable_steady_tick(Duration::from_millis(500));
-        self.runs.insert(run.clone(), bar);
+        self.runs.insert(run.clone(), (bar, name));
+    }
+
+    /// Says how long the rest will take.
+    fn say_left(&self) {
+        let left = self.left.secs(self.left.begun.elapsed().as_secs_f64());
+        let text = left.map(|left| format!(" (left {})", secs(left)));
+        self.sweep.set_message(text.unwrap_or_default());
     }
 
     fn end(&mut self, run: &RunId) {
-        if let Some(bar) = self.runs.remove(run) {
+        if let Some((bar, _)) = self.runs.remove(run) {
             bar.finish_and_clear();
         }
     }
+}
+
+/// Longest name of a sweep beside its bar, characters: at 60 columns the rest of the line still fits.
+const LONGEST_NAME: usize = 20;
+
+/// The first `most` characters of a text, the last of them an ellipsis if there are more.
+fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let head: String = text.chars().take(most - 1).collect();
+    head + "…"
 }
 
 /// A style, or the default one should the template not parse.
@@ -75,11 +137,9 @@ impl Reporter for BarsReporter {
             RunnerEvent::SweepStarted {
                 sweep, runs, done, ..
             } => {
-                self.sweep.set_prefix(printable(sweep).into_owned());
+                self.sweep.set_prefix(cut(&printable(sweep), LONGEST_NAME));
                 self.sweep.set_length(*runs as u64);
                 self.sweep.set_position(*done as u64);
-                // Runs that were done before would make the rate look better than it is.
-                self.sweep.reset_eta();
                 self.sweep.tick();
             }
             RunnerEvent::RunStarted {
@@ -92,13 +152,15 @@ impl Reporter for BarsReporter {
                 total,
                 loss,
             } => {
-                if let Some(bar) = self.runs.get(run) {
+                if let Some((bar, name)) = self.runs.get(run) {
                     bar.set_length(*total);
                     bar.set_position(*done);
-                    bar.set_message(
-                        loss.map_or_else(|| unit.clone(), |loss| format!("{unit}, loss {loss:.3}")),
-                    );
+                    let loss = loss.map(|loss| format!(", loss {loss:.3}"));
+                    bar.set_message(format!("{unit}{}  {name}", loss.unwrap_or_default()));
                 }
+                let share = *done as f64 / (*total).max(1) as f64;
+                self.left.shares.insert(run.clone(), share);
+                self.say_left();
             }
             RunnerEvent::RunFinished {
                 run,
@@ -108,6 +170,8 @@ impl Reporter for BarsReporter {
                 ..
             } => {
                 self.end(run);
+                self.left.end(run, true);
+                self.say_left();
                 self.sweep.inc(1);
                 self.line(&format!(
                     "{} {stage:<9} {run} {label}  {}",
@@ -123,6 +187,7 @@ impl Reporter for BarsReporter {
                 ..
             } => {
                 self.end(run);
+                self.left.end(run, false);
                 self.sweep.inc(1);
                 self.line(&format!(
                     "{} {stage:<9} {run} {label}  {message}",
@@ -130,6 +195,7 @@ impl Reporter for BarsReporter {
                 ))?;
             }
             RunnerEvent::RunSkipped { run, stage } => {
+                self.left.end(run, false);
                 self.sweep.inc(1);
                 self.line(&format!(
                     "- {stage:<9} {run} skipped: a run that it needs failed"
@@ -137,6 +203,7 @@ impl Reporter for BarsReporter {
             }
             RunnerEvent::RunCancelled { run, stage } => {
                 self.end(run);
+                self.left.end(run, false);
                 self.sweep.inc(1);
                 self.line(&format!("- {stage:<9} {run} cancelled"))?;
             }
@@ -162,7 +229,8 @@ impl Reporter for BarsReporter {
             }
             RunnerEvent::Stopping { attempts } => {
                 self.line(&format!(
-                    "stopping: {attempts} at work save their state (Ctrl-C again ends at once)"
+                    "stopping: {} at work: the state is saved (Ctrl-C again ends at once)",
+                    counted(*attempts, "run")
                 ))?;
             }
             RunnerEvent::Paused { reason } => self.line(&format!("! paused: {reason}"))?,
@@ -170,5 +238,34 @@ impl Reporter for BarsReporter {
             RunnerEvent::SweepFinished { .. } => self.sweep.finish_and_clear(),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rest_is_told_by_planned_work_and_not_by_runs() {
+        let run = |name: &str| RunId(name.to_owned());
+        let todo = [("a", 1.0), ("b", 98.0), ("c", 1.0)];
+        let mut left = WorkLeft::new(todo.map(|(name, work)| (run(name), work)).into());
+        assert_eq!(left.secs(5.0), None);
+        left.end(&run("a"), true);
+        assert_eq!(left.secs(2.0), Some(198.0));
+        left.shares.insert(run("b"), 0.5);
+        assert_eq!(left.secs(100.0), Some(100.0));
+        left.end(&run("b"), true);
+        left.end(&run("c"), false);
+        assert_eq!(left.secs(100.0), Some(0.0));
+    }
+
+    #[test]
+    fn long_names_are_cut() {
+        assert_eq!(cut("short", 20), "short");
+        assert_eq!(
+            cut("a-name-of-a-sweep-that-is-long", 20),
+            "a-name-of-a-sweep-t…"
+        );
     }
 }

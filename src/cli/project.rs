@@ -2,6 +2,7 @@
 
 use crate::base::PathError;
 use crate::cli::error::CommandError;
+use crate::config::plain_path;
 use std::path::{Path, PathBuf};
 
 /// The project root.
@@ -23,9 +24,8 @@ impl Project {
                 .map_err(|e| CommandError::user(PathError::new("open", root, e)))?;
             return Ok(Self { root });
         }
-        let start = near
-            .and_then(|file| cwd.join(file).canonicalize().ok())
-            .unwrap_or_else(|| cwd.clone());
+        // As typed: a link to a sweep file or to a folder of them does not lead to another project.
+        let start = near.map_or_else(|| cwd.clone(), |file| plain_path(&cwd.join(file)));
         let holds_sweeps = |dir: &&Path| dir.join("sweeps").is_dir();
         let above = |path: &Path| path.ancestors().find(holds_sweeps).map(Path::to_path_buf);
         Ok(Self {

@@ -4,7 +4,7 @@ use crate::cli::error::CommandError;
 use crate::cli::project::Project;
 use crate::cli::ui::Ui;
 use crate::config::sweep::Sweep;
-use crate::config::{Inputs, load_sweep_on, name_on_base};
+use crate::config::{Inputs, Places, load_placed_sweep, name_on_base, nearest, stated_name};
 use std::path::{Path, PathBuf};
 
 // A doc comment here would replace the help of the commands that take these.
@@ -53,25 +53,58 @@ impl SweepFile {
         project: &Project,
         inputs: Inputs,
     ) -> Result<Sweep, CommandError> {
+        self.load_placed(ui, project, inputs)
+            .map(|(sweep, _)| sweep)
+    }
+
+    /// The file that was meant: as typed, or `sweeps/NAME.toml` for a sweep's name.
+    fn found(&self, project: &Project) -> Result<PathBuf, CommandError> {
         let file = &self.file;
-        if !file.exists() || file.is_dir() {
-            let hint = match toml_files(project, "sweeps").as_slice() {
-                [] => format!(
-                    "sweep files live in {}",
-                    project.root.join("sweeps").display()
-                ),
-                files => format!("sweep files here: {}", files.join(", ")),
-            };
-            let shown = file.display();
-            let message = if file.is_dir() {
-                format!("`{shown}` is a folder, not a sweep file")
-            } else {
-                format!("there is no sweep file `{shown}`")
-            };
-            return Err(CommandError::user(message).hint(hint));
+        if file.exists() && !file.is_dir() {
+            return Ok(file.clone());
         }
+        let files = toml_files(project, "sweeps");
+        let typed = file.to_string_lossy();
+        let named = files.iter().find(|known| {
+            Path::new(known)
+                .file_stem()
+                .is_some_and(|stem| *stem == *typed)
+                || sweep_name(&project.root.join(known)).is_some_and(|name| *name == *typed)
+        });
+        if let Some(named) = named {
+            return Ok(project.root.join(named));
+        }
+        let message = if file.is_dir() {
+            format!("`{typed}` is a folder, not a sweep file")
+        } else {
+            format!("there is no sweep file `{typed}`")
+        };
+        let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+        let stems = files
+            .iter()
+            .filter_map(|known| Path::new(known).file_stem()?.to_str());
+        let near = nearest(&stem, stems);
+        let hint = match (near, files.as_slice()) {
+            (Some(near), _) => format!("did you mean `sweeps/{near}.toml`?"),
+            (None, []) => format!(
+                "sweep files live in {}",
+                project.root.join("sweeps").display()
+            ),
+            (None, files) => format!("sweep files here: {}", files.join(", ")),
+        };
+        Err(CommandError::user(message).hint(hint))
+    }
+
+    /// As [`Self::load`], with where the values stand in the files.
+    pub(crate) fn load_placed(
+        &self,
+        ui: &Ui,
+        project: &Project,
+        inputs: Inputs,
+    ) -> Result<(Sweep, Places), CommandError> {
+        let file = &self.found(project)?;
         self.base_exists(project)?;
-        load_sweep_on(self.base.as_deref(), file, &project.root, inputs).map_err(|error| {
+        load_placed_sweep(self.base.as_deref(), file, &project.root, inputs).map_err(|error| {
             let rendered = error.render(ui.colors_err());
             let mut failure = CommandError::user(error);
             failure.rendered = Some(rendered);
@@ -97,22 +130,68 @@ impl SweepWord {
         path.is_file().then_some(path)
     }
 
-    /// The sweep's name: as typed, or the stem of its file; with that of the base.
+    /// The sweep's name: as typed, or as its file says; with that of the base.
     pub(crate) fn name(&self) -> Result<String, CommandError> {
-        let path = Path::new(&self.sweep);
-        let is_file = path.extension().is_some_and(|ending| ending == "toml");
-        let stem = if is_file {
-            path.file_stem().and_then(|stem| stem.to_str())
-        } else {
-            Some(self.sweep.as_str())
-        };
-        let stem =
-            stem.ok_or_else(|| CommandError::user(format!("`{}` is no sweep's name", self.sweep)))?;
+        let name = name_typed(&self.sweep)?;
         Ok(match &self.base {
-            Some(base) => name_on_base(stem, base),
-            None => stem.to_owned(),
+            Some(base) => name_on_base(&name, base),
+            None => name,
         })
     }
+}
+
+/// The name of the sweep that was typed as its name or as its file, which may be gone: then the file's stem.
+pub(crate) fn name_typed(typed: &str) -> Result<String, CommandError> {
+    let path = Path::new(typed);
+    if path.extension().is_none_or(|ending| ending != "toml") {
+        return Ok(typed.to_owned());
+    }
+    let stem = || path.file_stem()?.to_str().map(str::to_owned);
+    let name = sweep_name(path).or_else(stem);
+    name.ok_or_else(|| CommandError::user(format!("`{typed}` is no sweep's name")))
+}
+
+/// The name that a sweep file states.
+fn sweep_name(file: &Path) -> Option<String> {
+    // A device may never end.
+    let text = file
+        .is_file()
+        .then(|| std::fs::read_to_string(file))?
+        .ok()?;
+    stated_name(&text)
+}
+
+/// Warns of another sweep file of the project that states the same name.
+pub(crate) fn warn_of_same_name(ui: &Ui, project: &Project, file: &Path, sweep: &Sweep) {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    for other in toml_files(project, "sweeps") {
+        let path = project.root.join(&other);
+        let same = sweep_name(&path).is_some_and(|name| name == sweep.name);
+        if same && real(&path) != real(file) {
+            ui.warn(&format!(
+                "`{other}` has the name `{}`, too: whichever runs last keeps its trials and report",
+                sweep.name
+            ));
+        }
+    }
+}
+
+/// Refuses files that say to be the same sweep: the later one would replace the trials and the report of
+/// the other.
+pub(crate) fn refuse_one_name_twice(named: &[(PathBuf, String)]) -> Result<(), CommandError> {
+    for (index, (file, name)) in named.iter().enumerate() {
+        let Some((first, _)) = named[..index].iter().find(|(_, other)| other == name) else {
+            continue;
+        };
+        let message = format!(
+            "`{}` and `{}` both have the name `{name}`",
+            first.display(),
+            file.display()
+        );
+        let hint = "each sweep keeps its trials and report under its name; change one `name`";
+        return Err(CommandError::user(message).hint(hint));
+    }
+    Ok(())
 }
 
 /// The TOML files of a folder of the project, in name order.

@@ -116,7 +116,7 @@ fn a_base_that_cannot_be_laid_below_the_study_is_refused_at_its_place() {
     ];
     assert_eq!(
         first_finding("base/bgi.toml", &files),
-        "study.toml:1:12: cannot read `base/bgi.toml` (did you mean `big.toml`?)"
+        "study.toml:1:12: cannot read `base/bgi.toml`: there is no such file (did you mean `big.toml`?)"
     );
     let two = study.replace(
         "[\"base/small.toml\"]",
@@ -213,7 +213,7 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         "base/small.toml",
         "pairs = [10, 20]",
         "pairs = [10, 10]",
-        "base/small.toml:37:14: axis `pairs` has the value `10` twice",
+        "base/small.toml:37:14: axis `pairs` has the value `10` twice (remove one of the two)",
     ),
     (
         "base/small.toml",

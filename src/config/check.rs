@@ -17,6 +17,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
 
+/// Counts of steps, tokens or rows above this are a slip of the pen, and products of them overflow.
+const MOST: u64 = 1_000_000_000;
+
+/// Most optimiser steps of a stage: the rows of each are listed beforehand.
+const MOST_STEPS: u64 = 10_000_000;
+
 /// Or what is wrong, and what may help.
 type Verdict<T> = Result<T, (String, Option<String>)>;
 
@@ -238,7 +244,12 @@ impl Checker<'_> {
                     self.fail(&path, format!("the pipeline names `{name}` twice"), None);
                 }
                 Some(last) if last > stage => {
-                    let help = Some("write `[\"sft\", \"dpo\", \"online-dpo\"]`".to_owned());
+                    let mut sorted = config.pipeline.clone();
+                    sorted.sort();
+                    sorted.dedup();
+                    let names: Vec<_> =
+                        sorted.iter().map(|s| format!("\"{}\"", s.name())).collect();
+                    let help = Some(format!("write `[{}]`", names.join(", ")));
                     let message = format!("`{name}` comes before `{}`", last.name());
                     self.fail(&path, message, help);
                 }
@@ -304,15 +315,22 @@ impl Checker<'_> {
         Some(format!("put it there: {from}"))
     }
 
+    /// A number of tokens or rows.
+    fn count(&mut self, value: usize, path: &str) {
+        self.must(value > 0, path, value, "1 or more");
+        self.must(value as u64 <= MOST, path, value, "at most 1000000000");
+    }
+
     /// A length in tokens, at least 2, within the model's positions.
     pub(super) fn length(&mut self, value: usize, path: &str, most: Option<usize>) {
         self.must(value >= 2, path, value, "2 or more");
+        self.must(value as u64 <= MOST, path, value, "at most 1000000000");
         if let Some(most) = most.filter(|most| value > *most) {
             let name = path.rsplit('.').next().unwrap_or(path);
             self.fail(
                 path,
                 format!("`{name}` is {value}, but the model has only {most} positions"),
-                None,
+                Some(format!("write {most} or less")),
             );
         }
     }
@@ -327,7 +345,11 @@ impl Checker<'_> {
                 "`max-prompt-len` is {}, which leaves no room for a completion in `max-seq-len` = {}",
                 limits.max_prompt_len, limits.max_seq_len
             );
-            self.fail(&at, message, None);
+            let help = Some(format!(
+                "lower `max-prompt-len`, or raise `max-seq-len` above {}",
+                limits.max_prompt_len
+            ));
+            self.fail(&at, message, help);
         }
     }
 
@@ -367,8 +389,8 @@ impl Checker<'_> {
                 );
                 self.fail(&at("batch.tokens"), message, None);
             }
-            BatchSize::Tokens(n) => self.must(n > 0, &at("batch.tokens"), n, "1 or more"),
-            BatchSize::Rows(n) => self.must(n > 0, &at("batch.rows"), n, "1 or more"),
+            BatchSize::Tokens(n) => self.count(n, &at("batch.tokens")),
+            BatchSize::Rows(n) => self.count(n, &at("batch.rows")),
         }
         self.training(&recipe.training, "sft.recipe");
     }
@@ -400,10 +422,23 @@ impl Checker<'_> {
         let at = |name: &str| format!("{path}.{name}");
         match training.duration {
             Duration::Epochs(n) => {
-                let sound = n > 0.0 && n.is_finite();
-                self.must(sound, &at("duration.epochs"), n, "above 0");
+                let sound = n > 0.0 && n <= 1e4;
+                self.must(
+                    sound,
+                    &at("duration.epochs"),
+                    n,
+                    "above 0, and at most 10000",
+                );
             }
-            Duration::Steps(n) => self.must(n > 0, &at("duration.steps"), n, "1 or more"),
+            Duration::Steps(n) => {
+                self.must(n > 0, &at("duration.steps"), n, "1 or more");
+                self.must(
+                    n <= MOST_STEPS,
+                    &at("duration.steps"),
+                    n,
+                    "at most 10000000",
+                );
+            }
         }
         self.decay_ratio(&training.schedule, &at("schedule"));
         self.monitor(training.monitor.as_ref(), &at("monitor"));

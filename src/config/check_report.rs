@@ -1,7 +1,7 @@
 //! Rules for `[report]`: every axis, value, point and metric that it names is there.
 
 use crate::config::diagnose::{Diagnostic, Place, suggest};
-use crate::config::file::{Problems, same_value};
+use crate::config::file::{Problems, no_file_name, same_value};
 use crate::config::keys::{final_metric_keys, step_metric_keys};
 use crate::config::published::{all_published, published};
 use crate::config::sweep::{AxisInfo, AxisValue, ReportSpec, TableSpec, Trial, show_value};
@@ -80,6 +80,8 @@ impl ReportChecker<'_> {
         if name.is_empty() || !name.chars().all(plain) {
             let message =
                 format!("the name `{name}` becomes a file name: letters, digits, `-` and `_` only");
+            self.fail(place, message, None);
+        } else if let Some(message) = no_file_name("the name", name) {
             self.fail(place, message, None);
         }
         if !names.insert(name.to_owned()) {

@@ -57,6 +57,8 @@ impl Sources {
 /// One thing that is wrong, at its place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Diagnostic {
+    /// Something is not written at all. What is written wrongly may be its cause, and is told first.
+    pub(crate) absent: bool,
     /// Where; absent if the sweep file itself cannot be read.
     pub(crate) place: Option<Place>,
     /// What is wrong, a lower-case fragment.
@@ -71,6 +73,7 @@ impl Diagnostic {
     /// `message` at `place`.
     pub(crate) fn new(place: Place, message: impl Into<String>) -> Self {
         Self {
+            absent: false,
             place: Some(place),
             message: message.into(),
             help: None,
@@ -78,9 +81,18 @@ impl Diagnostic {
         }
     }
 
+    /// `message` about what is not there in the table at `place`.
+    pub(crate) fn absent(place: Place, message: impl Into<String>) -> Self {
+        Self {
+            absent: true,
+            ..Self::new(place, message)
+        }
+    }
+
     /// `message` about no place in particular.
     pub(crate) fn nowhere(message: impl Into<String>) -> Self {
         Self {
+            absent: false,
             place: None,
             message: message.into(),
             help: None,
@@ -140,7 +152,7 @@ impl fmt::Display for Finding {
 }
 
 impl ConfigError {
-    /// Sorted by place, each once.
+    /// What is missing behind what is wrong, else sorted by place; each once.
     pub(crate) fn new(sources: Sources, mut diagnostics: Vec<Diagnostic>) -> Self {
         diagnostics.sort();
         diagnostics.dedup();
@@ -150,7 +162,7 @@ impl ConfigError {
         }
     }
 
-    /// Every finding, in order of files and lines.
+    /// Every finding: what is wrong, then what is missing, each in order of files and lines.
     pub fn findings(&self) -> Vec<Finding> {
         self.diagnostics.iter().map(|d| self.finding(d)).collect()
     }

@@ -5,8 +5,8 @@ use crate::config::file::{Assignment, Axis, Condition, Problems, SweepFile, same
 use crate::config::sweep::{AxisInfo, AxisValue, show_value};
 use std::collections::BTreeMap;
 
-/// More points than this are taken for a mistake.
-const MOST_POINTS: usize = 100_000;
+/// More trials than this are taken for a mistake.
+const MOST_TRIALS: usize = 100_000;
 
 /// The name under which extra trials are told apart.
 pub(crate) const TRIAL_AXIS: &str = "trial";
@@ -78,7 +78,9 @@ fn check_conditions(
                     condition.axis_place,
                     format!("there is no axis `{}`", condition.axis),
                 );
-                found.help = suggest(&condition.axis, axes.iter().map(|axis| axis.name.as_str()));
+                let names = axes.iter().map(|axis| axis.name.as_str());
+                found.help = suggest(&condition.axis, names)
+                    .or_else(|| Some("no axis stands before this one".to_owned()));
                 found
             };
             problems.insert(found);
@@ -136,12 +138,11 @@ pub(crate) fn expand<'a>(file: &'a SweepFile, problems: &mut Problems) -> Vec<Gr
         seeds: &file.seeds,
     }];
     for (index, axis) in file.axes.iter().enumerate() {
-        points = unfold(points, index, axis);
-        if points.len() > MOST_POINTS {
-            let message = format!("the grid has more than {MOST_POINTS} points");
-            problems.insert(Diagnostic::new(axis.name_place, message));
+        if let Some(found) = too_many(&points, &file.axes[index..], file.seeds.len()) {
+            problems.insert(found);
             return Vec::new();
         }
+        points = unfold(points, index, axis);
         if !points
             .iter()
             .any(|point| point.chosen.last().is_some_and(|(at, _)| *at == index))
@@ -162,6 +163,28 @@ pub(crate) fn expand<'a>(file: &'a SweepFile, problems: &mut Problems) -> Vec<Gr
         seeds: extra.seeds.as_deref().unwrap_or(&file.seeds),
     }));
     points
+}
+
+/// That the next of the axes that are `left` makes more trials of these points than anyone means, before
+/// they are made.
+fn too_many(points: &[GridPoint<'_>], left: &[Axis], seeds: usize) -> Option<Diagnostic> {
+    let axis = left.first()?;
+    let values = axis.points.len().max(1);
+    let unfolded = points.iter().filter(|p| holds(&axis.when, &p.assignments));
+    let turned = unfolded.count();
+    let trials = (turned.saturating_mul(values) + points.len() - turned).saturating_mul(seeds);
+    if trials <= MOST_TRIALS {
+        return None;
+    }
+    let rest = left[1..].iter().filter(|axis| axis.when.is_empty());
+    let all = rest.fold(trials as u128, |all, axis| {
+        all.saturating_mul(axis.points.len().max(1) as u128)
+    });
+    let message = format!(
+        "the axes and {seeds} seeds make {all} trials, more than the {MOST_TRIALS} that a sweep may have"
+    );
+    let help = "leave values out, tie axes together with `paths`, or give some of them a `when`";
+    Some(Diagnostic::new(axis.name_place, message).help(help))
 }
 
 /// Each point once for each value of `axis`, or unchanged where the axis does not apply.

@@ -4,6 +4,7 @@
 use crate::config::diagnose::{Diagnostic, Place, Sources, nearest, suggest};
 use crate::config::expected::ExpectedInputs;
 use crate::config::figure_file::read_figure;
+use crate::config::peers::peer_key;
 use crate::config::presets::PRESETS;
 use crate::config::schema::{known_prefix, nearest_path};
 use crate::config::sweep::{AxisValue, ReportSpec};
@@ -80,6 +81,22 @@ pub(crate) struct Extra {
     pub(crate) seeds: Option<Vec<u64>>,
 }
 
+/// Longest name in characters: with the endings of a report's files it stays below the 255 bytes that file
+/// systems take.
+const LONGEST_NAME: usize = 100;
+
+/// Why a name of fitting characters cannot name files or be typed as a word of a command.
+pub(crate) fn no_file_name(what: &str, text: &str) -> Option<String> {
+    let long = text.chars().count();
+    if long > LONGEST_NAME {
+        return Some(format!(
+            "{what} is {long} characters long, and file names are made of it: at most {LONGEST_NAME}"
+        ));
+    }
+    text.starts_with('-')
+        .then(|| format!("{what} `{text}` begins with `-`, which commands would read as an option"))
+}
+
 /// Whether two axis values are the same; `1` and `1.0` are.
 pub(crate) fn same_value(a: &AxisValue, b: &AxisValue) -> bool {
     match (a.as_f64(), b.as_f64()) {
@@ -114,7 +131,8 @@ impl Reader<'_> {
             if !allowed.contains(&&*key.name) {
                 let mut found =
                     Diagnostic::new(key.place, format!("unknown key `{}` in {what}", key.name));
-                found.help = suggest(&key.name, allowed.iter().copied());
+                let ours = peer_key(&key.name).map(|ours| format!("here it is {ours}"));
+                found.help = ours.or_else(|| suggest(&key.name, allowed.iter().copied()));
                 self.problem(found);
             }
         }
@@ -135,7 +153,10 @@ impl Reader<'_> {
 
     fn list<'n>(&mut self, node: &'n Node, what: &str) -> &'n [Node] {
         match node.list() {
-            Some([]) => self.problem(Diagnostic::new(node.place, format!("{what} is empty"))),
+            Some([]) => {
+                let found = Diagnostic::new(node.place, format!("{what} is empty"));
+                self.problem(found.help("name one at least"));
+            }
             Some(items) => return items,
             None => {
                 let message = format!("expected a list for {what}, found {}", node.kind_name());
@@ -149,13 +170,29 @@ impl Reader<'_> {
     fn word(&mut self, node: &Node, what: &str) -> Option<String> {
         let text = self.string(node, what)?;
         let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if text.chars().all(fits) && !text.starts_with('.') {
+        if let Some(message) = no_file_name(what, &text) {
+            self.problem(Diagnostic::new(node.place, message));
+        } else if !text.chars().all(fits) || text.starts_with('.') {
+            let message = format!(
+                "{what} `{text}` has other characters than letters, digits, `-`, `_` and `.`"
+            );
+            self.problem(Diagnostic::new(node.place, message));
+        } else {
             return Some(text);
         }
-        let message =
-            format!("{what} `{text}` has other characters than letters, digits, `-`, `_` and `.`");
-        self.problem(Diagnostic::new(node.place, message));
         None
+    }
+
+    /// A text of one line that tables show.
+    fn label(&mut self, node: &Node, what: &str) -> Option<String> {
+        let text = self.string(node, what)?;
+        if text.chars().any(char::is_control) {
+            let message = format!("{what} holds a line break or another control character");
+            let found = Diagnostic::new(node.place, message);
+            self.problem(found.help("tables show it on one line; leave it out"));
+            return None;
+        }
+        Some(text)
     }
 
     /// The value of `name`; a key that is probably `name` misspelt is reported as unknown already.
@@ -167,7 +204,7 @@ impl Reader<'_> {
         };
         if found.is_none() && !node.table().is_some_and(misspelt) {
             let message = format!("key `{name}` is missing in {what}");
-            self.problem(Diagnostic::new(node.place, message));
+            self.problem(Diagnostic::absent(node.place, message));
         }
         found
     }
@@ -302,10 +339,9 @@ impl Reader<'_> {
             };
             match seed {
                 Some(seed) if seeds.contains(&seed) => {
-                    self.problem(Diagnostic::new(
-                        item.place,
-                        format!("seed {seed} stands here twice"),
-                    ));
+                    let found =
+                        Diagnostic::new(item.place, format!("seed {seed} stands here twice"));
+                    self.problem(found.help("remove one of the two"));
                 }
                 Some(seed) => seeds.push(seed),
                 None => self.problem(Diagnostic::new(
@@ -534,7 +570,7 @@ impl Reader<'_> {
         }
         items
             .iter()
-            .map(|item| self.string(item, "a label").map(AxisValue::from))
+            .map(|item| self.label(item, "a label").map(AxisValue::from))
             .collect()
     }
 
@@ -546,7 +582,7 @@ impl Reader<'_> {
             }
             let label = self.required(item, "label", "a point of an axis");
             let label = label.and_then(|label| {
-                self.string(label, "the label")
+                self.label(label, "the label")
                     .map(|text| (text, label.place))
             });
             let sets = item
@@ -572,7 +608,14 @@ impl Reader<'_> {
             {
                 let shown = crate::config::sweep::show_value(&point.value);
                 let message = format!("axis `{name}` has the value `{shown}` twice");
-                self.problem(Diagnostic::new(point.place, message).also(first.place, "first here"));
+                let found = Diagnostic::new(point.place, message).also(first.place, "first here");
+                // Rows of `paths` are told apart by their first value.
+                let several = point.sets.len() > 1;
+                self.problem(found.help(if several {
+                    "add `labels = [\"…\", …]`, one a row, to tell them apart"
+                } else {
+                    "remove one of the two"
+                }));
             }
         }
     }

@@ -5,7 +5,7 @@ use crate::config::check::{Checker, Files};
 use crate::config::check_report::ReportChecker;
 use crate::config::diagnose::{ConfigError, Diagnostic, Place, SourceFile, Sources, nearest};
 use crate::config::expand::{GridPoint, axis_infos, expand};
-use crate::config::file::{Axis, Problems, Reader, SweepFile};
+use crate::config::file::{Assignment, Axis, Problems, Reader, SweepFile};
 use crate::config::presets::fill_presets;
 use crate::config::schema::nearest_path;
 use crate::config::spec::{PipelineStage, TrialConfig};
@@ -73,6 +73,19 @@ pub fn load_sweep_on(
     root: &Path,
     inputs: Inputs,
 ) -> Result<Sweep, ConfigError> {
+    load_placed_sweep(base, path, root, inputs).map(|(sweep, _)| sweep)
+}
+
+/// As [`load_sweep_on`], with where the values of each trial stand in the files.
+///
+/// # Errors
+/// As [`load_sweep_on`].
+pub fn load_placed_sweep(
+    base: Option<&Path>,
+    path: &Path,
+    root: &Path,
+    inputs: Inputs,
+) -> Result<(Sweep, Places), ConfigError> {
     let mut loader = Loader {
         root: root.to_owned(),
         base: base.map(|base| OtherBase::new(base, path)),
@@ -82,7 +95,13 @@ pub fn load_sweep_on(
     };
     let sweep = loader.sweep(path, inputs);
     match sweep {
-        Some(sweep) if loader.problems.is_empty() => Ok(sweep),
+        Some((sweep, points)) if loader.problems.is_empty() => {
+            let places = Places {
+                sources: loader.sources,
+                points,
+            };
+            Ok((sweep, places))
+        }
         _ => Err(ConfigError::new(
             loader.sources,
             loader.problems.into_iter().collect(),
@@ -99,11 +118,95 @@ struct Loader {
     problems: Problems,
 }
 
+/// Points are not looked at any more behind so many problems.
+const MOST_PROBLEMS: usize = 200;
+
+/// Where the values of a sweep's trials stand in its files.
+#[derive(Debug)]
+pub struct Places {
+    sources: Sources,
+    points: PointTrees,
+}
+
+/// What makes the tree of each trial.
+#[derive(Debug)]
+struct PointTrees {
+    base: Node,
+    sets: Vec<Vec<Assignment>>,
+    /// The point of each trial.
+    of_trial: Vec<usize>,
+}
+
+impl PointTrees {
+    fn new(file: &SweepFile, points: &[GridPoint<'_>]) -> Self {
+        let sets = points
+            .iter()
+            .map(|p| p.sets.iter().copied().cloned().collect());
+        let repeats = points.iter().enumerate();
+        let of_trial = repeats.flat_map(|(at, point)| point.seeds.iter().map(move |_| at));
+        Self {
+            base: file.base.clone(),
+            sets: sets.collect(),
+            of_trial: of_trial.collect(),
+        }
+    }
+}
+
+/// Something about a value of a trial.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Remark {
+    /// The first trial that it is about.
+    pub trial: usize,
+    /// Dotted path of the value; empty if it is about none in particular.
+    pub path: String,
+    /// A lower-case fragment.
+    pub message: String,
+    /// What to do about it.
+    pub help: Option<String>,
+}
+
+impl Places {
+    /// The remarks at their places.
+    pub fn located(&self, remarks: &[Remark]) -> ConfigError {
+        let diagnostic = |remark: &Remark| {
+            let point = self.points.of_trial.get(remark.trial).copied();
+            let sets = point.and_then(|point| self.points.sets.get(point));
+            let (tree, _) = overlaid(&self.points.base, sets.into_iter().flatten());
+            let mut found = if remark.path.is_empty() {
+                Diagnostic::nowhere(remark.message.clone())
+            } else {
+                Diagnostic::new(tree.nearest_place(&remark.path), remark.message.clone())
+            };
+            found.help.clone_from(&remark.help);
+            found
+        };
+        ConfigError::new(
+            self.sources.clone(),
+            remarks.iter().map(diagnostic).collect(),
+        )
+    }
+}
+
+/// The base with values laid on it, and which of those have no place there.
+fn overlaid<'a>(
+    base: &Node,
+    sets: impl Iterator<Item = &'a Assignment>,
+) -> (Node, Vec<Diagnostic>) {
+    let mut node = base.clone();
+    let mut wrong = Vec::new();
+    for (layer, set) in (OVERLAY..).zip(sets) {
+        if let Err(problem) = node.set(&set.path, &set.value, layer) {
+            wrong.push(*problem);
+        }
+    }
+    (node, wrong)
+}
+
 /// A layer above those of all files, for what axes set.
 const OVERLAY: u32 = 1 << 16;
 
 impl Loader {
-    fn sweep(&mut self, path: &Path, inputs: Inputs) -> Option<Sweep> {
+    fn sweep(&mut self, path: &Path, inputs: Inputs) -> Option<(Sweep, PointTrees)> {
         let mut stack = Vec::new();
         let tree = self.merged(path, None, &mut stack)?;
         let extends = tree.get("extends").map(|node| node.place);
@@ -118,10 +221,13 @@ impl Loader {
             sources: &self.sources,
             problems: &mut self.problems,
         };
-        let file = reader.sweep_file(&tree)?;
+        let file = reader.sweep_file(&tree);
         if !self.problems.is_empty() {
-            return None; // a grid built on a wrong frame would only echo its mistakes
+            // A grid built on a wrong frame would only echo its mistakes, but the base can be read.
+            self.wrong_in_base(&tree);
+            return None;
         }
+        let file = file?;
         let points = expand(&file, &mut self.problems);
         let trials = self.trials(&file, &points, inputs);
         let axes = axis_infos(&file);
@@ -135,7 +241,8 @@ impl Loader {
             };
             checker.report(&mut report);
         }
-        Some(Sweep {
+        let trees = PointTrees::new(&file, &points);
+        let sweep = Sweep {
             name: match base {
                 Some(base) => name_on_base(&file.name, &base),
                 None => file.name,
@@ -145,7 +252,8 @@ impl Loader {
             trials,
             report,
             inputs: file.inputs,
-        })
+        };
+        Some((sweep, trees))
     }
 
     /// The file with all that it extends below it; each file is laid on once, the later wins.
@@ -156,9 +264,12 @@ impl Loader {
         stack: &mut Vec<PathBuf>,
     ) -> Option<Node> {
         let shown = shown_path(path, &self.root);
-        let Ok(text) = std::fs::read_to_string(path) else {
-            self.unreadable(path, &shown, named_at);
-            return None;
+        let text = match read_text(path) {
+            Ok(text) => text,
+            Err(reason) => {
+                self.unreadable(path, (&shown, &reason), named_at);
+                return None;
+            }
         };
         let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         if stack.contains(&real) {
@@ -214,14 +325,19 @@ impl Loader {
         Some(merged)
     }
 
-    fn unreadable(&mut self, path: &Path, shown: &str, named_at: Option<Place>) {
+    fn unreadable(&mut self, path: &Path, told: (&str, &str), named_at: Option<Place>) {
+        let (shown, reason) = told;
         let Some(place) = named_at else {
             self.problems.insert(Diagnostic::nowhere(format!(
-                "cannot read the sweep file `{shown}`"
+                "cannot read the sweep file `{shown}`: {reason}"
             )));
             return;
         };
-        let mut found = Diagnostic::new(place, format!("cannot read `{shown}`"));
+        let mut found = Diagnostic::new(place, format!("cannot read `{shown}`: {reason}"));
+        if path.exists() {
+            self.problems.insert(found);
+            return;
+        }
         let wrong = path
             .file_name()
             .unwrap_or_default()
@@ -237,6 +353,9 @@ impl Loader {
         names.sort();
         if let Some(near) = nearest(&wrong, names.iter().map(String::as_str)) {
             found = found.help(format!("did you mean `{near}`?"));
+        } else {
+            found =
+                found.help("paths in `extends` begin at the folder of the file that names them");
         }
         self.problems.insert(found);
     }
@@ -261,21 +380,29 @@ impl Loader {
         files
     }
 
+    /// What is wrong with the base as it stands; what it lacks an axis may give.
+    fn wrong_in_base(&mut self, tree: &Node) {
+        let Some(base) = tree.get("base") else { return };
+        let read = typed::read_all::<TrialConfig>(base, "", nearest_path);
+        let wrong = read.err().unwrap_or_default();
+        self.problems
+            .extend(wrong.into_iter().filter(|found| !found.absent));
+    }
+
     /// Overlay, type and check every point; then one trial for each seed.
     fn trials(&mut self, file: &SweepFile, points: &[GridPoint<'_>], inputs: Inputs) -> Vec<Trial> {
         let mut files = Files::new(&self.root, inputs);
         let mut trials: Vec<Trial> = Vec::new();
         for point in points {
-            let mut node = file.base.clone();
-            for (layer, set) in (OVERLAY..).zip(&point.sets) {
-                if let Err(problem) = node.set(&set.path, &set.value, layer) {
-                    self.problems.insert(*problem);
-                }
+            if self.problems.len() > MOST_PROBLEMS {
+                break; // thousands of points would mostly repeat what the first of them said
             }
-            let config: TrialConfig = match typed::read(&node, "", nearest_path) {
+            let (node, wrong) = overlaid(&file.base, point.sets.iter().copied());
+            self.problems.extend(wrong);
+            let config: TrialConfig = match typed::read_all(&node, "", nearest_path) {
                 Ok(config) => config,
-                Err(problem) => {
-                    self.problems.insert(*problem);
+                Err(problems) => {
+                    self.problems.extend(problems);
                     continue;
                 }
             };
@@ -319,6 +446,40 @@ impl Loader {
             }
         }
     }
+}
+
+/// The name that the text of a sweep file states, whatever else is wrong with it.
+pub(crate) fn stated_name(text: &str) -> Option<String> {
+    let tree = Node::parse(text, 0).ok()?;
+    tree.at("sweep.name")?.text().map(str::to_owned)
+}
+
+/// Longest text that is taken for a sweep file, bytes.
+const LONGEST_TEXT: u64 = 16 << 20;
+
+/// The text of a sweep file, or why there is none.
+fn read_text(path: &Path) -> Result<String, String> {
+    let of_system = |error: std::io::Error| error.to_string();
+    let found = std::fs::metadata(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        _ => of_system(error),
+    })?;
+    if found.is_dir() {
+        return Err("it is a folder".to_owned());
+    }
+    // A device or a pipe may never end.
+    if !found.is_file() || found.len() > LONGEST_TEXT {
+        return Err("it is no file of a sweep's size".to_owned());
+    }
+    let bytes = std::fs::read(path).map_err(of_system)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let good = String::from_utf8_lossy(good);
+        let line = good.matches('\n').count() + 1;
+        let last = good.rsplit('\n').next().unwrap_or_default();
+        let column = last.chars().count() + 1;
+        format!("it is not UTF-8 at {line}:{column}; save it as UTF-8")
+    })
 }
 
 /// The one stage whose fields the axis sets, if it sets nothing else.

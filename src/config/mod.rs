@@ -29,6 +29,7 @@ mod loss;
 mod online;
 mod options;
 mod paths;
+mod peers;
 mod presets;
 mod published;
 mod range;
@@ -43,11 +44,16 @@ mod tests;
 mod tree;
 mod typed;
 
+pub(crate) use base_file::plain_path;
 pub use base_file::{BASE_MARK, name_on_base};
 pub use check::is_data_file;
-pub(crate) use diagnose::suggest;
 pub use diagnose::{ConfigError, Finding};
+pub(crate) use diagnose::{nearest, suggest};
 pub use expected::{ExpectedInput, ExpectedInputs, ModelSizes};
 pub use keys::{file_stem, final_metric_keys, step_metric_keys};
-pub use load::{Inputs, load_sweep, load_sweep_on, load_sweep_with, parse_toml};
+pub(crate) use load::stated_name;
+pub use load::{
+    Inputs, Places, Remark, load_placed_sweep, load_sweep, load_sweep_on, load_sweep_with,
+    parse_toml,
+};
 pub use published::{Published, all_published, published};

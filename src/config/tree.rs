@@ -39,6 +39,8 @@ pub(crate) enum Kind {
     List(Vec<Node>),
     /// A table, in the order of the file.
     Table(Vec<(Key, Node)>),
+    /// Nothing that was written: it fits any type, so that reading goes on behind a mistake.
+    Hole,
 }
 
 impl Node {
@@ -123,6 +125,45 @@ impl Node {
             })
     }
 
+    /// As [`Node::at`], to change it.
+    pub(crate) fn at_mut(&mut self, path: &[String]) -> Option<&mut Node> {
+        path.iter()
+            .try_fold(self, |node, part| match &mut node.kind {
+                Kind::List(items) => items.get_mut(part.parse::<usize>().ok()?),
+                Kind::Table(entries) => {
+                    let entry = entries.iter_mut().find(|(key, _)| *key.name == **part)?;
+                    Some(&mut entry.1)
+                }
+                _ => None,
+            })
+    }
+
+    /// Leaves a key of this table out.
+    pub(crate) fn remove(&mut self, name: &str) {
+        if let Kind::Table(entries) = &mut self.kind {
+            entries.retain(|(key, _)| &*key.name != name);
+        }
+    }
+
+    /// Puts a hole under a key of this table.
+    pub(crate) fn put_hole(&mut self, name: &str) {
+        let place = self.place;
+        if let Kind::Table(entries) = &mut self.kind {
+            let key = Key {
+                name: Arc::from(name),
+                place,
+                layer: 0,
+            };
+            entries.push((
+                key,
+                Self {
+                    place,
+                    kind: Kind::Hole,
+                },
+            ));
+        }
+    }
+
     /// The place of the deepest part of `path` that is written somewhere.
     pub(crate) fn nearest_place(&self, path: &str) -> Place {
         let mut node = self;
@@ -151,6 +192,7 @@ impl Node {
             Kind::Str(_) => "a string",
             Kind::List(_) => "a list",
             Kind::Table(_) => "a table",
+            Kind::Hole => "nothing",
         }
     }
 
@@ -168,6 +210,7 @@ impl Node {
                     .map(|(key, value)| (key.name.to_string(), value.to_json()));
                 serde_json::Value::Object(pairs.collect())
             }
+            Kind::Hole => serde_json::Value::Null,
         }
     }
 

@@ -3,13 +3,15 @@
 //! An own deserialiser instead of toml's: values come from several files, and serde tells it which
 //! names would have been valid.
 
-use crate::config::diagnose::{Diagnostic, Place, suggest};
+use crate::config::diagnose::{Diagnostic, Place, nearest, suggest};
 use crate::config::flat::PARTS;
+use crate::config::peers::{peer_key, peer_value};
 use crate::config::tree::{Key, Kind, Node};
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, EnumAccess, Error as _, Expected, IntoDeserializer,
     MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
 };
+use std::borrow::Cow;
 use std::fmt::{self, Display};
 
 /// What serde found wrong; the place and the path are filled in on the way up.
@@ -118,11 +120,18 @@ impl de::Error for TypeError {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::of(format!(
-            "expected {}, found {}",
-            expected_words(expected),
-            found_words(&found)
-        ))
+        let words = expected_words(expected);
+        let error = Self::of(format!("expected {words}, found {}", found_words(&found)));
+        let help = match found {
+            Unexpected::Float(number) if words.contains("whole") && number.fract() == 0.0 => {
+                format!("write `{number:.0}`, without a point or an exponent")
+            }
+            Unexpected::Str(text) if words.contains("number") && text.parse::<f64>().is_ok() => {
+                "write it without quotes".to_owned()
+            }
+            _ => return error,
+        };
+        error.with(More::Help(help))
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -184,6 +193,67 @@ pub(crate) fn read_by<'n, T>(
     deserialize(node).map_err(|error| Box::new(explain(error, node.place, prefix, elsewhere)))
 }
 
+/// As [`read`], but goes on behind each mistake: an unknown key is left out, and what is missing or does
+/// not fit is made up, until nothing is found any more.
+///
+/// # Errors
+/// Everything that does not fit.
+pub(crate) fn read_all<T: DeserializeOwned>(
+    node: &Node,
+    prefix: &str,
+    elsewhere: impl Fn(&str) -> Option<String>,
+) -> Result<T, Vec<Diagnostic>> {
+    let mut patched = Cow::Borrowed(node);
+    let mut problems = Vec::new();
+    while problems.len() < MOST_PROBLEMS {
+        let error = match T::deserialize(&*patched) {
+            Ok(value) if problems.is_empty() => return Ok(value),
+            Ok(_) => break,
+            Err(error) => error,
+        };
+        let path: Vec<String> = error.path.iter().rev().cloned().collect();
+        let (missing, unknown) = match error.more.as_deref() {
+            Some(More::Missing(field)) => (Some(*field), None),
+            Some(More::Names {
+                wrong,
+                valid,
+                is_field: true,
+            }) => (None, Some((wrong.clone(), *valid))),
+            _ => (None, None),
+        };
+        problems.push(explain(error, node.place, prefix, &elsewhere));
+        let Some(at) = patched.to_mut().at_mut(&path) else {
+            break;
+        };
+        match (missing, unknown) {
+            (Some(field), _) => at.put_hole(field),
+            (None, Some((key, valid))) => {
+                at.remove(&key);
+                // That the key which was meant is missing goes without saying.
+                let meant = meant_key(&key, valid);
+                if let Some(meant) = meant.filter(|meant| at.get(meant).is_none()) {
+                    at.put_hole(meant);
+                }
+            }
+            // What was made up does not fit either: its type checks more than its form.
+            (None, None) if matches!(at.kind, Kind::Hole) => break,
+            (None, None) => at.kind = Kind::Hole,
+        }
+    }
+    Err(problems)
+}
+
+/// The valid key that an unknown one was probably meant to be.
+fn meant_key(wrong: &str, valid: &[&'static str]) -> Option<&'static str> {
+    let peer = peer_key(wrong).unwrap_or_default();
+    let named = |name: &&&'static str| peer.contains(&format!("`{name}`"));
+    let by_peer = valid.iter().find(named).copied();
+    by_peer.or_else(|| nearest(wrong, valid.iter().copied()))
+}
+
+/// More mistakes than this are not told at once.
+const MOST_PROBLEMS: usize = 100;
+
 fn explain(
     error: TypeError,
     root: Place,
@@ -206,7 +276,8 @@ fn explain(
         Some(_) => format!("{} in `{path}`", error.message),
         None => error.message.clone(),
     };
-    let diagnostic = Diagnostic::new(error.place.unwrap_or(root), message);
+    let mut diagnostic = Diagnostic::new(error.place.unwrap_or(root), message);
+    diagnostic.absent = matches!(error.more.as_deref(), Some(More::Missing(_)));
     let (wrong, valid, is_field) = match error.more.as_deref() {
         Some(More::Help(help)) => return diagnostic.help(help.clone()),
         Some(More::Names {
@@ -216,8 +287,16 @@ fn explain(
         }) => (wrong, valid, is_field),
         _ => return diagnostic,
     };
+    let peers = if *is_field {
+        peer_key(wrong).map(|ours| format!("here it is {ours}"))
+    } else {
+        peer_value(wrong).map(str::to_owned)
+    };
+    if let Some(help) = peers {
+        return diagnostic.help(help);
+    }
     let valid_names = valid.iter().copied();
-    let near = crate::config::diagnose::nearest(wrong, valid_names.clone());
+    let near = nearest(wrong, valid_names.clone());
     let full = if path.is_empty() {
         wrong.clone()
     } else {
@@ -238,6 +317,18 @@ fn explain(
     }
 }
 
+/// Methods that answer a hole with something that fits, and read everything else as it is.
+macro_rules! made_up {
+    ($($method:ident: |$visitor:ident| $answer:expr;)*) => {
+        $(fn $method<V: Visitor<'de>>(self, $visitor: V) -> Result<V::Value, TypeError> {
+            match self.kind {
+                Kind::Hole => $answer,
+                _ => self.deserialize_any($visitor),
+            }
+        })*
+    };
+}
+
 impl<'de> de::Deserializer<'de> for &'de Node {
     type Error = TypeError;
 
@@ -256,12 +347,29 @@ impl<'de> de::Deserializer<'de> for &'de Node {
                 only: None,
                 value: None,
             }),
+            Kind::Hole => visitor.visit_unit(),
         };
         result.map_err(|error| error.at(self.place))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TypeError> {
+        if matches!(self.kind, Kind::Hole) {
+            return visitor.visit_none();
+        }
         visitor.visit_some(self)
+    }
+
+    made_up! {
+        deserialize_bool: |visitor| visitor.visit_bool(false);
+        deserialize_u32: |visitor| visitor.visit_u64(1);
+        deserialize_u64: |visitor| visitor.visit_u64(1);
+        deserialize_i64: |visitor| visitor.visit_i64(1);
+        // Within the range of every number.
+        deserialize_f64: |visitor| visitor.visit_f64(0.25);
+        deserialize_str: |visitor| visitor.visit_str("");
+        deserialize_string: |visitor| visitor.visit_str("");
+        deserialize_seq: |visitor| visitor.visit_seq(Items { rest: [].iter(), index: 0 });
+        deserialize_map: |visitor| visitor.visit_map(Entries { rest: [].iter(), only: None, value: None });
     }
 
     /// A recipe of parts gets its table once for each of them; what no part knows is refused.
@@ -272,6 +380,15 @@ impl<'de> de::Deserializer<'de> for &'de Node {
         visitor: V,
     ) -> Result<V::Value, TypeError> {
         let entries = match self.table() {
+            None if matches!(self.kind, Kind::Hole) && name == PARTS => {
+                return visitor.visit_seq(Parts(self));
+            }
+            None if matches!(self.kind, Kind::Hole) => {
+                return visitor.visit_map(HoleFields {
+                    hole: self,
+                    rest: fields.iter(),
+                });
+            }
             Some(entries) if name == PARTS => entries,
             _ => return self.deserialize_any(visitor),
         };
@@ -298,10 +415,14 @@ impl<'de> de::Deserializer<'de> for &'de Node {
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _name: &'static str,
-        _variants: &'static [&'static str],
+        variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, TypeError> {
         let result = match &self.kind {
+            Kind::Hole => visitor.visit_enum(HoleChoice {
+                hole: self,
+                name: variants.first().copied().unwrap_or_default(),
+            }),
             Kind::Str(word) => visitor.visit_enum(Word(word)),
             Kind::Table(entries) => one_choice(entries)
                 .and_then(|(key, value)| visitor.visit_enum(Choice { key, value })),
@@ -314,8 +435,8 @@ impl<'de> de::Deserializer<'de> for &'de Node {
     }
 
     serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct seq tuple tuple_struct map identifier ignored_any
+        i8 i16 i32 i128 u8 u16 u128 f32 char bytes byte_buf unit unit_struct tuple tuple_struct
+        identifier ignored_any
     }
 }
 
@@ -368,6 +489,12 @@ impl<'de> de::Deserializer<'de> for Part<'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, TypeError> {
+        if matches!(self.0.kind, Kind::Hole) {
+            return visitor.visit_map(HoleFields {
+                hole: self.0,
+                rest: fields.iter(),
+            });
+        }
         visitor.visit_map(Entries {
             rest: self.0.table().unwrap_or_default().iter(),
             only: Some(fields),
@@ -492,6 +619,74 @@ impl<'de> VariantAccess<'de> for Word<'de> {
                 }
                 _ => error,
             })
+    }
+}
+
+/// Every field of a struct that is made up.
+struct HoleFields<'de> {
+    hole: &'de Node,
+    rest: std::slice::Iter<'static, &'static str>,
+}
+
+impl<'de> MapAccess<'de> for HoleFields<'de> {
+    type Error = TypeError;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, TypeError> {
+        let Some(name) = self.rest.next() else {
+            return Ok(None);
+        };
+        let name: de::value::StrDeserializer<'_, TypeError> = (*name).into_deserializer();
+        seed.deserialize(name).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, TypeError> {
+        seed.deserialize(self.hole)
+    }
+}
+
+/// The first choice of a one-of value that is made up.
+struct HoleChoice<'de> {
+    hole: &'de Node,
+    name: &'static str,
+}
+
+impl<'de> EnumAccess<'de> for HoleChoice<'de> {
+    type Error = TypeError;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), TypeError> {
+        let name: de::value::StrDeserializer<'_, TypeError> = self.name.into_deserializer();
+        Ok((seed.deserialize(name)?, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for HoleChoice<'de> {
+    type Error = TypeError;
+
+    fn unit_variant(self) -> Result<(), TypeError> {
+        Ok(())
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, TypeError> {
+        seed.deserialize(self.hole)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, TypeError> {
+        visitor.visit_unit()
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, TypeError> {
+        visitor.visit_map(HoleFields {
+            hole: self.hole,
+            rest: fields.iter(),
+        })
     }
 }
 

@@ -145,7 +145,7 @@ fn load<T: Clone + Send + Sync + FilteredRow>(
 }
 
 /// Every row of a file, or all problems of its rows.
-fn parse<T: Send>(
+pub(super) fn parse<T: Send>(
     path: &str,
     raw: Vec<RawRow>,
     to_row: impl Fn(RawRow) -> Result<T, String> + Sync,

@@ -8,8 +8,12 @@ use parquet::record::{Field, Row};
 use serde_json::{Map, Number, Value};
 use std::path::Path;
 
-/// Reads every row. `path` is the name for messages.
-pub(super) fn read_parquet(file: &Path, path: &str) -> Result<Vec<Map<String, Value>>, DataError> {
+/// Reads the first `count` rows. `path` is the name for messages.
+pub(super) fn read_parquet(
+    file: &Path,
+    path: &str,
+    count: usize,
+) -> Result<Vec<Map<String, Value>>, DataError> {
     let broken = |source| DataError::Parquet {
         path: path.to_owned(),
         source,
@@ -22,13 +26,13 @@ pub(super) fn read_parquet(file: &Path, path: &str) -> Result<Vec<Map<String, Va
     let unpacked: u64 = groups
         .map(|group| u64::try_from(group.total_byte_size()).unwrap_or(0))
         .fold(0, u64::saturating_add);
-    if unpacked > most {
+    if unpacked > most && count == usize::MAX {
         return Err(too_much(path, most));
     }
     let mut rows = Vec::new();
     // A dictionary lets one long text stand in every row, so that the sizes in the file say little.
     let mut text = 0u64;
-    for row in reader.get_row_iter(None).map_err(broken)? {
+    for row in reader.get_row_iter(None).map_err(broken)?.take(count) {
         let row = object(row.map_err(broken)?);
         text = text.saturating_add(row.values().map(bytes_of).sum::<usize>() as u64);
         if text > most {

@@ -20,7 +20,48 @@ pub(super) type RawRow = (usize, Map<String, Value>);
 /// # Errors
 /// As [`read_rows`]; a column that the source names is in no row.
 pub(super) fn read_source(root: &Path, source: &DataSource) -> Result<Vec<RawRow>, DataError> {
-    let mut rows = read_rows(root, &source.path)?;
+    let rows = read_rows(root, &source.path)?;
+    renamed(rows, source)
+}
+
+/// Most bytes of a file that is only looked at, and most rows of a Parquet file that is larger.
+const GLANCE_BYTES: u64 = 16 << 20;
+const GLANCE_ROWS: usize = 1000;
+
+/// As [`read_source`], of a large file only the rows at its beginning; whether those are all.
+///
+/// # Errors
+/// As [`read_source`].
+pub(super) fn glance_at_source(
+    root: &Path,
+    source: &DataSource,
+) -> Result<(Vec<RawRow>, bool), DataError> {
+    let path = &*source.path;
+    let file = root.join(path);
+    let size = std::fs::metadata(&file).map_or(0, |found| found.len());
+    let mut head = Vec::new();
+    if size > GLANCE_BYTES && crate::config::is_data_file(path) {
+        let handle = std::fs::File::open(&file).map_err(|e| PathError::new("open", &file, e))?;
+        let read = handle.take(GLANCE_BYTES).read_to_end(&mut head);
+        read.map_err(|e| PathError::new("read", &file, e))?;
+    }
+    let lines = head.trim_ascii_start().starts_with(b"{") || head.starts_with(b"\xef\xbb\xbf{");
+    let rows = if head.starts_with(b"PAR1") {
+        (1..).zip(read_parquet(&file, path, GLANCE_ROWS)?).collect()
+    } else if lines {
+        let end = head
+            .iter()
+            .rposition(|&b| b == b'\n')
+            .map_or(head.len(), |at| at + 1);
+        read_json(&head[..end], path)?
+    } else {
+        return Ok((read_source(root, source)?, true));
+    };
+    Ok((renamed(rows, source)?, false))
+}
+
+/// Rows with their columns under our names.
+fn renamed(mut rows: Vec<RawRow>, source: &DataSource) -> Result<Vec<RawRow>, DataError> {
     for (ours, theirs) in &source.columns {
         if !rows.iter().any(|(_, row)| row.contains_key(theirs)) {
             let keys: Vec<String> = rows[0].1.keys().map(|key| format!("`{key}`")).collect();
@@ -75,7 +116,10 @@ pub(super) fn read_rows(root: &Path, path: &str) -> Result<Vec<RawRow>, DataErro
     read.map_err(|e| PathError::new("read", &file, e))?;
     let named = path.to_ascii_lowercase().ends_with(".parquet");
     let rows = if named || head.starts_with(b"PAR1") {
-        short((1..).zip(read_parquet(&file, path)?).collect(), path)?
+        short(
+            (1..).zip(read_parquet(&file, path, usize::MAX)?).collect(),
+            path,
+        )?
     } else {
         let handle = open()?;
         let most = most_text(found.len());

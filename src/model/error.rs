@@ -32,10 +32,22 @@ pub enum ModelError {
         problem: String,
     },
     /// The folder has neither weights nor an index.
-    #[error("no `model.safetensors` or `model.safetensors.index.json` in `{}`", dir.display())]
+    #[error("no `model.safetensors` or `model.safetensors.index.json` in `{}`{help}", dir.display())]
     NoWeights {
         /// The folder.
         dir: PathBuf,
+        /// What is there instead, and what to do with it.
+        help: &'static str,
+    },
+    /// A tied configuration, and a head that is no copy of the embedding.
+    #[error(
+        "`lm_head.weight` in `{}` is another matrix than the embedding, to which `config.json` ties it: \
+         set `tie_word_embeddings` to false to use it, or take the tensor out of the file",
+        path.display()
+    )]
+    OtherHead {
+        /// Weights file that holds the head.
+        path: PathBuf,
     },
     /// A weights file is damaged.
     #[error("`{}` is damaged: {problem}", path.display())]

@@ -77,25 +77,49 @@ pub struct Cell {
 /// A table over all trials with every final metric that has a better side, for a sweep that names
 /// no table.
 pub fn default_table(results: &SweepResults) -> TableSpec {
-    let mut keys: Vec<String> = results
-        .runs
-        .values()
-        .flat_map(|r| r.metrics.keys().cloned())
-        .collect();
+    let evals = results
+        .trials
+        .iter()
+        .filter_map(|trial| results.runs.get(&trial.eval));
+    let mut keys: Vec<String> = evals.flat_map(|run| run.metrics.keys().cloned()).collect();
     keys.sort();
     keys.dedup();
     let judged = |k: &String| metric_spec(k).better != Better::Neither;
     if keys.iter().any(judged) {
         keys.retain(judged);
     }
-    keys.truncate(8);
+    let measured = keys.len();
+    keys.sort_by_key(|key| {
+        let telling = TELLING.iter().position(|ending| key.ends_with(ending));
+        telling.unwrap_or(TELLING.len())
+    });
+    keys.truncate(MOST_COLUMNS);
+    keys.sort();
+    let title = if keys.len() < measured {
+        format!("All configurations: {} of {measured} metrics", keys.len())
+    } else {
+        "All configurations".to_owned()
+    };
     TableSpec {
         name: "all".to_owned(),
-        title: "All configurations".to_owned(),
+        title,
         metrics: keys,
         ..TableSpec::default()
     }
 }
+
+/// More columns than this do not fit a terminal.
+const MOST_COLUMNS: usize = 8;
+
+/// Endings of the metrics that say most about a set, the foremost first; they stay where not all fit.
+const TELLING: [&str; 6] = [
+    "/rewards/accuracies",
+    "/loss",
+    "/rule_score",
+    "/rewards/margins",
+    "/prob_margin",
+    "/perplexity",
+];
 
 /// Builds the table of `spec`.
 ///

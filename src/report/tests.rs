@@ -151,6 +151,9 @@ fn a_sweep_without_tables_gets_one_of_every_judged_metric() {
     let spec = default_table(&results);
     assert!(spec.metrics.contains(&"instruct/loss".to_owned()));
     assert!(!spec.metrics.iter().any(|m| m.contains("length_baseline")));
+    // What only training measured (a monitor, its own loss) would be an empty column.
+    let training = |m: &String| !m.contains('/') || m.starts_with("eval_");
+    assert!(!spec.metrics.iter().any(training), "{:?}", spec.metrics);
     let table = compare(&results, &spec).unwrap();
     assert_eq!(table.rows.len(), 12);
 }

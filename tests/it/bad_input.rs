@@ -4,8 +4,6 @@ use crate::project::Project;
 
 /// Exit code of a mistake that is found before anything runs.
 const FOUND_BEFORE: i32 = 1;
-/// Exit code of a sweep with a run that failed.
-const RUN_FAILED: i32 = 100;
 
 /// Checks or runs the smoke sweep and expects that it ends so, with a message that has all of
 /// `wanted`.
@@ -73,7 +71,7 @@ fn damaged_weights_are_named() {
         "models/stories260k/model.safetensors",
         &bytes[..bytes.len() / 2],
     );
-    refused(&project, "run", RUN_FAILED, &["model.safetensors"]);
+    refused(&project, "run", FOUND_BEFORE, &["model.safetensors"]);
 
     let project = Project::new();
     project.edit(
@@ -81,7 +79,7 @@ fn damaged_weights_are_named() {
         "\"intermediate_size\": 172",
         "\"intermediate_size\": 176",
     );
-    refused(&project, "run", RUN_FAILED, &["mlp", "172", "176"]);
+    refused(&project, "run", FOUND_BEFORE, &["mlp", "172", "176"]);
 }
 
 #[test]
@@ -91,14 +89,14 @@ fn a_bad_row_is_named_by_file_and_line() {
     let mut lines: Vec<&str> = text.lines().collect();
     lines[6] = r#"{"id": "x", "messages": [{"role": "user", "content": "hi""#;
     project.write("data/sft/instruct_train.jsonl", lines.join("\n"));
-    refused(&project, "run", RUN_FAILED, &["instruct_train.jsonl:7"]);
+    refused(&project, "run", FOUND_BEFORE, &["instruct_train.jsonl:7"]);
 
     lines[6] = r#"{"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": ""}]}"#;
     project.write("data/sft/instruct_train.jsonl", lines.join("\n"));
     refused(
         &project,
         "run",
-        RUN_FAILED,
+        FOUND_BEFORE,
         &["instruct_train.jsonl:7", "empty"],
     );
 }
@@ -110,7 +108,7 @@ fn equal_halves_of_a_pair_are_named() {
     let mut lines: Vec<&str> = text.lines().collect();
     lines[2] = r#"{"prompt": "Say yes.", "chosen": "Yes.", "rejected": "Yes."}"#;
     project.write("data/pref/polite_train.jsonl", lines.join("\n"));
-    refused(&project, "run", RUN_FAILED, &["polite_train.jsonl:3"]);
+    refused(&project, "run", FOUND_BEFORE, &["polite_train.jsonl:3"]);
 }
 
 #[test]
@@ -126,7 +124,7 @@ fn a_template_whose_special_tokens_the_tokenizer_lacks_is_refused() {
         "[base.sft.recipe]",
         "[base.model]\nchat-template = \"chatml.jinja\"\n\n[base.sft.recipe]",
     );
-    refused(&project, "run", RUN_FAILED, &["<|im_"]);
+    refused(&project, "run", FOUND_BEFORE, &["<|im_"]);
 }
 
 #[test]
@@ -140,14 +138,17 @@ fn a_stage_that_would_train_nothing_is_refused() {
     };
     let rows: Vec<String> = (0..3).map(row).collect();
     project.write("data/sft/instruct_train.jsonl", rows.join("\n"));
-    let wanted = ["none of 3 documents has a target", "`max-seq-len`"];
-    refused(&project, "run", RUN_FAILED, &wanted);
+    let wanted = [
+        "none of the 3 rows looked at has a token to learn among its first 256",
+        "sweeps/smoke.toml",
+    ];
+    refused(&project, "run", FOUND_BEFORE, &wanted);
 
     let project = Project::new();
     project.edit("sweeps/smoke.toml", "steps = 3", "steps = 1");
     let wanted = [
-        "learning rate is 0 in every step of 1",
-        "`schedule.warmup-ratio`",
+        "nothing would be trained: the only step runs with rate 0",
+        "`warmup-ratio = 0`",
     ];
-    refused(&project, "run", RUN_FAILED, &wanted);
+    refused(&project, "run", FOUND_BEFORE, &wanted);
 }

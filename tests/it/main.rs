@@ -5,6 +5,7 @@
 mod adapters;
 mod bad_input;
 mod bases;
+mod check;
 mod cli_changes;
 mod cli_help;
 mod cli_results;

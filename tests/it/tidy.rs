@@ -30,6 +30,7 @@ const FLOORS: &[(&str, u8, Wing)] = &[
     ("eval", 7, Engine),
     ("select", 7, Engine),
     ("stage", 8, Engine),
+    ("preflight", 8, Engine),
     ("queue", 5, Control),
     ("backend", 5, Control),
     ("figures", 5, Control),

@@ -6,6 +6,7 @@ use crate::cli::database::{must_open, store_error, unknown_sweep};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
+use crate::cli::sweep_file::name_typed;
 use crate::cli::text::counted;
 use crate::cli::ui::Ui;
 use crate::plan::RunId;
@@ -18,7 +19,7 @@ use serde_json::json;
 /// Runs that need a cancelled one are skipped. `retry` takes it back.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CancelArgs {
-    /// Runs, by the first digits of their ids, or a sweep's name
+    /// Runs, by the first digits of their ids, or a sweep's name or file
     #[arg(required = true)]
     what: Vec<String>,
 }
@@ -69,6 +70,7 @@ pub(crate) fn named_runs(
         .collect();
     let mut runs = Vec::new();
     for word in words {
+        let word = &name_typed(word)?;
         if names.contains(word) {
             let states = store
                 .run_states(word)

@@ -1,44 +1,111 @@
 //! `lions check`.
 
-use crate::cli::error::CommandError;
+use crate::cli::error::{CommandError, exit_code};
 use crate::cli::global::{DONE, Global};
+use crate::cli::preflight::{Look, Told};
 use crate::cli::project::Project;
-use crate::cli::sweep_file::SweepFile;
+use crate::cli::sweep_file::{SweepFile, refuse_one_name_twice, warn_of_same_name};
 use crate::cli::text::counted;
 use crate::cli::ui::{Tone, Ui};
 use crate::config::Inputs;
 use crate::config::sweep::Sweep;
-use serde_json::json;
+use crate::preflight::Depth;
+use serde_json::{Value, json};
+use std::path::PathBuf;
 
-/// Check a sweep file without running anything
+/// Check sweep files and what they would use, without running anything
 ///
-/// Reads the file and everything it extends, expands it into trials, types each of them and checks
-/// the rules across fields. Any mistake is shown at its place with the nearest valid name.
+/// Reads each file and everything it extends, expands it into trials, types each of them and checks
+/// the rules across fields. Then opens what the trials would use: model folders (`config.json` against
+/// the headers of the weights, tokenizer, template) and data files (every row is read, a sample goes
+/// through template and tokenizer). Any mistake is shown at its place with the nearest valid name.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckArgs {
-    #[command(flatten)]
-    sweep: SweepFile,
+    /// Sweep files
+    #[arg(required = true, value_name = "SWEEP")]
+    files: Vec<PathBuf>,
+    /// Base file to use instead of the one in `base/` that the sweeps extend; the base's name is
+    /// added to theirs, for example `quickstart@gemma-2b`
+    #[arg(long, value_name = "FILE")]
+    base: Option<PathBuf>,
+    /// Send every row through template and tokenizer, and read files above 16 MiB to their end
+    #[arg(long)]
+    deep: bool,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &CheckArgs) -> Result<u8, CommandError> {
-    let project = Project::find(global.root.as_deref(), Some(&args.sweep.file))?;
-    let sweep = args.sweep.load(ui, &project, Inputs::Required)?;
-    if ui.json {
-        let configurations = configurations(&sweep);
-        ui.print_json(&json!({
-            "sweep": sweep.name, "question": sweep.question, "trials": sweep.trials.len(),
-            "configurations": configurations, "axes": sweep.axes,
-        }))?;
-        return Ok(DONE);
+    let near = args.files.first().map(PathBuf::as_path);
+    let project = Project::find(global.root.as_deref(), near)?;
+    let depth = if args.deep {
+        Depth::EveryRow
+    } else {
+        Depth::Sample
+    };
+    let mut look = Look::new(&project, depth);
+    let (mut names, mut shown) = (Vec::new(), Vec::new());
+    let mut code = DONE;
+    for file in &args.files {
+        let word = SweepFile {
+            file: file.clone(),
+            base: args.base.clone(),
+        };
+        let loaded = word.load_placed(ui, &project, Inputs::Required);
+        let (sweep, places) = match loaded {
+            Ok(loaded) => loaded,
+            // With several files the others are looked at all the same.
+            Err(error) if args.files.len() > 1 => {
+                ui.error(&error);
+                code = exit_code::USER;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        warn_of_same_name(ui, &project, file, &sweep);
+        let told = look.tell(ui, &sweep, &places);
+        if told.errors > 0 {
+            code = exit_code::USER;
+        }
+        if ui.json {
+            shown.push(as_json(&sweep, &told));
+        } else {
+            ui.out(&verdict(ui, &sweep, &told));
+        }
+        names.push((file.clone(), sweep.name));
     }
+    refuse_one_name_twice(&names)?;
+    match (ui.json, shown.as_slice()) {
+        (false, _) => {}
+        (true, [one]) if args.files.len() == 1 => ui.print_json(one)?,
+        (true, _) => ui.print_json(&shown)?,
+    }
+    Ok(code)
+}
+
+fn as_json(sweep: &Sweep, told: &Told) -> Value {
+    json!({
+        "sweep": sweep.name, "question": sweep.question, "trials": sweep.trials.len(),
+        "configurations": configurations(sweep), "axes": sweep.axes, "problems": told.listed,
+    })
+}
+
+/// `quickstart` is fine: 15 configurations, 45 trials.
+fn verdict(ui: &Ui, sweep: &Sweep, told: &Told) -> String {
     let trials = counted(sweep.trials.len(), "trial");
-    let configs = counted(configurations(&sweep), "configuration");
-    ui.out(&format!(
-        "{} `{}` is fine: {configs}, {trials}",
-        ui.tone(Tone::Good, "ok"),
+    let configs = counted(configurations(sweep), "configuration");
+    if told.errors > 0 {
+        let errors = counted(told.errors, "problem");
+        let word = ui.tone(Tone::Bad, "not ok");
+        return format!("{word} `{}`: {errors} in {configs}, {trials}", sweep.name);
+    }
+    let warnings = match told.warnings {
+        0 => String::new(),
+        some => format!(", {}", counted(some, "warning")),
+    };
+    let word = ui.tone(Tone::Good, "ok");
+    format!(
+        "{word} `{}` is fine: {configs}, {trials}{warnings}",
         sweep.name
-    ));
-    Ok(DONE)
+    )
 }
 
 /// Number of distinct assignments, seeds apart.
@@ -46,9 +113,9 @@ fn configurations(sweep: &Sweep) -> usize {
     let mut seen: Vec<_> = sweep
         .trials
         .iter()
-        .map(|trial| &trial.assignments)
+        .map(|trial| format!("{:?}", trial.assignments))
         .collect();
-    seen.sort_by_key(|assignments| format!("{assignments:?}"));
+    seen.sort_unstable();
     seen.dedup();
     seen.len()
 }

@@ -94,6 +94,7 @@ fn specs(results: &SweepResults, args: &CompareArgs) -> Result<Vec<TableSpec>, C
     if !args.metrics.is_empty() {
         check_metrics(results, &args.metrics)?;
         return Ok(vec![TableSpec {
+            title: "All configurations".to_owned(),
             metrics: args.metrics.clone(),
             ..default_table(results)
         }]);

@@ -7,6 +7,7 @@ use crate::cli::project::Project;
 use crate::cli::text::{bytes, columns, counted};
 use crate::cli::ui::{Tone, Ui};
 use crate::data::TextFormat;
+use crate::model::check_weights;
 use crate::rundir::{free_bytes, network_file_system};
 use serde::Serialize;
 use std::path::Path;
@@ -184,7 +185,8 @@ fn devices() -> Finding {
     }
 }
 
-/// Every folder below `models/`: does its configuration, tokenizer and template open?
+/// Every folder below `models/`: do its configuration, tokenizer and template open, and do the headers of
+/// its weights fit?
 fn models(dir: &Path) -> Vec<Finding> {
     let Ok(entries) = std::fs::read_dir(dir) else {
         return vec![Finding::new(
@@ -208,9 +210,13 @@ fn model(folder: &Path) -> Finding {
         .unwrap_or_default()
         .to_string_lossy()
         .into_owned();
-    let opened = DecoderConfig::from_file(folder).map_err(|error| error.to_string());
+    let config = DecoderConfig::from_file(folder).map_err(|error| error.to_string());
+    let fitting = config.and_then(|config| {
+        let wrong = check_weights(folder, &config).into_iter().next();
+        wrong.map_or(Ok(()), |error| Err(error.to_string()))
+    });
     let opened =
-        opened.and_then(|_| TextFormat::open(folder, None).map_err(|error| error.to_string()));
+        fitting.and_then(|()| TextFormat::open(folder, None).map_err(|error| error.to_string()));
     match opened {
         Ok(format) => Finding::new(
             "model",

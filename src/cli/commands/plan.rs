@@ -4,6 +4,7 @@ use crate::base::digest_bytes;
 use crate::cli::cost::{DeviceArgs, assumed, device_json, device_lines, hours};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
+use crate::cli::preflight::Look;
 use crate::cli::project::Project;
 use crate::cli::sweep_file::SweepFile;
 use crate::cli::text::{bytes, columns, counted, si};
@@ -14,6 +15,7 @@ use crate::plan::{
     DeviceRate, DigestCache, FieldChange, Plan, PlannedRun, RunId, StageKind, nearest_difference,
     plan_sweep,
 };
+use crate::preflight::Depth;
 use crate::rundir::{RunDir, Verify, run_folders, verified_outcome};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,8 +45,12 @@ const LISTED: usize = 80;
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &PlanArgs) -> Result<u8, CommandError> {
     let project = Project::find(global.root.as_deref(), Some(&args.sweep.file))?;
-    let sweep = args.sweep.load(ui, &project, Inputs::Optional)?;
+    let (sweep, places) = args.sweep.load_placed(ui, &project, Inputs::Optional)?;
     let plan = make(&project, &sweep)?;
+    let told = Look::new(&project, Depth::Sample).tell(ui, &sweep, &places);
+    if told.errors > 0 {
+        ui.warn("this is what would run; `lions run` refuses it for the problems above");
+    }
     let rate = args.device.rate(&plan)?;
     let view = View::of(&plan, &project.root, args.explain, rate);
     if ui.json {

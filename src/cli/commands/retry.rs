@@ -17,7 +17,7 @@ use serde_json::json;
 /// Other runs are untouched. `lions run` then carries them out.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RetryArgs {
-    /// Runs, by the first digits of their ids, or a sweep's name for all that failed
+    /// Runs, by the first digits of their ids, or a sweep's name or file for all that failed
     #[arg(required = true)]
     what: Vec<String>,
 }

@@ -6,15 +6,19 @@ use crate::cli::commands::{compare, plan, report};
 use crate::cli::database::{results, store_error};
 use crate::cli::error::{CommandError, exit_code};
 use crate::cli::global::{DONE, Global};
+use crate::cli::preflight::Look;
 use crate::cli::progress::BarsReporter;
 use crate::cli::project::Project;
 use crate::cli::signals;
 use crate::cli::slots::{Devices, slots};
-use crate::cli::sweep_file::SweepFile;
+use crate::cli::sweep_file::{SweepFile, refuse_one_name_twice, warn_of_same_name};
 use crate::cli::text::{counted, secs};
 use crate::cli::ui::{Tone, Ui};
 use crate::config::Inputs;
 use crate::config::sweep::Sweep;
+use crate::plan::Plan;
+use crate::preflight::Depth;
+use crate::rundir::RunDir;
 use crate::runner::{
     JsonReporter, LinesReporter, NoReport, Reporter, RunOptions, Services, SweepEnd, SweepJob,
     SweepSummary, run_sweep,
@@ -82,8 +86,12 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     let project = Project::find(global.root.as_deref(), near)?;
     // All are read before any starts: a typo in the last must not be found after hours.
     let mut loaded = Vec::new();
+    let mut look = Look::new(&project, Depth::Sample);
+    let mut errors = 0;
     for word in args.words() {
-        let sweep = word.load(ui, &project, Inputs::Required)?;
+        let (sweep, places) = word.load_placed(ui, &project, Inputs::Required)?;
+        warn_of_same_name(ui, &project, &word.file, &sweep);
+        errors += look.tell(ui, &sweep, &places).errors;
         let plan = plan::make(&project, &sweep)?;
         if let Some(input) = plan.missing.first() {
             let (what, path) = (input.what, &input.path);
@@ -95,6 +103,17 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
         }
         loaded.push((word, sweep));
     }
+    if errors > 0 {
+        let message = format!(
+            "nothing was run: {} in what would be used",
+            counted(errors, "problem")
+        );
+        return Err(CommandError::user(message).hint("`lions check` looks again"));
+    }
+    let names = loaded
+        .iter()
+        .map(|(word, sweep)| (word.file.clone(), sweep.name.clone()));
+    refuse_one_name_twice(&names.collect::<Vec<_>>())?;
     let shutdown = Shutdown::new();
     signals::stop_on_signals(&shutdown)?;
     let many = loaded.len() > 1;
@@ -142,19 +161,22 @@ fn one(
         shutdown,
         clock: &SystemClock,
     };
-    let mut reporter = reporter(ui);
+    let mut reporter = reporter(ui, project, plan);
     let summary = run_sweep(&job, services, reporter.as_mut()).map_err(CommandError::user)?;
     drop(reporter);
     after(ui, project, args, word, &summary, unchanged)
 }
 
-fn reporter(ui: &Ui) -> Box<dyn Reporter> {
+fn reporter(ui: &Ui, project: &Project, plan: &Plan) -> Box<dyn Reporter> {
     if ui.json {
         Box::new(JsonReporter(io::stdout()))
     } else if ui.quiet {
         Box::new(NoReport)
     } else if ui.interactive() {
-        Box::new(BarsReporter::new(ui.colors_err()))
+        let is_done = |id| RunDir::new(&project.root, id).outcome().is_file();
+        let todo = plan.runs.iter().filter(|run| !is_done(&run.id));
+        let todo = todo.map(|run| (run.id.clone(), run.estimate.flops));
+        Box::new(BarsReporter::new(ui.colors_err(), todo.collect()))
     } else {
         Box::new(LinesReporter::new(io::stderr()))
     }

@@ -5,19 +5,21 @@ use crate::cli::database::{open, store_error, unknown_sweep};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
+use crate::cli::sweep_file::name_typed;
 use crate::cli::text::{columns, counted, secs};
 use crate::cli::ui::{Tone, Ui};
 use crate::queue::RunState;
 use crate::store::{ReadStore, RunRow, StateCounts, TrialRow};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Show sweeps, or the runs and trials of one
 ///
 /// Only reads: it never changes a state.
 #[derive(Debug, clap::Args)]
 pub(crate) struct StatusArgs {
-    /// Sweep name; all sweeps if absent
+    /// Sweep name, or its file; all sweeps if absent
     sweep: Option<String>,
     /// List trials instead of runs
     #[arg(long)]
@@ -25,7 +27,10 @@ pub(crate) struct StatusArgs {
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &StatusArgs) -> Result<u8, CommandError> {
-    let project = Project::find(global.root.as_deref(), None)?;
+    let typed = args.sweep.as_deref();
+    let near = typed.map(Path::new).filter(|path| path.is_file());
+    let project = Project::find(global.root.as_deref(), near)?;
+    let name = typed.map(name_typed).transpose()?;
     let Some(store) = open(&project)? else {
         if ui.json {
             ui.out("[]");
@@ -34,7 +39,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &StatusArgs) -> Result<u8, Com
         }
         return Ok(DONE);
     };
-    match &args.sweep {
+    match &name {
         None => sweeps(ui, &store)?,
         Some(name) if args.trials => trials(ui, &store, name)?,
         Some(name) => runs(ui, &store, name)?,

@@ -9,4 +9,4 @@ pub use checkpoint::{changed_weights, convert_checkpoint, save_checkpoint};
 pub use lora::{Lora, merge_adapter};
 pub use params::{FrozenParams, Params};
 pub(crate) use weights_file::WeightFiles;
-pub use weights_file::load_tensors;
+pub use weights_file::{check_weights, load_tensors};

@@ -107,6 +107,9 @@ impl FrozenParams {
         dtype: DType,
     ) -> Result<Self, ModelError> {
         let ignorable = |name: &str| config.may_ignore(name);
+        if config.tied {
+            WeightFiles::open(dir)?.check_tied_head(usize::MAX)?;
+        }
         Self::load_tensors(dir, config.tensors(), ignorable, device, dtype)
     }
 
@@ -121,48 +124,22 @@ impl FrozenParams {
         device: &Device,
         dtype: DType,
     ) -> Result<Self, ModelError> {
+        let mut weights = WeightFiles::open(dir)?;
+        if let Some(misfit) = weights
+            .misfits(expected.clone(), ignorable)
+            .into_iter()
+            .next()
+        {
+            return Err(misfit);
+        }
         let mut loaded = BTreeMap::new();
-        let mut extra = Vec::new();
-        let WeightFiles { source, files } = WeightFiles::open(dir)?;
-        for mut file in files {
+        for file in &mut weights.files {
             for (name, info) in file.tensors() {
-                let Some(shape) = expected.remove(&name) else {
-                    if !ignorable(&name) {
-                        extra.push(name);
-                    }
-                    continue;
-                };
-                if info.shape != shape {
-                    return Err(ModelError::WrongShape {
-                        name,
-                        expected: shape,
-                        found: info.shape,
-                        path: file.path,
-                    });
+                if expected.remove(&name).is_some() {
+                    let tensor = file.load(&name, &info, device, dtype)?;
+                    loaded.insert(name, tensor);
                 }
-                let tensor = file.load(&name, &info, device, dtype)?;
-                loaded.insert(name, tensor);
             }
-        }
-        if let Some((name, shape)) = expected.pop_first() {
-            return Err(ModelError::MissingTensor {
-                name,
-                expected: shape,
-                path: source,
-            });
-        }
-        if !extra.is_empty() {
-            let shown: Vec<String> = extra.iter().take(3).map(|n| format!("`{n}`")).collect();
-            let rest = extra.len() - shown.len();
-            let more = if rest > 0 {
-                format!(" and {rest} more")
-            } else {
-                String::new()
-            };
-            return Err(ModelError::ExtraTensors {
-                names: shown.join(", ") + &more,
-                path: source,
-            });
         }
         Ok(Self(loaded))
     }

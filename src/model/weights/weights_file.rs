@@ -3,6 +3,7 @@
 //! Nothing is mapped: a file that another process cuts short becomes an error, not a signal, and
 //! only one tensor's bytes are held besides the tensors themselves.
 
+use crate::arch::{DecoderConfig, EMBEDDING};
 use crate::base::fs::read_to_string;
 use crate::base::{ModelFile, PathError, is_weight_file};
 use crate::model::error::ModelError;
@@ -74,8 +75,17 @@ impl WeightFiles {
         }
         let source = ModelFile::WeightIndex.within(dir);
         if !source.is_file() {
+            // What `save_pretrained` of transformers wrote before 4.35.
+            let pickled = dir.join("pytorch_model.bin").exists();
+            let help = if pickled {
+                "; it has `pytorch_model.bin`, which transformers converts by `from_pretrained(…)\
+                 .save_pretrained(…, safe_serialization=True)`"
+            } else {
+                ""
+            };
             return Err(ModelError::NoWeights {
                 dir: dir.to_path_buf(),
+                help,
             });
         }
         let index: Index =
@@ -100,6 +110,123 @@ impl WeightFiles {
     }
 }
 
+/// Most tensors of each kind of misfit that are named.
+const NAMED: usize = 3;
+
+impl WeightFiles {
+    /// Everything in the tables of contents that does not fit the tensors of these names and shapes;
+    /// others must be ignorable. The first few of each kind are named.
+    pub(crate) fn misfits(
+        &self,
+        mut expected: BTreeMap<String, Vec<usize>>,
+        ignorable: impl Fn(&str) -> bool,
+    ) -> Vec<ModelError> {
+        let (mut wrong, mut extra) = (Vec::new(), Vec::new());
+        for file in &self.files {
+            for (name, info) in file.tensors() {
+                let Some(shape) = expected.remove(&name) else {
+                    extra.extend((!ignorable(&name)).then_some(name));
+                    continue;
+                };
+                let path = file.path.clone();
+                if info.shape != shape {
+                    wrong.push(ModelError::WrongShape {
+                        name,
+                        expected: shape,
+                        found: info.shape,
+                        path,
+                    });
+                } else if float_format(info.dtype).is_none() {
+                    wrong.push(ModelError::WrongDtype {
+                        name,
+                        found: format!("{:?}", info.dtype),
+                        path,
+                    });
+                }
+            }
+        }
+        wrong.truncate(NAMED);
+        let missing = expected.into_iter().take(NAMED);
+        wrong.extend(missing.map(|(name, expected)| ModelError::MissingTensor {
+            name,
+            expected,
+            path: self.source.clone(),
+        }));
+        if !extra.is_empty() {
+            let shown: Vec<String> = extra.iter().take(NAMED).map(|n| format!("`{n}`")).collect();
+            let more = match extra.len() - shown.len() {
+                0 => String::new(),
+                rest => format!(" and {rest} more"),
+            };
+            wrong.push(ModelError::ExtraTensors {
+                names: shown.join(", ") + &more,
+                path: self.source.clone(),
+            });
+        }
+        wrong
+    }
+
+    /// Refuses a head of its own where the configuration says that the embedding is the head, unless it
+    /// is a copy; the first `most` bytes are compared.
+    ///
+    /// # Errors
+    /// The two differ, or cannot be read.
+    pub(crate) fn check_tied_head(&mut self, most: usize) -> Result<(), ModelError> {
+        let place = |name: &str| {
+            let mut files = self.files.iter().enumerate();
+            files.find_map(|(at, file)| Some((at, file.tensors().remove(name)?)))
+        };
+        let (Some(head), Some(embedding)) = (place("lm_head.weight"), place(EMBEDDING)) else {
+            return Ok(());
+        };
+        let other = ModelError::OtherHead {
+            path: self.files[head.0].path.clone(),
+        };
+        if head.1.shape != embedding.1.shape || head.1.dtype != embedding.1.dtype {
+            return Err(other);
+        }
+        let (start, end) = head.1.data_offsets;
+        let most = (end - start).min(most);
+        for done in (0..most).step_by(CHUNK) {
+            let size = CHUNK.min(most - done);
+            let first = self.files[head.0].bytes(start + done, size)?;
+            let second = self.files[embedding.0].bytes(embedding.1.data_offsets.0 + done, size)?;
+            if first != second {
+                return Err(other);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes compared at a time.
+const CHUNK: usize = 1 << 20;
+
+/// Everything about the weights in `dir` that their headers show not to fit the configuration; of the
+/// tensors themselves at most a head beside a tied embedding is read, and of that the beginning.
+pub fn check_weights(dir: &Path, config: &DecoderConfig) -> Vec<ModelError> {
+    let mut weights = match WeightFiles::open(dir) {
+        Ok(weights) => weights,
+        Err(error) => return vec![error],
+    };
+    let mut wrong = weights.misfits(config.tensors(), |name| config.may_ignore(name));
+    if config.tied {
+        wrong.extend(weights.check_tied_head(CHUNK).err());
+    }
+    wrong
+}
+
+/// Our name of a format of weights on disk, if it is one of floats.
+fn float_format(stored: safetensors::Dtype) -> Option<DType> {
+    match stored {
+        safetensors::Dtype::F64 => Some(DType::F64),
+        safetensors::Dtype::F32 => Some(DType::F32),
+        safetensors::Dtype::F16 => Some(DType::F16),
+        safetensors::Dtype::BF16 => Some(DType::BF16),
+        _ => None,
+    }
+}
+
 impl WeightFile {
     fn open(path: PathBuf) -> Result<Self, ModelError> {
         let mut file = File::open(&path).map_err(|e| PathError::new("open", &path, e))?;
@@ -114,6 +241,11 @@ impl WeightFile {
         let mut prefix = [0u8; 8];
         file.read_exact(&mut prefix)
             .map_err(|_| damaged(format!("{size} bytes are too few for a header")))?;
+        if &prefix == b"version " {
+            return Err(damaged(
+                "it is a Git LFS pointer, the weights were not fetched (`git lfs pull`)".to_owned(),
+            ));
+        }
         let header_len = u64::from_le_bytes(prefix);
         if header_len > MAX_HEADER || header_len + 8 > size {
             return Err(damaged(format!(
@@ -158,19 +290,11 @@ impl WeightFile {
         device: &Device,
         dtype: DType,
     ) -> Result<Tensor, ModelError> {
-        let stored = match info.dtype {
-            safetensors::Dtype::F64 => DType::F64,
-            safetensors::Dtype::F32 => DType::F32,
-            safetensors::Dtype::F16 => DType::F16,
-            safetensors::Dtype::BF16 => DType::BF16,
-            other => {
-                return Err(ModelError::WrongDtype {
-                    name: name.to_owned(),
-                    found: format!("{other:?}"),
-                    path: self.path.clone(),
-                });
-            }
-        };
+        let stored = float_format(info.dtype).ok_or_else(|| ModelError::WrongDtype {
+            name: name.to_owned(),
+            found: format!("{:?}", info.dtype),
+            path: self.path.clone(),
+        })?;
         let (start, end) = info.data_offsets;
         let elements: usize = info.shape.iter().product();
         if end - start != elements * stored.size_in_bytes() {
@@ -183,12 +307,18 @@ impl WeightFile {
                 ),
             });
         }
-        let mut bytes = vec![0u8; end - start];
+        let bytes = self.bytes(start, end - start)?;
+        let tensor = Tensor::from_raw_buffer(&bytes, stored, &info.shape, device)?;
+        Ok(tensor.to_dtype(dtype)?)
+    }
+
+    /// `size` bytes of the data behind the header.
+    fn bytes(&mut self, start: usize, size: usize) -> Result<Vec<u8>, ModelError> {
+        let mut bytes = vec![0u8; size];
         self.file
             .seek(SeekFrom::Start(self.data_start + start as u64))
             .and_then(|_| self.file.read_exact(&mut bytes))
             .map_err(|e| PathError::new("read", &self.path, e))?;
-        let tensor = Tensor::from_raw_buffer(&bytes, stored, &info.shape, device)?;
-        Ok(tensor.to_dtype(dtype)?)
+        Ok(bytes)
     }
 }

@@ -1,0 +1,45 @@
+//! The look at whole sweeps.
+
+use crate::config::sweep::Sweep;
+use crate::preflight::inputs::Inputs;
+use crate::preflight::problem::Problem;
+use crate::preflight::stages::look_at_trial;
+use std::path::Path;
+
+/// How much is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Every file, and of its rows a sample through template and tokenizer; of a file above 16 MiB only
+    /// its beginning.
+    Sample,
+    /// Every row.
+    EveryRow,
+}
+
+/// A look at the inputs of sweeps, which opens each of them once.
+#[derive(Debug)]
+pub struct Preflight {
+    inputs: Inputs,
+}
+
+impl Preflight {
+    /// Of a project.
+    pub fn new(root: &Path, depth: Depth) -> Self {
+        Self {
+            inputs: Inputs::new(root, depth == Depth::EveryRow),
+        }
+    }
+
+    /// Everything that is wrong with what `sweep` would use, errors first. What is not there is not
+    /// looked at: whoever needs it says so.
+    ///
+    /// What an earlier sweep of this look said about a file is not said again.
+    pub fn look(&mut self, sweep: &Sweep) -> Vec<Problem> {
+        for trial in &sweep.trials {
+            look_at_trial(&mut self.inputs, trial);
+        }
+        std::mem::take(&mut self.inputs.problems)
+            .into_iter()
+            .collect()
+    }
+}

@@ -1,0 +1,95 @@
+//! One thing that a look at a sweep's inputs found.
+
+use crate::config::Remark;
+
+/// How much a problem weighs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// A run would fail, or measure something else than it says.
+    Error,
+    /// Most probably not what was meant.
+    Warning,
+}
+
+/// Where a problem stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// In a file of the project: `data/a.jsonl:17`, `models/x`.
+    File(String),
+    /// In the sweep file: the value at a dotted path, for the trial of this index.
+    Value {
+        /// The first trial that it is about.
+        trial: usize,
+        /// The path.
+        path: String,
+    },
+}
+
+/// What is wrong, where, and what to do about it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Whether a run may begin.
+    pub weight: Weight,
+    /// Where.
+    pub place: Place,
+    /// A lower-case fragment.
+    pub message: String,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+impl Problem {
+    /// About a file.
+    pub(super) fn of_file(place: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            weight: Weight::Error,
+            place: Place::File(place.into()),
+            message: message.into(),
+            help: None,
+        }
+    }
+
+    /// About a value of the sweep file.
+    pub(super) fn of_value(
+        trial: usize,
+        path: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            weight: Weight::Error,
+            place: Place::Value {
+                trial,
+                path: path.into(),
+            },
+            message: message.into(),
+            help: None,
+        }
+    }
+
+    /// Adds what to do.
+    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// The same as a warning.
+    pub(super) fn warning(self) -> Self {
+        Self {
+            weight: Weight::Warning,
+            ..self
+        }
+    }
+
+    /// As a remark about the sweep file, if it is one.
+    pub fn remark(&self) -> Option<Remark> {
+        let Place::Value { trial, path } = &self.place else {
+            return None;
+        };
+        Some(Remark {
+            trial: *trial,
+            path: path.clone(),
+            message: self.message.clone(),
+            help: self.help.clone(),
+        })
+    }
+}
