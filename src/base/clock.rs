@@ -1,8 +1,10 @@
 //! Wall-clock time as a value that is handed in.
 
 use serde::{Deserialize, Serialize};
+use std::sync::OnceLock;
 #[cfg(test)]
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Instant;
 
 /// A moment, in milliseconds since the Unix epoch (UTC).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -49,6 +51,11 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
 pub trait Clock: Send + Sync {
     /// The present moment.
     fn now(&self) -> Timestamp;
+
+    /// Milliseconds since some moment, for durations: nobody sets this clock.
+    fn elapsed_millis(&self) -> i64 {
+        self.now().0
+    }
 }
 
 /// The machine's clock.
@@ -61,6 +68,12 @@ impl Clock for SystemClock {
             .duration_since(std::time::UNIX_EPOCH)
             .unwrap_or_default();
         Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn elapsed_millis(&self) -> i64 {
+        static BEGAN: OnceLock<Instant> = OnceLock::new();
+        let elapsed = BEGAN.get_or_init(Instant::now).elapsed();
+        i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
     }
 }
 

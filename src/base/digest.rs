@@ -3,6 +3,7 @@
 use crate::base::fs::PathError;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 /// A BLAKE3 digest as 64 lower-case hex digits.
@@ -28,15 +29,58 @@ pub fn digest_bytes(bytes: &[u8]) -> Digest {
     Digest(blake3::hash(bytes).to_hex().to_string())
 }
 
-/// Digest of a file's content, read in chunks.
+/// So much of a file is read at a time: enough for all threads to have a part of it, bytes.
+const CHUNK: usize = 4 << 20;
+
+/// Digest of a file's content, read in chunks, each digested by all threads.
+///
+/// It is read and not mapped: a mapped file that shrinks meanwhile would end the process.
 ///
 /// # Errors
 /// The file cannot be opened or read.
 pub fn digest_file(path: &Path) -> Result<Digest, PathError> {
+    let failed = |e| PathError::new("read", path, e);
+    let mut file = std::fs::File::open(path).map_err(|e| PathError::new("open", path, e))?;
+    let length = file.metadata().map_err(failed)?.len();
     let mut hasher = blake3::Hasher::new();
-    let file = std::fs::File::open(path).map_err(|e| PathError::new("open", path, e))?;
-    hasher
-        .update_reader(file)
-        .map_err(|e| PathError::new("read", path, e))?;
-    Ok(Digest(hasher.finalize().to_hex().to_string()))
+    if length < CHUNK as u64 {
+        hasher.update_reader(file).map_err(failed)?;
+        return Ok(Digest(hasher.finalize().to_hex().to_string()));
+    }
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let mut filled = 0;
+        while filled < CHUNK {
+            match file.read(&mut chunk[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(failed(e)),
+            }
+        }
+        hasher.update_rayon(&chunk[..filled]);
+        if filled < CHUNK {
+            return Ok(Digest(hasher.finalize().to_hex().to_string()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_several_chunks_has_the_digest_of_its_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        for length in [0, 3, CHUNK, 2 * CHUNK + 5] {
+            let bytes: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            crate::base::write_atomic(&path, &bytes).unwrap();
+            assert_eq!(
+                digest_file(&path).unwrap(),
+                digest_bytes(&bytes),
+                "{length}"
+            );
+        }
+    }
 }

@@ -35,6 +35,22 @@ impl PathError {
     }
 }
 
+/// Whether nothing is there, as opposed to something that cannot be read.
+pub fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+/// Whether the system refused access.
+pub fn is_denied(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+    )
+}
+
 /// Writes `bytes` beside `path`, syncs, and renames: readers see the old file or the new, never half.
 ///
 /// Parent folders are created.

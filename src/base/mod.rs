@@ -1,8 +1,9 @@
 //! What every floor needs, each handed in rather than reached for.
 //!
-//! Time, devices, digests, seeds, atomic files, CSV, the files of a model folder, the
+//! Time, devices, digests, stamps of files, seeds, atomic files, CSV, the files of a model folder, the
 //! stop flag and text fit to be shown. Nothing here knows of sweeps or models.
 
+pub mod checked;
 pub mod clock;
 pub mod csv_line;
 pub mod device;
@@ -11,8 +12,10 @@ pub mod fs;
 pub mod model_files;
 pub mod seed;
 pub mod shutdown;
+pub mod stamp;
 pub mod text;
 
+pub use checked::{is_as_written, with_check};
 #[cfg(test)]
 pub use clock::FakeClock;
 pub use clock::{Clock, SystemClock, Timestamp};
@@ -23,4 +26,5 @@ pub use fs::{PathError, append_line, write_atomic};
 pub use model_files::{ModelFile, is_model_file, is_weight_file};
 pub use seed::SeedTree;
 pub use shutdown::Shutdown;
+pub use stamp::Stamp;
 pub use text::{printable, printable_json};

@@ -3,6 +3,7 @@
 use crate::base::PathError;
 use crate::cli::error::CommandError;
 use crate::config::plain_path;
+use crate::plan::DIGESTS_PATH;
 use std::path::{Path, PathBuf};
 
 /// The project root.
@@ -42,7 +43,7 @@ impl Project {
     }
 
     pub(crate) fn digests(&self) -> PathBuf {
-        self.results().join("digests.json")
+        self.root.join(DIGESTS_PATH)
     }
 
     pub(crate) fn report_dir(&self, sweep: &str) -> PathBuf {

@@ -1,7 +1,7 @@
 //! The file of raw answers: one JSON line for each response of an endpoint, so that nothing that was
 //! paid for is asked again.
 
-use crate::base::{Digest, PathError, append_line};
+use crate::base::{Digest, PathError, append_line, digest_bytes};
 use crate::judge::error::JudgeError;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -65,6 +65,11 @@ impl Answers {
                     line: index + 1,
                     problem: error.to_string(),
                 })?;
+            if !is_whole(line, &answer) {
+                let (path, line) = (path.display(), index + 1);
+                tracing::warn!("line {line} of `{path}` is not as it was written: asked again");
+                continue;
+            }
             if is_success(answer.status) {
                 known
                     .entry(answer.request)
@@ -90,7 +95,7 @@ impl Answers {
     /// The file cannot be written.
     pub(super) fn add(&self, answer: &Answer) -> Result<(), PathError> {
         let failed = |e| PathError::new("append to", &self.path, e);
-        let line = serde_json::to_string(answer).map_err(|e| failed(e.into()))?;
+        let line = line_of(answer).map_err(|e| failed(e.into()))?;
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         append_line(&mut file, &line).map_err(failed)
     }
@@ -101,6 +106,33 @@ impl Answers {
     }
 }
 
+/// A line of the file: an answer with a digest of it, so that damage is noticed.
+#[derive(Serialize)]
+struct Line<'a> {
+    check: Digest,
+    #[serde(flatten)]
+    answer: &'a Answer,
+}
+
+/// The digest of a line; none in files of earlier versions.
+#[derive(Deserialize)]
+struct Check {
+    #[serde(default)]
+    check: Option<Digest>,
+}
+
+fn line_of(answer: &Answer) -> serde_json::Result<String> {
+    let check = digest_bytes(&serde_json::to_vec(answer)?);
+    serde_json::to_string(&Line { check, answer })
+}
+
+fn is_whole(line: &[u8], answer: &Answer) -> bool {
+    let Ok(Check { check: Some(check) }) = serde_json::from_slice(line) else {
+        return true;
+    };
+    serde_json::to_vec(answer).is_ok_and(|text| digest_bytes(&text) == check)
+}
+
 /// Whether an HTTP status says that the request was answered.
 pub(super) fn is_success(status: u16) -> bool {
     (200..300).contains(&status)
@@ -109,7 +141,6 @@ pub(super) fn is_success(status: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::digest_bytes;
 
     fn answer(request: &str, status: u16, response: &str) -> Answer {
         Answer {
@@ -143,6 +174,22 @@ mod tests {
             Answers::open(&path).unwrap().known(&digest_bytes(b"r")),
             ["four"]
         );
+    }
+
+    #[test]
+    fn an_answer_in_which_a_byte_changed_is_asked_for_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("answers.jsonl");
+        let answers = Answers::open(&path).unwrap();
+        answers.add(&answer("q", 200, "rating 3")).unwrap();
+        answers.add(&answer("r", 200, "rating 4")).unwrap();
+        let text = fs::read_to_string(&path)
+            .unwrap()
+            .replace("rating 3", "rating 9");
+        crate::base::write_atomic(&path, text.as_bytes()).unwrap();
+        let again = Answers::open(&path).unwrap();
+        assert!(again.known(&digest_bytes(b"q")).is_empty());
+        assert_eq!(again.known(&digest_bytes(b"r")), ["rating 4"]);
     }
 
     #[test]

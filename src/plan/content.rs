@@ -14,7 +14,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 
-/// A recipe with its paths resolved, and the data and text files that it names.
+/// A recipe with its paths resolved, and the files and model folders that it names.
 ///
 /// The word `path` in the name of a field that holds a path becomes `content`.
 ///
@@ -87,9 +87,7 @@ impl Context<'_, '_> {
         };
         self.is_content.set(true);
         let value = Value::from(digest.0.clone());
-        if kind != PathKind::Model {
-            self.files.borrow_mut().insert(path, digest);
-        }
+        self.files.borrow_mut().insert(path, digest);
         Ok(value)
     }
 

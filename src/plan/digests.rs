@@ -1,20 +1,24 @@
 //! Digests and rough text sizes of input files, remembered so that big files are read once.
 
+use crate::base::fs::is_gone;
 use crate::base::{
-    Clock as _, Digest, ModelFile, PathError, SystemClock, digest_bytes, digest_file,
-    is_model_file, is_weight_file, write_atomic,
+    Digest, ModelFile, PathError, Stamp, digest_bytes, digest_file, is_model_file, is_weight_file,
+    write_atomic,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::SystemTime;
 
-/// Remembers (path, size, time of change) → digest, in memory and in a JSON file.
+/// Where the digests of a project are remembered, below its root.
+pub const DIGESTS_PATH: &str = "results/digests.json";
+
+/// Remembers (path, [`Stamp`]) → digest, in memory and in a JSON file.
 ///
-/// A file that changed in the last two seconds is not remembered on disk: a second change might
-/// leave its size and time as they are.
+/// A file that had only just changed when it was read is not remembered on disk: a second change
+/// might leave its stamp as it is.
 #[derive(Debug, Default)]
 pub struct DigestCache {
     entries: BTreeMap<PathBuf, Entry>,
@@ -24,8 +28,9 @@ pub struct DigestCache {
 /// What is known of one file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Entry {
-    size: u64,
-    modified_nanos: u128,
+    stamp: Stamp,
+    /// Whether the stamp vouches for the content.
+    settled: bool,
     digest: Digest,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     text: Option<TextSize>,
@@ -51,7 +56,7 @@ struct CacheFile {
     entries: BTreeMap<PathBuf, Entry>,
 }
 
-const CACHE_FORMAT: u32 = 4;
+const CACHE_FORMAT: u32 = 5;
 
 /// Beyond this much of a data file its size is extrapolated, bytes.
 const SAMPLE_BYTES: u64 = 4 << 20;
@@ -78,9 +83,7 @@ impl DigestCache {
         if !self.changed {
             return Ok(());
         }
-        let now = u128::try_from(SystemClock.now().0).unwrap_or_default() * 1_000_000;
-        let settled = |entry: &Entry| entry.modified_nanos + 2_000_000_000 < now;
-        let entries = self.entries.iter().filter(|(_, entry)| settled(entry));
+        let entries = self.entries.iter().filter(|(_, entry)| entry.settled);
         let entries = entries
             .map(|(path, entry)| (path.clone(), entry.clone()))
             .collect();
@@ -118,7 +121,7 @@ impl DigestCache {
         if let Some(text) = entry.text {
             return Ok(Some(text));
         }
-        let size = entry.size;
+        let size = entry.stamp.bytes;
         let text = measure(path, size)?;
         if let Some(entry) = self.entries.get_mut(path) {
             entry.text = Some(text);
@@ -131,20 +134,16 @@ impl DigestCache {
         let meta = match std::fs::metadata(path) {
             Ok(meta) if meta.is_file() => meta,
             Ok(_) => return Ok(None),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if is_gone(&error) => return Ok(None),
             Err(error) => return Err(PathError::new("read", path, error)),
         };
-        let modified = meta
-            .modified()
-            .ok()
-            .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        let modified_nanos = modified.unwrap_or_default().as_nanos();
-        let fresh =
-            |entry: &Entry| entry.size == meta.len() && entry.modified_nanos == modified_nanos;
+        let stamp = Stamp::of(&meta);
+        let fresh = |entry: &Entry| entry.settled && entry.stamp == stamp;
         if !self.entries.get(path).is_some_and(fresh) {
+            let settled = stamp.is_settled(SystemTime::now());
             let entry = Entry {
-                size: meta.len(),
-                modified_nanos,
+                stamp,
+                settled,
                 digest: digest_file(path)?,
                 text: None,
             };
@@ -161,8 +160,10 @@ impl DigestCache {
     /// # Errors
     /// A file is there but cannot be read.
     pub fn model_folder(&mut self, folder: &Path) -> Result<Option<Digest>, PathError> {
-        let Ok(entries) = std::fs::read_dir(folder) else {
-            return Ok(None);
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(e) if is_gone(&e) => return Ok(None),
+            Err(e) => return Err(PathError::new("read", folder, e)),
         };
         let names = entries
             .flatten()
@@ -309,11 +310,7 @@ mod tests {
         cache.save(&saved).unwrap();
         assert!(DigestCache::load(&saved).entries.is_empty());
 
-        let old = std::time::SystemTime::now() - std::time::Duration::from_mins(1);
-        std::fs::File::open(&path)
-            .unwrap()
-            .set_modified(old)
-            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(200));
         cache.file(&path).unwrap();
         cache.save(&saved).unwrap();
         let mut again = DigestCache::load(&saved);

@@ -575,6 +575,11 @@ impl Planner<'_> {
             InputRef::Folder { .. } => None,
         });
         let parents = parents.collect();
+        let mut data = draft.document.data.clone();
+        if let (Some(path), Some(digest)) = (&context.config.model.chat_template, &context.template)
+        {
+            data.insert(path.to_string(), digest.clone());
+        }
         self.known.insert(id.clone(), self.runs.len());
         self.runs.push(PlannedRun {
             id: id.clone(),
@@ -591,7 +596,7 @@ impl Planner<'_> {
                     .as_ref()
                     .map(ToString::to_string),
                 inputs: draft.inputs,
-                data: draft.document.data.clone(),
+                data,
                 runtime: draft.runtime.clone(),
                 judge_runtime,
             },

@@ -21,7 +21,7 @@ mod tests;
 
 pub use device::{DeviceRate, Gpu};
 pub use difference::{FieldChange, nearest_difference};
-pub use digests::{DigestCache, TextSize};
+pub use digests::{DIGESTS_PATH, DigestCache, TextSize};
 pub use error::PlanError;
 pub use estimate::Estimate;
 pub use lower::{Plan, PlannedRun, PlannedTrial, plan_sweep};

@@ -316,8 +316,8 @@ pub struct StageFile {
     pub chat_template: Option<String>,
     /// Inputs by role.
     pub inputs: BTreeMap<InputRole, InputRef>,
-    /// Digest of each data file when the run was planned, by path; a file that changed since fails
-    /// the run before it starts.
+    /// Digest of each data file, text file and model folder that the recipe names, and of the chat
+    /// template, when the run was planned, by path; what changed since fails the run before it starts.
     pub data: BTreeMap<String, Digest>,
     /// How to execute; not part of the identity.
     pub runtime: TrainRuntime,

@@ -38,6 +38,13 @@ pub enum Blocker {
     },
     /// Nothing but a free slot of a `lions run`.
     NoSlot,
+    /// The `lions run` that is at work starts nothing for now.
+    Paused {
+        /// Why, in its words.
+        reason: String,
+        /// Seconds since it paused.
+        secs: f64,
+    },
     /// It crashed before and will be tried again.
     Crashed {
         /// How often.
@@ -80,6 +87,9 @@ impl fmt::Display for Blocker {
                 "attempt {attempt} was last seen more than {secs:.0} s ago; the next `lions run` takes it back"
             ),
             Self::NoSlot => f.write_str("waits for a free slot of a `lions run`"),
+            Self::Paused { reason, secs } => {
+                write!(f, "`lions run` has paused for {secs:.0} s: {reason}")
+            }
             Self::Crashed {
                 crashes,
                 limit,
@@ -122,6 +132,8 @@ pub struct Facts {
     pub inputs: Vec<(RunId, StageKind, RunState)>,
     /// Device and start of the live attempt.
     pub live: Option<(Device, Timestamp)>,
+    /// Why the runner that is alive starts nothing, and since when.
+    pub paused: Option<(String, Timestamp)>,
 }
 
 /// Every reason why a run is not done, most telling first; empty if it is done.
@@ -148,7 +160,13 @@ pub fn explain(facts: &Facts, now: Timestamp) -> Vec<Blocker> {
             message: facts.message.clone(),
         }),
         RunState::Cancelled => blockers.push(Blocker::Cancelled),
-        RunState::Ready => blockers.push(Blocker::NoSlot),
+        RunState::Ready => blockers.push(match &facts.paused {
+            Some((reason, since)) => Blocker::Paused {
+                reason: reason.clone(),
+                secs: now.secs_since(*since),
+            },
+            None => Blocker::NoSlot,
+        }),
         RunState::Blocked | RunState::Skipped => blockers.extend(
             facts
                 .inputs
@@ -184,6 +202,7 @@ mod tests {
             message: String::new(),
             inputs: vec![],
             live: None,
+            paused: None,
         }
     }
 
@@ -216,6 +235,14 @@ mod tests {
             "waits for a free slot of a `lions run`",
             "crashed 2 of 5 times, last: signal 9",
         ];
+        assert_eq!(lines(&facts), want);
+    }
+
+    #[test]
+    fn a_run_that_waits_for_room_says_so() {
+        let mut facts = facts(RunState::Ready);
+        facts.paused = Some(("the disk is full".into(), Timestamp(7_000)));
+        let want = ["`lions run` has paused for 3 s: the disk is full"];
         assert_eq!(lines(&facts), want);
     }
 

@@ -12,5 +12,5 @@ pub use explain::{Blocker, Facts, explain};
 pub use schedule::{Candidate, Slot, chains, schedule};
 pub use state::{
     AttemptEnd, CRASH_LIMIT, Effect, Inputs, LEASE_MILLIS, QueuedRun, RunEvent, RunState, Stale,
-    hint, step,
+    hint, rest_after_crash, step,
 };

@@ -2,6 +2,7 @@
 
 use crate::base::Device;
 use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
 
 /// Room for one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,17 +41,29 @@ pub struct Candidate {
     pub chain: f64,
     /// First trial that needs it.
     pub trial: usize,
+    /// Whether no run needs it: an evaluation, with which a row of a table is complete.
+    pub last: bool,
     /// Estimated peak memory, bytes.
     pub peak_memory_bytes: u64,
 }
 
-/// Pairs of (run, slot number), best first: longest remaining chain, then trial order, then plan
-/// order. A run that fits no free slot is passed over.
+/// Pairs of (run, slot number), best first: runs that complete a trial, so that tables fill from the
+/// beginning; then by the longest remaining chain, trial order, plan order. A run that fits no free slot
+/// is passed over.
 pub fn schedule(ready: &[Candidate], slots: &[(usize, &Slot)]) -> Vec<(usize, usize)> {
     let mut order: Vec<&Candidate> = ready.iter().collect();
     order.sort_by(|a, b| {
+        let last = b.last.cmp(&a.last);
         let chain = b.chain.total_cmp(&a.chain);
-        chain.then(a.trial.cmp(&b.trial)).then(a.run.cmp(&b.run))
+        // Of evaluations the first trial's first: a longer one completes no more than a short one.
+        let chain = if a.last && b.last {
+            Ordering::Equal
+        } else {
+            chain
+        };
+        last.then(chain)
+            .then(a.trial.cmp(&b.trial))
+            .then(a.run.cmp(&b.run))
     });
     let mut free = slots.to_vec();
     let mut pairs = Vec::new();
@@ -92,6 +105,7 @@ mod tests {
             run,
             chain,
             trial,
+            last: false,
             peak_memory_bytes: 10,
         }
     }
@@ -108,6 +122,31 @@ mod tests {
             schedule(&ready, &[(7, &slot), (8, &slot)]),
             [(2, 7), (1, 8)]
         );
+    }
+
+    // 0 sft → 1, 2, 3 dpo → 4, 5, 6 eval, one slot: each evaluation follows its training.
+    #[test]
+    fn an_evaluation_runs_as_soon_as_its_checkpoint_is_there() {
+        let parents = [vec![], vec![0], vec![0], vec![0], vec![1], vec![2], vec![3]];
+        let work = [5.0, 3.0, 3.0, 4.0, 1.0, 1.0, 1.0];
+        let chains = chains(&work, &parents);
+        let trials = [0, 0, 1, 2, 0, 1, 2];
+        let slot = Slot::cpu(1);
+        let mut done: Vec<usize> = Vec::new();
+        while done.len() < work.len() {
+            let is_ready = |at: &usize| {
+                !done.contains(at) && parents[*at].iter().all(|parent| done.contains(parent))
+            };
+            let ready: Vec<Candidate> = (0..work.len())
+                .filter(is_ready)
+                .map(|at| Candidate {
+                    last: !parents.iter().any(|needs| needs.contains(&at)),
+                    ..candidate(at, chains[at], trials[at])
+                })
+                .collect();
+            done.push(schedule(&ready, &[(0, &slot)])[0].0);
+        }
+        assert_eq!(done, [0, 3, 6, 1, 4, 2, 5]);
     }
 
     #[test]

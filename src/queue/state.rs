@@ -125,10 +125,14 @@ pub enum AttemptEnd {
         /// Why, for a person.
         message: String,
     },
-    /// It ended or hung without a word.
+    /// It ended without a word.
     Crashed {
+        /// Why, if the system tells: memory ran out.
+        class: Option<FailureClass>,
         /// What is known: exit code, signal, last lines.
         message: String,
+        /// Whether it had saved a later state than the one it began with.
+        progressed: bool,
     },
     /// It stopped because it was asked to; its state is saved.
     Interrupted,
@@ -320,8 +324,10 @@ fn after_end(run: &QueuedRun, end: &AttemptEnd, inputs: Inputs, crash_limit: u32
             state: RunState::Failed,
             ..*run
         },
-        AttemptEnd::Crashed { .. } => {
-            let crashes = run.crashes + 1;
+        AttemptEnd::Crashed { progressed, .. } => {
+            // One that gets on each time comes to its end, however often it is killed.
+            let before = if *progressed { 0 } else { run.crashes };
+            let crashes = before + 1;
             let state = if crashes >= crash_limit {
                 RunState::Failed
             } else {
@@ -344,6 +350,16 @@ fn after_end(run: &QueuedRun, end: &AttemptEnd, inputs: Inputs, crash_limit: u32
     }
 }
 
+/// How long a run rests after a crash, ms: twice as long each time. Where memory ran out, others have
+/// to end first, which takes longer than for a process to be gone.
+pub fn rest_after_crash(crashes: u32, class: Option<FailureClass>) -> i64 {
+    let first = match class {
+        Some(FailureClass::OutOfMemory) => 5_000,
+        _ => 500,
+    };
+    first << crashes.saturating_sub(1).min(8)
+}
+
 /// What a person can do about a failure of this class; nothing is retried by itself.
 pub fn hint(class: FailureClass) -> &'static str {
     match class {
@@ -353,6 +369,13 @@ pub fn hint(class: FailureClass) -> &'static str {
             "lower `runtime.micro-batch-tokens` or `--jobs`, then `lions retry`"
         }
         FailureClass::DiskFull => "free some space, then `lions retry`; the saved state is kept",
+        FailureClass::Damaged => {
+            "`lions store verify` lists all that is damaged; `lions run --retry` makes it again"
+        }
+        FailureClass::Permission => "give this user the right to it, then `lions retry`",
+        FailureClass::Hung => {
+            "`lions log` shows how far it came; `lions run --hang-after` gives it longer, `lions retry` goes on from its saved state"
+        }
         FailureClass::Internal => "this is a bug in lions; `lions log` has the details",
     }
 }
@@ -385,7 +408,9 @@ mod tests {
         ended(
             attempt,
             AttemptEnd::Crashed {
+                class: None,
                 message: "exit code 3".into(),
+                progressed: false,
             },
         )
     }
@@ -414,6 +439,34 @@ mod tests {
         );
         assert_eq!((next.attempts, next.crashes), (3, 1));
         assert_eq!(effects, [Effect::BeginAttempt(3)]);
+    }
+
+    #[test]
+    fn a_run_that_gets_on_between_its_crashes_is_not_given_up() {
+        let end = |progressed| AttemptEnd::Crashed {
+            class: None,
+            message: String::new(),
+            progressed,
+        };
+        let mut crashes = Vec::new();
+        let mut before = 0;
+        for progressed in [false, false, true, false, true, true] {
+            let (next, _) = step(&leased(1, before), &ended(1, end(progressed)), 4).unwrap();
+            assert_eq!(next.state, RunState::Ready);
+            before = next.crashes;
+            crashes.push(before);
+        }
+        assert_eq!(crashes, [1, 2, 1, 2, 1, 1]);
+    }
+
+    #[test]
+    fn a_run_rests_longer_after_each_crash_and_longest_where_memory_ran_out() {
+        let rests = |class| [1, 2, 4].map(|crashes| rest_after_crash(crashes, class));
+        assert_eq!(rests(None), [500, 1000, 4000]);
+        assert_eq!(
+            rests(Some(FailureClass::OutOfMemory)),
+            [5000, 10_000, 40_000]
+        );
     }
 
     #[test]
@@ -480,8 +533,10 @@ mod tests {
                 class: FailureClass::NotFinite,
                 message: String::new()
             }),
-            Just(AttemptEnd::Crashed {
-                message: String::new()
+            any::<bool>().prop_map(|progressed| AttemptEnd::Crashed {
+                class: None,
+                message: String::new(),
+                progressed,
             }),
             Just(AttemptEnd::Interrupted),
             Just(AttemptEnd::Lost),

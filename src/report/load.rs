@@ -3,7 +3,7 @@
 use crate::plan::RunId;
 use crate::queue::RunState;
 use crate::report::select::{Details, ReportError, RunInfo, RunStatus, SweepResults, TrialResult};
-use crate::rundir::{RunDir, read_provenance, read_stage_head};
+use crate::rundir::{RunDir, RundirError, read_provenance, read_stage_head};
 use crate::store::{ReadStore, RunRow};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,7 +31,7 @@ pub fn load_results(
     source: &str,
     depth: Depth,
 ) -> Result<SweepResults, ReportError> {
-    let sweep = store.sweep(name)?;
+    let mut sweep = store.sweep(name)?;
     let mut runs: BTreeMap<RunId, RunInfo> = store
         .runs(name)?
         .into_iter()
@@ -53,7 +53,7 @@ pub fn load_results(
     }
     if depth == Depth::Everything {
         for run in runs.values_mut().filter(|r| r.status == RunStatus::Done) {
-            add_details(store, root, run)?;
+            add_details(store, root, run, &mut sweep.unread)?;
         }
     }
     let details = Details::Folders(root.to_owned());
@@ -90,20 +90,30 @@ fn plain_run(row: RunRow) -> RunInfo {
     }
 }
 
-fn add_details(store: &ReadStore, root: &Path, run: &mut RunInfo) -> Result<(), ReportError> {
+/// A file that cannot be read costs what it tells, and is named in `unread`.
+fn add_details(
+    store: &ReadStore,
+    root: &Path,
+    run: &mut RunInfo,
+    unread: &mut Vec<String>,
+) -> Result<(), ReportError> {
     run.metrics = store.metrics(&run.id)?;
     run.counts = store.counts(&run.id)?;
     run.notes = store.notes(&run.id)?;
     let dir = RunDir::new(root, &run.id);
-    run.seed = Some(read_stage_head(&dir)?.seed);
+    match read_stage_head(&dir) {
+        Ok(head) => run.seed = Some(head.seed),
+        Err(error) => unread.push(unread_text(&error, "seed", &run.id)),
+    }
     let attempts = store.attempts(&run.id)?;
     run.usage = attempts.iter().rev().find_map(|a| a.usage);
     let finished = attempts.iter().rev().find(|a| a.usage.is_some());
-    if let Some(facts) = finished
-        .map(|a| read_provenance(&dir.attempt(a.number)))
-        .transpose()?
-        .flatten()
-    {
+    let provenance = finished.map(|a| read_provenance(&dir.attempt(a.number)));
+    let provenance = provenance.unwrap_or(Ok(None)).unwrap_or_else(|error| {
+        unread.push(unread_text(&error, "device and version", &run.id));
+        None
+    });
+    if let Some(facts) = provenance {
         let facts = [
             ("device", facts.device.to_string()),
             ("lions", facts.version),
@@ -114,6 +124,10 @@ fn add_details(store: &ReadStore, root: &Path, run: &mut RunInfo) -> Result<(), 
             .collect();
     }
     Ok(())
+}
+
+fn unread_text(error: &RundirError, what: &str, run: &RunId) -> String {
+    format!("{error}: the {what} of run {run} is not known; the next `lions run` mends the file")
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! What can go wrong with a run's folder.
 
 use crate::base::PathError;
+use crate::base::fs::is_denied;
 use crate::plan::RunId;
+use crate::rundir::event::FailureClass;
 use std::path::PathBuf;
 
 /// A run's folder could not be read, written or published.
@@ -55,6 +57,16 @@ pub enum RundirError {
 }
 
 impl RundirError {
+    /// How an attempt that cannot be begun or published for this has failed.
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Path(error) if is_denied(&error.source) => FailureClass::Permission,
+            _ if self.is_disk_full() => FailureClass::DiskFull,
+            Self::Damaged { .. } => FailureClass::Damaged,
+            _ => FailureClass::Internal,
+        }
+    }
+
     /// Whether the device or quota is full.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Path(error) if error.is_disk_full())

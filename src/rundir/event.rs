@@ -27,6 +27,12 @@ pub enum FailureClass {
     OutOfMemory,
     /// The disk or quota is full.
     DiskFull,
+    /// What an earlier run made is not there any more as it was.
+    Damaged,
+    /// The system refused access to a file or folder.
+    Permission,
+    /// No progress for longer than is allowed; it was ended.
+    Hung,
     /// Our bug.
     Internal,
 }

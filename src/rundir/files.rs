@@ -1,10 +1,15 @@
 //! Reads and writes of the small files in a run's folder.
 
-use crate::base::{Device, PathError, Timestamp, digest_file, write_atomic};
+use crate::base::fs::is_gone;
+use crate::base::{
+    Device, PathError, Timestamp, digest_bytes, is_as_written, with_check, write_atomic,
+};
 use crate::plan::{RunId, STAGE_FORMAT, StageFile, StageKind};
 use crate::rundir::error::RundirError;
+use crate::rundir::event::AttemptEvent;
+use crate::rundir::journal::read_events;
 use crate::rundir::layout::{AttemptDir, RunDir};
-use crate::rundir::outcome::{OUTCOME_FORMAT, Outcome, StageResult};
+use crate::rundir::outcome::{Artifact, OUTCOME_FORMAT, Outcome, StageResult};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -62,30 +67,73 @@ pub fn host_name() -> String {
 /// # Errors
 /// The folder belongs to another run whose id begins alike, or cannot be written.
 pub fn write_run_files(dir: &RunDir, identity: &str, stage: &StageFile) -> Result<(), RundirError> {
-    match read_optional(&dir.identity())? {
-        Some(found) if found == identity => {}
-        // Cut off by a loss of power: what is not whole names no run.
-        Some(found) if identity.starts_with(&found) => {
-            write_renamed(&dir.identity(), identity.as_bytes())?;
-        }
-        Some(_) => {
+    match read_bytes(&dir.identity())? {
+        Some(found) if found == identity.as_bytes() => {}
+        Some(found) if names_folder(dir, &found) => {
             return Err(RundirError::OtherRun {
                 path: dir.identity(),
                 run: stage.run.clone(),
             });
         }
-        None => write_renamed(&dir.identity(), identity.as_bytes())?,
+        // What is damaged names no run.
+        _ => write_renamed(&dir.identity(), identity.as_bytes())?,
     }
     let text = to_json(&dir.stage(), stage)?;
-    if read_optional(&dir.stage())?.as_deref() != Some(&text) {
+    if read_bytes(&dir.stage())?.as_deref() != Some(text.as_bytes()) {
         write_renamed(&dir.stage(), text.as_bytes())?;
     }
     Ok(())
 }
 
+/// Whether a folder is that of the run with this identity document.
+fn names_folder(dir: &RunDir, identity: &[u8]) -> bool {
+    let name = dir.path().file_name().unwrap_or_default();
+    digest_bytes(identity).short() == name.to_string_lossy()
+}
+
+/// Writes again what describes a finished run and is damaged: its stage, which is `planned`, and the
+/// provenance of the attempt that made it, as far as it is known.
+///
+/// # Errors
+/// A file cannot be read or written.
+pub fn mend_descriptions(
+    dir: &RunDir,
+    identity: &str,
+    planned: &StageFile,
+    outcome: &Outcome,
+) -> Result<(), RundirError> {
+    let is_whole = read_stage_head(dir).is_ok_and(|head| {
+        let task = planned.task.kind();
+        (&head.run, head.kind(), head.seed) == (&planned.run, task, planned.seed)
+    });
+    if !is_whole || read_bytes(&dir.identity())?.as_deref() != Some(identity.as_bytes()) {
+        write_run_files(dir, identity, planned)?;
+    }
+    let attempt = dir.attempt(outcome.attempt);
+    if !matches!(read_provenance(&attempt), Err(RundirError::Parse { .. })) {
+        return Ok(());
+    }
+    let events = read_events(&attempt.events())?;
+    let device = events.iter().find_map(|event| match event {
+        AttemptEvent::Started { device } => Some(*device),
+        _ => None,
+    });
+    let unknown = || "unknown".to_owned();
+    let provenance = Provenance {
+        format: PROVENANCE_FORMAT,
+        version: unknown(),
+        argv: Vec::new(),
+        host: unknown(),
+        pid: 0,
+        device: device.unwrap_or(Device::Cpu),
+        started: outcome.started,
+    };
+    write_provenance(&attempt, &provenance)
+}
+
 /// As [`write_atomic`], but left to the system when it reaches the disk: these files are written
 /// again if need be, and [`crate::rundir::publish()`] syncs them before there is an outcome.
-fn write_renamed(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
+pub(super) fn write_renamed(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(|e| PathError::new("create", parent, e))?;
     }
@@ -146,7 +194,8 @@ impl StageHead {
 /// What was stored of a run's stage, by any version up to this one.
 pub fn read_stage_head(dir: &RunDir) -> Result<StageHead, RundirError> {
     let path = dir.stage();
-    let text = crate::base::fs::read_to_string(&path)?;
+    let missing = || PathError::new("read", &path, io::ErrorKind::NotFound.into());
+    let text = read_optional(&path)?.ok_or_else(missing)?;
     check_format(&path, &text, STAGE_FORMAT)?;
     from_json(&path, &text)
 }
@@ -154,22 +203,81 @@ pub fn read_stage_head(dir: &RunDir) -> Result<StageHead, RundirError> {
 /// The stage's last act; `out/` must be complete and synced before.
 pub fn write_result(dir: &AttemptDir, result: &StageResult) -> Result<(), RundirError> {
     let path = dir.result();
-    Ok(write_atomic(&path, to_json(&path, result)?.as_bytes())?)
+    write_checked(&path, result)
 }
 
 /// What a finished attempt says of itself; nothing if it did not finish.
+///
+/// # Errors
+/// The file cannot be read, is of a later version, or is not as it was written.
 pub fn read_result(dir: &AttemptDir) -> Result<Option<StageResult>, RundirError> {
-    read_versioned(&dir.result(), OUTCOME_FORMAT)
+    read_checked(&dir.result())
 }
 
 /// The marker that the run is done; nothing if it is not.
+///
+/// # Errors
+/// The file cannot be read, is of a later version, or is not as it was written.
 pub fn read_outcome(dir: &RunDir) -> Result<Option<Outcome>, RundirError> {
-    read_versioned(&dir.outcome(), OUTCOME_FORMAT)
+    read_checked(&dir.outcome())
 }
 
 pub(crate) fn write_outcome(dir: &RunDir, outcome: &Outcome) -> Result<(), RundirError> {
-    let path = dir.outcome();
-    Ok(write_atomic(&path, to_json(&path, outcome)?.as_bytes())?)
+    write_checked(&dir.outcome(), outcome)
+}
+
+/// Writes the digests of what an attempt made, before its result: between the two and the publishing
+/// may lie a loss of power.
+pub fn write_made(dir: &AttemptDir, made: &[Artifact]) -> Result<(), RundirError> {
+    let made = Made {
+        format: OUTCOME_FORMAT,
+        files: made.to_vec(),
+    };
+    write_checked(&dir.made(), &made)
+}
+
+/// The digests of what an attempt made; nothing if it recorded none, as attempts of earlier versions.
+///
+/// # Errors
+/// The file cannot be read, is of a later version, or is not as it was written.
+pub fn read_made(dir: &AttemptDir) -> Result<Option<Vec<Artifact>>, RundirError> {
+    Ok(read_checked::<Made>(&dir.made())?.map(|made| made.files))
+}
+
+#[derive(Serialize, Deserialize)]
+struct Made {
+    format: u32,
+    files: Vec<Artifact>,
+}
+
+/// From this version on results and outcomes carry a digest of themselves.
+const CHECKED_SINCE: u32 = 2;
+
+fn write_checked<T: Serialize>(path: &Path, value: &T) -> Result<(), RundirError> {
+    let text = with_check(&to_json(path, value)?);
+    Ok(write_atomic(path, text.as_bytes())?)
+}
+
+fn read_checked<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, RundirError> {
+    let Some(bytes) = read_bytes(path)? else {
+        return Ok(None);
+    };
+    let damaged = |why: String| RundirError::Damaged {
+        path: path.to_owned(),
+        why,
+    };
+    let text = String::from_utf8(bytes).map_err(|e| damaged(e.to_string()))?;
+    let check = is_as_written(&text);
+    if check != Some(false) {
+        let AnyFormat { format } =
+            serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
+        check_format(path, &text, OUTCOME_FORMAT)?;
+        if check == Some(true) || format < CHECKED_SINCE {
+            let value = serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
+            return Ok(Some(value));
+        }
+    }
+    Err(damaged("it is not as it was written".to_owned()))
 }
 
 /// Writes who executes an attempt.
@@ -181,47 +289,6 @@ pub fn write_provenance(dir: &AttemptDir, provenance: &Provenance) -> Result<(),
 /// Who executed an attempt, if it got that far.
 pub fn read_provenance(dir: &AttemptDir) -> Result<Option<Provenance>, RundirError> {
     read_versioned(&dir.provenance(), PROVENANCE_FORMAT)
-}
-
-/// How closely [`verified_outcome`] looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verify {
-    /// Every file is there and has its size.
-    Sizes,
-    /// Every file is there and has its digest.
-    Digests,
-}
-
-/// The outcome of a run whose files are all there; nothing if there is no outcome.
-///
-/// # Errors
-/// [`RundirError::Damaged`] if a file that the outcome names is missing or differs.
-pub fn verified_outcome(dir: &RunDir, verify: Verify) -> Result<Option<Outcome>, RundirError> {
-    let Some(outcome) = read_outcome(dir)? else {
-        return Ok(None);
-    };
-    for artifact in &outcome.artifacts {
-        let path = dir.artifacts().join(&artifact.path);
-        let damaged = |why: String| RundirError::Damaged {
-            path: path.clone(),
-            why,
-        };
-        let found = match std::fs::metadata(&path) {
-            Ok(found) => found.len(),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(damaged("missing".into())),
-            Err(e) => return Err(PathError::new("read", path, e).into()),
-        };
-        if found != artifact.bytes {
-            return Err(damaged(format!(
-                "{found} bytes instead of {}",
-                artifact.bytes
-            )));
-        }
-        if verify == Verify::Digests && digest_file(&path)? != artifact.digest {
-            return Err(damaged("another content".into()));
-        }
-    }
-    Ok(Some(outcome))
 }
 
 /// Numbers of the attempts that have a folder, ascending.
@@ -315,10 +382,16 @@ fn check_format(path: &Path, text: &str, known: u32) -> Result<(), RundirError> 
     Ok(())
 }
 
+/// The text of a file, what is no UTF-8 replaced: that is damage, which its reader names.
 fn read_optional(path: &Path) -> Result<Option<String>, RundirError> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+    let bytes = read_bytes(path)?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>, RundirError> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if is_gone(&e) => Ok(None),
         Err(e) => Err(PathError::new("read", path, e).into()),
     }
 }
@@ -356,10 +429,10 @@ mod tests {
     fn a_result_of_a_later_format_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let attempt = RunDir::new(dir.path(), &RunId("ab".repeat(32))).attempt(1);
-        write_atomic(&attempt.result(), b"{\"format\": 2, \"shape\": \"new\"}").unwrap();
+        write_atomic(&attempt.result(), b"{\"format\": 3, \"shape\": \"new\"}").unwrap();
         let error = read_result(&attempt).unwrap_err().to_string();
         assert!(
-            error.ends_with("has format 2, this build knows up to 1"),
+            error.ends_with("has format 3, this build knows up to 2"),
             "{error}"
         );
     }

@@ -42,6 +42,11 @@ impl RunDir {
         self.path.join("outcome.json")
     }
 
+    /// Stamps of published files, so that they need not be read again.
+    pub fn seal(&self) -> PathBuf {
+        self.path.join("seal.json")
+    }
+
     /// The folder of all attempts.
     pub fn attempts(&self) -> PathBuf {
         self.path.join("attempts")
@@ -100,6 +105,11 @@ impl AttemptDir {
     /// Finished artifacts before they are published.
     pub fn out(&self) -> PathBuf {
         self.path.join("out")
+    }
+
+    /// Digests of everything in `out`.
+    pub fn made(&self) -> PathBuf {
+        self.path.join("made.json")
     }
 
     /// The stage's last act, a [`crate::rundir::StageResult`].

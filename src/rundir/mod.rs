@@ -15,6 +15,8 @@ pub mod layout;
 pub mod lock;
 pub mod outcome;
 pub mod publish;
+pub mod runner_note;
+pub mod seal;
 
 pub use batch_layout::{
     BATCH_LAYOUT_ARTIFACT, BatchLayout, PairLengths, read_batch_layout, write_batch_layout,
@@ -23,13 +25,15 @@ pub use disk::{free_bytes, network_file_system};
 pub use error::RundirError;
 pub use event::{AttemptEvent, EVENT_FORMAT, EventHeader, FailureClass};
 pub use files::{
-    PROVENANCE_FORMAT, Provenance, StageHead, Verify, attempt_numbers, host_name, read_identity,
-    read_outcome, read_provenance, read_result, read_stage, read_stage_head, run_folders,
-    tail_lines, verified_outcome, write_provenance, write_result, write_run_files,
+    PROVENANCE_FORMAT, Provenance, StageHead, attempt_numbers, host_name, mend_descriptions,
+    read_identity, read_outcome, read_provenance, read_result, read_stage, read_stage_head,
+    run_folders, tail_lines, write_made, write_provenance, write_result, write_run_files,
 };
 pub use heartbeat::{HEARTBEAT_MILLIS, Heartbeat, SILENCE_MILLIS, read_heartbeat};
 pub use journal::{Journal, JournalReader, read_events};
 pub use layout::{AttemptDir, RunDir};
 pub use lock::{FolderLock, is_locked};
 pub use outcome::{Artifact, MetricValue, OUTCOME_FORMAT, Outcome, StageResult, Usage};
-pub use publish::{Publication, publish};
+pub use publish::{Publication, digest_folder, publish};
+pub use runner_note::{Pause, RUNNERS_PATH, live_runners, pauses, write_pause};
+pub use seal::{Verify, sealed_outcome, verified_outcome, verify_artifact};

@@ -95,5 +95,5 @@ pub struct Outcome {
     pub result: StageResult,
 }
 
-/// Version of `result.json` and `outcome.json`.
-pub const OUTCOME_FORMAT: u32 = 1;
+/// Version of `result.json`, `made.json` and `outcome.json`. 2: they carry a digest of themselves.
+pub const OUTCOME_FORMAT: u32 = 2;

@@ -1,12 +1,13 @@
 //! Turns a finished attempt into the run's outcome.
 
-use crate::base::{PathError, Timestamp, digest_file};
+use crate::base::{PathError, Timestamp};
 use crate::plan::{RunId, StageKind};
 use crate::rundir::error::RundirError;
-use crate::rundir::files::{read_outcome, read_result, write_outcome};
+use crate::rundir::files::{read_made, read_outcome, read_result, write_outcome};
 use crate::rundir::layout::{AttemptDir, RunDir};
 use crate::rundir::lock::FolderLock;
 use crate::rundir::outcome::{Artifact, OUTCOME_FORMAT, Outcome, StageResult};
+use crate::rundir::seal::Seal;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,7 @@ pub fn publish(dir: &RunDir, what: &Publication) -> Result<Outcome, RundirError>
     move_artifacts(dir, &attempt, &result)?;
     sync_if_there(&dir.identity())?;
     sync_if_there(&dir.stage())?;
+    let mut seal = Seal::default();
     let outcome = Outcome {
         format: OUTCOME_FORMAT,
         run: what.run.clone(),
@@ -56,10 +58,11 @@ pub fn publish(dir: &RunDir, what: &Publication) -> Result<Outcome, RundirError>
         attempt: what.attempt,
         started: what.started,
         finished: what.finished,
-        artifacts: digest_artifacts(&dir.artifacts())?,
+        artifacts: as_made(dir, &attempt, &mut seal)?,
         result,
     };
     write_outcome(dir, &outcome)?;
+    seal.write(dir);
     tracing::debug!(run = %what.run, attempt = what.attempt, "published");
     Ok(outcome)
 }
@@ -123,7 +126,34 @@ fn keep_only(out: &Path, names: &[String]) -> Result<(), RundirError> {
     Ok(())
 }
 
-fn digest_artifacts(artifacts: &Path) -> Result<Vec<Artifact>, RundirError> {
+/// The published files, which must be those that the attempt made.
+fn as_made(
+    dir: &RunDir,
+    attempt: &AttemptDir,
+    seal: &mut Seal,
+) -> Result<Vec<Artifact>, RundirError> {
+    let published = digest_artifacts(&dir.artifacts(), seal)?;
+    for made in read_made(attempt)?.unwrap_or_default() {
+        let found = published.iter().find(|file| file.path == made.path);
+        if found.is_none_or(|file| *file != made) {
+            return Err(RundirError::Damaged {
+                path: dir.artifacts().join(&made.path),
+                why: "another content than the attempt wrote".to_owned(),
+            });
+        }
+    }
+    Ok(published)
+}
+
+/// Every file below a folder with its digest, by path.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn digest_folder(folder: &Path) -> Result<Vec<Artifact>, RundirError> {
+    digest_artifacts(folder, &mut Seal::default())
+}
+
+fn digest_artifacts(artifacts: &Path, seal: &mut Seal) -> Result<Vec<Artifact>, RundirError> {
     let mut files = Vec::new();
     collect_files(artifacts, &mut files)?;
     let mut published = Vec::new();
@@ -138,10 +168,11 @@ fn digest_artifacts(artifacts: &Path) -> Result<Vec<Artifact>, RundirError> {
             .len();
         let name = file.strip_prefix(artifacts).unwrap_or(&file);
         let parts: Vec<_> = name.iter().map(|part| part.to_string_lossy()).collect();
+        let name = parts.join("/");
         published.push(Artifact {
-            path: parts.join("/"),
+            digest: seal.digest(&file, &name)?,
+            path: name,
             bytes,
-            digest: digest_file(&file)?,
         });
     }
     published.sort_by(|a, b| a.path.cmp(&b.path));
@@ -177,8 +208,9 @@ fn remove_folder(folder: &Path) -> Result<(), RundirError> {
 mod tests {
     use super::*;
     use crate::base::write_atomic;
-    use crate::rundir::files::{Verify, verified_outcome, write_result};
+    use crate::rundir::files::{write_made, write_result};
     use crate::rundir::outcome::Usage;
+    use crate::rundir::seal::{Verify, sealed_outcome, verified_outcome};
 
     fn run_id() -> RunId {
         RunId("5a".repeat(32))
@@ -281,5 +313,60 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.ends_with("1 bytes instead of 7"), "{error}");
+    }
+
+    #[test]
+    fn a_sealed_file_is_not_read_again_and_a_change_of_the_same_size_is_seen() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = finished_attempt(root.path(), 1, "weights");
+        publish(&dir, &publication(1)).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(150));
+        sealed_outcome(&dir).unwrap();
+        let seal = fs::read_to_string(dir.seal()).unwrap();
+        assert!(seal.contains("model/weights"), "{seal}");
+        // A seal of another digest vouches for nothing; one that is damaged costs a second look.
+        sealed_outcome(&dir).unwrap();
+        write_atomic(&dir.seal(), b"{").unwrap();
+        sealed_outcome(&dir).unwrap();
+
+        let path = dir.artifacts().join("model/weights");
+        let modified = path.metadata().unwrap().modified().unwrap();
+        let mut file = fs::File::options().write(true).open(&path).unwrap();
+        io::Write::write_all(&mut file, b"Weights").unwrap();
+        file.set_modified(modified).unwrap();
+        let error = sealed_outcome(&dir).unwrap_err().to_string();
+        assert!(error.ends_with("another content"), "{error}");
+    }
+
+    #[test]
+    fn an_outcome_in_which_a_digit_changed_is_damaged() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = finished_attempt(root.path(), 1, "weights");
+        publish(&dir, &publication(1)).unwrap();
+        let text = fs::read_to_string(dir.outcome()).unwrap();
+        write_atomic(
+            &dir.outcome(),
+            text.replace("\"bytes\": 7", "\"bytes\": 8").as_bytes(),
+        )
+        .unwrap();
+        let error = verified_outcome(&dir, Verify::Sizes)
+            .unwrap_err()
+            .to_string();
+        assert!(error.ends_with("it is not as it was written"), "{error}");
+        write_atomic(&dir.outcome(), &text.as_bytes()[..40]).unwrap();
+        let error = verified_outcome(&dir, Verify::Sizes).unwrap_err();
+        assert!(matches!(error, RundirError::Damaged { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_changed_between_the_attempt_and_its_publishing_is_not_published() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = finished_attempt(root.path(), 1, "weights");
+        let attempt = dir.attempt(1);
+        write_made(&attempt, &digest_folder(&attempt.out()).unwrap()[1..]).unwrap();
+        write_atomic(&attempt.out().join("model/weights"), b"Weights").unwrap();
+        let error = publish(&dir, &publication(1)).unwrap_err();
+        assert!(matches!(error, RundirError::Damaged { .. }), "{error}");
+        assert!(!dir.outcome().exists());
     }
 }

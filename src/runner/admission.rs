@@ -1,11 +1,13 @@
 //! What keeps ready runs from being started for now.
 
 use crate::base::Timestamp;
-use crate::rundir::free_bytes;
-use crate::runner::error::RunnerError;
+use crate::rundir::{Pause, free_bytes};
+use crate::runner::error::{RunnerError, chain};
 use crate::runner::events::RunnerEvent;
 use crate::runner::graph::Graph;
 use crate::runner::job::SweepJob;
+use crate::runner::ledger::Ledger;
+use crate::runner::owner::Owner;
 use crate::runner::report::Reporting;
 use crate::runner::timers::Every;
 use std::collections::BTreeMap;
@@ -23,6 +25,9 @@ pub(crate) struct Admission {
     try_again: Every,
     /// Set while a pause is told and no room was found since.
     paused_until: Option<Timestamp>,
+    /// The pause that is told, and whether [`Admission::tell`] has still to tell it.
+    pause: Option<Pause>,
+    changed: bool,
 }
 
 impl Admission {
@@ -31,11 +36,19 @@ impl Admission {
             held: BTreeMap::new(),
             try_again: Every::millis(HOLD_MILLIS),
             paused_until: None,
+            pause: None,
+            changed: false,
         }
     }
 
-    /// Of `ready` runs those that may be tried in this turn.
-    pub(crate) fn admitted(&mut self, mut ready: Vec<usize>, now: Timestamp) -> Vec<usize> {
+    /// Of `ready` runs those that may be tried in this turn: not those that crashed just now.
+    pub(crate) fn admitted(
+        &mut self,
+        mut ready: Vec<usize>,
+        resting: &BTreeMap<usize, Timestamp>,
+        now: Timestamp,
+    ) -> Vec<usize> {
+        ready.retain(|at| resting.get(at).is_none_or(|until| now >= *until));
         if !self.try_again.due(now) {
             ready.retain(|at| !self.held.contains_key(at));
         }
@@ -63,17 +76,32 @@ impl Admission {
     pub(crate) fn pause(&mut self, reporting: &mut Reporting<'_>, reason: String, now: Timestamp) {
         let until = now.plus_millis(PAUSE_MILLIS);
         if self.paused_until.replace(until).is_none() {
+            (self.pause, self.changed) = (
+                Some(Pause {
+                    reason: reason.clone(),
+                    since: now,
+                }),
+                true,
+            );
             reporting.report(RunnerEvent::Paused { reason });
+        }
+    }
+
+    /// Tells other processes of a pause, or of its end, if that has changed.
+    pub(crate) fn tell(&mut self, owner: &Owner) {
+        if std::mem::take(&mut self.changed) {
+            owner.note(self.pause.as_ref());
         }
     }
 
     /// Whether there is free space; says so when that changes.
     pub(crate) fn has_room(
         &mut self,
-        reporting: &mut Reporting<'_>,
+        ledger: &mut Ledger<'_>,
         job: &SweepJob<'_>,
         now: Timestamp,
     ) -> Result<bool, RunnerError> {
+        let reporting = &mut ledger.reporting;
         if self.paused_until.is_some_and(|until| now < until) {
             return Ok(false);
         }
@@ -86,9 +114,15 @@ impl Admission {
             self.pause(reporting, reason, now);
             return Ok(false);
         }
-        if self.paused_until.take().is_some() {
-            reporting.report(RunnerEvent::Resumed);
+        if self.paused_until.is_none() {
+            return Ok(true);
         }
+        if let Err(error) = ledger.store.try_write() {
+            self.pause(reporting, chain(&error), now);
+            return Ok(false);
+        }
+        (self.paused_until, self.pause, self.changed) = (None, None, true);
+        reporting.report(RunnerEvent::Resumed);
         Ok(true)
     }
 }

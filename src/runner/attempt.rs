@@ -22,6 +22,8 @@ pub(crate) enum StopReason {
     Cancel,
     /// No sign of life.
     Silent,
+    /// It lives, and its work does not get on.
+    Hung,
     /// Another runner has the run now.
     LeaseLost,
 }
@@ -33,11 +35,19 @@ pub(crate) struct RunningAttempt {
     pub(crate) handle: Handle,
     pub(crate) slot: usize,
     pub(crate) started: Timestamp,
+    /// The same by a clock that nobody sets.
+    pub(crate) began: i64,
     pub(crate) dir: AttemptDir,
     journal: JournalReader,
     heartbeat: Option<u64>,
     /// Last sign of life.
     pub(crate) last_sign: Timestamp,
+    /// Last event: the heart of a process that hangs beats on.
+    pub(crate) last_work: Timestamp,
+    /// The state it began with and the last one it saved, by step.
+    states: (u64, u64),
+    /// Processes that the system had ended for want of memory when it began.
+    kills_before: Option<u64>,
     /// Whether there was one since its lease was extended.
     pub(crate) extend_lease: bool,
     pub(crate) unit: String,
@@ -71,10 +81,14 @@ impl RunningAttempt {
             handle,
             slot,
             started: now,
+            began: 0,
             journal: JournalReader::new(dir.events()),
             dir,
             heartbeat: None,
             last_sign: now,
+            last_work: now,
+            states: (0, 0),
+            kills_before: memory_kills(),
             extend_lease: false,
             unit: String::new(),
             total: 0,
@@ -100,6 +114,7 @@ impl RunningAttempt {
         let mut news = News::default();
         for event in self.journal.read_new()? {
             self.note_sign_of_life(now);
+            self.last_work = now;
             match event {
                 AttemptEvent::Begin { unit, total } => {
                     (self.unit, self.total, self.done) = (unit, total, 0);
@@ -124,6 +139,7 @@ impl RunningAttempt {
                     });
                 }
                 AttemptEvent::Resumed { step } => {
+                    self.states.0 = step;
                     if self.unit == "steps" {
                         self.done = step;
                     }
@@ -131,9 +147,8 @@ impl RunningAttempt {
                 AttemptEvent::Warning { message } => news.warnings.push(message),
                 AttemptEvent::Failed { class, message } => self.failure = Some((class, message)),
                 AttemptEvent::Interrupted => self.interrupted = true,
-                AttemptEvent::Started { .. }
-                | AttemptEvent::Checkpointed { .. }
-                | AttemptEvent::Finished => {}
+                AttemptEvent::Checkpointed { step } => self.states.1 = self.states.1.max(step),
+                AttemptEvent::Started { .. } | AttemptEvent::Finished => {}
             }
         }
         Ok(news)
@@ -157,9 +172,15 @@ impl RunningAttempt {
         if let Some((class, message)) = self.failure.clone() {
             return AttemptEnd::Failed { class, message };
         }
+        if asked == Some(StopReason::Hung) {
+            let message = "its work did not get on for longer than is allowed; it was ended";
+            return AttemptEnd::Failed {
+                class: FailureClass::Hung,
+                message: message.to_owned(),
+            };
+        }
         if asked == Some(StopReason::Silent) {
-            let message = "no sign of life; it was killed".to_owned();
-            return AttemptEnd::Crashed { message };
+            return self.crashed(None, "no sign of life; it was killed".to_owned());
         }
         let code = match poll {
             Poll::Exited { code, .. } => *code,
@@ -168,12 +189,39 @@ impl RunningAttempt {
         if asked.is_some() || self.interrupted || code == Some(130) {
             return AttemptEnd::Interrupted;
         }
+        let (class, message) = self.cause_of_crash(poll);
+        self.crashed(class, message)
+    }
+
+    /// It ended without a word, or with one that cannot be read.
+    pub(crate) fn crashed(&self, class: Option<FailureClass>, message: String) -> AttemptEnd {
+        let (from, to) = self.states;
         AttemptEnd::Crashed {
-            message: self.crash_message(poll),
+            class,
+            message,
+            progressed: to > from,
         }
     }
 
-    fn crash_message(&self, poll: &Poll) -> String {
+    fn cause_of_crash(&self, poll: &Poll) -> (Option<FailureClass>, String) {
+        let killed = matches!(
+            poll,
+            Poll::Exited {
+                signal: Some(9),
+                ..
+            }
+        );
+        let more = memory_kills() > self.kills_before;
+        let last = tail_lines(&self.dir.stderr(), 3).unwrap_or_default();
+        // What Rust says before it aborts.
+        let refused = last
+            .iter()
+            .any(|line| line.starts_with("memory allocation of "));
+        let class = ((killed && more) || refused).then_some(FailureClass::OutOfMemory);
+        (class, Self::crash_message(poll, &last))
+    }
+
+    fn crash_message(poll: &Poll, last: &[String]) -> String {
         let how = match poll {
             Poll::Exited {
                 signal: Some(9), ..
@@ -189,11 +237,20 @@ impl RunningAttempt {
             }
             _ => "disappeared".to_owned(),
         };
-        let last = tail_lines(&self.dir.stderr(), 3).unwrap_or_default();
         if last.is_empty() {
             how
         } else {
             format!("{how}; it said: {}", last.join(" / "))
         }
     }
+}
+
+/// Processes that the kernel ended since it started because memory ran out, of the machine or of a
+/// group; nothing where it does not say.
+fn memory_kills() -> Option<u64> {
+    let counts = std::fs::read_to_string("/proc/vmstat").ok()?;
+    let line = counts
+        .lines()
+        .find_map(|line| line.strip_prefix("oom_kill "))?;
+    line.trim().parse().ok()
 }

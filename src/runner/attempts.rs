@@ -26,8 +26,12 @@ pub(crate) struct Attempts<'r> {
     publishing: BTreeMap<RunId, u32>,
     /// Steps that were read and are not in the store yet.
     pub(crate) steps: Vec<StepRecord>,
+    /// [`Clock::elapsed_millis`](crate::base::Clock::elapsed_millis) of this turn.
+    pub(crate) elapsed: i64,
     /// Last start or end of an attempt.
     last_change: Timestamp,
+    /// Answers of the publisher that the store could not take yet.
+    unanswered: Vec<Answer>,
 }
 
 impl<'r> Attempts<'r> {
@@ -38,7 +42,9 @@ impl<'r> Attempts<'r> {
             running: BTreeMap::new(),
             publishing: BTreeMap::new(),
             steps: Vec::new(),
+            elapsed: 0,
             last_change: now,
+            unanswered: Vec::new(),
         }
     }
 
@@ -61,7 +67,8 @@ impl<'r> Attempts<'r> {
         let handle = self.backend.launch(launch)?;
         self.last_change = now;
         let dir = launch.run_dir().attempt(launch.attempt);
-        let attempt = RunningAttempt::new(launch.attempt, handle.clone(), slot, dir, now);
+        let mut attempt = RunningAttempt::new(launch.attempt, handle.clone(), slot, dir, now);
+        attempt.began = self.elapsed;
         self.running.insert(at, attempt);
         Ok(handle)
     }
@@ -95,7 +102,10 @@ impl<'r> Attempts<'r> {
         };
         if attempt.stop.is_none() {
             attempt.stop = Some((reason, now));
-            let hard = matches!(reason, StopReason::Silent | StopReason::LeaseLost);
+            let hard = matches!(
+                reason,
+                StopReason::Silent | StopReason::Hung | StopReason::LeaseLost
+            );
             let signal = if hard {
                 StopSignal::Kill
             } else {
@@ -138,8 +148,28 @@ impl<'r> Attempts<'r> {
     /// A machine that slept says nothing about attempts that slept with it.
     pub(crate) fn forgive_silence(&mut self, now: Timestamp) {
         for attempt in self.running.values_mut() {
-            attempt.last_sign = now;
+            (attempt.last_sign, attempt.last_work) = (now, now);
         }
+    }
+
+    /// Takes back what the store could not take: steps, and the signs of life that go with them.
+    pub(crate) fn keep_for_later(&mut self, steps: Vec<StepRecord>) {
+        self.steps.splice(0..0, steps);
+        for attempt in self.running.values_mut() {
+            attempt.extend_lease = true;
+        }
+    }
+
+    /// Takes back an answer of the publisher that the store could not take.
+    pub(crate) fn answer_later(&mut self, answer: Answer) {
+        let (run, attempt) = (answer.0.what.run.clone(), answer.0.what.attempt);
+        self.publishing.insert(run, attempt);
+        self.unanswered.push(answer);
+    }
+
+    /// Waits while the store takes nothing.
+    pub(crate) fn rest(&mut self, millis: u64) {
+        self.backend.wait(millis);
     }
 
     /// Has a finished attempt published.
@@ -155,7 +185,8 @@ impl<'r> Attempts<'r> {
 
     /// The next attempt that was published, or could not be.
     pub(crate) fn published(&mut self, now: Timestamp) -> Option<Answer> {
-        let answer = self.publisher.next(0)?;
+        let kept = self.unanswered.pop();
+        let answer = kept.or_else(|| self.publisher.next(0))?;
         self.note_published(&answer, now);
         Some(answer)
     }

@@ -1,18 +1,19 @@
 //! From ready runs and free slots to attempts.
 
 use crate::backend::{BackendError, Launch};
-use crate::base::{PathError, Timestamp};
+use crate::base::Timestamp;
+use crate::plan::RunId;
 use crate::queue::{AttemptEnd, RunState, Slot, schedule};
 use crate::rundir::{
-    FailureClass, Publication, RunDir, RundirError, Verify, attempt_numbers, is_locked,
-    read_result, verified_outcome, write_run_files,
+    AttemptDir, Publication, RunDir, RundirError, attempt_numbers, is_locked, read_result,
+    sealed_outcome, write_run_files,
 };
 use crate::runner::admission::Admission;
 use crate::runner::attempts::Attempts;
-use crate::runner::commit::reject_result;
+use crate::runner::commit::{reject_outcome, reject_result};
 use crate::runner::error::{RunnerError, chain};
 use crate::runner::events::RunnerEvent;
-use crate::runner::job::SweepJob;
+use crate::runner::job::{SweepJob, is_there};
 use crate::runner::ledger::Ledger;
 use crate::runner::owner::Owner;
 use crate::runner::publisher::PublishJob;
@@ -39,8 +40,14 @@ pub(super) fn claim(
     let requests: Vec<ClaimRequest> = pairs.iter().map(request).collect();
     let lease = job.options.lease_millis;
     let claims = ledger.store.claim(&requests, owner.name(), now, lease)?;
+    let mut failed = None;
     for ((at, slot), claim) in pairs.into_iter().zip(claims) {
         tracing::debug!(run = %ledger.graph.id(at), ?claim, "claim");
+        if let (Some(_), Claim::Taken { attempt }) = (&failed, &claim) {
+            // An attempt of the same batch could not be started: what was claimed is given back.
+            drop(ledger.end_attempt(at, *attempt, AttemptEnd::Interrupted, now));
+            continue;
+        }
         match claim {
             Claim::Taken { attempt } => {
                 ledger.graph.set_state(
@@ -50,9 +57,10 @@ pub(super) fn claim(
                         expires: now.plus_millis(lease),
                     },
                 );
-                launch(job, ledger, attempts, admission, (at, slot, attempt), now)?;
+                let claimed = (at, slot, attempt);
+                failed = launch(job, ledger, attempts, admission, claimed, now).err();
             }
-            Claim::NotReady { state } => ledger.follow(at, state)?,
+            Claim::NotReady { state } => failed = ledger.follow(at, state).err().or(failed),
             Claim::DeviceBusy { owner } => {
                 let device = slots[slot].device;
                 let reason = format!("{device} is in use by runner `{owner}`");
@@ -60,7 +68,7 @@ pub(super) fn claim(
             }
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// Runs that are to be executed now, each with its slot.
@@ -75,14 +83,11 @@ fn assign(
     let slots = job.options.slots.iter().enumerate();
     let free: Vec<(usize, &Slot)> = slots.filter(|(at, _)| !taken.contains(at)).collect();
     let mut ready = ledger.graph.runs_in(|state| state == RunState::Ready);
-    if free.is_empty()
-        || ready.is_empty()
-        || !admission.has_room(&mut ledger.reporting, job, now)?
-    {
+    if free.is_empty() || ready.is_empty() || !admission.has_room(ledger, job, now)? {
         return Ok(Vec::new());
     }
     ready.retain(|at| !attempts.is_publishing(ledger.graph.id(*at)));
-    let admitted = admission.admitted(ready, now);
+    let admitted = admission.admitted(ready, &ledger.resting, now);
     let candidates: Vec<_> = admitted
         .into_iter()
         .map(|at| ledger.graph.candidate(at))
@@ -108,30 +113,34 @@ fn has_to_run(
 ) -> Result<bool, RunnerError> {
     let planned = ledger.graph.planned(at);
     let dir = RunDir::new(job.root, &planned.id);
-    if !dir.path().exists() {
+    if !is_there(dir.path())? {
         return Ok(true);
     }
-    let Some(number) = attempt_numbers(&dir)?.last().copied() else {
-        return Ok(true);
-    };
-    let attempt = dir.attempt(number);
-    if is_locked(attempt.path())? {
+    let numbers = attempt_numbers(&dir)?;
+    if let Some(number) = numbers.last()
+        && is_locked(dir.attempt(*number).path())?
+    {
         let reason = format!("its attempt {number} is still at work");
         admission.hold(&mut ledger.reporting, &ledger.graph, at, reason);
         return Ok(false);
     }
-    let outcome = match verified_outcome(&dir, Verify::Sizes) {
-        Err(RundirError::Damaged { .. } | RundirError::Parse { .. }) => {
+    let outcome = match sealed_outcome(&dir) {
+        Err(RundirError::Damaged { .. }) => {
             // Neither it nor the result that it was made of counts any more. What cannot be read, or
             // is of a later version, is not damaged: that stops the sweep.
-            let path = dir.outcome();
-            std::fs::remove_file(&path).map_err(|e| PathError::new("remove", path, e))?;
-            reject_result(&attempt);
+            reject_outcome(&dir)?;
+            for number in &numbers {
+                reject_result(&dir.attempt(*number));
+            }
             None
         }
         read => read?,
     };
-    if outcome.is_none() && !matches!(read_result(&attempt), Ok(Some(_))) {
+    let by = outcome.as_ref().map(|outcome| outcome.attempt);
+    let Some(number) = numbers.last().copied().or(by) else {
+        return Ok(true);
+    };
+    if outcome.is_none() && !has_result(ledger, &planned.id, &dir.attempt(number))? {
         return Ok(true);
     }
     attempts.publish(PublishJob {
@@ -147,6 +156,23 @@ fn has_to_run(
         own: false,
     });
     Ok(false)
+}
+
+/// Whether an attempt left a result; one that is damaged is told and put out of the way.
+fn has_result(
+    ledger: &mut Ledger<'_>,
+    run: &RunId,
+    attempt: &AttemptDir,
+) -> Result<bool, RunnerError> {
+    match read_result(attempt) {
+        Err(error @ RundirError::Damaged { .. }) => {
+            let message = format!("{error}; the run is done again");
+            ledger.reporting.warn(run, message);
+            reject_result(attempt);
+            Ok(false)
+        }
+        read => Ok(read?.is_some()),
+    }
 }
 
 fn launch(
@@ -206,8 +232,8 @@ fn not_launched(
         admission.hold(&mut ledger.reporting, &ledger.graph, at, chain(&error));
         return Ok(());
     }
-    if matches!(error, RunnerError::Rundir(_)) {
-        let (class, message) = (FailureClass::Internal, chain(&error));
+    if let RunnerError::Rundir(found) | RunnerError::Backend(BackendError::Rundir(found)) = &error {
+        let (class, message) = (found.class(), chain(&error));
         return ledger.end_attempt(at, attempt, AttemptEnd::Failed { class, message }, now);
     }
     ledger.end_attempt(at, attempt, AttemptEnd::Interrupted, now)?;

@@ -1,28 +1,37 @@
 //! From a published attempt to an outcome in the store.
 
-use crate::base::Timestamp;
+use crate::base::fs::is_gone;
+use crate::base::{PathError, Timestamp};
 use crate::queue::{AttemptEnd, RunState};
-use crate::rundir::{AttemptDir, FailureClass, Outcome, RundirError};
+use crate::rundir::{
+    AttemptDir, Outcome, RunDir, RundirError, Verify, attempt_numbers, verified_outcome,
+};
 use crate::runner::admission::Admission;
 use crate::runner::attempts::Attempts;
 use crate::runner::error::{RunnerError, chain};
 use crate::runner::events::OutcomeSource;
 use crate::runner::ledger::Ledger;
 use crate::runner::publisher::{Answer, PublishJob};
-use crate::store::recorded_steps;
+use crate::store::{StepRecord, recorded_steps};
+use std::path::Path;
 
 /// Takes an answer of the publisher.
 pub(super) fn commit(
     ledger: &mut Ledger<'_>,
     attempts: &mut Attempts<'_>,
     admission: &mut Admission,
-    (job, outcome): Answer,
+    answer: Answer,
     now: Timestamp,
 ) -> Result<(), RunnerError> {
-    match outcome {
-        Ok(outcome) => store_outcome(ledger, attempts, &job, &outcome, now),
-        Err(error) => not_published(ledger, admission, &job, &error, now),
+    let (job, outcome) = &answer;
+    let taken = match outcome {
+        Ok(outcome) => store_outcome(ledger, attempts, job, outcome, now),
+        Err(error) => not_published(ledger, admission, job, error, now),
+    };
+    if taken.as_ref().is_err_and(RunnerError::may_pass) {
+        attempts.answer_later(answer);
     }
+    taken
 }
 
 fn store_outcome(
@@ -37,13 +46,17 @@ fn store_outcome(
     if !job.own {
         steps.extend(recorded_steps(&job.dir, run)?);
     }
-    let committed = ledger.store.publish(outcome, &steps, now)?;
-    let changes = if let Ok(changes) = committed {
-        changes
-    } else {
-        ledger.store.record(&steps, &[], now)?;
-        vec![(run.clone(), RunState::Succeeded)]
+    let committed = ledger.store.publish(outcome, &steps, now);
+    let committed = match committed {
+        Ok(Err(_)) => ledger.store.record(&steps, &[], now).map(|()| None),
+        other => other.map(Result::ok),
     };
+    if committed.is_err() {
+        let own = |step: &StepRecord| job.own || step.run != *run;
+        attempts.keep_for_later(steps.into_iter().filter(own).collect());
+    }
+    let known = || vec![(run.clone(), RunState::Succeeded)];
+    let changes = committed?.unwrap_or_else(known);
     if let Some(at) = ledger.graph.index_of(run)
         && ledger.graph.set_state(at, RunState::Succeeded) != RunState::Succeeded
     {
@@ -81,15 +94,63 @@ fn not_published(
         return Ok(());
     }
     reject_result(&job.dir.attempt(attempt));
-    let end = AttemptEnd::Failed {
-        class: FailureClass::Internal,
-        message,
+    let end = if matches!(error, RundirError::Damaged { .. }) {
+        // It is made again, a few times; a disk that damages everything is given up.
+        let told = format!("{message}; the run is done again");
+        ledger.reporting.warn(run, told);
+        AttemptEnd::Crashed {
+            class: None,
+            message,
+            progressed: false,
+        }
+    } else {
+        let class = error.class();
+        AttemptEnd::Failed { class, message }
     };
     if let Some(at) = ledger.graph.index_of(run) {
         return ledger.end_attempt(at, attempt, end, now);
     }
     drop(ledger.store.end_attempt(run, attempt, end, now)?);
     Ok(())
+}
+
+/// After an attempt that found an input damaged: puts the runs that made it back. False if all its
+/// inputs are whole after all.
+pub(super) fn lose_inputs(
+    root: &Path,
+    ledger: &mut Ledger<'_>,
+    at: usize,
+    now: Timestamp,
+) -> Result<bool, RunnerError> {
+    let mut lost = false;
+    for parent in &ledger.graph.planned(at).parents {
+        let dir = RunDir::new(root, parent);
+        let why = match verified_outcome(&dir, Verify::Digests) {
+            Ok(Some(_)) => continue,
+            Ok(None) => "its outcome is gone".to_owned(),
+            Err(error @ RundirError::Damaged { .. }) => error.to_string(),
+            Err(error) => return Err(error.into()),
+        };
+        reject_outcome(&dir)?;
+        for number in attempt_numbers(&dir)? {
+            reject_result(&dir.attempt(number));
+        }
+        let message = format!("{why}; the run is done again");
+        ledger.reporting.warn(parent, message);
+        let changes = ledger.store.lose_outcome(parent, now)?;
+        ledger.apply_changes(changes.unwrap_or_default());
+        lost = true;
+    }
+    Ok(lost)
+}
+
+/// Puts an outcome that is damaged out of the way; what is left of it stays for a person to see.
+pub(super) fn reject_outcome(dir: &RunDir) -> Result<(), PathError> {
+    let path = dir.outcome();
+    match std::fs::rename(&path, dir.path().join("outcome.rejected.json")) {
+        Err(e) if !is_gone(&e) => Err(PathError::new("move", path, e)),
+        _ => Ok(()),
+    }
 }
 
 /// Puts a result that led to no outcome out of the way, so that it is not adopted again.

@@ -1,13 +1,14 @@
 //! The loop itself. Each turn looks at everything once; nothing in it waits but its last line.
 
 use crate::base::{Clock, Shutdown, Timestamp};
+use crate::plan::RunId;
 use crate::queue::{AttemptEnd, RunState};
 use crate::rundir::RunDir;
 use crate::runner::admission::Admission;
 use crate::runner::attempts::Attempts;
 use crate::runner::claim::claim;
 use crate::runner::commit::commit;
-use crate::runner::error::RunnerError;
+use crate::runner::error::{RunnerError, chain};
 use crate::runner::events::{Reporter, RunnerEvent, SweepEnd, SweepSummary};
 use crate::runner::graph::Graph;
 use crate::runner::job::{Services, SweepJob, look_at_folders};
@@ -17,7 +18,8 @@ use crate::runner::poll::{flush, poll};
 use crate::runner::report::Reporting;
 use crate::runner::takeover::{reclaim_orphans, sync_store};
 use crate::runner::timers::Timers;
-use crate::store::{Registered, recorded_steps};
+use crate::store::{Registered, recorded_steps, write_snapshot};
+use std::collections::BTreeMap;
 
 /// Registers a sweep and carries its runs out until all are done, nothing more can be done, or a
 /// stop is asked for.
@@ -41,6 +43,9 @@ pub fn run_sweep<'r>(
     worked?;
     dispatcher.finish()
 }
+
+/// So long nothing is tried after the store has refused a statement, ms.
+const REST_MILLIS: u64 = 1_000;
 
 struct Dispatcher<'r> {
     job: &'r SweepJob<'r>,
@@ -78,18 +83,35 @@ impl<'r> Dispatcher<'r> {
         let now = clock.now();
         let owner = Owner::new(job.root, now)?;
         let found = look_at_folders(job.root, job.plan)?;
-        let mut registered = store.register(job.sweep, job.plan, &found, job.options.retry, now)?;
+        let retry = job.options.retry;
+        let mut registered = store.register(job.sweep, job.plan, &found.runs, retry, now)?;
         for run in &registered.imported {
             let steps = recorded_steps(&RunDir::new(job.root, run), run)?;
             store.record(&steps, &[], now)?;
+        }
+        if let Err(error) = write_snapshot(job.root, job.sweep, job.plan) {
+            // Only a rebuild of the database needs it.
+            tracing::warn!(
+                "the sweep is not kept beside the database: {}",
+                chain(&error)
+            );
         }
         let states = std::mem::take(&mut registered.states);
         let mut ledger = Ledger {
             store,
             graph: Graph::new(job.plan, states),
             reporting: Reporting::to(reporter),
+            resting: BTreeMap::new(),
+            untold: Vec::new(),
         };
-        report_begin(job, &ledger.graph, &mut ledger.reporting, registered);
+        let damaged = &found.damaged;
+        report_begin(
+            job,
+            &ledger.graph,
+            &mut ledger.reporting,
+            registered,
+            damaged,
+        );
         Ok(Self {
             job,
             shutdown,
@@ -107,34 +129,59 @@ impl<'r> Dispatcher<'r> {
     fn work(&mut self) -> Result<(), RunnerError> {
         loop {
             let now = self.clock.now();
-            if self.timers.slept(now) {
-                self.attempts.forgive_silence(now);
-            }
-            self.handle_shutdown(now)?;
-            let (ledger, attempts) = (&mut self.ledger, &mut self.attempts);
-            if self.timers.sync.due(now) {
-                sync_store(ledger, attempts, now)?;
-            }
-            if self.timers.reclaim.due(now) {
-                reclaim_orphans(self.job.root, &self.owner, ledger, attempts, now)?;
-            }
-            poll(self.job, ledger, attempts, &mut self.timers, now)?;
-            let admission = &mut self.admission;
-            while let Some(answer) = attempts.published(now) {
-                commit(ledger, attempts, admission, answer, now)?;
-            }
-            if self.stopping.is_none() {
-                claim(self.job, &self.owner, ledger, attempts, admission, now)?;
-            }
-            if self.is_over() {
-                let lease = self.job.options.lease_millis;
-                return flush(&mut self.ledger, &mut self.attempts, lease, now);
-            }
-            if let Some(answer) = self.attempts.wait(now) {
-                let (ledger, attempts) = (&mut self.ledger, &mut self.attempts);
-                commit(ledger, attempts, &mut self.admission, answer, now)?;
+            let over = self.turn(now);
+            self.admission.tell(&self.owner);
+            match over {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                // Nobody waits for room when everybody has gone.
+                Err(error) if self.stopping.is_some() && self.attempts.running.is_empty() => {
+                    return Err(error);
+                }
+                Err(error) if error.may_pass() => {
+                    let reporting = &mut self.ledger.reporting;
+                    self.admission.pause(reporting, chain(&error), now);
+                    self.ledger.store.look_again();
+                    self.attempts.rest(REST_MILLIS);
+                }
+                Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Looks at everything once; whether nothing is left to do.
+    fn turn(&mut self, now: Timestamp) -> Result<bool, RunnerError> {
+        self.attempts.elapsed = self.clock.elapsed_millis();
+        if self.timers.slept(now) {
+            self.attempts.forgive_silence(now);
+        }
+        self.handle_shutdown(now)?;
+        self.ledger.tell_again(now)?;
+        let (ledger, attempts) = (&mut self.ledger, &mut self.attempts);
+        if self.timers.sync.due(now) {
+            sync_store(ledger, attempts, now)?;
+        }
+        if self.timers.reclaim.due(now) {
+            reclaim_orphans(self.job.root, &self.owner, ledger, attempts, now)?;
+        }
+        let admission = &mut self.admission;
+        poll(self.job, ledger, attempts, admission, &mut self.timers, now)?;
+        while let Some(answer) = attempts.published(now) {
+            commit(ledger, attempts, admission, answer, now)?;
+        }
+        if self.stopping.is_none() {
+            claim(self.job, &self.owner, ledger, attempts, admission, now)?;
+        }
+        if self.is_over() {
+            let lease = self.job.options.lease_millis;
+            flush(&mut self.ledger, &mut self.attempts, lease, now)?;
+            return Ok(true);
+        }
+        if let Some(answer) = self.attempts.wait(now) {
+            let (ledger, attempts) = (&mut self.ledger, &mut self.attempts);
+            commit(ledger, attempts, &mut self.admission, answer, now)?;
+        }
+        Ok(false)
     }
 
     fn is_over(&self) -> bool {
@@ -212,6 +259,7 @@ fn report_begin(
     graph: &Graph<'_>,
     reporting: &mut Reporting<'_>,
     registered: Registered,
+    damaged: &BTreeMap<RunId, String>,
 ) {
     reporting.reused = graph.count(|state| state == RunState::Succeeded);
     reporting.report(RunnerEvent::SweepStarted {
@@ -230,9 +278,14 @@ fn report_begin(
             reporting.warn(graph.id(at), message);
         }
     }
+    for (run, why) in damaged {
+        reporting.warn(run, format!("{why}; the run is done again"));
+    }
     for run in registered.lost {
-        let message = "its files are gone or damaged; it is done again".to_owned();
-        reporting.warn(&run, message);
+        if !damaged.contains_key(&run) {
+            let message = "its outcome is gone; it is done again".to_owned();
+            reporting.warn(&run, message);
+        }
     }
 }
 

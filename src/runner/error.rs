@@ -35,6 +35,11 @@ pub enum RunnerError {
 }
 
 impl RunnerError {
+    /// Whether the runner may go on later as if nothing had happened: the store takes nothing now.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Self::Store(error) if error.may_pass())
+    }
+
     /// Whether more room on the disk would help.
     pub(crate) fn is_disk_full(&self) -> bool {
         match self {

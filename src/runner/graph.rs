@@ -3,7 +3,7 @@
 use crate::config::sweep::{AxisValue, show_value};
 use crate::plan::{Plan, PlannedRun, RunId};
 use crate::queue::{Candidate, RunState, chains};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The runs of a plan by index, in its order.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ struct Node {
     /// Estimated work up to the end of the longest chain that needs it.
     chain: f64,
     first_trial: usize,
+    /// Whether no run of the plan needs it.
+    last: bool,
 }
 
 impl<'a> Graph<'a> {
@@ -84,6 +86,7 @@ impl<'a> Graph<'a> {
             run: at,
             chain: self.nodes[at].chain,
             trial: self.nodes[at].first_trial,
+            last: self.nodes[at].last,
             peak_memory_bytes: self.peak_memory_bytes(at),
         }
     }
@@ -98,7 +101,10 @@ fn nodes(plan: &Plan, index_of: &BTreeMap<RunId, usize>) -> Vec<Node> {
     };
     let parents: Vec<Vec<usize>> = plan.runs.iter().map(parents_of).collect();
     let chains = chains(&work, &parents);
-    let nodes = plan.runs.iter().zip(chains).map(|(run, chain)| Node {
+    let needed: BTreeSet<usize> = parents.into_iter().flatten().collect();
+    let nodes = plan.runs.iter().zip(chains).enumerate();
+    let nodes = nodes.map(|(at, (run, chain))| Node {
+        last: !needed.contains(&at),
         label: common_label(plan, &run.trials),
         chain,
         first_trial: run.trials.iter().copied().min().unwrap_or(usize::MAX),

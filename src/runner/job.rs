@@ -1,12 +1,12 @@
 //! What a runner is given.
 
 use crate::backend::Backend;
-use crate::base::{Clock, Shutdown};
+use crate::base::{Clock, PathError, Shutdown};
 use crate::config::sweep::Sweep;
 use crate::plan::{Plan, RunId};
 use crate::queue::{LEASE_MILLIS, Slot};
-use crate::rundir::{RunDir, Verify, attempt_numbers, verified_outcome};
-use crate::runner::error::RunnerError;
+use crate::rundir::{RunDir, RundirError, attempt_numbers, mend_descriptions, sealed_outcome};
+use crate::runner::error::{RunnerError, chain};
 use crate::store::{FoundRun, Retry, Store};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,6 +14,9 @@ use std::path::Path;
 /// An attempt that was asked to stop is killed after so long: it saves its state after the step at
 /// hand, which takes seconds, and a person who pressed Ctrl-C waits.
 pub const GRACE_MILLIS: i64 = 30_000;
+/// An attempt that tells of no step, row, sample or answer for so long is ended as hung. It is far
+/// beyond what a large model takes to be read, or a huge step on a few cores.
+pub const HANG_MILLIS: i64 = 2 * 60 * 60 * 1000;
 /// Below so much free space nothing is started: room for the state of an attempt or two, and for the
 /// database, so that what is at work can end well.
 pub const DISK_FLOOR_BYTES: u64 = 512 << 20;
@@ -29,6 +32,8 @@ pub struct RunOptions {
     pub lease_millis: i64,
     /// An attempt that was asked to stop is killed after so long.
     pub grace_millis: i64,
+    /// An attempt whose work does not get on for so long is ended; 0: never.
+    pub hang_millis: i64,
     /// Below so much free space nothing is started.
     pub disk_floor_bytes: u64,
 }
@@ -41,6 +46,7 @@ impl RunOptions {
             retry: Retry::Never,
             lease_millis: LEASE_MILLIS,
             grace_millis: GRACE_MILLIS,
+            hang_millis: HANG_MILLIS,
             disk_floor_bytes: DISK_FLOOR_BYTES,
         }
     }
@@ -71,21 +77,47 @@ pub struct Services<'a> {
     pub clock: &'a dyn Clock,
 }
 
-/// What the folders of the plan's runs hold. An outcome that is damaged counts as none.
-pub(crate) fn look_at_folders(
-    root: &Path,
-    plan: &Plan,
-) -> Result<BTreeMap<RunId, FoundRun>, RunnerError> {
-    let mut found = BTreeMap::new();
+/// What the folders of the plan's runs hold, and what is damaged: that counts as not there. What
+/// cannot be read is neither.
+#[derive(Debug, Default)]
+pub(crate) struct FoundFolders {
+    pub(crate) runs: BTreeMap<RunId, FoundRun>,
+    /// How, by run.
+    pub(crate) damaged: BTreeMap<RunId, String>,
+}
+
+/// Looks at the folders of the plan's runs. Files that were touched since they were last digested are
+/// digested.
+pub(crate) fn look_at_folders(root: &Path, plan: &Plan) -> Result<FoundFolders, RunnerError> {
+    let mut found = FoundFolders::default();
     for run in &plan.runs {
         let dir = RunDir::new(root, &run.id);
-        if !dir.path().exists() {
+        if !is_there(dir.path())? {
             continue;
         }
-        let outcome = verified_outcome(&dir, Verify::Sizes).ok().flatten();
+        let outcome = match sealed_outcome(&dir) {
+            Err(error @ RundirError::Damaged { .. }) => {
+                found.damaged.insert(run.id.clone(), error.to_string());
+                None
+            }
+            read => read?,
+        };
         let outcome = outcome.filter(|outcome| outcome.run == run.id);
+        if let Some(outcome) = &outcome
+            && let Err(error) = mend_descriptions(&dir, &run.identity, &run.stage, outcome)
+        {
+            // The result is whole; what only tells of it can wait.
+            tracing::warn!("{}", chain(&error));
+        }
         let attempts = attempt_numbers(&dir)?.last().copied().unwrap_or(0);
-        found.insert(run.id.clone(), FoundRun { outcome, attempts });
+        let run = run.id.clone();
+        found.runs.insert(run, FoundRun { outcome, attempts });
     }
     Ok(found)
+}
+
+/// Whether a folder is there; an error if that cannot be told, as where permission is denied.
+pub(crate) fn is_there(path: &Path) -> Result<bool, PathError> {
+    path.try_exists()
+        .map_err(|e| PathError::new("read", path, e))
 }

@@ -1,18 +1,23 @@
 //! The states of runs: kept in the store, mirrored in the graph, told as they change.
 
 use crate::base::Timestamp;
-use crate::queue::{AttemptEnd, CRASH_LIMIT, RunState, hint};
+use crate::queue::{AttemptEnd, CRASH_LIMIT, RunState, hint, rest_after_crash};
 use crate::runner::error::RunnerError;
 use crate::runner::events::{Failure, OutcomeSource, RunnerEvent};
 use crate::runner::graph::Graph;
 use crate::runner::report::Reporting;
-use crate::store::{Change, Store};
+use crate::store::{Change, Store, StoreError};
+use std::collections::BTreeMap;
 
 /// What is known of every run, and who hears of it.
 pub(crate) struct Ledger<'r> {
     pub(crate) store: &'r mut Store,
     pub(crate) graph: Graph<'r>,
     pub(crate) reporting: Reporting<'r>,
+    /// Until when a run that crashed is not tried again, by index.
+    pub(crate) resting: BTreeMap<usize, Timestamp>,
+    /// Ends of attempts that the store could not take yet.
+    pub(crate) untold: Vec<(usize, u32, AttemptEnd)>,
 }
 
 impl Ledger<'_> {
@@ -65,7 +70,11 @@ impl Ledger<'_> {
         now: Timestamp,
     ) -> Result<(), RunnerError> {
         let run = self.graph.id(at).clone();
-        let changes = match self.store.end_attempt(&run, attempt, end.clone(), now)? {
+        let told = self.store.end_attempt(&run, attempt, end.clone(), now);
+        if told.as_ref().is_err_and(StoreError::may_pass) {
+            self.untold.push((at, attempt, end.clone()));
+        }
+        let changes = match told? {
             Ok(changes) => changes,
             Err(stale) => {
                 let message = format!("attempt {attempt} came too late: {stale}");
@@ -79,13 +88,20 @@ impl Ledger<'_> {
             self.graph.set_state(at, *state);
         }
         let stage = self.graph.planned(at).kind;
+        let cancelled = own.is_some_and(|(_, state)| *state == RunState::Cancelled);
         match end {
+            _ if cancelled => {
+                self.reporting
+                    .report(RunnerEvent::RunCancelled { run, stage });
+            }
             _ if failed => {
                 let failure = self.failure(at)?;
                 self.reporting.report_failed(failure);
             }
-            AttemptEnd::Crashed { message } => {
+            AttemptEnd::Crashed { class, message, .. } => {
                 let crashes = self.store.read().run(&run)?.crashes;
+                let rest = rest_after_crash(crashes, class);
+                self.resting.insert(at, now.plus_millis(rest));
                 self.reporting.report(RunnerEvent::RunCrashed {
                     run,
                     attempt,
@@ -94,17 +110,21 @@ impl Ledger<'_> {
                     message,
                 });
             }
-            AttemptEnd::Cancelled => {
-                self.reporting
-                    .report(RunnerEvent::RunCancelled { run, stage });
-            }
             AttemptEnd::Interrupted | AttemptEnd::Lost => {
                 self.reporting
                     .report(RunnerEvent::RunInterrupted { run, stage });
             }
-            AttemptEnd::Failed { .. } => {}
+            AttemptEnd::Failed { .. } | AttemptEnd::Cancelled => {}
         }
         self.apply_changes(changes);
+        Ok(())
+    }
+
+    /// Tells the store what it could not take before.
+    pub(crate) fn tell_again(&mut self, now: Timestamp) -> Result<(), RunnerError> {
+        while let Some((at, attempt, end)) = self.untold.pop() {
+            self.end_attempt(at, attempt, end, now)?;
+        }
         Ok(())
     }
 

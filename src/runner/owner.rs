@@ -1,7 +1,9 @@
 //! A runner's name and proof of life: a locked file that the kernel unlocks when it dies.
 
 use crate::base::{PathError, Timestamp};
-use crate::rundir::{FolderLock, RundirError, host_name, is_locked};
+use crate::rundir::{
+    FolderLock, Pause, RUNNERS_PATH, RundirError, host_name, is_locked, write_pause,
+};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,7 +22,7 @@ pub(crate) struct Owner {
 impl Owner {
     /// Makes a name for this runner below `results/runners` and clears those of dead ones.
     pub(crate) fn new(root: &Path, now: Timestamp) -> Result<Self, RundirError> {
-        let folder = root.join("results/runners");
+        let folder = root.join(RUNNERS_PATH);
         std::fs::create_dir_all(&folder).map_err(|e| PathError::new("create", &folder, e))?;
         clear_dead(&folder)?;
         let host = host_name().replace(|c: char| !c.is_ascii_alphanumeric(), "-");
@@ -30,6 +32,7 @@ impl Owner {
             let name = format!("{host}-{}-{}-{number}", std::process::id(), now.0);
             let path = lock_path(&folder, &name);
             File::create(&path).map_err(|e| PathError::new("create", &path, e))?;
+            write_pause(&path, None)?;
             // Whoever clears dead runners may have been faster; then another name is tried.
             match FolderLock::try_take(&path) {
                 Ok(Some(lock)) if path.exists() => {
@@ -43,6 +46,14 @@ impl Owner {
                 Err(error) if path.exists() => return Err(error),
                 _ => {}
             }
+        }
+    }
+
+    /// Tells other processes why nothing is started for now; nothing: work goes on.
+    pub(crate) fn note(&self, pause: Option<&Pause>) {
+        let path = lock_path(&self.folder, &self.name);
+        if let Err(error) = write_pause(&path, pause) {
+            tracing::warn!("other commands cannot be told of the pause: {error}");
         }
     }
 

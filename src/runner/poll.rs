@@ -3,9 +3,11 @@
 use crate::backend::Poll;
 use crate::base::Timestamp;
 use crate::queue::AttemptEnd;
-use crate::rundir::{Publication, RunDir, read_result};
+use crate::rundir::{FailureClass, Publication, RunDir, free_bytes, read_result};
+use crate::runner::admission::Admission;
 use crate::runner::attempt::StopReason;
 use crate::runner::attempts::Attempts;
+use crate::runner::commit::lose_inputs;
 use crate::runner::error::{RunnerError, chain};
 use crate::runner::events::RunnerEvent;
 use crate::runner::job::SweepJob;
@@ -18,22 +20,23 @@ pub(super) fn poll(
     job: &SweepJob<'_>,
     ledger: &mut Ledger<'_>,
     attempts: &mut Attempts<'_>,
+    admission: &mut Admission,
     timers: &mut Timers,
     now: Timestamp,
 ) -> Result<(), RunnerError> {
     let (journals, heartbeats) = (timers.journals.due(now), timers.heartbeats.due(now));
-    let silence = job.options.lease_millis;
+    let (silence, hang) = (job.options.lease_millis, job.options.hang_millis);
     for (at, poll) in attempts.poll()? {
         if poll == Poll::Running {
             if journals {
                 read_journal(ledger, attempts, at, now)?;
             }
             if heartbeats {
-                check_heartbeat(attempts, at, silence, now)?;
+                check_heartbeat(attempts, at, (silence, hang), now)?;
             }
         } else {
             read_journal(ledger, attempts, at, now)?;
-            conclude(job, ledger, attempts, (at, &poll), now)?;
+            conclude(job, ledger, attempts, admission, (at, &poll), now)?;
         }
     }
     if heartbeats {
@@ -71,11 +74,12 @@ fn read_journal(
     Ok(())
 }
 
-/// Stops an attempt that has shown no sign of life for longer than `silence` milliseconds.
+/// Stops an attempt that has shown no sign of life for longer than `silence` milliseconds, or whose
+/// work has not got on for longer than `hang`; 0 is for ever.
 fn check_heartbeat(
     attempts: &mut Attempts<'_>,
     at: usize,
-    silence: i64,
+    (silence, hang): (i64, i64),
     now: Timestamp,
 ) -> Result<(), RunnerError> {
     let Some(attempt) = attempts.running.get_mut(&at) else {
@@ -84,6 +88,8 @@ fn check_heartbeat(
     attempt.read_heartbeat(now);
     if now > attempt.last_sign.plus_millis(silence) {
         attempts.stop(at, StopReason::Silent, now)
+    } else if hang > 0 && now > attempt.last_work.plus_millis(hang) {
+        attempts.stop(at, StopReason::Hung, now)
     } else {
         Ok(())
     }
@@ -98,16 +104,53 @@ pub(super) fn flush(
 ) -> Result<(), RunnerError> {
     let alive = attempts.alive(|at| ledger.graph.id(at).clone());
     let steps = std::mem::take(&mut attempts.steps);
-    Ok(ledger
-        .store
-        .record(&steps, &alive, now.plus_millis(lease))?)
+    let recorded = ledger.store.record(&steps, &alive, now.plus_millis(lease));
+    if recorded.is_err() {
+        attempts.keep_for_later(steps);
+    }
+    Ok(recorded?)
 }
+
+/// An attempt that ended because the disk is full, or while it was, is not to blame: the run waits for
+/// room like those that have not begun.
+fn for_want_of_room(
+    job: &SweepJob<'_>,
+    ledger: &mut Ledger<'_>,
+    admission: &mut Admission,
+    at: usize,
+    end: AttemptEnd,
+    now: Timestamp,
+) -> AttemptEnd {
+    let message = match &end {
+        AttemptEnd::Failed {
+            class: FailureClass::DiskFull,
+            message,
+        } => message.clone(),
+        AttemptEnd::Crashed { message, .. } if is_full(job) => message.clone(),
+        _ => return end,
+    };
+    ledger.resting.insert(at, now.plus_millis(ROOM_MILLIS));
+    let id = ledger.graph.id(at);
+    let reason = format!("run {id} found no room on the disk: {message}");
+    admission.pause(&mut ledger.reporting, reason, now);
+    AttemptEnd::Interrupted
+}
+
+fn is_full(job: &SweepJob<'_>) -> bool {
+    let floor = job.options.disk_floor_bytes;
+    free_bytes(&job.root.join("results")).is_ok_and(|free| free < floor)
+}
+
+/// A run that found no room is not tried again before, ms: where the disk says that there is some, as
+/// with a quota, it would find none again and again.
+const ROOM_MILLIS: i64 = 30_000;
 
 /// An attempt is over: publish what it made, or say how it ended.
 fn conclude(
     job: &SweepJob<'_>,
     ledger: &mut Ledger<'_>,
     attempts: &mut Attempts<'_>,
+    admission: &mut Admission,
     (at, poll): (usize, &Poll),
     now: Timestamp,
 ) -> Result<(), RunnerError> {
@@ -126,16 +169,28 @@ fn conclude(
                     kind: planned.kind,
                     attempt: ended.attempt,
                     started: ended.started,
-                    finished: now,
+                    // A clock that is set meanwhile must not make a duration of hours, or less than none.
+                    finished: ended.started.plus_millis(attempts.elapsed - ended.began),
                 },
                 own: true,
             });
             return Ok(());
         }
         Ok(None) => ended.end(poll),
-        Err(error) => AttemptEnd::Crashed {
-            message: chain(&error),
-        },
+        Err(error) => ended.crashed(None, chain(&error)),
     };
-    ledger.end_attempt(at, ended.attempt, end, now)
+    let damaged =
+        matches!(&end, AttemptEnd::Failed { class, .. } if *class == FailureClass::Damaged);
+    let end = for_want_of_room(job, ledger, admission, at, end, now);
+    if !damaged {
+        return ledger.end_attempt(at, ended.attempt, end, now);
+    }
+    let lost = lose_inputs(job.root, ledger, at, now);
+    let end = if matches!(lost, Ok(true)) {
+        AttemptEnd::Interrupted // it waits for its input to be made again
+    } else {
+        end
+    };
+    ledger.end_attempt(at, ended.attempt, end, now)?;
+    lost.map(drop)
 }

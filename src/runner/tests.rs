@@ -380,6 +380,70 @@ fn a_run_whose_artifact_is_gone_is_done_again_and_no_other() {
 }
 
 #[test]
+fn an_input_that_an_attempt_finds_damaged_is_made_again_and_the_attempt_after_it() {
+    let project = project();
+    let child = id("dpo/0.1/10/1");
+    let mut backend = project
+        .scripted(SUCCEED)
+        .with(&child, [Act::Fail(FailureClass::Damaged)]);
+    let weights = RunDir::new(project.root(), &id("sft"))
+        .artifacts()
+        .join("model/weights");
+    let mut watcher = Watcher::new(|event| {
+        if matches!(event, RunnerEvent::RunStarted { run, attempt: 1, .. } if *run == child) {
+            write_atomic(&weights, b"9.9").unwrap();
+        }
+    });
+    let summary = project
+        .run_with(&mut backend, project.clock.as_ref(), &mut watcher)
+        .unwrap();
+    assert_eq!((summary.end, summary.failed), (SweepEnd::Succeeded, 0));
+    assert_eq!(launches(&backend)[&id("sft")], 2);
+    assert_eq!(std::fs::read_to_string(&weights).unwrap(), "0.5");
+    let warned = watcher.events.iter().any(|event| {
+        matches!(event, RunnerEvent::Warning { message, .. } if message.contains("model/weights"))
+    });
+    assert!(warned);
+}
+
+#[test]
+fn an_attempt_whose_work_does_not_get_on_is_ended_as_hung_and_its_siblings_go_on() {
+    let mut project = project();
+    project.options.hang_millis = 600_000;
+    let child = id("dpo/0.1/10/1");
+    let mut backend = project.scripted(SUCCEED).with(&child, [Act::Work]);
+    let (summary, _) = project.run(&mut backend);
+    assert_eq!(
+        (summary.succeeded, summary.failed, summary.skipped),
+        (3, 1, 1)
+    );
+    assert_eq!(summary.failures[0].class, Some(FailureClass::Hung));
+    assert!(
+        summary.failures[0].hint.contains("--hang-after"),
+        "{summary:?}"
+    );
+}
+
+#[test]
+fn a_cancellation_is_not_lost_when_the_attempt_crashes_first() {
+    let project = project();
+    let child = id("dpo/0.1/10/1");
+    project.claim_as("a runner", "sft");
+    let mut store = project.store();
+    let now = project.clock.now();
+    store.cancel(&id("sft"), now).unwrap();
+    let end = crate::queue::AttemptEnd::Crashed {
+        class: None,
+        message: "signal 9".to_owned(),
+        progressed: true,
+    };
+    store.end_attempt(&id("sft"), 1, end, now).unwrap().unwrap();
+    let state = |run: &RunId| project.store().read().run(run).unwrap().state;
+    assert_eq!(state(&id("sft")), RunState::Cancelled);
+    assert_eq!(state(&child), RunState::Skipped);
+}
+
+#[test]
 fn a_finished_attempt_of_a_dead_runner_is_published_and_not_repeated() {
     let project = project();
     project.claim_as("a dead runner", "sft");
@@ -567,6 +631,62 @@ fn too_little_room_on_the_disk_pauses_and_fails_nothing() {
         (SweepEnd::Interrupted, 5, 0)
     );
     assert_eq!(backend.launched.len(), 0);
+}
+
+#[test]
+fn a_full_database_pauses_the_runner_which_goes_on_when_there_is_room_and_repeats_nothing() {
+    let (sweep, plan) = grid(&(1..=60).map(f64::from).collect::<Vec<_>>(), &[10], &[1]);
+    let project = TestProject {
+        sweep,
+        plan,
+        ..project()
+    };
+    project.claim_as("a dead runner", "sft");
+    let mut store = project.store();
+    let conn = &store.inner.conn;
+    let ballast =
+        "CREATE TABLE ballast (bytes BLOB); INSERT INTO ballast VALUES (zeroblob(4000000))";
+    conn.execute_batch(ballast).unwrap();
+    let pages: i64 = conn
+        .pragma_query_value(None, "page_count", |row| row.get(0))
+        .unwrap();
+    conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+        .unwrap();
+    let job = SweepJob {
+        root: project.root(),
+        sweep: &project.sweep,
+        plan: &project.plan,
+        options: &project.options,
+    };
+    let mut backend = project.scripted(SUCCEED);
+    let mut other = project.store();
+    let mut told = Vec::new();
+    let mut watcher = Watcher::new(|event| {
+        if let RunnerEvent::Paused { reason } = event {
+            told.push(reason.clone());
+            drop(other.inner.conn.execute_batch("DROP TABLE ballast"));
+            assert!(other.try_write().is_ok());
+        }
+    });
+    let services = Services {
+        store: &mut store,
+        backend: &mut backend,
+        shutdown: &project.shutdown,
+        clock: project.clock.as_ref(),
+    };
+    let summary = run_sweep(&job, services, &mut watcher).unwrap();
+    let counts = (watcher.count("paused"), watcher.count("resumed"));
+    drop(watcher);
+    assert_eq!((summary.end, summary.succeeded), (SweepEnd::Succeeded, 121));
+    assert!(counts.0 >= 1 && counts.0 == counts.1, "{counts:?}");
+    assert!(told[0].contains("full"), "{told:?}");
+    assert!(launches(&backend).values().all(|count| *count == 1));
+    let steps = project
+        .store()
+        .read()
+        .step_metrics(&id("dpo/60/10/1"))
+        .unwrap();
+    assert_eq!(steps.len(), 2);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! What every kind of stage needs: inputs found and checked, the model, the telemetry.
 
 use crate::arch::DecoderConfig;
-use crate::base::{SeedTree, digest_file, write_atomic};
+use crate::base::{Digest, SeedTree, write_atomic};
 use crate::config::spec::{DataSource, Positive, Precision, Share};
 use crate::data::{PairRow, TextFormat, load_pairs, mixture_seed};
 use crate::model::{Decoder, FrozenParams, ModelError};
-use crate::plan::{InputRef, InputRole, PAIRS_ARTIFACT, REF_LOGPS_ARTIFACT, StageFile};
-use crate::rundir::{AttemptDir, AttemptEvent, RunDir};
+use crate::plan::{
+    DIGESTS_PATH, DigestCache, InputRef, InputRole, PAIRS_ARTIFACT, REF_LOGPS_ARTIFACT, StageFile,
+};
+use crate::rundir::{AttemptDir, AttemptEvent, RunDir, RundirError, verify_artifact};
 use crate::stage::context::{StageContext, micro_batch_tokens};
 use crate::stage::error::StageError;
 use crate::stage::output::{StageOutput, count_rows};
@@ -39,16 +41,37 @@ impl Attempt<'_> {
         wanted.map_or_else(chosen, NonZeroUsize::get)
     }
 
-    /// Refuses to start on data that is not what was planned with.
-    pub(super) fn check_data(&self) -> Result<(), StageError> {
+    /// Refuses to start on anything that is not what was planned with, or not what its run published.
+    pub(super) fn check_inputs(&self) -> Result<(), StageError> {
+        let root = &self.context.root;
+        // What the runner has digested, and only that: an attempt keeps nothing outside its folder.
+        let mut known = DigestCache::load(&root.join(DIGESTS_PATH));
         for (path, planned) in &self.file.data {
-            let found = digest_file(&self.context.root.join(path))?;
-            if found != *planned {
-                return Err(StageError::DataChanged {
-                    path: path.clone(),
-                    found: found.short().to_owned(),
-                    planned: planned.short().to_owned(),
-                });
+            check_planned(&mut known, root, path, planned)?;
+        }
+        for (role, input) in &self.file.inputs {
+            match input {
+                InputRef::Folder { path, digest } => {
+                    check_planned(&mut known, root, path, digest)?;
+                }
+                InputRef::Run { id, artifact } => {
+                    let dir = RunDir::new(root, id);
+                    let path = dir.artifacts().join(artifact);
+                    verify_artifact(&dir, artifact).map_err(|source| match source {
+                        RundirError::Damaged { .. }
+                            if !path.exists() && !dir.outcome().exists() =>
+                        {
+                            let role = role.name();
+                            StageError::MissingInput { role, path }
+                        }
+                        RundirError::Damaged { .. } => StageError::DamagedInput {
+                            role: role.name(),
+                            run: id.clone(),
+                            source,
+                        },
+                        other => other.into(),
+                    })?;
+                }
             }
         }
         Ok(())
@@ -224,6 +247,29 @@ impl Attempt<'_> {
         made.artifacts.push(name.to_owned());
         Ok(())
     }
+}
+
+/// Refuses a file or model folder whose digest is not the planned one.
+fn check_planned(
+    known: &mut DigestCache,
+    root: &Path,
+    path: &str,
+    planned: &Digest,
+) -> Result<(), StageError> {
+    let full = root.join(path);
+    let found = if full.is_dir() {
+        known.model_folder(&full)?
+    } else {
+        known.file(&full)?
+    };
+    if found.as_ref() == Some(planned) {
+        return Ok(());
+    }
+    Err(StageError::DataChanged {
+        path: path.to_owned(),
+        found: found.map_or_else(|| "none".to_owned(), |found| found.short().to_owned()),
+        planned: planned.short().to_owned(),
+    })
 }
 
 /// A row that a `select` run kept: a line of its artifact.

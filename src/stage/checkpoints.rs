@@ -3,16 +3,18 @@
 //! A checkpoint of step k appears by rename in the attempt's own `out/checkpoints/`, before any
 //! resumable state of step k or later is written. An attempt that goes on from such a state therefore
 //! finds the checkpoint in an earlier attempt's `out/` and takes it over into its own; one that goes on
-//! from an earlier state makes it again, to the same bytes.
+//! from an earlier state makes it again, to the same bytes. The digests of a checkpoint are written to
+//! the attempt's `work/` before it appears: only what still has them is taken over.
 
-use crate::base::{ModelFile, PathError, write_atomic};
+use crate::base::fs::is_gone;
+use crate::base::{ModelFile, PathError, is_as_written, with_check, write_atomic};
 use crate::config::spec::{DpoRecipe, Precision, SftRecipe};
 use crate::data::DataError;
 use crate::metrics::families::{TRAINING, TrainingCost};
 use crate::metrics::values;
 use crate::model::{FrozenParams, Lora, changed_weights, save_checkpoint};
 use crate::plan::{MODEL_ARTIFACT, StageKind, checkpoint_artifact};
-use crate::rundir::{MetricValue, RunDir};
+use crate::rundir::{Artifact, MetricValue, RunDir, digest_folder};
 use crate::stage::attempt::{Attempt, dtype};
 use crate::stage::error::StageError;
 use crate::stage::output::StageOutput;
@@ -91,6 +93,8 @@ pub(super) struct CheckpointWriter {
     /// A chat template that replaces the model's own.
     template: Option<PathBuf>,
     out: PathBuf,
+    /// Where the digests of kept checkpoints go.
+    work: PathBuf,
 }
 
 impl CheckpointWriter {
@@ -149,6 +153,7 @@ impl CheckpointWriter {
             source: source.to_owned(),
             template: job.template(),
             out: job.dir.out(),
+            work: job.dir.work(),
         })
     }
 
@@ -168,7 +173,8 @@ impl CheckpointWriter {
             return Ok(());
         }
         let model = training.model(self.format)?;
-        self.write(&checkpoint_artifact(state.step), &model, state)
+        let step = state.step;
+        self.write(&checkpoint_artifact(step), Some(step), &model, state)
     }
 
     /// Writes the final model, and adapters also by themselves, and counts the weights that it
@@ -179,7 +185,7 @@ impl CheckpointWriter {
         training: &Training<'_>,
     ) -> Result<(), StageError> {
         let model = training.model(self.format)?;
-        self.write(MODEL_ARTIFACT, &model, &training.state)?;
+        self.write(MODEL_ARTIFACT, None, &model, &training.state)?;
         let (changed, all) = changed_weights(&self.source, &model)?;
         made.count("weights", all);
         made.count("weights_changed", changed);
@@ -209,6 +215,7 @@ impl CheckpointWriter {
     fn write(
         &self,
         artifact: &str,
+        kept: Option<u64>,
         model: &FrozenParams,
         state: &TrainState,
     ) -> Result<(), StageError> {
@@ -222,28 +229,94 @@ impl CheckpointWriter {
         let record = TrainingRecord::new(self.stage, state);
         let text = serde_json::to_vec_pretty(&record)?;
         write_atomic(&temp.join(TRAINING_FILE), &text)?;
+        if let Some(step) = kept {
+            self.record(step, &temp)?;
+        }
         rename(&temp, &dir)
     }
 
-    /// Takes over what earlier attempts kept up to `step`, newest attempt first. False if something
-    /// is not there any more.
-    pub(super) fn adopt(&self, run: &RunDir, attempt: u32, step: u64) -> Result<bool, StageError> {
-        for kept in self.steps.iter().filter(|&&kept| kept <= step) {
-            let name = checkpoint_artifact(*kept);
-            let dir = self.out.join(&name);
-            if dir.is_dir() {
-                continue; // the same attempt, carried out again
+    /// Takes over what attempts kept up to `step`, newest attempt first, if it is as it was written.
+    /// Otherwise says what is missing or damaged; the training has to make it again.
+    pub(super) fn adopt(
+        &self,
+        run: &RunDir,
+        attempt: u32,
+        step: u64,
+    ) -> Result<Vec<String>, StageError> {
+        let mut lacking = Vec::new();
+        for kept in self.steps.iter().copied().filter(|&kept| kept <= step) {
+            let name = checkpoint_artifact(kept);
+            let (mut found, mut damage) = (None, Vec::new());
+            for number in (1..=attempt).rev() {
+                let from = run.attempt(number);
+                let dir = from.out().join(&name);
+                if !dir.is_dir() {
+                    continue;
+                }
+                match damage_of(&dir, &record_of(&from.work(), kept))? {
+                    None => {
+                        found = Some(dir);
+                        break;
+                    }
+                    Some(why) => damage.push(format!("`{}` {why}", dir.display())),
+                }
             }
-            let earlier = (1..attempt).rev().map(|n| run.attempt(n).out().join(&name));
-            let Some(found) = earlier.into_iter().find(|dir| dir.is_dir()) else {
-                return Ok(false);
+            let Some(found) = found else {
+                let gone = || vec![format!("the checkpoint of step {kept} is gone")];
+                lacking.extend(if damage.is_empty() { gone() } else { damage });
+                continue;
             };
-            let temp = beside(&dir)?;
-            copy_files(&found, &temp)?;
-            rename(&temp, &dir)?;
+            let dir = self.out.join(&name);
+            if found != dir {
+                let temp = beside(&dir)?;
+                copy_files(&found, &temp)?;
+                self.record(kept, &temp)?;
+                rename(&temp, &dir)?;
+            }
         }
-        Ok(true)
+        Ok(lacking)
     }
+
+    /// Keeps the digests of a checkpoint before it gets its name, so that none is without.
+    fn record(&self, step: u64, folder: &Path) -> Result<(), StageError> {
+        let text = serde_json::to_string_pretty(&digest_folder(folder)?)?;
+        // In a table, as only an object can carry its own digest.
+        let text = with_check(&format!("{{\n\"files\": {text}\n}}\n"));
+        write_atomic(&record_of(&self.work, step), text.as_bytes())?;
+        Ok(())
+    }
+}
+
+/// Where the digests of a checkpoint lie.
+fn record_of(work: &Path, step: u64) -> PathBuf {
+    work.join(format!("kept-{step:06}.json"))
+}
+
+/// The digests of a checkpoint's files.
+#[derive(Deserialize)]
+struct Record {
+    files: Vec<Artifact>,
+}
+
+/// How a kept checkpoint differs from what was written; nothing if it does not.
+fn damage_of(folder: &Path, record: &Path) -> Result<Option<String>, StageError> {
+    let bytes = match fs::read(record) {
+        Ok(bytes) => bytes,
+        Err(e) if is_gone(&e) => return Ok(Some("has no record of its digests".to_owned())),
+        Err(e) => return Err(PathError::new("read", record, e).into()),
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let record: Record = match serde_json::from_str(&text) {
+        Ok(record) if is_as_written(&text) == Some(true) => record,
+        _ => return Ok(Some("has a damaged record of its digests".to_owned())),
+    };
+    let found = digest_folder(folder)?;
+    let differs = |wanted: &&Artifact| !found.contains(wanted);
+    Ok(record
+        .files
+        .iter()
+        .find(differs)
+        .map(|file| format!("is damaged: `{}` is not as it was written", file.path)))
 }
 
 /// The empty place beside a folder where it is made; what an interruption left there is removed.

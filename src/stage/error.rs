@@ -7,6 +7,7 @@ use crate::eval::StoryError;
 use crate::generate::GenerateError;
 use crate::judge::JudgeError;
 use crate::model::ModelError;
+use crate::plan::RunId;
 use crate::rundir::{FailureClass, RundirError};
 use crate::select::SelectError;
 use crate::stage::context::DeviceError;
@@ -21,7 +22,17 @@ pub enum StageError {
     /// It was asked to stop; its state, if it keeps one, is saved.
     #[error("stopped on request")]
     Interrupted,
-    /// A data file is not the one that the run was planned with.
+    /// What an earlier run published is not there any more as it was.
+    #[error("input `{role}`, made by run {run}, is damaged; `lions run` makes it again")]
+    DamagedInput {
+        /// Its role.
+        role: &'static str,
+        /// The run that made it.
+        run: RunId,
+        /// Which file, and how.
+        source: RundirError,
+    },
+    /// A data file, template or model folder is not the one that the run was planned with.
     #[error(
         "`{}` has changed since the run was planned (digest {found}, planned {planned}); plan again",
         path
@@ -193,6 +204,9 @@ impl StageError {
         if chain(self).any(is_out_of_memory) {
             return FailureClass::OutOfMemory;
         }
+        if chain(self).any(is_denied) {
+            return FailureClass::Permission;
+        }
         match self {
             Self::NotFinite { .. }
             | Self::Train(
@@ -201,6 +215,7 @@ impl StageError {
                 | TrainError::MonitorNotFinite { .. },
             )
             | Self::Generate(GenerateError::NotFinite { .. }) => FailureClass::NotFinite,
+            Self::DamagedInput { .. } => FailureClass::Damaged,
             Self::Interrupted
             | Self::Panic(_)
             | Self::Json(_)
@@ -250,6 +265,11 @@ fn is_disk_full(error: &(dyn Error + 'static)) -> bool {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
         )
     })
+}
+
+fn is_denied(error: &(dyn Error + 'static)) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    io.is_some_and(crate::base::fs::is_denied)
 }
 
 /// Drivers say it in words only.

@@ -3,8 +3,8 @@
 use crate::model::tune_allocator;
 use crate::plan::StageRecipe;
 use crate::rundir::{
-    AttemptDir, AttemptEvent, OUTCOME_FORMAT, Provenance, StageResult, Usage, read_stage,
-    write_provenance, write_result,
+    AttemptDir, AttemptEvent, OUTCOME_FORMAT, Provenance, StageResult, Usage, digest_folder,
+    read_stage, write_made, write_provenance, write_result,
 };
 use crate::stage::attempt::Attempt;
 use crate::stage::context::{StageContext, open_device};
@@ -13,6 +13,7 @@ use crate::stage::output::StageOutput;
 use crate::stage::telemetry::{HeartbeatThread, Telemetry};
 use crate::stage::{dpo, eval, judge, ref_logps, sample, select, sft};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 
 /// Carries out the run of `context.run_dir` as attempt `context.attempt`.
 ///
@@ -72,6 +73,12 @@ fn carry_out(
             ..telemetry.usage()
         },
     };
+    let mut files = digest_folder(&attempt.out())?;
+    files.retain(|file| {
+        let named = |name: &String| Path::new(&file.path).starts_with(name);
+        result.artifacts.iter().any(named)
+    });
+    write_made(attempt, &files)?;
     write_result(attempt, &result)?;
     // The states have served; what is left of them would double the room a run takes.
     drop(std::fs::remove_dir_all(attempt.work()));
@@ -91,7 +98,7 @@ fn work(
         device: open_device(context.device)?,
         telemetry,
     };
-    job.check_data()?;
+    job.check_inputs()?;
     match &file.task {
         StageRecipe::Select(recipe) => select::run(&mut job, recipe),
         StageRecipe::Sample(recipe) => sample::run(&mut job, recipe),

@@ -47,6 +47,16 @@ pub(super) fn run(
     let decoder = job.open_decoder(&source, &config, recipe.precision)?;
     let limit = job.micro_batch_tokens();
     let scores = score_pairs(&decoder, &pairs, limit, &mut |done| job.report(done))?;
+    for (pair, score) in pairs.iter().zip(&scores) {
+        for (reply, score) in [("chosen", score.chosen), ("rejected", score.rejected)] {
+            if !score.logp.is_finite() {
+                return Err(StageError::NotFinite {
+                    key: format!("log-probability of the {reply} reply of pair {}", pair.key),
+                    value: score.logp,
+                });
+            }
+        }
+    }
     let path = job.dir.out().join(REF_LOGPS_ARTIFACT);
     write_reference_logps(&path, pairs.iter().map(|p| p.key.as_str()).zip(&scores))?;
     made.artifacts.push(REF_LOGPS_ARTIFACT.to_owned());

@@ -2,7 +2,7 @@
 
 use crate::arch::Pass;
 use crate::base::fs::create_dir;
-use crate::base::{SeedTree, write_atomic};
+use crate::base::{SeedTree, is_as_written, with_check, write_atomic};
 use crate::config::spec::SamplingRecipe;
 use crate::data::{Message, PromptRow, TextFormat, load_prompts, mixture_seed, round_prompts};
 use crate::eval::mean_metrics;
@@ -10,13 +10,14 @@ use crate::generate::{Completion, SampleJob, sample};
 use crate::metrics::families::{Completed, SAMPLED};
 use crate::model::Decoder;
 use crate::plan::{SAMPLES_ARTIFACT, SampleStageRecipe};
+use crate::rundir::AttemptEvent;
 use crate::stage::attempt::Attempt;
 use crate::stage::error::StageError;
 use crate::stage::output::{StageOutput, count_rows};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// Prompts that are sampled before their replies are put on disk: what a crash can cost. Twice the
 /// sampler's lanes, so that they run full until the chunk's last prompts.
@@ -66,16 +67,27 @@ pub(super) fn run(
     let mut sampled = Vec::with_capacity(prompts.len());
     for (chunk, own) in prompts.chunks(CHUNK).enumerate() {
         let file = format!("chunk-{chunk:06}.json");
-        let kept = job.newest_work(&file).and_then(|path| read_chunk(&path));
-        let done = if let Some(done) = kept {
+        let kept = job.newest_work(&file);
+        let read = kept.as_deref().and_then(read_chunk);
+        if let (Some(path), None) = (&kept, &read) {
+            let message = format!("`{}` is damaged: sampled anew", path.display());
+            job.warn(&mut made, message)?;
+        }
+        let done = if let Some(done) = read {
             done
         } else {
             let at = chunk * CHUNK;
             let done = sample_chunk(job, recipe, &decoder, &format, own, &tokens[at..], chunk)?;
             let path = job.work().join(&file);
             create_dir(&job.work())?;
-            write_atomic(&path, serde_json::to_string(&done)?.as_bytes())?;
-            done
+            let chunk = Chunk { replies: done };
+            write_atomic(
+                &path,
+                with_check(&serde_json::to_string(&chunk)?).as_bytes(),
+            )?;
+            let step = chunk.replies.len() as u64;
+            job.telemetry.tell(&AttemptEvent::Checkpointed { step })?;
+            chunk.replies
         };
         sampled.extend(done);
         job.report(sampled.len() * recipe.samples.get())?;
@@ -183,9 +195,17 @@ fn reply(format: &TextFormat, completion: &Completion) -> Result<SampledReply, S
     })
 }
 
-/// A chunk that an earlier attempt kept; a torn or foreign file counts as none.
-fn read_chunk(path: &PathBuf) -> Option<Vec<SampledPrompt>> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+/// Prompts whose replies are kept together; the file carries a digest of itself.
+#[derive(Serialize, Deserialize)]
+struct Chunk {
+    replies: Vec<SampledPrompt>,
+}
+
+/// A chunk that an earlier attempt kept, if it is as it was written.
+fn read_chunk(path: &Path) -> Option<Vec<SampledPrompt>> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let chunk: Chunk = serde_json::from_str(&text).ok()?;
+    (is_as_written(&text) == Some(true)).then_some(chunk.replies)
 }
 
 /// Metrics of the replies; a prompt is one observation.

@@ -1,22 +1,25 @@
 //! Whole stages on the shipped model and real rows, in a project folder of their own.
 
 use super::*;
-use crate::base::{Digest, digest_file};
+use crate::base::{Digest, Timestamp, digest_file};
 use crate::metrics::registry::{
     DPO_MONITOR, DPO_STEPS, JUDGING, LIKELIHOOD, PREFERENCE, SAMPLING, SFT_MONITOR, SFT_STEPS,
     STORIES, TRAINING_COST,
 };
 use crate::plan::{
-    EVAL_ROWS_ARTIFACT, InputRef, InputRole, MODEL_ARTIFACT, PAIRS_ARTIFACT, REF_LOGPS_ARTIFACT,
-    RunId, SAMPLES_ARTIFACT, SELECTION_ARTIFACT, STAGE_FORMAT, StageFile, StageRecipe,
+    DigestCache, EVAL_ROWS_ARTIFACT, InputRef, InputRole, MODEL_ARTIFACT, PAIRS_ARTIFACT,
+    REF_LOGPS_ARTIFACT, RunId, SAMPLES_ARTIFACT, SELECTION_ARTIFACT, STAGE_FORMAT, StageFile,
+    StageRecipe,
 };
 use crate::rundir::{
-    AttemptEvent, FailureClass, RunDir, StageResult, read_events, read_provenance, read_result,
+    AttemptEvent, FailureClass, Publication, RunDir, StageResult, publish, read_events,
+    read_provenance, read_result,
 };
 use crate::rundir::{BATCH_LAYOUT_ARTIFACT, read_batch_layout};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// A project folder with the shipped model and data, and the results of this test.
 pub(super) struct Project(tempfile::TempDir);
@@ -69,8 +72,20 @@ impl Project {
     /// Executes attempt 1 and publishes its artifacts as the runner would.
     pub(super) fn finish(&self, dir: &RunDir) -> StageResult {
         let result = execute(&self.context(dir, 1)).unwrap();
-        std::fs::rename(dir.attempt(1).out(), dir.artifacts()).unwrap();
+        Self::publish(dir);
         result
+    }
+
+    fn publish(dir: &RunDir) {
+        let stage = crate::rundir::read_stage(dir).unwrap();
+        let what = Publication {
+            run: stage.run,
+            kind: stage.task.kind(),
+            attempt: 1,
+            started: Timestamp(0),
+            finished: Timestamp(1),
+        };
+        publish(dir, &what).unwrap();
     }
 }
 
@@ -83,10 +98,19 @@ fn assert_metrics(result: &StageResult, families: &[(&crate::metrics::Family, &s
 
 pub(super) type Inputs = BTreeMap<InputRole, InputRef>;
 
+fn shipped_model() -> &'static Digest {
+    static DIGEST: OnceLock<Digest> = OnceLock::new();
+    DIGEST.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/stories260k");
+        let digest = DigestCache::default().model_folder(&folder);
+        digest.unwrap().unwrap()
+    })
+}
+
 pub(super) fn base_model() -> InputRef {
     InputRef::Folder {
         path: "models/stories260k".to_owned(),
-        digest: Digest(String::new()),
+        digest: shipped_model().clone(),
     }
 }
 
@@ -340,9 +364,9 @@ fn the_shares_of_offline_pairs_are_those_that_the_recipe_names() {
         "sampling": {"temperature": 1.0, "top-p": 1.0, "max-new-tokens": 4}
     }});
     let dir = project.prepare("1", task, model, &[PAIRS]);
-    project.finish(&dir);
+    execute(&project.context(&dir, 1)).unwrap();
     // Rules need constraints, which pairs do not have: give each prompt some.
-    let path = dir.artifacts().join(SAMPLES_ARTIFACT);
+    let path = dir.attempt(1).out().join(SAMPLES_ARTIFACT);
     let mut prompts = lines(&path);
     for (index, prompt) in prompts.iter_mut().enumerate() {
         prompt["extra"]["constraints"] = json!({"name": null, "dialogue": false});
@@ -358,6 +382,8 @@ fn the_shares_of_offline_pairs_are_those_that_the_recipe_names() {
     }
     let text: Vec<String> = prompts.iter().map(ToString::to_string).collect();
     crate::base::write_atomic(&path, text.join("\n").as_bytes()).unwrap();
+    std::fs::remove_file(dir.attempt(1).made()).unwrap();
+    Project::publish(&dir);
 
     // 20 rows with 19 prompts: 0.15 and 0.35 of them are 2.85 and 6.65, rounded 3 and 7.
     assert_eq!(prompts.len(), 19);
@@ -392,10 +418,17 @@ fn samples_that_an_earlier_attempt_kept_are_not_drawn_again() {
     kept[0]["replies"][0]["text"] = json!("kept from before");
     let other = project.prepare("2", sample_task(8), model, &[STORY_PROMPTS]);
     let chunk = other.attempt(1).work().join("chunk-000000.json");
-    crate::base::write_atomic(&chunk, json!(kept).to_string().as_bytes()).unwrap();
+    let text = crate::base::with_check(&json!({ "replies": kept }).to_string());
+    crate::base::write_atomic(&chunk, text.as_bytes()).unwrap();
     execute(&project.context(&other, 2)).unwrap();
     let got = lines(&other.attempt(2).out().join(SAMPLES_ARTIFACT));
     assert_eq!(got, kept);
+
+    crate::base::write_atomic(&chunk, text.replace("kept from", "kept form").as_bytes()).unwrap();
+    let result = execute(&project.context(&other, 3)).unwrap();
+    assert!(result.notes[0].contains("is damaged"), "{:?}", result.notes);
+    let got = lines(&other.attempt(3).out().join(SAMPLES_ARTIFACT));
+    assert_eq!(got, lines(&dir.artifacts().join(SAMPLES_ARTIFACT)));
 }
 
 #[test]

@@ -198,14 +198,17 @@ impl Attempt<'_> {
     ) -> Result<(), StageError> {
         let (run, attempt) = (&self.context.run_dir, self.context.attempt);
         let works = (1..=attempt).map(|n| run.attempt(n).work());
-        let Some(saved) = newest_state(&works.collect::<Vec<_>>(), &self.file.run.0) else {
+        let found = newest_state(&works.collect::<Vec<_>>(), &self.file.run.0);
+        for damaged in found.damaged {
+            self.warn(made, format!("{damaged}; it is passed over"))?;
+        }
+        let Some(saved) = found.newest else {
             return Ok(());
         };
         let step = saved.step();
-        if !keeper.adopt(run, attempt, step)? {
-            let message = format!(
-                "a checkpoint up to step {step} of an earlier attempt is gone: training starts anew"
-            );
+        let lacking = keeper.adopt(run, attempt, step)?;
+        if !lacking.is_empty() {
+            let message = format!("{}: training starts anew", lacking.join(", "));
             return self.warn(made, message);
         }
         training.restore(&saved, objective)?;

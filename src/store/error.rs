@@ -59,6 +59,12 @@ pub enum StoreError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// A runner is at work, whose database cannot be replaced.
+    #[error("a `lions run` is at work (`{}`); stop it first", runner.display())]
+    Busy {
+        /// Its lock file.
+        runner: PathBuf,
+    },
     /// No run has an id that begins so.
     #[error("no run begins with `{prefix}`")]
     NoRun {
@@ -103,6 +109,32 @@ pub enum StoreError {
     /// SQLite refused a statement.
     #[error("the store refused a statement")]
     Sql(#[source] rusqlite::Error),
+}
+
+impl StoreError {
+    /// Whether the same statement may succeed later, when a person has made room or a disk answers
+    /// again: nothing is wrong with the file or the question.
+    pub fn may_pass(&self) -> bool {
+        use rusqlite::ErrorCode::{
+            CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, FileLockingProtocolFailed,
+            ReadOnly, SystemIoFailure,
+        };
+        let Self::Sql(source) = self else {
+            return false;
+        };
+        matches!(
+            source.sqlite_error_code(),
+            Some(
+                DiskFull
+                    | SystemIoFailure
+                    | ReadOnly
+                    | DatabaseBusy
+                    | DatabaseLocked
+                    | CannotOpen
+                    | FileLockingProtocolFailed
+            )
+        )
+    }
 }
 
 impl From<rusqlite::Error> for StoreError {

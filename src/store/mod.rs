@@ -11,11 +11,13 @@ pub mod read;
 pub mod rebuild;
 pub mod register;
 pub mod rows;
+pub mod snapshot;
 pub mod stored;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod verify;
 pub mod write;
 
 pub use error::StoreError;
@@ -26,5 +28,7 @@ pub use rows::{
     ArtifactRow, AttemptRow, LiveAttempt, RunRow, StateCounts, StepRow, SweepRow, TrialRow,
     TrialRun, TrialUse, Why,
 };
+pub use snapshot::write_snapshot;
 pub use stored::StoredSweep;
+pub use verify::{Damage, Trouble, Verified, verify};
 pub use write::{CancelAnswer, Change, Claim, ClaimRequest, StepRecord};

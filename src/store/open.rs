@@ -39,8 +39,17 @@ impl ReadStore {
                 path: path.to_owned(),
             });
         }
-        let conn = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        let (found, known) = (user_version(&conn)?, known_version());
+        let opened = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        let opened = opened.and_then(|conn| Ok((user_version(&conn)?, conn)));
+        let (found, conn) = match opened {
+            // A log cannot be kept beside a file that cannot be written to, even for reading.
+            Err(error) if is_refused(&error) => {
+                let conn = open_archived(path)?;
+                (user_version(&conn)?, conn)
+            }
+            opened => opened?,
+        };
+        let known = known_version();
         match found.cmp(&known) {
             std::cmp::Ordering::Less => Err(StoreError::TooOld { found, known }),
             std::cmp::Ordering::Greater => Err(StoreError::TooNew { found, known }),
@@ -84,6 +93,18 @@ impl Store {
         &self.inner
     }
 
+    /// Writes nothing of note, to see whether the file can be written to.
+    pub fn try_write(&mut self) -> Result<(), StoreError> {
+        let tx = self.writer()?;
+        tx.pragma_update(None, "user_version", known_version())?;
+        Ok(tx.commit()?)
+    }
+
+    /// Makes [`Store::changed_elsewhere`] true once more, where its answer could not be followed.
+    pub fn look_again(&mut self) {
+        self.seen = -1;
+    }
+
     /// Whether another connection has committed since the last call; true the first time.
     pub fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
         let conn = &self.inner.conn;
@@ -103,6 +124,75 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     opened.busy_timeout(BUSY)?;
     opened.set_prepared_statement_cache_capacity(64);
     Ok(opened)
+}
+
+fn is_refused(error: &StoreError) -> bool {
+    matches!(error, StoreError::Open { .. }) || error.may_pass()
+}
+
+/// Opens a file where nothing can be written: on a medium for reading only, or of another user. Nobody
+/// else writes it then either, so that it may be read without locks; but if it has a log with the last
+/// commits, both are read from a copy.
+fn open_archived(path: &Path) -> Result<Connection, StoreError> {
+    let beside = |suffix: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let log = beside("-wal");
+    if std::fs::metadata(&log).is_ok_and(|meta| meta.len() > 0) {
+        let folder = private_folder()?;
+        let copy = folder.join("lions.db");
+        crate::base::fs::copy(path, &copy)?;
+        crate::base::fs::copy(&log, &folder.join("lions.db-wal"))?;
+        for file in [&copy, &folder.join("lions.db-wal")] {
+            // The copy of a file that may only be read may only be read.
+            let meta = std::fs::metadata(file).map_err(|e| PathError::new("read", file, e))?;
+            let mut permissions = meta.permissions();
+            #[expect(
+                clippy::permissions_set_readonly_false,
+                reason = "in a folder of our own"
+            )]
+            permissions.set_readonly(false);
+            std::fs::set_permissions(file, permissions)
+                .map_err(|e| PathError::new("write", file, e))?;
+        }
+        let conn = connect(&copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        // The log goes into the copy, which then needs no name any more.
+        conn.pragma_update_and_check(None, "journal_mode", "MEMORY", |_| Ok(()))?;
+        user_version(&conn)?;
+        drop(std::fs::remove_dir_all(&folder));
+        return Ok(conn);
+    }
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => {
+                uri.push(char::from(*byte));
+            }
+            other => uri.push_str(&format!("%{other:02x}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    connect(Path::new(&uri), flags)
+}
+
+/// A new folder that only this user may enter.
+fn private_folder() -> Result<PathBuf, StoreError> {
+    let mut number = 0u32;
+    loop {
+        let name = format!("lions-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let mut builder = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        match builder.create(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists && number < 1000 => number += 1,
+            Err(e) => return Err(PathError::new("create", folder, e).into()),
+        }
+    }
 }
 
 /// Switches to write-ahead logging; the switch itself does not wait for others, so it is repeated.
@@ -225,6 +315,30 @@ mod tests {
                 thread.join().unwrap().unwrap();
             }
         });
+    }
+
+    #[test]
+    fn an_archived_store_is_read_with_the_last_commits_of_its_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a b?/lions.db");
+        let store = Store::open(&path).unwrap();
+        let insert =
+            "INSERT INTO sweep (name, question, content, registered) VALUES ('a','b','1',0)";
+        store.inner.conn.execute_batch(insert).unwrap();
+        let archive = dir.path().join("archive");
+        std::fs::create_dir(&archive).unwrap();
+        let copy = archive.join("lions.db");
+        for suffix in ["", "-wal"] {
+            let with = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
+            std::fs::copy(with(&path), with(&copy)).unwrap();
+        }
+        let names = |conn: &Connection| -> String {
+            conn.query_row("SELECT name FROM sweep", [], |row| row.get(0))
+                .unwrap()
+        };
+        assert_eq!(names(&open_archived(&copy).unwrap()), "a");
+        drop(store); // the log goes into the file
+        assert_eq!(names(&open_archived(&path).unwrap()), "a");
     }
 
     #[test]

@@ -360,7 +360,14 @@ impl ReadStore {
     }
 
     /// Why a run is not done.
-    pub fn why(&self, id: &RunId, now: Timestamp) -> Result<Why, StoreError> {
+    ///
+    /// `paused` is what the runner that is alive says of why it starts nothing, and since when.
+    pub fn why(
+        &self,
+        id: &RunId,
+        paused: Option<(String, Timestamp)>,
+        now: Timestamp,
+    ) -> Result<Why, StoreError> {
         let run = self.run(id)?;
         let attempts = self.attempts(id)?;
         let live = attempts.iter().find(|attempt| attempt.ended.is_none());
@@ -371,6 +378,7 @@ impl ReadStore {
             class: run.class,
             message: run.message.clone().unwrap_or_default(),
             inputs: self.parents(id)?,
+            paused,
             live: live.and_then(|attempt| Some((attempt.device.parse().ok()?, attempt.started))),
         };
         Ok(Why {

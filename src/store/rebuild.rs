@@ -1,15 +1,17 @@
-//! Makes the store anew from the run folders.
+//! Makes the store anew from the run folders and the snapshots of sweeps.
 
 use crate::base::{PathError, Timestamp};
 use crate::plan::RunId;
-use crate::queue::{QueuedRun, RunState};
+use crate::queue::{QueuedRun, RunEvent, RunState};
 use crate::rundir::{
-    AttemptEvent, Outcome, RunDir, StageHead, Verify, attempt_numbers, read_events, read_identity,
-    read_stage_head, run_folders, verified_outcome,
+    AttemptEvent, Outcome, RunDir, RundirError, StageHead, attempt_numbers, live_runners,
+    read_events, read_identity, read_provenance, read_stage_head, run_folders, sealed_outcome,
 };
 use crate::store::error::StoreError;
 use crate::store::open::{STORE_PATH, Store};
-use crate::store::write::{StepRecord, insert_outcome, insert_steps, save};
+use crate::store::rows::{class_name, int};
+use crate::store::snapshot::{Snapshot, read_snapshots};
+use crate::store::write::{StepRecord, apply, inputs_of, insert_outcome, insert_steps, save};
 use rusqlite::{Transaction, params};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +23,11 @@ pub struct Rebuilt {
     pub runs: usize,
     /// Those of them that are done.
     pub done: usize,
-    /// Folders that could not be used, and why.
+    /// Sweeps that came back.
+    pub sweeps: usize,
+    /// Their trials.
+    pub trials: usize,
+    /// Folders and files that could not be used, and why.
     pub passed_over: Vec<(PathBuf, String)>,
     /// Where the old file was moved, if there was one.
     pub old: Option<PathBuf>,
@@ -35,10 +41,16 @@ struct Folder {
     dir: RunDir,
 }
 
-/// Makes a new store for the project at `root` from its run folders; an old file is kept beside
-/// it. Sweeps and trials come back when their sweep file is run again, without any run being
-/// repeated. No runner may be at work.
+/// Makes a new store for the project at `root` from its run folders and from the sweeps that were
+/// registered; an old file is kept beside it. Descriptions of runs that are damaged keep a folder out
+/// until the next `lions run` has mended them.
+///
+/// # Errors
+/// A runner is at work, or a file cannot be read or written.
 pub fn rebuild(root: &Path, now: Timestamp) -> Result<Rebuilt, StoreError> {
+    if let Some(runner) = live_runners(root)?.into_iter().next() {
+        return Err(StoreError::Busy { runner });
+    }
     let mut rebuilt = Rebuilt::default();
     let mut folders = BTreeMap::new();
     for path in run_folders(root)? {
@@ -49,6 +61,8 @@ pub fn rebuild(root: &Path, now: Timestamp) -> Result<Rebuilt, StoreError> {
             Err(why) => rebuilt.passed_over.push((path, why)),
         }
     }
+    let (snapshots, damaged) = read_snapshots(root)?;
+    rebuilt.passed_over.extend(damaged);
     let path = root.join(STORE_PATH);
     rebuilt.old = set_aside(&path, now)?;
     let mut store = Store::open(&path)?;
@@ -60,10 +74,74 @@ pub fn rebuild(root: &Path, now: Timestamp) -> Result<Rebuilt, StoreError> {
         rebuilt.done += usize::from(folder.outcome.is_some());
     }
     for (id, folder) in &folders {
-        put_inputs(&tx, id, folder, &rows)?;
+        put_inputs(&tx, id, &folder.stage.parents(), &rows)?;
+    }
+    for snapshot in &snapshots {
+        put_snapshot(&tx, snapshot, &mut rows)?;
+        rebuilt.sweeps += 1;
+        rebuilt.trials += snapshot.trials.len();
+    }
+    for row in rows.values() {
+        let event = RunEvent::InputsChanged(inputs_of(&tx, *row)?);
+        // Runs that are done or have failed stay so.
+        apply(&tx, *row, &event, now, &mut Vec::new())?.ok();
     }
     tx.commit()?;
     Ok(rebuilt)
+}
+
+/// A sweep with its trials, and those of its runs that have no folder yet.
+fn put_snapshot(
+    tx: &Transaction<'_>,
+    snapshot: &Snapshot,
+    rows: &mut BTreeMap<RunId, i64>,
+) -> Result<(), StoreError> {
+    for run in &snapshot.runs {
+        let (tokens, memory) = (int(run.tokens), int(run.peak_memory_bytes));
+        if let Some(row) = rows.get(&run.id) {
+            let sql =
+                "UPDATE run SET tokens = ?2, flops = ?3, peak_memory_bytes = ?4 WHERE id = ?1";
+            tx.prepare_cached(sql)?
+                .execute(params![row, tokens, run.flops, memory])?;
+            continue;
+        }
+        let sql = "INSERT INTO run (run_id, kind, identity, state, attempts, crashes, tokens,
+                flops, peak_memory_bytes, created)
+            VALUES (?1, ?2, '', 'blocked', 0, 0, ?3, ?4, ?5, ?6)";
+        let (kind, created) = (run.kind.name(), snapshot.registered.0);
+        let values = params![run.id.0, kind, tokens, run.flops, memory, created];
+        tx.prepare_cached(sql)?.execute(values)?;
+        rows.insert(run.id.clone(), tx.last_insert_rowid());
+        put_inputs(tx, &run.id, &run.parents, rows)?;
+    }
+    let sql = "INSERT INTO sweep (name, question, content, registered) VALUES (?1, ?2, ?3, ?4)
+        ON CONFLICT (name) DO NOTHING";
+    let values = params![
+        snapshot.name,
+        snapshot.question,
+        snapshot.content,
+        snapshot.registered.0
+    ];
+    if tx.prepare_cached(sql)?.execute(values)? == 0 {
+        return Ok(());
+    }
+    let sweep = tx.last_insert_rowid();
+    for trial in &snapshot.trials {
+        let sql = "INSERT INTO trial (sweep, number, label, seed, assignments, eval_run)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+        let (number, seed) = (int(trial.index as u64), trial.seed.cast_signed());
+        let eval = rows.get(&trial.eval).copied();
+        let assignments = trial.assignments.to_string();
+        let values = params![sweep, number, trial.label, seed, assignments, eval];
+        tx.prepare_cached(sql)?.execute(values)?;
+        let row = tx.last_insert_rowid();
+        for (position, run) in trial.runs.iter().enumerate() {
+            let sql = "INSERT INTO trial_run (trial, position, run) VALUES (?1, ?2, ?3)";
+            let values = params![row, int(position as u64), rows.get(run).copied()];
+            tx.prepare_cached(sql)?.execute(values)?;
+        }
+    }
+    Ok(())
 }
 
 /// Every step metric in the journals of a run's attempts.
@@ -98,7 +176,11 @@ fn read_folder(root: &Path, path: &Path) -> Result<Folder, String> {
     let identity = read_identity(&dir).map_err(|e| e.to_string())?;
     let identity = identity.ok_or_else(|| "no `identity.json`".to_owned())?;
     let attempts = attempt_numbers(&dir).map_err(|e| e.to_string())?;
-    let outcome = verified_outcome(&dir, Verify::Sizes).ok().flatten();
+    let outcome = match sealed_outcome(&dir) {
+        // What is damaged is done again; what cannot be read is not touched.
+        Err(RundirError::Damaged { .. }) => None,
+        read => read.map_err(|e| e.to_string())?,
+    };
     Ok(Folder {
         stage,
         identity,
@@ -117,10 +199,11 @@ fn put_folder(tx: &Transaction<'_>, folder: &Folder, now: Timestamp) -> Result<i
     tx.prepare_cached(sql)?
         .execute(params![run.0, kind, folder.identity, now.0])?;
     let row = tx.last_insert_rowid();
-    let state = if folder.outcome.is_some() {
-        RunState::Succeeded
-    } else {
-        RunState::Blocked
+    let ends = put_attempts(tx, row, folder)?;
+    let state = match ends {
+        _ if folder.outcome.is_some() => RunState::Succeeded,
+        Some(AttemptEvent::Failed { .. }) => RunState::Failed,
+        _ => RunState::Blocked,
     };
     let attempts = folder.attempts.last().copied().unwrap_or_default();
     let finished = folder.outcome.as_ref().map(|outcome| outcome.finished);
@@ -141,14 +224,53 @@ fn put_folder(tx: &Transaction<'_>, folder: &Folder, now: Timestamp) -> Result<i
     Ok(row)
 }
 
+/// Every attempt with what its provenance and its journal tell of it; gives how the last one ended.
+fn put_attempts(
+    tx: &Transaction<'_>,
+    row: i64,
+    folder: &Folder,
+) -> Result<Option<AttemptEvent>, StoreError> {
+    let mut last = None;
+    for number in &folder.attempts {
+        let dir = folder.dir.attempt(*number);
+        let events = read_events(&dir.events()).unwrap_or_default();
+        last = events.into_iter().next_back();
+        let published = folder.outcome.as_ref().filter(|o| o.attempt == *number);
+        let provenance = read_provenance(&dir).ok().flatten();
+        let (state, class, message) = match &last {
+            _ if published.is_some() => ("succeeded", None, None),
+            Some(AttemptEvent::Failed { class, message }) => {
+                ("failed", Some(class_name(*class)), Some(message.as_str()))
+            }
+            Some(AttemptEvent::Interrupted) => ("interrupted", None, None),
+            _ => ("lost", None, None),
+        };
+        let (owner, device, started) = provenance.map_or_else(
+            || ("unknown".to_owned(), "unknown".to_owned(), None),
+            |p| (p.host, p.device.to_string(), Some(p.started)),
+        );
+        let started = published.map(|o| o.started).or(started);
+        let started = started.unwrap_or(Timestamp(0)).0;
+        let ended = published.map_or(started, |o| o.finished.0);
+        let sql = "INSERT INTO attempt (run, number, state, owner, device, started, expires,
+                ended, class, message)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7, ?8, ?9)";
+        let values = params![
+            row, number, state, owner, device, started, ended, class, message
+        ];
+        tx.prepare_cached(sql)?.execute(values)?;
+    }
+    Ok(last)
+}
+
 fn put_inputs(
     tx: &Transaction<'_>,
     id: &RunId,
-    folder: &Folder,
+    parents: &[RunId],
     rows: &BTreeMap<RunId, i64>,
 ) -> Result<(), StoreError> {
-    for parent in folder.stage.parents() {
-        let (Some(child), Some(parent)) = (rows.get(id), rows.get(&parent)) else {
+    for parent in parents {
+        let (Some(child), Some(parent)) = (rows.get(id), rows.get(parent)) else {
             continue;
         };
         let sql = "INSERT OR IGNORE INTO run_input (run, parent) VALUES (?1, ?2)";

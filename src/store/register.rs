@@ -119,9 +119,11 @@ fn put_run(
         0.0
     };
     if let Some(row) = known {
-        let sql = "UPDATE run SET tokens = ?2, flops = ?3, peak_memory_bytes = ?4 WHERE id = ?1";
+        // A run that was brought back without its folder has no identity yet.
+        let sql = "UPDATE run SET tokens = ?2, flops = ?3, peak_memory_bytes = ?4, identity = ?5
+            WHERE id = ?1";
         tx.prepare_cached(sql)?
-            .execute(params![row, tokens, flops, memory])?;
+            .execute(params![row, tokens, flops, memory, run.identity])?;
         return Ok(row);
     }
     registered.new += 1;

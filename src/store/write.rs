@@ -165,7 +165,7 @@ impl Store {
         let mut changes = Vec::new();
         let event = RunEvent::Ended {
             attempt,
-            end,
+            end: as_requested(&tx, row, end)?,
             inputs,
         };
         if let Err(stale) = apply(&tx, row, &event, now, &mut changes)? {
@@ -214,6 +214,25 @@ impl Store {
         Ok(Ok(changes))
     }
 
+    /// Takes back that a run is done: what it published is damaged. The runs that need it and are not
+    /// done wait again. Answers [`Stale`] if it was not done.
+    pub fn lose_outcome(
+        &mut self,
+        run: &RunId,
+        now: Timestamp,
+    ) -> Result<Result<Vec<Change>, Stale>, StoreError> {
+        let tx = self.writer()?;
+        let row = row_of(&tx, run)?;
+        let event = RunEvent::OutcomeLost(inputs_of(&tx, row)?);
+        let mut changes = Vec::new();
+        if let Err(stale) = apply(&tx, row, &event, now, &mut changes)? {
+            return Ok(Err(stale));
+        }
+        delete_outcome(&tx, row)?;
+        tx.commit()?;
+        Ok(Ok(changes))
+    }
+
     /// A transaction that has the write lock from its beginning. All writers here read first and
     /// decide by what they read; begun without the lock, such a transaction fails at once, without
     /// waiting, if another runner commits between its read and its write.
@@ -223,6 +242,19 @@ impl Store {
             .conn
             .transaction_with_behavior(TransactionBehavior::Immediate)?)
     }
+}
+
+/// A person wanted the run cancelled, and its attempt ended in another way before it was asked to: it
+/// is not tried again.
+fn as_requested(tx: &Transaction<'_>, row: i64, end: AttemptEnd) -> Result<AttemptEnd, StoreError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM request WHERE run = ?1 AND kind = 'cancel')";
+    let wanted: bool = tx.prepare_cached(sql)?.query_row([row], |row| row.get(0))?;
+    Ok(match end {
+        AttemptEnd::Crashed { .. } | AttemptEnd::Interrupted | AttemptEnd::Lost if wanted => {
+            AttemptEnd::Cancelled
+        }
+        end => end,
+    })
 }
 
 fn claim_one(
@@ -411,9 +443,9 @@ fn close(
             ..
         } => ("failed", Some(class_name(*class)), Some(message.as_str())),
         RunEvent::Ended {
-            end: AttemptEnd::Crashed { message },
+            end: AttemptEnd::Crashed { class, message, .. },
             ..
-        } => ("crashed", None, Some(message.as_str())),
+        } => ("crashed", class.map(class_name), Some(message.as_str())),
         RunEvent::Ended {
             end: AttemptEnd::Interrupted,
             ..

@@ -4,7 +4,7 @@
 //! of its files; so a kill at any moment leaves either the old state or the new. The order of the
 //! data is a function of the step and is not stored.
 
-use crate::base::{Digest, PathError, digest_file, write_atomic};
+use crate::base::{Digest, PathError, digest_file, is_as_written, with_check, write_atomic};
 use crate::train::error::TrainError;
 use crate::train::optimizer::AdamW;
 use candle_core::{Device, Tensor, Var};
@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Version of `state.json`.
-const STATE_FORMAT: u32 = 1;
+/// Version of `state.json`, which carries a digest of itself since 2.
+const STATE_FORMAT: u32 = 2;
 const MANIFEST: &str = "state.json";
 const PARAMS: &str = "params.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -78,11 +78,11 @@ pub fn save_state(
         state: state.clone(),
         files,
     };
-    let json = serde_json::to_vec_pretty(&manifest).map_err(|e| TrainError::State {
+    let json = serde_json::to_string_pretty(&manifest).map_err(|e| TrainError::State {
         path: temp.clone(),
         why: e.to_string(),
     })?;
-    write_atomic(&temp.join(MANIFEST), &json)?;
+    write_atomic(&temp.join(MANIFEST), with_check(&json).as_bytes())?;
     let home = work.join(format!("state-{:09}", state.step));
     let older = list_states(work);
     remove_if_there(&home)?;
@@ -167,26 +167,52 @@ impl SavedState {
     }
 }
 
-/// The most advanced whole state of `owner` below any of `works`; damaged or foreign ones are
-/// passed over.
-pub fn newest_state(works: &[PathBuf], owner: &str) -> Option<SavedState> {
-    works
-        .iter()
-        .flat_map(|work| list_states(work))
-        .filter_map(|path| read_manifest(path, owner))
-        .max_by_key(SavedState::step)
+/// What was found of the states of a run.
+#[derive(Debug, Default)]
+pub struct FoundStates {
+    /// The most advanced whole one.
+    pub newest: Option<SavedState>,
+    /// The damaged ones and what is wrong with each, a clause for a person.
+    pub damaged: Vec<String>,
 }
 
-/// The manifest of a state if every file is as it says.
-fn read_manifest(path: PathBuf, owner: &str) -> Option<SavedState> {
-    let manifest: Manifest = serde_json::from_slice(&fs::read(path.join(MANIFEST)).ok()?).ok()?;
-    let whole = manifest
-        .files
-        .iter()
-        .all(|(name, digest)| digest_file(&path.join(name)).is_ok_and(|found| found == *digest));
+/// The states of `owner` below any of `works`; foreign ones are passed over.
+pub fn newest_state(works: &[PathBuf], owner: &str) -> FoundStates {
+    let mut found = FoundStates::default();
+    let mut states = Vec::new();
+    for path in works.iter().flat_map(|work| list_states(work)) {
+        let name = path.display().to_string();
+        match read_manifest(path, owner) {
+            Ok(state) => states.extend(state),
+            Err(why) => found
+                .damaged
+                .push(format!("the state `{name}` is damaged: {why}")),
+        }
+    }
+    found.newest = states.into_iter().max_by_key(SavedState::step);
+    found
+}
+
+/// The manifest of a state if every file is as it says; nothing if the state is of another owner.
+fn read_manifest(path: PathBuf, owner: &str) -> Result<Option<SavedState>, String> {
+    let bytes = fs::read(path.join(MANIFEST)).map_err(|e| format!("{MANIFEST}: {e}"))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let manifest: Manifest = serde_json::from_str(&text).map_err(|e| format!("{MANIFEST}: {e}"))?;
+    if manifest.format < STATE_FORMAT || manifest.owner != owner {
+        return Ok(None);
+    }
+    if is_as_written(&text) != Some(true) {
+        return Err(format!("{MANIFEST} is not as it was written"));
+    }
+    for (name, digest) in &manifest.files {
+        match digest_file(&path.join(name)) {
+            Ok(found) if found == *digest => {}
+            Ok(_) => return Err(format!("{name} is not as it was written")),
+            Err(error) => return Err(format!("{error}: {}", error.source)),
+        }
+    }
     let state = manifest.state;
-    (manifest.format == STATE_FORMAT && manifest.owner == owner && whole)
-        .then_some(SavedState { path, state })
+    Ok(Some(SavedState { path, state }))
 }
 
 fn list_states(work: &Path) -> Vec<PathBuf> {
@@ -249,13 +275,15 @@ mod tests {
         let works = [dir.path().join("001/work"), dir.path().join("002/work")];
         save(&works[0], 5, 5.0);
         save(&works[1], 8, 8.0);
-        assert_eq!(newest_state(&works, "run").unwrap().step(), 8);
-        assert!(newest_state(&works, "another run").is_none());
+        assert_eq!(newest_state(&works, "run").newest.unwrap().step(), 8);
+        assert!(newest_state(&works, "another run").newest.is_none());
 
         let file = works[1].join("state-000000008").join(PARAMS);
         let bytes = fs::read(&file).unwrap();
         write_atomic(&file, &bytes[..bytes.len() - 1]).unwrap();
-        let found = newest_state(&works, "run").unwrap();
+        let found = newest_state(&works, "run");
+        assert!(found.damaged[0].contains("params.safetensors is not as it was written"));
+        let found = found.newest.unwrap();
         assert_eq!(found.step(), 5);
         let (vars, mut optimizer) = parts(0.0);
         found.restore(&vars, &mut optimizer).unwrap();
@@ -279,7 +307,9 @@ mod tests {
         let other = Var::zeros(3, candle_core::DType::F32, &Device::Cpu).unwrap();
         let vars = BTreeMap::from([("w".to_owned(), other)]);
         let mut optimizer = AdamW::new(&vars, &RECIPE).unwrap();
-        let found = newest_state(&[dir.path().to_owned()], "run").unwrap();
+        let found = newest_state(&[dir.path().to_owned()], "run")
+            .newest
+            .unwrap();
         assert!(found.restore(&vars, &mut optimizer).is_err());
     }
 }

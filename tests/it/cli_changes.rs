@@ -34,6 +34,7 @@ fn a_database_is_made_anew_from_the_run_folders() {
     assert_snapshot!(
         "store",
         study.session(&[
+            "store verify",
             "store rebuild",
             "status",
             "why <dpo>",

@@ -10,6 +10,7 @@ mod cli_changes;
 mod cli_help;
 mod cli_results;
 mod cli_sweeps;
+mod damaged;
 mod documents;
 mod figures;
 mod imports;

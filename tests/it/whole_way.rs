@@ -141,9 +141,33 @@ fn a_new_beta_costs_its_own_runs(project: &Project) {
 }
 
 fn a_lost_database_costs_nothing(project: &Project) {
+    let shown = |words: &[&str]| {
+        let mut shown = project.json(words);
+        // When it was registered is when its file was written, to the millisecond or so.
+        if let Some(sweeps) = shown.as_array_mut() {
+            for sweep in sweeps {
+                if let Some(sweep) = sweep.as_object_mut() {
+                    sweep.remove("registered");
+                }
+            }
+        }
+        shown
+    };
+    let tables = [
+        &["compare", "smoke"][..],
+        &["status"],
+        &["status", "smoke", "--trials"],
+    ];
+    let before = tables.map(shown);
     std::fs::remove_file(project.path("results/lions.db")).unwrap();
     let said = project.lions(&["store", "rebuild"]);
     assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("1 sweep and "), "{said:?}");
+    assert_eq!(tables.map(shown), before, "before any run");
+    let database = rusqlite::Connection::open(project.path("results/lions.db")).unwrap();
+    let sql = "SELECT count(*) FROM attempt WHERE device = 'cpu' AND owner <> 'unknown'";
+    let known: u32 = database.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert!(known >= 10, "{known} attempts have their provenance");
     assert_eq!(project.run_smoke(0)["executed"], 0);
 }
 

@@ -8,7 +8,8 @@ use crate::cli::project::Project;
 use crate::cli::text::measured;
 use crate::cli::ui::{Tone, Ui};
 use crate::rundir::{
-    AttemptDir, AttemptEvent, JournalReader, RunDir, attempt_numbers, read_events, tail_lines,
+    AttemptDir, AttemptEvent, JournalReader, RunDir, attempt_numbers, is_locked, read_events,
+    tail_lines,
 };
 use std::time::Duration;
 
@@ -81,9 +82,15 @@ fn follow(ui: &Ui, attempt: &AttemptDir) -> Result<(), CommandError> {
         if seen.iter().any(ends) {
             return Ok(());
         }
+        // Looked at before the events are: what it said last is not missed.
+        let lives = is_locked(attempt.path()).map_err(CommandError::user)?;
         std::thread::sleep(Duration::from_millis(300));
         seen = reader.read_new().map_err(CommandError::user)?;
         seen.iter().for_each(|event| tell(ui, event));
+        if !lives && !seen.iter().any(ends) {
+            ui.out("its process ended without a word");
+            return Ok(());
+        }
     }
 }
 

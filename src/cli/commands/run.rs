@@ -57,6 +57,10 @@ pub(crate) struct RunArgs {
     /// Try failed and cancelled runs again
     #[arg(long)]
     retry: bool,
+    /// End a run whose work does not get on (no step, row, sample or answer) for so many minutes as
+    /// hung; 0: never
+    #[arg(long, default_value_t = 120, value_name = "MINUTES")]
+    hang_after: u32,
     /// Leave reports/ alone
     #[arg(long)]
     no_report: bool,
@@ -147,6 +151,7 @@ fn one(
     } else {
         Retry::Never
     };
+    options.hang_millis = i64::from(args.hang_after) * 60_000;
     let program = std::env::current_exe().map_err(CommandError::internal)?;
     let mut backend = (args.backend.open)(program);
     let job = SweepJob {

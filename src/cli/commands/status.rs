@@ -1,6 +1,6 @@
 //! `lions status`.
 
-use crate::base::{Clock as _, SystemClock};
+use crate::base::{Clock as _, SystemClock, Timestamp};
 use crate::cli::database::{open, store_error, unknown_sweep};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
@@ -8,7 +8,8 @@ use crate::cli::project::Project;
 use crate::cli::sweep_file::name_typed;
 use crate::cli::text::{columns, counted, secs};
 use crate::cli::ui::{Tone, Ui};
-use crate::queue::RunState;
+use crate::queue::{LEASE_MILLIS, RunState};
+use crate::rundir::pauses;
 use crate::store::{ReadStore, RunRow, StateCounts, TrialRow};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -39,6 +40,13 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &StatusArgs) -> Result<u8, Com
         }
         return Ok(DONE);
     };
+    for pause in pauses(&project.root).map_err(CommandError::user)? {
+        let since = pause.since.iso8601();
+        ui.warn(&format!(
+            "`lions run` has paused since {since}: {}",
+            pause.reason
+        ));
+    }
     match &name {
         None => sweeps(ui, &store)?,
         Some(name) if args.trials => trials(ui, &store, name)?,
@@ -63,7 +71,7 @@ fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
             ui.tone(Tone::Strong, &sweep.name),
             sweep.trials.to_string(),
             sweep.states.total().to_string(),
-            states_text(ui, &sweep.states),
+            states_text(ui, &sweep.states, silent_runs(store, &sweep.name)?),
             sweep.registered.iso8601(),
         ]);
     }
@@ -71,11 +79,36 @@ fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// Runs that are leased and whose lease has run out.
+fn silent_runs(store: &ReadStore, sweep: &str) -> Result<usize, CommandError> {
+    let now = SystemClock.now();
+    let states = store.run_states(sweep).map_err(store_error)?;
+    let silent = states
+        .iter()
+        .filter(|(_, state)| silent_since(*state, now).is_some());
+    Ok(silent.count())
+}
+
+/// When an attempt whose lease has run out was last seen to live.
+fn silent_since(state: RunState, now: Timestamp) -> Option<Timestamp> {
+    match state {
+        RunState::Leased { expires, .. } if now > expires => {
+            Some(expires.plus_millis(-LEASE_MILLIS))
+        }
+        _ => None,
+    }
+}
+
 /// `31 done, 2 at work, 1 failed`.
-fn states_text(ui: &Ui, states: &StateCounts) -> String {
+fn states_text(ui: &Ui, states: &StateCounts, silent: usize) -> String {
     let parts = [
         (states.succeeded, "done", Tone::Good),
-        (states.leased, "at work", Tone::Accent),
+        (
+            states.leased.saturating_sub(silent),
+            "at work",
+            Tone::Accent,
+        ),
+        (silent, "silent", Tone::Warn),
         (states.ready, "ready", Tone::Dim),
         (states.blocked, "waiting", Tone::Dim),
         (states.failed, "failed", Tone::Bad),
@@ -105,7 +138,7 @@ fn runs(ui: &Ui, store: &ReadStore, name: &str) -> Result<(), CommandError> {
         ui.tone(Tone::Strong, name),
         sweep.question
     ));
-    ui.out(&states_text(ui, &counts));
+    ui.out(&states_text(ui, &counts, silent_runs(store, name)?));
     ui.out("");
     let mut uses: BTreeMap<_, usize> = BTreeMap::new();
     for trial in store.trials(name).map_err(store_error)? {
@@ -123,7 +156,13 @@ fn runs(ui: &Ui, store: &ReadStore, name: &str) -> Result<(), CommandError> {
         let took = last
             .map(|a| secs(a.ended.unwrap_or(now).secs_since(a.started)))
             .unwrap_or_default();
-        let note = first_line(run.message.as_deref().unwrap_or_default());
+        let note = silent_since(run.state, now).map_or_else(
+            || first_line(run.message.as_deref().unwrap_or_default()),
+            |since| {
+                let since = since.iso8601();
+                format!("no heartbeat since {since}; the next `lions run` takes it back")
+            },
+        );
         let trials = uses.get(&run.id).copied().unwrap_or(0).to_string();
         let name = run.kind.name().to_owned();
         rows.push(vec![
@@ -167,7 +206,10 @@ fn trial_row(ui: &Ui, trial: &TrialRow) -> Vec<String> {
 
 /// A run's state in one word.
 pub(crate) fn state_word(ui: &Ui, run: &RunRow) -> String {
-    let (tone, word) = word_of(run.state);
+    let (tone, word) = match silent_since(run.state, SystemClock.now()) {
+        Some(_) => (Tone::Warn, "silent"),
+        None => word_of(run.state),
+    };
     ui.tone(tone, word)
 }
 

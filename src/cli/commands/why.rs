@@ -9,6 +9,7 @@ use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::ui::Ui;
 use crate::queue::Blocker;
+use crate::rundir::pauses;
 
 /// Say why a run is not done
 #[derive(Debug, clap::Args)]
@@ -21,7 +22,10 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &WhyArgs) -> Result<u8, Comman
     let project = Project::find(global.root.as_deref(), None)?;
     let store = must_open(&project)?;
     let id = find(&store, &args.id)?;
-    let why = store.why(&id, SystemClock.now()).map_err(store_error)?;
+    let paused = pauses(&project.root).map_err(CommandError::user)?;
+    let paused = paused.into_iter().next().map(|p| (p.reason, p.since));
+    let why = store.why(&id, paused, SystemClock.now());
+    let why = why.map_err(store_error)?;
     if ui.json {
         ui.print_json(&why)?;
         return Ok(DONE);

@@ -202,6 +202,10 @@ fn write_file(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<(), ModelError
     }
     let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
     let pairs = contiguous.iter().map(|(name, tensor)| (*name, tensor));
+    let failed = |e| PathError::new("write", path, e);
+    // The library writes a file that only its owner may read; this one is as any other.
+    let made = fs::File::create(path).and_then(|file| file.metadata());
+    let permissions = made.map_err(failed)?.permissions();
     safetensors::serialize_to_file(pairs, Some(metadata), path).map_err(|source| match source {
         safetensors::SafeTensorError::IoError(e) => PathError::new("write", path, e).into(),
         other => ModelError::Damaged {
@@ -209,6 +213,7 @@ fn write_file(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<(), ModelError
             problem: other.to_string(),
         },
     })?;
+    fs::set_permissions(path, permissions).map_err(failed)?;
     let file = fs::File::open(path).map_err(|e| PathError::new("open", path, e))?;
     file.sync_all()
         .map_err(|e| PathError::new("write", path, e).into())

@@ -1,0 +1,103 @@
+//! What a runner says of itself to other processes while it may be unable to write its database.
+
+use crate::base::{PathError, Timestamp};
+use crate::rundir::error::RundirError;
+use crate::rundir::lock::is_locked;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+/// Where runners leave their lock files, which hold their notes, below the project root.
+pub const RUNNERS_PATH: &str = "results/runners";
+
+/// Room for a note. It is taken when the runner begins, so that a full disk can be told of.
+const ROOM: usize = 1024;
+
+/// Why a runner starts nothing for now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Why.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// Writes a note into a runner's lock file, over the one before; none clears it.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_pause(lock_file: &Path, pause: Option<&Pause>) -> Result<(), RundirError> {
+    let mut text = pause
+        .and_then(|pause| serde_json::to_string(pause).ok())
+        .unwrap_or_default();
+    if text.len() >= ROOM {
+        text.clear(); // half a note is none
+    }
+    let padded = format!("{text:<ROOM$}");
+    let written = File::options()
+        .write(true)
+        .open(lock_file)
+        .and_then(|mut file| {
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(padded.as_bytes())
+        });
+    Ok(written.map_err(|e| PathError::new("write", lock_file, e))?)
+}
+
+/// The lock files of runners that are alive.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn live_runners(root: &Path) -> Result<Vec<PathBuf>, RundirError> {
+    let folder = root.join(RUNNERS_PATH);
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(e) if crate::base::fs::is_gone(&e) => return Ok(Vec::new()),
+        Err(e) => return Err(PathError::new("read", folder, e).into()),
+    };
+    let mut live = Vec::new();
+    for entry in entries.flatten() {
+        if is_locked(&entry.path()).unwrap_or(false) {
+            live.push(entry.path());
+        }
+    }
+    live.sort();
+    Ok(live)
+}
+
+/// Why runners that are alive start nothing, if they say so.
+///
+/// # Errors
+/// The folder of runners cannot be read.
+pub fn pauses(root: &Path) -> Result<Vec<Pause>, RundirError> {
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(path).ok()?;
+        serde_json::from_str(text.trim()).ok()
+    };
+    Ok(live_runners(root)?.into_iter().filter_map(read).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rundir::lock::FolderLock;
+
+    #[test]
+    fn a_pause_is_told_as_long_as_its_runner_lives_and_until_it_is_over() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join(RUNNERS_PATH).join("one.lock");
+        crate::base::write_atomic(&path, &[b' '; ROOM]).unwrap();
+        let pause = Pause {
+            reason: "the disk is full".to_owned(),
+            since: Timestamp(7),
+        };
+        write_pause(&path, Some(&pause)).unwrap();
+        assert_eq!(pauses(root.path()).unwrap(), []);
+        let lock = FolderLock::try_take(&path).unwrap();
+        assert_eq!(pauses(root.path()).unwrap(), [pause]);
+        write_pause(&path, None).unwrap();
+        assert_eq!(pauses(root.path()).unwrap(), []);
+        drop(lock);
+    }
+}

@@ -1,0 +1,177 @@
+//! What a sweep was registered with, beside the database: `results/sweeps/<name>.json`.
+//!
+//! Run folders are the truth for results, but know nothing of sweeps. From this file
+//! [`rebuild()`](crate::store::rebuild()) brings sweeps and trials back.
+
+use crate::base::fs::is_gone;
+use crate::base::{PathError, Timestamp, digest_bytes, is_as_written, with_check, write_atomic};
+use crate::config::sweep::Sweep;
+use crate::plan::{Plan, PlannedTrial, RunId, StageKind};
+use crate::store::error::StoreError;
+use crate::store::stored::content_of;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Version of the file.
+const FORMAT: u32 = 1;
+
+#[derive(Serialize)]
+struct Written<'a> {
+    format: u32,
+    name: &'a str,
+    question: &'a str,
+    runs: Vec<SnapshotRun>,
+    trials: Vec<SnapshotTrial>,
+    content: String,
+}
+
+/// A sweep as it was registered.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Snapshot {
+    pub(crate) name: String,
+    pub(crate) question: String,
+    /// In an order in which a run comes after those that it needs.
+    pub(crate) runs: Vec<SnapshotRun>,
+    pub(crate) trials: Vec<SnapshotTrial>,
+    /// What the column `sweep.content` holds.
+    pub(crate) content: String,
+    /// When the file was written.
+    #[serde(skip, default = "never")]
+    pub(crate) registered: Timestamp,
+}
+
+fn never() -> Timestamp {
+    Timestamp(0)
+}
+
+/// A run of a sweep.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SnapshotRun {
+    pub(crate) id: RunId,
+    pub(crate) kind: StageKind,
+    pub(crate) parents: Vec<RunId>,
+    pub(crate) tokens: u64,
+    pub(crate) flops: f64,
+    pub(crate) peak_memory_bytes: u64,
+}
+
+/// A trial of a sweep.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SnapshotTrial {
+    pub(crate) index: usize,
+    pub(crate) label: String,
+    pub(crate) seed: u64,
+    pub(crate) assignments: serde_json::Value,
+    pub(crate) runs: Vec<RunId>,
+    pub(crate) eval: RunId,
+}
+
+impl SnapshotTrial {
+    fn of(trial: &PlannedTrial) -> Result<Self, serde_json::Error> {
+        Ok(Self {
+            index: trial.index,
+            label: trial.label.clone(),
+            seed: trial.seed,
+            assignments: serde_json::to_value(&trial.assignments)?,
+            runs: trial.runs.clone(),
+            eval: trial.eval.clone(),
+        })
+    }
+}
+
+/// Keeps what a sweep is registered with; an unchanged file is left alone.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_snapshot(root: &Path, sweep: &Sweep, plan: &Plan) -> Result<(), StoreError> {
+    let json = |source| StoreError::Json {
+        what: "the snapshot of the sweep",
+        source,
+    };
+    let runs = plan.runs.iter().map(|run| SnapshotRun {
+        id: run.id.clone(),
+        kind: run.kind,
+        parents: run.parents.clone(),
+        tokens: run.estimate.tokens,
+        flops: if run.estimate.flops.is_finite() {
+            run.estimate.flops
+        } else {
+            0.0
+        },
+        peak_memory_bytes: run.estimate.peak_memory_bytes,
+    });
+    let trials = plan.trials.iter().map(SnapshotTrial::of);
+    let written = Written {
+        format: FORMAT,
+        name: &sweep.name,
+        question: &sweep.question,
+        runs: runs.collect(),
+        trials: trials.collect::<Result<_, _>>().map_err(json)?,
+        content: content_of(sweep)?,
+    };
+    let text = with_check(&serde_json::to_string(&written).map_err(json)?);
+    let path = folder(root).join(file_name(&sweep.name));
+    if std::fs::read(&path).is_ok_and(|found| found == text.as_bytes()) {
+        return Ok(());
+    }
+    Ok(write_atomic(&path, text.as_bytes())?)
+}
+
+/// Every snapshot below `root`, and the files that are none, with the reason.
+///
+/// # Errors
+/// The folder cannot be listed.
+#[expect(clippy::type_complexity, reason = "two lists")]
+pub(crate) fn read_snapshots(
+    root: &Path,
+) -> Result<(Vec<Snapshot>, Vec<(PathBuf, String)>), StoreError> {
+    let folder = folder(root);
+    let (mut snapshots, mut passed_over) = (Vec::new(), Vec::new());
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(e) if is_gone(&e) => return Ok((snapshots, passed_over)),
+        Err(e) => return Err(PathError::new("read", folder, e).into()),
+    };
+    let paths = entries.flatten().map(|entry| entry.path());
+    let mut paths: Vec<PathBuf> = paths
+        .filter(|path| path.extension().is_some_and(|ending| ending == "json"))
+        .collect();
+    paths.sort();
+    for path in paths {
+        match read(&path) {
+            Ok(snapshot) => snapshots.push(snapshot),
+            Err(why) => passed_over.push((path, why)),
+        }
+    }
+    Ok((snapshots, passed_over))
+}
+
+fn read(path: &Path) -> Result<Snapshot, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
+    if is_as_written(&text) != Some(true) {
+        return Err("it is not as it was written".to_owned());
+    }
+    let mut snapshot: Snapshot = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+    let modified = path.metadata().and_then(|meta| meta.modified());
+    let since = modified
+        .ok()
+        .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    let millis = since.unwrap_or_default().as_millis();
+    snapshot.registered = Timestamp(i64::try_from(millis).unwrap_or(i64::MAX));
+    Ok(snapshot)
+}
+
+fn folder(root: &Path) -> PathBuf {
+    root.join("results/sweeps")
+}
+
+/// A file for each name, whatever stands in it.
+fn file_name(sweep: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_@".contains(c);
+    if sweep.len() <= 100 && sweep.chars().all(plain) {
+        return format!("{sweep}.json");
+    }
+    let digest = digest_bytes(sweep.as_bytes());
+    let start: String = sweep.chars().filter(|c| plain(*c)).take(40).collect();
+    format!("{start}.{}.json", digest.short())
+}
