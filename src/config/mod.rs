@@ -15,7 +15,9 @@ mod check_figure;
 mod check_online;
 mod check_options;
 mod check_report;
+mod data_source;
 mod diagnose;
+mod evaluation;
 mod expand;
 mod expected;
 mod figure_file;
@@ -29,17 +31,24 @@ mod loss;
 mod online;
 mod options;
 mod paths;
+mod preference;
 mod presets;
 mod published;
 mod range;
+#[cfg(test)]
+mod reference;
 mod schema;
+#[cfg(test)]
+mod schema_tests;
 pub mod select;
+mod shape;
 pub mod spec;
 mod struct_keys;
 pub mod sweep;
 mod table_spec;
 #[cfg(test)]
 mod tests;
+mod training;
 mod tree;
 mod typed;
 
@@ -47,7 +56,8 @@ pub use base_file::{BASE_MARK, name_on_base};
 pub use check::is_data_file;
 pub(crate) use diagnose::suggest;
 pub use diagnose::{ConfigError, Finding};
-pub use expected::{ExpectedInput, ExpectedInputs, ModelSizes};
+pub use expected::{ExpectedInput, ExpectedInputs, Inputs, ModelSizes};
 pub use keys::{file_stem, final_metric_keys, step_metric_keys};
-pub use load::{Inputs, load_sweep, load_sweep_on, load_sweep_with, parse_toml};
+pub use load::{load_sweep, load_sweep_on, load_sweep_with, parse_toml};
 pub use published::{Published, all_published, published};
+pub use schema::{editor_schema, field_schema};
