@@ -59,6 +59,7 @@ commands! {
     Figures => figures, FiguresArgs;
     Report => report, ReportArgs;
     Inspect => inspect, InspectArgs;
+    Schema => schema, SchemaArgs;
     Merge => merge, MergeArgs;
     Export => export, ExportArgs;
     Bench => bench, BenchArgs;

@@ -1,7 +1,6 @@
 //! Another base under the same study: `--base` puts a file in the place of the one in `base/`.
 
-use crate::config::diagnose::{Diagnostic, Place};
-use crate::config::file::Problems;
+use crate::config::diagnose::{Diagnostic, Place, Problems};
 use std::path::{Component, Path, PathBuf};
 
 /// The base asked for, and what it has replaced so far.

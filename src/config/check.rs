@@ -2,12 +2,10 @@
 
 use crate::arch::DecoderConfig;
 use crate::base::ModelFile;
-use crate::config::diagnose::{Diagnostic, nearest};
-use crate::config::expected::ExpectedInputs;
-use crate::config::file::Problems;
+use crate::config::diagnose::{Diagnostic, Problems, nearest};
+use crate::config::expected::{ExpectedInputs, Inputs};
 use crate::config::keys::{file_stem, has_reference};
-use crate::config::load::Inputs;
-use crate::config::loss::loss_problems;
+use crate::config::preference::loss_problems;
 use crate::config::spec::{
     BatchSize, COLUMNS, DataSource, DpoRecipe, Duration, EvalRecipe, Monitor, PairLimits,
     PipelineStage, SftRecipe, TrainingRecipe, TrialConfig,

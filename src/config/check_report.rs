@@ -1,7 +1,7 @@
 //! Rules for `[report]`: every axis, value, point and metric that it names is there.
 
-use crate::config::diagnose::{Diagnostic, Place, suggest};
-use crate::config::file::{Problems, no_file_name, same_value};
+use crate::config::diagnose::{Diagnostic, Place, Problems, suggest};
+use crate::config::file::{no_file_name, same_value};
 use crate::config::keys::{final_metric_keys, step_metric_keys};
 use crate::config::published::{all_published, published};
 use crate::config::sweep::{AxisInfo, AxisValue, ReportSpec, TableSpec, Trial, show_value};

@@ -1,6 +1,7 @@
 //! What is wrong in a sweep file, and how it is shown: file, line, column, the snippet, a hint.
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -53,6 +54,9 @@ impl Sources {
         (line, before[line_start..].chars().count() + 1)
     }
 }
+
+/// What is wrong so far, each thing once.
+pub(crate) type Problems = BTreeSet<Diagnostic>;
 
 /// One thing that is wrong, at its place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,7 +1,7 @@
 //! From axes to grid points, in a fixed order: the first axis turns slowest.
 
-use crate::config::diagnose::{Diagnostic, Place, suggest};
-use crate::config::file::{Assignment, Axis, Condition, Problems, SweepFile, same_value};
+use crate::config::diagnose::{Diagnostic, Place, Problems, suggest};
+use crate::config::file::{Assignment, Axis, Condition, SweepFile, same_value};
 use crate::config::sweep::{AxisInfo, AxisValue, show_value};
 use std::collections::BTreeMap;
 

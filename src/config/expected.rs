@@ -3,15 +3,25 @@
 //! For estimates and messages only: an input that is there speaks for itself, and nothing of this
 //! is part of an identity.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
+
+/// Whether data files and the model folder must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inputs {
+    /// For `check` and `run`.
+    Required,
+    /// For planning ahead of the data, for example a study on weights that another machine has.
+    Optional,
+}
 
 /// By path, as recipes name it.
 pub type ExpectedInputs = BTreeMap<String, ExpectedInput>;
 
 /// What is known of an input beforehand.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ExpectedInput {
     /// Where to get it, one line: a data set with its split, a model.
@@ -29,7 +39,7 @@ pub struct ExpectedInput {
 }
 
 /// The sizes of a decoder with gated feed-forward layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ModelSizes {
     /// Pieces of the vocabulary.

@@ -5,6 +5,7 @@ use crate::config::figure_spec::{FigureHead, FigureKind, FigureSpec};
 use crate::config::struct_keys::keys_of;
 use crate::config::tree::{Key, Node};
 use crate::config::typed;
+use strum::VariantArray as _;
 
 /// Reads the figure at `path`; a key that no kind of figure takes is a mistake, one that another
 /// kind takes is told by [`misplaced_keys`].
@@ -29,19 +30,22 @@ fn common_keys() -> Vec<&'static str> {
 /// The kind that a figure names, if it is one.
 fn kind_of(node: &Node) -> Option<FigureKind> {
     let word = node.get("kind")?.text()?;
-    FigureKind::ALL.into_iter().find(|k| k.word() == word)
+    FigureKind::VARIANTS
+        .iter()
+        .copied()
+        .find(|k| k.word() == word)
 }
 
 /// The kinds that take a key.
 fn kinds_with(name: &str) -> Vec<FigureKind> {
-    let mut kinds = FigureKind::ALL.to_vec();
+    let mut kinds = FigureKind::VARIANTS.to_vec();
     kinds.retain(|k| k.keys().contains(&name));
     kinds
 }
 
 fn unknown_keys(node: &Node, path: &str) -> Vec<Diagnostic> {
     // Without a kind any kind may be meant.
-    let kinds = kind_of(node).map_or(FigureKind::ALL.to_vec(), |kind| vec![kind]);
+    let kinds = kind_of(node).map_or(FigureKind::VARIANTS.to_vec(), |kind| vec![kind]);
     let mut valid = common_keys();
     valid.extend(kinds.into_iter().flat_map(FigureKind::keys));
     let unknown =

@@ -7,8 +7,12 @@ use crate::config::axis_value::AxisValue;
 use crate::config::spec::PipelineStage;
 use crate::config::struct_keys::keys_of;
 use crate::config::table_spec::Direction;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, de};
+use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use strum::{IntoStaticStr, VariantArray};
 
 /// One figure. In a file all keys stand side by side in one table.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -22,7 +26,7 @@ pub struct FigureSpec {
 }
 
 /// Keys of every figure.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct FigureHead {
     /// File-name stem, unique in the sweep.
@@ -44,7 +48,7 @@ pub struct FigureHead {
 }
 
 /// The kind of a figure with its own keys.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum ChartSpec {
     /// Grouped bars with intervals over seeds.
@@ -64,8 +68,9 @@ pub enum ChartSpec {
 }
 
 /// The word for a kind in a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, IntoStaticStr, VariantArray)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub(crate) enum FigureKind {
     Bars,
     Lines,
@@ -76,25 +81,9 @@ pub(crate) enum FigureKind {
 }
 
 impl FigureKind {
-    pub(crate) const ALL: [Self; 6] = [
-        Self::Bars,
-        Self::Lines,
-        Self::Training,
-        Self::Scaling,
-        Self::Differences,
-        Self::Layout,
-    ];
-
     /// As the file has it.
     pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Bars => "bars",
-            Self::Lines => "lines",
-            Self::Training => "training",
-            Self::Scaling => "scaling",
-            Self::Differences => "differences",
-            Self::Layout => "layout",
-        }
+        self.into()
     }
 
     /// The keys that this kind takes beside those of every figure.
@@ -115,7 +104,7 @@ impl FigureKind {
 }
 
 /// What is measured, and which axes part it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Measured {
     /// Metric key on the y axis: a final metric, or for `training` a step metric.
@@ -134,7 +123,7 @@ pub struct Measured {
 }
 
 /// Grouped bars.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct BarsSpec {
     /// What is measured.
@@ -153,7 +142,7 @@ pub struct BarsSpec {
 }
 
 /// In which order bars stand.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum BarOrder {
     /// As the axis has its values.
@@ -163,7 +152,7 @@ pub enum BarOrder {
 }
 
 /// Lines over a numeric axis.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct LinesSpec {
     /// What is measured.
@@ -178,7 +167,7 @@ pub struct LinesSpec {
 }
 
 /// Curves along training.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct TrainingSpec {
     /// What is measured.
@@ -190,7 +179,7 @@ pub struct TrainingSpec {
 }
 
 /// A metric over another one.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ScalingSpec {
     /// What is measured.
@@ -205,7 +194,7 @@ pub struct ScalingSpec {
 }
 
 /// Paired differences from one configuration.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct DifferencesSpec {
     /// What is measured.
@@ -397,9 +386,45 @@ impl FigureSpec {
     }
 }
 
+/// Each kind with all keys that it takes.
+impl JsonSchema for FigureSpec {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "FigureSpec".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let head = FigureHead::json_schema(generator);
+        let measured = Measured::json_schema(generator);
+        let mut schema = ChartSpec::json_schema(generator);
+        let branches = schema.get_mut("oneOf").and_then(Value::as_array_mut);
+        for branch in branches.into_iter().flatten() {
+            let kind = branch.pointer("/properties/kind/const").cloned();
+            let kind = kind.and_then(|word| FigureKind::deserialize(word).ok());
+            let keys = kind.map(FigureKind::keys).unwrap_or_default();
+            for (common, all) in [(&head, true), (&measured, false)] {
+                let parts = common.get("properties").and_then(Value::as_object);
+                for (key, part) in parts.into_iter().flatten() {
+                    if all || keys.contains(&key.as_str()) {
+                        branch["properties"][key] = part.clone();
+                    }
+                }
+            }
+            let needed = head.get("required").and_then(Value::as_array);
+            if let Some(own) = branch["required"].as_array_mut() {
+                own.extend(needed.into_iter().flatten().cloned());
+            }
+        }
+        schema
+    }
+}
+
 impl<'de> Deserialize<'de> for FigureSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = serde_json::Value::deserialize(deserializer)?;
+        let value = Value::deserialize(deserializer)?;
         Self::read(&value).map_err(de::Error::custom)
     }
 }

@@ -1,20 +1,19 @@
 //! The shape of a sweep file around the trial's configuration: header, axes, exclusions, extra
 //! trials, report.
 
-use crate::config::diagnose::{Diagnostic, Place, Sources, nearest, suggest};
+use crate::config::diagnose::{Diagnostic, Place, Problems, Sources, nearest, suggest};
 use crate::config::expected::ExpectedInputs;
 use crate::config::figure_file::read_figure;
 use crate::config::peers::peer_key;
 use crate::config::presets::PRESETS;
 use crate::config::schema::{known_prefix, nearest_path};
+use crate::config::shape::{AxisShape, ExtraShape, FileShape, HeaderShape, PointShape};
+use crate::config::struct_keys::keys_of;
 use crate::config::sweep::{AxisValue, ReportSpec};
 use crate::config::tree::{Key, Kind, Node};
 use crate::config::typed;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// What is wrong so far, each thing once.
-pub(crate) type Problems = BTreeSet<Diagnostic>;
 
 /// A sweep file after `extends`, before expansion.
 #[derive(Debug)]
@@ -110,10 +109,6 @@ pub(crate) struct Reader<'a> {
     pub(crate) sources: &'a Sources,
     pub(crate) problems: &'a mut Problems,
 }
-
-const ROOT_KEYS: [&str; 9] = [
-    "extends", "sweep", "base", "axis", "exclude", "trial", "report", "inputs", PRESETS,
-];
 
 impl Reader<'_> {
     fn problem(&mut self, diagnostic: Diagnostic) {
@@ -211,11 +206,11 @@ impl Reader<'_> {
 
     /// The whole file; what cannot be read is reported and left out.
     pub(crate) fn sweep_file(&mut self, root: &Node) -> Option<SweepFile> {
-        self.only_keys(root, "a sweep file", &ROOT_KEYS);
+        self.only_keys(root, "a sweep file", keys_of::<FileShape>());
         let header = self.required(root, "sweep", "the sweep file");
         let base = self.required(root, "base", "the sweep file");
         let (header, base) = (header?, base?.clone());
-        self.only_keys(header, "`sweep`", &["name", "question", "seeds"]);
+        self.only_keys(header, "`sweep`", keys_of::<HeaderShape>());
         let name = self.required(header, "name", "`sweep`");
         let name = name.and_then(|node| self.word(node, "the name"));
         let question = self.required(header, "question", "`sweep`");
@@ -424,10 +419,7 @@ impl Reader<'_> {
     }
 
     fn axis(&mut self, node: &Node) -> Option<Axis> {
-        const KEYS: [&str; 7] = [
-            "name", "path", "paths", "values", "labels", "points", "when",
-        ];
-        if !self.only_keys(node, "an axis", &KEYS) {
+        if !self.only_keys(node, "an axis", keys_of::<AxisShape>()) {
             return None;
         }
         let forms = ["path", "paths", "points"];
@@ -577,7 +569,7 @@ impl Reader<'_> {
     fn bundles(&mut self, node: &Node) -> Vec<Point> {
         let mut points = Vec::new();
         for item in self.list(node, "`points`") {
-            if !self.only_keys(item, "a point of an axis", &["label", "set"]) {
+            if !self.only_keys(item, "a point of an axis", keys_of::<PointShape>()) {
                 continue;
             }
             let label = self.required(item, "label", "a point of an axis");
@@ -670,7 +662,7 @@ impl Reader<'_> {
     }
 
     fn extra(&mut self, node: &Node) -> Option<Extra> {
-        self.only_keys(node, "a trial", &["name", "set", "seeds"]);
+        self.only_keys(node, "a trial", keys_of::<ExtraShape>());
         let name = self.required(node, "name", "a trial")?;
         let place = name.place;
         let name = self.word(name, "the trial's name")?;

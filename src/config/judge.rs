@@ -1,12 +1,15 @@
 //! Who judges sampled replies: the recipe of a judge, and what of it cannot change a verdict.
 
-use crate::config::spec::{ModelDir, NonNegative, Precision};
+use crate::config::paths::ModelDir;
+use crate::config::range::NonNegative;
+use crate::config::training::Precision;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use strum::IntoStaticStr;
 
 /// A judge of replies to one prompt.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, IntoStaticStr)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, IntoStaticStr)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum JudgeRecipe {
@@ -21,7 +24,7 @@ pub enum JudgeRecipe {
 }
 
 /// A reward model in Hugging Face layout.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RewardModelJudge {
     /// A folder with weights, tokenizer and chat template, relative to the project root.
@@ -35,7 +38,7 @@ pub struct RewardModelJudge {
 }
 
 /// A PairRM in the layout of `llm-blender/PairRM-hf`; computed in f32.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PairrmJudge {
     /// A folder with weights and tokenizer, relative to the project root.
@@ -50,7 +53,7 @@ pub struct PairrmJudge {
 }
 
 /// What an endpoint is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum JudgeMode {
     /// A rating of each reply, `[[N]]`.
@@ -61,7 +64,7 @@ pub enum JudgeMode {
 }
 
 /// A model behind `POST {base-url}/chat/completions`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct OpenaiJudge {
     /// Up to and without `/chat/completions`, for example `http://127.0.0.1:8000/v1`.
@@ -96,7 +99,7 @@ pub struct OpenaiJudge {
 }
 
 /// How a judge is asked; never part of an identity. Only `openai` uses it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct JudgeRuntime {
     /// Requests under way at a time. Absent: 8.

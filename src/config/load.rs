@@ -3,9 +3,12 @@
 use crate::config::base_file::{OtherBase, name_on_base, plain_path};
 use crate::config::check::{Checker, Files};
 use crate::config::check_report::ReportChecker;
-use crate::config::diagnose::{ConfigError, Diagnostic, Place, SourceFile, Sources, nearest};
+use crate::config::diagnose::{
+    ConfigError, Diagnostic, Place, Problems, SourceFile, Sources, nearest,
+};
 use crate::config::expand::{GridPoint, axis_infos, expand};
-use crate::config::file::{Assignment, Axis, Problems, Reader, SweepFile};
+use crate::config::expected::Inputs;
+use crate::config::file::{Assignment, Axis, Reader, SweepFile};
 use crate::config::presets::fill_presets;
 use crate::config::schema::nearest_path;
 use crate::config::spec::{PipelineStage, TrialConfig};
@@ -15,15 +18,6 @@ use crate::config::typed;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Whether data files and the model folder must be there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Inputs {
-    /// For `check` and `run`.
-    Required,
-    /// For planning ahead of the data, for example a study on weights that another machine has.
-    Optional,
-}
 
 /// Reads a value of its own, such as a recipe, from TOML text; ranges are checked, rules across
 /// fields are not.

@@ -1,7 +1,7 @@
 //! The preference losses with their parameters.
 
 use crate::config::range::{NonNegative, Positive, PositiveSmoothing, Smoothing};
-use crate::config::spec::DpoRecipe;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantNames};
 
@@ -10,7 +10,9 @@ use strum::{IntoStaticStr, VariantNames};
 /// `a` and `b` are the log-ratios `log π(y) - log π_ref(y)` of the preferred and of the other reply,
 /// summed over the tokens of the reply (with `length-normalized`: their mean), `h = a - b`, and ε is
 /// the loss's `label-smoothing`, the probability that a label is taken as flipped. Values and gradients are those of TRL 1.16, except where the entry says more.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, IntoStaticStr, VariantNames)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema, IntoStaticStr, VariantNames,
+)]
 #[serde(
     rename_all = "kebab-case",
     rename_all_fields = "kebab-case",
@@ -121,7 +123,7 @@ impl DpoLoss {
 }
 
 /// What is minimised over preference pairs.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PreferenceLoss {
     /// The loss, with its parameters: `"hinge"`, or `{ simpo = { gamma = 0.5 } }`.
@@ -137,62 +139,6 @@ pub struct PreferenceLoss {
     /// (`sigmoid`: TRL's `sigmoid_norm`).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub length_normalized: bool,
-}
-
-/// A rule that a recipe breaks.
-pub(crate) struct LossProblem {
-    /// Name of the field of the recipe.
-    pub(crate) field: &'static str,
-    pub(crate) message: String,
-    pub(crate) help: String,
-}
-
-impl DpoRecipe {
-    /// Whether training asks a reference model.
-    pub fn needs_reference(&self) -> bool {
-        !self.reference.reference_free && !self.objective.kind.is_reference_free()
-    }
-}
-
-/// Options of the recipe that its loss cannot have.
-pub(crate) fn loss_problems(recipe: &DpoRecipe) -> Vec<LossProblem> {
-    let (objective, reference) = (&recipe.objective, &recipe.reference);
-    let loss = objective.kind;
-    let free = loss.is_reference_free();
-    let has_means = free || loss == DpoLoss::Ipo;
-    let has_likelihood = loss == DpoLoss::Orpo;
-    let moves = reference.reference_update.is_some();
-    let given = [
-        (
-            "sft-weight",
-            objective.sft_weight.is_some(),
-            has_likelihood,
-            "it has that term itself",
-        ),
-        (
-            "length-normalized",
-            objective.length_normalized,
-            has_means,
-            "it takes means itself",
-        ),
-        (
-            "reference-free",
-            reference.reference_free,
-            free,
-            "it has no reference anyway",
-        ),
-        ("reference-update", moves, free, "it has no reference"),
-    ];
-    let wrong = given
-        .into_iter()
-        .filter(|(_, given, idle, _)| *given && *idle);
-    wrong
-        .map(|(field, _, _, why)| LossProblem {
-            field,
-            message: format!("the loss `{}` does not use `{field}`", loss.name()),
-            help: format!("{why}; remove it"),
-        })
-        .collect()
 }
 
 #[cfg(test)]

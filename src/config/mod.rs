@@ -15,7 +15,9 @@ mod check_figure;
 mod check_online;
 mod check_options;
 mod check_report;
+mod data_source;
 mod diagnose;
+mod evaluation;
 mod expand;
 mod expected;
 mod figure_file;
@@ -30,17 +32,24 @@ mod online;
 mod options;
 mod paths;
 mod peers;
+mod preference;
 mod presets;
 mod published;
 mod range;
+#[cfg(test)]
+mod reference;
 mod schema;
+#[cfg(test)]
+mod schema_tests;
 pub mod select;
+mod shape;
 pub mod spec;
 mod struct_keys;
 pub mod sweep;
 mod table_spec;
 #[cfg(test)]
 mod tests;
+mod training;
 mod tree;
 mod typed;
 
@@ -49,11 +58,11 @@ pub use base_file::{BASE_MARK, name_on_base};
 pub use check::is_data_file;
 pub use diagnose::{ConfigError, Finding};
 pub(crate) use diagnose::{nearest, suggest};
-pub use expected::{ExpectedInput, ExpectedInputs, ModelSizes};
+pub use expected::{ExpectedInput, ExpectedInputs, Inputs, ModelSizes};
 pub use keys::{file_stem, final_metric_keys, step_metric_keys};
 pub(crate) use load::stated_name;
 pub use load::{
-    Inputs, Places, Remark, load_placed_sweep, load_sweep, load_sweep_on, load_sweep_with,
-    parse_toml,
+    Places, Remark, load_placed_sweep, load_sweep, load_sweep_on, load_sweep_with, parse_toml,
 };
 pub use published::{Published, all_published, published};
+pub use schema::{editor_schema, field_schema};

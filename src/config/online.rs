@@ -1,15 +1,18 @@
 //! Recipes of online DPO and of the place where training data are filtered.
 
+use crate::config::data_source::DataSource;
+use crate::config::evaluation::SamplingRecipe;
 use crate::config::judge::{JudgeRecipe, JudgeRuntime};
+use crate::config::preference::DpoRecipe;
+use crate::config::range::UnitInterval;
 use crate::config::select::SelectRecipe;
-use crate::config::spec::{
-    DataSource, DpoRecipe, Precision, SamplingRecipe, TrainRuntime, UnitInterval,
-};
+use crate::config::training::{Precision, TrainRuntime};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
 
 /// Online preference learning.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct OnlineDpoConfig {
     /// Everything that can change the trained weights.
@@ -25,7 +28,7 @@ pub struct OnlineDpoConfig {
 /// Online DPO: rounds of sampling from the current policy, judging, and a DPO pass over the pairs of
 /// best against worst (Yu et al. 2024; Guo et al. 2024 for the idea). Each round is planned as four
 /// runs, `sample`, `judge`, `ref-logps` and `dpo`, so that each part is kept and resumed by itself.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct OnlineDpoRecipe {
     /// Rounds; each starts from the weights that the one before has trained.
@@ -57,7 +60,7 @@ pub struct OnlineDpoRecipe {
 }
 
 /// The prompts of online DPO.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PromptRecipe {
     /// Preference pairs, or chat data whose last reply is left away.
@@ -71,7 +74,7 @@ pub struct PromptRecipe {
 }
 
 /// Filtering of training data before a stage.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SelectConfig {
     /// The stage whose data are filtered.
@@ -84,7 +87,7 @@ pub struct SelectConfig {
 }
 
 /// A stage whose data can be filtered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SelectOf {
     /// The chat data of `sft`.

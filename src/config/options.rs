@@ -1,6 +1,8 @@
 //! Options of the training stages that are off when absent, and what a value of them means.
 
-use crate::config::spec::{DataSource, Share};
+use crate::config::data_source::DataSource;
+use crate::config::range::Share;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::ops::Range;
@@ -12,7 +14,7 @@ use std::ops::Range;
 /// shares `ngram` successive words with one. The texts of `data` are the user and assistant turns of
 /// chat rows, prompt and replies of pairs, or `text` where rows have that key; system turns are left
 /// aside. The released code does the first with the docstrings of HumanEval and preferred replies.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Decontamination {
     /// The evaluation's files, taken whole.
@@ -27,7 +29,7 @@ pub struct Decontamination {
 
 /// Which rows of the embedding learn; the others keep their bits. A tied output head is the
 /// embedding; one of its own learns whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub enum TrainableEmbeddings {
     /// Token ids from this one on (the released LLaMA recipe: 128000, the added tokens).
@@ -50,7 +52,7 @@ impl TrainableEmbeddings {
 ///
 /// After every `every-steps` optimiser steps `θ_ref ← mix · θ + (1 - mix) · θ_ref`; from then on the
 /// reference log-probabilities of a step's pairs are computed when the step is.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ReferenceUpdate {
     /// Optimiser steps between two updates (τ of the paper).

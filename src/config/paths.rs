@@ -1,6 +1,7 @@
 //! Files and folders that a recipe names, each kind a type of its own: an identity holds the content
 //! of what a value of these types names, whatever the field is called.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Deref;
@@ -31,7 +32,7 @@ macro_rules! path_types {
 
         $(
             $(#[$doc])*
-            #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+            #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
             pub struct $name(String);
 
             impl Deref for $name {

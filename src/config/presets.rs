@@ -1,7 +1,6 @@
 //! `{ preset = "NAME" }`: a value that the base file gives, so that a study need not know it.
 
-use crate::config::diagnose::{Diagnostic, Place, suggest};
-use crate::config::file::Problems;
+use crate::config::diagnose::{Diagnostic, Place, Problems, suggest};
 use crate::config::tree::{Kind, Node};
 
 /// The table of the values, at the root of a file.

@@ -1,7 +1,9 @@
 //! Numbers with a range: what is out of it is refused where it is written, by the type.
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, Unexpected};
 use serde::{Serialize, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 
 /// A number outside the range of its type.
@@ -13,7 +15,7 @@ pub struct OutOfRange {
 }
 
 macro_rules! ranges {
-    ($($(#[$doc:meta])* $name:ident: $rule:literal, |$x:ident| $holds:expr;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident: $rule:literal, $bounds:tt, |$x:ident| $holds:expr;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
         pub struct $name(f64);
@@ -52,6 +54,22 @@ macro_rules! ranges {
             }
         }
 
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                let mut schema = json_schema!($bounds);
+                schema.insert("type".to_owned(), "number".into());
+                schema
+            }
+        }
+
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
                 to.serialize_f64(self.0)
@@ -70,21 +88,21 @@ macro_rules! ranges {
 
 ranges! {
     /// A number above 0.
-    Positive: "above 0", |x| x > 0.0;
+    Positive: "above 0", {"exclusiveMinimum": 0}, |x| x > 0.0;
     /// A number of 0 or more.
-    NonNegative: "0 or more", |x| x >= 0.0;
+    NonNegative: "0 or more", {"minimum": 0}, |x| x >= 0.0;
     /// A share that may be nothing or all: 0 to 1.
-    UnitInterval: "0 to 1", |x| (0.0..=1.0).contains(&x);
+    UnitInterval: "0 to 1", {"minimum": 0, "maximum": 1}, |x| (0.0..=1.0).contains(&x);
     /// A share that is never nothing: above 0 to 1.
-    Share: "above 0 to 1", |x| x > 0.0 && x <= 1.0;
+    Share: "above 0 to 1", {"exclusiveMinimum": 0, "maximum": 1}, |x| x > 0.0 && x <= 1.0;
     /// A share that is never all: 0 to below 1.
-    BelowOne: "0 to below 1", |x| (0.0..1.0).contains(&x);
+    BelowOne: "0 to below 1", {"minimum": 0, "exclusiveMaximum": 1}, |x| (0.0..1.0).contains(&x);
     /// A probability that a label is wrong: 0 to below 0.5.
-    Smoothing: "0 to below 0.5", |x| (0.0..0.5).contains(&x);
+    Smoothing: "0 to below 0.5", {"minimum": 0, "exclusiveMaximum": 0.5}, |x| (0.0..0.5).contains(&x);
     /// The same where the loss is not defined at 0: above 0 to below 0.5.
-    PositiveSmoothing: "above 0 to below 0.5", |x| x > 0.0 && x < 0.5;
+    PositiveSmoothing: "above 0 to below 0.5", {"exclusiveMinimum": 0, "exclusiveMaximum": 0.5}, |x| x > 0.0 && x < 0.5;
     /// A cosine: -1 to 1.
-    Cosine: "-1 to 1", |x| (-1.0..=1.0).contains(&x);
+    Cosine: "-1 to 1", {"minimum": -1, "maximum": 1}, |x| (-1.0..=1.0).contains(&x);
 }
 
 impl Smoothing {

@@ -1,51 +1,75 @@
-//! Every dotted path that a trial's configuration may have, derived from the types themselves.
-//!
-//! A deserialiser that answers every request with a made-up value and notes what it was asked for.
+//! A sweep file as JSON schema, made from the types and their comments: what `lions schema` prints,
+//! what `docs/reference.md` is written from, and the paths that axes and messages know.
 
-use crate::config::flat::PARTS;
+use crate::config::shape::FileShape;
 use crate::config::spec::TrialConfig;
-use serde::de::{
-    self, Deserialize, DeserializeSeed, EnumAccess, IntoDeserializer, MapAccess, SeqAccess,
-    VariantAccess, Visitor,
-};
-use std::cell::{Cell, RefCell};
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 /// Stands in a path for a name that the user chooses, or for the number of a list's element.
 const ANY: &str = "*";
 
-/// Within the range of every whole number of a recipe.
-const INTEGER: u8 = 8;
-/// Within the range of every number of a recipe.
-const NUMBER: f64 = 0.25;
-
-/// All paths, tables and leaves; `*` for a chosen name or a list's element.
-pub(crate) fn paths() -> &'static [String] {
-    static PATHS: LazyLock<Vec<String>> = LazyLock::new(paths_of::<TrialConfig>);
-    &PATHS
+/// The schema of a trial's configuration, complete.
+pub(crate) fn trial_schema() -> &'static Value {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(schema_of::<TrialConfig>);
+    &SCHEMA
 }
 
-/// All paths of one type. An answer can name one choice of a one-of table, so the type is asked
-/// again until each has been named.
-fn paths_of<'de, T: Deserialize<'de>>() -> Vec<String> {
-    let seen = RefCell::new(Vec::new());
-    let most_choices = Cell::new(1);
-    let mut round = 0;
-    while round < most_choices.get() {
-        let probe = Probe {
-            path: String::new(),
-            seen: &seen,
-            round,
-            most_choices: &most_choices,
-        };
-        // The made-up value itself is of no use; a failed probe would only shorten the hints.
-        drop(T::deserialize(probe));
-        round += 1;
+/// The schema of a sweep file with all that it extends.
+pub(crate) fn file_schema() -> Value {
+    schema_of::<FileShape>()
+}
+
+/// The schema of one file: any key may stand in another file, and any value may be a preset's.
+/// Draft 7, every part in its place, for editors.
+pub fn editor_schema() -> Value {
+    let mut schema = file_schema();
+    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        for (name, part) in properties {
+            if name != "presets" {
+                open(part);
+            }
+        }
     }
-    let mut paths = seen.into_inner();
-    paths.sort();
-    paths.dedup();
-    paths
+    if let Some(root) = schema.as_object_mut() {
+        root.remove("required");
+        root.insert("title".to_owned(), json!("lions sweep"));
+        let draft = "http://json-schema.org/draft-07/schema#";
+        root.insert("$schema".to_owned(), json!(draft));
+    }
+    schema
+}
+
+/// The part of the schema at a path such as `dpo.recipe.beta`.
+///
+/// # Errors
+/// There is no such path: the valid one that was probably meant.
+pub fn field_schema(path: &str) -> Result<Value, Option<String>> {
+    let mut found = None;
+    walk(trial_schema(), &mut Vec::new(), &mut |at, part| {
+        let same = |(known, given): (&String, &str)| known == ANY || known == given;
+        let parts = path.split('.');
+        if found.is_none() && at.len() == parts.clone().count() && at.iter().zip(parts).all(same) {
+            found = Some(part.clone());
+        }
+    });
+    found.ok_or_else(|| nearest_path(path))
+}
+
+/// All paths, tables and leaves; `*` for a chosen name or a list's element.
+pub(super) fn paths() -> &'static BTreeSet<String> {
+    static PATHS: LazyLock<BTreeSet<String>> = LazyLock::new(|| {
+        let mut paths = BTreeSet::new();
+        walk(trial_schema(), &mut Vec::new(), &mut |path, _| {
+            paths.insert(path.join("."));
+        });
+        paths.remove("");
+        paths
+    });
+    &PATHS
 }
 
 /// How many parts of a dotted path are known, all of them if it is valid.
@@ -73,247 +97,174 @@ pub(crate) fn nearest_path(wrong: &str) -> Option<String> {
     same_tail.cloned().or_else(|| alike().map(str::to_owned))
 }
 
-struct Probe<'a> {
-    path: String,
-    seen: &'a RefCell<Vec<String>>,
-    /// Which choice of every one-of table is named this time.
-    round: usize,
-    most_choices: &'a Cell<usize>,
+/// The alternatives of a schema: the branches of a one-of, or itself.
+pub(crate) fn choices(schema: &Value) -> Option<&Vec<Value>> {
+    let branches = schema.get("oneOf").or_else(|| schema.get("anyOf"));
+    branches.and_then(Value::as_array)
 }
 
-type ProbeError = de::value::Error;
+/// Shows `visit` every part with its path, in the order of the types.
+pub(crate) fn walk(
+    schema: &Value,
+    path: &mut Vec<String>,
+    visit: &mut impl FnMut(&[String], &Value),
+) {
+    visit(path, schema);
+    walk_inside(schema, path, visit);
+}
 
-impl Probe<'_> {
-    fn child(&self, name: &str) -> Self {
-        let path = if self.path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.path)
+fn walk_inside(schema: &Value, path: &mut Vec<String>, visit: &mut impl FnMut(&[String], &Value)) {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let named = properties.into_iter().flatten();
+    let named = named.map(|(name, part)| (name.as_str(), part));
+    let any = ["additionalProperties", "items"].map(|key| schema.get(key));
+    let any = any.into_iter().flatten().filter(|part| part.is_object());
+    for (name, part) in named.chain(any.map(|part| (ANY, part))) {
+        path.push(name.to_owned());
+        walk(part, path, visit);
+        path.pop();
+    }
+    for branch in choices(schema).into_iter().flatten() {
+        walk_inside(branch, path, visit);
+    }
+}
+
+fn schema_of<T: JsonSchema>() -> Value {
+    let settings = SchemaSettings::draft07().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let mut schema = settings
+        .into_generator()
+        .into_root_schema_for::<T>()
+        .to_value();
+    tidy(&mut schema);
+    schema
+}
+
+/// What TOML has not (null), what Rust has (formats, names of types), and choices that are a bare
+/// word if all their parameters have defaults.
+fn tidy(schema: &mut Value) {
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
+    for key in ["title", "format"] {
+        object.remove(key);
+    }
+    object.retain(|key, value| key != "default" || !value.is_null());
+    if let Some(Value::String(text)) = object.get_mut("description") {
+        *text = plain(text);
+    }
+    if let Some(Value::Array(types)) = object.get("type") {
+        let own: Vec<&Value> = types.iter().filter(|kind| *kind != "null").collect();
+        if let [only] = own.as_slice() {
+            let only = (*only).clone();
+            object.insert("type".to_owned(), only);
+        }
+    }
+    unwrap_option(object);
+    for key in ["properties", "additionalProperties", "items"] {
+        match object.get_mut(key) {
+            Some(Value::Object(parts)) if key == "properties" => {
+                parts.values_mut().for_each(tidy);
+            }
+            Some(part) => tidy(part),
+            None => {}
+        }
+    }
+    for key in ["oneOf", "anyOf"] {
+        let Some(Value::Array(branches)) = object.get_mut(key) else {
+            continue;
         };
-        self.seen.borrow_mut().push(path.clone());
-        Self { path, ..*self }
+        branches.iter_mut().for_each(tidy);
+        let words: Vec<Value> = branches.iter().filter_map(as_word).collect();
+        branches.extend(words);
+    }
+    if object.contains_key("properties") {
+        object.insert("additionalProperties".to_owned(), Value::Bool(false));
     }
 }
 
-impl<'de> de::Deserializer<'de> for Probe<'_> {
-    type Error = ProbeError;
+/// A comment on one line, without the brackets of links.
+fn plain(comment: &str) -> String {
+    let line = comment.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.replace("[`", "`").replace("`]", "`")
+}
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ProbeError> {
-        visitor.visit_unit()
-    }
-
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ProbeError> {
-        visitor.visit_bool(false)
-    }
-
-    fn deserialize_u32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ProbeError> {
-        visitor.visit_u32(INTEGER.into())
-    }
-
-    fn deserialize_u64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ProbeError> {
-        visitor.visit_u64(INTEGER.into())
-    }
-
-    fn deserialize_i64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ProbeError> {
-        visitor.visit_i64(INTEGER.into())
-    }
-
-    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ProbeError> {
-        visitor.visit_f64(NUMBER)
-    }
-
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ProbeError> {
-        visitor.visit_str("")
-    }
-
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ProbeError> {
-        visitor.visit_str("")
-    }
-
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ProbeError> {
-        visitor.visit_some(self)
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, ProbeError> {
-        visitor.visit_newtype_struct(self)
-    }
-
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ProbeError> {
-        visitor.visit_seq(ProbeItems {
-            probe: self,
-            left: 1,
-        })
-    }
-
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ProbeError> {
-        visitor.visit_map(ProbeFields {
-            probe: self,
-            names: &[ANY],
-            at: 0,
-        })
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        name: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, ProbeError> {
-        if name == PARTS {
-            return visitor.visit_seq(ProbeParts(self));
+/// `anyOf: [X, null]` is X.
+fn unwrap_option(object: &mut Map<String, Value>) {
+    let Some(Value::Array(branches)) = object.get_mut("anyOf") else {
+        return;
+    };
+    branches.retain(|branch| branch.get("type").is_none_or(|kind| kind != "null"));
+    if let [Value::Object(only)] = branches.as_slice() {
+        let only = only.clone();
+        object.remove("anyOf");
+        for (key, value) in only {
+            object.entry(key).or_insert(value);
         }
-        visitor.visit_map(ProbeFields {
-            probe: self,
-            names: fields,
-            at: 0,
-        })
-    }
-
-    /// Goes on with one choice; those that have content are told as paths.
-    fn deserialize_enum<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        variants: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, ProbeError> {
-        let most = self.most_choices.get().max(variants.len());
-        self.most_choices.set(most);
-        let name = variants.get(self.round % variants.len().max(1));
-        visitor.visit_enum(ProbeChoice {
-            probe: self,
-            name: name.copied().unwrap_or_default(),
-            variants,
-        })
-    }
-
-    serde::forward_to_deserialize_any! {
-        i8 i16 i32 i128 u8 u16 u128 f32 char bytes byte_buf unit unit_struct tuple tuple_struct
-        identifier ignored_any
     }
 }
 
-struct ProbeParts<'a>(Probe<'a>);
+/// The word alone for a choice `{ word = { … } }` that needs no parameter.
+fn as_word(branch: &Value) -> Option<Value> {
+    let properties = branch.get("properties")?.as_object()?;
+    let (name, parameters) = properties.iter().next()?;
+    let alone = properties.len() == 1 && branch.get("required").is_some();
+    let free = parameters.get("properties").is_some() && parameters.get("required").is_none();
+    let text = branch.get("description").cloned().unwrap_or_default();
+    (alone && free).then(|| json!({ "const": name, "description": text }))
+}
 
-impl<'de> SeqAccess<'de> for ProbeParts<'_> {
-    type Error = ProbeError;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, ProbeError> {
-        let path = self.0.path.clone();
-        seed.deserialize(Probe { path, ..self.0 }).map(Some)
+/// A value of one file of several: no key of a table is needed, and a preset may stand for it.
+fn open(schema: &mut Value) {
+    let preset = json!({
+        "type": "object",
+        "description": "A value of the `[presets]` of this file or one that it extends.",
+        "properties": { "preset": { "type": "string" } },
+        "required": ["preset"],
+        "additionalProperties": false,
+    });
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
+    for key in ["additionalProperties", "items"] {
+        object.get_mut(key).into_iter().for_each(open);
+    }
+    if let Some(Value::Array(branches)) = object.get_mut("oneOf") {
+        branches.iter_mut().for_each(open_choice);
+        branches.push(preset);
+        return;
+    }
+    if let Some(Value::Object(properties)) = object.get_mut("properties") {
+        properties.values_mut().for_each(open);
+    }
+    let is_table = object.get("type").is_some_and(|kind| kind == "object");
+    if is_table {
+        object.remove("required");
+        let properties = object.entry("properties").or_insert_with(|| json!({}));
+        properties["preset"] = preset["properties"]["preset"].clone();
+    } else if object.contains_key("type") {
+        let description = object.get("description").cloned();
+        let own = std::mem::take(object);
+        object.extend(description.map(|text| ("description".to_owned(), text)));
+        object.insert("anyOf".to_owned(), json!([own, preset]));
     }
 }
 
-struct ProbeItems<'a> {
-    probe: Probe<'a>,
-    left: usize,
-}
-
-impl<'de> SeqAccess<'de> for ProbeItems<'_> {
-    type Error = ProbeError;
-
-    fn next_element_seed<T: DeserializeSeed<'de>>(
-        &mut self,
-        seed: T,
-    ) -> Result<Option<T::Value>, ProbeError> {
-        if self.left == 0 {
-            return Ok(None);
+/// One branch of a choice: the word that chooses it stays needed.
+fn open_choice(branch: &mut Value) {
+    if let Some(Value::Object(properties)) = branch.get_mut("properties") {
+        for part in properties.values_mut() {
+            if part.get("const").is_none() {
+                open(part);
+            }
         }
-        self.left -= 1;
-        seed.deserialize(self.probe.child(ANY)).map(Some)
     }
-}
-
-struct ProbeFields<'a> {
-    probe: Probe<'a>,
-    names: &'static [&'static str],
-    at: usize,
-}
-
-impl<'de> MapAccess<'de> for ProbeFields<'_> {
-    type Error = ProbeError;
-
-    fn next_key_seed<K: DeserializeSeed<'de>>(
-        &mut self,
-        seed: K,
-    ) -> Result<Option<K::Value>, ProbeError> {
-        let Some(name) = self.names.get(self.at) else {
-            return Ok(None);
-        };
-        let name: de::value::StrDeserializer<'_, ProbeError> = (*name).into_deserializer();
-        seed.deserialize(name).map(Some)
-    }
-
-    fn next_value_seed<V: DeserializeSeed<'de>>(
-        &mut self,
-        seed: V,
-    ) -> Result<V::Value, ProbeError> {
-        let name = self.names.get(self.at).copied().unwrap_or_default();
-        self.at += 1;
-        seed.deserialize(self.probe.child(name))
-    }
-}
-
-struct ProbeChoice<'a> {
-    probe: Probe<'a>,
-    name: &'static str,
-    variants: &'static [&'static str],
-}
-
-impl<'de> EnumAccess<'de> for ProbeChoice<'_> {
-    type Error = ProbeError;
-    type Variant = Self;
-
-    fn variant_seed<V: DeserializeSeed<'de>>(
-        self,
-        seed: V,
-    ) -> Result<(V::Value, Self), ProbeError> {
-        let name: de::value::StrDeserializer<'_, ProbeError> = self.name.into_deserializer();
-        Ok((seed.deserialize(name)?, self))
-    }
-}
-
-impl<'de> VariantAccess<'de> for ProbeChoice<'_> {
-    type Error = ProbeError;
-
-    fn unit_variant(self) -> Result<(), ProbeError> {
-        Ok(())
-    }
-
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(
-        self,
-        seed: T,
-    ) -> Result<T::Value, ProbeError> {
-        for name in self.variants {
-            self.probe.child(name);
-        }
-        seed.deserialize(self.probe.child(self.name))
-    }
-
-    fn tuple_variant<V: Visitor<'de>>(
-        self,
-        _len: usize,
-        visitor: V,
-    ) -> Result<V::Value, ProbeError> {
-        visitor.visit_unit()
-    }
-
-    fn struct_variant<V: Visitor<'de>>(
-        self,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, ProbeError> {
-        visitor.visit_map(ProbeFields {
-            probe: self.probe.child(self.name),
-            names: fields,
-            at: 0,
-        })
+    let chooser = branch.get("properties").and_then(Value::as_object);
+    let tagged = chooser.is_some_and(|all| all.values().any(|part| part.get("const").is_some()));
+    if tagged {
+        branch["required"] = json!(["kind"]);
     }
 }
 
@@ -323,7 +274,7 @@ mod tests {
 
     #[test]
     fn every_path_of_the_types_is_known_even_of_absent_options() {
-        let known = |path: &str| paths().iter().any(|p| p == path);
+        let known = |path: &str| paths().contains(path);
         for path in [
             "pipeline",
             "model.chat-template",
@@ -342,19 +293,17 @@ mod tests {
 
     #[test]
     fn the_fields_of_every_choice_are_known() {
-        #[derive(serde::Deserialize)]
-        #[serde(rename_all = "kebab-case")]
-        struct Holder {
-            #[expect(dead_code, reason = "only its paths are asked for")]
-            judge: crate::config::spec::JudgeRecipe,
-        }
-        let known = paths_of::<Holder>();
         for path in [
-            "judge.pairrm.model-path",
-            "judge.reward-model.precision",
-            "judge.openai.temperature",
+            "online-dpo.recipe.judge.pairrm.model-path",
+            "online-dpo.recipe.judge.openai.temperature",
+            "dpo.recipe.loss.simpo.gamma",
+            "select.recipe.method.less.dimension",
         ] {
-            assert!(known.iter().any(|p| p == path), "`{path}` in {known:?}");
+            assert!(
+                paths().contains(path),
+                "`{path}` is not among {:?}",
+                paths()
+            );
         }
     }
 

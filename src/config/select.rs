@@ -1,12 +1,16 @@
 //! How training data is chosen: the methods by name, and which of them needs what.
 
-use crate::config::spec::{Cosine, DataSource, ModelDir, Precision, TextFile, UnitInterval};
+use crate::config::data_source::DataSource;
+use crate::config::paths::{ModelDir, TextFile};
+use crate::config::range::{Cosine, UnitInterval};
+use crate::config::training::Precision;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
 use strum::IntoStaticStr;
 
 /// Which rows of the training data are kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SelectRecipe {
     /// Rows kept; fewer that can be chosen is an error.
@@ -24,7 +28,7 @@ pub struct SelectRecipe {
 /// conversation y are all replies. Tokens are those of the stage that is trained on the rows, cut to
 /// its limits. Equal scores are ordered by the row's place. "By the seed" is the seeded order of
 /// `max-examples`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, IntoStaticStr)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema, IntoStaticStr)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum SelectMethod {
@@ -70,7 +74,7 @@ pub enum SelectMethod {
 }
 
 /// Bins and quotas of `preference-strength`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PreferenceStrength {
     /// Where the gap is found.
@@ -86,7 +90,7 @@ pub struct PreferenceStrength {
 
 /// Where the gap in score of a pair is found. A column is a path of keys and list positions in a
 /// row's further keys, for example `meta.chosen_score` or `meta.votes.0`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub enum GapSource {
     /// A column that holds the gap.
@@ -101,7 +105,7 @@ pub enum GapSource {
 }
 
 /// A threshold on a score; at least one side is given.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct QualityRule {
     /// Path to the score, as in [`GapSource`].
@@ -115,7 +119,7 @@ pub struct QualityRule {
 }
 
 /// A model of its own, beside the pipeline's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ModelSource {
     /// A folder in Hugging Face layout, relative to the project root.
@@ -123,7 +127,7 @@ pub struct ModelSource {
 }
 
 /// Models and threshold of `deita`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DeitaRecipe {
     /// Scores an instruction, as `hkust-nlp/deita-complexity-scorer` does.
@@ -141,7 +145,7 @@ pub struct DeitaRecipe {
 }
 
 /// How the hidden states of a text become its embedding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooling {
     /// The mean over all tokens.
@@ -151,7 +155,7 @@ pub enum Pooling {
 }
 
 /// The band of `perplexity`: quantiles.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PerplexityBand {
     /// Rows below this quantile are left out.
@@ -161,7 +165,7 @@ pub struct PerplexityBand {
 }
 
 /// Which end of the margins `margin-uncertainty` keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct MarginUncertainty {
     /// The end.
@@ -173,7 +177,7 @@ pub struct MarginUncertainty {
 }
 
 /// An end of an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tail {
     /// The smallest margins.
@@ -183,7 +187,7 @@ pub enum Tail {
 }
 
 /// Target and projection of `less`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct LessRecipe {
     /// The target set, of the same kind of rows as those to choose from.
@@ -193,7 +197,7 @@ pub struct LessRecipe {
 }
 
 /// A file of row ids.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct IdFile {
     /// One id a line, or CSV with a column `full_id` or `id`; relative to the project root.

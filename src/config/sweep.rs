@@ -2,6 +2,7 @@
 
 use crate::config::expected::ExpectedInputs;
 use crate::config::spec::TrialConfig;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -67,7 +68,7 @@ impl Trial {
 }
 
 /// What a sweep reports.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ReportSpec {
     /// Comparison tables, in order.

@@ -87,6 +87,25 @@ fn plan_shows_what_would_run() {
 }
 
 #[test]
+fn schema_tells_a_field_or_all_of_them() {
+    let project = Project::new();
+    assert_snapshot!(
+        "schema",
+        session_in(
+            &project,
+            &[
+                "schema dpo.recipe.optimizer.learning-rate",
+                "schema sft.recipe.batching",
+                "schema dpo.beta",
+                "schema sft dpo",
+            ]
+        )
+    );
+    let whole = project.json(&["schema"]);
+    assert_eq!(whole["properties"]["base"]["type"], "object");
+}
+
+#[test]
 fn inspect_shows_rows_as_the_model_sees_them() {
     assert_snapshot!(
         "inspect",

@@ -1,0 +1,92 @@
+//! What is measured on a trial's last checkpoint.
+
+use crate::config::data_source::DataSource;
+use crate::config::preference::PairLimits;
+use crate::config::range::{NonNegative, Share};
+use crate::config::training::{Precision, TrainRuntime};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+
+/// Evaluation of a trial's last checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct EvalConfig {
+    /// Everything that can change a score.
+    pub recipe: EvalRecipe,
+    /// Evaluates the weights that the last stage kept after this step (one of its `save-steps`);
+    /// absent: its final ones. One training run so serves many points.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_step: Option<u64>,
+    /// How this machine executes it.
+    #[serde(default)]
+    pub runtime: TrainRuntime,
+}
+
+/// What is measured. Every set is named; metric keys begin with that name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct EvalRecipe {
+    /// Loss and perplexity per reply token: `<name>/loss`, `<name>/perplexity`.
+    #[serde(default)]
+    pub likelihood: BTreeMap<String, LikelihoodEval>,
+    /// Implicit-reward accuracy, margins and probability margin, where the pipeline has a
+    /// reference (`dpo`): `<name>/rewards/accuracies` and so on.
+    #[serde(default)]
+    pub preference: BTreeMap<String, PreferenceEval>,
+    /// Rule score of sampled stories: `<name>/rule_score` and so on.
+    #[serde(default)]
+    pub stories: BTreeMap<String, StoriesEval>,
+    /// Number format.
+    pub precision: Precision,
+}
+
+/// Held-out likelihood of the assistant's replies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LikelihoodEval {
+    /// Chat or instruction data.
+    pub data: Vec<DataSource>,
+    /// Longer documents are cut, counted; tokens.
+    pub max_seq_len: usize,
+}
+
+/// Held-out preference pairs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PreferenceEval {
+    /// Preference pairs.
+    pub data: Vec<DataSource>,
+    /// Length limits, in tokens.
+    pub limits: PairLimits,
+}
+
+/// Sampled stories, judged by verifiable rules.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct StoriesEval {
+    /// Rows with `messages` and `constraints` (`name`, `dialogue`).
+    pub data: Vec<DataSource>,
+    /// Use the first so many prompts; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_prompts: Option<NonZeroUsize>,
+    /// Samples a prompt.
+    pub samples: NonZeroUsize,
+    /// Sampling parameters.
+    pub sampling: SamplingRecipe,
+    /// Seed of the samples, the same for every trial so that comparisons are paired.
+    pub seed: u64,
+}
+
+/// Sampling from a policy.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SamplingRecipe {
+    /// Softmax temperature; 0 is greedy.
+    pub temperature: NonNegative,
+    /// Nucleus mass; 1 keeps every token.
+    pub top_p: Share,
+    /// Most new tokens.
+    pub max_new_tokens: NonZeroUsize,
+}
