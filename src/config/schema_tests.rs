@@ -54,9 +54,12 @@ fn faults(schema: &Value, value: &Value, at: &str) -> Vec<String> {
         let tried: Vec<_> = branches.iter().map(|b| faults(b, value, at)).collect();
         let fitting = tried.iter().filter(|faults| faults.is_empty()).count();
         if fitting == 0 {
-            // The branch that was meant fails deepest.
-            let depth = |faults: &&Vec<String>| faults.iter().map(|f| f.matches('.').count()).max();
-            found.extend(tried.iter().max_by_key(depth).unwrap().iter().cloned());
+            // The branch that was meant fails deepest, and for another reason than its type.
+            let meant = |faults: &&Vec<String>| {
+                let depth = faults.iter().map(|f| f.matches('.').count()).max();
+                (depth, !faults.iter().any(|f| f.ends_with("another type")))
+            };
+            found.extend(tried.iter().max_by_key(meant).unwrap().iter().cloned());
         } else if one && fitting > 1 {
             found.push(format!("{at}: several choices fit"));
         }

@@ -336,7 +336,7 @@ impl Stage<'_> {
                  `max-prompt-len` {}",
                 limits.max_seq_len, limits.max_prompt_len
             );
-            let problem = self.problem(path.to_owned(), message);
+            let problem = self.problem(format!("{path}.max-seq-len"), message);
             inputs.add(problem.help("raise the limits, or take pairs with shorter replies"));
         }
     }

@@ -132,7 +132,7 @@ fn numbers_that_the_data_cannot_give_are_named_at_their_place() {
             format!(
                 "{path}\nlimits = {{ max-seq-len = 8, max-prompt-len = 7, truncation = \"drop\" }}"
             ),
-            "sweeps/mine.toml:13:10",
+            "sweeps/mine.toml:13:26",
             "none of the 20 pairs looked at is left",
         ),
         (

@@ -93,6 +93,7 @@ fn a_trained_model_is_exported_in_the_format_of_its_training() {
     assert_snapshot!(
         "export",
         study.session(&[
+            "store verify",
             "export <sft> --out mine --precision bf16",
             "export <sft> --out again --json",
             "export <sft> --out again",

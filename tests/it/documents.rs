@@ -170,6 +170,7 @@ fn sweep_files_in_documents_are_right() {
 /// The words behind `lions` in a line of a shell, or in what stands for it before it is installed.
 fn words(line: &str) -> Option<Vec<String>> {
     let line = line.split(" #").next().unwrap_or_default();
+    let line = line.split(" > ").next().unwrap_or_default();
     let words = ["lions ", "cargo run --release -- "]
         .iter()
         .find_map(|program| line.trim().strip_prefix(program))?;
