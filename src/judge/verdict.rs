@@ -288,4 +288,25 @@ mod tests {
         assert_eq!(excerpt(&"é".repeat(200)).chars().count(), SHOWN + 1);
         assert!(tail(&format!("{}end", "é".repeat(200))).ends_with("end"));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_answer_is_read_or_refused(
+            text in r#"([\[\]{}"\\:,/.0-9eé|*\n-]|\[\[|\]\]|Rating|[ABC]|choices|message|content|NaN|99999){0,60}"#,
+            wrapped: bool,
+            pairwise: bool,
+        ) {
+            let mode = if pairwise { JudgeMode::Pairwise } else { JudgeMode::Score };
+            let found = if wrapped {
+                answer(mode, &text)
+            } else {
+                verdict(&judge(mode), &text)
+            };
+            let (lowest, highest) = if pairwise { (0.0, 1.0) } else { (1.0, 10.0) };
+            match found {
+                Ok(value) => proptest::prop_assert!((lowest..=highest).contains(&value), "{value}"),
+                Err(problem) => proptest::prop_assert!(problem.len() < 2000, "{problem}"),
+            }
+        }
+    }
 }

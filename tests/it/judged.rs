@@ -115,8 +115,7 @@ key-env = "JUDGE_KEY"
 concurrency = 2
 {runtime}
 [base.online-dpo.recipe.dpo]
-duration = {{ steps = 1 }}
-schedule.warmup-ratio = 0.0
+duration = {{ steps = 2 }}
 global-batch-size = 4
 [base.eval.recipe]
 likelihood.instruct = {{ data = [{{ path = "data/sft/instruct_test.jsonl", count = 4 }}], max-seq-len = 256 }}
@@ -217,4 +216,51 @@ fn a_judge_that_was_mended_is_asked_again() {
     mended.store(true, Ordering::SeqCst);
     let said = run(&project, &["--retry"]);
     assert_eq!(said.code, 0, "{said:?}");
+}
+
+/// Says A where A is the longer, C where both are as long.
+fn longer_wins(question: &str) -> (u16, String) {
+    let (_, replies) = question.split_once("<A>").unwrap();
+    let (a, b) = replies.split_once("<B>").unwrap();
+    let winner = match a.len().cmp(&b.len()) {
+        std::cmp::Ordering::Greater => "A",
+        std::cmp::Ordering::Less => "B",
+        std::cmp::Ordering::Equal => "C",
+    };
+    say(&format!("I prefer [[{winner}]]."))
+}
+
+#[test]
+fn an_endpoint_compares_every_two_replies_in_both_orders_by_a_template_of_ones_own() {
+    let endpoint = Endpoint::start(longer_wins);
+    let project = project(&endpoint.url, "");
+    let file = "sweeps/judged.toml";
+    let options = "mode = \"pairwise\", template = \"{prompt}<A>{a}<B>{b}\", system = \"Judge.\", temperature = 0.0, max-tokens = 50, seed = 7";
+    project.edit(file, "mode = \"score\"", options);
+    project.edit(file, "samples = 2", "samples = 3");
+    let said = run(&project, &[]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(
+        endpoint.asked(),
+        36,
+        "six ordered pairs of three replies to six prompts"
+    );
+    let results = crate::tiny::Results::open(&project, "judged");
+    let sample = results.lines(&results.of_kind("sample"), "samples.jsonl");
+    let judged = results.lines(&results.of_kind("judge"), "judged.jsonl");
+    assert_eq!((sample.len(), judged.len()), (6, 6));
+    for (prompt, row) in sample.iter().zip(&judged) {
+        let replies = prompt["replies"].as_array().unwrap();
+        let length = |at: usize| replies[at]["text"].as_str().unwrap().len();
+        for (at, score) in row["scores"].as_array().unwrap().iter().enumerate() {
+            let others = (0..3).filter(|other| *other != at);
+            let won = others.map(|other| match length(at).cmp(&length(other)) {
+                std::cmp::Ordering::Greater => 1.0,
+                std::cmp::Ordering::Less => 0.0,
+                std::cmp::Ordering::Equal => 0.5,
+            });
+            let want = won.sum::<f64>() / 2.0;
+            assert!((score.as_f64().unwrap() - want).abs() < 1e-9, "{row}");
+        }
+    }
 }

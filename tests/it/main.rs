@@ -13,6 +13,8 @@ mod cli_sweeps;
 mod damaged;
 mod documents;
 mod figures;
+mod fuzz;
+mod grammar;
 mod imports;
 mod judged;
 mod judges;

@@ -147,6 +147,16 @@ impl Results {
         runs[0].clone()
     }
 
+    /// The only run of one stage in the store.
+    pub(crate) fn of_kind(&self, stage: &str) -> String {
+        let sql = "SELECT substr(run_id, 1, 12) FROM run WHERE kind = ?1";
+        let mut found = self.store.prepare(sql).unwrap();
+        let runs = found.query_map([stage], |row| row.get(0)).unwrap();
+        let runs: Vec<String> = runs.map(Result::unwrap).collect();
+        assert_eq!(runs.len(), 1, "{stage}: {runs:?}");
+        runs[0].clone()
+    }
+
     /// A metric along training, by step.
     pub(crate) fn steps(&self, run: &str, metric: &str) -> BTreeMap<i64, f64> {
         let sql = "SELECT step, value FROM training WHERE run = ?1 AND metric = ?2";
