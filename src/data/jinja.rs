@@ -4,8 +4,7 @@
 //! transformers, and has `%` of strings. The engine has none of these, so the source is read here, tag
 //! by tag, and written anew; what is not understood stays as it is for the engine to judge.
 
-use super::python::{BOUNDED, REMAINDER, WRITING};
-use std::collections::BTreeSet;
+use super::python::REMAINDER;
 use std::ops::Range;
 
 /// Stand in the rendered text for `{% generation %}` and `{% endgeneration %}`. Both are
@@ -236,10 +235,9 @@ fn tokens(body: &str) -> Vec<(Kind, Range<usize>)> {
     out
 }
 
-/// The inside of a tag with calls of `strftime_now` and the operator `%` of strings replaced, and the
-/// size of what is about to be written looked at.
+/// The inside of a tag with calls of `strftime_now` and the operator `%` of strings replaced.
 fn expression(body: &str) -> String {
-    if !body.contains(['%', '~', '|']) && !body.contains("strftime_now") {
+    if !body.contains('%') && !body.contains("strftime_now") {
         return body.to_owned();
     }
     let all = tokens(body);
@@ -253,20 +251,9 @@ fn expression(body: &str) -> String {
         .iter()
         .map(|(_, r)| body[r.clone()].to_owned())
         .collect();
-    // The last tokens of what `~` joins.
-    let mut written = BTreeSet::new();
     for i in 0..seen.len() {
         if text(i) == "strftime_now" && text(i + 1) == "(" && (i == 0 || text(i - 1) != ".") {
             DATE.clone_into(&mut pieces[seen[i]]);
-        }
-        if text(i) == "|" && kind(i) == Kind::Sign && WRITING.contains(&text(i + 1)) {
-            pieces[seen[i]] = format!("|{BOUNDED}|");
-        }
-        if text(i) == "~" && kind(i) == Kind::Sign && i > 0 {
-            let first = operand_start(i - 1, &text, &kind);
-            let tested = first > 0 && text(first - 1) == "is";
-            written.extend((!tested).then_some(i - 1));
-            written.extend(operand_end(i + 1, seen.len(), &text, &kind));
         }
         if text(i) != "%" || kind(i) != Kind::Sign || i == 0 {
             continue;
@@ -288,12 +275,6 @@ fn expression(body: &str) -> String {
         }
         pieces[seen[i]] = format!("|{REMAINDER}(");
         pieces[seen[right]].push(')');
-    }
-    for end in written {
-        // A literal's size is that of the source.
-        if !matches!(kind(end), Kind::Text | Kind::Number) {
-            pieces[seen[end]].push_str(&format!("|{BOUNDED}"));
-        }
     }
     pieces.concat()
 }
@@ -403,22 +384,13 @@ mod tests {
             ("'%s' % x", "'%s' |_remainder( x)"),
             (
                 "a ~ '%s|%s' % (x, y|trim) ~ b",
-                "a|_bounded ~ '%s|%s' |_remainder( (x, y|trim))|_bounded ~ b|_bounded",
+                "a ~ '%s|%s' |_remainder( (x, y|trim)) ~ b",
             ),
             (
                 "m['f'].g(1) % m.x|trim ~ b",
-                "m['f'].g(1) |_remainder( m.x|trim)|_bounded ~ b|_bounded",
+                "m['f'].g(1) |_remainder( m.x|trim) ~ b",
             ),
             ("a * b % c", "a * b % c"),
-            (
-                "x|join(', ') ~ '|join'",
-                "x|_bounded|join(', ')|_bounded ~ '|join'",
-            ),
-            ("'a' ~ f(x)[1:].y ~ -1", "'a' ~ f(x)[1:].y|_bounded ~ -1"),
-            (
-                "x|replace('~', '') | trim",
-                "x|_bounded|replace('~', '') | trim",
-            ),
             (
                 "strftime_now('%d') ~ strftime_now",
                 "_strftime_now('%d') ~ strftime_now",

@@ -78,7 +78,6 @@ pub(super) fn install(env: &mut Environment<'static>) {
         matches!(v.kind(), ValueKind::Number | ValueKind::Bool)
     });
     env.add_filter(REMAINDER, remainder);
-    env.add_filter(BOUNDED, bounded);
 }
 
 /// Writes a value into the output as `str()` does.
@@ -113,54 +112,14 @@ fn holds_at_most(value: &Value, left: &mut u32, depth: usize) -> bool {
                 })
             })
         }
-        ValueKind::String => {
-            let pieces = value.as_str().map_or(0, str::len) / BYTES_FOR_ONE;
-            *left = left.saturating_sub(u32::try_from(pieces).unwrap_or(u32::MAX));
-            *left > 0
-        }
         _ => true,
-    }
-}
-
-/// Values that may be written at a time; so many bytes of a text count as one.
-const MOST_VALUES: u32 = 1_000_000;
-/// See [`MOST_VALUES`].
-const BYTES_FOR_ONE: usize = 64;
-
-/// The filter that the source gets where the engine itself is about to write a value: the value, or
-/// the error of a template that does not come to an end.
-pub(super) const BOUNDED: &str = "_bounded";
-
-/// Filters of the engine that write their value as text or go through it whole.
-pub(super) const WRITING: [&str; 10] = [
-    "capitalize",
-    "format",
-    "indent",
-    "join",
-    "lines",
-    "pprint",
-    "replace",
-    "sort",
-    "striptags",
-    "unique",
-];
-
-fn bounded(state: &State, value: Value) -> Result<Value, Error> {
-    let mut left = MOST_VALUES;
-    let fits = holds_at_most(&value, &mut left, 0);
-    // Looking costs less than an operation of the engine.
-    state.consume_fuel(u64::from(MOST_VALUES - left) / 4)?;
-    if fits {
-        Ok(value)
-    } else {
-        Err(Error::from(ErrorKind::OutOfFuel))
     }
 }
 
 /// `str(value)`. A list may hold another one many times over, and so be written without end: the
 /// error is that of a template which does not come to an end.
 pub(super) fn text_of(value: &Value) -> Result<String, Error> {
-    if !holds_at_most(value, &mut { MOST_VALUES }, 0) {
+    if !holds_at_most(value, &mut 1_000_000, 0) {
         return Err(Error::from(ErrorKind::OutOfFuel));
     }
     Ok(match value.kind() {
@@ -430,7 +389,6 @@ fn remainder(state: &mut State, left: &Value, right: Value) -> Result<Value, Err
         let sum = state.env().compile_expression("a % b")?;
         return sum.eval(minijinja::context! { a => left, b => right });
     }
-    let right = bounded(state, right)?;
     let mut args = vec![left.clone()];
     if right.is_tuple() {
         args.extend(right.try_iter()?);
@@ -620,9 +578,6 @@ impl Json {
 
 /// Methods of Python's strings that the engine lacks or has otherwise; of the others its own.
 fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
-    for arg in args {
-        bounded(state, arg.clone())?;
-    }
     let Some(text) = value.as_str() else {
         return match (value.kind(), name, args) {
             (ValueKind::Map | ValueKind::Seq, "copy", []) => Ok(value.clone()),

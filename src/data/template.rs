@@ -312,36 +312,13 @@ mod tests {
             "{% set ns = namespace(x=[]) %}{% for i in range(200) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | upper }}",
             "{% set ns = namespace(x=[]) %}{% for i in range(200) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | escape }}",
             "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
-            "{% set ns = namespace(x=['a' * 1000000]) %}{% for i in range(18) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x ~ '' }}",
             "{{ range(100000) | slice(1000000000) | list | length }}",
             "{{ [1] | batch(10000000000, 1) | list | length }}",
             "{{ 'a\tb'.expandtabs(10000000000) }}",
             "{% include 'chat_template' %}",
             "{{ [1] | tojson(indent='x' * 1000000) | length }}{% for i in range(1000000) %}{% endfor %}",
         ];
-        let doubled = "{% set ns = namespace(x=[]) %}{% for i in range(200) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}";
-        let writing = [
-            "ns.x ~ ''",
-            "'' ~ ns.x",
-            "'a' ~ [ns.x] ~ 'b'",
-            "ns.x | capitalize",
-            "ns.x | replace('a', 'b')",
-            "ns.x | indent",
-            "ns.x | join",
-            "[ns.x] | join(',')",
-            "', '.join([ns.x])",
-            "'%s' % ns.x",
-            "'%s' | format(ns.x)",
-            "'{}'.format(ns.x)",
-            "ns.x | pprint",
-            "ns.x | sort",
-            "ns.x | unique | list",
-            "ns.x | lines",
-        ];
-        let doubled = writing.map(|expression| format!("{doubled}{{{{ {expression} }}}}"));
-        let bombs = bombs.into_iter().map(str::to_owned).chain(doubled);
         for bomb in bombs {
-            let bomb = bomb.as_str();
             let special = BTreeMap::new();
             let compiled = ChatTemplate::compile(bomb, "`x`".to_owned(), special);
             if let Ok(template) = compiled {
