@@ -95,6 +95,24 @@ impl SweepFile {
         Err(CommandError::user(message).hint(hint))
     }
 
+    /// Warns of another sweep file of the project that states the same name.
+    pub(crate) fn warn_of_same_name(&self, ui: &Ui, project: &Project, sweep: &Sweep) {
+        let Ok(file) = self.found(project) else {
+            return;
+        };
+        let real = |path: &Path| std::fs::canonicalize(path).ok();
+        for other in toml_files(project, "sweeps") {
+            let path = project.root.join(&other);
+            let same = sweep_name(&path).is_some_and(|name| name == sweep.name);
+            if same && real(&path) != real(&file) {
+                ui.warn(&format!(
+                    "`{other}` has the name `{}`, too: whichever runs last keeps its trials and report",
+                    sweep.name
+                ));
+            }
+        }
+    }
+
     /// As [`Self::load`], with where the values stand in the files.
     pub(crate) fn load_placed(
         &self,
@@ -159,21 +177,6 @@ fn sweep_name(file: &Path) -> Option<String> {
         .then(|| std::fs::read_to_string(file))?
         .ok()?;
     stated_name(&text)
-}
-
-/// Warns of another sweep file of the project that states the same name.
-pub(crate) fn warn_of_same_name(ui: &Ui, project: &Project, file: &Path, sweep: &Sweep) {
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
-    for other in toml_files(project, "sweeps") {
-        let path = project.root.join(&other);
-        let same = sweep_name(&path).is_some_and(|name| name == sweep.name);
-        if same && real(&path) != real(file) {
-            ui.warn(&format!(
-                "`{other}` has the name `{}`, too: whichever runs last keeps its trials and report",
-                sweep.name
-            ));
-        }
-    }
 }
 
 /// Refuses files that say to be the same sweep: the later one would replace the trials and the report of

@@ -320,6 +320,8 @@ fn several_files_are_checked_and_one_name_in_two_is_refused() {
         let words = "`sweeps/mine.toml` and `sweeps/other.toml` both have the name `mine`";
         assert!(said.err.contains(words), "{said:?}");
     }
+    let said = project.lions(&["check", "mine"]);
+    assert!(said.err.contains("has the name `mine`, too"), "{said:?}");
     // A mistake in the first does not hide the second.
     project.edit("sweeps/mine.toml", "seeds = [1]", "seeds = []");
     let said = project.lions(&["check", "sweeps/mine.toml", "sweeps/smoke.toml"]);
@@ -335,6 +337,7 @@ fn a_sweep_is_named_by_its_file_or_its_name_and_near_names_are_told() {
     let project = with_pairs();
     let by_name = project.lions(&["check", "mine"]);
     assert_eq!(by_name.code, 0, "{by_name:?}");
+    assert!(!by_name.err.contains("has the name"), "{by_name:?}");
     let near = project.lions(&["check", "sweeps/mime.toml"]);
     assert!(
         near.err.contains("did you mean `sweeps/mine.toml`?"),

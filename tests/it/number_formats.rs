@@ -19,7 +19,7 @@ optimizer.learning-rate = 1e-6
 schedule = { decay = "constant", warmup-ratio = 0.0, min-ratio = 1.0 }
 [base.dpo.recipe]
 precision = "bf16"
-max-examples = 8
+data = [{ path = "data/pref/polite_train.jsonl", count = 8 }]
 global-batch-size = 4
 optimizer.learning-rate = 1e-6
 schedule = { decay = "constant", warmup-ratio = 0.0, min-ratio = 1.0 }

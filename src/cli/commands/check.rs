@@ -4,7 +4,7 @@ use crate::cli::error::{CommandError, exit_code};
 use crate::cli::global::{DONE, Global};
 use crate::cli::preflight::{Look, Told};
 use crate::cli::project::Project;
-use crate::cli::sweep_file::{SweepFile, refuse_one_name_twice, warn_of_same_name};
+use crate::cli::sweep_file::{SweepFile, refuse_one_name_twice};
 use crate::cli::text::counted;
 use crate::cli::ui::{Tone, Ui};
 use crate::config::Inputs;
@@ -60,7 +60,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &CheckArgs) -> Result<u8, Comm
             }
             Err(error) => return Err(error),
         };
-        warn_of_same_name(ui, &project, file, &sweep);
+        word.warn_of_same_name(ui, &project, &sweep);
         let told = look.tell(ui, &sweep, &places);
         if told.errors > 0 {
             code = exit_code::USER;

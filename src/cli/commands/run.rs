@@ -11,7 +11,7 @@ use crate::cli::progress::BarsReporter;
 use crate::cli::project::Project;
 use crate::cli::signals;
 use crate::cli::slots::{Devices, slots};
-use crate::cli::sweep_file::{SweepFile, refuse_one_name_twice, warn_of_same_name};
+use crate::cli::sweep_file::{SweepFile, refuse_one_name_twice};
 use crate::cli::text::{counted, secs};
 use crate::cli::ui::{Tone, Ui};
 use crate::config::Inputs;
@@ -94,7 +94,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     let mut errors = 0;
     for word in args.words() {
         let (sweep, places) = word.load_placed(ui, &project, Inputs::Required)?;
-        warn_of_same_name(ui, &project, &word.file, &sweep);
+        word.warn_of_same_name(ui, &project, &sweep);
         errors += look.tell(ui, &sweep, &places).errors;
         let plan = plan::make(&project, &sweep)?;
         if let Some(input) = plan.missing.first() {
