@@ -27,7 +27,7 @@ use std::num::NonZeroUsize;
 
 /// Estimated cost of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Estimate {
+pub struct RunCost {
     /// Positions computed, training and measuring together; 0 if the data are missing.
     pub tokens: u64,
     /// Floating-point operations; 0 if the model's shape is not known.
@@ -187,12 +187,12 @@ impl Estimator<'_, '_> {
         Ok(sum)
     }
 
-    fn total(&self, work: &Work<'_>) -> Estimate {
+    fn total(&self, work: &Work<'_>) -> RunCost {
         let tokens = (work.trained.positions() + work.measured.positions()).round() as u64;
         let Some(model) = self.model else {
-            return Estimate {
+            return RunCost {
                 tokens,
-                ..Estimate::default()
+                ..RunCost::default()
             };
         };
         let learned = work.lora.map_or(Learned::All, LoraRecipe::learned);
@@ -216,7 +216,7 @@ impl Estimator<'_, '_> {
             split: work.split,
             recompute: self.recompute,
         };
-        Estimate {
+        RunCost {
             tokens,
             flops: flops + forward_flops(model, &work.measured),
             peak_memory_bytes: footprint.peak(model) as u64,
@@ -224,7 +224,7 @@ impl Estimator<'_, '_> {
     }
 
     /// Forward passes alone, over everything at most once in a pass.
-    fn measured(&self, measured: Pass, runtime: &TrainRuntime, precision: Precision) -> Estimate {
+    fn measured(&self, measured: Pass, runtime: &TrainRuntime, precision: Precision) -> RunCost {
         let at_once = at_once(runtime, measured.positions(), 0.0);
         self.total(&Work {
             trained: Pass::default(),
@@ -241,7 +241,7 @@ impl Estimator<'_, '_> {
         &mut self,
         recipe: &SftRecipe,
         runtime: &TrainRuntime,
-    ) -> Result<Estimate, PlanError> {
+    ) -> Result<RunCost, PlanError> {
         let documents = self
             .documents(&recipe.rows.data, 1.0)?
             .first(self.kept.and_then(NonZeroUsize::new))
@@ -289,7 +289,7 @@ impl Estimator<'_, '_> {
         &mut self,
         recipe: &DpoRecipe,
         runtime: &TrainRuntime,
-    ) -> Result<Estimate, PlanError> {
+    ) -> Result<RunCost, PlanError> {
         let window = recipe.pairs.limits.max_seq_len;
         let made = self.made_pairs(recipe.pairs.online_fraction)?;
         let pairs = self
@@ -343,7 +343,7 @@ impl Estimator<'_, '_> {
         sets: &[PairSet],
         precision: Precision,
         runtime: &TrainRuntime,
-    ) -> Result<Estimate, PlanError> {
+    ) -> Result<RunCost, PlanError> {
         let mut measured = self.made_pairs(None)?.pair_pass(usize::MAX);
         for set in sets {
             let pairs = self.documents(&set.rows.data, 2.0)?;
@@ -358,7 +358,7 @@ impl Estimator<'_, '_> {
         &mut self,
         recipe: &SelectStageRecipe,
         runtime: &TrainRuntime,
-    ) -> Result<Estimate, PlanError> {
+    ) -> Result<RunCost, PlanError> {
         let pass = match &recipe.rows {
             SelectRows::Chat { rows, max_seq_len } => {
                 let documents = self.documents(&rows.data, 1.0)?;
@@ -408,7 +408,7 @@ impl Estimator<'_, '_> {
         &mut self,
         recipe: &SampleStageRecipe,
         runtime: &TrainRuntime,
-    ) -> Result<Estimate, PlanError> {
+    ) -> Result<RunCost, PlanError> {
         let prompts = self.documents(&recipe.prompts.data, 1.0)?;
         let prompts = prompts.first(recipe.prompts.per_round);
         let pass = Self::samples(prompts, recipe.samples.get(), &recipe.sampling);
@@ -416,10 +416,10 @@ impl Estimator<'_, '_> {
     }
 
     /// Judging: how much there is to judge is known only when it has been sampled.
-    pub(crate) fn judge() -> Estimate {
-        Estimate {
+    pub(crate) fn judge() -> RunCost {
+        RunCost {
             peak_memory_bytes: PROCESS_BYTES,
-            ..Estimate::default()
+            ..RunCost::default()
         }
     }
 
@@ -428,7 +428,7 @@ impl Estimator<'_, '_> {
         &mut self,
         recipe: &EvalRecipe,
         runtime: &TrainRuntime,
-    ) -> Result<Estimate, PlanError> {
+    ) -> Result<RunCost, PlanError> {
         let mut pass = Pass::default();
         for set in recipe.likelihood.values() {
             let documents = self.documents(&set.data, 1.0)?;

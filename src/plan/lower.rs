@@ -10,7 +10,7 @@ use crate::config::spec::{
 use crate::config::sweep::{AxisValue, Sweep, Trial};
 use crate::plan::digests::DigestCache;
 use crate::plan::error::PlanError;
-use crate::plan::estimate::{Estimate, Estimator};
+use crate::plan::estimate::{Estimator, RunCost};
 use crate::plan::identity::{Identity, Memo, RecipeDocument, recipe_document, run_id};
 use crate::plan::resolve::{MissingInput, Resolver};
 use crate::plan::stage::{
@@ -49,7 +49,7 @@ pub struct PlannedRun {
     /// Indices of the trials that use it.
     pub trials: Vec<usize>,
     /// What it will cost.
-    pub estimate: Estimate,
+    pub estimate: RunCost,
 }
 
 /// A trial and its runs.

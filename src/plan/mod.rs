@@ -1,7 +1,7 @@
 //! Lowers trials to a DAG of runs named by content, and says why a run is new.
 //!
 //! [`plan_sweep`] does the work; what names a run is documented in `identity`, what it costs in
-//! [`Estimate`].
+//! [`RunCost`].
 
 mod canonical;
 mod content;
@@ -23,7 +23,7 @@ pub use device::{DeviceRate, Gpu};
 pub use difference::{FieldChange, nearest_difference};
 pub use digests::{DIGESTS_PATH, DigestCache, TextSize};
 pub use error::PlanError;
-pub use estimate::Estimate;
+pub use estimate::RunCost;
 pub use lower::{Plan, PlannedRun, PlannedTrial, plan_sweep};
 pub use resolve::MissingInput;
 pub use stage::{

@@ -137,7 +137,7 @@ mod tests {
     use crate::config::spec::TrainRuntime;
     use crate::config::sweep::{ReportSpec, Sweep};
     use crate::plan::{
-        Estimate, Plan, PlannedRun, PlannedTrial, RefLogpsRecipe, STAGE_FORMAT, StageFile,
+        Plan, PlannedRun, PlannedTrial, RefLogpsRecipe, RunCost, STAGE_FORMAT, StageFile,
         StageKind, StageRecipe,
     };
     use crate::rundir::Usage;
@@ -167,7 +167,7 @@ mod tests {
             runtime: TrainRuntime::default(),
             judge_runtime: None,
         };
-        let estimate = Estimate {
+        let estimate = RunCost {
             tokens: 0,
             flops: 0.0,
             peak_memory_bytes: 0,

@@ -4,7 +4,7 @@ use crate::base::{Timestamp, digest_bytes};
 use crate::config::spec::{Precision, TrainRuntime};
 use crate::config::sweep::{AxisInfo, ReportSpec, Sweep};
 use crate::plan::{
-    Estimate, InputRef, InputRole, Plan, PlannedRun, PlannedTrial, RefLogpsRecipe, RunId,
+    InputRef, InputRole, Plan, PlannedRun, PlannedTrial, RefLogpsRecipe, RunCost, RunId,
     STAGE_FORMAT, StageFile, StageKind, StageRecipe,
 };
 use crate::rundir::{MetricValue, OUTCOME_FORMAT, Outcome, StageResult, Usage};
@@ -98,7 +98,7 @@ fn run(name: &str, kind: StageKind, parents: &[&str]) -> PlannedRun {
         identity: format!("{{\"name\":\"{name}\"}}"),
         parents: parents.iter().map(|parent| id(parent)).collect(),
         trials: vec![],
-        estimate: Estimate {
+        estimate: RunCost {
             tokens: 10,
             flops: 1e6,
             peak_memory_bytes: 1 << 20,

@@ -7,7 +7,7 @@ use crate::base::{SeedTree, write_atomic};
 use crate::config::spec::{Batching, LoraRecipe, LoraTarget, LossMask, Precision};
 use crate::config::{ExpectedInput, Inputs, load_sweep_with};
 use crate::model::{Decoder, FrozenParams, Lora};
-use crate::plan::{DigestCache, Estimate, StageKind, plan_sweep};
+use crate::plan::{DigestCache, RunCost, StageKind, plan_sweep};
 use crate::train::Objective as _;
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ fn families() -> Vec<PathBuf> {
 
 /// What is planned for a run of `kind` on the model in `folder`, whose data are `rows` rows of
 /// `tokens` tokens that are not there.
-fn planned(folder: &Path, kind: StageKind, more: &str, (rows, tokens): (u64, usize)) -> Estimate {
+fn planned(folder: &Path, kind: StageKind, more: &str, (rows, tokens): (u64, usize)) -> RunCost {
     let root = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         write_atomic(&root.path().join(name), text.as_bytes()).unwrap();
