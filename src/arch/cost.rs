@@ -131,8 +131,9 @@ impl Learned {
             Self::Adapters { rank, targets } => {
                 let projections = config.projections().into_iter();
                 let adapted = projections.filter(|p| is_target(targets, p.name));
-                let each: usize = adapted.map(|p| rank * (p.outputs + p.inputs)).sum();
-                (config.layers() * each) as u64
+                let sides = adapted.map(|p| (p.outputs + p.inputs) as u64).sum::<u64>();
+                let each = sides.saturating_mul(*rank as u64);
+                each.saturating_mul(config.layers() as u64)
             }
         }
     }
@@ -154,12 +155,12 @@ fn is_target(targets: &[&str], name: &str) -> bool {
         .is_some_and(|name| targets.contains(&name))
 }
 
-/// Number of parameters; a tied head counts once.
+/// Number of parameters, or as many as 64 bits hold; a tied head counts once.
 pub fn parameter_count(config: &DecoderConfig) -> u64 {
     let tensors = config.tensors().into_values();
     tensors
         .map(|shape| shape.iter().product::<usize>() as u64)
-        .sum()
+        .fold(0, u64::saturating_add)
 }
 
 /// Operations of one forward pass.

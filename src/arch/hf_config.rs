@@ -15,6 +15,13 @@ use std::path::Path;
 /// tokens: transformers' own, and that of UltraRM.
 const SCALAR_HEADS: &[&str] = &["ForSequenceClassification", "RewardModel"];
 
+/// Widest that a vocabulary or a layer is taken to be: none is near, and products of such widths stay
+/// within 64 bits.
+pub(crate) const MOST_WIDTH: usize = 1 << 24;
+
+/// The same of layers, of heads, and of the width of a head.
+pub(crate) const MOST_COUNT: usize = 1 << 16;
+
 /// The fields that are read; others do not change the forward pass.
 #[derive(Debug, Deserialize)]
 struct Fields {
@@ -135,12 +142,24 @@ impl Reader<'_> {
         }
     }
 
-    fn positive(&self, field: &'static str, value: Option<usize>) -> Result<usize, ArchError> {
+    fn positive(
+        &self,
+        field: &'static str,
+        value: Option<usize>,
+        most: usize,
+    ) -> Result<usize, ArchError> {
         match value {
             Some(0) => Err(self.fault(field, "is zero")),
-            Some(value) => Ok(value),
+            Some(value) => self.at_most(most, field, value),
             None => Err(self.fault(field, "is missing")),
         }
+    }
+
+    fn at_most(&self, most: usize, field: &'static str, value: usize) -> Result<usize, ArchError> {
+        if value > most {
+            return Err(self.fault(field, format!("is {value}, more than any model has")));
+        }
+        Ok(value)
     }
 
     /// The family that the file names: by its class, or for want of one by its `model_type`.
@@ -213,8 +232,8 @@ impl Reader<'_> {
 
     fn config(&self, family: &Family) -> Result<DecoderConfig, ArchError> {
         let f = &self.fields;
-        let hidden_size = self.positive("hidden_size", f.hidden_size)?;
-        let heads = self.positive("num_attention_heads", f.num_attention_heads)?;
+        let hidden_size = self.positive("hidden_size", f.hidden_size, MOST_WIDTH)?;
+        let heads = self.positive("num_attention_heads", f.num_attention_heads, MOST_COUNT)?;
         let kv_heads = self
             .or_default(
                 "num_key_value_heads",
@@ -222,6 +241,7 @@ impl Reader<'_> {
                 family.kv_heads,
             )
             .unwrap_or(heads);
+        self.at_most(MOST_COUNT, "num_key_value_heads", kv_heads)?;
         if kv_heads == 0 || heads % kv_heads != 0 {
             return Err(self.fault(
                 "num_key_value_heads",
@@ -238,7 +258,11 @@ impl Reader<'_> {
                 format!("is {head_dim}, not a positive even number"),
             ));
         }
-        let layers = self.positive("num_hidden_layers", f.num_hidden_layers)?;
+        self.at_most(MOST_COUNT, "head_dim", head_dim)?;
+        let layers = self.positive("num_hidden_layers", f.num_hidden_layers, MOST_COUNT)?;
+        let vocab_size = self.positive("vocab_size", f.vocab_size, MOST_WIDTH)?;
+        let intermediate_size =
+            self.positive("intermediate_size", f.intermediate_size, MOST_WIDTH)?;
         let stated_bias = f.attention_bias.unwrap_or(false);
         let (qkv_bias, output_bias) = match family.attention_bias {
             AttentionBias::AsStated => (stated_bias, stated_bias),
@@ -250,9 +274,9 @@ impl Reader<'_> {
         });
         Ok(DecoderConfig {
             architecture: family.class,
-            vocab_size: self.positive("vocab_size", f.vocab_size)?,
+            vocab_size,
             hidden_size,
-            intermediate_size: self.positive("intermediate_size", f.intermediate_size)?,
+            intermediate_size,
             heads,
             kv_heads,
             head_dim,
@@ -441,6 +465,7 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::cost::parameter_count;
 
     fn parse(extra: &str) -> Result<DecoderConfig, ArchError> {
         let text = format!(
@@ -522,6 +547,53 @@ mod tests {
         let text = r#"{"model_type": "llama"}"#;
         let error = DecoderConfig::from_json(Path::new("config.json"), text).unwrap_err();
         assert!(error.to_string().contains("`hidden_size`"), "{error}");
+    }
+
+    #[test]
+    fn sizes_that_no_model_has_are_refused() {
+        let read = |key: &str, value: usize| {
+            let usual = [
+                ("vocab_size", 9),
+                ("hidden_size", 8),
+                ("intermediate_size", 12),
+                ("num_hidden_layers", 4),
+                ("num_attention_heads", 2),
+                ("num_key_value_heads", 2),
+                ("head_dim", 4),
+            ];
+            let sizes = usual.map(|(name, size)| {
+                let size = if name == key { value } else { size };
+                format!("\"{name}\": {size}")
+            });
+            let text = format!(r#"{{"model_type": "llama", {}}}"#, sizes.join(", "));
+            DecoderConfig::from_json(Path::new("config.json"), &text)
+        };
+        for (key, most) in [
+            ("vocab_size", MOST_WIDTH),
+            ("hidden_size", MOST_WIDTH),
+            ("intermediate_size", MOST_WIDTH),
+            ("num_hidden_layers", MOST_COUNT),
+            ("num_attention_heads", MOST_COUNT),
+            ("num_key_value_heads", MOST_COUNT),
+            ("head_dim", MOST_COUNT),
+        ] {
+            // Key heads divide the query heads, of which there are two here.
+            assert_eq!(
+                read(key, most).is_ok(),
+                key != "num_key_value_heads",
+                "{key}"
+            );
+            for value in [most + 2, 1_000_000_000_000_000] {
+                let error = read(key, value).unwrap_err().to_string();
+                let want = format!("`{key}` in `config.json` is {value}, more than any model has");
+                assert_eq!(error, want);
+            }
+        }
+        let mut widest = read("vocab_size", 9).unwrap();
+        widest.hidden_size = MOST_WIDTH;
+        (widest.heads, widest.head_dim) = (MOST_COUNT, MOST_COUNT);
+        widest.windows = vec![None; 1 << 10];
+        assert_eq!(parameter_count(&widest), u64::MAX);
     }
 
     // Each number is that of `LlamaConfig()` and its siblings in transformers 5.24, given the widths of

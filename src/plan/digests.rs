@@ -103,7 +103,9 @@ impl DigestCache {
     /// # Errors
     /// The file is there but cannot be read.
     pub fn file(&mut self, path: &Path) -> Result<Option<Digest>, PathError> {
-        Ok(self.entry(path)?.map(|entry| entry.digest.clone()))
+        Ok(self
+            .entry(path, SystemTime::now())?
+            .map(|entry| entry.digest.clone()))
     }
 
     /// Rows and text of a data file; `None` if there is no such file.
@@ -115,7 +117,7 @@ impl DigestCache {
     /// # Errors
     /// The file is there but cannot be read.
     pub fn text_size(&mut self, path: &Path) -> Result<Option<TextSize>, PathError> {
-        let Some(entry) = self.entry(path)? else {
+        let Some(entry) = self.entry(path, SystemTime::now())? else {
             return Ok(None);
         };
         if let Some(text) = entry.text {
@@ -130,7 +132,8 @@ impl DigestCache {
         Ok(Some(text))
     }
 
-    fn entry(&mut self, path: &Path) -> Result<Option<&Entry>, PathError> {
+    /// What is known of a file that was last looked at by `moment`.
+    fn entry(&mut self, path: &Path, moment: SystemTime) -> Result<Option<&Entry>, PathError> {
         let meta = match std::fs::metadata(path) {
             Ok(meta) if meta.is_file() => meta,
             Ok(_) => return Ok(None),
@@ -140,7 +143,7 @@ impl DigestCache {
         let stamp = Stamp::of(&meta);
         let fresh = |entry: &Entry| entry.settled && entry.stamp == stamp;
         if !self.entries.get(path).is_some_and(fresh) {
-            let settled = stamp.is_settled(SystemTime::now());
+            let settled = stamp.is_settled(moment);
             let entry = Entry {
                 stamp,
                 settled,
@@ -310,8 +313,8 @@ mod tests {
         cache.save(&saved).unwrap();
         assert!(DigestCache::load(&saved).entries.is_empty());
 
-        std::thread::sleep(std::time::Duration::from_millis(200));
-        cache.file(&path).unwrap();
+        let later = SystemTime::now() + std::time::Duration::from_secs(3);
+        cache.entry(&path, later).unwrap();
         cache.save(&saved).unwrap();
         let mut again = DigestCache::load(&saved);
         assert_eq!(again.entries.len(), 1);

@@ -77,13 +77,11 @@ impl StageKind {
         match self {
             // 2: sums of the CPU's products and attention have another order. 3: rows, templates and
             // masks that were read otherwise (a `system` column, `weight`, quoted end tokens, CRLF).
-            Self::Select | Self::Sample | Self::Judge => 3,
-            // 2: of `sft` as above; of the others, a pair's prompt is computed once. 3: of `sft` as
-            // above; of the others, as 2 above. 4: of `sft`, the model keeps its f32 master weights;
-            // of the others, as 3 above.
-            Self::Sft | Self::RefLogps | Self::Eval => 4,
-            // 2 to 4 as of `ref-logps`. 5: as 4 of `sft`.
-            Self::Dpo => 5,
+            // 4: what `config.json` leaves unsaid is what the class means by it; `sft` leaves its f32
+            // master weights.
+            Self::Select | Self::Sft | Self::Sample | Self::Judge => 4,
+            // 2: a pair's prompt is computed once. 3 to 5: as 2 to 4 above, `dpo` as `sft`.
+            Self::RefLogps | Self::Dpo | Self::Eval => 5,
         }
     }
 }

@@ -123,9 +123,9 @@ fn the_ids_of_a_fixed_trial_stay_as_they_are() {
         .collect();
     let want = [
         (StageKind::Sft, "7f57113b771c"),
-        (StageKind::RefLogps, "51eac10a81b0"),
-        (StageKind::Dpo, "12469f7fc904"),
-        (StageKind::Eval, "ca78220aafec"),
+        (StageKind::RefLogps, "69d9be29cd34"),
+        (StageKind::Dpo, "b8428a89f994"),
+        (StageKind::Eval, "31b436b5b969"),
     ];
     assert_eq!(named, want, "{}", plan.runs[0].identity);
     assert_eq!(plan.missing, []);

@@ -172,9 +172,23 @@ impl CheckpointWriter {
         if !self.steps.contains(&state.step) {
             return Ok(());
         }
-        let model = training.model(self.format)?;
+        let model = self.model(training)?;
         let step = state.step;
         self.write(&checkpoint_artifact(step), Some(step), &model, state)
+    }
+
+    /// The model as it is written. Adapters are added to the weights of the folder, not to those in
+    /// training, which may be their rounded copies.
+    fn model(&self, training: &Training<'_>) -> Result<FrozenParams, StageError> {
+        let model = match training.weights {
+            Trained::Adapters(lora) if lora.dtype() != DType::F32 => {
+                let (config, device) = (training.config, lora.device());
+                let stored = FrozenParams::load(&self.source, config, &device, DType::F32)?;
+                lora.merged_into(&stored, self.format)?
+            }
+            _ => training.model(self.format)?,
+        };
+        Ok(model)
     }
 
     /// Writes the final model, and adapters also by themselves, and counts the weights that it
@@ -184,7 +198,7 @@ impl CheckpointWriter {
         made: &mut StageOutput,
         training: &Training<'_>,
     ) -> Result<(), StageError> {
-        let model = training.model(self.format)?;
+        let model = self.model(training)?;
         self.write(MODEL_ARTIFACT, None, &model, &training.state)?;
         let (changed, all) = changed_weights(&self.source, &model)?;
         made.count("weights", all);
@@ -253,15 +267,15 @@ impl CheckpointWriter {
                 if !dir.is_dir() {
                     continue;
                 }
-                match damage_of(&dir, &record_of(&from.work(), kept))? {
-                    None => {
-                        found = Some(dir);
+                match verified_record(&dir, &record_of(&from.work(), kept))? {
+                    Ok(record) => {
+                        found = Some((dir, record));
                         break;
                     }
-                    Some(why) => damage.push(format!("`{}` {why}", dir.display())),
+                    Err(why) => damage.push(format!("`{}` {why}", dir.display())),
                 }
             }
-            let Some(found) = found else {
+            let Some((found, record)) = found else {
                 let gone = || vec![format!("the checkpoint of step {kept} is gone")];
                 lacking.extend(if damage.is_empty() { gone() } else { damage });
                 continue;
@@ -270,7 +284,8 @@ impl CheckpointWriter {
             if found != dir {
                 let temp = beside(&dir)?;
                 copy_files(&found, &temp)?;
-                self.record(kept, &temp)?;
+                // The record that was verified, not one of the copy: it tells if the copy is bad.
+                write_atomic(&record_of(&self.work, kept), record.as_bytes())?;
                 rename(&temp, &dir)?;
             }
         }
@@ -298,25 +313,28 @@ struct Record {
     files: Vec<Artifact>,
 }
 
-/// How a kept checkpoint differs from what was written; nothing if it does not.
-fn damage_of(folder: &Path, record: &Path) -> Result<Option<String>, StageError> {
+/// The record of a kept checkpoint that is as it was written, or how it differs.
+fn verified_record(folder: &Path, record: &Path) -> Result<Result<String, String>, StageError> {
     let bytes = match fs::read(record) {
         Ok(bytes) => bytes,
-        Err(e) if is_gone(&e) => return Ok(Some("has no record of its digests".to_owned())),
+        Err(e) if is_gone(&e) => return Ok(Err("has no record of its digests".to_owned())),
         Err(e) => return Err(PathError::new("read", record, e).into()),
     };
     let text = String::from_utf8_lossy(&bytes);
     let record: Record = match serde_json::from_str(&text) {
         Ok(record) if is_as_written(&text) == Some(true) => record,
-        _ => return Ok(Some("has a damaged record of its digests".to_owned())),
+        _ => return Ok(Err("has a damaged record of its digests".to_owned())),
     };
     let found = digest_folder(folder)?;
-    let differs = |wanted: &&Artifact| !found.contains(wanted);
-    Ok(record
-        .files
-        .iter()
-        .find(differs)
-        .map(|file| format!("is damaged: `{}` is not as it was written", file.path)))
+    Ok(
+        match record.files.iter().find(|file| !found.contains(file)) {
+            None => Ok(text.into_owned()),
+            Some(file) => Err(format!(
+                "is damaged: `{}` is not as it was written",
+                file.path
+            )),
+        },
+    )
 }
 
 /// The empty place beside a folder where it is made; what an interruption left there is removed.

@@ -11,7 +11,7 @@ use crate::stage::attempt::Attempt;
 use crate::stage::checkpoints::CheckpointWriter;
 use crate::stage::error::StageError;
 use crate::stage::output::{StageOutput, count_rows};
-use crate::stage::training::learning_schedule;
+use crate::stage::training::{give_masters, learning_schedule};
 use crate::train::{DpoObjective, MovingReference, PairMonitor, Training};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -69,7 +69,7 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &DpoRecipe) -> Result<StageOutp
     objective.check_references()?;
 
     let lora = recipe.training.lora.as_ref();
-    let weights = job.open_weights(&source, &config, recipe.training.precision, lora)?;
+    let (weights, masters) = job.open_weights(&source, &config, recipe.training.precision, lora)?;
     if let Some(update) = recipe.reference.reference_update {
         let moving = MovingReference::new(update, weights.trained())?;
         let mib = moving.bytes(&config).div_ceil(1 << 20);
@@ -87,7 +87,7 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &DpoRecipe) -> Result<StageOutp
         job.work(),
         owner,
     )?;
-    weights.give_masters(&mut training)?;
+    give_masters(&mut training, masters)?;
     if let Some(which) = recipe.training.trainable_embeddings {
         training.limit_embeddings(which)?;
     }

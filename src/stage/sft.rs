@@ -7,7 +7,7 @@ use crate::stage::attempt::Attempt;
 use crate::stage::checkpoints::CheckpointWriter;
 use crate::stage::error::StageError;
 use crate::stage::output::{StageOutput, count_rows};
-use crate::stage::training::learning_schedule;
+use crate::stage::training::{give_masters, learning_schedule};
 use crate::train::{SftMonitor, SftObjective, Training};
 use std::path::Path;
 
@@ -45,7 +45,7 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &SftRecipe) -> Result<StageOutp
     };
 
     let lora = recipe.training.lora.as_ref();
-    let weights = job.open_weights(&source, &config, recipe.training.precision, lora)?;
+    let (weights, masters) = job.open_weights(&source, &config, recipe.training.precision, lora)?;
     let rate = recipe.training.optimizer.learning_rate;
     let schedule = learning_schedule(&recipe.training.schedule, rate.get(), plan.steps())?;
     let keeper = CheckpointWriter::of_sft(job, recipe, &source, plan.steps())?;
@@ -70,7 +70,7 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &SftRecipe) -> Result<StageOutp
             .as_ref()
             .map(|m| m.every_steps.get()),
     };
-    weights.give_masters(&mut training)?;
+    give_masters(&mut training, masters)?;
     if let Some(which) = recipe.training.trainable_embeddings {
         training.limit_embeddings(which)?;
     }

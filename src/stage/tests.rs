@@ -223,6 +223,32 @@ fn sft_makes_a_model_that_eval_opens_and_tells_what_it_does() {
 }
 
 #[test]
+fn a_training_that_would_change_nothing_fails() {
+    let project = Project::new();
+    let inputs = || Inputs::from([(InputRole::Model, base_model())]);
+    // The one step of a run with a warm-up has rate 0.
+    let dir = project.prepare("d", sft_task(1), inputs(), &[CHAT]);
+    let error = execute(&project.context(&dir, 1)).unwrap_err();
+    assert!(
+        matches!(error, StageError::NoLearningRate { steps: 1 }),
+        "{error}"
+    );
+    assert_eq!(error.class(), crate::rundir::FailureClass::User);
+
+    // No reply begins within two tokens.
+    let mut task = sft_task(5);
+    task["recipe"]["max-seq-len"] = json!(2);
+    task["recipe"]["batching"] = json!("padded");
+    let dir = project.prepare("e", task, inputs(), &[CHAT]);
+    let error = execute(&project.context(&dir, 1)).unwrap_err();
+    let documents = 32;
+    assert!(
+        matches!(error, StageError::NoTargets { documents: n, max_seq_len: 2 } if n == documents),
+        "{error}"
+    );
+}
+
+#[test]
 fn dpo_trains_and_is_evaluated_against_the_stored_reference() {
     let project = Project::new();
     let model = Inputs::from([(InputRole::Model, base_model())]);

@@ -11,7 +11,7 @@ use crate::stage::error::StageError;
 use crate::stage::output::StageOutput;
 use crate::stage::telemetry::Telemetry;
 use crate::train::{
-    Ending, LrSchedule, Objective, Observer, TrainError, Trained, Training, newest_state,
+    Ending, FoundStates, LrSchedule, Objective, Observer, TrainError, Trained, Training,
 };
 use candle_core::DType;
 use std::collections::BTreeMap;
@@ -21,38 +21,30 @@ use std::time::{Duration, Instant};
 
 /// What a training stage trains.
 pub(super) enum Weights {
-    All {
-        params: Params,
-        /// The weights of the folder in f32, of which `params` are the rounded copies; absent where
-        /// nothing was rounded.
-        masters: Option<FrozenParams>,
-    },
+    All(Params),
     Adapters(Lora),
 }
 
 impl Weights {
     pub(super) fn trained(&self) -> Trained<'_> {
         match self {
-            Self::All { params, .. } => params.into(),
+            Self::All(params) => params.into(),
             Self::Adapters(lora) => lora.into(),
         }
     }
+}
 
-    /// Gives the optimiser what rounding took from the weights: an update that is small beside its
-    /// weight adds up from stage to stage.
-    pub(super) fn give_masters(&self, training: &mut Training<'_>) -> Result<(), StageError> {
-        if let Self::All {
-            masters: Some(masters),
-            ..
-        } = self
-        {
-            training
-                .optimizer
-                .set_masters(masters)
-                .map_err(TrainError::from)?;
-        }
-        Ok(())
+/// Gives the optimiser what rounding took from the weights: an update that is small beside its
+/// weight adds up from stage to stage. Taken by value, so that the copy is gone when training begins.
+pub(super) fn give_masters(
+    training: &mut Training<'_>,
+    masters: Option<FrozenParams>,
+) -> Result<(), StageError> {
+    if let Some(masters) = masters {
+        let given = training.optimizer.set_masters(&masters);
+        given.map_err(TrainError::from)?;
     }
+    Ok(())
 }
 
 /// The schedule of a training stage.
@@ -168,25 +160,25 @@ impl Attempt<'_> {
         keeper.finish(made, training)
     }
 
-    /// The weights that a training starts from, with new adapters if the recipe asks for them.
+    /// The weights that a training starts from, with new adapters if the recipe asks for them; and those of
+    /// the folder in f32, where what is trained are rounded copies of them.
     pub(super) fn open_weights(
         &self,
         source: &Path,
         config: &DecoderConfig,
         precision: Precision,
         lora: Option<&LoraRecipe>,
-    ) -> Result<Weights, StageError> {
+    ) -> Result<(Weights, Option<FrozenParams>), StageError> {
         let Some(lora) = lora else {
             let stored = FrozenParams::load(source, config, &self.device, DType::F32)?;
             let dtype = dtype(precision);
-            return Ok(Weights::All {
-                params: Params::from_frozen(&stored, dtype)?,
-                masters: (dtype != DType::F32).then_some(stored),
-            });
+            let params = Params::from_frozen(&stored, dtype)?;
+            let masters = (dtype != DType::F32).then_some(stored);
+            return Ok((Weights::All(params), masters));
         };
         let base = FrozenParams::load(source, config, &self.device, dtype(precision))?;
         let lora = Lora::new(base, lora, &self.seed().child("lora"))?;
-        Ok(Weights::Adapters(lora))
+        Ok((Weights::Adapters(lora), None))
     }
 
     fn resume(
@@ -198,19 +190,34 @@ impl Attempt<'_> {
     ) -> Result<(), StageError> {
         let (run, attempt) = (&self.context.run_dir, self.context.attempt);
         let works = (1..=attempt).map(|n| run.attempt(n).work());
-        let found = newest_state(&works.collect::<Vec<_>>(), &self.file.run.0);
+        let mut found = FoundStates::of(&works.collect::<Vec<_>>(), &self.file.run.0)?;
+        let (mut usable, mut passed_over) = (None, false);
+        // A state whose checkpoints are lost is of no use, but one before them may be: otherwise every
+        // later attempt would meet it again and start at step 0.
+        while let Some(saved) = found.next_whole()? {
+            let lacking = keeper.adopt(run, attempt, saved.step())?;
+            if lacking.is_empty() {
+                usable = Some(saved);
+                break;
+            }
+            let (lacking, step) = (lacking.join(", "), saved.step());
+            passed_over = true;
+            self.warn(
+                made,
+                format!("{lacking}: the state of step {step} is of no use"),
+            )?;
+        }
         for damaged in found.damaged {
+            passed_over = true;
             self.warn(made, format!("{damaged}; it is passed over"))?;
         }
-        let Some(saved) = found.newest else {
+        let Some(saved) = usable else {
+            if passed_over {
+                self.warn(made, "no state is left: training starts anew".to_owned())?;
+            }
             return Ok(());
         };
         let step = saved.step();
-        let lacking = keeper.adopt(run, attempt, step)?;
-        if !lacking.is_empty() {
-            let message = format!("{}: training starts anew", lacking.join(", "));
-            return self.warn(made, message);
-        }
         training.restore(&saved, objective)?;
         self.telemetry.tell(&AttemptEvent::Resumed { step })?;
         made.notes.push(format!(

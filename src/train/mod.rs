@@ -47,5 +47,5 @@ pub use score::{
     score_segments,
 };
 pub use sft::{SftMonitor, SftObjective};
-pub use state::{FoundStates, SavedState, TrainState, newest_state, save_state};
+pub use state::{FoundStates, SavedState, TrainState, save_state};
 pub use trained::Trained;

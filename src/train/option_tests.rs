@@ -1,6 +1,6 @@
 //! Rows of the embedding that learn, and references that move.
 
-use super::tests::{OPTIMIZER, Script, bits, dpo, sft, shipped, training};
+use super::tests::{OPTIMIZER, Script, bits, dpo, newest_state, sft, shipped, training};
 use super::*;
 use crate::arch::{DecoderConfig, EMBEDDING};
 use crate::config::spec::{ReferenceUpdate, TrainableEmbeddings};
@@ -195,7 +195,7 @@ fn a_resumed_training_with_a_moving_reference_ends_with_the_same_bits() {
         let mut objective = moving(&config, &second, update.0, update.1);
         let mut script = Script::default();
         let mut run = training(&config, &second, 8, &works[1]);
-        let saved = newest_state(&works, "run").newest.unwrap();
+        let saved = newest_state(&works).unwrap();
         assert_eq!(saved.step(), 4);
         run.restore(&saved, &mut objective).unwrap();
         run.run(&mut objective, &mut script).unwrap();

@@ -4,6 +4,7 @@
 //! of its files; so a kill at any moment leaves either the old state or the new. The order of the
 //! data is a function of the step and is not stored.
 
+use crate::base::fs::is_gone;
 use crate::base::{Digest, PathError, digest_file, is_as_written, with_check, write_atomic};
 use crate::train::error::TrainError;
 use crate::train::optimizer::AdamW;
@@ -36,7 +37,7 @@ pub struct TrainState {
     pub metrics: BTreeMap<String, f64>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Manifest {
     format: u32,
     /// What the state belongs to, for example the run's id.
@@ -84,7 +85,7 @@ pub fn save_state(
     })?;
     write_atomic(&temp.join(MANIFEST), with_check(&json).as_bytes())?;
     let home = work.join(format!("state-{:09}", state.step));
-    let older = list_states(work);
+    let older = list_states(work)?;
     remove_if_there(&home)?;
     fs::rename(&temp, &home).map_err(|e| PathError::new("rename", &temp, e))?;
     for old in older.into_iter().filter(|old| *old != home) {
@@ -167,67 +168,112 @@ impl SavedState {
     }
 }
 
-/// What was found of the states of a run.
+/// The states of a run, newest first.
 #[derive(Debug, Default)]
 pub struct FoundStates {
-    /// The most advanced whole one.
-    pub newest: Option<SavedState>,
-    /// The damaged ones and what is wrong with each, a clause for a person.
+    /// Not given yet; the newest last.
+    left: Vec<(PathBuf, Manifest)>,
+    /// The damaged ones met so far and what is wrong with each, a clause for a person.
     pub damaged: Vec<String>,
 }
 
-/// The states of `owner` below any of `works`; foreign ones are passed over.
-pub fn newest_state(works: &[PathBuf], owner: &str) -> FoundStates {
-    let mut found = FoundStates::default();
-    let mut states = Vec::new();
-    for path in works.iter().flat_map(|work| list_states(work)) {
-        let name = path.display().to_string();
-        match read_manifest(path, owner) {
-            Ok(state) => states.extend(state),
-            Err(why) => found
-                .damaged
-                .push(format!("the state `{name}` is damaged: {why}")),
+impl FoundStates {
+    /// Those of `owner` below any of `works`; foreign ones and those of an earlier version are passed
+    /// over. Manifests alone are read.
+    ///
+    /// # Errors
+    /// A folder or manifest is there and cannot be read: what cannot be read is not missing.
+    pub fn of(works: &[PathBuf], owner: &str) -> Result<Self, TrainError> {
+        let mut found = Self::default();
+        for work in works {
+            for path in list_states(work)? {
+                match read_manifest(&path)? {
+                    Ok(manifest) if manifest.owner != owner || manifest.format < STATE_FORMAT => {}
+                    Ok(manifest) => found.left.push((path, manifest)),
+                    Err(why) => found.tell(&path, &why),
+                }
+            }
         }
+        found.left.sort_by_key(|(_, manifest)| manifest.state.step);
+        Ok(found)
     }
-    found.newest = states.into_iter().max_by_key(SavedState::step);
-    found
+
+    /// The most advanced whole one that was not given yet. Its files are read and digested here, and
+    /// those of the damaged ones before it.
+    ///
+    /// # Errors
+    /// A file is there and cannot be read.
+    pub fn next_whole(&mut self) -> Result<Option<SavedState>, TrainError> {
+        while let Some((path, manifest)) = self.left.pop() {
+            match damage_of(&path, &manifest)? {
+                None => {
+                    let state = manifest.state;
+                    return Ok(Some(SavedState { path, state }));
+                }
+                Some(why) => self.tell(&path, &why),
+            }
+        }
+        Ok(None)
+    }
+
+    fn tell(&mut self, path: &Path, why: &str) {
+        let path = path.display();
+        self.damaged
+            .push(format!("the state `{path}` is damaged: {why}"));
+    }
 }
 
-/// The manifest of a state if every file is as it says; nothing if the state is of another owner.
-fn read_manifest(path: PathBuf, owner: &str) -> Result<Option<SavedState>, String> {
-    let bytes = fs::read(path.join(MANIFEST)).map_err(|e| format!("{MANIFEST}: {e}"))?;
+/// The manifest of a state, or what is wrong with it.
+fn read_manifest(path: &Path) -> Result<Result<Manifest, String>, PathError> {
+    let path = path.join(MANIFEST);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(e) if is_gone(&e) => return Ok(Err(format!("{MANIFEST} is missing"))),
+        Err(e) => return Err(PathError::new("read", path, e)),
+    };
     let text = String::from_utf8_lossy(&bytes);
-    let manifest: Manifest = serde_json::from_str(&text).map_err(|e| format!("{MANIFEST}: {e}"))?;
-    if manifest.format < STATE_FORMAT || manifest.owner != owner {
-        return Ok(None);
-    }
-    if is_as_written(&text) != Some(true) {
-        return Err(format!("{MANIFEST} is not as it was written"));
-    }
+    let manifest: Manifest = match serde_json::from_str(&text) {
+        Ok(manifest) => manifest,
+        Err(e) => return Ok(Err(format!("{MANIFEST}: {e}"))),
+    };
+    Ok(if manifest.format > STATE_FORMAT {
+        Err(format!("{MANIFEST} is of a later version"))
+    } else if manifest.format == STATE_FORMAT && is_as_written(&text) != Some(true) {
+        Err(format!("{MANIFEST} is not as it was written"))
+    } else {
+        Ok(manifest)
+    })
+}
+
+/// What is wrong with the files of a state; nothing if they are as the manifest says.
+fn damage_of(path: &Path, manifest: &Manifest) -> Result<Option<String>, PathError> {
     for (name, digest) in &manifest.files {
         match digest_file(&path.join(name)) {
             Ok(found) if found == *digest => {}
-            Ok(_) => return Err(format!("{name} is not as it was written")),
-            Err(error) => return Err(format!("{error}: {}", error.source)),
+            Ok(_) => return Ok(Some(format!("{name} is not as it was written"))),
+            Err(e) if is_gone(&e.source) => return Ok(Some(format!("{name} is missing"))),
+            Err(e) => return Err(e),
         }
     }
-    let state = manifest.state;
-    Ok(Some(SavedState { path, state }))
+    Ok(None)
 }
 
-fn list_states(work: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(work) else {
-        return Vec::new();
+fn list_states(work: &Path) -> Result<Vec<PathBuf>, PathError> {
+    let unread = |e| PathError::new("read", work, e);
+    let entries = match fs::read_dir(work) {
+        Ok(entries) => entries,
+        Err(e) if is_gone(&e) => return Ok(Vec::new()),
+        Err(e) => return Err(unread(e)),
     };
-    let mut states: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            let name = path.file_name().and_then(|n| n.to_str());
-            name.is_some_and(|n| n.starts_with("state-"))
-        })
-        .collect();
+    let mut states = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(unread)?;
+        if entry.file_name().to_string_lossy().starts_with("state-") {
+            states.push(entry.path());
+        }
+    }
     states.sort();
-    states
+    Ok(states)
 }
 
 fn remove_if_there(dir: &Path) -> Result<(), PathError> {
@@ -275,15 +321,18 @@ mod tests {
         let works = [dir.path().join("001/work"), dir.path().join("002/work")];
         save(&works[0], 5, 5.0);
         save(&works[1], 8, 8.0);
-        assert_eq!(newest_state(&works, "run").newest.unwrap().step(), 8);
-        assert!(newest_state(&works, "another run").newest.is_none());
+        let mut found = FoundStates::of(&works, "run").unwrap();
+        let mut next = || found.next_whole().unwrap().map(|state| state.step());
+        assert_eq!([next(), next(), next()], [Some(8), Some(5), None]);
+        let mut others = FoundStates::of(&works, "another run").unwrap();
+        assert!(others.next_whole().unwrap().is_none());
 
         let file = works[1].join("state-000000008").join(PARAMS);
         let bytes = fs::read(&file).unwrap();
         write_atomic(&file, &bytes[..bytes.len() - 1]).unwrap();
-        let found = newest_state(&works, "run");
-        assert!(found.damaged[0].contains("params.safetensors is not as it was written"));
-        let found = found.newest.unwrap();
+        let mut states = FoundStates::of(&works, "run").unwrap();
+        let found = states.next_whole().unwrap().unwrap();
+        assert!(states.damaged[0].contains("params.safetensors is not as it was written"));
         assert_eq!(found.step(), 5);
         let (vars, mut optimizer) = parts(0.0);
         found.restore(&vars, &mut optimizer).unwrap();
@@ -297,7 +346,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         save(dir.path(), 5, 5.0);
         save(dir.path(), 6, 6.0);
-        assert_eq!(list_states(dir.path()).len(), 1);
+        assert_eq!(list_states(dir.path()).unwrap().len(), 1);
     }
 
     #[test]
@@ -307,9 +356,8 @@ mod tests {
         let other = Var::zeros(3, candle_core::DType::F32, &Device::Cpu).unwrap();
         let vars = BTreeMap::from([("w".to_owned(), other)]);
         let mut optimizer = AdamW::new(&vars, &RECIPE).unwrap();
-        let found = newest_state(&[dir.path().to_owned()], "run")
-            .newest
-            .unwrap();
+        let mut states = FoundStates::of(&[dir.path().to_owned()], "run").unwrap();
+        let found = states.next_whole().unwrap().unwrap();
         assert!(found.restore(&vars, &mut optimizer).is_err());
     }
 }

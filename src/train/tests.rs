@@ -222,6 +222,11 @@ fn a_hundred_steps_in_bf16_follow_the_loss_of_f32() {
     );
 }
 
+/// The most advanced whole state of `run` below `works`.
+pub(super) fn newest_state(works: &[PathBuf]) -> Option<SavedState> {
+    FoundStates::of(works, "run").unwrap().next_whole().unwrap()
+}
+
 #[test]
 fn a_resumed_training_in_bf16_ends_with_the_bits_of_an_undisturbed_one() {
     let dir = tempfile::tempdir().unwrap();
@@ -240,7 +245,7 @@ fn a_resumed_training_in_bf16_ends_with_the_bits_of_an_undisturbed_one() {
     assert_eq!(ending, Ending::Interrupted);
     let (_, second) = in_bf16();
     let mut run = training(&config, &second, 6, &works[1]);
-    let saved = newest_state(&works, "run").newest.unwrap();
+    let saved = newest_state(&works).unwrap();
     run.restore(&saved, &mut sft(&config, 6, 256)).unwrap();
     run.run(&mut sft(&config, 6, 256), &mut Script::default())
         .unwrap();
@@ -305,7 +310,7 @@ fn adapters_are_trained_and_go_on_after_a_stop_to_the_same_bits() {
         let work = work.to_owned();
         let mut run =
             Training::new(config, lora, &OPTIMIZER, schedule, work, "run".to_owned()).unwrap();
-        if let Some(saved) = newest_state(from, "run").newest {
+        if let Some(saved) = newest_state(from) {
             run.restore(&saved, &mut sft(config, 12, 512)).unwrap();
         }
         let mut script = Script {
@@ -422,7 +427,7 @@ fn a_killed_and_resumed_training_ends_with_the_bits_of_an_undisturbed_one() {
     };
     let (_, second) = shipped();
     let mut run = training(&config, &second, 6, &works[1]);
-    let saved = newest_state(&works, "run").newest.unwrap();
+    let saved = newest_state(&works).unwrap();
     assert_eq!(saved.step(), 3);
     run.restore(&saved, &mut sft(&config, 6, 256)).unwrap();
     assert_eq!(
@@ -433,7 +438,7 @@ fn a_killed_and_resumed_training_ends_with_the_bits_of_an_undisturbed_one() {
 
     let (_, third) = shipped();
     let mut run = training(&config, &third, 6, &works[2]);
-    let saved = newest_state(&works, "run").newest.unwrap();
+    let saved = newest_state(&works).unwrap();
     run.restore(&saved, &mut sft(&config, 6, 256)).unwrap();
     run.run(&mut sft(&config, 6, 256), &mut Script::default())
         .unwrap();
@@ -631,7 +636,7 @@ fn a_killed_and_resumed_preference_training_ends_with_the_same_bits() {
     assert!(run.run(&mut objective, &mut killed).is_err());
     let (_, second) = shipped();
     let mut run = training(&config, &second, 4, &works[1]);
-    let saved = newest_state(&works, "run").newest.unwrap();
+    let saved = newest_state(&works).unwrap();
     run.restore(&saved, &mut objective).unwrap();
     run.run(&mut objective, &mut Script::default()).unwrap();
     assert!(bits(&second) == bits(&straight), "the weights differ");

@@ -113,6 +113,12 @@ impl Lora {
         self.recipe.learned()
     }
 
+    /// Where the weights are.
+    pub fn device(&self) -> Device {
+        let first = self.base.iter().next();
+        first.map_or(Device::Cpu, |(_, t)| t.device().clone())
+    }
+
     /// The number format of the base model.
     pub fn dtype(&self) -> DType {
         let first = self.base.iter().next();
@@ -156,8 +162,21 @@ impl Lora {
     /// # Errors
     /// The device refuses.
     pub fn merged(&self, dtype: DType) -> Result<FrozenParams, ModelError> {
+        self.merged_into(&self.base, dtype)
+    }
+
+    /// The change of the adapters added to `base`, in `dtype`: the weights from which those in training
+    /// were rounded.
+    ///
+    /// # Errors
+    /// The device refuses.
+    pub fn merged_into(
+        &self,
+        base: &FrozenParams,
+        dtype: DType,
+    ) -> Result<FrozenParams, ModelError> {
         let mut merged = BTreeMap::new();
-        for (name, base) in self.base.iter() {
+        for (name, base) in base.iter() {
             let weight = match self.sum(name, base)? {
                 Some(sum) => sum.detach().to_dtype(dtype)?,
                 None => base.to_dtype(dtype)?,
