@@ -1,6 +1,22 @@
-//! Text of strangers, made fit to be shown.
+//! Text of strangers, made fit to be shown, and errors in one line.
 
 use std::borrow::Cow;
+use std::error::Error;
+
+/// An error with its causes in one line; a cause that says what was just said is left out.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let line = cause.to_string();
+        if !text.ends_with(&line) {
+            text.push_str(": ");
+            text.push_str(&line);
+        }
+        source = cause.source();
+    }
+    text
+}
 
 /// Whether a character steers a terminal or the direction of text instead of being shown: control
 /// characters but for tab and line feed, and the marks of bidirectional text.

@@ -92,7 +92,8 @@ fn names_folder(dir: &RunDir, identity: &[u8]) -> bool {
 }
 
 /// Writes again what describes a finished run and is damaged: its stage, which is `planned`, and the
-/// provenance of the attempt that made it, as far as it is known.
+/// provenance of the attempt that made it, as far as it is known. A stage that a later version wrote is
+/// not damaged.
 ///
 /// # Errors
 /// A file cannot be read or written.
@@ -102,11 +103,16 @@ pub fn mend_descriptions(
     planned: &StageFile,
     outcome: &Outcome,
 ) -> Result<(), RundirError> {
-    let is_whole = read_stage_head(dir).is_ok_and(|head| {
+    let head = read_stage_head(dir);
+    let is_later = matches!(head, Err(RundirError::TooNew { .. }));
+    let is_whole = head.is_ok_and(|head| {
         let task = planned.task.kind();
         (&head.run, head.kind(), head.seed) == (&planned.run, task, planned.seed)
     });
-    if !is_whole || read_bytes(&dir.identity())?.as_deref() != Some(identity.as_bytes()) {
+    let same_identity = || -> Result<bool, RundirError> {
+        Ok(read_bytes(&dir.identity())?.as_deref() == Some(identity.as_bytes()))
+    };
+    if !(is_later || is_whole && same_identity()?) {
         write_run_files(dir, identity, planned)?;
     }
     let attempt = dir.attempt(outcome.attempt);
@@ -250,8 +256,9 @@ struct Made {
     files: Vec<Artifact>,
 }
 
-/// From this version on results and outcomes carry a digest of themselves.
-const CHECKED_SINCE: u32 = 2;
+/// From this version on results and outcomes carry a digest of themselves, and attempts record what
+/// they made.
+pub(super) const CHECKED_SINCE: u32 = 2;
 
 fn write_checked<T: Serialize>(path: &Path, value: &T) -> Result<(), RundirError> {
     let text = with_check(&to_json(path, value)?);
@@ -456,6 +463,25 @@ mod tests {
         .unwrap();
         let error = read_stage_head(&run).unwrap_err().to_string();
         assert!(error.contains("format 9"), "{error}");
+    }
+
+    #[test]
+    fn a_stage_of_a_later_version_is_left_alone_and_a_damaged_one_is_mended() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, plan) = crate::store::testing::grid(&[0.1], &[10], &[1]);
+        let planned = &plan.runs[0];
+        let run = RunDir::new(dir.path(), &planned.id);
+        let outcome = crate::store::testing::outcome(&planned.id, 1, 0.5);
+        let mend = || mend_descriptions(&run, &planned.identity, &planned.stage, &outcome);
+        write_run_files(&run, &planned.identity, &planned.stage).unwrap();
+        let whole = std::fs::read_to_string(run.stage()).unwrap();
+        let later = whole.replace(&format!("\"format\": {STAGE_FORMAT}"), "\"format\": 99");
+        assert_ne!(later, whole);
+        for (before, after) in [(later.as_str(), later.as_str()), ("?", whole.as_str())] {
+            write_atomic(&run.stage(), before.as_bytes()).unwrap();
+            mend().unwrap();
+            assert_eq!(std::fs::read_to_string(run.stage()).unwrap(), after);
+        }
     }
 
     #[test]

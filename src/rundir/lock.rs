@@ -1,6 +1,7 @@
 //! Locks that end with the process that holds them, so that nobody has to guess who is alive.
 
 use crate::base::PathError;
+use crate::base::fs::is_gone;
 use crate::rundir::error::RundirError;
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -34,11 +35,15 @@ impl FolderLock {
 }
 
 /// Whether some process holds the lock on `path`; a missing path is held by nobody.
+///
+/// # Errors
+/// It cannot be told, as where permission is denied.
 pub fn is_locked(path: &Path) -> Result<bool, RundirError> {
-    if !path.exists() {
-        return Ok(false);
-    }
-    let file = File::open(path).map_err(|e| PathError::new("open", path, e))?;
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if is_gone(&e) => return Ok(false),
+        Err(e) => return Err(PathError::new("open", path, e).into()),
+    };
     // Shared, so that two who only look do not take each other for the holder.
     match file.try_lock_shared() {
         Ok(()) => Ok(false),

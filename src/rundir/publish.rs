@@ -3,7 +3,7 @@
 use crate::base::{PathError, Timestamp};
 use crate::plan::{RunId, StageKind};
 use crate::rundir::error::RundirError;
-use crate::rundir::files::{read_made, read_outcome, read_result, write_outcome};
+use crate::rundir::files::{CHECKED_SINCE, read_made, read_outcome, read_result, write_outcome};
 use crate::rundir::layout::{AttemptDir, RunDir};
 use crate::rundir::lock::FolderLock;
 use crate::rundir::outcome::{Artifact, OUTCOME_FORMAT, Outcome, StageResult};
@@ -11,6 +11,7 @@ use crate::rundir::seal::Seal;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// What is published, and when the attempt began and ended.
 #[derive(Clone, Debug)]
@@ -47,7 +48,9 @@ pub fn publish(dir: &RunDir, what: &Publication) -> Result<Outcome, RundirError>
         let missing = io::Error::from(io::ErrorKind::NotFound);
         PathError::new("read", attempt.result(), missing)
     })?;
-    move_artifacts(dir, &attempt, &result)?;
+    let moved = move_artifacts(dir, &attempt, &result)?;
+    // What was moved earlier may have lain there for long, so that only the digests speak for it.
+    let needs_made = !moved && result.format >= CHECKED_SINCE;
     sync_if_there(&dir.identity())?;
     sync_if_there(&dir.stage())?;
     let mut seal = Seal::default();
@@ -58,7 +61,7 @@ pub fn publish(dir: &RunDir, what: &Publication) -> Result<Outcome, RundirError>
         attempt: what.attempt,
         started: what.started,
         finished: what.finished,
-        artifacts: as_made(dir, &attempt, &mut seal)?,
+        artifacts: as_made(dir, &attempt, needs_made, &mut seal)?,
         result,
     };
     write_outcome(dir, &outcome)?;
@@ -82,11 +85,12 @@ fn mark(attempt: &AttemptDir) -> PathBuf {
     attempt.path().join("publishing")
 }
 
+/// Whether this call moved them; false if an earlier one did.
 fn move_artifacts(
     dir: &RunDir,
     attempt: &AttemptDir,
     result: &StageResult,
-) -> Result<(), RundirError> {
+) -> Result<bool, RundirError> {
     let (out, artifacts) = (attempt.out(), dir.artifacts());
     if out.is_dir() {
         require(&out, &result.artifacts)?;
@@ -94,13 +98,14 @@ fn move_artifacts(
         fs::File::create(mark(attempt)).map_err(|e| PathError::new("create", mark(attempt), e))?;
         remove_folder(&artifacts)?;
         fs::rename(&out, &artifacts).map_err(|e| PathError::new("move", &out, e))?;
-        return Ok(());
+        return Ok(true);
     }
     if !mark(attempt).exists() {
         remove_folder(&artifacts)?; // another attempt's
     }
     fs::create_dir_all(&artifacts).map_err(|e| PathError::new("create", &artifacts, e))?;
-    require(&artifacts, &result.artifacts)
+    require(&artifacts, &result.artifacts)?;
+    Ok(false)
 }
 
 fn require(folder: &Path, names: &[String]) -> Result<(), RundirError> {
@@ -126,14 +131,22 @@ fn keep_only(out: &Path, names: &[String]) -> Result<(), RundirError> {
     Ok(())
 }
 
-/// The published files, which must be those that the attempt made.
+/// The published files, which must be those that the attempt recorded; `needs_made`: it must have.
 fn as_made(
     dir: &RunDir,
     attempt: &AttemptDir,
+    needs_made: bool,
     seal: &mut Seal,
 ) -> Result<Vec<Artifact>, RundirError> {
+    let made = read_made(attempt)?;
+    if made.is_none() && needs_made {
+        return Err(RundirError::Damaged {
+            path: attempt.made(),
+            why: "missing".to_owned(),
+        });
+    }
     let published = digest_artifacts(&dir.artifacts(), seal)?;
-    for made in read_made(attempt)?.unwrap_or_default() {
+    for made in made.unwrap_or_default() {
         let found = published.iter().find(|file| file.path == made.path);
         if found.is_none_or(|file| *file != made) {
             return Err(RundirError::Damaged {
@@ -170,7 +183,7 @@ fn digest_artifacts(artifacts: &Path, seal: &mut Seal) -> Result<Vec<Artifact>, 
         let parts: Vec<_> = name.iter().map(|part| part.to_string_lossy()).collect();
         let name = parts.join("/");
         published.push(Artifact {
-            digest: seal.digest(&file, &name)?,
+            digest: seal.digest(&file, &name, SystemTime::now())?,
             path: name,
             bytes,
         });
@@ -210,7 +223,8 @@ mod tests {
     use crate::base::write_atomic;
     use crate::rundir::files::{write_made, write_result};
     use crate::rundir::outcome::Usage;
-    use crate::rundir::seal::{Verify, sealed_outcome, verified_outcome};
+    use crate::rundir::seal::{Verify, sealed_at, verified_outcome};
+    use std::time::Duration;
 
     fn run_id() -> RunId {
         RunId("5a".repeat(32))
@@ -222,6 +236,9 @@ mod tests {
         write_atomic(&attempt.out().join("model/weights"), text.as_bytes()).unwrap();
         write_atomic(&attempt.out().join("rows.jsonl"), b"{}\n").unwrap();
         write_atomic(&attempt.out().join("leftover.tmp"), b"?").unwrap();
+        let mut made = digest_folder(&attempt.out()).unwrap();
+        made.retain(|file| file.path != "leftover.tmp");
+        write_made(&attempt, &made).unwrap();
         write_result(&attempt, &result()).unwrap();
         dir
     }
@@ -320,22 +337,41 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let dir = finished_attempt(root.path(), 1, "weights");
         publish(&dir, &publication(1)).unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(150));
-        sealed_outcome(&dir).unwrap();
+        let sealed = || sealed_at(&dir, SystemTime::now() + Duration::from_secs(3));
+        sealed().unwrap();
         let seal = fs::read_to_string(dir.seal()).unwrap();
         assert!(seal.contains("model/weights"), "{seal}");
         // A seal of another digest vouches for nothing; one that is damaged costs a second look.
-        sealed_outcome(&dir).unwrap();
+        sealed().unwrap();
         write_atomic(&dir.seal(), b"{").unwrap();
-        sealed_outcome(&dir).unwrap();
+        sealed().unwrap();
 
+        std::thread::sleep(Duration::from_millis(20)); // so that the next write has another time
         let path = dir.artifacts().join("model/weights");
         let modified = path.metadata().unwrap().modified().unwrap();
         let mut file = fs::File::options().write(true).open(&path).unwrap();
         io::Write::write_all(&mut file, b"Weights").unwrap();
         file.set_modified(modified).unwrap();
-        let error = sealed_outcome(&dir).unwrap_err().to_string();
+        let error = sealed().unwrap_err().to_string();
         assert!(error.ends_with("another content"), "{error}");
+    }
+
+    #[test]
+    fn a_run_whose_marker_is_gone_is_published_again_from_what_it_made_and_from_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = finished_attempt(root.path(), 1, "weights");
+        let first = publish(&dir, &publication(1)).unwrap();
+        fs::remove_file(dir.outcome()).unwrap();
+        assert_eq!(publish(&dir, &publication(1)).unwrap(), first);
+        // Without the digests nothing says that these are the files that the attempt made.
+        fs::remove_file(dir.outcome()).unwrap();
+        fs::remove_file(dir.attempt(1).made()).unwrap();
+        let error = publish(&dir, &publication(1)).unwrap_err();
+        assert!(
+            matches!(&error, RundirError::Damaged { path, .. } if *path == dir.attempt(1).made()),
+            "{error}"
+        );
+        assert!(!dir.outcome().exists());
     }
 
     #[test]

@@ -48,34 +48,45 @@ pub fn write_pause(lock_file: &Path, pause: Option<&Pause>) -> Result<(), Rundir
 /// The lock files of runners that are alive.
 ///
 /// # Errors
-/// The folder cannot be read.
+/// The folder or a lock cannot be read: its runner may live.
 pub fn live_runners(root: &Path) -> Result<Vec<PathBuf>, RundirError> {
+    let mut live = Vec::new();
+    for path in lock_files(root)? {
+        if is_locked(&path)? {
+            live.push(path);
+        }
+    }
+    Ok(live)
+}
+
+/// The lock files of all runners, by name.
+fn lock_files(root: &Path) -> Result<Vec<PathBuf>, RundirError> {
     let folder = root.join(RUNNERS_PATH);
     let entries = match std::fs::read_dir(&folder) {
         Ok(entries) => entries,
         Err(e) if crate::base::fs::is_gone(&e) => return Ok(Vec::new()),
         Err(e) => return Err(PathError::new("read", folder, e).into()),
     };
-    let mut live = Vec::new();
-    for entry in entries.flatten() {
-        if is_locked(&entry.path()).unwrap_or(false) {
-            live.push(entry.path());
-        }
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| PathError::new("read", &folder, e))?;
+        files.push(entry.path());
     }
-    live.sort();
-    Ok(live)
+    files.sort();
+    Ok(files)
 }
 
-/// Why runners that are alive start nothing, if they say so.
+/// Why runners that are alive start nothing, if they say so. A lock that cannot be read says nothing.
 ///
 /// # Errors
 /// The folder of runners cannot be read.
 pub fn pauses(root: &Path) -> Result<Vec<Pause>, RundirError> {
     let read = |path: PathBuf| {
+        is_locked(&path).ok().filter(|locked| *locked)?;
         let text = std::fs::read_to_string(path).ok()?;
         serde_json::from_str(text.trim()).ok()
     };
-    Ok(live_runners(root)?.into_iter().filter_map(read).collect())
+    Ok(lock_files(root)?.into_iter().filter_map(read).collect())
 }
 
 #[cfg(test)]
@@ -99,5 +110,19 @@ mod tests {
         write_pause(&path, None).unwrap();
         assert_eq!(pauses(root.path()).unwrap(), []);
         drop(lock);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_that_cannot_be_read_is_not_taken_for_a_dead_runner() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join(RUNNERS_PATH);
+        std::fs::create_dir_all(&folder).unwrap();
+        assert_eq!(live_runners(root.path()).unwrap(), Vec::<PathBuf>::new());
+        let path = folder.join("one.lock");
+        std::os::unix::fs::symlink(&path, &path).unwrap(); // opening it fails, whoever asks
+        let error = live_runners(root.path()).unwrap_err().to_string();
+        assert!(error.contains("one.lock"), "{error}");
+        assert_eq!(pauses(root.path()).unwrap(), []);
     }
 }

@@ -56,13 +56,18 @@ impl Seal {
         }
     }
 
-    /// Digests a file; its stamp is kept if it vouches for what was read.
-    pub(super) fn digest(&mut self, path: &Path, name: &str) -> Result<Digest, PathError> {
+    /// Digests a file; its stamp is kept if it had settled at `moment`, which is before the reading.
+    pub(super) fn digest(
+        &mut self,
+        path: &Path,
+        name: &str,
+        moment: SystemTime,
+    ) -> Result<Digest, PathError> {
         let meta = std::fs::metadata(path).map_err(|e| PathError::new("read", path, e))?;
-        let (stamp, now) = (Stamp::of(&meta), SystemTime::now());
+        let stamp = Stamp::of(&meta);
         let digest = digest_file(path)?;
         self.files.remove(name);
-        if stamp.is_settled(now) {
+        if stamp.is_settled(moment) {
             let digest = digest.clone();
             self.files.insert(name.to_owned(), Sealed { stamp, digest });
         }
@@ -86,7 +91,7 @@ pub fn verified_outcome(dir: &RunDir, verify: Verify) -> Result<Option<Outcome>,
     };
     let mut seal = Seal::read(dir);
     for artifact in &outcome.artifacts {
-        verify_file(dir, artifact, verify, &mut seal)?;
+        verify_file(dir, artifact, verify, &mut seal, SystemTime::now())?;
     }
     Ok(Some(outcome))
 }
@@ -94,13 +99,18 @@ pub fn verified_outcome(dir: &RunDir, verify: Verify) -> Result<Option<Outcome>,
 /// As [`verified_outcome`] with [`Verify::Changed`], and keeps the stamps of what it had to read: for
 /// the runner alone.
 pub fn sealed_outcome(dir: &RunDir) -> Result<Option<Outcome>, RundirError> {
+    sealed_at(dir, SystemTime::now())
+}
+
+/// As [`sealed_outcome`], with what has settled at `moment`.
+pub(super) fn sealed_at(dir: &RunDir, moment: SystemTime) -> Result<Option<Outcome>, RundirError> {
     let Some(outcome) = read_outcome(dir)? else {
         return Ok(None);
     };
     let before = Seal::read(dir);
     let mut seal = before.clone();
     for artifact in &outcome.artifacts {
-        verify_file(dir, artifact, Verify::Changed, &mut seal)?;
+        verify_file(dir, artifact, Verify::Changed, &mut seal, moment)?;
     }
     if seal != before {
         seal.write(dir);
@@ -120,7 +130,7 @@ pub fn verify_artifact(dir: &RunDir, name: &str) -> Result<(), RundirError> {
     let mut seal = Seal::read(dir);
     let named = outcome.artifacts.iter();
     for artifact in named.filter(|file| Path::new(&file.path).starts_with(name)) {
-        verify_file(dir, artifact, Verify::Changed, &mut seal)?;
+        verify_file(dir, artifact, Verify::Changed, &mut seal, SystemTime::now())?;
     }
     Ok(())
 }
@@ -130,6 +140,7 @@ fn verify_file(
     artifact: &Artifact,
     verify: Verify,
     seal: &mut Seal,
+    moment: SystemTime,
 ) -> Result<(), RundirError> {
     let path = dir.artifacts().join(&artifact.path);
     let damaged = |why: String| RundirError::Damaged {
@@ -150,7 +161,7 @@ fn verify_file(
         Verify::Changed => seal.vouches(artifact, &Stamp::of(&meta)),
         Verify::Digests => false,
     };
-    if trusted || seal.digest(&path, &artifact.path)? == artifact.digest {
+    if trusted || seal.digest(&path, &artifact.path, moment)? == artifact.digest {
         return Ok(());
     }
     seal.files.remove(&artifact.path);

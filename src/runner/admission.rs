@@ -1,8 +1,8 @@
 //! What keeps ready runs from being started for now.
 
-use crate::base::Timestamp;
+use crate::base::{Timestamp, chain};
 use crate::rundir::{Pause, free_bytes};
-use crate::runner::error::{RunnerError, chain};
+use crate::runner::error::RunnerError;
 use crate::runner::events::RunnerEvent;
 use crate::runner::graph::Graph;
 use crate::runner::job::SweepJob;
@@ -85,6 +85,11 @@ impl Admission {
             );
             reporting.report(RunnerEvent::Paused { reason });
         }
+    }
+
+    /// Whether a pause is told and not over.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused_until.is_some()
     }
 
     /// Tells other processes of a pause, or of its end, if that has changed.

@@ -1,7 +1,7 @@
 //! From ready runs and free slots to attempts.
 
 use crate::backend::{BackendError, Launch};
-use crate::base::Timestamp;
+use crate::base::{Timestamp, chain};
 use crate::plan::RunId;
 use crate::queue::{AttemptEnd, RunState, Slot, schedule};
 use crate::rundir::{
@@ -10,8 +10,8 @@ use crate::rundir::{
 };
 use crate::runner::admission::Admission;
 use crate::runner::attempts::Attempts;
-use crate::runner::commit::{reject_outcome, reject_result};
-use crate::runner::error::{RunnerError, chain};
+use crate::runner::commit::{reject_damaged, reject_result};
+use crate::runner::error::RunnerError;
 use crate::runner::events::RunnerEvent;
 use crate::runner::job::{SweepJob, is_there};
 use crate::runner::ledger::Ledger;
@@ -83,7 +83,10 @@ fn assign(
     let slots = job.options.slots.iter().enumerate();
     let free: Vec<(usize, &Slot)> = slots.filter(|(at, _)| !taken.contains(at)).collect();
     let mut ready = ledger.graph.runs_in(|state| state == RunState::Ready);
-    if free.is_empty() || ready.is_empty() || !admission.has_room(ledger, job, now)? {
+    let idle = free.is_empty() || ready.is_empty();
+    // Others are told of a pause, so it ends with its cause, not with the next run that can begin.
+    let asks = !idle || admission.is_paused();
+    if !asks || !admission.has_room(ledger, job, now)? || idle {
         return Ok(Vec::new());
     }
     ready.retain(|at| !attempts.is_publishing(ledger.graph.id(*at)));
@@ -125,13 +128,9 @@ fn has_to_run(
         return Ok(false);
     }
     let outcome = match sealed_outcome(&dir) {
-        Err(RundirError::Damaged { .. }) => {
-            // Neither it nor the result that it was made of counts any more. What cannot be read, or
-            // is of a later version, is not damaged: that stops the sweep.
-            reject_outcome(&dir)?;
-            for number in &numbers {
-                reject_result(&dir.attempt(*number));
-            }
+        Err(error @ RundirError::Damaged { .. }) => {
+            // What cannot be read, or is of a later version, is not damaged: that stops the sweep.
+            reject_damaged(&dir, &error)?;
             None
         }
         read => read?,
@@ -224,6 +223,7 @@ fn not_launched(
 ) -> Result<(), RunnerError> {
     if error.is_disk_full() {
         admission.pause(&mut ledger.reporting, chain(&error), now);
+        ledger.rest_for_room(at, now);
         return ledger.end_attempt(at, attempt, AttemptEnd::Interrupted, now);
     }
     if matches!(error, RunnerError::Backend(BackendError::Busy { .. })) {

@@ -1,15 +1,16 @@
 //! From a published attempt to an outcome in the store.
 
 use crate::base::fs::is_gone;
-use crate::base::{PathError, Timestamp};
+use crate::base::{PathError, Timestamp, chain};
 use crate::queue::{AttemptEnd, RunState};
 use crate::rundir::{
     AttemptDir, Outcome, RunDir, RundirError, Verify, attempt_numbers, verified_outcome,
 };
 use crate::runner::admission::Admission;
 use crate::runner::attempts::Attempts;
-use crate::runner::error::{RunnerError, chain};
+use crate::runner::error::RunnerError;
 use crate::runner::events::OutcomeSource;
+use crate::runner::job::{costs_result, remedy};
 use crate::runner::ledger::Ledger;
 use crate::runner::publisher::{Answer, PublishJob};
 use crate::store::{StepRecord, recorded_steps};
@@ -24,11 +25,14 @@ pub(super) fn commit(
     now: Timestamp,
 ) -> Result<(), RunnerError> {
     let (job, outcome) = &answer;
+    let (run, attempt) = (&job.what.run, job.what.attempt);
     let taken = match outcome {
         Ok(outcome) => store_outcome(ledger, attempts, job, outcome, now),
         Err(error) => not_published(ledger, admission, job, error, now),
     };
-    if taken.as_ref().is_err_and(RunnerError::may_pass) {
+    // What the ledger tells again would be told twice.
+    let untold = ledger.is_untold(run, attempt);
+    if taken.as_ref().is_err_and(RunnerError::may_pass) && !untold {
         attempts.answer_later(answer);
     }
     taken
@@ -87,6 +91,9 @@ fn not_published(
     if error.is_disk_full() {
         // What it made stays, and is published when there is room.
         admission.pause(&mut ledger.reporting, message, now);
+        if let Some(at) = ledger.graph.index_of(run) {
+            ledger.rest_for_room(at, now);
+        }
         let lost = ledger
             .store
             .end_attempt(run, attempt, AttemptEnd::Lost, now)?;
@@ -122,30 +129,47 @@ pub(super) fn lose_inputs(
     at: usize,
     now: Timestamp,
 ) -> Result<bool, RunnerError> {
-    let mut lost = false;
-    for parent in &ledger.graph.planned(at).parents {
-        let dir = RunDir::new(root, parent);
-        let why = match verified_outcome(&dir, Verify::Digests) {
-            Ok(Some(_)) => continue,
-            Ok(None) => "its outcome is gone".to_owned(),
-            Err(error @ RundirError::Damaged { .. }) => error.to_string(),
-            Err(error) => return Err(error.into()),
-        };
-        reject_outcome(&dir)?;
-        for number in attempt_numbers(&dir)? {
-            reject_result(&dir.attempt(number));
+    // As the attempt looked at them; only if that finds nothing everything is read.
+    for verify in [Verify::Changed, Verify::Digests] {
+        let mut lost = false;
+        for parent in &ledger.graph.planned(at).parents {
+            let dir = RunDir::new(root, parent);
+            let (why, again) = match verified_outcome(&dir, verify) {
+                Ok(Some(_)) => continue,
+                // Its results stay: one of them may be being published at this moment.
+                Ok(None) => ("its outcome is gone".to_owned(), remedy(false)),
+                Err(error @ RundirError::Damaged { .. }) => {
+                    reject_damaged(&dir, &error)?;
+                    (error.to_string(), remedy(costs_result(&dir, &error)))
+                }
+                Err(error) => return Err(error.into()),
+            };
+            ledger.reporting.warn(parent, format!("{why}; {again}"));
+            let changes = ledger.store.lose_outcome(parent, now)?;
+            ledger.apply_changes(changes.unwrap_or_default());
+            lost = true;
         }
-        let message = format!("{why}; the run is done again");
-        ledger.reporting.warn(parent, message);
-        let changes = ledger.store.lose_outcome(parent, now)?;
-        ledger.apply_changes(changes.unwrap_or_default());
-        lost = true;
+        if lost {
+            return Ok(true);
+        }
     }
-    Ok(lost)
+    Ok(false)
 }
 
-/// Puts an outcome that is damaged out of the way; what is left of it stays for a person to see.
-pub(super) fn reject_outcome(dir: &RunDir) -> Result<(), PathError> {
+/// Puts an outcome that is damaged out of the way, and the results that it was made of if what they made
+/// is damaged. Otherwise the run is published again from them.
+pub(super) fn reject_damaged(dir: &RunDir, error: &RundirError) -> Result<(), RunnerError> {
+    reject_outcome(dir)?;
+    if costs_result(dir, error) {
+        for number in attempt_numbers(dir)? {
+            reject_result(&dir.attempt(number));
+        }
+    }
+    Ok(())
+}
+
+/// What is left of it stays for a person to see.
+fn reject_outcome(dir: &RunDir) -> Result<(), PathError> {
     let path = dir.outcome();
     match std::fs::rename(&path, dir.path().join("outcome.rejected.json")) {
         Err(e) if !is_gone(&e) => Err(PathError::new("move", path, e)),

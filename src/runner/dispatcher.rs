@@ -1,6 +1,6 @@
 //! The loop itself. Each turn looks at everything once; nothing in it waits but its last line.
 
-use crate::base::{Clock, Shutdown, Timestamp};
+use crate::base::{Clock, Shutdown, Timestamp, chain};
 use crate::plan::RunId;
 use crate::queue::{AttemptEnd, RunState};
 use crate::rundir::RunDir;
@@ -8,10 +8,10 @@ use crate::runner::admission::Admission;
 use crate::runner::attempts::Attempts;
 use crate::runner::claim::claim;
 use crate::runner::commit::commit;
-use crate::runner::error::{RunnerError, chain};
+use crate::runner::error::RunnerError;
 use crate::runner::events::{Reporter, RunnerEvent, SweepEnd, SweepSummary};
 use crate::runner::graph::Graph;
-use crate::runner::job::{Services, SweepJob, look_at_folders};
+use crate::runner::job::{Services, SweepJob, look_at_folders, remedy};
 use crate::runner::ledger::Ledger;
 use crate::runner::owner::Owner;
 use crate::runner::poll::{flush, poll};
@@ -102,6 +102,7 @@ impl<'r> Dispatcher<'r> {
             graph: Graph::new(job.plan, states),
             reporting: Reporting::to(reporter),
             resting: BTreeMap::new(),
+            without_room: BTreeMap::new(),
             untold: Vec::new(),
         };
         let damaged = &found.damaged;
@@ -156,16 +157,17 @@ impl<'r> Dispatcher<'r> {
             self.attempts.forgive_silence(now);
         }
         self.handle_shutdown(now)?;
-        self.ledger.tell_again(now)?;
         let (ledger, attempts) = (&mut self.ledger, &mut self.attempts);
+        let admission = &mut self.admission;
+        // First, since a store that takes nothing ends the turn, and attempts end all the same.
+        poll(self.job, ledger, attempts, admission, &mut self.timers, now)?;
+        ledger.tell_again(now)?;
         if self.timers.sync.due(now) {
             sync_store(ledger, attempts, now)?;
         }
         if self.timers.reclaim.due(now) {
             reclaim_orphans(self.job.root, &self.owner, ledger, attempts, now)?;
         }
-        let admission = &mut self.admission;
-        poll(self.job, ledger, attempts, admission, &mut self.timers, now)?;
         while let Some(answer) = attempts.published(now) {
             commit(ledger, attempts, admission, answer, now)?;
         }
@@ -278,12 +280,12 @@ fn report_begin(
             reporting.warn(graph.id(at), message);
         }
     }
-    for (run, why) in damaged {
-        reporting.warn(run, format!("{why}; the run is done again"));
+    for (run, what) in damaged {
+        reporting.warn(run, what.clone());
     }
     for run in registered.lost {
         if !damaged.contains_key(&run) {
-            let message = "its outcome is gone; it is done again".to_owned();
+            let message = format!("its outcome is gone; {}", remedy(false));
             reporting.warn(&run, message);
         }
     }

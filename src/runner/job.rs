@@ -1,12 +1,12 @@
 //! What a runner is given.
 
 use crate::backend::Backend;
-use crate::base::{Clock, PathError, Shutdown};
+use crate::base::{Clock, PathError, Shutdown, chain};
 use crate::config::sweep::Sweep;
 use crate::plan::{Plan, RunId};
 use crate::queue::{LEASE_MILLIS, Slot};
 use crate::rundir::{RunDir, RundirError, attempt_numbers, mend_descriptions, sealed_outcome};
-use crate::runner::error::{RunnerError, chain};
+use crate::runner::error::RunnerError;
 use crate::store::{FoundRun, Retry, Store};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -82,7 +82,7 @@ pub struct Services<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct FoundFolders {
     pub(crate) runs: BTreeMap<RunId, FoundRun>,
-    /// How, by run.
+    /// How, and what follows from it, by run.
     pub(crate) damaged: BTreeMap<RunId, String>,
 }
 
@@ -97,7 +97,10 @@ pub(crate) fn look_at_folders(root: &Path, plan: &Plan) -> Result<FoundFolders, 
         }
         let outcome = match sealed_outcome(&dir) {
             Err(error @ RundirError::Damaged { .. }) => {
-                found.damaged.insert(run.id.clone(), error.to_string());
+                let again = remedy(costs_result(&dir, &error));
+                found
+                    .damaged
+                    .insert(run.id.clone(), format!("{error}; {again}"));
                 None
             }
             read => read?,
@@ -114,6 +117,21 @@ pub(crate) fn look_at_folders(root: &Path, plan: &Plan) -> Result<FoundFolders, 
         found.runs.insert(run, FoundRun { outcome, attempts });
     }
     Ok(found)
+}
+
+/// Whether what is damaged of an outcome is one of its artifacts. The marker itself is written again from
+/// the result that it was made of.
+pub(crate) fn costs_result(dir: &RunDir, error: &RundirError) -> bool {
+    matches!(error, RundirError::Damaged { path, .. } if path.starts_with(dir.artifacts()))
+}
+
+/// What is said to follow from damage.
+pub(crate) fn remedy(costs_result: bool) -> &'static str {
+    if costs_result {
+        "the run is done again"
+    } else {
+        "the run is published again if what it made is whole, and done again if not"
+    }
 }
 
 /// Whether a folder is there; an error if that cannot be told, as where permission is denied.

@@ -1,7 +1,9 @@
 //! The states of runs: kept in the store, mirrored in the graph, told as they change.
 
 use crate::base::Timestamp;
+use crate::plan::RunId;
 use crate::queue::{AttemptEnd, CRASH_LIMIT, RunState, hint, rest_after_crash};
+use crate::rundir::FailureClass;
 use crate::runner::error::RunnerError;
 use crate::runner::events::{Failure, OutcomeSource, RunnerEvent};
 use crate::runner::graph::Graph;
@@ -14,8 +16,10 @@ pub(crate) struct Ledger<'r> {
     pub(crate) store: &'r mut Store,
     pub(crate) graph: Graph<'r>,
     pub(crate) reporting: Reporting<'r>,
-    /// Until when a run that crashed is not tried again, by index.
+    /// Until when a run that crashed or found no room is not tried again, by index.
     pub(crate) resting: BTreeMap<usize, Timestamp>,
+    /// How often a run has found no room, by index.
+    pub(crate) without_room: BTreeMap<usize, u32>,
     /// Ends of attempts that the store could not take yet.
     pub(crate) untold: Vec<(usize, u32, AttemptEnd)>,
 }
@@ -100,8 +104,7 @@ impl Ledger<'_> {
             }
             AttemptEnd::Crashed { class, message, .. } => {
                 let crashes = self.store.read().run(&run)?.crashes;
-                let rest = rest_after_crash(crashes, class);
-                self.resting.insert(at, now.plus_millis(rest));
+                self.rest(at, crashes, class, now);
                 self.reporting.report(RunnerEvent::RunCrashed {
                     run,
                     attempt,
@@ -118,6 +121,28 @@ impl Ledger<'_> {
         }
         self.apply_changes(changes);
         Ok(())
+    }
+
+    /// Lets a run rest that found no room on the disk. Where the disk says that there is some, as with a
+    /// quota, it would find none again and again; and others have to make it, as where memory ran out.
+    pub(crate) fn rest_for_room(&mut self, at: usize, now: Timestamp) {
+        let times = self.without_room.entry(at).or_default();
+        *times = times.saturating_add(1);
+        let times = *times;
+        self.rest(at, times, Some(FailureClass::OutOfMemory), now);
+    }
+
+    /// A run is not tried again at once after this has happened to it so many `times`.
+    fn rest(&mut self, at: usize, times: u32, class: Option<FailureClass>, now: Timestamp) {
+        let rest = rest_after_crash(times, class);
+        self.resting.insert(at, now.plus_millis(rest));
+    }
+
+    /// Whether the end of an attempt is kept for [`Ledger::tell_again`].
+    pub(crate) fn is_untold(&self, run: &RunId, attempt: u32) -> bool {
+        let at = self.graph.index_of(run);
+        let mut untold = self.untold.iter();
+        untold.any(|(of, number, _)| (Some(*of), *number) == (at, attempt))
     }
 
     /// Tells the store what it could not take before.

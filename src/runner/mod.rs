@@ -4,7 +4,7 @@
 //! through a [`crate::backend::Backend`] and changes states only through [`crate::store::Store`],
 //! so that several runners may work on one store at once and any of them may die at any moment.
 //!
-//! A turn of `dispatcher` is `takeover`, `poll`, `commit`, `claim`. Each of these is given the state
+//! A turn of `dispatcher` is `poll`, `takeover`, `commit`, `claim`. Each of these is given the state
 //! that it may change: the `ledger` (store, `graph`, `report`), the `attempts` of this runner,
 //! `admission` and `timers`.
 

@@ -32,10 +32,11 @@ impl Owner {
             let name = format!("{host}-{}-{}-{number}", std::process::id(), now.0);
             let path = lock_path(&folder, &name);
             File::create(&path).map_err(|e| PathError::new("create", &path, e))?;
-            write_pause(&path, None)?;
             // Whoever clears dead runners may have been faster; then another name is tried.
             match FolderLock::try_take(&path) {
                 Ok(Some(lock)) if path.exists() => {
+                    // Room for a note; nobody removes the file any more.
+                    write_pause(&path, None)?;
                     return Ok(Self {
                         name,
                         folder,

@@ -1,14 +1,14 @@
 //! Attempts at work: reading what they tell, noticing how they end.
 
 use crate::backend::Poll;
-use crate::base::Timestamp;
+use crate::base::{Timestamp, chain};
 use crate::queue::AttemptEnd;
 use crate::rundir::{FailureClass, Publication, RunDir, free_bytes, read_result};
 use crate::runner::admission::Admission;
 use crate::runner::attempt::StopReason;
 use crate::runner::attempts::Attempts;
 use crate::runner::commit::lose_inputs;
-use crate::runner::error::{RunnerError, chain};
+use crate::runner::error::RunnerError;
 use crate::runner::events::RunnerEvent;
 use crate::runner::job::SweepJob;
 use crate::runner::ledger::Ledger;
@@ -25,25 +25,44 @@ pub(super) fn poll(
     now: Timestamp,
 ) -> Result<(), RunnerError> {
     let (journals, heartbeats) = (timers.journals.due(now), timers.heartbeats.due(now));
-    let (silence, hang) = (job.options.lease_millis, job.options.hang_millis);
+    let due = (journals, heartbeats);
+    let mut failed = None;
     for (at, poll) in attempts.poll()? {
-        if poll == Poll::Running {
-            if journals {
-                read_journal(ledger, attempts, at, now)?;
-            }
-            if heartbeats {
-                check_heartbeat(attempts, at, (silence, hang), now)?;
-            }
-        } else {
-            read_journal(ledger, attempts, at, now)?;
-            conclude(job, ledger, attempts, admission, (at, &poll), now)?;
-        }
+        // A backend tells once how a process ended: an error at one must not cost the end of another.
+        let seen = look_after(job, ledger, attempts, admission, (at, &poll), due, now);
+        failed = failed.or(seen.err());
+    }
+    if let Some(error) = failed {
+        return Err(error);
     }
     if heartbeats {
-        flush(ledger, attempts, silence, now)
+        flush(ledger, attempts, job.options.lease_millis, now)
     } else {
         Ok(())
     }
+}
+
+fn look_after(
+    job: &SweepJob<'_>,
+    ledger: &mut Ledger<'_>,
+    attempts: &mut Attempts<'_>,
+    admission: &mut Admission,
+    (at, poll): (usize, &Poll),
+    (journals, heartbeats): (bool, bool),
+    now: Timestamp,
+) -> Result<(), RunnerError> {
+    if *poll != Poll::Running {
+        read_journal(ledger, attempts, at, now)?;
+        return conclude(job, ledger, attempts, admission, (at, poll), now);
+    }
+    if journals {
+        read_journal(ledger, attempts, at, now)?;
+    }
+    if heartbeats {
+        let limits = (job.options.lease_millis, job.options.hang_millis);
+        check_heartbeat(attempts, at, limits, now)?;
+    }
+    Ok(())
 }
 
 fn read_journal(
@@ -129,7 +148,7 @@ fn for_want_of_room(
         AttemptEnd::Crashed { message, .. } if is_full(job) => message.clone(),
         _ => return end,
     };
-    ledger.resting.insert(at, now.plus_millis(ROOM_MILLIS));
+    ledger.rest_for_room(at, now);
     let id = ledger.graph.id(at);
     let reason = format!("run {id} found no room on the disk: {message}");
     admission.pause(&mut ledger.reporting, reason, now);
@@ -140,10 +159,6 @@ fn is_full(job: &SweepJob<'_>) -> bool {
     let floor = job.options.disk_floor_bytes;
     free_bytes(&job.root.join("results")).is_ok_and(|free| free < floor)
 }
-
-/// A run that found no room is not tried again before, ms: where the disk says that there is some, as
-/// with a quota, it would find none again and again.
-const ROOM_MILLIS: i64 = 30_000;
 
 /// An attempt is over: publish what it made, or say how it ended.
 fn conclude(
@@ -186,10 +201,14 @@ fn conclude(
         return ledger.end_attempt(at, ended.attempt, end, now);
     }
     let lost = lose_inputs(job.root, ledger, at, now);
-    let end = if matches!(lost, Ok(true)) {
-        AttemptEnd::Interrupted // it waits for its input to be made again
-    } else {
-        end
+    let end = match end {
+        // It waits for its input to be made again: a few times, since a disk may damage all it stores.
+        AttemptEnd::Failed { class, message } if matches!(lost, Ok(true)) => AttemptEnd::Crashed {
+            class: Some(class),
+            message,
+            progressed: false,
+        },
+        end => end,
     };
     ledger.end_attempt(at, ended.attempt, end, now)?;
     lost.map(drop)

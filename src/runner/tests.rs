@@ -7,7 +7,7 @@ use crate::base::{Clock, Device, FakeClock, Shutdown, SystemClock, Timestamp, wr
 use crate::config::sweep::Sweep;
 use crate::plan::{Plan, RunId};
 use crate::queue::{RunState, Slot};
-use crate::rundir::{FailureClass, FolderLock, RunDir};
+use crate::rundir::{FailureClass, FolderLock, RunDir, digest_folder, write_made};
 use crate::runner::{
     OutcomeSource, Reporter, RunOptions, RunnerError, RunnerEvent, Services, SweepEnd, SweepJob,
     SweepSummary, run_sweep,
@@ -20,6 +20,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 const SUCCEED: Act = Act::Succeed { score: 0.5 };
 
@@ -103,15 +104,24 @@ impl TestProject {
         clock: &dyn Clock,
         reporter: &mut dyn Reporter,
     ) -> Result<SweepSummary, RunnerError> {
+        self.run_on(&mut self.store(), backend, clock, reporter)
+    }
+
+    fn run_on(
+        &self,
+        store: &mut Store,
+        backend: &mut dyn Backend,
+        clock: &dyn Clock,
+        reporter: &mut dyn Reporter,
+    ) -> Result<SweepSummary, RunnerError> {
         let job = SweepJob {
             root: self.root(),
             sweep: &self.sweep,
             plan: &self.plan,
             options: &self.options,
         };
-        let mut store = self.store();
         let services = Services {
-            store: &mut store,
+            store,
             backend,
             shutdown: &self.shutdown,
             clock,
@@ -687,6 +697,163 @@ fn a_full_database_pauses_the_runner_which_goes_on_when_there_is_room_and_repeat
         .step_metrics(&id("dpo/60/10/1"))
         .unwrap();
     assert_eq!(steps.len(), 2);
+}
+
+/// The project's store, which does not wait while another connection writes, and that other one.
+fn impatient_store(project: &TestProject) -> (Store, Store) {
+    let (store, other) = (project.store(), project.store());
+    store.inner.conn.busy_timeout(Duration::ZERO).unwrap();
+    (store, other)
+}
+
+/// Whether both trainings of the project are at work.
+fn both_at_work(event: &RunnerEvent) -> bool {
+    matches!(event, RunnerEvent::RunStarted { run, .. } if *run == id("dpo/0.5/10/1"))
+}
+
+#[test]
+fn a_stop_comes_to_its_end_while_the_database_takes_nothing() {
+    let project = project();
+    let trainings = [id("dpo/0.1/10/1"), id("dpo/0.5/10/1")];
+    let mut backend = project.scripted(SUCCEED);
+    for run in &trainings {
+        backend = backend.with(run, [Act::Work]);
+    }
+    let (mut store, other) = impatient_store(&project);
+    let clock = project.clock.as_ref();
+    let shutdown = project.shutdown.clone();
+    let mut watcher = Watcher::new(|event| {
+        if both_at_work(event) {
+            other.inner.conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+            shutdown.request();
+        }
+    });
+    let error = project
+        .run_on(&mut store, &mut backend, clock, &mut watcher)
+        .unwrap_err();
+    assert!(error.may_pass(), "{error}");
+    drop(watcher);
+    let signals: Vec<StopSignal> = backend.stopped.iter().map(|(_, signal)| *signal).collect();
+    assert_eq!(signals, [StopSignal::Terminate, StopSignal::Terminate]);
+    other.inner.conn.execute_batch("ROLLBACK").unwrap();
+    let project = TestProject {
+        shutdown: Shutdown::new(),
+        ..project
+    };
+    let (summary, _) = project.run(&mut backend);
+    assert_eq!((summary.end, summary.failed), (SweepEnd::Succeeded, 0));
+}
+
+#[test]
+fn a_pause_is_over_when_its_cause_is_though_nothing_can_begin() {
+    let project = project();
+    let trainings = [id("dpo/0.1/10/1"), id("dpo/0.5/10/1")];
+    let mut backend = project.scripted(SUCCEED);
+    for run in &trainings {
+        backend = backend.with(run, [Act::Work]);
+    }
+    let (mut store, other) = impatient_store(&project);
+    let clock = project.clock.as_ref();
+    let shutdown = project.shutdown.clone();
+    let mut watcher = Watcher::new(|event| match event {
+        RunnerEvent::Paused { .. } => other.inner.conn.execute_batch("ROLLBACK").unwrap(),
+        RunnerEvent::Resumed => shutdown.request(),
+        event if both_at_work(event) => {
+            other.inner.conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+        }
+        _ => {}
+    });
+    let before = project.clock.now();
+    let summary = project
+        .run_on(&mut store, &mut backend, clock, &mut watcher)
+        .unwrap();
+    assert_eq!(summary.end, SweepEnd::Interrupted);
+    assert_eq!((watcher.count("paused"), watcher.count("resumed")), (1, 1));
+    let secs = project.clock.now().secs_since(before);
+    assert!((5.0..10.0).contains(&secs), "{secs}");
+}
+
+// 5 + 10 + 20 + 40 s of rest.
+#[test]
+fn a_run_that_finds_no_room_again_and_again_rests_longer_each_time_and_is_not_to_blame() {
+    let project = project();
+    let run = id("dpo/0.1/10/1");
+    let full = vec![Act::Fail(FailureClass::DiskFull); 4];
+    let mut backend = project.scripted(SUCCEED).with(&run, full);
+    let (summary, watcher) = project.run(&mut backend);
+    assert_eq!((summary.end, summary.failed), (SweepEnd::Succeeded, 0));
+    assert_eq!(launches(&backend)[&run], 5);
+    assert_eq!(watcher.count("run-crashed"), 0);
+    assert!((75.0..85.0).contains(&summary.secs), "{}", summary.secs);
+}
+
+#[test]
+fn a_disk_that_damages_an_input_each_time_is_given_up() {
+    let project = project();
+    let child = id("dpo/0.1/10/1");
+    let mut backend = project
+        .scripted(SUCCEED)
+        .with(&child, vec![Act::Fail(FailureClass::Damaged); 99]);
+    let weights = RunDir::new(project.root(), &id("sft"))
+        .artifacts()
+        .join("model/weights");
+    let mut watcher = Watcher::new(|event| {
+        if matches!(event, RunnerEvent::RunStarted { run, .. } if *run == child) {
+            write_atomic(&weights, b"9.9").unwrap();
+        }
+    });
+    let summary = project
+        .run_with(&mut backend, project.clock.as_ref(), &mut watcher)
+        .unwrap();
+    assert_eq!((summary.failed, summary.skipped), (1, 1));
+    assert_eq!(summary.failures[0].class, Some(FailureClass::Damaged));
+    assert_eq!(launches(&backend)[&child], 5);
+}
+
+/// Records what the attempts of a run made, as stages do and scripted attempts do not.
+fn record_made(dir: &RunDir) {
+    let files = digest_folder(&dir.artifacts()).unwrap();
+    write_made(&dir.attempt(1), &files).unwrap();
+}
+
+#[test]
+fn a_run_of_whose_outcome_only_the_marker_is_damaged_is_published_again_and_not_repeated() {
+    let project = project();
+    let mut backend = project.scripted(SUCCEED);
+    project.run(&mut backend);
+    let sft = RunDir::new(project.root(), &id("sft"));
+    let dpo = RunDir::new(project.root(), &id("dpo/0.1/10/1"));
+    record_made(&sft);
+    write_atomic(&sft.outcome(), b"{").unwrap();
+    // Without a record of what it made the result proves nothing.
+    write_atomic(&dpo.outcome(), b"{").unwrap();
+    let (summary, _) = project.run(&mut backend);
+    assert_eq!((summary.end, summary.executed), (SweepEnd::Succeeded, 1));
+    assert_eq!(launches(&backend)[&id("sft")], 1);
+    assert_eq!(launches(&backend)[&id("dpo/0.1/10/1")], 2);
+    assert!(sft.path().join("outcome.rejected.json").is_file());
+}
+
+#[test]
+fn an_input_whose_outcome_is_gone_when_an_attempt_looks_keeps_its_result() {
+    let project = project();
+    let child = id("dpo/0.1/10/1");
+    let mut backend = project
+        .scripted(SUCCEED)
+        .with(&child, [Act::Fail(FailureClass::Damaged)]);
+    let sft = RunDir::new(project.root(), &id("sft"));
+    let mut watcher = Watcher::new(|event| {
+        if matches!(event, RunnerEvent::RunStarted { run, attempt: 1, .. } if *run == child) {
+            record_made(&sft);
+            std::fs::remove_file(sft.outcome()).unwrap();
+        }
+    });
+    let summary = project
+        .run_with(&mut backend, project.clock.as_ref(), &mut watcher)
+        .unwrap();
+    assert_eq!((summary.end, summary.failed), (SweepEnd::Succeeded, 0));
+    assert_eq!(launches(&backend)[&id("sft")], 1);
+    assert_eq!(launches(&backend)[&child], 2);
 }
 
 #[test]

@@ -96,7 +96,9 @@ impl Store {
     /// Writes nothing of note, to see whether the file can be written to.
     pub fn try_write(&mut self) -> Result<(), StoreError> {
         let tx = self.writer()?;
-        tx.pragma_update(None, "user_version", known_version())?;
+        // What is there: a later version may have brought the file up to its own.
+        let version = user_version(&tx)?;
+        tx.pragma_update(None, "user_version", version)?;
         Ok(tx.commit()?)
     }
 
@@ -126,8 +128,16 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     Ok(opened)
 }
 
+/// Whether the place refuses what SQLite needs, as opposed to another process that writes.
 fn is_refused(error: &StoreError) -> bool {
-    matches!(error, StoreError::Open { .. }) || error.may_pass()
+    use rusqlite::ErrorCode::{CannotOpen, ReadOnly, SystemIoFailure};
+    let (StoreError::Open { source, .. } | StoreError::Sql(source)) = error else {
+        return false;
+    };
+    matches!(
+        source.sqlite_error_code(),
+        Some(CannotOpen | ReadOnly | SystemIoFailure)
+    )
 }
 
 /// Opens a file where nothing can be written: on a medium for reading only, or of another user. Nobody
@@ -142,27 +152,10 @@ fn open_archived(path: &Path) -> Result<Connection, StoreError> {
     let log = beside("-wal");
     if std::fs::metadata(&log).is_ok_and(|meta| meta.len() > 0) {
         let folder = private_folder()?;
-        let copy = folder.join("lions.db");
-        crate::base::fs::copy(path, &copy)?;
-        crate::base::fs::copy(&log, &folder.join("lions.db-wal"))?;
-        for file in [&copy, &folder.join("lions.db-wal")] {
-            // The copy of a file that may only be read may only be read.
-            let meta = std::fs::metadata(file).map_err(|e| PathError::new("read", file, e))?;
-            let mut permissions = meta.permissions();
-            #[expect(
-                clippy::permissions_set_readonly_false,
-                reason = "in a folder of our own"
-            )]
-            permissions.set_readonly(false);
-            std::fs::set_permissions(file, permissions)
-                .map_err(|e| PathError::new("write", file, e))?;
-        }
-        let conn = connect(&copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        // The log goes into the copy, which then needs no name any more.
-        conn.pragma_update_and_check(None, "journal_mode", "MEMORY", |_| Ok(()))?;
-        user_version(&conn)?;
+        let opened = open_copy(path, &log, &folder);
+        // What is open needs no name any more, and what could not be opened is of no use.
         drop(std::fs::remove_dir_all(&folder));
-        return Ok(conn);
+        return opened;
     }
     let mut uri = "file:".to_owned();
     for byte in path.as_os_str().as_encoded_bytes() {
@@ -176,6 +169,30 @@ fn open_archived(path: &Path) -> Result<Connection, StoreError> {
     uri.push_str("?immutable=1");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     connect(Path::new(&uri), flags)
+}
+
+/// Opens a copy in `folder` of a file and its log.
+fn open_copy(path: &Path, log: &Path, folder: &Path) -> Result<Connection, StoreError> {
+    let copy = folder.join("lions.db");
+    crate::base::fs::copy(path, &copy)?;
+    crate::base::fs::copy(log, &folder.join("lions.db-wal"))?;
+    for file in [&copy, &folder.join("lions.db-wal")] {
+        // The copy of a file that may only be read may only be read.
+        let meta = std::fs::metadata(file).map_err(|e| PathError::new("read", file, e))?;
+        let mut permissions = meta.permissions();
+        #[expect(
+            clippy::permissions_set_readonly_false,
+            reason = "in a folder of our own"
+        )]
+        permissions.set_readonly(false);
+        std::fs::set_permissions(file, permissions)
+            .map_err(|e| PathError::new("write", file, e))?;
+    }
+    let conn = connect(&copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    // The log goes into the copy.
+    conn.pragma_update_and_check(None, "journal_mode", "MEMORY", |_| Ok(()))?;
+    user_version(&conn)?;
+    Ok(conn)
 }
 
 /// A new folder that only this user may enter.
@@ -339,6 +356,58 @@ mod tests {
         assert_eq!(names(&open_archived(&copy).unwrap()), "a");
         drop(store); // the log goes into the file
         assert_eq!(names(&open_archived(&path).unwrap()), "a");
+    }
+
+    #[test]
+    fn only_a_place_that_refuses_is_read_as_an_archive() {
+        use rusqlite::ffi;
+        let refused = |code| {
+            let source = rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+            is_refused(&StoreError::from(source))
+        };
+        for code in [
+            ffi::SQLITE_CANTOPEN,
+            ffi::SQLITE_READONLY,
+            ffi::SQLITE_IOERR,
+        ] {
+            assert!(refused(code), "{code}");
+        }
+        for code in [
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_LOCKED,
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_NOTADB,
+        ] {
+            assert!(!refused(code), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_copy_that_cannot_be_opened_leaves_no_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lions.db");
+        write_atomic(&path, &[7u8; 4096]).unwrap();
+        write_atomic(&dir.path().join("lions.db-wal"), b"log").unwrap();
+        assert!(open_archived(&path).is_err());
+        let ours = format!("lions-{}-", std::process::id());
+        let of_this_test = |folder: &std::fs::DirEntry| {
+            let copy = std::fs::read(folder.path().join("lions.db"));
+            folder.file_name().to_string_lossy().starts_with(&ours)
+                && copy.is_ok_and(|bytes| bytes == [7u8; 4096])
+        };
+        let mut left = std::fs::read_dir(std::env::temp_dir()).unwrap().flatten();
+        assert!(!left.any(|folder| of_this_test(&folder)));
+    }
+
+    #[test]
+    fn a_try_at_writing_leaves_the_version_that_it_finds() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lions.db");
+        let (mut one, two) = (Store::open(&path).unwrap(), Store::open(&path).unwrap());
+        let conn = &two.inner.conn;
+        conn.pragma_update(None, "user_version", 99).unwrap();
+        one.try_write().unwrap();
+        assert_eq!(user_version(conn).unwrap(), 99);
     }
 
     #[test]

@@ -387,6 +387,12 @@ impl ReadStore {
         })
     }
 
+    /// Every run that is done, in order of first registration.
+    pub(crate) fn succeeded(&self) -> Result<Vec<RunId>, StoreError> {
+        let sql = "SELECT run_id FROM run WHERE state = 'succeeded' ORDER BY id";
+        self.rows(sql, [], |row| Ok(RunId(row.get(0)?)))
+    }
+
     /// Leased runs that another process wants cancelled.
     pub fn cancel_requests(&self) -> Result<Vec<RunId>, StoreError> {
         let sql = "SELECT run.run_id FROM request JOIN run ON run.id = request.run

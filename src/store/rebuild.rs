@@ -11,7 +11,9 @@ use crate::store::error::StoreError;
 use crate::store::open::{STORE_PATH, Store};
 use crate::store::rows::{class_name, int};
 use crate::store::snapshot::{Snapshot, read_snapshots};
-use crate::store::write::{StepRecord, apply, inputs_of, insert_outcome, insert_steps, save};
+use crate::store::write::{
+    StepRecord, apply, inputs_of, insert_outcome, insert_steps, insert_trial, save,
+};
 use rusqlite::{Transaction, params};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -127,19 +129,7 @@ fn put_snapshot(
     }
     let sweep = tx.last_insert_rowid();
     for trial in &snapshot.trials {
-        let sql = "INSERT INTO trial (sweep, number, label, seed, assignments, eval_run)
-            VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-        let (number, seed) = (int(trial.index as u64), trial.seed.cast_signed());
-        let eval = rows.get(&trial.eval).copied();
-        let assignments = trial.assignments.to_string();
-        let values = params![sweep, number, trial.label, seed, assignments, eval];
-        tx.prepare_cached(sql)?.execute(values)?;
-        let row = tx.last_insert_rowid();
-        for (position, run) in trial.runs.iter().enumerate() {
-            let sql = "INSERT INTO trial_run (trial, position, run) VALUES (?1, ?2, ?3)";
-            let values = params![row, int(position as u64), rows.get(run).copied()];
-            tx.prepare_cached(sql)?.execute(values)?;
-        }
+        insert_trial(tx, sweep, trial, |run| rows.get(run).copied())?;
     }
     Ok(())
 }

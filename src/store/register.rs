@@ -2,14 +2,17 @@
 
 use crate::base::Timestamp;
 use crate::config::sweep::Sweep;
-use crate::plan::{Plan, PlannedRun, PlannedTrial, RunId};
+use crate::plan::{Plan, PlannedRun, RunId};
 use crate::queue::{QueuedRun, RunEvent, RunState};
 use crate::rundir::Outcome;
 use crate::store::error::StoreError;
 use crate::store::open::Store;
-use crate::store::rows::int;
+use crate::store::rows::{int, known_flops};
+use crate::store::snapshot::SnapshotTrial;
 use crate::store::stored::content_of;
-use crate::store::write::{apply, delete_outcome, inputs_of, insert_outcome, queued, save};
+use crate::store::write::{
+    apply, delete_outcome, inputs_of, insert_outcome, insert_trial, queued, save,
+};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,7 +73,8 @@ impl Store {
             reconcile(&tx, row, run, found, retry, now, &mut registered)?;
         }
         for trial in &plan.trials {
-            put_trial(&tx, sweep_row, trial, &rows)?;
+            let trial = SnapshotTrial::of(trial)?;
+            insert_trial(&tx, sweep_row, &trial, |run| rows.get(run).copied())?;
         }
         for run in &plan.runs {
             let row = rows.get(&run.id).copied().unwrap_or_default();
@@ -113,11 +117,7 @@ fn put_run(
         .optional()?;
     let estimate = &run.estimate;
     let (tokens, memory) = (int(estimate.tokens), int(estimate.peak_memory_bytes));
-    let flops = if estimate.flops.is_finite() {
-        estimate.flops
-    } else {
-        0.0
-    };
+    let flops = known_flops(estimate.flops);
     if let Some(row) = known {
         // A run that was brought back without its folder has no identity yet.
         let sql = "UPDATE run SET tokens = ?2, flops = ?3, peak_memory_bytes = ?4, identity = ?5
@@ -194,30 +194,4 @@ fn save_attempts(
         return Ok(());
     }
     save(tx, row, &QueuedRun { attempts, ..run }, None)
-}
-
-fn put_trial(
-    tx: &Transaction<'_>,
-    sweep: i64,
-    trial: &PlannedTrial,
-    rows: &BTreeMap<&RunId, i64>,
-) -> Result<(), StoreError> {
-    let assignments =
-        serde_json::to_string(&trial.assignments).map_err(|source| StoreError::Json {
-            what: "a trial's assignments",
-            source,
-        })?;
-    let sql = "INSERT INTO trial (sweep, number, label, seed, assignments, eval_run)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    let (number, seed) = (int(trial.index as u64), trial.seed.cast_signed());
-    let eval = rows.get(&trial.eval).copied();
-    let values = params![sweep, number, trial.label, seed, assignments, eval];
-    tx.prepare_cached(sql)?.execute(values)?;
-    let row = tx.last_insert_rowid();
-    for (position, run) in trial.runs.iter().enumerate() {
-        let sql = "INSERT INTO trial_run (trial, position, run) VALUES (?1, ?2, ?3)";
-        let values = params![row, int(position as u64), rows.get(run).copied()];
-        tx.prepare_cached(sql)?.execute(values)?;
-    }
-    Ok(())
 }

@@ -278,6 +278,11 @@ pub(crate) fn int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
+/// An estimate of operations for a column that has no word for what is not finite: nothing is known.
+pub(crate) fn known_flops(flops: f64) -> f64 {
+    if flops.is_finite() { flops } else { 0.0 }
+}
+
 pub(crate) fn uint(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }

@@ -8,6 +8,7 @@ use crate::base::{PathError, Timestamp, digest_bytes, is_as_written, with_check,
 use crate::config::sweep::Sweep;
 use crate::plan::{Plan, PlannedTrial, RunId, StageKind};
 use crate::store::error::StoreError;
+use crate::store::rows::known_flops;
 use crate::store::stored::content_of;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -40,6 +41,11 @@ pub(crate) struct Snapshot {
     pub(crate) registered: Timestamp,
 }
 
+#[derive(Deserialize)]
+struct Head {
+    format: u32,
+}
+
 fn never() -> Timestamp {
     Timestamp(0)
 }
@@ -67,12 +73,17 @@ pub(crate) struct SnapshotTrial {
 }
 
 impl SnapshotTrial {
-    fn of(trial: &PlannedTrial) -> Result<Self, serde_json::Error> {
+    /// Of a trial of a plan.
+    pub(crate) fn of(trial: &PlannedTrial) -> Result<Self, StoreError> {
+        let assignments = serde_json::to_value(&trial.assignments);
         Ok(Self {
             index: trial.index,
             label: trial.label.clone(),
             seed: trial.seed,
-            assignments: serde_json::to_value(&trial.assignments)?,
+            assignments: assignments.map_err(|source| StoreError::Json {
+                what: "a trial's assignments",
+                source,
+            })?,
             runs: trial.runs.clone(),
             eval: trial.eval.clone(),
         })
@@ -93,11 +104,7 @@ pub fn write_snapshot(root: &Path, sweep: &Sweep, plan: &Plan) -> Result<(), Sto
         kind: run.kind,
         parents: run.parents.clone(),
         tokens: run.estimate.tokens,
-        flops: if run.estimate.flops.is_finite() {
-            run.estimate.flops
-        } else {
-            0.0
-        },
+        flops: known_flops(run.estimate.flops),
         peak_memory_bytes: run.estimate.peak_memory_bytes,
     });
     let trials = plan.trials.iter().map(SnapshotTrial::of);
@@ -106,7 +113,7 @@ pub fn write_snapshot(root: &Path, sweep: &Sweep, plan: &Plan) -> Result<(), Sto
         name: &sweep.name,
         question: &sweep.question,
         runs: runs.collect(),
-        trials: trials.collect::<Result<_, _>>().map_err(json)?,
+        trials: trials.collect::<Result<_, _>>()?,
         content: content_of(sweep)?,
     };
     let text = with_check(&serde_json::to_string(&written).map_err(json)?);
@@ -151,6 +158,12 @@ fn read(path: &Path) -> Result<Snapshot, String> {
     if is_as_written(&text) != Some(true) {
         return Err("it is not as it was written".to_owned());
     }
+    let Head { format } = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+    if format > FORMAT {
+        return Err(format!(
+            "it is of a later version: it has format {format}, this build knows up to {FORMAT}"
+        ));
+    }
     let mut snapshot: Snapshot = serde_json::from_str(&text).map_err(|e| e.to_string())?;
     let modified = path.metadata().and_then(|meta| meta.modified());
     let since = modified
@@ -174,4 +187,25 @@ fn file_name(sweep: &str) -> String {
     let digest = digest_bytes(sweep.as_bytes());
     let start: String = sweep.chars().filter(|c| plain(*c)).take(40).collect();
     format!("{start}.{}.json", digest.short())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::grid;
+
+    #[test]
+    fn a_snapshot_of_a_later_version_is_passed_over_by_that_name() {
+        let root = tempfile::tempdir().unwrap();
+        let (sweep, plan) = grid(&[0.1], &[10], &[1]);
+        write_snapshot(root.path(), &sweep, &plan).unwrap();
+        let later = with_check(r#"{"format":2,"shape":"new"}"#);
+        let path = folder(root.path()).join("later.json");
+        write_atomic(&path, later.as_bytes()).unwrap();
+        let (read, passed_over) = read_snapshots(root.path()).unwrap();
+        assert_eq!(read.len(), 1);
+        assert_eq!(passed_over[0].0, path);
+        let why = &passed_over[0].1;
+        assert!(why.starts_with("it is of a later version"), "{why}");
+    }
 }

@@ -1,22 +1,22 @@
 //! Whether everything that was stored still is what was stored.
 
-use crate::base::{Digest, digest_bytes};
+use crate::base::{Digest, chain, digest_bytes};
 use crate::plan::RunId;
 use crate::rundir::{
-    Outcome, RunDir, RundirError, Verify, attempt_numbers, read_identity, read_provenance,
-    read_stage_head, run_folders, verified_outcome,
+    MetricValue, Outcome, RunDir, RundirError, Verify, attempt_numbers, read_identity,
+    read_outcome, read_provenance, read_stage_head, run_folders, verified_outcome,
 };
 use crate::store::error::StoreError;
 use crate::store::open::{ReadStore, STORE_PATH};
+use crate::store::rows::int;
 use serde::Serialize;
-use std::error::Error;
 use std::path::Path;
 
 /// What is the matter with something stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Trouble {
-    /// An outcome or an artifact is not what was published: the run has to be done again.
+    /// An outcome or an artifact is gone or not what was published: the run has to be done again.
     Result,
     /// A file that only describes the run; it is written again.
     Description,
@@ -99,10 +99,19 @@ fn verify_folder(root: &Path, path: &Path, verified: &mut Verified) -> Option<Ou
         }
         Err(error) => tell(trouble_of(&error, Trouble::Description), chain(&error)),
     }
-    if let Err(error) = read_stage_head(&dir) {
-        tell(trouble_of(&error, Trouble::Description), chain(&error));
+    match read_stage_head(&dir) {
+        Ok(head) if RunDir::new(root, &head.run) != dir => {
+            let message = format!("`{}` names run {}", dir.stage().display(), head.run);
+            tell(Trouble::Description, message);
+        }
+        Ok(_) => {}
+        Err(error) => tell(trouble_of(&error, Trouble::Description), chain(&error)),
     }
-    for number in attempt_numbers(&dir).unwrap_or_default() {
+    let numbers = attempt_numbers(&dir).unwrap_or_else(|error| {
+        tell(Trouble::Unreadable, chain(&error));
+        Vec::new()
+    });
+    for number in numbers {
         if let Err(error) = read_provenance(&dir.attempt(number)) {
             tell(trouble_of(&error, Trouble::Description), chain(&error));
         }
@@ -154,8 +163,8 @@ fn verify_database(
             && stored.iter().zip(&named).all(|(row, file)| {
                 (&row.path, row.bytes, &row.digest) == (&file.path, file.bytes, &file.digest)
             });
-        let metrics = store.metrics(&outcome.run)?;
-        let same = same && metrics.keys().eq(outcome.result.metrics.keys());
+        let (metrics, told) = (store.metrics(&outcome.run)?, &outcome.result.metrics);
+        let same = same && metrics.len() == told.len() && metrics.iter().zip(told).all(same_metric);
         // A run that the database does not know is no damage: the next `lions run` adds it.
         if !same && store.run(&outcome.run).is_ok() {
             let run = outcome.run.short();
@@ -163,7 +172,39 @@ fn verify_database(
             damage.push(of_database(message));
         }
     }
+    for run in store.succeeded()? {
+        let dir = RunDir::new(root, &run);
+        // Asked again, since a run may have been published since the folders were read. An outcome that
+        // cannot be read was told with its folder.
+        let is_gone = read_outcome(&dir).is_ok_and(|found| found.is_none_or(|it| it.run != run));
+        if is_gone {
+            let path = dir.outcome();
+            damage.push(Damage {
+                trouble: Trouble::Result,
+                run: Some(run.short().to_owned()),
+                message: format!(
+                    "`{}` is missing, and the database calls the run done",
+                    path.display()
+                ),
+            });
+        }
+    }
     Ok(())
+}
+
+/// Whether the database tells of a metric what the outcome does, as far as it has words for it: none for
+/// what is not finite, and none for the sign of zero.
+fn same_metric(
+    ((key, stored), (name, told)): ((&String, &MetricValue), (&String, &MetricValue)),
+) -> bool {
+    let bits = |value: Option<f64>| {
+        let finite = value.filter(|value| value.is_finite());
+        finite.map(|value| (value + 0.0).to_bits())
+    };
+    key == name
+        && bits(Some(stored.value)) == bits(Some(told.value))
+        && bits(stored.stderr) == bits(told.stderr)
+        && int(stored.n) == int(told.n)
 }
 
 fn of_database(message: String) -> Damage {
@@ -174,17 +215,96 @@ fn of_database(message: String) -> Damage {
     }
 }
 
-/// An error with its causes in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let line = cause.to_string();
-        if !text.ends_with(&line) {
-            text.push_str(": ");
-            text.push_str(&line);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Timestamp, with_check, write_atomic};
+    use crate::rundir::write_run_files;
+    use crate::store::open::Store;
+    use crate::store::rebuild::rebuild;
+    use crate::store::testing::{grid, id, outcome};
+
+    /// A project in whose folders and database the run `sft` is done.
+    fn project() -> (tempfile::TempDir, RunDir) {
+        let root = tempfile::tempdir().unwrap();
+        let (_, plan) = grid(&[0.1], &[10], &[1]);
+        for run in &plan.runs {
+            let dir = RunDir::new(root.path(), &run.id);
+            write_run_files(&dir, &run.identity, &run.stage).unwrap();
         }
-        source = cause.source();
+        let dir = RunDir::new(root.path(), &id("sft"));
+        let text = serde_json::to_string(&outcome(&id("sft"), 1, -0.0));
+        let text = with_check(&text.unwrap());
+        write_atomic(&dir.outcome(), text.as_bytes()).unwrap();
+        std::fs::create_dir_all(dir.attempt(1).path()).unwrap();
+        rebuild(root.path(), Timestamp(5)).unwrap();
+        (root, dir)
     }
-    text
+
+    /// What is told of a kind, by the name of the folder. The identities of [`grid`] name no folders.
+    fn told(root: &Path, trouble: Trouble) -> Vec<(Option<String>, String)> {
+        let damage = verify(root).unwrap().damage.into_iter();
+        let of_it = damage.filter(|damage| damage.trouble == trouble);
+        let of_it = of_it.filter(|damage| !damage.message.contains("identity.json"));
+        of_it.map(|damage| (damage.run, damage.message)).collect()
+    }
+
+    #[test]
+    fn a_run_called_done_whose_outcome_or_folder_is_gone_is_told_once() {
+        let (root, dir) = project();
+        for trouble in [Trouble::Result, Trouble::Database, Trouble::Unreadable] {
+            let told = told(root.path(), trouble);
+            assert!(told.is_empty(), "{told:?}");
+        }
+        write_atomic(&dir.outcome(), b"{").unwrap();
+        assert_eq!(told(root.path(), Trouble::Result).len(), 1);
+        std::fs::remove_file(dir.outcome()).unwrap();
+        for _ in 0..2 {
+            let told = told(root.path(), Trouble::Result);
+            assert_eq!(told.len(), 1);
+            assert_eq!(told[0].0.as_deref(), Some(id("sft").short()));
+            assert!(told[0].1.contains("outcome.json"), "{told:?}");
+            drop(std::fs::remove_dir_all(dir.path()));
+        }
+    }
+
+    #[test]
+    fn a_metric_of_which_the_database_tells_otherwise_is_told() {
+        let (root, _) = project();
+        let store = Store::of_project(root.path()).unwrap();
+        for (change, back) in [
+            ("value = 0.25", "value = 0.0"),
+            ("value = NULL", "value = 0.0"),
+            ("stderr = 0.5", "stderr = NULL"),
+            ("n = 5", "n = 4"),
+        ] {
+            let set = |to: &str| {
+                let sql = format!("UPDATE metric SET {to}");
+                store.inner.conn.execute_batch(&sql).unwrap();
+            };
+            set(change);
+            assert_eq!(told(root.path(), Trouble::Database).len(), 1, "{change}");
+            set(back);
+            assert!(told(root.path(), Trouble::Database).is_empty(), "{back}");
+        }
+    }
+
+    #[test]
+    fn a_stage_of_another_run_and_attempts_that_cannot_be_listed_are_told() {
+        let (root, dir) = project();
+        let other = RunDir::new(root.path(), &id("dpo/0.1/10/1"));
+        let text = std::fs::read_to_string(other.stage()).unwrap();
+        write_atomic(&dir.stage(), text.as_bytes()).unwrap();
+        std::fs::remove_dir_all(dir.attempts()).unwrap();
+        write_atomic(&dir.attempts(), b"no folder").unwrap();
+        let named = told(root.path(), Trouble::Description);
+        assert_eq!(named.len(), 1, "{named:?}");
+        assert!(
+            named[0]
+                .1
+                .ends_with(&format!("names run {}", id("dpo/0.1/10/1"))),
+            "{named:?}"
+        );
+        assert_eq!(told(root.path(), Trouble::Unreadable).len(), 1);
+    }
 }

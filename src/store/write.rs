@@ -9,6 +9,7 @@ use crate::rundir::{Outcome, Usage};
 use crate::store::error::StoreError;
 use crate::store::open::Store;
 use crate::store::rows::{class_name, int, state_of};
+use crate::store::snapshot::SnapshotTrial;
 use rusqlite::{OptionalExtension as _, Transaction, TransactionBehavior, params};
 use std::collections::BTreeMap;
 
@@ -556,6 +557,28 @@ pub(crate) fn insert_steps(tx: &Transaction<'_>, steps: &[StepRecord]) -> Result
             let step = int(record.step);
             statement.execute(params![row, record.attempt, step, key, finite(*value)])?;
         }
+    }
+    Ok(())
+}
+
+/// A trial of a sweep with its runs; `row_of` finds the row of a run.
+pub(crate) fn insert_trial(
+    tx: &Transaction<'_>,
+    sweep: i64,
+    trial: &SnapshotTrial,
+    row_of: impl Fn(&RunId) -> Option<i64>,
+) -> Result<(), StoreError> {
+    let sql = "INSERT INTO trial (sweep, number, label, seed, assignments, eval_run)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let (number, seed) = (int(trial.index as u64), trial.seed.cast_signed());
+    let (assignments, eval) = (trial.assignments.to_string(), row_of(&trial.eval));
+    let values = params![sweep, number, trial.label, seed, assignments, eval];
+    tx.prepare_cached(sql)?.execute(values)?;
+    let row = tx.last_insert_rowid();
+    for (position, run) in trial.runs.iter().enumerate() {
+        let sql = "INSERT INTO trial_run (trial, position, run) VALUES (?1, ?2, ?3)";
+        let values = params![row, int(position as u64), row_of(run)];
+        tx.prepare_cached(sql)?.execute(values)?;
     }
     Ok(())
 }
