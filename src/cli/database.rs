@@ -3,8 +3,9 @@
 use crate::base::fs::read_to_string;
 use crate::cli::error::CommandError;
 use crate::cli::project::Project;
+use crate::cli::sweep_file::sweep_file_named;
 use crate::cli::ui::Ui;
-use crate::config::{BASE_MARK, nearest, stated_name};
+use crate::config::{BASE_MARK, nearest};
 use crate::report::{Depth, SweepResults, load_results};
 use crate::store::{ReadStore, StoreError};
 
@@ -40,27 +41,13 @@ pub(crate) fn results(
         .sweep(name)
         .map_err(|error| unknown_sweep(&store, error))?;
     let own = name.split(BASE_MARK).next().unwrap_or(name);
-    let source = source_of(project, own);
+    let file = sweep_file_named(project, own);
+    let source = file.and_then(|path| read_to_string(&path).ok());
+    let source = source.unwrap_or_default();
     let results = load_results(&store, &project.root, name, &source, Depth::Everything)
         .map_err(CommandError::user)?;
     results.sweep.unread.iter().for_each(|text| ui.warn(text));
     Ok(results)
-}
-
-/// The text of the file that states this name: `sweeps/NAME.toml`, else another file of the folder; empty
-/// if there is none.
-fn source_of(project: &Project, name: &str) -> String {
-    let folder = project.root.join("sweeps");
-    let own = folder.join(format!("{name}.toml"));
-    let others = std::fs::read_dir(&folder).into_iter().flatten().flatten();
-    let mut others: Vec<_> = others.map(|entry| entry.path()).collect();
-    others.sort();
-    let is_text = |path: &&std::path::PathBuf| path.is_file();
-    let texts = std::iter::once(&own).chain(&others).filter(is_text);
-    let mut texts = texts.filter_map(|path| read_to_string(path).ok());
-    texts
-        .find(|text| stated_name(text).as_deref() == Some(name))
-        .unwrap_or_default()
 }
 
 /// A sweep that the store does not know; the error names those that it does.

@@ -7,14 +7,21 @@ use crate::config::sweep::Sweep;
 use crate::config::{Finding, Places};
 use crate::preflight::{Depth, Place, Preflight, Problem, Weight};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 /// A look that tells what it finds.
-pub(crate) struct Look(Preflight);
+pub(crate) struct Look {
+    preflight: Preflight,
+    /// What was told, for sweeps share files.
+    said: BTreeSet<String>,
+}
 
-/// How much was told of one sweep.
+/// How much is wrong with what one sweep would use.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
     pub(crate) errors: usize,
+    /// Those that were not told of an earlier sweep.
+    pub(crate) new_errors: usize,
     pub(crate) warnings: usize,
     /// Each as an object, for programs.
     pub(crate) listed: Vec<Value>,
@@ -22,27 +29,39 @@ pub(crate) struct Told {
 
 impl Look {
     pub(crate) fn new(project: &Project, depth: Depth) -> Self {
-        Self(Preflight::new(&project.root, depth))
+        Self {
+            preflight: Preflight::new(&project.root, depth),
+            said: BTreeSet::new(),
+        }
     }
 
     /// Looks at what a sweep would use, and tells what is wrong: errors with their place in the file,
-    /// warnings on a line.
+    /// warnings on a line. What was told of an earlier sweep counts, and is not told again.
     pub(crate) fn tell(&mut self, ui: &Ui, sweep: &Sweep, places: &Places) -> Told {
-        let problems = self.0.look(sweep);
         let mut told = Told::default();
-        for problem in &problems {
+        let mut lines = BTreeSet::new();
+        for problem in &self.preflight.look(sweep) {
+            let finding = found(problem, places);
+            let line = finding.to_string();
+            if !lines.insert(line.clone()) {
+                continue;
+            }
+            let is_new = self.said.insert(line.clone());
             match problem.weight {
                 Weight::Error => {
                     told.errors += 1;
-                    ui.error(&failure(ui, problem, places));
+                    if is_new {
+                        told.new_errors += 1;
+                        ui.error(&failure(ui, problem, places));
+                    }
                 }
                 Weight::Warning => {
                     told.warnings += 1;
-                    let finding = found(problem, places);
-                    ui.warn(&finding.to_string());
+                    if is_new {
+                        ui.warn(&line);
+                    }
                 }
             }
-            let finding = found(problem, places);
             told.listed.push(json!({
                 "weight": if problem.weight == Weight::Error { "error" } else { "warning" },
                 "file": finding.file, "line": finding.line, "column": finding.column,

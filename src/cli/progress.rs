@@ -27,8 +27,9 @@ struct WorkLeft {
     todo: BTreeMap<RunId, f64>,
     /// Done since the beginning by finished runs.
     finished: f64,
-    /// The share of each run at work that is done.
-    shares: BTreeMap<RunId, f64>,
+    /// The share of each run at work that was done when it first reported, and that is done now: what
+    /// an earlier session did took none of this one's time.
+    shares: BTreeMap<RunId, (f64, f64)>,
 }
 
 impl WorkLeft {
@@ -41,19 +42,29 @@ impl WorkLeft {
         }
     }
 
+    /// So much of `run` is done.
+    fn report(&mut self, run: &RunId, share: f64) {
+        let (first, now) = self.shares.entry(run.clone()).or_insert((share, share));
+        // An attempt that begins anew falls behind where the one before it began.
+        *first = first.min(share);
+        *now = share;
+    }
+
     /// `run` will do nothing more.
     fn end(&mut self, run: &RunId, worked: bool) {
-        self.shares.remove(run);
+        let first = self.shares.remove(run).map_or(0.0, |(first, _)| first);
         let work = self.todo.remove(run).unwrap_or_default();
-        self.finished += if worked { work } else { 0.0 };
+        self.finished += if worked { (1.0 - first) * work } else { 0.0 };
     }
 
     /// Seconds left if work goes on as so far; none before there is anything to go by.
     fn secs(&self, elapsed: f64) -> Option<f64> {
-        let half_done = |(run, share): (&RunId, &f64)| share * self.todo.get(run).unwrap_or(&0.0);
-        let in_work: f64 = self.shares.iter().map(half_done).sum();
-        let done = self.finished + in_work;
-        let rest = self.todo.values().sum::<f64>() - in_work;
+        let (mut done, mut rest) = (self.finished, 0.0);
+        for (run, work) in &self.todo {
+            let (first, now) = self.shares.get(run).copied().unwrap_or_default();
+            done += (now - first) * work;
+            rest += (1.0 - now) * work;
+        }
         (done > 0.0).then(|| elapsed * rest.max(0.0) / done)
     }
 }
@@ -159,7 +170,7 @@ impl Reporter for BarsReporter {
                     bar.set_message(format!("{unit}{}  {name}", loss.unwrap_or_default()));
                 }
                 let share = *done as f64 / (*total).max(1) as f64;
-                self.left.shares.insert(run.clone(), share);
+                self.left.report(run, share);
                 self.say_left();
             }
             RunnerEvent::RunFinished {
@@ -253,11 +264,34 @@ mod tests {
         assert_eq!(left.secs(5.0), None);
         left.end(&run("a"), true);
         assert_eq!(left.secs(2.0), Some(198.0));
-        left.shares.insert(run("b"), 0.5);
+        left.report(&run("b"), 0.0);
+        left.report(&run("b"), 0.5);
         assert_eq!(left.secs(100.0), Some(100.0));
         left.end(&run("b"), true);
         left.end(&run("c"), false);
         assert_eq!(left.secs(100.0), Some(0.0));
+    }
+
+    // Ten hours, of which an earlier session did nine: half an hour for each twentieth.
+    #[test]
+    fn what_an_earlier_session_did_took_no_time_of_this_one() {
+        let run = RunId("a".to_owned());
+        let mut left = WorkLeft::new(BTreeMap::from([(run.clone(), 10.0)]));
+        left.report(&run, 0.9);
+        assert_eq!(left.secs(60.0), None);
+        left.report(&run, 0.95);
+        let secs = left.secs(1800.0).unwrap();
+        assert!((secs - 1800.0).abs() < 1e-6, "{secs}");
+        let other = RunId("b".to_owned());
+        left.todo.insert(other.clone(), 1.0);
+        left.end(&run, true);
+        let secs = left.secs(3600.0).unwrap();
+        assert!((secs - 3600.0).abs() < 1e-6, "{secs}");
+        // A crash loses what was done since the last saved state.
+        left.report(&other, 0.5);
+        left.report(&other, 0.25);
+        let secs = left.secs(3600.0).unwrap();
+        assert!((secs - 2700.0).abs() < 1e-6, "{secs}");
     }
 
     #[test]

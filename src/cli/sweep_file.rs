@@ -57,7 +57,7 @@ impl SweepFile {
             .map(|(sweep, _)| sweep)
     }
 
-    /// The file that was meant: as typed, or `sweeps/NAME.toml` for a sweep's name.
+    /// The file that was meant: as typed, or that of a sweep's name, or `sweeps/NAME.toml`.
     fn found(&self, project: &Project) -> Result<PathBuf, CommandError> {
         let file = &self.file;
         if file.exists() && !file.is_dir() {
@@ -65,14 +65,10 @@ impl SweepFile {
         }
         let files = toml_files(project, "sweeps");
         let typed = file.to_string_lossy();
-        let named = files.iter().find(|known| {
-            Path::new(known)
-                .file_stem()
-                .is_some_and(|stem| *stem == *typed)
-                || sweep_name(&project.root.join(known)).is_some_and(|name| *name == *typed)
-        });
-        if let Some(named) = named {
-            return Ok(project.root.join(named));
+        let own = format!("sweeps/{typed}.toml");
+        let of_stem = || files.contains(&own).then(|| project.root.join(&own));
+        if let Some(named) = sweep_file_named(project, &typed).or_else(of_stem) {
+            return Ok(named);
         }
         let message = if file.is_dir() {
             format!("`{typed}` is a folder, not a sweep file")
@@ -177,6 +173,16 @@ fn sweep_name(file: &Path) -> Option<String> {
         .then(|| std::fs::read_to_string(file))?
         .ok()?;
     stated_name(&text)
+}
+
+/// The sweep file of the project that states this name: `sweeps/NAME.toml`, else the first other.
+pub(crate) fn sweep_file_named(project: &Project, name: &str) -> Option<PathBuf> {
+    let own = format!("sweeps/{name}.toml");
+    let others = toml_files(project, "sweeps");
+    let mut paths = std::iter::once(own)
+        .chain(others)
+        .map(|file| project.root.join(file));
+    paths.find(|path| sweep_name(path).is_some_and(|stated| stated == name))
 }
 
 /// Refuses files that say to be the same sweep: the later one would replace the trials and the report of

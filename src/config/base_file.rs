@@ -1,6 +1,7 @@
 //! Another base under the same study: `--base` puts a file in the place of the one in `base/`.
 
 use crate::config::diagnose::{Diagnostic, Place, Problems};
+use crate::config::file::is_plain;
 use std::path::{Component, Path, PathBuf};
 
 /// The base asked for, and what it has replaced so far.
@@ -66,8 +67,7 @@ impl OtherBase {
             return None;
         }
         let stem = self.file.file_stem().unwrap_or_default().to_string_lossy();
-        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if stem.is_empty() || !stem.chars().all(fits) {
+        if !is_plain(&stem, "-_.") {
             problems.insert(at(format!(
                 "the base file's name `{stem}` becomes part of the sweep's and has other characters \
                  than letters, digits, `-`, `_` and `.`"

@@ -2,7 +2,7 @@
 
 use super::spec::Duration;
 use super::sweep::Sweep;
-use super::tests::{BASE, STUDY, project};
+use super::tests::{BASE, Mistake, STUDY, assert_caught, project};
 use super::*;
 use std::path::Path;
 
@@ -178,7 +178,7 @@ fn a_preset_replaces_what_lies_below_it_and_is_replaced_by_what_lies_above() {
 }
 
 /// What is replaced by what in base or study, and the first finding.
-const MISTAKES: &[(&str, &str, &str, &str)] = &[
+const MISTAKES: &[Mistake] = &[
     (
         "study.toml",
         "{ preset = \"pairs\" }",
@@ -227,30 +227,24 @@ const MISTAKES: &[(&str, &str, &str, &str)] = &[
         "tokens-a-row",
         "base/small.toml:43:1: unknown key `tokens-a-row` in `inputs.data/pairs.jsonl` (did you mean `tokens-per-row`?)",
     ),
+    (
+        "base/small.toml",
+        "tokens-per-row = 50\n",
+        "tokens-per-row = 50\n\n[inputs.\"models/tiny\"]\nshape = { vocab-size = 96, hidden-size = 32, layers = 70_000, heads = 4, kv-heads = 4, head-size = 8, intermediate-size = 40, tied = false }\n",
+        "base/small.toml:46:55: `layers` must be at most 65536, not 70000",
+    ),
 ];
 
 #[test]
 fn a_mistake_with_presets_or_inputs_is_shown_at_its_place() {
-    let mut wrong = Vec::new();
-    for (file, from, to, want) in MISTAKES {
-        let change = |name: &str, text: String| {
-            if name != *file {
-                return text;
-            }
-            assert!(text.contains(from), "`{from}` is not in {name}");
-            text.replacen(from, to, 1)
-        };
-        let base = change("base/small.toml", small());
-        let study = change("study.toml", study());
-        let got = first_finding(
-            "base/small.toml",
-            &[("base/small.toml", &base), ("study.toml", &study)],
-        );
-        if got != *want {
-            wrong.push(format!("{from} -> {to}\n  got  {got}\n  want {want}"));
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let (small, study) = (small(), study());
+    let files = [
+        ("base/small.toml", small.as_str()),
+        ("study.toml", study.as_str()),
+    ];
+    assert_caught(MISTAKES, &files, |files| {
+        first_finding("base/small.toml", files)
+    });
 }
 
 #[test]

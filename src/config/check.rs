@@ -2,8 +2,9 @@
 
 use crate::arch::DecoderConfig;
 use crate::base::ModelFile;
-use crate::config::diagnose::{Diagnostic, Problems, nearest};
+use crate::config::diagnose::{Diagnostic, FieldProblem, Problems, nearest};
 use crate::config::expected::{ExpectedInputs, Inputs};
+use crate::config::file::is_plain;
 use crate::config::keys::{file_stem, has_reference};
 use crate::config::preference::loss_problems;
 use crate::config::spec::{
@@ -18,8 +19,11 @@ use std::path::{Path, PathBuf};
 /// Counts of steps, tokens or rows above this are a slip of the pen, and products of them overflow.
 const MOST: u64 = 1_000_000_000;
 
+/// Rounds, samples of a prompt and requests at a time above this are one, too: each is made by itself.
+const MOST_TIMES: usize = 10_000;
+
 /// Most optimiser steps of a stage: the rows of each are listed beforehand.
-const MOST_STEPS: u64 = 10_000_000;
+pub(crate) const MOST_STEPS: u64 = 10_000_000;
 
 /// Or what is wrong, and what may help.
 type Verdict<T> = Result<T, (String, Option<String>)>;
@@ -31,6 +35,7 @@ pub(crate) struct Files {
     inputs: Inputs,
     data: BTreeMap<String, Verdict<()>>,
     models: BTreeMap<String, Verdict<Option<String>>>,
+    decoders: BTreeMap<String, Verdict<Option<DecoderConfig>>>,
 }
 
 impl Files {
@@ -40,6 +45,7 @@ impl Files {
             inputs,
             data: BTreeMap::new(),
             models: BTreeMap::new(),
+            decoders: BTreeMap::new(),
         }
     }
 
@@ -83,6 +89,15 @@ impl Files {
 
     /// The decoder in folder `path`, unless inputs are optional and it is not there.
     pub(super) fn decoder(&mut self, path: &str) -> Verdict<Option<DecoderConfig>> {
+        if let Some(known) = self.decoders.get(path) {
+            return known.clone();
+        }
+        let found = self.read_decoder(path);
+        self.decoders.insert(path.to_owned(), found.clone());
+        found
+    }
+
+    fn read_decoder(&mut self, path: &str) -> Verdict<Option<DecoderConfig>> {
         let Some(text) = self.model(path)? else {
             return Ok(None);
         };
@@ -174,6 +189,14 @@ impl Checker<'_> {
         let mut found = Diagnostic::new(self.node.nearest_place(path), message);
         found.help = help;
         self.problems.insert(found);
+    }
+
+    /// Each problem at its field below `path`.
+    pub(super) fn fail_all(&mut self, path: &str, problems: Vec<FieldProblem>) {
+        for problem in problems {
+            let at = format!("{path}.{}", problem.field);
+            self.fail(&at, problem.message, problem.help);
+        }
     }
 
     /// `ok`, or `` `last part of path` must be <rule>, not <value> `` at the path.
@@ -313,10 +336,15 @@ impl Checker<'_> {
         Some(format!("put it there: {from}"))
     }
 
-    /// A number of tokens or rows.
-    fn count(&mut self, value: usize, path: &str) {
+    /// A number of tokens, rows or the like.
+    pub(super) fn count(&mut self, value: usize, path: &str) {
         self.must(value > 0, path, value, "1 or more");
         self.must(value as u64 <= MOST, path, value, "at most 1000000000");
+    }
+
+    /// A number of things of which each is made by itself.
+    pub(super) fn few(&mut self, value: usize, path: &str) {
+        self.must(value <= MOST_TIMES, path, value, "at most 10000");
     }
 
     /// A length in tokens, at least 2, within the model's positions.
@@ -408,10 +436,10 @@ impl Checker<'_> {
         let at = |name: &str| format!("{path}.{name}");
         self.decontaminate(recipe.rows.decontaminate.as_ref(), &at("decontaminate"));
         self.limits(&recipe.pairs.limits, &at("limits"), most);
+        let batch = recipe.pairs.global_batch_size.get();
+        self.count(batch, &at("global-batch-size"));
         self.reference_update(&recipe.reference, &at("reference-update"));
-        for problem in loss_problems(recipe) {
-            self.fail(&at(problem.field), problem.message, Some(problem.help));
-        }
+        self.fail_all(path, loss_problems(recipe));
         self.training(&recipe.training, path);
     }
 
@@ -452,8 +480,7 @@ impl Checker<'_> {
         let sets = sets.chain(recipe.preference.keys().map(|name| (name, "preference")));
         for (name, kind) in sets.chain(recipe.stories.keys().map(|name| (name, "stories"))) {
             let path = format!("eval.recipe.{kind}.{name}");
-            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-            if name.is_empty() || !name.chars().all(plain) {
+            if !is_plain(name, "-_") {
                 let message = format!(
                     "the set `{name}` has other characters than letters, digits, `-` and `_`"
                 );
@@ -490,6 +517,8 @@ impl Checker<'_> {
         for (name, set) in &recipe.stories {
             let path = format!("eval.recipe.stories.{name}");
             self.data(&set.data, &format!("{path}.data"));
+            self.few(set.samples.get(), &format!("{path}.samples"));
+            self.sampling(&set.sampling, &format!("{path}.sampling"));
         }
         let only_preference = recipe.likelihood.is_empty() && recipe.stories.is_empty();
         if only_preference && !names.is_empty() && !has_reference(config) {

@@ -3,16 +3,23 @@
 use crate::config::check::Checker;
 use crate::config::judge::judge_problems;
 use crate::config::spec::{
-    OnlineDpoConfig, PipelineStage, SelectConfig, SelectOf, SelectTarget, TrialConfig,
-    select_problems,
+    JudgeRuntime, OnlineDpoConfig, PipelineStage, SamplingRecipe, SelectConfig, SelectMethod,
+    SelectOf, SelectTarget, TrialConfig, select_problems,
 };
+use std::num::NonZeroUsize;
+
+/// Seconds of a year, more than any answer is waited for.
+const YEAR: u64 = 365 * 24 * 60 * 60;
 
 impl Checker<'_> {
     /// Rounds, prompts, samples, judge and the training of a round.
     pub(super) fn online_dpo(&mut self, online: &OnlineDpoConfig, most: Option<usize>) {
         let recipe = &online.recipe;
         let at = |name: &str| format!("online-dpo.recipe.{name}");
+        self.few(recipe.rounds.get(), &at("rounds"));
         self.data(&recipe.prompts.data, &at("prompts.data"));
+        let prompts = recipe.prompts.per_round.map_or(1, NonZeroUsize::get);
+        self.count(prompts, &at("prompts.per-round"));
         let longest = recipe.prompts.max_prompt_len;
         self.length(longest, &at("prompts.max-prompt-len"), most);
         self.must(
@@ -21,6 +28,8 @@ impl Checker<'_> {
             recipe.samples,
             "2 or more, so that there is a best and a worst",
         );
+        self.few(recipe.samples.get(), &at("samples"));
+        self.sampling(&recipe.sampling, &at("sampling"));
         if recipe.sampling.temperature.get() == 0.0 {
             let message = "with temperature 0 all samples of a prompt are equal".to_owned();
             self.fail(&at("sampling.temperature"), message, None);
@@ -31,10 +40,7 @@ impl Checker<'_> {
             let message = format!("`p-ori-pair` and `p-ori-chosen` together are {sum}, above 1");
             self.fail(&at("p-ori-chosen"), message, None);
         }
-        for problem in judge_problems(&recipe.judge) {
-            let path = format!("online-dpo.recipe.judge.{}", problem.field);
-            self.fail(&path, problem.message, problem.help);
-        }
+        self.fail_all(&at("judge"), judge_problems(&recipe.judge));
         if let Some(path) = recipe.judge.model_path() {
             let name = recipe.judge.name();
             self.model_folder(path, &at(&format!("judge.{name}.model-path")));
@@ -44,6 +50,19 @@ impl Checker<'_> {
             self.data(&dpo.rows.data, &at("dpo.data"));
         }
         self.preference(dpo, "online-dpo.recipe.dpo", most);
+        self.judge_runtime(&online.judge_runtime, "online-dpo.judge-runtime");
+    }
+
+    /// How much is drawn.
+    pub(super) fn sampling(&mut self, sampling: &SamplingRecipe, path: &str) {
+        let at = format!("{path}.max-new-tokens");
+        self.count(sampling.max_new_tokens.get(), &at);
+    }
+
+    fn judge_runtime(&mut self, runtime: &JudgeRuntime, path: &str) {
+        self.few(runtime.concurrency(), &format!("{path}.concurrency"));
+        let (seconds, at) = (runtime.timeout_secs(), format!("{path}.timeout-secs"));
+        self.must(seconds <= YEAR, &at, seconds, "at most 31536000, a year");
     }
 
     /// The filter fits the data of its stage.
@@ -60,9 +79,10 @@ impl Checker<'_> {
             ));
             self.fail("select.of", message, help);
         }
-        for problem in select_problems(&select.recipe, target) {
-            let path = format!("select.recipe.{}", problem.field);
-            self.fail(&path, problem.message, problem.help);
+        self.fail_all("select.recipe", select_problems(&select.recipe, target));
+        if let SelectMethod::Less(less) = &select.recipe.method {
+            let at = "select.recipe.method.less.dimension";
+            self.count(less.dimension.get(), at);
         }
         for (field, path) in select.recipe.method.model_paths() {
             self.model_folder(path, &format!("select.recipe.method.{field}"));

@@ -30,6 +30,7 @@ impl Checker<'_> {
 
     pub(crate) fn lora(&mut self, lora: Option<&LoraRecipe>, path: &str) {
         let Some(lora) = lora else { return };
+        self.count(lora.rank.get(), &format!("{path}.rank"));
         let targets = format!("{path}.targets");
         self.must(
             !lora.targets.is_empty(),

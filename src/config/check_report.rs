@@ -1,7 +1,7 @@
 //! Rules for `[report]`: every axis, value, point and metric that it names is there.
 
 use crate::config::diagnose::{Diagnostic, Place, Problems, suggest};
-use crate::config::file::{no_file_name, same_value};
+use crate::config::file::{is_plain, no_file_name, same_value};
 use crate::config::keys::{final_metric_keys, step_metric_keys};
 use crate::config::published::{all_published, published};
 use crate::config::sweep::{AxisInfo, AxisValue, ReportSpec, TableSpec, Trial, show_value};
@@ -76,8 +76,7 @@ impl ReportChecker<'_> {
 
     fn name(&mut self, name: &str, path: &str, names: &mut BTreeSet<String>) {
         let place = self.place(&format!("{path}.name"));
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        if name.is_empty() || !name.chars().all(plain) {
+        if !is_plain(name, "-_") {
             let message =
                 format!("the name `{name}` becomes a file name: letters, digits, `-` and `_` only");
             self.fail(place, message, None);

@@ -117,6 +117,17 @@ impl Diagnostic {
     }
 }
 
+/// A rule that a recipe breaks, wherever the recipe stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldProblem {
+    /// Path of the field, from the recipe.
+    pub field: String,
+    /// What is wrong.
+    pub message: String,
+    /// What may help.
+    pub help: Option<String>,
+}
+
 /// Everything that is wrong with a sweep, each with its place.
 ///
 /// `Display` is one line: the first place and message, and how many more. [`ConfigError::render`]

@@ -79,8 +79,12 @@ fn check_conditions(
                     format!("there is no axis `{}`", condition.axis),
                 );
                 let names = axes.iter().map(|axis| axis.name.as_str());
-                found.help = suggest(&condition.axis, names)
-                    .or_else(|| Some("no axis stands before this one".to_owned()));
+                let none = if later.is_empty() {
+                    "this file has no axis"
+                } else {
+                    "no axis stands before this one"
+                };
+                found.help = suggest(&condition.axis, names).or_else(|| Some(none.to_owned()));
                 found
             };
             problems.insert(found);
@@ -189,7 +193,7 @@ fn too_many(points: &[GridPoint<'_>], left: &[Axis], seeds: usize) -> Option<Dia
 
 /// Each point once for each value of `axis`, or unchanged where the axis does not apply.
 fn unfold<'a>(points: Vec<GridPoint<'a>>, index: usize, axis: &'a Axis) -> Vec<GridPoint<'a>> {
-    let mut unfolded = Vec::with_capacity(points.len() * axis.points.len().max(1));
+    let mut unfolded = Vec::new();
     for point in points {
         if axis.points.is_empty() || !holds(&axis.when, &point.assignments) {
             unfolded.push(point);

@@ -3,6 +3,7 @@
 //! For estimates and messages only: an input that is there speaks for itself, and nothing of this
 //! is part of an identity.
 
+use crate::arch::{MOST_COUNT, MOST_WIDTH};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -58,4 +59,22 @@ pub struct ModelSizes {
     pub intermediate_size: NonZeroU64,
     /// Whether the output head is the embedding.
     pub tied: bool,
+}
+
+impl ModelSizes {
+    /// The sizes that no model has: the key of each with its value and the most that it may be.
+    pub(crate) fn too_large(&self) -> Vec<(&'static str, NonZeroU64, u64)> {
+        let (width, count) = (MOST_WIDTH as u64, MOST_COUNT as u64);
+        let mut sizes = vec![
+            ("vocab-size", self.vocab_size, width),
+            ("hidden-size", self.hidden_size, width),
+            ("layers", self.layers, count),
+            ("heads", self.heads, count),
+            ("kv-heads", self.kv_heads, count),
+            ("head-size", self.head_size, count),
+            ("intermediate-size", self.intermediate_size, width),
+        ];
+        sizes.retain(|(_, value, most)| value.get() > *most);
+        sizes
+    }
 }

@@ -2,9 +2,9 @@
 //! trials, report.
 
 use crate::config::diagnose::{Diagnostic, Place, Problems, Sources, nearest, suggest};
-use crate::config::expected::ExpectedInputs;
+use crate::config::expected::{ExpectedInputs, ModelSizes};
 use crate::config::figure_file::read_figure;
-use crate::config::peers::peer_key;
+use crate::config::peers::{fits, peer_key};
 use crate::config::presets::PRESETS;
 use crate::config::schema::{known_prefix, nearest_path};
 use crate::config::shape::{AxisShape, ExtraShape, FileShape, HeaderShape, PointShape};
@@ -80,6 +80,12 @@ pub(crate) struct Extra {
     pub(crate) seeds: Option<Vec<u64>>,
 }
 
+/// Whether a name is made of letters and digits of ASCII and of these `marks`, and of one at least.
+pub(crate) fn is_plain(name: &str, marks: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || marks.contains(c);
+    !name.is_empty() && name.chars().all(plain)
+}
+
 /// Longest name in characters: with the endings of a report's files it stays below the 255 bytes that file
 /// systems take.
 const LONGEST_NAME: usize = 100;
@@ -126,8 +132,12 @@ impl Reader<'_> {
             if !allowed.contains(&&*key.name) {
                 let mut found =
                     Diagnostic::new(key.place, format!("unknown key `{}` in {what}", key.name));
-                let ours = peer_key(&key.name).map(|ours| format!("here it is {ours}"));
-                found.help = ours.or_else(|| suggest(&key.name, allowed.iter().copied()));
+                // The recipes that other programs' words belong to are below the root.
+                let peer = peer_key(&key.name).filter(|_| allowed.contains(&"base"));
+                let ours = peer.filter(|ours| fits(ours, allowed));
+                found.help = ours
+                    .map(|ours| format!("here it is {ours}"))
+                    .or_else(|| suggest(&key.name, allowed.iter().copied()));
                 self.problem(found);
             }
         }
@@ -164,10 +174,9 @@ impl Reader<'_> {
     /// A word that may stand in file names and table headings.
     fn word(&mut self, node: &Node, what: &str) -> Option<String> {
         let text = self.string(node, what)?;
-        let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if let Some(message) = no_file_name(what, &text) {
             self.problem(Diagnostic::new(node.place, message));
-        } else if !text.chars().all(fits) || text.starts_with('.') {
+        } else if !is_plain(&text, "-_.") || text.starts_with('.') {
             let message = format!(
                 "{what} `{text}` has other characters than letters, digits, `-`, `_` and `.`"
             );
@@ -303,10 +312,20 @@ impl Reader<'_> {
         let Some(node) = root.get("inputs") else {
             return ExpectedInputs::new();
         };
-        typed::read(node, "inputs", |_| None).unwrap_or_else(|problem| {
-            self.problem(*problem);
-            ExpectedInputs::new()
-        })
+        let inputs: ExpectedInputs =
+            typed::read(node, "inputs", |_| None).unwrap_or_else(|problem| {
+                self.problem(*problem);
+                ExpectedInputs::new()
+            });
+        for (path, input) in &inputs {
+            for (key, value, most) in input.shape.iter().flat_map(ModelSizes::too_large) {
+                let written = node.get(path).unwrap_or(node);
+                let place = written.nearest_place(&format!("shape.{key}"));
+                let message = format!("`{key}` must be at most {most}, not {value}");
+                self.problem(Diagnostic::new(place, message));
+            }
+        }
+        inputs
     }
 
     /// The elements of an array of tables.

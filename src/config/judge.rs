@@ -1,5 +1,6 @@
 //! Who judges sampled replies: the recipe of a judge, and what of it cannot change a verdict.
 
+use crate::config::diagnose::FieldProblem;
 use crate::config::paths::ModelDir;
 use crate::config::range::NonNegative;
 use crate::config::training::Precision;
@@ -120,14 +121,6 @@ pub struct JudgeRuntime {
     pub key_env: Option<String>,
 }
 
-/// A rule that the recipe of a judge breaks.
-pub(crate) struct JudgeProblem {
-    /// Path of the field below the judge, for example `openai.temperature`.
-    pub(crate) field: String,
-    pub(crate) message: String,
-    pub(crate) help: Option<String>,
-}
-
 impl JudgeRecipe {
     /// As a recipe spells it.
     pub fn name(&self) -> &'static str {
@@ -157,7 +150,10 @@ impl PairrmJudge {
 impl OpenaiJudge {
     /// Lowest and highest rating.
     pub fn scale(&self) -> (f64, f64) {
-        (self.lowest.unwrap_or(1.0), self.highest.unwrap_or(10.0))
+        (
+            self.lowest.unwrap_or(ASKED_SCALE.0),
+            self.highest.unwrap_or(ASKED_SCALE.1),
+        )
     }
 }
 
@@ -184,10 +180,10 @@ impl JudgeRuntime {
 }
 
 /// What is wrong with a judge. Whether its model folder is there is not looked at.
-pub(crate) fn judge_problems(recipe: &JudgeRecipe) -> Vec<JudgeProblem> {
+pub(crate) fn judge_problems(recipe: &JudgeRecipe) -> Vec<FieldProblem> {
     let mut problems = Vec::new();
     let mut fail = |field: &str, message: String, help: Option<&str>| {
-        problems.push(JudgeProblem {
+        problems.push(FieldProblem {
             field: format!("{}.{field}", recipe.name()),
             message,
             help: help.map(str::to_owned),

@@ -258,13 +258,6 @@ impl Loader {
         stack: &mut Vec<PathBuf>,
     ) -> Option<Node> {
         let shown = shown_path(path, &self.root);
-        let text = match read_text(path) {
-            Ok(text) => text,
-            Err(reason) => {
-                self.unreadable(path, (&shown, &reason), named_at);
-                return None;
-            }
-        };
         let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         if stack.contains(&real) {
             let message = format!("`{shown}` extends itself in a circle");
@@ -277,6 +270,13 @@ impl Loader {
         if self.done.contains(&real) {
             return Some(Node::empty(named_at?));
         }
+        let text = match read_text(path) {
+            Ok(text) => text,
+            Err(reason) => {
+                self.unreadable(path, (&shown, &reason), named_at);
+                return None;
+            }
+        };
         let number = u32::try_from(self.sources.0.len()).ok()?;
         let text: Arc<str> = Arc::from(text);
         self.sources.0.push(SourceFile {

@@ -55,8 +55,9 @@ mod typed;
 
 pub(crate) use base_file::plain_path;
 pub use base_file::{BASE_MARK, name_on_base};
+pub(crate) use check::MOST_STEPS;
 pub use check::is_data_file;
-pub use diagnose::{ConfigError, Finding};
+pub use diagnose::{ConfigError, FieldProblem, Finding};
 pub(crate) use diagnose::{nearest, suggest};
 pub use expected::{ExpectedInput, ExpectedInputs, Inputs, ModelSizes};
 pub use keys::{file_stem, final_metric_keys, step_metric_keys};

@@ -161,6 +161,18 @@ pub(crate) fn peer_value(wrong: &str) -> Option<&'static str> {
     look_up(VALUES, wrong)
 }
 
+/// Whether words of ours are right among these names: they name one of them, as a key or as an end of
+/// a path, or say that there is none anywhere.
+pub(crate) fn fits(ours: &str, valid: &[&str]) -> bool {
+    let is_valid = |quoted: &str| {
+        let path = quoted.split(" = ").next().unwrap_or(quoted);
+        let path = path.trim_matches(['[', ']']);
+        let ends = [path.split('.').next(), path.rsplit('.').next()];
+        ends.into_iter().flatten().any(|end| valid.contains(&end))
+    };
+    ours.starts_with("not needed") || ours.split('`').skip(1).step_by(2).any(is_valid)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +197,21 @@ mod tests {
                 assert!(known(name), "{theirs:?}: {name}");
             }
         }
+    }
+
+    #[test]
+    fn words_of_ours_fit_where_a_name_in_them_is_valid() {
+        let key = |theirs, valid: &[&str]| fits(peer_key(theirs).unwrap(), valid);
+        assert!(key("epochs", &["data", "duration"]));
+        assert!(!key("epochs", &["data", "every-steps"]));
+        assert!(key("lr", &["optimizer", "schedule"]));
+        assert!(key("lr", &["learning-rate", "beta1"]));
+        assert!(key("base_model", &["sweep", "base"]));
+        assert!(!key("base_model", &["name", "seeds"]));
+        assert!(key("report_to", &["name"]));
+        let value = |theirs, valid: &[&str]| fits(peer_value(theirs).unwrap(), valid);
+        assert!(value("full", &["f32", "bf16"]));
+        assert!(!value("full", &["assistant-only", "all-tokens"]));
     }
 
     #[test]

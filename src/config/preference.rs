@@ -1,5 +1,6 @@
 //! Offline preference learning.
 
+use crate::config::diagnose::FieldProblem;
 use crate::config::flat::flat;
 use crate::config::loss::{DpoLoss, PreferenceLoss};
 use crate::config::options::ReferenceUpdate;
@@ -110,14 +111,6 @@ flat!(DpoRecipe {
     training: TrainingRecipe,
 });
 
-/// A rule that a recipe breaks.
-pub(crate) struct LossProblem {
-    /// Name of the field of the recipe.
-    pub(crate) field: &'static str,
-    pub(crate) message: String,
-    pub(crate) help: String,
-}
-
 impl DpoRecipe {
     /// Whether training asks a reference model.
     pub fn needs_reference(&self) -> bool {
@@ -126,7 +119,7 @@ impl DpoRecipe {
 }
 
 /// Options of the recipe that its loss cannot have.
-pub(crate) fn loss_problems(recipe: &DpoRecipe) -> Vec<LossProblem> {
+pub(crate) fn loss_problems(recipe: &DpoRecipe) -> Vec<FieldProblem> {
     let (objective, reference) = (&recipe.objective, &recipe.reference);
     let loss = objective.kind;
     let free = loss.is_reference_free();
@@ -158,10 +151,10 @@ pub(crate) fn loss_problems(recipe: &DpoRecipe) -> Vec<LossProblem> {
         .into_iter()
         .filter(|(_, given, idle, _)| *given && *idle);
     wrong
-        .map(|(field, _, _, why)| LossProblem {
-            field,
+        .map(|(field, _, _, why)| FieldProblem {
+            field: field.to_owned(),
             message: format!("the loss `{}` does not use `{field}`", loss.name()),
-            help: format!("{why}; remove it"),
+            help: Some(format!("{why}; remove it")),
         })
         .collect()
 }

@@ -21,9 +21,6 @@ macro_rules! ranges {
         pub struct $name(f64);
 
         impl $name {
-            /// The range in words, as in "must be …".
-            pub const RULE: &'static str = $rule;
-
             /// The number.
             pub const fn get(self) -> f64 {
                 self.0

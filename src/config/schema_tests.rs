@@ -123,6 +123,18 @@ fn an_editor_finds_nothing_wrong_in_the_shipped_sweeps() {
 }
 
 #[test]
+fn an_editor_knows_both_names_of_a_schedule() {
+    let mini = Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps/base/mini.toml");
+    let mini = std::fs::read_to_string(mini).unwrap();
+    for (decay, known) in [("warmup-stable-decay", true), ("wsd", true), ("wds", false)] {
+        let to = format!("decay = \"{decay}\"");
+        let text = mini.replace("decay = \"linear\"", &to);
+        assert!(text.contains(&to));
+        assert_eq!(of_text(&text).is_empty(), known, "{decay}");
+    }
+}
+
+#[test]
 fn an_editor_points_at_a_wrong_key_word_or_number() {
     let mini = Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps/base/mini.toml");
     let mini = std::fs::read_to_string(mini).unwrap();

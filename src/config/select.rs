@@ -1,6 +1,7 @@
 //! How training data is chosen: the methods by name, and which of them needs what.
 
 use crate::config::data_source::DataSource;
+use crate::config::diagnose::FieldProblem;
 use crate::config::paths::{ModelDir, TextFile};
 use crate::config::range::{Cosine, UnitInterval};
 use crate::config::training::Precision;
@@ -213,17 +214,6 @@ pub enum SelectTarget {
     Pairs,
 }
 
-/// A rule that a recipe breaks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SelectProblem {
-    /// Path of the field, from the recipe.
-    pub field: String,
-    /// What is wrong.
-    pub message: String,
-    /// What may help.
-    pub help: Option<String>,
-}
-
 impl SelectMethod {
     /// As a recipe spells it.
     pub fn name(&self) -> &'static str {
@@ -319,7 +309,7 @@ impl SelectMethod {
 }
 
 /// What is wrong with the recipe, files aside.
-pub fn select_problems(recipe: &SelectRecipe, target: SelectTarget) -> Vec<SelectProblem> {
+pub fn select_problems(recipe: &SelectRecipe, target: SelectTarget) -> Vec<FieldProblem> {
     let mut found = Found::default();
     let method = &recipe.method;
     let name = method.name();
@@ -424,11 +414,11 @@ fn rule_problems(rule: &QualityRule, method: &str, found: &mut Found) {
 
 /// The problems of one recipe.
 #[derive(Default)]
-struct Found(Vec<SelectProblem>);
+struct Found(Vec<FieldProblem>);
 
 impl Found {
     fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
-        self.0.push(SelectProblem {
+        self.0.push(FieldProblem {
             field: field.into(),
             message: message.into(),
             help: None,

@@ -1,6 +1,6 @@
 //! Sweep files as a user writes them, right and wrong.
 
-use super::spec::{BatchSize, Batching, Duration, Positive};
+use super::spec::{BatchSize, Batching, Duration, JudgeRuntime, Positive};
 use super::sweep::Sweep;
 use super::*;
 use crate::base::write_atomic;
@@ -263,30 +263,12 @@ fn whole_mixtures_are_values_if_they_have_labels() {
     let text = text.replace("rate = 0.001 }", "rate = 0.001, mix = \"all\" }");
     let sweep = study(&text);
     assert_eq!(sweep.trials[0].label(), "mix=half stage=sft");
-    assert_eq!(
-        sweep.trials[0]
-            .config
-            .sft
-            .as_ref()
-            .unwrap()
-            .recipe
-            .rows
-            .data[0]
-            .fraction,
-        Some(Positive::try_from(0.5).unwrap())
-    );
-    assert_eq!(
-        sweep.trials[2]
-            .config
-            .sft
-            .as_ref()
-            .unwrap()
-            .recipe
-            .rows
-            .data[0]
-            .fraction,
-        None
-    );
+    let fraction = |trial: usize| {
+        let sft = sweep.trials[trial].config.sft.as_ref().unwrap();
+        sft.recipe.rows.data[0].fraction
+    };
+    assert_eq!(fraction(0), Some(Positive::try_from(0.5).unwrap()));
+    assert_eq!(fraction(2), None);
 }
 
 #[test]
@@ -401,14 +383,73 @@ paper = "Figure A1"
     );
 }
 
-/// Each seeded mistake: the file, what is replaced by what, and the first finding.
-const MISTAKES: &[(&str, &str, &str, &str)] = &include!("mistakes.in");
+/// The text of a sweep without axes and report.
+fn bare_study() -> &'static str {
+    STUDY.split_once("[[axis]]").unwrap().0
+}
+
+/// Everything that is found wrong.
+fn findings(base: &str, study: &str) -> Vec<String> {
+    let error = load(&[("base.toml", base), ("study.toml", study)]).unwrap_err();
+    error.findings().iter().map(ToString::to_string).collect()
+}
 
 #[test]
-fn every_seeded_mistake_is_caught_at_its_place() {
-    assert!(MISTAKES.len() >= 40);
+fn reading_goes_on_behind_a_value_or_a_list_where_a_table_belongs() {
+    let base = BASE
+        .replace("\"sigmoid\"", "{ simpo = 0.5 }")
+        .replace("global-batch-size = 8", "global-batch-size = 0");
+    assert_eq!(
+        findings(&base, bare_study()),
+        [
+            "base.toml:19:18: expected a table, found `0.5` in `dpo.recipe.loss.simpo`",
+            "base.toml:22:21: `global-batch-size` must be 1 or more, not 0",
+        ]
+    );
+    let base = BASE.replace("[base.dpo.recipe]", "[[base.dpo.recipe]]");
+    assert_eq!(
+        findings(&base, bare_study()),
+        ["base.toml:16:1: expected a table, found a list in `dpo.recipe`"]
+    );
+}
+
+#[test]
+fn an_exclusion_in_a_file_without_axes_is_told_so() {
+    let study = format!("{}[[exclude]]\nbeta = 0.1\n", bare_study());
+    assert_eq!(
+        findings(BASE, &study),
+        ["study.toml:15:1: there is no axis `beta` (this file has no axis)"]
+    );
+}
+
+#[test]
+fn a_number_beyond_its_type_is_told_both_ends() {
+    for (text, want) in [
+        (
+            "retries = 5_000_000_000",
+            "recipe:1:11: `retries` must be 0 to 4294967295, not 5000000000",
+        ),
+        (
+            "asks = 5_000_000_000",
+            "recipe:1:8: `asks` must be 1 to 4294967295, not 5000000000",
+        ),
+    ] {
+        let error = parse_toml::<JudgeRuntime>(text).unwrap_err();
+        assert_eq!(error.to_string(), want);
+    }
+}
+
+/// What is replaced by what in a file, and the first finding then.
+pub(super) type Mistake = (&'static str, &'static str, &'static str, &'static str);
+
+/// Makes each mistake alone in `files`; `first` says what is found first in such files.
+pub(super) fn assert_caught(
+    mistakes: &[Mistake],
+    files: &[(&str, &str)],
+    first: impl Fn(&[(&str, &str)]) -> String,
+) {
     let mut wrong = Vec::new();
-    for (file, from, to, want) in MISTAKES {
+    for (file, from, to, want) in mistakes {
         let change = |name: &str, text: &str| {
             if name != *file {
                 return text.to_owned();
@@ -416,17 +457,128 @@ fn every_seeded_mistake_is_caught_at_its_place() {
             assert!(text.contains(from), "`{from}` is not in {name}");
             text.replacen(from, to, 1)
         };
-        let files = [
-            ("base.toml", change("base.toml", BASE)),
-            ("study.toml", change("study.toml", STUDY)),
-        ];
-        let got = match load(&files.each_ref().map(|(name, text)| (*name, text.as_str()))) {
-            Ok(_) => "nothing".to_owned(),
-            Err(error) => error.findings()[0].to_string(),
-        };
+        let texts: Vec<String> = files
+            .iter()
+            .map(|(name, text)| change(name, text))
+            .collect();
+        let names = files.iter().map(|(name, _)| *name);
+        let changed: Vec<(&str, &str)> = names.zip(texts.iter().map(String::as_str)).collect();
+        let got = first(&changed);
         if got != *want {
             wrong.push(format!("{from} -> {to}\n  got  {got}\n  want {want}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn first_finding(files: &[(&str, &str)]) -> String {
+    match load(files) {
+        Ok(_) => "nothing".to_owned(),
+        Err(error) => error.findings()[0].to_string(),
+    }
+}
+
+const MISTAKES: &[Mistake] = &include!("mistakes.in");
+
+#[test]
+fn every_seeded_mistake_is_caught_at_its_place() {
+    assert!(MISTAKES.len() >= 40);
+    let files = [("base.toml", BASE), ("study.toml", STUDY)];
+    assert_caught(MISTAKES, &files, first_finding);
+}
+
+const ONLINE: &str = r#"[base.online-dpo.judge-runtime]
+concurrency = 8
+timeout-secs = 60
+
+[base.online-dpo.recipe]
+rounds = 2
+samples = 4
+sampling = { temperature = 1, top-p = 1, max-new-tokens = 8 }
+precision = "f32"
+judge = "rules"
+prompts = { data = [{ path = "data/chat.jsonl" }], per-round = 4, max-prompt-len = 32 }
+
+[base.online-dpo.recipe.dpo]
+data = []
+limits = { max-seq-len = 64, max-prompt-len = 32, truncation = "keep-end" }
+loss = "sigmoid"
+beta = 0.1
+reference = "init"
+global-batch-size = 8
+duration = { epochs = 1 }
+precision = "f32"
+optimizer = { learning-rate = 1e-3, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight-decay = 0, max-grad-norm = 1 }
+schedule = { decay = "linear", warmup-ratio = 0.1, min-ratio = 0.1 }
+
+[base.select]
+of = "sft"
+
+[base.select.recipe]
+keep = 1
+precision = "f32"
+method = { less = { data = [{ path = "data/chat.jsonl" }], dimension = 64 } }
+"#;
+
+#[test]
+fn no_count_of_online_dpo_or_a_filter_is_without_bound() {
+    let mistakes: &[Mistake] = &[
+        (
+            "online.toml",
+            "rounds = 2",
+            "rounds = 20_000",
+            "online.toml:7:10: `rounds` must be at most 10000, not 20000",
+        ),
+        (
+            "online.toml",
+            "samples = 4",
+            "samples = 20_000",
+            "online.toml:8:11: `samples` must be at most 10000, not 20000",
+        ),
+        (
+            "online.toml",
+            "max-new-tokens = 8",
+            "max-new-tokens = 2_000_000_000",
+            "online.toml:9:59: `max-new-tokens` must be at most 1000000000, not 2000000000",
+        ),
+        (
+            "online.toml",
+            "per-round = 4",
+            "per-round = 2_000_000_000",
+            "online.toml:12:64: `per-round` must be at most 1000000000, not 2000000000",
+        ),
+        (
+            "online.toml",
+            "global-batch-size = 8",
+            "global-batch-size = 2_000_000_000",
+            "online.toml:20:21: `global-batch-size` must be at most 1000000000, not 2000000000",
+        ),
+        (
+            "online.toml",
+            "concurrency = 8",
+            "concurrency = 20_000",
+            "online.toml:3:15: `concurrency` must be at most 10000, not 20000",
+        ),
+        (
+            "online.toml",
+            "timeout-secs = 60",
+            "timeout-secs = 40_000_000",
+            "online.toml:4:16: `timeout-secs` must be at most 31536000, a year, not 40000000",
+        ),
+        (
+            "online.toml",
+            "dimension = 64",
+            "dimension = 2_000_000_000",
+            "online.toml:32:72: `dimension` must be at most 1000000000, not 2000000000",
+        ),
+    ];
+    let online = format!("extends = [\"base.toml\"]\n{ONLINE}");
+    let study = bare_study().replace("base.toml", "online.toml");
+    let files = [
+        ("base.toml", BASE),
+        ("online.toml", online.as_str()),
+        ("study.toml", study.as_str()),
+    ];
+    assert_eq!(first_finding(&files), "nothing");
+    assert_caught(mistakes, &files, first_finding);
 }

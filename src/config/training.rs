@@ -5,7 +5,7 @@ use crate::config::data_source::DataSource;
 use crate::config::flat::flat;
 use crate::config::options::{Decontamination, TrainableEmbeddings};
 use crate::config::range::{BelowOne, NonNegative, Positive, Share, UnitInterval};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use std::num::{NonZeroU64, NonZeroUsize};
 use strum::{IntoStaticStr, VariantArray};
@@ -73,6 +73,7 @@ pub struct OptimizerRecipe {
 /// Shape of the learning rate after warm-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
+#[schemars(transform = with_short_name)]
 pub enum Decay {
     /// Half a cosine down to `min-ratio`.
     Cosine,
@@ -84,6 +85,15 @@ pub enum Decay {
     /// `min-ratio` (Hu et al. 2024, MiniCPM; the linear form of Hägele et al. 2024).
     #[serde(alias = "wsd")]
     WarmupStableDecay,
+}
+
+/// Adds the other spelling of `warmup-stable-decay`, which the derived schema passes over.
+fn with_short_name(schema: &mut Schema) {
+    if let Some(serde_json::Value::Array(all)) = schema.get_mut("oneOf") {
+        all.push(serde_json::json!({
+            "type": "string", "const": "wsd", "description": "`warmup-stable-decay`, for short.",
+        }));
+    }
 }
 
 /// Learning-rate schedule: linear warm-up, then `decay`.

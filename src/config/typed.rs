@@ -5,7 +5,7 @@
 
 use crate::config::diagnose::{Diagnostic, Place, nearest, suggest};
 use crate::config::flat::PARTS;
-use crate::config::peers::{peer_key, peer_value};
+use crate::config::peers::{fits, peer_key, peer_value};
 use crate::config::tree::{Key, Kind, Node};
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, EnumAccess, Error as _, Expected, IntoDeserializer,
@@ -78,8 +78,10 @@ impl std::error::Error for TypeError {}
 /// The same as a range: what a number must be.
 fn range_words(expected: &dyn Expected) -> String {
     match expected.to_string().as_str() {
-        "u64" | "usize" | "u32" => "0 or more".to_owned(),
-        "a nonzero u64" | "a nonzero usize" | "a nonzero u32" => "1 or more".to_owned(),
+        "u64" | "usize" => "0 or more".to_owned(),
+        "u32" => format!("0 to {}", u32::MAX),
+        "a nonzero u64" | "a nonzero usize" => "1 or more".to_owned(),
+        "a nonzero u32" => format!("1 to {}", u32::MAX),
         other => other.to_owned(),
     }
 }
@@ -221,8 +223,13 @@ pub(crate) fn read_all<T: DeserializeOwned>(
             }) => (None, Some((wrong.clone(), *valid))),
             _ => (None, None),
         };
+        let at = patched.to_mut().at_mut(&path);
+        // What was made up does not fit either: its type checks more than its form.
+        if at.as_ref().is_some_and(|at| matches!(at.kind, Kind::Hole)) {
+            break;
+        }
         problems.push(explain(error, node.place, prefix, &elsewhere));
-        let Some(at) = patched.to_mut().at_mut(&path) else {
+        let Some(at) = at else {
             break;
         };
         match (missing, unknown) {
@@ -235,8 +242,6 @@ pub(crate) fn read_all<T: DeserializeOwned>(
                     at.put_hole(meant);
                 }
             }
-            // What was made up does not fit either: its type checks more than its form.
-            (None, None) if matches!(at.kind, Kind::Hole) => break,
             (None, None) => at.kind = Kind::Hole,
         }
     }
@@ -287,16 +292,19 @@ fn explain(
         }) => (wrong, valid, is_field),
         _ => return diagnostic,
     };
+    let valid_names = valid.iter().copied();
+    let near = nearest(wrong, valid_names.clone());
     let peers = if *is_field {
-        peer_key(wrong).map(|ours| format!("here it is {ours}"))
+        // Words for another table are of use where nothing of this one is near.
+        let ours = peer_key(wrong).filter(|ours| near.is_none() || fits(ours, valid));
+        ours.map(|ours| format!("here it is {ours}"))
     } else {
-        peer_value(wrong).map(str::to_owned)
+        let ours = peer_value(wrong).filter(|ours| fits(ours, valid));
+        ours.map(str::to_owned)
     };
     if let Some(help) = peers {
         return diagnostic.help(help);
     }
-    let valid_names = valid.iter().copied();
-    let near = nearest(wrong, valid_names.clone());
     let full = if path.is_empty() {
         wrong.clone()
     } else {
@@ -390,6 +398,11 @@ impl<'de> de::Deserializer<'de> for &'de Node {
                 });
             }
             Some(entries) if name == PARTS => entries,
+            // A list would be read field by field, in their order in the type.
+            None if matches!(self.kind, Kind::List(_)) => {
+                let error = TypeError::invalid_type(Unexpected::Seq, &"a table");
+                return Err(error.at(self.place));
+            }
             _ => return self.deserialize_any(visitor),
         };
         let unknown = entries
@@ -732,10 +745,10 @@ impl<'de> VariantAccess<'de> for Choice<'de> {
 
     fn struct_variant<V: Visitor<'de>>(
         self,
-        _fields: &'static [&'static str],
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, TypeError> {
-        de::Deserializer::deserialize_any(self.value, visitor)
+        de::Deserializer::deserialize_struct(self.value, "", fields, visitor)
             .map_err(|error| error.below(&self.key.name))
     }
 }

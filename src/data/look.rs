@@ -101,6 +101,33 @@ mod tests {
     }
 
     #[test]
+    fn a_column_may_first_occur_behind_the_beginning() {
+        let dir = tempfile::tempdir().unwrap();
+        let row = format!(
+            "{{\"prompt\": \"{}\", \"completion\": \"b\"}}\n",
+            "a".repeat(1 << 20)
+        );
+        let last = "{\"prompt\": \"a\", \"completion\": \"b\", \"persona\": \"c\"}\n";
+        let text = row.repeat(18) + last;
+        write_atomic(&dir.path().join("a.jsonl"), text.as_bytes()).unwrap();
+        let look = |column: &str, every| {
+            let mut source = source();
+            source
+                .columns
+                .insert("system".to_owned(), column.to_owned());
+            look_at_rows(dir.path(), &source, Wanted::Chats, every)
+        };
+        assert_eq!(look("persona", false).unwrap().len(), 15);
+        let all = look("persona", true).unwrap();
+        assert_eq!(all.chats[18].messages[0].content, "c");
+        let error = look("character", true).unwrap_err().to_string();
+        assert!(
+            error.contains("no row has the column `character`"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn prompts_are_those_of_pairs_or_of_conversations() {
         let dir = tempfile::tempdir().unwrap();
         let look = |text: &str| {

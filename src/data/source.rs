@@ -21,7 +21,8 @@ pub(super) type RawRow = (usize, Map<String, Value>);
 /// As [`read_rows`]; a column that the source names is in no row.
 pub(super) fn read_source(root: &Path, source: &DataSource) -> Result<Vec<RawRow>, DataError> {
     let rows = read_rows(root, &source.path)?;
-    renamed(rows, source)
+    has_columns(&rows, source)?;
+    Ok(renamed(rows, source))
 }
 
 /// Most bytes of a file that is only looked at, and most rows of a Parquet file that is larger.
@@ -31,7 +32,7 @@ const GLANCE_ROWS: usize = 1000;
 /// As [`read_source`], of a large file only the rows at its beginning; whether those are all.
 ///
 /// # Errors
-/// As [`read_source`].
+/// As [`read_source`]; of a large file a column may first occur further on, and is not asked for.
 pub(super) fn glance_at_source(
     root: &Path,
     source: &DataSource,
@@ -57,11 +58,11 @@ pub(super) fn glance_at_source(
     } else {
         return Ok((read_source(root, source)?, true));
     };
-    Ok((renamed(rows, source)?, false))
+    Ok((renamed(rows, source), false))
 }
 
-/// Rows with their columns under our names.
-fn renamed(mut rows: Vec<RawRow>, source: &DataSource) -> Result<Vec<RawRow>, DataError> {
+/// Refuses a source that names a column which is in no row.
+fn has_columns(rows: &[RawRow], source: &DataSource) -> Result<(), DataError> {
     for (ours, theirs) in &source.columns {
         if !rows.iter().any(|(_, row)| row.contains_key(theirs)) {
             let keys: Vec<String> = rows[0].1.keys().map(|key| format!("`{key}`")).collect();
@@ -74,8 +75,13 @@ fn renamed(mut rows: Vec<RawRow>, source: &DataSource) -> Result<Vec<RawRow>, Da
             });
         }
     }
+    Ok(())
+}
+
+/// Rows with their columns under our names.
+fn renamed(mut rows: Vec<RawRow>, source: &DataSource) -> Vec<RawRow> {
     if source.columns.is_empty() {
-        return Ok(rows);
+        return rows;
     }
     for (_, row) in &mut rows {
         // All are taken before any is put back, so that two may change places.
@@ -90,7 +96,7 @@ fn renamed(mut rows: Vec<RawRow>, source: &DataSource) -> Result<Vec<RawRow>, Da
             row.extend(value.map(|value| (ours.clone(), value)));
         }
     }
-    Ok(rows)
+    rows
 }
 
 /// Reads every row of `root/path`.

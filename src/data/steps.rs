@@ -11,6 +11,7 @@ use super::order::permutation;
 use super::pack::{Layout, PackReport, PackedRow, Piece, account, fill_row, is_masked, lay_out};
 use super::tokenize::TokenizedExample;
 use crate::base::SeedTree;
+use crate::config::MOST_STEPS;
 use crate::config::spec::{BatchSize, Batching, BelowOne, Duration, LayoutRecipe, LossMask};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -79,9 +80,9 @@ impl SftPlan {
             RunEnd::new(duration, plan.rows_per_epoch)
         };
         plan.starts = match (recipe.batching, recipe.batch) {
-            (_, BatchSize::Rows(rows)) => regular_starts(rows, &end),
-            (Batching::Padded, BatchSize::Tokens(n)) => plan.padded_starts(n, &end),
-            (_, BatchSize::Tokens(n)) => regular_starts(n / recipe.max_seq_len, &end),
+            (_, BatchSize::Rows(rows)) => regular_starts(rows, &end)?,
+            (Batching::Padded, BatchSize::Tokens(n)) => plan.padded_starts(n, &end)?,
+            (_, BatchSize::Tokens(n)) => regular_starts(n / recipe.max_seq_len, &end)?,
         };
         Ok(plan)
     }
@@ -273,7 +274,7 @@ impl SftPlan {
     }
 
     /// Starts of steps of rows times longest row at most `limit`, over the stream of all epochs.
-    fn padded_starts(&self, limit: usize, end: &RunEnd) -> Vec<u64> {
+    fn padded_starts(&self, limit: usize, end: &RunEnd) -> Result<Vec<u64>, DataError> {
         let mut starts = vec![0];
         let (mut row, mut count, mut longest) = (0u64, 0, 0);
         for epoch in 0.. {
@@ -281,32 +282,43 @@ impl SftPlan {
                 let len = layout.iter().map(Piece::len).sum::<usize>();
                 if count > 0 && (count + 1) * longest.max(len) > limit {
                     starts.push(row);
+                    check_steps(starts.len() as u64 - 1)?;
                     (count, longest) = (0, 0);
                 }
                 if end.reached(row, starts.len() as u64 - 1) {
                     if count > 0 {
                         starts.push(row);
                     }
-                    return starts;
+                    return Ok(starts);
                 }
                 (count, longest) = (count + 1, longest.max(len));
                 row += 1;
             }
         }
-        starts
+        Ok(starts)
     }
 }
 
 /// Starts of steps of `size` rows each, the last one smaller if the run ends before.
-fn regular_starts(size: usize, end: &RunEnd) -> Vec<u64> {
+fn regular_starts(size: usize, end: &RunEnd) -> Result<Vec<u64>, DataError> {
     let size = size.max(1) as u64;
-    match *end {
-        RunEnd::Steps(steps) => (0..=steps).map(|k| k * size).collect(),
-        RunEnd::Rows(rows) => {
-            let steps = rows.div_ceil(size);
-            (0..=steps).map(|k| (k * size).min(rows)).collect()
-        }
+    let (steps, rows) = match *end {
+        RunEnd::Steps(steps) => (steps, u64::MAX),
+        RunEnd::Rows(rows) => (rows.div_ceil(size), rows),
+    };
+    check_steps(steps)?;
+    let start = |step: u64| step.saturating_mul(size).min(rows);
+    Ok((0..=steps).map(start).collect())
+}
+
+/// The starts of all steps are listed: more of them than anyone means would fill the memory.
+fn check_steps(steps: u64) -> Result<(), DataError> {
+    if steps <= MOST_STEPS {
+        return Ok(());
     }
+    Err(DataError::Limits(format!(
+        "the run has {steps} steps or more, and a stage may have {MOST_STEPS}"
+    )))
 }
 
 /// Where the stream of rows ends.
@@ -461,7 +473,7 @@ impl PairPlan {
         Ok(Self {
             pairs,
             seed: seed.clone(),
-            starts: regular_starts(batch, &RunEnd::new(duration, pairs)),
+            starts: regular_starts(batch, &RunEnd::new(duration, pairs))?,
             epoch: Mutex::new(None),
         })
     }
@@ -507,3 +519,22 @@ impl PairPlan {
 #[cfg(test)]
 #[path = "steps_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+mod bound_tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_more_steps_than_anyone_means_is_refused() {
+        let of = |duration| PairPlan::new(4_000, 1, duration, &SeedTree::root(1));
+        assert_eq!(of(Duration::Epochs(2.0)).unwrap().steps(), 8_000);
+        for duration in [
+            Duration::Epochs(2_501.0),
+            Duration::Steps(MOST_STEPS + 1),
+            Duration::Steps(u64::MAX),
+        ] {
+            let error = of(duration).unwrap_err().to_string();
+            assert!(error.contains("a stage may have 10000000"), "{error}");
+        }
+    }
+}

@@ -6,6 +6,7 @@ use crate::preflight::inputs::Inputs;
 use crate::preflight::problem::Problem;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::rc::Rc;
 
 /// Data with where it stands in the sweep file.
 pub(super) type Sources<'a> = Vec<(String, &'a [DataSource], Wanted)>;
@@ -60,25 +61,21 @@ pub(super) fn find_leaks(
         for train in data {
             for (path, sources, held_wanted) in held_out {
                 for source in sources.iter().filter(|source| !is_cleaned(&source.path)) {
-                    let key = format!("leak {} {} {stage} {path}", train.path, source.path);
-                    if !inputs.is_new(key) {
-                        continue;
-                    }
                     let sides = inputs
                         .rows(train, wanted)
                         .zip(inputs.rows(source, *held_wanted));
                     let Some((trained, held)) = sides else {
                         continue;
                     };
-                    let known: HashSet<u64> = texts(&trained).collect();
-                    let shared = texts(&held).filter(|text| known.contains(text)).count();
+                    // Files are kept as long as the look, so that no other has their address.
+                    let key = format!("{:p} {:p}", Rc::as_ptr(&trained), Rc::as_ptr(&held));
+                    let shared = inputs.counted(key, || {
+                        let known: HashSet<u64> = texts(&trained).collect();
+                        texts(&held).filter(|text| known.contains(text)).count()
+                    });
                     if shared > 0 {
-                        inputs.add(leak(
-                            trial,
-                            path,
-                            stage,
-                            (&*train.path, &*source.path, shared),
-                        ));
+                        let told = (&*train.path, &*source.path, shared);
+                        inputs.add(leak(trial, path, stage, told));
                     }
                 }
             }

@@ -30,16 +30,16 @@ impl Preflight {
         }
     }
 
-    /// Everything that is wrong with what `sweep` would use, errors first. What is not there is not
-    /// looked at: whoever needs it says so.
+    /// Everything that is wrong with what `sweep` would use, errors first; what several of its trials
+    /// have in common is said of the first. What is not there is not looked at: whoever needs it says
+    /// so.
     ///
-    /// What an earlier sweep of this look said about a file is not said again.
+    /// A file that an earlier sweep of this look uses, too, is not opened again, and what is wrong with
+    /// it is a problem of each of them.
     pub fn look(&mut self, sweep: &Sweep) -> Vec<Problem> {
         for trial in &sweep.trials {
             look_at_trial(&mut self.inputs, trial);
         }
-        std::mem::take(&mut self.inputs.problems)
-            .into_iter()
-            .collect()
+        self.inputs.take()
     }
 }

@@ -80,6 +80,11 @@ impl Problem {
         }
     }
 
+    /// The same as a warning, unless it is `sure`.
+    pub(super) fn warning_unless(self, sure: bool) -> Self {
+        if sure { self } else { self.warning() }
+    }
+
     /// As a remark about the sweep file, if it is one.
     pub fn remark(&self) -> Option<Remark> {
         let Place::Value { trial, path } = &self.place else {

@@ -72,12 +72,12 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &CheckArgs) -> Result<u8, Comm
         }
         names.push((file.clone(), sweep.name));
     }
-    refuse_one_name_twice(&names)?;
     match (ui.json, shown.as_slice()) {
         (false, _) => {}
         (true, [one]) if args.files.len() == 1 => ui.print_json(one)?,
         (true, _) => ui.print_json(&shown)?,
     }
+    refuse_one_name_twice(&names)?;
     Ok(code)
 }
 

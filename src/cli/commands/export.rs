@@ -9,8 +9,9 @@ use crate::cli::project::Project;
 use crate::cli::text::counted;
 use crate::cli::ui::Ui;
 use crate::model::convert_checkpoint;
-use crate::plan::{MODEL_ARTIFACT, checkpoint_artifact};
-use crate::rundir::RunDir;
+use crate::plan::{MODEL_ARTIFACT, RunId, checkpoint_artifact};
+use crate::rundir::{RunDir, verify_artifact};
+use crate::store::ReadStore;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -49,7 +50,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportArgs) -> Result<u8, Com
     let artifacts = store.artifacts(&id).map_err(store_error)?;
     let prefix = format!("{wanted}/");
     if !artifacts.iter().any(|file| file.path.starts_with(&prefix)) {
-        let short = &id.0[..12];
+        let short = id.short();
         return Err(
             CommandError::user(format!("run `{short}` has no `{wanted}`"))
                 .hint(format!("`lions show {short}` lists what it has")),
@@ -61,14 +62,16 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportArgs) -> Result<u8, Com
             CommandError::user(message).hint("`--out` names a folder that is yet to be made")
         );
     }
-    let identity: Value =
-        serde_json::from_str(&store.identity(&id).map_err(store_error)?).unwrap_or(Value::Null);
     let format = match args.precision {
+        Some(Format::F32) => FloatFormat::F32,
         Some(Format::Bf16) => FloatFormat::Bf16,
-        None if identity["recipe"]["precision"] == "bf16" => FloatFormat::Bf16,
-        Some(Format::F32) | None => FloatFormat::F32,
+        None => trained_in(&store, &id)?,
     };
-    let folder = RunDir::new(&project.root, &id).artifacts().join(wanted);
+    let dir = RunDir::new(&project.root, &id);
+    verify_artifact(&dir, &wanted).map_err(|error| {
+        CommandError::user(error).hint("`lions run` makes damaged results again")
+    })?;
+    let folder = dir.artifacts().join(wanted);
     let weights = convert_checkpoint(&folder, &args.out, format).map_err(CommandError::user)?;
     if ui.json {
         ui.print_json(&json!({ "model": args.out, "tensors": weights }))?;
@@ -77,4 +80,18 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportArgs) -> Result<u8, Com
         ui.out(&format!("{count} written: {out}"));
     }
     Ok(DONE)
+}
+
+/// The number format of the run's training.
+fn trained_in(store: &ReadStore, id: &RunId) -> Result<FloatFormat, CommandError> {
+    let identity = store.identity(id).map_err(store_error)?;
+    let identity: Value = serde_json::from_str(&identity).map_err(CommandError::internal)?;
+    match identity["recipe"]["precision"].as_str() {
+        Some("f32") => Ok(FloatFormat::F32),
+        Some("bf16") => Ok(FloatFormat::Bf16),
+        _ => {
+            let message = format!("the recipe of run `{id}` names no `precision` that is known");
+            Err(CommandError::internal(message).hint("`--precision` names one"))
+        }
+    }
 }

@@ -95,7 +95,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     for word in args.words() {
         let (sweep, places) = word.load_placed(ui, &project, Inputs::Required)?;
         word.warn_of_same_name(ui, &project, &sweep);
-        errors += look.tell(ui, &sweep, &places).errors;
+        errors += look.tell(ui, &sweep, &places).new_errors;
         let plan = plan::make(&project, &sweep)?;
         if let Some(input) = plan.missing.first() {
             let (what, path) = (input.what, &input.path);

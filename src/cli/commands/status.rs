@@ -5,7 +5,7 @@ use crate::cli::database::{open, store_error, unknown_sweep};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
-use crate::cli::sweep_file::name_typed;
+use crate::cli::sweep_file::SweepWord;
 use crate::cli::text::{columns, counted, secs};
 use crate::cli::ui::{Tone, Ui};
 use crate::queue::{LEASE_MILLIS, RunState};
@@ -13,7 +13,6 @@ use crate::rundir::pauses;
 use crate::store::{ReadStore, RunRow, StateCounts, TrialRow};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// Show sweeps, or the runs and trials of one
 ///
@@ -28,10 +27,13 @@ pub(crate) struct StatusArgs {
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &StatusArgs) -> Result<u8, CommandError> {
-    let typed = args.sweep.as_deref();
-    let near = typed.map(Path::new).filter(|path| path.is_file());
+    let word = args
+        .sweep
+        .clone()
+        .map(|sweep| SweepWord { sweep, base: None });
+    let near = word.as_ref().and_then(SweepWord::near);
     let project = Project::find(global.root.as_deref(), near)?;
-    let name = typed.map(name_typed).transpose()?;
+    let name = word.as_ref().map(SweepWord::name).transpose()?;
     let Some(store) = open(&project)? else {
         if ui.json {
             ui.out("[]");
