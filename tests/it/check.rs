@@ -70,7 +70,7 @@ fn bad_rows_are_found_by_check_plan_and_run_at_their_line() {
         (
             good.replace(line, &line.replace("A plum.", ""))
                 .into_bytes(),
-            "data/mine/pairs.jsonl:17: ",
+            "data/mine/pairs.jsonl:17: empty response: `chosen`",
         ),
         (
             good.replace(line, r#"{"prompt": "Q", "chosen": "A"}"#)
@@ -115,7 +115,6 @@ fn a_file_of_another_form_is_found_before_the_first_stage() {
 
 #[test]
 fn numbers_that_the_data_cannot_give_are_named_at_their_place() {
-    let project = with_pairs();
     let path = "data = [{ path = \"data/mine/pairs.jsonl\" }]";
     for (to, place, words) in [
         (
@@ -149,7 +148,40 @@ fn numbers_that_the_data_cannot_give_are_named_at_their_place() {
         assert!(said.err.contains(words), "{words} in {said:?}");
         assert!(said.err.contains("help: "), "{said:?}");
     }
-    drop(project);
+}
+
+#[test]
+fn a_few_examples_of_many_are_planned_too() {
+    let project = Project::new();
+    let row = |n| format!("{{\"prompt\": \"Say {n}.\", \"completion\": \"It is {n}.\"}}\n");
+    project.write(
+        "data/mine/many.jsonl",
+        (0..300).map(row).collect::<String>(),
+    );
+    study(
+        &project,
+        "[base.sft.recipe]\ndata = [{ path = \"data/mine/many.jsonl\" }]\nmax-examples = 8\n\
+         batch = { rows = 8 }\nduration = { epochs = 1 }",
+    );
+    let said = check(&project);
+    assert_eq!(said.code, 1, "{said:?}");
+    let words = "nothing would be trained: the only step runs with rate 0";
+    assert!(said.err.contains(words), "{said:?}");
+}
+
+#[test]
+fn what_trials_have_in_common_is_told_once() {
+    let project = with_pairs();
+    let path = "data = [{ path = \"data/mine/pairs.jsonl\" }]";
+    let axis = "[[axis]]\npath = \"dpo.recipe.beta\"\nvalues = [0.1, 0.5]";
+    let wrong = format!("{path}\nmax-examples = 5000\n\n{axis}");
+    project.edit("sweeps/mine.toml", path, &wrong);
+    project.edit("sweeps/mine.toml", "seeds = [1]", "seeds = [1, 2]");
+    let said = check(&project);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert_eq!(said.err.matches("error: ").count(), 1, "{said:?}");
+    let verdict = "not ok `mine`: 1 problem in 2 configurations, 4 trials";
+    assert!(said.out.contains(verdict), "{said:?}");
 }
 
 #[test]
@@ -169,6 +201,112 @@ fn prompts_that_leave_nothing_to_learn_are_told() {
     let words = "none of the 3 rows looked at has a token to learn among its first 256";
     assert!(said.err.contains(words), "{said:?}");
     assert!(said.err.contains("sweeps/mine.toml:13:15"), "{said:?}");
+    // A prompt is something to learn where all tokens count.
+    let limit = "max-seq-len = 256";
+    let all = format!("{limit}\nloss-mask = \"all-tokens\"");
+    project.edit("sweeps/mine.toml", limit, &all);
+    assert_eq!(check(&project).code, 0);
+
+    // A sample proves nothing: row 101 is none of the 64 that are looked at, and is short.
+    project.edit("sweeps/mine.toml", &all, limit);
+    let short = "{\"prompt\": \"a\", \"completion\": \"b\"}\n".to_owned();
+    let rows = (0..200).map(|n| if n == 100 { short.clone() } else { row(n) });
+    project.write("data/mine/long.jsonl", rows.collect::<String>());
+    let said = check(&project);
+    assert_eq!(said.code, 0, "{said:?}");
+    let words =
+        "warning: sweeps/mine.toml:13:15: none of the 64 rows looked at has a token to learn";
+    assert!(said.err.contains(words), "{said:?}");
+    let deep = project.lions(&["check", "sweeps/mine.toml", "--deep"]);
+    assert_eq!((deep.code, deep.err.as_str()), (0, ""), "{deep:?}");
+}
+
+#[test]
+fn rows_behind_the_sample_are_looked_at_on_request() {
+    let project = with_pairs();
+    let good = pairs(200);
+    // The row is well-formed, and no template writes it: its text holds a noncharacter.
+    let line = good.lines().nth(100).unwrap();
+    let bad = line.replace("A plum", "A \u{fdd0}plum");
+    project.write("data/mine/pairs.jsonl", good.replace(line, &bad));
+    let said = check(&project);
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
+    let deep = project.lions(&["check", "sweeps/mine.toml", "--deep"]);
+    assert_eq!(deep.code, 1, "{deep:?}");
+    let words = "data/mine/pairs.jsonl:101: the text contains the noncharacter";
+    assert!(deep.err.contains(words), "{deep:?}");
+
+    // A file that two sets share does not hide the next.
+    project.write("data/mine/pairs.jsonl", pairs(20));
+    project.write("data/mine/more.jsonl", format!("{bad}\n"));
+    project.edit(
+        "sweeps/mine.toml",
+        "data = [{ path = \"data/mine/pairs.jsonl\" }]",
+        "monitor = { data = [{ path = \"data/mine/pairs.jsonl\" }], every-steps = 1 }\n\
+         data = [{ path = \"data/mine/pairs.jsonl\" }, { path = \"data/mine/more.jsonl\" }]",
+    );
+    let said = check(&project);
+    assert_eq!(said.code, 1, "{said:?}");
+    let words = "data/mine/more.jsonl:1: the text contains the noncharacter";
+    assert!(said.err.contains(words), "{said:?}");
+}
+
+#[test]
+fn only_what_a_stage_of_the_pipeline_uses_is_looked_at() {
+    let project = Project::new();
+    study(
+        &project,
+        "[base.eval.recipe.preference.mine]\ndata = [{ path = \"data/sft/instruct_test.jsonl\" }]\n\
+         limits = { max-seq-len = 256, max-prompt-len = 128, truncation = \"keep-end\" }",
+    );
+    let said = check(&project);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("is no preference data"), "{said:?}");
+    // Without a reference pairs are not measured.
+    let pipeline = "pipeline = [\"sft\", \"dpo\"]";
+    project.edit("sweeps/mine.toml", pipeline, "pipeline = [\"sft\"]");
+    assert_eq!(check(&project).code, 0);
+
+    project.write("data/mine/pairs.jsonl", pairs(20));
+    study(
+        &project,
+        "[base.sft.recipe]\nmonitor = { data = [{ path = \"data/sft/instruct_train.jsonl\" }], \
+         every-steps = 5 }\n\n[base.dpo.recipe]\nmonitor = { data = [{ path = \
+         \"data/sft/instruct_train.jsonl\" }], every-steps = 5 }\n\n[base.online-dpo.recipe.dpo]\n\
+         data = [{ path = \"data/mine/pairs.jsonl\" }]\nmonitor = { data = [{ path = \
+         \"data/mine/pairs.jsonl\" }], every-steps = 5 }",
+    );
+    let online = "pipeline = [\"sft\", \"online-dpo\"]";
+    project.edit("sweeps/mine.toml", pipeline, online);
+    let said = check(&project);
+    assert_eq!(said.code, 0, "{said:?}");
+    for words in [
+        "sweeps/mine.toml:12:20: `data/sft/instruct_train.jsonl` is held out here, and `sft` trains on it",
+        "sweeps/mine.toml:19:20: `data/mine/pairs.jsonl` is held out here, and `online-dpo` trains on it",
+    ] {
+        assert!(said.err.contains(words), "{words} in {said:?}");
+    }
+}
+
+#[test]
+fn story_prompts_without_constraints_are_found_before_they_are_sampled() {
+    let project = Project::new();
+    study(
+        &project,
+        "[base.eval.recipe.stories.mine]\ndata = [{ path = \"data/sft/instruct_test.jsonl\" }]\n\
+         max-prompts = 2\nsamples = 1\nseed = 1\n\
+         sampling = { temperature = 0.7, top-p = 0.95, max-new-tokens = 12 }",
+    );
+    let said = check(&project);
+    assert_eq!(said.code, 1, "{said:?}");
+    let row = |n| {
+        format!("data/sft/instruct_test.jsonl:{n}: a story prompt needs `constraints`, an object")
+    };
+    // Only the prompts that are used count.
+    let told = [1, 2, 3].map(|n| said.err.contains(&row(n)));
+    assert_eq!(told, [true, true, false], "{said:?}");
+    project.edit("sweeps/mine.toml", "instruct_test", "stories_test");
+    assert_eq!(check(&project).code, 0);
 }
 
 #[test]
@@ -239,13 +377,7 @@ fn model_folders_are_opened_before_anything_runs() {
         ),
         (
             "config.json",
-            |text| {
-                Some(text.replacen(
-                    '{',
-                    "{\"attention_dropout_\": 1, \"quantization_config\": {\"bits\": 4},",
-                    1,
-                ))
-            },
+            |text| Some(text.replacen('{', "{\"quantization_config\": {\"bits\": 4},", 1)),
             "`quantization_config` in",
         ),
     ];
@@ -320,6 +452,12 @@ fn several_files_are_checked_and_one_name_in_two_is_refused() {
         let words = "`sweeps/mine.toml` and `sweeps/other.toml` both have the name `mine`";
         assert!(said.err.contains(words), "{said:?}");
     }
+    let both = ["check", "sweeps/mine.toml", "sweeps/other.toml", "--json"];
+    let said = project.lions(&both);
+    assert_eq!(said.code, 1, "{said:?}");
+    let shown: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(shown[0]["sweep"], "mine", "{said:?}");
+    assert_eq!(shown[1]["sweep"], "mine", "{said:?}");
     let said = project.lions(&["check", "mine"]);
     assert!(said.err.contains("has the name `mine`, too"), "{said:?}");
     // A mistake in the first does not hide the second.
@@ -330,6 +468,52 @@ fn several_files_are_checked_and_one_name_in_two_is_refused() {
         said.err.contains("`seeds` is empty") && said.out.contains("`smoke` is fine"),
         "{said:?}"
     );
+}
+
+#[test]
+fn what_sweeps_share_is_told_once_and_counts_for_each() {
+    let project = with_pairs();
+    let tokenizer = project.read("models/stories260k/tokenizer.json");
+    let half = &tokenizer[..tokenizer.len() / 2];
+    project.write("models/stories260k/tokenizer.json", half);
+    let files = ["sweeps/mine.toml", "sweeps/smoke.toml"];
+    let said = project.lions(&["check", files[0], files[1]]);
+    assert_eq!(said.code, 1, "{said:?}");
+    let words = "cannot use the tokenizer";
+    assert_eq!(said.err.matches(words).count(), 1, "{said:?}");
+    for name in ["mine", "smoke"] {
+        let verdict = format!("not ok `{name}`: 1 problem");
+        assert!(said.out.contains(&verdict), "{said:?}");
+    }
+    let json = project.lions(&["check", files[0], files[1], "--json"]);
+    assert_eq!(json.code, 1, "{json:?}");
+    let shown: serde_json::Value = serde_json::from_str(&json.out).unwrap();
+    for sweep in shown.as_array().unwrap() {
+        let problems = sweep["problems"].as_array().unwrap();
+        assert_eq!(problems.len(), 1, "{sweep}");
+        let message = problems[0]["message"].as_str().unwrap();
+        assert!(message.contains(words), "{sweep}");
+    }
+    let run = project.lions(&["run", files[0], files[1]]);
+    assert_eq!(run.code, 1, "{run:?}");
+    assert!(run.err.contains("nothing was run: 1 problem"), "{run:?}");
+}
+
+#[test]
+fn more_trials_than_anyone_means_are_refused_with_their_number() {
+    let project = with_pairs();
+    let values: Vec<String> = (1..=400).map(|n| format!("{n}e-5")).collect();
+    let axis = |path: &str| {
+        let values = values.join(", ");
+        format!("\n[[axis]]\npath = \"dpo.recipe.{path}\"\nvalues = [{values}]\n")
+    };
+    let text = project.read("sweeps/mine.toml");
+    let text = text + &axis("beta") + &axis("optimizer.learning-rate");
+    project.write("sweeps/mine.toml", text);
+    let said = check(&project);
+    assert_eq!(said.code, 1, "{said:?}");
+    let words = "make 160000 trials, more than the 100000 that a sweep may have";
+    assert!(said.err.contains(words), "{said:?}");
 }
 
 #[test]
@@ -344,9 +528,13 @@ fn a_sweep_is_named_by_its_file_or_its_name_and_near_names_are_told() {
         "{near:?}"
     );
     // Devices and folders end at once.
-    for path in ["/dev/zero", "sweeps"] {
+    for (path, words) in [
+        ("/dev/zero", "`/dev/zero`: it is no file of a sweep's size"),
+        ("sweeps", "`sweeps` is a folder, not a sweep file"),
+    ] {
         let said = project.lions(&["check", path]);
         assert_eq!(said.code, 1, "{said:?}");
+        assert!(said.err.contains(words), "{words} in {said:?}");
     }
 }
 

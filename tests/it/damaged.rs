@@ -192,12 +192,12 @@ fn a_model_that_changes_while_a_sweep_runs_is_not_trained_on() {
     );
 }
 
-/// SFT of 24 steps with a kept checkpoint and a state after every step.
+/// SFT of 200 steps, more than are made before a test looks up, with a kept checkpoint and a state after every step.
 fn kept_study(project: &Project) {
     project.edit(
         "sweeps/smoke.toml",
         "duration = { steps = 3 }",
-        "duration = { steps = 24 }\nsave-steps = [2]",
+        "duration = { steps = 200 }\nsave-steps = [2]",
     );
     project.edit(
         "sweeps/smoke.toml",

@@ -32,13 +32,18 @@ const DOCUMENTS: [&str; 9] = [
 /// Commands that are carried out, in a project that has the shipped studies and one of its own that
 /// has run. Of all others (`run`, `bench`, …) only the command line is parsed: their work takes
 /// minutes.
-const READING: [&str; 13] = [
+const READING: [&str; 15] = [
     "check", "plan", "inspect", "status", "show", "why", "log", "compare", "figures", "report",
-    "retry", "doctor", "store",
+    "retry", "doctor", "store", "schema", "export",
 ];
 
-/// Words of the documents and what stands for them here: the study that has run, and one of its runs.
-const STANDS_FOR: [(&str, &str); 2] = [("quickstart", "study"), ("3f9a", "<dpo>")];
+/// Words of the documents and what stands for them here: the study that has run, one of its
+/// runs, and a folder that is yet to be made.
+const STANDS_FOR: [(&str, &str); 3] = [
+    ("quickstart", "study"),
+    ("3f9a", "<dpo>"),
+    ("DIR", "exported"),
+];
 
 /// Under every fragment.
 const WHOLE: &str = r#"extends = ["base/mini.toml"]

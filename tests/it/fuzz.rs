@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 /// Cases of each reader where nobody asks for more.
 const FEW: u64 = 24;
 /// No reading of a small file takes so long, even on a busy machine.
-const LONGEST: Duration = Duration::from_mins(1);
+const LONGEST: Duration = Duration::from_mins(5);
 
 /// What stands in the place of a number, or between two bytes.
 const WORDS: [&str; 36] = [
@@ -319,20 +319,14 @@ fn templates() {
     let own = config["chat_template"].as_str().unwrap().to_owned();
     let other = "{%- macro head(m, n=2) %}{{ '<|%s|>' % m.role }}{{ m['content'].strip()[:n * 100] | trim }}{% endmacro -%}\n\
         {% set ns = namespace(seen=[], text='') %}{% for m in messages if m.role != 'system' %}{% set ns.seen = ns.seen + [m] %}\
-        {% generation %}{{ head(m) ~ eos_token }}{% endgeneration %}{% set ns.text = ns.text ~ (m | tojson(indent=2)) %}{% endfor %}\
+        {{ head(m) ~ eos_token }}{% set ns.text = ns.text ~ (m | tojson(indent=2)) %}{% endfor %}\
         {{ ns.seen | map(attribute='role') | join(', ') | replace('user', 'User') | indent(2) }}{{ '%05.1f|%r' | format(1.5, 'a') }}";
     let files = [
         ("a.jinja", own.into_bytes()),
-        (
-            "b.jinja",
-            other
-                .replace("{% generation %}", "")
-                .replace("{% endgeneration %}", "")
-                .into_bytes(),
-        ),
+        ("b.jinja", other.as_bytes().to_vec()),
     ];
     let read = |name: &str| encodes(&model, Some(&project.path(name)));
-    // The second writes its replies in no place that could be found again.
+    // The second writes its replies where they cannot be found again: what it shows is that it ends.
     let read = |name: &str| read(name) || name == "b.jinja";
     fuzz("templates", &files, read, |name, bytes| {
         project.write(name, bytes);

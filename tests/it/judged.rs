@@ -252,7 +252,9 @@ fn an_endpoint_compares_every_two_replies_in_both_orders_by_a_template_of_ones_o
     for (prompt, row) in sample.iter().zip(&judged) {
         let replies = prompt["replies"].as_array().unwrap();
         let length = |at: usize| replies[at]["text"].as_str().unwrap().len();
-        for (at, score) in row["scores"].as_array().unwrap().iter().enumerate() {
+        let scores = row["scores"].as_array().unwrap();
+        assert_eq!(scores.len(), 3, "{row}");
+        for (at, score) in scores.iter().enumerate() {
             let others = (0..3).filter(|other| *other != at);
             let won = others.map(|other| match length(at).cmp(&length(other)) {
                 std::cmp::Ordering::Greater => 1.0,

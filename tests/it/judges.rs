@@ -150,6 +150,11 @@ fn every_local_judge_makes_pairs_that_train_a_policy() {
     {
         close(*short, whole, BF16, "bf16");
     }
+    assert_ne!(
+        judged("reward model, bf16"),
+        judged("reward model"),
+        "rounded"
+    );
     a_filter_scores_as_the_judge_does(&project, &results);
 }
 

@@ -1,6 +1,7 @@
 //! Number formats from one stage to the next, through `lions run` and the store to a table.
 
 use crate::project::Project;
+use serde_json::Value;
 
 /// Two stages in bf16 whose updates are far below half a unit of most weights.
 const SWEEP: &str = r#"extends = ["base/mini.toml"]
@@ -32,6 +33,7 @@ points = [
   { label = "none", set = { pipeline = [] } },
   { label = "f32", set = { sft.recipe.precision = "f32", dpo.recipe.precision = "f32" } },
   { label = "bf16", set = {} },
+  { label = "adapters", set = { dpo.recipe.lora = { rank = 2, alpha = 4.0, targets = ["q_proj"] } } },
   { label = "rounded", set = { sft.recipe.save-precision = "bf16", dpo.recipe.save-precision = "bf16" } },
 ]
 "#;
@@ -63,14 +65,65 @@ fn a_small_update_reaches_the_next_stage_and_the_evaluation() {
 
     // Of the stage that begins with f32 weights, and of the one that writes in bf16.
     let runs = project.json(&["status", "formats"]);
-    let sft = runs["runs"].as_array().unwrap().iter();
-    let shares = sft.filter(|run| run["kind"] == "sft").map(|run| {
+    let runs = runs["runs"].as_array().unwrap();
+    let changed = |run: &Value| {
         let shown = project.json(&["show", run["id"].as_str().unwrap()]);
         let count = |name: &str| shown["counts"][name].as_f64().unwrap();
-        count("weights_changed") / count("weights")
-    });
-    let mut shares: Vec<f64> = shares.collect();
-    shares.sort_by(f64::total_cmp);
-    assert_eq!(shares.len(), 3, "{runs}");
-    assert!(shares[0] < 0.2 && shares[1] > 0.9, "{shares:?}");
+        (count("weights_changed"), count("weights"))
+    };
+    let of = |kind: &str| {
+        let runs = runs.iter().filter(|run| run["kind"] == kind);
+        let mut shares: Vec<_> = runs.map(changed).collect();
+        shares.sort_by(|a, b| a.0.total_cmp(&b.0));
+        shares
+    };
+    let sft = of("sft");
+    assert_eq!(sft.len(), 3, "{runs:?}");
+    assert!(
+        sft[0].0 < 0.2 * sft[0].1 && sft[1].0 > 0.9 * sft[1].1,
+        "{sft:?}"
+    );
+    // Adapters on weights that were rounded for training change their own matrices alone.
+    let q_proj = 5.0 * 64.0 * 64.0;
+    let adapted = of("dpo")
+        .into_iter()
+        .filter(|(n, _)| *n > 0.9 * q_proj && *n <= q_proj);
+    assert_eq!(adapted.count(), 1, "{:?}", of("dpo"));
+}
+
+#[test]
+fn a_run_in_bf16_is_exported_in_bf16() {
+    let project = Project::new();
+    project.write("sweeps/formats.toml", SWEEP);
+    let only = [
+        "  { label = \"none\"",
+        "  { label = \"f32\"",
+        "  { label = \"adapters\"",
+        "  { label = \"rounded\"",
+    ];
+    let text = project.read("sweeps/formats.toml");
+    let left = text
+        .lines()
+        .filter(|line| !only.iter().any(|arm| line.starts_with(arm)));
+    project.write("sweeps/formats.toml", left.collect::<Vec<_>>().join("\n"));
+    let said = project.lions(&["run", "sweeps/formats.toml", "--jobs", "2"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let runs = project.json(&["status", "formats"]);
+    let dpo = runs["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|run| run["kind"] == "dpo");
+    let id = dpo.unwrap()["id"].as_str().unwrap().to_owned();
+    let model = format!("results/runs/{}/artifacts/model", &id[..12]);
+    let said = project.lions(&["export", &id, "--out", "mine"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let format = |folder: &str| project.read(&format!("{folder}/config.json"));
+    assert!(format(&model).contains("float32") && format("mine").contains("bfloat16"));
+    let size = |folder: &str| {
+        let weights = project.path(format!("{folder}/model.safetensors"));
+        std::fs::metadata(weights).unwrap().len() as f64
+    };
+    let ratio = size(&model) / size("mine");
+    assert!((1.9..2.1).contains(&ratio), "{ratio}");
 }

@@ -123,6 +123,7 @@ fn plain(project: &Project, text: &str) -> String {
             (r"(\w+/\w+) +-?\d\S*", "$1 <n>"),
             (r"p ([<=>]) \.\d+", "p $1 <n>"),
             (r"\([\d.]+k?/s\), [\d.]+ [KMG]iB", "(<n>/s), <n>"),
+            (r"files, [\d.]+ [KMG]iB", "files, <n>"),
         ]
         .map(|(rule, word)| (Regex::new(rule).unwrap(), word))
         .into()

@@ -94,7 +94,9 @@ pub(crate) fn run_arms(
     let rows = shown["rows"].as_array().unwrap();
     assert_eq!(rows.len(), arms.len(), "{shown}");
     for ((arm, _), row) in arms.iter().zip(rows) {
-        for (metric, cell) in metrics.iter().zip(row["results"].as_array().unwrap()) {
+        let cells = row["results"].as_array().unwrap();
+        assert_eq!(cells.len(), metrics.len(), "{row}");
+        for (metric, cell) in metrics.iter().zip(cells) {
             assert_eq!(cell["metric"], *metric);
             let stored = results.value(arm, metric);
             assert_eq!(cell["estimate"]["value"], stored, "{arm}, {metric}");
