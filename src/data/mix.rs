@@ -7,11 +7,11 @@ use super::record::{
     ChatRow, Origin, PairRow, Schema, chat_row, chat_schema, pair_row, pair_schema,
 };
 use super::source::{RawRow, read_source, refuse};
-use crate::base::SeedTree;
+use crate::base::{Digest, SeedTree, digest_file};
 use crate::config::spec::DataSource;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -38,6 +38,8 @@ impl LoadReport {
 pub struct SourceReport {
     /// The file, as the recipe names it.
     pub path: String,
+    /// Digest of the file.
+    pub content: Digest,
     /// The form of its rows.
     pub schema: Schema,
     /// Rows in the file.
@@ -67,7 +69,7 @@ pub(super) fn load_filtered_chat(
     seed: &SeedTree,
 ) -> Result<(Vec<ChatRow>, LoadReport), DataError> {
     let (mut rows, report) = load(root, sources, filter, seed, chat_schema, chat_row)?;
-    make_ids_unique(rows.iter_mut().map(|r| (&mut r.id, &r.origin)));
+    make_ids_unique(rows.iter_mut().map(|r| (&mut r.id, &r.origin)), &report);
     Ok((rows, report))
 }
 
@@ -92,7 +94,7 @@ pub(super) fn load_filtered_pairs(
 ) -> Result<(Vec<PairRow>, LoadReport), DataError> {
     let to_row = |path: &str, _: Schema, raw: RawRow| pair_row(path, raw);
     let (mut rows, report) = load(root, sources, filter, seed, pair_schema, to_row)?;
-    make_ids_unique(rows.iter_mut().map(|r| (&mut r.id, &r.origin)));
+    make_ids_unique(rows.iter_mut().map(|r| (&mut r.id, &r.origin)), &report);
     Ok((rows, report))
 }
 
@@ -113,6 +115,7 @@ fn load<T: Clone + Send + Sync + FilteredRow>(
         let file = parse(path, raw, |raw| to_row(path, schema, raw))?;
         report.sources.push(SourceReport {
             path: path.into(),
+            content: digest_file(&root.join(path))?,
             schema,
             found: file.len(),
             used: 0,
@@ -122,12 +125,13 @@ fn load<T: Clone + Send + Sync + FilteredRow>(
     let (files, filtered) = filter.apply(files);
     report.filtered = filtered;
     let mut rows = Vec::new();
-    let mut named: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut drawn_from: BTreeMap<Digest, u64> = BTreeMap::new();
     for ((source, file), told) in sources.iter().zip(files).zip(&mut report.sources) {
-        let path = &*source.path;
-        // By path and occurrence: another source in front must not change this one's sample.
-        let occurrence = named.entry(path).or_insert(0);
-        let seed = seed.child("data/mixture").child(path).index(*occurrence);
+        // By content, as a run's identity knows a file, and by occurrence: neither the file's name nor
+        // another source in front may change this one's sample.
+        let occurrence = drawn_from.entry(told.content.clone()).or_insert(0);
+        let seed = seed.child("data/mixture").child(&told.content.0);
+        let seed = seed.index(*occurrence);
         *occurrence += 1;
         let taken = sample(file.len(), told.found, source, &seed)?;
         told.used = taken.len();
@@ -214,13 +218,26 @@ fn sample(
     Ok(taken)
 }
 
-/// Gives a row whose id another row has, its file and line as a suffix. Repeats of a row keep theirs.
-fn make_ids_unique<'a>(rows: impl Iterator<Item = (&'a mut String, &'a Origin)>) {
-    let mut first: BTreeMap<String, Origin> = BTreeMap::new();
+/// Gives a row whose id another row has the number of its file in the mixture (from 1; equal files have
+/// one number) and its line as a suffix: ids enter artefacts, so the file's name has no part in them.
+/// Repeats of a row keep theirs.
+pub(super) fn make_ids_unique<'a>(
+    rows: impl Iterator<Item = (&'a mut String, &'a Origin)>,
+    report: &LoadReport,
+) {
+    let mut numbers: HashMap<&str, usize> = HashMap::new();
+    for source in &report.sources {
+        let same = |other: &SourceReport| other.content == source.content;
+        let first = report.sources.iter().position(same);
+        numbers.insert(&source.path, first.map_or(0, |at| at + 1));
+    }
+    let mut owners: HashMap<String, (usize, usize)> = HashMap::new();
     for (id, origin) in rows {
-        let owner = first.entry(id.clone()).or_insert_with(|| origin.clone());
-        if owner != origin {
-            *id = format!("{id}@{origin}");
+        let place = (numbers.get(&*origin.path).copied().unwrap_or(0), origin.row);
+        let owner = owners.entry(id.clone()).or_insert(place);
+        if *owner != place {
+            let (file, row) = place;
+            *id = format!("{id}@{file}:{row}");
         }
     }
 }
@@ -299,6 +316,28 @@ mod tests {
         );
     }
 
+    // A run's identity holds the content of a file and not its name.
+    #[test]
+    fn neither_samples_nor_ids_depend_on_the_name_of_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let row = |n: usize| format!("{{\"prompt\": \"say {n}\", \"response\": \"{n}\"}}\n");
+        let text: String = (0..50).map(row).collect();
+        for name in ["a.jsonl", "b.jsonl"] {
+            crate::base::write_atomic(&dir.path().join(name), text.as_bytes()).unwrap();
+        }
+        let rows = |names: [&str; 2]| -> Vec<(String, String)> {
+            let sources = names.map(|name| source(name, None, Some(10)));
+            let (rows, _) = load_chat(dir.path(), &sources, &SeedTree::root(3)).unwrap();
+            let parts = rows
+                .into_iter()
+                .map(|r| (r.id, r.messages[0].content.clone()));
+            parts.collect()
+        };
+        let one = rows(["a.jsonl", "a.jsonl"]);
+        assert_eq!(one, rows(["a.jsonl", "./b.jsonl"]));
+        assert_ne!(one[..10], one[10..]);
+    }
+
     #[test]
     fn impossible_shares_are_refused() {
         let refused = |fraction, count| {
@@ -331,7 +370,7 @@ mod tests {
         let sources = [source("a.jsonl", Some(2.0), None)];
         let (rows, _) = load_chat(dir.path(), &sources, &SeedTree::root(0)).unwrap();
         let ids: Vec<&str> = rows.iter().map(|r| r.id.as_str()).collect();
-        assert_eq!(ids, ["1", "1@a.jsonl:2", "1", "1@a.jsonl:2"]);
+        assert_eq!(ids, ["1", "1@1:2", "1", "1@1:2"]);
     }
 
     #[test]

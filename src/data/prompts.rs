@@ -1,7 +1,7 @@
 //! Prompts to sample from, out of preference pairs or chat data.
 
 use super::error::DataError;
-use super::mix::{LoadReport, load_chat, load_pairs};
+use super::mix::{LoadReport, load_chat, load_pairs, make_ids_unique};
 use super::order::permutation;
 use super::record::{Message, Origin, is_pair};
 use super::source::read_source;
@@ -72,13 +72,7 @@ pub fn load_prompts(
             .map(|m| (m.role.clone(), m.content.clone()));
         !row.messages.is_empty() && seen.insert(turns.collect::<Vec<_>>())
     });
-    let mut ids = BTreeSet::new();
-    for row in &mut rows {
-        if !ids.insert(row.id.clone()) {
-            row.id = format!("{}@{}", row.id, row.origin);
-            ids.insert(row.id.clone());
-        }
-    }
+    make_ids_unique(rows.iter_mut().map(|r| (&mut r.id, &r.origin)), &report);
     Ok((rows, report))
 }
 

@@ -83,7 +83,7 @@ impl Message {
 /// A conversation to learn from; it has at least one assistant turn and no empty one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChatRow {
-    /// The row's own `id`, else made from file and line; unique among the rows loaded together,
+    /// The row's own `id`, else made of its line; unique among the rows loaded together,
     /// except for rows that a mixture repeats.
     pub id: String,
     /// The turns.
@@ -214,7 +214,7 @@ pub(super) fn chat_row(
     (row, mut raw): RawRow,
 ) -> Result<ChatRow, String> {
     raw.retain(|_, value| !value.is_null());
-    let id = take_id(path, row, &mut raw)?;
+    let id = take_id(row, &mut raw)?;
     let system = take_optional(&mut raw, "system")?;
     let mut messages = match schema {
         Schema::Messages => take_messages(&mut raw, "messages")?,
@@ -239,7 +239,7 @@ pub(super) fn chat_row(
 /// A preference pair from an object, or why it cannot be used.
 pub(super) fn pair_row(path: &str, (row, mut raw): RawRow) -> Result<PairRow, String> {
     raw.retain(|_, value| !value.is_null());
-    let id = take_id(path, row, &mut raw)?;
+    let id = take_id(row, &mut raw)?;
     let system = take_optional(&mut raw, "system")?;
     let key = if !has(&raw, "prompt") && has(&raw, "conversations") {
         "conversations"
@@ -317,14 +317,12 @@ pub(super) fn pair_row(path: &str, (row, mut raw): RawRow) -> Result<PairRow, St
     })
 }
 
-/// The row's `id`, else `<file stem>-<row>`.
-fn take_id(path: &str, row: usize, raw: &mut Map<String, Value>) -> Result<String, String> {
+/// The row's `id`, else `row-<row>`.
+fn take_id(row: usize, raw: &mut Map<String, Value>) -> Result<String, String> {
     match raw.remove("id") {
         Some(Value::String(id)) if !id.is_empty() => Ok(id),
         Some(Value::Number(id)) => Ok(id.to_string()),
-        None | Some(Value::Null | Value::String(_)) => {
-            Ok(format!("{}-{row}", crate::config::file_stem(path)))
-        }
+        None | Some(Value::Null | Value::String(_)) => Ok(format!("row-{row}")),
         Some(other) => Err(format!(
             "`id` must be a string or number, not {}",
             kind(&other)

@@ -41,7 +41,7 @@ fn the_three_chat_forms_give_the_same_turns_and_keep_unknown_keys() {
         let row = chat(form).unwrap();
         assert_eq!(row.messages, want);
         assert_eq!(row.extra["constraints"]["name"], "Fin");
-        assert_eq!(row.id, "f-3");
+        assert_eq!(row.id, "row-3");
         assert_eq!(row.prompt(), &want[..1]);
     }
 }
@@ -168,7 +168,7 @@ fn null_and_empty_values_are_absent() {
     for form in chats {
         let row = chat(form).unwrap();
         assert_eq!(told(&row.messages), ["user: Q", "assistant: A"]);
-        assert_eq!(row.id, "f-3");
+        assert_eq!(row.id, "row-3");
     }
     let whole = [user("Q"), bot("A")];
     let other = [user("Q"), bot("B")];

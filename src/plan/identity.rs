@@ -6,6 +6,7 @@
 //! the recipe may fix are folded into their effective values. Runtime settings have no place in it.
 
 use crate::base::{Digest, digest_bytes};
+use crate::config::file_stem;
 use crate::plan::canonical::{canonical, finite};
 use crate::plan::content::with_content;
 use crate::plan::error::PlanError;
@@ -85,6 +86,10 @@ pub(crate) fn recipe_document<T: Serialize>(
     finite(&document, what)?;
     if let Value::Object(fields) = &mut document {
         fields.remove("seed"); // stands in the document's own `seed`
+        let names = monitor_names(recipe);
+        if let (Some(names), Some(monitor)) = (names, fields.get_mut("monitor")) {
+            monitor["names"] = names;
+        }
         if seed.is_some() && fields.get("data-seed").and_then(Value::as_u64) == seed {
             fields.remove("data-seed");
         }
@@ -93,6 +98,15 @@ pub(crate) fn recipe_document<T: Serialize>(
         text: canonical(&document),
         data,
     })
+}
+
+/// What the keys of a monitor's metrics call its files: of all names of data files, these alone are in a
+/// run's result.
+fn monitor_names<T: Serialize>(recipe: &T) -> Option<Value> {
+    let recipe = serde_json::to_value(recipe).ok()?;
+    let sources = recipe.get("monitor")?.get("data")?.as_array()?;
+    let names = sources.iter().filter_map(|source| source["path"].as_str());
+    Some(names.map(file_stem).collect())
 }
 
 /// The last document made: neighbouring trials mostly share a recipe.

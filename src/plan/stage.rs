@@ -78,10 +78,10 @@ impl StageKind {
             // 2: sums of the CPU's products and attention have another order. 3: rows, templates and
             // masks that were read otherwise (a `system` column, `weight`, quoted end tokens, CRLF).
             // 4: what `config.json` leaves unsaid is what the class means by it; `sft` leaves its f32
-            // master weights.
-            Self::Select | Self::Sft | Self::Sample | Self::Judge => 4,
-            // 2: a pair's prompt is computed once. 3 to 5: as 2 to 4 above, `dpo` as `sft`.
-            Self::RefLogps | Self::Dpo | Self::Eval => 5,
+            // master weights. 5: samples and ids of rows come from the content of files, not from names.
+            Self::Select | Self::Sft | Self::Sample | Self::Judge => 5,
+            // 2: a pair's prompt is computed once. 3 to 6: as 2 to 5 above, `dpo` as `sft`.
+            Self::RefLogps | Self::Dpo | Self::Eval => 6,
         }
     }
 }

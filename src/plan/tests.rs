@@ -122,10 +122,10 @@ fn the_ids_of_a_fixed_trial_stay_as_they_are() {
         .map(|run| (run.kind, run.id.short()))
         .collect();
     let want = [
-        (StageKind::Sft, "7f57113b771c"),
-        (StageKind::RefLogps, "69d9be29cd34"),
-        (StageKind::Dpo, "b8428a89f994"),
-        (StageKind::Eval, "31b436b5b969"),
+        (StageKind::Sft, "4aa4c8c0c8a1"),
+        (StageKind::RefLogps, "682d0768bcaa"),
+        (StageKind::Dpo, "819eb0cfa22a"),
+        (StageKind::Eval, "3bc74a3c6f2f"),
     ];
     assert_eq!(named, want, "{}", plan.runs[0].identity);
     assert_eq!(plan.missing, []);
@@ -653,6 +653,26 @@ fn where_things_lie_and_how_they_run_does_not_name_a_run() {
         ids(&trial, dir.path()).iter().all(|id| !want.contains(id)),
         "content does name it"
     );
+}
+
+#[test]
+fn of_all_names_of_files_only_those_in_keys_of_metrics_name_a_run() {
+    let dir = tiny_project();
+    let trial = tiny_trial(&["sft", "dpo"]);
+    let want = ids(&trial, dir.path());
+    let copy = "data/copy.jsonl";
+    std::fs::copy(dir.path().join("data/chat.jsonl"), dir.path().join(copy)).unwrap();
+    let with = |set: &dyn Fn(&mut SftRecipe)| {
+        let mut other = trial.clone();
+        set(&mut other.config.sft.as_mut().unwrap().recipe);
+        ids(&other, dir.path())
+    };
+    let trained = with(&|sft| sft.rows.data[0].path = copy.into());
+    assert_eq!(trained, want, "renamed");
+    let monitored = with(&|sft| {
+        sft.training.monitor.as_mut().unwrap().data[0].path = copy.into();
+    });
+    assert_ne!(monitored[0], want[0], "its metrics are `eval_copy/…`");
 }
 
 #[test]

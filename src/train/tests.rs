@@ -53,6 +53,16 @@ fn source(path: &str, count: usize) -> Vec<DataSource> {
 }
 
 pub(super) fn sft(config: &DecoderConfig, steps: u64, micro_batch_tokens: usize) -> SftObjective {
+    sft_of(48, config, steps, micro_batch_tokens)
+}
+
+/// As [`sft`], of so many conversations.
+fn sft_of(
+    rows: usize,
+    config: &DecoderConfig,
+    steps: u64,
+    micro_batch_tokens: usize,
+) -> SftObjective {
     let layout = LayoutRecipe {
         max_masked_fraction: None,
         max_seq_len: 64,
@@ -60,7 +70,7 @@ pub(super) fn sft(config: &DecoderConfig, steps: u64, micro_batch_tokens: usize)
         loss_mask: LossMask::AssistantOnly,
         batch: BatchSize::Tokens(512),
     };
-    let data = source("data/sft/instruct_train.jsonl", 48);
+    let data = source("data/sft/instruct_train.jsonl", rows);
     let seed = SeedTree::root(5);
     let (rows, _) = load_chat(Path::new("."), &data, &seed).unwrap();
     let format = TextFormat::open(model_dir(), None).unwrap();
@@ -193,15 +203,17 @@ fn in_bf16() -> (DecoderConfig, Params) {
 }
 
 /// Mean relative difference allowed between the losses of 100 steps in bf16 and in f32, and the
-/// largest of one step: 2 and 8 units of rounding of an 8-bit significand, 2⁻⁸ each. (Seen: 5.2e-3
-/// and 2.5e-2.)
-const BF16_LOSS: (f64, f64) = (2.0 / 256.0, 8.0 / 256.0);
+/// largest of one step: 1 and 4 units of rounding of an 8-bit significand, 2⁻⁸ each. (Seen: 1.0e-3
+/// and 8e-3, with another seed 1.1e-3 and 1.1e-2.)
+const BF16_LOSS: (f64, f64) = (1.0 / 256.0, 4.0 / 256.0);
 
 #[test]
 fn a_hundred_steps_in_bf16_follow_the_loss_of_f32() {
     let dir = tempfile::tempdir().unwrap();
     let curve = |(config, params): (DecoderConfig, Params)| -> Vec<f64> {
-        let mut objective = sft(&config, 100, 4096);
+        // More conversations than 100 steps see: of few, learnt by heart, the loss is near 0, and so are the
+        // losses that errors are divided by.
+        let mut objective = sft_of(1294, &config, 100, 4096);
         objective.monitor_every = None;
         let mut script = Script::default();
         let mut run = training(&config, &params, 100, dir.path());
