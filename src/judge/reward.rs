@@ -92,7 +92,7 @@ impl Judge for RewardJudge {
 mod tests {
     use super::*;
     use crate::judge::candidates::item;
-    use crate::model::{FrozenParams, save_checkpoint};
+    use crate::model::{Companions, FrozenParams, save_checkpoint};
     use candle_core::Tensor;
     use std::collections::BTreeMap;
 
@@ -107,7 +107,8 @@ mod tests {
         let head = Tensor::from_iter(signs, &Device::Cpu).unwrap();
         tensors.insert("score.weight".to_owned(), head.unsqueeze(0).unwrap());
         let params = FrozenParams::from_tensors(tensors);
-        save_checkpoint(&dir.join("rm"), &source, &params).unwrap();
+        let companions = Companions::read(&source).unwrap();
+        save_checkpoint(&dir.join("rm"), &companions, &params).unwrap();
     }
 
     fn open(dir: &Path, max_seq_len: Option<usize>) -> RewardJudge {

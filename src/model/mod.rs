@@ -26,6 +26,6 @@ pub use kernels::isa::{IsaError, instruction_set, use_instruction_set};
 pub use ops::{Segments, SummedNll, TokenStats};
 pub use rate::{MatmulRate, matmul_rate};
 pub use weights::{
-    FrozenParams, Lora, Params, changed_weights, check_weights, convert_checkpoint, load_tensors,
-    merge_adapter, save_checkpoint,
+    Companions, FrozenParams, Lora, Params, changed_weights, check_weights, convert_checkpoint,
+    load_tensors, merge_adapter, save_checkpoint,
 };

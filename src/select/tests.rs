@@ -9,7 +9,7 @@ use crate::data::{
     ChatRow, PairRow, TextFormat, TokenizedExample, TokenizedPair, load_chat, load_pairs,
     permutation,
 };
-use crate::model::{Decoder, FrozenParams, Params, save_checkpoint};
+use crate::model::{Companions, Decoder, FrozenParams, Params, save_checkpoint};
 use crate::train::TrainError;
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
@@ -308,7 +308,8 @@ fn reward_model(dir: &Path) -> Tensor {
         .collect();
     let head = Tensor::from_vec(head, (1, 64), &Device::Cpu).unwrap();
     tensors.insert("score.weight".to_owned(), head.clone());
-    save_checkpoint(dir, &source, &FrozenParams::from_tensors(tensors)).unwrap();
+    let companions = Companions::read(&source).unwrap();
+    save_checkpoint(dir, &companions, &FrozenParams::from_tensors(tensors)).unwrap();
     head
 }
 

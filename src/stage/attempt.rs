@@ -16,6 +16,7 @@ use crate::stage::telemetry::Telemetry;
 use crate::train::{ReferenceLogps, TrainError};
 use candle_core::{DType, Device};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -41,7 +42,7 @@ impl Attempt<'_> {
         wanted.map_or_else(chosen, NonZeroUsize::get)
     }
 
-    /// Refuses to start on anything that is not what was planned with, or not what its run published.
+    /// Refuses anything that is not what was planned with, or not what its run published.
     pub(super) fn check_inputs(&self) -> Result<(), StageError> {
         let root = &self.context.root;
         // What the runner has digested, and only that: an attempt keeps nothing outside its folder.
@@ -49,32 +50,7 @@ impl Attempt<'_> {
         for (path, planned) in &self.file.data {
             check_planned(&mut known, root, path, planned)?;
         }
-        for (role, input) in &self.file.inputs {
-            match input {
-                InputRef::Folder { path, digest } => {
-                    check_planned(&mut known, root, path, digest)?;
-                }
-                InputRef::Run { id, artifact } => {
-                    let dir = RunDir::new(root, id);
-                    let path = dir.artifacts().join(artifact);
-                    verify_artifact(&dir, artifact).map_err(|source| match source {
-                        RundirError::Damaged { .. }
-                            if !path.exists() && !dir.outcome().exists() =>
-                        {
-                            let role = role.name();
-                            StageError::MissingInput { role, path }
-                        }
-                        RundirError::Damaged { .. } => StageError::DamagedInput {
-                            role: role.name(),
-                            run: id.clone(),
-                            source,
-                        },
-                        other => other.into(),
-                    })?;
-                }
-            }
-        }
-        Ok(())
+        check_inputs(root, &self.file.inputs)
     }
 
     /// Whether the run has an input of that role.
@@ -250,6 +226,36 @@ impl Attempt<'_> {
 }
 
 /// Refuses a file or model folder whose digest is not the planned one.
+/// Refuses models and artifacts that are not what was planned with, or not what their runs published.
+pub(super) fn check_inputs(
+    root: &Path,
+    inputs: &BTreeMap<InputRole, InputRef>,
+) -> Result<(), StageError> {
+    let mut known = DigestCache::load(&root.join(DIGESTS_PATH));
+    for (role, input) in inputs {
+        match input {
+            InputRef::Folder { path, digest } => check_planned(&mut known, root, path, digest)?,
+            InputRef::Run { id, artifact } => {
+                let dir = RunDir::new(root, id);
+                let path = dir.artifacts().join(artifact);
+                verify_artifact(&dir, artifact).map_err(|source| match source {
+                    RundirError::Damaged { .. } if !path.exists() && !dir.outcome().exists() => {
+                        let role = role.name();
+                        StageError::MissingInput { role, path }
+                    }
+                    RundirError::Damaged { .. } => StageError::DamagedInput {
+                        role: role.name(),
+                        run: id.clone(),
+                        source,
+                    },
+                    other => other.into(),
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn check_planned(
     known: &mut DigestCache,
     root: &Path,

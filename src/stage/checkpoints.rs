@@ -12,15 +12,16 @@ use crate::config::spec::{DpoRecipe, Precision, SftRecipe};
 use crate::data::DataError;
 use crate::metrics::families::{TRAINING, TrainingCost};
 use crate::metrics::values;
-use crate::model::{FrozenParams, Lora, changed_weights, save_checkpoint};
-use crate::plan::{MODEL_ARTIFACT, StageKind, checkpoint_artifact};
+use crate::model::{Companions, FrozenParams, Lora, changed_weights, save_checkpoint};
+use crate::plan::{InputRef, InputRole, MODEL_ARTIFACT, StageKind, checkpoint_artifact};
 use crate::rundir::{Artifact, MetricValue, RunDir, digest_folder};
-use crate::stage::attempt::{Attempt, dtype};
+use crate::stage::attempt::{Attempt, check_inputs, dtype};
 use crate::stage::error::StageError;
 use crate::stage::output::StageOutput;
 use crate::train::{TrainState, Trained, Training};
 use candle_core::DType;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -88,10 +89,14 @@ pub(super) struct CheckpointWriter {
     steps: Vec<u64>,
     /// Number format of the weights in the folders.
     format: DType,
-    /// Whose configuration and tokenizer the folders get.
+    /// What was trained on, for its weights.
     source: PathBuf,
+    /// The project's folder and what the run was planned with, `source` among it.
+    planned: (PathBuf, BTreeMap<InputRole, InputRef>),
+    /// The configuration and tokenizer that the folders get.
+    companions: Companions,
     /// A chat template that replaces the model's own.
-    template: Option<PathBuf>,
+    template: Option<String>,
     out: PathBuf,
     /// Where the digests of kept checkpoints go.
     work: PathBuf,
@@ -146,12 +151,16 @@ impl CheckpointWriter {
             ))
             .into());
         }
+        let template = job.template();
+        let template = template.map(|path| crate::base::fs::read_to_string(&path));
         Ok(Self {
             stage,
             steps: steps.to_vec(),
             format: dtype(format.unwrap_or(Precision::F32)),
             source: source.to_owned(),
-            template: job.template(),
+            planned: (job.context.root.clone(), job.file.inputs.clone()),
+            companions: Companions::read(source)?,
+            template: template.transpose()?,
             out: job.dir.out(),
             work: job.dir.work(),
         })
@@ -182,6 +191,7 @@ impl CheckpointWriter {
     fn model(&self, training: &Training<'_>) -> Result<FrozenParams, StageError> {
         let model = match training.weights {
             Trained::Adapters(lora) if lora.dtype() != DType::F32 => {
+                check_inputs(&self.planned.0, &self.planned.1)?;
                 let (config, device) = (training.config, lora.device());
                 let stored = FrozenParams::load(&self.source, config, &device, DType::F32)?;
                 lora.merged_into(&stored, self.format)?
@@ -200,7 +210,31 @@ impl CheckpointWriter {
     ) -> Result<(), StageError> {
         let model = self.model(training)?;
         self.write(MODEL_ARTIFACT, None, &model, &training.state)?;
-        let (changed, all) = changed_weights(&self.source, &model)?;
+        self.tell_changes(made, &model);
+        made.artifacts.push(MODEL_ARTIFACT.to_owned());
+        made.artifacts.extend(self.artifacts());
+        if let Trained::Adapters(lora) = training.weights {
+            self.write_adapter(lora)?;
+            made.artifacts.push(ADAPTER_ARTIFACT.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Counts the weights that the training changed. A training that is done does not fail for want of
+    /// what it began with.
+    fn tell_changes(&self, made: &mut StageOutput, model: &FrozenParams) {
+        let (root, inputs) = &self.planned;
+        let counted =
+            check_inputs(root, inputs).and_then(|()| Ok(changed_weights(&self.source, model)?));
+        let (changed, all) = match counted {
+            Ok(counts) => counts,
+            Err(error) => {
+                let why = error.chain_text();
+                made.notes
+                    .push(format!("how many weights changed cannot be told: {why}"));
+                return;
+            }
+        };
         made.count("weights", all);
         made.count("weights_changed", changed);
         if self.format == DType::BF16 {
@@ -209,13 +243,6 @@ impl CheckpointWriter {
                  lost to what reads this model, unless `save-precision` is `f32`"
             ));
         }
-        made.artifacts.push(MODEL_ARTIFACT.to_owned());
-        made.artifacts.extend(self.artifacts());
-        if let Trained::Adapters(lora) = training.weights {
-            self.write_adapter(lora)?;
-            made.artifacts.push(ADAPTER_ARTIFACT.to_owned());
-        }
-        Ok(())
     }
 
     fn write_adapter(&self, lora: &Lora) -> Result<(), StageError> {
@@ -235,9 +262,8 @@ impl CheckpointWriter {
     ) -> Result<(), StageError> {
         let dir = self.out.join(artifact);
         let temp = beside(&dir)?;
-        save_checkpoint(&temp, &self.source, model)?;
-        if let Some(template) = &self.template {
-            let text = crate::base::fs::read_to_string(template)?;
+        save_checkpoint(&temp, &self.companions, model)?;
+        if let Some(text) = &self.template {
             write_atomic(&ModelFile::ChatTemplate.within(&temp), text.as_bytes())?;
         }
         let record = TrainingRecord::new(self.stage, state);

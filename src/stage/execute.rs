@@ -99,15 +99,19 @@ fn work(
         telemetry,
     };
     job.check_inputs()?;
-    match &file.task {
+    let made = match &file.task {
         StageRecipe::Select(recipe) => select::run(&mut job, recipe),
         StageRecipe::Sample(recipe) => sample::run(&mut job, recipe),
         StageRecipe::Judge(recipe) => judge::run(&mut job, recipe),
-        StageRecipe::Sft(recipe) => sft::run(&mut job, recipe),
+        // These two have all they need before the first step, and look at it there.
+        StageRecipe::Sft(recipe) => return sft::run(&mut job, recipe),
+        StageRecipe::Dpo(recipe) => return dpo::run(&mut job, recipe),
         StageRecipe::RefLogps(recipe) => ref_logps::run(&mut job, recipe),
-        StageRecipe::Dpo(recipe) => dpo::run(&mut job, recipe),
         StageRecipe::Eval(recipe) => eval::run(&mut job, recipe),
-    }
+    }?;
+    // What was read while it worked may have changed after the first look.
+    job.check_inputs()?;
+    Ok(made)
 }
 
 /// What a panic said.

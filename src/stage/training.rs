@@ -130,6 +130,8 @@ impl Attempt<'_> {
         objective: &mut dyn Objective,
         keeper: &CheckpointWriter,
     ) -> Result<(), StageError> {
+        // All that a training begins with is read by now, and nothing of it later: this is what was planned.
+        self.check_inputs()?;
         if self.file.runtime.recompute_layers == Some(true) {
             training.recompute = Recompute::Layers;
         }

@@ -4,7 +4,7 @@ use crate::parity_engine::{Model, Packed};
 use crate::parity_support::{flat, golden, ids, root, signs};
 use candle_core::{DType, Device, Tensor};
 use lions::base::write_atomic;
-use lions::model::save_checkpoint;
+use lions::model::{Companions, save_checkpoint};
 use std::path::{Path, PathBuf};
 
 /// The shipped model and every family, by the name of the folder.
@@ -57,7 +57,12 @@ fn a_saved_checkpoint_opens_again_with_the_same_logits() {
             let folder = tempfile::tempdir().unwrap();
             let dir = folder.path().join("checkpoint");
             let model = moved(&source, dtype);
-            save_checkpoint(&dir, &source, &model.params.detached()).unwrap();
+            save_checkpoint(
+                &dir,
+                &Companions::read(&source).unwrap(),
+                &model.params.detached(),
+            )
+            .unwrap();
             let again = Model::open(&dir, dtype);
             assert_eq!(flat(&logits(&model)), flat(&logits(&again)), "{name}");
         }
@@ -81,7 +86,12 @@ fn write_checkpoints() {
     for (name, source, dtype) in wide.chain(short) {
         let dir = exports.join(name);
         let model = moved(&source, dtype);
-        save_checkpoint(&dir, &source, &model.params.detached()).unwrap();
+        save_checkpoint(
+            &dir,
+            &Companions::read(&source).unwrap(),
+            &model.params.detached(),
+        )
+        .unwrap();
         let rows: Vec<Vec<f32>> = logits(&model).to_vec2().unwrap();
         let expected = serde_json::json!({"tokens": document(), "logits": rows});
         let path = dir.join("lions_logits.json");

@@ -185,7 +185,9 @@ mod tests {
         let head = Tensor::ones((labels, config.hidden_size), DType::F32, &Device::Cpu).unwrap();
         tensors.insert(name.to_owned(), head);
         let out = dir.join("model");
-        crate::model::save_checkpoint(&out, source, &FrozenParams::from_tensors(tensors)).unwrap();
+        let companions = crate::model::Companions::read(source).unwrap();
+        let params = FrozenParams::from_tensors(tensors);
+        crate::model::save_checkpoint(&out, &companions, &params).unwrap();
         let path = out.join("config.json");
         let mut json: serde_json::Value =
             serde_json::from_str(&read_to_string(&path).unwrap()).unwrap();

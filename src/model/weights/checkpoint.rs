@@ -28,24 +28,82 @@ const COMPANIONS: &[&str] = &[
 /// Largest weights file, bytes; what does not fit goes into numbered files with an index.
 const MAX_FILE_BYTES: usize = 5_000_000_000;
 
-/// Writes `params` into the new folder `dir`, with configuration and tokenizer of `source_dir`.
+/// What a model folder holds besides its weights, as it was when a training began: whoever changes the
+/// folder meanwhile does not change what the training writes.
+#[derive(Clone, Debug)]
+pub struct Companions {
+    config: Value,
+    /// `config.json` as it stands.
+    text: String,
+    files: Vec<(&'static str, Vec<u8>)>,
+}
+
+impl Companions {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// A file cannot be read, or `config.json` is no JSON.
+    pub fn read(dir: &Path) -> Result<Self, ModelError> {
+        let path = ModelFile::Config.within(dir);
+        let text = crate::base::fs::read_to_string(&path)?;
+        let config =
+            serde_json::from_str(&text).map_err(|source| ModelError::Json { path, source })?;
+        let mut files = Vec::new();
+        for &name in COMPANIONS {
+            let path = dir.join(name);
+            if path.is_file() {
+                let bytes = fs::read(&path).map_err(|e| PathError::new("read", &path, e))?;
+                files.push((name, bytes));
+            }
+        }
+        Ok(Self {
+            config,
+            text,
+            files,
+        })
+    }
+
+    /// Writes them into `dir`, as of weights in `dtype`.
+    fn write(&self, dir: &Path, dtype: DType) -> Result<(), ModelError> {
+        let mut config = self.config.clone();
+        let field = if config.get("dtype").is_some() {
+            "dtype"
+        } else {
+            "torch_dtype"
+        };
+        // A file that already says so is passed through byte for byte.
+        let text = if config.get(field) == Some(&json!(dtype_name(dtype))) {
+            self.text.clone()
+        } else {
+            config[field] = json!(dtype_name(dtype));
+            serde_json::to_string_pretty(&config).unwrap_or_else(|_| self.text.clone())
+        };
+        write_atomic(&ModelFile::Config.within(dir), text.as_bytes())?;
+        for (name, bytes) in &self.files {
+            write_atomic(&dir.join(name), bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes `params` into the new folder `dir`, with configuration and tokenizer of another model.
 ///
 /// `config.json` passes through unchanged except for the number format. Everything is written into
 /// a folder beside `dir` first and renamed at the end.
 ///
 /// # Errors
-/// `dir` exists, or a file cannot be read or written.
+/// `dir` exists, or a file cannot be written.
 pub fn save_checkpoint(
     dir: &Path,
-    source_dir: &Path,
+    companions: &Companions,
     params: &FrozenParams,
 ) -> Result<(), ModelError> {
-    save_in_files(dir, source_dir, params, MAX_FILE_BYTES)
+    save_in_files(dir, companions, params, MAX_FILE_BYTES)
 }
 
 fn save_in_files(
     dir: &Path,
-    source_dir: &Path,
+    companions: &Companions,
     params: &FrozenParams,
     max_file_bytes: usize,
 ) -> Result<(), ModelError> {
@@ -58,13 +116,8 @@ fn save_in_files(
     let temp = dir.with_file_name(name);
     let written = (|| {
         fs::create_dir_all(&temp).map_err(|e| PathError::new("create", &temp, e))?;
-        write_config(&temp, source_dir, params)?;
-        for name in COMPANIONS {
-            let from = source_dir.join(name);
-            if from.is_file() {
-                fs::copy(&from, temp.join(name)).map_err(|e| PathError::new("copy", &from, e))?;
-            }
-        }
+        let dtype = params.iter().next().map_or(DType::F32, |(_, t)| t.dtype());
+        companions.write(&temp, dtype)?;
         write_weights(&temp, params, max_file_bytes)?;
         fs::rename(&temp, dir).map_err(|e| PathError::new("write", dir, e))?;
         Ok(())
@@ -87,7 +140,8 @@ pub fn convert_checkpoint(
 ) -> Result<usize, ModelError> {
     let tensors = load_tensors(from, &Device::Cpu, format.into())?;
     let count = tensors.len();
-    save_checkpoint(to, from, &FrozenParams::from_tensors(tensors))?;
+    let params = FrozenParams::from_tensors(tensors);
+    save_checkpoint(to, &Companions::read(from)?, &params)?;
     Ok(count)
 }
 
@@ -131,32 +185,6 @@ fn dtype_name(dtype: DType) -> &'static str {
         DType::F64 => "float64",
         _ => "float32",
     }
-}
-
-fn write_config(to: &Path, source_dir: &Path, params: &FrozenParams) -> Result<(), ModelError> {
-    let path = ModelFile::Config.within(source_dir);
-    let text = crate::base::fs::read_to_string(&path)?;
-    let mut config: Value = serde_json::from_str(&text).map_err(|source| ModelError::Json {
-        path: path.clone(),
-        source,
-    })?;
-    let dtype = params.iter().next().map_or(DType::F32, |(_, t)| t.dtype());
-    let field = if config.get("dtype").is_some() {
-        "dtype"
-    } else {
-        "torch_dtype"
-    };
-    // A file that already says so is passed through byte for byte.
-    let text = if config.get(field) == Some(&json!(dtype_name(dtype))) {
-        text
-    } else {
-        config[field] = json!(dtype_name(dtype));
-        serde_json::to_string_pretty(&config).unwrap_or(text)
-    };
-    Ok(write_atomic(
-        &ModelFile::Config.within(to),
-        text.as_bytes(),
-    )?)
 }
 
 fn write_weights(
@@ -248,7 +276,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         for (name, limit) in [("one", MAX_FILE_BYTES), ("many", 200_000)] {
             let dir = temp.path().join(name);
-            save_in_files(&dir, &source, &params, limit).unwrap();
+            save_in_files(&dir, &Companions::read(&source).unwrap(), &params, limit).unwrap();
             let back = FrozenParams::load(&dir, &config, &Device::Cpu, DType::F32).unwrap();
             assert_equal(&back, &params);
             assert!(dir.join("tokenizer.json").is_file());
@@ -272,7 +300,7 @@ mod tests {
         let params = FrozenParams::load(&source, &config, &Device::Cpu, DType::BF16).unwrap();
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("short");
-        save_checkpoint(&dir, &source, &params).unwrap();
+        save_checkpoint(&dir, &Companions::read(&source).unwrap(), &params).unwrap();
         let bytes = fs::read(dir.join("model.safetensors")).unwrap();
         let written = safetensors::SafeTensors::deserialize(&bytes).unwrap();
         let tensors = written.tensors();
@@ -298,7 +326,8 @@ mod tests {
     fn a_checkpoint_is_never_written_over_another() {
         let (source, _, params) = shipped();
         let temp = tempfile::tempdir().unwrap();
-        let error = save_checkpoint(temp.path(), &source, &params).unwrap_err();
+        let error =
+            save_checkpoint(temp.path(), &Companions::read(&source).unwrap(), &params).unwrap_err();
         assert!(error.to_string().starts_with("cannot create"), "{error}");
     }
 
@@ -313,7 +342,7 @@ mod tests {
         };
 
         let cut = temp.path().join("cut");
-        save_checkpoint(&cut, &source, &params).unwrap();
+        save_checkpoint(&cut, &Companions::read(&source).unwrap(), &params).unwrap();
         let bytes = fs::read(cut.join("model.safetensors")).unwrap();
         write_atomic(&cut.join("model.safetensors"), &bytes[..bytes.len() / 2]).unwrap();
         let error = load(&cut, &config);

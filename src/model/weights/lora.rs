@@ -10,7 +10,7 @@ use crate::base::{PathError, SeedTree, write_atomic};
 use crate::config::spec::{LoraRecipe, LoraTarget, Positive};
 use crate::model::error::ModelError;
 use crate::model::ops::linear;
-use crate::model::weights::checkpoint::save_checkpoint;
+use crate::model::weights::checkpoint::{Companions, save_checkpoint};
 use crate::model::weights::params::FrozenParams;
 use candle_core::{DType, Device, Tensor, Var};
 use rand::Rng as _;
@@ -327,7 +327,8 @@ pub fn merge_adapter(model: &Path, adapter: &Path, out: &Path) -> Result<usize, 
     let config = DecoderConfig::from_file(model)?;
     let base = FrozenParams::load(model, &config, &Device::Cpu, config.stored_dtype.into())?;
     let lora = Lora::load(base, adapter)?;
-    save_checkpoint(out, model, &lora.merged(lora.dtype())?)?;
+    let merged = lora.merged(lora.dtype())?;
+    save_checkpoint(out, &Companions::read(model)?, &merged)?;
     Ok(lora.vars().len() / 2)
 }
 

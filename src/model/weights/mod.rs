@@ -5,7 +5,7 @@ mod lora;
 mod params;
 mod weights_file;
 
-pub use checkpoint::{changed_weights, convert_checkpoint, save_checkpoint};
+pub use checkpoint::{Companions, changed_weights, convert_checkpoint, save_checkpoint};
 pub use lora::{Lora, merge_adapter};
 pub use params::{FrozenParams, Params};
 pub(crate) use weights_file::WeightFiles;
