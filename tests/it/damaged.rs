@@ -214,6 +214,28 @@ fn published(run: &Path) -> Value {
 }
 
 #[test]
+fn a_model_that_changes_under_a_training_is_not_in_what_the_training_writes() {
+    let project = Project::new();
+    kept_study(&project);
+    let clean = project.copied();
+    assert_eq!(clean.run_smoke(0)["failed"], 0);
+    let want = published(&run_of(&clean, "sft"));
+
+    let run = run_of(&project, "sft");
+    let child = start(&project, &["run", "sweeps/smoke.toml", "--jobs", "1"]);
+    let kept = run.join("attempts/001/out/checkpoints/step-000002");
+    wait_for("a kept checkpoint", || kept.is_dir());
+    project.edit(
+        "models/stories260k/config.json",
+        "\"rms_norm_eps\": 1e-05",
+        "\"rms_norm_eps\": 1e-04",
+    );
+    // Stages that read the folder anew refuse it; what was trained before is as it would have been.
+    child.wait_with_output().unwrap();
+    assert_eq!(published(&run), want);
+}
+
+#[test]
 fn a_damaged_checkpoint_of_a_killed_attempt_is_made_again() {
     let project = Project::new();
     kept_study(&project);

@@ -25,7 +25,7 @@ global-batch-size = 4
 optimizer.learning-rate = 1e-6
 schedule = { decay = "constant", warmup-ratio = 0.0, min-ratio = 1.0 }
 [base.eval.recipe]
-likelihood.instruct = { data = [{ path = "data/sft/instruct_test.jsonl", count = 4 }], max-seq-len = 256 }
+likelihood.instruct = { data = [{ path = "data/sft/instruct_test.jsonl" }], max-seq-len = 256 }
 likelihood.tales = { data = [{ path = "data/sft/stories_test.jsonl", count = 2 }], max-seq-len = 256 }
 [[axis]]
 name = "format"
@@ -56,12 +56,11 @@ fn a_small_update_reaches_the_next_stage_and_the_evaluation() {
             .unwrap()
     };
     let moved = |format| loss(format) - loss("none");
+    let error = |format| (moved(format) / moved("f32") - 1.0).abs();
     assert!(moved("f32") < -1e-4, "{table}");
-    assert!((moved("bf16") / moved("f32") - 1.0).abs() < 0.2, "{table}");
-    assert!(
-        (moved("rounded") / moved("f32") - 1.0).abs() > 0.5,
-        "{table}"
-    );
+    assert!(error("bf16") < 0.2, "{table}");
+    // What is rounded twice on its way is off by the rounding, whichever way that goes.
+    assert!(error("rounded") > 2.0 * error("bf16"), "{table}");
 
     // Of the stage that begins with f32 weights, and of the one that writes in bf16.
     let runs = project.json(&["status", "formats"]);
