@@ -1,6 +1,6 @@
 //! What can be wrong with data files, tokenizers, templates and length limits.
 
-use crate::base::PathError;
+use crate::base::{PathError, counted};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -71,7 +71,7 @@ pub enum DataError {
         reason: String,
     },
     /// More examples were asked for than there are.
-    #[error("`max-examples` is {wanted}, but the data has {found} examples")]
+    #[error("`max-examples` is {wanted}, but the data has {}", counted(*found, "example"))]
     TooFew {
         /// As in the recipe.
         wanted: usize,

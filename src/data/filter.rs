@@ -245,7 +245,7 @@ fn word_sequences(text: &str, n: usize) -> impl Iterator<Item = &str> {
 }
 
 /// The texts of an evaluation's file: `text` where rows have it, else user and assistant turns.
-fn evaluation_texts(path: &str, raw: Vec<RawRow>) -> Result<Vec<String>, DataError> {
+pub(super) fn evaluation_texts(path: &str, raw: Vec<RawRow>) -> Result<Vec<String>, DataError> {
     let first = &raw[0].1;
     let turns = |messages: Vec<Message>| {
         let said = messages.into_iter().filter(|m| m.role != "system");

@@ -6,8 +6,8 @@ use super::pair::{PairEncoding, PairReport, TokenizedPair, check_limits, limit_p
 use super::record::{CHOSEN_FINISHED, ChatRow, Message, Origin, PairRow, REJECTED_FINISHED};
 use super::template::ChatTemplate;
 use super::tokenize::{PieceTokenizer, TokenizedExample};
-use crate::base::ModelFile;
 use crate::base::fs::read_to_string;
+use crate::base::{ModelFile, counted};
 use crate::config::spec::PairLimits;
 use rayon::prelude::*;
 use serde_json::Value;
@@ -166,8 +166,8 @@ impl TextFormat {
         }
         if kept.is_empty() {
             return Err(DataError::Limits(format!(
-                "none of {} pairs is left within `max-seq-len` {} and `max-prompt-len` {}",
-                rows.len(),
+                "none of {} is left within `max-seq-len` {} and `max-prompt-len` {}",
+                counted(rows.len(), "pair"),
                 limits.max_seq_len,
                 limits.max_prompt_len
             )));
@@ -277,8 +277,8 @@ impl TextFormat {
         }
         if !mask.contains(&true) {
             return Err(format!(
-                "no token of {} replies counts as a target",
-                spans.len()
+                "no token of {} counts as a target",
+                counted(spans.len(), "reply")
             ));
         }
         Ok((tokens, mask))

@@ -1,19 +1,11 @@
 //! The source of a chat template, made ready for the engine.
 //!
-//! Jinja2 reads every kind of line end as one line feed, knows the block `generation` through
-//! transformers, and has `%` of strings. The engine has none of these, so the source is read here, tag
-//! by tag, and written anew; what is not understood stays as it is for the engine to judge.
+//! Jinja2 reads every kind of line end as one line feed, and knows the block `generation` through
+//! transformers. So the source is read here, tag by tag, and written anew; what is in a tag is read by
+//! `expression.rs`.
 
-use super::python::REMAINDER;
-use std::ops::Range;
-
-/// Stand in the rendered text for `{% generation %}` and `{% endgeneration %}`. Both are
-/// noncharacters, which no text that is to be exchanged may contain.
-pub(super) const OPEN: char = '\u{FDD0}';
-/// See [`OPEN`].
-pub(super) const CLOSE: char = '\u{FDD1}';
-/// Stands for `strftime_now` where it is called.
-pub(super) const DATE: &str = "_strftime_now";
+use super::expression::Reader;
+use super::lexemes::{CLOSE, OPEN, string_end};
 
 /// Longer sources are no chat templates: the longest public ones have some 20 kB.
 const MAX_SOURCE: usize = 1 << 20;
@@ -43,10 +35,12 @@ pub(super) fn prepare(source: &str) -> Result<Source, String> {
     }
     let mut out = String::with_capacity(source.len());
     let mut rest = source.as_str();
-    let (mut marked, mut depth) = (false, 0usize);
+    let mut marked = false;
+    let mut blocks = Blocks::default();
     while let Some(at) = find_tag(rest) {
         out.push_str(&rest[..at]);
         let tag = &rest[at..];
+        // The engine says where a tag without an end begins.
         let Some(end) = tag_end(tag)? else {
             rest = tag;
             break;
@@ -55,47 +49,43 @@ pub(super) fn prepare(source: &str) -> Result<Source, String> {
         let tag = &tag[..end];
         if tag.starts_with("{#") {
             out.push_str(tag);
-            continue;
+        } else if is_raw(tag) {
+            // Nothing inside is a tag.
+            let end = raw_end(rest).unwrap_or(rest.len());
+            out.push_str(tag);
+            out.push_str(&rest[..end]);
+            rest = &rest[end..];
+        } else {
+            let written = write_tag(tag, &mut blocks, &mut marked);
+            let line = || 1 + source[..source.len() - rest.len()].matches('\n').count();
+            out.push_str(&written.map_err(|reason| format!("{reason}, line {}", line()))?);
         }
-        let (open, body, close) = split_tag(tag);
-        let name = body.split_whitespace().next().unwrap_or("");
-        if tag.starts_with("{%") {
-            depth = depth_after(depth, name, body);
-            if depth > MAX_DEPTH {
-                return Err(format!("it has more than {MAX_DEPTH} blocks within blocks"));
-            }
-            match name {
-                "raw" => {
-                    // Nothing inside is a tag.
-                    let end = raw_end(rest).unwrap_or(rest.len());
-                    out.push_str(tag);
-                    out.push_str(&rest[..end]);
-                    rest = &rest[end..];
-                    continue;
-                }
-                // A block of its own, as in transformers: what is set in it is not seen behind it.
-                "generation" => {
-                    marked = true;
-                    out.push_str(&format!(
-                        "{open} with %}}{{% if true %}}{OPEN}{{% endif {close}"
-                    ));
-                    continue;
-                }
-                "endgeneration" => {
-                    out.push_str(&format!(
-                        "{open} if true %}}{CLOSE}{{% endif %}}{{% endwith {close}"
-                    ));
-                    continue;
-                }
-                _ => {}
-            }
-        }
-        out.push_str(open);
-        out.push_str(&expression(body));
-        out.push_str(close);
     }
     out.push_str(rest);
     Ok(Source { text: out, marked })
+}
+
+/// A tag as the engine is to read it.
+fn write_tag(tag: &str, blocks: &mut Blocks, marked: &mut bool) -> Result<String, String> {
+    let (open, body, close) = split_tag(tag);
+    let reader = Reader::new(body)?;
+    if tag.starts_with("{{") {
+        return Ok(format!("{open}{}{close}", reader.print()?));
+    }
+    let name = reader.name();
+    blocks.count(name, &reader)?;
+    Ok(match name {
+        // A block of its own, as in transformers: what is set in it is not seen behind it.
+        "generation" if reader.len() == 1 => {
+            *marked = true;
+            format!("{open} with %}}{{% if true %}}{OPEN}{{% endif {close}")
+        }
+        "endgeneration" if reader.len() == 1 => {
+            format!("{open} if true %}}{CLOSE}{{% endif %}}{{% endwith {close}")
+        }
+        "endraw" => tag.to_owned(),
+        _ => format!("{open}{}{close}", reader.statement()?),
+    })
 }
 
 /// Where the next tag or comment begins.
@@ -107,19 +97,18 @@ fn find_tag(text: &str) -> Option<usize> {
 
 /// Where a tag that begins at the start of `tag` ends; none if it does not.
 fn tag_end(tag: &str) -> Result<Option<usize>, String> {
-    if tag.starts_with("{#") {
-        return Ok(tag.find("#}").map(|at| at + 2));
+    if let Some(comment) = tag.strip_prefix("{#") {
+        return Ok(comment.find("#}").map(|at| at + 4));
     }
     let bytes = tag.as_bytes();
     let close: &[u8] = if tag.starts_with("{{") { b"}}" } else { b"%}" };
     let (mut at, mut open) = (2, 0usize);
     while at < bytes.len() {
-        let braces = close == b"}}" && open > 0;
-        if bytes[at..].starts_with(close) && !braces {
+        if open == 0 && bytes[at..].starts_with(close) {
             return Ok(Some(at + 2));
         }
         match bytes[at] {
-            quote @ (b'"' | b'\'') => match string_end(bytes, at, quote) {
+            b'"' | b'\'' => match string_end(bytes, at) {
                 Some(end) => at = end,
                 None => return Ok(None),
             },
@@ -142,19 +131,6 @@ fn tag_end(tag: &str) -> Result<Option<usize>, String> {
     Ok(None)
 }
 
-/// Behind the string literal that begins at `at`.
-fn string_end(bytes: &[u8], at: usize, quote: u8) -> Option<usize> {
-    let mut end = at + 1;
-    while end < bytes.len() {
-        match bytes[end] {
-            b'\\' => end += 2,
-            b if b == quote => return Some(end + 1),
-            _ => end += 1,
-        }
-    }
-    None
-}
-
 /// The two ends of a tag with their signs for white space, and what is between.
 fn split_tag(tag: &str) -> (&str, &str, &str) {
     let sign = |byte: Option<&u8>| matches!(byte, Some(b'-' | b'+'));
@@ -171,13 +147,42 @@ fn split_tag(tag: &str) -> (&str, &str, &str) {
     (&tag[..start], &tag[start..end], &tag[end..])
 }
 
-fn depth_after(depth: usize, name: &str, body: &str) -> usize {
-    match name {
-        "if" | "for" | "macro" | "call" | "filter" | "with" | "block" | "generation" => depth + 1,
-        "set" if !body.contains('=') => depth + 1,
-        name if name.starts_with("end") => depth.saturating_sub(1),
-        _ => depth,
+/// The blocks that are open, each with its branches: the engine's compiler calls itself for every one.
+#[derive(Debug, Default)]
+struct Blocks {
+    open: Vec<usize>,
+    depth: usize,
+}
+
+impl Blocks {
+    fn count(&mut self, name: &str, reader: &Reader) -> Result<(), String> {
+        match name {
+            "if" | "for" | "macro" | "call" | "filter" | "with" | "generation" => {
+                self.open.push(1);
+                self.depth += 1;
+            }
+            "set" if !reader.has("=") => {
+                self.open.push(1);
+                self.depth += 1;
+            }
+            "elif" => {
+                if let Some(branches) = self.open.last_mut() {
+                    *branches += 1;
+                    self.depth += 1;
+                }
+            }
+            _ if name.starts_with("end") => self.depth -= self.open.pop().unwrap_or(0),
+            _ => {}
+        }
+        if self.depth > MAX_DEPTH {
+            return Err(format!("it has more than {MAX_DEPTH} blocks within blocks"));
+        }
+        Ok(())
     }
+}
+
+fn is_raw(tag: &str) -> bool {
+    tag.starts_with("{%") && split_tag(tag).1.trim() == "raw"
 }
 
 /// Where the tag `endraw` begins.
@@ -193,170 +198,6 @@ fn raw_end(text: &str) -> Option<usize> {
         from += at + 2;
     }
     None
-}
-
-/// Kinds of tokens that tell operands from operators.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Space,
-    Name,
-    Number,
-    Text,
-    Sign,
-}
-
-fn tokens(body: &str) -> Vec<(Kind, Range<usize>)> {
-    let bytes = body.as_bytes();
-    let mut out = Vec::new();
-    let mut at = 0;
-    let run = |from: usize, more: fn(char) -> bool| {
-        let rest = &body[from..];
-        from + rest.find(|c| !more(c)).unwrap_or(rest.len())
-    };
-    let in_name = |c: char| c.is_alphanumeric() || c == '_';
-    while let Some(c) = body[at..].chars().next() {
-        let (kind, end) = match c {
-            c if c.is_whitespace() => (Kind::Space, run(at, char::is_whitespace)),
-            '"' | '\'' => {
-                let end = string_end(bytes, at, bytes[at]).unwrap_or(body.len());
-                (Kind::Text, end.min(body.len()))
-            }
-            c if c.is_ascii_digit() => (Kind::Number, run(at, in_name)),
-            c if in_name(c) => (Kind::Name, run(at, in_name)),
-            c => {
-                let two = body.get(at..at + 2);
-                let double = matches!(two, Some("**" | "//" | "==" | "!=" | "<=" | ">="));
-                (Kind::Sign, at + if double { 2 } else { c.len_utf8() })
-            }
-        };
-        out.push((kind, at..end));
-        at = end;
-    }
-    out
-}
-
-/// The inside of a tag with calls of `strftime_now` and the operator `%` of strings replaced.
-fn expression(body: &str) -> String {
-    if !body.contains('%') && !body.contains("strftime_now") {
-        return body.to_owned();
-    }
-    let all = tokens(body);
-    // Places in `all` of what is no white space.
-    let seen: Vec<usize> = (0..all.len())
-        .filter(|&i| all[i].0 != Kind::Space)
-        .collect();
-    let text = |i: usize| seen.get(i).map_or("", |&at| &body[all[at].1.clone()]);
-    let kind = |i: usize| seen.get(i).map_or(Kind::Space, |&at| all[at].0);
-    let mut pieces: Vec<String> = all
-        .iter()
-        .map(|(_, r)| body[r.clone()].to_owned())
-        .collect();
-    for i in 0..seen.len() {
-        if text(i) == "strftime_now" && text(i + 1) == "(" && (i == 0 || text(i - 1) != ".") {
-            DATE.clone_into(&mut pieces[seen[i]]);
-        }
-        if text(i) != "%" || kind(i) != Kind::Sign || i == 0 {
-            continue;
-        }
-        let literal = kind(i - 1) == Kind::Text;
-        let ends = literal || matches!(kind(i - 1), Kind::Name) || matches!(text(i - 1), ")" | "]");
-        // A remainder by a number is the engine's own.
-        if !ends || (!literal && kind(i + 1) == Kind::Number) {
-            continue;
-        }
-        let left = operand_start(i - 1, &text, &kind);
-        let Some(right) = operand_end(i + 1, seen.len(), &text, &kind) else {
-            continue;
-        };
-        let before = if left > 0 { text(left - 1) } else { "" };
-        if matches!(before, "*" | "/" | "//" | "%" | "**") || matches!(text(right + 1), "**" | "is")
-        {
-            continue;
-        }
-        pieces[seen[i]] = format!("|{REMAINDER}(");
-        pieces[seen[right]].push(')');
-    }
-    pieces.concat()
-}
-
-/// The first token of the operand that ends with token `end`.
-fn operand_start<'t>(
-    end: usize,
-    text: &impl Fn(usize) -> &'t str,
-    kind: &impl Fn(usize) -> Kind,
-) -> usize {
-    let mut at = end;
-    loop {
-        if matches!(text(at), ")" | "]" | "}") && kind(at) == Kind::Sign {
-            let mut open = 1;
-            while open > 0 && at > 0 {
-                at -= 1;
-                match text(at) {
-                    ")" | "]" | "}" if kind(at) == Kind::Sign => open += 1,
-                    "(" | "[" | "{" if kind(at) == Kind::Sign => open -= 1,
-                    _ => {}
-                }
-            }
-            // What stands right before the bracket is called or indexed.
-            let called = at > 0
-                && (matches!(text(at - 1), ")" | "]")
-                    || kind(at - 1) == Kind::Text
-                    || (kind(at - 1) == Kind::Name && !is_keyword(text(at - 1))));
-            if called {
-                at -= 1;
-                continue;
-            }
-        }
-        if at > 1 && kind(at) == Kind::Name && matches!(text(at - 1), "." | "|") {
-            at -= 2;
-            continue;
-        }
-        return at;
-    }
-}
-
-/// The last token of the operand that begins with token `start`.
-fn operand_end<'t>(
-    start: usize,
-    len: usize,
-    text: &impl Fn(usize) -> &'t str,
-    kind: &impl Fn(usize) -> Kind,
-) -> Option<usize> {
-    let group = |open: usize| {
-        let mut depth = 0usize;
-        for at in open..len {
-            if kind(at) == Kind::Sign {
-                match text(at) {
-                    "(" | "[" | "{" => depth += 1,
-                    ")" | "]" | "}" => depth = depth.checked_sub(1)?,
-                    _ => {}
-                }
-            }
-            if depth == 0 {
-                return Some(at);
-            }
-        }
-        None
-    };
-    let mut at = match kind(start) {
-        Kind::Name | Kind::Number | Kind::Text => start,
-        Kind::Sign if matches!(text(start), "(" | "[" | "{") => group(start)?,
-        _ => return None,
-    };
-    loop {
-        match text(at + 1) {
-            "." | "|" if kind(at + 2) == Kind::Name => at += 2,
-            "(" | "[" => at = group(at + 1)?,
-            _ => return Some(at),
-        }
-    }
-}
-
-fn is_keyword(name: &str) -> bool {
-    matches!(
-        name,
-        "if" | "elif" | "else" | "in" | "and" | "or" | "not" | "is" | "set" | "for"
-    )
 }
 
 #[cfg(test)]
@@ -378,33 +219,27 @@ mod tests {
     }
 
     #[test]
-    fn a_remainder_of_strings_becomes_a_filter_and_one_of_numbers_stays() {
-        let cases = [
-            ("loop.index0 % 2 == 0", "loop.index0 % 2 == 0"),
-            ("'%s' % x", "'%s' |_remainder( x)"),
-            (
-                "a ~ '%s|%s' % (x, y|trim) ~ b",
-                "a ~ '%s|%s' |_remainder( (x, y|trim)) ~ b",
-            ),
-            (
-                "m['f'].g(1) % m.x|trim ~ b",
-                "m['f'].g(1) |_remainder( m.x|trim) ~ b",
-            ),
-            ("a * b % c", "a * b % c"),
-            (
-                "strftime_now('%d') ~ strftime_now",
-                "_strftime_now('%d') ~ strftime_now",
-            ),
-        ];
-        for (body, want) in cases {
-            assert_eq!(expression(body), want);
-        }
+    fn a_tag_without_blanks_is_read() {
+        let kept = "{%if(x.y)%}{{-x-}}{%-else-%}{%endif%}{#-#}";
+        assert_eq!(prepare(kept).unwrap().text, kept);
+    }
+
+    #[test]
+    fn a_refusal_names_the_line() {
+        let reason = prepare("a\n{% if x %}\n{{ y z }}").unwrap_err();
+        assert_eq!(reason, "`z` is not expected where it stands, line 3");
     }
 
     #[test]
     fn deep_and_long_sources_are_refused() {
         let deep = "{% if true %}".repeat(20_000);
         assert!(prepare(&deep).unwrap_err().contains("blocks within blocks"));
+        let branches = "{% if a %}".to_owned() + &"{% elif a %}".repeat(20_000);
+        assert!(
+            prepare(&branches)
+                .unwrap_err()
+                .contains("blocks within blocks")
+        );
         let brackets = format!("{{{{ {}", "[".repeat(50_000));
         assert!(prepare(&brackets).unwrap_err().contains("brackets"));
         assert!(prepare(&"a".repeat(MAX_SOURCE + 1)).is_err());

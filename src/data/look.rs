@@ -1,9 +1,10 @@
 //! The rows of a data file as a stage would read them, before any stage does.
 
 use super::error::DataError;
+use super::filter::evaluation_texts;
 use super::mix::parse;
 use super::record::{ChatRow, PairRow, chat_row, chat_schema, is_pair, pair_row, pair_schema};
-use super::source::{glance_at_source, read_source};
+use super::source::{RawRow, glance_at_source, read_source};
 use crate::config::spec::DataSource;
 use std::path::Path;
 
@@ -41,8 +42,8 @@ impl FileRows {
     }
 }
 
-/// Reads the rows of `source`, its share aside; of a file above 16 MiB those at its beginning, unless
-/// `every` row is wanted.
+/// Reads the rows of `source`, its share aside; of one with more than 16 MiB of text those at its
+/// beginning, unless `every` row is wanted.
 ///
 /// # Errors
 /// As [`crate::data::load_chat`].
@@ -53,11 +54,7 @@ pub fn look_at_rows(
     every: bool,
 ) -> Result<FileRows, DataError> {
     let path = &*source.path;
-    let (raw, whole) = if every {
-        (read_source(root, source)?, true)
-    } else {
-        glance_at_source(root, source)?
-    };
+    let (raw, whole) = read(root, source, every)?;
     let Some((_, first)) = raw.first() else {
         return Err(DataError::EmptyFile {
             path: path.to_owned(),
@@ -75,6 +72,23 @@ pub fn look_at_rows(
         rows.chats = parse(path, raw, |raw| chat_row(path, schema, raw))?;
     }
     Ok(rows)
+}
+
+/// Reads the texts of an evaluation's file as decontamination does, in the same way.
+///
+/// # Errors
+/// The file is missing, malformed or of an unknown form.
+pub fn look_at_texts(root: &Path, source: &DataSource, every: bool) -> Result<(), DataError> {
+    let (raw, _) = read(root, source, every)?;
+    evaluation_texts(&source.path, raw).map(drop)
+}
+
+fn read(root: &Path, source: &DataSource, every: bool) -> Result<(Vec<RawRow>, bool), DataError> {
+    if every {
+        Ok((read_source(root, source)?, true))
+    } else {
+        glance_at_source(root, source)
+    }
 }
 
 #[cfg(test)]

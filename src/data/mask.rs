@@ -41,7 +41,8 @@ impl Replies<'_> {
             if rendered.spans.len() != replies.len() {
                 return Err(format!(
                     "the template marks {} of {} replies; put every reply between `{{% generation %}}` \
-                     and `{{% endgeneration %}}`",
+                     and `{{% endgeneration %}}` in a copy of it, and name that with \
+                     `model.chat-template`",
                     rendered.spans.len(),
                     replies.len()
                 ));
@@ -58,8 +59,9 @@ impl Replies<'_> {
         Ok(spans)
     }
 
-    /// A marked span up to its end token, which may stand right behind the mark or close the marked
-    /// text; anywhere else it is a part of the reply.
+    /// A marked span as it is, or up to its end token if that stands right behind it. Where the token
+    /// closes the marked text, so does what the mark holds after it: a line break, other tokens of the
+    /// template. Anywhere else it is a part of the reply.
     fn with_end(
         &self,
         text: &str,
@@ -72,17 +74,9 @@ impl Replies<'_> {
             return Ok(span.start..text.len() - after.len() + self.end_text.len());
         }
         let body = text[span.clone()].trim_end();
-        if body.ends_with(self.end_text) {
-            return Ok(span.start..span.start + body.len());
-        }
-        // Other tokens of the template may stand behind it.
-        if let Some(at) = body.rfind(self.end_text) {
-            let end = at + self.end_text.len();
-            if self.tokenizer.only_added(&body[end..]) {
-                return Ok(span.start..span.start + end);
-            }
-        }
-        if k + 1 < self.messages.len() {
+        let behind = body.rfind(self.end_text).map(|at| at + self.end_text.len());
+        let closed = behind.is_some_and(|end| self.tokenizer.only_added(&body[end..]));
+        if closed || k + 1 < self.messages.len() {
             return Ok(span.clone());
         }
         Err(no_end(self.end_text, n, k))

@@ -7,7 +7,7 @@ use super::record::{
     ChatRow, Origin, PairRow, Schema, chat_row, chat_schema, pair_row, pair_schema,
 };
 use super::source::{RawRow, read_source, refuse};
-use crate::base::{Digest, SeedTree, digest_file};
+use crate::base::{Digest, SeedTree, counted, digest_file};
 use crate::config::spec::DataSource;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,29 @@ pub(super) fn load_filtered_chat(
     Ok((rows, report))
 }
 
+/// [`load_filtered_chat`] of files that were read already: the rows of each source.
+pub(super) fn mixed_chat(
+    root: &Path,
+    sources: &[DataSource],
+    files: Vec<Vec<ChatRow>>,
+    filter: &RowFilter,
+    seed: &SeedTree,
+) -> Result<Vec<ChatRow>, DataError> {
+    let mut report = LoadReport::default();
+    for (source, rows) in sources.iter().zip(&files) {
+        report.sources.push(SourceReport {
+            path: source.path.to_string(),
+            content: digest_file(&root.join(&source.path))?,
+            schema: Schema::Messages,
+            found: rows.len(),
+            used: 0,
+        });
+    }
+    let mut rows = mixed(sources, files, filter, seed, &mut report)?;
+    make_ids_unique(rows.iter_mut().map(|r| (&mut r.id, &r.origin)), &report);
+    Ok(rows)
+}
+
 /// Reads preference pairs and applies the mixture. Rows come source by source, not permuted.
 ///
 /// # Errors
@@ -122,6 +145,18 @@ fn load<T: Clone + Send + Sync + FilteredRow>(
         });
         files.push(file);
     }
+    let rows = mixed(sources, files, filter, seed, &mut report)?;
+    Ok((rows, report))
+}
+
+/// The rows of the mixture out of all rows of each file, which the report has; it learns the rest.
+fn mixed<T: Clone + Sync + FilteredRow>(
+    sources: &[DataSource],
+    files: Vec<Vec<T>>,
+    filter: &RowFilter,
+    seed: &SeedTree,
+    report: &mut LoadReport,
+) -> Result<Vec<T>, DataError> {
     let (files, filtered) = filter.apply(files);
     report.filtered = filtered;
     let mut rows = Vec::new();
@@ -138,7 +173,7 @@ fn load<T: Clone + Send + Sync + FilteredRow>(
         rows.extend(taken.into_iter().map(|i| file[i].clone()));
     }
     if !rows.is_empty() {
-        return Ok((rows, report));
+        return Ok(rows);
     }
     let found: usize = report.sources.iter().map(|s| s.found).sum();
     Err(DataError::Limits(if found > 0 {
@@ -194,9 +229,10 @@ fn sample(
         (Some(_), Some(_)) => return refuse("both `fraction` and `count` are given".to_owned()),
         (None, Some(count)) if count > n => {
             return refuse(if n == found {
-                format!("`count` is {count}, but the file has {n} rows")
+                format!("`count` is {count}, but the file has {}", counted(n, "row"))
             } else {
-                format!("`count` is {count}, but only {n} of the file's {found} rows are left")
+                let are = if n == 1 { "is" } else { "are" };
+                format!("`count` is {count}, but only {n} of the file's {found} rows {are} left")
             });
         }
         (None, Some(count)) => (0, count),
@@ -208,7 +244,8 @@ fn sample(
         }
     };
     if repeats + rest == 0 {
-        return refuse(format!("its `fraction` of {n} rows is less than one row"));
+        let rows = counted(n, "row");
+        return refuse(format!("its `fraction` of {rows} is less than one row"));
     }
     let mut taken: Vec<usize> = (0..repeats).flat_map(|_| 0..n).collect();
     let mut part = permutation(n, seed);

@@ -17,25 +17,33 @@
 
 mod batch;
 mod error;
+mod expression;
 mod filter;
 mod format;
 #[cfg(test)]
 mod golden_tests;
+mod guard;
 mod inspect;
 mod jinja;
+mod json;
+mod lexemes;
 mod limits;
 mod look;
 mod mask;
+mod methods;
 mod mix;
 mod order;
 mod pack;
 mod pair;
+mod params;
 mod parquet;
+mod percent;
 mod plain;
 mod prepare;
 mod prompts;
 mod python;
 pub mod record;
+mod repr;
 mod source;
 mod steps;
 mod template;
@@ -46,7 +54,7 @@ pub use error::{DataError, RowProblem, RowProblems};
 pub use filter::FilterReport;
 pub use format::TextFormat;
 pub use inspect::{InspectedToken, inspect_row};
-pub use look::{FileRows, Wanted, look_at_rows};
+pub use look::{FileRows, Wanted, look_at_rows, look_at_texts};
 pub use mix::{LoadReport, SourceReport, load_chat, load_pairs};
 pub use order::{permutation, select};
 pub use pack::{PackReport, PackedRow, Segment};
@@ -54,7 +62,7 @@ pub use pair::{DropReason, PairCut, PairEncoding, PairReport, TokenizedPair};
 pub use plain::PlainTokenizer;
 pub use prepare::{
     Narrowed, all_pairs, candidate_chats, candidate_pairs, mixture_seed, select_seed,
-    training_chats, training_pairs,
+    training_chats, training_chats_of, training_pairs,
 };
 pub use prompts::{PromptRow, load_prompts, round_prompts};
 pub use record::{ChatRow, Message, Origin, PairRow, Schema};

@@ -4,7 +4,7 @@
 use super::error::DataError;
 use super::filter::RowFilter;
 use super::format::TextFormat;
-use super::mix::{LoadReport, load_filtered_chat, load_filtered_pairs};
+use super::mix::{LoadReport, load_filtered_chat, load_filtered_pairs, mixed_chat};
 use super::order::select;
 use super::record::{ChatRow, Message, PairRow};
 use crate::base::{SeedTree, digest_bytes};
@@ -72,18 +72,43 @@ pub fn training_chats(
     kept: Option<&[usize]>,
 ) -> Result<(Vec<ChatRow>, LoadReport), DataError> {
     let (rows, mut report) = candidate_chats(root, recipe, data_seed)?;
-    let rows = narrow(rows, kept)?;
-    let mut rows = select(
-        rows,
-        recipe.max_examples.map(NonZeroUsize::get),
-        &select_seed(data_seed),
-    )?;
-    if let Some(share) = recipe.empty_system_turn {
-        let rest: &[Message] = &[];
-        let turns = rows.iter_mut().map(|row| (&mut row.messages, rest));
-        report.system_turns = Some(add_system_turns(turns, share, data_seed, format)?);
-    }
+    let (rows, added) = chosen_chats(narrow(rows, kept)?, recipe, data_seed, format)?;
+    report.system_turns = added;
     Ok((rows, report))
+}
+
+/// [`training_chats`] of files that were read already: the rows of each source.
+///
+/// # Errors
+/// As [`training_chats`].
+pub fn training_chats_of(
+    files: Vec<Vec<ChatRow>>,
+    root: &Path,
+    recipe: &RowsRecipe,
+    data_seed: u64,
+    format: &TextFormat,
+) -> Result<Vec<ChatRow>, DataError> {
+    let filter = RowFilter::new(root, recipe.dedup, recipe.decontaminate.as_ref())?;
+    let rows = mixed_chat(root, &recipe.data, files, &filter, &mixture_seed(data_seed))?;
+    chosen_chats(rows, recipe, data_seed, format).map(|(rows, _)| rows)
+}
+
+/// The rows that are trained on out of the mixture, and how many of them got a system turn.
+fn chosen_chats(
+    rows: Vec<ChatRow>,
+    recipe: &RowsRecipe,
+    data_seed: u64,
+    format: &TextFormat,
+) -> Result<(Vec<ChatRow>, Option<usize>), DataError> {
+    let most = recipe.max_examples.map(NonZeroUsize::get);
+    let mut rows = select(rows, most, &select_seed(data_seed))?;
+    let Some(share) = recipe.empty_system_turn else {
+        return Ok((rows, None));
+    };
+    let rest: &[Message] = &[];
+    let turns = rows.iter_mut().map(|row| (&mut row.messages, rest));
+    let added = add_system_turns(turns, share, data_seed, format)?;
+    Ok((rows, Some(added)))
 }
 
 /// Training pairs of a recipe, selected.

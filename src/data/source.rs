@@ -8,9 +8,10 @@ use super::limits::{MAX_ROW, bytes_of, most_text, row_too_long, too_much};
 use super::parquet::read_parquet;
 use crate::base::PathError;
 use crate::config::spec::DataSource;
+use serde::de::{Deserializer as _, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One row of a file: its number from 1 (a line of JSON lines, else a row), and its content.
 pub(super) type RawRow = (usize, Map<String, Value>);
@@ -25,11 +26,12 @@ pub(super) fn read_source(root: &Path, source: &DataSource) -> Result<Vec<RawRow
     Ok(renamed(rows, source))
 }
 
-/// Most bytes of a file that is only looked at, and most rows of a Parquet file that is larger.
+/// Most bytes of text of a file that is only looked at, and most rows of a Parquet file that is larger.
 const GLANCE_BYTES: u64 = 16 << 20;
 const GLANCE_ROWS: usize = 1000;
 
-/// As [`read_source`], of a large file only the rows at its beginning; whether those are all.
+/// As [`read_source`], of a large file only the rows at its beginning; whether those are all. A packed
+/// file is unpacked no further than that.
 ///
 /// # Errors
 /// As [`read_source`]; of a large file a column may first occur further on, and is not asked for.
@@ -37,28 +39,27 @@ pub(super) fn glance_at_source(
     root: &Path,
     source: &DataSource,
 ) -> Result<(Vec<RawRow>, bool), DataError> {
-    let path = &*source.path;
-    let file = root.join(path);
-    let size = std::fs::metadata(&file).map_or(0, |found| found.len());
-    let mut head = Vec::new();
-    if size > GLANCE_BYTES && crate::config::is_data_file(path) {
-        let handle = std::fs::File::open(&file).map_err(|e| PathError::new("open", &file, e))?;
-        let read = handle.take(GLANCE_BYTES).read_to_end(&mut head);
-        read.map_err(|e| PathError::new("read", &file, e))?;
+    let (rows, whole) = read_beginning(root, &source.path)?;
+    if whole {
+        has_columns(&rows, source)?;
     }
-    let lines = head.trim_ascii_start().starts_with(b"{") || head.starts_with(b"\xef\xbb\xbf{");
-    let rows = if head.starts_with(b"PAR1") {
-        (1..).zip(read_parquet(&file, path, GLANCE_ROWS)?).collect()
-    } else if lines {
-        let end = head
-            .iter()
-            .rposition(|&b| b == b'\n')
-            .map_or(head.len(), |at| at + 1);
-        read_json(&head[..end], path)?
+    Ok((renamed(rows, source), whole))
+}
+
+/// The rows at the beginning of `root/path`, and whether those are all.
+fn read_beginning(root: &Path, path: &str) -> Result<(Vec<RawRow>, bool), DataError> {
+    let opened = Opened::new(root, path)?;
+    let (rows, whole) = if opened.text.is_some() {
+        let bytes = opened.bytes(GLANCE_BYTES)?;
+        let whole = bytes.len() as u64 <= GLANCE_BYTES;
+        (read_json(&bytes, path, whole)?, whole)
+    } else if opened.size > GLANCE_BYTES {
+        let rows = read_parquet(&opened.file, path, GLANCE_ROWS)?;
+        ((1..).zip(rows).collect(), false)
     } else {
-        return Ok((read_source(root, source)?, true));
+        (opened.parquet(path)?, true)
     };
-    Ok((renamed(rows, source), false))
+    Ok((some(rows, path)?, whole))
 }
 
 /// Refuses a source that names a column which is in no row.
@@ -105,47 +106,99 @@ fn renamed(mut rows: Vec<RawRow>, source: &DataSource) -> Vec<RawRow> {
 /// The file is missing, empty, of unknown format, too large, or has malformed lines; all of those are
 /// named.
 pub(super) fn read_rows(root: &Path, path: &str) -> Result<Vec<RawRow>, DataError> {
-    let file = root.join(path);
-    if !crate::config::is_data_file(path) {
-        return Err(DataError::UnknownFormat {
-            path: path.to_owned(),
-        });
-    }
-    let found = std::fs::metadata(&file).map_err(|e| PathError::new("read", &file, e))?;
-    if !found.is_file() {
-        let error = std::io::Error::other("it is no file");
-        return Err(PathError::new("read", &file, error).into());
-    }
-    let mut head = Vec::new();
-    let open = || std::fs::File::open(&file).map_err(|e| PathError::new("open", &file, e));
-    let read = open()?.take(8).read_to_end(&mut head);
-    read.map_err(|e| PathError::new("read", &file, e))?;
-    let named = path.to_ascii_lowercase().ends_with(".parquet");
-    let rows = if named || head.starts_with(b"PAR1") {
-        short(
-            (1..).zip(read_parquet(&file, path, usize::MAX)?).collect(),
-            path,
-        )?
+    let opened = Opened::new(root, path)?;
+    let rows = if opened.text.is_none() {
+        opened.parquet(path)?
     } else {
-        let handle = open()?;
-        let most = most_text(found.len());
-        let bytes = if head.starts_with(b"\x1f\x8b") {
-            unpack(flate2::read::MultiGzDecoder::new(handle), &file, path, most)?
-        } else if head.starts_with(b"\x28\xb5\x2f\xfd") {
-            let decoder =
-                zstd::Decoder::new(handle).map_err(|e| PathError::new("read", &file, e))?;
-            unpack(decoder, &file, path, most)?
+        let most = if opened.packed {
+            most_text(opened.size)
         } else {
-            std::fs::read(&file).map_err(|e| PathError::new("read", &file, e))?
+            u64::MAX
         };
-        read_json(&bytes, path)?
+        let bytes = opened.bytes(most)?;
+        if bytes.len() as u64 > most {
+            return Err(too_much(path, most));
+        }
+        read_json(&bytes, path, true)?
     };
+    some(rows, path)
+}
+
+/// The rows, if there are any.
+fn some(rows: Vec<RawRow>, path: &str) -> Result<Vec<RawRow>, DataError> {
     if rows.is_empty() {
         return Err(DataError::EmptyFile {
             path: path.to_owned(),
         });
     }
     Ok(rows)
+}
+
+/// A data file.
+struct Opened {
+    file: PathBuf,
+    /// Bytes on disk.
+    size: u64,
+    packed: bool,
+    /// What it holds, unpacked; absent of a Parquet file.
+    text: Option<Box<dyn Read>>,
+}
+
+impl Opened {
+    fn new(root: &Path, path: &str) -> Result<Self, DataError> {
+        let file = root.join(path);
+        if !crate::config::is_data_file(path) {
+            return Err(DataError::UnknownFormat {
+                path: path.to_owned(),
+            });
+        }
+        let failed = |what, e| PathError::new(what, &file, e);
+        let found = std::fs::metadata(&file).map_err(|e| failed("read", e))?;
+        if !found.is_file() {
+            return Err(failed("read", std::io::Error::other("it is no file")).into());
+        }
+        let open = || std::fs::File::open(&file).map_err(|e| failed("open", e));
+        let mut head = Vec::new();
+        let read = open()?.take(8).read_to_end(&mut head);
+        read.map_err(|e| failed("read", e))?;
+        let named = path.to_ascii_lowercase().ends_with(".parquet");
+        let (packed, text): (bool, Option<Box<dyn Read>>) = if named || head.starts_with(b"PAR1") {
+            (false, None)
+        } else if head.starts_with(b"\x1f\x8b") {
+            (
+                true,
+                Some(Box::new(flate2::read::MultiGzDecoder::new(open()?))),
+            )
+        } else if head.starts_with(b"\x28\xb5\x2f\xfd") {
+            let decoder = zstd::Decoder::new(open()?).map_err(|e| failed("read", e))?;
+            (true, Some(Box::new(decoder)))
+        } else {
+            (false, Some(Box::new(open()?)))
+        };
+        Ok(Self {
+            size: found.len(),
+            packed,
+            text,
+            file,
+        })
+    }
+
+    /// The first bytes of the text: one more than `most`, if there are.
+    fn bytes(self, most: u64) -> Result<Vec<u8>, DataError> {
+        let what = if self.packed { "unpack" } else { "read" };
+        let mut bytes = Vec::new();
+        if let Some(text) = self.text {
+            let read = text.take(most.saturating_add(1)).read_to_end(&mut bytes);
+            read.map_err(|e| PathError::new(what, &self.file, e))?;
+        }
+        Ok(bytes)
+    }
+
+    /// Every row of a Parquet file.
+    fn parquet(&self, path: &str) -> Result<Vec<RawRow>, DataError> {
+        let rows = read_parquet(&self.file, path, usize::MAX)?;
+        short((1..).zip(rows).collect(), path)
+    }
 }
 
 /// `rows` if none is too long.
@@ -160,19 +213,9 @@ fn short(rows: Vec<RawRow>, path: &str) -> Result<Vec<RawRow>, DataError> {
     Ok(rows)
 }
 
-/// The content of a compressed file.
-fn unpack(reader: impl Read, file: &Path, path: &str, most: u64) -> Result<Vec<u8>, DataError> {
-    let mut bytes = Vec::new();
-    let read = reader.take(most + 1).read_to_end(&mut bytes);
-    read.map_err(|e| PathError::new("unpack", file, e))?;
-    if bytes.len() as u64 > most {
-        return Err(too_much(path, most));
-    }
-    Ok(bytes)
-}
-
-/// Rows of a JSON list, or JSON lines. A byte order mark, CRLF line ends and blank lines are let pass.
-fn read_json(bytes: &[u8], path: &str) -> Result<Vec<RawRow>, DataError> {
+/// Rows of a JSON list, or JSON lines; of a text that is not `whole` those that are complete. A byte order
+/// mark, CRLF line ends and blank lines are let pass.
+fn read_json(bytes: &[u8], path: &str, whole: bool) -> Result<Vec<RawRow>, DataError> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.starts_with(b"version https://git-lfs") {
         return Err(DataError::Unreadable {
@@ -182,8 +225,11 @@ fn read_json(bytes: &[u8], path: &str) -> Result<Vec<RawRow>, DataError> {
         });
     }
     if bytes.trim_ascii_start().starts_with(b"[") {
-        return read_list(bytes, path);
+        return read_list(bytes, path, whole);
     }
+    // A line that is longer than all that was read is refused for its length.
+    let end = bytes.iter().rposition(|&b| b == b'\n').filter(|_| !whole);
+    let bytes = &bytes[..end.unwrap_or(bytes.len())];
     let mut rows = Vec::new();
     let mut problems = Vec::new();
     for (index, line) in bytes.split(|&b| b == b'\n').enumerate() {
@@ -214,21 +260,43 @@ fn read_json(bytes: &[u8], path: &str) -> Result<Vec<RawRow>, DataError> {
     Ok(rows)
 }
 
-/// Rows of a JSON list; they are numbered from 1, a syntax error has its line and column.
-fn read_list(bytes: &[u8], path: &str) -> Result<Vec<RawRow>, DataError> {
+/// The items of a list, kept where reading it ends early.
+struct Items<'i>(&'i mut Vec<Value>);
+
+impl<'de> Visitor<'de> for Items<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while let Some(item) = items.next_element()? {
+            self.0.push(item);
+        }
+        Ok(())
+    }
+}
+
+/// Rows of a JSON list, or of its beginning; they are numbered from 1, a syntax error has its line and
+/// column.
+fn read_list(bytes: &[u8], path: &str, whole: bool) -> Result<Vec<RawRow>, DataError> {
     let problem = |row, column, reason| RowProblem {
         row,
         column,
         reason,
     };
-    let items: Vec<Value> = match serde_json::from_slice(bytes) {
-        Ok(items) => items,
-        Err(e) => {
+    let mut items = Vec::new();
+    let mut list = serde_json::Deserializer::from_slice(bytes);
+    let read = list.deserialize_seq(Items(&mut items));
+    match read.and_then(|()| list.end()) {
+        Err(e) if whole || !e.is_eof() => {
             let reason = format!("not a JSON list of rows: {}", without_place(&e));
             refuse(path, vec![problem(e.line(), Some(e.column()), reason)])?;
-            return Ok(Vec::new());
         }
-    };
+        Err(_) if items.is_empty() => refuse(path, vec![problem(1, None, row_too_long())])?,
+        _ => {}
+    }
     let mut rows = Vec::new();
     let mut problems = Vec::new();
     for (index, item) in items.into_iter().enumerate() {
@@ -369,6 +437,27 @@ mod tests {
             std::fs::copy(dir.path().join("a.jsonl"), dir.path().join(name)).unwrap();
             assert_eq!(read_rows(dir.path(), name).unwrap().len(), 2, "{name}");
         }
+    }
+
+    #[test]
+    fn a_packed_file_or_a_list_is_read_no_further_than_its_beginning() {
+        let row = format!("{{\"a\": \"{}\"}}", "x".repeat(1 << 20));
+        let lines = format!("{row}\n").repeat(18);
+        let list = format!("[{}]", vec![row.as_str(); 18].join(",\n"));
+        // What follows the beginning is not looked at, whatever it is.
+        let broken = format!("{lines}{{\"a\": }}\n");
+        for text in [&lines, &list, &broken] {
+            for bytes in [text.clone().into_bytes(), gzip(text.as_bytes())] {
+                let dir = write(&bytes);
+                let source = serde_json::json!({ "path": "a.jsonl" });
+                let source: DataSource = serde_json::from_value(source).unwrap();
+                let (rows, whole) = glance_at_source(dir.path(), &source).unwrap();
+                assert_eq!((rows.len(), whole), (15, false));
+                assert_eq!(rows[14].0, 15);
+            }
+        }
+        let dir = write(&gzip(broken.as_bytes()));
+        assert!(read_rows(dir.path(), "a.jsonl").is_err());
     }
 
     #[test]

@@ -8,23 +8,30 @@
 //! `strftime_now` is left undefined: text that depends on today cannot be reproduced. A template that
 //! asks whether it is defined takes its own fixed date; one that calls it regardless is refused.
 //!
-//! Templates come with models of strangers: what one render may do and write is bounded.
+//! Templates come with models of strangers: what one render may do and write is bounded (`guard.rs`).
 
 use super::error::DataError;
-use super::jinja::{CLOSE, DATE, OPEN, Source, prepare};
-use super::python::{self, fail};
+use super::jinja::{Source, prepare};
+use super::lexemes::{CLOSE, OPEN};
+use super::limits::guarded;
+use super::python;
 use super::record::Message;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Rest, Value, ValueOrKwargs};
+use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 const NAME: &str = "chat_template";
-/// Work of one render: an operation, or 64 bytes written or read, costs one. Real templates take some
-/// hundreds a turn, and the longest row that is read pays for each of its bytes twenty times; a
-/// runaway one ends within seconds and half a gigabyte.
-const FUEL: u64 = 8_000_000;
+/// Fuel of one render: a step of the engine, or 64 bytes written or read, costs one. Real templates take
+/// some hundreds a turn and read each byte a few times.
+const FUEL: u64 = 500_000;
+/// More for each turn, and for each two bytes of the conversation.
+const FUEL_A_TURN: u64 = 5_000;
+/// The most: what the longest row needs. A runaway template takes a second for it, and half a gigabyte.
+const MOST_FUEL: u64 = 8_000_000;
+/// Calls within calls of macros, each of which takes some of the stack. A macro counts four, a loop one.
+const MAX_CALLS: usize = 250;
 
 /// A compiled chat template.
 #[derive(Debug)]
@@ -66,10 +73,11 @@ impl ChatTemplate {
             .build();
         let compiled = syntax.and_then(|syntax| {
             env.set_syntax(syntax);
-            env.set_fuel(Some(FUEL));
+            env.set_recursion_limit(MAX_CALLS);
+            // Errors name what is undefined, in every build.
+            env.set_debug(true);
             python::install(&mut env);
             env.add_function("raise_exception", raise_exception);
-            env.add_function(DATE, |_: Rest<ValueOrKwargs>| Err::<Value, _>(fail(DATE)));
             env.add_template_owned(NAME, text)
         });
         compiled.map_err(|e| refuse(describe(&e)))?;
@@ -115,12 +123,24 @@ impl ChatTemplate {
         context.insert("add_generation_prompt", Value::from(ask));
         context.insert("tools", Value::from(()));
         context.insert("documents", Value::from(()));
-        let template = self.env.get_template(NAME).map_err(|e| describe(&e))?;
-        let text = template
-            .render(Value::from_pairs(context))
-            .map_err(|e| describe(&e))?;
+        let mut env = self.env.clone();
+        env.set_fuel(Some(fuel(messages)));
+        let text = guarded("the template engine", || {
+            let template = env.get_template(NAME).map_err(|e| describe(&e))?;
+            template
+                .render(Value::from_pairs(context))
+                .map_err(|e| describe(&e))
+        })?;
         Ok(take_marks(&text))
     }
+}
+
+/// What a conversation may cost.
+fn fuel(messages: &[Message]) -> u64 {
+    let bytes: usize = messages.iter().map(|m| m.content.len()).sum();
+    let turns = FUEL_A_TURN.saturating_mul(messages.len() as u64);
+    let fuel = FUEL.saturating_add(turns).saturating_add(bytes as u64 / 2);
+    fuel.min(MOST_FUEL)
 }
 
 /// Takes the marks out of a rendered text and notes where they stood.
@@ -153,7 +173,7 @@ fn describe(error: &Error) -> String {
             .to_owned();
     }
     if let Some(raised) = detail.strip_prefix(RAISED) {
-        return format!("the template refuses it: {raised}");
+        return format!("the template refuses it: {}", beginning(raised));
     }
     let line = error
         .line()
@@ -163,7 +183,16 @@ fn describe(error: &Error) -> String {
     if detail.is_empty() {
         format!("{kind}{line}")
     } else {
-        format!("{kind}: {detail}{line}")
+        format!("{kind}: {}{line}", beginning(detail))
+    }
+}
+
+/// A text of a template for a message, which is no place for a whole conversation.
+fn beginning(text: &str) -> String {
+    const SHOWN: usize = 300;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -284,48 +313,239 @@ mod tests {
         assert_eq!(text(source), "21");
     }
 
-    // Each would hang or use up memory without a bound.
+    /// Why a template is refused, compiled or rendered.
+    fn refusal(source: &str) -> String {
+        let compiled = ChatTemplate::compile(source, "`x`".to_owned(), BTreeMap::new());
+        let said = match compiled {
+            Ok(template) => match template.render(&talk(), false) {
+                Ok(rendered) => panic!("{source}: {} bytes", rendered.text.len()),
+                Err(reason) => reason,
+            },
+            Err(error) => error.to_string(),
+        };
+        assert!(!said.is_empty() && said.len() < 1000, "{source}: {said}");
+        said
+    }
+
+    // Each would hang, use up memory or use up the stack without a bound.
     #[test]
     fn a_template_that_does_not_come_to_an_end_is_refused() {
         let bombs = [
             "{% for a in range(100000) %}{% for b in range(100000) %}{% for c in range(100000) %}{% endfor %}{% endfor %}{% endfor %}",
             "{% set ns = namespace(s='a' * 1000) %}{% for i in range(40) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}",
+            "{% set ns = namespace(s='a' * 1000) %}{% for i in range(40) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s }}",
+            "{% set ns = namespace(s='a' * 1000) %}{% for i in range(40) %}{% set ns.s = [ns.s, ns.s] | join %}{% endfor %}{{ ns.s }}",
+            "{% set ns = namespace(s='ab' * 1000) %}{% for i in range(40) %}{% set ns.s = ns.s | replace('b', ns.s) %}{% endfor %}{{ ns.s }}",
             "{% for i in range(100000) %}{% for j in range(100000) %}aaaaaaaaaaaaaaaa{% endfor %}{% endfor %}",
-            "{% set x = 'a' %}{% for i in range(90) %}{% set x %}{{ x }}{{ x }}{% endset %}{% endfor %}{% set ns = namespace(x='a') %}{% for i in range(90) %}{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}{% endfor %}{{ ns.x }}",
+            "{% set ns = namespace(x='a') %}{% for i in range(90) %}{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}{% endfor %}{{ ns.x }}",
             "{{ 'a' * 10000000000 }}",
             "{{ 'x' | indent(10000000000) }}",
+            "{{ ('x\n' * 100000) | indent(100000, true, true) }}",
             "{{ '%9999999999d' | format(1) }}",
             "{{ '%9999999999d' % x }}",
+            "{{ '%.9999999999f' % 1.5 }}",
+            "{% for i in range(10000) %}{% set x = '%9999d' % 1 %}{% endfor %}",
             "{{ 'x' | center(10000000000) }}",
             "{{ 'x'.ljust(10000000000) }}",
             "{{ 'x'.zfill(10000000000) }}",
             "{{ '{:9999999999}'.format(1) }}",
+            "{{ '{:{}}'.format(1, 9999999999) }}",
+            "{% for i in range(10000) %}{% set x = '{:9999}'.format(1) %}{% endfor %}",
             "{{ ('a' * 1000000) | replace('a', 'b' * 1000000) }}",
             "{{ ('a' * 1000000).replace('a', 'b' * 1000000) }}",
-            "{{ [[1] * 1000000] * 1000000 }}{{ (range(100000) | list) | join('b' * 1000000) }}",
-            "{{ ('b' * 1000000).join(range(100000) | list) }}",
-            "{% set ns = namespace(x=[]) %}{% for i in range(200) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | tojson }}",
-            "{% set ns = namespace(x=[1.5]) %}{% for i in range(200) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
-            "{% set ns = namespace(x=[]) %}{% for i in range(200) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | string }}",
-            "{% set ns = namespace(x=[]) %}{% for i in range(200) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | trim }}",
-            "{% set ns = namespace(x=[]) %}{% for i in range(200) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | wordcount }}",
-            "{% set ns = namespace(x=[]) %}{% for i in range(200) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | upper }}",
-            "{% set ns = namespace(x=[]) %}{% for i in range(200) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x | escape }}",
+            "{{ [[1] * 1000000] * 1000000 }}",
+            "{{ (range(100000) | list) | join('b' * 1000000) }}",
+            "{{ ('b' * 1000000).join(['a'] * 1000000) }}",
+            "{{ ['a' * 1000000] * 1000000 }}",
+            "{{ (['a' * 1000000] * 1000000) | join }}",
+            "{{ (['a' * 1000000] * 1000000) | tojson }}",
+            "{{ ''.join(['a' * 1000000] * 1000000) }}",
+            "{{ ['a' * 1000000] * 1000000 ~ '' }}",
+            "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}{{ ns.x | length }}",
+            "{% set ns = namespace(x=[]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}",
+            "{% set ns = namespace(x=[]) %}{% for i in range(60) %}{% set ns.x = (ns.x, ns.x) %}{% endfor %}",
+            "{% set ns = namespace(x=[]) %}{% for i in range(60) %}{% set ns.x = {'a': ns.x, 'b': ns.x} %}{% endfor %}",
+            "{% set ns = namespace(x=[]) %}{% for i in range(60) %}{% set ns.x = dict(a=ns.x, b=ns.x) %}{% endfor %}",
+            "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = ns.x * 2 %}{% endfor %}{{ ns.x | length }}",
+            "{% macro m(x, n) %}{% if n > 0 %}{{ m([x, x], n - 1) }}{% else %}{{ x ~ '' }}{% endif %}{% endmacro %}{{ m([1], 30) }}",
+            "{{ [1] * 100000000 == [1] * 100000000 }}",
+            "{{ [[1] * 100000000] == [[1] * 100000000] }}",
+            "{% for a, b in [[1] * 100000000] %}{% endfor %}",
+            "{% set a, b = [1] * 100000000 %}",
             "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
             "{{ range(100000) | slice(1000000000) | list | length }}",
             "{{ [1] | batch(10000000000, 1) | list | length }}",
             "{{ 'a\tb'.expandtabs(10000000000) }}",
-            "{% include 'chat_template' %}",
             "{{ [1] | tojson(indent='x' * 1000000) | length }}{% for i in range(1000000) %}{% endfor %}",
+            "{{ [1] | tojson(indent=10000000000) }}",
+            "{{ raise_exception('a' * 1000000) }}",
+            // The engine divides by the number of arguments.
+            "{% for i in [1] %}{{ loop.cycle() }}{% endfor %}",
+            "{% for i in [1] %}{{ loop.cycle(*[]) }}{% endfor %}",
         ];
         for bomb in bombs {
-            let special = BTreeMap::new();
-            let compiled = ChatTemplate::compile(bomb, "`x`".to_owned(), special);
-            if let Ok(template) = compiled {
-                let reason = template.render(&talk(), false).map(|r| r.text.len());
-                let said = reason.unwrap_err();
-                assert!(!said.is_empty() && said.len() < 1000, "{said}");
-            }
+            refusal(bomb);
+        }
+    }
+
+    // What the engine itself does at the price of one step: fifty times is more than a render may cost.
+    #[test]
+    fn a_step_is_paid_for_by_the_size_of_its_values() {
+        let texts = "{% set a = 'x' * 1000000 %}{% set b = 'x' * 1000000 %}";
+        let lists =
+            "{% set x = range(1000) | list %}{% set a = [x] * 150 %}{% set b = [x] * 150 %}";
+        let of_texts = [
+            "a == b",
+            "a < b",
+            "a in b",
+            "a in ['x', a]",
+            "a[0]",
+            "a[999999:]",
+            "{}[a]",
+            "{a: 1}",
+            "[a]",
+            "{}.get(a)",
+            "a is eq(b)",
+            "a is in(b)",
+            "a is upper",
+            "loop.changed(a)",
+            "m(a)",
+            "a ~ 'b'",
+            "a + b",
+            "a | first",
+            "a.startswith(b)",
+            "'%s' % a",
+            "'{}'.format(a)",
+        ];
+        let of_lists = [
+            "a == b",
+            "a != b",
+            "a <= b",
+            "a in [b]",
+            "[a]",
+            "(a, 1)",
+            "{'a': a}",
+            "m(a)",
+            "a ~ ''",
+            "a | string",
+            "a | trim",
+            "a | join",
+            "a | tojson",
+            "a | sort",
+            "a | unique",
+            "a | max",
+            "a | upper",
+            "a | replace('a', 'b')",
+            "a | map('list')",
+            "a | select('eq', b)",
+            "a | capitalize",
+            "a | wordcount",
+            "a | escape",
+            "'%s' % a",
+            "'%s' | format(a)",
+            "'{}'.format(a)",
+            "a is eq(b)",
+            "a.count(b)",
+            "a.index(x)",
+            "a + b",
+            "a * 2",
+            "{a: 1}",
+        ];
+        let both = of_texts.iter().map(|step| (texts, step));
+        for (values, step) in both.chain(of_lists.iter().map(|step| (lists, step))) {
+            let source = |times: usize| {
+                format!(
+                    "{{% macro m(x) %}}{{% endmacro %}}{values}{{% for i in range({times}) %}}\
+                     {{% set y = {step} %}}{{% endfor %}}"
+                )
+            };
+            let said = refusal(&source(50));
+            assert!(said.contains("does not come to an end"), "{step}: {said}");
+            template(&source(1)).render(&talk(), false).unwrap();
+        }
+        let through = "{% for i in range(50) %}{% for c in a %}{% break %}{% endfor %}{% endfor %}";
+        assert!(refusal(&format!("{texts}{through}")).contains("does not come to an end"));
+        // A step that costs the same for every size.
+        for step in [
+            "a | length",
+            "a is string",
+            "a is iterable",
+            "a and b",
+            "a if b",
+        ] {
+            let source =
+                format!("{lists}{{% for i in range(50) %}}{{% set y = {step} %}}{{% endfor %}}");
+            template(&source).render(&talk(), false).unwrap();
+        }
+    }
+
+    #[test]
+    fn values_are_bounded_in_depth_and_do_not_hold_themselves() {
+        let deeper = [
+            "[ns.x]",
+            "(ns.x, 1)",
+            "{'a': ns.x}",
+            "dict(a=ns.x)",
+            "namespace(a=ns.x)",
+            "ns.x | batch(1) | list",
+        ];
+        for deeper in deeper {
+            let said = refusal(&format!(
+                "{{% set ns = namespace(x=[1]) %}}{{% for i in range(1000) %}}\
+                 {{% set ns.x = {deeper} %}}{{% endfor %}}"
+            ));
+            let bounded = said.contains("deep") || said.contains("might hold itself");
+            assert!(bounded, "{deeper}: {said}");
+        }
+        let around = [
+            "{% set ns = namespace() %}{% set ns.x = ns %}",
+            "{% set ns = namespace() %}{% set ns.x = [1, {'a': ns}] %}",
+            "{% for x in [1] %}{% if loop.changed(loop) %}{% endif %}{% endfor %}",
+            "{% set ns = namespace() %}{% for x in [1] %}{% set ns.x = loop %}{% endfor %}",
+            "{% set ns = namespace() %}{% set ns.x = [ns] | map('items') | list %}",
+        ];
+        for source in around {
+            let said = refusal(source);
+            assert!(said.contains("might hold itself"), "{source}: {said}");
+        }
+        let chain = "{% set ns = namespace(x=[1, 2]) %}{% for i in range(3000) %}\
+                     {% set ns.x = ns.x[0:] * 1 %}{% endfor %}{{ ns.x }}";
+        assert_eq!(text(chain), "[1, 2]");
+    }
+
+    // The longest conversations that are read have room.
+    #[test]
+    fn a_long_conversation_is_no_bomb() {
+        let source = "{% set ns = namespace(kept=[]) %}{% for m in messages %}\
+                      {% if loop.index0 == messages | length - 1 %}last{% endif %}\
+                      {% if messages | selectattr('role', 'equalto', 'system') | list %}s{% endif %}\
+                      {% set ns.kept = ns.kept + [m] %}{{ '<' + m.role + '>' + m.content | trim + '</s>' }}\
+                      {% endfor %}{{ ns.kept | length }}";
+        let template = template(source);
+        let many = vec![Message::new("user", "A few words in each turn."); 500];
+        let rendered = template.render(&many, false).unwrap();
+        assert!(rendered.text.ends_with("500"));
+        let long = vec![Message::new("user", "word ".repeat(1 << 20)); 3];
+        assert!(template.render(&long, false).unwrap().text.len() > 15 << 20);
+    }
+
+    // What only transformers lacks would be text that it does not write.
+    #[test]
+    fn filters_and_functions_that_jinja_has_not_are_unknown() {
+        for source in [
+            "{{ [1] | bool }}",
+            "{{ 'a' | lines }}",
+            "{{ 'a' | split }}",
+            "{{ [1] | zip([2]) }}",
+            "{{ [1] | chain([2]) }}",
+            "{{ messages | pprint }}",
+            "{{ messages[0] | attr('role') }}",
+            "{{ debug() }}",
+            "{% include 'chat_template' %}",
+            "{% block a %}{% endblock %}",
+            "{% do messages.append(1) %}",
+        ] {
+            refusal(source);
         }
     }
 
@@ -349,10 +569,17 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .starts_with("chat template of `x`: syntax error"),
+                .starts_with("chat template of `x`: an operand is missing"),
             "{error}"
         );
         assert!(error.to_string().ends_with("line 2"), "{error}");
+        let special = BTreeMap::new();
+        let open = ChatTemplate::compile("a\n{% if x %}", "`x`".to_owned(), special).unwrap_err();
+        assert!(
+            open.to_string()
+                .starts_with("chat template of `x`: syntax error"),
+            "{open}"
+        );
     }
 
     proptest! {

@@ -12,6 +12,7 @@
 //! tokenising the whole text, except where a token would have straddled a cut.
 
 use super::error::DataError;
+use super::limits::guarded;
 use serde_json::{Value, json};
 use std::path::Path;
 use tokenizers::Tokenizer;
@@ -209,19 +210,17 @@ impl PieceTokenizer {
 /// A tokenizer from its JSON, without the truncation and padding that it may ask for.
 pub(super) fn load(json: &Value) -> Result<Tokenizer, String> {
     check_normalizers(&json["normalizer"])?;
-    // The library unwraps where a file is not as it expects.
-    let made = guarded(|| Tokenizer::from_bytes(json.to_string()).map_err(|e| e.to_string()));
+    let made = guarded(LIBRARY, || {
+        Tokenizer::from_bytes(json.to_string()).map_err(|e| e.to_string())
+    });
     let mut tokenizer = made?;
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).map_err(|e| e.to_string())?;
     Ok(tokenizer)
 }
 
-/// What `work` gives; a panic of the library is an error.
-fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-    done.unwrap_or_else(|_| Err("the tokenizer library gave up on it".to_owned()))
-}
+/// As messages call it.
+const LIBRARY: &str = "the tokenizer library";
 
 /// The most that replacements may make of one character. The longest in use write a byte's name.
 const MAX_GROWTH: f64 = 1000.0;
@@ -271,7 +270,7 @@ fn check_charsmap(step: &Value) -> Result<(), String> {
 
 /// Ids without anything that the tokenizer would add at the ends; the template has written that.
 pub(super) fn ids(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>, String> {
-    guarded(|| {
+    guarded(LIBRARY, || {
         let encoding = tokenizer.encode_fast(text, false);
         let encoding = encoding.map_err(|e| e.to_string())?;
         Ok(encoding.get_ids().to_vec())
