@@ -38,3 +38,16 @@ pub enum ArchError {
         known: String,
     },
 }
+
+impl ArchError {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::UnknownArchitecture { .. } => "take a model of one of these families",
+            Self::Field { .. } => {
+                "take a model that has it as it must be, or fix `config.json` if the weights are such"
+            }
+            Self::File(_) | Self::Json { .. } => "fetch the model's `config.json` again",
+        }
+    }
+}

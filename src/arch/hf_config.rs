@@ -5,8 +5,8 @@ use crate::arch::error::ArchError;
 use crate::arch::families::{AttentionBias, FAMILIES, Family, Windows};
 use crate::arch::layer::GateActivation;
 use crate::arch::rope::{RopeConfig, RopeScaling};
-use crate::base::ModelFile;
 use crate::base::fs::read_to_string;
+use crate::base::{ModelFile, counted};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::path::Path;
@@ -432,7 +432,11 @@ impl Reader<'_> {
         if types.len() != layers {
             return Err(self.fault(
                 "layer_types",
-                format!("has {} entries for {layers} layers", types.len()),
+                format!(
+                    "has {} for {}",
+                    counted(types.len(), "entry"),
+                    counted(layers, "layer")
+                ),
             ));
         }
         let listed = types.iter().map(|kind| match kind.as_str() {

@@ -1,7 +1,7 @@
 //! What every floor needs, each handed in rather than reached for.
 //!
 //! Time, devices, digests, stamps of files, seeds, atomic files, CSV, the files of a model folder, the
-//! stop flag and text fit to be shown. Nothing here knows of sweeps or models.
+//! stop flag, text fit to be shown and numbers as people read them. Nothing here knows of sweeps or models.
 
 pub mod checked;
 pub mod clock;
@@ -27,4 +27,4 @@ pub use model_files::{ModelFile, is_model_file, is_weight_file};
 pub use seed::SeedTree;
 pub use shutdown::Shutdown;
 pub use stamp::Stamp;
-pub use text::{chain, printable, printable_json};
+pub use text::{chain, counted, measured, printable, printable_json};

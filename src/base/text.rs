@@ -1,7 +1,8 @@
-//! Text of strangers, made fit to be shown, and errors in one line.
+//! Text of strangers, made fit to be shown; errors in one line; numbers as people read them.
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::fmt::Display;
 
 /// An error with its causes in one line; a cause that says what was just said is left out.
 pub fn chain(error: &dyn Error) -> String {
@@ -60,9 +61,65 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
+/// `1 run`, `3 runs`, `2 replies`, `0 batches`: a count with its noun, which is English and given for one.
+pub fn counted<N: Display + PartialEq + From<u8>>(n: N, noun: &str) -> String {
+    if n == N::from(1) {
+        return format!("{n} {noun}");
+    }
+    let hissing = ["s", "x", "ch", "sh"];
+    match noun.strip_suffix('y') {
+        Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{n} {stem}ies"),
+        _ if hissing.iter().any(|end| noun.ends_with(*end)) => format!("{n} {noun}es"),
+        _ => format!("{n} {noun}s"),
+    }
+}
+
+/// A measured value: `0.6931`, `-140.6070`, `3350`, `5.000e-7`.
+///
+/// Four decimals, which a learning rate would not survive: what is small or large has an exponent.
+pub fn measured(value: f64) -> String {
+    let size = value.abs();
+    if size < 1e9 && value.fract() == 0.0 {
+        // The sum of nothing is -0.
+        return format!("{:.0}", if value == 0.0 { 0.0 } else { value });
+    }
+    if (1e-3..1e6).contains(&size) {
+        format!("{value:.4}")
+    } else {
+        format!("{value:.3e}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn measured_values_keep_their_digits() {
+        let shown = [0.693_12, -140.607, 3350.0, 5e-7, -0.0, 1e38].map(measured);
+        assert_eq!(
+            shown,
+            ["0.6931", "-140.6070", "3350", "5.000e-7", "0", "1.000e38"]
+        );
+    }
+
+    #[test]
+    fn one_thing_is_not_several() {
+        let runs = [0_usize, 1, 2].map(|n| counted(n, "run"));
+        assert_eq!(runs, ["0 runs", "1 run", "2 runs"]);
+        let nouns = ["reply", "day", "batch", "evaluation row", "box"];
+        assert_eq!(
+            nouns.map(|noun| counted(2_u64, noun)),
+            [
+                "2 replies",
+                "2 days",
+                "2 batches",
+                "2 evaluation rows",
+                "2 boxes"
+            ]
+        );
+        assert_eq!(counted(1_u64, "reply"), "1 reply");
+    }
 
     #[test]
     fn json_holds_the_same_values_and_steers_nothing() {

@@ -11,7 +11,7 @@ use crate::data::PlainTokenizer;
 use crate::judge::candidates::Candidates;
 use crate::judge::error::{JudgeError, finite};
 use crate::judge::traits::Judge;
-use crate::model::{ModelError, load_tensors};
+use crate::model::{ModelError, load_tensors, weight_shapes};
 use candle_core::{D, DType, Device, Tensor};
 use candle_nn::VarBuilder;
 use candle_transformers::models::debertav2::{Config, DebertaV2Model};
@@ -45,35 +45,33 @@ impl PairRm {
     /// # Errors
     /// A file is missing or broken, or the folder holds something else.
     pub fn open(dir: &Path, device: &Device) -> Result<Self, JudgeError> {
-        let path = ModelFile::Config.within(dir);
-        let text = read_to_string(&path).map_err(ModelError::File)?;
-        let bad_json = |source| ModelError::Json {
-            path: path.clone(),
-            source,
-        };
-        let mut json: Value = serde_json::from_str(&text).map_err(bad_json)?;
-        let tokenizer = PlainTokenizer::open(dir)?;
-        for (mark, field) in MARKS {
-            let id = tokenizer.special(mark)?;
-            if json[field].as_u64() != Some(u64::from(id)) {
-                let problem = format!(
-                    "`{field}` in `config.json` is {}, but the tokenizer has `{mark}` as {id}",
-                    json[field]
-                );
-                return Err(no_pairrm(dir, problem));
-            }
-        }
-        // Names of classes, which the encoder does not need and whose form varies.
-        if let Some(fields) = json.as_object_mut() {
-            fields.retain(|name, _| name != "id2label" && name != "label2id");
-        }
-        let config: Config = serde_json::from_value(json).map_err(bad_json)?;
-        if config.conv_kernel_size.is_some_and(|size| size > 0) {
-            let problem = "its encoder has a convolution, which is not implemented";
-            return Err(no_pairrm(dir, problem.to_owned()));
-        }
-        let config = unbounded(config);
+        let (config, tokenizer) = read(dir)?;
         let tensors = load_tensors(dir, device, DType::F32)?;
+        Self::assemble(dir, (config, tokenizer), tensors, device)
+    }
+
+    /// As [`Self::open`], but of the weights only the headers are read.
+    ///
+    /// # Errors
+    /// As [`Self::open`], but for what stands in the weights themselves.
+    pub fn check(dir: &Path) -> Result<(), JudgeError> {
+        let (config, tokenizer) = read(dir)?;
+        // One number, read again and again, stands for each tensor.
+        let nothing = Tensor::zeros((), DType::F32, &Device::Cpu)?;
+        let placeholder = |(name, shape): (String, Vec<usize>)| {
+            Ok::<_, JudgeError>((name, nothing.broadcast_as(shape)?))
+        };
+        let tensors = weight_shapes(dir)?.into_iter().map(placeholder);
+        let tensors: BTreeMap<_, _> = tensors.collect::<Result<_, _>>()?;
+        Self::assemble(dir, (config, tokenizer), tensors, &Device::Cpu).map(drop)
+    }
+
+    fn assemble(
+        dir: &Path,
+        (config, tokenizer): (Config, PlainTokenizer),
+        tensors: BTreeMap<String, Tensor>,
+        device: &Device,
+    ) -> Result<Self, JudgeError> {
         let head = [
             linear(dir, &tensors, "head_layer.1", 2 * config.hidden_size)?,
             linear(dir, &tensors, "head_layer.4", config.hidden_size)?,
@@ -138,6 +136,38 @@ impl PairRm {
         tokens.push(self.end);
         Ok(tokens)
     }
+}
+
+/// `config.json` and the tokenizer of a folder, whose marks agree.
+fn read(dir: &Path) -> Result<(Config, PlainTokenizer), JudgeError> {
+    let path = ModelFile::Config.within(dir);
+    let text = read_to_string(&path).map_err(ModelError::File)?;
+    let bad_json = |source| ModelError::Json {
+        path: path.clone(),
+        source,
+    };
+    let mut json: Value = serde_json::from_str(&text).map_err(bad_json)?;
+    let tokenizer = PlainTokenizer::open(dir)?;
+    for (mark, field) in MARKS {
+        let id = tokenizer.special(mark)?;
+        if json[field].as_u64() != Some(u64::from(id)) {
+            let problem = format!(
+                "`{field}` in `config.json` is {}, but the tokenizer has `{mark}` as {id}",
+                json[field]
+            );
+            return Err(no_pairrm(dir, problem));
+        }
+    }
+    // Names of classes, which the encoder does not need and whose form varies.
+    if let Some(fields) = json.as_object_mut() {
+        fields.retain(|name, _| name != "id2label" && name != "label2id");
+    }
+    let config: Config = serde_json::from_value(json).map_err(bad_json)?;
+    if config.conv_kernel_size.is_some_and(|size| size > 0) {
+        let problem = "its encoder has a convolution, which is not implemented";
+        return Err(no_pairrm(dir, problem.to_owned()));
+    }
+    Ok((unbounded(config), tokenizer))
 }
 
 /// The same encoder for texts of any length. It has relative positions only, which are cut at

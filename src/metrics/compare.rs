@@ -1,5 +1,6 @@
 //! Two configurations compared seed by seed, and families of comparisons corrected.
 
+use crate::base::counted;
 use crate::metrics::estimate::{Interval, mean, t_two_sided};
 use crate::metrics::spec::Better;
 use crate::metrics::words::{fixed, p_value, signed};
@@ -42,12 +43,15 @@ impl Method {
                 rows,
                 draws,
             } => format!(
-                "paired bootstrap over {rows} evaluation rows ({draws} draws); one seed, so the spread between seeds is not in it"
+                "paired bootstrap over {} ({draws} draws); one seed, so the spread between seeds is not in it",
+                counted(*rows, "evaluation row")
             ),
             Self::CrossedBootstrap { seeds, rows, draws } => format!(
-                "paired bootstrap over {rows} evaluation rows crossed with {seeds} seeds ({draws} draws)"
+                "paired bootstrap over {} crossed with {} ({draws} draws)",
+                counted(*rows, "evaluation row"),
+                counted(*seeds, "seed")
             ),
-            Self::PairedT { seeds } => format!("paired t-test over {seeds} seeds"),
+            Self::PairedT { seeds } => format!("paired t-test over {}", counted(*seeds, "seed")),
             Self::Untested { reason } => format!("no test: {reason}"),
         }
     }

@@ -20,12 +20,12 @@ mod rate;
 mod weights;
 
 pub use allocator::tune_allocator;
-pub use decoder::{CachedPrompt, Decoder, KvCache, Recompute, RewardModel};
+pub use decoder::{CachedPrompt, Decoder, KvCache, Recompute, RewardModel, check_reward_weights};
 pub use error::ModelError;
 pub use kernels::isa::{IsaError, instruction_set, use_instruction_set};
 pub use ops::{Segments, SummedNll, TokenStats};
 pub use rate::{MatmulRate, matmul_rate};
 pub use weights::{
     Companions, FrozenParams, Lora, Params, changed_weights, check_weights, convert_checkpoint,
-    load_tensors, merge_adapter, save_checkpoint,
+    load_tensors, merge_adapter, save_checkpoint, weight_shapes,
 };

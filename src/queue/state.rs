@@ -152,13 +152,6 @@ pub enum RunEvent {
         /// When the claim ends unless it is extended.
         expires: Timestamp,
     },
-    /// The attempt was seen to live.
-    Extended {
-        /// Who.
-        attempt: u32,
-        /// The new end of the claim.
-        expires: Timestamp,
-    },
     /// `outcome.json` is there, by this attempt.
     Published {
         /// Who.
@@ -244,19 +237,6 @@ pub fn step(
                 vec![Effect::BeginAttempt(attempt)],
             )
         }
-        (
-            Leased { attempt, .. },
-            RunEvent::Extended {
-                attempt: from,
-                expires,
-            },
-        ) if attempt == *from => (
-            to(Leased {
-                attempt,
-                expires: *expires,
-            }),
-            vec![],
-        ),
         (Leased { attempt, .. }, RunEvent::Published { attempt: from }) if attempt == *from => (
             to(Succeeded),
             vec![Effect::CloseAttempt(attempt), Effect::TellChildren],
@@ -551,10 +531,6 @@ mod tests {
             (0i64..100).prop_map(|t| RunEvent::Claimed {
                 expires: Timestamp(t)
             }),
-            (attempt.clone(), 0i64..100).prop_map(|(attempt, t)| RunEvent::Extended {
-                attempt,
-                expires: Timestamp(t)
-            }),
             attempt
                 .clone()
                 .prop_map(|attempt| RunEvent::Published { attempt }),
@@ -604,12 +580,10 @@ mod tests {
         ) {
             prop_assume!(from != now);
             let run = leased(now, crashes);
-            let extended = RunEvent::Extended { attempt: from, expires: Timestamp(1) };
-            for event in [ended(from, end), extended] {
-                prop_assert_eq!(step(&run, &event, 5), Err(Stale { state: run.state }));
-                let done = QueuedRun { state: RunState::Succeeded, ..run };
-                prop_assert_eq!(step(&done, &event, 5), Err(Stale { state: done.state }));
-            }
+            let event = ended(from, end);
+            prop_assert_eq!(step(&run, &event, 5), Err(Stale { state: run.state }));
+            let done = QueuedRun { state: RunState::Succeeded, ..run };
+            prop_assert_eq!(step(&done, &event, 5), Err(Stale { state: done.state }));
         }
     }
 }

@@ -63,6 +63,11 @@ pub(super) fn within(
     seeded_of(eligible, scores, keep, seed, "outside-threshold")
 }
 
+/// The number at a path of keys and list positions in the further keys of a row.
+pub fn score_at(extra: &Value, path: &str) -> Option<f64> {
+    look_up(extra, path).and_then(Value::as_f64)
+}
+
 fn look_up<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
     path.split('.').try_fold(value, |value, part| match value {
         Value::Array(items) => items.get(part.parse::<usize>().ok()?),

@@ -11,6 +11,7 @@ use crate::config::select::{DeitaRecipe, ModelSource, Pooling, SelectRecipe};
 use crate::data::{Message, PlainTokenizer, TextFormat};
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
+use std::path::Path;
 
 /// What the scorers answer with; the score is the mean of these by probability.
 const DIGITS: [&str; 6] = ["1", "2", "3", "4", "5", "6"];
@@ -102,15 +103,7 @@ fn expected_scores(
     context: &SelectContext<'_>,
     work: &mut Work<'_, '_>,
 ) -> Result<Vec<Option<f64>>, SelectError> {
-    let tokenizer = PlainTokenizer::open(&folder(source, context))?;
-    let mut digits = Vec::with_capacity(DIGITS.len());
-    for digit in DIGITS {
-        let id = tokenizer.token_id(digit);
-        digits.push(id.ok_or_else(|| SelectError::NoToken {
-            model: source.model_path.to_string(),
-            token: digit.to_owned(),
-        })?);
-    }
+    let (tokenizer, digits) = open_scorer(context.root, &source.model_path)?;
     let digits = Tensor::new(digits, context.device)?; // (6,)
     let model = open(source, recipe, context)?;
     let mut scores = vec![None; prompts.len()];
@@ -136,6 +129,29 @@ fn expected_scores(
         work.advance(logits.len())?;
     }
     Ok(scores)
+}
+
+/// The tokenizer of a scorer in a folder of the project, and the ids of the digits.
+fn open_scorer(root: &Path, model: &str) -> Result<(PlainTokenizer, Vec<u32>), SelectError> {
+    let tokenizer = PlainTokenizer::open(&root.join(model))?;
+    let id = |digit: &str| {
+        tokenizer
+            .token_id(digit)
+            .ok_or_else(|| SelectError::NoToken {
+                model: model.to_owned(),
+                token: digit.to_owned(),
+            })
+    };
+    let digits = DIGITS.into_iter().map(id).collect::<Result<_, _>>()?;
+    Ok((tokenizer, digits))
+}
+
+/// Whether the folder `model` of the project has a tokenizer that a scorer of Deita needs.
+///
+/// # Errors
+/// There is no tokenizer that can be used, or it lacks a digit.
+pub fn check_scorer(root: &Path, model: &str) -> Result<(), SelectError> {
+    open_scorer(root, model).map(drop)
 }
 
 fn expected_digit(logits: &[f64]) -> f64 {

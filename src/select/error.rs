@@ -42,7 +42,10 @@ pub enum SelectError {
         why: String,
     },
     /// Rows without a number in a column.
-    #[error("{count} of {rows} rows have no number at `{column}`, the first is `{id}` ({found})")]
+    #[error(
+        "{count} of {rows} rows {} no number at `{column}`, the first is `{id}` ({found})",
+        if *count == 1 { "has" } else { "have" }
+    )]
     Column {
         /// Path of the column.
         column: String,

@@ -26,12 +26,11 @@ pub(super) fn select(
     rows: &RowsRef<'_>,
     keep: usize,
 ) -> Result<Selection, SelectError> {
-    let text = read_to_string(&root.join(path))?;
+    let listed = read(root, path, keep)?;
     let fail = |problem: String| SelectError::Ids {
         path: path.to_owned(),
         problem,
     };
-    let listed = parse(&text).map_err(fail)?;
     let mut places: BTreeMap<&str, usize> = BTreeMap::new();
     for index in 0..rows.len() {
         let full = rows.extra(index).get("full_id").and_then(Value::as_str);
@@ -50,13 +49,32 @@ pub(super) fn select(
         }
         order.push(place);
     }
-    if keep > order.len() {
-        let found = order.len();
-        return Err(fail(format!("`keep` is {keep}, but it has {found} ids")));
-    }
     let mut selection = take(order, vec![Some(0.0); rows.len()], keep, "not-listed")?;
     selection.note("listed-behind-keep", listed.ids.len() - keep);
     Ok(selection.without_scores())
+}
+
+/// Whether a file of ids can be read and has `keep` of them.
+///
+/// # Errors
+/// As [`select`], but for what the rows decide.
+pub fn check_ids(root: &Path, path: &str, keep: usize) -> Result<(), SelectError> {
+    read(root, path, keep).map(drop)
+}
+
+/// The ids of a file, `keep` at least.
+fn read(root: &Path, path: &str, keep: usize) -> Result<Listed, SelectError> {
+    let text = read_to_string(&root.join(path))?;
+    let fail = |problem: String| SelectError::Ids {
+        path: path.to_owned(),
+        problem,
+    };
+    let listed = parse(&text).map_err(fail)?;
+    let found = listed.ids.len();
+    if keep > found {
+        return Err(fail(format!("`keep` is {keep}, but it has {found} ids")));
+    }
+    Ok(listed)
 }
 
 /// The first id that no row has, how many there are, and what it was probably meant to be.

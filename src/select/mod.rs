@@ -30,8 +30,11 @@ mod tests;
 mod work;
 
 pub use choose::select_rows;
+pub use columns::score_at;
 pub use context::SelectContext;
+pub use deita::check_scorer;
 pub use error::SelectError;
+pub use ids::check_ids;
 pub use order::Selection;
 pub use rows::{RowsRef, align_pairs};
 pub use work::SelectProgress;

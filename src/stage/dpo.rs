@@ -1,5 +1,6 @@
 //! The `dpo` stage: from a model, pairs and reference log-probabilities to an aligned model.
 
+use crate::base::counted;
 use crate::config::file_stem;
 use crate::config::spec::{DpoRecipe, Monitor, PairLimits};
 use crate::data::{
@@ -149,8 +150,8 @@ pub(super) fn count_pairs(made: &mut StageOutput, report: &PairReport) {
     made.count("tokens_cut", report.tokens_cut);
     if dropped > 0 {
         made.notes.push(format!(
-            "{dropped} of {} pairs were left out: {} too long, {} equal after the cut",
-            report.kept + dropped,
+            "{dropped} of {} left out: {} too long, {} equal after the cut",
+            counted(report.kept + dropped, "pair"),
             report.dropped_too_long,
             report.dropped_equal
         ));

@@ -311,6 +311,14 @@ mod tests {
         );
         let missing = PathError::new("open", "x", io::Error::from(io::ErrorKind::NotFound));
         assert_eq!(StageError::from(missing).class(), FailureClass::User);
+        for kind in [
+            io::ErrorKind::PermissionDenied,
+            io::ErrorKind::ReadOnlyFilesystem,
+        ] {
+            let denied = PathError::new("write", "x", kind.into());
+            let denied = StageError::Train(denied.into());
+            assert_eq!(denied.class(), FailureClass::Permission, "{kind}");
+        }
     }
 
     #[test]

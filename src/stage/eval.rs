@@ -1,7 +1,7 @@
 //! The `eval` stage: every set of the recipe, measured on one checkpoint.
 
 use crate::arch::Pass;
-use crate::base::SeedTree;
+use crate::base::{SeedTree, counted};
 use crate::config::spec::{EvalRecipe, LikelihoodEval, PreferenceEval, StoriesEval};
 use crate::data::{
     TextFormat, TokenizedExample, TokenizedPair, load_chat, load_pairs, mixture_seed,
@@ -138,9 +138,10 @@ fn count_cut(made: &mut StageOutput, set: &str, examples: &[TokenizedExample], m
     made.count("tokens_cut", cut.iter().sum());
     if !cut.is_empty() {
         made.notes.push(format!(
-            "`{set}`: {} of {} documents were cut to {max_seq_len} tokens",
+            "`{set}`: {} of {} cut to {}",
             cut.len(),
-            examples.len()
+            counted(examples.len(), "document"),
+            counted(max_seq_len, "token")
         ));
     }
 }

@@ -1,7 +1,7 @@
 //! The `judge` stage: from sampled replies to preference pairs, the best against the worst.
 
 use crate::base::fs::{copy, create_dir, read_to_string};
-use crate::base::{PathError, write_atomic};
+use crate::base::{PathError, counted, write_atomic};
 use crate::config::spec::UnitInterval;
 use crate::data::record::{CHOSEN_FINISHED, REJECTED_FINISHED};
 use crate::data::{Message, permutation};
@@ -202,8 +202,8 @@ fn write(
     let dropped = prompts.len() - pairs.len();
     if dropped > 0 {
         made.notes.push(format!(
-            "{dropped} of {} prompts gave no pair: their replies are equal or equally good",
-            prompts.len()
+            "{dropped} of {} gave no pair: their replies are equal or equally good",
+            counted(prompts.len(), "prompt")
         ));
     }
     if pairs.is_empty() {

@@ -1,6 +1,7 @@
 //! What a stage makes, and what it counts of its data.
 
 use crate::arch::{DecoderConfig, Pass, forward_flops};
+use crate::base::counted;
 use crate::data::{FilterReport, LoadReport};
 use crate::rundir::{MetricValue, Usage};
 use std::collections::BTreeMap;
@@ -48,7 +49,8 @@ fn count_filtered(made: &mut StageOutput, report: &FilterReport) {
     if let Some(count) = report.duplicates {
         made.count("rows_duplicate", count);
         if count > 0 {
-            let note = format!("{count} rows repeat an earlier one and were left out");
+            let rows = counted(count, "row");
+            let note = format!("{rows} left out for repeating an earlier one");
             made.notes.push(note);
         }
     }
@@ -67,14 +69,15 @@ fn count_filtered(made: &mut StageOutput, report: &FilterReport) {
             String::new()
         };
         made.notes.push(format!(
-            "{count} rows hold texts of the evaluation and were left out: {named}{more}"
+            "{} left out for holding texts of the evaluation: {named}{more}",
+            counted(count, "row")
         ));
     }
     if report.short_texts > 0 {
         made.notes.push(format!(
-            "{} of {} evaluation texts have fewer words than `min-words` and were not looked for \
-             as a whole",
-            report.short_texts, report.texts
+            "{} of {} not looked for as a whole, having fewer words than `min-words`",
+            report.short_texts,
+            counted(report.texts, "evaluation text")
         ));
     }
 }

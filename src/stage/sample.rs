@@ -2,7 +2,7 @@
 
 use crate::arch::Pass;
 use crate::base::fs::create_dir;
-use crate::base::{SeedTree, is_as_written, with_check, write_atomic};
+use crate::base::{SeedTree, counted, is_as_written, with_check, write_atomic};
 use crate::config::spec::SamplingRecipe;
 use crate::data::{Message, PromptRow, TextFormat, load_prompts, mixture_seed, round_prompts};
 use crate::eval::mean_metrics;
@@ -132,8 +132,10 @@ fn load(
     made.counts
         .insert("prompts_dropped_too_long".to_owned(), too_long);
     if too_long > 0 {
-        made.notes
-            .push(format!("{too_long} prompts were left out for their length"));
+        made.notes.push(format!(
+            "{} left out for length",
+            counted(too_long, "prompt")
+        ));
     }
     let turn = round_prompts(
         fitting.len(),

@@ -1,6 +1,6 @@
 //! The `select` stage: which rows of the training data are kept.
 
-use crate::base::SeedTree;
+use crate::base::{SeedTree, counted};
 use crate::config::spec::{PairLimits, Precision};
 use crate::data::{
     PairRow, TextFormat, TokenizedPair, candidate_chats, candidate_pairs, select_seed,
@@ -169,8 +169,10 @@ fn write(
     made.count("rows_to_choose_from", rows.len());
     made.count("rows_kept", kept.len());
     for (reason, count) in &selection.notes {
-        made.notes
-            .push(format!("{count} rows could not be chosen: {reason}"));
+        made.notes.push(format!(
+            "{} could not be chosen: {reason}",
+            counted(*count, "row")
+        ));
     }
     job.write_lines(made, SELECTION_ARTIFACT, &kept)?;
     job.write_lines(made, SCORES_ARTIFACT, &all)

@@ -1,5 +1,6 @@
 //! The `sft` stage: from a base model and chat data to a fine-tuned model.
 
+use crate::base::counted;
 use crate::config::file_stem;
 use crate::config::spec::{Monitor, SftRecipe};
 use crate::data::{PackReport, SftPlan, TextFormat, load_chat, mixture_seed, training_chats};
@@ -124,23 +125,25 @@ fn count_documents(made: &mut StageOutput, recipe: &SftRecipe, report: &PackRepo
     }
     if report.rows_masked > 0 {
         made.notes.push(format!(
-            "{} of {} rows of the first epoch were left out, as more than `max-masked-fraction` of \
-             each is masked; {} targets went with them",
+            "{} of {} of the first epoch left out, as more than `max-masked-fraction` of each is masked; \
+             {} went with them",
             report.rows_masked,
-            report.rows_masked + report.rows,
-            report.targets_masked
+            counted(report.rows_masked + report.rows, "row"),
+            counted(report.targets_masked, "target")
         ));
     }
     if report.tokens_dropped > 0 {
         made.notes.push(format!(
-            "{} of {} tokens stand behind the length limit and were left out",
-            report.tokens_dropped, report.tokens
+            "{} of {} left out behind the length limit",
+            report.tokens_dropped,
+            counted(report.tokens, "token")
         ));
     }
     if report.documents_without_targets > 0 {
         made.notes.push(format!(
-            "{} of {} documents have no target within reach",
-            report.documents_without_targets, report.documents
+            "{} of {} without a target within reach",
+            report.documents_without_targets,
+            counted(report.documents, "document")
         ));
     }
 }

@@ -15,7 +15,7 @@ use crate::rundir::{
     AttemptEvent, FailureClass, Publication, RunDir, StageResult, publish, read_events,
     read_provenance, read_result,
 };
-use crate::rundir::{BATCH_LAYOUT_ARTIFACT, read_batch_layout};
+use crate::rundir::{BATCH_LAYOUT_ARTIFACT, digest_folder, read_batch_layout, write_made};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -408,7 +408,8 @@ fn the_shares_of_offline_pairs_are_those_that_the_recipe_names() {
     }
     let text: Vec<String> = prompts.iter().map(ToString::to_string).collect();
     crate::base::write_atomic(&path, text.join("\n").as_bytes()).unwrap();
-    std::fs::remove_file(dir.attempt(1).made()).unwrap();
+    let files = digest_folder(&dir.attempt(1).out()).unwrap();
+    write_made(&dir.attempt(1), &files).unwrap();
     Project::publish(&dir);
 
     // 20 rows with 18 prompts: 0.15 and 0.35 of them are 2.7 and 6.3, rounded 3 and 6.

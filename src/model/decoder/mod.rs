@@ -26,4 +26,4 @@ mod tests;
 pub use fused::Recompute;
 pub use kv_cache::{CachedPrompt, KvCache};
 pub use model::Decoder;
-pub use reward::RewardModel;
+pub use reward::{RewardModel, check_reward_weights};

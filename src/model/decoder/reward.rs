@@ -8,6 +8,7 @@ use crate::model::error::ModelError;
 use crate::model::weights::{FrozenParams, WeightFiles};
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Names of the head's weight (1, D), and how the position that is read is found.
@@ -57,14 +58,9 @@ impl RewardModel {
         device: &Device,
         dtype: DType,
     ) -> Result<Self, ModelError> {
-        // The head for tokens is never used and mostly not in the files.
-        let config = DecoderConfig {
-            tied: true,
-            ..config.clone()
-        };
-        let (name, pooling) = find_head(dir)?;
-        let mut expected = config.tensors();
-        expected.insert(name.to_owned(), vec![1, config.hidden_size]);
+        let config = headless(config);
+        let (name, pooling) = find_head(&WeightFiles::open(dir)?, dir)?;
+        let expected = tensors_with(&config, name);
         let ignorable = |name: &str| config.may_ignore(name);
         let params = FrozenParams::load_tensors(dir, expected, ignorable, device, dtype)?;
         let head = params
@@ -148,9 +144,39 @@ impl RewardModel {
     }
 }
 
+/// Everything about the reward model in `dir` that the headers of its weights show not to fit.
+pub fn check_reward_weights(dir: &Path, config: &DecoderConfig) -> Vec<ModelError> {
+    let config = headless(config);
+    let found = WeightFiles::open(dir).and_then(|files| {
+        let (name, _) = find_head(&files, dir)?;
+        Ok((files, name))
+    });
+    match found {
+        Ok((files, name)) => {
+            files.misfits(tensors_with(&config, name), |name| config.may_ignore(name))
+        }
+        Err(error) => vec![error],
+    }
+}
+
+/// The decoder without its head for tokens, which is never used and mostly not in the files.
+fn headless(config: &DecoderConfig) -> DecoderConfig {
+    DecoderConfig {
+        tied: true,
+        ..config.clone()
+    }
+}
+
+/// The tensors of the decoder and of the scalar head called `name`, by name with their shapes.
+fn tensors_with(config: &DecoderConfig, name: &str) -> BTreeMap<String, Vec<usize>> {
+    let mut expected = config.tensors();
+    expected.insert(name.to_owned(), vec![1, config.hidden_size]);
+    expected
+}
+
 /// The head that the folder's files hold.
-fn find_head(dir: &Path) -> Result<(&'static str, Pooling), ModelError> {
-    let files = WeightFiles::open(dir)?.files;
+fn find_head(weights: &WeightFiles, dir: &Path) -> Result<(&'static str, Pooling), ModelError> {
+    let files = &weights.files;
     let holds = |name: &str| files.iter().any(|file| file.tensors().contains_key(name));
     let found = HEADS.into_iter().find(|(name, _)| holds(name));
     found.ok_or_else(|| ModelError::NoScalarHead {
@@ -170,7 +196,6 @@ fn padding_token(dir: &Path) -> Result<Option<u32>, ModelError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     /// The shipped decoder with a head of ones, saved under `name`.
     fn with_head(dir: &Path, name: &str, labels: usize, pad: Option<u32>) -> DecoderConfig {

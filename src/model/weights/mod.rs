@@ -9,4 +9,4 @@ pub use checkpoint::{Companions, changed_weights, convert_checkpoint, save_check
 pub use lora::{Lora, merge_adapter};
 pub use params::{FrozenParams, Params};
 pub(crate) use weights_file::WeightFiles;
-pub use weights_file::{check_weights, load_tensors};
+pub use weights_file::{check_weights, load_tensors, weight_shapes};

@@ -5,7 +5,7 @@
 
 use crate::arch::{DecoderConfig, EMBEDDING};
 use crate::base::fs::read_to_string;
-use crate::base::{ModelFile, PathError, is_weight_file};
+use crate::base::{ModelFile, PathError, counted, is_weight_file};
 use crate::model::error::ModelError;
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Metadata, TensorInfo};
@@ -54,6 +54,16 @@ pub fn load_tensors(
         }
     }
     Ok(loaded)
+}
+
+/// The shape of every tensor of a folder's weights by name, from the headers alone.
+///
+/// # Errors
+/// As [`load_tensors`].
+pub fn weight_shapes(dir: &Path) -> Result<BTreeMap<String, Vec<usize>>, ModelError> {
+    let files = WeightFiles::open(dir)?.files;
+    let tensors = files.iter().flat_map(WeightFile::tensors);
+    Ok(tensors.map(|(name, info)| (name, info.shape)).collect())
 }
 
 /// `model.safetensors.index.json`.
@@ -240,7 +250,7 @@ impl WeightFile {
         };
         let mut prefix = [0u8; 8];
         file.read_exact(&mut prefix)
-            .map_err(|_| damaged(format!("{size} bytes are too few for a header")))?;
+            .map_err(|_| damaged(format!("{} cannot hold a header", counted(size, "byte"))))?;
         if &prefix == b"version " {
             return Err(damaged(
                 "it is a Git LFS pointer, the weights were not fetched (`git lfs pull`)".to_owned(),

@@ -5,7 +5,7 @@ use super::{BenchKind, BenchModel, BenchRequest, BenchShape, bench};
 use crate::arch::{DecoderConfig, Learned};
 use crate::base::{SeedTree, write_atomic};
 use crate::config::spec::{Batching, LoraRecipe, LoraTarget, LossMask, Precision};
-use crate::config::{ExpectedInput, Inputs, load_sweep_with};
+use crate::config::{ExpectedInput, Inputs, load_placed_sweep};
 use crate::model::{Decoder, FrozenParams, Lora};
 use crate::plan::{DigestCache, RunCost, StageKind, plan_sweep};
 use crate::train::Objective as _;
@@ -58,7 +58,7 @@ model.path = "models/it"
     );
     write("study.toml", &study);
     let path = root.path().join("study.toml");
-    let mut sweep = load_sweep_with(&path, root.path(), Inputs::Optional)
+    let (mut sweep, _) = load_placed_sweep(None, &path, root.path(), Inputs::Optional)
         .unwrap_or_else(|error| panic!("{}", error.render(false)));
     let rows = ExpectedInput {
         rows: NonZeroU64::new(rows),
