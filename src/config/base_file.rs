@@ -1,7 +1,7 @@
 //! Another base under the same study: `--base` puts a file in the place of the one in `base/`.
 
 use crate::config::diagnose::{Diagnostic, Place, Problems};
-use crate::config::file::is_plain;
+use crate::config::file::{is_plain, made_plain};
 use std::path::{Component, Path, PathBuf};
 
 /// The base asked for, and what it has replaced so far.
@@ -56,22 +56,28 @@ impl OtherBase {
     /// Nothing was replaced, or the file's name cannot stand in a sweep's: a problem at `extends`,
     /// the place of that key if there is one.
     pub(crate) fn used(&self, extends: Option<Place>, problems: &mut Problems) -> Option<PathBuf> {
-        let at = |message: String| match extends {
-            Some(place) => Diagnostic::new(place, message),
-            None => Diagnostic::nowhere(message),
+        let at = |message: String, help: String| {
+            let found = match extends {
+                Some(place) => Diagnostic::new(place, message),
+                None => Diagnostic::nowhere(message),
+            };
+            found.help(help)
         };
         if self.replaced.is_none() {
             let message = "`--base` replaces the file in `base/` that a sweep extends, and this \
                            one extends none";
-            problems.insert(at(message.to_owned()));
+            let help = "leave `--base` out, or let the sweep extend a file of a folder `base`";
+            problems.insert(at(message.to_owned(), help.to_owned()));
             return None;
         }
         let stem = self.file.file_stem().unwrap_or_default().to_string_lossy();
         if !is_plain(&stem, "-_.") {
-            problems.insert(at(format!(
+            let message = format!(
                 "the base file's name `{stem}` becomes part of the sweep's and has other characters \
                  than letters, digits, `-`, `_` and `.`"
-            )));
+            );
+            let help = format!("call it `{}.toml`, for example", made_plain(&stem));
+            problems.insert(at(message, help));
             return None;
         }
         Some(self.file.clone())

@@ -44,7 +44,8 @@ fn big() -> String {
 fn load_on(base: &str, files: &[(&str, &str)]) -> Result<Sweep, ConfigError> {
     let dir = project(files);
     let path = dir.path().join("study.toml");
-    load_sweep_on(Some(Path::new(base)), &path, dir.path(), Inputs::Required)
+    let base = Some(Path::new(base));
+    load_placed_sweep(base, &path, dir.path(), Inputs::Required).map(|(sweep, _)| sweep)
 }
 
 fn first_finding(base: &str, files: &[(&str, &str)]) -> String {
@@ -135,12 +136,12 @@ fn a_base_that_cannot_be_laid_below_the_study_is_refused_at_its_place() {
     ];
     assert_eq!(
         first_finding("base/big.toml", &files_none),
-        "study.toml:1:11: `--base` replaces the file in `base/` that a sweep extends, and this one extends none"
+        "study.toml:1:11: `--base` replaces the file in `base/` that a sweep extends, and this one extends none (leave `--base` out, or let the sweep extend a file of a folder `base`)"
     );
     let files_odd = [files[0], ("base/b g.toml", big.as_str()), files[2]];
     assert_eq!(
         first_finding("base/b g.toml", &files_odd),
-        "study.toml:1:11: the base file's name `b g` becomes part of the sweep's and has other characters than letters, digits, `-`, `_` and `.`"
+        "study.toml:1:11: the base file's name `b g` becomes part of the sweep's and has other characters than letters, digits, `-`, `_` and `.` (call it `b-g.toml`, for example)"
     );
 }
 
@@ -207,7 +208,7 @@ const MISTAKES: &[Mistake] = &[
         "base/small.toml",
         "duration = { steps = 7 }",
         "duration = { preset = \"pairs\" }",
-        "base/small.toml:38:23: a preset cannot name another one, `pairs`",
+        "base/small.toml:38:23: a preset cannot name another one, `pairs` (write the value itself here)",
     ),
     (
         "base/small.toml",
@@ -219,7 +220,7 @@ const MISTAKES: &[Mistake] = &[
         "base/small.toml",
         "rows = 1_000",
         "rows = 0",
-        "base/small.toml:42:8: `rows` must be 1 or more, not 0",
+        "base/small.toml:42:8: `rows` must be 1 or more, not 0 (leave it out if it is not known)",
     ),
     (
         "base/small.toml",
@@ -231,7 +232,7 @@ const MISTAKES: &[Mistake] = &[
         "base/small.toml",
         "tokens-per-row = 50\n",
         "tokens-per-row = 50\n\n[inputs.\"models/tiny\"]\nshape = { vocab-size = 96, hidden-size = 32, layers = 70_000, heads = 4, kv-heads = 4, head-size = 8, intermediate-size = 40, tied = false }\n",
-        "base/small.toml:46:55: `layers` must be at most 65536, not 70000",
+        "base/small.toml:46:55: `layers` must be at most 65536, not 70000 (it stands in the model's `config.json`)",
     ),
 ];
 
@@ -267,8 +268,8 @@ fn every_shipped_base_is_complete() {
     let study = root.join("sweeps/quickstart.toml");
     for base in ["mini", "gemma-2b", "llama-3-8b"] {
         let file = root.join(format!("sweeps/base/{base}.toml"));
-        let sweep = load_sweep_on(Some(&file), &study, root, Inputs::Optional);
-        let sweep = sweep.unwrap_or_else(|error| panic!("{}", error.render(false)));
+        let loaded = load_placed_sweep(Some(&file), &study, root, Inputs::Optional);
+        let (sweep, _) = loaded.unwrap_or_else(|error| panic!("{}", error.render(false)));
         assert_eq!(sweep.name, format!("quickstart@{base}"));
         assert_eq!(sweep.trials.len(), 45);
         let config = &sweep.trials[44].config;

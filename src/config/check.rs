@@ -1,10 +1,10 @@
 //! Rules across the fields of one trial, each pointing at the value that breaks it.
 
 use crate::arch::DecoderConfig;
-use crate::base::ModelFile;
-use crate::config::diagnose::{Diagnostic, FieldProblem, Problems, nearest};
+use crate::base::{ModelFile, chain};
+use crate::config::diagnose::{Diagnostic, FieldProblem, Problems, nearest, suggest};
 use crate::config::expected::{ExpectedInputs, Inputs};
-use crate::config::file::is_plain;
+use crate::config::file::{is_plain, made_plain};
 use crate::config::keys::{file_stem, has_reference};
 use crate::config::preference::loss_problems;
 use crate::config::spec::{
@@ -12,8 +12,8 @@ use crate::config::spec::{
     PipelineStage, SftRecipe, TrainingRecipe, TrialConfig,
 };
 use crate::config::tree::Node;
+use crate::config::usual::usual;
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error as _;
 use std::path::{Path, PathBuf};
 
 /// Counts of steps, tokens or rows above this are a slip of the pen, and products of them overflow.
@@ -25,8 +25,8 @@ const MOST_TIMES: usize = 10_000;
 /// Most optimiser steps of a stage: the rows of each are listed beforehand.
 pub(crate) const MOST_STEPS: u64 = 10_000_000;
 
-/// Or what is wrong, and what may help.
-type Verdict<T> = Result<T, (String, Option<String>)>;
+/// Or what is wrong, and what to do about it.
+type Verdict<T> = Result<T, (String, String)>;
 
 /// What was found out about files, asked for once each.
 #[derive(Debug)]
@@ -58,10 +58,8 @@ impl Files {
         let look = || {
             let full = root.join(path);
             if full.is_dir() {
-                return Err((
-                    format!("`{path}` is a folder, not a data file"),
-                    near_file(root, path),
-                ));
+                let message = format!("`{path}` is a folder, not a data file");
+                return Err((message, content(&full, path)));
             }
             if !full.is_file() {
                 return Err((
@@ -72,13 +70,11 @@ impl Files {
             if is_data_file(path) {
                 return Ok(());
             }
+            let known = "known are `.jsonl`, `.ndjson`, `.json` (each also with `.gz` or `.zst`) and \
+                         `.parquet`";
             Err((
                 format!("`{path}` is no data file by its name"),
-                Some(
-                    "known are `.jsonl`, `.ndjson`, `.json` (each also with `.gz` or `.zst`) and \
-                     `.parquet`"
-                        .to_owned(),
-                ),
+                known.to_owned(),
             ))
         };
         self.data
@@ -104,10 +100,7 @@ impl Files {
         let file = ModelFile::Config.within(Path::new(path));
         DecoderConfig::from_json(&file, &text)
             .map(Some)
-            .map_err(|error| {
-                let reason = error.source().map(|source| format!(": {source}"));
-                (format!("{error}{}", reason.unwrap_or_default()), None)
-            })
+            .map_err(|error| (chain(&error), error.remedy().to_owned()))
     }
 
     /// The text of `config.json` in the model folder `path`, unless inputs are optional and there is
@@ -115,24 +108,31 @@ impl Files {
     pub(super) fn model(&mut self, path: &str) -> Verdict<Option<String>> {
         let (root, inputs) = (&self.root, self.inputs);
         let look = || {
-            let config = ModelFile::Config.within(&root.join(path));
+            let folder = root.join(path);
+            let config = ModelFile::Config.within(&folder);
             if inputs == Inputs::Optional && !config.is_file() {
                 return Ok(None);
             }
-            if !root.join(path).is_dir() {
+            if folder.is_file() {
+                let message = format!("`{path}` is a file, not a model folder");
+                return Err((message, "name the folder that it lies in".to_owned()));
+            }
+            if !folder.is_dir() {
                 return Err((
                     format!("there is no model folder `{path}`"),
                     near_file(root, path),
                 ));
             }
             let text = std::fs::read_to_string(&config).map_err(|_| {
-                (
-                    format!("the model folder `{path}` has no `config.json` that can be read"),
-                    None,
-                )
+                let message =
+                    format!("the model folder `{path}` has no `config.json` that can be read");
+                let help = format!("put the model's own there; {}", content(&folder, path));
+                (message, help)
             })?;
-            serde_json::from_str::<serde::de::IgnoredAny>(&text)
-                .map_err(|error| (format!("`{path}/config.json` is not JSON: {error}"), None))?;
+            serde_json::from_str::<serde::de::IgnoredAny>(&text).map_err(|error| {
+                let message = format!("`{path}/config.json` is not JSON: {error}");
+                (message, "fetch the model's `config.json` again".to_owned())
+            })?;
             Ok(Some(text))
         };
         self.models
@@ -151,27 +151,57 @@ pub fn is_data_file(path: &str) -> bool {
     json || name.ends_with(".parquet")
 }
 
-/// The existing file that `path` was probably meant to be.
-fn near_file(root: &Path, path: &str) -> Option<String> {
-    let full = root.join(path);
-    let mut folder = full.parent()?;
-    while !folder.is_dir() {
-        if folder == root {
-            return None;
-        }
-        folder = folder.parent()?;
-    }
-    let wrong = full.strip_prefix(folder).ok()?.components().next()?;
-    let wrong = wrong.as_os_str().to_string_lossy().into_owned();
-    let entries = std::fs::read_dir(folder).ok()?;
-    let names: BTreeSet<String> = entries
-        .flatten()
+/// Names of files and folders, in order.
+fn names_in(folder: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
+}
+
+/// What is in a folder, which is called `shown`.
+fn content(folder: &Path, shown: &str) -> String {
+    let names = names_in(folder);
+    let listed: Vec<String> = names
+        .iter()
+        .take(8)
+        .map(|name| format!("`{name}`"))
         .collect();
-    let near = nearest(&wrong, names.iter().map(String::as_str))?;
-    let shown = folder.join(near);
-    let shown = shown.strip_prefix(root).unwrap_or(&shown);
-    Some(format!("did you mean `{}`?", shown.display()))
+    let more = if names.len() > listed.len() {
+        ", …"
+    } else {
+        ""
+    };
+    match (listed.join(", "), shown) {
+        (listed, shown) if listed.is_empty() => format!("`{shown}` is empty"),
+        (listed, "") => format!("the project's folder holds {listed}{more}"),
+        (listed, shown) => format!("`{shown}` holds {listed}{more}"),
+    }
+}
+
+/// The existing file that `path` was probably meant to be, or what there is instead.
+fn near_file(root: &Path, path: &str) -> String {
+    let full = root.join(path);
+    let Some(folder) = full.ancestors().skip(1).find(|folder| folder.is_dir()) else {
+        return "paths begin at the project's folder".to_owned();
+    };
+    let shown = |path: &Path| {
+        path.strip_prefix(root)
+            .unwrap_or(path)
+            .display()
+            .to_string()
+    };
+    let below = full
+        .strip_prefix(folder)
+        .ok()
+        .and_then(|rest| rest.components().next());
+    let wrong = below.map(|part| part.as_os_str().to_string_lossy().into_owned());
+    let names = names_in(folder);
+    let near = wrong.and_then(|wrong| nearest(&wrong, names.iter().map(String::as_str)));
+    near.map_or_else(
+        || content(folder, &shown(folder)),
+        |near| format!("did you mean `{}`?", shown(&folder.join(near))),
+    )
 }
 
 /// Checks one trial.
@@ -185,10 +215,9 @@ pub(crate) struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    pub(crate) fn fail(&mut self, path: &str, message: String, help: Option<String>) {
-        let mut found = Diagnostic::new(self.node.nearest_place(path), message);
-        found.help = help;
-        self.problems.insert(found);
+    pub(crate) fn fail(&mut self, path: &str, message: impl Into<String>, help: impl Into<String>) {
+        let found = Diagnostic::new(self.node.nearest_place(path), message);
+        self.problems.insert(found.help(help));
     }
 
     /// Each problem at its field below `path`.
@@ -209,7 +238,8 @@ impl Checker<'_> {
     ) {
         if !ok {
             let name = path.rsplit('.').next().unwrap_or(path);
-            self.fail(path, format!("`{name}` must be {rule}, not {value}"), None);
+            let message = format!("`{name}` must be {rule}, not {value}");
+            self.fail(path, message, usual(path).unwrap_or_default());
         }
     }
 
@@ -219,7 +249,7 @@ impl Checker<'_> {
         let most = match self.files.decoder(&config.model.path) {
             Ok(model) => model.map(|model| model.max_positions),
             Err((message, help)) => {
-                let help = self.origin(&config.model.path).or(help);
+                let help = self.origin(&config.model.path).unwrap_or(help);
                 self.fail("model.path", message, help);
                 None
             }
@@ -253,26 +283,23 @@ impl Checker<'_> {
                 PipelineStage::OnlineDpo => config.online_dpo.is_some(),
             };
             if !there {
-                let help = format!("add `[base.{name}.recipe]`");
-                self.fail(
-                    &path,
-                    format!("the pipeline names `{name}`, but there is no `{name}` table"),
-                    Some(help),
-                );
+                let message =
+                    format!("the pipeline names `{name}`, but there is no `{name}` table");
+                self.fail(&path, message, format!("add `[base.{name}.recipe]`"));
             }
             match config.pipeline.get(..index).and_then(<[_]>::last) {
                 Some(last) if last == stage => {
-                    self.fail(&path, format!("the pipeline names `{name}` twice"), None);
+                    let message = format!("the pipeline names `{name}` twice");
+                    self.fail(&path, message, "remove one of the two");
                 }
                 Some(last) if last > stage => {
                     let mut sorted = config.pipeline.clone();
                     sorted.sort();
                     sorted.dedup();
-                    let names: Vec<_> =
-                        sorted.iter().map(|s| format!("\"{}\"", s.name())).collect();
-                    let help = Some(format!("write `[{}]`", names.join(", ")));
+                    let names = sorted.iter().map(|stage| format!("\"{}\"", stage.name()));
+                    let names = names.collect::<Vec<_>>().join(", ");
                     let message = format!("`{name}` comes before `{}`", last.name());
-                    self.fail(&path, message, help);
+                    self.fail(&path, message, format!("write `[{names}]`"));
                 }
                 _ => {}
             }
@@ -281,42 +308,34 @@ impl Checker<'_> {
 
     pub(crate) fn data(&mut self, data: &[DataSource], path: &str) {
         if data.is_empty() {
-            self.fail(path, format!("`{path}` names no data"), None);
+            let message = format!("`{path}` names no data");
+            self.fail(
+                path,
+                message,
+                "for example `data = [{ path = \"data/….jsonl\" }]`",
+            );
         }
         let mut seen = BTreeSet::new();
         for (index, source) in data.iter().enumerate() {
-            let at = format!("{path}.{index}");
+            let at = |key: &str| format!("{path}.{index}.{key}");
             if let Err((message, help)) = self.files.data_file(&source.path) {
-                let help = self.origin(&source.path).or(help);
-                self.fail(&format!("{at}.path"), message, help);
+                let help = self.origin(&source.path).unwrap_or(help);
+                self.fail(&at("path"), message, help);
             }
             if !seen.insert(&source.path) {
-                let help = Some("to repeat a file, give it a `fraction` above 1".to_owned());
-                self.fail(
-                    &format!("{at}.path"),
-                    format!("`{}` stands in this mixture twice", source.path),
-                    help,
-                );
+                let message = format!("`{}` is listed twice in this mixture", source.path);
+                let help = "to repeat a file, give it a `fraction` above 1";
+                self.fail(&at("path"), message, help);
             }
             if source.fraction.is_some() && source.count.is_some() {
-                let message = "`fraction` and `count` cannot stand together".to_owned();
-                self.fail(
-                    &format!("{at}.count"),
-                    message,
-                    Some("keep one of them".to_owned()),
-                );
+                let message = "`fraction` and `count` cannot stand together";
+                self.fail(&at("count"), message, "keep one of them");
             }
             for ours in source.columns.keys() {
                 if !COLUMNS.contains(&ours.as_str()) {
-                    let help = nearest(ours, COLUMNS.iter().copied()).map_or_else(
-                        || format!("known are `{}`", COLUMNS.join("`, `")),
-                        |near| format!("did you mean `{near}`?"),
-                    );
-                    self.fail(
-                        &format!("{at}.columns.{ours}"),
-                        format!("no form of rows has a column `{ours}`"),
-                        Some(help),
-                    );
+                    let message = format!("no form of rows has a column `{ours}`");
+                    let help = suggest(ours, COLUMNS.iter().copied()).unwrap_or_default();
+                    self.fail(&at(&format!("columns.{ours}")), message, help);
                 }
             }
         }
@@ -325,7 +344,8 @@ impl Checker<'_> {
     /// A file that is read as it is.
     pub(super) fn plain_file(&mut self, path: &str, at: &str) {
         if self.files.inputs == Inputs::Required && !self.files.root.join(path).is_file() {
-            let help = self.origin(path).or(near_file(&self.files.root, path));
+            let near = || near_file(&self.files.root, path);
+            let help = self.origin(path).unwrap_or_else(near);
             self.fail(at, format!("there is no file `{path}`"), help);
         }
     }
@@ -353,28 +373,23 @@ impl Checker<'_> {
         self.must(value as u64 <= MOST, path, value, "at most 1000000000");
         if let Some(most) = most.filter(|most| value > *most) {
             let name = path.rsplit('.').next().unwrap_or(path);
-            self.fail(
-                path,
-                format!("`{name}` is {value}, but the model has only {most} positions"),
-                Some(format!("write {most} or less")),
-            );
+            let message = format!("`{name}` is {value}, but the model has only {most} positions");
+            self.fail(path, message, format!("write {most} or less"));
         }
     }
 
     fn limits(&mut self, limits: &PairLimits, path: &str, most: Option<usize>) {
         self.length(limits.max_seq_len, &format!("{path}.max-seq-len"), most);
         let at = format!("{path}.max-prompt-len");
-        let shortest = limits.max_prompt_len;
-        self.must(shortest >= 1, &at, shortest, "1 or more");
-        if limits.max_prompt_len >= limits.max_seq_len {
+        let prompt = limits.max_prompt_len;
+        self.must(prompt >= 1, &at, prompt, "1 or more");
+        let longest = limits.max_seq_len;
+        if prompt >= longest {
             let message = format!(
-                "`max-prompt-len` is {}, which leaves no room for a completion in `max-seq-len` = {}",
-                limits.max_prompt_len, limits.max_seq_len
+                "`max-prompt-len` is {prompt}, which leaves no room for a completion in `max-seq-len` \
+                 = {longest}"
             );
-            let help = Some(format!(
-                "lower `max-prompt-len`, or raise `max-seq-len` above {}",
-                limits.max_prompt_len
-            ));
+            let help = format!("lower `max-prompt-len`, or raise `max-seq-len` above {prompt}");
             self.fail(&at, message, help);
         }
     }
@@ -388,14 +403,13 @@ impl Checker<'_> {
             if let Some(other) = stems.insert(stem.clone(), &source.path)
                 && *other != source.path
             {
-                let message = format!(
-                    "`{other}` and `{}` would both be measured as `eval_{stem}`",
-                    source.path
-                );
+                let own = &source.path;
+                let message =
+                    format!("`{other}` and `{own}` would both be measured as `eval_{stem}`");
                 self.fail(
                     &format!("{path}.data.{index}.path"),
                     message,
-                    Some("rename one file".to_owned()),
+                    "rename one file",
                 );
             }
         }
@@ -407,13 +421,16 @@ impl Checker<'_> {
         self.data(&recipe.rows.data, &at("data"));
         self.decontaminate(recipe.rows.decontaminate.as_ref(), &at("decontaminate"));
         self.length(layout.max_seq_len, &at("max-seq-len"), most);
+        let longest = layout.max_seq_len;
+        // What is wrong with a length that no model row has was said.
+        let sound = longest <= most.unwrap_or(usize::MAX);
         match layout.batch {
-            BatchSize::Tokens(tokens) if tokens > 0 && tokens < layout.max_seq_len => {
+            BatchSize::Tokens(tokens) if sound && tokens > 0 && tokens < longest => {
                 let message = format!(
-                    "a step of {tokens} tokens cannot hold one row of `max-seq-len` = {}",
-                    layout.max_seq_len
+                    "a step of {tokens} tokens cannot hold one row of `max-seq-len` = {longest}"
                 );
-                self.fail(&at("batch.tokens"), message, None);
+                let help = format!("write {longest} or more, or lower `max-seq-len`");
+                self.fail(&at("batch.tokens"), message, help);
             }
             BatchSize::Tokens(n) => self.count(n, &at("batch.tokens")),
             BatchSize::Rows(n) => self.count(n, &at("batch.rows")),
@@ -424,8 +441,8 @@ impl Checker<'_> {
     fn dpo(&mut self, recipe: &DpoRecipe, most: Option<usize>) {
         self.data(&recipe.rows.data, "dpo.recipe.data");
         if recipe.pairs.online_fraction.is_some() {
-            let message = "`online-fraction` is for the pairs of online DPO".to_owned();
-            let help = Some("give the sources of `data` a `fraction`".to_owned());
+            let message = "`online-fraction` is for the pairs of online DPO";
+            let help = "give the sources of `data` a `fraction`";
             self.fail("dpo.recipe.online-fraction", message, help);
         }
         self.preference(recipe, "dpo.recipe", most);
@@ -484,7 +501,11 @@ impl Checker<'_> {
                 let message = format!(
                     "the set `{name}` has other characters than letters, digits, `-` and `_`"
                 );
-                self.fail(&path, message, Some("metric keys begin with it".to_owned()));
+                let help = format!(
+                    "metric keys begin with it; for example `{}`",
+                    made_plain(name)
+                );
+                self.fail(&path, message, help);
             }
             if let Some(other) = names.insert(name, kind) {
                 let message = format!(
@@ -493,16 +514,13 @@ impl Checker<'_> {
                 self.fail(
                     &path,
                     message,
-                    Some("metric keys begin with the name; rename one".to_owned()),
+                    "metric keys begin with the name; rename one",
                 );
             }
         }
         if names.is_empty() {
-            self.fail(
-                "eval.recipe",
-                "nothing is evaluated".to_owned(),
-                Some("add `[base.eval.recipe.likelihood.NAME]`".to_owned()),
-            );
+            let help = "add `[base.eval.recipe.likelihood.NAME]`";
+            self.fail("eval.recipe", "nothing is evaluated", help);
         }
         for (name, set) in &recipe.likelihood {
             let path = format!("eval.recipe.likelihood.{name}");
@@ -522,13 +540,12 @@ impl Checker<'_> {
         }
         let only_preference = recipe.likelihood.is_empty() && recipe.stories.is_empty();
         if only_preference && !names.is_empty() && !has_reference(config) {
-            let message =
-                "a trial without preference learning has no reference, so nothing of this can be measured"
-                    .to_owned();
+            let message = "a trial without preference learning has no reference, so nothing of this can be \
+                           measured";
             self.fail(
                 "eval.recipe.preference",
                 message,
-                Some("add a likelihood or stories set".to_owned()),
+                "add a likelihood or stories set",
             );
         }
     }

@@ -1,6 +1,7 @@
 //! Rules for `[[report.figure]]`: every axis, value and metric that a figure names is there.
 
 use crate::config::check_report::{Assignments, ReportChecker, Row};
+use crate::config::diagnose::suggest;
 use crate::config::figure_file::misplaced_keys;
 use crate::config::spec::PipelineStage;
 use crate::config::sweep::{
@@ -21,7 +22,7 @@ impl ReportChecker<'_> {
         self.published(head.published.as_ref(), path);
         if let Some(label) = head.paper.as_ref().filter(|l| !is_paper_label(l)) {
             let message = format!("`{label}` is no figure of the paper");
-            let help = Some("write it as `Figure 1` or `Figure A1`".to_owned());
+            let help = "write it as `Figure 1` or `Figure A1`";
             self.fail(self.place(&format!("{path}.paper")), message, help);
         }
         let Some(kept) = self.selected(&mut head.filter, path) else {
@@ -34,7 +35,12 @@ impl ReportChecker<'_> {
         if let Some((key, required, values)) = figure.chart.one_configuration() {
             if required && values.is_empty() {
                 let message = format!("key `{key}` is missing: what the others are compared with");
-                self.fail(self.place(path), message, None);
+                let axis = self.axes.first();
+                let help = axis.and_then(|axis| Some((&axis.name, axis.values.first()?)));
+                let help = help.map_or_else(String::new, |(axis, value)| {
+                    format!("for example `{key} = {{ {axis} = {value} }}`")
+                });
+                self.fail(self.place(path), message, help);
             }
             self.one_configuration(key, values, path);
         }
@@ -52,7 +58,10 @@ impl ReportChecker<'_> {
             let key = &role.key;
             if let (true, Some((what, help))) = (role.metric.is_empty(), role.missing) {
                 let message = format!("key `{key}` is missing: {what}");
-                self.fail(self.place(path), message, help.map(str::to_owned));
+                let valid = self.metrics_of(role, kept);
+                let listed = || suggest("", valid.iter().map(String::as_str));
+                let help = help.map(str::to_owned).or_else(listed);
+                self.fail(self.place(path), message, help.unwrap_or_default());
                 continue;
             }
             let place = self.place(&format!("{path}.{key}"));
@@ -62,7 +71,7 @@ impl ReportChecker<'_> {
             let first = metrics[..index].iter().find(same);
             if let Some(first) = first.filter(|_| role.missing.is_some()) {
                 let message = format!("`{}` and `{key}` are the same", first.key);
-                self.fail(place, message, None);
+                self.fail(place, message, "name another metric in one of them");
             }
         }
     }
@@ -84,7 +93,9 @@ impl ReportChecker<'_> {
                 if role.required {
                     let message =
                         format!("key `{key}` is missing: the axis along which the figure is drawn");
-                    self.fail(self.place(path), message, None);
+                    let names = self.axes.iter().map(|axis| axis.name.as_str());
+                    let help = suggest("", names).unwrap_or_default();
+                    self.fail(self.place(path), message, help);
                 }
                 continue;
             };
@@ -96,12 +107,12 @@ impl ReportChecker<'_> {
                 .any(|index| self.trials[*index].assignments.contains_key(name))
             {
                 let message = format!("axis `{name}` applies to no trial of this figure");
-                self.fail(place, message, None);
+                self.fail(place, message, "change `where`, or name another axis");
             }
             let same = |other: &&AxisRole<'_>| other.axis == Some(name);
             if let Some(other) = roles[..index].iter().find(same) {
                 let message = format!("`{}` and `{key}` are the same axis", other.key);
-                self.fail(place, message, None);
+                self.fail(place, message, "name another axis in one of them");
             }
         }
     }
@@ -126,7 +137,11 @@ impl ReportChecker<'_> {
         if !kept.iter().any(has) {
             let name = stage.name();
             let message = format!("no trial here has a `{name}` stage, {what}");
-            self.fail(self.place(path), message, None);
+            self.fail(
+                self.place(path),
+                message,
+                "change `where`, or remove the figure",
+            );
         }
     }
 
@@ -148,11 +163,12 @@ impl ReportChecker<'_> {
                 "lines need numbers on x, but axis `{x}` has `{}`",
                 show_value(value)
             );
-            self.fail(place, message, Some("use `kind = \"bars\"`".to_owned()));
+            self.fail(place, message, "use `kind = \"bars\"`");
         } else if let (Some(low), Numbers::Logarithmic) = (low, numbers) {
             let message =
                 format!("a logarithmic axis needs values above 0, but axis `{x}` has {low}");
-            self.fail(self.place(&format!("{path}.log-x")), message, None);
+            let help = "remove `log-x`, or leave these trials out with `where`";
+            self.fail(self.place(&format!("{path}.log-x")), message, help);
         }
     }
 }

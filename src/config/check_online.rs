@@ -31,14 +31,14 @@ impl Checker<'_> {
         self.few(recipe.samples.get(), &at("samples"));
         self.sampling(&recipe.sampling, &at("sampling"));
         if recipe.sampling.temperature.get() == 0.0 {
-            let message = "with temperature 0 all samples of a prompt are equal".to_owned();
-            self.fail(&at("sampling.temperature"), message, None);
+            let message = "with temperature 0 all samples of a prompt are equal";
+            self.fail(&at("sampling.temperature"), message, "for example 1.0");
         }
         let shares = [recipe.p_ori_pair, recipe.p_ori_chosen];
         let sum: f64 = shares.iter().flatten().map(|share| share.get()).sum();
         if sum > 1.0 {
             let message = format!("`p-ori-pair` and `p-ori-chosen` together are {sum}, above 1");
-            self.fail(&at("p-ori-chosen"), message, None);
+            self.fail(&at("p-ori-chosen"), message, "lower one of them");
         }
         self.fail_all(&at("judge"), judge_problems(&recipe.judge));
         if let Some(path) = recipe.judge.model_path() {
@@ -74,9 +74,7 @@ impl Checker<'_> {
         if !config.pipeline.contains(&stage) {
             let name = stage.name();
             let message = format!("`select` filters the data of `{name}`, which is not trained");
-            let help = Some(format!(
-                "add `{name}` to `pipeline`, or leave `select` away"
-            ));
+            let help = format!("add `{name}` to `pipeline`, or leave `select` away");
             self.fail("select.of", message, help);
         }
         self.fail_all("select.recipe", select_problems(&select.recipe, target));
@@ -105,7 +103,7 @@ impl Checker<'_> {
     /// A folder with a model of its own.
     fn model_folder(&mut self, path: &str, at: &str) {
         if let Err((message, help)) = self.files.model(path) {
-            let help = self.origin(path).or(help);
+            let help = self.origin(path).unwrap_or(help);
             self.fail(at, message, help);
         }
     }
@@ -133,7 +131,7 @@ impl Checker<'_> {
                 format!("its `save-steps` are {}", shown.join(", "))
             };
             let message = format!("the last stage keeps no weights after step {step}");
-            self.fail("eval.checkpoint-step", message, Some(help));
+            self.fail("eval.checkpoint-step", message, help);
         }
     }
 }

@@ -17,12 +17,10 @@ impl Checker<'_> {
                 ("count", source.count.is_some()),
             ] {
                 if there {
-                    let help = Some(format!("remove `{name}`"));
-                    self.fail(
-                        &format!("{path}.data.{index}.{name}"),
-                        format!("`{path}` looks for whole files, `{name}` has no place here"),
-                        help,
-                    );
+                    let at = format!("{path}.data.{index}.{name}");
+                    let message =
+                        format!("`{path}` looks for whole files, `{name}` has no place here");
+                    self.fail(&at, message, format!("remove `{name}`"));
                 }
             }
         }
@@ -41,7 +39,7 @@ impl Checker<'_> {
         for (index, target) in lora.targets.iter().enumerate() {
             if lora.targets[..index].contains(target) {
                 let message = format!("`{}` is named twice", target.name());
-                self.fail(&targets, message, None);
+                self.fail(&targets, message, "remove one of the two");
             }
         }
     }
@@ -49,8 +47,8 @@ impl Checker<'_> {
     /// With adapters the embedding does not learn at all.
     pub(crate) fn lora_alone(&mut self, lora: bool, rows: Option<TrainableEmbeddings>, path: &str) {
         if lora && rows.is_some() {
-            let message = "with `lora` no row of the embedding is trained".to_owned();
-            self.fail(path, message, Some("remove one of them".to_owned()));
+            let message = "with `lora` no row of the embedding is trained";
+            self.fail(path, message, "remove one of them");
         }
     }
 
@@ -60,17 +58,16 @@ impl Checker<'_> {
         for (index, &step) in steps.iter().enumerate() {
             let at = format!("{path}.{index}");
             if step == 0 {
-                let message = "`save-steps` counts from 1, not 0".to_owned();
-                self.fail(&at, message, None);
+                self.fail(&at, "`save-steps` counts from 1, not 0", "write 1 or more");
             } else if step <= last {
                 let message = format!("`save-steps` must ascend, but {step} follows {last}");
-                self.fail(&at, message, None);
+                self.fail(&at, message, "write each step once, the first first");
             }
             if let Duration::Steps(whole) = duration
                 && step > whole
             {
                 let message = format!("`save-steps` names step {step}, but the run has {whole}");
-                self.fail(&at, message, None);
+                self.fail(&at, message, format!("write {whole} or less"));
             }
             last = step.max(last);
         }
@@ -80,19 +77,19 @@ impl Checker<'_> {
         let at = format!("{path}.decay-ratio");
         match (schedule.decay, schedule.decay_ratio) {
             (Decay::WarmupStableDecay, None) => {
-                let message = "`warmup-stable-decay` needs `decay-ratio`".to_owned();
+                let message = "`warmup-stable-decay` needs `decay-ratio`";
                 let help = "add the share of all steps that the decay takes, for example 0.2";
-                self.fail(&format!("{path}.decay"), message, Some(help.to_owned()));
+                self.fail(&format!("{path}.decay"), message, help);
             }
             (Decay::WarmupStableDecay, Some(ratio)) => {
                 if ratio.get() + schedule.warmup_ratio.get() > 1.0 {
-                    let message = "`warmup-ratio` and `decay-ratio` make more than 1".to_owned();
-                    self.fail(&at, message, None);
+                    let message = "`warmup-ratio` and `decay-ratio` make more than 1";
+                    self.fail(&at, message, "lower one of them");
                 }
             }
             (_, Some(_)) => {
-                let message = "`decay-ratio` belongs to `warmup-stable-decay` alone".to_owned();
-                self.fail(&at, message, Some("remove it".to_owned()));
+                let message = "`decay-ratio` belongs to `warmup-stable-decay` alone";
+                self.fail(&at, message, "remove it");
             }
             (_, None) => {}
         }
@@ -103,15 +100,14 @@ impl Checker<'_> {
             return;
         };
         if reference.reference_free {
-            let message = "there is no reference to update with `reference-free`".to_owned();
-            self.fail(path, message, Some("remove one of them".to_owned()));
+            let message = "there is no reference to update with `reference-free`";
+            self.fail(path, message, "remove one of them");
         }
         if update.mix.get() < 1.0 && reference.model == Reference::Base {
             let message =
-                "a `mix` below 1 starts from the checkpoint that is trained, not from `base`"
-                    .to_owned();
-            let help = "write `reference = \"init\"`, or `mix = 1`".to_owned();
-            self.fail(&format!("{path}.mix"), message, Some(help));
+                "a `mix` below 1 starts from the checkpoint that is trained, not from `base`";
+            let help = "write `reference = \"init\"`, or `mix = 1`";
+            self.fail(&format!("{path}.mix"), message, help);
         }
     }
 }

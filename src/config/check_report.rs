@@ -1,7 +1,7 @@
 //! Rules for `[report]`: every axis, value, point and metric that it names is there.
 
 use crate::config::diagnose::{Diagnostic, Place, Problems, suggest};
-use crate::config::file::{is_plain, no_file_name, same_value};
+use crate::config::file::{is_plain, made_plain, no_file_name, same_value};
 use crate::config::keys::{final_metric_keys, step_metric_keys};
 use crate::config::published::{all_published, published};
 use crate::config::sweep::{AxisInfo, AxisValue, ReportSpec, TableSpec, Trial, show_value};
@@ -37,10 +37,14 @@ pub(super) fn matches(trial: &Trial, wanted: &Assignments) -> bool {
 }
 
 impl ReportChecker<'_> {
-    pub(super) fn fail(&mut self, place: Place, message: String, help: Option<String>) {
-        let mut found = Diagnostic::new(place, message);
-        found.help = help;
-        self.problems.insert(found);
+    pub(super) fn fail(
+        &mut self,
+        place: Place,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.problems
+            .insert(Diagnostic::new(place, message).help(help));
     }
 
     pub(super) fn place(&self, path: &str) -> Place {
@@ -79,12 +83,14 @@ impl ReportChecker<'_> {
         if !is_plain(name, "-_") {
             let message =
                 format!("the name `{name}` becomes a file name: letters, digits, `-` and `_` only");
-            self.fail(place, message, None);
-        } else if let Some(message) = no_file_name("the name", name) {
-            self.fail(place, message, None);
+            let help = format!("for example `{}`", made_plain(name));
+            self.fail(place, message, help);
+        } else if let Some((message, help)) = no_file_name("the name", name) {
+            self.fail(place, message, help);
         }
         if !names.insert(name.to_owned()) {
-            self.fail(place, format!("the name `{name}` stands here twice"), None);
+            let message = format!("the name `{name}` is listed twice");
+            self.fail(place, message, "rename one of the two");
         }
     }
 
@@ -104,7 +110,7 @@ impl ReportChecker<'_> {
             fine = false;
             let shown: Vec<String> = axis.values.iter().map(show_value).collect();
             let wrong = show_value(value);
-            let help = suggest(&wrong, shown.iter().map(String::as_str));
+            let help = suggest(&wrong, shown.iter().map(String::as_str)).unwrap_or_default();
             let message = format!("axis `{name}` never has the value `{wrong}`");
             self.fail(self.place(&format!("{path}.{name}")), message, help);
         }
@@ -113,6 +119,7 @@ impl ReportChecker<'_> {
 
     pub(super) fn unknown_axis(&mut self, place: Place, name: &str) {
         let help = suggest(name, self.axes.iter().map(|axis| axis.name.as_str()));
+        let help = help.unwrap_or_else(|| "this sweep has no axis; add an `[[axis]]`".to_owned());
         self.fail(place, format!("there is no axis `{name}`"), help);
     }
 
@@ -127,11 +134,8 @@ impl ReportChecker<'_> {
             .filter(|index| matches(&trials[*index], filter))
             .collect();
         if kept.is_empty() {
-            self.fail(
-                self.place(&at),
-                "no trial has all these values".to_owned(),
-                None,
-            );
+            let message = "no trial has all these values";
+            self.fail(self.place(&at), message, "remove one of them");
             return None;
         }
         Some(kept)
@@ -140,6 +144,8 @@ impl ReportChecker<'_> {
     pub(super) fn metric(&mut self, key: &str, valid: &BTreeSet<String>, place: Place) {
         if !valid.contains(key) {
             let help = suggest(key, valid.iter().map(String::as_str));
+            let help =
+                help.unwrap_or_else(|| "these trials measure nothing of the kind".to_owned());
             self.fail(place, format!("no trial here has the metric `{key}`"), help);
         }
     }
@@ -164,19 +170,18 @@ impl ReportChecker<'_> {
         let Some(kept) = self.selected(&mut table.filter, path) else {
             return;
         };
-        if table.metrics.is_empty() {
-            self.fail(
-                self.place(&format!("{path}.metrics")),
-                "the table has no metrics".to_owned(),
-                None,
-            );
-        }
         let valid = self.valid_metrics(&kept, false);
+        if table.metrics.is_empty() {
+            let place = self.place(&format!("{path}.metrics"));
+            let help = suggest("", valid.iter().map(String::as_str)).unwrap_or_default();
+            self.fail(place, "the table has no metrics", help);
+        }
         for (index, key) in table.metrics.iter().enumerate() {
             let place = self.place(&format!("{path}.metrics.{index}"));
             self.metric(key, &valid, place);
             if table.metrics[..index].contains(key) {
-                self.fail(place, format!("the metric `{key}` stands here twice"), None);
+                let message = format!("the metric `{key}` is listed twice");
+                self.fail(place, message, "remove one of the two");
             }
         }
         let at = format!("{path}.baseline");
@@ -191,7 +196,7 @@ impl ReportChecker<'_> {
             if table.baseline.contains_key(axis) {
                 let message =
                     format!("the baseline says which `{axis}`, so rows of others have none");
-                let help = Some(format!("name `{axis}` in `baseline` or in `within`"));
+                let help = format!("name `{axis}` in `baseline` or in `within`");
                 return self.fail(place, message, help);
             }
         }
@@ -223,8 +228,7 @@ impl ReportChecker<'_> {
         let what = row.what;
         if rows.is_empty() {
             let message = format!("the {what} is not a point of {}", row.of);
-            let help = Some("no trial has all these values".to_owned());
-            return self.fail(self.place(at), message, help);
+            return self.fail(self.place(at), message, "no trial has all these values");
         }
         let place_of = |one: &Assignments| -> Vec<Option<AxisValue>> {
             row.within
@@ -242,11 +246,9 @@ impl ReportChecker<'_> {
                 .chain(second.keys())
                 .find(|axis| first.get(*axis) != second.get(*axis));
             let help = differs.map(|axis| format!("say also which `{axis}`"));
-            let message = format!(
-                "the {what} means one row, but {} rows have these values",
-                rows.len()
-            );
-            return self.fail(self.place(at), message, help);
+            let count = rows.len();
+            let message = format!("the {what} means one row, but {count} rows have these values");
+            return self.fail(self.place(at), message, help.unwrap_or_default());
         }
     }
 
@@ -255,7 +257,8 @@ impl ReportChecker<'_> {
         let Some(id) = id.filter(|id| published(id).is_none()) else {
             return;
         };
-        let help = suggest(id, all_published().iter().map(|entry| entry.id.as_str()));
+        let known = all_published().iter().map(|entry| entry.id.as_str());
+        let help = suggest(id, known).unwrap_or_default();
         let message = format!("there are no published results `{id}`");
         self.fail(self.place(&format!("{path}.published")), message, help);
     }

@@ -124,8 +124,8 @@ pub struct FieldProblem {
     pub field: String,
     /// What is wrong.
     pub message: String,
-    /// What may help.
-    pub help: Option<String>,
+    /// What to write.
+    pub help: String,
 }
 
 /// Everything that is wrong with a sweep, each with its place.
@@ -145,7 +145,7 @@ pub struct Finding {
     pub file: String,
     /// Line, from 1; 0 if there is no place.
     pub line: usize,
-    /// Column in characters, from 1; 0 if there is no place.
+    /// Column in characters, from 1; 0 if there is none.
     pub column: usize,
     /// What is wrong.
     pub message: String,
@@ -155,8 +155,10 @@ pub struct Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.line > 0 {
-            write!(f, "{}:{}:{}: ", self.file, self.line, self.column)?;
+        match (self.line, self.column) {
+            (0, _) => {}
+            (line, 0) => write!(f, "{}:{line}: ", self.file)?,
+            (line, column) => write!(f, "{}:{line}:{column}: ", self.file)?,
         }
         f.write_str(&self.message)?;
         match &self.help {

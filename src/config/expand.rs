@@ -74,18 +74,19 @@ fn check_conditions(
                 Diagnostic::new(condition.axis_place, message)
                     .help("a condition looks at earlier axes; move it up")
             } else {
-                let mut found = Diagnostic::new(
-                    condition.axis_place,
-                    format!("there is no axis `{}`", condition.axis),
-                );
+                let message = format!("there is no axis `{}`", condition.axis);
                 let names = axes.iter().map(|axis| axis.name.as_str());
-                let none = if later.is_empty() {
-                    "this file has no axis"
-                } else {
-                    "no axis stands before this one"
-                };
-                found.help = suggest(&condition.axis, names).or_else(|| Some(none.to_owned()));
-                found
+                let help = suggest(&condition.axis, names).unwrap_or_else(|| {
+                    if later.is_empty() {
+                        return "this file has no axis; remove the condition".to_owned();
+                    }
+                    let name = &condition.axis;
+                    format!(
+                        "no axis stands before this one; remove the condition, or put an `[[axis]]` \
+                         called `{name}` above"
+                    )
+                });
+                Diagnostic::new(condition.axis_place, message).help(help)
             };
             problems.insert(found);
             continue;
@@ -152,7 +153,8 @@ pub(crate) fn expand<'a>(file: &'a SweepFile, problems: &mut Problems) -> Vec<Gr
             .any(|point| point.chosen.last().is_some_and(|(at, _)| *at == index))
         {
             let message = format!("axis `{}` applies to no trial", axis.name);
-            problems.insert(Diagnostic::new(axis.name_place, message));
+            let found = Diagnostic::new(axis.name_place, message);
+            problems.insert(found.help("its `when` holds nowhere; change it, or remove the axis"));
         }
     }
     leave_out(file, &mut points, problems);
@@ -232,17 +234,17 @@ fn leave_out(file: &SweepFile, points: &mut Vec<GridPoint<'_>>, problems: &mut P
     for (exclude, used) in file.excludes.iter().zip(used) {
         if !used && !exclude.conditions.is_empty() {
             let message = "this exclusion matches no point of the grid";
-            problems.insert(Diagnostic::new(exclude.place, message));
+            let found = Diagnostic::new(exclude.place, message);
+            problems
+                .insert(found.help("no trial has all these values; remove it, or some of them"));
         }
     }
     if let (true, Some(exclude)) = (
         points.is_empty() && file.extras.is_empty(),
         file.excludes.first(),
     ) {
-        problems.insert(Diagnostic::new(
-            exclude.place,
-            "the exclusions leave no trial",
-        ));
+        let found = Diagnostic::new(exclude.place, "the exclusions leave no trial");
+        problems.insert(found.help("remove one of them, or name more axes in it"));
     }
 }
 
@@ -287,8 +289,9 @@ fn check_overlaps(file: &SweepFile, points: &[GridPoint<'_>], problems: &mut Pro
         });
         if let Some(path) = both {
             let message = format!("axes `{first}` and `{second}` both set `{path}`");
-            let found = Diagnostic::new(file.axes[b].name_place, message);
-            problems.insert(found.also(file.axes[a].name_place, "the other axis"));
+            let found = Diagnostic::new(file.axes[b].name_place, message)
+                .also(file.axes[a].name_place, "the other axis");
+            problems.insert(found.help("leave it to one of them, or give them a `when` each"));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The shape of a sweep file around the trial's configuration: header, axes, exclusions, extra
 //! trials, report.
 
+use crate::base::counted;
 use crate::config::diagnose::{Diagnostic, Place, Problems, Sources, nearest, suggest};
 use crate::config::expected::{ExpectedInputs, ModelSizes};
 use crate::config::figure_file::read_figure;
@@ -12,6 +13,7 @@ use crate::config::struct_keys::keys_of;
 use crate::config::sweep::{AxisValue, ReportSpec};
 use crate::config::tree::{Key, Kind, Node};
 use crate::config::typed;
+use crate::config::usual::usual;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -90,16 +92,33 @@ pub(crate) fn is_plain(name: &str, marks: &str) -> bool {
 /// systems take.
 const LONGEST_NAME: usize = 100;
 
-/// Why a name of fitting characters cannot name files or be typed as a word of a command.
-pub(crate) fn no_file_name(what: &str, text: &str) -> Option<String> {
+/// Why a name of fitting characters cannot name files or be typed as a word of a command, and what to
+/// write.
+pub(crate) fn no_file_name(what: &str, text: &str) -> Option<(String, String)> {
     let long = text.chars().count();
     if long > LONGEST_NAME {
-        return Some(format!(
+        let message = format!(
             "{what} is {long} characters long, and file names are made of it: at most {LONGEST_NAME}"
-        ));
+        );
+        return Some((message, "shorten it".to_owned()));
     }
-    text.starts_with('-')
-        .then(|| format!("{what} `{text}` begins with `-`, which commands would read as an option"))
+    text.starts_with('-').then(|| {
+        let message =
+            format!("{what} `{text}` begins with `-`, which commands would read as an option");
+        (message, format!("for example `{}`", made_plain(text)))
+    })
+}
+
+/// The name that `text` was probably meant to be, of characters that every name may have.
+pub(crate) fn made_plain(text: &str) -> String {
+    let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+    let name: String = words.join("-").chars().take(LONGEST_NAME).collect();
+    if name.is_empty() {
+        "study".to_owned()
+    } else {
+        name
+    }
 }
 
 /// Whether two axis values are the same; `1` and `1.0` are.
@@ -110,6 +129,20 @@ pub(crate) fn same_value(a: &AxisValue, b: &AxisValue) -> bool {
     }
 }
 
+/// What to write for a key that is missing.
+const EXAMPLES: &[(&str, &str)] = &[
+    ("sweep", "add `[sweep]` with `name`, `question` and `seeds`"),
+    (
+        "base",
+        "add `extends = [\"base/mini.toml\"]`, whose `[base]` is complete, or `[base]` itself",
+    ),
+    ("name", "for example `name = \"my-study\"`"),
+    ("question", "for example `question = \"What does β do?\"`"),
+    ("seeds", "for example `seeds = [1, 2, 3]`"),
+    ("values", "for example `values = [0.01, 0.1]`"),
+    ("label", "for example `label = \"dpo\"`"),
+];
+
 /// Reads one table after another and collects what is wrong.
 pub(crate) struct Reader<'a> {
     pub(crate) sources: &'a Sources,
@@ -117,6 +150,10 @@ pub(crate) struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    fn fail(&mut self, place: Place, message: impl Into<String>, help: impl Into<String>) {
+        self.problem(Diagnostic::new(place, message).help(help));
+    }
+
     fn problem(&mut self, diagnostic: Diagnostic) {
         self.problems.insert(diagnostic);
     }
@@ -125,7 +162,8 @@ impl Reader<'_> {
     fn only_keys(&mut self, node: &Node, what: &str, allowed: &[&str]) -> bool {
         let Some(entries) = node.table() else {
             let message = format!("expected a table for {what}, found {}", node.kind_name());
-            self.problem(Diagnostic::new(node.place, message));
+            let help = suggest("", allowed.iter().copied()).unwrap_or_default();
+            self.fail(node.place, message, help);
             return false;
         };
         for (key, _) in entries {
@@ -146,11 +184,11 @@ impl Reader<'_> {
 
     fn string(&mut self, node: &Node, what: &str) -> Option<String> {
         match node.text() {
-            Some("") => self.problem(Diagnostic::new(node.place, format!("{what} is empty"))),
+            Some("") => self.fail(node.place, format!("{what} is empty"), "write a text"),
             Some(text) => return Some(text.to_owned()),
             None => {
                 let message = format!("expected a string for {what}, found {}", node.kind_name());
-                self.problem(Diagnostic::new(node.place, message));
+                self.fail(node.place, message, "write it in quotes");
             }
         }
         None
@@ -158,14 +196,11 @@ impl Reader<'_> {
 
     fn list<'n>(&mut self, node: &'n Node, what: &str) -> &'n [Node] {
         match node.list() {
-            Some([]) => {
-                let found = Diagnostic::new(node.place, format!("{what} is empty"));
-                self.problem(found.help("name one at least"));
-            }
+            Some([]) => self.fail(node.place, format!("{what} is empty"), "name one at least"),
             Some(items) => return items,
             None => {
                 let message = format!("expected a list for {what}, found {}", node.kind_name());
-                self.problem(Diagnostic::new(node.place, message));
+                self.fail(node.place, message, "put brackets around it: `[…]`");
             }
         }
         &[]
@@ -174,13 +209,14 @@ impl Reader<'_> {
     /// A word that may stand in file names and table headings.
     fn word(&mut self, node: &Node, what: &str) -> Option<String> {
         let text = self.string(node, what)?;
-        if let Some(message) = no_file_name(what, &text) {
-            self.problem(Diagnostic::new(node.place, message));
+        if let Some((message, help)) = no_file_name(what, &text) {
+            self.fail(node.place, message, help);
         } else if !is_plain(&text, "-_.") || text.starts_with('.') {
             let message = format!(
                 "{what} `{text}` has other characters than letters, digits, `-`, `_` and `.`"
             );
-            self.problem(Diagnostic::new(node.place, message));
+            let help = format!("for example `{}`", made_plain(&text));
+            self.fail(node.place, message, help);
         } else {
             return Some(text);
         }
@@ -192,8 +228,11 @@ impl Reader<'_> {
         let text = self.string(node, what)?;
         if text.chars().any(char::is_control) {
             let message = format!("{what} holds a line break or another control character");
-            let found = Diagnostic::new(node.place, message);
-            self.problem(found.help("tables show it on one line; leave it out"));
+            self.fail(
+                node.place,
+                message,
+                "tables show it on one line; leave it out",
+            );
             return None;
         }
         Some(text)
@@ -208,7 +247,9 @@ impl Reader<'_> {
         };
         if found.is_none() && !node.table().is_some_and(misspelt) {
             let message = format!("key `{name}` is missing in {what}");
-            self.problem(Diagnostic::absent(node.place, message));
+            let example = EXAMPLES.iter().find(|(key, _)| *key == name);
+            let help = example.map_or("add it", |entry| entry.1);
+            self.problem(Diagnostic::absent(node.place, message).help(help));
         }
         found
     }
@@ -247,7 +288,7 @@ impl Reader<'_> {
         for extra in &extras {
             if !names.insert(&extra.name) {
                 let message = format!("two trials are called `{}`", extra.name);
-                self.problem(Diagnostic::new(extra.place, message));
+                self.fail(extra.place, message, "rename one of them");
             }
         }
         let report_node = root
@@ -257,7 +298,7 @@ impl Reader<'_> {
         let report = self.report(&report_node);
         if let Some(presets) = root.get(PRESETS).filter(|node| node.table().is_none()) {
             let message = format!("expected `[presets]`, found {}", presets.kind_name());
-            self.problem(Diagnostic::new(presets.place, message));
+            self.fail(presets.place, message, "write `[presets]` with one bracket");
         }
         let inputs = self.inputs(root);
         Some(SweepFile {
@@ -280,22 +321,18 @@ impl Reader<'_> {
         if let Kind::Table(entries) = &mut rest.kind {
             entries.retain(|(key, _)| &*key.name != "figure");
         }
-        let mut report = typed::read(&rest, "report", |_| None).unwrap_or_else(|problem| {
-            self.problem(*problem);
+        let mut report = typed::read_all(&rest, "report", |_| None).unwrap_or_else(|problems| {
+            self.problems.extend(problems);
             ReportSpec::default()
         });
         let Some(figures) = node.get("figure") else {
             return report;
         };
         let Some(items) = figures.list() else {
-            let message = format!(
-                "expected `[[report.figure]]`, found {}",
-                figures.kind_name()
-            );
-            self.problem(
-                Diagnostic::new(figures.place, message)
-                    .help("write `[[report.figure]]` with two brackets"),
-            );
+            let found = figures.kind_name();
+            let message = format!("expected `[[report.figure]]`, found {found}");
+            let help = "write `[[report.figure]]` with two brackets";
+            self.fail(figures.place, message, help);
             return report;
         };
         for (index, item) in items.iter().enumerate() {
@@ -313,8 +350,8 @@ impl Reader<'_> {
             return ExpectedInputs::new();
         };
         let inputs: ExpectedInputs =
-            typed::read(node, "inputs", |_| None).unwrap_or_else(|problem| {
-                self.problem(*problem);
+            typed::read_all(node, "inputs", |_| None).unwrap_or_else(|problems| {
+                self.problems.extend(problems);
                 ExpectedInputs::new()
             });
         for (path, input) in &inputs {
@@ -322,7 +359,7 @@ impl Reader<'_> {
                 let written = node.get(path).unwrap_or(node);
                 let place = written.nearest_place(&format!("shape.{key}"));
                 let message = format!("`{key}` must be at most {most}, not {value}");
-                self.problem(Diagnostic::new(place, message));
+                self.fail(place, message, usual(key).unwrap_or_default());
             }
         }
         inputs
@@ -335,10 +372,8 @@ impl Reader<'_> {
         };
         let Some(items) = node.list() else {
             let message = format!("expected `[[{name}]]`, found {}", node.kind_name());
-            self.problem(
-                Diagnostic::new(node.place, message)
-                    .help(format!("write `[[{name}]]` with two brackets")),
-            );
+            let help = format!("write `[[{name}]]` with two brackets");
+            self.fail(node.place, message, help);
             return Vec::new();
         };
         items.iter().collect()
@@ -353,15 +388,14 @@ impl Reader<'_> {
             };
             match seed {
                 Some(seed) if seeds.contains(&seed) => {
-                    let found =
-                        Diagnostic::new(item.place, format!("seed {seed} stands here twice"));
-                    self.problem(found.help("remove one of the two"));
+                    let message = format!("seed {seed} is listed twice");
+                    self.fail(item.place, message, "remove one of the two");
                 }
                 Some(seed) => seeds.push(seed),
-                None => self.problem(Diagnostic::new(
-                    item.place,
-                    "a seed is a whole number, 0 or more",
-                )),
+                None => {
+                    let message = "a seed is a whole number, 0 or more";
+                    self.fail(item.place, message, usual("seeds").unwrap_or_default());
+                }
             }
         }
         seeds
@@ -385,10 +419,8 @@ impl Reader<'_> {
         let mut offset = 0;
         for part in text.split('.') {
             if part.is_empty() {
-                self.problem(Diagnostic::new(
-                    place,
-                    format!("the path `{text}` has an empty part"),
-                ));
+                let message = format!("the path `{text}` has an empty part");
+                self.fail(place, message, "write one point between two names");
                 return None;
             }
             let place = start.map_or(place, |start| Place {
@@ -410,9 +442,11 @@ impl Reader<'_> {
                 [] => format!("unknown key `{}`", wrong.name),
                 parts => format!("unknown key `{}` in `{}`", wrong.name, parts.join(".")),
             };
-            let mut found = Diagnostic::new(wrong.place, message);
-            found.help = nearest_path(text).map(|path| format!("did you mean `{path}`?"));
-            self.problem(found);
+            let help = nearest_path(text).map_or_else(
+                || "`docs/reference.md` lists the paths, as does `lions schema`".to_owned(),
+                |path| format!("did you mean `{path}`?"),
+            );
+            self.fail(wrong.place, message, help);
             return None;
         }
         Some(keys)
@@ -422,7 +456,8 @@ impl Reader<'_> {
     fn set(&mut self, node: &Node, what: &str) -> Vec<Assignment> {
         let Some(entries) = node.table() else {
             let message = format!("expected a table for {what}, found {}", node.kind_name());
-            self.problem(Diagnostic::new(node.place, message));
+            let help = "for example `set = { \"dpo.recipe.beta\" = 0.1 }`";
+            self.fail(node.place, message, help);
             return Vec::new();
         };
         let mut sets = Vec::with_capacity(entries.len());
@@ -447,15 +482,18 @@ impl Reader<'_> {
             .filter(|form| node.get(form).is_some())
             .collect();
         let [form] = given.as_slice() else {
-            let message = match given.as_slice() {
-                [] => "an axis needs `path` and `values`, `paths` and `values`, or `points`"
-                    .to_owned(),
-                [first, second, ..] => {
-                    format!("`{first}` and `{second}` cannot stand together in an axis")
-                }
-                [_] => String::new(),
+            let (message, help) = match given.as_slice() {
+                [first, second, ..] => (
+                    format!("`{first}` and `{second}` cannot stand together in an axis"),
+                    "keep one of them",
+                ),
+                _ => (
+                    "an axis needs `path` and `values`, `paths` and `values`, or `points`"
+                        .to_owned(),
+                    "for example `path = \"dpo.recipe.beta\"` and `values = [0.01, 0.1]`",
+                ),
             };
-            self.problem(Diagnostic::new(node.place, message));
+            self.fail(node.place, message, help);
             return None;
         };
         let (points, default_name) = match *form {
@@ -463,7 +501,11 @@ impl Reader<'_> {
                 for other in ["values", "labels"] {
                     if let Some(extra) = node.get(other) {
                         let message = format!("`{other}` does not go with `points`");
-                        self.problem(Diagnostic::new(extra.place, message));
+                        self.fail(
+                            extra.place,
+                            message,
+                            "each point has its own `label` and `set`",
+                        );
                     }
                 }
                 (self.bundles(node.get("points")?), None)
@@ -479,10 +521,8 @@ impl Reader<'_> {
             }
         };
         if ["seed", "trial"].contains(&name.as_str()) {
-            self.problem(Diagnostic::new(
-                name_place,
-                format!("an axis cannot be called `{name}`: the word is taken"),
-            ));
+            let message = format!("an axis cannot be called `{name}`: the word is taken");
+            self.fail(name_place, message, "give it another `name`");
         }
         self.distinct_points(&name, &points);
         let when = node
@@ -531,12 +571,10 @@ impl Reader<'_> {
             };
             if cells.len() != paths.len() {
                 if !cells.is_empty() {
-                    let message = format!(
-                        "this row has {} values for {} paths",
-                        cells.len(),
-                        paths.len()
-                    );
-                    self.problem(Diagnostic::new(row.place, message));
+                    let (cells, paths) = (cells.len(), paths.len());
+                    let (values, paths) = (counted(cells, "value"), counted(paths, "path"));
+                    let message = format!("this row has {values} for {paths}");
+                    self.fail(row.place, message, "write one value for each path");
                 }
                 continue;
             }
@@ -550,10 +588,7 @@ impl Reader<'_> {
                 });
             let Some(value) = value else {
                 let message = "a value that is a list or a table needs a label to be shown by";
-                self.problem(
-                    Diagnostic::new(row.place, message)
-                        .help("add `labels = [\"…\", …]`, one a value"),
-                );
+                self.fail(row.place, message, "add `labels = [\"…\", …]`, one a value");
                 continue;
             };
             let pairs = paths.iter().zip(cells);
@@ -575,8 +610,9 @@ impl Reader<'_> {
     fn labels(&mut self, node: &Node, count: usize) -> Option<Vec<AxisValue>> {
         let items = self.list(node, "`labels`");
         if items.len() != count {
-            let message = format!("{} labels for {count} values", items.len());
-            self.problem(Diagnostic::new(node.place, message));
+            let (labels, values) = (counted(items.len(), "label"), counted(count, "value"));
+            let message = format!("{labels} for {values}");
+            self.fail(node.place, message, "write one label for each value");
             return None;
         }
         items
@@ -646,10 +682,7 @@ impl Reader<'_> {
     fn conditions(&mut self, node: &Node, what: &str) -> Vec<Condition> {
         let Some(entries) = node.table() else {
             let message = format!("expected a table for {what}, found {}", node.kind_name());
-            self.problem(
-                Diagnostic::new(node.place, message)
-                    .help("for example `when = { stage = \"dpo\" }`"),
-            );
+            self.fail(node.place, message, "for example `{ stage = \"dpo\" }`");
             return Vec::new();
         };
         let read = |(key, value): &(Key, Node)| {
@@ -672,7 +705,12 @@ impl Reader<'_> {
     fn exclude(&mut self, node: &Node) -> Exclude {
         let conditions = self.conditions(node, "`[[exclude]]`");
         if conditions.is_empty() {
-            self.problem(Diagnostic::new(node.place, "this exclusion names no axis"));
+            let message = "this exclusion names no axis";
+            self.fail(
+                node.place,
+                message,
+                "write an axis and its value, or remove it",
+            );
         }
         Exclude {
             place: node.place,

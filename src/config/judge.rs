@@ -182,11 +182,11 @@ impl JudgeRuntime {
 /// What is wrong with a judge. Whether its model folder is there is not looked at.
 pub(crate) fn judge_problems(recipe: &JudgeRecipe) -> Vec<FieldProblem> {
     let mut problems = Vec::new();
-    let mut fail = |field: &str, message: String, help: Option<&str>| {
+    let mut fail = |field: &str, message: String, help: &str| {
         problems.push(FieldProblem {
             field: format!("{}.{field}", recipe.name()),
             message,
-            help: help.map(str::to_owned),
+            help: help.to_owned(),
         });
     };
     match recipe {
@@ -194,7 +194,8 @@ pub(crate) fn judge_problems(recipe: &JudgeRecipe) -> Vec<FieldProblem> {
         JudgeRecipe::RewardModel(judge) => {
             if judge.max_seq_len.is_some_and(|len| len < 2) {
                 let message = "`max-seq-len` must be 2 or more";
-                fail("max-seq-len", message.to_owned(), None);
+                let help = "leave it out for as many as the model has positions";
+                fail("max-seq-len", message.to_owned(), help);
             }
         }
         JudgeRecipe::Pairrm(judge) => {
@@ -204,7 +205,7 @@ pub(crate) fn judge_problems(recipe: &JudgeRecipe) -> Vec<FieldProblem> {
             ] {
                 if let Some(value) = value.filter(|value| *value < 4) {
                     let message = format!("`{field}` must be 4 or more, not {value}");
-                    fail(field, message, Some("three are special tokens"));
+                    fail(field, message, "three are special tokens");
                 }
             }
         }
@@ -216,7 +217,7 @@ pub(crate) fn judge_problems(recipe: &JudgeRecipe) -> Vec<FieldProblem> {
 /// Ratings that the built-in question asks for.
 const ASKED_SCALE: (f64, f64) = (1.0, 10.0);
 
-fn openai_problems(judge: &OpenaiJudge, fail: &mut impl FnMut(&str, String, Option<&str>)) {
+fn openai_problems(judge: &OpenaiJudge, fail: &mut impl FnMut(&str, String, &str)) {
     let url = judge.base_url.as_str();
     let address = url
         .strip_prefix("https://")
@@ -225,39 +226,44 @@ fn openai_problems(judge: &OpenaiJudge, fail: &mut impl FnMut(&str, String, Opti
         None | Some("") => fail(
             "base-url",
             format!("`base-url` must begin with `http://` or `https://`, not be `{url}`"),
-            Some("for example `http://127.0.0.1:8000/v1`"),
+            "for example `http://127.0.0.1:8000/v1`",
         ),
         Some(address) if address.split('/').next().unwrap_or("").contains('@') => fail(
             "base-url",
             "`base-url` holds a user or password, which would be stored and shown".to_owned(),
-            Some("name the variable that holds the key with `key-env` in the runtime"),
+            "name the variable that holds the key with `key-env` in the runtime",
         ),
         Some(_) if url.trim_end_matches('/').ends_with("/chat/completions") => fail(
             "base-url",
             "`base-url` ends with `/chat/completions`, which is added to it".to_owned(),
-            Some("leave that part out"),
+            "leave that part out",
         ),
         Some(_) => {}
     }
     if judge.model.is_empty() {
-        fail("model", "`model` is empty".to_owned(), None);
+        let help = "write the name that the endpoint knows it by";
+        fail("model", "`model` is empty".to_owned(), help);
     }
     let (lowest, highest) = judge.scale();
     let scored = judge.mode == JudgeMode::Score;
     for (field, value) in [("lowest", judge.lowest), ("highest", judge.highest)] {
         if value.is_some() && !scored {
             let message = format!("the mode `pairwise` does not use `{field}`");
-            fail(field, message, Some("it belongs to `score`"));
+            fail(field, message, "it belongs to `score`");
         }
     }
     if scored && !(lowest.is_finite() && highest.is_finite() && lowest < highest) {
         let message = format!("ratings from {lowest} to {highest} are no scale");
-        fail("highest", message, None);
+        fail(
+            "highest",
+            message,
+            "write two numbers, `lowest` the smaller one",
+        );
     } else if scored && judge.template.is_none() && (lowest, highest) != ASKED_SCALE {
         let message =
             format!("ratings from {lowest} to {highest}, but the question asks for 1 to 10");
         let help = "give a `template` that asks for your scale";
-        fail("highest", message, Some(help));
+        fail("highest", message, help);
     }
     let wanted: &[&str] = match judge.mode {
         JudgeMode::Score => &["{prompt}", "{reply}"],
@@ -266,11 +272,7 @@ fn openai_problems(judge: &OpenaiJudge, fail: &mut impl FnMut(&str, String, Opti
     if let Some(template) = &judge.template {
         for place in wanted.iter().filter(|place| !template.contains(**place)) {
             let message = format!("`template` has no `{place}`");
-            fail(
-                "template",
-                message,
-                Some("it would not show it to the judge"),
-            );
+            fail("template", message, "it would not show it to the judge");
         }
     }
 }

@@ -43,37 +43,17 @@ pub fn parse_toml<T: DeserializeOwned>(text: &str) -> Result<T, ConfigError> {
 /// # Errors
 /// Everything that is wrong, each thing at its file, line and column.
 pub fn load_sweep(path: &Path, root: &Path) -> Result<Sweep, ConfigError> {
-    load_sweep_with(path, root, Inputs::Required)
+    load_placed_sweep(None, path, root, Inputs::Required).map(|(sweep, _)| sweep)
 }
 
-/// As [`load_sweep`]; with [`Inputs::Optional`] missing data and models are no mistake.
+/// As [`load_sweep`], with where the values of each trial stand in the files. With
+/// [`Inputs::Optional`] missing data and models are no mistake.
 ///
-/// # Errors
-/// As [`load_sweep`].
-pub fn load_sweep_with(path: &Path, root: &Path, inputs: Inputs) -> Result<Sweep, ConfigError> {
-    load_sweep_on(None, path, root, inputs)
-}
-
-/// As [`load_sweep_with`]; the file in `base/` that the sweep extends is replaced by `base`, whose
-/// stem is added to the sweep's name: `study@gemma-2b`.
-///
-/// `base` is relative to the working folder or, if there is none, to the sweep file's.
+/// The file in `base/` that the sweep extends is replaced by `base`, whose stem is added to the sweep's
+/// name: `study@gemma-2b`. It is relative to the working folder or, if there is none, to the sweep file's.
 ///
 /// # Errors
 /// As [`load_sweep`]; the sweep extends no file in `base/`, or two.
-pub fn load_sweep_on(
-    base: Option<&Path>,
-    path: &Path,
-    root: &Path,
-    inputs: Inputs,
-) -> Result<Sweep, ConfigError> {
-    load_placed_sweep(base, path, root, inputs).map(|(sweep, _)| sweep)
-}
-
-/// As [`load_sweep_on`], with where the values of each trial stand in the files.
-///
-/// # Errors
-/// As [`load_sweep_on`].
 pub fn load_placed_sweep(
     base: Option<&Path>,
     path: &Path,
@@ -261,10 +241,11 @@ impl Loader {
         let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         if stack.contains(&real) {
             let message = format!("`{shown}` extends itself in a circle");
-            self.problems.insert(match named_at {
+            let found = match named_at {
                 Some(place) => Diagnostic::new(place, message),
                 None => Diagnostic::nowhere(message),
-            });
+            };
+            self.problems.insert(found.help("remove it from `extends`"));
             return None;
         }
         if self.done.contains(&real) {
@@ -278,11 +259,25 @@ impl Loader {
             }
         };
         let number = u32::try_from(self.sources.0.len()).ok()?;
-        let text: Arc<str> = Arc::from(text);
+        let (text, broken): (Arc<str>, _) = match text {
+            Ok(text) => (Arc::from(text), None),
+            Err((text, at)) => (Arc::from(text), Some(at)),
+        };
         self.sources.0.push(SourceFile {
             name: shown,
             text: Arc::clone(&text),
         });
+        if let Some(start) = broken {
+            let end = start + char::REPLACEMENT_CHARACTER.len_utf8();
+            let place = Place {
+                file: number,
+                start,
+                end,
+            };
+            let found = Diagnostic::new(place, "this is not UTF-8");
+            self.problems.insert(found.help("save the file as UTF-8"));
+            return None;
+        }
         let mut own = match Node::parse(&text, number) {
             Ok(own) => own,
             Err(problem) => {
@@ -322,21 +317,21 @@ impl Loader {
     fn unreadable(&mut self, path: &Path, told: (&str, &str), named_at: Option<Place>) {
         let (shown, reason) = told;
         let Some(place) = named_at else {
-            self.problems.insert(Diagnostic::nowhere(format!(
-                "cannot read the sweep file `{shown}`: {reason}"
-            )));
+            let message = format!("cannot read the sweep file `{shown}`: {reason}");
+            let found = Diagnostic::nowhere(message);
+            self.problems
+                .insert(found.help("name a sweep file, for example `sweeps/quickstart.toml`"));
             return;
         };
-        let mut found = Diagnostic::new(place, format!("cannot read `{shown}`: {reason}"));
+        let found = Diagnostic::new(place, format!("cannot read `{shown}`: {reason}"));
+        let of_folder =
+            || "paths in `extends` begin at the folder of the file that names them".to_owned();
         if path.exists() {
-            self.problems.insert(found);
+            self.problems
+                .insert(found.help("name a sweep file or a base file"));
             return;
         }
-        let wrong = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let wrong = path.file_name().unwrap_or_default().to_string_lossy();
         let entries = path
             .parent()
             .and_then(|folder| std::fs::read_dir(folder).ok());
@@ -345,13 +340,9 @@ impl Loader {
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
             .collect();
         names.sort();
-        if let Some(near) = nearest(&wrong, names.iter().map(String::as_str)) {
-            found = found.help(format!("did you mean `{near}`?"));
-        } else {
-            found =
-                found.help("paths in `extends` begin at the folder of the file that names them");
-        }
-        self.problems.insert(found);
+        let near = nearest(&wrong, names.iter().map(String::as_str));
+        let help = near.map_or_else(of_folder, |near| format!("did you mean `{near}`?"));
+        self.problems.insert(found.help(help));
     }
 
     fn extends(&mut self, own: &Node) -> Vec<(String, Place)> {
@@ -368,7 +359,9 @@ impl Loader {
                 files.push((text.to_owned(), item.place));
             } else {
                 let message = format!("expected a file name, found {}", item.kind_name());
-                self.problems.insert(Diagnostic::new(item.place, message));
+                let found = Diagnostic::new(item.place, message);
+                self.problems
+                    .insert(found.help("for example `extends = [\"base/mini.toml\"]`"));
             }
         }
         files
@@ -451,8 +444,11 @@ pub(crate) fn stated_name(text: &str) -> Option<String> {
 /// Longest text that is taken for a sweep file, bytes.
 const LONGEST_TEXT: u64 = 16 << 20;
 
+/// A text, or one with marks for what is not UTF-8 and the place of the first of them.
+type Utf8 = Result<String, (String, usize)>;
+
 /// The text of a sweep file, or why there is none.
-fn read_text(path: &Path) -> Result<String, String> {
+fn read_text(path: &Path) -> Result<Utf8, String> {
     let of_system = |error: std::io::Error| error.to_string();
     let found = std::fs::metadata(path).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
@@ -466,14 +462,10 @@ fn read_text(path: &Path) -> Result<String, String> {
         return Err("it is no file of a sweep's size".to_owned());
     }
     let bytes = std::fs::read(path).map_err(of_system)?;
-    String::from_utf8(bytes).map_err(|error| {
-        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let good = String::from_utf8_lossy(good);
-        let line = good.matches('\n').count() + 1;
-        let last = good.rsplit('\n').next().unwrap_or_default();
-        let column = last.chars().count() + 1;
-        format!("it is not UTF-8 at {line}:{column}; save it as UTF-8")
-    })
+    Ok(String::from_utf8(bytes).map_err(|error| {
+        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+        (text, error.utf8_error().valid_up_to())
+    }))
 }
 
 /// The one stage whose fields the axis sets, if it sets nothing else.

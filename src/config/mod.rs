@@ -52,6 +52,7 @@ mod tests;
 mod training;
 mod tree;
 mod typed;
+mod usual;
 
 pub(crate) use base_file::plain_path;
 pub use base_file::{BASE_MARK, name_on_base};
@@ -62,8 +63,6 @@ pub(crate) use diagnose::{nearest, suggest};
 pub use expected::{ExpectedInput, ExpectedInputs, Inputs, ModelSizes};
 pub use keys::{file_stem, final_metric_keys, step_metric_keys};
 pub(crate) use load::stated_name;
-pub use load::{
-    Places, Remark, load_placed_sweep, load_sweep, load_sweep_on, load_sweep_with, parse_toml,
-};
+pub use load::{Places, Remark, load_placed_sweep, load_sweep, parse_toml};
 pub use published::{Published, all_published, published};
 pub use schema::{editor_schema, field_schema};

@@ -154,7 +154,7 @@ pub(crate) fn loss_problems(recipe: &DpoRecipe) -> Vec<FieldProblem> {
         .map(|(field, _, _, why)| FieldProblem {
             field: field.to_owned(),
             message: format!("the loss `{}` does not use `{field}`", loss.name()),
-            help: Some(format!("{why}; remove it")),
+            help: format!("{why}; remove it"),
         })
         .collect()
 }

@@ -59,7 +59,7 @@ fn fill(node: &mut Node, presets: Option<&Node>, layer: u32, problems: &mut Prob
 fn refuse_chains(presets: &Node, problems: &mut Problems) {
     if let Some((name, place)) = presets.preset() {
         let message = format!("a preset cannot name another one, `{name}`");
-        problems.insert(Diagnostic::new(place, message));
+        problems.insert(Diagnostic::new(place, message).help("write the value itself here"));
         return;
     }
     match &presets.kind {

@@ -3,6 +3,7 @@
 
 use crate::config::shape::FileShape;
 use crate::config::spec::TrialConfig;
+use crate::config::usual::usual;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
@@ -48,15 +49,108 @@ pub fn editor_schema() -> Value {
 /// # Errors
 /// There is no such path: the valid one that was probably meant.
 pub fn field_schema(path: &str) -> Result<Value, Option<String>> {
-    let mut found = None;
-    walk(trial_schema(), &mut Vec::new(), &mut |at, part| {
+    let parts = parts_at(trial_schema(), path);
+    parts.into_iter().next().ok_or_else(|| nearest_path(path))
+}
+
+/// The parts at a path: several where tables of several kinds have it.
+fn parts_at(schema: &Value, path: &str) -> Vec<Value> {
+    let mut found = Vec::new();
+    walk(schema, &mut Vec::new(), &mut |at, part| {
         let same = |(known, given): (&String, &str)| known == ANY || known == given;
         let parts = path.split('.');
-        if found.is_none() && at.len() == parts.clone().count() && at.iter().zip(parts).all(same) {
-            found = Some(part.clone());
+        if at.len() == parts.clone().count() && at.iter().zip(parts).all(same) {
+            found.push(part.clone());
         }
     });
-    found.ok_or_else(|| nearest_path(path))
+    found
+}
+
+/// What may stand at a path of a trial or of a sweep file, as a hint.
+pub(crate) fn field_hint(path: &str) -> Option<String> {
+    if let Some(hint) = usual(path) {
+        return Some(hint.to_owned());
+    }
+    let mut parts = parts_at(trial_schema(), path);
+    if parts.is_empty() {
+        parts = parts_at(&file_schema(), path);
+    }
+    let part = parts.first()?;
+    let key = path.rsplit('.').next().unwrap_or(path);
+    let mut words = choice_names(part);
+    let alone = parts.iter().filter_map(|part| part.get("const")?.as_str());
+    words.extend(alone.map(str::to_owned));
+    if !words.is_empty() {
+        return Some(format!("valid are {}", quoted(&words)));
+    }
+    match part.get("type").and_then(Value::as_str)? {
+        "boolean" => Some("write `true` or `false`".to_owned()),
+        "string" => Some(format!("write `{key} = \"…\"`")),
+        "object" => {
+            let keys = keys(part);
+            (!keys.is_empty()).then(|| format!("it is a table of {}", quoted(&keys)))
+        }
+        "array" => {
+            let items = part.get("items")?;
+            let (words, keys) = (choice_names(items), keys(items));
+            Some(match (words.as_slice(), keys.as_slice()) {
+                ([], []) => format!("write `{key} = […]`"),
+                ([], keys) => format!("write `{key} = [{{ {} = … }}]`", keys.join(" = …, ")),
+                (words, _) => format!("write a list of {}", quoted(words)),
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Most names that a hint lists.
+const LISTED: usize = 16;
+
+fn quoted(names: &[String]) -> String {
+    let shown = names.iter().take(LISTED).map(|name| format!("`{name}`"));
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(LISTED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+/// The keys that a table must have, or all of one that need not have any.
+fn keys(table: &Value) -> Vec<String> {
+    let needed = table.get("required").and_then(Value::as_array);
+    let needed = needed.into_iter().flatten().filter_map(Value::as_str);
+    let needed: Vec<String> = needed.map(str::to_owned).collect();
+    if !needed.is_empty() {
+        return needed;
+    }
+    let all = table.get("properties").and_then(Value::as_object);
+    all.into_iter()
+        .flatten()
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+/// The words of a choice, then those that take a value, as they are written.
+fn choice_names(schema: &Value) -> Vec<String> {
+    let branches = choices(schema).into_iter().flatten();
+    let mut names: Vec<String> = Vec::new();
+    for branch in branches.clone() {
+        let word = branch.get("const").into_iter();
+        let all = branch.get("enum").and_then(Value::as_array);
+        let words = word
+            .chain(all.into_iter().flatten())
+            .filter_map(Value::as_str);
+        names.extend(words.map(str::to_owned));
+    }
+    for branch in branches {
+        let keys = keys(branch);
+        if let [key] = keys.as_slice()
+            && !names.contains(key)
+        {
+            names.push(format!("{{ {key} = … }}"));
+        }
+    }
+    names
 }
 
 /// All paths, tables and leaves; `*` for a chosen name or a list's element.
@@ -305,6 +399,42 @@ mod tests {
                 paths()
             );
         }
+    }
+
+    #[test]
+    fn a_hint_says_what_may_stand_at_a_path() {
+        for (path, hint) in [
+            (
+                "sft.recipe.batching",
+                "valid are `padded`, `concat`, `best-fit`",
+            ),
+            (
+                "sft.recipe.duration",
+                "valid are `{ epochs = … }`, `{ steps = … }`",
+            ),
+            ("sft.recipe.data", "write `data = [{ path = … }]`"),
+            ("sft.recipe.data.0", "it is a table of `path`"),
+            ("pipeline", "write a list of `sft`, `dpo`, `online-dpo`"),
+            (
+                "dpo.recipe.limits",
+                "it is a table of `max-seq-len`, `max-prompt-len`, `truncation`",
+            ),
+            ("dpo.recipe.loss.simpo", "it is a table of `gamma`"),
+            ("dpo.recipe.beta", "usual are 0.01 to 0.5"),
+            (
+                "dpo.recipe.lora.targets.1",
+                "valid are `q_proj`, `k_proj`, `v_proj`, `o_proj`, `gate_proj`, `up_proj` and `down_proj`",
+            ),
+            ("model.path", "write `path = \"…\"`"),
+            ("report.table.0.title", "write `title = \"…\"`"),
+            (
+                "report.figure.0.kind",
+                "valid are `bars`, `lines`, `training`, `scaling`, `differences`, `layout`",
+            ),
+        ] {
+            assert_eq!(field_hint(path).as_deref(), Some(hint), "{path}");
+        }
+        assert_eq!(field_hint("dpo.nothing"), None);
     }
 
     #[test]

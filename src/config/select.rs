@@ -1,5 +1,6 @@
 //! How training data is chosen: the methods by name, and which of them needs what.
 
+use crate::base::counted;
 use crate::config::data_source::DataSource;
 use crate::config::diagnose::FieldProblem;
 use crate::config::paths::{ModelDir, TextFile};
@@ -314,18 +315,20 @@ pub fn select_problems(recipe: &SelectRecipe, target: SelectTarget) -> Vec<Field
     let method = &recipe.method;
     let name = method.name();
     if target == SelectTarget::Chat && !method.applies_to_chat() {
+        let message = format!("`{name}` chooses among preference pairs, not conversations");
         found.add(
             "method",
-            format!("`{name}` chooses among preference pairs, not conversations"),
+            message,
+            "write `of = \"dpo\"`, or take another method",
         );
     }
     if method.needs_model() && recipe.precision.is_none() {
         let message = format!("`{name}` asks a model and needs `precision`");
-        found.add_with_help("method", message, "add `precision = \"f32\"` or `\"bf16\"`");
+        found.add("method", message, "add `precision = \"f32\"` or `\"bf16\"`");
     }
     if !method.needs_model() && recipe.precision.is_some() {
         let message = format!("`{name}` asks no model and does not use `precision`");
-        found.add_with_help("precision", message, "remove it");
+        found.add("precision", message, "remove it");
     }
     for (path, value) in method.model_paths() {
         found.filled(path, value);
@@ -345,10 +348,12 @@ fn method_problems(method: &SelectMethod, found: &mut Found) {
         SelectMethod::Perplexity(band) if band.low >= band.high => {
             let (low, high) = (band.low, band.high);
             let message = format!("`high` must be above `low` = {low}, not {high}");
-            found.add("method.perplexity.high", message);
+            let help = "they are quantiles, for example 0.1 and 0.9";
+            found.add("method.perplexity.high", message, help);
         }
         SelectMethod::Less(less) if less.data.is_empty() => {
-            found.add("method.less.data", "`data` names no target set");
+            let help = "for example `data = [{ path = \"data/….jsonl\" }]`";
+            found.add("method.less.data", "`data` names no target set", help);
         }
         _ => {}
     }
@@ -370,7 +375,7 @@ fn strength_problems(strength: &PreferenceStrength, found: &mut Found) {
     let ascending = edges.windows(2).all(|pair| pair[0] < pair[1]);
     if edges.len() < 2 || !ascending || !edges.iter().all(|edge| edge.is_finite()) {
         let message = "`edges` must be two or more finite numbers, each above the one before";
-        found.add_with_help(
+        found.add(
             at("edges"),
             message,
             "for example `[0, 1, 2, 3]`: three bins",
@@ -381,13 +386,14 @@ fn strength_problems(strength: &PreferenceStrength, found: &mut Found) {
     };
     let bins = edges.len().saturating_sub(1);
     if weights.len() != bins {
-        let message = format!("`weights` has {} entries for {bins} bins", weights.len());
-        found.add(at("weights"), message);
+        let entries = counted(weights.len(), "entry");
+        let message = format!("`weights` has {entries} for {}", counted(bins, "bin"));
+        found.add(at("weights"), message, "write one weight for each bin");
     }
     let sound = weights.iter().all(|w| w.is_finite() && *w >= 0.0);
     if !sound || !weights.iter().any(|w| *w > 0.0) {
         let message = "`weights` must be 0 or more, and one of them above 0";
-        found.add(at("weights"), message);
+        found.add(at("weights"), message, "for example 1 for each bin");
     }
 }
 
@@ -396,17 +402,20 @@ fn rule_problems(rule: &QualityRule, method: &str, found: &mut Found) {
     for (field, value) in [("at-least", rule.at_least), ("at-most", rule.at_most)] {
         if value.is_some_and(|value| !value.is_finite()) {
             let message = format!("`{field}` must be a finite number");
-            found.add(format!("method.{method}.{field}"), message);
+            let help = "leave it out if that side has no bound";
+            found.add(format!("method.{method}.{field}"), message, help);
         }
     }
     match (rule.at_least, rule.at_most) {
         (None, None) => found.add(
             format!("method.{method}"),
             format!("`{method}` needs `at-least` or `at-most`"),
+            "add one of them, on the scale of the column",
         ),
         (Some(least), Some(most)) if least > most => found.add(
             format!("method.{method}.at-most"),
             format!("`at-most` = {most} is below `at-least` = {least}"),
+            "lower `at-least`, or raise `at-most`",
         ),
         _ => {}
     }
@@ -417,26 +426,24 @@ fn rule_problems(rule: &QualityRule, method: &str, found: &mut Found) {
 struct Found(Vec<FieldProblem>);
 
 impl Found {
-    fn add(&mut self, field: impl Into<String>, message: impl Into<String>) {
+    fn add(&mut self, field: impl Into<String>, message: impl Into<String>, help: &str) {
         self.0.push(FieldProblem {
             field: field.into(),
             message: message.into(),
-            help: None,
+            help: help.to_owned(),
         });
-    }
-
-    fn add_with_help(&mut self, field: impl Into<String>, message: impl Into<String>, help: &str) {
-        self.add(field, message);
-        if let Some(last) = self.0.last_mut() {
-            last.help = Some(help.to_owned());
-        }
     }
 
     /// The text at `path` below `method` must not be empty.
     fn filled(&mut self, path: &str, value: &str) {
         if value.trim().is_empty() {
             let name = path.rsplit('.').next().unwrap_or(path);
-            self.add(format!("method.{path}"), format!("`{name}` is empty"));
+            let help = if name.ends_with("path") {
+                "write a path from the project's folder"
+            } else {
+                "write a path of keys in a row, for example `meta.score`"
+            };
+            self.add(format!("method.{path}"), format!("`{name}` is empty"), help);
         }
     }
 }

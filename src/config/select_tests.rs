@@ -125,7 +125,7 @@ fn senseless_numbers_are_named_with_their_field() {
         ),
         (
             strength(json!([1, 2, 3]), json!([1])),
-            "method.preference-strength.weights: `weights` has 1 entries for 2 bins",
+            "method.preference-strength.weights: `weights` has 1 entry for 2 bins",
         ),
         (
             strength(json!([1, 2, 3]), json!([0, 0])),

@@ -279,13 +279,8 @@ fn missing_inputs_are_no_mistake_when_planning_ahead() {
     let dir = project(&[("base.toml", &text), ("study.toml", STUDY)]);
     let path = dir.path().join("study.toml");
     assert!(load_sweep(&path, dir.path()).is_err());
-    assert_eq!(
-        load_sweep_with(&path, dir.path(), Inputs::Optional)
-            .unwrap()
-            .trials
-            .len(),
-        8
-    );
+    let loaded = load_placed_sweep(None, &path, dir.path(), Inputs::Optional);
+    assert_eq!(loaded.unwrap().0.trials.len(), 8);
 }
 
 #[test]
@@ -402,14 +397,16 @@ fn reading_goes_on_behind_a_value_or_a_list_where_a_table_belongs() {
     assert_eq!(
         findings(&base, bare_study()),
         [
-            "base.toml:19:18: expected a table, found `0.5` in `dpo.recipe.loss.simpo`",
-            "base.toml:22:21: `global-batch-size` must be 1 or more, not 0",
+            "base.toml:19:18: expected a table, found `0.5` in `dpo.recipe.loss.simpo` (it is a table of `gamma`)",
+            "base.toml:22:21: `global-batch-size` must be 1 or more, not 0 (it is the size of a whole step; usual are 16 to 128 conversations or pairs)",
         ]
     );
     let base = BASE.replace("[base.dpo.recipe]", "[[base.dpo.recipe]]");
     assert_eq!(
         findings(&base, bare_study()),
-        ["base.toml:16:1: expected a table, found a list in `dpo.recipe`"]
+        [
+            "base.toml:16:1: expected a table, found a list in `dpo.recipe` (it is a table of `data`, `limits`, `global-batch-size`, `loss`, `beta`, `reference`, `duration`, `optimizer`, `schedule`, `precision`)"
+        ]
     );
 }
 
@@ -418,7 +415,7 @@ fn an_exclusion_in_a_file_without_axes_is_told_so() {
     let study = format!("{}[[exclude]]\nbeta = 0.1\n", bare_study());
     assert_eq!(
         findings(BASE, &study),
-        ["study.toml:15:1: there is no axis `beta` (this file has no axis)"]
+        ["study.toml:15:1: there is no axis `beta` (this file has no axis; remove the condition)"]
     );
 }
 
@@ -427,11 +424,11 @@ fn a_number_beyond_its_type_is_told_both_ends() {
     for (text, want) in [
         (
             "retries = 5_000_000_000",
-            "recipe:1:11: `retries` must be 0 to 4294967295, not 5000000000",
+            "recipe:1:11: `retries` must be 0 to 4294967295, not 5000000000 (leave it out for what is usual)",
         ),
         (
             "asks = 5_000_000_000",
-            "recipe:1:8: `asks` must be 1 to 4294967295, not 5000000000",
+            "recipe:1:8: `asks` must be 1 to 4294967295, not 5000000000 (leave it out for what is usual)",
         ),
     ] {
         let error = parse_toml::<JudgeRuntime>(text).unwrap_err();
@@ -483,6 +480,8 @@ const MISTAKES: &[Mistake] = &include!("mistakes.in");
 #[test]
 fn every_seeded_mistake_is_caught_at_its_place() {
     assert!(MISTAKES.len() >= 40);
+    let without_hint = MISTAKES.iter().find(|(.., want)| !want.ends_with(')'));
+    assert_eq!(without_hint, None);
     let files = [("base.toml", BASE), ("study.toml", STUDY)];
     assert_caught(MISTAKES, &files, first_finding);
 }
@@ -527,49 +526,49 @@ fn no_count_of_online_dpo_or_a_filter_is_without_bound() {
             "online.toml",
             "rounds = 2",
             "rounds = 20_000",
-            "online.toml:7:10: `rounds` must be at most 10000, not 20000",
+            "online.toml:7:10: `rounds` must be at most 10000, not 20000 (usual are 1 to 4)",
         ),
         (
             "online.toml",
             "samples = 4",
             "samples = 20_000",
-            "online.toml:8:11: `samples` must be at most 10000, not 20000",
+            "online.toml:8:11: `samples` must be at most 10000, not 20000 (usual are 1 to 8)",
         ),
         (
             "online.toml",
             "max-new-tokens = 8",
             "max-new-tokens = 2_000_000_000",
-            "online.toml:9:59: `max-new-tokens` must be at most 1000000000, not 2000000000",
+            "online.toml:9:59: `max-new-tokens` must be at most 1000000000, not 2000000000 (usual are 64 to 1024)",
         ),
         (
             "online.toml",
             "per-round = 4",
             "per-round = 2_000_000_000",
-            "online.toml:12:64: `per-round` must be at most 1000000000, not 2000000000",
+            "online.toml:12:64: `per-round` must be at most 1000000000, not 2000000000 (leave it out to use all prompts)",
         ),
         (
             "online.toml",
             "global-batch-size = 8",
             "global-batch-size = 2_000_000_000",
-            "online.toml:20:21: `global-batch-size` must be at most 1000000000, not 2000000000",
+            "online.toml:20:21: `global-batch-size` must be at most 1000000000, not 2000000000 (it is the size of a whole step; usual are 16 to 128 conversations or pairs)",
         ),
         (
             "online.toml",
             "concurrency = 8",
             "concurrency = 20_000",
-            "online.toml:3:15: `concurrency` must be at most 10000, not 20000",
+            "online.toml:3:15: `concurrency` must be at most 10000, not 20000 (leave it out for what is usual)",
         ),
         (
             "online.toml",
             "timeout-secs = 60",
             "timeout-secs = 40_000_000",
-            "online.toml:4:16: `timeout-secs` must be at most 31536000, a year, not 40000000",
+            "online.toml:4:16: `timeout-secs` must be at most 31536000, a year, not 40000000 (leave it out for what is usual)",
         ),
         (
             "online.toml",
             "dimension = 64",
             "dimension = 2_000_000_000",
-            "online.toml:32:72: `dimension` must be at most 1000000000, not 2000000000",
+            "online.toml:32:72: `dimension` must be at most 1000000000, not 2000000000 (the paper's value is 8192)",
         ),
     ];
     let online = format!("extends = [\"base.toml\"]\n{ONLINE}");

@@ -53,7 +53,9 @@ impl Node {
                 start: span.start,
                 end: span.end,
             };
-            Box::new(Diagnostic::new(place, one_line(error.message())))
+            let message = one_line(error.message());
+            let help = syntax_hint(&message);
+            Box::new(Diagnostic::new(place, message).help(help))
         })?;
         let place = Place {
             file,
@@ -292,19 +294,80 @@ impl Node {
                 })?
                 .set(rest, value, layer)
             }
-            _ => Err(Box::new(
-                Diagnostic::new(
-                    key.place,
-                    format!(
-                        "`{}` looks inside {}, which has no parts",
-                        key.name,
-                        self.kind_name()
-                    ),
-                )
-                .also(self.place, "the value stands here"),
-            )),
+            _ => {
+                let what = self.kind_name();
+                let message = format!("`{}` looks inside {what}, which has no parts", key.name);
+                let found = Diagnostic::new(key.place, message).help("end the path before it");
+                Err(Box::new(found.also(self.place, "the value stands here")))
+            }
         }
     }
+}
+
+/// Parts of the parser's messages, and what to write; the first that fits.
+const SYNTAX: &[(&[&str], &str)] = &[
+    (&["visible characters"], "leave the control character out"),
+    (
+        &["basic string"],
+        "close the string with `\"` where it ends",
+    ),
+    (
+        &["must be quoted"],
+        "write texts in quotes, numbers as `0.5`, lists as `[1, 2]`",
+    ),
+    (
+        &["literal string"],
+        "close the string with `'` where it ends",
+    ),
+    (&["unclosed array table"], "write `]]` at its end"),
+    (&["unclosed inline table"], "write `}` at its end"),
+    (&["unclosed"], "write `]` at its end"),
+    (
+        &["missing comma", "extra assignment"],
+        "put a comma between the two",
+    ),
+    (&["extra comma"], "remove one of the commas"),
+    (&["extra `=`"], "write one `=`"),
+    (
+        &["duplicate key"],
+        "a key stands once in its table: remove one of the two, or put what both hold into one",
+    ),
+    (
+        &["unexpected key or value", "unexpected content"],
+        "remove what stands behind the value, or begin a new line there",
+    ),
+    (&["invalid boolean"], "write `true` or `false`"),
+    (
+        &["escaped", "unicode"],
+        "write a backslash as `\\\\`, or the text in single quotes",
+    ),
+    (
+        &[
+            "invalid float",
+            "fraction",
+            "mantissa",
+            "exponent",
+            "leading zero",
+            " sign",
+            "digits",
+            "radix",
+        ],
+        "write numbers as `10`, `0.5` or `1e-4`, texts in quotes",
+    ),
+    (
+        &["key"],
+        "write `key = value`; keys are letters, digits, `-` and `_`, others stand in quotes",
+    ),
+];
+
+/// What to write instead of what the parser stopped at.
+fn syntax_hint(message: &str) -> &'static str {
+    let fits = |parts: &[&str]| parts.iter().any(|part| message.contains(part));
+    let known = SYNTAX.iter().find(|(parts, _)| fits(parts));
+    known.map_or(
+        "a line is `key = value`, `[table]` or `# a remark`",
+        |entry| entry.1,
+    )
 }
 
 /// The parser's message may span lines.
@@ -349,10 +412,8 @@ fn convert_table(table: &DeTable<'_>, file: u32) -> Result<Vec<(Key, Node)>, Box
 
 fn convert(value: &DeValue<'_>, place: Place) -> Result<Node, Box<Diagnostic>> {
     let out_of_range = |what: &str| {
-        Box::new(Diagnostic::new(
-            place,
-            format!("this {what} is out of range"),
-        ))
+        let found = Diagnostic::new(place, format!("this {what} is out of range"));
+        Box::new(found.help("whole numbers go up to 9223372036854775807"))
     };
     let kind = match value {
         DeValue::String(text) => Kind::Str(Arc::from(text.as_ref())),

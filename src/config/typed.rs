@@ -6,6 +6,7 @@
 use crate::config::diagnose::{Diagnostic, Place, nearest, suggest};
 use crate::config::flat::PARTS;
 use crate::config::peers::{fits, peer_key, peer_value};
+use crate::config::schema::field_hint;
 use crate::config::tree::{Key, Kind, Node};
 use serde::de::{
     self, DeserializeOwned, DeserializeSeed, EnumAccess, Error as _, Expected, IntoDeserializer,
@@ -54,6 +55,14 @@ impl TypeError {
     fn with(mut self, more: More) -> Self {
         self.more = Some(Box::new(more));
         self
+    }
+
+    /// With the names of which one is to be chosen.
+    fn with_choices(self, names: &'static [&'static str]) -> Self {
+        match suggest("", names.iter().copied()) {
+            Some(help) => self.with(More::Help(help)),
+            None => self,
+        }
     }
 
     fn at(mut self, place: Place) -> Self {
@@ -116,6 +125,33 @@ fn found_words(found: &Unexpected<'_>) -> String {
     }
 }
 
+/// How to write what was found as the wanted type, where its form shows that.
+fn right_form(wanted: &str, found: &Unexpected<'_>) -> Option<String> {
+    let help = match (wanted, found) {
+        (words, Unexpected::Float(number)) if words.contains("whole") && number.fract() == 0.0 => {
+            format!("write `{number:.0}`, without a point or an exponent")
+        }
+        (words, Unexpected::Float(number)) if words.contains("whole") && number.is_finite() => {
+            format!("write `{:.0}` or `{:.0}`", number.floor(), number.ceil())
+        }
+        (words, Unexpected::Str(text))
+            if words.contains("number") && text.parse::<f64>().is_ok() =>
+        {
+            format!("write `{text}` without quotes")
+        }
+        ("true or false", _) => "write `true` or `false`".to_owned(),
+        ("a string", Unexpected::Bool(value)) => format!("write it in quotes: `\"{value}\"`"),
+        ("a string", Unexpected::Signed(value)) => format!("write it in quotes: `\"{value}\"`"),
+        ("a string", Unexpected::Float(value)) => format!("write it in quotes: `\"{value}\"`"),
+        ("a list", Unexpected::Map) => "put brackets around it: `[{ … }]`".to_owned(),
+        ("a list", Unexpected::Str(text)) => format!("write `[\"{text}\"]`"),
+        ("a list", Unexpected::Signed(value)) => format!("write `[{value}]`"),
+        ("a list", Unexpected::Float(value)) => format!("write `[{value}]`"),
+        _ => return None,
+    };
+    Some(help)
+}
+
 impl de::Error for TypeError {
     fn custom<T: Display>(message: T) -> Self {
         Self::of(message.to_string())
@@ -124,16 +160,10 @@ impl de::Error for TypeError {
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
         let words = expected_words(expected);
         let error = Self::of(format!("expected {words}, found {}", found_words(&found)));
-        let help = match found {
-            Unexpected::Float(number) if words.contains("whole") && number.fract() == 0.0 => {
-                format!("write `{number:.0}`, without a point or an exponent")
-            }
-            Unexpected::Str(text) if words.contains("number") && text.parse::<f64>().is_ok() => {
-                "write it without quotes".to_owned()
-            }
-            _ => return error,
-        };
-        error.with(More::Help(help))
+        match right_form(&words, &found) {
+            Some(help) => error.with(More::Help(help)),
+            None => error,
+        }
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -290,7 +320,14 @@ fn explain(
             valid,
             is_field,
         }) => (wrong, valid, is_field),
-        _ => return diagnostic,
+        Some(More::Missing(field)) => {
+            diagnostic.help = field_hint(&below(&path, field));
+            return diagnostic;
+        }
+        Some(More::Rule) | None => {
+            diagnostic.help = field_hint(&path);
+            return diagnostic;
+        }
     };
     let valid_names = valid.iter().copied();
     let near = nearest(wrong, valid_names.clone());
@@ -305,13 +342,8 @@ fn explain(
     if let Some(help) = peers {
         return diagnostic.help(help);
     }
-    let full = if path.is_empty() {
-        wrong.clone()
-    } else {
-        format!("{path}.{wrong}")
-    };
     let better = if *is_field && near.is_none() {
-        elsewhere(&full)
+        elsewhere(&below(&path, wrong))
     } else {
         None
     };
@@ -322,6 +354,14 @@ fn explain(
     match help {
         Some(help) => diagnostic.help(help),
         None => diagnostic,
+    }
+}
+
+/// The path of a key in the table at `path`.
+fn below(path: &str, key: &str) -> String {
+    match path {
+        "" => key.to_owned(),
+        path => format!("{path}.{key}"),
     }
 }
 
@@ -437,12 +477,13 @@ impl<'de> de::Deserializer<'de> for &'de Node {
                 name: variants.first().copied().unwrap_or_default(),
             }),
             Kind::Str(word) => visitor.visit_enum(Word(word)),
-            Kind::Table(entries) => one_choice(entries)
+            Kind::Table(entries) => one_choice(entries, variants)
                 .and_then(|(key, value)| visitor.visit_enum(Choice { key, value })),
-            _ => Err(TypeError::of(format!(
-                "expected one choice, found {}",
-                self.kind_name()
-            ))),
+            _ => {
+                let error =
+                    TypeError::of(format!("expected one choice, found {}", self.kind_name()));
+                Err(error.with_choices(variants))
+            }
         };
         result.map_err(|error| error.at(self.place))
     }
@@ -454,20 +495,23 @@ impl<'de> de::Deserializer<'de> for &'de Node {
 }
 
 /// Of the keys of a one-of table the one that was written last; two in one place are a mistake.
-fn one_choice(entries: &[(Key, Node)]) -> Result<&(Key, Node), TypeError> {
+fn one_choice<'n>(
+    entries: &'n [(Key, Node)],
+    variants: &'static [&'static str],
+) -> Result<&'n (Key, Node), TypeError> {
     let top = entries.iter().map(|(key, _)| key.layer).max();
     let mut latest = entries.iter().filter(|(key, _)| Some(key.layer) == top);
     match (latest.next(), latest.next()) {
         (Some(entry), None) => Ok(entry),
-        (None, _) => Err(TypeError::of(
-            "expected one key, found an empty table".to_owned(),
-        )),
+        (None, _) => {
+            let error = TypeError::of("expected one key, found an empty table".to_owned());
+            Err(error.with_choices(variants))
+        }
         (Some((first, _)), Some((second, _))) => {
-            let message = format!(
-                "`{}` and `{}` cannot stand together",
-                first.name, second.name
-            );
-            Err(TypeError::of(message).at(second.place))
+            let (first, at, second) = (&first.name, second.place, &second.name);
+            let message = format!("`{first}` and `{second}` cannot stand together");
+            let help = format!("keep one of them: `{{ {first} = … }}` or `{{ {second} = … }}`");
+            Err(TypeError::of(message).with(More::Help(help)).at(at))
         }
     }
 }
@@ -726,8 +770,10 @@ impl<'de> VariantAccess<'de> for Choice<'de> {
     type Error = TypeError;
 
     fn unit_variant(self) -> Result<(), TypeError> {
-        let message = format!("`{}` takes no value here", self.key.name);
-        Err(TypeError::of(message).at(self.key.place))
+        let name = &self.key.name;
+        let error = TypeError::of(format!("`{name}` takes no value here"));
+        let help = format!("write `\"{name}\"` alone");
+        Err(error.with(More::Help(help)).at(self.key.place))
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, TypeError> {

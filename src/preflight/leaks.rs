@@ -46,7 +46,7 @@ fn trained(
     all
 }
 
-/// Warns of each held-out file of which rows are in the training data of a stage.
+/// Warns of each held-out file of which rows are in the training data of a stage; both were read before.
 pub(super) fn find_leaks(
     inputs: &mut Inputs,
     trial: usize,
@@ -61,9 +61,8 @@ pub(super) fn find_leaks(
         for train in data {
             for (path, sources, held_wanted) in held_out {
                 for source in sources.iter().filter(|source| !is_cleaned(&source.path)) {
-                    let sides = inputs
-                        .rows(train, wanted)
-                        .zip(inputs.rows(source, *held_wanted));
+                    let trained = inputs.known_rows(train, wanted);
+                    let sides = trained.zip(inputs.known_rows(source, *held_wanted));
                     let Some((trained, held)) = sides else {
                         continue;
                     };

@@ -3,14 +3,14 @@
 use crate::config::sweep::Sweep;
 use crate::preflight::inputs::Inputs;
 use crate::preflight::problem::Problem;
-use crate::preflight::stages::look_at_trial;
+use crate::preflight::trial::look_at_trial;
 use std::path::Path;
 
 /// How much is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
-    /// Every file, and of its rows a sample through template and tokenizer; of a file above 16 MiB only
-    /// its beginning.
+    /// Every file, and of its rows a sample through template and tokenizer; of a file with more than 16 MiB
+    /// of text only its beginning.
     Sample,
     /// Every row.
     EveryRow,

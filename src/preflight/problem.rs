@@ -14,7 +14,7 @@ pub enum Weight {
 /// Where a problem stands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// In a file of the project: `data/a.jsonl:17`, `models/x`.
+    /// In a file of the project: `data/a.jsonl:17`.
     File(String),
     /// In the sweep file: the value at a dotted path, for the trial of this index.
     Value {
@@ -23,6 +23,13 @@ pub enum Place {
         /// The path.
         path: String,
     },
+}
+
+/// The value of the sweep file that names an input.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asker<'a> {
+    pub(super) trial: usize,
+    pub(super) path: &'a str,
 }
 
 /// What is wrong, where, and what to do about it.
@@ -64,6 +71,22 @@ impl Problem {
             message: message.into(),
             help: None,
         }
+    }
+
+    /// About the value that names an input, whichever asks for it.
+    pub(super) fn of_asker(message: impl Into<String>) -> Self {
+        Self::of_value(0, "", message)
+    }
+
+    /// The same for one who asks: of a problem that is about its value, at its place.
+    pub(super) fn asked_by(mut self, asker: Asker<'_>) -> Self {
+        if let Place::Value { trial, path } = &mut self.place {
+            *trial = asker.trial;
+            if path.is_empty() {
+                asker.path.clone_into(path);
+            }
+        }
+        self
     }
 
     /// Adds what to do.

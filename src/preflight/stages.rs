@@ -1,17 +1,21 @@
 //! Whether each stage has the rows that it is told to use, and would train.
 
-use crate::base::SeedTree;
+use crate::base::{SeedTree, chain, counted};
 use crate::config::spec::{
     BatchSize, Batching, DataSource, DpoRecipe, Duration, LossMask, OptimizerRecipe, PairLimits,
-    PipelineStage, SftRecipe, StoriesEval, TrainingRecipe, TrialConfig,
+    PipelineStage, RowsRecipe, SftRecipe, StoriesEval, TrainingRecipe, TrialConfig,
 };
-use crate::config::sweep::{Trial, show_value};
-use crate::data::{FileRows, PairPlan, SftPlan, TextFormat, Wanted};
-use crate::preflight::inputs::{Encoded, Inputs};
-use crate::preflight::leaks::{Sources, find_leaks};
-use crate::preflight::problem::Problem;
+use crate::config::sweep::show_value;
+use crate::data::{
+    ChatRow, DataError, FileRows, PairPlan, SftPlan, TextFormat, Wanted, training_chats_of,
+};
+use crate::preflight::inputs::{Inputs, Planned};
+use crate::preflight::leaks::Sources;
+use crate::preflight::problem::{Asker, Problem};
+use crate::preflight::rows::{Encoded, bad_row};
 use crate::train::LrSchedule;
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::rc::Rc;
 
 /// Sets of at most so many rows are planned in full: only in those a stage has so few steps that their
@@ -21,50 +25,31 @@ const PLANNED: usize = 256;
 /// A peak learning rate from which AdamW, whose steps are as long as the rate, destroys any model.
 const RUNAWAY_RATE: f64 = 0.1;
 
-/// Everything about one trial.
-pub(super) fn look_at_trial(inputs: &mut Inputs, trial: &Trial) {
-    let config = &trial.config;
-    let format = inputs.format(&config.model);
-    let format = format.as_deref();
-    let stage = Stage {
-        trial: trial.index,
-        format,
-    };
-    let mut held_out = Sources::new();
-    for name in config.pipeline.iter().map(|stage| stage.name()) {
-        match (name, &config.sft, &config.dpo, &config.online_dpo) {
-            ("sft", Some(sft), _, _) => stage.sft(inputs, &sft.recipe, trial.seed, &mut held_out),
-            ("dpo", _, Some(dpo), _) => {
-                stage.dpo(inputs, &dpo.recipe, "dpo.recipe", &mut held_out);
-            }
-            ("online-dpo", _, _, Some(online)) => {
-                let path = "online-dpo.recipe.prompts.data";
-                let recipe = &online.recipe;
-                stage.prompts(inputs, &recipe.prompts.data, path);
-                let path = "online-dpo.recipe.dpo";
-                stage.dpo(inputs, &recipe.dpo, path, &mut held_out);
-            }
-            _ => {}
-        }
-    }
-    stage.evaluation(inputs, config, &mut held_out);
-    find_leaks(inputs, trial.index, config, &held_out);
+/// What helps where no row has anything to learn.
+const SHORTER: &str = "raise the limit, or take rows with shorter prompts";
+
+fn nothing_to_learn(rows: usize, limit: usize) -> String {
+    let rows = counted(rows, "row");
+    format!("none of the {rows} looked at has a token to learn among its first {limit}")
 }
 
 /// What the stages of a trial have in common.
-struct Stage<'a> {
-    trial: usize,
-    format: Option<&'a TextFormat>,
+pub(super) struct Stage<'a> {
+    pub(super) trial: usize,
+    pub(super) seed: u64,
+    pub(super) format: Option<&'a TextFormat>,
+    /// Rows that a filter keeps of those of this stage.
+    pub(super) keep: Option<usize>,
 }
 
 /// The files of a mixture.
-struct Files {
+pub(super) struct Files {
     /// The rows of each that can be read, and how many of them are used.
-    read: Vec<(Rc<FileRows>, usize)>,
+    pub(super) read: Vec<(Rc<FileRows>, usize)>,
     /// Whether all can be read.
     all: bool,
     /// How many rows of all are used: absent if a file is not there or was not read to its end.
-    used: Option<usize>,
+    pub(super) used: Option<usize>,
 }
 
 impl Files {
@@ -85,12 +70,17 @@ impl Files {
 }
 
 impl Stage<'_> {
-    fn problem(&self, path: impl Into<String>, message: String) -> Problem {
+    pub(super) fn problem(&self, path: impl Into<String>, message: String) -> Problem {
         Problem::of_value(self.trial, path, message)
     }
 
+    pub(super) fn asker<'p>(&self, path: &'p str) -> Asker<'p> {
+        let trial = self.trial;
+        Asker { trial, path }
+    }
+
     /// The rows of each source.
-    fn sources(
+    pub(super) fn sources(
         &self,
         inputs: &mut Inputs,
         data: &[DataSource],
@@ -102,7 +92,8 @@ impl Stage<'_> {
             used: Some(0),
         };
         for (index, source) in data.iter().enumerate() {
-            let Some(rows) = inputs.rows(source, wanted) else {
+            let at = format!("{path}.{index}.path");
+            let Some(rows) = inputs.rows(source, wanted, self.asker(&at)) else {
                 files.all = false;
                 files.used = None;
                 continue;
@@ -114,7 +105,8 @@ impl Stage<'_> {
                 (None, None) => found,
             };
             if source.count.is_some() && share > found && rows.whole {
-                let message = format!("`count` is {share}, but `{}` has {found} rows", source.path);
+                let (path_of, rows) = (&source.path, counted(found, "row"));
+                let message = format!("`count` is {share}, but `{path_of}` has {rows}");
                 let problem = self.problem(format!("{path}.{index}.count"), message);
                 inputs.add(problem.help(format!("write {found} or less, or leave `count` out")));
             }
@@ -130,24 +122,39 @@ impl Stage<'_> {
         if let (Some(most), Some(used)) = (most, used)
             && most > used
         {
-            let message = format!("`max-examples` is {most}, but the data has {used} examples");
+            let examples = counted(used, "example");
+            let message = format!("`max-examples` is {most}, but the data has {examples}");
             let problem = self.problem(format!("{path}.max-examples"), message);
             inputs.add(problem.help(format!("write {used} or less, or leave it out to use all")));
         }
     }
 
-    fn sft<'c>(
+    /// The files whose texts are taken out of the training data.
+    fn contamination(&self, inputs: &mut Inputs, rows: &RowsRecipe, path: &str) {
+        let sources = rows.decontaminate.iter().flat_map(|rules| &rules.data);
+        for (index, source) in sources.enumerate() {
+            let at = format!("{path}.decontaminate.data.{index}.path");
+            inputs.texts(source, self.asker(&at));
+        }
+    }
+
+    /// How many of the rows of the files a filter leaves.
+    fn kept(&self, files: &Files) -> Option<usize> {
+        files.used.map(|used| used.min(self.keep.unwrap_or(used)))
+    }
+
+    pub(super) fn sft<'c>(
         &self,
         inputs: &mut Inputs,
         recipe: &'c SftRecipe,
-        seed: u64,
         held_out: &mut Sources<'c>,
     ) {
         let at = |name: &str| format!("sft.recipe.{name}");
         let (rows, layout, training) = (&recipe.rows, &recipe.layout, &recipe.training);
         let files = self.sources(inputs, &rows.data, (&at("data"), Wanted::Chats));
-        let most = rows.max_examples.map(NonZeroUsize::get);
-        self.enough(inputs, most, files.used, "sft.recipe");
+        self.contamination(inputs, rows, "sft.recipe");
+        let (most, used) = (rows.max_examples.map(NonZeroUsize::get), self.kept(&files));
+        self.enough(inputs, most, used, "sft.recipe");
         self.rate(inputs, &training.optimizer, &at("optimizer"));
         if let Some(monitor) = &training.monitor {
             let path = at("monitor.data");
@@ -155,46 +162,117 @@ impl Stage<'_> {
             self.chats(inputs, &files, (&path, None));
             held_out.push((path, &monitor.data, Wanted::Chats));
         }
-        let padded = layout.batching == Batching::Padded;
         // Where all tokens count, every one behind the first is a target.
-        let cuts = padded && layout.loss_mask == LossMask::AssistantOnly;
+        let cuts =
+            layout.batching == Batching::Padded && layout.loss_mask == LossMask::AssistantOnly;
         let limit = cuts.then_some(layout.max_seq_len);
         self.chats(inputs, &files, (&at("max-seq-len"), limit));
+        let enough = used.filter(|used| *used >= most.unwrap_or(0));
+        let few = enough.is_some_and(|used| most.unwrap_or(used) <= PLANNED);
+        self.steps(inputs, &files, recipe, few && files.all);
+    }
 
-        let most = most.unwrap_or(usize::MAX);
-        let few = files.all && files.used.is_some_and(|used| used.min(most) <= PLANNED);
-        let planned = self.format.filter(|_| few).and_then(|format| {
-            let key = format!("{:p} {recipe:?}", std::ptr::from_ref(format));
-            let seed = SeedTree::root(training.seed.unwrap_or(seed));
-            inputs.planned(key, || steps_of(format, &files, recipe, &seed))
+    /// Whether the steps of SFT would train, which a `few` rows tell.
+    fn steps(&self, inputs: &mut Inputs, files: &Files, recipe: &SftRecipe, few: bool) {
+        let training = &recipe.training;
+        let planned = self.format.filter(|_| few).map(|format| {
+            let seed = training.seed.unwrap_or(self.seed);
+            let keep = self.keep;
+            let key = format!(
+                "{:p} {seed} {keep:?} {recipe:?}",
+                std::ptr::from_ref(format)
+            );
+            inputs.planned(key, |root| self.plan(root, (format, files), recipe, seed))
         });
         let steps = match (planned, training.duration) {
             (Some(steps), _) => steps,
             (None, Duration::Steps(steps)) => Ok(steps),
             (None, Duration::Epochs(_)) => return,
         };
-        // Other rows than these may be drawn, and fill more or fewer windows.
-        let drawn =
-            rows.is_sampled() || rows.max_examples.is_some() || rows.empty_system_turn.is_some();
-        let counts_rows = padded && matches!(layout.batch, BatchSize::Rows(_));
+        // A filter may keep other rows than these, which fill more or fewer windows.
+        let counts_rows = recipe.layout.batching == Batching::Padded
+            && matches!(recipe.layout.batch, BatchSize::Rows(_));
+        let fixed = matches!(training.duration, Duration::Steps(_)) || counts_rows;
         let problem = match steps {
             Ok(steps) => {
-                let sure = matches!(training.duration, Duration::Steps(_)) || counts_rows || !drawn;
                 let problem = self.trains(training, steps, "sft.recipe");
-                problem.map(|problem| problem.warning_unless(sure))
+                problem.map(|problem| problem.warning_unless(self.keep.is_none() || fixed))
             }
-            Err(reason) => {
-                let sure = layout.max_masked_fraction.is_none() || !drawn;
-                Some(self.problem(at("batch"), reason).warning_unless(sure))
-            }
+            Err(problem) => Some(problem.warning_unless(self.keep.is_none())),
         };
         if let Some(problem) = problem {
-            inputs.add(problem);
+            inputs.add(problem.asked_by(self.asker("sft.recipe")));
         }
     }
 
+    /// The steps of a stage that sees few rows, or why it has none. The rows are those that it would take;
+    /// where a filter chooses among them, they are as many.
+    fn plan(
+        &self,
+        root: &Path,
+        (format, files): (&TextFormat, &Files),
+        recipe: &SftRecipe,
+        seed: u64,
+    ) -> Planned {
+        let at = |name: &str, message: String| self.problem(format!("sft.recipe.{name}"), message);
+        let chosen = self.chosen(root, (format, files), &recipe.rows, seed);
+        let chosen = chosen.map_err(|error| {
+            let (name, help) = match error {
+                DataError::TooFew { .. } => ("max-examples", "write less, or leave it out"),
+                DataError::Template { .. } => ("empty-system-turn", "leave it out"),
+                _ => ("data", "take more rows, or other ones"),
+            };
+            at(name, chain(&error)).help(help)
+        })?;
+        let examples = chosen.iter().map(|row| format.encode_chat(row));
+        let examples = examples.collect::<Result<Vec<_>, _>>();
+        let examples = examples.map_err(|error| match &error {
+            DataError::Row { origin, reason, .. } => bad_row(origin, reason),
+            other => at("data", chain(other)),
+        })?;
+        let (seed, pad, count) = (SeedTree::root(seed), format.pad_token(), examples.len());
+        let plan = SftPlan::new(
+            examples,
+            &recipe.layout,
+            recipe.training.duration,
+            &seed,
+            pad,
+        );
+        let plan = plan.map_err(|error| {
+            let help = "take more rows, a smaller step or another `max-masked-fraction`";
+            at("batch", chain(&error)).help(help)
+        })?;
+        if plan.report().targets == 0 {
+            let message = nothing_to_learn(count, recipe.layout.max_seq_len);
+            return Err(at("max-seq-len", message).help(SHORTER));
+        }
+        Ok(plan.steps())
+    }
+
+    /// The rows that SFT would take out of its files.
+    fn chosen(
+        &self,
+        root: &Path,
+        (format, files): (&TextFormat, &Files),
+        recipe: &RowsRecipe,
+        seed: u64,
+    ) -> Result<Vec<ChatRow>, DataError> {
+        let mut rows = recipe.clone();
+        if self.keep.is_some() {
+            rows.max_examples = None;
+        }
+        let data_seed = rows.data_seed.unwrap_or(seed);
+        let read = files.read.iter().map(|(file, _)| file.chats.clone());
+        let mut chosen = training_chats_of(read.collect(), root, &rows, data_seed, format)?;
+        if let Some(keep) = self.keep {
+            let most = recipe.max_examples.map_or(keep, NonZeroUsize::get);
+            chosen.truncate(keep.min(most));
+        }
+        Ok(chosen)
+    }
+
     /// Offline, or the training of a round.
-    fn dpo<'c>(
+    pub(super) fn dpo<'c>(
         &self,
         inputs: &mut Inputs,
         recipe: &'c DpoRecipe,
@@ -204,9 +282,10 @@ impl Stage<'_> {
         let at = |name: &str| format!("{path}.{name}");
         let (rows, limits, training) = (&recipe.rows, &recipe.pairs.limits, &recipe.training);
         let files = self.sources(inputs, &rows.data, (&at("data"), Wanted::Pairs));
+        self.contamination(inputs, rows, path);
         let offline = path == "dpo.recipe";
-        let most = rows.max_examples.map(NonZeroUsize::get);
-        self.enough(inputs, most.filter(|_| offline), files.used, path);
+        let (most, used) = (rows.max_examples.map(NonZeroUsize::get), self.kept(&files));
+        self.enough(inputs, most.filter(|_| offline), used, path);
         self.rate(inputs, &training.optimizer, &at("optimizer"));
         if let Some(monitor) = &training.monitor {
             let path = at("monitor.data");
@@ -215,7 +294,7 @@ impl Stage<'_> {
             held_out.push((path, &monitor.data, Wanted::Pairs));
         }
         self.pairs(inputs, &files, limits, &at("limits"));
-        let pairs = files.used.map(|used| used.min(most.unwrap_or(usize::MAX)));
+        let pairs = used.map(|used| used.min(most.unwrap_or(used)));
         let steps = match (training.duration, pairs) {
             // The rounds of online DPO tell by themselves whether they would train.
             _ if !offline => None,
@@ -226,7 +305,9 @@ impl Stage<'_> {
                 match PairPlan::new(pairs, batch, epochs, &SeedTree::root(0)) {
                     Ok(plan) => Some(plan.steps()),
                     Err(error) => {
-                        inputs.add(self.problem(at("duration"), error.to_string()));
+                        let problem = self.problem(at("duration"), chain(&error));
+                        inputs
+                            .add(problem.help("take more pairs, or a smaller `global-batch-size`"));
                         None
                     }
                 }
@@ -239,11 +320,11 @@ impl Stage<'_> {
         }
     }
 
-    fn prompts(&self, inputs: &mut Inputs, data: &[DataSource], path: &str) {
+    pub(super) fn prompts(&self, inputs: &mut Inputs, data: &[DataSource], path: &str) {
         let files = self.sources(inputs, data, (path, Wanted::Prompts));
         let Some(format) = self.format else { return };
         for (rows, _) in &files.read {
-            inputs.prompts(format, rows);
+            inputs.prompts(format, rows, self.asker(path));
         }
     }
 
@@ -255,13 +336,13 @@ impl Stage<'_> {
         let mut left = set.max_prompts.map_or(usize::MAX, NonZeroUsize::get);
         for (rows, share) in &files.read {
             let most = if drawn { usize::MAX } else { left };
-            inputs.stories(format, rows, most, drawn);
+            inputs.stories(format, rows, (most, drawn), self.asker(path));
             left = left.saturating_sub(*share);
         }
     }
 
     /// What is measured at the end, each set read.
-    fn evaluation<'c>(
+    pub(super) fn evaluation<'c>(
         &self,
         inputs: &mut Inputs,
         config: &'c TrialConfig,
@@ -294,28 +375,38 @@ impl Stage<'_> {
     }
 
     /// Encodes conversations; says so if none of those looked at has a target within the limit.
-    fn chats(&self, inputs: &mut Inputs, files: &Files, (path, limit): (&str, Option<usize>)) {
+    pub(super) fn chats(
+        &self,
+        inputs: &mut Inputs,
+        files: &Files,
+        (path, limit): (&str, Option<usize>),
+    ) {
         let Some(format) = self.format else { return };
-        let rows = files.encoded(|rows| inputs.chats(format, rows, limit));
+        let rows = files.encoded(|rows| inputs.chats(format, rows, limit, self.asker(path)));
         if let Some(limit) = limit.filter(|_| rows.seen > 0 && rows.left == 0) {
-            let message = format!(
-                "none of the {} rows looked at has a token to learn among its first {limit}",
-                rows.seen
-            );
+            let message = nothing_to_learn(rows.seen, limit);
             let problem = self.problem(path, message).warning_unless(rows.all);
-            inputs.add(problem.help("raise the limit, or take rows with shorter prompts"));
+            inputs.add(problem.help(SHORTER));
         }
     }
 
     /// Encodes pairs; says so if none of those looked at is left.
-    fn pairs(&self, inputs: &mut Inputs, files: &Files, limits: &PairLimits, path: &str) {
+    pub(super) fn pairs(
+        &self,
+        inputs: &mut Inputs,
+        files: &Files,
+        limits: &PairLimits,
+        path: &str,
+    ) {
         let Some(format) = self.format else { return };
-        let pairs = files.encoded(|rows| inputs.pairs(format, rows, limits));
+        let pairs = files.encoded(|rows| inputs.pairs(format, rows, limits, self.asker(path)));
         if pairs.seen > 0 && pairs.left == 0 {
             let message = format!(
-                "none of the {} pairs looked at is left within `max-seq-len` {} and \
+                "none of the {} looked at is left within `max-seq-len` {} and \
                  `max-prompt-len` {}",
-                pairs.seen, limits.max_seq_len, limits.max_prompt_len
+                counted(pairs.seen, "pair"),
+                limits.max_seq_len,
+                limits.max_prompt_len
             );
             let problem = self.problem(format!("{path}.max-seq-len"), message);
             let problem = problem.warning_unless(pairs.all);
@@ -354,26 +445,4 @@ impl Stage<'_> {
         let problem = self.problem(format!("{path}.schedule.warmup-ratio"), message);
         Some(problem.help("write `warmup-ratio = 0`, or train for more steps"))
     }
-}
-
-/// The steps of a stage that sees few rows, or why it has none; absent if a row cannot be used, which
-/// was said.
-fn steps_of(
-    format: &TextFormat,
-    files: &Files,
-    recipe: &SftRecipe,
-    seed: &SeedTree,
-) -> Option<Result<u64, String>> {
-    let shares = files.read.iter();
-    let rows = shares.flat_map(|(file, share)| file.chats.iter().cycle().take(*share));
-    let most = recipe
-        .rows
-        .max_examples
-        .map_or(usize::MAX, NonZeroUsize::get);
-    let examples = rows.take(most).map(|row| format.encode_chat(row));
-    let examples = examples.collect::<Result<Vec<_>, _>>().ok()?;
-    let duration = recipe.training.duration;
-    let pad = format.pad_token();
-    let plan = SftPlan::new(examples, &recipe.layout, duration, seed, pad);
-    Some(plan.map(|plan| plan.steps()).map_err(|e| e.to_string()))
 }

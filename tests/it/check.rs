@@ -1,6 +1,6 @@
 //! What `lions check` says of data files, model folders and sizes, before anything runs.
 
-use crate::project::{Project, Said};
+use crate::project::{Project, Said, copy_tree};
 use std::fs;
 
 /// A sweep of SFT and DPO on this project's files; `more` is laid on.
@@ -83,7 +83,7 @@ fn bad_rows_are_found_by_check_plan_and_run_at_their_line() {
         let said = check(&project);
         assert_eq!(said.code, 1, "{said:?}");
         assert!(said.err.contains(want), "{want} in {said:?}");
-        assert!(said.err.contains("mend the row"), "{said:?}");
+        assert!(said.err.contains("fix the row"), "{said:?}");
         for command in ["run", "plan"] {
             let said = project.lions(&[command, "sweeps/mine.toml"]);
             assert!(said.err.contains(want), "{command}: {said:?}");
@@ -336,64 +336,135 @@ fn a_runaway_rate_and_rows_that_are_trained_on_are_warned_of() {
     assert_eq!(json["problems"].as_array().unwrap().len(), 2);
 }
 
-/// Ways in which a model folder can be wrong: a file, what becomes of it, and what is said.
-type Wrong = (&'static str, fn(&str) -> Option<String>, &'static str);
+/// Ways in which a model folder can be wrong: a file, what becomes of it, what is said, and the remedy.
+type Wrong = (
+    &'static str,
+    fn(&[u8]) -> Option<Vec<u8>>,
+    &'static str,
+    &'static str,
+);
+
+/// Another text in place of a file's.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "none is a file that is taken away"
+)]
+fn text(bytes: &[u8], change: impl Fn(&str) -> String) -> Option<Vec<u8>> {
+    Some(change(std::str::from_utf8(bytes).unwrap()).into_bytes())
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "none is a file that is taken away"
+)]
+fn half(bytes: &[u8]) -> Option<Vec<u8>> {
+    Some(bytes[..bytes.len() / 2].to_vec())
+}
+
+const ONE_MODEL: &str = "`config.json` and the weights are of different models: take both of one";
+
+const WRONG: &[Wrong] = &[
+    (
+        "config.json",
+        |_| None,
+        "has no `config.json` that can be read",
+        "put the model's own there; `models/stories260k` holds `LICENSE`",
+    ),
+    (
+        "config.json",
+        |_| Some(b"{".to_vec()),
+        "is not JSON",
+        "fetch the model's `config.json` again",
+    ),
+    (
+        "config.json",
+        |bytes| {
+            text(bytes, |all| {
+                all.replace("LlamaForCausalLM", "MambaForCausalLM")
+            })
+        },
+        "names the architecture `MambaForCausalLM`; known are",
+        "take a model of one of these families",
+    ),
+    (
+        "config.json",
+        |bytes| {
+            text(bytes, |all| {
+                all.replacen('{', "{\"quantization_config\": {\"bits\": 4},", 1)
+            })
+        },
+        "`quantization_config` in",
+        "take a model that has it as it must be",
+    ),
+    (
+        "model.safetensors",
+        |_| None,
+        "no `model.safetensors`",
+        "put the weights there as `model.safetensors`",
+    ),
+    (
+        "model.safetensors",
+        half,
+        "is damaged: its header promises",
+        "fetch the file again: it is not whole",
+    ),
+    (
+        "model.safetensors",
+        |_| Some(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n".to_vec()),
+        "it is a Git LFS pointer",
+        "fetch the file again",
+    ),
+    (
+        "config.json",
+        |bytes| text(bytes, |all| changed(all, "hidden_size", "32")),
+        "has shape [512, 64], `config.json` asks for [512, 32]",
+        ONE_MODEL,
+    ),
+    (
+        "config.json",
+        |bytes| text(bytes, |all| changed(all, "num_hidden_layers", "6")),
+        "tensor `model.layers.5.input_layernorm.weight` of shape [64] is missing",
+        ONE_MODEL,
+    ),
+    (
+        "tokenizer.json",
+        |_| None,
+        "cannot read `models/stories260k/tokenizer.json`",
+        "put the model's own `tokenizer.json` there",
+    ),
+    (
+        "tokenizer.json",
+        half,
+        "cannot use the tokenizer `models/stories260k/tokenizer.json`",
+        "put the model's own `tokenizer.json` there",
+    ),
+    (
+        "tokenizer_config.json",
+        |_| Some(b"{\"bos_token\": \"<s>\", \"eos_token\": \"</s>\"}".to_vec()),
+        "`models/stories260k` has no chat template",
+        "name a template that goes with the tokenizer, a file, as `chat-template`",
+    ),
+];
 
 #[test]
 fn model_folders_are_opened_before_anything_runs() {
-    let cases: &[Wrong] = &[
-        ("model.safetensors", |_| None, "no `model.safetensors`"),
-        (
-            "model.safetensors",
-            |_| {
-                Some(
-                    "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
-                        .to_owned(),
-                )
-            },
-            "it is a Git LFS pointer",
-        ),
-        ("tokenizer.json", |_| None, "cannot read"),
-        (
-            "tokenizer.json",
-            |text| Some(text[..text.len() / 2].to_owned()),
-            "cannot use the tokenizer",
-        ),
-        ("config.json", |_| Some("{".to_owned()), "is not JSON"),
-        (
-            "config.json",
-            |text| Some(text.replace("LlamaForCausalLM", "MambaForCausalLM")),
-            "names the architecture `MambaForCausalLM`; known are",
-        ),
-        (
-            "config.json",
-            |text| Some(changed(text, "hidden_size", "32")),
-            "has shape [512, 64], `config.json` asks for [512, 32]",
-        ),
-        (
-            "config.json",
-            |text| Some(changed(text, "num_hidden_layers", "6")),
-            "tensor `model.layers.5.input_layernorm.weight` of shape [64] is missing",
-        ),
-        (
-            "config.json",
-            |text| Some(text.replacen('{', "{\"quantization_config\": {\"bits\": 4},", 1)),
-            "`quantization_config` in",
-        ),
-    ];
-    for (file, change, want) in cases {
+    let mut faults = Vec::new();
+    for (file, change, message, remedy) in WRONG {
         let project = with_pairs();
-        let path = project.path("models/stories260k").join(file);
-        let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
-        match change(&text) {
-            Some(text) => project.write(path.strip_prefix(project.path("")).unwrap(), text),
+        let relative = format!("models/stories260k/{file}");
+        let path = project.path(&relative);
+        match change(&fs::read(&path).unwrap()) {
+            Some(bytes) => project.write(&relative, bytes),
             None => fs::remove_file(&path).unwrap(),
         }
         let said = check(&project);
-        assert_eq!(said.code, 1, "{file}: {said:?}");
-        assert!(said.err.contains(want), "{want} in {said:?}");
-        assert!(said.err.contains("models/stories260k"), "{said:?}");
+        for words in ["--> sweeps/base/mini.toml:8:8\n", message, remedy] {
+            if said.code != 1 || !said.err.contains(words) {
+                faults.push(format!("{words} in {said:?}"));
+            }
+        }
     }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 /// `config.json` with another number under `key`.
@@ -594,4 +665,187 @@ fn a_linked_sweep_file_belongs_to_the_project_where_it_is_named() {
         here.path("results").exists() && !there.path("results").exists(),
         "{said:?}"
     );
+}
+
+/// A study whose filter, judge or decontamination uses what is not fit to be used; what is laid on, the
+/// places with what is said there, and what has to be there.
+#[test]
+fn models_and_files_of_judges_and_filters_are_opened_too() {
+    let select = |of: &str, method: &str, asks: bool| {
+        let precision = if asks { "precision = \"f32\"\n" } else { "" };
+        format!(
+            "[base.select]\nof = \"{of}\"\n\n[base.select.recipe]\nkeep = 4\n{precision}method = {method}"
+        )
+    };
+    let scorer = |quality: &str| {
+        format!(
+            "{{ deita = {{ complexity = {{ model-path = \"models/stories260k\" }}, quality = {{ model-path = \
+             \"{quality}\" }}, embedding = {{ model-path = \"models/mute\" }}, pooling = \"mean\", threshold \
+             = 0.9 }} }}"
+        )
+    };
+    let cases = [
+        (
+            select("dpo", "{ reward-gap = { model-path = \"models/stories260k\" } }", true),
+            "17:40",
+            "no scalar head in `models/stories260k`",
+            "take a model of transformers' `…ForSequenceClassification`",
+        ),
+        (
+            select("dpo", &scorer("models/wordless"), true),
+            "17:99",
+            "cannot use the tokenizer `models/wordless/tokenizer.json`",
+            "put the model's own `tokenizer.json` there",
+        ),
+        (
+            select("sft", &scorer("models/stories260k"), true),
+            "17:150",
+            "`models/mute` has no chat template",
+            "name a template that goes with the tokenizer",
+        ),
+        (
+            select("dpo", "{ less = { data = [{ path = \"data/sft/instruct_test.jsonl\" }], dimension = 8 } }", true),
+            "17:38",
+            "`data/sft/instruct_test.jsonl` is no preference data",
+            "take a file of such rows",
+        ),
+        (
+            select("dpo", "{ chosen-quality = { column = \"meta.scroe\", at-least = 1 } }", false),
+            "16:40",
+            "the row at data/mine/scored.jsonl:1 has no number at `meta.scroe`",
+            "did you mean `meta.score`?",
+        ),
+        (
+            select("dpo", "{ ids = { ids-path = \"data/mine/ids.txt\" } }", false),
+            "16:31",
+            "`data/mine/ids.txt`: `keep` is 4, but it has 2 ids",
+            "write one id a line",
+        ),
+        (
+            select("dpo", "\"longest\"", false).replace("keep = 4", "keep = 40"),
+            "15:8",
+            "`keep` is 40, but the data has 20 rows",
+            "write 20 or less",
+        ),
+        (
+            "[base.dpo.recipe.decontaminate]\ndata = [{ path = \"data/mine/notes.jsonl\" }]".to_owned(),
+            "12:18",
+            "`data/mine/notes.jsonl` is no evaluation data",
+            "take a file of such rows",
+        ),
+        (
+            "[base.online-dpo.recipe]\njudge = { reward-model = { model-path = \"models/stories260k\", \
+             precision = \"f32\" } }"
+                .to_owned(),
+            "12:41",
+            "no scalar head in `models/stories260k`",
+            "take a model of transformers' `…ForSequenceClassification`",
+        ),
+        (
+            "[base.online-dpo.recipe]\njudge = { pairrm = { model-path = \"models/stories260k\" } }".to_owned(),
+            "12:35",
+            "it has no token `<|source|>`",
+            "take a folder in the layout of `llm-blender/PairRM-hf`",
+        ),
+    ];
+    let project = Project::new();
+    let scored = |n| {
+        format!(
+            "{{\"prompt\": \"Name fruit {n}.\", \"chosen\": \"A plum.\", \"rejected\": \"No {n}.\", \
+             \"meta\": {{\"score\": {n}}}}}\n"
+        )
+    };
+    project.write(
+        "data/mine/scored.jsonl",
+        (0..20).map(scored).collect::<String>(),
+    );
+    project.write("data/mine/ids.txt", "a\nb\n");
+    project.write(
+        "data/mine/notes.jsonl",
+        "{\"note\": \"none of the known forms\"}\n",
+    );
+    for folder in ["models/mute", "models/wordless"] {
+        copy_tree(&project.path("models/stories260k"), &project.path(folder));
+    }
+    project.write("models/mute/tokenizer_config.json", "{}");
+    project.write("models/wordless/tokenizer.json", "{}");
+    let mut faults = Vec::new();
+    for (more, place, message, remedy) in cases {
+        study(&project, &more);
+        let online = more.contains("online-dpo");
+        let data = "[base.dpo.recipe]\ndata = [{ path = \"data/mine/scored.jsonl\" }]\n";
+        let text = project.read("sweeps/mine.toml").trim_end().to_owned();
+        project.write("sweeps/mine.toml", format!("{text}\n\n{data}"));
+        if online {
+            project.edit(
+                "sweeps/mine.toml",
+                "[\"sft\", \"dpo\"]",
+                "[\"sft\", \"online-dpo\"]",
+            );
+        }
+        let said = check(&project);
+        let place = format!("--> sweeps/mine.toml:{place}\n");
+        for words in [&*place, message, remedy] {
+            if said.code != 1 || !said.err.contains(words) {
+                faults.push(format!("{words} in\n{}", said.err));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn the_rows_that_a_seed_chooses_decide_whether_a_stage_would_train() {
+    let project = Project::new();
+    study(
+        &project,
+        "[base.sft.recipe]\ndata = [{ path = \"data/mine/many.jsonl\" }]\nmax-examples = 8\nseed = 3\n\
+         max-seq-len = 256\nbatch = { rows = 1 }\nduration = { epochs = 1 }\nschedule.warmup-ratio = 0",
+    );
+    let places = (0..300).collect::<Vec<usize>>();
+    let chosen = lions::data::select(places, Some(8), &lions::data::select_seed(3)).unwrap();
+    let row = |long: bool, n: usize| {
+        let prompt = if long {
+            "word ".repeat(400)
+        } else {
+            format!("Say {n}.")
+        };
+        format!("{{\"prompt\": \"{prompt}\", \"completion\": \"It is {n}.\"}}\n")
+    };
+    for (chosen_are_long, code) in [(true, 1), (false, 0)] {
+        let rows = (0..300).map(|n| row(chosen.contains(&n) == chosen_are_long, n));
+        project.write("data/mine/many.jsonl", rows.collect::<String>());
+        let said = check(&project);
+        assert_eq!(said.code, code, "{said:?}");
+        let words = "none of the 8 rows looked at has a token to learn among its first 256";
+        assert_eq!(said.err.contains(words), chosen_are_long, "{said:?}");
+    }
+}
+
+#[test]
+fn prompts_that_cannot_be_judged_are_found_before_they_are_sampled() {
+    let online = "pipeline = [\"sft\", \"online-dpo\"]";
+    for (more, place, message, remedy) in [
+        (
+            "[base.online-dpo.recipe.prompts]\ndata = [{ path = \"data/sft/instruct_test.jsonl\" }]",
+            "data/sft/instruct_test.jsonl:1: ",
+            "the judge `rules` needs `constraints`, an object",
+            "fix the row or take it out",
+        ),
+        (
+            "[base.online-dpo.recipe]\np-ori-pair = 0.5",
+            "--> sweeps/mine.toml:12:14\n",
+            "`p-ori-pair` takes offline pairs, and `data/sft/stories_train.jsonl` has none",
+            "take prompts of preference data",
+        ),
+    ] {
+        let project = Project::new();
+        study(&project, more);
+        project.edit("sweeps/mine.toml", "pipeline = [\"sft\", \"dpo\"]", online);
+        let said = check(&project);
+        assert_eq!(said.code, 1, "{said:?}");
+        for words in [place, message, remedy] {
+            assert!(said.err.contains(words), "{words} in {said:?}");
+        }
+    }
 }
