@@ -5,7 +5,7 @@ use crate::base::{FakeClock, write_atomic};
 use crate::plan::RunId;
 use crate::rundir::{
     AttemptEvent, FailureClass, FolderLock, Heartbeat, Journal, MetricValue, OUTCOME_FORMAT,
-    StageResult, Usage, write_result,
+    StageResult, Usage, digest_folder, write_made, write_result,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -102,6 +102,7 @@ impl Backend for ScriptedBackend {
                     &dir.out().join("model/weights"),
                     score.to_string().as_bytes(),
                 )?;
+                write_made(&dir, &digest_folder(&dir.out())?)?;
                 write_result(&dir, &result(score))?;
                 journal.append(&AttemptEvent::Finished)?;
                 Some(exited(0))

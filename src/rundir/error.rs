@@ -60,15 +60,43 @@ impl RundirError {
     /// How an attempt that cannot be begun or published for this has failed.
     pub fn class(&self) -> FailureClass {
         match self {
-            Self::Path(error) if is_denied(&error.source) => FailureClass::Permission,
+            _ if self.is_denied() => FailureClass::Permission,
             _ if self.is_disk_full() => FailureClass::DiskFull,
             Self::Damaged { .. } => FailureClass::Damaged,
             _ => FailureClass::Internal,
         }
     }
 
+    /// Whether the right to read or write is missing.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Path(error) if is_denied(&error.source))
+    }
+
     /// Whether the device or quota is full.
     pub fn is_disk_full(&self) -> bool {
         matches!(self, Self::Path(error) if error.is_disk_full())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    #[test]
+    fn what_the_system_refuses_is_told_from_a_full_disk_and_from_our_own_bugs() {
+        for (kind, class) in [
+            (ErrorKind::PermissionDenied, FailureClass::Permission),
+            (ErrorKind::ReadOnlyFilesystem, FailureClass::Permission),
+            (ErrorKind::StorageFull, FailureClass::DiskFull),
+            (ErrorKind::QuotaExceeded, FailureClass::DiskFull),
+            (ErrorKind::Other, FailureClass::Internal),
+        ] {
+            let error = RundirError::from(PathError::new("create", "x", kind.into()));
+            assert_eq!(error.class(), class, "{kind}");
+        }
+        let (path, why) = (PathBuf::from("x"), "missing".to_owned());
+        let damaged = RundirError::Damaged { path, why };
+        assert_eq!(damaged.class(), FailureClass::Damaged);
     }
 }

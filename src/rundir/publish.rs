@@ -48,9 +48,9 @@ pub fn publish(dir: &RunDir, what: &Publication) -> Result<Outcome, RundirError>
         let missing = io::Error::from(io::ErrorKind::NotFound);
         PathError::new("read", attempt.result(), missing)
     })?;
-    let moved = move_artifacts(dir, &attempt, &result)?;
-    // What was moved earlier may have lain there for long, so that only the digests speak for it.
-    let needs_made = !moved && result.format >= CHECKED_SINCE;
+    // Before anything is moved: without the digests nothing says that these are the files that were made.
+    let made = made_by(&attempt, &result)?;
+    move_artifacts(dir, &attempt, &result)?;
     sync_if_there(&dir.identity())?;
     sync_if_there(&dir.stage())?;
     let mut seal = Seal::default();
@@ -61,7 +61,7 @@ pub fn publish(dir: &RunDir, what: &Publication) -> Result<Outcome, RundirError>
         attempt: what.attempt,
         started: what.started,
         finished: what.finished,
-        artifacts: as_made(dir, &attempt, needs_made, &mut seal)?,
+        artifacts: as_made(dir, &made, &mut seal)?,
         result,
     };
     write_outcome(dir, &outcome)?;
@@ -85,12 +85,11 @@ fn mark(attempt: &AttemptDir) -> PathBuf {
     attempt.path().join("publishing")
 }
 
-/// Whether this call moved them; false if an earlier one did.
 fn move_artifacts(
     dir: &RunDir,
     attempt: &AttemptDir,
     result: &StageResult,
-) -> Result<bool, RundirError> {
+) -> Result<(), RundirError> {
     let (out, artifacts) = (attempt.out(), dir.artifacts());
     if out.is_dir() {
         require(&out, &result.artifacts)?;
@@ -98,14 +97,13 @@ fn move_artifacts(
         fs::File::create(mark(attempt)).map_err(|e| PathError::new("create", mark(attempt), e))?;
         remove_folder(&artifacts)?;
         fs::rename(&out, &artifacts).map_err(|e| PathError::new("move", &out, e))?;
-        return Ok(true);
+        return Ok(());
     }
     if !mark(attempt).exists() {
         remove_folder(&artifacts)?; // another attempt's
     }
     fs::create_dir_all(&artifacts).map_err(|e| PathError::new("create", &artifacts, e))?;
-    require(&artifacts, &result.artifacts)?;
-    Ok(false)
+    require(&artifacts, &result.artifacts)
 }
 
 fn require(folder: &Path, names: &[String]) -> Result<(), RundirError> {
@@ -131,24 +129,23 @@ fn keep_only(out: &Path, names: &[String]) -> Result<(), RundirError> {
     Ok(())
 }
 
-/// The published files, which must be those that the attempt recorded; `needs_made`: it must have.
-fn as_made(
-    dir: &RunDir,
-    attempt: &AttemptDir,
-    needs_made: bool,
-    seal: &mut Seal,
-) -> Result<Vec<Artifact>, RundirError> {
-    let made = read_made(attempt)?;
-    if made.is_none() && needs_made {
-        return Err(RundirError::Damaged {
+/// The files that an attempt recorded as made; those of earlier versions recorded none.
+fn made_by(attempt: &AttemptDir, result: &StageResult) -> Result<Vec<Artifact>, RundirError> {
+    match read_made(attempt)? {
+        None if result.format >= CHECKED_SINCE => Err(RundirError::Damaged {
             path: attempt.made(),
             why: "missing".to_owned(),
-        });
+        }),
+        made => Ok(made.unwrap_or_default()),
     }
+}
+
+/// The published files, which must be those that were made.
+fn as_made(dir: &RunDir, made: &[Artifact], seal: &mut Seal) -> Result<Vec<Artifact>, RundirError> {
     let published = digest_artifacts(&dir.artifacts(), seal)?;
-    for made in made.unwrap_or_default() {
+    for made in made {
         let found = published.iter().find(|file| file.path == made.path);
-        if found.is_none_or(|file| *file != made) {
+        if found != Some(made) {
             return Err(RundirError::Damaged {
                 path: dir.artifacts().join(&made.path),
                 why: "another content than the attempt wrote".to_owned(),
@@ -329,7 +326,7 @@ mod tests {
         let error = verified_outcome(&dir, Verify::Sizes)
             .unwrap_err()
             .to_string();
-        assert!(error.ends_with("1 bytes instead of 7"), "{error}");
+        assert!(error.ends_with("1 byte instead of 7"), "{error}");
     }
 
     #[test]
@@ -392,6 +389,19 @@ mod tests {
         write_atomic(&dir.outcome(), &text.as_bytes()[..40]).unwrap();
         let error = verified_outcome(&dir, Verify::Sizes).unwrap_err();
         assert!(matches!(error, RundirError::Damaged { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_nobody_recorded_as_made_is_not_published_and_stays_where_it_is() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = finished_attempt(root.path(), 1, "weights");
+        fs::remove_file(dir.attempt(1).made()).unwrap();
+        let error = publish(&dir, &publication(1)).unwrap_err();
+        assert!(
+            matches!(&error, RundirError::Damaged { path, .. } if *path == dir.attempt(1).made()),
+            "{error}"
+        );
+        assert!(!dir.outcome().exists() && dir.attempt(1).out().is_dir());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! everything is read once more.
 
 use crate::base::fs::is_gone;
-use crate::base::{Digest, PathError, Stamp, digest_file};
+use crate::base::{Digest, PathError, Stamp, counted, digest_file};
 use crate::rundir::error::RundirError;
 use crate::rundir::files::{read_outcome, to_json, write_renamed};
 use crate::rundir::layout::RunDir;
@@ -154,7 +154,8 @@ fn verify_file(
     };
     let (found, wanted) = (meta.len(), artifact.bytes);
     if found != wanted {
-        return Err(damaged(format!("{found} bytes instead of {wanted}")));
+        let found = counted(found, "byte");
+        return Err(damaged(format!("{found} instead of {wanted}")));
     }
     let trusted = match verify {
         Verify::Sizes => true,

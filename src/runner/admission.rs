@@ -126,8 +126,15 @@ impl Admission {
             self.pause(reporting, chain(&error), now);
             return Ok(false);
         }
-        (self.paused_until, self.pause, self.changed) = (None, None, true);
-        reporting.report(RunnerEvent::Resumed);
+        self.resume(reporting);
         Ok(true)
+    }
+
+    /// Ends a pause that is told.
+    pub(crate) fn resume(&mut self, reporting: &mut Reporting<'_>) {
+        if self.paused_until.take().is_some() {
+            (self.pause, self.changed) = (None, true);
+            reporting.report(RunnerEvent::Resumed);
+        }
     }
 }

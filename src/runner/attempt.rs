@@ -204,20 +204,13 @@ impl RunningAttempt {
     }
 
     fn cause_of_crash(&self, poll: &Poll) -> (Option<FailureClass>, String) {
-        let killed = matches!(
-            poll,
-            Poll::Exited {
-                signal: Some(9),
-                ..
-            }
-        );
+        let signal = match poll {
+            Poll::Exited { signal, .. } => *signal,
+            Poll::Running | Poll::Gone => None,
+        };
         let more = memory_kills() > self.kills_before;
-        let last = tail_lines(&self.dir.stderr(), 3).unwrap_or_default();
-        // What Rust says before it aborts.
-        let refused = last
-            .iter()
-            .any(|line| line.starts_with("memory allocation of "));
-        let class = ((killed && more) || refused).then_some(FailureClass::OutOfMemory);
+        let last = last_words(tail_lines(&self.dir.stderr(), STDERR_LINES).unwrap_or_default());
+        let class = class_of_crash(signal, more, &last);
         (class, Self::crash_message(poll, &last))
     }
 
@@ -245,6 +238,28 @@ impl RunningAttempt {
     }
 }
 
+/// So many lines of stderr are looked at: more than a backtrace has.
+const STDERR_LINES: usize = 400;
+/// So many of them are told.
+const TOLD_LINES: usize = 3;
+
+/// The last lines before a backtrace, which tells a person nothing.
+fn last_words(mut lines: Vec<String>) -> Vec<String> {
+    if let Some(at) = lines.iter().position(|line| line == "stack backtrace:") {
+        lines.truncate(at);
+    }
+    lines.split_off(lines.len().saturating_sub(TOLD_LINES))
+}
+
+/// Why a process that said nothing of it ended, if the system tells: memory ran out. `more`: the
+/// kernel has ended a process for that meanwhile.
+fn class_of_crash(signal: Option<i32>, more: bool, last: &[String]) -> Option<FailureClass> {
+    // What Rust says before it aborts.
+    let refused = |line: &String| line.starts_with("memory allocation of ");
+    let killed = signal == Some(9) && more;
+    (killed || last.iter().any(refused)).then_some(FailureClass::OutOfMemory)
+}
+
 /// Processes that the kernel ended since it started because memory ran out, of the machine or of a
 /// group; nothing where it does not say.
 fn memory_kills() -> Option<u64> {
@@ -253,4 +268,34 @@ fn memory_kills() -> Option<u64> {
         .lines()
         .find_map(|line| line.strip_prefix("oom_kill "))?;
     line.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(text: &str) -> Vec<String> {
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn memory_that_ran_out_is_told_from_other_crashes() {
+        let memory = Some(FailureClass::OutOfMemory);
+        let refused = lines("memory allocation of 256000000000 bytes failed");
+        assert_eq!(class_of_crash(Some(9), true, &[]), memory);
+        assert_eq!(class_of_crash(Some(6), false, &refused), memory);
+        // By a person, or by a fault while another process was ended for want of memory.
+        assert_eq!(class_of_crash(Some(9), false, &[]), None);
+        assert_eq!(class_of_crash(Some(11), true, &[]), None);
+        assert_eq!(class_of_crash(None, true, &lines("out of cheese")), None);
+    }
+
+    #[test]
+    fn the_last_words_are_those_before_a_backtrace() {
+        let said = "one\ntwo\nmemory allocation of 8 bytes failed\nstack backtrace:\n   0: std::alloc\nnote";
+        let words = last_words(lines(&format!("zero\n{said}")));
+        assert_eq!(words, ["one", "two", "memory allocation of 8 bytes failed"]);
+        assert_eq!(last_words(lines("a\nb")), ["a", "b"]);
+        assert_eq!(last_words(Vec::new()), Vec::<String>::new());
+    }
 }

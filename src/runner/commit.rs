@@ -100,25 +100,42 @@ fn not_published(
         ledger.apply_changes(lost.unwrap_or_default());
         return Ok(());
     }
-    reject_result(&job.dir.attempt(attempt));
-    let end = if matches!(error, RundirError::Damaged { .. }) {
-        // It is made again, a few times; a disk that damages everything is given up.
-        let told = format!("{message}; the run is done again");
+    let is_away = reject_result(&job.dir.attempt(attempt));
+    let Some(at) = ledger.graph.index_of(run) else {
+        let end = unpublished(error, message);
+        drop(ledger.store.end_attempt(run, attempt, end, now)?);
+        return Ok(());
+    };
+    let told = format!("{message}; the run is done again");
+    if ledger.graph.is_leased(at, attempt) {
+        if matches!(error, RundirError::Damaged { .. }) {
+            ledger.reporting.warn(run, told);
+        }
+        return ledger.end_attempt(at, attempt, unpublished(error, message), now);
+    }
+    // It was found in its folder: no attempt has ended, and the run is ready as it was.
+    if is_away {
         ledger.reporting.warn(run, told);
-        AttemptEnd::Crashed {
+    } else {
+        admission.hold(&mut ledger.reporting, &ledger.graph, at, message);
+    }
+    Ok(())
+}
+
+/// How an attempt has ended whose result cannot be published.
+fn unpublished(error: &RundirError, message: String) -> AttemptEnd {
+    match error {
+        // It is made again, a few times; a disk that damages everything is given up.
+        RundirError::Damaged { .. } => AttemptEnd::Crashed {
             class: None,
             message,
             progressed: false,
-        }
-    } else {
-        let class = error.class();
-        AttemptEnd::Failed { class, message }
-    };
-    if let Some(at) = ledger.graph.index_of(run) {
-        return ledger.end_attempt(at, attempt, end, now);
+        },
+        _ => AttemptEnd::Failed {
+            class: error.class(),
+            message,
+        },
     }
-    drop(ledger.store.end_attempt(run, attempt, end, now)?);
-    Ok(())
 }
 
 /// After an attempt that found an input damaged: puts the runs that made it back. False if all its
@@ -177,8 +194,10 @@ fn reject_outcome(dir: &RunDir) -> Result<(), PathError> {
     }
 }
 
-/// Puts a result that led to no outcome out of the way, so that it is not adopted again.
-pub(super) fn reject_result(attempt: &AttemptDir) {
+/// Puts a result that led to no outcome out of the way, so that it is not adopted again. False if that
+/// is refused.
+pub(super) fn reject_result(attempt: &AttemptDir) -> bool {
     let rejected = attempt.path().join("result.rejected.json");
-    drop(std::fs::rename(attempt.result(), rejected));
+    let moved = std::fs::rename(attempt.result(), rejected);
+    moved.as_ref().err().is_none_or(is_gone)
 }

@@ -3,33 +3,33 @@
 use crate::base::{Clock, Shutdown, Timestamp, chain};
 use crate::plan::RunId;
 use crate::queue::{AttemptEnd, RunState};
-use crate::rundir::RunDir;
 use crate::runner::admission::Admission;
 use crate::runner::attempts::Attempts;
+use crate::runner::begin::{Begun, begin};
 use crate::runner::claim::claim;
 use crate::runner::commit::commit;
 use crate::runner::error::RunnerError;
 use crate::runner::events::{Reporter, RunnerEvent, SweepEnd, SweepSummary};
 use crate::runner::graph::Graph;
-use crate::runner::job::{Services, SweepJob, look_at_folders, remedy};
+use crate::runner::job::{Services, SweepJob, remedy};
 use crate::runner::ledger::Ledger;
 use crate::runner::owner::Owner;
 use crate::runner::poll::{flush, poll};
 use crate::runner::report::Reporting;
 use crate::runner::takeover::{reclaim_orphans, sync_store};
 use crate::runner::timers::Timers;
-use crate::store::{Registered, recorded_steps, write_snapshot};
+use crate::store::Registered;
 use std::collections::BTreeMap;
 
 /// Registers a sweep and carries its runs out until all are done, nothing more can be done, or a
-/// stop is asked for.
+/// stop is asked for. While the store takes nothing, or the disk is full, it waits.
 ///
 /// Call it on a thread that lives as long as the attempts: on Linux children end with the thread
 /// that started them.
 ///
 /// # Errors
-/// The store, a run's folder or the backend cannot be used. Attempts at work are stopped then and
-/// their runs are ready again.
+/// The store, a run's folder or the backend cannot be used, or a stop was asked for while the store took
+/// nothing. Attempts at work are stopped then and their runs are ready again.
 pub fn run_sweep<'r>(
     job: &'r SweepJob<'_>,
     services: Services<'r>,
@@ -81,37 +81,36 @@ impl<'r> Dispatcher<'r> {
             clock,
         } = services;
         let now = clock.now();
-        let owner = Owner::new(job.root, now)?;
-        let found = look_at_folders(job.root, job.plan)?;
-        let retry = job.options.retry;
-        let mut registered = store.register(job.sweep, job.plan, &found.runs, retry, now)?;
-        for run in &registered.imported {
-            let steps = recorded_steps(&RunDir::new(job.root, run), run)?;
-            store.record(&steps, &[], now)?;
-        }
-        if let Err(error) = write_snapshot(job.root, job.sweep, job.plan) {
-            // Only a rebuild of the database needs it.
-            tracing::warn!(
-                "the sweep is not kept beside the database: {}",
-                chain(&error)
-            );
-        }
+        let mut attempts = Attempts::on(backend, now);
+        let mut admission = Admission::new();
+        let mut reporting = Reporting::to(reporter);
+        let Begun {
+            owner,
+            mut registered,
+            damaged,
+        } = begin(
+            job,
+            store,
+            &mut attempts,
+            &mut admission,
+            &mut reporting,
+            (clock, shutdown),
+        )?;
         let states = std::mem::take(&mut registered.states);
         let mut ledger = Ledger {
             store,
             graph: Graph::new(job.plan, states),
-            reporting: Reporting::to(reporter),
+            reporting,
             resting: BTreeMap::new(),
             without_room: BTreeMap::new(),
             untold: Vec::new(),
         };
-        let damaged = &found.damaged;
         report_begin(
             job,
             &ledger.graph,
             &mut ledger.reporting,
             registered,
-            damaged,
+            &damaged,
         );
         Ok(Self {
             job,
@@ -119,9 +118,9 @@ impl<'r> Dispatcher<'r> {
             clock,
             owner,
             ledger,
-            attempts: Attempts::on(backend, now),
-            admission: Admission::new(),
-            timers: Timers::new(now),
+            attempts,
+            admission,
+            timers: Timers::new(clock.now()),
             began: now,
             stopping: None,
         })

@@ -2,6 +2,7 @@
 
 use crate::backend::BackendError;
 use crate::base::PathError;
+use crate::base::fs::is_denied;
 use crate::rundir::RundirError;
 use crate::store::StoreError;
 
@@ -38,6 +39,25 @@ impl RunnerError {
     /// Whether the runner may go on later as if nothing had happened: the store takes nothing now.
     pub(crate) fn may_pass(&self) -> bool {
         matches!(self, Self::Store(error) if error.may_pass())
+    }
+
+    /// Whether a sweep that is only to begin waits until it passes.
+    pub(crate) fn may_begin_later(&self) -> bool {
+        self.is_disk_full() || matches!(self, Self::Store(error) if error.may_begin_later())
+    }
+
+    /// Whether a runner waits until it passes, unless it is asked to stop.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.may_pass() || self.may_begin_later()
+    }
+
+    /// Whether the right to write is missing.
+    pub fn is_denied(&self) -> bool {
+        match self {
+            Self::Rundir(e) | Self::Backend(BackendError::Rundir(e)) => e.is_denied(),
+            Self::Path(e) | Self::Backend(BackendError::Path(e)) => is_denied(&e.source),
+            _ => false,
+        }
     }
 
     /// Whether more room on the disk would help.

@@ -60,6 +60,11 @@ impl<'a> Graph<'a> {
         self.nodes[at].label.clone()
     }
 
+    /// Whether a run is leased by this attempt.
+    pub(crate) fn is_leased(&self, at: usize, by: u32) -> bool {
+        matches!(self.states[at], RunState::Leased { attempt, .. } if attempt == by)
+    }
+
     /// Sets a run's state and answers the one before.
     pub(crate) fn set_state(&mut self, at: usize, state: RunState) -> RunState {
         std::mem::replace(&mut self.states[at], state)

@@ -4,13 +4,14 @@
 //! through a [`crate::backend::Backend`] and changes states only through [`crate::store::Store`],
 //! so that several runners may work on one store at once and any of them may die at any moment.
 //!
-//! A turn of `dispatcher` is `poll`, `takeover`, `commit`, `claim`. Each of these is given the state
-//! that it may change: the `ledger` (store, `graph`, `report`), the `attempts` of this runner,
-//! `admission` and `timers`.
+//! `begin` writes what has to be there before anything runs. A turn of `dispatcher` is then `poll`,
+//! `takeover`, `commit`, `claim`. Each of these is given the state that it may change: the `ledger`
+//! (store, `graph`, `report`), the `attempts` of this runner, `admission` and `timers`.
 
 mod admission;
 mod attempt;
 mod attempts;
+mod begin;
 mod claim;
 mod commit;
 mod dispatcher;
@@ -29,6 +30,7 @@ mod takeover;
 mod tests;
 mod timers;
 
+pub use begin::open_store;
 pub use dispatcher::run_sweep;
 pub use error::RunnerError;
 pub use events::{Failure, NoReport, OutcomeSource, Reporter, RunnerEvent, SweepEnd, SweepSummary};

@@ -1,6 +1,6 @@
 //! A runner's name and proof of life: a locked file that the kernel unlocks when it dies.
 
-use crate::base::{PathError, Timestamp};
+use crate::base::{PathError, Timestamp, chain};
 use crate::rundir::{
     FolderLock, Pause, RUNNERS_PATH, RundirError, host_name, is_locked, write_pause,
 };
@@ -35,8 +35,8 @@ impl Owner {
             // Whoever clears dead runners may have been faster; then another name is tried.
             match FolderLock::try_take(&path) {
                 Ok(Some(lock)) if path.exists() => {
-                    // Room for a note; nobody removes the file any more.
-                    write_pause(&path, None)?;
+                    // Nobody removes the file any more.
+                    take_room(&path)?;
                     return Ok(Self {
                         name,
                         folder,
@@ -71,6 +71,17 @@ impl Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         drop(std::fs::remove_file(lock_path(&self.folder, &self.name)));
+    }
+}
+
+/// Room for a note. Where the disk is full by now, a pause is told on the terminal alone.
+fn take_room(path: &Path) -> Result<(), RundirError> {
+    match write_pause(path, None) {
+        Err(error) if error.is_disk_full() => {
+            tracing::warn!("other commands will not hear of a pause: {}", chain(&error));
+            Ok(())
+        }
+        written => written,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Reporters that write lines: for people in pipes and for programs.
 
-use crate::base::{printable, printable_json};
+use crate::base::{counted, measured, printable, printable_json};
 use crate::plan::RunId;
 use crate::runner::events::{OutcomeSource, Reporter, RunnerEvent, SweepEnd, SweepSummary};
 use std::collections::BTreeMap;
@@ -60,7 +60,9 @@ impl<W: Write> LinesReporter<W> {
                     }
                 };
                 format!(
-                    "{sweep}: {trials} trials, {runs} runs, {done} done, {to_do} to do, {slots} at a time{barred}\n"
+                    "{sweep}: {}, {}, {done} done, {to_do} to do, {slots} at a time{barred}\n",
+                    counted(*trials, "trial"),
+                    counted(*runs, "run")
                 )
             }
             RunnerEvent::RunStarted {
@@ -138,7 +140,10 @@ impl<W: Write> LinesReporter<W> {
                 format!("stop   {stage} {run}  state saved\n")
             }
             RunnerEvent::Stopping { attempts } => {
-                format!("stopping: {attempts} at work save their state\n")
+                format!(
+                    "stopping: {} at work, the state is saved\n",
+                    counted(*attempts, "run")
+                )
             }
             RunnerEvent::Paused { reason } => format!("paused: {reason}\n"),
             RunnerEvent::Resumed => "going on\n".to_owned(),
@@ -160,7 +165,7 @@ impl<W: Write> LinesReporter<W> {
             return String::new();
         }
         *told = quarter;
-        let loss = loss.map_or_else(String::new, |loss| format!(", loss {loss:.4}"));
+        let loss = loss.map_or_else(String::new, |loss| format!(", loss {}", measured(loss)));
         format!("       {run}  {done}/{total} {unit}{loss}\n")
     }
 }
@@ -182,7 +187,8 @@ fn summary_line(summary: &SweepSummary) -> String {
         secs,
         ..
     } = summary;
-    let done = format!("{sweep}: {succeeded} of {runs} runs done, {reused} of them before");
+    let runs = counted(*runs, "run");
+    let done = format!("{sweep}: {succeeded} of {runs} done, {reused} of them before");
     let mut parts = vec![done];
     for (count, word) in [
         (summary.failed, "failed"),

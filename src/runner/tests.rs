@@ -7,7 +7,7 @@ use crate::base::{Clock, Device, FakeClock, Shutdown, SystemClock, Timestamp, wr
 use crate::config::sweep::Sweep;
 use crate::plan::{Plan, RunId};
 use crate::queue::{RunState, Slot};
-use crate::rundir::{FailureClass, FolderLock, RunDir, digest_folder, write_made};
+use crate::rundir::{FailureClass, FolderLock, RunDir};
 use crate::runner::{
     OutcomeSource, Reporter, RunOptions, RunnerError, RunnerEvent, Services, SweepEnd, SweepJob,
     SweepSummary, run_sweep,
@@ -50,6 +50,14 @@ impl<'a> Watcher<'a> {
 
     fn count(&self, kind: &str) -> usize {
         self.kinds().iter().filter(|found| *found == kind).count()
+    }
+
+    fn warnings(&self) -> Vec<&str> {
+        let messages = self.events.iter().filter_map(|event| match event {
+            RunnerEvent::Warning { message, .. } => Some(message.as_str()),
+            _ => None,
+        });
+        messages.collect()
     }
 }
 
@@ -652,16 +660,7 @@ fn a_full_database_pauses_the_runner_which_goes_on_when_there_is_room_and_repeat
         ..project()
     };
     project.claim_as("a dead runner", "sft");
-    let mut store = project.store();
-    let conn = &store.inner.conn;
-    let ballast =
-        "CREATE TABLE ballast (bytes BLOB); INSERT INTO ballast VALUES (zeroblob(4000000))";
-    conn.execute_batch(ballast).unwrap();
-    let pages: i64 = conn
-        .pragma_query_value(None, "page_count", |row| row.get(0))
-        .unwrap();
-    conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
-        .unwrap();
+    let (mut store, mut other) = full_store(&project);
     let job = SweepJob {
         root: project.root(),
         sweep: &project.sweep,
@@ -669,7 +668,6 @@ fn a_full_database_pauses_the_runner_which_goes_on_when_there_is_room_and_repeat
         options: &project.options,
     };
     let mut backend = project.scripted(SUCCEED);
-    let mut other = project.store();
     let mut told = Vec::new();
     let mut watcher = Watcher::new(|event| {
         if let RunnerEvent::Paused { reason } = event {
@@ -697,6 +695,74 @@ fn a_full_database_pauses_the_runner_which_goes_on_when_there_is_room_and_repeat
         .step_metrics(&id("dpo/60/10/1"))
         .unwrap();
     assert_eq!(steps.len(), 2);
+}
+
+/// A store with no page left to write, and another connection that has filled it.
+fn full_store(project: &TestProject) -> (Store, Store) {
+    let (store, other) = (project.store(), project.store());
+    let ballast =
+        "CREATE TABLE ballast (bytes BLOB); INSERT INTO ballast VALUES (zeroblob(4000000))";
+    other.inner.conn.execute_batch(ballast).unwrap();
+    let conn = &store.inner.conn;
+    let pages: i64 = conn
+        .pragma_query_value(None, "page_count", |row| row.get(0))
+        .unwrap();
+    conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+        .unwrap();
+    (store, other)
+}
+
+#[test]
+fn a_sweep_that_cannot_be_registered_for_want_of_room_is_registered_when_there_is_some() {
+    let (sweep, plan) = grid(&(1..=60).map(f64::from).collect::<Vec<_>>(), &[10], &[1]);
+    let project = TestProject {
+        sweep,
+        plan,
+        ..project()
+    };
+    let (mut store, other) = full_store(&project);
+    let mut backend = project.scripted(SUCCEED);
+    let mut watcher = Watcher::new(|event| {
+        if matches!(event, RunnerEvent::Paused { .. }) {
+            let dropped = other.inner.conn.execute_batch("DROP TABLE ballast");
+            dropped.unwrap();
+        }
+    });
+    let clock = project.clock.as_ref();
+    let summary = project
+        .run_on(&mut store, &mut backend, clock, &mut watcher)
+        .unwrap();
+    assert_eq!((summary.end, summary.executed), (SweepEnd::Succeeded, 121));
+    assert_eq!(
+        watcher.kinds()[..3],
+        ["paused", "resumed", "sweep-started"],
+        "nothing begins before it is registered"
+    );
+}
+
+#[test]
+fn a_sweep_that_is_stopped_before_it_could_be_registered_has_begun_nothing() {
+    let (sweep, plan) = grid(&(1..=60).map(f64::from).collect::<Vec<_>>(), &[10], &[1]);
+    let project = TestProject {
+        sweep,
+        plan,
+        ..project()
+    };
+    let (mut store, _other) = full_store(&project);
+    let mut backend = project.scripted(SUCCEED);
+    let shutdown = project.shutdown.clone();
+    let mut watcher = Watcher::new(move |event| {
+        if matches!(event, RunnerEvent::Paused { .. }) {
+            shutdown.request();
+        }
+    });
+    let clock = project.clock.as_ref();
+    let error = project
+        .run_on(&mut store, &mut backend, clock, &mut watcher)
+        .unwrap_err();
+    assert!(error.is_passing(), "{error}");
+    assert_eq!(watcher.kinds(), ["paused"]);
+    assert_eq!(backend.launched.len(), 0);
 }
 
 /// The project's store, which does not wait while another connection writes, and that other one.
@@ -810,12 +876,6 @@ fn a_disk_that_damages_an_input_each_time_is_given_up() {
     assert_eq!(launches(&backend)[&child], 5);
 }
 
-/// Records what the attempts of a run made, as stages do and scripted attempts do not.
-fn record_made(dir: &RunDir) {
-    let files = digest_folder(&dir.artifacts()).unwrap();
-    write_made(&dir.attempt(1), &files).unwrap();
-}
-
 #[test]
 fn a_run_of_whose_outcome_only_the_marker_is_damaged_is_published_again_and_not_repeated() {
     let project = project();
@@ -823,15 +883,22 @@ fn a_run_of_whose_outcome_only_the_marker_is_damaged_is_published_again_and_not_
     project.run(&mut backend);
     let sft = RunDir::new(project.root(), &id("sft"));
     let dpo = RunDir::new(project.root(), &id("dpo/0.1/10/1"));
-    record_made(&sft);
     write_atomic(&sft.outcome(), b"{").unwrap();
     // Without a record of what it made the result proves nothing.
     write_atomic(&dpo.outcome(), b"{").unwrap();
-    let (summary, _) = project.run(&mut backend);
+    std::fs::remove_file(dpo.attempt(1).made()).unwrap();
+    let (summary, watcher) = project.run(&mut backend);
     assert_eq!((summary.end, summary.executed), (SweepEnd::Succeeded, 1));
     assert_eq!(launches(&backend)[&id("sft")], 1);
     assert_eq!(launches(&backend)[&id("dpo/0.1/10/1")], 2);
     assert!(sft.path().join("outcome.rejected.json").is_file());
+    let warnings = watcher.warnings();
+    let told = warnings
+        .iter()
+        .filter(|told| told.contains("made.json") && told.contains("done again"));
+    assert_eq!(told.count(), 1, "{warnings:?}");
+    let late = warnings.iter().find(|told| told.contains("too late"));
+    assert_eq!(late, None, "no attempt had begun");
 }
 
 #[test]
@@ -844,7 +911,6 @@ fn an_input_whose_outcome_is_gone_when_an_attempt_looks_keeps_its_result() {
     let sft = RunDir::new(project.root(), &id("sft"));
     let mut watcher = Watcher::new(|event| {
         if matches!(event, RunnerEvent::RunStarted { run, attempt: 1, .. } if *run == child) {
-            record_made(&sft);
             std::fs::remove_file(sft.outcome()).unwrap();
         }
     });
@@ -934,6 +1000,30 @@ esac"#
         std::fs::read_to_string(weights).unwrap().trim(),
         id("sft").0
     );
+}
+
+#[test]
+fn a_real_process_that_is_refused_memory_is_classed_so_and_its_run_waits_to_be_tried_again() {
+    let project = project();
+    let body = r#"echo "memory allocation of 256000000000 bytes failed" >&2
+echo "stack backtrace:" >&2
+kill -ABRT $$"#;
+    let mut backend = LocalBackend::new(program(project.root(), body));
+    let shutdown = project.shutdown.clone();
+    let mut watcher = Watcher::new(move |event| {
+        if matches!(event, RunnerEvent::RunCrashed { .. }) {
+            shutdown.request();
+        }
+    });
+    let summary = project
+        .run_with(&mut backend, &SystemClock, &mut watcher)
+        .unwrap();
+    assert_eq!((summary.end, summary.failed), (SweepEnd::Interrupted, 0));
+    let attempts = project.store().read().attempts(&id("sft")).unwrap();
+    assert_eq!(attempts.len(), 1);
+    assert_eq!(attempts[0].class, Some(FailureClass::OutOfMemory));
+    let message = "ended by signal 6; it said: memory allocation of 256000000000 bytes failed";
+    assert_eq!(attempts[0].message.as_deref(), Some(message));
 }
 
 #[test]

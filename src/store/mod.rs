@@ -20,7 +20,7 @@ mod tests;
 pub mod verify;
 pub mod write;
 
-pub use error::StoreError;
+pub use error::{GIVE_THE_RIGHT, StoreError};
 pub use open::{ReadStore, STORE_PATH, Store};
 pub use rebuild::{Rebuilt, rebuild, recorded_steps};
 pub use register::{FoundRun, Registered, Retry};

@@ -73,10 +73,13 @@ impl Store {
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
         let mut conn = connect(path, flags)?;
-        use_wal(&conn)?;
-        conn.pragma_update(None, "synchronous", "NORMAL")?; // run folders are synced themselves
-        conn.pragma_update(None, "foreign_keys", true)?;
-        migrate(&mut conn)?;
+        prepare(&mut conn).map_err(|error| match error {
+            StoreError::Sql(why) => StoreError::Open {
+                path: path.to_owned(),
+                why,
+            },
+            other => other,
+        })?;
         Ok(Self {
             inner: ReadStore { conn },
             seen: -1,
@@ -119,9 +122,9 @@ impl Store {
 
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let opened = Connection::open_with_flags(path, flags).map_err(|source| StoreError::Open {
+    let opened = Connection::open_with_flags(path, flags).map_err(|why| StoreError::Open {
         path: path.to_owned(),
-        source,
+        why,
     })?;
     opened.busy_timeout(BUSY)?;
     opened.set_prepared_statement_cache_capacity(64);
@@ -131,11 +134,11 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
 /// Whether the place refuses what SQLite needs, as opposed to another process that writes.
 fn is_refused(error: &StoreError) -> bool {
     use rusqlite::ErrorCode::{CannotOpen, ReadOnly, SystemIoFailure};
-    let (StoreError::Open { source, .. } | StoreError::Sql(source)) = error else {
+    let (StoreError::Open { why, .. } | StoreError::Sql(why)) = error else {
         return false;
     };
     matches!(
-        source.sqlite_error_code(),
+        why.sqlite_error_code(),
         Some(CannotOpen | ReadOnly | SystemIoFailure)
     )
 }
@@ -210,6 +213,14 @@ fn private_folder() -> Result<PathBuf, StoreError> {
             Err(e) => return Err(PathError::new("create", folder, e).into()),
         }
     }
+}
+
+/// Settings of a connection that writes, and the schema of this version.
+fn prepare(conn: &mut Connection) -> Result<(), StoreError> {
+    use_wal(conn)?;
+    conn.pragma_update(None, "synchronous", "NORMAL")?; // run folders are synced themselves
+    conn.pragma_update(None, "foreign_keys", true)?;
+    migrate(conn)
 }
 
 /// Switches to write-ahead logging; the switch itself does not wait for others, so it is repeated.

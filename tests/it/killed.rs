@@ -1,0 +1,163 @@
+//! Attempts that hang, are killed or run out of memory, from the sweep file to the table.
+
+use crate::driver::{Driver, attempts, database, process_of, run_words, signal, wait_until};
+use crate::driver::{Ended, write_sweep};
+use crate::project::Project;
+use crate::tiny::Results;
+
+/// More steps than are made before a test looks up.
+const STEPS: u32 = 100;
+/// The same where a state is saved after each, which takes longer than the step.
+const SAVED_STEPS: u32 = 60;
+
+fn has_its_number(project: &Project, sweep: &str) {
+    let table = &project.json(&["compare", sweep])[0];
+    let value = &table["rows"][0]["results"][0]["estimate"]["value"];
+    assert!(value.is_f64(), "{table}");
+}
+
+/// Whether the driver told of a run that failed, and why.
+fn failure(ended: &Ended) -> &serde_json::Value {
+    let mut events = ended.events.iter();
+    let failed = events.find(|event| event["kind"] == "run-failed");
+    failed.unwrap_or_else(|| panic!("{ended:?}"))
+}
+
+#[test]
+fn an_attempt_that_hangs_is_ended_and_its_run_can_be_tried_again() {
+    let project = crate::tiny::project();
+    write_sweep(&project, "hung", STEPS, "");
+    let file = "sweeps/hung.toml";
+    // Little more than a second: an attempt that is only slow is ended as well, which is as good here.
+    let words = [&run_words(file)[..], &["--hang-after", "0.02"]].concat();
+    let mut driver = Driver::start(&mut project.command(&words));
+    let started = driver.wait("run-started");
+    driver.stop(&process_of(&project, &started));
+    let ended = driver.end();
+    assert_eq!(ended.code, Some(100), "{ended:?}");
+    let failed = failure(&ended);
+    assert_eq!(
+        (&failed["class"], &failed["stage"]),
+        (&"hung".into(), &"sft".into())
+    );
+    let why = project.lions(&["why", started["run"].as_str().unwrap()]);
+    assert!(
+        why.out.contains("did not get on") && why.out.contains("--hang-after"),
+        "{why:?}"
+    );
+
+    let said = project.lions(&[&run_words(file)[..], &["--retry"]].concat());
+    assert_eq!(said.code, 0, "{said:?}");
+    let ends = [("failed", Some("hung")), ("succeeded", None)];
+    let ends = ends.map(|(state, class)| (state.to_owned(), class.map(str::to_owned)));
+    assert_eq!(attempts(&project, "sft"), ends);
+    has_its_number(&project, "hung");
+}
+
+/// Two more than a run is given that does not get on.
+const KILLS: u32 = lions::queue::CRASH_LIMIT + 2;
+
+#[test]
+fn a_run_that_saves_a_state_between_its_crashes_comes_to_its_end() {
+    let project = crate::tiny::project();
+    let saves = "[base.sft.runtime]\ncheckpoint-every-steps = 1";
+    write_sweep(&project, "killed", SAVED_STEPS, saves);
+    let mut driver = Driver::start(&mut project.command(&run_words("sweeps/killed.toml")));
+    for number in 1..=KILLS {
+        let started = driver.wait("run-started");
+        assert_eq!(
+            (&started["stage"], &started["attempt"]),
+            (&"sft".into(), &number.into())
+        );
+        let run = &started["run"].as_str().unwrap()[..12];
+        let events = project.path(format!(
+            "results/runs/{run}/attempts/{number:03}/events.jsonl"
+        ));
+        wait_until("a saved state", || {
+            let told = std::fs::read_to_string(&events).unwrap_or_default();
+            told.contains("\"checkpointed\"")
+        });
+        signal("KILL", &process_of(&project, &started));
+        let crashed = driver.wait("run-crashed");
+        assert_eq!(crashed["crashes"], 1, "{crashed}");
+        let message = crashed["message"].as_str().unwrap();
+        assert!(message.contains("signal 9"), "{message}");
+    }
+    let ended = driver.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let ends = attempts(&project, "sft");
+    let crashed = ends.iter().filter(|(state, _)| state == "crashed");
+    assert_eq!(crashed.count(), KILLS as usize);
+    let results = Results::open(&project, "killed");
+    let losses = results.steps(&results.of_kind("sft"), "loss");
+    assert!(
+        losses.keys().copied().eq(1..=i64::from(SAVED_STEPS)),
+        "{losses:?}"
+    );
+    has_its_number(&project, "killed");
+}
+
+#[test]
+fn a_database_is_not_made_anew_under_a_run_at_work() {
+    let project = crate::tiny::project();
+    write_sweep(&project, "live", STEPS, "");
+    let mut driver = Driver::start(&mut project.command(&run_words("sweeps/live.toml")));
+    let started = driver.wait("run-started");
+    let attempt = process_of(&project, &started);
+    driver.stop(&attempt);
+    let said = project.lions(&["store", "rebuild"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(
+        said.err.contains("is at work") && said.err.contains("stop it first"),
+        "{said:?}"
+    );
+    signal("CONT", &attempt);
+    let ended = driver.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let table = ["compare", "live"];
+    let before = project.json(&table);
+    has_its_number(&project, "live");
+    let said = project.lions(&["store", "rebuild"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(project.json(&table), before);
+}
+
+/// Under a limit that no machine's memory matters to, an attempt asks for more at once.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_attempt_that_is_refused_memory_is_classed_so_and_its_run_rests_before_it_is_tried_again() {
+    let project = crate::tiny::project();
+    let huge = "lora = { rank = 1000000000, alpha = 4, targets = [\"q_proj\"] }";
+    write_sweep(&project, "huge", 2, huge);
+    let limited = "ulimit -v 33554432; exec \"$@\"";
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", limited, "sh", env!("CARGO_BIN_EXE_lions")])
+        .args(run_words("sweeps/huge.toml"))
+        .current_dir(project.path(""))
+        .env("RUST_BACKTRACE", "1"); // of which a person is told nothing
+    let mut driver = Driver::start(&mut command);
+    for crashes in 1..=2 {
+        let crashed = driver.wait("run-crashed");
+        assert_eq!(crashed["crashes"], crashes, "{crashed}");
+        let message = crashed["message"].as_str().unwrap();
+        assert!(
+            message.contains("memory allocation of") && !message.contains("stack backtrace"),
+            "{message}"
+        );
+    }
+    signal("INT", &driver.pid());
+    assert_eq!(driver.end().code, Some(130));
+    let crash = ("crashed".to_owned(), Some("out-of-memory".to_owned()));
+    assert_eq!(attempts(&project, "sft"), [crash.clone(), crash]);
+    let sql = "SELECT (SELECT started FROM attempt WHERE number = 2)
+        - (SELECT ended FROM attempt WHERE number = 1)";
+    let rest: i64 = database(&project)
+        .query_row(sql, [], |row| row.get(0))
+        .unwrap();
+    let memory = Some(lions::rundir::FailureClass::OutOfMemory);
+    assert!(
+        rest >= lions::queue::rest_after_crash(1, memory),
+        "{rest} ms"
+    );
+}
