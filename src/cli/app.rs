@@ -1,10 +1,12 @@
 //! The command line as a whole: global options, dispatch, exit code.
 
 use crate::cli::commands;
-use crate::cli::error::CommandError;
+use crate::cli::error::{CommandError, exit_code};
 use crate::cli::global::Global;
-use crate::cli::ui::Ui;
+use crate::cli::ui::{Ui, json_line};
+use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
+use serde_json::json;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
@@ -70,7 +72,10 @@ commands! {
 
 /// Parses the command line, runs the command, returns the exit code.
 pub fn main() -> ExitCode {
-    let lions = Lions::parse();
+    let lions = match Lions::try_parse() {
+        Ok(lions) => lions,
+        Err(error) => return not_understood(error),
+    };
     let no_color = variable("NO_COLOR").is_some();
     let ui = Ui::new(
         lions.global.color,
@@ -87,6 +92,37 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.kind.code())
         }
     }
+}
+
+/// Says what is wrong with the command line, or prints the help or version that was asked for.
+fn not_understood(error: clap::Error) -> ExitCode {
+    let error = without_double_dash(error);
+    if error.use_stderr() && std::env::args_os().any(|word| word == "--json") {
+        let text = error.render().to_string();
+        let first = text.split("\n\n").next().unwrap_or_default();
+        let message = first.strip_prefix("error: ").unwrap_or(first);
+        json_line(&json!({
+            "error": message, "hints": ["`lions help` lists the commands"], "findings": [],
+            "exit_code": exit_code::USAGE,
+        }));
+    } else {
+        drop(error.print());
+    }
+    match error.exit_code() {
+        0 => ExitCode::SUCCESS,
+        _ => ExitCode::from(exit_code::USAGE),
+    }
+}
+
+/// The error without clap's advice to write `-- --option`: no sweep, file or run is called so.
+fn without_double_dash(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::StyledStrs(mut tips)) = error.remove(ContextKind::Suggested) {
+        tips.retain(|tip| !tip.to_string().contains("as a value, use"));
+        if !tips.is_empty() {
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+        }
+    }
+    error
 }
 
 /// A panic, which has told its place on stderr, becomes an error of ours, so that the exit code is
@@ -125,8 +161,26 @@ fn log_to_stderr(ui: &Ui, level: Option<&str>) -> Result<(), CommandError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::error::exit_code;
     use crate::cli::global::DONE;
+
+    #[test]
+    fn an_unknown_option_is_not_told_to_hide_behind_two_dashes() {
+        let said = |words: &[&str]| {
+            let error = Lions::try_parse_from(words).unwrap_err();
+            without_double_dash(error).render().to_string()
+        };
+        let unknown = said(&["lions", "status", "--watch"]);
+        assert!(
+            unknown.contains("unexpected argument '--watch'"),
+            "{unknown}"
+        );
+        assert!(!unknown.contains("-- --watch"), "{unknown}");
+        // What helps stays.
+        let near = said(&["lions", "status", "--trial"]);
+        assert!(near.contains("'--trials'"), "{near}");
+        let command = said(&["lions", "stats"]);
+        assert!(command.contains("'status'"), "{command}");
+    }
 
     #[test]
     fn a_panic_is_our_bug() {

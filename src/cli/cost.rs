@@ -1,7 +1,7 @@
 //! What a plan costs on GPUs, in words.
 
 use crate::cli::error::CommandError;
-use crate::cli::text::{bytes, si};
+use crate::cli::text::{bytes, si_of};
 use crate::config::spec::Precision;
 use crate::config::sweep::Sweep;
 use crate::plan::{DeviceRate, Gpu, Plan, PlannedRun, StageRecipe};
@@ -93,8 +93,8 @@ impl fmt::Display for Shown {
             }
             _ => write!(
                 f,
-                "one device of {}FLOP/s at {share:.0} % of peak",
-                si(self.0.peak_flops)
+                "one device of {} at {share:.0} % of peak",
+                si_of(self.0.peak_flops, "FLOP/s")
             ),
         }
     }

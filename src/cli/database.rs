@@ -39,7 +39,7 @@ pub(crate) fn results(
     let store = must_open(project)?;
     store
         .sweep(name)
-        .map_err(|error| unknown_sweep(&store, error))?;
+        .map_err(|error| unknown_sweep(project, &store, error))?;
     let own = name.split(BASE_MARK).next().unwrap_or(name);
     let file = sweep_file_named(project, own);
     let source = file.and_then(|path| read_to_string(&path).ok());
@@ -51,11 +51,15 @@ pub(crate) fn results(
 }
 
 /// A sweep that the store does not know; the error names those that it does.
-pub(crate) fn unknown_sweep(store: &ReadStore, error: StoreError) -> CommandError {
+pub(crate) fn unknown_sweep(
+    project: &Project,
+    store: &ReadStore,
+    error: StoreError,
+) -> CommandError {
     let near = match &error {
-        StoreError::NoSweep { name, known } => {
+        StoreError::NoSweep { name, known } => not_run(project, name).or_else(|| {
             nearest(name, known.split(", ")).map(|near| format!("did you mean `{near}`?"))
-        }
+        }),
         _ => None,
     };
     let failure = CommandError::user(error);
@@ -68,13 +72,21 @@ pub(crate) fn unknown_sweep(store: &ReadStore, error: StoreError) -> CommandErro
     }
 }
 
-/// A store that cannot be opened, with the way out.
+/// What runs a sweep that has a file and no results.
+fn not_run(project: &Project, name: &str) -> Option<String> {
+    let file = sweep_file_named(project, name)?;
+    let file = file.strip_prefix(&project.root).ok()?.display().to_string();
+    Some(format!(
+        "it has not run here yet; `lions run {file}` begins"
+    ))
+}
+
+/// A store that cannot be used, with the way out.
 pub(crate) fn store_error(error: StoreError) -> CommandError {
-    // That a store is damaged says the same already.
-    let said = matches!(error, StoreError::Damaged { .. });
+    let remedy = error.remedy();
     let failure = CommandError::user(error);
-    if said {
-        return failure;
+    match remedy {
+        Some(remedy) => failure.hint(remedy),
+        None => failure,
     }
-    failure.hint("`lions store rebuild` makes the database anew from the run folders")
 }

@@ -1,14 +1,18 @@
 //! How a failure looks and with which code the program ends.
 
+use crate::config::Finding;
+use serde_json::{Value, json};
 use std::error::Error;
 use std::fmt::Write as _;
 
-/// Exit codes, documented in the README; 2, of a wrong command line, is clap's own.
+/// Exit codes, documented in the README.
 pub mod exit_code {
     /// Everything that was asked for succeeded.
     pub const OK: u8 = 0;
     /// The sweep file, the data or the request is wrong.
     pub const USER: u8 = 1;
+    /// The command line is wrong.
+    pub const USAGE: u8 = 2;
     /// The sweep finished and some runs did not succeed.
     pub const RUNS: u8 = 100;
     /// Interrupted; the state is saved.
@@ -53,6 +57,8 @@ pub struct CommandError {
     pub hints: Vec<String>,
     /// A full diagnostic with source snippets that replaces the one-line message.
     pub rendered: Option<String>,
+    /// Where in files something is wrong, for programs.
+    pub findings: Vec<Finding>,
 }
 
 impl CommandError {
@@ -73,6 +79,7 @@ impl CommandError {
             source: source.into(),
             hints: Vec::new(),
             rendered: None,
+            findings: Vec::new(),
         }
     }
 
@@ -81,6 +88,15 @@ impl CommandError {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
+    }
+
+    /// What `--json` writes: the message with its causes, hints, places and the exit code.
+    pub fn to_json(&self) -> Value {
+        let findings: Vec<Value> = self.findings.iter().map(finding_json).collect();
+        json!({
+            "error": self.message(), "hints": self.hints, "findings": findings,
+            "exit_code": self.kind.code(),
+        })
     }
 
     /// The message with its causes, one line each.
@@ -100,10 +116,29 @@ impl CommandError {
     }
 }
 
+/// A finding as an object; line and column are 0 where there is no place.
+pub(crate) fn finding_json(finding: &Finding) -> Value {
+    json!({
+        "file": finding.file, "line": finding.line, "column": finding.column,
+        "message": finding.message, "help": finding.help,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::PathError;
+
+    #[test]
+    fn a_program_gets_message_hints_and_exit_code() {
+        let error =
+            CommandError::user("no run begins with `abc`").hint("`lions status` lists runs");
+        let json = error.to_json();
+        assert_eq!(json["error"], "no run begins with `abc`");
+        assert_eq!(json["hints"][0], "`lions status` lists runs");
+        assert_eq!(json["exit_code"], 1);
+        assert_eq!(json["findings"], json!([]));
+    }
 
     #[test]
     fn the_message_names_every_cause_once() {

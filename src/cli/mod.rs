@@ -10,14 +10,17 @@ mod cost;
 mod database;
 mod error;
 mod global;
+mod numbers;
 mod preflight;
 mod progress;
+mod progress_line;
 mod project;
 mod signals;
 mod slots;
 mod sweep_file;
 mod text;
 mod ui;
+mod work_left;
 
 pub use app::main;
 pub use error::{CommandError, ErrorKind, exit_code};

@@ -74,16 +74,16 @@ impl Look {
 
 fn failure(ui: &Ui, problem: &Problem, places: &Places) -> CommandError {
     let Some(remark) = problem.remark() else {
-        let error = CommandError::user(in_file(problem));
-        return match &problem.help {
-            Some(help) => error.hint(help.clone()),
-            None => error,
-        };
+        let mut error = CommandError::user(in_file(problem));
+        error.hints.extend(problem.help.clone());
+        error.findings.push(found(problem, places));
+        return error;
     };
     let located = places.located(&[remark]);
-    let rendered = located.render(ui.colors_err());
+    let (rendered, findings) = (located.render(ui.colors_err()), located.findings());
     let mut error = CommandError::user(located);
     error.rendered = Some(rendered);
+    error.findings = findings;
     error
 }
 
@@ -102,14 +102,48 @@ fn found(problem: &Problem, places: &Places) -> Finding {
         .remark()
         .map(|remark| places.located(&[remark]).findings());
     let first = in_sweep.and_then(|findings| findings.into_iter().next());
-    first.unwrap_or_else(|| Finding {
-        file: match &problem.place {
-            Place::File(at) => at.clone(),
-            Place::Value { .. } => String::new(),
-        },
-        line: 0,
-        column: 0,
-        message: in_file(problem),
-        help: problem.help.clone(),
+    first.unwrap_or_else(|| {
+        let (file, line, column) = match &problem.place {
+            Place::File(at) => parts(at),
+            Place::Value { .. } => ("", 0, 0),
+        };
+        Finding {
+            file: file.to_owned(),
+            line,
+            column,
+            message: match line {
+                0 => in_file(problem),
+                _ => problem.message.clone(),
+            },
+            help: problem.help.clone(),
+        }
     })
+}
+
+/// File, line and column of a place such as `data/a.jsonl:17:3`; 0 for what it does not have.
+fn parts(at: &str) -> (&str, usize, usize) {
+    match split(at).map(|(rest, last)| (split(rest), rest, last)) {
+        Some((Some((file, line)), _, column)) => (file, line, column),
+        Some((None, file, line)) => (file, line, 0),
+        None => (at, 0, 0),
+    }
+}
+
+/// A text in front of a number.
+fn split(text: &str) -> Option<(&str, usize)> {
+    let (rest, number) = text.rsplit_once(':')?;
+    Some((rest, number.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_a_file_has_parts() {
+        assert_eq!(parts("data/a.jsonl:17:3"), ("data/a.jsonl", 17, 3));
+        assert_eq!(parts("data/a.jsonl:17"), ("data/a.jsonl", 17, 0));
+        assert_eq!(parts("data/a.jsonl"), ("data/a.jsonl", 0, 0));
+        assert_eq!(parts("a:b"), ("a:b", 0, 0));
+    }
 }

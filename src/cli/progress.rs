@@ -1,14 +1,19 @@
-//! Bars on a terminal: one for the sweep, one for each run at work. A line fits any width: what a run is
-//! called stands at its end and is cut there.
+//! Bars on a terminal: one for the sweep, one for each run at work. Each is drawn anew twice a second, as
+//! wide as the terminal is then.
 
 use crate::base::printable;
+use crate::cli::progress_line::{RunLine, RunName, RunPlace, SweepLine};
 use crate::cli::text::{counted, secs};
-use crate::cli::ui::shown;
-use crate::plan::RunId;
+use crate::cli::ui::{Tone, paint, shown, width_err};
+use crate::cli::work_left::WorkLeft;
+use crate::plan::{RunId, StageKind};
+use crate::report::wrap_text;
 use crate::runner::{Reporter, RunnerEvent};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Draws the runner's events as bars on stderr.
@@ -16,130 +21,128 @@ pub(crate) struct BarsReporter {
     left: WorkLeft,
     all: MultiProgress,
     sweep: ProgressBar,
-    runs: BTreeMap<RunId, (ProgressBar, String)>,
+    line: Arc<Mutex<SweepLine>>,
+    runs: BTreeMap<RunId, (ProgressBar, Arc<Mutex<RunLine>>)>,
     color: bool,
 }
 
-/// How long the rest will take, by planned operations: runs differ by orders of magnitude.
-struct WorkLeft {
-    begun: Instant,
-    /// Planned operations of each run that is not done.
-    todo: BTreeMap<RunId, f64>,
-    /// Done since the beginning by finished runs.
-    finished: f64,
-    /// The share of each run at work that was done when it first reported, and that is done now: what
-    /// an earlier session did took none of this one's time.
-    shares: BTreeMap<RunId, (f64, f64)>,
-}
+/// Where no terminal says how wide it is.
+const USUAL_WIDTH: usize = 80;
 
-impl WorkLeft {
-    fn new(todo: BTreeMap<RunId, f64>) -> Self {
-        Self {
-            begun: Instant::now(),
-            todo,
-            finished: 0.0,
-            shares: BTreeMap::new(),
-        }
-    }
-
-    /// So much of `run` is done.
-    fn report(&mut self, run: &RunId, share: f64) {
-        let (first, now) = self.shares.entry(run.clone()).or_insert((share, share));
-        // An attempt that begins anew falls behind where the one before it began.
-        *first = first.min(share);
-        *now = share;
-    }
-
-    /// `run` will do nothing more.
-    fn end(&mut self, run: &RunId, worked: bool) {
-        let first = self.shares.remove(run).map_or(0.0, |(first, _)| first);
-        let work = self.todo.remove(run).unwrap_or_default();
-        self.finished += if worked { (1.0 - first) * work } else { 0.0 };
-    }
-
-    /// Seconds left if work goes on as so far; none before there is anything to go by.
-    fn secs(&self, elapsed: f64) -> Option<f64> {
-        let (mut done, mut rest) = (self.finished, 0.0);
-        for (run, work) in &self.todo {
-            let (first, now) = self.shares.get(run).copied().unwrap_or_default();
-            done += (now - first) * work;
-            rest += (1.0 - now) * work;
-        }
-        (done > 0.0).then(|| elapsed * rest.max(0.0) / done)
-    }
-}
+/// How often lines are drawn anew.
+const TICK: Duration = Duration::from_millis(500);
 
 impl BarsReporter {
     /// `todo` are the planned operations of each run that is not done yet.
     pub(crate) fn new(color: bool, todo: BTreeMap<RunId, f64>) -> Self {
         let all = MultiProgress::new();
         let sweep = all.add(ProgressBar::new(0));
-        sweep.set_style(style(
-            "{prefix:.bold} {wide_bar} {pos}/{len} runs  {elapsed}{msg}",
-        ));
+        let line = Arc::new(Mutex::new(SweepLine::default()));
+        let (drawn, begun) = (Arc::clone(&line), Instant::now());
+        sweep.set_style(style(move |width| {
+            locked(&drawn).text(begun.elapsed().as_secs_f64(), width, color)
+        }));
         Self {
             left: WorkLeft::new(todo),
             all,
             sweep,
+            line,
             runs: BTreeMap::new(),
             color,
         }
     }
 
-    fn line(&self, text: &str) -> io::Result<()> {
-        self.all.println(shown(text))
+    /// A line above the bars that stays.
+    fn tell(&self, text: &str) -> io::Result<()> {
+        self.all
+            .println(wrap_text(&shown(text), width(), 2).join("\n"))
     }
 
-    fn mark(&self, good: bool) -> &'static str {
-        match (good, self.color) {
-            (true, true) => "\u{1b}[32m✓\u{1b}[0m",
-            (true, false) => "✓",
-            (false, true) => "\u{1b}[31m✗\u{1b}[0m",
-            (false, false) => "✗",
-        }
+    fn mark(&self, good: bool) -> String {
+        let (tone, mark) = if good {
+            (Tone::Good, "✓")
+        } else {
+            (Tone::Bad, "✗")
+        };
+        paint(self.color, tone, mark)
     }
 
-    fn start(&mut self, run: &RunId, name: &str) {
+    fn start(&mut self, name: RunName) {
         let bar = self.all.add(ProgressBar::new(0));
-        bar.set_style(style("  {bar:12} {pos:>5}/{len:<5} {wide_msg}"));
-        let name = printable(name).into_owned();
-        bar.set_message(name.clone());
-        bar.enable_steady_tick(Duration::from_millis(500));
-        self.runs.insert(run.clone(), (bar, name));
+        let run = name.run.clone();
+        let line = Arc::new(Mutex::new(RunLine { name, at: None }));
+        let drawn = Arc::clone(&line);
+        bar.set_style(style(move |width| locked(&drawn).text(width)));
+        bar.tick();
+        bar.enable_steady_tick(TICK);
+        self.runs.insert(run, (bar, line));
+    }
+
+    fn get_on(&mut self, run: &RunId, place: RunPlace) {
+        self.left.report(run, place.done, place.total);
+        if let Some((bar, line)) = self.runs.get(run) {
+            locked(line).at = Some(place);
+            redraw(bar);
+        }
+        self.say_left();
     }
 
     /// Says how long the rest will take.
     fn say_left(&self) {
-        let left = self.left.secs(self.left.begun.elapsed().as_secs_f64());
-        let text = left.map(|left| format!(" (left {})", secs(left)));
-        self.sweep.set_message(text.unwrap_or_default());
+        locked(&self.line).left = self.left.secs(self.left.elapsed());
+        redraw(&self.sweep);
     }
 
-    fn end(&mut self, run: &RunId) {
+    /// The run's line goes.
+    fn stop(&mut self, run: &RunId) {
         if let Some((bar, _)) = self.runs.remove(run) {
             bar.finish_and_clear();
         }
     }
-}
 
-/// Longest name of a sweep beside its bar, characters: at 60 columns the rest of the line still fits.
-const LONGEST_NAME: usize = 20;
-
-/// The first `most` characters of a text, the last of them an ellipsis if there are more.
-fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
+    /// Nothing more will be done for the run.
+    fn end(&mut self, run: &RunId, worked: bool) {
+        self.stop(run);
+        self.left.end(run, worked);
+        locked(&self.line).done += 1;
+        self.say_left();
     }
-    let head: String = text.chars().take(most - 1).collect();
-    head + "…"
 }
 
-/// A style, or the default one should the template not parse.
-fn style(template: &str) -> ProgressStyle {
-    let style = ProgressStyle::with_template(template);
+/// A style that draws the line which `text` makes for a width.
+fn style(text: impl Fn(usize) -> String + Clone + Send + Sync + 'static) -> ProgressStyle {
+    let write = move |_: &ProgressState, out: &mut dyn fmt::Write| {
+        let _ = out.write_str(&text(width()));
+    };
+    let style = ProgressStyle::with_template("{line}");
     style
         .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("━╸─")
+        .with_key("line", write)
+}
+
+/// Columns of a line. The last one of the terminal stays free: some terminals go on to the next line when
+/// it is filled.
+fn width() -> usize {
+    width_err().unwrap_or(USUAL_WIDTH).saturating_sub(1)
+}
+
+/// Draws a bar before its next tick, unless all were drawn a moment ago. (`tick` does nothing where ticks
+/// come by themselves.)
+fn redraw(bar: &ProgressBar) {
+    bar.set_message("");
+}
+
+fn locked<T>(line: &Mutex<T>) -> MutexGuard<'_, T> {
+    line.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What has a line of its own, fit to be shown on one.
+fn named(stage: StageKind, run: &RunId, label: &str) -> RunName {
+    RunName {
+        stage,
+        run: run.clone(),
+        label: printable(label).replace('\n', " "),
+    }
 }
 
 impl Reporter for BarsReporter {
@@ -148,14 +151,16 @@ impl Reporter for BarsReporter {
             RunnerEvent::SweepStarted {
                 sweep, runs, done, ..
             } => {
-                self.sweep.set_prefix(cut(&printable(sweep), LONGEST_NAME));
-                self.sweep.set_length(*runs as u64);
-                self.sweep.set_position(*done as u64);
+                let mut line = locked(&self.line);
+                line.name = printable(sweep).into_owned();
+                (line.runs, line.done) = (*runs, *done);
+                drop(line);
                 self.sweep.tick();
+                self.sweep.enable_steady_tick(TICK);
             }
             RunnerEvent::RunStarted {
                 run, stage, label, ..
-            } => self.start(run, &format!("{stage:<9} {run} {label}")),
+            } => self.start(named(*stage, run, label)),
             RunnerEvent::RunProgress {
                 run,
                 unit,
@@ -163,15 +168,14 @@ impl Reporter for BarsReporter {
                 total,
                 loss,
             } => {
-                if let Some((bar, name)) = self.runs.get(run) {
-                    bar.set_length(*total);
-                    bar.set_position(*done);
-                    let loss = loss.map(|loss| format!(", loss {loss:.3}"));
-                    bar.set_message(format!("{unit}{}  {name}", loss.unwrap_or_default()));
-                }
-                let share = *done as f64 / (*total).max(1) as f64;
-                self.left.report(run, share);
-                self.say_left();
+                let (unit, done, total, loss) = (unit.clone(), *done, *total, *loss);
+                let place = RunPlace {
+                    unit,
+                    done,
+                    total,
+                    loss,
+                };
+                self.get_on(run, place);
             }
             RunnerEvent::RunFinished {
                 run,
@@ -180,15 +184,9 @@ impl Reporter for BarsReporter {
                 secs: taken,
                 ..
             } => {
-                self.end(run);
-                self.left.end(run, true);
-                self.say_left();
-                self.sweep.inc(1);
-                self.line(&format!(
-                    "{} {stage:<9} {run} {label}  {}",
-                    self.mark(true),
-                    secs(*taken)
-                ))?;
+                self.end(run, true);
+                let name = named(*stage, run, label);
+                self.tell(&name.ended(&self.mark(true), &secs(*taken), width()))?;
             }
             RunnerEvent::RunFailed {
                 run,
@@ -197,28 +195,22 @@ impl Reporter for BarsReporter {
                 message,
                 ..
             } => {
-                self.end(run);
-                self.left.end(run, false);
-                self.sweep.inc(1);
-                self.line(&format!(
-                    "{} {stage:<9} {run} {label}  {message}",
-                    self.mark(false)
-                ))?;
+                self.end(run, false);
+                let name = named(*stage, run, label);
+                let head = name.head(&self.mark(false));
+                self.tell(&format!("{head} {}  {message}", name.label))?;
             }
             RunnerEvent::RunSkipped { run, stage } => {
-                self.left.end(run, false);
-                self.sweep.inc(1);
-                self.line(&format!(
-                    "- {stage:<9} {run} skipped: a run that it needs failed"
-                ))?;
+                self.end(run, false);
+                let head = named(*stage, run, "").head("-");
+                self.tell(&format!("{head} skipped: a run that it needs failed"))?;
             }
             RunnerEvent::RunCancelled { run, stage } => {
-                self.end(run);
-                self.left.end(run, false);
-                self.sweep.inc(1);
-                self.line(&format!("- {stage:<9} {run} cancelled"))?;
+                self.end(run, false);
+                let head = named(*stage, run, "").head("-");
+                self.tell(&format!("{head} cancelled"))?;
             }
-            RunnerEvent::RunInterrupted { run, .. } => self.end(run),
+            RunnerEvent::RunInterrupted { run, .. } => self.stop(run),
             RunnerEvent::RunCrashed {
                 run,
                 crashes,
@@ -226,8 +218,8 @@ impl Reporter for BarsReporter {
                 message,
                 ..
             } => {
-                self.end(run);
-                self.line(&format!(
+                self.stop(run);
+                self.tell(&format!(
                     "! {run} went silent ({crashes} of {limit}): {message}"
                 ))?;
             }
@@ -236,70 +228,18 @@ impl Reporter for BarsReporter {
                     .as_ref()
                     .map(|run| format!("{run}: "))
                     .unwrap_or_default();
-                self.line(&format!("! {about}{message}"))?;
+                self.tell(&format!("! {about}{message}"))?;
             }
             RunnerEvent::Stopping { attempts } => {
-                self.line(&format!(
+                self.tell(&format!(
                     "stopping: {} at work: the state is saved (Ctrl-C again ends at once)",
                     counted(*attempts, "run")
                 ))?;
             }
-            RunnerEvent::Paused { reason } => self.line(&format!("! paused: {reason}"))?,
-            RunnerEvent::Resumed => self.line("going on")?,
+            RunnerEvent::Paused { reason } => self.tell(&format!("! paused: {reason}"))?,
+            RunnerEvent::Resumed => self.tell("going on")?,
             RunnerEvent::SweepFinished { .. } => self.sweep.finish_and_clear(),
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_rest_is_told_by_planned_work_and_not_by_runs() {
-        let run = |name: &str| RunId(name.to_owned());
-        let todo = [("a", 1.0), ("b", 98.0), ("c", 1.0)];
-        let mut left = WorkLeft::new(todo.map(|(name, work)| (run(name), work)).into());
-        assert_eq!(left.secs(5.0), None);
-        left.end(&run("a"), true);
-        assert_eq!(left.secs(2.0), Some(198.0));
-        left.report(&run("b"), 0.0);
-        left.report(&run("b"), 0.5);
-        assert_eq!(left.secs(100.0), Some(100.0));
-        left.end(&run("b"), true);
-        left.end(&run("c"), false);
-        assert_eq!(left.secs(100.0), Some(0.0));
-    }
-
-    // Ten hours, of which an earlier session did nine: half an hour for each twentieth.
-    #[test]
-    fn what_an_earlier_session_did_took_no_time_of_this_one() {
-        let run = RunId("a".to_owned());
-        let mut left = WorkLeft::new(BTreeMap::from([(run.clone(), 10.0)]));
-        left.report(&run, 0.9);
-        assert_eq!(left.secs(60.0), None);
-        left.report(&run, 0.95);
-        let secs = left.secs(1800.0).unwrap();
-        assert!((secs - 1800.0).abs() < 1e-6, "{secs}");
-        let other = RunId("b".to_owned());
-        left.todo.insert(other.clone(), 1.0);
-        left.end(&run, true);
-        let secs = left.secs(3600.0).unwrap();
-        assert!((secs - 3600.0).abs() < 1e-6, "{secs}");
-        // A crash loses what was done since the last saved state.
-        left.report(&other, 0.5);
-        left.report(&other, 0.25);
-        let secs = left.secs(3600.0).unwrap();
-        assert!((secs - 2700.0).abs() < 1e-6, "{secs}");
-    }
-
-    #[test]
-    fn long_names_are_cut() {
-        assert_eq!(cut("short", 20), "short");
-        assert_eq!(
-            cut("a-name-of-a-sweep-that-is-long", 20),
-            "a-name-of-a-sweep-t…"
-        );
     }
 }

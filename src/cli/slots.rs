@@ -1,6 +1,6 @@
 //! `--device` and `--jobs` as slots.
 
-use crate::base::Device;
+use crate::base::{Device, counted};
 use crate::cli::error::CommandError;
 use crate::queue::Slot;
 use std::str::FromStr;
@@ -64,8 +64,9 @@ pub(crate) fn slots(
     let wanted = jobs.map_or(gpus.len(), |jobs| jobs as usize);
     if wanted > gpus.len() {
         return Err(CommandError::user(format!(
-            "{wanted} jobs on {} GPUs: two runs never share a GPU",
-            gpus.len()
+            "{} on {}: two runs never share a GPU",
+            counted(wanted, "job"),
+            counted(gpus.len(), "GPU")
         ))
         .hint("name more GPUs with `--device cuda:0,1`, or ask for fewer jobs"));
     }

@@ -119,9 +119,10 @@ impl SweepFile {
         let file = &self.found(project)?;
         self.base_exists(project)?;
         load_placed_sweep(self.base.as_deref(), file, &project.root, inputs).map_err(|error| {
-            let rendered = error.render(ui.colors_err());
+            let (rendered, findings) = (error.render(ui.colors_err()), error.findings());
             let mut failure = CommandError::user(error);
             failure.rendered = Some(rendered);
+            failure.findings = findings;
             failure
         })
     }

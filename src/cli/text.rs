@@ -1,9 +1,21 @@
 //! Small pieces of text: counts, times, sizes.
 
-pub(crate) use crate::report::text_columns as columns;
+pub(crate) use crate::base::{counted, measured};
 
 /// `950`, `12.3k`, `4.6M`, `7.8G`, `1.2T`, `3.4P`, `5.6E`, `7.8Z`.
 pub(crate) fn si(value: f64) -> String {
+    let (number, prefix) = scaled(value);
+    number + prefix
+}
+
+/// `950 FLOP/s`, `19.5 GFLOP/s`: the prefix belongs to the unit, which a blank parts from its number.
+pub(crate) fn si_of(value: f64, unit: &str) -> String {
+    let (number, prefix) = scaled(value);
+    format!("{number} {prefix}{unit}")
+}
+
+/// A number of three digits or so, and its prefix.
+fn scaled(value: f64) -> (String, &'static str) {
     const UNITS: [(f64, &str); 7] = [
         (1e21, "Z"),
         (1e18, "E"),
@@ -16,27 +28,12 @@ pub(crate) fn si(value: f64) -> String {
     // The sum of nothing is -0.
     let value = if value.abs() < 0.5 { 0.0 } else { value };
     for (unit, name) in UNITS {
-        if value.abs() >= unit {
-            return format!("{:.1}{name}", value / unit);
+        // What rounds to a thousand of one prefix has the next.
+        if value.abs() >= unit * 0.999_95 {
+            return (format!("{:.1}", value / unit), name);
         }
     }
-    format!("{value:.0}")
-}
-
-/// A measured value: `0.6931`, `-140.6070`, `3350`, `5.000e-7`.
-///
-/// Four decimals, which a learning rate would not survive: what is small or large has an exponent.
-pub(crate) fn measured(value: f64) -> String {
-    let size = value.abs();
-    if size < 1e9 && value.fract() == 0.0 {
-        // The sum of nothing is -0.
-        return format!("{:.0}", if value == 0.0 { 0.0 } else { value });
-    }
-    if (1e-3..1e6).contains(&size) {
-        format!("{value:.4}")
-    } else {
-        format!("{value:.3e}")
-    }
+    (format!("{value:.0}"), "")
 }
 
 /// `512 B`, `1.5 MiB`, `2.3 GiB`.
@@ -56,6 +53,8 @@ pub(crate) fn bytes(value: f64) -> String {
 
 /// `0.4s`, `12s`, `3m05s`, `2h10m`, `1d04h`.
 pub(crate) fn secs(value: f64) -> String {
+    // A clock that was set back makes less than nothing.
+    let value = value.max(0.0);
     let whole = value.round() as u64;
     match whole {
         _ if value < 10.0 => format!("{value:.1}s"),
@@ -63,15 +62,6 @@ pub(crate) fn secs(value: f64) -> String {
         60..3600 => format!("{}m{:02}s", whole / 60, whole % 60),
         3600..86_400 => format!("{}h{:02}m", whole / 3600, whole / 60 % 60),
         _ => format!("{}d{:02}h", whole / 86_400, whole / 3600 % 24),
-    }
-}
-
-/// `1 run`, `3 runs`.
-pub(crate) fn counted(n: usize, noun: &str) -> String {
-    if n == 1 {
-        format!("1 {noun}")
-    } else {
-        format!("{n} {noun}s")
     }
 }
 
@@ -83,14 +73,12 @@ mod tests {
     fn numbers_read_easily() {
         assert_eq!(si(12_340.0), "12.3k");
         assert_eq!(si(-0.0), "0");
-        let shown = [0.693_12, -140.607, 3350.0, 5e-7, -0.0, 1e38].map(measured);
-        assert_eq!(
-            shown,
-            ["0.6931", "-140.6070", "3350", "5.000e-7", "0", "1.000e38"]
-        );
+        assert_eq!(si(999_960.0), "1.0M");
+        assert_eq!(si_of(19.5e9, "FLOP/CPU s"), "19.5 GFLOP/CPU s");
+        assert_eq!(si_of(950.0, "FLOP/s"), "950 FLOP/s");
         assert_eq!(bytes(1_572_864.0), "1.5 MiB");
         assert_eq!(secs(185.0), "3m05s");
         assert_eq!(secs(0.42), "0.4s");
-        assert_eq!(counted(1, "run"), "1 run");
+        assert_eq!(secs(-3.0), "0.0s");
     }
 }

@@ -2,10 +2,13 @@
 
 use crate::base::{printable, printable_json};
 use crate::cli::error::CommandError;
+use crate::report::{ColumnFit, TextAlign, TextTable, wrap_text};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
+use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write as _};
+use terminal_size::terminal_size_of;
 
 /// When to colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -61,6 +64,7 @@ pub(crate) struct Ui {
 impl Ui {
     pub(crate) fn new(color: ColorChoice, no_color: bool, json: bool, quiet: bool) -> Self {
         let decide = |terminal: bool| match color {
+            _ if json => false,
             ColorChoice::Always => true,
             ColorChoice::Never => false,
             ColorChoice::Auto => terminal && !no_color,
@@ -91,10 +95,48 @@ impl Ui {
         paint(self.color_out, tone, text)
     }
 
-    /// One line of data to stdout. A reader that has gone away (a closed pipe) is no error.
+    /// `text` in `tone`, for stderr.
+    pub(crate) fn tone_err(&self, tone: Tone, text: &str) -> String {
+        paint(self.color_err, tone, text)
+    }
+
+    /// Columns of the terminal that stdout is, as wide as it is now; nothing if it is none.
+    #[expect(clippy::unused_self, reason = "all output goes through the Ui")]
+    pub(crate) fn width_out(&self) -> Option<usize> {
+        terminal_size_of(io::stdout()).map(|(width, _)| width.0.into())
+    }
+
+    /// One line of data to stdout, as it is. A reader that has gone away (a closed pipe) is no error.
     #[expect(clippy::unused_self, reason = "all output goes through the Ui")]
     pub(crate) fn out(&self, line: &str) {
         drop(writeln!(io::stdout().lock(), "{}", shown(line)));
+    }
+
+    /// Sentences to stdout; a terminal gets them broken between words.
+    pub(crate) fn text(&self, text: &str) {
+        self.out(&fitted(text, self.width_out(), 0));
+    }
+
+    /// Rows to stdout, the first of them perhaps heads. Where the terminal is too narrow, columns are
+    /// shortened as `fits` allows, and what does not fit even so stands below, beside the first column.
+    pub(crate) fn table(&self, rows: &[Vec<String>], fits: &[ColumnFit]) {
+        self.indented_table(0, rows, fits);
+    }
+
+    /// The same behind so many blanks.
+    pub(crate) fn indented_table(&self, indent: usize, rows: &[Vec<String>], fits: &[ColumnFit]) {
+        let columns: Vec<_> = fits.iter().map(|fit| (TextAlign::Left, *fit)).collect();
+        let table = TextTable {
+            rows,
+            columns: &columns,
+            keys: 1,
+            bar: "  ",
+        };
+        let margin = " ".repeat(indent);
+        let width = self.width_out().map(|width| width.saturating_sub(indent));
+        for line in table.lines(width) {
+            self.out(format!("{margin}{line}").trim_end());
+        }
     }
 
     /// Text to stdout without a line end of ours.
@@ -113,30 +155,73 @@ impl Ui {
 
     /// One line of talk to stderr.
     pub(crate) fn say(&self, line: &str) {
-        if !self.quiet {
-            drop(writeln!(io::stderr().lock(), "{}", shown(line)));
+        if self.quiet {
+            return;
+        }
+        if self.json {
+            json_line(&json!({ "note": line }));
+        } else {
+            talk(line);
         }
     }
 
     /// A warning to stderr.
     pub(crate) fn warn(&self, line: &str) {
-        let word = paint(self.color_err, Tone::Warn, "warning");
-        drop(writeln!(io::stderr().lock(), "{word}: {}", shown(line)));
+        if self.json {
+            json_line(&json!({ "warning": line }));
+        } else {
+            let word = paint(self.color_err, Tone::Warn, "warning");
+            talk(&format!("{word}: {line}"));
+        }
     }
 
     /// A failed command to stderr, with its hints.
     pub(crate) fn error(&self, error: &CommandError) {
-        let mut stderr = io::stderr().lock();
+        if self.json {
+            return json_line(&error.to_json());
+        }
         if let Some(text) = &error.rendered {
-            drop(writeln!(stderr, "{}", shown(text.trim_end())));
+            // A picture of lines of the file.
+            drop(writeln!(io::stderr().lock(), "{}", shown(text.trim_end())));
         } else {
             let word = paint(self.color_err, Tone::Bad, "error");
-            drop(writeln!(stderr, "{word}: {}", shown(&error.message())));
+            talk(&format!("{word}: {}", error.message()));
         }
         for hint in &error.hints {
             let word = paint(self.color_err, Tone::Accent, "hint");
-            drop(writeln!(stderr, "{word}: {}", shown(hint)));
+            talk(&format!("{word}: {hint}"));
         }
+    }
+}
+
+/// Sentences to stderr; a terminal gets them broken between words.
+fn talk(text: &str) {
+    drop(writeln!(
+        io::stderr().lock(),
+        "{}",
+        fitted(&shown(text), width_err(), 2)
+    ));
+}
+
+/// Columns of the terminal that stderr is, as wide as it is now; nothing if it is none.
+pub(crate) fn width_err() -> Option<usize> {
+    terminal_size_of(io::stderr()).map(|(width, _)| width.0.into())
+}
+
+/// One JSON object on a line of stderr.
+pub(crate) fn json_line(value: &Value) {
+    drop(writeln!(
+        io::stderr().lock(),
+        "{}",
+        printable_json(&value.to_string())
+    ));
+}
+
+/// The text for a terminal of `width` columns, if it is for one; further lines are `indent` blanks in.
+fn fitted(text: &str, width: Option<usize>, indent: usize) -> String {
+    match width {
+        Some(width) => wrap_text(text, width, indent).join("\n"),
+        None => text.to_owned(),
     }
 }
 
@@ -165,7 +250,8 @@ fn colour_code(text: &str) -> Option<&str> {
     inside[end..].starts_with('m').then(|| &text[..end + 3])
 }
 
-fn paint(on: bool, tone: Tone, text: &str) -> String {
+/// `text` in `tone` if colours are `on`.
+pub(crate) fn paint(on: bool, tone: Tone, text: &str) -> String {
     if on {
         let style = tone.style();
         format!("{style}{text}{style:#}")
@@ -177,6 +263,16 @@ fn paint(on: bool, tone: Tone, text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sentences_fit_a_terminal_and_go_as_they_are_into_a_pipe() {
+        let text = "`lions log <run>` shows what a run said";
+        assert_eq!(fitted(text, None, 2), text);
+        assert_eq!(
+            fitted(text, Some(30), 2),
+            "`lions log <run>` shows what a\n  run said"
+        );
+    }
 
     #[test]
     fn colours_pass_and_other_codes_do_not() {

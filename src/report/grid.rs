@@ -1,6 +1,7 @@
 //! A table ready to print: texts in columns, configuration apart from results.
 
-use crate::report::text_table::{TextAlign, column_widths, text_row};
+use crate::report::text_fit::wrap_text;
+use crate::report::text_table::{ColumnFit, TextAlign, TextTable};
 
 /// What a column holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,56 +83,80 @@ impl Grid {
     }
 }
 
-/// Aligned text for a terminal; a bar parts configuration from results, `*` marks the best, and
-/// `bold` makes it stand out as well.
-pub fn grid_text(grid: &Grid, bold: bool) -> String {
-    let result = |index: usize| grid.columns[index].kind == ColumnKind::Result;
+/// What parts configuration from results.
+const BAR: &str = " │ ";
+
+/// Aligned text; a bar parts configuration from results, `*` marks the best, and `bold` makes it stand
+/// out as well. On a terminal of `width` columns results that do not fit beside each other stand below,
+/// and sentences are broken between words.
+pub fn grid_text(grid: &Grid, bold: bool, width: Option<usize>) -> String {
+    let rows = text_rows(grid, bold);
+    let columns: Vec<_> = grid.columns.iter().map(|c| text_column(c.kind)).collect();
+    let is_config = |column: &&GridColumn| column.kind == ColumnKind::Config;
+    let table = TextTable {
+        rows: &rows,
+        columns: &columns,
+        keys: grid.columns.iter().take_while(is_config).count(),
+        bar: BAR,
+    };
+    let sentences = |text: &str| match width {
+        Some(width) => wrap_text(text, width, 0),
+        None => vec![text.to_owned()],
+    };
+    let mut lines: Vec<String> = Vec::new();
+    if !grid.title.is_empty() {
+        lines.extend(sentences(&grid.title));
+    }
+    for (index, block) in table.blocks(width).into_iter().enumerate() {
+        lines.extend((index > 0).then(String::new));
+        let rule = rule(&block.widths, table.keys);
+        let mut shown = block.rows.into_iter();
+        lines.extend(shown.next().into_iter().flatten());
+        lines.push(rule);
+        lines.extend(shown.flatten());
+    }
+    lines.extend(grid.notes.iter().flat_map(|note| sentences(note)));
+    lines.join("\n") + "\n"
+}
+
+/// Heads and cells as texts. Where some results have a mark, the others leave its room, so that numbers
+/// stay in line.
+fn text_rows(grid: &Grid, bold: bool) -> Vec<Vec<String>> {
     let marked: Vec<bool> = (0..grid.columns.len())
         .map(|c| grid.rows.iter().any(|r| r[c].strong))
         .collect();
-    // Where some results have a mark, the others leave its room, so that numbers stay in line.
+    let result = |index: usize| grid.columns[index].kind == ColumnKind::Result;
     let shown = |(index, cell): (usize, &GridCell)| match (cell.strong, marked[index]) {
         (true, _) if bold => format!("\u{1b}[1m{} *\u{1b}[0m", cell.text),
         (true, _) => format!("{} *", cell.text),
         (false, true) if result(index) => format!("{}  ", cell.text),
         (false, _) => cell.text.clone(),
     };
-    let heads = grid
-        .columns
-        .iter()
-        .map(|c| GridCell::plain(&c.head))
-        .collect();
-    let all = std::iter::once(&heads).chain(&grid.rows);
-    let rows: Vec<Vec<String>> = all
+    let heads = grid.columns.iter().map(|c| GridCell::plain(&c.head));
+    let heads: Vec<GridCell> = heads.collect();
+    std::iter::once(&heads)
+        .chain(&grid.rows)
         .map(|row| row.iter().enumerate().map(shown).collect())
-        .collect();
-    let widths = column_widths(&rows);
-    let column = |index| {
-        let align = if result(index) {
-            TextAlign::Right
-        } else {
-            TextAlign::Left
-        };
-        (separator(grid, index), align)
-    };
-    let mut lines: Vec<String> = Vec::new();
-    lines.extend((!grid.title.is_empty()).then(|| grid.title.clone()));
-    lines.extend(rows.iter().map(|row| text_row(row, &widths, column)));
-    let rule = widths.iter().enumerate().map(|(index, width)| {
-        let crossing = separator(grid, index).replace(' ', "─").replace('│', "┼");
-        crossing + &"─".repeat(*width)
-    });
-    lines.insert(lines.len() - grid.rows.len(), rule.collect());
-    lines.extend(grid.notes.iter().cloned());
-    lines.join("\n") + "\n"
+        .collect()
 }
 
-/// What stands before a column.
-fn separator(grid: &Grid, index: usize) -> &'static str {
-    let config = |i: usize| grid.columns[i].kind == ColumnKind::Config;
-    match index {
-        0 => "",
-        _ if config(index - 1) && !config(index) => " │ ",
-        _ => "  ",
+fn text_column(kind: ColumnKind) -> (TextAlign, ColumnFit) {
+    match kind {
+        ColumnKind::Config => (TextAlign::Left, ColumnFit::Cut),
+        ColumnKind::Result => (TextAlign::Right, ColumnFit::Whole),
+        ColumnKind::Words => (TextAlign::Left, ColumnFit::Wrap),
     }
+}
+
+/// The line below the heads.
+fn rule(widths: &[usize], keys: usize) -> String {
+    let part = |(index, width): (usize, &usize)| {
+        let crossing = match index {
+            0 => "",
+            _ if index == keys => "─┼─",
+            _ => "──",
+        };
+        crossing.to_owned() + &"─".repeat(*width)
+    };
+    widths.iter().enumerate().map(part).collect()
 }

@@ -19,6 +19,7 @@ pub mod published;
 pub mod select;
 pub mod summary;
 pub mod table;
+pub mod text_fit;
 pub mod text_table;
 pub mod write;
 
@@ -40,5 +41,6 @@ pub use select::{
     Details, ReportError, RowValue, RunInfo, RunStatus, StepRow, SweepResults, TrialResult,
 };
 pub use table::{table_csv, table_grid, table_json};
-pub use text_table::{display_width, text_columns};
+pub use text_fit::{cut_text, display_width, wrap_text};
+pub use text_table::{ColumnFit, TextAlign, TextTable};
 pub use write::{write_figures, write_report};

@@ -1,5 +1,6 @@
 //! The report of a sweep as a page.
 
+use crate::base::counted;
 use crate::config::sweep::TableSpec;
 use crate::figures::{Figure, FigureError, draw};
 use crate::metrics::{Better, metric_set, metric_spec};
@@ -153,8 +154,10 @@ fn length_notes(results: &SweepResults, table: &SweepTable) -> Vec<String> {
         };
         let (longer, shorter) = (value("longer")?, value("shorter")?);
         Some(format!(
-            "Length alone on {set}: always preferring the longer reply scores {:.3}, always the shorter {:.3} (n = {} pairs).",
-            longer.value, shorter.value, longer.n
+            "Length alone on {set}: always preferring the longer reply scores {:.3}, always the shorter {:.3} (n = {}).",
+            longer.value,
+            shorter.value,
+            counted(longer.n, "pair")
         ))
     };
     accuracies.filter_map(|m| note(&m.key)).collect()
@@ -338,8 +341,10 @@ fn cost_section(blocks: &mut Vec<PageBlock>, results: &SweepResults) {
     ];
     let mut grid = Grid::plain("", &heads, rows);
     grid.notes.push(format!(
-        "{} runs, {:.1} s of wall time one after another, {:.1} s of processor time.",
-        total.0, total.1, total.2
+        "{}, {:.1} s of wall time one after another, {:.1} s of processor time.",
+        counted(total.0, "run"),
+        total.1,
+        total.2
     ));
     blocks.push(PageBlock::Table(grid));
 }
@@ -356,10 +361,16 @@ fn runs_section(blocks: &mut Vec<PageBlock>, results: &SweepResults) {
     let seeds: BTreeSet<u64> = results.trials.iter().map(|t| t.seed).collect();
     let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
     blocks.push(paragraph(&format!(
-        "{} trials with seeds {} share {} runs.",
-        results.trials.len(),
+        "{} with {} {} {} {}.",
+        counted(results.trials.len(), "trial"),
+        if seeds.len() == 1 { "seed" } else { "seeds" },
         seeds.join(", "),
-        results.runs.len()
+        if results.trials.len() == 1 {
+            "needs"
+        } else {
+            "share"
+        },
+        counted(results.runs.len(), "run")
     )));
     blocks.push(PageBlock::List(
         provenance(results).iter().map(|l| spans(l)).collect(),
@@ -405,7 +416,7 @@ fn provenance(results: &SweepResults) -> Vec<String> {
         let many = values.len() > 1;
         let values = values.iter().map(|(v, n)| {
             if many {
-                format!("`{v}` ({n} runs)")
+                format!("`{v}` ({})", counted(*n, "run"))
             } else {
                 format!("`{v}`")
             }

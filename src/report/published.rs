@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn published_numbers_are_headed_as_such_and_stand_as_printed() {
         let entry = published("final-llama3").unwrap();
-        let text = grid_text(&published_grid(entry).unwrap(), false);
+        let text = grid_text(&published_grid(entry).unwrap(), false, None);
         assert!(text.starts_with("Published (Final results, LLaMA-3-8b)\n"));
         assert!(
             text.contains("8.00") && text.contains("Published numbers, not ours. Source: README")

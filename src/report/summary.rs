@@ -1,5 +1,6 @@
 //! What the statistics say, in plain words.
 
+use crate::base::counted;
 use crate::metrics::{Better, Effect, fixed, metric_spec};
 use crate::report::compare::{ConfigRow, MetricColumn, SweepTable};
 use crate::report::select::{SweepResults, same_value, short_label};
@@ -43,11 +44,7 @@ fn best_line(table: &SweepTable, metric: &MetricColumn) -> Option<String> {
             fixed(i.high, metric.decimals)
         )
     });
-    let seeds = if estimate.n == 1 {
-        "1 seed".to_owned()
-    } else {
-        format!("{} seeds", estimate.n)
-    };
+    let seeds = counted(estimate.n, "seed");
     let unit = if spec.unit.is_empty() {
         String::new()
     } else {
@@ -122,8 +119,8 @@ fn other_line(table: &SweepTable, index: usize, metric: &MetricColumn) -> Option
     }
     let text = if parts.is_empty() {
         format!(
-            "no clear difference from the baseline in any of {} configurations",
-            tested.len()
+            "no clear difference from the baseline in any of {}",
+            counted(tested.len(), "configuration")
         )
     } else {
         let rest = tested
@@ -151,7 +148,10 @@ pub fn coverage(results: &SweepResults) -> String {
     };
     let finished = results.trials.iter().filter(|t| done(&t.eval)).count();
     if finished == total {
-        return format!("All {total} trials have results.");
+        return match total {
+            1 => "The one trial has results.".to_owned(),
+            _ => format!("All {total} trials have results."),
+        };
     }
     let mut reasons: Vec<String> = Vec::new();
     for trial in results.trials.iter().filter(|t| !done(&t.eval)) {
@@ -167,7 +167,9 @@ pub fn coverage(results: &SweepResults) -> String {
         String::new()
     };
     format!(
-        "**{finished} of {total} trials have results.** Missing: {}{more}.",
+        "**{finished} of {} {} results.** Missing: {}{more}.",
+        counted(total, "trial"),
+        if finished == 1 { "has" } else { "have" },
         reasons[..shown].join("; ")
     )
 }

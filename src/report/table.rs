@@ -1,6 +1,6 @@
 //! A comparison table as a grid, as CSV and as JSON.
 
-use crate::base::csv_line;
+use crate::base::{counted, csv_line};
 use crate::config::sweep::{AxisValue, show_value};
 use crate::metrics::{Better, Method, fixed, metric_set, metric_spec};
 use crate::report::compare::{Cell, ConfigRow, MetricColumn, SweepTable};
@@ -142,7 +142,8 @@ fn notes(table: &SweepTable) -> Vec<String> {
         let family = table.metrics.iter().map(|m| m.family).max().unwrap_or(0);
         let holm = if tested {
             format!(
-                " p-values are corrected by Holm over the {family} comparisons of a column; clear means p < .05."
+                " p-values are corrected by Holm over the {} of a column; clear means p < .05.",
+                counted(family, "comparison")
             )
         } else {
             String::new()
@@ -224,7 +225,8 @@ fn describe_methods(methods: &[&Method]) -> String {
     for ((rows, draws), s) in seeds {
         let s: Vec<String> = s.iter().map(usize::to_string).collect();
         texts.insert(format!(
-            "paired bootstrap over {rows} evaluation rows crossed with {} seeds ({draws} draws)",
+            "paired bootstrap over {} crossed with {} seeds ({draws} draws)",
+            counted(rows, "evaluation row"),
             s.join(" or ")
         ));
     }

@@ -99,6 +99,7 @@ fn the_text_table_is_aligned_and_says_what_the_numbers_are() {
     let text = grid_text(
         &table_grid(&compare(&results, &sft(&results)).unwrap()),
         false,
+        None,
     );
     insta::assert_snapshot!(text);
 }
@@ -657,7 +658,7 @@ fn ten_thousand_runs_make_a_table_without_reading_a_row() {
     let table = compare(&results, &spec).unwrap();
     assert_eq!(table.rows.len(), 3334);
     assert!(table.rows[1..].iter().all(|r| r.baseline == Some(0)));
-    assert!(grid_text(&table_grid(&table), false).lines().count() > 3334);
+    assert!(grid_text(&table_grid(&table), false, None).lines().count() > 3334);
 }
 
 /// The first tag that does not close what was opened last.

@@ -42,7 +42,7 @@ fn a_study_is_planned_on_a_base_without_its_weights_and_data() {
     assert!(llama.contains("sft does not fit one H100-80GB"), "{llama}");
     let (custom, _) = planned(&project, "gemma-2b", &["--device-flops", "400e12"]);
     assert!(
-        custom.contains("one device of 400.0TFLOP/s at 40 % of peak"),
+        custom.contains("one device of 400.0 TFLOP/s at 40 % of peak"),
         "{custom}"
     );
     let own = project.lions(&["plan", "sweeps/quickstart.toml"]);

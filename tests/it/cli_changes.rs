@@ -174,6 +174,8 @@ fn bench_measures_each_kind_of_work() {
         said.code == 0 && first.starts_with(start) && first.ends_with(", 1 thread, 1 step"),
         "{said:?}"
     );
+    let speed = regex::Regex::new(r"(?m)^\d+\.\d [MGT]FLOP/CPU s, ").unwrap();
+    assert!(speed.is_match(&said.out), "{said:?}");
     let lacking = study.project.lions(&["bench", "train", "--isa", "avx9000"]);
     let why = "`avx9000` is no instruction set of this processor; it has ";
     assert!(

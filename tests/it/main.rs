@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests and their helpers may panic")]
 
 mod adapters;
+mod archive;
 mod bad_input;
 mod bases;
 mod check;
@@ -10,15 +11,20 @@ mod cli_changes;
 mod cli_help;
 mod cli_results;
 mod cli_sweeps;
+mod cli_words;
 mod damaged;
 mod documents;
+mod driver;
 mod figures;
+mod full;
 mod fuzz;
 mod grammar;
 mod imports;
 mod judged;
 mod judges;
+mod killed;
 mod losses;
+mod mistakes;
 mod number_formats;
 mod old_store;
 mod options;
@@ -39,6 +45,7 @@ mod rows;
 mod selection;
 mod session;
 mod shipped;
+mod terminal;
 mod tidy;
 mod tiny;
 mod whole_way;

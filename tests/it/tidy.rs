@@ -68,6 +68,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("csv", &["base"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
+    ("terminal_size", &["cli"]),
     ("signal_hook", &["cli", "base"]),
     ("tracing_subscriber", &["cli"]),
     ("nix", &["rundir", "model", "stage", "backend"]),

@@ -3,11 +3,13 @@
 use crate::backend::{THREAD_VARIABLES, restart_with_threads};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
+use crate::cli::numbers::at_least;
 use crate::cli::project::Project;
-use crate::cli::text::{bytes, columns, counted, si};
+use crate::cli::text::{bytes, counted, measured, si, si_of};
 use crate::cli::ui::{Tone, Ui};
 use crate::config::spec::{Batching, LossMask, Precision};
 use crate::model::{tune_allocator, use_instruction_set};
+use crate::report::ColumnFit;
 use crate::stage::{
     BenchKind, BenchModel, BenchReport, BenchRequest, BenchShape, BenchStep, Spread, bench,
 };
@@ -33,16 +35,16 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     data: Vec<String>,
     /// Steps that count; for `generate`, a step is all samples [default: 10, or 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = at_least(1_u64))]
     steps: Option<u64>,
     /// Steps before them [default: 3, or 0]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least(0_u64))]
     warmup: Option<u64>,
     /// Longest document, pair, or prompt and completion, tokens [default: 512, with a shape 256]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..))]
+    #[arg(long, value_name = "N", value_parser = at_least(2_u32))]
     max_seq_len: Option<u32>,
     /// Positions of a training step, padding included
-    #[arg(long, value_name = "N", default_value_t = 2048)]
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = at_least(1_usize))]
     batch_tokens: usize,
     /// How documents become rows
     #[arg(long, value_enum, default_value_t = BatchingArg::Concat)]
@@ -51,28 +53,28 @@ pub(crate) struct BenchArgs {
     #[arg(long)]
     assistant_only: bool,
     /// Pairs of a DPO step
-    #[arg(long, value_name = "N", default_value_t = 16)]
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = at_least(1_usize))]
     pairs: usize,
     /// Prompts to sample from
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least(1_usize))]
     prompts: usize,
     /// Samples of each prompt
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least(1_usize))]
     samples: usize,
     /// Most tokens of a sample
-    #[arg(long, value_name = "N", default_value_t = 256)]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least(1_usize))]
     max_new_tokens: usize,
     /// Number format
     #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
     precision: PrecisionArg,
     /// Threads
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least(1_u32))]
     threads: u32,
     /// Instruction set of the kernels: `avx512`, `avx2` or `baseline` [default: the best here]
     #[arg(long, value_name = "SET")]
     isa: Option<String>,
     /// Seed of order, random weights, random tokens and samples
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least(0_u64))]
     seed: u64,
     /// Write what every step computes to this file, one JSON object a line
     #[arg(long, value_name = "FILE")]
@@ -197,7 +199,7 @@ fn request(root: PathBuf, args: &BenchArgs) -> BenchRequest {
 }
 
 fn show(ui: &Ui, report: &BenchReport) {
-    ui.out(
+    ui.text(
         &ui.tone(
             Tone::Strong,
             &format!(
@@ -237,25 +239,25 @@ fn show(ui: &Ui, report: &BenchReport) {
     row(items, &report.items_per_cpu_sec, "/ CPU s", 1.0);
     row("step", &report.cpu_secs, "CPU ms", 1e3);
     row("", &report.wall_secs, "ms", 1e3);
-    columns(&rows).iter().for_each(|line| ui.out(line));
+    ui.table(&rows, &[ColumnFit::Whole; 4]);
     ui.out("");
-    ui.out(&format!(
-        "{}FLOP/CPU s, {:.0} % of a {}x{} matrix product's {}FLOP/CPU s; {}FLOP/s",
-        si(report.flops_per_cpu_sec),
+    ui.text(&format!(
+        "{}, {:.0} % of a {}x{} matrix product's {}; {}",
+        si_of(report.flops_per_cpu_sec, "FLOP/CPU s"),
         report.share_of_matmul_rate * 100.0,
         report.matmul_size,
         report.matmul_size,
-        si(report.matmul_flops_per_cpu_sec),
-        si(report.flops_per_wall_sec),
+        si_of(report.matmul_flops_per_cpu_sec, "FLOP/CPU s"),
+        si_of(report.flops_per_wall_sec, "FLOP/s"),
     ));
-    ui.out(&format!(
+    ui.text(&format!(
         "peak memory {}, before the first step {}; padding {:.1} %",
         bytes(report.peak_memory_bytes as f64),
         bytes(report.memory_before_bytes as f64),
         report.padding_share * 100.0,
     ));
     if let (Some(first), Some(last)) = (report.first_loss, report.last_loss) {
-        ui.out(&format!("loss {first:.4} to {last:.4}"));
+        ui.out(&format!("loss {} to {}", measured(first), measured(last)));
     }
     ui.out("");
     let head = ["phase", "CPU ms", "ms", "share"].map(|h| ui.tone(Tone::Dim, h));
@@ -268,7 +270,7 @@ fn show(ui: &Ui, report: &BenchReport) {
             format!("{:.0} %", phase.share * 100.0),
         ]);
     }
-    columns(&rows).iter().for_each(|line| ui.out(line));
+    ui.table(&rows, &[ColumnFit::Whole; 4]);
 }
 
 /// Three digits or so.

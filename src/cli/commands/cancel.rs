@@ -26,7 +26,7 @@ pub(crate) struct CancelArgs {
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &CancelArgs) -> Result<u8, CommandError> {
     let project = Project::find(global.root.as_deref(), None)?;
-    let runs = named_runs(&must_open(&project)?, &args.what, unfinished)?;
+    let runs = named_runs(&project, &must_open(&project)?, &args.what, unfinished)?;
     let mut store = Store::of_project(&project.root).map_err(store_error)?;
     let (mut cancelled, mut requested, mut ended) = (0_usize, 0_usize, 0_usize);
     for run in &runs {
@@ -41,7 +41,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &CancelArgs) -> Result<u8, Com
             &json!({ "cancelled": cancelled, "requested": requested, "ended_already": ended }),
         )?;
     } else {
-        ui.out(&format!(
+        ui.text(&format!(
             "{} cancelled, {requested} asked to stop, {ended} ended already",
             counted(cancelled, "run")
         ));
@@ -58,6 +58,7 @@ fn unfinished(state: RunState) -> bool {
 
 /// The runs that the words mean: a sweep's name means its runs in states that `wanted` picks.
 pub(crate) fn named_runs(
+    project: &Project,
     store: &ReadStore,
     words: &[String],
     wanted: fn(RunState) -> bool,
@@ -69,12 +70,14 @@ pub(crate) fn named_runs(
         .map(|sweep| sweep.name)
         .collect();
     let mut runs = Vec::new();
-    for word in words {
-        let word = &name_typed(word)?;
-        if names.contains(word) {
-            let states = store
-                .run_states(word)
-                .map_err(|e| unknown_sweep(store, e))?;
+    for typed in words {
+        let word = &name_typed(typed)?;
+        // A file means its sweep, known here or not.
+        if names.contains(word) || word != typed {
+            store
+                .sweep(word)
+                .map_err(|e| unknown_sweep(project, store, e))?;
+            let states = store.run_states(word).map_err(store_error)?;
             runs.extend(
                 states
                     .into_iter()

@@ -7,7 +7,8 @@ use crate::cli::project::Project;
 use crate::cli::sweep_file::SweepWord;
 use crate::cli::ui::Ui;
 use crate::config::sweep::TableSpec;
-use crate::config::{published, suggest};
+use crate::config::{nearest, published, suggest};
+use crate::metrics::{FAMILIES, metric_spec};
 use crate::report::{
     SweepResults, SweepTable, compare, default_table, grid_latex, grid_markdown, grid_text,
     published_grid, table_csv, table_grid, table_json,
@@ -22,9 +23,9 @@ use std::collections::BTreeSet;
 pub(crate) struct CompareArgs {
     #[command(flatten)]
     sweep: SweepWord,
-    /// Form of the tables
-    #[arg(long, value_enum, default_value_t = Form::Text)]
-    format: Form,
+    /// Form of the tables [default: text]
+    #[arg(long, value_enum)]
+    format: Option<Form>,
     /// Only this table of the sweep file
     #[arg(long, value_name = "NAME")]
     table: Option<String>,
@@ -34,7 +35,8 @@ pub(crate) struct CompareArgs {
 }
 
 /// Form of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, strum::IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 enum Form {
     Text,
     Markdown,
@@ -43,6 +45,11 @@ enum Form {
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &CompareArgs) -> Result<u8, CommandError> {
+    if let Some(form) = args.format.filter(|_| ui.json) {
+        let form: &str = form.into();
+        let message = format!("`--json` and `--format {form}` ask for two forms");
+        return Err(CommandError::user(message).hint("leave one of them out"));
+    }
     let project = Project::find(global.root.as_deref(), args.sweep.near())?;
     let results = results(ui, &project, &args.sweep.name()?)?;
     let specs = specs(&results, args)?;
@@ -56,10 +63,11 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &CompareArgs) -> Result<u8, Co
         ui.print_json(&values)?;
         return Ok(DONE);
     }
+    let form = args.format.unwrap_or(Form::Text);
     for (table, spec) in tables.iter().zip(&specs) {
-        ui.raw(&shown(ui, table, args.format));
+        ui.raw(&shown(ui, table, form));
         ui.out("");
-        print_published(ui, spec, args.format);
+        print_published(ui, spec, form);
     }
     Ok(DONE)
 }
@@ -72,7 +80,7 @@ fn print_published(ui: &Ui, spec: &TableSpec, form: Form) {
         return;
     };
     match form {
-        Form::Text => ui.raw(&grid_text(&grid, ui.colors_out())),
+        Form::Text => ui.raw(&grid_text(&grid, ui.colors_out(), ui.width_out())),
         Form::Markdown => ui.raw(&format!("### {}\n\n{}", grid.title, grid_markdown(&grid))),
         Form::Latex => ui.raw(&grid_latex(&grid)),
         Form::Csv => return,
@@ -83,7 +91,7 @@ fn print_published(ui: &Ui, spec: &TableSpec, form: Form) {
 fn shown(ui: &Ui, table: &SweepTable, form: Form) -> String {
     let grid = || table_grid(table);
     match form {
-        Form::Text => grid_text(&grid(), ui.colors_out()),
+        Form::Text => grid_text(&grid(), ui.colors_out(), ui.width_out()),
         Form::Markdown => format!("### {}\n\n{}", table.title, grid_markdown(&grid())),
         Form::Csv => table_csv(table),
         Form::Latex => grid_latex(&grid()),
@@ -110,19 +118,27 @@ fn specs(results: &SweepResults, args: &CompareArgs) -> Result<Vec<TableSpec>, C
                 .cloned()
                 .collect();
             if found.is_empty() {
-                let names: Vec<_> = all.iter().map(|table| table.name.as_str()).collect();
-                return Err(CommandError::user(format!(
-                    "sweep `{}` has no table `{name}`",
-                    results.sweep.name
-                ))
-                .hint(format!("its tables: {}", names.join(", "))));
+                return Err(no_table(&results.sweep.name, name, all));
             }
             Ok(found)
         }
     }
 }
 
-/// A metric that no finished evaluation has is a slip of the pen; before any is finished, none is.
+fn no_table(sweep: &str, name: &str, tables: &[TableSpec]) -> CommandError {
+    let failure = CommandError::user(format!("sweep `{sweep}` has no table `{name}`"));
+    let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
+    failure.hint(match nearest(name, names.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if names.is_empty() => {
+            "its file names none; without `--table` there is one of all configurations".to_owned()
+        }
+        None => format!("its tables: {}", names.join(", ")),
+    })
+}
+
+/// A metric that no finished evaluation has is a slip of the pen; before any is finished, one that no
+/// evaluation could have.
 fn check_metrics(results: &SweepResults, keys: &[String]) -> Result<(), CommandError> {
     let evals = results
         .trials
@@ -131,18 +147,30 @@ fn check_metrics(results: &SweepResults, keys: &[String]) -> Result<(), CommandE
     let known: BTreeSet<&str> = evals
         .flat_map(|run| run.metrics.keys().map(String::as_str))
         .collect();
+    if known.is_empty() {
+        let unheard_of = keys.iter().find(|key| metric_spec(key).suffix.is_empty());
+        return unheard_of.map_or(Ok(()), |key| Err(unheard_of_metric(key)));
+    }
     let Some(key) = keys.iter().find(|key| !known.contains(key.as_str())) else {
         return Ok(());
     };
-    if known.is_empty() {
-        return Ok(());
-    }
     let name = &results.sweep.name;
     let failure = CommandError::user(format!("no evaluation of `{name}` has a metric `{key}`"));
     Err(match suggest(key, known) {
         Some(hint) => failure.hint(hint),
         None => failure,
     })
+}
+
+fn unheard_of_metric(key: &str) -> CommandError {
+    let specs = FAMILIES.iter().flat_map(|family| family.specs());
+    let endings: BTreeSet<&str> = specs.map(|spec| spec.suffix).collect();
+    let own = key.split_once('/').map_or(key, |(_, ending)| ending);
+    let failure = CommandError::user(format!("there is no metric `{key}`"));
+    match suggest(own, endings) {
+        Some(hint) => failure.hint(format!("behind the name of the set, {hint}")),
+        None => failure,
+    }
 }
 
 /// Every table of the sweep file as text.
@@ -156,7 +184,7 @@ pub(crate) fn print_tables(
             sweep: results.sweep.name.clone(),
             base: None,
         },
-        format: Form::Text,
+        format: None,
         table: only.map(str::to_owned),
         metrics: Vec::new(),
     };

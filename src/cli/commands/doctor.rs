@@ -4,10 +4,11 @@ use crate::arch::DecoderConfig;
 use crate::cli::error::{CommandError, exit_code};
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
-use crate::cli::text::{bytes, columns, counted};
+use crate::cli::text::{bytes, counted};
 use crate::cli::ui::{Tone, Ui};
 use crate::data::TextFormat;
 use crate::model::check_weights;
+use crate::report::ColumnFit;
 use crate::rundir::{free_bytes, network_file_system};
 use serde::Serialize;
 use std::path::Path;
@@ -73,7 +74,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, _args: &DoctorArgs) -> Result<u8, Co
         ui.print_json(&findings)?;
     } else {
         let rows: Vec<_> = findings.iter().map(|finding| row(ui, finding)).collect();
-        columns(&rows).iter().for_each(|line| ui.out(line));
+        let fits = [ColumnFit::Whole, ColumnFit::Whole, ColumnFit::Wrap];
+        ui.table(&rows, &fits);
     }
     Ok(if bad { exit_code::USER } else { DONE })
 }
@@ -222,8 +224,8 @@ fn model(folder: &Path) -> Finding {
             "model",
             Health::Ok,
             format!(
-                "{name}: {} tokens, chat template found",
-                format.vocab_size()
+                "{name}: {}, chat template found",
+                counted(format.vocab_size(), "token")
             ),
         ),
         Err(error) => Finding::new("model", Health::Bad, format!("{name}: {error}")),

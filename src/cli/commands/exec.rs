@@ -4,6 +4,7 @@ use crate::backend::end_with_runner;
 use crate::base::{Device, Shutdown};
 use crate::cli::error::{CommandError, ErrorKind, exit_code};
 use crate::cli::global::{DONE, Global};
+use crate::cli::numbers::at_least;
 use crate::cli::project::Project;
 use crate::cli::signals;
 use crate::cli::ui::Ui;
@@ -18,7 +19,7 @@ pub(crate) struct ExecArgs {
     #[arg(long)]
     run: String,
     /// The attempt's number, from 1
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_parser = at_least(1_u32))]
     attempt: u32,
     /// `cpu` or `cuda:N`
     #[arg(long, default_value = "cpu")]

@@ -42,7 +42,10 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &FiguresArgs) -> Result<u8, Co
     if ui.json {
         ui.print_json(&paths)?;
     } else if paths.is_empty() {
-        ui.say("the sweep file asks for no figure");
+        ui.say(match args.sweep {
+            Some(_) => "the sweep file asks for no figure; `[[report.figure]]` in it would",
+            None => "no sweep that has run here redraws a figure of the paper",
+        });
     } else {
         paths
             .iter()

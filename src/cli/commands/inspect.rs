@@ -4,18 +4,20 @@ use crate::base::SeedTree;
 use crate::cli::commands::plan::make;
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
+use crate::cli::numbers::at_least;
 use crate::cli::project::Project;
 use crate::cli::sweep_file::SweepFile;
-use crate::cli::text::{columns, counted};
+use crate::cli::text::counted;
 use crate::cli::ui::{Tone, Ui};
 use crate::config::Inputs;
-use crate::config::spec::{DpoConfig, SelectOf, SftConfig};
+use crate::config::spec::{DpoConfig, PipelineStage, SelectOf, SftConfig};
 use crate::config::sweep::{Sweep, Trial};
 use crate::data::{
     InspectedToken, Narrowed, PairPlan, SftPlan, TextFormat, TokenizedPair, inspect_row,
     training_chats, training_pairs,
 };
 use crate::plan::{PlannedRun, SELECTION_ARTIFACT, StageKind};
+use crate::report::ColumnFit;
 use crate::rundir::{RunDir, Verify, verified_outcome};
 use crate::stage::kept_rows;
 use serde_json::json;
@@ -29,16 +31,16 @@ pub(crate) struct InspectArgs {
     #[command(flatten)]
     sweep: SweepFile,
     /// Trial, by its number in `lions plan --json`
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = at_least(0_usize))]
     trial: usize,
     /// Which stage's data; the last training stage of the trial if absent
     #[arg(long, value_enum)]
     stage: Option<DataStage>,
     /// Optimiser step, from 1
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = at_least(1_u64))]
     step: u64,
     /// Row of the step (a window or document; a pair for DPO), from 0
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = at_least(0_usize))]
     row: usize,
     /// List every token in a table
     #[arg(long)]
@@ -52,6 +54,23 @@ enum DataStage {
     Dpo,
 }
 
+impl DataStage {
+    fn of(stage: PipelineStage) -> Option<Self> {
+        match stage {
+            PipelineStage::Sft => Some(Self::Sft),
+            PipelineStage::Dpo => Some(Self::Dpo),
+            PipelineStage::OnlineDpo => None, // its data are made by its own runs
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sft => "sft",
+            Self::Dpo => "dpo",
+        }
+    }
+}
+
 pub(crate) fn run(ui: &Ui, global: &Global, args: &InspectArgs) -> Result<u8, CommandError> {
     let project = Project::find(global.root.as_deref(), Some(&args.sweep.file))?;
     let sweep = args.sweep.load(ui, &project, Inputs::Required)?;
@@ -63,11 +82,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &InspectArgs) -> Result<u8, Co
         .chat_template
         .as_ref()
         .map(|path| project.root.join(path));
+    let stage = stage_of(trial, args.stage)?;
     let format = TextFormat::open(&model, template.as_deref()).map_err(CommandError::user)?;
-    let stage = args
-        .stage
-        .or_else(|| last_stage(trial))
-        .ok_or_else(|| nothing(trial))?;
     match (stage, &trial.config.sft, &trial.config.dpo) {
         (DataStage::Sft, Some(sft), _) => {
             let kept = kept(&project, &sweep, trial, SelectOf::Sft)?;
@@ -77,7 +93,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &InspectArgs) -> Result<u8, Co
             let kept = kept(&project, &sweep, trial, SelectOf::Dpo)?;
             inspect_dpo(ui, &project, trial, dpo, &format, kept.as_deref(), args)?;
         }
-        _ => return Err(nothing(trial)),
+        _ => return Err(no_stage(trial, args.stage)),
     }
     Ok(DONE)
 }
@@ -132,28 +148,36 @@ fn pick(sweep: &Sweep, index: usize) -> Result<&Trial, CommandError> {
     })
 }
 
-fn last_stage(trial: &Trial) -> Option<DataStage> {
-    use crate::config::spec::PipelineStage;
+/// The stage that was asked for, which the trial must run, or its last training stage with rows.
+fn stage_of(trial: &Trial, asked: Option<DataStage>) -> Result<DataStage, CommandError> {
     let stages = trial.config.pipeline.iter().rev();
-    let mut known = stages.filter_map(|stage| match stage {
-        PipelineStage::Sft => Some(DataStage::Sft),
-        PipelineStage::Dpo => Some(DataStage::Dpo),
-        PipelineStage::OnlineDpo => None, // its data are made by its own runs
-    });
-    known.next()
+    let mut trained = stages.filter_map(|stage| DataStage::of(*stage));
+    let found = trained.find(|stage| asked.is_none_or(|asked| asked == *stage));
+    found.ok_or_else(|| no_stage(trial, asked))
 }
 
-fn nothing(trial: &Trial) -> CommandError {
-    CommandError::user(format!(
-        "trial {} ({}) has no such training data",
-        trial.index,
-        trial.label()
-    ))
-    .hint("`--stage sft` or `--stage dpo` picks a stage whose table the trial has")
+fn no_stage(trial: &Trial, asked: Option<DataStage>) -> CommandError {
+    let (index, label) = (trial.index, trial.label());
+    let what = match asked {
+        Some(stage) => format!("does not run `{}`", stage.name()),
+        None => "trains on no rows of files".to_owned(),
+    };
+    let failure = CommandError::user(format!("trial {index} ({label}) {what}"));
+    let stages = trial.config.pipeline.iter();
+    let names: Vec<&str> = stages.map(|stage| stage.name()).collect();
+    failure.hint(match names.as_slice() {
+        [] => "it evaluates the model as it is".to_owned(),
+        names => format!("it runs {}; `--trial` picks another", names.join(", ")),
+    })
 }
 
 fn out_of_range(what: &str, asked: u64, have: u64) -> CommandError {
-    CommandError::user(format!("there is no {what} {asked}")).hint(format!("there are {have}"))
+    let are = if have == 1 { "is" } else { "are" };
+    let first = usize::from(what == "step");
+    CommandError::user(format!("there is no {what} {asked}")).hint(format!(
+        "there {are} {}, counted from {first}",
+        counted(have, what)
+    ))
 }
 
 fn inspect_sft(
@@ -282,12 +306,12 @@ fn show(ui: &Ui, title: &str, tokens: &[InspectedToken], table: bool) -> Result<
         .map(|token| token.segment + 1)
         .max()
         .unwrap_or(0);
-    ui.out(&ui.tone(Tone::Strong, title));
-    ui.out(&format!(
-        "{} positions, {}, {} targets, {} padding",
-        tokens.len(),
+    ui.text(&ui.tone(Tone::Strong, title));
+    ui.text(&format!(
+        "{}, {}, {}, {} padding",
+        counted(tokens.len(), "position"),
         counted(segments, "segment"),
-        count(|token| token.target),
+        counted(count(|token| token.target), "target"),
         count(|token| token.padding),
     ));
     ui.out("");
@@ -295,7 +319,15 @@ fn show(ui: &Ui, title: &str, tokens: &[InspectedToken], table: bool) -> Result<
         let head = ["position", "segment", "document", "token", "id", "target"];
         let mut rows = vec![head.map(|h| ui.tone(Tone::Dim, h)).to_vec()];
         rows.extend(tokens.iter().map(|token| table_row(ui, token)));
-        columns(&rows).iter().for_each(|line| ui.out(line));
+        let fits = [
+            ColumnFit::Whole,
+            ColumnFit::Whole,
+            ColumnFit::Cut,
+            ColumnFit::Cut,
+            ColumnFit::Whole,
+            ColumnFit::Whole,
+        ];
+        ui.table(&rows, &fits);
     } else {
         ui.out(&flowing(ui, tokens));
     }

@@ -7,7 +7,7 @@ use crate::cli::global::{DONE, Global};
 use crate::cli::preflight::Look;
 use crate::cli::project::Project;
 use crate::cli::sweep_file::SweepFile;
-use crate::cli::text::{bytes, columns, counted, si};
+use crate::cli::text::{bytes, counted, si};
 use crate::cli::ui::{Tone, Ui};
 use crate::config::Inputs;
 use crate::config::sweep::Sweep;
@@ -16,6 +16,7 @@ use crate::plan::{
     plan_sweep,
 };
 use crate::preflight::Depth;
+use crate::report::ColumnFit;
 use crate::rundir::{RunDir, Verify, run_folders, verified_outcome};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -169,16 +170,18 @@ impl View {
 }
 
 fn print(ui: &Ui, sweep: &Sweep, plan: &Plan, view: &View, args: &PlanArgs) {
-    ui.out(&format!(
+    ui.text(&format!(
         "{}  {}",
         ui.tone(Tone::Strong, &sweep.name),
         sweep.question
     ));
     let asked: usize = plan.trials.iter().map(|trial| trial.runs.len()).sum();
     let (runs, done) = (plan.runs.len(), view.done.len());
-    ui.out(&format!(
-        "{} need {} ({} if nothing were shared): {} done, {} to do",
-        counted(plan.trials.len(), "trial"),
+    let trials = plan.trials.len();
+    ui.text(&format!(
+        "{} {} {} ({} if nothing were shared): {} done, {} to do",
+        counted(trials, "trial"),
+        if trials == 1 { "needs" } else { "need" },
         counted(runs, "run"),
         asked,
         done,
@@ -186,15 +189,12 @@ fn print(ui: &Ui, sweep: &Sweep, plan: &Plan, view: &View, args: &PlanArgs) {
     ));
     missing_inputs(ui, sweep, plan);
     ui.out("");
-    for line in columns(&stage_table(ui, plan, view)) {
-        ui.out(&line);
-    }
+    let stages = stage_table(ui, plan, view);
+    ui.table(&stages, &vec![ColumnFit::Whole; stages[0].len()]);
     let device = view.rate.map(|rate| device_lines(rate, &view.todo(plan)));
-    for line in device.into_iter().flatten() {
-        ui.out(&line);
-    }
-    for line in assumption_lines(sweep, plan) {
-        ui.out(&line);
+    let assumptions = assumption_lines(sweep, plan);
+    for line in device.into_iter().flatten().chain(assumptions) {
+        ui.text(&line);
     }
     ui.out("");
     let listed = if args.all { runs } else { runs.min(LISTED) };
@@ -209,9 +209,14 @@ fn print(ui: &Ui, sweep: &Sweep, plan: &Plan, view: &View, args: &PlanArgs) {
             .take(listed)
             .map(|run| run_row(ui, run, view)),
     );
-    for line in columns(&rows) {
-        ui.out(&line);
-    }
+    let fits = [
+        ColumnFit::Whole,
+        ColumnFit::Whole,
+        ColumnFit::Whole,
+        ColumnFit::Cut,
+        ColumnFit::Wrap,
+    ];
+    ui.table(&rows, &fits);
     if listed < runs {
         ui.out(&format!(
             "… and {} (`--all` lists them)",
@@ -322,7 +327,10 @@ fn stage_table(ui: &Ui, plan: &Plan, view: &View) -> Vec<Vec<String>> {
             all.len().to_string(),
             (all.len() - todo.len()).to_string(),
             todo.len().to_string(),
-            counted(all.iter().map(|run| run.trials.len()).sum(), "time"),
+            counted(
+                all.iter().map(|run| run.trials.len()).sum::<usize>(),
+                "time",
+            ),
             si(tokens),
             si(flops),
             bytes(peak as f64),

@@ -24,7 +24,7 @@ pub(crate) struct RetryArgs {
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &RetryArgs) -> Result<u8, CommandError> {
     let project = Project::find(global.root.as_deref(), None)?;
-    let runs = named_runs(&must_open(&project)?, &args.what, |state| {
+    let runs = named_runs(&project, &must_open(&project)?, &args.what, |state| {
         matches!(state, RunState::Failed | RunState::Cancelled)
     })?;
     let mut store = Store::of_project(&project.root).map_err(store_error)?;
@@ -41,8 +41,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RetryArgs) -> Result<u8, Comm
     if ui.json {
         ui.print_json(&json!({ "ready_again": back, "nothing_to_retry": runs.len() - back }))?;
     } else {
-        ui.out(&format!(
-            "{} back in the queue; `lions run <sweep file>` carries them out",
+        let them = if back == 1 { "it" } else { "them" };
+        ui.text(&format!(
+            "{} back in the queue; `lions run <sweep file>` carries {them} out",
             counted(back, "run")
         ));
     }

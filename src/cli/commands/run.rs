@@ -4,8 +4,9 @@ use crate::backend::{BACKENDS, BackendSpec};
 use crate::base::{Shutdown, SystemClock};
 use crate::cli::commands::{compare, plan, report};
 use crate::cli::database::{results, store_error};
-use crate::cli::error::{CommandError, exit_code};
+use crate::cli::error::{CommandError, ErrorKind, exit_code};
 use crate::cli::global::{DONE, Global};
+use crate::cli::numbers::at_least;
 use crate::cli::preflight::Look;
 use crate::cli::progress::BarsReporter;
 use crate::cli::project::Project;
@@ -20,10 +21,10 @@ use crate::plan::Plan;
 use crate::preflight::Depth;
 use crate::rundir::RunDir;
 use crate::runner::{
-    JsonReporter, LinesReporter, NoReport, Reporter, RunOptions, Services, SweepEnd, SweepJob,
-    SweepSummary, run_sweep,
+    JsonReporter, LinesReporter, NoReport, Reporter, RunOptions, RunnerError, Services, SweepEnd,
+    SweepJob, SweepSummary, open_store, run_sweep,
 };
-use crate::store::{Retry, Store};
+use crate::store::{GIVE_THE_RIGHT, Retry};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use std::io;
 use std::path::PathBuf;
@@ -43,13 +44,13 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     base: Option<PathBuf>,
     /// Runs side by side [default: one for each core, or one for each GPU]
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, short, value_name = "N", value_parser = at_least(1_u32))]
     jobs: Option<u32>,
     /// Where to run: auto, cpu, or cuda:0,1
     #[arg(long, default_value = "auto")]
     device: Devices,
     /// Threads of each run on the CPU
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = at_least(1_u32))]
     threads: u32,
     /// What starts the runs
     #[arg(long, default_value = BACKENDS[0].name, value_parser = backends())]
@@ -59,8 +60,8 @@ pub(crate) struct RunArgs {
     retry: bool,
     /// End a run whose work does not get on (no step, row, sample or answer) for so many minutes as
     /// hung; 0: never
-    #[arg(long, default_value_t = 120, value_name = "MINUTES")]
-    hang_after: u32,
+    #[arg(long = "hang-after", default_value = "120", value_name = "MINUTES", value_parser = millis_of_minutes)]
+    hang_millis: i64,
     /// Leave reports/ alone
     #[arg(long)]
     no_report: bool,
@@ -74,6 +75,13 @@ fn backends() -> impl TypedValueParser<Value = BackendSpec> {
         let named = BACKENDS.iter().find(|spec| spec.name == name);
         *named.unwrap_or(&BACKENDS[0])
     })
+}
+
+/// Minutes, also a part of one, as milliseconds. However few they are they are not 0, which is for ever.
+fn millis_of_minutes(text: &str) -> Result<i64, String> {
+    let minutes = text.parse::<f64>().ok().filter(|minutes| *minutes >= 0.0);
+    let millis = minutes.map(|minutes| (minutes * 60_000.0).ceil() as i64);
+    millis.ok_or_else(|| format!("`{text}` is no number of minutes"))
 }
 
 impl RunArgs {
@@ -143,7 +151,10 @@ fn one(
     shutdown: &Shutdown,
 ) -> Result<u8, CommandError> {
     let plan = &plan::make(project, sweep)?;
-    let mut store = Store::of_project(&project.root).map_err(store_error)?;
+    let mut reporter = reporter(ui, project, plan);
+    let failed = |error| failed(error, word, shutdown);
+    let opened = open_store(&project.root, shutdown, reporter.as_mut());
+    let mut store = opened.map_err(failed)?;
     let unchanged = store.read().is_registered(sweep).unwrap_or(false);
     let mut options = RunOptions::new(slots(&args.device, args.jobs, args.threads)?);
     options.retry = if args.retry {
@@ -151,7 +162,7 @@ fn one(
     } else {
         Retry::Never
     };
-    options.hang_millis = i64::from(args.hang_after) * 60_000;
+    options.hang_millis = args.hang_millis;
     let program = std::env::current_exe().map_err(CommandError::internal)?;
     let mut backend = (args.backend.open)(program);
     let job = SweepJob {
@@ -166,10 +177,23 @@ fn one(
         shutdown,
         clock: &SystemClock,
     };
-    let mut reporter = reporter(ui, project, plan);
-    let summary = run_sweep(&job, services, reporter.as_mut()).map_err(CommandError::user)?;
+    let summary = run_sweep(&job, services, reporter.as_mut()).map_err(failed)?;
     drop(reporter);
     after(ui, project, args, word, &summary, unchanged)
+}
+
+/// Why a sweep ended before its end. One that was stopped while the store took nothing was interrupted
+/// like any other.
+fn failed(error: RunnerError, word: &SweepFile, shutdown: &Shutdown) -> CommandError {
+    if shutdown.requested() && error.is_passing() {
+        let again = format!("`lions run {}` goes on from here", word.shown());
+        return CommandError::of(ErrorKind::Interrupted, error).hint(again);
+    }
+    match error {
+        RunnerError::Store(error) => store_error(error),
+        other if other.is_denied() => CommandError::user(other).hint(GIVE_THE_RIGHT),
+        other => CommandError::user(other),
+    }
 }
 
 fn reporter(ui: &Ui, project: &Project, plan: &Plan) -> Box<dyn Reporter> {
@@ -251,7 +275,7 @@ fn last_words(ui: &Ui, word: &SweepFile, summary: &SweepSummary) {
     } else {
         Tone::Good
     };
-    let word = ui.tone(
+    let word = ui.tone_err(
         tone,
         if summary.failed > 0 {
             "finished"
@@ -267,4 +291,18 @@ fn last_words(ui: &Ui, word: &SweepFile, summary: &SweepSummary) {
         summary.cancelled,
         secs(summary.secs)
     ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_minute_is_not_for_ever() {
+        let read = ["120", "0.5", "0", "1e-9"].map(|text| millis_of_minutes(text).unwrap());
+        assert_eq!(read, [7_200_000, 30_000, 0, 1]);
+        for text in ["-1", "nan", "two", ""] {
+            assert!(millis_of_minutes(text).is_err(), "{text}");
+        }
+    }
 }

@@ -5,10 +5,13 @@ use crate::cli::database::{must_open, store_error};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
-use crate::cli::text::{bytes, columns, measured, secs, si};
+use crate::cli::text::{bytes, measured, secs, si};
 use crate::cli::ui::{Tone, Ui};
+use crate::config::nearest;
+use crate::plan::RunId;
+use crate::report::ColumnFit;
 use crate::rundir::{MetricValue, RunDir};
-use crate::store::{AttemptRow, ReadStore};
+use crate::store::{ArtifactRow, AttemptRow, ReadStore, TrialUse};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -24,7 +27,7 @@ pub(crate) struct ShowArgs {
 pub(crate) fn run(ui: &Ui, global: &Global, args: &ShowArgs) -> Result<u8, CommandError> {
     let project = Project::find(global.root.as_deref(), None)?;
     let store = must_open(&project)?;
-    let id = store.find_run(&args.id).map_err(no_run)?;
+    let id = find(&store, &args.id)?;
     let row = store.run(&id).map_err(store_error)?;
     let identity: Value =
         serde_json::from_str(&store.identity(&id).map_err(store_error)?).unwrap_or(Value::Null);
@@ -46,7 +49,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ShowArgs) -> Result<u8, Comma
         "{} {}  {}",
         ui.tone(Tone::Strong, row.kind.name()),
         id,
-        state_word(ui, &row)
+        state_word(ui, row.state)
     ));
     ui.out(&format!(
         "  {}",
@@ -56,66 +59,48 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ShowArgs) -> Result<u8, Comma
         section(ui, "message");
         message
             .lines()
-            .for_each(|line| ui.out(&format!("  {line}")));
+            .for_each(|line| ui.text(&format!("  {line}")));
     }
     section(ui, "identity");
     print_tree(ui, &identity, 1);
-    section(ui, "attempts");
-    table(ui, attempts.iter().map(attempt_row).collect());
-    if !metrics.is_empty() {
-        section(ui, "metrics");
-        table(
-            ui,
-            metrics
-                .iter()
-                .map(|(key, value)| metric_row(key, value))
-                .collect(),
-        );
-    }
+    print_attempts(ui, &attempts);
+    print_metrics(ui, &metrics);
     print_counts(ui, &counts, &notes);
-    if !artifacts.is_empty() {
-        section(ui, "artifacts");
-        let row = |a: &crate::store::ArtifactRow| {
-            vec![
-                a.path.clone(),
-                bytes(a.bytes as f64),
-                a.digest.short().to_owned(),
-            ]
-        };
-        table(ui, artifacts.iter().map(row).collect());
-    }
-    section(ui, "used by");
-    let row = |t: &crate::store::TrialUse| {
-        vec![
-            t.sweep.clone(),
-            format!("trial {}", t.index),
-            t.label.clone(),
-            format!("seed {}", t.seed),
-        ]
-    };
-    table(ui, trials.iter().map(row).collect());
+    print_artifacts(ui, &artifacts);
+    print_uses(ui, &trials);
     Ok(DONE)
 }
 
-/// An id that no run has, with the way to the ids.
-pub(crate) fn no_run(error: crate::store::StoreError) -> CommandError {
-    CommandError::user(error)
-        .hint("`lions status <sweep>` lists runs; the first digits of an id are enough")
-}
-
-/// The id of the run that `prefix` means.
-pub(crate) fn find(store: &ReadStore, prefix: &str) -> Result<crate::plan::RunId, CommandError> {
-    store.find_run(prefix).map_err(no_run)
+/// The id of the run that `prefix` means; the error shows the way to the ids.
+pub(crate) fn find(store: &ReadStore, prefix: &str) -> Result<RunId, CommandError> {
+    store.find_run(prefix).map_err(|error| {
+        let sweeps = store.sweeps().unwrap_or_default();
+        let names = sweeps.iter().map(|sweep| sweep.name.as_str());
+        let hint = match nearest(prefix, names) {
+            Some(name) if name == prefix => {
+                format!("`{name}` is a sweep; `lions status {name}` lists its runs")
+            }
+            Some(name) => {
+                format!("did you mean the sweep `{name}`? `lions status {name}` lists its runs")
+            }
+            None => {
+                "`lions status <sweep>` lists runs; the first digits of an id are enough".to_owned()
+            }
+        };
+        CommandError::user(error).hint(hint)
+    })
 }
 
 fn section(ui: &Ui, name: &str) {
     ui.out(&ui.tone(Tone::Accent, name));
 }
 
-fn table(ui: &Ui, rows: Vec<Vec<String>>) {
-    columns(&rows)
-        .iter()
-        .for_each(|line| ui.out(&format!("  {line}")));
+fn print_attempts(ui: &Ui, attempts: &[AttemptRow]) {
+    section(ui, "attempts");
+    let rows: Vec<_> = attempts.iter().map(attempt_row).collect();
+    let mut fits = [ColumnFit::Whole; 6];
+    fits[5] = ColumnFit::Wrap;
+    ui.indented_table(2, &rows, &fits);
 }
 
 fn attempt_row(attempt: &AttemptRow) -> Vec<String> {
@@ -126,8 +111,9 @@ fn attempt_row(attempt: &AttemptRow) -> Vec<String> {
     let cost = attempt.usage.map(|usage| {
         let rate = usage.tokens as f64 / usage.wall_secs.max(1e-9);
         format!(
-            "{} tokens ({}/s), {}",
+            "{} {} ({}/s), {}",
             si(usage.tokens as f64),
+            if usage.tokens == 1 { "token" } else { "tokens" },
             si(rate),
             bytes(usage.peak_memory_bytes as f64)
         )
@@ -142,13 +128,28 @@ fn attempt_row(attempt: &AttemptRow) -> Vec<String> {
     ]
 }
 
-fn metric_row(key: &str, metric: &MetricValue) -> Vec<String> {
+fn print_metrics(ui: &Ui, metrics: &BTreeMap<String, MetricValue>) {
+    if metrics.is_empty() {
+        return;
+    }
+    section(ui, "metrics");
+    let rows: Vec<_> = metrics.iter().map(metric_row).collect();
+    let fits = [
+        ColumnFit::Cut,
+        ColumnFit::Whole,
+        ColumnFit::Wrap,
+        ColumnFit::Whole,
+    ];
+    ui.indented_table(2, &rows, &fits);
+}
+
+fn metric_row((key, metric): (&String, &MetricValue)) -> Vec<String> {
     let spread = metric
         .stderr
         .map(|stderr| format!("± {} (standard error)", measured(stderr)))
         .unwrap_or_default();
     vec![
-        key.to_owned(),
+        key.clone(),
         measured(metric.value),
         spread,
         format!("n = {}", metric.n),
@@ -158,18 +159,50 @@ fn metric_row(key: &str, metric: &MetricValue) -> Vec<String> {
 fn print_counts(ui: &Ui, counts: &BTreeMap<String, u64>, notes: &[String]) {
     if !counts.is_empty() {
         section(ui, "data");
-        table(
-            ui,
-            counts
-                .iter()
-                .map(|(name, count)| vec![name.replace('_', " "), count.to_string()])
-                .collect(),
-        );
+        let row = |(name, count): (&String, &u64)| vec![name.replace('_', " "), count.to_string()];
+        let rows: Vec<_> = counts.iter().map(row).collect();
+        ui.indented_table(2, &rows, &[ColumnFit::Whole; 2]);
     }
     if !notes.is_empty() {
         section(ui, "notes");
-        notes.iter().for_each(|note| ui.out(&format!("  {note}")));
+        notes.iter().for_each(|note| ui.text(&format!("  {note}")));
     }
+}
+
+fn print_artifacts(ui: &Ui, artifacts: &[ArtifactRow]) {
+    if artifacts.is_empty() {
+        return;
+    }
+    section(ui, "artifacts");
+    let row = |artifact: &ArtifactRow| {
+        vec![
+            artifact.path.clone(),
+            bytes(artifact.bytes as f64),
+            artifact.digest.short().to_owned(),
+        ]
+    };
+    let rows: Vec<_> = artifacts.iter().map(row).collect();
+    ui.indented_table(2, &rows, &[ColumnFit::Whole; 3]);
+}
+
+fn print_uses(ui: &Ui, trials: &[TrialUse]) {
+    section(ui, "used by");
+    let row = |trial: &TrialUse| {
+        vec![
+            trial.sweep.clone(),
+            format!("trial {}", trial.index),
+            trial.label.clone(),
+            format!("seed {}", trial.seed),
+        ]
+    };
+    let rows: Vec<_> = trials.iter().map(row).collect();
+    let fits = [
+        ColumnFit::Whole,
+        ColumnFit::Whole,
+        ColumnFit::Cut,
+        ColumnFit::Whole,
+    ];
+    ui.indented_table(2, &rows, &fits);
 }
 
 /// A JSON document as an indented tree.
@@ -184,11 +217,11 @@ fn print_tree(ui: &Ui, value: &Value, depth: usize) {
             Value::Array(list) if list.iter().any(Value::is_object) => {
                 ui.out(&format!("{indent}{key}"));
                 list.iter()
-                    .for_each(|item| ui.out(&format!("{indent}  - {}", short(item))));
+                    .for_each(|item| ui.text(&format!("{indent}  - {}", short(item))));
             }
-            other => ui.out(&format!("{indent}{key} = {}", short(other))),
+            other => ui.text(&format!("{indent}{key} = {}", short(other))),
         }),
-        other => ui.out(&format!("{indent}{}", short(other))),
+        other => ui.text(&format!("{indent}{}", short(other))),
     }
 }
 

@@ -6,11 +6,12 @@ use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::sweep_file::SweepWord;
-use crate::cli::text::{columns, counted, secs};
+use crate::cli::text::{counted, secs};
 use crate::cli::ui::{Tone, Ui};
 use crate::queue::{LEASE_MILLIS, RunState};
+use crate::report::ColumnFit;
 use crate::rundir::pauses;
-use crate::store::{ReadStore, RunRow, StateCounts, TrialRow};
+use crate::store::{AttemptRow, ReadStore, RunRow, StateCounts, TrialRow};
 use serde_json::json;
 use std::collections::BTreeMap;
 
@@ -38,7 +39,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &StatusArgs) -> Result<u8, Com
         if ui.json {
             ui.out("[]");
         } else {
-            ui.out("nothing has run here yet; `lions run sweeps/quickstart.toml` begins");
+            ui.text("nothing has run here yet; `lions run sweeps/quickstart.toml` begins");
         }
         return Ok(DONE);
     };
@@ -51,8 +52,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &StatusArgs) -> Result<u8, Com
     }
     match &name {
         None => sweeps(ui, &store)?,
-        Some(name) if args.trials => trials(ui, &store, name)?,
-        Some(name) => runs(ui, &store, name)?,
+        Some(name) if args.trials => trials(ui, &project, &store, name)?,
+        Some(name) => runs(ui, &project, &store, name)?,
     }
     Ok(DONE)
 }
@@ -63,7 +64,7 @@ fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
         return ui.print_json(&sweeps);
     }
     if sweeps.is_empty() {
-        ui.out("no sweep is known here; `lions run <sweep file>` registers one, with the runs that it finds done");
+        ui.text("no sweep is known here; `lions run <sweep file>` registers one, with the runs that it finds done");
         return Ok(());
     }
     let head = ["sweep", "trials", "runs", "state", "last run"];
@@ -77,7 +78,14 @@ fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
             sweep.registered.iso8601(),
         ]);
     }
-    columns(&rows).iter().for_each(|line| ui.out(line));
+    let fits = [
+        ColumnFit::Whole,
+        ColumnFit::Whole,
+        ColumnFit::Whole,
+        ColumnFit::Wrap,
+        ColumnFit::Whole,
+    ];
+    ui.table(&rows, &fits);
     Ok(())
 }
 
@@ -128,19 +136,21 @@ fn states_text(ui: &Ui, states: &StateCounts, silent: usize) -> String {
     }
 }
 
-fn runs(ui: &Ui, store: &ReadStore, name: &str) -> Result<(), CommandError> {
-    let sweep = store.sweep(name).map_err(|e| unknown_sweep(store, e))?;
+fn runs(ui: &Ui, project: &Project, store: &ReadStore, name: &str) -> Result<(), CommandError> {
+    let sweep = store
+        .sweep(name)
+        .map_err(|e| unknown_sweep(project, store, e))?;
     let runs = store.runs(name).map_err(store_error)?;
     let counts = store.state_counts(name).map_err(store_error)?;
     if ui.json {
         return ui.print_json(&json!({ "sweep": name, "states": counts, "runs": runs }));
     }
-    ui.out(&format!(
+    ui.text(&format!(
         "{}  {}",
         ui.tone(Tone::Strong, name),
         sweep.question
     ));
-    ui.out(&states_text(ui, &counts, silent_runs(store, name)?));
+    ui.text(&states_text(ui, &counts, silent_runs(store, name)?));
     ui.out("");
     let mut uses: BTreeMap<_, usize> = BTreeMap::new();
     for trial in store.trials(name).map_err(store_error)? {
@@ -153,36 +163,49 @@ fn runs(ui: &Ui, store: &ReadStore, name: &str) -> Result<(), CommandError> {
     let head = ["run", "stage", "state", "trials", "attempts", "took", ""];
     let mut rows = vec![head.map(|h| ui.tone(Tone::Dim, h)).to_vec()];
     for run in &runs {
+        let trials = uses.get(&run.id).copied().unwrap_or(0);
         let attempts = store.attempts(&run.id).map_err(store_error)?;
-        let last = attempts.last();
-        let took = last
-            .map(|a| secs(a.ended.unwrap_or(now).secs_since(a.started)))
-            .unwrap_or_default();
-        let note = silent_since(run.state, now).map_or_else(
-            || first_line(run.message.as_deref().unwrap_or_default()),
-            |since| {
-                let since = since.iso8601();
-                format!("no heartbeat since {since}; the next `lions run` takes it back")
-            },
-        );
-        let trials = uses.get(&run.id).copied().unwrap_or(0).to_string();
-        let name = run.kind.name().to_owned();
-        rows.push(vec![
-            run.id.to_string(),
-            name,
-            state_word(ui, run),
-            trials,
-            run.attempts.to_string(),
-            took,
-            note,
-        ]);
+        rows.push(run_row(ui, run, trials, attempts.last(), now));
     }
-    columns(&rows).iter().for_each(|line| ui.out(line));
+    let mut fits = [ColumnFit::Whole; 7];
+    fits[6] = ColumnFit::Wrap;
+    ui.table(&rows, &fits);
     Ok(())
 }
 
-fn trials(ui: &Ui, store: &ReadStore, name: &str) -> Result<(), CommandError> {
-    let trials = store.trials(name).map_err(|e| unknown_sweep(store, e))?;
+fn run_row(
+    ui: &Ui,
+    run: &RunRow,
+    trials: usize,
+    last: Option<&AttemptRow>,
+    now: Timestamp,
+) -> Vec<String> {
+    let silent = silent_since(run.state, now);
+    // What became of a silent attempt after it was seen last nobody knows.
+    let end = |attempt: &AttemptRow| attempt.ended.or(silent).unwrap_or(now);
+    let took = last.map(|attempt| secs(end(attempt).secs_since(attempt.started)));
+    let note = silent.map_or_else(
+        || first_line(run.message.as_deref().unwrap_or_default()),
+        |since| {
+            let since = since.iso8601();
+            format!("no heartbeat since {since}; the next `lions run` takes it back")
+        },
+    );
+    vec![
+        run.id.to_string(),
+        run.kind.name().to_owned(),
+        state_word(ui, run.state),
+        trials.to_string(),
+        run.attempts.to_string(),
+        took.unwrap_or_default(),
+        note,
+    ]
+}
+
+fn trials(ui: &Ui, project: &Project, store: &ReadStore, name: &str) -> Result<(), CommandError> {
+    let trials = store
+        .trials(name)
+        .map_err(|e| unknown_sweep(project, store, e))?;
     if ui.json {
         return ui.print_json(&trials);
     }
@@ -190,27 +213,33 @@ fn trials(ui: &Ui, store: &ReadStore, name: &str) -> Result<(), CommandError> {
     let head = ["trial", "seed", "state", "configuration", "runs"];
     let mut rows = vec![head.map(|h| ui.tone(Tone::Dim, h)).to_vec()];
     rows.extend(trials.iter().map(|trial| trial_row(ui, trial)));
-    columns(&rows).iter().for_each(|line| ui.out(line));
+    let fits = [
+        ColumnFit::Whole,
+        ColumnFit::Whole,
+        ColumnFit::Whole,
+        ColumnFit::Cut,
+        ColumnFit::Wrap,
+    ];
+    ui.table(&rows, &fits);
     Ok(())
 }
 
 fn trial_row(ui: &Ui, trial: &TrialRow) -> Vec<String> {
     let runs: Vec<_> = trial.runs.iter().map(|run| run.id.to_string()).collect();
-    let (tone, word) = word_of(trial.state);
     vec![
         trial.index.to_string(),
         trial.seed.to_string(),
-        ui.tone(tone, word),
+        state_word(ui, trial.state),
         trial.label.clone(),
         runs.join(" "),
     ]
 }
 
 /// A run's state in one word.
-pub(crate) fn state_word(ui: &Ui, run: &RunRow) -> String {
-    let (tone, word) = match silent_since(run.state, SystemClock.now()) {
+pub(crate) fn state_word(ui: &Ui, state: RunState) -> String {
+    let (tone, word) = match silent_since(state, SystemClock.now()) {
         Some(_) => (Tone::Warn, "silent"),
-        None => word_of(run.state),
+        None => word_of(state),
     };
     ui.tone(tone, word)
 }

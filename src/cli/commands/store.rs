@@ -49,7 +49,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &StoreArgs) -> Result<u8, Comm
             if let Some(old) = &rebuilt.old {
                 ui.say(&format!("the old database is at {}", old.display()));
             }
-            ui.out(&format!(
+            ui.text(&format!(
                 "{} and {} with {} known again, {} of the runs done",
                 counted(rebuilt.sweeps, "sweep"),
                 counted(rebuilt.trials, "trial"),
@@ -80,13 +80,13 @@ fn verified(ui: &Ui, project: &Project) -> Result<u8, CommandError> {
     let mib = found.bytes as f64 / f64::from(1 << 20);
     let (runs, files) = (counted(found.runs, "run"), counted(found.files, "file"));
     if found.damage.is_empty() {
-        ui.out(&format!(
+        ui.text(&format!(
             "{runs}, {files}, {mib:.1} MiB: everything is as it was written"
         ));
         return Ok(code);
     }
     let count = found.damage.len();
-    ui.out(&format!(
+    ui.text(&format!(
         "{runs}, {files}, {mib:.1} MiB: {count} damaged or unreadable"
     ));
     let has = |trouble| found.damage.iter().any(|damage| damage.trouble == trouble);

@@ -30,18 +30,18 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &WhyArgs) -> Result<u8, Comman
         ui.print_json(&why)?;
         return Ok(DONE);
     }
-    let state = state_word(ui, &why.run);
+    let state = state_word(ui, why.run.state);
     if why.blockers.is_empty() {
-        ui.out(&format!("{} {id} is {state}", why.run.kind));
+        ui.text(&format!("{} {id} is {state}", why.run.kind));
     }
     for blocker in &why.blockers {
         let kind = why.run.kind;
         match blocker {
             // These say the state themselves.
             Blocker::Failed { class: Some(_), .. } | Blocker::Cancelled => {
-                ui.out(&format!("{kind} {id} {blocker}"));
+                ui.text(&format!("{kind} {id} {blocker}"));
             }
-            _ => ui.out(&format!("{kind} {id} is {state}: {blocker}")),
+            _ => ui.text(&format!("{kind} {id} is {state}: {blocker}")),
         }
     }
     Ok(DONE)

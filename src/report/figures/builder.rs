@@ -1,5 +1,6 @@
 //! What the kinds of figures share: means of configurations, what is missing, which runs are shown.
 
+use crate::base::counted;
 use crate::config::sweep::{AxisValue, FigureHead, Measured, show_value};
 use crate::figures::{Chart, Panel, Point, Scale, SeedValue};
 use crate::metrics::{Better, metric_spec};
@@ -127,7 +128,7 @@ impl<'a> Builder<'a> {
         let (low, high) = (self.seeds.first()?, self.seeds.last()?);
         Some(match (low, high) {
             (1, 1) => ONE_SEED.to_owned(),
-            (low, high) if low == high => format!("{low} seeds"),
+            (low, high) if low == high => counted(*low, "seed"),
             (low, high) => format!("{low} to {high} seeds"),
         })
     }

@@ -1,0 +1,347 @@
+//! What commands say where something is one, unknown, silent or asked for twice.
+
+use crate::project::{Project, Said};
+use crate::session::Study;
+use lions::base::{Timestamp, write_atomic};
+use lions::rundir::{FolderLock, Pause, RUNNERS_PATH, write_pause};
+use regex::Regex;
+use serde_json::Value;
+
+/// One trial without preference learning, although its base file has a recipe for that.
+const ONE: &str = r#"extends = ["base/mini.toml"]
+[sweep]
+name = "one"
+question = "Is one enough?"
+seeds = [1]
+[base]
+pipeline = ["sft"]
+[base.eval.recipe]
+likelihood.instruct = { data = [{ path = "data/sft/instruct_test.jsonl", count = 4 }], max-seq-len = 256 }
+likelihood.tales = { data = [{ path = "data/sft/stories_test.jsonl", count = 2 }], max-seq-len = 256 }
+"#;
+
+fn refused(said: &Said, code: i32, words: &str) {
+    assert_eq!(said.code, code, "{said:?}");
+    assert!(said.err.contains(words), "{words} in {said:?}");
+}
+
+#[test]
+fn one_trial_is_not_several() {
+    let project = Project::new();
+    project.write("sweeps/one.toml", ONE);
+    let said = project.lions(&["plan", "sweeps/one.toml"]);
+    let words = "1 trial needs 2 runs (2 if nothing were shared): 0 done, 2 to do";
+    assert!(said.out.contains(words), "{said:?}");
+    assert!(said.out.contains("1 time "), "{said:?}");
+}
+
+#[test]
+fn a_stage_that_a_trial_does_not_run_has_no_rows_to_look_at() {
+    let project = Project::new();
+    project.write("sweeps/one.toml", ONE);
+    let said = project.lions(&["inspect", "sweeps/one.toml", "--stage", "dpo"]);
+    refused(&said, 1, "trial 0 (base) does not run `dpo`");
+    refused(&said, 1, "it runs sft");
+    let said = project.lions(&["inspect", "sweeps/one.toml"]);
+    assert_eq!(said.code, 0, "{said:?}");
+}
+
+#[test]
+fn a_run_whose_runner_died_is_silent_and_not_at_work() {
+    let study = Study::copied();
+    let id = study.id("failed");
+    let store = rusqlite::Connection::open(study.project.path("results/lions.db")).unwrap();
+    let change = |sql: &str| assert_eq!(store.execute(sql, [id]).unwrap(), 1);
+    change("UPDATE run SET state = 'leased' WHERE run_id = ?1");
+    // Begun ten minutes ago, and the lease was last renewed two minutes later.
+    change(
+        "UPDATE attempt SET state = 'live', ended = NULL, started = started - 600000,
+         expires = started - 480000 + 90000 WHERE run = (SELECT id FROM run WHERE run_id = ?1)",
+    );
+    drop(store);
+    let sweeps = study.project.lions(&["status"]);
+    assert!(sweeps.out.contains("1 silent"), "{sweeps:?}");
+    let status = study.project.lions(&["status", "broken"]);
+    let row = status.out.lines().find(|line| line.starts_with(&id[..12]));
+    let row = row.unwrap();
+    assert!(
+        row.contains("silent") && row.contains("no heartbeat since"),
+        "{row}"
+    );
+    assert!(row.contains("2m00s"), "up to when it was seen last: {row}");
+    for words in [["status", "broken"], ["show", id], ["why", id]] {
+        let said = study.project.lions(&words);
+        assert!(said.out.contains("silent"), "{said:?}");
+        assert!(!said.out.contains("at work"), "{said:?}");
+    }
+    let why = study.project.lions(&["why", id]);
+    assert!(
+        why.out.contains("the next `lions run` takes it back"),
+        "{why:?}"
+    );
+}
+
+#[test]
+fn a_run_that_waits_for_room_on_the_disk_says_so() {
+    let study = Study::copied();
+    let id = study.id("failed");
+    assert_eq!(study.project.lions(&["retry", id]).code, 0);
+    let note = study.project.path(format!("{RUNNERS_PATH}/one.lock"));
+    write_atomic(&note, &[b' '; 1024]).unwrap();
+    let pause = Pause {
+        reason: "1 MiB free, 512 MiB are wanted".to_owned(),
+        since: Timestamp(0),
+    };
+    write_pause(&note, Some(&pause)).unwrap();
+    let runner = FolderLock::take(&note).unwrap();
+    let why = study.project.lions(&["why", id]);
+    assert!(why.out.contains("`lions run` has paused for"), "{why:?}");
+    assert!(why.out.contains(&pause.reason), "{why:?}");
+    let status = study.project.lions(&["status", "broken"]);
+    assert!(status.err.contains(&pause.reason), "{status:?}");
+    drop(runner);
+    let why = study.project.lions(&["why", id]);
+    assert!(why.out.contains("waits for a free slot"), "{why:?}");
+}
+
+#[test]
+fn a_sweep_without_tables_compares_what_its_evaluations_measured() {
+    let study = Study::copied();
+    let project = &study.project;
+    let text = project.read("sweeps/study.toml");
+    let start = text.find("[[report.table]]").unwrap();
+    let end = text.find("[[report.figure]]").unwrap();
+    project.edit(
+        "sweeps/study.toml",
+        &text[start..end],
+        "[report]\ntable = []\n\n",
+    );
+    let said = project.lions(&["run", "sweeps/study.toml", "--no-report", "--quiet"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let table = &project.json(&["compare", "study"])[0];
+    let results = table["rows"][0]["results"].as_array().unwrap();
+    let keys: Vec<&str> = results
+        .iter()
+        .map(|cell| cell["metric"].as_str().unwrap())
+        .collect();
+    for key in [
+        "polite/rewards/accuracies",
+        "tales/loss",
+        "instruct/loss",
+        "stories/rule_score",
+    ] {
+        assert!(keys.contains(&key), "{key} in {keys:?}");
+    }
+    // What training alone measured would be empty columns.
+    let of_training = |key: &&str| !key.contains('/') || key.starts_with("eval_");
+    assert!(!keys.iter().any(of_training), "{keys:?}");
+    assert!(
+        results
+            .iter()
+            .all(|cell| cell["missing"] == Value::Array(Vec::new())),
+        "{table}"
+    );
+    let title = table["title"].as_str().unwrap();
+    let some = Regex::new(r"^All configurations: \d+ of \d+ metrics$").unwrap();
+    assert!(some.is_match(title), "{title}");
+}
+
+#[test]
+fn with_json_every_line_of_stderr_is_an_object() {
+    let study = Study::copied();
+    let project = &study.project;
+    let asked = |words: &[&str]| {
+        let said = project.lions(&[words, &["--json"]].concat());
+        let lines: Vec<Value> = said
+            .err
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        (said.code, lines)
+    };
+    let (code, lines) = asked(&["status", "studdy"]);
+    assert_eq!(
+        (code, &lines[0]["exit_code"]),
+        (1, &Value::from(1)),
+        "{lines:?}"
+    );
+    assert!(
+        lines[0]["error"]
+            .as_str()
+            .unwrap()
+            .starts_with("no sweep `studdy`"),
+        "{lines:?}"
+    );
+    assert_eq!(lines[0]["hints"][0], "did you mean `study`?");
+    let (code, lines) = asked(&["status", "--watch"]);
+    assert_eq!(
+        (code, &lines[0]["exit_code"]),
+        (2, &Value::from(2)),
+        "{lines:?}"
+    );
+    assert_eq!(lines[0]["error"], "unexpected argument '--watch' found");
+    // A learning rate that destroys the model is warned of.
+    let (code, lines) = asked(&["check", "sweeps/broken.toml"]);
+    assert_eq!(code, 0, "{lines:?}");
+    assert!(
+        lines[0]["warning"]
+            .as_str()
+            .unwrap()
+            .contains("learning rate"),
+        "{lines:?}"
+    );
+    project.edit(
+        "sweeps/study.toml",
+        "global-batch-size = 4",
+        "global-batchsize = 4",
+    );
+    let (code, lines) = asked(&["check", "sweeps/study.toml"]);
+    assert_eq!(code, 1, "{lines:?}");
+    let finding = &lines[0]["findings"][0];
+    assert_eq!(finding["file"], "sweeps/study.toml", "{lines:?}");
+    assert_eq!(
+        (&finding["line"], &finding["column"]),
+        (&Value::from(8), &Value::from(1))
+    );
+    assert!(
+        finding["help"]
+            .as_str()
+            .unwrap()
+            .contains("`global-batch-size`"),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn near_names_are_told_wherever_a_sweep_or_run_is_named() {
+    let study = Study::shared();
+    let lions = |words: &[&str]| study.project.lions(words);
+    for command in ["status", "compare", "figures", "report"] {
+        refused(&lions(&[command, "studdy"]), 1, "did you mean `study`?");
+        refused(
+            &lions(&[command, "sweeps/studdy.toml"]),
+            1,
+            "did you mean `study`?",
+        );
+        // Its file is there.
+        let begin = "it has not run here yet; `lions run sweeps/smoke.toml` begins";
+        refused(&lions(&[command, "smoke"]), 1, begin);
+    }
+    for command in ["check", "plan", "run", "inspect"] {
+        refused(
+            &lions(&[command, "studdy"]),
+            1,
+            "did you mean `sweeps/study.toml`?",
+        );
+    }
+    for command in ["cancel", "retry", "show", "why", "log"] {
+        refused(
+            &lions(&[command, "studdy"]),
+            1,
+            "did you mean the sweep `study`?",
+        );
+    }
+    for command in ["cancel", "retry"] {
+        refused(
+            &lions(&[command, "sweeps/studdy.toml"]),
+            1,
+            "did you mean `study`?",
+        );
+    }
+    refused(
+        &lions(&["show", "study"]),
+        1,
+        "`study` is a sweep; `lions status study` lists its runs",
+    );
+    refused(
+        &lions(&["compare", "study", "--table", "rat"]),
+        1,
+        "did you mean `rate`?",
+    );
+}
+
+#[test]
+fn two_forms_at_once_are_refused() {
+    let project = &Study::shared().project;
+    for form in ["csv", "text"] {
+        let said = project.lions(&["compare", "study", "--format", form, "--json"]);
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(said.out.is_empty(), "{said:?}");
+        let words = format!("`--json` and `--format {form}` ask for two forms");
+        assert!(said.err.contains(&words), "{said:?}");
+    }
+}
+
+#[test]
+fn a_metric_that_nothing_has_is_refused_before_anything_is_measured() {
+    let study = Study::copied();
+    let store = rusqlite::Connection::open(study.project.path("results/lions.db")).unwrap();
+    let unmeasured = "UPDATE run SET state = 'ready' WHERE kind = 'eval'; DELETE FROM metric";
+    store.execute_batch(unmeasured).unwrap();
+    drop(store);
+    let said = study
+        .project
+        .lions(&["compare", "broken", "--metrics", "polite/rewards/accuracy"]);
+    refused(&said, 1, "there is no metric `polite/rewards/accuracy`");
+    refused(&said, 1, "did you mean `rewards/accuracies`?");
+    let said = study.project.lions(&[
+        "compare",
+        "broken",
+        "--metrics",
+        "polite/rewards/accuracies",
+    ]);
+    assert_eq!(said.code, 0, "{said:?}");
+}
+
+#[test]
+fn small_numbers_keep_their_digits() {
+    let study = Study::shared();
+    let rate = Regex::new(r"learning_rate +[1-9]\.\d{3}e-\d").unwrap();
+    let zero = Regex::new(r" 0\.0000\s").unwrap();
+    for command in ["log", "show"] {
+        let said = study.project.lions(&[command, study.id("dpo")]);
+        assert!(rate.is_match(&said.out), "{said:?}");
+        assert!(!zero.is_match(&said.out), "{said:?}");
+    }
+}
+
+#[test]
+fn files_of_another_form_are_told_with_the_way_out() {
+    let project = Project::new();
+    project.write("sweeps/one.toml", ONE);
+    for (file, instead, words) in [
+        (
+            "model.safetensors",
+            "pytorch_model.bin",
+            "it has `pytorch_model.bin`, which transformers converts by",
+        ),
+        (
+            "tokenizer.json",
+            "tokenizer.model",
+            "there is `tokenizer.model` only; transformers writes `tokenizer.json` by",
+        ),
+    ] {
+        let [file, instead] =
+            [file, instead].map(|name| project.path("models/stories260k").join(name));
+        std::fs::rename(&file, &instead).unwrap();
+        refused(&project.lions(&["check", "sweeps/one.toml"]), 1, words);
+        std::fs::rename(&instead, &file).unwrap();
+    }
+    project.write("sweeps/one.toml", ONE.replace("base/mini.toml", "base"));
+    refused(
+        &project.lions(&["check", "sweeps/one.toml"]),
+        1,
+        "is a folder",
+    );
+    let latin: Vec<u8> = ONE
+        .replace("one enough", "it na\u{ef}ve")
+        .chars()
+        .map(|c| c as u8)
+        .collect();
+    project.write("sweeps/one.toml", latin);
+    refused(
+        &project.lions(&["check", "sweeps/one.toml"]),
+        1,
+        "not UTF-8",
+    );
+}
