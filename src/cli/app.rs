@@ -1,5 +1,6 @@
 //! The command line as a whole: global options, dispatch, exit code.
 
+use crate::base::silence_guarded_panics;
 use crate::cli::commands;
 use crate::cli::error::{CommandError, exit_code};
 use crate::cli::global::Global;
@@ -72,6 +73,7 @@ commands! {
 
 /// Parses the command line, runs the command, returns the exit code.
 pub fn main() -> ExitCode {
+    silence_guarded_panics();
     let lions = match Lions::try_parse() {
         Ok(lions) => lions,
         Err(error) => return not_understood(error),

@@ -33,16 +33,6 @@ pub(super) fn row_too_long() -> String {
     format!("it is longer than {} MiB", MAX_ROW >> 20)
 }
 
-/// What `work` gives; a panic within it is an error: `what` is a library that unwraps where its input is
-/// not as it expects.
-pub(super) fn guarded<T>(
-    what: &str,
-    work: impl FnOnce() -> Result<T, String>,
-) -> Result<T, String> {
-    let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-    done.unwrap_or_else(|_| Err(format!("{what} gave up on it")))
-}
-
 /// Bytes of a value's texts, and some for each value.
 pub(super) fn bytes_of(value: &Value) -> usize {
     8 + match value {

@@ -2,7 +2,7 @@
 
 use super::error::DataError;
 use super::limits::{bytes_of, most_text, too_much};
-use crate::base::PathError;
+use crate::base::{PathError, guarded};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use serde_json::{Map, Number, Value};
@@ -14,6 +14,16 @@ pub(super) fn read_parquet(
     path: &str,
     count: usize,
 ) -> Result<Vec<Map<String, Value>>, DataError> {
+    // Of damaged columns the library asserts some things that it could refuse.
+    guarded("the Parquet library", || Ok(read(file, path, count))).unwrap_or_else(|reason| {
+        Err(DataError::Unreadable {
+            path: path.to_owned(),
+            reason,
+        })
+    })
+}
+
+fn read(file: &Path, path: &str, count: usize) -> Result<Vec<Map<String, Value>>, DataError> {
     let broken = |source| DataError::Parquet {
         path: path.to_owned(),
         source,

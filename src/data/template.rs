@@ -13,9 +13,9 @@
 use super::error::DataError;
 use super::jinja::{Source, prepare};
 use super::lexemes::{CLOSE, OPEN};
-use super::limits::guarded;
 use super::python;
 use super::record::Message;
+use crate::base::guarded;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind};

@@ -9,10 +9,11 @@
 //! the whole text would get one (at its start, or after each special token) and not where a cut was
 //! made, or every reply would begin with a doubled blank. Hence a second, *bare* tokenizer, equal but
 //! for that rule, reads the text between a cut and the next special token. The result equals that of
-//! tokenising the whole text, except where a token would have straddled a cut.
+//! tokenising the whole text, except where a token would have straddled a cut or a rule that splits text
+//! looks across it (that of GPT-2 takes two line breaks apart where more text follows).
 
 use super::error::DataError;
-use super::limits::guarded;
+use crate::base::guarded;
 use serde_json::{Value, json};
 use std::path::Path;
 use tokenizers::Tokenizer;

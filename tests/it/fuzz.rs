@@ -291,6 +291,30 @@ fn rows_of_parquet() {
     });
 }
 
+// The library asserts something of this file, found by `tests/fuzz.sh`.
+#[test]
+fn what_a_library_panics_on_is_an_error_without_a_trace() {
+    let project = Project::new();
+    let mut rng = ChaCha8Rng::seed_from_u64(1693);
+    let name = ["chat", "pairs"][rng.random_range(0..2)];
+    let whole = bytes(&format!("tests/fixtures/{name}.parquet"));
+    project.write("data/rows.parquet", damaged(&mut rng, &whole));
+    project.write("sweeps/rows.toml", ROWS);
+    let said = project.lions(&["inspect", "sweeps/rows.toml"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("data/rows.parquet"), "{said:?}");
+    assert!(!said.err.contains("panicked"), "{said:?}");
+}
+
+const ROWS: &str = r#"extends = ["base/mini.toml"]
+[sweep]
+name = "rows"
+question = "Can they be read?"
+seeds = [1]
+[base.sft.recipe]
+data = [{ path = "data/rows.parquet" }]
+"#;
+
 /// Opens a folder's tokenizer and template and writes a row with them.
 fn encodes(folder: &Path, template: Option<&Path>) -> bool {
     let row = r#"{"messages": [{"role": "user", "content": "Say é 1."}, {"role": "assistant", "content": "I do."}]}"#;
