@@ -5,6 +5,7 @@ use half::bf16;
 mod sealed {
     pub trait Sealed {}
 }
+pub(crate) use sealed::Sealed;
 
 /// A number in device memory. Its name is the one that signatures of kernels use.
 pub trait Element: Copy + Send + Sync + 'static + sealed::Sealed {
@@ -55,6 +56,17 @@ impl Stored for bf16 {
         bf16
     }
 }
+
+/// A structure of whole numbers without padding, which a kernel reads as its own `struct`: `structure!(Tile: "struct:20")`.
+macro_rules! structure {
+    ($of:ty: $name:literal) => {
+        impl $crate::gpu::element::Sealed for $of {}
+        impl $crate::gpu::Element for $of {
+            const NAME: &'static str = $name;
+        }
+    };
+}
+pub(crate) use structure;
 
 /// A size as a kernel takes it.
 ///

@@ -1,10 +1,17 @@
 //! Every kernel that Rust launches. A device that is opened must have them all.
 
 use crate::gpu::call::{Entry, Pair};
-use crate::gpu::ops::{norm, rows};
+use crate::gpu::ops::{embedding, gated, head, norm, optimizer, rope, rows};
 
-const ALONE: &[&[Entry]] = &[norm::ALONE, rows::ALONE];
-const PAIRS: &[&[Pair]] = &[norm::PAIRS, rows::PAIRS];
+const ALONE: &[&[Entry]] = &[norm::ALONE, rows::ALONE, head::ALONE, optimizer::ALONE];
+const PAIRS: &[&[Pair]] = &[
+    embedding::PAIRS,
+    gated::PAIRS,
+    head::PAIRS,
+    norm::PAIRS,
+    rope::PAIRS,
+    rows::PAIRS,
+];
 
 /// All entry points, in no order.
 pub(crate) fn entries() -> impl Iterator<Item = &'static Entry> {
