@@ -1,4 +1,6 @@
 // All kernels, as one module of the card.
+#include "attention.cu"
+#include "attention_simple.cu"
 #include "conformance.cu"
 #include "embedding.cu"
 #include "gated.cu"

@@ -1,10 +1,19 @@
 //! Every kernel that Rust launches. A device that is opened must have them all.
 
 use crate::gpu::call::{Entry, Pair};
-use crate::gpu::ops::{embedding, gated, head, norm, optimizer, rope, rows};
+use crate::gpu::ops::{
+    attention, attention_fast, embedding, gated, head, norm, optimizer, rope, rows,
+};
 
-const ALONE: &[&[Entry]] = &[norm::ALONE, rows::ALONE, head::ALONE, optimizer::ALONE];
+const ALONE: &[&[Entry]] = &[
+    norm::ALONE,
+    rows::ALONE,
+    head::ALONE,
+    optimizer::ALONE,
+    attention_fast::ALONE,
+];
 const PAIRS: &[&[Pair]] = &[
+    attention::PAIRS,
     embedding::PAIRS,
     gated::PAIRS,
     head::PAIRS,
