@@ -18,6 +18,12 @@ impl Ledger {
         self.0.values().sum()
     }
 
+    /// Where they begin.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = u64> {
+        self.0.keys().copied()
+    }
+
     /// Refuses a region that does not lie within one allocation.
     pub(crate) fn check(&self, region: Region) -> Result<()> {
         let found = self.0.range(..=region.at).next_back();

@@ -60,7 +60,8 @@ const SCHEDULES: [(Schedule, u32); 4] = [
     (Schedule::Random(8), 2),
 ];
 
-/// Runs a test on the emulation under several schedules and with one and two OS threads. What it reads must be the same bits each time.
+/// Runs a test on the emulation under several schedules and with one and two OS threads, and twice on a card if there is
+/// one. What it reads must be the same bits each time.
 pub(crate) fn on_devices(test: impl Fn(&mut Device)) {
     let runs = SCHEDULES.map(|(schedule, os_threads)| {
         let mut gpu = emulated(1 << 28);
@@ -71,11 +72,13 @@ pub(crate) fn on_devices(test: impl Fn(&mut Device)) {
         runs.iter().all(|run| *run == runs[0]),
         "bits depend on the schedule"
     );
+    on_card(&test);
 }
 
 /// As [`on_devices`], with one schedule.
 pub(crate) fn on_devices_once(test: impl Fn(&mut Device)) {
     bits_of(&mut emulated(1 << 28), &test);
+    on_card(&test);
 }
 
 fn bits_of(gpu: &mut dyn Gpu, test: &impl Fn(&mut Device)) -> blake3::Hash {
@@ -83,6 +86,20 @@ fn bits_of(gpu: &mut dyn Gpu, test: &impl Fn(&mut Device)) -> blake3::Hash {
     let mut device = Device { gpu, seen };
     test(&mut device);
     device.seen.finalize()
+}
+
+#[cfg(not(feature = "gpu"))]
+fn on_card(_: &impl Fn(&mut Device)) {}
+
+#[cfg(feature = "gpu")]
+fn on_card(test: &impl Fn(&mut Device)) {
+    use crate::gpu::{Cuda, GpuError};
+    let twice = [(); 2].map(|()| match Cuda::open(0, &[]) {
+        Ok(mut card) => Some(bits_of(&mut card, test)),
+        Err(GpuError::NoDriver | GpuError::NoDevice { .. }) => None,
+        Err(e) => panic!("{e}"),
+    });
+    assert_eq!(twice[0], twice[1], "two runs on the card differ");
 }
 
 /// Numbers between -1 and 1, the same for the same seed.

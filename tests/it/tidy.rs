@@ -67,6 +67,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("plotters", &["figures"]),
     ("resvg", &["figures"]),
     ("csv", &["base"]),
+    ("cudarc", &["gpu"]),
     ("lions_emulation", &["gpu"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
