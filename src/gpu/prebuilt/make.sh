@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the kernels for cards anew, after every change in ../kernels: machine code for three kinds of cards and PTX for all
+# Makes the kernels for cards anew, after every change of code in ../kernels: machine code for three kinds of cards and PTX for all
 # others, compressed, and the digest of their sources, which a test compares.
 #
 #   LIONS_NVCC=/usr/local/cuda/bin/nvcc src/gpu/prebuilt/make.sh
@@ -23,4 +23,5 @@ for name in sm_80.cubin sm_89.cubin sm_90.cubin compute_80.ptx; do
   [[ -s $work/$name ]] || { echo "make.sh: no $name" >&2; exit 1; }
   zstd -q -19 -f "$work/$name" -o "$name.zst"
 done
-LC_ALL=C cat ../kernels/*.cu ../kernels/*.h | cksum >sources.cksum
+# Of what is neither comment nor space.
+LC_ALL=C sed 's://.*::' ../kernels/*.cu ../kernels/*.h | LC_ALL=C tr -d '[:space:]\\' | cksum >sources.cksum
