@@ -2,7 +2,7 @@
 # Plants faults in the GPU kernels, one at a time, and runs their tests: every fault must be found. It is then tried again
 # without the emulation's checks, which says whether the numbers alone show it. Takes some minutes.
 #
-#     tests/gpu-faults.sh [WORDS]     # of the names of the faults to plant; all if not said otherwise
+#     tests/gpu-faults.sh [PATTERN]     # of the names of the faults to plant; all if not said otherwise
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD only=${1:-} planted=0 missed=0
@@ -42,7 +42,7 @@ run gpu:: --skip prebuilt >"$work/said" || { cat "$work/said" >&2; echo "the tes
 
 try() { # name, file, sed script, tests
   local name=$1 file=$2 script=$3 tests=$4 checks said
-  [[ -z $only || $name == *"$only"* ]] || return 0
+  [[ $name =~ $only ]] || return 0
   planted=$((planted + 1))
   restore
   sed -i "$script" "$work/src/kernels/$file"
@@ -77,7 +77,7 @@ try 'norm: no offset in dx' rms_norm.cu 's/grad \* (offset + to_f32(w\[i\]))/gra
 try 'sums: one column too many' rows.cu '0,/if (col >= d) return;/s//if (col > d) return;/' ops::norm
 try 'sums: the last part left out' rows.cu 's/i < count; i++/i + 1 < count; i++/' ops::norm
 
-attention=attention.cu tensor=attention_by_tensor
+attention=attention.cu tensor=attention_by_tensor_cores_is
 try 'attention: no barrier before K is replaced' $attention '/product<E, BN>(s, sq, warp \* 16, sk);/{n;s/sync_block();//}' $tensor
 try 'attention: no barrier before V is replaced' $attention '/multiply<E, BN, E>(o, s, sv);/{n;d}' $tensor
 try 'attention: a wait for one group too few' $attention '0,/copy_wait<1>();/s//copy_wait<2>();/' $tensor

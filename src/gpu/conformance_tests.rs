@@ -1,5 +1,5 @@
-//! Every function of `kernels/gpu.h` by itself: what the emulation says the device's instructions do, and on a card what they
-//! do. All but the approximations are exact.
+//! Every function of `kernels/gpu.h` by itself: what the emulation says the device's instructions do, and on a card
+//! what they do. All but the approximations are exact.
 
 #![expect(clippy::float_cmp, reason = "these results are exact")]
 

@@ -95,8 +95,8 @@ impl Call<'_> {
             return Ok(());
         }
         #[expect(unsafe_code, reason = "kernels follow addresses")]
-        // SAFETY: the types of the arguments are those of the kernel (asserted by `new`, and by a test for the table), and
-        // the arrays are large enough (asserted by the callers).
+        // SAFETY: the types of the arguments are those of the kernel (asserted by `new`, and by a test for the table),
+        // and the arrays are large enough (asserted by the callers).
         unsafe {
             gpu.launch(&self)
         }
@@ -179,7 +179,8 @@ impl Matrix {
         }
     }
 
-    /// Bytes of a number, numbers of a stored row, and the bytes from the first to the last number, of `rows` by `cols`.
+    /// Bytes of a number, numbers of a stored row, and the bytes from the first to the last number, of `rows` by
+    /// `cols`.
     pub(crate) fn extent(&self, (rows, cols): (usize, usize)) -> (usize, usize, Region) {
         let (rows, cols) = if self.transposed {
             (cols, rows)

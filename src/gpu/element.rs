@@ -57,7 +57,8 @@ impl Stored for bf16 {
     }
 }
 
-/// A structure of whole numbers without padding, which a kernel reads as its own `struct`: `structure!(Tile: "struct:20")`.
+/// A structure of whole numbers without padding, which a kernel reads as its own `struct`, and its name in signatures:
+/// its bytes.
 macro_rules! structure {
     ($of:ty: $name:literal) => {
         impl $crate::gpu::element::Sealed for $of {}
@@ -79,7 +80,8 @@ pub(crate) fn int(n: usize) -> i32 {
 /// The bytes of numbers.
 pub(crate) fn bytes_of<T: Element>(values: &[T]) -> &[u8] {
     #[expect(unsafe_code, reason = "a view of numbers as bytes")]
-    // SAFETY: elements are numbers or structures of them without padding (the trait is sealed), so every byte is written.
+    // SAFETY: elements are numbers or structures of them without padding (the trait is sealed), so every byte is
+    // written.
     unsafe {
         std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values))
     }

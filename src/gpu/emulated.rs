@@ -85,8 +85,8 @@ impl Emulated {
     /// A kernel is missing, or has other arguments than the function here that launches it.
     ///
     /// # Safety
-    /// The functions do what `emu/launch.cc` says. Memory of the device is that of the program, so the numbers that kernels
-    /// take as places (tokens, positions, work lists) must be what the functions of `ops` ask for.
+    /// The functions do what `emu/launch.cc` says. Memory of the device is that of the program, so the numbers that
+    /// kernels take as places (tokens, positions, work lists) must be what the functions of `ops` ask for.
     #[expect(unsafe_code, reason = "functions of another language")]
     pub unsafe fn new(emulation: Emulation, total: usize) -> Result<Self> {
         let device = Self {
@@ -238,8 +238,8 @@ impl Gpu for Emulated {
         };
         let options = [schedule, self.os_threads, u32::from(self.checking)];
         let (mut counts, mut why) = ([0; 5], [0 as c_char; 512]);
-        // SAFETY: every argument lives until the call returns and has the size that the kernel wants (`Call::new`); that
-        // the kernel stays within its arrays is the caller's promise.
+        // SAFETY: every argument lives until the call returns and has the size that the kernel wants (`Call::new`);
+        // that the kernel stays within its arrays is the caller's promise.
         let faulty = unsafe {
             (self.emulation.launch)(
                 name.as_ptr(),
@@ -396,7 +396,8 @@ impl Allocation {
     fn guards_stand(&self) -> bool {
         let before = self.base.as_ptr();
         #[expect(unsafe_code, reason = "memory that kernels reach by its address")]
-        // SAFETY: both guards are within the allocation, written when it was made, and nobody holds a reference to them.
+        // SAFETY: both guards are within the allocation, written when it was made, and nobody holds a reference to
+        // them.
         let (before, behind) = unsafe {
             let behind = before.add(GUARD + self.bytes);
             (

@@ -8,7 +8,8 @@ use crate::gpu::{Buf, Gemm, Gpu, GpuError, Matrix, Schedule, Stored};
 use half::bf16;
 use std::collections::BTreeMap;
 
-/// Kernels of `emu/faults.cu`, threads of a block, and words of what is said; one of several if it depends on the order.
+/// Kernels of `emu/faults.cu`, threads of a block, and words of what is said; one of several if it depends on the
+/// order.
 const FAULTS: &[(Entry, u32, &[&str])] = &[
     (entry!("fault_no_barrier", "*f32"), 128, &["race"]),
     (entry!("fault_no_barrier_in_a_warp", "*f32"), 32, &["race"]),

@@ -60,8 +60,8 @@ const SCHEDULES: [(Schedule, u32); 4] = [
     (Schedule::Random(8), 2),
 ];
 
-/// Runs a test on the emulation under several schedules and with one and two OS threads, and twice on a card if there is
-/// one. What it reads must be the same bits each time.
+/// Runs a test on the emulation under several schedules and with one and two OS threads, and twice on a card if there
+/// is one. What it reads must be the same bits each time.
 pub(crate) fn on_devices(test: impl Fn(&mut Device)) {
     let runs = SCHEDULES.map(|(schedule, os_threads)| {
         let mut gpu = emulated(1 << 28);

@@ -49,8 +49,8 @@ impl Blas {
             return Ok(());
         }
         let at = |matrix: &Matrix| matrix.region.at as *mut c_void;
-        // cuBLAS thinks in columns: our c (m, n) by rows is its transpose, the product of b's and a's transposes. What we
-        // store without transposing is a transpose to it already.
+        // cuBLAS thinks in columns: our c (m, n) by rows is its transpose, the product of b's and a's transposes. What
+        // we store without transposing is a transpose to it already.
         // SAFETY: the caller's promise.
         let done = unsafe {
             result::gemm_ex(

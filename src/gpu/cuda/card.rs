@@ -43,8 +43,8 @@ struct Function {
 }
 
 impl Cuda {
-    /// Opens the card of an index. cuBLAS is taken from the first of `folders` that has it, if the loader does not find it by
-    /// itself.
+    /// Opens the card of an index. cuBLAS is taken from the first of `folders` that has it, if the loader does not find
+    /// it by itself.
     ///
     /// # Errors
     /// No driver, no such card, a card that is too old, no cuBLAS, or kernels that the driver refuses.
@@ -195,8 +195,8 @@ impl Gpu for Cuda {
         let function = self.function(call.entry.name)?;
         self.allow(call, function)?;
         let three = |[x, y, z]: [u32; 3]| (x, y, z);
-        // SAFETY: the driver copies each argument, of the size that the kernel has, before the call returns; that the kernel
-        // stays within its arrays is the caller's promise.
+        // SAFETY: the driver copies each argument, of the size that the kernel has, before the call returns; that the
+        // kernel stays within its arrays is the caller's promise.
         let launched = unsafe {
             result::launch_kernel(
                 function.handle,

@@ -45,8 +45,8 @@ structure!(Range: "struct:12");
 /// Most rows of a tile.
 const ROWS: u32 = 64;
 
-/// Who computes what: the same tiles for queries and for keys, and for each tile of keys the ranges of queries that see it,
-/// `ranges[range_at[i]..range_at[i + 1]]`.
+/// Who computes what: the same tiles for queries and for keys, and for each tile of keys the ranges of queries that see
+/// it, `ranges[range_at[i]..range_at[i + 1]]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Work<T, R, I> {
     /// Every row is in one of them.
@@ -63,8 +63,8 @@ pub type WorkList = Work<Vec<Tile>, Vec<Range>, Vec<i32>>;
 pub type WorkBufs = Work<Buf<Tile>, Buf<Range>, Buf<i32>>;
 
 impl WorkList {
-    /// Of segments with the boundaries `bounds (S + 1,)`; segment `s` continues segment `trunks[s]`, or none if that is itself
-    /// or `trunks` is empty. Segments stand behind the trunk that they continue.
+    /// Of segments with the boundaries `bounds (S + 1,)`; segment `s` continues segment `trunks[s]`, or none if that is
+    /// itself or `trunks` is empty. Segments stand behind the trunk that they continue.
     pub fn new(bounds: &[u32], trunks: &[u32]) -> Self {
         let count = bounds.len().saturating_sub(1);
         let trunk_of = |s: usize| trunks.get(s).map_or(s, |&trunk| trunk as usize);

@@ -34,8 +34,8 @@ pub fn embedding_forward<T: Stored>(
     Call::new(FORWARD.of::<T>(), Launch::over(n), args).run(gpu)
 }
 
-/// Where each distinct token of a batch stands: token `tokens[i]` at the places `order[starts[i]..starts[i + 1]]`, which
-/// ascend.
+/// Where each distinct token of a batch stands: token `tokens[i]` at the places `order[starts[i]..starts[i + 1]]`,
+/// which ascend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Places<V> {
     /// Distinct tokens, ascending.
@@ -68,8 +68,8 @@ impl Places<Vec<i32>> {
     }
 }
 
-/// Adds to `d_table (V, D)` the rows of `g (T, D)` by token, times `scale`, those of a token in the order of their places. A token
-/// that is left out of `places` gets nothing.
+/// Adds to `d_table (V, D)` the rows of `g (T, D)` by token, times `scale`, those of a token in the order of their
+/// places. A token that is left out of `places` gets nothing.
 pub fn embedding_backward<T: Stored>(
     gpu: &mut dyn Gpu,
     g: Buf<T>,

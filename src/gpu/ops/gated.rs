@@ -63,8 +63,8 @@ pub fn gated_forward<T: Stored>(
     Call::new(FORWARD.of::<T>(), launch, args).run(gpu)
 }
 
-/// From `grad (T, F)` of the result, the gradients of gate and up, which lie as these do and may replace them; and the result
-/// once more, if it is wanted.
+/// From `grad (T, F)` of the result, the gradients of gate and up, which lie as these do and may replace them; and the
+/// result once more, if it is wanted.
 pub fn gated_backward<T: Stored>(
     gpu: &mut dyn Gpu,
     activation: GateActivation,

@@ -23,8 +23,8 @@ pub struct Scores {
     pub correct: Buf<i32>,
 }
 
-/// Scores `targets (N,)` by `logits (N, V)`. With a softcap the logits become `cap * tanh(logit / cap)`. Targets must be
-/// below V.
+/// Scores `targets (N,)` by `logits (N, V)`. With a softcap the logits become `cap * tanh(logit / cap)`. Targets must
+/// be below V.
 pub fn head_score(
     gpu: &mut dyn Gpu,
     logits: Buf<f32>,

@@ -1,7 +1,7 @@
 //! One checked function a kernel: the sizes of its arrays are asserted before it is launched.
 //!
-//! An op is a file here, its kernel (`kernels/NAME.cu`), and the tests that compare both with plain loops in f64, on the
-//! emulation always and on a card if there is one.
+//! An op is a file here, its kernel (`kernels/NAME.cu`), and the tests that compare both with plain loops in f64, on
+//! the emulation always and on a card if there is one.
 
 pub mod attention;
 pub mod attention_fast;

@@ -32,8 +32,8 @@ pub struct Norm {
     pub eps: f32,
 }
 
-/// Normalises rows of `x (T, D)` by `weight (D,)` into `y (T, D)`. With `added = (b, sum)` the rows are those of `x + b`, which
-/// go to `sum`, rounded, before they are normalised.
+/// Normalises rows of `x (T, D)` by `weight (D,)` into `y (T, D)`. With `added = (b, sum)` the rows are those of `x +
+/// b`, which go to `sum`, rounded, before they are normalised.
 pub fn norm_forward<T: Stored>(
     gpu: &mut dyn Gpu,
     norm: Norm,

@@ -22,8 +22,8 @@ pub fn norm_parts(len: usize) -> usize {
     len.div_ceil(SPAN)
 }
 
-/// `clip (3,)`: the norm of all gradients, summed in f64 in one order; the factor `min(1, max_norm / (norm + 1e-6))`, or 1 if
-/// `max_norm` is 0; and 1 if the norm or `loss (1,)` is not finite, in which case [`adamw_step`] does nothing.
+/// `clip (3,)`: the norm of all gradients, summed in f64 in one order; the factor `min(1, max_norm / (norm + 1e-6))`,
+/// or 1 if `max_norm` is 0; and 1 if the norm or `loss (1,)` is not finite, in which case [`adamw_step`] does nothing.
 pub fn gradient_norm(
     gpu: &mut dyn Gpu,
     grad: Buf<f32>,
@@ -62,8 +62,8 @@ pub struct Chunk {
 
 structure!(Chunk: "struct:16");
 
-/// The chunks of the numbers that learn: ranges of the arena, and whether weight decay reaches them. What is in no range is
-/// never written.
+/// The chunks of the numbers that learn: ranges of the arena, and whether weight decay reaches them. What is in no
+/// range is never written.
 pub fn chunks(learn: &[(Range<usize>, bool)]) -> Vec<Chunk> {
     let of_range = |(range, decays): &(Range<usize>, bool)| {
         let (range, decays) = (range.clone(), i32::from(*decays));

@@ -26,8 +26,8 @@ pub enum Direction {
     Back,
 }
 
-/// Turns the first `heads` heads of each row of `x (T, stride)` by the row's position. Positions must be below the angles'
-/// count.
+/// Turns the first `heads` heads of each row of `x (T, stride)` by the row's position. Positions must be below the
+/// angles' count.
 pub fn rope<T: Stored>(
     gpu: &mut dyn Gpu,
     x: Buf<T>,
