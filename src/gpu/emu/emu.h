@@ -176,6 +176,8 @@ struct Register {
   template <auto F> static Register of(const char *name) {
     return Register(name, Trampoline<F>::signature(), &Trampoline<F>::call);
   }
-  Register(const char *name, std::string signature, void (*call)(void **)) : kernel{name, signature, call, kernels} { kernels = &kernel; }
+  Register(const char *name, std::string signature, void (*call)(void **)) : kernel{name, signature, call, kernels} {
+    kernels = &kernel;
+  }
 };
 } // namespace emu

@@ -40,7 +40,9 @@ GPU void forward(const T *q, const T *k, const T *v, T *out, float *lse, const T
     for (int base = first; base <= pos; base += 32) {
       const int c = base + lane;
       float slope, x = NONE;
-      if (c <= pos) x = exponent(f, dot(q + (row * f.heads + head) * width, k + ((size_t)key_row(t, c) * f.kv_heads + kv) * width, width), slope);
+      if (c <= pos)
+        x = exponent(f, dot(q + (row * f.heads + head) * width,
+                            k + ((size_t)key_row(t, c) * f.kv_heads + kv) * width, width), slope);
       const float best = max_(top, warp_max(x)), keep = exp2_fast(top - best), p = c <= pos ? exp2_fast(x - best) : 0.0f;
       top = best;
       sum = sum * keep + warp_sum(p);

@@ -62,7 +62,9 @@ GPU uint4 load16(const void *p) { return *reinterpret_cast<const uint4 *>(p); }
 GPU void store16(void *p, uint4 v) { *reinterpret_cast<uint4 *>(p) = v; }
 // 16 bytes from global to shared memory; zeros where not `there`.
 template <class T> GPU void copy16(T *dst, const T *src, bool there) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(dst)), "l"(src), "r"(there ? 16 : 0) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+               ::"r"(shared_address(dst)), "l"(src), "r"(there ? 16 : 0)
+               : "memory");
 }
 GPU void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int LEFT> GPU void copy_wait() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }

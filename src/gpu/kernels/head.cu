@@ -86,7 +86,8 @@ EXPORT(head_score)
 // of sum(g_i logp_i).
 namespace head {
 template <class T>
-GPU void gradient(const float *logits, const int *targets, const float *lse, const float *g, T *dz, int rows, int vocab, float cap) {
+GPU void gradient(const float *logits, const int *targets, const float *lse, const float *g, T *dz, int rows, int vocab,
+                  float cap) {
   const int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
   if (at >= (int64_t)rows * vocab) return;
   const int row = at / vocab, i = at % vocab;

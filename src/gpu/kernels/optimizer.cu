@@ -45,7 +45,8 @@ GPU float updated(const Step &s, float p, float g, float &m, float &v, bool deca
 }
 
 // A block a chunk. `master` holds the f32 numbers, `short_`, if it is there, their copy in bf16. clip as clip_factor left it.
-GPU void step(float *master, bf16 *short_, float *m, float *v, const float *g, const float *clip, const Chunk *chunks, const Step &s) {
+GPU void step(float *master, bf16 *short_, float *m, float *v, const float *g, const float *clip, const Chunk *chunks,
+              const Step &s) {
   if (clip[2] != 0.0f) return;
   const float scale = clip[1];
   const Chunk c = chunks[blockIdx.x];
