@@ -59,8 +59,8 @@ pub struct Counts {
     pub conflicts: u64,
 }
 
-/// Bytes before and behind every allocation that nobody may write.
-const GUARD: usize = 256;
+/// Bytes before and behind every allocation that nobody may write: a row too many should still hit them.
+const GUARD: usize = 4096;
 const GUARD_BYTE: u8 = 0xa5;
 /// Fresh memory: NaN in every format.
 const POISON: u8 = 0xff;
