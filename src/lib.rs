@@ -17,6 +17,7 @@ pub mod data;
 pub mod eval;
 pub mod figures;
 pub mod generate;
+pub mod gpu;
 pub mod judge;
 pub mod metrics;
 pub mod model;

@@ -1,0 +1,365 @@
+//! A card: one context, one stream, the kernels' module and cuBLAS.
+
+use super::blas::{Blas, WORKSPACE};
+use super::failure::{OrFailed as _, words};
+use super::images::{OLDEST, images};
+use super::library;
+use crate::gpu::buf::Region;
+use crate::gpu::call::Call;
+use crate::gpu::device::{Event, Gemm, Gpu, Memory};
+use crate::gpu::element::int;
+use crate::gpu::error::{GpuError, Result};
+use crate::gpu::ledger::{Ledger, same_size};
+use crate::gpu::ops::table::entries;
+use cudarc::driver::result::{self, ctx, device, event, module, primary_ctx, stream};
+use cudarc::driver::sys::{
+    CUdevice, CUdevice_attribute_enum as Attribute, CUevent, CUevent_flags, CUfunction,
+    CUfunction_attribute_enum, CUmodule, CUresult, CUstream,
+};
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Shared memory that a block gets without being asked about it.
+const PLAIN_SHARED: u32 = 48 << 10;
+
+/// One card. It belongs to the thread that opened it.
+pub struct Cuda {
+    // Closed in this order, then the rest of the context by `Drop`.
+    blas: Option<Blas>,
+    context: Context,
+    name: String,
+    functions: BTreeMap<&'static str, Function>,
+    events: Vec<CUevent>,
+    ledger: Ledger,
+}
+
+/// A kernel, and the most shared memory that it was allowed.
+#[derive(Clone, Copy)]
+struct Function {
+    handle: CUfunction,
+    shared: u32,
+}
+
+impl Cuda {
+    /// Opens the card of an index. cuBLAS is taken from the first of `folders` that has it, if the loader does not find
+    /// it by itself.
+    ///
+    /// # Errors
+    /// No driver, no such card, a card that is too old, no cuBLAS, or kernels that the driver refuses.
+    pub fn open(index: usize, folders: &[PathBuf]) -> Result<Self> {
+        library::driver()?;
+        let count = device::get_count().or_failed()? as usize;
+        if index >= count {
+            return Err(GpuError::NoDevice { index, count });
+        }
+        let device = device::get(int(index)).or_failed()?;
+        let name = device::get_name(device).or_failed()?;
+        let compute = (
+            attribute(
+                device,
+                Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+            )?,
+            attribute(
+                device,
+                Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+            )?,
+        );
+        if compute < OLDEST {
+            return Err(GpuError::TooOld { name, compute });
+        }
+        library::cublas(folders)?;
+        let context = Context::new(device, compute)?;
+        let mut card = Self {
+            blas: None,
+            context,
+            name,
+            functions: BTreeMap::new(),
+            events: Vec::new(),
+            ledger: Ledger::default(),
+        };
+        for entry in entries() {
+            card.function(entry.name)?;
+        }
+        let workspace = card.alloc_bytes(WORKSPACE)?;
+        #[expect(unsafe_code, reason = "calls of cuBLAS")]
+        // SAFETY: both are of the context that was just made current, and `blas` is closed before it.
+        let blas = unsafe { Blas::new(card.context.stream, workspace.at) }?;
+        card.blas = Some(blas);
+        Ok(card)
+    }
+
+    fn function(&mut self, name: &'static str) -> Result<Function> {
+        if let Some(found) = self.functions.get(name) {
+            return Ok(*found);
+        }
+        let missing = |why: String| GpuError::NoKernels(format!("{name}: {why}"));
+        let text = CString::new(name).map_err(|e| missing(e.to_string()))?;
+        #[expect(unsafe_code, reason = "calls of the driver")]
+        // SAFETY: the module is loaded.
+        let handle = unsafe { module::get_function(self.context.module, text) };
+        let handle = handle.map_err(|e| missing(words(e)))?;
+        let function = Function {
+            handle,
+            shared: PLAIN_SHARED,
+        };
+        self.functions.insert(name, function);
+        Ok(function)
+    }
+
+    /// Lets a kernel have more shared memory than blocks get unasked.
+    fn allow(&mut self, call: &Call<'_>, function: Function) -> Result<()> {
+        let shared = call.launch.shared;
+        if shared <= function.shared {
+            return Ok(());
+        }
+        let most = CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        #[expect(unsafe_code, reason = "calls of the driver")]
+        // SAFETY: the function is of the loaded module.
+        let allowed = unsafe {
+            result::function::set_function_attribute(function.handle, most, shared.cast_signed())
+        };
+        allowed.map_err(|e| call.wrong(words(e)))?;
+        self.functions
+            .insert(call.entry.name, Function { shared, ..function });
+        Ok(())
+    }
+}
+
+impl Gpu for Cuda {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn alloc_bytes(&mut self, bytes: usize) -> Result<Region> {
+        #[expect(unsafe_code, reason = "calls of the driver")]
+        // SAFETY: the context is current. Memory of no bytes cannot be had.
+        let at = unsafe { result::malloc_sync(bytes.max(1)) };
+        let at = at.map_err(|e| match e.0 {
+            CUresult::CUDA_ERROR_OUT_OF_MEMORY => GpuError::OutOfMemory {
+                wanted: bytes,
+                free: result::mem_get_info().map_or(0, |(free, _)| free),
+            },
+            _ => super::failure::failed(e),
+        })?;
+        let region = Region { at, bytes };
+        self.ledger.note(region);
+        Ok(region)
+    }
+
+    fn upload_bytes(&mut self, from: &[u8], to: Region) -> Result<()> {
+        same_size(from.len(), to.bytes)?;
+        self.ledger.check(to)?;
+        #[expect(unsafe_code, reason = "calls of the driver")]
+        // SAFETY: the region is of this device. Plain host memory is copied away before the call returns.
+        unsafe {
+            result::memcpy_htod_async(to.at, from, self.context.stream).or_failed()
+        }
+    }
+
+    fn download_bytes(&mut self, from: Region, to: &mut [u8]) -> Result<()> {
+        same_size(from.bytes, to.len())?;
+        self.ledger.check(from)?;
+        #[expect(unsafe_code, reason = "calls of the driver")]
+        // SAFETY: the region is of this device; `to` is borrowed until the stream is done.
+        unsafe {
+            result::memcpy_dtoh_async(to, from.at, self.context.stream).or_failed()?;
+        }
+        self.sync()
+    }
+
+    fn copy_bytes(&mut self, from: Region, to: Region) -> Result<()> {
+        self.ledger.check_copy(from, to)?;
+        #[expect(unsafe_code, reason = "calls of the driver")]
+        // SAFETY: both regions are of this device.
+        unsafe {
+            result::memcpy_dtod_async(to.at, from.at, from.bytes, self.context.stream).or_failed()
+        }
+    }
+
+    fn fill(&mut self, region: Region, byte: u8) -> Result<()> {
+        self.ledger.check(region)?;
+        #[expect(unsafe_code, reason = "calls of the driver")]
+        // SAFETY: the region is of this device.
+        unsafe {
+            result::memset_d8_async(region.at, byte, region.bytes, self.context.stream).or_failed()
+        }
+    }
+
+    #[expect(unsafe_code, reason = "kernels follow addresses")]
+    unsafe fn launch(&mut self, call: &Call<'_>) -> Result<()> {
+        for region in call.args.iter().filter_map(|arg| arg.region) {
+            self.ledger.check(region)?;
+        }
+        let function = self.function(call.entry.name)?;
+        self.allow(call, function)?;
+        let three = |[x, y, z]: [u32; 3]| (x, y, z);
+        // SAFETY: the driver copies each argument, of the size that the kernel has, before the call returns; that the
+        // kernel stays within its arrays is the caller's promise.
+        let launched = unsafe {
+            result::launch_kernel(
+                function.handle,
+                three(call.launch.grid),
+                three(call.launch.block),
+                call.launch.shared,
+                self.context.stream,
+                &mut call.addresses(),
+            )
+        };
+        launched.map_err(|e| match super::failure::failed(e) {
+            GpuError::Request(why) => call.wrong(why),
+            lost => lost,
+        })
+    }
+
+    fn gemm(&mut self, gemm: &Gemm) -> Result<()> {
+        if let Some(fault) = gemm.fault() {
+            return Err(GpuError::Request(fault));
+        }
+        for matrix in [&gemm.a, &gemm.b, &gemm.c] {
+            self.ledger.check(matrix.region)?;
+        }
+        let Some(blas) = &self.blas else {
+            return Err(GpuError::NoLibrary("libcublas"));
+        };
+        #[expect(unsafe_code, reason = "calls of cuBLAS")]
+        // SAFETY: looked at above.
+        unsafe {
+            blas.gemm(gemm)
+        }
+    }
+
+    fn event(&mut self) -> Result<Event> {
+        let made = event::create(CUevent_flags::CU_EVENT_DEFAULT).or_failed()?;
+        self.events.push(made);
+        #[expect(unsafe_code, reason = "calls of the driver")]
+        // SAFETY: the event is new.
+        unsafe {
+            event::record(made, self.context.stream).or_failed()?;
+        }
+        Ok(Event(self.events.len() - 1))
+    }
+
+    fn elapsed(&mut self, from: Event, to: Event) -> Result<Duration> {
+        let (Some(&from), Some(&to)) = (self.events.get(from.0), self.events.get(to.0)) else {
+            return Err(GpuError::Request("an event of another device".to_owned()));
+        };
+        #[expect(unsafe_code, reason = "calls of the driver")]
+        // SAFETY: both were recorded on the one stream, and are destroyed with the card.
+        let ms = unsafe { event::synchronize(to).and_then(|()| event::elapsed(from, to)) };
+        Ok(Duration::from_secs_f64(
+            f64::from(ms.or_failed()?.max(0.0)) / 1e3,
+        ))
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        #[expect(unsafe_code, reason = "calls of the driver")]
+        // SAFETY: the stream lives.
+        unsafe {
+            stream::synchronize(self.context.stream).or_failed()
+        }
+    }
+
+    fn memory(&mut self) -> Result<Memory> {
+        let (free, total) = result::mem_get_info().or_failed()?;
+        Ok(Memory { free, total })
+    }
+}
+
+impl Drop for Cuda {
+    fn drop(&mut self) {
+        drop(self.blas.take());
+        for &event in &self.events {
+            #[expect(unsafe_code, reason = "calls of the driver")]
+            // SAFETY: made by `event`, and given back once.
+            let destroyed = unsafe { event::destroy(event) };
+            note(destroyed);
+        }
+        for at in self.ledger.addresses() {
+            #[expect(unsafe_code, reason = "calls of the driver")]
+            // SAFETY: made by `alloc_bytes`, and given back once; this waits for kernels that use it.
+            let freed = unsafe { result::free_sync(at) };
+            note(freed);
+        }
+    }
+}
+
+/// The card's context, made current on this thread, its stream and the kernels.
+struct Context {
+    device: CUdevice,
+    stream: CUstream,
+    module: CUmodule,
+}
+
+impl Context {
+    fn new(device: CUdevice, compute: (i32, i32)) -> Result<Self> {
+        let images = images(compute)?;
+        #[expect(unsafe_code, reason = "calls of the driver")]
+        // SAFETY: the device comes from the driver; what was retained is released by `Drop`.
+        let stream = unsafe {
+            let context = primary_ctx::retain(device).or_failed()?;
+            ctx::set_current(context).or_failed()?;
+            stream::create(stream::StreamKind::NonBlocking).or_failed()?
+        };
+        let mut why = String::new();
+        for image in &images {
+            #[expect(unsafe_code, reason = "calls of the driver")]
+            // SAFETY: a whole cubin, or text that ends with a zero.
+            match unsafe { module::load_data(image.as_ptr().cast()) } {
+                Ok(module) => {
+                    return Ok(Self {
+                        device,
+                        stream,
+                        module,
+                    });
+                }
+                Err(e) => why = words(e),
+            }
+        }
+        Err(GpuError::NoKernels(why))
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        #[expect(unsafe_code, reason = "calls of the driver")]
+        // SAFETY: made by `new`, and given back once, after all that used it.
+        unsafe {
+            note(stream::destroy(self.stream));
+            note(module::unload(self.module));
+            note(primary_ctx::release(self.device));
+        }
+    }
+}
+
+/// Nothing can be done about a failure to give something back; a lost card fails every time.
+fn note(result: std::result::Result<(), cudarc::driver::DriverError>) {
+    if let Err(e) = result {
+        tracing::debug!("closing a card: {}", words(e));
+    }
+}
+
+fn attribute(device: CUdevice, which: Attribute) -> Result<i32> {
+    #[expect(unsafe_code, reason = "calls of the driver")]
+    // SAFETY: the device comes from the driver.
+    unsafe {
+        device::get_attribute(device, which).or_failed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_that_is_not_there_is_an_error() {
+        let Err(error) = Cuda::open(99, &[]) else {
+            panic!("a hundredth card");
+        };
+        assert!(matches!(
+            error,
+            GpuError::NoDriver | GpuError::NoDevice { .. } | GpuError::Driver(_)
+        ));
+    }
+}

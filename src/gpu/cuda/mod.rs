@@ -1,0 +1,9 @@
+//! A card of NVIDIA's, by its driver and cuBLAS, which are opened when they are asked for.
+
+mod blas;
+mod card;
+mod failure;
+mod images;
+mod library;
+
+pub use card::Cuda;

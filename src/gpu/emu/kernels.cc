@@ -1,0 +1,3 @@
+// The kernels, as C++.
+#include "../kernels/all.cu"
+#include "faults.cu"

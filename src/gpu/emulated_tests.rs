@@ -1,0 +1,282 @@
+//! What the emulation finds, and what a device does beside kernels.
+
+use crate::gpu::call::{Arg, Call, Entry, Launch, entry};
+use crate::gpu::conformance_tests::CHECKS;
+use crate::gpu::ops::table::entries;
+use crate::gpu::testing::{F32, agree, emulated, noise, on_devices, wide};
+use crate::gpu::{Buf, Gemm, Gpu, GpuError, Matrix, Schedule, Stored};
+use half::bf16;
+use std::collections::BTreeMap;
+
+/// Kernels of `emu/faults.cu`, threads of a block, and words of what is said; one of several if it depends on the
+/// order.
+const FAULTS: &[(Entry, u32, &[&str])] = &[
+    (entry!("fault_no_barrier", "*f32"), 128, &["race"]),
+    (entry!("fault_no_barrier_in_a_warp", "*f32"), 32, &["race"]),
+    (entry!("fault_written_too_early", "*f32"), 128, &["race"]),
+    (entry!("fault_two_writers", "*f32"), 32, &["race"]),
+    (entry!("fault_unwritten", "*f32"), 32, &["nobody wrote"]),
+    (
+        entry!("fault_outside", "*f32"),
+        128,
+        &["4 bytes at 512 of 512"],
+    ),
+    (entry!("fault_unaligned", "*f32"), 32, &["unaligned access"]),
+    (
+        entry!("fault_barrier_in_branches", "*f32"),
+        128,
+        &["meet at different barriers"],
+    ),
+    (
+        entry!("fault_barrier_of_a_part", "*f32"),
+        128,
+        &["deadlock"],
+    ),
+    (
+        entry!("fault_lane_left_out", "*f32"),
+        32,
+        &["deadlock", "which has ended"],
+    ),
+    (
+        entry!("fault_mixed_collectives", "*f32"),
+        32,
+        &["different collectives"],
+    ),
+    (
+        entry!("fault_part_of_a_warp", "*f32"),
+        48,
+        &["a warp of 16 threads"],
+    ),
+    (
+        entry!("fault_copy_not_awaited", "*f32"),
+        32,
+        &["a copy in flight"],
+    ),
+    (
+        entry!("fault_copy_without_a_barrier", "*f32"),
+        32,
+        &["race", "a copy in flight", "nobody wrote"],
+    ),
+    (
+        entry!("fault_copy_left_in_flight", "*f32"),
+        32,
+        &["ends with copies in flight"],
+    ),
+    (
+        entry!("fault_unaligned_store", "*f32"),
+        32,
+        &["unaligned store"],
+    ),
+    (
+        entry!("fault_past_the_end", "*f32"),
+        128,
+        &["writes beside an array of 512"],
+    ),
+    (
+        entry!("fault_before_the_beginning", "*f32"),
+        128,
+        &["writes beside an array of 512"],
+    ),
+];
+
+#[test]
+fn every_kind_of_fault_is_found_in_every_order() {
+    for (entry, threads, words) in FAULTS {
+        for (schedule, os_threads) in [
+            (Schedule::Forward, 1),
+            (Schedule::Backward, 1),
+            (Schedule::Random(3), 1),
+            (Schedule::Forward, 2),
+        ] {
+            let gpu: &mut dyn Gpu = &mut {
+                let mut gpu = emulated(1 << 20);
+                gpu.run_by(schedule, os_threads);
+                gpu
+            };
+            let y = gpu.alloc::<f32>(128).unwrap();
+            let launch = Launch::of(3, *threads).sharing(512);
+            let said = match Call::new(entry, launch, [Arg::write(y)]).run(gpu) {
+                Err(GpuError::Launch { why, .. }) => why,
+                other => panic!("{}, {schedule:?}: {other:?}", entry.name),
+            };
+            assert!(
+                words.iter().any(|w| said.contains(w)),
+                "{}: {said}",
+                entry.name
+            );
+        }
+    }
+}
+
+#[test]
+fn a_device_goes_on_after_a_fault() {
+    let gpu: &mut dyn Gpu = &mut emulated(1 << 20);
+    let y = gpu.alloc::<f32>(128).unwrap();
+    let launch = Launch::of(1, 128).sharing(512);
+    let bad = Call::new(&FAULTS[0].0, launch, [Arg::write(y)]);
+    assert!(bad.clone().run(gpu).is_err() && bad.run(gpu).is_err());
+    let good = entry!("fault_none", "*f32");
+    Call::new(&good, Launch::of(1, 32), [Arg::write(y)])
+        .run(gpu)
+        .unwrap();
+    let mut got = [0.0; 32];
+    gpu.download(y.part(0..32), &mut got).unwrap();
+    assert_eq!(got.map(f32::to_bits), [1.0f32.to_bits(); 32]);
+}
+
+// A kernel whose arguments differ in C++ and in Rust would read what is not there.
+#[test]
+fn entry_points_have_the_arguments_of_their_kernels() {
+    let mut cpp = emulated(0).kernels();
+    cpp.retain(|name, _| !name.starts_with("fault_"));
+    let rust = entries().chain(CHECKS.iter().copied());
+    let rust: BTreeMap<String, String> = rust.map(|e| (e.name.to_owned(), e.spelt_out())).collect();
+    assert_eq!(rust, cpp);
+}
+
+#[test]
+#[should_panic(expected = "check_nothing")]
+fn arguments_of_other_types_are_refused() {
+    let nothing = CHECKS.iter().find(|e| e.name == "check_nothing").unwrap();
+    drop(Call::new(nothing, Launch::of(1, 32), [Arg::int(1)]));
+}
+
+#[test]
+fn memory_that_is_not_there_is_refused() {
+    let gpu: &mut dyn Gpu = &mut emulated(1000);
+    let buf = gpu.alloc::<f32>(200).unwrap();
+    let error = gpu.alloc::<f32>(100).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            GpuError::OutOfMemory {
+                wanted: 400,
+                free: 200
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(gpu.memory().unwrap().free, 200);
+    assert!(gpu.upload(&[0.0; 199], buf).is_err());
+    let other: &mut dyn Gpu = &mut emulated(1000);
+    other.upload(&[0.0; 200], buf).unwrap_err();
+    other.fill(buf.region(), 0).unwrap_err();
+}
+
+#[test]
+fn fresh_memory_is_not_a_number_and_parts_are_copied() {
+    let gpu: &mut dyn Gpu = &mut emulated(1000);
+    let buf = gpu.alloc::<f32>(8).unwrap();
+    let mut got = [0.0f32; 8];
+    gpu.download(buf, &mut got).unwrap();
+    assert!(got.iter().all(|x| x.is_nan()));
+    gpu.upload(&[1.0, 2.0, 3.0], buf.part(0..3)).unwrap();
+    gpu.copy(buf.part(1..3), buf.part(4..6)).unwrap();
+    gpu.copy(buf.part(1..3), buf.part(2..4)).unwrap_err();
+    gpu.download(buf, &mut got).unwrap();
+    assert_eq!((got[1], got[4], got[5]), (2.0, 2.0, 3.0));
+}
+
+#[test]
+fn moments_lie_in_their_order() {
+    let gpu: &mut dyn Gpu = &mut emulated(0);
+    let (from, to) = (gpu.event().unwrap(), gpu.event().unwrap());
+    gpu.sync().unwrap();
+    assert!(gpu.elapsed(from, to).unwrap() < std::time::Duration::from_mins(1));
+}
+
+/// The product of `a (m, k)` and `b (k, n)` in f64.
+fn product(a: &[f64], b: &[f64], (m, n, k): (usize, usize, usize)) -> Vec<f64> {
+    let at = |i: usize, j: usize| (0..k).map(|l| a[i * k + l] * b[l * n + j]).sum();
+    (0..m * n).map(|at_| at(at_ / n, at_ % n)).collect()
+}
+
+fn transpose<T: Copy>(x: &[T], cols: usize) -> Vec<T> {
+    (0..x.len())
+        .map(|at| x[at % (x.len() / cols) * cols + at / (x.len() / cols)])
+        .collect()
+}
+
+fn products<A: Stored, C: Stored>(tolerance: f64) {
+    let (m, n, k) = (5, 7, 11);
+    let (a, b, c) = (
+        noise::<A>(m * k, 1),
+        noise::<A>(k * n, 2),
+        noise::<C>(m * n, 3),
+    );
+    let plain = product(&wide(&a), &wide(&b), (m, n, k));
+    let want: Vec<f64> = plain
+        .iter()
+        .zip(wide(&c))
+        .map(|(p, c)| 2.0 * p + 0.5 * c)
+        .collect();
+    on_devices(|device| {
+        let mut matrix = |x: &[A], cols: usize, transposed: bool| {
+            if transposed {
+                Matrix::new(device.put(&transpose(x, cols)), x.len() / cols).transposed()
+            } else {
+                Matrix::new(device.put(x), cols)
+            }
+        };
+        let ways = [(false, false), (false, true), (true, false), (true, true)];
+        let ways = ways.map(|(ta, tb)| (matrix(&a, k, ta), matrix(&b, n, tb)));
+        for (ma, mb) in ways {
+            let (added, fresh): (Buf<C>, Buf<C>) = (device.put(&c), device.empty(m * n));
+            let mut gemm = Gemm {
+                a: ma,
+                b: mb,
+                c: Matrix::new(added, n),
+                shape: (m, n, k),
+                alpha: 2.0,
+                beta: 0.5,
+            };
+            device.gpu().gemm(&gemm).unwrap();
+            agree("added", &device.get(added), &want, tolerance);
+            (gemm.c, gemm.alpha, gemm.beta) = (Matrix::new(fresh, n), 1.0, 0.0);
+            device.gpu().gemm(&gemm).unwrap();
+            agree("fresh", &device.get(fresh), &plain, tolerance);
+        }
+    });
+}
+
+#[test]
+fn products_are_their_formula_however_the_factors_lie() {
+    products::<f32, f32>(F32);
+    products::<bf16, f32>(F32);
+    products::<bf16, bf16>(4e-3);
+}
+
+#[test]
+fn columns_of_wider_matrices_are_multiplied_in_place() {
+    on_devices(|device| {
+        let (x, w) = (noise::<f32>(4 * 10, 1), noise::<f32>(3 * 6, 2));
+        // c = columns 2..5 of x times w^T, into columns 1..7 of a matrix of 9.
+        let (bx, bw, to) = (device.put(&x), device.put(&w), device.put(&[7.0f32; 4 * 9]));
+        let gemm = Gemm {
+            a: Matrix::new(bx.part(2..40), 10),
+            b: Matrix::new(bw, 3).transposed(),
+            c: Matrix::new(to.part(1..36), 9),
+            shape: (4, 6, 3),
+            alpha: 1.0,
+            beta: 0.0,
+        };
+        device.gpu().gemm(&gemm).unwrap();
+        let got = device.get(to);
+        for (at, got) in got.iter().enumerate() {
+            let (i, j) = (at / 9, at % 9);
+            let want = match j {
+                1..7 => (0..3).map(|l| x[i * 10 + 2 + l] * w[(j - 1) * 3 + l]).sum(),
+                _ => 7.0,
+            };
+            assert!((got - want).abs() < 1e-5, "{i}, {j}: {got} {want}");
+        }
+        let short = Gemm {
+            shape: (4, 6, 4),
+            ..gemm
+        };
+        assert!(matches!(
+            device.gpu().gemm(&short),
+            Err(GpuError::Request(_))
+        ));
+    });
+}

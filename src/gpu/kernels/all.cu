@@ -1,0 +1,13 @@
+// All kernels, as one module of the card.
+#include "attention.cu"
+#include "attention_simple.cu"
+#include "conformance.cu"
+#include "embedding.cu"
+#include "gated.cu"
+#include "head.cu"
+#include "optimizer.cu"
+#include "rms_norm.cu"
+#include "rms_norm_fast.cu"
+#include "rope.cu"
+#include "rows.cu"
+#include "tile.cu"

@@ -1,0 +1,66 @@
+// The norm of all gradients, clipping, and AdamW, over arenas that all parameters share.
+#include "reduce.h"
+
+// parts[b] = the sum of squares of numbers b * span up to (b + 1) * span, in f64.
+KERNEL(256, 1) square_parts(const float *g, double *parts, int64_t n, int span) {
+  const int64_t first = (int64_t)blockIdx.x * span, end = first + span < n ? first + span : n;
+  double sum = 0.0;
+  for (int64_t i = first + threadIdx.x; i < end; i += blockDim.x) sum += double(g[i]) * double(g[i]);
+  sum = block_sum(sum, smem<double>(0));
+  if (threadIdx.x == 0) parts[blockIdx.x] = sum;
+}
+EXPORT(square_parts)
+
+// One block. clip: the norm; min(1, max_norm / (norm + 1e-6)), or 1 if max_norm is 0; and 1 if the norm or the loss is
+// not finite, so that the step must not be taken.
+KERNEL(256, 1) clip_factor(const double *parts, const float *loss, float *clip, int count, float max_norm) {
+  double sum = 0.0;
+  for (int i = threadIdx.x; i < count; i += blockDim.x) sum += parts[i];
+  sum = block_sum(sum, smem<double>(0));
+  if (threadIdx.x != 0) return;
+  const double norm = sqrt_(sum), factor = max_norm > 0.0f ? double(max_norm) / (norm + 1e-6) : 1.0;
+  clip[0] = float(norm);
+  clip[1] = factor < 1.0 ? float(factor) : 1.0f;
+  const bool finite = norm - norm == 0.0 && *loss - *loss == 0.0f;
+  clip[2] = finite ? 0.0f : 1.0f;
+}
+EXPORT(clip_factor)
+
+namespace adamw {
+// Numbers first.. of the arena; whether weight decay reaches them.
+struct Chunk {
+  int64_t first;
+  int count, decays;
+};
+// The scalars of one step, rounded to f32 once.
+struct Step { float keep, one_minus_beta1, beta2, one_minus_beta2, step_size, root_correction, eps; };
+
+// p <- p keep, m <- m + (g - m)(1 - beta1), v <- v beta2 + (1 - beta2) g^2, p <- p - step_size m / (sqrt(v) / root_correction
+// + eps): Loshchilov & Hutter 2019, in the arithmetic of torch.optim.AdamW.
+GPU float updated(const Step &s, float p, float g, float &m, float &v, bool decays) {
+  m += (g - m) * s.one_minus_beta1;
+  v = v * s.beta2 + s.one_minus_beta2 * g * g;
+  const float denominator = sqrt_(v) / s.root_correction + s.eps;
+  return (decays ? p * s.keep : p) - s.step_size * (m / denominator);
+}
+
+// A block a chunk. `master` holds the f32 numbers, `short_`, if it is there, their copy in bf16. clip as clip_factor left it.
+GPU void step(float *master, bf16 *short_, float *m, float *v, const float *g, const float *clip, const Chunk *chunks,
+              const Step &s) {
+  if (clip[2] != 0.0f) return;
+  const float scale = clip[1];
+  const Chunk c = chunks[blockIdx.x];
+  for (int i = threadIdx.x; i < c.count; i += blockDim.x) {
+    const int64_t at = c.first + i;
+    const float p = updated(s, master[at], g[at] * scale, m[at], v[at], c.decays != 0);
+    master[at] = p;
+    if (short_) short_[at] = to_bf16(p);
+  }
+}
+} // namespace adamw
+
+KERNEL(256, 1) adamw_step(float *master, bf16 *short_, float *m, float *v, const float *g, const float *clip,
+                          const adamw::Chunk *chunks, adamw::Step s) {
+  adamw::step(master, short_, m, v, g, clip, chunks, s);
+}
+EXPORT(adamw_step)

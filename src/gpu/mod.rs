@@ -1,0 +1,35 @@
+//! Graphics processors: memory, kernels and products of a device behind one trait.
+//!
+//! The kernels in `kernels/` are one text for two compilers: nvcc makes them for a card, a C++ compiler makes them run
+//! on an emulation (`emu/`) that finds races, deadlocks and overruns, in `cargo test` and without a card. Everything
+//! else is written once, over [`Gpu`]: [`Emulated`] stands behind it in tests, a card (feature `gpu`) otherwise.
+//!
+//! Start with `device.rs`, then any file of `ops/` beside its kernel.
+
+mod buf;
+mod call;
+#[cfg(test)]
+mod conformance_tests;
+#[cfg(feature = "gpu")]
+mod cuda;
+mod device;
+mod element;
+mod emulated;
+#[cfg(test)]
+mod emulated_tests;
+mod error;
+mod ledger;
+pub mod ops;
+#[cfg(test)]
+mod prebuilt_tests;
+#[cfg(test)]
+mod testing;
+
+pub use buf::{Buf, Region};
+pub use call::{Arg, Call, Launch};
+#[cfg(feature = "gpu")]
+pub use cuda::Cuda;
+pub use device::{Event, Gemm, Gpu, Matrix, Memory};
+pub use element::{Element, Stored};
+pub use emulated::{Counts, Emulated, Emulation, Schedule};
+pub use error::{GpuError, Result};

@@ -1,0 +1,114 @@
+#!/usr/bin/env bash
+# Plants faults in the GPU kernels, one at a time, and runs their tests: every fault must be found. It is then tried again
+# without the emulation's checks, which says whether the numbers alone show it. Takes some minutes.
+#
+#     tests/gpu-faults.sh [PATTERN]     # of the names of the faults to plant; all if not said otherwise
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD only=${1:-} planted=0 missed=0
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/gpu-faults
+cxx=${CXX:-c++}
+flags=(-std=c++20 -O1 -fPIC -DEMULATE -ffp-contract=off -fno-strict-aliasing -Wno-unknown-pragmas)
+
+# The emulation as a shared library, so that the tests are built once: one object a file.
+mkdir -p "$work"/{src,o,lib,crate,emulation}
+compile() { "$cxx" "${flags[@]}" -x c++ -c "$1" -o "$work/o/$(basename "$1").o" 2>"$work/errors"; }
+link() { "$cxx" -shared "$work"/o/*.o -o "$work/lib/libemulation.so" -pthread; }
+restore() { rm -rf "$work/src" && mkdir "$work/src" && cp -r src/gpu/kernels src/gpu/emu "$work/src"; }
+restore
+# A launch looks at this variable, so that one build runs with and without checks.
+sed -i 's/  g.options = \*options;/&\n  if (getenv("UNCHECKED")) g.options.checking = 0;/; s/#include <cstdio>/&\n#include <cstdlib>/' "$work/src/emu/launch.cc"
+for file in "$work"/src/emu/{*.cc,faults.cu} "$work"/src/kernels/*.cu; do
+  case $file in */kernels.cc | */all.cu) ;; *) compile "$file" ;; esac
+done
+link
+
+cp src/gpu/emu/lib.rs "$work/emulation/"
+sed '/^\[build-dependencies\]/,$d' src/gpu/emu/Cargo.toml >"$work/emulation/Cargo.toml"
+cat >"$work/emulation/build.rs" <<RS
+fn main() {
+    println!("cargo::rustc-link-search=native=$work/lib");
+    println!("cargo::rustc-link-lib=dylib=emulation");
+}
+RS
+sed "s|\.\./\.\./src/gpu/emu|$work/emulation|" tests/gpu/Cargo.toml >"$work/crate/Cargo.toml"
+sed "s|\.\./\.\./src|$root/src|" tests/gpu/lib.rs >"$work/crate/lib.rs"
+cargo test --quiet --no-run --manifest-path "$work/crate/Cargo.toml"
+built=$(cargo test --no-run --manifest-path "$work/crate/Cargo.toml" 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')
+run() { LD_LIBRARY_PATH=$work/lib timeout 120 "$built" "$@" 2>&1; }
+run gpu:: --skip prebuilt >"$work/said" || { cat "$work/said" >&2; echo "the tests fail without a fault" >&2; exit 1; }
+
+try() { # name, file, sed script, tests
+  local name=$1 file=$2 script=$3 tests=$4 checks said
+  [[ $name =~ $only ]] || return 0
+  planted=$((planted + 1))
+  restore
+  sed -i "$script" "$work/src/kernels/$file"
+  if cmp -s "src/gpu/kernels/$file" "$work/src/kernels/$file"; then
+    printf '%-44s not planted\n' "$name" && missed=$((missed + 1)) && return 0
+  fi
+  local sources=("$work/src/kernels/$file")
+  [[ $file == *.cu ]] || mapfile -t sources < <(grep -l "\"$file\"\|reduce.h\|attention.h\|gpu.h" "$work"/src/kernels/*.cu)
+  for source in "${sources[@]}"; do
+    [[ $source == */all.cu ]] || compile "$source" || { printf '%-44s does not compile\n' "$name" && missed=$((missed + 1)) && return 0; }
+  done
+  link
+  for checks in checked unchecked; do
+    local found=no
+    said=$(if [[ $checks == unchecked ]]; then export UNCHECKED=1; fi; run "$tests") || found=yes
+    [[ $checks == unchecked || $found == yes ]] || missed=$((missed + 1))
+    printf '%-44s %-9s %-3s %s\n' "$name" "$checks" "$found" \
+      "$(grep -E 'why: |allowed|bits depend|assertion|timed out' <<<"$said" | head -1 | sed 's/.*why: //' | cut -c1-110)"
+  done
+  for source in "${sources[@]}"; do
+    [[ $source == */all.cu ]] || compile "src/gpu/kernels/$(basename "$source")"
+  done
+}
+
+norm=rms_norm_fast.cu
+try 'fast norm: no second barrier' $norm '/red is written again/d' fast_norms
+try 'fast norm: a lane outside the shuffle' $norm '0,/  a = warp_sum(a);/s//  if (lane < 31) a = warp_sum(a);/' fast_norms
+try 'fast norm: a barrier in a branch' $norm 's/    block_sum2(squares, pull, /    if (threadIdx.x < 128) &/' fast_norms
+try 'norm: no second barrier' reduce.h '/red is written again/d' ops::norm
+try 'norm: a row too many in dw' rms_norm.cu 's/row < rows; row += gridDim.x/row <= rows; row += gridDim.x/' ops::norm
+try 'norm: no offset in dx' rms_norm.cu 's/grad \* (offset + to_f32(w\[i\]))/grad * to_f32(w[i])/' ops::norm
+try 'sums: one column too many' rows.cu '0,/if (col >= d) return;/s//if (col > d) return;/' ops::norm
+try 'sums: the last part left out' rows.cu 's/i < count; i++/i + 1 < count; i++/' ops::norm
+
+attention=attention.cu tensor=attention_by_tensor_cores_is
+try 'attention: no barrier before K is replaced' $attention '/product<E, BN>(s, sq, warp \* 16, sk);/{n;s/sync_block();//}' $tensor
+try 'attention: no barrier before V is replaced' $attention '/multiply<E, BN, E>(o, s, sv);/{n;d}' $tensor
+try 'attention: a wait for one group too few' $attention '0,/copy_wait<1>();/s//copy_wait<2>();/' $tensor
+try 'attention: no wait at all' $attention '0,/copy_wait<1>();/s///' $tensor
+try 'attention: shared memory too small' $attention 's/smem<bf16>((BM + BN) \* E \* 2)/smem<bf16>((BM + BN) * E * 2 + 64)/' $tensor
+try 'attention: trunk not seen by branches' $attention 's/c < t.trunk ? t.trunk0 + c/c < t.trunk ? t.own0/' $tensor
+try 'attention: last range of a tile left out' $attention 's/i < range_at\[blockIdx.x + 1\]/i + 1 < range_at[blockIdx.x + 1]/' $tensor
+try 'attention: V not transposed' $attention 's/ldmatrix4_t(fb/ldmatrix4(fb/' $tensor
+try 'attention: fragments of B swapped' $attention '0,/mma(acc\[n \* 2\], fa, fb\[0\], fb\[1\]);/s//mma(acc[n * 2], fa, fb[1], fb[0]);/' $tensor
+try 'attention: causal mask off by one' attention.h 's/return c <= q \&\&/return c < q + 2 \&\&/' $tensor
+try 'attention: window off by one' attention.h 's/c + f.window > q/c + f.window >= q/' $tensor
+try 'attention: delta of the wrong row' $attention 's/d\[n\]\[i\] - sd\[col\]/d[n][i] - sd[col ^ 1]/' $tensor
+try 'attention: no swizzle (bank conflicts)' $attention 's/(chunk ^ (row \& 7)) \* 8/chunk * 8/' bank_conflicts
+
+simple=attention_simple.cu any=attention_of_any
+try 'simple attention: window off by one' $simple 's/pos + 1 - f.window/pos - f.window/' $any
+try 'simple attention: no slope of the cap in dq' $simple '0,/\* slope \* back/s//* back/' $any
+try 'simple attention: a head of another group' $simple 's/head < (kv + 1) \* group/head < (kv + 1) * group - 1/' $any
+try 'simple attention: old sum not scaled' $simple 's/sum = sum \* keep + warp_sum(p)/sum = sum + warp_sum(p)/' $any
+try 'rope: turned the wrong way' rope.cu 's/u \* c - v \* s/u * c + v * s/' ops::rope
+try 'rope: the head of another row' rope.cu 's|at / half % heads|at / half % (heads + 1)|' ops::rope
+try 'gated: slope without its second part' gated.cu 's/s \* (1.0f + x \* (1.0f - s))/s/' ops::gated
+try 'gated: up read after it was replaced' gated.cu 's/inner\[at\] = As<T>::of(value \* u)/inner[at] = As<T>::of(value * to_f32(up[from]))/' ops::gated
+try 'embedding: the last place left out' embedding.cu 's/p < end; p++/p + 1 < end; p++/' ops::embedding
+try 'embedding: table replaced, not added to' embedding.cu 's/to\[i\] += sum/to[i] = sum/' ops::embedding
+try 'head: parts of warps read before they are there' head.cu '/best\[warp\] = p.best;/{n;n;d}' ops::head
+try 'head: a later place wins' head.cu 's/a.best < b.best/a.best > b.best/' ops::head
+try 'head: no slope of the cap' head.cu '/if (cap > 0.0f) d \*= /d' ops::head
+try 'optimizer: a step that is not finite is taken' optimizer.cu 's/if (clip\[2\] != 0.0f) return;//' ops::optimizer
+try 'optimizer: weight decay for all' optimizer.cu 's/decays ? p \* s.keep : p/p * s.keep/' ops::optimizer
+try 'optimizer: a part of the norm left out' optimizer.cu 's/first + span < n ? first + span : n/first + span < n ? first + span - 1 : n/' ops::optimizer
+try 'rows: bias of the next column' rows.cu 's/bias\[at % d\]/bias[(at + 1) % d]/' ops::rows
+echo "$planted faults planted, $missed not found"
+[[ $missed == 0 ]]
