@@ -4,9 +4,10 @@ use crate::arch::layer::{AttentionShape, GateActivation, NormWeight};
 use crate::arch::rope::RopeConfig;
 
 /// A format of floating-point numbers, as `config.json` names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FloatFormat {
     /// `float32`.
+    #[default]
     F32,
     /// `bfloat16`.
     Bf16,

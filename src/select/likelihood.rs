@@ -123,7 +123,7 @@ fn score(
     work: &mut Work<'_, '_>,
 ) -> Result<Vec<ReplyScore>, SelectError> {
     let limit = context.max_positions;
-    Ok(work.pass(|told| score_documents(model, documents, max_seq_len, limit, told))?)
+    Ok(work.pass(|told| score_documents(&mut model.clone(), documents, max_seq_len, limit, told))?)
 }
 
 fn halves(
@@ -137,7 +137,7 @@ fn halves(
             "the method chooses among preference pairs".to_owned(),
         ));
     };
-    Ok(work.pass(|told| score_pairs(model, tokens, context.max_positions, told))?)
+    Ok(work.pass(|told| score_pairs(&mut model.clone(), tokens, context.max_positions, told))?)
 }
 
 /// Every reply of a document, within the first `max_seq_len` tokens, as a document of its own.

@@ -6,20 +6,20 @@
 //! from an earlier state makes it again, to the same bytes. The digests of a checkpoint are written to
 //! the attempt's `work/` before it appears: only what still has them is taken over.
 
+use crate::arch::FloatFormat;
 use crate::base::fs::is_gone;
 use crate::base::{ModelFile, PathError, is_as_written, with_check, write_atomic};
-use crate::config::spec::{DpoRecipe, Precision, SftRecipe};
+use crate::config::spec::{LoraRecipe, Precision, TrainingRecipe};
 use crate::data::DataError;
 use crate::metrics::families::{TRAINING, TrainingCost};
 use crate::metrics::values;
-use crate::model::{Companions, FrozenParams, Lora, changed_weights, save_checkpoint};
+use crate::model::{Companions, changed_weights, format_of, save_adapter, save_arrays};
 use crate::plan::{InputRef, InputRole, MODEL_ARTIFACT, StageKind, checkpoint_artifact};
 use crate::rundir::{Artifact, MetricValue, RunDir, digest_folder};
 use crate::stage::attempt::{Attempt, check_inputs, dtype};
 use crate::stage::error::StageError;
 use crate::stage::output::StageOutput;
-use crate::train::{TrainState, Trained, Training};
-use candle_core::DType;
+use crate::train::{Part, TrainState, Training};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -88,7 +88,12 @@ pub(super) struct CheckpointWriter {
     /// After which steps, ascending.
     steps: Vec<u64>,
     /// Number format of the weights in the folders.
-    format: DType,
+    format: FloatFormat,
+    /// The adapters that are trained.
+    lora: Option<LoraRecipe>,
+    /// Whether the weights of `source` are read again for every folder: adapters are added to them, not
+    /// to those in training, which are their rounded copies.
+    rereads: bool,
     /// What was trained on, for its weights.
     source: PathBuf,
     /// The project's folder and what the run was planned with, `source` among it.
@@ -103,48 +108,15 @@ pub(super) struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
-    /// For supervised fine-tuning of `total` steps.
-    pub(super) fn of_sft(
-        job: &Attempt<'_>,
-        recipe: &SftRecipe,
-        source: &Path,
-        total: u64,
-    ) -> Result<Self, StageError> {
-        Self::new(
-            job,
-            StageKind::Sft,
-            &recipe.training.save_steps,
-            recipe.training.save_precision,
-            source,
-            total,
-        )
-    }
-
-    /// For preference learning of `total` steps.
-    pub(super) fn of_dpo(
-        job: &Attempt<'_>,
-        recipe: &DpoRecipe,
-        source: &Path,
-        total: u64,
-    ) -> Result<Self, StageError> {
-        Self::new(
-            job,
-            StageKind::Dpo,
-            &recipe.training.save_steps,
-            recipe.training.save_precision,
-            source,
-            total,
-        )
-    }
-
-    fn new(
+    /// For a training of `total` steps.
+    pub(super) fn new(
         job: &Attempt<'_>,
         stage: StageKind,
-        steps: &[u64],
-        format: Option<Precision>,
+        recipe: &TrainingRecipe,
         source: &Path,
         total: u64,
     ) -> Result<Self, StageError> {
+        let steps = &recipe.save_steps;
         if let Some(step) = steps.iter().find(|&&step| step > total) {
             return Err(DataError::Limits(format!(
                 "`save-steps` names step {step}, but the run has {total}"
@@ -155,8 +127,10 @@ impl CheckpointWriter {
         let template = template.map(|path| crate::base::fs::read_to_string(&path));
         Ok(Self {
             stage,
-            steps: steps.to_vec(),
-            format: dtype(format.unwrap_or(Precision::F32)),
+            steps: steps.clone(),
+            format: format_of(dtype(recipe.save_precision.unwrap_or(Precision::F32))),
+            lora: recipe.lora.clone(),
+            rereads: recipe.lora.is_some() && recipe.precision != Precision::F32,
             source: source.to_owned(),
             planned: (job.context.root.clone(), job.file.inputs.clone()),
             companions: Companions::read(source)?,
@@ -176,29 +150,13 @@ impl CheckpointWriter {
     }
 
     /// Writes the checkpoint of this step if the recipe asks for one.
-    pub(super) fn after_step(&self, training: &Training<'_>) -> Result<(), StageError> {
+    pub(super) fn after_step(&self, training: &Training) -> Result<(), StageError> {
         let state = &training.state;
         if !self.steps.contains(&state.step) {
             return Ok(());
         }
-        let model = self.model(training)?;
         let step = state.step;
-        self.write(&checkpoint_artifact(step), Some(step), &model, state)
-    }
-
-    /// The model as it is written. Adapters are added to the weights of the folder, not to those in
-    /// training, which may be their rounded copies.
-    fn model(&self, training: &Training<'_>) -> Result<FrozenParams, StageError> {
-        let model = match training.weights {
-            Trained::Adapters(lora) if lora.dtype() != DType::F32 => {
-                check_inputs(&self.planned.0, &self.planned.1)?;
-                let (config, device) = (training.config, lora.device());
-                let stored = FrozenParams::load(&self.source, config, &device, DType::F32)?;
-                lora.merged_into(&stored, self.format)?
-            }
-            _ => training.model(self.format)?,
-        };
-        Ok(model)
+        self.write(&checkpoint_artifact(step), Some(step), training)
     }
 
     /// Writes the final model, and adapters also by themselves, and counts the weights that it
@@ -206,15 +164,14 @@ impl CheckpointWriter {
     pub(super) fn finish(
         &self,
         made: &mut StageOutput,
-        training: &Training<'_>,
+        training: &Training,
     ) -> Result<(), StageError> {
-        let model = self.model(training)?;
-        self.write(MODEL_ARTIFACT, None, &model, &training.state)?;
-        self.tell_changes(made, &model);
+        self.write(MODEL_ARTIFACT, None, training)?;
+        self.tell_changes(made);
         made.artifacts.push(MODEL_ARTIFACT.to_owned());
         made.artifacts.extend(self.artifacts());
-        if let Trained::Adapters(lora) = training.weights {
-            self.write_adapter(lora)?;
+        if let Some(recipe) = &self.lora {
+            self.write_adapter(recipe, training)?;
             made.artifacts.push(ADAPTER_ARTIFACT.to_owned());
         }
         Ok(())
@@ -222,10 +179,11 @@ impl CheckpointWriter {
 
     /// Counts the weights that the training changed. A training that is done does not fail for want of
     /// what it began with.
-    fn tell_changes(&self, made: &mut StageOutput, model: &FrozenParams) {
+    fn tell_changes(&self, made: &mut StageOutput) {
         let (root, inputs) = &self.planned;
+        let model = self.out.join(MODEL_ARTIFACT);
         let counted =
-            check_inputs(root, inputs).and_then(|()| Ok(changed_weights(&self.source, model)?));
+            check_inputs(root, inputs).and_then(|()| Ok(changed_weights(&self.source, &model)?));
         let (changed, all) = match counted {
             Ok(counts) => counts,
             Err(error) => {
@@ -237,7 +195,7 @@ impl CheckpointWriter {
         };
         made.count("weights", all);
         made.count("weights_changed", changed);
-        if self.format == DType::BF16 {
+        if self.format == FloatFormat::Bf16 {
             made.notes.push(format!(
                 "{changed} of {all} weights changed by half a unit of bf16 or more; smaller updates are \
                  lost to what reads this model, unless `save-precision` is `f32`"
@@ -245,10 +203,13 @@ impl CheckpointWriter {
         }
     }
 
-    fn write_adapter(&self, lora: &Lora) -> Result<(), StageError> {
+    fn write_adapter(&self, recipe: &LoraRecipe, training: &Training) -> Result<(), StageError> {
         let dir = self.out.join(ADAPTER_ARTIFACT);
         let temp = beside(&dir)?;
-        lora.save(&temp)?;
+        let (engine, part) = (&training.engine, Part::Weights);
+        save_adapter(&temp, recipe, &engine.arrays(part), |take| {
+            engine.visit(part, take)
+        })?;
         rename(&temp, &dir)
     }
 
@@ -257,16 +218,22 @@ impl CheckpointWriter {
         &self,
         artifact: &str,
         kept: Option<u64>,
-        model: &FrozenParams,
-        state: &TrainState,
+        training: &Training,
     ) -> Result<(), StageError> {
+        if self.rereads {
+            check_inputs(&self.planned.0, &self.planned.1)?;
+        }
         let dir = self.out.join(artifact);
         let temp = beside(&dir)?;
-        save_checkpoint(&temp, &self.companions, model)?;
+        let (engine, part) = (&training.engine, Part::Model(self.format));
+        let arrays = engine.arrays(part);
+        save_arrays(&temp, &self.companions, &arrays, |take| {
+            engine.visit(part, take)
+        })?;
         if let Some(text) = &self.template {
             write_atomic(&ModelFile::ChatTemplate.within(&temp), text.as_bytes())?;
         }
-        let record = TrainingRecord::new(self.stage, state);
+        let record = TrainingRecord::new(self.stage, &training.state);
         let text = serde_json::to_vec_pretty(&record)?;
         write_atomic(&temp.join(TRAINING_FILE), &text)?;
         if let Some(step) = kept {

@@ -7,13 +7,14 @@ use crate::data::{
     Narrowed, PairPlan, PairReport, TextFormat, TokenizedPair, load_pairs, mixture_seed,
     training_pairs,
 };
+use crate::plan::StageKind;
 use crate::rundir::{BATCH_LAYOUT_ARTIFACT, BatchLayout, PairLengths, write_batch_layout};
 use crate::stage::attempt::Attempt;
 use crate::stage::checkpoints::CheckpointWriter;
 use crate::stage::error::StageError;
 use crate::stage::output::{StageOutput, count_rows};
-use crate::stage::training::{give_masters, learning_schedule};
-use crate::train::{DpoObjective, MovingReference, PairMonitor, Training};
+use crate::stage::training::learning_schedule;
+use crate::train::{DpoObjective, PairMonitor, Part, Training};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -47,7 +48,9 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &DpoRecipe) -> Result<StageOutp
 
     let rate = recipe.training.optimizer.learning_rate;
     let schedule = learning_schedule(&recipe.training.schedule, rate.get(), plan.steps())?;
-    let keeper = CheckpointWriter::of_dpo(job, recipe, &source, plan.steps())?;
+    let (kind, steps) = (StageKind::Dpo, plan.steps());
+    let keeper = CheckpointWriter::new(job, kind, &recipe.training, &source, steps)?;
+    let moving = recipe.reference.reference_update;
     let mut objective = DpoObjective {
         pairs,
         plan,
@@ -56,7 +59,7 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &DpoRecipe) -> Result<StageOutp
         } else {
             None
         },
-        moving: None,
+        moving,
         loss: recipe.objective,
         micro_batch_tokens: job.micro_batch_tokens(),
         config: config.clone(),
@@ -69,29 +72,17 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &DpoRecipe) -> Result<StageOutp
     };
     objective.check_references()?;
 
-    let lora = recipe.training.lora.as_ref();
-    let (weights, masters) = job.open_weights(&source, &config, recipe.training.precision, lora)?;
-    if let Some(update) = recipe.reference.reference_update {
-        let moving = MovingReference::new(update, weights.trained())?;
-        let mib = moving.bytes(&config).div_ceil(1 << 20);
+    let engine = job.open_engine(&source, &config, &recipe.training, moving)?;
+    if moving.is_some() {
+        let bytes = engine.arrays(Part::Reference).bytes();
+        let mib = bytes.div_ceil(1 << 20);
         made.notes.push(format!(
             "the moving reference keeps a copy of the weights in memory: {mib} MiB"
         ));
-        objective.moving = Some(moving);
     }
     let owner = job.file.run.0.clone();
-    let mut training = Training::new(
-        &config,
-        weights.trained(),
-        &recipe.training.optimizer,
-        schedule,
-        job.work(),
-        owner,
-    )?;
-    give_masters(&mut training, masters)?;
-    if let Some(which) = recipe.training.trainable_embeddings {
-        training.limit_embeddings(which)?;
-    }
+    let optimizer = &recipe.training.optimizer;
+    let mut training = Training::new(engine, optimizer, schedule, job.work(), owner);
     job.train(&mut made, &mut training, &mut objective, &keeper)?;
     made.artifacts.push(BATCH_LAYOUT_ARTIFACT.to_owned());
     Ok(made)

@@ -161,7 +161,8 @@ fn measure(
         Loaded::Likelihood(eval, examples) => {
             let mut progress = |done| job.report(before + done);
             let max = eval.max_seq_len;
-            let scores = score_documents(decoder, examples, max, limit, &mut progress)?;
+            let scores =
+                score_documents(&mut decoder.clone(), examples, max, limit, &mut progress)?;
             let lengths = examples.iter().map(|e| e.tokens.len().min(max));
             let mut pass = Pass::default();
             for (len, score) in lengths.clone().zip(&scores) {
@@ -183,7 +184,7 @@ fn measure(
             made.usage.flops += pair_flops(decoder.config(), pairs, limit);
             let reference = job.references()?;
             let mut progress = |done| job.report(before + done);
-            let scores = score_pairs(decoder, pairs, limit, &mut progress)?;
+            let scores = score_pairs(&mut decoder.clone(), pairs, limit, &mut progress)?;
             Ok(preference_metrics(name, pairs, &scores, &reference)?)
         }
         Loaded::Stories(eval, prompts, tokens) => {

@@ -10,6 +10,7 @@ mod bench;
 mod checkpoints;
 mod context;
 mod dpo;
+mod engine;
 mod error;
 mod eval;
 mod execute;

@@ -4,11 +4,12 @@ use crate::base::counted;
 use crate::config::file_stem;
 use crate::config::spec::{Monitor, SftRecipe};
 use crate::data::{PackReport, SftPlan, TextFormat, load_chat, mixture_seed, training_chats};
+use crate::plan::StageKind;
 use crate::stage::attempt::Attempt;
 use crate::stage::checkpoints::CheckpointWriter;
 use crate::stage::error::StageError;
 use crate::stage::output::{StageOutput, count_rows};
-use crate::stage::training::{give_masters, learning_schedule};
+use crate::stage::training::learning_schedule;
 use crate::train::{SftMonitor, SftObjective, Training};
 use std::path::Path;
 
@@ -45,20 +46,14 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &SftRecipe) -> Result<StageOutp
         None => Vec::new(),
     };
 
-    let lora = recipe.training.lora.as_ref();
-    let (weights, masters) = job.open_weights(&source, &config, recipe.training.precision, lora)?;
+    let engine = job.open_engine(&source, &config, &recipe.training, None)?;
     let rate = recipe.training.optimizer.learning_rate;
     let schedule = learning_schedule(&recipe.training.schedule, rate.get(), plan.steps())?;
-    let keeper = CheckpointWriter::of_sft(job, recipe, &source, plan.steps())?;
+    let (kind, steps) = (StageKind::Sft, plan.steps());
+    let keeper = CheckpointWriter::new(job, kind, &recipe.training, &source, steps)?;
     let owner = job.file.run.0.clone();
-    let mut training = Training::new(
-        &config,
-        weights.trained(),
-        &recipe.training.optimizer,
-        schedule,
-        job.work(),
-        owner,
-    )?;
+    let optimizer = &recipe.training.optimizer;
+    let mut training = Training::new(engine, optimizer, schedule, job.work(), owner);
     let mut objective = SftObjective {
         plan,
         max_seq_len: recipe.layout.max_seq_len,
@@ -71,10 +66,6 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &SftRecipe) -> Result<StageOutp
             .as_ref()
             .map(|m| m.every_steps.get()),
     };
-    give_masters(&mut training, masters)?;
-    if let Some(which) = recipe.training.trainable_embeddings {
-        training.limit_embeddings(which)?;
-    }
     job.train(&mut made, &mut training, &mut objective, &keeper)?;
     Ok(made)
 }

@@ -1,51 +1,18 @@
 //! What both training stages share: watching, resuming, and the trained model as an artifact.
 
-use crate::arch::DecoderConfig;
 use crate::base::Shutdown;
-use crate::config::spec::{LoraRecipe, Precision, ScheduleRecipe};
-use crate::model::{FrozenParams, Lora, Params, Recompute};
+use crate::config::spec::ScheduleRecipe;
 use crate::rundir::{AttemptEvent, MetricValue};
-use crate::stage::attempt::{Attempt, dtype};
+use crate::stage::attempt::Attempt;
 use crate::stage::checkpoints::CheckpointWriter;
 use crate::stage::error::StageError;
 use crate::stage::output::StageOutput;
 use crate::stage::telemetry::Telemetry;
-use crate::train::{
-    Ending, FoundStates, LrSchedule, Objective, Observer, TrainError, Trained, Training,
-};
-use candle_core::DType;
+use crate::train::{Ending, FoundStates, LrSchedule, Objective, Observer, TrainError, Training};
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
-
-/// What a training stage trains.
-pub(super) enum Weights {
-    All(Params),
-    Adapters(Lora),
-}
-
-impl Weights {
-    pub(super) fn trained(&self) -> Trained<'_> {
-        match self {
-            Self::All(params) => params.into(),
-            Self::Adapters(lora) => lora.into(),
-        }
-    }
-}
-
-/// Gives the optimiser what rounding took from the weights: an update that is small beside its
-/// weight adds up from stage to stage. Taken by value, so that the copy is gone when training begins.
-pub(super) fn give_masters(
-    training: &mut Training<'_>,
-    masters: Option<FrozenParams>,
-) -> Result<(), StageError> {
-    if let Some(masters) = masters {
-        let given = training.optimizer.set_masters(&masters);
-        given.map_err(TrainError::from)?;
-    }
-    Ok(())
-}
 
 /// The schedule of a training stage.
 ///
@@ -85,7 +52,7 @@ impl Observer for StageObserver<'_> {
         self.telemetry.progress(step).map_err(observed)
     }
 
-    fn on_update(&mut self, training: &Training<'_>) -> Result<(), TrainError> {
+    fn on_update(&mut self, training: &Training) -> Result<(), TrainError> {
         self.keeper.after_step(training).map_err(observed)
     }
 
@@ -126,16 +93,13 @@ impl Attempt<'_> {
     pub(super) fn train(
         &mut self,
         made: &mut StageOutput,
-        training: &mut Training<'_>,
+        training: &mut Training,
         objective: &mut dyn Objective,
         keeper: &CheckpointWriter,
     ) -> Result<(), StageError> {
         // All that a training begins with is read by now, and nothing of it later: this is what was planned.
         self.check_inputs()?;
-        if self.file.runtime.recompute_layers == Some(true) {
-            training.recompute = Recompute::Layers;
-        }
-        self.resume(made, training, objective, keeper)?;
+        self.resume(made, training, keeper)?;
         self.telemetry
             .begin("steps", training.schedule.total_steps())?;
         let mut watch = StageObserver {
@@ -162,32 +126,10 @@ impl Attempt<'_> {
         keeper.finish(made, training)
     }
 
-    /// The weights that a training starts from, with new adapters if the recipe asks for them; and those of
-    /// the folder in f32, where what is trained are rounded copies of them.
-    pub(super) fn open_weights(
-        &self,
-        source: &Path,
-        config: &DecoderConfig,
-        precision: Precision,
-        lora: Option<&LoraRecipe>,
-    ) -> Result<(Weights, Option<FrozenParams>), StageError> {
-        let Some(lora) = lora else {
-            let stored = FrozenParams::load(source, config, &self.device, DType::F32)?;
-            let dtype = dtype(precision);
-            let params = Params::from_frozen(&stored, dtype)?;
-            let masters = (dtype != DType::F32).then_some(stored);
-            return Ok((Weights::All(params), masters));
-        };
-        let base = FrozenParams::load(source, config, &self.device, dtype(precision))?;
-        let lora = Lora::new(base, lora, &self.seed().child("lora"))?;
-        Ok((Weights::Adapters(lora), None))
-    }
-
     fn resume(
         &mut self,
         made: &mut StageOutput,
-        training: &mut Training<'_>,
-        objective: &mut dyn Objective,
+        training: &mut Training,
         keeper: &CheckpointWriter,
     ) -> Result<(), StageError> {
         let (run, attempt) = (&self.context.run_dir, self.context.attempt);
@@ -220,7 +162,7 @@ impl Attempt<'_> {
             return Ok(());
         };
         let step = saved.step();
-        training.restore(&saved, objective)?;
+        training.restore(&saved)?;
         self.telemetry.tell(&AttemptEvent::Resumed { step })?;
         made.notes.push(format!(
             "continued after step {step}: wall and processor time are of the last attempt"

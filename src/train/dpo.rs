@@ -2,21 +2,19 @@
 //! log-probabilities.
 
 use crate::arch::{DecoderConfig, forward_flops, training_flops};
-use crate::config::spec::PreferenceLoss;
+use crate::config::spec::{PreferenceLoss, ReferenceUpdate};
 use crate::data::{PAIR_SEGMENTS, PairBatch, PairPlan, TokenizedPair, pair_batches};
 use crate::metrics::families::{HELD_OUT_LOSS, PAIR, PairMeasures};
 use crate::metrics::values;
-use crate::model::Decoder;
+use crate::train::engine::Engine;
 use crate::train::error::TrainError;
-use crate::train::loss::segment_sums;
-use crate::train::moving::MovingReference;
 use crate::train::pair_loss::{PairGradient, PairTerms};
 use crate::train::preference::pair_measures;
 use crate::train::reference::{ReferenceLogps, ReferencePair};
 use crate::train::run::{Objective, StepOutput, monitored};
-use crate::train::score::{PairScore, ReplyScore, hidden_states, score_pair_batch, score_pairs};
-use crate::train::trained::Trained;
-use candle_core::{Tensor, Var};
+use crate::train::score::{
+    PairScore, ReplyScore, Scorer, pair_scores, score_pair_batch, score_pairs,
+};
 use std::collections::BTreeMap;
 
 /// Held-out pairs measured along training.
@@ -45,8 +43,9 @@ pub struct DpoObjective {
     pub plan: PairPlan,
     /// Reference log-probabilities of training and held-out pairs; absent: taken as 0.
     pub reference: Option<ReferenceLogps>,
-    /// A reference that follows the policy; absent: the stored numbers hold to the end.
-    pub moving: Option<MovingReference>,
+    /// When the reference that the engine keeps follows the policy; absent: the stored numbers hold to
+    /// the end.
+    pub moving: Option<ReferenceUpdate>,
     /// The loss.
     pub loss: PreferenceLoss,
     /// Most positions in one pass.
@@ -75,19 +74,24 @@ impl DpoObjective {
     /// The reference of a step's pairs if it has moved by then.
     fn moved(
         &self,
+        engine: &mut dyn Engine,
         step: u64,
         pairs: &[&TokenizedPair],
         parts: &[PairBatch],
         out: &mut StepOutput,
     ) -> Result<Option<ReferenceLogps>, TrainError> {
-        let Some(moving) = self.moving.as_ref().filter(|m| m.has_moved(step)) else {
+        let has_moved = |update: ReferenceUpdate| step >= update.every_steps.get();
+        if !self.moving.is_some_and(has_moved) {
             return Ok(None);
-        };
+        }
         let passes = parts.iter().map(|part| part.batch.pass());
         out.flops += passes.map(|p| forward_flops(&self.config, &p)).sum::<f64>();
         let pairs: Vec<TokenizedPair> = pairs.iter().map(|&pair| pair.clone()).collect();
-        let logps = moving.score(&self.config, &pairs, self.micro_batch_tokens)?;
-        Ok(Some(logps))
+        let mut reference = engine.reference()?;
+        let limit = self.micro_batch_tokens;
+        let scores = score_pairs(&mut *reference, &pairs, limit, &mut |_| Ok(()))?;
+        let keys = pairs.iter().map(|pair| pair.key.as_str());
+        Ok(Some(ReferenceLogps::from_scores(keys.zip(&scores))))
     }
 
     /// What the loss needs of scored pairs; `mean_chosen_tokens` is that of their whole step.
@@ -105,7 +109,7 @@ impl DpoObjective {
     /// Scores the whole step without its gradients: its loss and the slope of every pair.
     fn look_ahead(
         &self,
-        decoder: &Decoder,
+        model: &mut dyn Scorer,
         reference: Option<&ReferenceLogps>,
         pairs: &[&TokenizedPair],
         parts: &[PairBatch],
@@ -114,53 +118,42 @@ impl DpoObjective {
         let mut scores = Vec::with_capacity(pairs.len());
         for part in parts {
             out.flops += forward_flops(&self.config, &part.batch.pass());
-            scores.extend(score_pair_batch(decoder, part)?);
+            scores.extend(score_pair_batch(model, part)?);
         }
         let terms = Self::terms(reference, pairs, &scores, mean_chosen_tokens(pairs))?;
         Ok(self.loss.gradient(&terms, pairs.len())?)
     }
 
-    /// One pass: adds its gradients to `out`; the scores of its pairs. `gradient` says, given
+    /// One pass with its gradients; the scores of `pairs`, which it sees. `gradient` says, given
     /// those, how the loss changes with the log-probabilities.
     fn micro_step(
         &self,
-        decoder: &Decoder,
-        vars: &BTreeMap<String, Var>,
+        engine: &mut dyn Engine,
         pairs: &[&TokenizedPair],
         part: &PairBatch,
         out: &mut StepOutput,
-        gradient: impl FnOnce(&[PairScore]) -> Result<PairGradient, TrainError>,
+        gradient: impl Fn(&[PairScore]) -> Result<PairGradient, TrainError>,
     ) -> Result<Vec<PairScore>, TrainError> {
-        let batch = &part.batch;
-        out.flops += training_flops(&self.config, &batch.pass(), decoder.learned());
-        let hidden = hidden_states(decoder, batch)?; // (T, D)
-        let logps = decoder.token_logps(&hidden, &batch.target_rows, &batch.targets)?; // (N,)
-        let sums = segment_sums(&logps, &batch.target_segments, batch.segments())?; // (3 B,)
-        // A prompt has no targets; of each pair the sums of both replies are left.
-        let sums = sums.reshape(((), PAIR_SEGMENTS))?.narrow(1, 1, 2)?; // (B, 2)
-        let halves = sums.detach().to_vec2::<f64>()?;
-        let scores: Vec<PairScore> = halves
-            .iter()
-            .zip(pairs)
-            .map(|(half, pair)| PairScore {
-                chosen: ReplyScore {
-                    logp: half[0],
-                    tokens: pair.chosen.len(),
-                },
-                rejected: ReplyScore {
-                    logp: half[1],
-                    tokens: pair.rejected.len(),
-                },
-            })
-            .collect();
-        let gradient = gradient(&scores)?;
-        out.loss += gradient.loss;
-        // The gradient of this sum by the log-probabilities is the given one.
-        let weights = gradient.by_pair(sums.device())?; // (B, 2)
-        let mut store = (&sums * weights)?.sum_all()?.backward()?;
-        drop((hidden, logps, sums));
-        out.grads.accumulate(vars, &mut store)?;
-        Ok(scores)
+        out.flops += training_flops(&self.config, &part.batch.pass(), &engine.learned());
+        // A first token that no prompt predicts counts in the length of its reply.
+        let whole = |segments: &[ReplyScore]| {
+            let mut scores = pair_scores(segments);
+            for (score, pair) in scores.iter_mut().zip(pairs) {
+                score.chosen.tokens = pair.chosen.len();
+                score.rejected.tokens = pair.rejected.len();
+            }
+            scores
+        };
+        let segments = engine.weighted(&part.batch, &mut |segments| {
+            let gradient = gradient(&whole(segments))?;
+            out.loss += gradient.loss;
+            // A prompt has no targets.
+            let by_segment = |&[chosen, rejected]: &[f64; 2]| -> [f64; PAIR_SEGMENTS] {
+                [0.0, chosen, rejected]
+            };
+            Ok(gradient.pairs.iter().flat_map(by_segment).collect())
+        })?;
+        Ok(whole(&segments))
     }
 
     fn measure(
@@ -190,12 +183,7 @@ fn reference_of(
 }
 
 impl Objective for DpoObjective {
-    fn backward(
-        &mut self,
-        decoder: &Decoder,
-        vars: &BTreeMap<String, Var>,
-        step: u64,
-    ) -> Result<StepOutput, TrainError> {
+    fn backward(&mut self, engine: &mut dyn Engine, step: u64) -> Result<StepOutput, TrainError> {
         let indices = self
             .plan
             .step(step)
@@ -210,10 +198,10 @@ impl Objective for DpoObjective {
         };
         let mut measures = Vec::with_capacity(pairs.len());
         let parts = pair_batches(&pairs, self.micro_batch_tokens);
-        let moved = self.moved(step, &pairs, &parts, &mut out)?;
+        let moved = self.moved(engine, step, &pairs, &parts, &mut out)?;
         let reference = moved.as_ref().or(self.reference.as_ref());
         let known = if self.loss.couples_pairs() && parts.len() > 1 {
-            Some(self.look_ahead(decoder, reference, &pairs, &parts, &mut out)?)
+            Some(self.look_ahead(engine, reference, &pairs, &parts, &mut out)?)
         } else {
             None
         };
@@ -228,7 +216,7 @@ impl Objective for DpoObjective {
                 let terms = Self::terms(reference, own, scores, mean_chosen)?;
                 Ok(self.loss.gradient(&terms, pairs.len())?)
             };
-            let scores = self.micro_step(decoder, vars, own, part, &mut out, gradient)?;
+            let scores = self.micro_step(engine, own, part, &mut out, gradient)?;
             for (pair, score) in own.iter().zip(&scores) {
                 measures.push(self.measure(reference, pair, score)?);
             }
@@ -241,11 +229,11 @@ impl Objective for DpoObjective {
         self.monitor_every
     }
 
-    fn monitor(&mut self, decoder: &Decoder) -> Result<BTreeMap<String, f64>, TrainError> {
+    fn monitor(&mut self, model: &mut dyn Scorer) -> Result<BTreeMap<String, f64>, TrainError> {
         let mut metrics = BTreeMap::new();
         for set in &self.monitors {
             let limit = self.micro_batch_tokens;
-            let scores = score_pairs(decoder, &set.pairs, limit, &mut |_| Ok(()))?;
+            let scores = score_pairs(model, &set.pairs, limit, &mut |_| Ok(()))?;
             let pairs: Vec<&TokenizedPair> = set.pairs.iter().collect();
             let reference = self.reference.as_ref();
             let terms = Self::terms(reference, &pairs, &scores, mean_chosen_tokens(&pairs))?;
@@ -261,27 +249,12 @@ impl Objective for DpoObjective {
         Ok(metrics)
     }
 
-    fn after_update(&mut self, weights: Trained<'_>, step: u64) -> Result<(), TrainError> {
-        match &mut self.moving {
-            Some(moving) => moving.after_update(weights, step),
-            None => Ok(()),
+    fn after_update(&mut self, engine: &mut dyn Engine, step: u64) -> Result<(), TrainError> {
+        let due = |update: ReferenceUpdate| step.is_multiple_of(update.every_steps.get());
+        if self.moving.is_some_and(due) {
+            engine.move_reference()?;
         }
-    }
-
-    fn state(&self) -> BTreeMap<String, Tensor> {
-        let moving = self.moving.as_ref();
-        moving.map(|m| m.weights().clone()).unwrap_or_default()
-    }
-
-    fn restore(
-        &mut self,
-        tensors: BTreeMap<String, Tensor>,
-        weights: Trained<'_>,
-    ) -> Result<(), TrainError> {
-        match &mut self.moving {
-            Some(moving) => moving.restore(tensors, weights),
-            None => Ok(()),
-        }
+        Ok(())
     }
 }
 

@@ -5,15 +5,15 @@
 //! step's own count of targets or pairs, so that the split into micro-batches changes nothing. A
 //! stopped training continues from its [`SavedState`] with the same bits (on the CPU).
 //!
-//! [`score_pairs`] and [`score_documents`] are the forward passes without a graph that monitoring,
-//! reference log-probabilities and evaluation share.
+//! All of it asks an [`Engine`] for passes and updates and touches no tensor; [`HostEngine`] computes
+//! them on the CPU. [`score_pairs`] and [`score_documents`] are the passes without a gradient that
+//! monitoring, reference log-probabilities and evaluation share; they need a [`Scorer`] only.
 
 mod dpo;
+mod engine;
 mod error;
-mod gradients;
+mod host;
 mod loss;
-mod moving;
-mod optimizer;
 mod pair_loss;
 mod preference;
 mod reference;
@@ -22,7 +22,6 @@ mod schedule;
 mod score;
 mod sft;
 mod state;
-mod trained;
 
 #[cfg(test)]
 mod option_tests;
@@ -32,20 +31,19 @@ mod pair_loss_tests;
 mod tests;
 
 pub use dpo::{DpoObjective, PairMonitor};
+pub use engine::{Engine, Give, Learner, Nll, Part, Take, Update, Weigh};
 pub use error::TrainError;
-pub use gradients::{Clip, Gradients, clip_by_global_norm};
+pub use host::{
+    AdamW, Clip, Gradients, HostEngine, HostLearner, Trained, clip_by_global_norm, hidden_states,
+};
 pub use loss::{PairLogps, log_sigmoid, segment_sums};
-pub use moving::MovingReference;
-pub use optimizer::AdamW;
 pub use pair_loss::{PairGradient, PairTerms};
 pub use preference::pair_measures;
 pub use reference::{ReferenceLogps, ReferencePair, write_reference_logps};
 pub use run::{Ending, Objective, Observer, StepOutput, Training};
 pub use schedule::LrSchedule;
 pub use score::{
-    PairScore, Progress, ReplyScore, hidden_states, pair_flops, score_documents, score_pairs,
-    score_segments,
+    PairScore, Progress, ReplyScore, Scorer, pair_flops, score_documents, score_pairs,
 };
 pub use sft::{SftMonitor, SftObjective};
 pub use state::{FoundStates, SavedState, TrainState, save_state};
-pub use trained::Trained;

@@ -1,6 +1,9 @@
 //! Rows of the embedding that learn, and references that move.
 
-use super::tests::{OPTIMIZER, Script, bits, dpo, newest_state, sft, shipped, training};
+use super::tests::{
+    OPTIMIZER, Script, backward, bits, dpo, engine, newest_state, sft, shipped, training,
+    training_of,
+};
 use super::*;
 use crate::arch::{DecoderConfig, EMBEDDING};
 use crate::config::spec::{ReferenceUpdate, TrainableEmbeddings};
@@ -42,8 +45,9 @@ fn only_the_rows_that_learn_move_whether_the_head_is_tied_or_not() {
         assert!(OPTIMIZER.weight_decay > 0.0.try_into().unwrap() && config.tied == tied);
         let before = rows(&params, EMBEDDING);
         let head = (!tied).then(|| rows(&params, HEAD));
-        let mut run = training(&config, &params, 3, dir.path());
-        run.limit_embeddings(which).unwrap();
+        let mut engine = engine(&config, &params);
+        engine.limit_embeddings(which).unwrap();
+        let mut run = training_of(engine, 3, dir.path());
         run.run(&mut sft(&config, 3, 4096), &mut Script::default())
             .unwrap();
         let learns = which.rows(config.vocab_size);
@@ -65,18 +69,31 @@ fn gradients_of_rows_that_do_not_learn_are_gone_before_the_norm_is_taken() {
     let dir = tempfile::tempdir().unwrap();
     let (config, params) = shipped();
     let mut objective = sft(&config, 1, 4096);
-    let decoder = crate::model::Decoder::trainable(&config, &params).unwrap();
-    let vars: BTreeMap<String, Var> = params.vars().clone();
-    let mut grads = objective.backward(&decoder, &vars, 0).unwrap().grads;
-    let whole = clip_by_global_norm(&grads, 1.0).unwrap().norm;
-    grads.keep_rows(EMBEDDING, &(0..110)).unwrap();
-    let want = clip_by_global_norm(&grads, 1.0).unwrap().norm;
+    let mut engine = engine(&config, &params);
+    let (_, gradients) = backward(&mut objective, &mut engine, 0);
+    let norm = |gradients: &[f32]| {
+        gradients
+            .iter()
+            .map(|&g| f64::from(g).powi(2))
+            .sum::<f64>()
+            .sqrt()
+    };
+    let whole = norm(&gradients);
+    let mut at = 0;
+    let mut limited = gradients;
+    for (name, var) in params.iter() {
+        if name == EMBEDDING {
+            limited[at + 110 * config.hidden_size..at + var.elem_count()].fill(0.0);
+        }
+        at += var.elem_count();
+    }
+    let want = norm(&limited);
     assert!(want < 0.999 * whole, "{want} of {whole}");
 
     let mut script = Script::default();
-    let mut run = training(&config, &params, 1, dir.path());
-    run.limit_embeddings(TrainableEmbeddings::Below(110.try_into().unwrap()))
-        .unwrap();
+    let below = TrainableEmbeddings::Below(110.try_into().unwrap());
+    engine.limit_embeddings(below).unwrap();
+    let mut run = training_of(engine, 1, dir.path());
     run.run(&mut objective, &mut script).unwrap();
     let got = script.metrics[&1]["grad_norm"];
     assert!((got - want).abs() < 1e-9 * want, "{got} {want}");
@@ -84,10 +101,8 @@ fn gradients_of_rows_that_do_not_learn_are_gone_before_the_norm_is_taken() {
 
 #[test]
 fn a_limit_that_leaves_no_row_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
     let (config, params) = shipped();
-    let mut run = training(&config, &params, 1, dir.path());
-    let error = run
+    let error = engine(&config, &params)
         .limit_embeddings(TrainableEmbeddings::From(512.try_into().unwrap()))
         .unwrap_err();
     assert_eq!(
@@ -96,14 +111,20 @@ fn a_limit_that_leaves_no_row_is_refused() {
     );
 }
 
-fn moving(config: &DecoderConfig, params: &Params, every_steps: u64, mix: f64) -> DpoObjective {
+/// A training whose reference moves, on another than the shipped objective.
+fn moving(
+    (config, params): (&DecoderConfig, &Params),
+    (every_steps, mix): (u64, f64),
+    work: &Path,
+) -> (Training, DpoObjective) {
     let mut objective = dpo(config, params, 512);
-    let update = ReferenceUpdate {
+    objective.moving = Some(ReferenceUpdate {
         every_steps: every_steps.try_into().unwrap(),
         mix: mix.try_into().unwrap(),
-    };
-    objective.moving = Some(MovingReference::new(update, params).unwrap());
-    objective
+    });
+    let mut engine = engine(config, params);
+    engine.keep_reference(mix).unwrap();
+    (training_of(engine, 8, work), objective)
 }
 
 type Course = (Vec<u32>, BTreeMap<u64, BTreeMap<String, f64>>);
@@ -111,12 +132,14 @@ type Course = (Vec<u32>, BTreeMap<u64, BTreeMap<String, f64>>);
 /// Eight steps; weights and metrics.
 fn course(work: &Path, update: Option<(u64, f64)>) -> Course {
     let (config, params) = shipped();
-    let mut objective = match update {
-        Some((every, mix)) => moving(&config, &params, every, mix),
-        None => dpo(&config, &params, 512),
+    let (mut run, mut objective) = match update {
+        Some(update) => moving((&config, &params), update, work),
+        None => (
+            training(&config, &params, 8, work),
+            dpo(&config, &params, 512),
+        ),
     };
     let mut script = Script::default();
-    let mut run = training(&config, &params, 8, work);
     run.run(&mut objective, &mut script).unwrap();
     (bits(&params), script.metrics)
 }
@@ -159,16 +182,30 @@ fn a_soft_update_mixes_policy_and_reference() {
         var.to_vec1::<f32>().unwrap()
     };
     let start = flat(&params, EMBEDDING);
-    let mut objective = moving(&config, &params, 2, 0.25);
-    let mut run = training(&config, &params, 3, dir.path());
+    let (mut run, mut objective) = moving((&config, &params), (2, 0.25), dir.path());
     let mut stop = Script {
         stop_after: Some(2),
         ..Script::default()
     };
     run.run(&mut objective, &mut stop).unwrap();
     let policy = flat(&params, EMBEDDING);
-    let kept = &objective.moving.as_ref().unwrap().weights()[EMBEDDING];
-    let kept = kept.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let mut kept: Vec<f32> = Vec::new();
+    let mut take = |bytes: &[u8]| {
+        let values = bytes.as_chunks().0.iter();
+        kept.extend(values.map(|&value| f32::from_le_bytes(value)));
+        Ok(())
+    };
+    run.engine.visit(Part::Reference, &mut take).unwrap();
+    // Tied to the head, the embedding is the first by name.
+    assert_eq!(
+        run.engine
+            .arrays(Part::Reference)
+            .shapes
+            .keys()
+            .next()
+            .unwrap(),
+        EMBEDDING
+    );
     assert_ne!(policy, start);
     for ((got, new), old) in kept.iter().zip(&policy).zip(&start) {
         assert!((got - (0.25 * new + 0.75 * old)).abs() < 1e-7);
@@ -187,17 +224,15 @@ fn a_resumed_training_with_a_moving_reference_ends_with_the_same_bits() {
             die_after: Some(5),
             ..Script::default()
         };
-        let mut objective = moving(&config, &first, update.0, update.1);
-        let mut run = training(&config, &first, 8, &works[0]);
+        let (mut run, mut objective) = moving((&config, &first), update, &works[0]);
         assert!(run.run(&mut objective, &mut killed).is_err());
 
         let (config, second) = shipped();
-        let mut objective = moving(&config, &second, update.0, update.1);
+        let (mut run, mut objective) = moving((&config, &second), update, &works[1]);
         let mut script = Script::default();
-        let mut run = training(&config, &second, 8, &works[1]);
         let saved = newest_state(&works).unwrap();
         assert_eq!(saved.step(), 4);
-        run.restore(&saved, &mut objective).unwrap();
+        run.restore(&saved).unwrap();
         run.run(&mut objective, &mut script).unwrap();
         assert!(bits(&second) == want.0, "{update:?}: the weights differ");
         for step in 5..=8 {
@@ -210,16 +245,19 @@ fn a_resumed_training_with_a_moving_reference_ends_with_the_same_bits() {
 }
 
 #[test]
-fn a_saved_reference_of_another_model_is_refused() {
+fn a_state_without_the_reference_that_is_kept_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
     let (config, params) = shipped();
-    let mut objective = moving(&config, &params, 2, 0.5);
-    let error = objective
-        .restore(BTreeMap::new(), (&params).into())
-        .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .starts_with("the moving reference cannot be used"),
-        "{error}"
+    let plain = training(&config, &params, 8, dir.path());
+    plain.save(&mut Script::default()).unwrap();
+    let saved = newest_state(&[dir.path().to_owned()]).unwrap();
+    let (mut run, _) = moving((&config, &params), (2, 0.5), dir.path());
+    let error = run.restore(&saved).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the moving reference cannot be used: `the saved reference` is not of the model that is trained"
     );
+    // One that is replaced whole is not kept before its first move.
+    let (mut run, _) = moving((&config, &params), (2, 1.0), dir.path());
+    run.restore(&saved).unwrap();
 }

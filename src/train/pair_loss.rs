@@ -72,11 +72,6 @@ impl PairGradient {
             pairs: self.pairs.get(range).unwrap_or_default().to_vec(),
         }
     }
-
-    /// (B, 2) chosen and rejected of each pair.
-    pub fn by_pair(&self, device: &Device) -> Result<Tensor> {
-        Tensor::from_slice(self.pairs.as_flattened(), (self.pairs.len(), 2), device)
-    }
 }
 
 impl PreferenceLoss {

@@ -1,13 +1,11 @@
-//! Log-probabilities of given replies under frozen weights.
+//! Log-probabilities of given replies.
 
 use crate::arch::{DecoderConfig, forward_flops};
 use crate::data::{
     PAIR_SEGMENTS, PairBatch, TokenBatch, TokenizedExample, TokenizedPair, document_batches,
     pair_batches,
 };
-use crate::model::{Decoder, Segments};
 use crate::train::error::TrainError;
-use candle_core::{DType, Tensor};
 
 /// How likely a model finds one reply, or all replies of one document.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -34,6 +32,17 @@ pub struct PairScore {
     pub rejected: ReplyScore,
 }
 
+/// A model that scores.
+pub trait Scorer {
+    /// Sums the log-probabilities of a batch's targets by segment, (S,), in f64 in the order of the
+    /// targets; no gradient is kept. A segment's score depends on its tokens alone, and on a CPU to the
+    /// bit.
+    ///
+    /// # Errors
+    /// A token lies outside the vocabulary, or the device refuses.
+    fn score(&mut self, batch: &TokenBatch) -> Result<Vec<ReplyScore>, TrainError>;
+}
+
 /// Told how many items are done; an error ends the work.
 pub type Progress<'a> = dyn FnMut(usize) -> Result<(), TrainError> + 'a;
 
@@ -45,49 +54,24 @@ pub fn pair_flops(config: &DecoderConfig, pairs: &[TokenizedPair], max_positions
     passes.map(|pass| forward_flops(config, &pass)).sum()
 }
 
-/// Hidden states after the final norm of all positions of a batch, `(T, D)`.
-///
-/// # Errors
-/// A token is outside the vocabulary, or the device refuses.
-pub fn hidden_states(decoder: &Decoder, batch: &TokenBatch) -> candle_core::Result<Tensor> {
-    let segments = Segments::with_prefixes(&batch.cu_seqlens, &batch.prefixes);
-    decoder.hidden_in(&batch.tokens, &batch.positions, &segments)
-}
-
-/// Sums the log-probabilities of a batch's targets by segment.
-pub fn score_segments(
-    decoder: &Decoder,
-    batch: &TokenBatch,
-) -> Result<Vec<ReplyScore>, TrainError> {
-    let mut scores = vec![ReplyScore::default(); batch.segments()];
-    if batch.targets.is_empty() {
-        return Ok(scores);
-    }
-    let hidden = hidden_states(decoder, batch)?; // (T, D)
-    let logps = decoder.token_logps(&hidden, &batch.target_rows, &batch.targets)?; // (N,)
-    let logps = logps.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-    for (logp, &segment) in logps.into_iter().zip(&batch.target_segments) {
-        let score = &mut scores[segment as usize];
-        score.logp += logp;
-        score.tokens += 1;
-    }
-    Ok(scores)
-}
-
 /// Scores every pair of a batch.
 pub(super) fn score_pair_batch(
-    decoder: &Decoder,
+    model: &mut dyn Scorer,
     part: &PairBatch,
 ) -> Result<Vec<PairScore>, TrainError> {
-    let scores = score_segments(decoder, &part.batch)?;
-    let pairs = scores.as_chunks::<PAIR_SEGMENTS>().0.iter();
+    Ok(pair_scores(&model.score(&part.batch)?))
+}
+
+/// The pairs among the segments of a [`PairBatch`].
+pub(super) fn pair_scores(segments: &[ReplyScore]) -> Vec<PairScore> {
+    let pairs = segments.as_chunks::<PAIR_SEGMENTS>().0.iter();
     let pairs = pairs.map(|&[_, chosen, rejected]| PairScore { chosen, rejected });
-    Ok(pairs.collect())
+    pairs.collect()
 }
 
 /// Scores every pair, in order, in passes of at most `max_positions` positions.
 pub fn score_pairs(
-    decoder: &Decoder,
+    model: &mut dyn Scorer,
     pairs: &[TokenizedPair],
     max_positions: usize,
     progress: &mut Progress<'_>,
@@ -95,7 +79,7 @@ pub fn score_pairs(
     let pairs: Vec<&TokenizedPair> = pairs.iter().collect();
     let mut scores = Vec::with_capacity(pairs.len());
     for part in pair_batches(&pairs, max_positions) {
-        scores.extend(score_pair_batch(decoder, &part)?);
+        scores.extend(score_pair_batch(model, &part)?);
         progress(scores.len())?;
     }
     Ok(scores)
@@ -103,7 +87,7 @@ pub fn score_pairs(
 
 /// Scores the replies of every document, in order; documents are cut to `max_seq_len` tokens.
 pub fn score_documents(
-    decoder: &Decoder,
+    model: &mut dyn Scorer,
     examples: &[TokenizedExample],
     max_seq_len: usize,
     max_positions: usize,
@@ -111,7 +95,7 @@ pub fn score_documents(
 ) -> Result<Vec<ReplyScore>, TrainError> {
     let mut scores = Vec::with_capacity(examples.len());
     for (_, batch) in document_batches(examples, max_seq_len, max_positions) {
-        scores.extend(score_segments(decoder, &batch)?);
+        scores.extend(model.score(&batch)?);
         progress(scores.len())?;
     }
     Ok(scores)

@@ -4,11 +4,10 @@ use crate::arch::{DecoderConfig, training_flops};
 use crate::data::{SftPlan, TokenizedExample};
 use crate::metrics::families::{HELD_OUT_LOSS, SFT_STEP, TargetHits};
 use crate::metrics::values;
-use crate::model::Decoder;
+use crate::train::engine::Engine;
 use crate::train::error::TrainError;
 use crate::train::run::{Objective, StepOutput, monitored};
-use crate::train::score::{hidden_states, score_documents};
-use candle_core::{DType, Tensor, Var};
+use crate::train::score::{Scorer, score_documents};
 use std::collections::BTreeMap;
 
 /// Held-out documents measured along training.
@@ -37,12 +36,7 @@ pub struct SftObjective {
 }
 
 impl Objective for SftObjective {
-    fn backward(
-        &mut self,
-        decoder: &Decoder,
-        vars: &BTreeMap<String, Var>,
-        step: u64,
-    ) -> Result<StepOutput, TrainError> {
+    fn backward(&mut self, engine: &mut dyn Engine, step: u64) -> Result<StepOutput, TrainError> {
         let data = self
             .plan
             .step(step)
@@ -54,28 +48,16 @@ impl Objective for SftObjective {
             positions: data.positions() as u64,
             ..StepOutput::default()
         };
-        let mut correct = 0usize;
+        let (mut correct, learned) = (0, engine.learned());
         for batch in data.micro_batches(self.micro_batch_tokens) {
-            out.flops += training_flops(&self.config, &batch.pass(), decoder.learned());
+            out.flops += training_flops(&self.config, &batch.pass(), &learned);
             if batch.targets.is_empty() {
                 continue; // rows inside a long prompt: nothing to learn from
             }
-            let hidden = hidden_states(decoder, &batch)?; // (T, D)
-            let (rows, targets) = (&batch.target_rows, &batch.targets);
             // Divided by the targets of the whole step, so that its micro-batches add up to the mean.
-            let nll = decoder.summed_nll(&hidden, rows, targets, 1.0 / total as f64)?;
-            correct += nll.stats.correct.iter().filter(|&&hit| hit).count();
-            out.loss -= nll.logps.iter().sum::<f64>() / total as f64;
-            // The graph and its activations die here, before the next pass and before the update.
-            let mut store = nll.loss.backward()?;
-            drop((hidden, nll));
-            out.grads.accumulate(vars, &mut store)?;
-        }
-        if total == 0 {
-            for (name, var) in vars {
-                out.grads
-                    .insert(name, Tensor::zeros(var.shape(), DType::F32, var.device())?);
-            }
+            let nll = engine.nll(&batch, 1.0 / total as f64)?;
+            correct += nll.hits;
+            out.loss -= nll.logp / total as f64;
         }
         let hits = TargetHits {
             correct,
@@ -89,14 +71,12 @@ impl Objective for SftObjective {
         self.monitor_every
     }
 
-    fn monitor(&mut self, decoder: &Decoder) -> Result<BTreeMap<String, f64>, TrainError> {
+    fn monitor(&mut self, model: &mut dyn Scorer) -> Result<BTreeMap<String, f64>, TrainError> {
         let mut metrics = BTreeMap::new();
         for set in &self.monitors {
             let limit = self.micro_batch_tokens;
-            let scores =
-                score_documents(decoder, &set.examples, self.max_seq_len, limit, &mut |_| {
-                    Ok(())
-                })?;
+            let max = self.max_seq_len;
+            let scores = score_documents(model, &set.examples, max, limit, &mut |_| Ok(()))?;
             let nll: f64 = scores.iter().map(|s| -s.logp).sum();
             let tokens: usize = scores.iter().map(|s| s.tokens).sum();
             let loss = nll / tokens.max(1) as f64;

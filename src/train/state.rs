@@ -6,9 +6,9 @@
 
 use crate::base::fs::is_gone;
 use crate::base::{Digest, PathError, digest_file, is_as_written, with_check, write_atomic};
+use crate::model::{ArrayReader, ArrayWriter};
+use crate::train::engine::{Engine, Part};
 use crate::train::error::TrainError;
-use crate::train::optimizer::AdamW;
-use candle_core::{Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,10 +17,12 @@ use std::path::{Path, PathBuf};
 /// Version of `state.json`, which carries a digest of itself since 2.
 const STATE_FORMAT: u32 = 2;
 const MANIFEST: &str = "state.json";
-const PARAMS: &str = "params.safetensors";
-const OPTIMIZER: &str = "optimizer.safetensors";
-/// What the objective keeps, if it keeps anything.
-const OBJECTIVE: &str = "objective.safetensors";
+/// What of an engine lies in which file; the last one is written if there is something to keep.
+const FILES: [(Part, &str); 3] = [
+    (Part::Weights, "params.safetensors"),
+    (Part::Optimizer, "optimizer.safetensors"),
+    (Part::Reference, "objective.safetensors"),
+];
 
 /// How far training has come, and what it has used.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,20 +56,19 @@ pub fn save_state(
     work: &Path,
     owner: &str,
     state: &TrainState,
-    vars: &BTreeMap<String, Var>,
-    optimizer: &AdamW,
-    objective: &BTreeMap<String, Tensor>,
+    engine: &dyn Engine,
 ) -> Result<(), TrainError> {
     let temp = work.join("state.tmp");
     remove_if_there(&temp)?;
     fs::create_dir_all(&temp).map_err(|e| PathError::new("create", &temp, e))?;
-    let params = vars.iter().map(|(n, v)| (n, v.as_tensor()));
-    write_tensors(&temp.join(PARAMS), params)?;
-    optimizer.save(&temp.join(OPTIMIZER))?;
-    let mut names = vec![PARAMS, OPTIMIZER];
-    if !objective.is_empty() {
-        write_tensors(&temp.join(OBJECTIVE), objective.iter())?;
-        names.push(OBJECTIVE);
+    let mut names = Vec::new();
+    for (part, name) in FILES.into_iter().filter(|(part, _)| engine.holds(*part)) {
+        let steps = [("steps", state.step.to_string())];
+        let metadata: &[_] = if part == Part::Optimizer { &steps } else { &[] };
+        let mut file = ArrayWriter::create(&temp.join(name), &engine.arrays(part), metadata)?;
+        engine.visit(part, &mut |bytes| Ok(file.take(bytes)?))?;
+        file.finish()?;
+        names.push(name);
     }
     let files = names
         .into_iter()
@@ -94,16 +95,6 @@ pub fn save_state(
     Ok(())
 }
 
-fn write_tensors<'t>(
-    path: &Path,
-    tensors: impl Iterator<Item = (&'t String, &'t Tensor)>,
-) -> Result<(), PathError> {
-    let tensors: BTreeMap<&String, &Tensor> = tensors.collect();
-    let bytes = safetensors::serialize(tensors, None)
-        .map_err(|e| PathError::new("serialise", path, std::io::Error::other(e.to_string())))?;
-    write_atomic(path, &bytes)
-}
-
 /// A state that was found on disk and whose files are whole.
 #[derive(Debug)]
 pub struct SavedState {
@@ -117,53 +108,33 @@ impl SavedState {
         self.state.step
     }
 
-    /// What the objective had kept; empty if nothing.
+    /// Puts everything back into an engine of the same training; gives how far that had come.
     ///
     /// # Errors
-    /// The file cannot be read.
-    pub fn objective(&self) -> Result<BTreeMap<String, Tensor>, TrainError> {
-        let path = self.path.join(OBJECTIVE);
-        if !path.exists() {
-            return Ok(BTreeMap::new());
+    /// The state is of another model, or a file cannot be read.
+    pub fn restore(&self, engine: &mut dyn Engine) -> Result<TrainState, TrainError> {
+        for (part, name) in FILES {
+            let arrays = engine.arrays(part);
+            let path = self.path.join(name);
+            // What was not kept yet when the state was written is not kept at the beginning, either.
+            let absent = part == Part::Reference && !path.exists() && !engine.holds(part);
+            if arrays.shapes.is_empty() || absent {
+                continue;
+            }
+            let foreign = || {
+                let why = "`the saved reference` is not of the model that is trained";
+                TrainError::Reference(why.to_owned())
+            };
+            if part == Part::Reference && !path.exists() {
+                return Err(foreign());
+            }
+            let mut file = ArrayReader::open(&path)?;
+            match file.misfit(&arrays) {
+                Some(_) if part == Part::Reference => return Err(foreign()),
+                Some(why) => return Err(TrainError::State { path, why }),
+                None => engine.fill(part, &mut |into| Ok(file.give(into)?))?,
+            }
         }
-        let bytes = fs::read(&path).map_err(|e| PathError::new("read", &path, e))?;
-        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu);
-        let tensors = tensors.map_err(|e| TrainError::State {
-            path,
-            why: e.to_string(),
-        })?;
-        Ok(tensors.into_iter().collect())
-    }
-
-    /// Puts parameters and optimiser back; gives how far training had come.
-    ///
-    /// # Errors
-    /// The state is of other parameters than these.
-    pub fn restore(
-        &self,
-        vars: &BTreeMap<String, Var>,
-        optimizer: &mut AdamW,
-    ) -> Result<TrainState, TrainError> {
-        let path = self.path.join(PARAMS);
-        let wrong = |why: String| TrainError::State {
-            path: path.clone(),
-            why,
-        };
-        let bytes = fs::read(&path).map_err(|e| PathError::new("read", &path, e))?;
-        let saved = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
-            .map_err(|e| wrong(e.to_string()))?;
-        if saved.len() != vars.len() {
-            let (found, want) = (saved.len(), vars.len());
-            return Err(wrong(format!("it has {found} tensors, the model {want}")));
-        }
-        for (name, var) in vars {
-            let tensor = saved
-                .get(name)
-                .filter(|t| t.shape() == var.shape() && t.dtype() == var.dtype())
-                .ok_or_else(|| wrong(format!("`{name}` is missing or of another shape or type")))?;
-            var.set(&tensor.to_device(var.device())?)?;
-        }
-        optimizer.load(&self.path.join(OPTIMIZER), self.state.step)?;
         Ok(self.state.clone())
     }
 }
@@ -286,7 +257,11 @@ fn remove_if_there(dir: &Path) -> Result<(), PathError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::DecoderConfig;
     use crate::config::spec::OptimizerRecipe;
+    use crate::model::{FrozenParams, Params};
+    use crate::train::host::{HostEngine, Trained};
+    use candle_core::{DType, Device, Tensor};
     use std::sync::LazyLock;
 
     static RECIPE: LazyLock<OptimizerRecipe> = LazyLock::new(|| OptimizerRecipe {
@@ -298,21 +273,38 @@ mod tests {
         max_grad_norm: 1.0.try_into().unwrap(),
     });
 
-    fn parts(value: f32) -> (BTreeMap<String, Var>, AdamW) {
-        let var = Var::from_tensor(&Tensor::new(&[value, value], &Device::Cpu).unwrap()).unwrap();
-        let vars = BTreeMap::from([("w".to_owned(), var)]);
-        let optimizer = AdamW::new(&vars, &RECIPE).unwrap();
-        (vars, optimizer)
+    /// An engine on a model of two weights, which keeps a reference; none of its passes can be run.
+    fn engine(width: usize, value: f32) -> HostEngine {
+        let mut config = DecoderConfig::from_file(Path::new("models/stories260k")).unwrap();
+        config.windows.clear();
+        (config.vocab_size, config.hidden_size) = (1, width);
+        let tensors = config.tensors().into_iter().map(|(name, shape)| {
+            let tensor = Tensor::full(value, shape, &Device::Cpu).unwrap();
+            (name, tensor)
+        });
+        let weights = FrozenParams::from_tensors(tensors.collect());
+        let params = Params::from_frozen(&weights, DType::F32).unwrap();
+        let mut engine = HostEngine::new(&config, Trained::All(params), &RECIPE).unwrap();
+        engine.keep_reference(0.5).unwrap();
+        engine
+    }
+
+    fn bytes_of(engine: &HostEngine, part: Part) -> Vec<u8> {
+        let mut all = Vec::new();
+        let mut take = |bytes: &[u8]| {
+            all.extend_from_slice(bytes);
+            Ok(())
+        };
+        engine.visit(part, &mut take).unwrap();
+        all
     }
 
     fn save(work: &Path, step: u64, value: f32) {
-        let (vars, optimizer) = parts(value);
         let state = TrainState {
             step,
             ..TrainState::default()
         };
-        let kept = BTreeMap::from([("kept".to_owned(), vars["w"].as_detached_tensor())]);
-        save_state(work, "run", &state, &vars, &optimizer, &kept).unwrap();
+        save_state(work, "run", &state, &engine(2, value)).unwrap();
     }
 
     #[test]
@@ -327,18 +319,19 @@ mod tests {
         let mut others = FoundStates::of(&works, "another run").unwrap();
         assert!(others.next_whole().unwrap().is_none());
 
-        let file = works[1].join("state-000000008").join(PARAMS);
+        let file = works[1].join("state-000000008").join("params.safetensors");
         let bytes = fs::read(&file).unwrap();
         write_atomic(&file, &bytes[..bytes.len() - 1]).unwrap();
         let mut states = FoundStates::of(&works, "run").unwrap();
         let found = states.next_whole().unwrap().unwrap();
         assert!(states.damaged[0].contains("params.safetensors is not as it was written"));
         assert_eq!(found.step(), 5);
-        let (vars, mut optimizer) = parts(0.0);
-        found.restore(&vars, &mut optimizer).unwrap();
-        assert_eq!(vars["w"].to_vec1::<f32>().unwrap(), [5.0, 5.0]);
-        let kept = &found.objective().unwrap()["kept"];
-        assert_eq!(kept.to_vec1::<f32>().unwrap(), [5.0, 5.0]);
+        let mut restored = engine(2, 0.0);
+        found.restore(&mut restored).unwrap();
+        for part in [Part::Weights, Part::Optimizer, Part::Reference] {
+            assert!(bytes_of(&restored, part) == bytes_of(&engine(2, 5.0), part));
+            assert!(!bytes_of(&restored, part).is_empty());
+        }
     }
 
     #[test]
@@ -353,11 +346,8 @@ mod tests {
     fn a_state_of_another_model_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         save(dir.path(), 5, 5.0);
-        let other = Var::zeros(3, candle_core::DType::F32, &Device::Cpu).unwrap();
-        let vars = BTreeMap::from([("w".to_owned(), other)]);
-        let mut optimizer = AdamW::new(&vars, &RECIPE).unwrap();
         let mut states = FoundStates::of(&[dir.path().to_owned()], "run").unwrap();
         let found = states.next_whole().unwrap().unwrap();
-        assert!(found.restore(&vars, &mut optimizer).is_err());
+        assert!(found.restore(&mut engine(3, 0.0)).is_err());
     }
 }

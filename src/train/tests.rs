@@ -128,22 +128,37 @@ impl Observer for Script {
     }
 }
 
-pub(super) fn training<'a>(
-    config: &'a DecoderConfig,
-    params: &'a Params,
+/// An engine whose updates show in `params`.
+pub(super) fn engine(config: &DecoderConfig, params: &Params) -> HostEngine {
+    HostEngine::new(config, Trained::All(params.clone()), &OPTIMIZER).unwrap()
+}
+
+pub(super) fn training(
+    config: &DecoderConfig,
+    params: &Params,
     steps: u64,
     work: &Path,
-) -> Training<'a> {
+) -> Training {
+    training_of(engine(config, params), steps, work)
+}
+
+pub(super) fn training_of(engine: HostEngine, steps: u64, work: &Path) -> Training {
     let schedule = LrSchedule::new(&SCHEDULE, OPTIMIZER.learning_rate.get(), steps);
-    Training::new(
-        config,
-        params,
-        &OPTIMIZER,
-        schedule,
-        work.to_owned(),
-        "run".to_owned(),
-    )
-    .unwrap()
+    let (work, owner) = (work.to_owned(), "run".to_owned());
+    Training::new(Box::new(engine), &OPTIMIZER, schedule, work, owner)
+}
+
+/// What a step computes before its update, and its gradients end to end.
+pub(super) fn backward(
+    objective: &mut dyn Objective,
+    engine: &mut HostEngine,
+    step: u64,
+) -> (StepOutput, Vec<f32>) {
+    let out = objective.backward(engine, step).unwrap();
+    let mut gradients = Vec::new();
+    let mut take = |values: &[f32]| gradients.extend_from_slice(values);
+    engine.take_gradients(&mut take).unwrap();
+    (out, gradients)
 }
 
 pub(super) fn bits(params: &Params) -> Vec<u32> {
@@ -258,7 +273,7 @@ fn a_resumed_training_in_bf16_ends_with_the_bits_of_an_undisturbed_one() {
     let (_, second) = in_bf16();
     let mut run = training(&config, &second, 6, &works[1]);
     let saved = newest_state(&works).unwrap();
-    run.restore(&saved, &mut sft(&config, 6, 256)).unwrap();
+    run.restore(&saved).unwrap();
     run.run(&mut sft(&config, 6, 256), &mut Script::default())
         .unwrap();
     assert!(bits(&second) == bits(&straight), "the weights differ");
@@ -284,8 +299,8 @@ fn updates_too_small_for_bf16_are_not_lost() {
             ..*OPTIMIZER
         };
         let work = dir.path().to_owned();
-        let mut run =
-            Training::new(&config, &params, &recipe, schedule, work, "run".to_owned()).unwrap();
+        let engine = HostEngine::new(&config, Trained::All(params.clone()), &recipe).unwrap();
+        let mut run = Training::new(Box::new(engine), &recipe, schedule, work, "run".to_owned());
         let mut objective = sft(&config, 100, 4096);
         objective.monitor_every = None;
         run.run(&mut objective, &mut Script::default()).unwrap();
@@ -320,10 +335,11 @@ fn adapters_are_trained_and_go_on_after_a_stop_to_the_same_bits() {
     let run = |lora: &Lora, config: &DecoderConfig, work: &Path, stop_after, from: &[PathBuf]| {
         let schedule = LrSchedule::new(&SCHEDULE, 1e-2, 12);
         let work = work.to_owned();
-        let mut run =
-            Training::new(config, lora, &OPTIMIZER, schedule, work, "run".to_owned()).unwrap();
+        let trained = Trained::Adapters(lora.clone());
+        let engine = Box::new(HostEngine::new(config, trained, &OPTIMIZER).unwrap());
+        let mut run = Training::new(engine, &OPTIMIZER, schedule, work, "run".to_owned());
         if let Some(saved) = newest_state(from) {
-            run.restore(&saved, &mut sft(config, 12, 512)).unwrap();
+            run.restore(&saved).unwrap();
         }
         let mut script = Script {
             stop_after,
@@ -354,21 +370,13 @@ fn adapters_are_trained_and_go_on_after_a_stop_to_the_same_bits() {
     assert!(bits(&second) == bits(&straight), "the weights differ");
 }
 
-/// Relative distance of two sets of gradients, over all parameters.
-fn distance(a: &Gradients, b: &Gradients) -> f64 {
+/// Relative distance of two gradients.
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
     let (mut difference, mut size) = (0.0, 0.0);
-    for (name, left) in a.iter() {
-        let sum = |t: Tensor| {
-            t.sqr()
-                .unwrap()
-                .sum_all()
-                .unwrap()
-                .to_scalar::<f32>()
-                .unwrap()
-        };
-        let right = b.get(name).unwrap();
-        difference += f64::from(sum((left - right).unwrap()));
-        size += f64::from(sum(left.clone()));
+    for (&left, &right) in a.iter().zip(b) {
+        difference += f64::from(left - right).powi(2);
+        size += f64::from(left).powi(2);
     }
     (difference / size).sqrt()
 }
@@ -376,22 +384,18 @@ fn distance(a: &Gradients, b: &Gradients) -> f64 {
 #[test]
 fn a_step_split_into_one_two_or_eight_parts_has_one_gradient() {
     let (config, params) = shipped();
-    let vars: BTreeMap<String, Var> = params
-        .iter()
-        .map(|(n, v)| (n.to_owned(), v.clone()))
-        .collect();
-    let decoder = Decoder::trainable(&config, &params).unwrap();
+    let mut engine = engine(&config, &params);
     let outputs = [512, 256, 64].map(|limit| {
         let mut objective = sft(&config, 4, limit);
         let parts = objective.plan.step(1).unwrap().micro_batches(limit).len();
-        (parts, objective.backward(&decoder, &vars, 1).unwrap())
+        (parts, backward(&mut objective, &mut engine, 1))
     });
     assert_eq!(outputs[0].0, 1);
     assert!(outputs[1].0 >= 2 && outputs[2].0 >= 8);
     for (_, split) in &outputs[1..] {
         let whole = &outputs[0].1;
-        assert!((split.loss / whole.loss - 1.0).abs() < 1e-6);
-        let error = distance(&whole.grads, &split.grads);
+        assert!((split.0.loss / whole.0.loss - 1.0).abs() < 1e-6);
+        let error = distance(&whole.1, &split.1);
         assert!(error < 1e-6, "{error:e}");
     }
 }
@@ -401,8 +405,8 @@ fn layers_computed_again_give_the_bits_of_layers_kept() {
     let run = |recompute| {
         let (config, params) = shipped();
         let dir = tempfile::tempdir().unwrap();
-        let mut training = training(&config, &params, 3, dir.path());
-        training.recompute = recompute;
+        let engine = engine(&config, &params).with_recompute(recompute);
+        let mut training = training_of(engine, 3, dir.path());
         let mut objective = sft(&config, 3, 4096);
         training
             .run(&mut objective, &mut Script::default())
@@ -441,7 +445,7 @@ fn a_killed_and_resumed_training_ends_with_the_bits_of_an_undisturbed_one() {
     let mut run = training(&config, &second, 6, &works[1]);
     let saved = newest_state(&works).unwrap();
     assert_eq!(saved.step(), 3);
-    run.restore(&saved, &mut sft(&config, 6, 256)).unwrap();
+    run.restore(&saved).unwrap();
     assert_eq!(
         run.run(&mut sft(&config, 6, 256), &mut stopped).unwrap(),
         Ending::Interrupted
@@ -451,7 +455,7 @@ fn a_killed_and_resumed_training_ends_with_the_bits_of_an_undisturbed_one() {
     let (_, third) = shipped();
     let mut run = training(&config, &third, 6, &works[2]);
     let saved = newest_state(&works).unwrap();
-    run.restore(&saved, &mut sft(&config, 6, 256)).unwrap();
+    run.restore(&saved).unwrap();
     run.run(&mut sft(&config, 6, 256), &mut Script::default())
         .unwrap();
     assert!(bits(&third) == bits(&straight), "the weights differ");
@@ -476,8 +480,8 @@ pub(super) fn dpo(
     micro_batch_tokens: usize,
 ) -> DpoObjective {
     let pairs = pairs(8);
-    let decoder = Decoder::frozen(config, &params.detached()).unwrap();
-    let scores = score_pairs(&decoder, &pairs, 512, &mut |_| Ok(())).unwrap();
+    let mut decoder = Decoder::frozen(config, &params.detached()).unwrap();
+    let scores = score_pairs(&mut decoder, &pairs, 512, &mut |_| Ok(())).unwrap();
     let keys = pairs.iter().map(|p| p.key.as_str());
     DpoObjective {
         reference: Some(ReferenceLogps::from_scores(keys.zip(&scores))),
@@ -522,18 +526,14 @@ fn dpo_starts_at_ln_2_and_raises_the_margin() {
 #[test]
 fn a_preference_step_split_into_parts_has_one_gradient() {
     let (config, params) = shipped();
-    let vars: BTreeMap<String, Var> = params
-        .iter()
-        .map(|(n, v)| (n.to_owned(), v.clone()))
-        .collect();
-    let decoder = Decoder::trainable(&config, &params).unwrap();
+    let mut engine = engine(&config, &params);
     let outputs = [4096, 1].map(|limit| {
         let mut objective = dpo(&config, &params, limit);
-        objective.backward(&decoder, &vars, 0).unwrap()
+        backward(&mut objective, &mut engine, 0)
     });
-    let error = distance(&outputs[0].grads, &outputs[1].grads);
+    let error = distance(&outputs[0].1, &outputs[1].1);
     assert!(error < 1e-6, "{error:e}");
-    assert!((outputs[0].loss - outputs[1].loss).abs() < 1e-6);
+    assert!((outputs[0].0.loss - outputs[1].0.loss).abs() < 1e-6);
 }
 
 /// Both sequences of every pair as segments of their own, prompts computed twice.
@@ -590,12 +590,8 @@ fn a_shared_prompt_gives_the_scores_and_gradients_of_two_sequences() {
         assert!(error < SHARED, "{one} {two}");
     }
     for (name, grad) in one.1.iter() {
-        let alone = |g: &Tensor| {
-            let mut grads = Gradients::default();
-            grads.insert("g", g.clone());
-            grads
-        };
-        let error = distance(&alone(grad), &alone(two.1.get(name).unwrap()));
+        let flat = |g: &Tensor| g.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        let error = distance(&flat(grad), &flat(two.1.get(name).unwrap()));
         assert!(error < SHARED, "{name}: {error:e}");
     }
 }
@@ -617,14 +613,9 @@ fn a_shared_prompt_is_counted_once() {
     let flops = |batch: &TokenBatch| forward_flops(&config, &batch.pass());
     let error = flops(shared) + flops(&saved) - flops(&apart(&pairs));
     assert!(error.abs() < 1e-9 * flops(shared), "{error}");
-    let vars: BTreeMap<String, Var> = params
-        .iter()
-        .map(|(n, v)| (n.to_owned(), v.clone()))
-        .collect();
-    let decoder = Decoder::trainable(&config, &params).unwrap();
     let mut objective = dpo(&config, &params, 4096);
     objective.plan = PairPlan::new(8, 8, Duration::Steps(1), &SeedTree::root(2)).unwrap();
-    let out = objective.backward(&decoder, &vars, 0).unwrap();
+    let (out, _) = backward(&mut objective, &mut engine(&config, &params), 0);
     assert_eq!(out.positions, shared.len() as u64);
     assert!((out.flops / (3.0 * flops(shared)) - 1.0).abs() < 1e-12);
 }
@@ -649,7 +640,7 @@ fn a_killed_and_resumed_preference_training_ends_with_the_same_bits() {
     let (_, second) = shipped();
     let mut run = training(&config, &second, 4, &works[1]);
     let saved = newest_state(&works).unwrap();
-    run.restore(&saved, &mut objective).unwrap();
+    run.restore(&saved).unwrap();
     run.run(&mut objective, &mut Script::default()).unwrap();
     assert!(bits(&second) == bits(&straight), "the weights differ");
 }
@@ -657,14 +648,10 @@ fn a_killed_and_resumed_preference_training_ends_with_the_same_bits() {
 #[test]
 fn every_loss_has_one_gradient_however_its_step_is_split() {
     let (config, params) = shipped();
-    let vars: BTreeMap<String, Var> = params
-        .iter()
-        .map(|(n, v)| (n.to_owned(), v.clone()))
-        .collect();
-    let decoder = Decoder::trainable(&config, &params).unwrap();
+    let mut engine = engine(&config, &params);
     let mut objective = dpo(&config, &params, 4096);
     // Another reference than the policy itself, so that no log-ratio is 0 and no order a tie.
-    let mut scores = score_pairs(&decoder, &objective.pairs, 512, &mut |_| Ok(())).unwrap();
+    let mut scores = score_pairs(&mut engine, &objective.pairs, 512, &mut |_| Ok(())).unwrap();
     for (i, score) in scores.iter_mut().enumerate() {
         score.chosen.logp += [1.5, -2.25, 0.5, -1.0][i % 4];
         score.rejected.logp += [-1.0, 3.5, 2.0, -0.25, 0.75][i % 5];
@@ -686,13 +673,13 @@ fn every_loss_has_one_gradient_however_its_step_is_split() {
         let mut outputs = Vec::new();
         for limit in [4096, 1] {
             objective.micro_batch_tokens = limit;
-            outputs.push(objective.backward(&decoder, &vars, 0).unwrap());
+            outputs.push(backward(&mut objective, &mut engine, 0));
         }
-        let error = distance(&outputs[0].grads, &outputs[1].grads);
+        let error = distance(&outputs[0].1, &outputs[1].1);
         assert!(error < 1e-5, "{loss:?}: {error:e}");
-        let error = (outputs[0].loss - outputs[1].loss).abs();
+        let error = (outputs[0].0.loss - outputs[1].0.loss).abs();
         assert!(error < 1e-5, "{loss:?}: {error:e}");
-        let extra = outputs[1].flops / outputs[0].flops;
+        let extra = outputs[1].0.flops / outputs[0].0.flops;
         let passes = if loss.couples_pairs() { 4.0 / 3.0 } else { 1.0 };
         assert!((extra - passes).abs() < 0.01, "{loss:?}: {extra}");
     }
@@ -749,9 +736,9 @@ fn a_loss_that_is_not_finite_fails_with_step_and_rows() {
 #[test]
 fn pairs_scored_together_are_scored_as_each_alone() {
     let (config, params) = shipped();
-    let decoder = Decoder::frozen(&config, &params.detached()).unwrap();
+    let mut decoder = Decoder::frozen(&config, &params.detached()).unwrap();
     let pairs = pairs(6);
-    let together = score_pairs(&decoder, &pairs, 4096, &mut |_| Ok(())).unwrap();
+    let together = score_pairs(&mut decoder, &pairs, 4096, &mut |_| Ok(())).unwrap();
     for (pair, score) in pairs.iter().zip(&together) {
         for (reply, got) in [
             (&pair.chosen, score.chosen),

@@ -3,11 +3,12 @@
 use crate::arch::FloatFormat;
 use crate::base::{ModelFile, PathError, write_atomic};
 use crate::model::error::ModelError;
+use crate::model::weights::arrays::{ArrayWriter, Arrays};
 use crate::model::weights::params::FrozenParams;
 use crate::model::weights::weights_file::{WeightFiles, load_tensors};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -86,41 +87,58 @@ impl Companions {
     }
 }
 
-/// Writes `params` into the new folder `dir`, with configuration and tokenizer of another model.
-///
-/// `config.json` passes through unchanged except for the number format. Everything is written into
-/// a folder beside `dir` first and renamed at the end.
+/// Writes `params`, all of one number format, into the new folder `dir`: see [`save_arrays`].
 ///
 /// # Errors
-/// `dir` exists, or a file cannot be written.
+/// As [`save_arrays`].
 pub fn save_checkpoint(
     dir: &Path,
     companions: &Companions,
     params: &FrozenParams,
 ) -> Result<(), ModelError> {
-    save_in_files(dir, companions, params, MAX_FILE_BYTES)
+    save_arrays(dir, companions, &Arrays::of(params), |take| {
+        params.visit(take)
+    })
 }
 
-fn save_in_files(
+/// Writes weights into the new folder `dir`, with configuration and tokenizer of another model. `visit`
+/// gives the bytes of `arrays`, in pieces that never cross from one array into the next.
+///
+/// `config.json` passes through unchanged except for the number format. Everything is written into
+/// a folder beside `dir` first and renamed at the end.
+///
+/// # Errors
+/// `dir` exists, a file cannot be written, or `visit` fails.
+pub fn save_arrays<E: From<ModelError>>(
     dir: &Path,
     companions: &Companions,
-    params: &FrozenParams,
-    max_file_bytes: usize,
-) -> Result<(), ModelError> {
+    arrays: &Arrays,
+    visit: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E>,
+) -> Result<(), E> {
+    save_in_files(dir, companions, (arrays, MAX_FILE_BYTES), visit)
+}
+
+fn save_in_files<E: From<ModelError>>(
+    dir: &Path,
+    companions: &Companions,
+    (arrays, max_file_bytes): (&Arrays, usize),
+    visit: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E>,
+) -> Result<(), E> {
     if dir.exists() {
         let exists = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
-        return Err(PathError::new("create", dir, exists).into());
+        return Err(ModelError::from(PathError::new("create", dir, exists)).into());
     }
     let mut name = dir.file_name().unwrap_or_default().to_os_string();
     name.push(format!(".{}.tmp", std::process::id()));
     let temp = dir.with_file_name(name);
+    let refused = |e: PathError| E::from(ModelError::from(e));
     let written = (|| {
-        fs::create_dir_all(&temp).map_err(|e| PathError::new("create", &temp, e))?;
-        let dtype = params.iter().next().map_or(DType::F32, |(_, t)| t.dtype());
-        companions.write(&temp, dtype)?;
-        write_weights(&temp, params, max_file_bytes)?;
-        fs::rename(&temp, dir).map_err(|e| PathError::new("write", dir, e))?;
-        Ok(())
+        fs::create_dir_all(&temp).map_err(|e| refused(PathError::new("create", &temp, e)))?;
+        companions.write(&temp, arrays.format.into())?;
+        let mut files = WeightsWriter::create(&temp, arrays, max_file_bytes).map_err(refused)?;
+        visit(&mut |bytes| files.take(bytes).map_err(refused))?;
+        files.finish().map_err(refused)?;
+        fs::rename(&temp, dir).map_err(|e| refused(PathError::new("write", dir, e)))
     })();
     if written.is_err() {
         drop(fs::remove_dir_all(&temp));
@@ -145,20 +163,26 @@ pub fn convert_checkpoint(
     Ok(count)
 }
 
-/// How many of the weights in `params` are not what the folder `dir` holds in the same number format,
-/// and how many there are. One tensor of the folder is held at a time.
+/// How many of the weights in the folder `after` are not what the folder `before` holds in the same
+/// number format, and how many there are. One tensor of each folder is held at a time.
 ///
 /// # Errors
-/// The folder cannot be read.
-pub fn changed_weights(dir: &Path, params: &FrozenParams) -> Result<(usize, usize), ModelError> {
+/// A folder cannot be read.
+pub fn changed_weights(before: &Path, after: &Path) -> Result<(usize, usize), ModelError> {
     let (mut changed, mut all) = (0, 0);
-    for mut file in WeightFiles::open(dir)?.files {
+    let mut written = WeightFiles::open(after)?.files;
+    for mut file in WeightFiles::open(before)?.files {
         for (name, info) in file.tensors() {
-            let Some(now) = params.get(&name) else {
+            let mut places = written.iter_mut();
+            let Some((place, found)) = places.find_map(|f| {
+                let found = f.tensors().remove(&name)?;
+                Some((f, found))
+            }) else {
                 continue; // no weight of the model, such as a table of rotations
             };
-            let before = file.load(&name, &info, now.device(), now.dtype())?;
-            let differing = before.ne(now)?.to_dtype(DType::F64)?.sum_all()?;
+            let now = place.load_as_stored(&name, &found)?;
+            let old = file.load(&name, &info, now.device(), now.dtype())?;
+            let differing = old.ne(&now)?.to_dtype(DType::F64)?.sum_all()?;
             changed += differing.to_scalar::<f64>()? as usize;
             all += now.elem_count();
         }
@@ -187,71 +211,99 @@ fn dtype_name(dtype: DType) -> &'static str {
     }
 }
 
-fn write_weights(
-    dir: &Path,
-    params: &FrozenParams,
-    max_file_bytes: usize,
-) -> Result<(), ModelError> {
-    let bytes = |t: &Tensor| t.elem_count() * t.dtype().size_in_bytes();
-    let mut files: Vec<Vec<(&str, &Tensor)>> = vec![Vec::new()];
-    let mut filled = 0;
-    for (name, tensor) in params.iter() {
-        if filled > 0 && filled + bytes(tensor) > max_file_bytes {
-            files.push(Vec::new());
-            filled = 0;
-        }
-        filled += bytes(tensor);
-        if let Some(file) = files.last_mut() {
-            file.push((name, tensor));
-        }
-    }
-    if let [file] = &files[..] {
-        return write_file(&ModelFile::Weights.within(dir), file);
-    }
-    let mut weight_map = BTreeMap::new();
-    for (i, file) in files.iter().enumerate() {
-        let name = format!("model-{:05}-of-{:05}.safetensors", i + 1, files.len());
-        write_file(&dir.join(&name), file)?;
-        weight_map.extend(file.iter().map(|(tensor, _)| (*tensor, name.clone())));
-    }
-    let total: usize = params.iter().map(|(_, t)| bytes(t)).sum();
-    let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
-    let text = serde_json::to_string_pretty(&index).unwrap_or_default();
-    Ok(write_atomic(
-        &ModelFile::WeightIndex.within(dir),
-        text.as_bytes(),
-    )?)
+/// The weights of a folder in one file, or in numbered ones with an index.
+struct WeightsWriter<'a> {
+    dir: &'a Path,
+    /// What comes into each file; the next one last.
+    left: Vec<(String, Arrays)>,
+    file: Option<ArrayWriter>,
 }
 
-fn write_file(path: &Path, tensors: &[(&str, &Tensor)]) -> Result<(), ModelError> {
-    let mut contiguous = Vec::with_capacity(tensors.len());
-    for (name, tensor) in tensors {
-        contiguous.push((*name, tensor.contiguous()?));
+impl<'a> WeightsWriter<'a> {
+    fn create(dir: &'a Path, arrays: &Arrays, max_file_bytes: usize) -> Result<Self, PathError> {
+        let mut files = in_files(arrays, max_file_bytes);
+        if files.len() > 1 {
+            let names = |(file, arrays): &(String, Arrays)| {
+                let names = arrays.shapes.keys().cloned();
+                names.map(|name| (name, file.clone())).collect::<Vec<_>>()
+            };
+            let weight_map: BTreeMap<String, String> = files.iter().flat_map(names).collect();
+            let metadata = json!({ "total_size": arrays.bytes() });
+            let index = json!({ "metadata": metadata, "weight_map": weight_map });
+            let text = serde_json::to_string_pretty(&index).unwrap_or_default();
+            write_atomic(&ModelFile::WeightIndex.within(dir), text.as_bytes())?;
+        }
+        files.reverse();
+        Ok(Self {
+            dir,
+            left: files,
+            file: None,
+        })
     }
-    let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let pairs = contiguous.iter().map(|(name, tensor)| (*name, tensor));
-    let failed = |e| PathError::new("write", path, e);
-    // The library writes a file that only its owner may read; this one is as any other.
-    let made = fs::File::create(path).and_then(|file| file.metadata());
-    let permissions = made.map_err(failed)?.permissions();
-    safetensors::serialize_to_file(pairs, Some(metadata), path).map_err(|source| match source {
-        safetensors::SafeTensorError::IoError(e) => PathError::new("write", path, e).into(),
-        other => ModelError::Damaged {
-            path: path.to_path_buf(),
-            problem: other.to_string(),
-        },
-    })?;
-    fs::set_permissions(path, permissions).map_err(failed)?;
-    let file = fs::File::open(path).map_err(|e| PathError::new("open", path, e))?;
-    file.sync_all()
-        .map_err(|e| PathError::new("write", path, e).into())
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), PathError> {
+        if self.file.as_ref().is_none_or(ArrayWriter::is_full) {
+            self.next()?;
+        }
+        match &mut self.file {
+            Some(file) => file.take(bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the file and begins the next.
+    fn next(&mut self) -> Result<(), PathError> {
+        if let Some(file) = self.file.take() {
+            file.finish()?;
+        }
+        if let Some((name, arrays)) = self.left.pop() {
+            let format = [("format", "pt".to_owned())];
+            let file = ArrayWriter::create(&self.dir.join(name), &arrays, &format)?;
+            self.file = Some(file);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<(), PathError> {
+        while self.file.is_some() || !self.left.is_empty() {
+            self.next()?;
+        }
+        Ok(())
+    }
+}
+
+/// Which arrays come into which file, none of more than `most` bytes unless it holds one array.
+fn in_files(arrays: &Arrays, most: usize) -> Vec<(String, Arrays)> {
+    let empty = || Arrays {
+        format: arrays.format,
+        shapes: BTreeMap::new(),
+    };
+    let (mut files, mut filled) = (vec![empty()], 0);
+    for (name, shape) in &arrays.shapes {
+        let bytes = arrays.bytes_of(shape);
+        if filled > 0 && filled + bytes > most {
+            files.push(empty());
+            filled = 0;
+        }
+        filled += bytes;
+        if let Some(file) = files.last_mut() {
+            file.shapes.insert(name.clone(), shape.clone());
+        }
+    }
+    let count = files.len();
+    let name = |i: usize| match count {
+        1 => ModelFile::Weights.name().to_owned(),
+        _ => format!("model-{:05}-of-{count:05}.safetensors", i + 1),
+    };
+    let files = files.into_iter().enumerate();
+    files.map(|(i, arrays)| (name(i), arrays)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::arch::DecoderConfig;
-    use candle_core::Device;
+    use candle_core::{Device, Tensor};
     use std::path::PathBuf;
 
     fn shipped() -> (PathBuf, DecoderConfig, FrozenParams) {
@@ -276,7 +328,9 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         for (name, limit) in [("one", MAX_FILE_BYTES), ("many", 200_000)] {
             let dir = temp.path().join(name);
-            save_in_files(&dir, &Companions::read(&source).unwrap(), &params, limit).unwrap();
+            let companions = Companions::read(&source).unwrap();
+            let cut = (&Arrays::of(&params), limit);
+            save_in_files(&dir, &companions, cut, |take| params.visit(take)).unwrap();
             let back = FrozenParams::load(&dir, &config, &Device::Cpu, DType::F32).unwrap();
             assert_equal(&back, &params);
             assert!(dir.join("tokenizer.json").is_file());

@@ -10,12 +10,13 @@ use crate::base::{PathError, SeedTree, write_atomic};
 use crate::config::spec::{LoraRecipe, LoraTarget, Positive};
 use crate::model::error::ModelError;
 use crate::model::ops::linear;
+use crate::model::weights::arrays::{ArrayWriter, Arrays};
 use crate::model::weights::checkpoint::{Companions, save_checkpoint};
 use crate::model::weights::params::FrozenParams;
 use candle_core::{DType, Device, Tensor, Var};
 use rand::Rng as _;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -162,75 +163,36 @@ impl Lora {
     /// # Errors
     /// The device refuses.
     pub fn merged(&self, dtype: DType) -> Result<FrozenParams, ModelError> {
-        self.merged_into(&self.base, dtype)
-    }
-
-    /// The change of the adapters added to `base`, in `dtype`: the weights from which those in training
-    /// were rounded.
-    ///
-    /// # Errors
-    /// The device refuses.
-    pub fn merged_into(
-        &self,
-        base: &FrozenParams,
-        dtype: DType,
-    ) -> Result<FrozenParams, ModelError> {
         let mut merged = BTreeMap::new();
-        for (name, base) in base.iter() {
-            let weight = match self.sum(name, base)? {
-                Some(sum) => sum.detach().to_dtype(dtype)?,
-                None => base.to_dtype(dtype)?,
-            };
-            merged.insert(name.to_owned(), weight);
+        for (name, _) in self.base.iter() {
+            merged.insert(name.to_owned(), self.merged_weight(name, None, dtype)?);
         }
         Ok(FrozenParams::from_tensors(merged))
     }
 
-    /// Writes the adapters alone into the new folder `dir`, as PEFT reads them. The folder does not
-    /// name its base model.
+    /// The weight `name` of the merged model in `dtype`. With `unrounded`, the weights from which those
+    /// in training were rounded, the change of the adapters is added to its own.
     ///
     /// # Errors
-    /// A file cannot be written.
-    pub fn save(&self, dir: &Path) -> Result<(), ModelError> {
-        fs::create_dir_all(dir).map_err(|e| PathError::new("create", dir, e))?;
-        let config = AdapterConfig {
-            peft_type: "LORA".to_owned(),
-            r: self.recipe.rank.get(),
-            lora_alpha: self.recipe.alpha.get(),
-            target_modules: self
-                .recipe
-                .targets
-                .iter()
-                .map(|t| t.name().to_owned())
-                .collect(),
-            bias: Some("none".to_owned()),
-            fan_in_fan_out: false,
-            use_dora: false,
-            use_rslora: false,
-            alpha_pattern: BTreeMap::new(),
-            task_type: Some("CAUSAL_LM".to_owned()),
-            base_model_name_or_path: None,
-            lora_dropout: 0.0,
-            inference_mode: true,
+    /// There is no such weight, or the device refuses.
+    pub fn merged_weight(
+        &self,
+        name: &str,
+        unrounded: Option<&FrozenParams>,
+        dtype: DType,
+    ) -> Result<Tensor, ModelError> {
+        let base = unrounded.unwrap_or(&self.base).get(name);
+        let missing = || ModelError::MissingParameter {
+            name: name.to_owned(),
         };
-        let path = dir.join(CONFIG);
-        let text = serde_json::to_string_pretty(&config).map_err(|source| ModelError::Json {
-            path: path.clone(),
-            source,
-        })?;
-        write_atomic(&path, text.as_bytes())?;
-        let path = dir.join(WEIGHTS);
-        let tensors: BTreeMap<&String, _> =
-            self.vars.iter().map(|(n, v)| (n, v.as_tensor())).collect();
-        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|e| {
-            let problem = std::io::Error::other(e.to_string());
-            PathError::new("serialise", &path, problem)
-        })?;
-        Ok(write_atomic(&path, &bytes)?)
+        let base = base.ok_or_else(missing)?;
+        Ok(match self.sum(name, base)? {
+            Some(sum) => sum.detach().to_dtype(dtype)?,
+            None => base.to_dtype(dtype)?,
+        })
     }
 
-    /// Adapters that PEFT or [`Lora::save`] wrote, on the model that they were trained on.
+    /// Adapters that PEFT or [`save_adapter`] wrote, on the model that they were trained on.
     ///
     /// # Errors
     /// A file is missing or damaged; the adapters are of another kind or do not fit the model.
@@ -316,6 +278,47 @@ impl Lora {
             None => Ok(()),
         }
     }
+}
+
+/// Writes adapters alone into the new folder `dir`, as PEFT reads them. The folder does not name its
+/// base model. `visit` gives the bytes of `arrays`, which are in `f32` by PEFT's names.
+///
+/// # Errors
+/// A file cannot be written, or `visit` fails.
+pub fn save_adapter<E: From<ModelError>>(
+    dir: &Path,
+    recipe: &LoraRecipe,
+    arrays: &Arrays,
+    visit: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E>,
+) -> Result<(), E> {
+    let refused = |e: PathError| E::from(e.into());
+    fs::create_dir_all(dir).map_err(|e| refused(PathError::new("create", dir, e)))?;
+    let config = AdapterConfig {
+        peft_type: "LORA".to_owned(),
+        r: recipe.rank.get(),
+        lora_alpha: recipe.alpha.get(),
+        target_modules: recipe.targets.iter().map(|t| t.name().to_owned()).collect(),
+        bias: Some("none".to_owned()),
+        fan_in_fan_out: false,
+        use_dora: false,
+        use_rslora: false,
+        alpha_pattern: BTreeMap::new(),
+        task_type: Some("CAUSAL_LM".to_owned()),
+        base_model_name_or_path: None,
+        lora_dropout: 0.0,
+        inference_mode: true,
+    };
+    let path = dir.join(CONFIG);
+    let text = serde_json::to_string_pretty(&config).map_err(|source| ModelError::Json {
+        path: path.clone(),
+        source,
+    })?;
+    write_atomic(&path, text.as_bytes()).map_err(refused)?;
+    let format = [("format", "pt".to_owned())];
+    let writer = ArrayWriter::create(&dir.join(WEIGHTS), arrays, &format);
+    let mut writer = writer.map_err(refused)?;
+    visit(&mut |bytes| writer.take(bytes).map_err(refused))?;
+    writer.finish().map_err(refused)
 }
 
 /// Writes the model in `model` with the adapters in `adapter` as the new folder `out`, in the number
@@ -475,11 +478,19 @@ mod tests {
         assert!(error > 0.0 && error < 0.05, "{error:e}");
     }
 
+    fn save(lora: &Lora, dir: &Path) {
+        let tensors = lora.vars().iter();
+        let tensors = tensors.map(|(name, var)| (name.clone(), var.as_detached_tensor()));
+        let params = FrozenParams::from_tensors(tensors.collect());
+        let arrays = Arrays::of(&params);
+        save_adapter(dir, &lora.recipe, &arrays, |take| params.visit(take)).unwrap();
+    }
+
     #[test]
     fn saved_adapters_load_as_they_were() {
         let (_, lora) = moved(DType::F32);
         let dir = tempfile::tempdir().unwrap();
-        lora.save(dir.path()).unwrap();
+        save(&lora, dir.path());
         let (_, base) = shipped(DType::F32);
         let again = Lora::load(base, dir.path()).unwrap();
         assert_eq!(
@@ -496,7 +507,7 @@ mod tests {
     fn adapters_that_do_not_fit_are_refused_with_the_reason() {
         let (_, lora) = moved(DType::F32);
         let dir = tempfile::tempdir().unwrap();
-        lora.save(dir.path()).unwrap();
+        save(&lora, dir.path());
         let path = dir.path().join(CONFIG);
         let text = fs::read_to_string(&path).unwrap();
         let error = |from: &str, to: &str| {

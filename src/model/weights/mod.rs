@@ -1,12 +1,16 @@
 //! Weights: in memory by name, in Hugging Face's files, and as adapters to a frozen model.
 
+mod arrays;
 mod checkpoint;
 mod lora;
 mod params;
 mod weights_file;
 
-pub use checkpoint::{Companions, changed_weights, convert_checkpoint, save_checkpoint};
-pub use lora::{Lora, merge_adapter};
+pub use arrays::{ArrayReader, ArrayWriter, Arrays, format_of};
+pub use checkpoint::{
+    Companions, changed_weights, convert_checkpoint, save_arrays, save_checkpoint,
+};
+pub use lora::{Lora, merge_adapter, save_adapter};
 pub use params::{FrozenParams, Params};
 pub(crate) use weights_file::WeightFiles;
 pub use weights_file::{check_weights, load_tensors, weight_shapes};

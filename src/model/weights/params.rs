@@ -186,6 +186,15 @@ impl FrozenParams {
         Ok(Self(tensors))
     }
 
+    /// Gives the bytes of every tensor in name order, one tensor at a time.
+    pub(super) fn visit(
+        &self,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), ModelError>,
+    ) -> Result<(), ModelError> {
+        let mut tensors = self.0.values();
+        tensors.try_for_each(|tensor| take(&safetensors::View::data(tensor)))
+    }
+
     /// Names and tensors in name order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.0.iter().map(|(name, tensor)| (name.as_str(), tensor))

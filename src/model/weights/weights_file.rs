@@ -30,7 +30,7 @@ pub(crate) struct WeightFiles {
 #[derive(Debug)]
 pub(crate) struct WeightFile {
     pub(crate) path: PathBuf,
-    file: File,
+    pub(super) file: File,
     metadata: Metadata,
     data_start: u64,
 }
@@ -238,7 +238,8 @@ fn float_format(stored: safetensors::Dtype) -> Option<DType> {
 }
 
 impl WeightFile {
-    fn open(path: PathBuf) -> Result<Self, ModelError> {
+    /// Opens a file; what is read next is its first array.
+    pub(super) fn open(path: PathBuf) -> Result<Self, ModelError> {
         let mut file = File::open(&path).map_err(|e| PathError::new("open", &path, e))?;
         let size = file
             .metadata()
@@ -290,6 +291,16 @@ impl WeightFile {
             .into_iter()
             .map(|(name, info)| (name, info.clone()))
             .collect()
+    }
+
+    /// Reads one tensor in its own format.
+    pub(crate) fn load_as_stored(
+        &mut self,
+        name: &str,
+        info: &TensorInfo,
+    ) -> Result<Tensor, ModelError> {
+        let dtype = float_format(info.dtype).unwrap_or(DType::F32);
+        self.load(name, info, &Device::Cpu, dtype)
     }
 
     /// Reads one tensor in `dtype`.

@@ -9,8 +9,11 @@ use crate::stage::bench::report::{BenchReport, BenchStep, Setting};
 use crate::stage::bench::request::{BenchModel, BenchRequest, Between};
 use crate::stage::bench::work::{BenchRecipe, Prepared, Sampling, Work};
 use crate::stage::error::StageError;
-use crate::train::{LrSchedule, Objective, Observer, StepOutput, TrainError, Training};
-use candle_core::{Device, Var};
+use crate::train::{
+    Engine, HostEngine, LrSchedule, Objective, Observer, Scorer, StepOutput, TrainError, Trained,
+    Training,
+};
+use candle_core::Device;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -42,7 +45,10 @@ pub(super) fn run(
     let training = || {
         // No state is ever saved, so nobody looks at the folder and the owner.
         let (work, owner) = (PathBuf::new(), String::new());
-        Training::new(config, params, &recipe.optimizer, schedule, work, owner)
+        let trained = Trained::All(params.clone());
+        let engine = Box::new(HostEngine::new(config, trained, &recipe.optimizer)?);
+        let training = Training::new(engine, &recipe.optimizer, schedule, work, owner);
+        Ok::<_, TrainError>(training)
     };
     let steps = match &mut prepared.work {
         Work::Generate(sampling) => {
@@ -116,13 +122,8 @@ struct Noted<'a, O> {
 }
 
 impl<O: Objective> Objective for Noted<'_, O> {
-    fn backward(
-        &mut self,
-        decoder: &Decoder,
-        vars: &BTreeMap<String, Var>,
-        step: u64,
-    ) -> Result<StepOutput, TrainError> {
-        let out = self.inner.backward(decoder, vars, step)?;
+    fn backward(&mut self, engine: &mut dyn Engine, step: u64) -> Result<StepOutput, TrainError> {
+        let out = self.inner.backward(engine, step)?;
         self.last.replace(BenchStep {
             real_tokens: out.tokens,
             positions: out.positions,
@@ -138,8 +139,8 @@ impl<O: Objective> Objective for Noted<'_, O> {
         None
     }
 
-    fn monitor(&mut self, decoder: &Decoder) -> Result<BTreeMap<String, f64>, TrainError> {
-        self.inner.monitor(decoder)
+    fn monitor(&mut self, model: &mut dyn Scorer) -> Result<BTreeMap<String, f64>, TrainError> {
+        self.inner.monitor(model)
     }
 }
 
@@ -173,7 +174,7 @@ impl Observer for Clocked<'_, '_, '_> {
 
 /// The loop of every training stage over `objective`.
 fn train(
-    mut training: Training<'_>,
+    mut training: Training,
     objective: &mut impl Objective,
     mut log: StepLog<'_, '_>,
 ) -> Result<Vec<BenchStep>, StageError> {

@@ -1,14 +1,14 @@
 //! What `plan` foresees is what a bench counts, in every family.
 
-use super::work::{Work, prepare};
+use super::work::{BenchRecipe, Work, prepare};
 use super::{BenchKind, BenchModel, BenchRequest, BenchShape, bench};
 use crate::arch::{DecoderConfig, Learned};
 use crate::base::{SeedTree, write_atomic};
 use crate::config::spec::{Batching, LoraRecipe, LoraTarget, LossMask, Precision};
 use crate::config::{ExpectedInput, Inputs, load_placed_sweep};
-use crate::model::{Decoder, FrozenParams, Lora};
+use crate::model::{FrozenParams, Lora};
 use crate::plan::{DigestCache, RunCost, StageKind, plan_sweep};
-use crate::train::Objective as _;
+use crate::train::{Engine as _, HostEngine, Objective as _, Trained};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
@@ -182,9 +182,11 @@ fn a_planned_step_with_adapters_costs_what_the_training_counts() {
         let seed = SeedTree::root(3);
         let base = FrozenParams::random(&config, &mut seed.rng()).unwrap();
         let adapters = Lora::new(base, &recipe, &seed).unwrap();
-        let decoder = Decoder::adapted(&config, &adapters).unwrap();
-        assert_ne!(*decoder.learned(), Learned::All);
-        let steps = (0..2).map(|step| objective.backward(&decoder, adapters.vars(), step));
+        let optimizer = BenchRecipe::read().unwrap().optimizer;
+        let trained = Trained::Adapters(adapters);
+        let mut engine = HostEngine::new(&config, trained, &optimizer).unwrap();
+        assert_ne!(engine.learned(), Learned::All);
+        let steps = (0..2).map(|step| objective.backward(&mut engine, step));
         let counted: f64 = steps.map(|out| out.unwrap().flops).sum();
         same(lora, counted, "training adapters", &folder);
     }

@@ -225,9 +225,9 @@ fn preference(
         }
         Source::Random(seed) => random_pairs(seed, wanted, request.max_seq_len, config),
     };
-    let decoder = Decoder::frozen(config, &params.detached())?;
+    let mut decoder = Decoder::frozen(config, &params.detached())?;
     let limit = micro_batch_tokens(base::Device::Cpu);
-    let scores = score_pairs(&decoder, &pairs, limit, &mut |_| Ok(()))?;
+    let scores = score_pairs(&mut decoder, &pairs, limit, &mut |_| Ok(()))?;
     let keys = pairs.iter().map(|pair| pair.key.as_str());
     let reference = ReferenceLogps::from_scores(keys.zip(&scores));
     let seed = SeedTree::root(request.seed);

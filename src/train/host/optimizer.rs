@@ -1,15 +1,13 @@
 //! AdamW with f32 moments and master weights, and its state on disk.
 
-use crate::base::PathError;
+use crate::arch::FloatFormat;
 use crate::config::spec::OptimizerRecipe;
-use crate::model::FrozenParams;
-use crate::train::error::TrainError;
-use crate::train::gradients::{Gradients, with_f32_slice};
+use crate::model::{Arrays, FrozenParams};
+use crate::train::host::gradients::{Gradients, with_f32_slice};
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Tensor, Var, WithDType};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::Path;
 
 /// AdamW (Loshchilov & Hutter 2019) in the arithmetic of `torch.optim.AdamW`:
 ///
@@ -152,24 +150,22 @@ impl AdamW {
         Ok(())
     }
 
-    /// The parameters in f32: master weights where there are any.
+    /// A parameter in f32: its master weight if there is one.
     ///
     /// # Errors
-    /// The device refuses.
-    pub fn masters(&self) -> Result<FrozenParams> {
-        let mut masters = BTreeMap::new();
-        for (name, slot) in &self.slots {
-            let value = match &slot.moments {
-                Moments::Host {
-                    master: Some(master),
-                    ..
-                } => Tensor::from_slice(master, slot.var.shape(), &Device::Cpu)?,
-                Moments::Host { master: None, .. } => slot.var.as_detached_tensor(),
-                Moments::Device { master, .. } => master.clone(),
-            };
-            masters.insert(name.clone(), value);
+    /// There is no such parameter, or the device refuses.
+    pub fn master(&self, name: &str) -> Result<Tensor> {
+        let Some(slot) = self.slots.get(name) else {
+            candle_core::bail!("no parameter `{name}`");
+        };
+        match &slot.moments {
+            Moments::Host {
+                master: Some(master),
+                ..
+            } => Tensor::from_slice(master, slot.var.shape(), &Device::Cpu),
+            Moments::Host { master: None, .. } => Ok(slot.var.as_detached_tensor()),
+            Moments::Device { master, .. } => Ok(master.clone()),
         }
-        Ok(FrozenParams::from_tensors(masters))
     }
 
     /// Updates every parameter in place. Each gradient is multiplied by `grad_scale` (see
@@ -196,60 +192,58 @@ impl AdamW {
         Ok(())
     }
 
-    /// Writes moments and master weights as safetensors: `m.<name>`, `v.<name>`, `master.<name>`.
-    pub fn save(&self, path: &Path) -> std::result::Result<(), TrainError> {
-        let mut tensors: BTreeMap<String, Tensor> = BTreeMap::new();
-        for (name, slot) in &self.slots {
-            for (part, tensor) in slot.parts()? {
-                tensors.insert(format!("{part}.{name}"), tensor);
-            }
-        }
-        let metadata = HashMap::from([("steps".to_owned(), self.steps.to_string())]);
-        let bytes = safetensors::serialize(tensors.iter(), Some(metadata))
-            .map_err(|e| PathError::new("serialise", path, std::io::Error::other(e.to_string())))?;
-        Ok(crate::base::write_atomic(path, &bytes)?)
+    /// Goes on behind so many steps.
+    pub fn set_steps(&mut self, steps: u64) {
+        self.steps = steps;
     }
 
-    /// Puts a saved state back.
-    ///
-    /// # Errors
-    /// The file is unreadable, or a tensor is missing or of another shape.
-    pub fn load(&mut self, path: &Path, steps: u64) -> std::result::Result<(), TrainError> {
-        let wrong = |why: String| TrainError::State {
-            path: path.to_owned(),
-            why,
-        };
-        let bytes = std::fs::read(path).map_err(|e| PathError::new("read", path, e))?;
-        let tensors = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
-            .map_err(|e| wrong(e.to_string()))?;
-        for (name, slot) in &mut self.slots {
-            let fetch = |part: &str| {
-                let key = format!("{part}.{name}");
-                match tensors.get(&key) {
-                    Some(t) if t.shape() == slot.var.shape() && t.dtype() == DType::F32 => {
-                        Ok(t.clone())
-                    }
-                    Some(t) => Err(wrong(format!("`{key}` is {:?} {:?}", t.dtype(), t.shape()))),
-                    None => Err(wrong(format!("`{key}` is missing"))),
-                }
-            };
-            match &mut slot.moments {
-                Moments::Host { m, v, master } => {
-                    *m = fetch("m")?.flatten_all()?.to_vec1()?;
-                    *v = fetch("v")?.flatten_all()?.to_vec1()?;
-                    if let Some(master) = master {
-                        *master = fetch("master")?.flatten_all()?.to_vec1()?;
-                    }
-                }
-                Moments::Device { m, v, master } => {
-                    let device = slot.var.device().clone();
-                    *m = fetch("m")?.to_device(&device)?;
-                    *v = fetch("v")?.to_device(&device)?;
-                    *master = fetch("master")?.to_device(&device)?;
-                }
+    /// Moments and master weights: `m.<name>`, `v.<name>`, `master.<name>`.
+    pub(super) fn arrays(&self) -> Arrays {
+        let mut shapes = BTreeMap::new();
+        for (name, slot) in &self.slots {
+            for part in slot.parts() {
+                shapes.insert(format!("{part}.{name}"), slot.var.dims().to_vec());
             }
         }
-        self.steps = steps;
+        Arrays {
+            format: FloatFormat::F32,
+            shapes,
+        }
+    }
+
+    /// One of them, on the host.
+    pub(super) fn array(&self, key: &str) -> Result<Tensor> {
+        let (part, name) = key.split_once('.').unwrap_or_default();
+        let Some(slot) = self.slots.get(name).filter(|slot| slot.has(part)) else {
+            candle_core::bail!("the optimiser has no `{key}`");
+        };
+        let host = |values: &[f32]| Tensor::from_slice(values, slot.var.shape(), &Device::Cpu);
+        match (&slot.moments, part) {
+            (Moments::Host { m, .. }, "m") => host(m),
+            (Moments::Host { v, .. }, "v") => host(v),
+            (Moments::Host { master, .. }, _) => host(master.as_deref().unwrap_or_default()),
+            (Moments::Device { m, .. }, "m") => m.to_device(&Device::Cpu),
+            (Moments::Device { v, .. }, "v") => v.to_device(&Device::Cpu),
+            (Moments::Device { master, .. }, _) => master.to_device(&Device::Cpu),
+        }
+    }
+
+    /// Puts one of them back.
+    pub(super) fn set_array(&mut self, key: &str, array: &Tensor) -> Result<()> {
+        let (part, name) = key.split_once('.').unwrap_or_default();
+        let Some(slot) = self.slots.get_mut(name).filter(|slot| slot.has(part)) else {
+            candle_core::bail!("the optimiser has no `{key}`");
+        };
+        let values = || array.flatten_all()?.to_vec1();
+        let device = slot.var.device();
+        match (&mut slot.moments, part) {
+            (Moments::Host { m, .. }, "m") => *m = values()?,
+            (Moments::Host { v, .. }, "v") => *v = values()?,
+            (Moments::Host { master, .. }, _) => *master = Some(values()?),
+            (Moments::Device { m, .. }, "m") => *m = array.to_device(device)?,
+            (Moments::Device { v, .. }, "v") => *v = array.to_device(device)?,
+            (Moments::Device { master, .. }, _) => *master = array.to_device(device)?,
+        }
         Ok(())
     }
 }
@@ -329,24 +323,16 @@ impl Slot {
         }
     }
 
-    /// The tensors to save.
-    fn parts(&self) -> Result<Vec<(&'static str, Tensor)>> {
-        let shape = self.var.shape();
-        let tensor = |values: &[f32]| Tensor::from_slice(values, shape, &Device::Cpu);
-        Ok(match &self.moments {
-            Moments::Host { m, v, master } => {
-                let mut parts = vec![("m", tensor(m)?), ("v", tensor(v)?)];
-                if let Some(master) = master {
-                    parts.push(("master", tensor(master)?));
-                }
-                parts
-            }
-            Moments::Device { m, v, master } => vec![
-                ("m", m.to_device(&Device::Cpu)?),
-                ("v", v.to_device(&Device::Cpu)?),
-                ("master", master.to_device(&Device::Cpu)?),
-            ],
-        })
+    /// The arrays that stand beside the parameter.
+    fn parts(&self) -> &'static [&'static str] {
+        match self.moments {
+            Moments::Host { master: None, .. } => &["m", "v"],
+            _ => &["m", "v", "master"],
+        }
+    }
+
+    fn has(&self, part: &str) -> bool {
+        self.parts().contains(&part)
     }
 }
 
@@ -568,22 +554,26 @@ mod tests {
 
     #[test]
     fn a_saved_state_continues_with_the_same_bits() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("optimizer.safetensors");
         let straight = vars(DType::F32);
         let mut optimizer = AdamW::new(&straight, &RECIPE).unwrap();
         let resumed = vars(DType::F32);
+        let mut saved = BTreeMap::new();
         for t in 1..=6 {
             optimizer.step(&grads(t), 0.1, 1.0).unwrap();
             if t == 3 {
-                optimizer.save(&path).unwrap();
+                for key in optimizer.arrays().shapes.into_keys() {
+                    saved.insert(key.clone(), optimizer.array(&key).unwrap());
+                }
                 for (name, var) in &resumed {
                     var.set(&straight[name].as_detached_tensor()).unwrap();
                 }
             }
         }
         let mut later = AdamW::new(&resumed, &RECIPE).unwrap();
-        later.load(&path, 3).unwrap();
+        later.set_steps(3);
+        for (key, array) in &saved {
+            later.set_array(key, array).unwrap();
+        }
         for t in 4..=6 {
             later.step(&grads(t), 0.1, 1.0).unwrap();
         }

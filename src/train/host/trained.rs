@@ -1,43 +1,39 @@
 //! What a training changes: all weights of a model, or adapters on it.
 
-use crate::arch::DecoderConfig;
+use crate::arch::{DecoderConfig, Learned};
 use crate::model::{Decoder, FrozenParams, Lora, ModelError, Params};
-use candle_core::{DType, Var};
+use candle_core::{DType, Device, Var};
 use std::collections::BTreeMap;
 
 /// The weights of a training.
-#[derive(Clone, Copy, Debug)]
-pub enum Trained<'a> {
+#[derive(Clone, Debug)]
+pub enum Trained {
     /// All of the model's.
-    All(&'a Params),
+    All(Params),
     /// Adapters on a frozen model.
-    Adapters(&'a Lora),
+    Adapters(Lora),
 }
 
-impl<'a> From<&'a Params> for Trained<'a> {
-    fn from(params: &'a Params) -> Self {
-        Self::All(params)
-    }
-}
-
-impl<'a> From<&'a Lora> for Trained<'a> {
-    fn from(lora: &'a Lora) -> Self {
-        Self::Adapters(lora)
-    }
-}
-
-impl Trained<'_> {
+impl Trained {
     /// What the optimiser updates, by name.
-    pub(crate) fn vars(self) -> BTreeMap<String, Var> {
+    pub(super) fn vars(&self) -> &BTreeMap<String, Var> {
         match self {
-            Self::All(params) => params.vars().clone(),
-            Self::Adapters(lora) => lora.vars().clone(),
+            Self::All(params) => params.vars(),
+            Self::Adapters(lora) => lora.vars(),
+        }
+    }
+
+    /// What training changes, for counting.
+    pub(super) fn learned(&self) -> Learned {
+        match self {
+            Self::All(_) => Learned::All,
+            Self::Adapters(lora) => lora.learned(),
         }
     }
 
     /// A decoder that records a graph, and the variables that its gradients are of.
-    pub(crate) fn for_step(
-        self,
+    pub(super) fn for_step(
+        &self,
         config: &DecoderConfig,
     ) -> Result<(Decoder, BTreeMap<String, Var>), ModelError> {
         match self {
@@ -54,8 +50,19 @@ impl Trained<'_> {
         }
     }
 
+    /// Where the weights are.
+    pub(super) fn device(&self) -> Device {
+        match self {
+            Self::All(params) => {
+                let first = params.iter().next();
+                first.map_or(Device::Cpu, |(_, var)| var.device().clone())
+            }
+            Self::Adapters(lora) => lora.device(),
+        }
+    }
+
     /// The number format of the model.
-    pub fn dtype(self) -> DType {
+    pub(super) fn dtype(&self) -> DType {
         match self {
             Self::All(params) => params.dtype(),
             Self::Adapters(lora) => lora.dtype(),
@@ -67,7 +74,7 @@ impl Trained<'_> {
     ///
     /// # Errors
     /// The device refuses.
-    pub fn model(self) -> Result<FrozenParams, ModelError> {
+    pub(super) fn model(&self) -> Result<FrozenParams, ModelError> {
         match self {
             Self::All(params) => Ok(params.detached()),
             Self::Adapters(lora) => lora.merged(lora.dtype()),

@@ -48,6 +48,11 @@ impl Gradients {
         self.0.get(name)
     }
 
+    /// Whether there are none yet.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Name and gradient, in name order.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &Tensor)> {
         self.0.iter()
