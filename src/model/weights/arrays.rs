@@ -182,7 +182,7 @@ impl ArrayReader {
             let fits = |info: &&TensorInfo| {
                 info.shape == *shape && info.dtype == format && info.data_offsets.0 == end
             };
-            if found.get(name).filter(fits).is_none() {
+            if found.get(name).is_none_or(|info| !fits(&info)) {
                 return Some(format!("`{name}` is missing or of another shape or type"));
             }
             end += arrays.bytes_of(shape);

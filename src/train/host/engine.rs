@@ -108,12 +108,11 @@ impl HostEngine {
 
     /// The decoder of the step, made anew after an update.
     fn step(&mut self) -> Result<&mut HostLearner, TrainError> {
-        let step = match self.step.take() {
-            Some(step) => step,
-            None => {
-                let (decoder, vars) = self.trained.for_step(&self.config)?;
-                HostLearner::new(decoder.with_recompute(self.recompute), vars)
-            }
+        let step = if let Some(step) = self.step.take() {
+            step
+        } else {
+            let (decoder, vars) = self.trained.for_step(&self.config)?;
+            HostLearner::new(decoder.with_recompute(self.recompute), vars)
         };
         Ok(self.step.insert(step))
     }
