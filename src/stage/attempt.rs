@@ -225,7 +225,6 @@ impl Attempt<'_> {
     }
 }
 
-/// Refuses a file or model folder whose digest is not the planned one.
 /// Refuses models and artifacts that are not what was planned with, or not what their runs published.
 pub(super) fn check_inputs(
     root: &Path,
@@ -256,6 +255,7 @@ pub(super) fn check_inputs(
     Ok(())
 }
 
+/// Refuses a file or model folder whose digest is not the planned one.
 fn check_planned(
     known: &mut DigestCache,
     root: &Path,

@@ -220,16 +220,18 @@ impl CheckpointWriter {
         kept: Option<u64>,
         training: &Training,
     ) -> Result<(), StageError> {
-        if self.rereads {
-            check_inputs(&self.planned.0, &self.planned.1)?;
-        }
         let dir = self.out.join(artifact);
         let temp = beside(&dir)?;
         let (engine, part) = (&training.engine, Part::Model(self.format));
         let arrays = engine.arrays(part);
-        save_arrays(&temp, &self.companions, &arrays, |take| {
+        let written = save_arrays(&temp, &self.companions, &arrays, |take| {
             engine.visit(part, take)
-        })?;
+        });
+        // After it was read, and first: whatever came of the write, this is the cause.
+        if self.rereads {
+            check_inputs(&self.planned.0, &self.planned.1)?;
+        }
+        written?;
         if let Some(text) = &self.template {
             write_atomic(&ModelFile::ChatTemplate.within(&temp), text.as_bytes())?;
         }

@@ -1,4 +1,5 @@
-//! Where engines come from: the one place that decides by the device what trains a model.
+//! Where the engine of a training comes from: what a device of another kind would choose, it chooses here.
+//! (`lions bench` makes its own, of random weights on the CPU.)
 
 use crate::arch::DecoderConfig;
 use crate::config::spec::{ReferenceUpdate, TrainingRecipe};
@@ -32,8 +33,10 @@ impl Attempt<'_> {
                 (dtype != DType::F32).then_some(stored),
             )
         };
-        let engine = HostEngine::new(config, trained, &recipe.optimizer)?;
-        let mut engine = engine.writes_into(source.to_owned());
+        let mut engine = HostEngine::new(config, trained, &recipe.optimizer)?;
+        if recipe.lora.is_some() && dtype != DType::F32 {
+            engine = engine.writes_into(source.to_owned());
+        }
         if self.file.runtime.recompute_layers == Some(true) {
             engine = engine.with_recompute(Recompute::Layers);
         }

@@ -207,6 +207,12 @@ impl StageError {
         if chain(self).any(is_denied) {
             return FailureClass::Permission;
         }
+        // What an observer of a training found has the class of what it found.
+        if let Self::Train(TrainError::Observer(inner)) = self
+            && let Some(own) = inner.downcast_ref::<Self>()
+        {
+            return own.class();
+        }
         match self {
             Self::NotFinite { .. }
             | Self::Train(
@@ -221,7 +227,10 @@ impl StageError {
             | Self::Json(_)
             | Self::Rundir(_)
             | Self::Train(
-                TrainError::NoGradient { .. } | TrainError::State { .. } | TrainError::Tensor(_),
+                TrainError::NoGradient { .. }
+                | TrainError::State { .. }
+                | TrainError::Tensor(_)
+                | TrainError::Model(ModelError::Tensor(_)),
             )
             | Self::Generate(GenerateError::Tensor(_))
             | Self::Model(ModelError::Tensor(_)) => FailureClass::Internal,
@@ -311,6 +320,17 @@ mod tests {
         );
         let missing = PathError::new("open", "x", io::Error::from(io::ErrorKind::NotFound));
         assert_eq!(StageError::from(missing).class(), FailureClass::User);
+        let damaged = RundirError::Damaged {
+            path: "x".into(),
+            why: "missing".to_owned(),
+        };
+        let damaged = StageError::DamagedInput {
+            role: "model",
+            run: RunId("1".to_owned()),
+            source: damaged,
+        };
+        let observed = TrainError::Observer(Box::new(damaged));
+        assert_eq!(StageError::Train(observed).class(), FailureClass::Damaged);
         for kind in [
             io::ErrorKind::PermissionDenied,
             io::ErrorKind::ReadOnlyFilesystem,

@@ -97,7 +97,8 @@ impl Attempt<'_> {
         objective: &mut dyn Objective,
         keeper: &CheckpointWriter,
     ) -> Result<(), StageError> {
-        // All that a training begins with is read by now, and nothing of it later: this is what was planned.
+        // All that a training begins with is read by now. What is read again later (the weights under
+        // adapters in bf16) is looked at again then.
         self.check_inputs()?;
         self.resume(made, training, keeper)?;
         self.telemetry

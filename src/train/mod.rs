@@ -5,7 +5,7 @@
 //! step's own count of targets or pairs, so that the split into micro-batches changes nothing. A
 //! stopped training continues from its [`SavedState`] with the same bits (on the CPU).
 //!
-//! All of it asks an [`Engine`] for passes and updates and touches no tensor; [`HostEngine`] computes
+//! All of it asks an [`Engine`] for passes and updates and touches no tensor of the model; [`HostEngine`] computes
 //! them on the CPU. [`score_pairs`] and [`score_documents`] are the passes without a gradient that
 //! monitoring, reference log-probabilities and evaluation share; they need a [`Scorer`] only.
 

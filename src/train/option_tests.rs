@@ -253,9 +253,9 @@ fn a_state_without_the_reference_that_is_kept_is_refused() {
     let saved = newest_state(&[dir.path().to_owned()]).unwrap();
     let (mut run, _) = moving((&config, &params), (2, 0.5), dir.path());
     let error = run.restore(&saved).unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "the moving reference cannot be used: `the saved reference` is not of the model that is trained"
+    assert!(
+        error.contains("objective.safetensors") && error.contains("No such file"),
+        "{error}"
     );
     // One that is replaced whole is not kept before its first move.
     let (mut run, _) = moving((&config, &params), (2, 1.0), dir.path());

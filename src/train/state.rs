@@ -63,9 +63,7 @@ pub fn save_state(
     fs::create_dir_all(&temp).map_err(|e| PathError::new("create", &temp, e))?;
     let mut names = Vec::new();
     for (part, name) in FILES.into_iter().filter(|(part, _)| engine.holds(*part)) {
-        let steps = [("steps", state.step.to_string())];
-        let metadata: &[_] = if part == Part::Optimizer { &steps } else { &[] };
-        let mut file = ArrayWriter::create(&temp.join(name), &engine.arrays(part), metadata)?;
+        let mut file = ArrayWriter::create(&temp.join(name), &engine.arrays(part), &[])?;
         engine.visit(part, &mut |bytes| Ok(file.take(bytes)?))?;
         file.finish()?;
         names.push(name);
@@ -99,13 +97,13 @@ pub fn save_state(
 #[derive(Debug)]
 pub struct SavedState {
     path: PathBuf,
-    state: TrainState,
+    manifest: Manifest,
 }
 
 impl SavedState {
     /// The step it continues after.
     pub fn step(&self) -> u64 {
-        self.state.step
+        self.manifest.state.step
     }
 
     /// Puts everything back into an engine of the same training; gives how far that had come.
@@ -115,27 +113,19 @@ impl SavedState {
     pub fn restore(&self, engine: &mut dyn Engine) -> Result<TrainState, TrainError> {
         for (part, name) in FILES {
             let arrays = engine.arrays(part);
-            let path = self.path.join(name);
-            // What was not kept yet when the state was written is not kept at the beginning, either.
-            let absent = part == Part::Reference && !path.exists() && !engine.holds(part);
-            if arrays.shapes.is_empty() || absent {
+            // A reference that is replaced whole is in no state before its first move.
+            let kept = self.manifest.files.contains_key(name) || engine.holds(part);
+            if arrays.shapes.is_empty() || !kept {
                 continue;
             }
-            let foreign = || {
-                let why = "`the saved reference` is not of the model that is trained";
-                TrainError::Reference(why.to_owned())
-            };
-            if part == Part::Reference && !path.exists() {
-                return Err(foreign());
-            }
+            let path = self.path.join(name);
             let mut file = ArrayReader::open(&path)?;
-            match file.misfit(&arrays) {
-                Some(_) if part == Part::Reference => return Err(foreign()),
-                Some(why) => return Err(TrainError::State { path, why }),
-                None => engine.fill(part, &mut |into| Ok(file.give(into)?))?,
+            if let Some(why) = file.misfit(&arrays) {
+                return Err(TrainError::State { path, why });
             }
+            engine.fill(part, &mut |into| Ok(file.give(into)?))?;
         }
-        Ok(self.state.clone())
+        Ok(self.manifest.state.clone())
     }
 }
 
@@ -177,10 +167,7 @@ impl FoundStates {
     pub fn next_whole(&mut self) -> Result<Option<SavedState>, TrainError> {
         while let Some((path, manifest)) = self.left.pop() {
             match damage_of(&path, &manifest)? {
-                None => {
-                    let state = manifest.state;
-                    return Ok(Some(SavedState { path, state }));
-                }
+                None => return Ok(Some(SavedState { path, manifest })),
                 Some(why) => self.tell(&path, &why),
             }
         }

@@ -165,7 +165,12 @@ fn ten_adamw_steps_equal_pytorch() {
         let gradients = model.gradients(&loss);
         let clip = clip_by_global_norm(&gradients, recipe.max_grad_norm.get()).unwrap();
         optimizer
-            .step(&gradients, recipe.learning_rate.get(), clip.scale)
+            .step(
+                k as u64 + 1,
+                &gradients,
+                recipe.learning_rate.get(),
+                clip.scale,
+            )
             .unwrap();
         let loss = relative(flat(&loss)[0], step["loss"].as_f64().unwrap());
         errors.push((format!("loss of step {k}"), loss));

@@ -242,7 +242,8 @@ impl<'a> WeightsWriter<'a> {
     }
 
     fn take(&mut self, bytes: &[u8]) -> Result<(), PathError> {
-        if self.file.as_ref().is_none_or(ArrayWriter::is_full) {
+        // What comes after the last file is refused by that one.
+        if self.file.as_ref().is_none_or(ArrayWriter::is_full) && !self.left.is_empty() {
             self.next()?;
         }
         match &mut self.file {

@@ -26,7 +26,7 @@ pub struct HostEngine {
     /// Rows of the embedding that learn; absent: all.
     learning_rows: Option<Range<usize>>,
     reference: Option<MovingReference>,
-    /// The folder whose weights those in training are rounded copies of.
+    /// The folder whose weights are rounded copies under the adapters in training.
     unrounded: Option<PathBuf>,
     /// The decoder of the step that is being taken, from its first pass to its update.
     step: Option<HostLearner>,
@@ -72,7 +72,8 @@ impl HostEngine {
         Ok(self.optimizer.set_masters(&masters)?)
     }
 
-    /// Names the folder whose weights in f32 short adapters are written into.
+    /// Names the folder whose weights in f32 adapters are written into, where those under them in
+    /// training are rounded copies.
     #[must_use]
     pub fn writes_into(self, folder: PathBuf) -> Self {
         Self {
@@ -118,8 +119,7 @@ impl HostEngine {
     }
 
     fn kept(&self) -> Result<&MovingReference, TrainError> {
-        let none = || TrainError::Reference("none is kept".to_owned());
-        self.reference.as_ref().ok_or_else(none)
+        self.reference.as_ref().ok_or_else(none_kept)
     }
 
     /// The gradients of the step, all of them 0 if there was no pass.
@@ -140,14 +140,9 @@ impl HostEngine {
         let Some(folder) = &self.unrounded else {
             return Ok(None);
         };
-        match &self.trained {
-            Trained::Adapters(lora) if lora.dtype() != DType::F32 => {
-                let device = lora.device();
-                let stored = FrozenParams::load(folder, &self.config, &device, DType::F32)?;
-                Ok(Some(stored))
-            }
-            _ => Ok(None),
-        }
+        let device = self.trained.device();
+        let stored = FrozenParams::load(folder, &self.config, &device, DType::F32)?;
+        Ok(Some(stored))
     }
 
     /// One weight of the trained model in `format`.
@@ -163,6 +158,10 @@ impl HostEngine {
         };
         Ok(weight)
     }
+}
+
+fn none_kept() -> TrainError {
+    TrainError::Reference("none is kept".to_owned())
 }
 
 impl Scorer for HostEngine {
@@ -208,8 +207,7 @@ impl Engine for HostEngine {
             update.not_finite = Some(gradients.first_not_finite()?.unwrap_or_default());
             return Ok(update);
         }
-        self.optimizer.set_steps(step.saturating_sub(1));
-        self.optimizer.step(&gradients, rate, clip.scale)?;
+        self.optimizer.step(step, &gradients, rate, clip.scale)?;
         end_phase(Phase::Optimizer);
         Ok(update)
     }
@@ -224,10 +222,10 @@ impl Engine for HostEngine {
     }
 
     fn move_reference(&mut self) -> Result<(), TrainError> {
-        self.kept()?;
-        let policy = &self.trained;
-        let moved = self.reference.as_mut().map(|r| r.move_towards(policy));
-        moved.unwrap_or(Ok(()))
+        match &mut self.reference {
+            Some(reference) => reference.move_towards(&self.trained),
+            None => Err(none_kept()),
+        }
     }
 
     fn arrays(&self, part: Part) -> Arrays {
@@ -269,7 +267,10 @@ impl Engine for HostEngine {
             let array = match part {
                 Part::Weights => self.trained.vars()[name].as_detached_tensor(),
                 Part::Optimizer => self.optimizer.array(name)?,
-                Part::Reference => self.kept()?.weights[name].clone(),
+                Part::Reference => {
+                    let kept = self.kept()?.weights.get(name);
+                    kept.ok_or_else(none_kept)?.clone()
+                }
                 Part::Model(format) => self.model_weight(name, stored.as_ref(), format)?,
             };
             take(&safetensors::View::data(&array))?;
@@ -278,6 +279,8 @@ impl Engine for HostEngine {
     }
 
     fn fill(&mut self, part: Part, give: &mut Give<'_>) -> Result<(), TrainError> {
+        // Its working copies are of weights that go now.
+        self.step = None;
         let arrays = self.arrays(part);
         for (name, shape) in &arrays.shapes {
             let mut bytes = vec![0; arrays.bytes_of(shape)];
@@ -294,7 +297,7 @@ impl Engine for HostEngine {
                     reference.weights.insert(name.clone(), array);
                 }
                 (Part::Reference, None) | (Part::Model(_), _) => {
-                    return Err(TrainError::Nothing(format!("{part:?} cannot be filled")));
+                    return Err(TrainError::Reference(format!("{part:?} cannot be filled")));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! AdamW with f32 moments and master weights, and its state on disk.
+//! AdamW with f32 moments and master weights.
 
 use crate::arch::FloatFormat;
 use crate::config::spec::OptimizerRecipe;
@@ -18,7 +18,6 @@ use std::ops::Range;
 /// matrices that are not norms.
 pub struct AdamW {
     recipe: OptimizerRecipe,
-    steps: u64,
     slots: BTreeMap<String, Slot>,
 }
 
@@ -98,14 +97,8 @@ impl AdamW {
             .collect::<Result<_>>()?;
         Ok(Self {
             recipe: *recipe,
-            steps: 0,
             slots,
         })
-    }
-
-    /// Steps taken so far.
-    pub fn steps(&self) -> u64 {
-        self.steps
     }
 
     /// From now on only `rows` of the matrix `name` are updated; weight decay, too, leaves the others
@@ -168,13 +161,12 @@ impl AdamW {
         }
     }
 
-    /// Updates every parameter in place. Each gradient is multiplied by `grad_scale` (see
+    /// Updates every parameter in place, as step `step`, from 1. Each gradient is multiplied by `grad_scale` (see
     /// [`crate::train::clip_by_global_norm`]) as it is read.
     ///
     /// # Errors
     /// A gradient is missing or has another shape than its parameter.
-    pub fn step(&mut self, grads: &Gradients, lr: f64, grad_scale: f64) -> Result<()> {
-        self.steps += 1;
+    pub fn step(&mut self, step: u64, grads: &Gradients, lr: f64, grad_scale: f64) -> Result<()> {
         for (name, slot) in &mut self.slots {
             let Some(grad) = grads.get(name) else {
                 candle_core::bail!("no gradient for `{name}`");
@@ -186,15 +178,10 @@ impl AdamW {
                     slot.var.shape()
                 );
             }
-            let scalars = Scalars::new(&self.recipe, self.steps, lr, grad_scale, slot.decays);
+            let scalars = Scalars::new(&self.recipe, step, lr, grad_scale, slot.decays);
             slot.step(grad, scalars)?;
         }
         Ok(())
-    }
-
-    /// Goes on behind so many steps.
-    pub fn set_steps(&mut self, steps: u64) {
-        self.steps = steps;
     }
 
     /// Moments and master weights: `m.<name>`, `v.<name>`, `master.<name>`.
@@ -474,7 +461,7 @@ mod tests {
         let mut optimizer = AdamW::new(&vars, &RECIPE).unwrap();
         for t in 1..=10 {
             optimizer
-                .step(&grads(t), RECIPE.learning_rate.get(), 0.5)
+                .step(u64::from(t), &grads(t), RECIPE.learning_rate.get(), 0.5)
                 .unwrap();
         }
         for (got, want) in values(&vars).iter().zip(by_hand(10, 0.5)) {
@@ -494,8 +481,8 @@ mod tests {
             slot.moments = Slot::device(&slot.var).unwrap();
         }
         for t in 1..=10 {
-            a.step(&grads(t), 0.1, 1.0).unwrap();
-            b.step(&grads(t), 0.1, 1.0).unwrap();
+            a.step(u64::from(t), &grads(t), 0.1, 1.0).unwrap();
+            b.step(u64::from(t), &grads(t), 0.1, 1.0).unwrap();
         }
         for (got, want) in values(&fused).iter().zip(values(&plain)) {
             assert!((got - want).abs() < 1e-6, "{got} {want}");
@@ -517,8 +504,8 @@ mod tests {
             }
             a.limit_rows("proj.weight", 1..2).unwrap();
             for t in 1..=3 {
-                a.step(&grads(t), 0.1, 1.0).unwrap();
-                b.step(&grads(t), 0.1, 1.0).unwrap();
+                a.step(u64::from(t), &grads(t), 0.1, 1.0).unwrap();
+                b.step(u64::from(t), &grads(t), 0.1, 1.0).unwrap();
             }
             let (got, want) = (values(&limited), values(&free));
             assert_eq!(got[2..4], before[2..4]);
@@ -545,8 +532,8 @@ mod tests {
         let vars = vars(DType::BF16);
         let mut optimizer = AdamW::new(&vars, &RECIPE).unwrap();
         let before = values(&vars);
-        for _ in 0..2000 {
-            optimizer.step(&grads(1), 1e-5, 1.0).unwrap();
+        for t in 1..=2000 {
+            optimizer.step(t, &grads(1), 1e-5, 1.0).unwrap();
         }
         let moved = before[1] - values(&vars)[1];
         assert!((moved.abs() - 0.02).abs() < 0.01, "{moved}");
@@ -559,7 +546,7 @@ mod tests {
         let resumed = vars(DType::F32);
         let mut saved = BTreeMap::new();
         for t in 1..=6 {
-            optimizer.step(&grads(t), 0.1, 1.0).unwrap();
+            optimizer.step(u64::from(t), &grads(t), 0.1, 1.0).unwrap();
             if t == 3 {
                 for key in optimizer.arrays().shapes.into_keys() {
                     saved.insert(key.clone(), optimizer.array(&key).unwrap());
@@ -570,12 +557,11 @@ mod tests {
             }
         }
         let mut later = AdamW::new(&resumed, &RECIPE).unwrap();
-        later.set_steps(3);
         for (key, array) in &saved {
             later.set_array(key, array).unwrap();
         }
         for t in 4..=6 {
-            later.step(&grads(t), 0.1, 1.0).unwrap();
+            later.step(u64::from(t), &grads(t), 0.1, 1.0).unwrap();
         }
         assert_eq!(values(&straight), values(&resumed));
     }
