@@ -220,7 +220,7 @@ impl Reporter for BarsReporter {
             } => {
                 self.stop(run);
                 self.tell(&format!(
-                    "! {run} went silent ({crashes} of {limit}): {message}"
+                    "! {run} crashed ({crashes} of {limit}): {message}"
                 ))?;
             }
             RunnerEvent::Warning { run, message } => {

@@ -371,18 +371,18 @@ impl<'b> Reader<'b> {
     }
 
     fn either(&mut self) -> Result<Operand, String> {
-        let mut left = self.also()?;
-        while self.take("or") {
-            let right = self.also()?;
-            left = self.both(left, right, common(left.size, right.size))?;
-        }
-        Ok(left)
+        self.one_of("or", |this| this.one_of("and", Self::negation))
     }
 
-    fn also(&mut self) -> Result<Operand, String> {
-        let mut left = self.negation()?;
-        while self.take("and") {
-            let right = self.negation()?;
+    /// Operands with `word` between them, of which the whole is one.
+    fn one_of(
+        &mut self,
+        word: &str,
+        operand: impl Fn(&mut Self) -> Result<Operand, String>,
+    ) -> Result<Operand, String> {
+        let mut left = operand(self)?;
+        while self.take(word) {
+            let right = operand(self)?;
             left = self.both(left, right, common(left.size, right.size))?;
         }
         Ok(left)

@@ -83,10 +83,10 @@ impl DigestCache {
         if !self.changed {
             return Ok(());
         }
-        let entries = self.entries.iter().filter(|(_, entry)| entry.settled);
-        let entries = entries
-            .map(|(path, entry)| (path.clone(), entry.clone()))
-            .collect();
+        // Over what another command has saved since this one read it.
+        let mut entries = Self::load(path).entries;
+        let own = self.entries.iter().filter(|(_, entry)| entry.settled);
+        entries.extend(own.map(|(path, entry)| (path.clone(), entry.clone())));
         let file = CacheFile {
             format: CACHE_FORMAT,
             entries,

@@ -125,7 +125,7 @@ pub enum AttemptEnd {
         /// Why, for a person.
         message: String,
     },
-    /// It ended without a word.
+    /// It ended without a word, or with one of a damaged input that is made again.
     Crashed {
         /// Why, if the system tells: memory ran out.
         class: Option<FailureClass>,

@@ -258,7 +258,7 @@ struct Made {
 
 /// From this version on results and outcomes carry a digest of themselves, and attempts record what
 /// they made.
-pub(super) const CHECKED_SINCE: u32 = 2;
+const CHECKED_SINCE: u32 = 2;
 
 fn write_checked<T: Serialize>(path: &Path, value: &T) -> Result<(), RundirError> {
     let text = with_check(&to_json(path, value)?);

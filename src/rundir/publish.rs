@@ -3,7 +3,7 @@
 use crate::base::{PathError, Timestamp};
 use crate::plan::{RunId, StageKind};
 use crate::rundir::error::RundirError;
-use crate::rundir::files::{CHECKED_SINCE, read_made, read_outcome, read_result, write_outcome};
+use crate::rundir::files::{read_made, read_outcome, read_result, write_outcome};
 use crate::rundir::layout::{AttemptDir, RunDir};
 use crate::rundir::lock::FolderLock;
 use crate::rundir::outcome::{Artifact, OUTCOME_FORMAT, Outcome, StageResult};
@@ -36,8 +36,8 @@ pub struct Publication {
 /// in `artifacts/` without an outcome is removed.
 ///
 /// # Errors
-/// `result.json` is missing or not understood, an artifact that it names is missing, or a file
-/// cannot be moved, read or written. Nothing is lost then: the call can be repeated.
+/// `result.json` or `made.json` is missing or not understood, an artifact is missing or not as it was
+/// made, or a file cannot be moved, read or written. Nothing is lost then: the call can be repeated.
 pub fn publish(dir: &RunDir, what: &Publication) -> Result<Outcome, RundirError> {
     let _lock = FolderLock::take(dir.path())?;
     if let Some(outcome) = read_outcome(dir)? {
@@ -49,7 +49,7 @@ pub fn publish(dir: &RunDir, what: &Publication) -> Result<Outcome, RundirError>
         PathError::new("read", attempt.result(), missing)
     })?;
     // Before anything is moved: without the digests nothing says that these are the files that were made.
-    let made = made_by(&attempt, &result)?;
+    let made = made_by(&attempt)?;
     move_artifacts(dir, &attempt, &result)?;
     sync_if_there(&dir.identity())?;
     sync_if_there(&dir.stage())?;
@@ -129,15 +129,13 @@ fn keep_only(out: &Path, names: &[String]) -> Result<(), RundirError> {
     Ok(())
 }
 
-/// The files that an attempt recorded as made; those of earlier versions recorded none.
-fn made_by(attempt: &AttemptDir, result: &StageResult) -> Result<Vec<Artifact>, RundirError> {
-    match read_made(attempt)? {
-        None if result.format >= CHECKED_SINCE => Err(RundirError::Damaged {
-            path: attempt.made(),
-            why: "missing".to_owned(),
-        }),
-        made => Ok(made.unwrap_or_default()),
-    }
+/// The files that an attempt recorded as made. Versions that recorded none left nothing by which their
+/// unpublished results could be trusted: those are made again.
+fn made_by(attempt: &AttemptDir) -> Result<Vec<Artifact>, RundirError> {
+    read_made(attempt)?.ok_or_else(|| RundirError::Damaged {
+        path: attempt.made(),
+        why: "missing".to_owned(),
+    })
 }
 
 /// The published files, which must be those that were made.

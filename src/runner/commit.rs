@@ -71,6 +71,7 @@ fn store_outcome(
         };
         let secs = outcome.finished.secs_since(outcome.started);
         let metrics = outcome.result.metrics.clone();
+        ledger.without_room.remove(&at);
         ledger
             .reporting
             .report_finished(&ledger.graph, at, source, secs, metrics);
@@ -78,6 +79,9 @@ fn store_outcome(
     ledger.apply_changes(changes);
     Ok(())
 }
+
+/// A result that cannot be published is left so long before it is tried again, ms.
+const PUBLISH_AGAIN_MILLIS: i64 = 30_000;
 
 fn not_published(
     ledger: &mut Ledger<'_>,
@@ -91,16 +95,18 @@ fn not_published(
     if error.is_disk_full() {
         // What it made stays, and is published when there is room.
         admission.pause(&mut ledger.reporting, message, now);
-        if let Some(at) = ledger.graph.index_of(run) {
-            ledger.rest_for_room(at, now);
-        }
         let lost = ledger
             .store
             .end_attempt(run, attempt, AttemptEnd::Lost, now)?;
+        if let Some(at) = ledger.graph.index_of(run) {
+            ledger.rest_for_room(at, now);
+        }
         ledger.apply_changes(lost.unwrap_or_default());
         return Ok(());
     }
-    let is_away = reject_result(&job.dir.attempt(attempt));
+    // What cannot be read or moved now is not damaged: it stays, and is published by a later try.
+    let stays = matches!(error, RundirError::Path(_) | RundirError::TooNew { .. });
+    let is_away = !stays && reject_result(&job.dir.attempt(attempt));
     let Some(at) = ledger.graph.index_of(run) else {
         let end = unpublished(error, message);
         drop(ledger.store.end_attempt(run, attempt, end, now)?);
@@ -117,6 +123,10 @@ fn not_published(
     if is_away {
         ledger.reporting.warn(run, told);
     } else {
+        // All of it is digested each time.
+        ledger
+            .resting
+            .insert(at, now.plus_millis(PUBLISH_AGAIN_MILLIS));
         admission.hold(&mut ledger.reporting, &ledger.graph, at, message);
     }
     Ok(())

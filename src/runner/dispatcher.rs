@@ -222,6 +222,10 @@ impl<'r> Dispatcher<'r> {
 
     fn finish(mut self) -> Result<SweepSummary, RunnerError> {
         let ledger = &mut self.ledger;
+        if self.stopping.is_none() {
+            // The last result was stored while a pause was still told.
+            self.admission.resume(&mut ledger.reporting);
+        }
         let graph = &ledger.graph;
         let failed = graph.runs_in(|state| state == RunState::Failed);
         let failures = failed.into_iter().map(|at| ledger.failure(at));

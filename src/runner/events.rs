@@ -89,7 +89,8 @@ pub enum RunnerEvent {
         /// Final metrics.
         metrics: BTreeMap<String, MetricValue>,
     },
-    /// An attempt went silent; the run will be tried again.
+    /// An attempt ended without a word, or for want of an input that is made again; the run will be tried
+    /// again.
     RunCrashed {
         /// The run.
         run: RunId,

@@ -125,17 +125,20 @@ impl Ledger<'_> {
 
     /// Lets a run rest that found no room on the disk. Where the disk says that there is some, as with a
     /// quota, it would find none again and again; and others have to make it, as where memory ran out.
-    pub(crate) fn rest_for_room(&mut self, at: usize, now: Timestamp) {
+    /// For how long, ms.
+    pub(crate) fn rest_for_room(&mut self, at: usize, now: Timestamp) -> i64 {
         let times = self.without_room.entry(at).or_default();
-        *times = times.saturating_add(1);
+        // At most for 80 s: a person who has made room watches.
+        *times = (*times + 1).min(5);
         let times = *times;
-        self.rest(at, times, Some(FailureClass::OutOfMemory), now);
+        self.rest(at, times, Some(FailureClass::OutOfMemory), now)
     }
 
-    /// A run is not tried again at once after this has happened to it so many `times`.
-    fn rest(&mut self, at: usize, times: u32, class: Option<FailureClass>, now: Timestamp) {
+    /// A run is not tried again at once after this has happened to it so many `times`; for how long, ms.
+    fn rest(&mut self, at: usize, times: u32, class: Option<FailureClass>, now: Timestamp) -> i64 {
         let rest = rest_after_crash(times, class);
         self.resting.insert(at, now.plus_millis(rest));
+        rest
     }
 
     /// Whether the end of an attempt is kept for [`Ledger::tell_again`].

@@ -148,9 +148,10 @@ fn for_want_of_room(
         AttemptEnd::Crashed { message, .. } if is_full(job) => message.clone(),
         _ => return end,
     };
-    ledger.rest_for_room(at, now);
+    let secs = ledger.rest_for_room(at, now) / 1000;
     let id = ledger.graph.id(at);
-    let reason = format!("run {id} found no room on the disk: {message}");
+    let reason =
+        format!("run {id} found no room on the disk: {message}; it is tried again in {secs} s");
     admission.pause(&mut ledger.reporting, reason, now);
     AttemptEnd::Interrupted
 }
@@ -202,12 +203,15 @@ fn conclude(
     }
     let lost = lose_inputs(job.root, ledger, at, now);
     let end = match end {
-        // It waits for its input to be made again: a few times, since a disk may damage all it stores.
-        AttemptEnd::Failed { class, message } if matches!(lost, Ok(true)) => AttemptEnd::Crashed {
-            class: Some(class),
-            message,
-            progressed: false,
-        },
+        // It waits for its input to be made again: a few times, since a disk may damage all it stores. If the
+        // store could not take that now, the next attempt finds the same.
+        AttemptEnd::Failed { class, message } if !matches!(lost, Ok(false)) => {
+            AttemptEnd::Crashed {
+                class: Some(class),
+                message,
+                progressed: false,
+            }
+        }
         end => end,
     };
     ledger.end_attempt(at, ended.attempt, end, now)?;

@@ -98,6 +98,16 @@ impl TestProject {
         self.dir.path()
     }
 
+    /// Asks the runner to stop when `is` is so of an event.
+    fn stopped_at(&self, is: impl Fn(&RunnerEvent) -> bool + 'static) -> Watcher<'static> {
+        let shutdown = self.shutdown.clone();
+        Watcher::new(move |event| {
+            if is(event) {
+                shutdown.request();
+            }
+        })
+    }
+
     fn scripted(&self, otherwise: Act) -> ScriptedBackend {
         ScriptedBackend::new(Some(Arc::clone(&self.clock)), otherwise)
     }
@@ -283,12 +293,9 @@ fn a_request_to_stop_lets_attempts_save_their_state_and_the_next_run_goes_on() {
     let mut backend = project
         .scripted(SUCCEED)
         .with(&id("dpo/0.1/10/1"), [Act::Work]);
-    let shutdown = project.shutdown.clone();
-    let mut watcher = Watcher::new(move |event| {
-        if matches!(event, RunnerEvent::RunStarted { run, .. } if *run == id("dpo/0.1/10/1")) {
-            shutdown.request();
-        }
-    });
+    let mut watcher = project.stopped_at(
+        |event| matches!(event, RunnerEvent::RunStarted { run, .. } if *run == id("dpo/0.1/10/1")),
+    );
     let summary = project
         .run_with(&mut backend, project.clock.as_ref(), &mut watcher)
         .unwrap();
@@ -317,12 +324,7 @@ fn a_request_to_stop_lets_attempts_save_their_state_and_the_next_run_goes_on() {
 fn an_attempt_that_does_not_heed_a_stop_is_killed_after_the_grace() {
     let project = project();
     let mut backend = project.scripted(Act::Hang);
-    let shutdown = project.shutdown.clone();
-    let mut watcher = Watcher::new(move |event| {
-        if matches!(event, RunnerEvent::RunStarted { .. }) {
-            shutdown.request();
-        }
-    });
+    let mut watcher = project.stopped_at(|event| matches!(event, RunnerEvent::RunStarted { .. }));
     let before = project.clock.now();
     let summary = project
         .run_with(&mut backend, project.clock.as_ref(), &mut watcher)
@@ -635,12 +637,7 @@ fn too_little_room_on_the_disk_pauses_and_fails_nothing() {
     let mut project = project();
     project.options.disk_floor_bytes = u64::MAX;
     let mut backend = project.scripted(SUCCEED);
-    let shutdown = project.shutdown.clone();
-    let mut watcher = Watcher::new(move |event| {
-        if matches!(event, RunnerEvent::Paused { .. }) {
-            shutdown.request();
-        }
-    });
+    let mut watcher = project.stopped_at(|event| matches!(event, RunnerEvent::Paused { .. }));
     let summary = project
         .run_with(&mut backend, project.clock.as_ref(), &mut watcher)
         .unwrap();
@@ -750,12 +747,7 @@ fn a_sweep_that_is_stopped_before_it_could_be_registered_has_begun_nothing() {
     };
     let (mut store, _other) = full_store(&project);
     let mut backend = project.scripted(SUCCEED);
-    let shutdown = project.shutdown.clone();
-    let mut watcher = Watcher::new(move |event| {
-        if matches!(event, RunnerEvent::Paused { .. }) {
-            shutdown.request();
-        }
-    });
+    let mut watcher = project.stopped_at(|event| matches!(event, RunnerEvent::Paused { .. }));
     let clock = project.clock.as_ref();
     let error = project
         .run_on(&mut store, &mut backend, clock, &mut watcher)
@@ -1009,12 +1001,7 @@ fn a_real_process_that_is_refused_memory_is_classed_so_and_its_run_waits_to_be_t
 echo "stack backtrace:" >&2
 kill -ABRT $$"#;
     let mut backend = LocalBackend::new(program(project.root(), body));
-    let shutdown = project.shutdown.clone();
-    let mut watcher = Watcher::new(move |event| {
-        if matches!(event, RunnerEvent::RunCrashed { .. }) {
-            shutdown.request();
-        }
-    });
+    let mut watcher = project.stopped_at(|event| matches!(event, RunnerEvent::RunCrashed { .. }));
     let summary = project
         .run_with(&mut backend, &SystemClock, &mut watcher)
         .unwrap();
@@ -1033,12 +1020,7 @@ fn a_real_process_saves_its_state_when_the_runner_is_asked_to_stop() {
 say '{"kind":"begin","unit":"steps","total":9}'
 while :; do sleep 0.05; done"#;
     let mut backend = LocalBackend::new(program(project.root(), body));
-    let shutdown = project.shutdown.clone();
-    let mut watcher = Watcher::new(move |event| {
-        if matches!(event, RunnerEvent::RunProgress { .. }) {
-            shutdown.request();
-        }
-    });
+    let mut watcher = project.stopped_at(|event| matches!(event, RunnerEvent::RunProgress { .. }));
     let summary = project
         .run_with(&mut backend, &SystemClock, &mut watcher)
         .unwrap();

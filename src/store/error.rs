@@ -1,6 +1,7 @@
 //! What can go wrong with the store.
 
 use crate::base::PathError;
+use crate::base::fs::is_denied;
 use crate::rundir::RundirError;
 use std::path::PathBuf;
 
@@ -150,6 +151,10 @@ impl StoreError {
         let lack = match self {
             Self::Sql(why) | Self::Open { why, .. } => lack(why),
             Self::Cell { .. } | Self::Json { .. } => None,
+            Self::Path(error) if error.is_disk_full() => Some(Lack::Room),
+            Self::Rundir(error) if error.is_disk_full() => Some(Lack::Room),
+            Self::Path(error) if is_denied(&error.source) => Some(Lack::Right),
+            Self::Rundir(error) if error.is_denied() => Some(Lack::Right),
             _ => return None,
         };
         Some(match lack {

@@ -213,14 +213,19 @@ fn published(run: &Path) -> Value {
     outcome["artifacts"].clone()
 }
 
-#[test]
-fn a_model_that_changes_under_a_training_is_not_in_what_the_training_writes() {
+/// A project of the kept study, and what its training publishes if nothing disturbs it.
+fn kept_project() -> (Project, Value) {
     let project = Project::new();
     kept_study(&project);
     let clean = project.copied();
     assert_eq!(clean.run_smoke(0)["failed"], 0);
     let want = published(&run_of(&clean, "sft"));
+    (project, want)
+}
 
+#[test]
+fn a_model_that_changes_under_a_training_is_not_in_what_the_training_writes() {
+    let (project, want) = kept_project();
     let run = run_of(&project, "sft");
     let child = start(&project, &["run", "sweeps/smoke.toml", "--jobs", "1"]);
     let kept = run.join("attempts/001/out/checkpoints/step-000002");
@@ -233,16 +238,17 @@ fn a_model_that_changes_under_a_training_is_not_in_what_the_training_writes() {
     // Stages that read the folder anew refuse it; what was trained before is as it would have been.
     child.wait_with_output().unwrap();
     assert_eq!(published(&run), want);
+    // So it was changed before the end.
+    let outcome = fs::read_to_string(run.join("outcome.json")).unwrap();
+    assert!(
+        outcome.contains("how many weights changed cannot be told"),
+        "{outcome}"
+    );
 }
 
 #[test]
 fn a_damaged_checkpoint_of_a_killed_attempt_is_made_again() {
-    let project = Project::new();
-    kept_study(&project);
-    let clean = project.copied();
-    assert_eq!(clean.run_smoke(0)["failed"], 0);
-    let want = published(&run_of(&clean, "sft"));
-
+    let (project, want) = kept_project();
     let run = run_of(&project, "sft");
     let mut child = start(&project, &["run", "sweeps/smoke.toml", "--jobs", "1"]);
     let attempt = run.join("attempts/001");

@@ -8,7 +8,7 @@ use crate::tiny::Results;
 /// More steps than are made before a test looks up.
 const STEPS: u32 = 100;
 /// The same where a state is saved after each, which takes longer than the step.
-const SAVED_STEPS: u32 = 60;
+const SAVED_STEPS: u32 = 200;
 
 fn has_its_number(project: &Project, sweep: &str) {
     let table = &project.json(&["compare", sweep])[0];

@@ -255,11 +255,7 @@ fn an_interrupted_sweep_goes_on_where_it_was() {
         );
         std::thread::sleep(Duration::from_millis(20));
     }
-    let kill = std::process::Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .unwrap();
-    assert!(kill.success());
+    crate::driver::signal("INT", &child.id().to_string());
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let summary = project.run_smoke(0);
     assert_eq!(summary["succeeded"], 10);
