@@ -5,6 +5,7 @@ use crate::cli::project::Project;
 use crate::cli::ui::Ui;
 use crate::config::sweep::Sweep;
 use crate::config::{Finding, Places};
+use crate::plan::KnownLengths;
 use crate::preflight::{Depth, Place, Preflight, Problem, Weight};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -33,6 +34,16 @@ impl Look {
             preflight: Preflight::new(&project.root, depth),
             said: BTreeSet::new(),
         }
+    }
+
+    /// How long the rows are that were looked at.
+    pub(crate) fn lengths(&self) -> &KnownLengths {
+        self.preflight.lengths()
+    }
+
+    /// The same, without the rows themselves.
+    pub(crate) fn into_lengths(self) -> KnownLengths {
+        self.preflight.into_lengths()
     }
 
     /// Looks at what a sweep would use, and tells what is wrong: errors with their place in the file,

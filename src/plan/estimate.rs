@@ -1,11 +1,12 @@
 //! What a run will cost, from sizes alone: what it computes is estimated here, what that costs is
 //! counted by [`crate::arch`], as for a run that has ended.
 //!
-//! - Text to tokens: with a vocabulary of V pieces a token covers about
-//!   `1.9 + 0.3 · (log2 V − 9)` characters (1.9 measured for 512 pieces on English; 4.3 at 128 k),
-//!   and the chat template adds 8 tokens to a document.
-//! - All documents of a set are as long as the mean; longer ones than fit are cut into pieces. Both
-//!   replies of a pair are equally long and continue one prompt.
+//! - Documents are as long as a look at the rows has found ([`KnownLengths`]). Without one they are all as
+//!   long as the mean of their text, of which, with a vocabulary of V pieces, a token covers about
+//!   `1.9 + 0.3 · (log2 V − 9)` characters (1.9 measured for 512 pieces on English; 4.3 at 128 k), and
+//!   the chat template adds 8 tokens to a document.
+//! - Packed documents are cut where their batching cuts them; measured are their beginnings. Both replies
+//!   of a pair are equally long and continue one prompt.
 //! - Scored are the replies; where only the tokens of a row are known (`[inputs]`), half of a
 //!   conversation and two thirds of a pair.
 //! - A data file or a model that is not there counts as `[inputs]` says; without that as nothing.
@@ -19,6 +20,7 @@ use crate::config::spec::{
     Monitor, OnlineDpoRecipe, Precision, SamplingRecipe, SelectMethod, SftRecipe, Share,
     TrainRuntime,
 };
+use crate::plan::documents::{Documents, KnownLengths};
 use crate::plan::error::PlanError;
 use crate::plan::resolve::Resolver;
 use crate::plan::stage::{PairSet, SampleStageRecipe, SelectRows, SelectStageRecipe};
@@ -41,74 +43,6 @@ fn chars_per_token(model: &DecoderConfig) -> f64 {
     (1.9 + 0.3 * ((model.vocab_size as f64).log2() - 9.0)).max(1.0)
 }
 
-/// Documents of a mixture: how many, tokens in all, and those of replies among them.
-#[derive(Clone, Copy, Debug, Default)]
-struct Documents {
-    count: f64,
-    tokens: f64,
-    replies: f64,
-}
-
-impl Documents {
-    fn mean(self) -> f64 {
-        if self.count > 0.0 {
-            self.tokens / self.count
-        } else {
-            0.0
-        }
-    }
-
-    fn and(self, other: Self) -> Self {
-        Self {
-            count: self.count + other.count,
-            tokens: self.tokens + other.tokens,
-            replies: self.replies + other.replies,
-        }
-    }
-
-    fn first(self, most: Option<NonZeroUsize>) -> Self {
-        match most.map(|most| most.get() as f64) {
-            Some(most) if most < self.count => {
-                let part = most / self.count;
-                Self {
-                    count: most,
-                    tokens: self.tokens * part,
-                    replies: self.replies * part,
-                }
-            }
-            _ => self,
-        }
-    }
-
-    /// Each document once, in pieces of at most `window` tokens.
-    fn pass(self, window: usize, mask: LossMask) -> Pass {
-        let len = self.mean().min(window as f64);
-        let pieces = if len > 0.0 { self.tokens / len } else { 0.0 };
-        let scored = match mask {
-            LossMask::AssistantOnly => self.replies,
-            // The first token of a piece has no predecessor.
-            LossMask::AllTokens => (self.tokens - pieces).max(0.0),
-        };
-        Pass::default().with(pieces, len, 0.0, scored)
-    }
-
-    /// Each pair once: its prompt, and behind that both replies.
-    fn pair_pass(self, window: usize) -> Pass {
-        let count = self.count.max(1.0);
-        let (whole, reply) = (self.mean(), self.replies / count / 2.0);
-        // Prompt and one reply fit.
-        let prompt = (whole - 2.0 * reply).max(0.0);
-        let fits = (window as f64 / (prompt + reply).max(1.0)).min(1.0);
-        let (prompt, reply) = (prompt * fits, reply * fits);
-        Pass::default().with(self.count, prompt, 0.0, 0.0).with(
-            2.0 * self.count,
-            reply,
-            prompt,
-            2.0 * self.count * reply,
-        )
-    }
-}
-
 /// What a run computes.
 struct Work<'a> {
     /// Forward and backward, in all steps.
@@ -126,6 +60,9 @@ struct Work<'a> {
 /// The state of an estimate: what is computed, by passes.
 pub(crate) struct Estimator<'r, 'a> {
     pub(crate) model: Option<&'r DecoderConfig>,
+    /// The folder of the model that writes the documents.
+    pub(crate) folder: &'r str,
+    pub(crate) lengths: &'r KnownLengths,
     pub(crate) resolver: &'r mut Resolver<'a>,
     /// What makes further pairs for this run.
     pub(crate) online: Option<&'r OnlineDpoRecipe>,
@@ -140,51 +77,54 @@ const TEMPLATE_TOKENS: f64 = 8.0;
 const DEFAULT_MICRO_TOKENS: f64 = 4096.0;
 
 impl Estimator<'_, '_> {
-    /// `sequences` with text of the template a row, where the file itself cannot tell: two for
-    /// pairs.
-    fn documents(&mut self, data: &[DataSource], sequences: f64) -> Result<Documents, PlanError> {
-        let chars_per_token = self.model.map_or(4.0, chars_per_token);
+    /// The documents of a mixture; of `pairs` prompt and both replies.
+    fn documents(&mut self, data: &[DataSource], pairs: bool) -> Result<Documents, PlanError> {
         let mut sum = Documents::default();
         for source in data {
-            let size = self.resolver.text_size(&source.path)?;
-            let expected = self.resolver.expected(&source.path);
-            let (rows, tokens, replies) = match (size, expected) {
-                (Some(size), _) if size.rows > 0 => {
-                    let rows = size.rows as f64;
-                    let (template, share) = if size.pairs || sequences > 1.0 {
-                        (2.0 * TEMPLATE_TOKENS, 2.0)
-                    } else {
-                        (TEMPLATE_TOKENS, 1.0)
-                    };
-                    let of = |chars: u64| chars as f64 / rows / chars_per_token;
-                    // The end of a reply is a token of the template's.
-                    (
-                        rows,
-                        of(size.chars) + template,
-                        of(size.reply_chars) + share,
-                    )
-                }
-                (None, Some(expected)) => {
-                    let (Some(rows), Some(tokens)) = (expected.rows, expected.tokens_per_row)
-                    else {
-                        continue;
-                    };
-                    let tokens = tokens.get() as f64;
-                    let scored = if sequences > 1.0 { 2.0 / 3.0 } else { 0.5 };
-                    (rows.get() as f64, tokens, tokens * scored)
-                }
-                _ => continue,
+            let Some(documents) = self.documents_of(&source.path, pairs)? else {
+                continue;
             };
+            let rows = documents.count();
             let used = match (source.count, source.fraction) {
                 (Some(count), _) => (count.get() as f64).min(rows),
                 (None, Some(fraction)) => rows * fraction.get(),
                 (None, None) => rows,
             };
-            sum.count += used;
-            sum.tokens += used * tokens;
-            sum.replies += used * replies;
+            sum.extend(documents.resized(used));
         }
         Ok(sum)
+    }
+
+    /// The documents of a file; `None` if nothing is known of them.
+    fn documents_of(&mut self, path: &str, pairs: bool) -> Result<Option<Documents>, PlanError> {
+        let size = self.resolver.text_size(path)?;
+        let known = self.lengths.of(self.folder, path, pairs);
+        if let Some((documents, whole)) = known.filter(|(documents, _)| documents.count() > 0.0) {
+            let rows = size.filter(|_| !whole).map(|size| size.rows as f64);
+            let documents = documents.clone();
+            return Ok(Some(match rows {
+                Some(rows) if rows > documents.count() => documents.resized(rows),
+                _ => documents,
+            }));
+        }
+        let Some(size) = size else {
+            let expected = self.resolver.expected(path);
+            let expected = expected.and_then(|input| input.rows.zip(input.tokens_per_row));
+            return Ok(expected.map(|(rows, tokens)| {
+                let tokens = tokens.get() as f64;
+                let scored = if pairs { 2.0 / 3.0 } else { 0.5 };
+                Documents::equal(rows.get() as f64, tokens, tokens * scored)
+            }));
+        };
+        let rows = size.rows as f64;
+        let sequences = if size.pairs || pairs { 2.0 } else { 1.0 };
+        let chars_per_token = self.model.map_or(4.0, chars_per_token);
+        let of = |chars: u64| chars as f64 / rows / chars_per_token;
+        // The end of a reply is a token of the template's.
+        let tokens = of(size.chars) + sequences * TEMPLATE_TOKENS;
+        let replies = of(size.reply_chars) + sequences;
+        let documents = Documents::equal(rows, tokens, replies);
+        Ok(Some(documents).filter(|_| size.rows > 0))
     }
 
     fn total(&self, work: &Work<'_>) -> RunCost {
@@ -236,27 +176,29 @@ impl Estimator<'_, '_> {
         })
     }
 
-    /// Supervised fine-tuning. A padded row is taken to be half padding.
+    /// Supervised fine-tuning.
     pub(crate) fn sft(
         &mut self,
         recipe: &SftRecipe,
         runtime: &TrainRuntime,
     ) -> Result<RunCost, PlanError> {
         let documents = self
-            .documents(&recipe.rows.data, 1.0)?
+            .documents(&recipe.rows.data, false)?
             .first(self.kept.and_then(NonZeroUsize::new))
             .first(recipe.rows.max_examples);
-        let window = recipe.layout.max_seq_len as f64;
-        let mut epoch = documents.pass(recipe.layout.max_seq_len, recipe.layout.loss_mask);
-        let mut row = window;
-        if recipe.layout.batching == Batching::Padded {
-            row = (2.0 * documents.mean()).min(window);
-            epoch = Pass::default().with(documents.count, row, 0.0, epoch.scored());
-        }
-        let step = match recipe.layout.batch {
-            BatchSize::Tokens(tokens) => tokens as f64,
-            BatchSize::Rows(rows) => rows as f64 * row,
+        let layout = &recipe.layout;
+        let (window, mask) = (layout.max_seq_len, layout.loss_mask);
+        let mut epoch = documents.pass(window, layout.batching, mask);
+        let (mut row, mut step) = match layout.batch {
+            BatchSize::Tokens(tokens) => (window as f64, tokens as f64),
+            BatchSize::Rows(rows) => (window as f64, rows as f64 * window as f64),
         };
+        if layout.batching == Batching::Padded {
+            let (rows, positions) = documents.padded(window, layout.batch);
+            (row, step) = (rows.mean(), positions);
+            // Padding is computed and not scored.
+            epoch = beginnings(&rows, window).with_scored(epoch.scored());
+        }
         let epochs = match recipe.training.duration {
             Duration::Steps(steps) => steps as f64 * step / epoch.positions().max(1.0),
             Duration::Epochs(epochs) => epochs,
@@ -269,8 +211,8 @@ impl Estimator<'_, '_> {
         };
         let mut measured = Pass::default();
         if let Some(monitor) = &recipe.training.monitor {
-            let documents = self.documents(&monitor.data, 1.0)?;
-            let pass = documents.pass(recipe.layout.max_seq_len, LossMask::AssistantOnly);
+            let documents = self.documents(&monitor.data, false)?;
+            let pass = beginnings(&documents, window);
             measured = pass.times(measurements(monitor, steps));
         }
         let at_once = at_once(runtime, step, row);
@@ -292,23 +234,25 @@ impl Estimator<'_, '_> {
     ) -> Result<RunCost, PlanError> {
         let window = recipe.pairs.limits.max_seq_len;
         let made = self.made_pairs(recipe.pairs.online_fraction)?;
-        let pairs = self
-            .documents(&recipe.rows.data, 2.0)?
+        let mut pairs = self
+            .documents(&recipe.rows.data, true)?
             .first(self.kept.and_then(NonZeroUsize::new));
-        let pairs = pairs.and(made).first(recipe.rows.max_examples);
+        pairs.extend(made);
+        let pairs = pairs.first(recipe.rows.max_examples);
+        let count = pairs.count();
         let batch = recipe.pairs.global_batch_size.get() as f64;
         let epoch = pairs.pair_pass(window);
         let (steps, epochs) = match recipe.training.duration {
-            Duration::Steps(steps) => (steps as f64, steps as f64 * batch / pairs.count.max(1.0)),
-            Duration::Epochs(epochs) => ((epochs * pairs.count / batch).ceil(), epochs),
+            Duration::Steps(steps) => (steps as f64, steps as f64 * batch / count.max(1.0)),
+            Duration::Epochs(epochs) => ((epochs * count / batch).ceil(), epochs),
         };
         let trained = epoch.times(epochs);
         let mut measured = Pass::default();
         if let Some(monitor) = &recipe.training.monitor {
-            let pairs = self.documents(&monitor.data, 2.0)?;
+            let pairs = self.documents(&monitor.data, true)?;
             measured = pairs.pair_pass(window).times(measurements(monitor, steps));
         }
-        let pair = epoch.positions() / pairs.count.max(1.0);
+        let pair = epoch.positions() / count.max(1.0);
         let step = batch * pair;
         let at_once = at_once(runtime, step, pair);
         if recipe.objective.kind.couples_pairs() && at_once < step {
@@ -346,7 +290,7 @@ impl Estimator<'_, '_> {
     ) -> Result<RunCost, PlanError> {
         let mut measured = self.made_pairs(None)?.pair_pass(usize::MAX);
         for set in sets {
-            let pairs = self.documents(&set.rows.data, 2.0)?;
+            let pairs = self.documents(&set.rows.data, true)?;
             measured.extend(&pairs.pair_pass(set.limits.max_seq_len));
         }
         Ok(self.measured(measured, runtime, precision))
@@ -361,11 +305,11 @@ impl Estimator<'_, '_> {
     ) -> Result<RunCost, PlanError> {
         let pass = match &recipe.rows {
             SelectRows::Chat { rows, max_seq_len } => {
-                let documents = self.documents(&rows.data, 1.0)?;
-                documents.pass(*max_seq_len, LossMask::AssistantOnly)
+                let documents = self.documents(&rows.data, false)?;
+                beginnings(&documents, *max_seq_len)
             }
             SelectRows::Pairs { rows, limits } => self
-                .documents(&rows.data, 2.0)?
+                .documents(&rows.data, true)?
                 .pair_pass(limits.max_seq_len),
         };
         let passes = match &recipe.select.method {
@@ -383,24 +327,21 @@ impl Estimator<'_, '_> {
         let Some(online) = self.online else {
             return Ok(Documents::default());
         };
-        let prompts = self.documents(&online.prompts.data, 1.0)?;
+        let prompts = self.documents(&online.prompts.data, false)?;
         let count =
-            prompts.first(online.prompts.per_round).count * fraction.map_or(1.0, Share::get);
+            prompts.first(online.prompts.per_round).count() * fraction.map_or(1.0, Share::get);
         let new = online.sampling.max_new_tokens.get() as f64;
-        Ok(Documents {
-            count,
-            tokens: count * 2.0 * (new + TEMPLATE_TOKENS),
-            replies: count * 2.0 * new,
-        })
+        let tokens = 2.0 * (new + TEMPLATE_TOKENS);
+        Ok(Documents::equal(count, tokens, 2.0 * new))
     }
 
     /// Samples that use their whole budget of new tokens.
-    fn samples(prompts: Documents, samples: usize, sampling: &SamplingRecipe) -> Pass {
-        let prompt = (prompts.tokens - prompts.replies) / prompts.count.max(1.0);
+    fn samples(prompts: &Documents, samples: usize, sampling: &SamplingRecipe) -> Pass {
+        let prompt = (prompts.tokens() - prompts.replies()) / prompts.count().max(1.0);
         let new = sampling.max_new_tokens.get() as f64;
         let mut pass = Pass::default();
         pass.add_samples(prompt, std::iter::repeat_n(new, samples));
-        pass.times(prompts.count)
+        pass.times(prompts.count())
     }
 
     /// Sampling: of each sample the whole budget of new tokens.
@@ -409,9 +350,9 @@ impl Estimator<'_, '_> {
         recipe: &SampleStageRecipe,
         runtime: &TrainRuntime,
     ) -> Result<RunCost, PlanError> {
-        let prompts = self.documents(&recipe.prompts.data, 1.0)?;
+        let prompts = self.documents(&recipe.prompts.data, false)?;
         let prompts = prompts.first(recipe.prompts.per_round);
-        let pass = Self::samples(prompts, recipe.samples.get(), &recipe.sampling);
+        let pass = Self::samples(&prompts, recipe.samples.get(), &recipe.sampling);
         Ok(self.measured(pass, runtime, recipe.precision))
     }
 
@@ -431,19 +372,24 @@ impl Estimator<'_, '_> {
     ) -> Result<RunCost, PlanError> {
         let mut pass = Pass::default();
         for set in recipe.likelihood.values() {
-            let documents = self.documents(&set.data, 1.0)?;
-            pass.extend(&documents.pass(set.max_seq_len, LossMask::AssistantOnly));
+            let documents = self.documents(&set.data, false)?;
+            pass.extend(&beginnings(&documents, set.max_seq_len));
         }
         for set in recipe.preference.values() {
-            let pairs = self.documents(&set.data, 2.0)?;
+            let pairs = self.documents(&set.data, true)?;
             pass.extend(&pairs.pair_pass(set.limits.max_seq_len));
         }
         for set in recipe.stories.values() {
-            let prompts = self.documents(&set.data, 1.0)?.first(set.max_prompts);
-            pass.extend(&Self::samples(prompts, set.samples.get(), &set.sampling));
+            let prompts = self.documents(&set.data, false)?.first(set.max_prompts);
+            pass.extend(&Self::samples(&prompts, set.samples.get(), &set.sampling));
         }
         Ok(self.measured(pass, runtime, recipe.precision))
     }
+}
+
+/// What is measured of documents: as much of each as fits.
+fn beginnings(documents: &Documents, window: usize) -> Pass {
+    documents.pass(window, Batching::Padded, LossMask::AssistantOnly)
 }
 
 /// How often a set is measured along `steps` steps.

@@ -39,7 +39,7 @@ fn expected() -> ExpectedInputs {
 fn plan_at(root: &Path, inputs: ExpectedInputs) -> Plan {
     let mut sweep = sweep_of(vec![tiny_trial(&["sft", "dpo"])]);
     sweep.inputs = inputs;
-    plan_sweep(&sweep, root, &mut DigestCache::default()).unwrap()
+    plan_sweep(&sweep, root, &mut DigestCache::default(), &KnownLengths::default()).unwrap()
 }
 
 fn ids(plan: &Plan) -> Vec<&RunId> {
@@ -66,27 +66,31 @@ fn what_is_expected_of_inputs_never_names_a_run() {
     );
 }
 
-// By hand. Of 1,000 rows 7 are trained on, but the recipe says 10 steps of 128 tokens: 1,280, of
-// which 49 in 50 have a predecessor; the monitor measures 3 rows of 50 tokens 4 times: 600, half of
-// them replies. A position costs 2·2·(8·(2·8 + 2·4) + 3·8·16) = 2,304 operations in products and
-// 4·2·8 for each position that it sees, 25.5 on average; a scored one 2·8·100 more for the head.
+// By hand. Of 1,000 rows 7 are trained on, but the recipe says 10 steps of 128 tokens: 1,280. The edges
+// of windows of 64 cut 50 in 64 rows of 50: all but 1 + 50/64 tokens of a row have a predecessor, and on
+// average a position sees half of 50 − 50²/(3·64) and itself. The monitor measures 3 rows of 50 tokens 4
+// times, whole: 600, half of them replies. A position costs 2·2·(8·(2·8 + 2·4) + 3·8·16) = 2,304
+// operations in products and 4·2·8 for each position that it sees; a scored one 2·8·100 more for the
+// head.
 #[test]
 fn a_plan_without_files_counts_what_the_base_file_says() {
     let empty = tempfile::tempdir().unwrap();
     let plan = plan_at(empty.path(), expected());
     let sft = plan.runs[0].estimate;
     assert_eq!(sft.tokens, 1_880);
-    let position = 2_304.0 + 64.0 * 25.5;
-    let trained = 1_280.0 * (position + 0.98 * 1_600.0);
-    let want = 3.0 * trained + 600.0 * (position + 0.5 * 1_600.0);
+    let position = |seen: f64| 2_304.0 + 64.0 * seen;
+    let scored = 1.0 - (1.0 / 50.0 + 1.0 / 64.0);
+    let cut = position((50.0 - 2_500.0 / 192.0 + 1.0) / 2.0);
+    let trained = 1_280.0 * (cut + scored * 1_600.0);
+    let want = 3.0 * trained + 600.0 * (position(25.5) + 0.5 * 1_600.0);
     assert!(
         (sft.flops - want).abs() < 1e-6 * want,
         "{} {want}",
         sft.flops
     );
     // 48 MiB and 12 bytes for each of 1,952 + 5·8 weights; in 2 layers 128 positions of 74 numbers,
-    // 4 times 8 more of each, the logits of 98 in 100, and the gradient of the head.
-    let forward = 4.0 * (128.0 * (2.0 * 74.0 + 4.0 * 8.0 + 0.98 * 100.0) + 800.0);
+    // 4 times 8 more of each, the logits of those scored, and the gradient of the head.
+    let forward = 4.0 * (128.0 * (2.0 * 74.0 + 4.0 * 8.0 + scored * 100.0) + 800.0);
     let want = f64::from(48 << 20) + 12.0 * 1_992.0 + forward;
     assert!((sft.peak_memory_bytes as f64 - want).abs() < 2.0, "{want}");
 

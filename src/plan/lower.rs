@@ -9,6 +9,7 @@ use crate::config::spec::{
 };
 use crate::config::sweep::{AxisValue, Sweep, Trial};
 use crate::plan::digests::DigestCache;
+use crate::plan::documents::KnownLengths;
 use crate::plan::error::PlanError;
 use crate::plan::estimate::{Estimator, RunCost};
 use crate::plan::identity::{Identity, Memo, RecipeDocument, recipe_document, run_id};
@@ -69,7 +70,8 @@ pub struct PlannedTrial {
     pub eval: RunId,
 }
 
-/// Lowers every trial; runs with the same identity become one.
+/// Lowers every trial; runs with the same identity become one. What they cost is estimated from
+/// `lengths`, and roughly where those say nothing.
 ///
 /// # Errors
 /// An input cannot be read, or a recipe holds a number that is not finite. Inputs that are absent
@@ -78,9 +80,11 @@ pub fn plan_sweep(
     sweep: &Sweep,
     root: &Path,
     digests: &mut DigestCache,
+    lengths: &KnownLengths,
 ) -> Result<Plan, PlanError> {
     let mut planner = Planner {
         resolver: Resolver::new(root, digests).expecting(&sweep.inputs),
+        lengths,
         runs: Vec::new(),
         known: HashMap::new(),
         sft_documents: Memo::default(),
@@ -103,6 +107,7 @@ pub fn plan_sweep(
 
 struct Planner<'a> {
     resolver: Resolver<'a>,
+    lengths: &'a KnownLengths,
     runs: Vec<PlannedRun>,
     /// Identity id to position in `runs`.
     known: HashMap<RunId, usize>,
@@ -550,6 +555,8 @@ impl Planner<'_> {
         let filter = filter.filter(|_| draft.inputs.contains_key(&InputRole::Selection));
         let mut estimator = Estimator {
             model: context.model.as_ref(),
+            folder: &context.config.model.path,
+            lengths: self.lengths,
             resolver: &mut self.resolver,
             online: online
                 .filter(|_| draft.inputs.contains_key(&InputRole::Pairs))

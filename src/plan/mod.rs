@@ -8,6 +8,7 @@ mod content;
 mod device;
 mod difference;
 mod digests;
+mod documents;
 mod error;
 mod estimate;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod tests;
 pub use device::{DeviceRate, Gpu};
 pub use difference::{FieldChange, nearest_difference};
 pub use digests::{DIGESTS_PATH, DigestCache, TextSize};
+pub use documents::{Documents, KnownLengths};
 pub use error::PlanError;
 pub use estimate::RunCost;
 pub use lower::{Plan, PlannedRun, PlannedTrial, plan_sweep};

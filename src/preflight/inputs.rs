@@ -3,7 +3,9 @@
 use crate::config::spec::{DataSource, ModelConfig, PairLimits};
 use crate::data::{FileRows, PairEncoding, TextFormat, Wanted, look_at_rows, look_at_texts};
 use crate::eval::{constraints_of, story_prompt};
+use crate::plan::KnownLengths;
 use crate::preflight::folders::{Folder, Role};
+use crate::preflight::lengths::Measured;
 use crate::preflight::problem::{Asker, Place, Problem};
 use crate::preflight::rows::{
     Encoded, conversation, encode, encode_turns, extras, name_errors, name_rows, prompt, sample,
@@ -68,6 +70,7 @@ pub(super) struct Inputs {
     encoded: BTreeMap<String, Known<Encoded>>,
     planned: BTreeMap<String, Planned>,
     counted: BTreeMap<String, usize>,
+    pub(super) lengths: KnownLengths,
     problems: Problems,
 }
 
@@ -82,6 +85,7 @@ impl Inputs {
             encoded: BTreeMap::new(),
             planned: BTreeMap::new(),
             counted: BTreeMap::new(),
+            lengths: KnownLengths::default(),
             problems: Problems::default(),
         }
     }
@@ -174,14 +178,19 @@ impl Inputs {
         let key = format!("chats {} {limit:?}", key_of(format, rows));
         let every = self.every;
         once(&mut self.encoded, &mut self.problems, key, asker, |found| {
-            let has_target = |at: usize| {
+            let look = |at: usize| {
                 let mask = format.encode_chat(&rows.chats[at])?.loss_mask;
                 let most = limit.unwrap_or(usize::MAX);
-                Ok(mask.iter().take(most).any(|target| *target))
+                let measured = Measured {
+                    at,
+                    tokens: mask.len(),
+                    replies: mask.iter().filter(|target| **target).count(),
+                };
+                Ok((mask.iter().take(most).any(|target| *target), Some(measured)))
             };
             let path = rows.chats.first().map(|row| row.origin.path.as_str());
             let chosen = sample(every, rows.chats.len());
-            encode(path.unwrap_or_default(), rows, &chosen, has_target, found)
+            encode(path.unwrap_or_default(), rows, &chosen, look, found)
         })
     }
 
@@ -196,13 +205,22 @@ impl Inputs {
         let key = format!("pairs {} {limits:?}", key_of(format, rows));
         let every = self.every;
         once(&mut self.encoded, &mut self.problems, key, asker, |found| {
-            let is_kept = |at: usize| {
+            let look = |at: usize| {
                 let encoding = format.encode_pair(&rows.pairs[at], limits)?;
-                Ok(matches!(encoding, PairEncoding::Kept(_)))
+                let PairEncoding::Kept(pair) = encoding else {
+                    return Ok((false, None));
+                };
+                let cut = pair.cut.chosen + pair.cut.rejected;
+                let measured = Measured {
+                    at,
+                    tokens: pair.positions() + pair.cut.prompt + cut,
+                    replies: pair.chosen.len() + pair.rejected.len() + cut,
+                };
+                Ok((true, Some(measured)))
             };
             let path = rows.pairs.first().map(|row| row.origin.path.as_str());
             let chosen = sample(every, rows.pairs.len());
-            encode(path.unwrap_or_default(), rows, &chosen, is_kept, found)
+            encode(path.unwrap_or_default(), rows, &chosen, look, found)
         })
     }
 

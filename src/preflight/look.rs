@@ -1,6 +1,7 @@
 //! The look at whole sweeps.
 
 use crate::config::sweep::Sweep;
+use crate::plan::KnownLengths;
 use crate::preflight::inputs::Inputs;
 use crate::preflight::problem::Problem;
 use crate::preflight::trial::look_at_trial;
@@ -41,5 +42,15 @@ impl Preflight {
             look_at_trial(&mut self.inputs, trial);
         }
         self.inputs.take()
+    }
+
+    /// How long the rows are that were looked at so far, as the policies read them.
+    pub fn lengths(&self) -> &KnownLengths {
+        &self.inputs.lengths
+    }
+
+    /// The same; whatever else the look has read is given up.
+    pub fn into_lengths(self) -> KnownLengths {
+        self.inputs.lengths
     }
 }

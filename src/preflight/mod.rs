@@ -9,6 +9,7 @@ mod folders;
 mod inputs;
 mod judges;
 mod leaks;
+mod lengths;
 mod look;
 mod problem;
 mod rows;

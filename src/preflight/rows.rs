@@ -2,6 +2,7 @@
 
 use crate::base::chain;
 use crate::data::{DataError, FileRows, Message, Origin, TextFormat};
+use crate::preflight::lengths::Measured;
 use crate::preflight::problem::Problem;
 use serde_json::Value;
 
@@ -16,7 +17,7 @@ const SAMPLED: (usize, usize) = (16, 48);
 const FIX_ROW: &str = "fix the row or take it out; `lions check --deep` looks at every row";
 
 /// What became of the rows of a file in template and tokenizer.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Encoded {
     /// Rows of which something is left to be used.
     pub(super) left: usize,
@@ -24,6 +25,8 @@ pub(super) struct Encoded {
     pub(super) seen: usize,
     /// Whether those are all rows of the file.
     pub(super) all: bool,
+    /// Their lengths, as far as they were measured.
+    pub(super) measured: Vec<Measured>,
 }
 
 /// Which of `count` rows are sent through the tokenizer: the first, then some from all over.
@@ -39,20 +42,21 @@ pub(super) fn sample(every: bool, count: usize) -> Vec<usize> {
 }
 
 /// Sends the `chosen` rows of a file through template and tokenizer, until too many of them cannot be
-/// used; `is_left` says whether something of a row is left.
+/// used; `look` says whether something of a row is left, and how long it is.
 pub(super) fn encode(
     path: &str,
     rows: &FileRows,
     chosen: &[usize],
-    is_left: impl Fn(usize) -> Result<bool, DataError>,
+    look: impl Fn(usize) -> Result<(bool, Option<Measured>), DataError>,
     found: &mut Vec<Problem>,
 ) -> Encoded {
-    let (mut left, mut seen, mut bad) = (0, 0, 0);
+    let (mut encoded, mut bad) = (Encoded::default(), 0);
     for at in chosen {
-        match is_left(*at) {
-            Ok(is_left) => {
-                left += usize::from(is_left);
-                seen += 1;
+        match look(*at) {
+            Ok((is_left, measured)) => {
+                encoded.left += usize::from(is_left);
+                encoded.seen += 1;
+                encoded.measured.extend(measured);
             }
             Err(error) => {
                 bad += 1;
@@ -63,8 +67,8 @@ pub(super) fn encode(
             break;
         }
     }
-    let all = rows.whole && seen == rows.len();
-    Encoded { left, seen, all }
+    encoded.all = rows.whole && encoded.seen == rows.len();
+    encoded
 }
 
 /// A conversation and where it stands.

@@ -11,8 +11,9 @@ use crate::data::{
 };
 use crate::preflight::inputs::{Inputs, Planned};
 use crate::preflight::leaks::Sources;
+use crate::preflight::lengths::lengths;
 use crate::preflight::problem::{Asker, Problem};
-use crate::preflight::rows::{Encoded, bad_row};
+use crate::preflight::rows::{Encoded, bad_row, extras};
 use crate::train::LrSchedule;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -37,6 +38,8 @@ fn nothing_to_learn(rows: usize, limit: usize) -> String {
 pub(super) struct Stage<'a> {
     pub(super) trial: usize,
     pub(super) seed: u64,
+    /// The folder of the policy.
+    pub(super) model: &'a str,
     pub(super) format: Option<&'a TextFormat>,
     /// Rows that a filter keeps of those of this stage.
     pub(super) keep: Option<usize>,
@@ -50,23 +53,6 @@ pub(super) struct Files {
     all: bool,
     /// How many rows of all are used: absent if a file is not there or was not read to its end.
     pub(super) used: Option<usize>,
-}
-
-impl Files {
-    /// What becomes of the rows of all files.
-    fn encoded(&self, mut encode: impl FnMut(&Rc<FileRows>) -> Encoded) -> Encoded {
-        let mut sum = Encoded {
-            all: self.all,
-            ..Encoded::default()
-        };
-        for (rows, _) in &self.read {
-            let file = encode(rows);
-            sum.left += file.left;
-            sum.seen += file.seen;
-            sum.all &= file.all;
-        }
-        sum
-    }
 }
 
 impl Stage<'_> {
@@ -116,6 +102,31 @@ impl Stage<'_> {
             files.read.push((rows, share));
         }
         files
+    }
+
+    /// What becomes of the rows of all files; how long they are is noted.
+    fn encoded(
+        &self,
+        inputs: &mut Inputs,
+        files: &Files,
+        encode: impl Fn(&mut Inputs, &Rc<FileRows>) -> Encoded,
+    ) -> Encoded {
+        let mut sum = Encoded {
+            all: files.all,
+            ..Encoded::default()
+        };
+        for (rows, _) in &files.read {
+            let file = encode(inputs, rows);
+            sum.left += file.left;
+            sum.seen += file.seen;
+            sum.all &= file.all;
+            if let Some((_, origin)) = extras(rows).next().filter(|_| !file.measured.is_empty()) {
+                let key = (self.model, &*origin.path, rows.chats.is_empty());
+                let found = || lengths(rows, &file.measured);
+                inputs.lengths.note(key, found, rows.whole);
+            }
+        }
+        sum
     }
 
     fn enough(&self, inputs: &mut Inputs, most: Option<usize>, used: Option<usize>, path: &str) {
@@ -382,7 +393,9 @@ impl Stage<'_> {
         (path, limit): (&str, Option<usize>),
     ) {
         let Some(format) = self.format else { return };
-        let rows = files.encoded(|rows| inputs.chats(format, rows, limit, self.asker(path)));
+        let rows = self.encoded(inputs, files, |inputs, rows| {
+            inputs.chats(format, rows, limit, self.asker(path))
+        });
         if let Some(limit) = limit.filter(|_| rows.seen > 0 && rows.left == 0) {
             let message = nothing_to_learn(rows.seen, limit);
             let problem = self.problem(path, message).warning_unless(rows.all);
@@ -399,7 +412,9 @@ impl Stage<'_> {
         path: &str,
     ) {
         let Some(format) = self.format else { return };
-        let pairs = files.encoded(|rows| inputs.pairs(format, rows, limits, self.asker(path)));
+        let pairs = self.encoded(inputs, files, |inputs, rows| {
+            inputs.pairs(format, rows, limits, self.asker(path))
+        });
         if pairs.seen > 0 && pairs.left == 0 {
             let message = format!(
                 "none of the {} looked at is left within `max-seq-len` {} and \

@@ -17,6 +17,7 @@ pub(super) fn look_at_trial(inputs: &mut Inputs, trial: &Trial) {
     let stage = |of: Option<SelectOf>| Stage {
         trial: trial.index,
         seed: trial.seed,
+        model: &config.model.path,
         format,
         keep: select.filter(|select| Some(select.of) == of).map(keep),
     };

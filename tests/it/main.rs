@@ -17,6 +17,7 @@ mod documents;
 mod driver;
 mod figures;
 mod full;
+mod foreseen;
 mod fuzz;
 mod grammar;
 mod imports;

@@ -2,7 +2,7 @@
 
 use lions::config::sweep::Sweep;
 use lions::config::{Inputs, load_placed_sweep};
-use lions::plan::{DigestCache, Plan, StageKind, plan_sweep};
+use lions::plan::{DigestCache, KnownLengths, Plan, StageKind, plan_sweep};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -27,7 +27,7 @@ fn load(study: &Path, base: Option<&str>) -> Sweep {
 }
 
 fn plan(sweep: &Sweep) -> Plan {
-    plan_sweep(sweep, root(), &mut DigestCache::default()).unwrap()
+    plan_sweep(sweep, root(), &mut DigestCache::default(), &KnownLengths::default()).unwrap()
 }
 
 fn count(plan: &Plan, kind: StageKind) -> usize {

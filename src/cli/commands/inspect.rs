@@ -16,7 +16,7 @@ use crate::data::{
     InspectedToken, Narrowed, PairPlan, SftPlan, TextFormat, TokenizedPair, inspect_row,
     training_chats, training_pairs,
 };
-use crate::plan::{PlannedRun, SELECTION_ARTIFACT, StageKind};
+use crate::plan::{KnownLengths, PlannedRun, SELECTION_ARTIFACT, StageKind};
 use crate::report::ColumnFit;
 use crate::rundir::{RunDir, Verify, verified_outcome};
 use crate::stage::kept_rows;
@@ -107,7 +107,7 @@ fn kept(
 ) -> Result<Option<Vec<usize>>, CommandError> {
     let filters = trial.config.select.as_ref().is_some_and(|s| s.of == of);
     let plan = if filters {
-        make(project, sweep)?
+        make(project, sweep, &KnownLengths::default())?
     } else {
         return Ok(None);
     };

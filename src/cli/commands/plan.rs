@@ -12,7 +12,7 @@ use crate::cli::ui::{Tone, Ui};
 use crate::config::Inputs;
 use crate::config::sweep::Sweep;
 use crate::plan::{
-    DeviceRate, DigestCache, FieldChange, Plan, PlannedRun, RunId, StageKind, nearest_difference,
+    DeviceRate, DigestCache, FieldChange, KnownLengths, Plan, PlannedRun, RunId, StageKind, nearest_difference,
     plan_sweep,
 };
 use crate::preflight::Depth;
@@ -47,8 +47,9 @@ const LISTED: usize = 80;
 pub(crate) fn run(ui: &Ui, global: &Global, args: &PlanArgs) -> Result<u8, CommandError> {
     let project = Project::find(global.root.as_deref(), Some(&args.sweep.file))?;
     let (sweep, places) = args.sweep.load_placed(ui, &project, Inputs::Optional)?;
-    let plan = make(&project, &sweep)?;
-    let told = Look::new(&project, Depth::Sample).tell(ui, &sweep, &places);
+    let mut look = Look::new(&project, Depth::Sample);
+    let told = look.tell(ui, &sweep, &places);
+    let plan = make(&project, &sweep, look.lengths())?;
     if told.errors > 0 {
         ui.warn("this is what would run; `lions run` refuses it for the problems above");
     }
@@ -63,9 +64,14 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PlanArgs) -> Result<u8, Comma
 }
 
 /// Plans `sweep`, remembering digests of big files between calls.
-pub(crate) fn make(project: &Project, sweep: &Sweep) -> Result<Plan, CommandError> {
+pub(crate) fn make(
+    project: &Project,
+    sweep: &Sweep,
+    lengths: &KnownLengths,
+) -> Result<Plan, CommandError> {
     let mut digests = DigestCache::load(&project.digests());
-    let plan = plan_sweep(sweep, &project.root, &mut digests).map_err(CommandError::user)?;
+    let plan = plan_sweep(sweep, &project.root, &mut digests, lengths);
+    let plan = plan.map_err(CommandError::user)?;
     // The cache only saves time: a read-only project must still be able to plan.
     drop(digests.save(&project.digests()));
     Ok(plan)

@@ -104,7 +104,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
         let (sweep, places) = word.load_placed(ui, &project, Inputs::Required)?;
         word.warn_of_same_name(ui, &project, &sweep);
         errors += look.tell(ui, &sweep, &places).new_errors;
-        let plan = plan::make(&project, &sweep)?;
+        let plan = plan::make(&project, &sweep, look.lengths())?;
         if let Some(input) = plan.missing.first() {
             let (what, path) = (input.what, &input.path);
             let hint = format!(
@@ -126,6 +126,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
         .iter()
         .map(|(word, sweep)| (word.file.clone(), sweep.name.clone()));
     refuse_one_name_twice(&names.collect::<Vec<_>>())?;
+    // The rows that were looked at take memory, and the runs may take days.
+    let lengths = look.into_lengths();
     let shutdown = Shutdown::new();
     signals::stop_on_signals(&shutdown)?;
     let many = loaded.len() > 1;
@@ -134,7 +136,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
         if many {
             ui.say(&format!("--- {}", sweep.name));
         }
-        match one(ui, &project, args, (&word, &sweep), &shutdown)? {
+        let planned = plan::make(&project, &sweep, &lengths)?;
+        match one(ui, &project, args, (&word, &sweep, &planned), &shutdown)? {
             exit_code::INTERRUPTED => return Ok(exit_code::INTERRUPTED),
             ended => code = code.max(ended),
         }
@@ -147,10 +150,9 @@ fn one(
     ui: &Ui,
     project: &Project,
     args: &RunArgs,
-    (word, sweep): (&SweepFile, &Sweep),
+    (word, sweep, plan): (&SweepFile, &Sweep, &Plan),
     shutdown: &Shutdown,
 ) -> Result<u8, CommandError> {
-    let plan = &plan::make(project, sweep)?;
     let mut reporter = reporter(ui, project, plan);
     let failed = |error| failed(error, word, shutdown);
     let opened = open_store(&project.root, shutdown, reporter.as_mut());

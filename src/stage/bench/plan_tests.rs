@@ -7,7 +7,7 @@ use crate::base::{SeedTree, write_atomic};
 use crate::config::spec::{Batching, LoraRecipe, LoraTarget, LossMask, Precision};
 use crate::config::{ExpectedInput, Inputs, load_placed_sweep};
 use crate::model::{FrozenParams, Lora};
-use crate::plan::{DigestCache, RunCost, StageKind, plan_sweep};
+use crate::plan::{DigestCache, KnownLengths, RunCost, StageKind, plan_sweep};
 use crate::train::{Engine as _, HostEngine, Objective as _, Trained};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ model.path = "models/it"
         ..ExpectedInput::default()
     };
     sweep.inputs.insert("data/it.jsonl".to_owned(), rows);
-    let plan = plan_sweep(&sweep, root.path(), &mut DigestCache::default()).unwrap();
+    let plan = plan_sweep(&sweep, root.path(), &mut DigestCache::default(), &KnownLengths::default()).unwrap();
     let run = plan.runs.iter().find(|run| run.kind == kind);
     run.unwrap().estimate
 }
@@ -75,7 +75,7 @@ const SFT: &str = r#"
 [base.sft.recipe]
 data = [{ path = "data/it.jsonl" }]
 max-seq-len = 32
-batching = "concat"
+batching = "best-fit"
 loss-mask = "all-tokens"
 batch = { tokens = 128 }
 duration = { steps = 2 }
@@ -108,7 +108,7 @@ fn request(kind: BenchKind, folder: &Path) -> BenchRequest {
         warmup: 0,
         max_seq_len: LEN,
         batch_tokens: 128,
-        batching: Batching::Concat,
+        batching: Batching::BestFit,
         loss_mask: LossMask::AllTokens,
         pairs: 4,
         prompts: 3,

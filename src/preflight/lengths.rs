@@ -1,0 +1,97 @@
+//! How long the rows of a file are in tokens, by those that went through template and tokenizer.
+
+use crate::data::{FileRows, Message};
+use crate::plan::Documents;
+
+/// A row that went through template and tokenizer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Measured {
+    /// Which one of its file.
+    pub(super) at: usize,
+    /// Its tokens, of a pair those of the prompt and both replies.
+    pub(super) tokens: usize,
+    /// Those of replies among them.
+    pub(super) replies: usize,
+}
+
+/// All rows of a file: each takes as many tokens as its text says by the line that fits the measured ones
+/// best. There are few of those, and every row's text is known: so the mean is that of all.
+pub(super) fn lengths(rows: &FileRows, measured: &[Measured]) -> Documents {
+    let texts: Vec<(f64, f64)> = (0..rows.len()).map(|at| chars(rows, at)).collect();
+    let points = |of: fn(&Measured, (f64, f64)) -> (f64, usize)| {
+        let points = measured.iter().map(move |row| of(row, texts[row.at]));
+        points.map(|(chars, tokens)| (chars, tokens as f64))
+    };
+    let all = Line::through(points(|row, (all, _)| (all, row.tokens)).collect());
+    let replies = Line::through(points(|row, (_, said)| (said, row.replies)).collect());
+    let lengths = texts.iter().map(|(chars, said)| {
+        let tokens = all.at(*chars);
+        (tokens, replies.at(*said).min(tokens))
+    });
+    Documents::of(lengths)
+}
+
+/// Characters of a row, and those of replies that are to be learnt among them.
+fn chars(rows: &FileRows, at: usize) -> (f64, f64) {
+    let count = |turns: &[Message], counts: fn(&Message) -> bool| {
+        let turns = turns.iter().filter(|turn| counts(turn));
+        turns.map(|turn| turn.content.chars().count()).sum::<usize>() as f64
+    };
+    if let Some(row) = rows.chats.get(at) {
+        let learnt = |turn: &Message| turn.role == "assistant" && turn.train;
+        return (count(&row.messages, |_| true), count(&row.messages, learnt));
+    }
+    let row = &rows.pairs[at - rows.chats.len()];
+    let replies = count(&row.chosen, |_| true) + count(&row.rejected, |_| true);
+    (count(&row.prompt, |_| true) + replies, replies)
+}
+
+/// Tokens by characters: a template writes some whatever the text is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Line {
+    template: f64,
+    per_char: f64,
+}
+
+impl Line {
+    /// The line of least squares through characters and tokens; through the origin if texts are all of
+    /// a length or more text takes fewer tokens.
+    fn through(points: Vec<(f64, f64)>) -> Self {
+        let mean = |of: fn(&(f64, f64)) -> f64| {
+            points.iter().map(of).sum::<f64>() / points.len().max(1) as f64
+        };
+        let (x, y) = (mean(|p| p.0), mean(|p| p.1));
+        let squares: f64 = points.iter().map(|p| (p.0 - x) * (p.0 - x)).sum();
+        let products: f64 = points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum();
+        let per_char = products / squares;
+        let template = y - per_char * x;
+        if per_char > 0.0 && template > 0.0 {
+            return Self { template, per_char };
+        }
+        match x > 0.0 {
+            true => Self { template: 0.0, per_char: y / x },
+            false => Self { template: y, per_char: 0.0 },
+        }
+    }
+
+    fn at(self, chars: f64) -> f64 {
+        self.template + self.per_char * chars
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // 3 tokens and one for two characters; then by hand where that would make no sense.
+    #[test]
+    fn a_template_takes_tokens_whatever_the_text_is() {
+        let of = |points: &[(f64, f64)]| Line::through(points.to_vec());
+        let line = of(&[(2.0, 4.0), (10.0, 8.0), (4.0, 5.0)]);
+        assert!((line.template - 3.0).abs() < 1e-12 && (line.per_char - 0.5).abs() < 1e-12);
+        assert!((of(&[(4.0, 8.0), (4.0, 10.0)]).at(8.0) - 18.0).abs() < 1e-12);
+        assert!((of(&[(2.0, 8.0), (4.0, 4.0)]).at(3.0) - 6.0).abs() < 1e-12);
+        assert!((of(&[(0.0, 5.0)]).at(7.0) - 5.0).abs() < 1e-12);
+        assert!(of(&[]).at(7.0).abs() < 1e-12);
+    }
+}
