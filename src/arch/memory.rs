@@ -8,6 +8,7 @@
 //! - Of every position that a pass computes, each layer keeps what its backward pass reads (half as
 //!   much in bf16), or its input alone if it is computed again; measuring keeps one layer's.
 //! - The head holds the logits of a block of scored positions.
+//! - Saving a state takes a tensor at a time and so less than a step; see `written`.
 //!
 //! A step has two peaks: the end of its forward pass, when the activations of all layers and the
 //! gradient of the head are there, and that of its backward pass, when all gradients are. Within 2 %
@@ -75,7 +76,19 @@ impl Footprint<'_> {
         // The table's gradient comes from the embedding and, if it is tied, from the head; the
         // engine adds each to zeros.
         let backward = gradients + layer + if all { 3.0 * table } else { 0.0 };
-        before + sums + forward.max(backward)
+        before + (sums + forward.max(backward)).max(self.written(config, table))
+    }
+
+    /// What writing the model takes when the gradients are gone, bytes. States and weights are written tensor
+    /// by tensor, which a step's peak covers; adapters in bf16 are written into the weights of the
+    /// model's folder, which are read for that in `f32`.
+    fn written(&self, config: &DecoderConfig, table: f64) -> f64 {
+        match self.learned {
+            Some(Learned::Adapters { .. }) if self.bf16 => {
+                4.0 * parameter_count(config) as f64 + 2.0 * table
+            }
+            _ => 0.0,
+        }
     }
 
     /// Weights with their copies and moments, bytes.

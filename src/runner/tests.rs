@@ -204,7 +204,7 @@ fn a_sweep_is_carried_out_once_and_a_second_time_finds_everything_done() {
     assert_eq!(watcher.count("run-finished"), 5);
     assert_eq!(backend.launched[0].run, id("sft"));
     let store = project.store();
-    assert_eq!(store.read().step_metrics(&id("sft")).unwrap().len(), 2);
+    assert_eq!(store.read().training(&id("sft")).unwrap().len(), 2);
     assert_eq!(
         store.read().artifacts(&id("sft")).unwrap()[0].path,
         "model/weights"
@@ -378,7 +378,7 @@ fn losing_the_database_loses_no_result_and_repeats_no_run() {
         project
             .store()
             .read()
-            .step_metrics(&id("sft"))
+            .training(&id("sft"))
             .unwrap()
             .len(),
         2
@@ -489,7 +489,7 @@ fn a_finished_attempt_of_a_dead_runner_is_published_and_not_repeated() {
         project
             .store()
             .read()
-            .step_metrics(&id("sft"))
+            .training(&id("sft"))
             .unwrap()
             .len(),
         2
@@ -689,7 +689,7 @@ fn a_full_database_pauses_the_runner_which_goes_on_when_there_is_room_and_repeat
     let steps = project
         .store()
         .read()
-        .step_metrics(&id("dpo/60/10/1"))
+        .training(&id("dpo/60/10/1"))
         .unwrap();
     assert_eq!(steps.len(), 2);
 }
@@ -983,8 +983,8 @@ esac"#
     let crash = "ended with exit code 3 and no result; it said: out of cheese";
     assert_eq!(messages, ["loss at step 3", crash]);
     assert_eq!(summary.failures[0].class, Some(FailureClass::NotFinite));
-    let steps = project.store().read().step_metrics(&id("sft")).unwrap();
-    assert!((steps[0].value - 2.5).abs() < 1e-12);
+    let steps = project.store().read().training(&id("sft")).unwrap();
+    assert!((steps[0].1 - 2.5).abs() < 1e-12);
     let weights = RunDir::new(project.root(), &id("sft"))
         .artifacts()
         .join("model/weights");

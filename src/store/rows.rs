@@ -181,17 +181,6 @@ pub struct TrialRun {
     pub state: RunState,
 }
 
-/// A value along training.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct StepRow {
-    /// The optimiser step, 1-based; 0 is before the first.
-    pub step: u64,
-    /// The metric.
-    pub key: String,
-    /// Its value.
-    pub value: f64,
-}
-
 /// A file that a run published.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ArtifactRow {

@@ -388,8 +388,7 @@ fn where_attempts_repeat_a_step_the_later_attempt_counts() {
         record(2, 3, f64::NAN),
     ];
     project.store.record(&steps, &[], NOW).unwrap();
-    let rows = project.store.read().step_metrics(&id("sft")).unwrap();
-    let values: Vec<(u64, f64)> = rows.iter().map(|row| (row.step, row.value)).collect();
+    let values = project.store.read().training(&id("sft")).unwrap();
     assert_eq!(values[..2], [(1, 9.0), (2, 7.0)]);
     assert!(values[2].1.is_nan());
 }
