@@ -123,7 +123,18 @@ impl Ui {
         self.indented_table(0, rows, fits);
     }
 
-    /// The same behind so many blanks.
+    /// Rows below the heads of their columns.
+    pub(crate) fn headed_table<const N: usize>(
+        &self,
+        columns: [(&str, ColumnFit); N],
+        rows: impl IntoIterator<Item = Vec<String>>,
+    ) {
+        let heads = columns.map(|(head, _)| self.tone(Tone::Dim, head)).to_vec();
+        let rows: Vec<_> = std::iter::once(heads).chain(rows).collect();
+        self.table(&rows, &columns.map(|(_, fit)| fit));
+    }
+
+    /// The same as [`Self::table`] behind so many blanks.
     pub(crate) fn indented_table(&self, indent: usize, rows: &[Vec<String>], fits: &[ColumnFit]) {
         let columns: Vec<_> = fits.iter().map(|fit| (TextAlign::Left, *fit)).collect();
         let table = TextTable {

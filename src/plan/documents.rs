@@ -172,7 +172,9 @@ impl Documents {
         let mut draw = || {
             let at = rng.random::<f64>() * all;
             let class = ends.partition_point(|end| *end <= at);
-            self.alike[class.min(ends.len() - 1)].tokens.min(window as f64)
+            self.alike[class.min(ends.len() - 1)]
+                .tokens
+                .min(window as f64)
         };
         let mut rows = Vec::with_capacity(DRAWN);
         let (mut steps, mut count, mut longest) = (0_usize, 0_usize, 0.0_f64);
@@ -295,7 +297,10 @@ mod tests {
         let equal = Documents::equal(10.0, 7.0, 0.0);
         for batch in [BatchSize::Rows(3), BatchSize::Tokens(22)] {
             let (rows, step) = equal.padded(64, batch);
-            assert!((rows.tokens() - 70.0).abs() < 1e-9 && (step - 21.0).abs() < 0.1, "{step}");
+            assert!(
+                (rows.tokens() - 70.0).abs() < 1e-9 && (step - 21.0).abs() < 0.1,
+                "{step}"
+            );
         }
         let mixed = Documents::of([(1.0, 0.0), (9.0, 0.0)]);
         let (rows, step) = mixed.padded(64, BatchSize::Rows(2));
@@ -303,6 +308,9 @@ mod tests {
         assert!((step / 14.0 - 1.0).abs() < 0.02, "{step}");
         let (_, step) = equal.padded(64, BatchSize::Tokens(1 << 20));
         assert!((step - f64::from(1 << 20)).abs() < 1e-9);
-        assert_eq!(Documents::default().padded(64, BatchSize::Rows(2)).0.alike, []);
+        assert_eq!(
+            Documents::default().padded(64, BatchSize::Rows(2)).0.alike,
+            []
+        );
     }
 }

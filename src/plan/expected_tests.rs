@@ -39,7 +39,13 @@ fn expected() -> ExpectedInputs {
 fn plan_at(root: &Path, inputs: ExpectedInputs) -> Plan {
     let mut sweep = sweep_of(vec![tiny_trial(&["sft", "dpo"])]);
     sweep.inputs = inputs;
-    plan_sweep(&sweep, root, &mut DigestCache::default(), &KnownLengths::default()).unwrap()
+    plan_sweep(
+        &sweep,
+        root,
+        &mut DigestCache::default(),
+        &KnownLengths::default(),
+    )
+    .unwrap()
 }
 
 fn ids(plan: &Plan) -> Vec<&RunId> {

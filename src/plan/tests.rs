@@ -26,7 +26,13 @@ fn quickstart() -> Sweep {
 }
 
 fn plan(sweep: &Sweep, root: &Path) -> Plan {
-    plan_sweep(sweep, root, &mut DigestCache::default(), &KnownLengths::default()).unwrap()
+    plan_sweep(
+        sweep,
+        root,
+        &mut DigestCache::default(),
+        &KnownLengths::default(),
+    )
+    .unwrap()
 }
 
 fn count(plan: &Plan, kind: StageKind) -> usize {

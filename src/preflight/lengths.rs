@@ -35,7 +35,9 @@ pub(super) fn lengths(rows: &FileRows, measured: &[Measured]) -> Documents {
 fn chars(rows: &FileRows, at: usize) -> (f64, f64) {
     let count = |turns: &[Message], counts: fn(&Message) -> bool| {
         let turns = turns.iter().filter(|turn| counts(turn));
-        turns.map(|turn| turn.content.chars().count()).sum::<usize>() as f64
+        turns
+            .map(|turn| turn.content.chars().count())
+            .sum::<usize>() as f64
     };
     if let Some(row) = rows.chats.get(at) {
         let learnt = |turn: &Message| turn.role == "assistant" && turn.train;
@@ -69,8 +71,14 @@ impl Line {
             return Self { template, per_char };
         }
         match x > 0.0 {
-            true => Self { template: 0.0, per_char: y / x },
-            false => Self { template: y, per_char: 0.0 },
+            true => Self {
+                template: 0.0,
+                per_char: y / x,
+            },
+            false => Self {
+                template: y,
+                per_char: 0.0,
+            },
         }
     }
 

@@ -375,12 +375,7 @@ fn losing_the_database_loses_no_result_and_repeats_no_run() {
         (5, 0, 5)
     );
     assert_eq!(
-        project
-            .store()
-            .read()
-            .training(&id("sft"))
-            .unwrap()
-            .len(),
+        project.store().read().training(&id("sft")).unwrap().len(),
         2
     );
 }
@@ -486,12 +481,7 @@ fn a_finished_attempt_of_a_dead_runner_is_published_and_not_repeated() {
     };
     assert_eq!(watcher.events.iter().filter(adopted).count(), 1);
     assert_eq!(
-        project
-            .store()
-            .read()
-            .training(&id("sft"))
-            .unwrap()
-            .len(),
+        project.store().read().training(&id("sft")).unwrap().len(),
         2
     );
 }
@@ -686,11 +676,7 @@ fn a_full_database_pauses_the_runner_which_goes_on_when_there_is_room_and_repeat
     assert!(counts.0 >= 1 && counts.0 == counts.1, "{counts:?}");
     assert!(told[0].contains("full"), "{told:?}");
     assert!(launches(&backend).values().all(|count| *count == 1));
-    let steps = project
-        .store()
-        .read()
-        .training(&id("dpo/60/10/1"))
-        .unwrap();
+    let steps = project.store().read().training(&id("dpo/60/10/1")).unwrap();
     assert_eq!(steps.len(), 2);
 }
 

@@ -25,8 +25,8 @@ pub use open::{ReadStore, STORE_PATH, Store};
 pub use rebuild::{Rebuilt, rebuild, recorded_steps};
 pub use register::{FoundRun, Registered, Retry};
 pub use rows::{
-    ArtifactRow, AttemptRow, LiveAttempt, RunRow, StateCounts, SweepRow, TrialRow,
-    TrialRun, TrialUse, Why,
+    ArtifactRow, AttemptRow, LiveAttempt, RunRow, StateCounts, SweepRow, TrialRow, TrialRun,
+    TrialUse, Why,
 };
 pub use snapshot::write_snapshot;
 pub use stored::StoredSweep;

@@ -8,8 +8,8 @@ use crate::rundir::{MetricValue, Usage};
 use crate::store::error::StoreError;
 use crate::store::open::ReadStore;
 use crate::store::rows::{
-    ArtifactRow, AttemptRow, LiveAttempt, RunRow, StateCounts, SweepRow, TrialRow,
-    TrialRun, TrialUse, Why, class_of, device_of, kind_of, state_of, uint,
+    ArtifactRow, AttemptRow, LiveAttempt, RunRow, StateCounts, SweepRow, TrialRow, TrialRun,
+    TrialUse, Why, class_of, device_of, kind_of, state_of, uint,
 };
 use crate::store::stored::{StoredSweep, content_of};
 use rusqlite::{OptionalExtension as _, Params, Row};
@@ -289,7 +289,8 @@ impl ReadStore {
     /// Step and value of every number along training, as whoever opens the database sees them.
     #[cfg(test)]
     pub(crate) fn training(&self, id: &RunId) -> Result<Vec<(u64, f64)>, StoreError> {
-        let sql = "SELECT step, value FROM training WHERE run = substr(?1, 1, 12) ORDER BY step, metric";
+        let sql =
+            "SELECT step, value FROM training WHERE run = substr(?1, 1, 12) ORDER BY step, metric";
         self.rows(sql, [&id.0], |row| {
             let value: Option<f64> = row.get(1)?;
             Ok((uint(row.get(0)?), value.unwrap_or(f64::NAN)))

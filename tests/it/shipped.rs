@@ -27,7 +27,13 @@ fn load(study: &Path, base: Option<&str>) -> Sweep {
 }
 
 fn plan(sweep: &Sweep) -> Plan {
-    plan_sweep(sweep, root(), &mut DigestCache::default(), &KnownLengths::default()).unwrap()
+    plan_sweep(
+        sweep,
+        root(),
+        &mut DigestCache::default(),
+        &KnownLengths::default(),
+    )
+    .unwrap()
 }
 
 fn count(plan: &Plan, kind: StageKind) -> usize {

@@ -11,7 +11,8 @@ use crate::config::spec::{Batching, LossMask, Precision};
 use crate::model::{tune_allocator, use_instruction_set};
 use crate::report::ColumnFit;
 use crate::stage::{
-    BenchKind, BenchModel, BenchReport, BenchRequest, BenchShape, BenchStep, Spread, bench,
+    BenchKind, BenchModel, BenchReport, BenchRequest, BenchShape, BenchStep, PhaseTime, Spread,
+    bench,
 };
 use std::path::PathBuf;
 
@@ -220,8 +221,7 @@ fn show(ui: &Ui, report: &BenchReport) {
         "dpo" => "pairs",
         _ => "samples",
     };
-    let head = ["", "median", "quartiles", ""].map(|h| ui.tone(Tone::Dim, h));
-    let mut rows = vec![head.to_vec()];
+    let mut rows = Vec::new();
     let mut row = |name: &str, spread: &Spread, unit: &str, scale: f64| {
         rows.push(vec![
             name.to_owned(),
@@ -239,7 +239,8 @@ fn show(ui: &Ui, report: &BenchReport) {
     row(items, &report.items_per_cpu_sec, "/ CPU s", 1.0);
     row("step", &report.cpu_secs, "CPU ms", 1e3);
     row("", &report.wall_secs, "ms", 1e3);
-    ui.table(&rows, &[ColumnFit::Whole; 4]);
+    let heads = ["", "median", "quartiles", ""];
+    ui.headed_table(heads.map(|head| (head, ColumnFit::Whole)), rows);
     ui.out("");
     ui.text(&format!(
         "{}, {:.0} % of a {}x{} matrix product's {}; {}",
@@ -260,17 +261,17 @@ fn show(ui: &Ui, report: &BenchReport) {
         ui.out(&format!("loss {} to {}", measured(first), measured(last)));
     }
     ui.out("");
-    let head = ["phase", "CPU ms", "ms", "share"].map(|h| ui.tone(Tone::Dim, h));
-    let mut rows = vec![head.to_vec()];
-    for phase in &report.phases {
-        rows.push(vec![
+    let heads = ["phase", "CPU ms", "ms", "share"];
+    let row = |phase: &PhaseTime| {
+        vec![
             format!("{:?}", phase.phase).to_lowercase(),
             number(phase.seconds.cpu * 1e3),
             number(phase.seconds.wall * 1e3),
             format!("{:.0} %", phase.share * 100.0),
-        ]);
-    }
-    ui.table(&rows, &[ColumnFit::Whole; 4]);
+        ]
+    };
+    let columns = heads.map(|head| (head, ColumnFit::Whole));
+    ui.headed_table(columns, report.phases.iter().map(row));
 }
 
 /// Three digits or so.

@@ -17,7 +17,7 @@ use crate::data::{
     training_chats, training_pairs,
 };
 use crate::plan::{KnownLengths, PlannedRun, SELECTION_ARTIFACT, StageKind};
-use crate::report::ColumnFit;
+use crate::report::ColumnFit::{Cut, Whole};
 use crate::rundir::{RunDir, Verify, verified_outcome};
 use crate::stage::kept_rows;
 use serde_json::json;
@@ -316,18 +316,15 @@ fn show(ui: &Ui, title: &str, tokens: &[InspectedToken], table: bool) -> Result<
     ));
     ui.out("");
     if table {
-        let head = ["position", "segment", "document", "token", "id", "target"];
-        let mut rows = vec![head.map(|h| ui.tone(Tone::Dim, h)).to_vec()];
-        rows.extend(tokens.iter().map(|token| table_row(ui, token)));
-        let fits = [
-            ColumnFit::Whole,
-            ColumnFit::Whole,
-            ColumnFit::Cut,
-            ColumnFit::Cut,
-            ColumnFit::Whole,
-            ColumnFit::Whole,
+        let columns = [
+            ("position", Whole),
+            ("segment", Whole),
+            ("document", Cut),
+            ("token", Cut),
+            ("id", Whole),
+            ("target", Whole),
         ];
-        ui.table(&rows, &fits);
+        ui.headed_table(columns, tokens.iter().map(|token| table_row(ui, token)));
     } else {
         ui.out(&flowing(ui, tokens));
     }

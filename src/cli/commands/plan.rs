@@ -12,11 +12,11 @@ use crate::cli::ui::{Tone, Ui};
 use crate::config::Inputs;
 use crate::config::sweep::Sweep;
 use crate::plan::{
-    DeviceRate, DigestCache, FieldChange, KnownLengths, Plan, PlannedRun, RunId, StageKind, nearest_difference,
-    plan_sweep,
+    DeviceRate, DigestCache, FieldChange, KnownLengths, Plan, PlannedRun, RunId, StageKind,
+    nearest_difference, plan_sweep,
 };
 use crate::preflight::Depth;
-use crate::report::ColumnFit;
+use crate::report::ColumnFit::{Cut, Whole, Wrap};
 use crate::rundir::{RunDir, Verify, run_folders, verified_outcome};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -196,7 +196,7 @@ fn print(ui: &Ui, sweep: &Sweep, plan: &Plan, view: &View, args: &PlanArgs) {
     missing_inputs(ui, sweep, plan);
     ui.out("");
     let stages = stage_table(ui, plan, view);
-    ui.table(&stages, &vec![ColumnFit::Whole; stages[0].len()]);
+    ui.table(&stages, &vec![Whole; stages[0].len()]);
     let device = view.rate.map(|rate| device_lines(rate, &view.todo(plan)));
     let assumptions = assumption_lines(sweep, plan);
     for line in device.into_iter().flatten().chain(assumptions) {
@@ -204,25 +204,15 @@ fn print(ui: &Ui, sweep: &Sweep, plan: &Plan, view: &View, args: &PlanArgs) {
     }
     ui.out("");
     let listed = if args.all { runs } else { runs.min(LISTED) };
-    let mut rows = vec![
-        ["run", "stage", "trials", "what differs", "why"]
-            .map(|h| ui.tone(Tone::Dim, h))
-            .to_vec(),
+    let columns = [
+        ("run", Whole),
+        ("stage", Whole),
+        ("trials", Whole),
+        ("what differs", Cut),
+        ("why", Wrap),
     ];
-    rows.extend(
-        plan.runs
-            .iter()
-            .take(listed)
-            .map(|run| run_row(ui, run, view)),
-    );
-    let fits = [
-        ColumnFit::Whole,
-        ColumnFit::Whole,
-        ColumnFit::Whole,
-        ColumnFit::Cut,
-        ColumnFit::Wrap,
-    ];
-    ui.table(&rows, &fits);
+    let rows = plan.runs.iter().take(listed);
+    ui.headed_table(columns, rows.map(|run| run_row(ui, run, view)));
     if listed < runs {
         ui.out(&format!(
             "… and {} (`--all` lists them)",

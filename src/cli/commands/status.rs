@@ -9,7 +9,7 @@ use crate::cli::sweep_file::SweepWord;
 use crate::cli::text::{counted, secs};
 use crate::cli::ui::{Tone, Ui};
 use crate::queue::{LEASE_MILLIS, RunState};
-use crate::report::ColumnFit;
+use crate::report::ColumnFit::{Cut, Whole, Wrap};
 use crate::rundir::pauses;
 use crate::store::{AttemptRow, ReadStore, RunRow, StateCounts, TrialRow};
 use serde_json::json;
@@ -67,8 +67,7 @@ fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
         ui.text("no sweep is known here; `lions run <sweep file>` registers one, with the runs that it finds done");
         return Ok(());
     }
-    let head = ["sweep", "trials", "runs", "state", "last run"];
-    let mut rows = vec![head.map(|h| ui.tone(Tone::Dim, h)).to_vec()];
+    let mut rows = Vec::new();
     for sweep in &sweeps {
         rows.push(vec![
             ui.tone(Tone::Strong, &sweep.name),
@@ -78,14 +77,14 @@ fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
             sweep.registered.iso8601(),
         ]);
     }
-    let fits = [
-        ColumnFit::Whole,
-        ColumnFit::Whole,
-        ColumnFit::Whole,
-        ColumnFit::Wrap,
-        ColumnFit::Whole,
+    let columns = [
+        ("sweep", Whole),
+        ("trials", Whole),
+        ("runs", Whole),
+        ("state", Wrap),
+        ("last run", Whole),
     ];
-    ui.table(&rows, &fits);
+    ui.headed_table(columns, rows);
     Ok(())
 }
 
@@ -160,16 +159,22 @@ fn runs(ui: &Ui, project: &Project, store: &ReadStore, name: &str) -> Result<(),
             .for_each(|run| *uses.entry(run.id.clone()).or_default() += 1);
     }
     let now = SystemClock.now();
-    let head = ["run", "stage", "state", "trials", "attempts", "took", ""];
-    let mut rows = vec![head.map(|h| ui.tone(Tone::Dim, h)).to_vec()];
+    let mut rows = Vec::new();
     for run in &runs {
         let trials = uses.get(&run.id).copied().unwrap_or(0);
         let attempts = store.attempts(&run.id).map_err(store_error)?;
         rows.push(run_row(ui, run, trials, attempts.last(), now));
     }
-    let mut fits = [ColumnFit::Whole; 7];
-    fits[6] = ColumnFit::Wrap;
-    ui.table(&rows, &fits);
+    let columns = [
+        ("run", Whole),
+        ("stage", Whole),
+        ("state", Whole),
+        ("trials", Whole),
+        ("attempts", Whole),
+        ("took", Whole),
+        ("", Wrap),
+    ];
+    ui.headed_table(columns, rows);
     Ok(())
 }
 
@@ -210,17 +215,14 @@ fn trials(ui: &Ui, project: &Project, store: &ReadStore, name: &str) -> Result<(
         return ui.print_json(&trials);
     }
     ui.out(&counted(trials.len(), "trial"));
-    let head = ["trial", "seed", "state", "configuration", "runs"];
-    let mut rows = vec![head.map(|h| ui.tone(Tone::Dim, h)).to_vec()];
-    rows.extend(trials.iter().map(|trial| trial_row(ui, trial)));
-    let fits = [
-        ColumnFit::Whole,
-        ColumnFit::Whole,
-        ColumnFit::Whole,
-        ColumnFit::Cut,
-        ColumnFit::Wrap,
+    let columns = [
+        ("trial", Whole),
+        ("seed", Whole),
+        ("state", Whole),
+        ("configuration", Cut),
+        ("runs", Wrap),
     ];
-    ui.table(&rows, &fits);
+    ui.headed_table(columns, trials.iter().map(|trial| trial_row(ui, trial)));
     Ok(())
 }
 

@@ -66,7 +66,13 @@ model.path = "models/it"
         ..ExpectedInput::default()
     };
     sweep.inputs.insert("data/it.jsonl".to_owned(), rows);
-    let plan = plan_sweep(&sweep, root.path(), &mut DigestCache::default(), &KnownLengths::default()).unwrap();
+    let plan = plan_sweep(
+        &sweep,
+        root.path(),
+        &mut DigestCache::default(),
+        &KnownLengths::default(),
+    )
+    .unwrap();
     let run = plan.runs.iter().find(|run| run.kind == kind);
     run.unwrap().estimate
 }
