@@ -11,7 +11,7 @@ use crate::model::kernels::bf16;
 use crate::model::kernels::gated::{gated_both, gated_forward};
 use crate::model::kernels::mat::{MatRef, Store};
 use crate::model::kernels::matmul::{OperandB, matmul};
-use crate::model::kernels::norm::{norm_rows, norm_rows_backward};
+use crate::model::kernels::norm::{norm_backward, norm_rows};
 use crate::model::kernels::real::Real;
 use crate::model::kernels::rope::rotate_rows;
 use crate::model::kernels::rows::for_tiles;
@@ -183,15 +183,6 @@ fn map_weights<F: Real>(
     (dw, db)
 }
 
-/// Sums the parts of a norm's gradient in order.
-fn fold<F: Real>(parts: Vec<Vec<F>>, len: usize) -> Vec<F> {
-    let mut sum = zeros(len);
-    for part in parts {
-        sum.iter_mut().zip(part).for_each(|(a, b)| *a += b);
-    }
-    sum
-}
-
 impl LayerShape {
     pub(crate) fn q_width(&self) -> usize {
         self.attention.q_width()
@@ -215,15 +206,7 @@ impl LayerShape {
 
     /// `dx +=` the gradient through a norm by rows of `w.len()`; returns the weight's.
     fn norm_back<F: Real>(&self, x: &[F], w: &[F], g: &[F], dx: &mut [F]) -> Vec<F> {
-        let per_token = x.len() / w.len();
-        let parts = for_tiles(per_token, [(dx, w.len())], |_, first, [dx]| {
-            let rows = dx.len() / w.len();
-            let mut dw = zeros(w.len());
-            let (x, g) = (part(x, first, rows, w.len()), part(g, first, rows, w.len()));
-            norm_rows_backward(x, w, self.norm.offset(), self.eps, g, dx, &mut dw);
-            dw
-        });
-        fold(parts, w.len())
+        norm_backward((x, w), (self.norm.offset(), self.eps), g, dx)
     }
 
     /// A weight `(n, d)` for `x w^T` over `t` tokens.

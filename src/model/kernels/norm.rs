@@ -3,6 +3,7 @@
 use crate::model::kernels::isa::{Simd, kernel};
 use crate::model::kernels::lanes::{LANES, dot, lane_sum};
 use crate::model::kernels::real::Real;
+use crate::model::kernels::rows::for_tiles;
 
 kernel! {
     /// `y = x * rstd * (offset + w)` by rows of `w.len()`.
@@ -35,6 +36,28 @@ kernel! {
             }
         }
     }
+}
+
+/// `dx +=` the gradient through a norm by rows of `w.len()`; returns the weight's, summed by fixed blocks
+/// of rows and then over blocks, so that it never depends on the number of threads.
+pub(crate) fn norm_backward<F: Real>(
+    (x, w): (&[F], &[F]),
+    (offset, eps): (f64, f64),
+    g: &[F],
+    dx: &mut [F],
+) -> Vec<F> {
+    let d = w.len();
+    let parts = for_tiles(x.len() / d, [(dx, d)], |_, first, [dx]| {
+        let rows = first * d..first * d + dx.len();
+        let mut dw = vec![F::ZERO; d];
+        norm_rows_backward(&x[rows.clone()], w, offset, eps, &g[rows], dx, &mut dw);
+        dw
+    });
+    let mut dw = vec![F::ZERO; d];
+    for part in parts {
+        dw.iter_mut().zip(part).for_each(|(a, b)| *a += b);
+    }
+    dw
 }
 
 /// `sum(g * x * (offset + w))` in a fixed order.

@@ -3,13 +3,12 @@
 //! `y = x / sqrt(mean(x^2) + eps) * w`, or `* (1 + w)` in the Gemma family.
 
 use crate::arch::NormWeight;
-use crate::model::kernels::norm::{norm_rows, norm_rows_backward};
+use crate::model::kernels::norm::{norm_backward, norm_rows};
 use crate::model::kernels::real::Real;
-use crate::model::kernels::rows::{ROW_BLOCK, for_row_blocks, threads};
+use crate::model::kernels::rows::for_row_blocks;
 use crate::model::ops::storage::{Path, by_dtype, gradient, operand, path, result, with_slice};
 use candle_core::backend::BackendStorage as _;
 use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
 
 /// Normalises the last dimension of `x (.., D)` by `weight (D,)`.
 ///
@@ -64,34 +63,6 @@ impl RmsNormOp {
         });
         y
     }
-
-    /// `(dx, dw)`; the weight's gradient is summed by fixed blocks of rows, then over blocks.
-    fn backward<F: Real>(&self, x: &[F], w: &[F], g: &[F]) -> (Vec<F>, Vec<F>) {
-        let d = w.len().max(1);
-        let mut dx = vec![F::ZERO; x.len()];
-        let block = ROW_BLOCK * d;
-        let one = |dx: &mut [F], x: &[F], g: &[F]| {
-            let mut dw = vec![F::ZERO; d];
-            norm_rows_backward(x, w, self.kind.offset(), self.eps, g, dx, &mut dw);
-            dw
-        };
-        let parts: Vec<Vec<F>> = if threads() == 1 {
-            dx.chunks_mut(block)
-                .zip(x.chunks(block).zip(g.chunks(block)))
-                .map(|(dx, (x, g))| one(dx, x, g))
-                .collect()
-        } else {
-            dx.par_chunks_mut(block)
-                .zip(x.par_chunks(block).zip(g.par_chunks(block)))
-                .map(|(dx, (x, g))| one(dx, x, g))
-                .collect()
-        };
-        let mut dw = vec![F::ZERO; w.len()];
-        for part in parts {
-            dw.iter_mut().zip(part).for_each(|(a, b)| *a += b);
-        }
-        (dx, dw)
-    }
 }
 
 impl CustomOp2 for RmsNormOp {
@@ -120,7 +91,7 @@ impl CustomOp2 for RmsNormOp {
         })
     }
 
-    /// See [`norm_rows_backward`] for the formula.
+    /// See [`norm_backward`].
     fn bwd(
         &self,
         x: &Tensor,
@@ -131,7 +102,12 @@ impl CustomOp2 for RmsNormOp {
         by_dtype!(x.dtype(), F => {
             let (dx, dw) = with_slice("rms-norm", x, |xs| {
                 with_slice("rms-norm", w, |ws| {
-                    with_slice("rms-norm", g, |gs| Ok(self.backward::<F>(xs, ws, gs)))
+                    with_slice("rms-norm", g, |gs| {
+                        let mut dx = vec![F::ZERO; xs.len()];
+                        let numbers = (self.kind.offset(), self.eps);
+                        let dw = norm_backward::<F>((xs, ws), numbers, gs, &mut dx);
+                        Ok((dx, dw))
+                    })
                 })
             })?;
             Ok((Some(gradient(dx, x)?), Some(gradient(dw, w)?)))
