@@ -4,7 +4,7 @@ use super::error::DataError;
 use super::mask::{REMEDY, Replies};
 use super::pair::{PairEncoding, PairReport, TokenizedPair, check_limits, limit_pair};
 use super::record::{CHOSEN_FINISHED, ChatRow, Message, Origin, PairRow, REJECTED_FINISHED};
-use super::template::ChatTemplate;
+use super::template::{ChatTemplate, Rendered};
 use super::tokenize::{PieceTokenizer, TokenizedExample};
 use crate::base::fs::read_to_string;
 use crate::base::{ModelFile, counted};
@@ -103,7 +103,9 @@ impl TextFormat {
     /// # Errors
     /// The template refuses the messages.
     pub fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, DataError> {
-        self.prompt_tokens(messages)
+        let asked = self.template.render(messages, true);
+        asked
+            .and_then(|asked| self.prompt_tokens(messages, &asked))
             .map_err(|reason| DataError::Template {
                 origin: self.template.origin().to_owned(),
                 reason,
@@ -121,9 +123,11 @@ impl TextFormat {
     ) -> Result<PairEncoding, DataError> {
         check_limits(limits)?;
         let halves = || {
-            let prompt = self.prompt_tokens(&row.prompt)?;
-            let mut chosen = self.completion_tokens(&row.prompt, &row.chosen)?;
-            let mut rejected = self.completion_tokens(&row.prompt, &row.rejected)?;
+            let asked = self.template.render(&row.prompt, true)?;
+            let prompt = self.prompt_tokens(&row.prompt, &asked)?;
+            let reply =
+                |reply: &[Message]| self.completion_tokens((&row.prompt, &asked.text), reply);
+            let (mut chosen, mut rejected) = (reply(&row.chosen)?, reply(&row.rejected)?);
             for (key, reply) in [
                 (CHOSEN_FINISHED, &mut chosen),
                 (REJECTED_FINISHED, &mut rejected),
@@ -258,7 +262,8 @@ impl TextFormat {
     }
 
     fn chat_tokens(&self, messages: &[Message]) -> Result<(Vec<u32>, Vec<bool>), String> {
-        let (pieces, spans) = self.pieces(messages, false)?;
+        let rendered = self.template.render(messages, false)?;
+        let (pieces, spans) = self.pieces(messages, &rendered, false)?;
         let mut trained = messages
             .iter()
             .filter(|m| m.role == "assistant")
@@ -284,8 +289,9 @@ impl TextFormat {
         Ok((tokens, mask))
     }
 
-    fn prompt_tokens(&self, messages: &[Message]) -> Result<Vec<u32>, String> {
-        let tokens = self.pieces(messages, true)?.0.concat();
+    /// Tokens of a prompt, which the template writes as `asked`.
+    fn prompt_tokens(&self, messages: &[Message], asked: &Rendered) -> Result<Vec<u32>, String> {
+        let tokens = self.pieces(messages, asked, true)?.0.concat();
         self.check_start(&tokens)?;
         if tokens.is_empty() {
             return Err("the template writes nothing before the reply".to_owned());
@@ -298,10 +304,10 @@ impl TextFormat {
     fn pieces(
         &self,
         messages: &[Message],
+        rendered: &Rendered,
         ask: bool,
     ) -> Result<(Vec<Vec<u32>>, Vec<Range<usize>>), String> {
-        let rendered = self.template.render(messages, ask)?;
-        let spans = self.replies(messages, ask).spans(&rendered)?;
+        let spans = self.replies(messages, ask).spans(rendered)?;
         let cuts: Vec<usize> = spans.iter().flat_map(|s| [s.start, s.end]).collect();
         Ok((self.tokenizer.encode_pieces(&rendered.text, &cuts)?, spans))
     }
@@ -317,11 +323,14 @@ impl TextFormat {
     }
 
     /// Tokens of the reply with its end token, as the conversation with it has them.
-    fn completion_tokens(&self, prompt: &[Message], reply: &[Message]) -> Result<Vec<u32>, String> {
-        let before = self.template.render(prompt, true)?.text;
+    fn completion_tokens(
+        &self,
+        (prompt, before): (&[Message], &str),
+        reply: &[Message],
+    ) -> Result<Vec<u32>, String> {
         let talk = [prompt, reply].concat();
         let whole = self.template.render(&talk, false)?;
-        if !whole.text.starts_with(before.as_str()) {
+        if !whole.text.starts_with(before) {
             return Err(format!(
                 "the conversation does not begin with its prompt as the template writes it; {REMEDY}"
             ));
