@@ -84,7 +84,7 @@ impl Files {
     }
 
     /// The decoder in folder `path`, unless inputs are optional and it is not there.
-    pub(super) fn decoder(&mut self, path: &str) -> Verdict<Option<DecoderConfig>> {
+    fn decoder(&mut self, path: &str) -> Verdict<Option<DecoderConfig>> {
         if let Some(known) = self.decoders.get(path) {
             return known.clone();
         }
@@ -105,7 +105,7 @@ impl Files {
 
     /// The text of `config.json` in the model folder `path`, unless inputs are optional and there is
     /// none.
-    pub(super) fn model(&mut self, path: &str) -> Verdict<Option<String>> {
+    fn model(&mut self, path: &str) -> Verdict<Option<String>> {
         let (root, inputs) = (&self.root, self.inputs);
         let look = || {
             let folder = root.join(path);
@@ -246,14 +246,9 @@ impl Checker<'_> {
     /// Everything about the trial.
     pub(crate) fn trial(&mut self, config: &TrialConfig) {
         self.pipeline(config);
-        let most = match self.files.decoder(&config.model.path) {
-            Ok(model) => model.map(|model| model.max_positions),
-            Err((message, help)) => {
-                let help = self.origin(&config.model.path).unwrap_or(help);
-                self.fail("model.path", message, help);
-                None
-            }
-        };
+        let model = self.files.decoder(&config.model.path);
+        let model = self.found(model, &config.model.path, "model.path");
+        let most = model.flatten().map(|model| model.max_positions);
         if let Some(template) = &config.model.chat_template {
             self.plain_file(template, "model.chat-template");
         }
@@ -308,20 +303,14 @@ impl Checker<'_> {
 
     pub(crate) fn data(&mut self, data: &[DataSource], path: &str) {
         if data.is_empty() {
-            let message = format!("`{path}` names no data");
-            self.fail(
-                path,
-                message,
-                "for example `data = [{ path = \"data/….jsonl\" }]`",
-            );
+            let help = "for example `data = [{ path = \"data/….jsonl\" }]`";
+            self.fail(path, format!("`{path}` names no data"), help);
         }
         let mut seen = BTreeSet::new();
         for (index, source) in data.iter().enumerate() {
             let at = |key: &str| format!("{path}.{index}.{key}");
-            if let Err((message, help)) = self.files.data_file(&source.path) {
-                let help = self.origin(&source.path).unwrap_or(help);
-                self.fail(&at("path"), message, help);
-            }
+            let file = self.files.data_file(&source.path);
+            self.found(file, &source.path, &at("path"));
             if !seen.insert(&source.path) {
                 let message = format!("`{}` is listed twice in this mixture", source.path);
                 let help = "to repeat a file, give it a `fraction` above 1";
@@ -344,16 +333,27 @@ impl Checker<'_> {
     /// A file that is read as it is.
     pub(super) fn plain_file(&mut self, path: &str, at: &str) {
         if self.files.inputs == Inputs::Required && !self.files.root.join(path).is_file() {
-            let near = || near_file(&self.files.root, path);
-            let help = self.origin(path).unwrap_or_else(near);
-            self.fail(at, format!("there is no file `{path}`"), help);
+            let near = near_file(&self.files.root, path);
+            self.found::<()>(Err((format!("there is no file `{path}`"), near)), path, at);
         }
     }
 
-    /// How to get an input that the base file describes.
-    pub(super) fn origin(&self, path: &str) -> Option<String> {
-        let from = self.expected.get(path)?.from.as_ref()?;
-        Some(format!("put it there: {from}"))
+    /// A folder with a model of its own.
+    pub(super) fn model_folder(&mut self, path: &str, at: &str) {
+        let model = self.files.model(path);
+        self.found(model, path, at);
+    }
+
+    /// What was found at `path`, or why not; where the base file describes it, how to get it.
+    fn found<T>(&mut self, found: Verdict<T>, path: &str, at: &str) -> Option<T> {
+        let (message, help) = match found {
+            Ok(found) => return Some(found),
+            Err(problem) => problem,
+        };
+        let input = self.expected.get(path);
+        let from = input.and_then(|input| Some(format!("put it there: {}", input.from.as_ref()?)));
+        self.fail(at, message, from.unwrap_or(help));
+        None
     }
 
     /// A number of tokens, rows or the like.
@@ -406,11 +406,8 @@ impl Checker<'_> {
                 let own = &source.path;
                 let message =
                     format!("`{other}` and `{own}` would both be measured as `eval_{stem}`");
-                self.fail(
-                    &format!("{path}.data.{index}.path"),
-                    message,
-                    "rename one file",
-                );
+                let at = format!("{path}.data.{index}.path");
+                self.fail(&at, message, "rename one file");
             }
         }
     }
@@ -465,22 +462,13 @@ impl Checker<'_> {
         let at = |name: &str| format!("{path}.{name}");
         match training.duration {
             Duration::Epochs(n) => {
-                let sound = n > 0.0 && n <= 1e4;
-                self.must(
-                    sound,
-                    &at("duration.epochs"),
-                    n,
-                    "above 0, and at most 10000",
-                );
+                let (sound, at) = (n > 0.0 && n <= 1e4, at("duration.epochs"));
+                self.must(sound, &at, n, "above 0, and at most 10000");
             }
             Duration::Steps(n) => {
-                self.must(n > 0, &at("duration.steps"), n, "1 or more");
-                self.must(
-                    n <= MOST_STEPS,
-                    &at("duration.steps"),
-                    n,
-                    "at most 10000000",
-                );
+                let at = at("duration.steps");
+                self.must(n > 0, &at, n, "1 or more");
+                self.must(n <= MOST_STEPS, &at, n, "at most 10000000");
             }
         }
         self.decay_ratio(&training.schedule, &at("schedule"));
@@ -511,11 +499,8 @@ impl Checker<'_> {
                 let message = format!(
                     "two evaluation sets are called `{name}`: in `{other}` and in `{kind}`"
                 );
-                self.fail(
-                    &path,
-                    message,
-                    "metric keys begin with the name; rename one",
-                );
+                let help = "metric keys begin with the name; rename one";
+                self.fail(&path, message, help);
             }
         }
         if names.is_empty() {
@@ -542,11 +527,8 @@ impl Checker<'_> {
         if only_preference && !names.is_empty() && !has_reference(config) {
             let message = "a trial without preference learning has no reference, so nothing of this can be \
                            measured";
-            self.fail(
-                "eval.recipe.preference",
-                message,
-                "add a likelihood or stories set",
-            );
+            let help = "add a likelihood or stories set";
+            self.fail("eval.recipe.preference", message, help);
         }
     }
 }

@@ -85,26 +85,14 @@ impl Checker<'_> {
         for (field, path) in select.recipe.method.model_paths() {
             self.model_folder(path, &format!("select.recipe.method.{field}"));
         }
-        if let Some(path) = select
-            .recipe
-            .method
-            .ids_path()
-            .filter(|path| !path.is_empty())
-        {
+        let ids = select.recipe.method.ids_path();
+        if let Some(path) = ids.filter(|path| !path.is_empty()) {
             self.plain_file(path, "select.recipe.method.ids.ids-path");
         }
         let data = select.recipe.method.data();
         if !data.is_empty() {
             let name = select.recipe.method.name();
             self.data(data, &format!("select.recipe.method.{name}.data"));
-        }
-    }
-
-    /// A folder with a model of its own.
-    fn model_folder(&mut self, path: &str, at: &str) {
-        if let Err((message, help)) = self.files.model(path) {
-            let help = self.origin(path).unwrap_or(help);
-            self.fail(at, message, help);
         }
     }
 
