@@ -65,17 +65,17 @@ impl Documents {
     }
 
     /// How many.
-    pub fn count(&self) -> f64 {
+    pub(super) fn count(&self) -> f64 {
         self.sum(|_| 1.0)
     }
 
     /// Tokens of all.
-    pub fn tokens(&self) -> f64 {
+    pub(super) fn tokens(&self) -> f64 {
         self.sum(|alike| alike.tokens)
     }
 
     /// Those of replies among them.
-    pub fn replies(&self) -> f64 {
+    pub(super) fn replies(&self) -> f64 {
         self.sum(|alike| alike.replies)
     }
 

@@ -18,12 +18,13 @@ pub(super) struct Measured {
 /// best. There are few of those, and every row's text is known: so the mean is that of all.
 pub(super) fn lengths(rows: &FileRows, measured: &[Measured]) -> Documents {
     let texts: Vec<(f64, f64)> = (0..rows.len()).map(|at| chars(rows, at)).collect();
-    let points = |of: fn(&Measured, (f64, f64)) -> (f64, usize)| {
-        let points = measured.iter().map(move |row| of(row, texts[row.at]));
-        points.map(|(chars, tokens)| (chars, tokens as f64))
+    let fit = |tokens: fn(&Measured) -> usize, chars: fn(&(f64, f64)) -> f64| {
+        let points = measured.iter();
+        let points = points.map(|row| (chars(&texts[row.at]), tokens(row) as f64));
+        Line::through(&points.collect::<Vec<_>>())
     };
-    let all = Line::through(points(|row, (all, _)| (all, row.tokens)).collect());
-    let replies = Line::through(points(|row, (_, said)| (said, row.replies)).collect());
+    let all = fit(|row| row.tokens, |text| text.0);
+    let replies = fit(|row| row.replies, |text| text.1);
     let lengths = texts.iter().map(|(chars, said)| {
         let tokens = all.at(*chars);
         (tokens, replies.at(*said).min(tokens))
@@ -58,7 +59,7 @@ struct Line {
 impl Line {
     /// The line of least squares through characters and tokens; through the origin if texts are all of
     /// a length or more text takes fewer tokens.
-    fn through(points: Vec<(f64, f64)>) -> Self {
+    fn through(points: &[(f64, f64)]) -> Self {
         let mean = |of: fn(&(f64, f64)) -> f64| {
             points.iter().map(of).sum::<f64>() / points.len().max(1) as f64
         };
@@ -70,15 +71,10 @@ impl Line {
         if per_char > 0.0 && template > 0.0 {
             return Self { template, per_char };
         }
-        match x > 0.0 {
-            true => Self {
-                template: 0.0,
-                per_char: y / x,
-            },
-            false => Self {
-                template: y,
-                per_char: 0.0,
-            },
+        let per_char = if x > 0.0 { y / x } else { 0.0 };
+        Self {
+            template: y - per_char * x,
+            per_char,
         }
     }
 
@@ -94,7 +90,7 @@ mod tests {
     // 3 tokens and one for two characters; then by hand where that would make no sense.
     #[test]
     fn a_template_takes_tokens_whatever_the_text_is() {
-        let of = |points: &[(f64, f64)]| Line::through(points.to_vec());
+        let of = Line::through;
         let line = of(&[(2.0, 4.0), (10.0, 8.0), (4.0, 5.0)]);
         assert!((line.template - 3.0).abs() < 1e-12 && (line.per_char - 0.5).abs() < 1e-12);
         assert!((of(&[(4.0, 8.0), (4.0, 10.0)]).at(8.0) - 18.0).abs() < 1e-12);

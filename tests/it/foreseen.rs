@@ -3,7 +3,7 @@
 use crate::project::Project;
 use lions::arch::{DecoderConfig, Learned, Pass, training_flops};
 use lions::config::spec::{Batching, LossMask, Precision};
-use lions::stage::bench::{BenchKind, BenchModel, BenchRequest, bench};
+use lions::stage::{BenchKind, BenchModel, BenchRequest, bench};
 use serde_json::Value;
 use std::path::Path;
 
