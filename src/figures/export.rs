@@ -18,7 +18,7 @@ pub const PNG_SCALE: f32 = 2.0;
 ///
 /// # Errors
 /// The SVG cannot be parsed or the picture is too large.
-pub fn rasterize(name: &str, svg: &str, scale: f32) -> Result<Vec<u8>, FigureError> {
+pub(super) fn rasterize(name: &str, svg: &str, scale: f32) -> Result<Vec<u8>, FigureError> {
     let fault = |message: String| FigureError::Draw {
         figure: name.to_owned(),
         message,
@@ -49,7 +49,7 @@ pub fn rasterize(name: &str, svg: &str, scale: f32) -> Result<Vec<u8>, FigureErr
 ///
 /// Columns: panel, series, x, seed, n, value, low, high, runs. Numbers are exact; an absent mean
 /// has an empty value and says why in `runs`.
-pub fn figure_csv(figure: &Figure) -> String {
+pub(super) fn figure_csv(figure: &Figure) -> String {
     let mut rows = FigureRows::new();
     for panel in &figure.panels {
         rows.panel(&panel.title);
@@ -59,7 +59,7 @@ pub fn figure_csv(figure: &Figure) -> String {
 }
 
 /// Title, note, findings, caption, what is missing, fits and the run ids, as JSON.
-pub fn figure_sidecar(figure: &Figure) -> String {
+pub(super) fn figure_sidecar(figure: &Figure) -> String {
     let fits = figure.panels.iter().flat_map(|p| p.chart.fits(&p.title));
     let fits: Vec<serde_json::Value> = fits.collect();
     let mut value = serde_json::json!({

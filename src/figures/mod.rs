@@ -2,8 +2,8 @@
 //!
 //! A [`Figure`] is data: panels, each with a [`Chart`], whose kinds stand one a file in [`charts`],
 //! with intervals, seeds and the runs they came from. [`draw`] lays it out and measures every text
-//! with the embedded font, so that nothing overlaps on any machine; [`rasterize`] turns the SVG into
-//! a PNG with that same font; [`write_figure`] leaves `<name>.svg`, `.png`, `.csv` and `.json` in a
+//! with the embedded font, so that nothing overlaps on any machine; [`write_figure`] turns the SVG into
+//! a PNG with that same font and leaves `<name>.svg`, `.png`, `.csv` and `.json` in a
 //! folder.
 
 pub mod axes;
@@ -35,6 +35,6 @@ pub use charts::{
 };
 pub use data::{Point, ReferenceLine, Scale, SeedValue, Series};
 pub use draw::{Drawing, draw};
-pub use export::{figure_csv, figure_sidecar, rasterize, write_figure};
+pub use export::write_figure;
 pub use figure::{Figure, FigureError, Panel};
 pub use font::{FONT_REGULAR_WOFF2, FONT_SEMIBOLD_WOFF2};

@@ -1,10 +1,8 @@
 //! What holds for every kind of figure.
 
+use crate::figures::export::{figure_csv, figure_sidecar, rasterize};
 use crate::figures::fixtures_tests as fixtures;
-use crate::figures::{
-    BarChart, FigureError, LineChart, Scale, draw, figure_csv, figure_sidecar, rasterize,
-    write_figure,
-};
+use crate::figures::{BarChart, FigureError, LineChart, Scale, draw, write_figure};
 use crate::metrics::Better;
 
 #[test]

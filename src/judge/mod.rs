@@ -29,6 +29,5 @@ pub use openai::OpenaiJudgment;
 pub use pairrm::{PairRm, PairrmJudgment};
 pub use reward::RewardJudge;
 pub use rules::RuleJudge;
-pub use story::{MAX_WORDS, MIN_WORDS, NGRAM, StoryConstraints, judge_story};
+pub use story::{StoryConstraints, judge_story};
 pub use traits::Judge;
-pub use verdict::{PAIRWISE_TEMPLATE, SCORE_TEMPLATE};

@@ -13,11 +13,11 @@ pub struct StoryConstraints {
 }
 
 /// Fewest words of a story of the right length.
-pub const MIN_WORDS: usize = 60;
+const MIN_WORDS: usize = 60;
 /// Most words of a story of the right length.
-pub const MAX_WORDS: usize = 140;
+const MAX_WORDS: usize = 140;
 /// Words in a sequence that may not occur twice.
-pub const NGRAM: usize = 5;
+const NGRAM: usize = 5;
 
 /// Judges `text`; `finished` says that sampling stopped at the end token.
 pub fn judge_story(text: &str, finished: bool, constraints: &StoryConstraints) -> StoryVerdict {

@@ -5,7 +5,7 @@ use crate::config::spec::{JudgeMode, OpenaiJudge};
 use serde_json::{Value, json};
 
 /// The question of `score`, where the recipe has none.
-pub const SCORE_TEMPLATE: &str = "\
+const SCORE_TEMPLATE: &str = "\
 Rate the reply that ends this conversation. Ask whether it is correct, whether it does what was asked for, and whether \
 it is clear. Length is no merit in itself. Say in one or two sentences what decides, then write the rating, a whole \
 number from 1 (useless) to 10 (could not be better), in double square brackets, as in [[5]].
@@ -19,7 +19,7 @@ number from 1 (useless) to 10 (could not be better), in double square brackets, 
 [end of reply]";
 
 /// The question of `pairwise`, where the recipe has none.
-pub const PAIRWISE_TEMPLATE: &str = "\
+const PAIRWISE_TEMPLATE: &str = "\
 Which of two replies ends this conversation better? Ask whether they are correct, whether they do what was asked for, \
 and whether they are clear. Neither their order nor their length is a merit in itself. Say in one or two sentences \
 what decides, then write [[A]] if reply A is better, [[B]] if reply B is better, or [[C]] if they are equally good.

@@ -176,7 +176,7 @@ pub fn paired_t(differences: &[f64]) -> Option<Comparison> {
 }
 
 /// A difference that nothing tests, with the reason.
-pub fn plain_difference(difference: f64, reason: &str) -> Comparison {
+fn plain_difference(difference: f64, reason: &str) -> Comparison {
     Comparison {
         difference,
         interval: None,

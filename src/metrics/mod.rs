@@ -16,9 +16,9 @@ pub mod spec;
 pub mod words;
 
 pub use bootstrap::{BOOTSTRAP_DRAWS, PairedRows, crossed_bootstrap};
-pub use compare::{Comparison, Effect, Method, holm, paired_t, plain_difference};
+pub use compare::{Comparison, Effect, Method, holm, paired_t};
 pub use estimate::{Estimate, Interval, mean};
 pub use fit::{Parabola, parabola};
 pub use registry::{FAMILIES, Family, metric_set, metric_spec};
 pub use spec::{Better, Metric, MetricSpec, Transform, values};
-pub use words::{digits, fixed, p_value, signed};
+pub use words::{digits, fixed};

@@ -24,7 +24,7 @@ pub fn digits(value: f64, decimals: usize) -> String {
 }
 
 /// As [`fixed`], with `+` before positive numbers.
-pub fn signed(value: f64, decimals: usize) -> String {
+pub(super) fn signed(value: f64, decimals: usize) -> String {
     let text = fixed(value, decimals);
     let zero = text.bytes().all(|b| matches!(b, b'0' | b'.'));
     if value > 0.0 && !zero {
@@ -35,7 +35,7 @@ pub fn signed(value: f64, decimals: usize) -> String {
 }
 
 /// `p = .003`, `p = .41`, `p < .001`, `p > .99`.
-pub fn p_value(p: f64) -> String {
+pub(super) fn p_value(p: f64) -> String {
     if p < 0.001 {
         return "p < .001".to_owned();
     }

@@ -95,10 +95,10 @@ pub enum AttemptEvent {
 
 /// First line of `events.jsonl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EventHeader {
+pub(super) struct EventHeader {
     /// Version of the format.
-    pub format: u32,
+    pub(super) format: u32,
 }
 
 /// Version of `events.jsonl`.
-pub const EVENT_FORMAT: u32 = 1;
+pub(super) const EVENT_FORMAT: u32 = 1;

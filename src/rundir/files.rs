@@ -36,7 +36,7 @@ pub struct Provenance {
 }
 
 /// Version of `provenance.json`.
-pub const PROVENANCE_FORMAT: u32 = 1;
+const PROVENANCE_FORMAT: u32 = 1;
 
 impl Provenance {
     /// Of the calling process.

@@ -34,5 +34,5 @@ pub use begin::open_store;
 pub use dispatcher::run_sweep;
 pub use error::RunnerError;
 pub use events::{Failure, NoReport, OutcomeSource, Reporter, RunnerEvent, SweepEnd, SweepSummary};
-pub use job::{DISK_FLOOR_BYTES, GRACE_MILLIS, RunOptions, Services, SweepJob};
+pub use job::{RunOptions, Services, SweepJob};
 pub use reporters::{JsonReporter, LinesReporter};
