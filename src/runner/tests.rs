@@ -7,7 +7,7 @@ use crate::base::{Clock, Device, FakeClock, Shutdown, SystemClock, Timestamp, wr
 use crate::config::sweep::Sweep;
 use crate::plan::{Plan, RunId};
 use crate::queue::{RunState, Slot};
-use crate::rundir::{FailureClass, FolderLock, RunDir};
+use crate::rundir::{FailureClass, FolderLock, RunDir, digest_folder, write_made};
 use crate::runner::{
     OutcomeSource, Reporter, RunOptions, RunnerError, RunnerEvent, Services, SweepEnd, SweepJob,
     SweepSummary, run_sweep,
@@ -930,9 +930,21 @@ fn a_reporter_that_fails_does_not_fail_the_sweep() {
     assert_eq!(summary.end, SweepEnd::Succeeded);
 }
 
+/// A shell has no digests: those of what a finished `sft` leaves come from here.
+fn made_by_sft(root: &Path) -> PathBuf {
+    let like = RunDir::new(&root.join("like"), &id("sft")).attempt(1);
+    std::fs::create_dir_all(like.out().join("model")).unwrap();
+    let content = format!("{}\n", id("sft").0);
+    std::fs::write(like.out().join("model/weights"), content).unwrap();
+    write_made(&like, &digest_folder(&like.out()).unwrap()).unwrap();
+    like.made()
+}
+
 /// A program that plays `lions exec`: `exec --root R --run ID --attempt N --device D`.
 fn program(root: &Path, body: &str) -> PathBuf {
     let path = root.join("program.sh");
+    let made = made_by_sft(root);
+    let made = made.display();
     let text = format!(
         r#"#!/bin/sh
 id=$5
@@ -943,6 +955,7 @@ say '{{"kind":"started","device":"'"$9"'"}}'
 finish() {{
   mkdir -p "$dir/out/model"
   echo "$id" > "$dir/out/model/weights"
+  cp "{made}" "$dir/made.json"
   say '{{"kind":"finished"}}'
   echo '{{"format":1,"artifacts":["model"],"metrics":{{"score":{{"value":0.5,"n":3}}}},"counts":{{}},"notes":[],"usage":{{"wall_secs":0.1,"cpu_secs":0.1,"peak_memory_bytes":1,"tokens":1,"positions":1,"flops":1.0}}}}' > "$dir/result.tmp"
   mv "$dir/result.tmp" "$dir/result.json"
