@@ -105,15 +105,16 @@ fn put_snapshot(
                 "UPDATE run SET tokens = ?2, flops = ?3, peak_memory_bytes = ?4 WHERE id = ?1";
             tx.prepare_cached(sql)?
                 .execute(params![row, tokens, run.flops, memory])?;
-            continue;
+        } else {
+            let sql = "INSERT INTO run (run_id, kind, identity, state, attempts, crashes, tokens,
+                    flops, peak_memory_bytes, created)
+                VALUES (?1, ?2, '', 'blocked', 0, 0, ?3, ?4, ?5, ?6)";
+            let (kind, created) = (run.kind.name(), snapshot.registered.0);
+            let values = params![run.id.0, kind, tokens, run.flops, memory, created];
+            tx.prepare_cached(sql)?.execute(values)?;
+            rows.insert(run.id.clone(), tx.last_insert_rowid());
         }
-        let sql = "INSERT INTO run (run_id, kind, identity, state, attempts, crashes, tokens,
-                flops, peak_memory_bytes, created)
-            VALUES (?1, ?2, '', 'blocked', 0, 0, ?3, ?4, ?5, ?6)";
-        let (kind, created) = (run.kind.name(), snapshot.registered.0);
-        let values = params![run.id.0, kind, tokens, run.flops, memory, created];
-        tx.prepare_cached(sql)?.execute(values)?;
-        rows.insert(run.id.clone(), tx.last_insert_rowid());
+        // Also of a run with a folder, whose own inputs may have none.
         put_inputs(tx, &run.id, &run.parents, rows)?;
     }
     let sql = "INSERT INTO sweep (name, question, content, registered) VALUES (?1, ?2, ?3, ?4)

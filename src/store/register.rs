@@ -14,7 +14,7 @@ use crate::store::write::{
     apply, delete_outcome, inputs_of, insert_outcome, insert_trial, queued, save,
 };
 use rusqlite::{OptionalExtension as _, Transaction, params};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What the folder of a run holds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -118,25 +118,28 @@ fn put_run(
     let estimate = &run.estimate;
     let (tokens, memory) = (int(estimate.tokens), int(estimate.peak_memory_bytes));
     let flops = known_flops(estimate.flops);
-    if let Some(row) = known {
+    let row = if let Some(row) = known {
         // A run that was brought back without its folder has no identity yet.
         let sql = "UPDATE run SET tokens = ?2, flops = ?3, peak_memory_bytes = ?4, identity = ?5
             WHERE id = ?1";
         tx.prepare_cached(sql)?
             .execute(params![row, tokens, flops, memory, run.identity])?;
-        return Ok(row);
-    }
-    registered.new += 1;
-    let sql = "INSERT INTO run (run_id, kind, identity, state, attempts, crashes, tokens, flops,
-            peak_memory_bytes, created)
-        VALUES (?1, ?2, ?3, 'blocked', 0, 0, ?4, ?5, ?6, ?7)";
-    let kind = run.kind.name();
-    let values = params![run.id.0, kind, run.identity, tokens, flops, memory, now.0];
-    tx.prepare_cached(sql)?.execute(values)?;
-    let row = tx.last_insert_rowid();
-    for parent in run.parents.iter().collect::<BTreeSet<_>>() {
+        row
+    } else {
+        registered.new += 1;
+        let sql =
+            "INSERT INTO run (run_id, kind, identity, state, attempts, crashes, tokens, flops,
+                peak_memory_bytes, created)
+            VALUES (?1, ?2, ?3, 'blocked', 0, 0, ?4, ?5, ?6, ?7)";
+        let kind = run.kind.name();
+        let values = params![run.id.0, kind, run.identity, tokens, flops, memory, now.0];
+        tx.prepare_cached(sql)?.execute(values)?;
+        tx.last_insert_rowid()
+    };
+    // Also of a known run: one that was brought back may have been without a folder of its input.
+    for parent in &run.parents {
         let parent = rows.get(parent).copied();
-        let sql = "INSERT INTO run_input (run, parent) VALUES (?1, ?2)";
+        let sql = "INSERT INTO run_input (run, parent) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
         tx.prepare_cached(sql)?.execute(params![row, parent])?;
     }
     Ok(row)

@@ -7,7 +7,7 @@ use crate::rundir::{FailureClass, FolderLock, RunDir, write_run_files};
 use crate::store::testing::{grid, id, outcome};
 use crate::store::{
     CancelAnswer, Claim, ClaimRequest, FoundRun, ReadStore, Registered, Retry, StepRecord, Store,
-    StoreError, rebuild,
+    StoreError, rebuild, write_snapshot,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -541,4 +541,28 @@ fn a_store_made_anew_from_the_folders_knows_every_run_and_keeps_the_old_file() {
         (&id("sft"), RunState::Succeeded)
     );
     assert_eq!(store.read().run(&id("sft")).unwrap().attempts, 2);
+}
+
+#[test]
+fn a_run_waits_for_an_input_without_a_folder_after_a_rebuild_and_after_a_registration() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sweep, plan) = grid(&[0.1], &[10], &[1]);
+    let (sft, dpo) = (&plan.runs[0], &plan.runs[1]);
+    write_run_files(&RunDir::new(dir.path(), &dpo.id), &dpo.identity, &dpo.stage).unwrap();
+    write_snapshot(dir.path(), &sweep, &plan).unwrap();
+    rebuild(dir.path(), NOW).unwrap();
+    let mut store = Store::of_project(dir.path()).unwrap();
+    let states = |store: &Store| {
+        let ids = [sft.id.clone(), dpo.id.clone()];
+        store.read().states(&ids).unwrap()
+    };
+    let want = [RunState::Ready, RunState::Blocked];
+    assert_eq!(states(&store), want);
+    // As a version that forgot such inputs has left it.
+    let forget = "DELETE FROM run_input; UPDATE run SET state = 'ready'";
+    store.inner.conn.execute_batch(forget).unwrap();
+    store
+        .register(&sweep, &plan, &BTreeMap::new(), Retry::Never, NOW)
+        .unwrap();
+    assert_eq!(states(&store), want);
 }
