@@ -258,7 +258,14 @@ mod tests {
         };
         let mut store = Store::open(&dir.path().join("lions.db")).unwrap();
         store
-            .register(&sweep, &plan, &found, Retry::Never, Timestamp(0))
+            .register(
+                dir.path(),
+                &sweep,
+                &plan,
+                &found,
+                Retry::Never,
+                Timestamp(0),
+            )
             .unwrap();
 
         let read = |depth| load_results(store.read(), dir.path(), "sample", "text", depth).unwrap();

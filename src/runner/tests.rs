@@ -164,7 +164,14 @@ impl TestProject {
         let mut store = self.store();
         let now = self.clock.now();
         store
-            .register(sweep, plan, &BTreeMap::new(), Retry::Never, now)
+            .register(
+                self.root(),
+                sweep,
+                plan,
+                &BTreeMap::new(),
+                Retry::Never,
+                now,
+            )
             .unwrap();
         store
             .claim(&[request], owner, now, self.options.lease_millis)

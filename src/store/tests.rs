@@ -3,7 +3,7 @@
 use crate::base::{Device, Timestamp, with_check, write_atomic};
 use crate::plan::{Plan, RunId};
 use crate::queue::{AttemptEnd, Blocker, RunState};
-use crate::rundir::{FailureClass, FolderLock, RunDir, write_run_files};
+use crate::rundir::{AttemptEvent, FailureClass, FolderLock, Journal, RunDir, write_run_files};
 use crate::store::testing::{grid, id, outcome};
 use crate::store::{
     CancelAnswer, Claim, ClaimRequest, FoundRun, ReadStore, Registered, Retry, StepRecord, Store,
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 const NOW: Timestamp = Timestamp(1_000_000);
 
 struct TestStore {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     path: PathBuf,
     store: Store,
 }
@@ -24,18 +24,15 @@ fn project() -> TestStore {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("results/lions.db");
     let store = Store::open(&path).unwrap();
-    TestStore {
-        _dir: dir,
-        path,
-        store,
-    }
+    TestStore { dir, path, store }
 }
 
 impl TestStore {
     fn register(&mut self, betas: &[f64], pairs: &[u64], seeds: &[u64]) -> Plan {
         let (sweep, plan) = grid(betas, pairs, seeds);
+        let (root, none) = (self.dir.path(), BTreeMap::new());
         self.store
-            .register(&sweep, &plan, &BTreeMap::new(), Retry::Never, NOW)
+            .register(root, &sweep, &plan, &none, Retry::Never, NOW)
             .unwrap();
         plan
     }
@@ -44,7 +41,7 @@ impl TestStore {
         let (sweep, plan) = grid(&[0.1, 0.5], &[10], &[1]);
         let found = found.iter().cloned().collect();
         self.store
-            .register(&sweep, &plan, &found, retry, NOW)
+            .register(self.dir.path(), &sweep, &plan, &found, retry, NOW)
             .unwrap()
     }
 
@@ -284,7 +281,7 @@ fn a_changed_sweep_of_the_same_name_replaces_the_trials_and_keeps_the_runs() {
     let found = [(id("sft"), done)].into();
     project
         .store
-        .register(&sweep, &plan, &found, Retry::Never, NOW)
+        .register(project.dir.path(), &sweep, &plan, &found, Retry::Never, NOW)
         .unwrap();
     let trials = project.store.read().trials("grid").unwrap();
     let labels: Vec<&str> = trials.iter().map(|trial| trial.label.as_str()).collect();
@@ -335,14 +332,22 @@ fn a_run_called_done_whose_files_are_gone_is_done_again() {
 }
 
 #[test]
-fn an_outcome_found_in_a_folder_is_taken_over() {
+fn an_outcome_found_in_a_folder_is_taken_over_with_its_steps() {
     let mut project = project();
+    let attempt = RunDir::new(project.dir.path(), &id("sft")).attempt(3);
+    let mut journal = Journal::create(&attempt.events()).unwrap();
+    let metrics = [("loss".to_owned(), 1.5)].into();
+    journal
+        .append(&AttemptEvent::Step { step: 1, metrics })
+        .unwrap();
     let found = FoundRun {
         outcome: Some(outcome(&id("sft"), 3, 0.5)),
         attempts: 4,
     };
     let registered = project.register_found(&[(id("sft"), found)], Retry::Never);
     assert_eq!(registered.imported, [id("sft")]);
+    let steps = project.store.read().step_metrics(&id("sft")).unwrap();
+    assert_eq!(steps.len(), 1);
     assert_eq!(
         [project.state("sft"), project.state("dpo/0.1/10/1")],
         ["succeeded", "ready"]
@@ -561,8 +566,9 @@ fn a_run_waits_for_an_input_without_a_folder_after_a_rebuild_and_after_a_registr
     // As a version that forgot such inputs has left it.
     let forget = "DELETE FROM run_input; UPDATE run SET state = 'ready'";
     store.inner.conn.execute_batch(forget).unwrap();
+    let none = BTreeMap::new();
     store
-        .register(&sweep, &plan, &BTreeMap::new(), Retry::Never, NOW)
+        .register(dir.path(), &sweep, &plan, &none, Retry::Never, NOW)
         .unwrap();
     assert_eq!(states(&store), want);
 }
