@@ -46,7 +46,7 @@ pub(super) struct Stage<'a> {
 pub(super) struct Files {
     /// The rows of each that can be read, and how many of them are used.
     pub(super) read: Vec<(Rc<FileRows>, usize)>,
-    /// Whether all can be read.
+    /// Whether these are all rows of all files.
     all: bool,
     /// How many rows of all are used: absent if a file is not there or was not read to its end.
     pub(super) used: Option<usize>,
@@ -98,6 +98,7 @@ impl Stage<'_> {
                 files.used = None;
                 continue;
             };
+            files.all &= rows.whole;
             let found = rows.len();
             let share = match (source.count, source.fraction) {
                 (Some(count), _) => count.get(),
@@ -110,7 +111,15 @@ impl Stage<'_> {
                 let problem = self.problem(format!("{path}.{index}.count"), message);
                 inputs.add(problem.help(format!("write {found} or less, or leave `count` out")));
             }
-            let known = rows.whole || source.count.is_some();
+            if share == 0 && rows.whole {
+                let message = format!(
+                    "this `fraction` of {} is less than one",
+                    counted(found, "row")
+                );
+                let problem = self.problem(format!("{path}.{index}.fraction"), message);
+                inputs.add(problem.help("raise it, or leave it out to use all rows"));
+            }
+            let known = share > 0 && (rows.whole || source.count.is_some());
             let used = files.used.filter(|_| known);
             files.used = used.map(|sum| sum.saturating_add(share));
             files.read.push((rows, share));
@@ -177,10 +186,14 @@ impl Stage<'_> {
         let training = &recipe.training;
         let planned = self.format.filter(|_| few).map(|format| {
             let seed = training.seed.unwrap_or(self.seed);
-            let keep = self.keep;
+            // Trials that differ in a rate or the like see the same steps.
             let key = format!(
-                "{:p} {seed} {keep:?} {recipe:?}",
-                std::ptr::from_ref(format)
+                "{:p} {seed} {:?} {:?} {:?} {:?}",
+                std::ptr::from_ref(format),
+                self.keep,
+                recipe.rows,
+                recipe.layout,
+                training.duration
             );
             inputs.planned(key, |root| self.plan(root, (format, files), recipe, seed))
         });

@@ -128,6 +128,11 @@ fn numbers_that_the_data_cannot_give_are_named_at_their_place() {
             "`count` is 21, but `data/mine/pairs.jsonl` has 20 rows",
         ),
         (
+            "data = [{ path = \"data/mine/pairs.jsonl\", fraction = 0.02 }]".to_owned(),
+            "sweeps/mine.toml:12:54",
+            "this `fraction` of 20 rows is less than one",
+        ),
+        (
             format!(
                 "{path}\nlimits = {{ max-seq-len = 8, max-prompt-len = 7, truncation = \"drop\" }}"
             ),
@@ -167,6 +172,26 @@ fn a_few_examples_of_many_are_planned_too() {
     assert_eq!(said.code, 1, "{said:?}");
     let words = "nothing would be trained: the only step runs with rate 0";
     assert!(said.err.contains(words), "{said:?}");
+}
+
+#[test]
+fn a_number_of_rows_is_not_asked_of_the_beginning_of_a_large_file() {
+    let project = Project::new();
+    let note = "x".repeat(80 << 10);
+    let row = |n| {
+        format!(
+            "{{\"prompt\": \"Say {n}.\", \"completion\": \"It is {n}.\", \"note\": \"{note}\"}}\n"
+        )
+    };
+    // Of 220 rows of 80 KiB the first 204 are looked at.
+    let rows: String = (0..220).map(row).collect();
+    project.write("data/mine/large.jsonl", rows);
+    study(
+        &project,
+        "[base.sft.recipe]\ndata = [{ path = \"data/mine/large.jsonl\", count = 210 }]",
+    );
+    let said = check(&project);
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
 }
 
 #[test]
