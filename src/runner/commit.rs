@@ -46,18 +46,24 @@ fn store_outcome(
     now: Timestamp,
 ) -> Result<(), RunnerError> {
     let run = &outcome.run;
+    // A runner that died has not stored all that its attempt had told.
+    let from_journals = !job.own || outcome.attempt > 1;
+    let recorded = if from_journals {
+        recorded_steps(&job.dir, run)?
+    } else {
+        Vec::new()
+    };
     let mut steps = std::mem::take(&mut attempts.steps);
-    if !job.own {
-        steps.extend(recorded_steps(&job.dir, run)?);
-    }
+    steps.extend(recorded);
     let committed = ledger.store.publish(outcome, &steps, now);
     let committed = match committed {
         Ok(Err(_)) => ledger.store.record(&steps, &[], now).map(|()| None),
         other => other.map(Result::ok),
     };
     if committed.is_err() {
-        let own = |step: &StepRecord| job.own || step.run != *run;
-        attempts.keep_for_later(steps.into_iter().filter(own).collect());
+        let read_again = |step: &StepRecord| from_journals && step.run == *run;
+        steps.retain(|step| !read_again(step));
+        attempts.keep_for_later(steps);
     }
     let known = || vec![(run.clone(), RunState::Succeeded)];
     let changes = committed?.unwrap_or_else(known);

@@ -7,7 +7,7 @@ use crate::base::{Clock, Device, FakeClock, Shutdown, SystemClock, Timestamp, wr
 use crate::config::sweep::Sweep;
 use crate::plan::{Plan, RunId};
 use crate::queue::{RunState, Slot};
-use crate::rundir::{FailureClass, FolderLock, RunDir};
+use crate::rundir::{AttemptEvent, FailureClass, FolderLock, Journal, RunDir};
 use crate::runner::{
     OutcomeSource, Reporter, RunOptions, RunnerError, RunnerEvent, Services, SweepEnd, SweepJob,
     SweepSummary, run_sweep,
@@ -504,10 +504,18 @@ fn a_finished_attempt_of_a_dead_runner_is_published_and_not_repeated() {
 }
 
 #[test]
-fn an_unfinished_attempt_of_a_dead_runner_is_taken_back_without_a_crash() {
+fn an_unfinished_attempt_of_a_dead_runner_is_taken_back_without_a_crash_with_all_that_it_told() {
     let project = project();
     project.claim_as("a dead runner", "sft");
+    let attempt = RunDir::new(project.root(), &id("sft")).attempt(1);
+    let mut journal = Journal::create(&attempt.events()).unwrap();
+    let metrics = [("loss".to_owned(), 3.0)].into();
+    let step = AttemptEvent::Step { step: 7, metrics };
+    journal.append(&step).unwrap();
     let (summary, _) = project.run(&mut project.scripted(SUCCEED));
+    let steps = project.store().read().step_metrics(&id("sft")).unwrap();
+    let steps: Vec<u64> = steps.iter().map(|row| row.step).collect();
+    assert_eq!(steps, [1, 2, 7]);
     assert_eq!(summary.end, SweepEnd::Succeeded);
     let run = project.store().read().run(&id("sft")).unwrap();
     assert_eq!((run.attempts, run.crashes), (2, 0));
