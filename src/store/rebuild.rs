@@ -1,11 +1,13 @@
 //! Makes the store anew from the run folders and the snapshots of sweeps.
 
+use crate::base::fs::{create_dir, is_gone};
 use crate::base::{PathError, Timestamp};
 use crate::plan::RunId;
 use crate::queue::{QueuedRun, RunEvent, RunState};
 use crate::rundir::{
-    AttemptEvent, Outcome, RunDir, RundirError, StageHead, attempt_numbers, live_runners,
-    read_events, read_identity, read_provenance, read_stage_head, run_folders, sealed_outcome,
+    AttemptEvent, FolderLock, Outcome, RunDir, RundirError, StageHead, attempt_numbers,
+    live_runners, read_events, read_identity, read_provenance, read_stage_head, run_folders,
+    sealed_outcome,
 };
 use crate::store::error::StoreError;
 use crate::store::open::{STORE_PATH, Store};
@@ -48,11 +50,14 @@ struct Folder {
 /// until the next `lions run` has mended them.
 ///
 /// # Errors
-/// A runner is at work, or a file cannot be read or written.
+/// A runner is at work, or a file cannot be read or written. The old file is in its place then.
 pub fn rebuild(root: &Path, now: Timestamp) -> Result<Rebuilt, StoreError> {
-    if let Some(runner) = live_runners(root)?.into_iter().next() {
-        return Err(StoreError::Busy { runner });
-    }
+    no_runner_at_work(root)?;
+    let path = root.join(STORE_PATH);
+    let results = path.parent().unwrap_or(root);
+    create_dir(results)?;
+    // Two at a time would write one file.
+    let _alone = FolderLock::take(results)?;
     let mut rebuilt = Rebuilt::default();
     let mut folders = BTreeMap::new();
     for path in run_folders(root)? {
@@ -65,20 +70,44 @@ pub fn rebuild(root: &Path, now: Timestamp) -> Result<Rebuilt, StoreError> {
     }
     let (snapshots, damaged) = read_snapshots(root)?;
     rebuilt.passed_over.extend(damaged);
-    let path = root.join(STORE_PATH);
-    rebuilt.old = set_aside(&path, now)?;
-    let mut store = Store::open(&path)?;
+    let new = path.with_extension("db.new");
+    remove_database(&new)?;
+    fill(&new, &folders, &snapshots, now, &mut rebuilt)?;
+    // One may have begun since: large models take a while to be read.
+    no_runner_at_work(root)?;
+    let old = path.with_extension(format!("db.old-{}", now.0));
+    rebuilt.old = move_database(&path, &old)?.then_some(old);
+    move_database(&new, &path)?;
+    Ok(rebuilt)
+}
+
+fn no_runner_at_work(root: &Path) -> Result<(), StoreError> {
+    match live_runners(root)?.into_iter().next() {
+        Some(runner) => Err(StoreError::Busy { runner }),
+        None => Ok(()),
+    }
+}
+
+/// Makes a database of what was found.
+fn fill(
+    path: &Path,
+    folders: &BTreeMap<RunId, Folder>,
+    snapshots: &[Snapshot],
+    now: Timestamp,
+    rebuilt: &mut Rebuilt,
+) -> Result<(), StoreError> {
+    let mut store = Store::open(path)?;
     let tx = store.writer()?;
     let mut rows = BTreeMap::new();
-    for (id, folder) in &folders {
+    for (id, folder) in folders {
         rows.insert(id.clone(), put_folder(&tx, folder, now)?);
         rebuilt.runs += 1;
         rebuilt.done += usize::from(folder.outcome.is_some());
     }
-    for (id, folder) in &folders {
+    for (id, folder) in folders {
         put_inputs(&tx, id, &folder.stage.parents(), &rows)?;
     }
-    for snapshot in &snapshots {
+    for snapshot in snapshots {
         put_snapshot(&tx, snapshot, &mut rows)?;
         rebuilt.sweeps += 1;
         rebuilt.trials += snapshot.trials.len();
@@ -88,8 +117,7 @@ pub fn rebuild(root: &Path, now: Timestamp) -> Result<Rebuilt, StoreError> {
         // Runs that are done or have failed stay so.
         apply(&tx, *row, &event, now, &mut Vec::new())?.ok();
     }
-    tx.commit()?;
-    Ok(rebuilt)
+    Ok(tx.commit()?)
 }
 
 /// A sweep with its trials, and those of its runs that have no folder yet.
@@ -270,21 +298,34 @@ fn put_inputs(
     Ok(())
 }
 
-/// Moves the old file and its companions out of the way.
-fn set_aside(path: &Path, now: Timestamp) -> Result<Option<PathBuf>, StoreError> {
-    let mut moved = None;
-    for suffix in ["", "-wal", "-shm"] {
+/// The files of a database.
+fn files_of(path: &Path) -> [PathBuf; 3] {
+    ["", "-wal", "-shm"].map(|suffix| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
-        let from = PathBuf::from(name);
-        if !from.exists() {
-            continue;
+        PathBuf::from(name)
+    })
+}
+
+/// Gives a database another name; whether there was one.
+fn move_database(from: &Path, to: &Path) -> Result<bool, StoreError> {
+    let mut moved = false;
+    for (from, to) in files_of(from).iter().zip(files_of(to)) {
+        if from.exists() {
+            std::fs::rename(from, to).map_err(|e| PathError::new("move", from, e))?;
+            moved = true;
         }
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".old-{}{suffix}", now.0));
-        let to = PathBuf::from(name);
-        std::fs::rename(&from, &to).map_err(|e| PathError::new("move", &from, e))?;
-        moved = moved.or(Some(to));
     }
     Ok(moved)
+}
+
+/// Removes what a rebuild left that was stopped.
+fn remove_database(path: &Path) -> Result<(), StoreError> {
+    for file in files_of(path) {
+        match std::fs::remove_file(&file) {
+            Err(e) if !is_gone(&e) => return Err(PathError::new("remove", file, e).into()),
+            _ => {}
+        }
+    }
+    Ok(())
 }

@@ -572,3 +572,25 @@ fn a_run_waits_for_an_input_without_a_folder_after_a_rebuild_and_after_a_registr
         .unwrap();
     assert_eq!(states(&store), want);
 }
+
+#[test]
+fn a_rebuild_that_fails_leaves_the_database_in_its_place() {
+    let mut project = project();
+    let plan = project.register(&[0.1], &[10], &[1]);
+    let (root, sft) = (project.dir.path(), &plan.runs[0]);
+    let folder = RunDir::new(root, &sft.id);
+    write_run_files(&folder, &sft.identity, &sft.stage).unwrap();
+    let journal = folder.attempt(1).events();
+    std::fs::create_dir_all(journal.join("no file")).unwrap(); // reading it fails, whoever asks
+    let error = rebuild(root, NOW).unwrap_err().to_string();
+    assert!(error.contains("events.jsonl"), "{error}");
+    let runs = || {
+        let store = ReadStore::open(&project.path).unwrap();
+        store.runs("grid").unwrap().len()
+    };
+    assert_eq!(runs(), 3);
+    std::fs::remove_dir_all(&journal).unwrap();
+    let rebuilt = rebuild(root, NOW).unwrap();
+    assert_eq!((rebuilt.runs, runs()), (1, 0));
+    assert!(!project.path.with_extension("db.new").exists());
+}
