@@ -5,9 +5,9 @@ use crate::base::{PathError, Timestamp};
 use crate::plan::RunId;
 use crate::queue::{QueuedRun, RunEvent, RunState};
 use crate::rundir::{
-    AttemptEvent, FolderLock, Outcome, RunDir, RundirError, StageHead, attempt_numbers,
-    live_runners, read_events, read_identity, read_provenance, read_stage_head, run_folders,
-    sealed_outcome,
+    AttemptEvent, FailureClass, FolderLock, Outcome, RunDir, RundirError, StageHead,
+    attempt_numbers, live_runners, read_events, read_identity, read_provenance, read_stage_head,
+    run_folders, sealed_outcome,
 };
 use crate::store::error::StoreError;
 use crate::store::open::{STORE_PATH, Store};
@@ -221,7 +221,12 @@ fn put_folder(tx: &Transaction<'_>, folder: &Folder, now: Timestamp) -> Result<i
     let ends = put_attempts(tx, row, folder)?;
     let state = match ends {
         _ if folder.outcome.is_some() => RunState::Succeeded,
-        Some(AttemptEvent::Failed { .. }) => RunState::Failed,
+        // For want of room, or of an input that is made again, no run has failed.
+        Some(AttemptEvent::Failed { class, .. })
+            if !matches!(class, FailureClass::DiskFull | FailureClass::Damaged) =>
+        {
+            RunState::Failed
+        }
         _ => RunState::Blocked,
     };
     let attempts = folder.attempts.last().copied().unwrap_or_default();

@@ -594,3 +594,27 @@ fn a_rebuild_that_fails_leaves_the_database_in_its_place() {
     assert_eq!((rebuilt.runs, runs()), (1, 0));
     assert!(!project.path.with_extension("db.new").exists());
 }
+
+#[test]
+fn a_run_that_found_no_room_is_ready_in_a_store_made_anew_and_one_that_failed_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, plan) = grid(&[0.1], &[10], &[1]);
+    let sft = &plan.runs[0];
+    let folder = RunDir::new(dir.path(), &sft.id);
+    write_run_files(&folder, &sft.identity, &sft.stage).unwrap();
+    for (class, state) in [
+        (FailureClass::DiskFull, "ready"),
+        (FailureClass::Damaged, "ready"),
+        (FailureClass::User, "failed"),
+    ] {
+        let mut journal = Journal::create(&folder.attempt(1).events()).unwrap();
+        let message = "as it was told".to_owned();
+        journal
+            .append(&AttemptEvent::Failed { class, message })
+            .unwrap();
+        rebuild(dir.path(), NOW).unwrap();
+        let store = Store::of_project(dir.path()).unwrap();
+        let run = store.read().run(&sft.id).unwrap();
+        assert_eq!(run.state.name(), state, "{class:?}");
+    }
+}
