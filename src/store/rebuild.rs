@@ -1,7 +1,7 @@
 //! Makes the store anew from the run folders and the snapshots of sweeps.
 
 use crate::base::fs::{create_dir, is_gone};
-use crate::base::{PathError, Timestamp};
+use crate::base::{PathError, Timestamp, chain};
 use crate::plan::RunId;
 use crate::queue::{QueuedRun, RunEvent, RunState};
 use crate::rundir::{
@@ -188,17 +188,17 @@ fn read_folder(root: &Path, path: &Path) -> Result<Folder, String> {
         .to_string_lossy()
         .into_owned();
     let dir = RunDir::new(root, &RunId(name));
-    let stage = read_stage_head(&dir).map_err(|e| e.to_string())?;
+    let stage = read_stage_head(&dir).map_err(|e| chain(&e))?;
     if RunDir::new(root, &stage.run) != dir {
         return Err(format!("`stage.json` names run {}", stage.run));
     }
-    let identity = read_identity(&dir).map_err(|e| e.to_string())?;
+    let identity = read_identity(&dir).map_err(|e| chain(&e))?;
     let identity = identity.ok_or_else(|| "no `identity.json`".to_owned())?;
-    let attempts = attempt_numbers(&dir).map_err(|e| e.to_string())?;
+    let attempts = attempt_numbers(&dir).map_err(|e| chain(&e))?;
     let outcome = match sealed_outcome(&dir) {
         // What is damaged is done again; what cannot be read is not touched.
         Err(RundirError::Damaged { .. }) => None,
-        read => read.map_err(|e| e.to_string())?,
+        read => read.map_err(|e| chain(&e))?,
     };
     Ok(Folder {
         stage,
