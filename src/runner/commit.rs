@@ -101,13 +101,16 @@ fn not_published(
     if error.is_disk_full() {
         // What it made stays, and is published when there is room.
         admission.pause(&mut ledger.reporting, message, now);
-        let lost = ledger
-            .store
-            .end_attempt(run, attempt, AttemptEnd::Lost, now)?;
-        if let Some(at) = ledger.graph.index_of(run) {
-            ledger.rest_for_room(at, now);
+        let Some(at) = ledger.graph.index_of(run) else {
+            let lost = ledger
+                .store
+                .end_attempt(run, attempt, AttemptEnd::Lost, now);
+            return Ok(lost.map(drop)?);
+        };
+        ledger.rest_for_room(at, now);
+        if ledger.graph.is_leased(at, attempt) {
+            return ledger.end_attempt(at, attempt, AttemptEnd::Lost, now);
         }
-        ledger.apply_changes(lost.unwrap_or_default());
         return Ok(());
     }
     // What cannot be read or moved now is not damaged: it stays, and is published by a later try.
