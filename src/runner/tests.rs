@@ -19,6 +19,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -844,6 +845,58 @@ fn a_pause_is_over_when_its_cause_is_though_nothing_can_begin() {
     assert_eq!((watcher.count("paused"), watcher.count("resumed")), (1, 1));
     let secs = project.clock.now().secs_since(before);
     assert!((5.0..10.0).contains(&secs), "{secs}");
+}
+
+/// Has another connection write as soon as the first process is started.
+struct Greedy {
+    inner: ScriptedBackend,
+    other: Rc<Store>,
+}
+
+impl Backend for Greedy {
+    fn launch(&mut self, launch: &Launch) -> Result<Handle, BackendError> {
+        let handle = self.inner.launch(launch);
+        if launch.run == id("sft") {
+            let conn = &self.other.inner.conn;
+            conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+        }
+        handle
+    }
+
+    fn poll(&mut self, handles: &[Handle]) -> Result<Vec<Poll>, BackendError> {
+        self.inner.poll(handles)
+    }
+
+    fn stop(&mut self, handle: &Handle, signal: StopSignal) -> Result<(), BackendError> {
+        self.inner.stop(handle, signal)
+    }
+
+    fn wait(&mut self, millis: u64) {
+        self.inner.wait(millis);
+    }
+}
+
+#[test]
+fn an_attempt_whose_handle_cannot_be_stored_is_told_and_comes_to_its_end() {
+    let project = project();
+    let (mut store, other) = impatient_store(&project);
+    let other = Rc::new(other);
+    let mut backend = Greedy {
+        inner: project.scripted(SUCCEED),
+        other: Rc::clone(&other),
+    };
+    let mut watcher = Watcher::new(|event| {
+        if matches!(event, RunnerEvent::Paused { .. }) {
+            other.inner.conn.execute_batch("ROLLBACK").unwrap();
+        }
+    });
+    let clock = project.clock.as_ref();
+    let summary = project
+        .run_on(&mut store, &mut backend, clock, &mut watcher)
+        .unwrap();
+    assert_eq!((summary.end, summary.executed), (SweepEnd::Succeeded, 5));
+    let told = (watcher.count("run-started"), watcher.count("paused"));
+    assert_eq!(told, (5, 1));
 }
 
 // 5 + 10 + 20 + 40 s of rest.
