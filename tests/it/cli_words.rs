@@ -47,6 +47,13 @@ fn a_stage_that_a_trial_does_not_run_has_no_rows_to_look_at() {
 }
 
 #[test]
+fn a_log_is_followed_or_one_value() {
+    let study = Study::shared();
+    let words = ["log", study.id("dpo"), "--follow", "--json"];
+    refused(&study.project.lions(&words), 1, "`--follow`");
+}
+
+#[test]
 fn a_run_whose_runner_died_is_silent_and_not_at_work() {
     let study = Study::copied();
     let id = study.id("failed");
