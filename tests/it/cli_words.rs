@@ -197,6 +197,14 @@ fn with_json_every_line_of_stderr_is_an_object() {
             .contains("learning rate"),
         "{lines:?}"
     );
+    // What is logged is a warning, too.
+    std::fs::remove_dir_all(project.path("results/sweeps")).unwrap();
+    project.write("results/sweeps", "no folder");
+    let (code, lines) = asked(&["run", "sweeps/study.toml"]);
+    assert_eq!(code, 0, "{lines:?}");
+    let mut warnings = lines.iter().filter_map(|line| line["warning"].as_str());
+    let told = "the sweep is not kept beside the database";
+    assert!(warnings.any(|text| text.starts_with(told)), "{lines:?}");
     project.edit(
         "sweeps/study.toml",
         "global-batch-size = 4",
