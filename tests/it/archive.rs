@@ -157,3 +157,22 @@ fn a_run_whose_folder_is_refused_fails_for_want_of_permission_and_is_done_when_i
     let value = &table[0]["rows"][0]["results"][0]["estimate"]["value"];
     assert!(value.is_f64(), "{table}");
 }
+
+#[test]
+fn a_folder_that_may_not_be_entered_is_not_taken_for_an_empty_one() {
+    let project = crate::tiny::project();
+    drop(lions::store::Store::of_project(&project.path("")).unwrap());
+    set_mode(&project.path(""), 0o755);
+    if !is_bound(&project) {
+        return;
+    }
+    let results = project.path("results");
+    set_mode(&results, 0o000);
+    let said = bound(&project, &["status"]);
+    set_mode(&results, 0o755);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(
+        said.err.contains("results/lions.db") && said.err.contains("denied"),
+        "{said:?}"
+    );
+}
