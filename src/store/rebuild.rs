@@ -164,6 +164,9 @@ fn put_snapshot(
 }
 
 /// Every step metric in the journals of a run's attempts.
+///
+/// # Errors
+/// A journal cannot be read or is of a later version.
 pub fn recorded_steps(dir: &RunDir, run: &RunId) -> Result<Vec<StepRecord>, StoreError> {
     let mut steps = Vec::new();
     for attempt in attempt_numbers(dir)? {
