@@ -47,6 +47,12 @@ fn a_stage_that_a_trial_does_not_run_has_no_rows_to_look_at() {
 }
 
 #[test]
+fn trials_are_those_of_a_sweep() {
+    let said = Study::shared().project.lions(&["status", "--trials"]);
+    refused(&said, 2, "SWEEP");
+}
+
+#[test]
 fn a_log_is_followed_or_one_value() {
     let study = Study::shared();
     let words = ["log", study.id("dpo"), "--follow", "--json"];
