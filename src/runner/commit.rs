@@ -157,21 +157,27 @@ fn unpublished(error: &RundirError, message: String) -> AttemptEnd {
     }
 }
 
-/// After an attempt that found an input damaged: puts the runs that made it back. False if all its
-/// inputs are whole after all.
+/// After an attempt, begun at `began`, that found an input damaged: puts the runs that made it back. False
+/// if all its inputs are whole after all, and none was published again since.
 pub(super) fn lose_inputs(
     root: &Path,
     ledger: &mut Ledger<'_>,
     at: usize,
+    began: Timestamp,
     now: Timestamp,
 ) -> Result<bool, RunnerError> {
+    // Another attempt may have found the same, and been faster to say so.
+    let mut is_mended = false;
     // As the attempt looked at them; only if that finds nothing everything is read.
     for verify in [Verify::Changed, Verify::Digests] {
         let mut lost = false;
         for parent in &ledger.graph.planned(at).parents {
             let dir = RunDir::new(root, parent);
             let (why, again) = match verified_outcome(&dir, verify) {
-                Ok(Some(_)) => continue,
+                Ok(Some(outcome)) => {
+                    is_mended |= outcome.finished > began;
+                    continue;
+                }
                 // Its results stay: one of them may be being published at this moment.
                 Ok(None) => ("its outcome is gone".to_owned(), remedy(false)),
                 Err(error @ RundirError::Damaged { .. }) => {
@@ -189,7 +195,7 @@ pub(super) fn lose_inputs(
             return Ok(true);
         }
     }
-    Ok(false)
+    Ok(is_mended)
 }
 
 /// Puts an outcome that is damaged out of the way, and the results that it was made of if what they made

@@ -3,11 +3,13 @@
 use crate::backend::{
     Act, Backend, BackendError, Handle, Launch, LocalBackend, Poll, ScriptedBackend, StopSignal,
 };
-use crate::base::{Clock, Device, FakeClock, Shutdown, SystemClock, Timestamp, write_atomic};
+use crate::base::{
+    Clock, Device, FakeClock, Shutdown, SystemClock, Timestamp, with_check, write_atomic,
+};
 use crate::config::sweep::Sweep;
 use crate::plan::{Plan, RunId};
 use crate::queue::{RunState, Slot};
-use crate::rundir::{AttemptEvent, FailureClass, FolderLock, Journal, RunDir};
+use crate::rundir::{AttemptEvent, FailureClass, FolderLock, Journal, RunDir, read_outcome};
 use crate::runner::{
     OutcomeSource, Reporter, RunOptions, RunnerError, RunnerEvent, Services, SweepEnd, SweepJob,
     SweepSummary, run_sweep,
@@ -432,6 +434,36 @@ fn an_input_that_an_attempt_finds_damaged_is_made_again_and_the_attempt_after_it
         matches!(event, RunnerEvent::Warning { message, .. } if message.contains("model/weights"))
     });
     assert!(warned);
+}
+
+// As another attempt brings about that finds the same damage earlier.
+#[test]
+fn an_attempt_whose_input_was_damaged_and_is_whole_again_when_it_is_looked_at_is_tried_again() {
+    let project = project();
+    let child = id("dpo/0.1/10/1");
+    let damaged = Act::Fail(FailureClass::Damaged);
+    let mut backend = project.scripted(SUCCEED).with(&child, [damaged.clone()]);
+    let sft = RunDir::new(project.root(), &id("sft"));
+    let mut watcher = Watcher::new(|event| {
+        if matches!(event, RunnerEvent::RunStarted { run, attempt: 1, .. } if *run == child) {
+            let mut outcome = read_outcome(&sft).unwrap().unwrap();
+            outcome.finished = project.clock.now().plus_millis(1);
+            let text = with_check(&serde_json::to_string(&outcome).unwrap());
+            write_atomic(&sft.outcome(), text.as_bytes()).unwrap();
+        }
+    });
+    let summary = project
+        .run_with(&mut backend, project.clock.as_ref(), &mut watcher)
+        .unwrap();
+    assert_eq!((summary.end, summary.failed), (SweepEnd::Succeeded, 0));
+    let launches = launches(&backend);
+    assert_eq!((launches[&child], launches[&id("sft")]), (2, 1));
+
+    // What was whole all the time is not to blame.
+    let other = self::project();
+    let mut backend = other.scripted(SUCCEED).with(&child, [damaged]);
+    let (summary, _) = other.run(&mut backend);
+    assert_eq!((summary.succeeded, summary.failed), (3, 1));
 }
 
 #[test]
