@@ -1,7 +1,9 @@
 //! Model folders and data files, each opened once.
 
 use crate::config::spec::{DataSource, ModelConfig, PairLimits};
-use crate::data::{FileRows, PairEncoding, TextFormat, Wanted, look_at_rows, look_at_texts};
+use crate::data::{
+    FileRows, Message, PairEncoding, TextFormat, Wanted, look_at_rows, look_at_texts,
+};
 use crate::eval::{constraints_of, story_prompt};
 use crate::preflight::folders::{Folder, Role};
 use crate::preflight::problem::{Asker, Place, Problem};
@@ -206,15 +208,21 @@ impl Inputs {
         })
     }
 
-    /// Sends prompts through template and tokenizer.
-    pub(super) fn prompts(&mut self, format: &TextFormat, rows: &Rc<FileRows>, asker: Asker<'_>) {
-        let key = format!("prompts {}", key_of(format, rows));
+    /// Sends prompts through template and tokenizer: how many have at most `limit` tokens.
+    pub(super) fn prompts(
+        &mut self,
+        format: &TextFormat,
+        rows: &Rc<FileRows>,
+        limit: usize,
+        asker: Asker<'_>,
+    ) -> Encoded {
+        let key = format!("prompts {} {limit}", key_of(format, rows));
         let every = self.every;
         once(&mut self.encoded, &mut self.problems, key, asker, |found| {
             let (chosen, turns) = (sample(every, rows.len()), |at| prompt(rows, at));
-            encode_turns(&chosen, turns, |turns| format.encode_prompt(turns), found);
-            Encoded::default()
-        });
+            let fits = |turns: &[Message]| Ok(format.encode_prompt(turns)?.len() <= limit);
+            encode_turns(rows, &chosen, turns, fits, found)
+        })
     }
 
     /// Sends conversations through template and tokenizer of a model that reads them whole.
@@ -223,8 +231,8 @@ impl Inputs {
         let every = self.every;
         once(&mut self.encoded, &mut self.problems, key, asker, |found| {
             let (chosen, turns) = (sample(every, rows.len()), |at| conversation(rows, at));
-            encode_turns(&chosen, turns, |turns| written(format, turns), found);
-            Encoded::default()
+            let is_written = |turns: &[Message]| written(format, turns).map(|_| true);
+            encode_turns(rows, &chosen, turns, is_written, found)
         });
     }
 
@@ -247,7 +255,8 @@ impl Inputs {
             name_rows(path.unwrap_or_default(), &wrong, found);
             if wrong.is_empty() {
                 let (chosen, turns) = (sample(every, used.len()), |at| prompt(rows, at));
-                encode_turns(&chosen, turns, |turns| format.encode_prompt(turns), found);
+                let is_written = |turns: &[Message]| format.encode_prompt(turns).map(|_| true);
+                encode_turns(rows, &chosen, turns, is_written, found);
             }
             for problem in found {
                 *problem = problem.clone().warning_unless(!drawn);

@@ -12,7 +12,7 @@ const DATA: &str = "online-dpo.recipe.prompts.data";
 
 /// The prompts, the judge's own model, and whether it can read them.
 pub(super) fn look_at_judge(inputs: &mut Inputs, stage: &Stage<'_>, recipe: &OnlineDpoRecipe) {
-    stage.prompts(inputs, &recipe.prompts.data, DATA);
+    stage.prompts(inputs, &recipe.prompts, "online-dpo.recipe.prompts");
     originals(inputs, stage, recipe);
     let (folder, role) = match &recipe.judge {
         JudgeRecipe::RewardModel(model) => (&model.model_path, Role::Reward),

@@ -3,7 +3,7 @@
 use crate::base::{SeedTree, chain, counted};
 use crate::config::spec::{
     BatchSize, Batching, DataSource, DpoRecipe, Duration, LossMask, OptimizerRecipe, PairLimits,
-    PipelineStage, RowsRecipe, SftRecipe, StoriesEval, TrainingRecipe, TrialConfig,
+    PipelineStage, PromptRecipe, RowsRecipe, SftRecipe, StoriesEval, TrainingRecipe, TrialConfig,
 };
 use crate::config::sweep::show_value;
 use crate::data::{
@@ -333,11 +333,20 @@ impl Stage<'_> {
         }
     }
 
-    pub(super) fn prompts(&self, inputs: &mut Inputs, data: &[DataSource], path: &str) {
-        let files = self.sources(inputs, data, (path, Wanted::Prompts));
+    /// The prompts of online DPO, below `path`; says so if none of those looked at is within the limit.
+    pub(super) fn prompts(&self, inputs: &mut Inputs, recipe: &PromptRecipe, path: &str) {
+        let at = format!("{path}.data");
+        let files = self.sources(inputs, &recipe.data, (&at, Wanted::Prompts));
         let Some(format) = self.format else { return };
-        for (rows, _) in &files.read {
-            inputs.prompts(format, rows, self.asker(path));
+        let limit = recipe.max_prompt_len;
+        let prompts = files.encoded(|rows| inputs.prompts(format, rows, limit, self.asker(&at)));
+        if prompts.seen > 0 && prompts.left == 0 {
+            let seen = counted(prompts.seen, "prompt");
+            let message =
+                format!("none of the {seen} looked at is within `max-prompt-len` {limit}");
+            let problem = self.problem(format!("{path}.max-prompt-len"), message);
+            let problem = problem.warning_unless(prompts.all);
+            inputs.add(problem.help("raise the limit, or take shorter prompts"));
         }
     }
 

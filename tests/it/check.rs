@@ -863,6 +863,12 @@ fn prompts_that_cannot_be_judged_are_found_before_they_are_sampled() {
             "`p-ori-pair` takes offline pairs, and `data/sft/stories_train.jsonl` has none",
             "take prompts of preference data",
         ),
+        (
+            "[base.online-dpo.recipe.prompts]\nmax-prompt-len = 2",
+            "--> sweeps/mine.toml:12:18\n",
+            "none of the 24 prompts looked at is within `max-prompt-len` 2",
+            "raise the limit, or take shorter prompts",
+        ),
     ] {
         let project = Project::new();
         study(&project, more);
