@@ -351,6 +351,28 @@ fn an_attempt_that_does_not_heed_a_stop_is_killed_after_the_grace() {
 }
 
 #[test]
+fn a_runner_that_cannot_go_on_gives_its_attempts_time_to_save_their_state() {
+    let project = project();
+    let mut backend = project.scripted(SUCCEED).with(&id("sft"), [Act::Hang]);
+    let other = project.store();
+    let mut watcher = Watcher::new(|event| {
+        if matches!(event, RunnerEvent::RunStarted { .. }) {
+            let conn = &other.inner.conn;
+            conn.execute_batch("DROP TABLE request").unwrap();
+        }
+    });
+    let before = project.clock.now();
+    let error = project
+        .run_with(&mut backend, project.clock.as_ref(), &mut watcher)
+        .unwrap_err();
+    assert!(!error.is_passing(), "{error}");
+    let signals: Vec<StopSignal> = backend.stopped.iter().map(|(_, signal)| *signal).collect();
+    assert_eq!(signals, [StopSignal::Terminate]);
+    let secs = project.clock.now().secs_since(before);
+    assert!((30.0..32.0).contains(&secs), "{secs}");
+}
+
+#[test]
 fn another_process_may_cancel_a_run_at_work() {
     let project = project();
     let mut backend = project
