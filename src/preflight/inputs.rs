@@ -110,8 +110,12 @@ impl Inputs {
             template: model.chat_template.as_ref().map(ToString::to_string),
             ..Folder::new(&model.path, Role::Chat)
         };
-        let path = "model.path";
-        self.folder(folder, Asker { trial, path })
+        let asker = Asker {
+            trial,
+            path: "model.path",
+            uses_all: true,
+        };
+        self.folder(folder, asker)
     }
 
     /// How the model of a folder reads conversations, if it is there, fit for its role and does.
@@ -237,15 +241,14 @@ impl Inputs {
     }
 
     /// Reads the first `most` rows as story prompts and sends them through template and tokenizer.
-    /// Where only some are `drawn`, a bad one need not be among them.
     pub(super) fn stories(
         &mut self,
         format: &TextFormat,
         rows: &Rc<FileRows>,
-        (most, drawn): (usize, bool),
+        most: usize,
         asker: Asker<'_>,
     ) {
-        let key = format!("stories {} {most} {drawn}", key_of(format, rows));
+        let key = format!("stories {} {most}", key_of(format, rows));
         let every = self.every;
         once(&mut self.encoded, &mut self.problems, key, asker, |found| {
             let used = &rows.chats[..most.min(rows.chats.len())];
@@ -257,9 +260,6 @@ impl Inputs {
                 let (chosen, turns) = (sample(every, used.len()), |at| prompt(rows, at));
                 let is_written = |turns: &[Message]| format.encode_prompt(turns).map(|_| true);
                 encode_turns(rows, &chosen, turns, is_written, found);
-            }
-            for problem in found {
-                *problem = problem.clone().warning_unless(!drawn);
             }
             Encoded::default()
         });

@@ -48,6 +48,8 @@ pub(super) struct Files {
     pub(super) read: Vec<(Rc<FileRows>, usize)>,
     /// Whether these are all rows of all files.
     all: bool,
+    /// Whether every row is used.
+    every: bool,
     /// How many rows of all are used: absent if a file is not there or was not read to its end.
     pub(super) used: Option<usize>,
 }
@@ -75,8 +77,19 @@ impl Stage<'_> {
     }
 
     pub(super) fn asker<'p>(&self, path: &'p str) -> Asker<'p> {
-        let trial = self.trial;
-        Asker { trial, path }
+        Asker {
+            trial: self.trial,
+            path,
+            uses_all: true,
+        }
+    }
+
+    /// The same about single rows of files.
+    fn asker_of<'p>(&self, files: &Files, path: &'p str) -> Asker<'p> {
+        Asker {
+            uses_all: files.every,
+            ..self.asker(path)
+        }
     }
 
     /// The rows of each source.
@@ -89,6 +102,7 @@ impl Stage<'_> {
         let mut files = Files {
             read: Vec::new(),
             all: true,
+            every: true,
             used: Some(0),
         };
         for (index, source) in data.iter().enumerate() {
@@ -119,6 +133,7 @@ impl Stage<'_> {
                 let problem = self.problem(format!("{path}.{index}.fraction"), message);
                 inputs.add(problem.help("raise it, or leave it out to use all rows"));
             }
+            files.every &= share >= found && (rows.whole || source.count.is_none());
             let known = share > 0 && (rows.whole || source.count.is_some());
             let used = files.used.filter(|_| known);
             files.used = used.map(|sum| sum.saturating_add(share));
@@ -147,6 +162,13 @@ impl Stage<'_> {
         }
     }
 
+    /// Whether a training stage, or the filter in front of it, reads every row of its files.
+    fn reads_every(&self, rows: &RowsRecipe, files: &Files) -> bool {
+        let most = rows.max_examples.filter(|_| self.keep.is_none());
+        let cuts = most.is_some_and(|most| files.used != Some(most.get()));
+        files.every && !cuts && !rows.dedup && rows.decontaminate.is_none()
+    }
+
     /// How many of the rows of the files a filter leaves.
     fn kept(&self, files: &Files) -> Option<usize> {
         files.used.map(|used| used.min(self.keep.unwrap_or(used)))
@@ -160,7 +182,8 @@ impl Stage<'_> {
     ) {
         let at = |name: &str| format!("sft.recipe.{name}");
         let (rows, layout, training) = (&recipe.rows, &recipe.layout, &recipe.training);
-        let files = self.sources(inputs, &rows.data, (&at("data"), Wanted::Chats));
+        let mut files = self.sources(inputs, &rows.data, (&at("data"), Wanted::Chats));
+        files.every = self.reads_every(rows, &files);
         self.contamination(inputs, rows, "sft.recipe");
         let (most, used) = (rows.max_examples.map(NonZeroUsize::get), self.kept(&files));
         self.enough(inputs, most, used, "sft.recipe");
@@ -294,7 +317,8 @@ impl Stage<'_> {
     ) {
         let at = |name: &str| format!("{path}.{name}");
         let (rows, limits, training) = (&recipe.rows, &recipe.pairs.limits, &recipe.training);
-        let files = self.sources(inputs, &rows.data, (&at("data"), Wanted::Pairs));
+        let mut files = self.sources(inputs, &rows.data, (&at("data"), Wanted::Pairs));
+        files.every = self.reads_every(rows, &files);
         self.contamination(inputs, rows, path);
         let offline = path == "dpo.recipe";
         let (most, used) = (rows.max_examples.map(NonZeroUsize::get), self.kept(&files));
@@ -339,7 +363,8 @@ impl Stage<'_> {
         let files = self.sources(inputs, &recipe.data, (&at, Wanted::Prompts));
         let Some(format) = self.format else { return };
         let limit = recipe.max_prompt_len;
-        let prompts = files.encoded(|rows| inputs.prompts(format, rows, limit, self.asker(&at)));
+        let asker = self.asker_of(&files, &at);
+        let prompts = files.encoded(|rows| inputs.prompts(format, rows, limit, asker));
         if prompts.seen > 0 && prompts.left == 0 {
             let seen = counted(prompts.seen, "prompt");
             let message =
@@ -353,12 +378,10 @@ impl Stage<'_> {
     fn stories(&self, inputs: &mut Inputs, set: &StoriesEval, path: &str) {
         let files = self.sources(inputs, &set.data, (path, Wanted::Chats));
         let Some(format) = self.format else { return };
-        let is_drawn = |source: &DataSource| source.fraction.is_some() || source.count.is_some();
-        let drawn = set.data.iter().any(is_drawn);
         let mut left = set.max_prompts.map_or(usize::MAX, NonZeroUsize::get);
         for (rows, share) in &files.read {
-            let most = if drawn { usize::MAX } else { left };
-            inputs.stories(format, rows, (most, drawn), self.asker(path));
+            let most = if files.every { left } else { usize::MAX };
+            inputs.stories(format, rows, most, self.asker_of(&files, path));
             left = left.saturating_sub(*share);
         }
     }
@@ -404,7 +427,8 @@ impl Stage<'_> {
         (path, limit): (&str, Option<usize>),
     ) {
         let Some(format) = self.format else { return };
-        let rows = files.encoded(|rows| inputs.chats(format, rows, limit, self.asker(path)));
+        let asker = self.asker_of(files, path);
+        let rows = files.encoded(|rows| inputs.chats(format, rows, limit, asker));
         if let Some(limit) = limit.filter(|_| rows.seen > 0 && rows.left == 0) {
             let message = nothing_to_learn(rows.seen, limit);
             let problem = self.problem(path, message).warning_unless(rows.all);
@@ -421,7 +445,8 @@ impl Stage<'_> {
         path: &str,
     ) {
         let Some(format) = self.format else { return };
-        let pairs = files.encoded(|rows| inputs.pairs(format, rows, limits, self.asker(path)));
+        let asker = self.asker_of(files, path);
+        let pairs = files.encoded(|rows| inputs.pairs(format, rows, limits, asker));
         if pairs.seen > 0 && pairs.left == 0 {
             let message = format!(
                 "none of the {} looked at is left within `max-seq-len` {} and \

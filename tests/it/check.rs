@@ -848,6 +848,34 @@ fn the_rows_that_a_seed_chooses_decide_whether_a_stage_would_train() {
 }
 
 #[test]
+fn a_row_that_no_template_writes_is_a_mistake_only_where_it_is_used() {
+    let project = Project::new();
+    study(
+        &project,
+        "[base.sft.recipe]\ndata = [{ path = \"data/mine/many.jsonl\" }]\nmax-examples = 8\nseed = 3\n\
+         batch = { rows = 1 }\nduration = { epochs = 1 }\nschedule.warmup-ratio = 0",
+    );
+    let places = (0..300).collect::<Vec<usize>>();
+    let chosen = lions::data::select(places, Some(8), &lions::data::select_seed(3)).unwrap();
+    let other = (0..16).find(|n| !chosen.contains(n)).unwrap();
+    for (bad, code, weight) in [(other, 0, "warning: "), (chosen[0], 1, "error: ")] {
+        let row = |n| {
+            let mark = if n == bad { "\u{fdd0}" } else { "" };
+            format!("{{\"prompt\": \"Say {n}.\", \"completion\": \"It is {mark}{n}.\"}}\n")
+        };
+        project.write(
+            "data/mine/many.jsonl",
+            (0..300).map(row).collect::<String>(),
+        );
+        let said = check(&project);
+        assert_eq!(said.code, code, "{said:?}");
+        let place = format!("{weight}data/mine/many.jsonl:{}: ", bad + 1);
+        let words = format!("{place}the text contains the noncharacter");
+        assert_eq!(said.err.matches(&words).count(), 1, "{said:?}");
+    }
+}
+
+#[test]
 fn prompts_that_cannot_be_judged_are_found_before_they_are_sampled() {
     let online = "pipeline = [\"sft\", \"online-dpo\"]";
     for (more, place, message, remedy) in [
