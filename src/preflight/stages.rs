@@ -69,6 +69,14 @@ impl Files {
         }
         sum
     }
+
+    /// Whether every row is written as tokens by a training stage, or `before`, by a filter or for the
+    /// reference, which do not stop at `max-examples`.
+    fn all_written(&self, rows: &RowsRecipe, before: bool) -> bool {
+        let most = rows.max_examples.filter(|_| !before);
+        let cuts = most.is_some_and(|most| self.used != Some(most.get()));
+        self.every && !cuts && !rows.dedup && rows.decontaminate.is_none()
+    }
 }
 
 impl Stage<'_> {
@@ -162,13 +170,6 @@ impl Stage<'_> {
         }
     }
 
-    /// Whether a training stage, or the filter in front of it, reads every row of its files.
-    fn reads_every(&self, rows: &RowsRecipe, files: &Files) -> bool {
-        let most = rows.max_examples.filter(|_| self.keep.is_none());
-        let cuts = most.is_some_and(|most| files.used != Some(most.get()));
-        files.every && !cuts && !rows.dedup && rows.decontaminate.is_none()
-    }
-
     /// How many of the rows of the files a filter leaves.
     fn kept(&self, files: &Files) -> Option<usize> {
         files.used.map(|used| used.min(self.keep.unwrap_or(used)))
@@ -183,7 +184,7 @@ impl Stage<'_> {
         let at = |name: &str| format!("sft.recipe.{name}");
         let (rows, layout, training) = (&recipe.rows, &recipe.layout, &recipe.training);
         let mut files = self.sources(inputs, &rows.data, (&at("data"), Wanted::Chats));
-        files.every = self.reads_every(rows, &files);
+        files.every = files.all_written(rows, self.keep.is_some());
         self.contamination(inputs, rows, "sft.recipe");
         let (most, used) = (rows.max_examples.map(NonZeroUsize::get), self.kept(&files));
         self.enough(inputs, most, used, "sft.recipe");
@@ -318,7 +319,8 @@ impl Stage<'_> {
         let at = |name: &str| format!("{path}.{name}");
         let (rows, limits, training) = (&recipe.rows, &recipe.pairs.limits, &recipe.training);
         let mut files = self.sources(inputs, &rows.data, (&at("data"), Wanted::Pairs));
-        files.every = self.reads_every(rows, &files);
+        let before = self.keep.is_some() || recipe.needs_reference();
+        files.every = files.all_written(rows, before);
         self.contamination(inputs, rows, path);
         let offline = path == "dpo.recipe";
         let (most, used) = (rows.max_examples.map(NonZeroUsize::get), self.kept(&files));
