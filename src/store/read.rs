@@ -92,6 +92,24 @@ impl ReadStore {
         })
     }
 
+    /// When an attempt at a run of a sweep ended last, or its outcome was taken over; nothing if none was.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn last_end(&self, sweep: &str) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT max(max(
+                coalesce(attempt.ended, run.finished), coalesce(run.finished, attempt.ended)))
+            FROM run LEFT JOIN attempt ON attempt.run = run.id
+            WHERE run.id IN (SELECT trial_run.run FROM trial_run
+                JOIN trial ON trial.id = trial_run.trial
+                JOIN sweep ON sweep.id = trial.sweep AND sweep.name = ?1)";
+        let last: Option<i64> = self
+            .conn
+            .prepare_cached(sql)?
+            .query_row([sweep], |row| row.get(0))?;
+        Ok(last.map(Timestamp))
+    }
+
     /// Where the given runs stand, in their order.
     pub fn states(&self, runs: &[RunId]) -> Result<Vec<RunState>, StoreError> {
         let sql = "SELECT run.state, live.number, live.expires

@@ -47,6 +47,22 @@ fn a_stage_that_a_trial_does_not_run_has_no_rows_to_look_at() {
 }
 
 #[test]
+fn a_report_that_was_left_alone_is_written_by_the_next_run() {
+    let study = Study::copied();
+    let project = &study.project;
+    let eval = project.path("results/runs").join(&study.id("eval")[..12]);
+    std::fs::remove_dir_all(eval).unwrap();
+    let words = ["run", "sweeps/study.toml"];
+    let said = project.lions(&[&words[..], &["--no-report"]].concat());
+    assert_eq!(said.code, 0, "{said:?}");
+    for is_current in [false, true] {
+        let said = project.lions(&words);
+        assert_eq!(said.code, 0, "{said:?}");
+        assert_eq!(said.err.contains("nothing to do"), is_current, "{said:?}");
+    }
+}
+
+#[test]
 fn trials_are_those_of_a_sweep() {
     let said = Study::shared().project.lions(&["status", "--trials"]);
     refused(&said, 2, "SWEEP");
