@@ -1,7 +1,6 @@
 //! Questions to the store. None of them changes anything.
 
 use crate::base::{Digest, Timestamp};
-use crate::config::sweep::Sweep;
 use crate::plan::{RunId, StageKind};
 use crate::queue::{CRASH_LIMIT, Facts, RunState, explain};
 use crate::rundir::{MetricValue, Usage};
@@ -11,7 +10,7 @@ use crate::store::rows::{
     ArtifactRow, AttemptRow, LiveAttempt, RunRow, StateCounts, StepRow, SweepRow, TrialRow,
     TrialRun, TrialUse, Why, class_of, device_of, kind_of, state_of, uint,
 };
-use crate::store::stored::{StoredSweep, content_of};
+use crate::store::stored::StoredSweep;
 use rusqlite::{OptionalExtension as _, Params, Row};
 use std::collections::BTreeMap;
 
@@ -60,13 +59,6 @@ impl ReadStore {
             .into_iter()
             .next()
             .map_or_else(|| Err(self.no_sweep(name)), Ok)
-    }
-
-    /// Whether exactly this sweep, configurations and report included, was registered last.
-    pub fn is_registered(&self, sweep: &Sweep) -> Result<bool, StoreError> {
-        let sql = "SELECT content FROM sweep WHERE name = ?1";
-        let found = self.rows(sql, [&sweep.name], |row| Ok(row.get::<_, String>(0)?))?;
-        Ok(found.first() == Some(&content_of(sweep)?))
     }
 
     /// How many runs of a sweep are in each state.

@@ -53,12 +53,17 @@ fn a_report_that_was_left_alone_is_written_by_the_next_run() {
     let eval = project.path("results/runs").join(&study.id("eval")[..12]);
     std::fs::remove_dir_all(eval).unwrap();
     let words = ["run", "sweeps/study.toml"];
-    let said = project.lions(&[&words[..], &["--no-report"]].concat());
-    assert_eq!(said.code, 0, "{said:?}");
-    for is_current in [false, true] {
-        let said = project.lions(&words);
+    // First for a run that is done again, then for another title.
+    for title in ["Learning rate", "Rate"] {
+        let text = project.read("sweeps/study.toml");
+        project.write("sweeps/study.toml", text.replace("Learning rate", title));
+        let said = project.lions(&[&words[..], &["--no-report"]].concat());
         assert_eq!(said.code, 0, "{said:?}");
-        assert_eq!(said.err.contains("nothing to do"), is_current, "{said:?}");
+        for is_current in [false, true] {
+            let said = project.lions(&words);
+            assert_eq!(said.code, 0, "{said:?}");
+            assert_eq!(said.err.contains("nothing to do"), is_current, "{said:?}");
+        }
     }
 }
 

@@ -161,6 +161,10 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) {
             copy_tree(&path, &target);
         } else {
             fs::copy(&path, &target).unwrap();
+            // A report is current if it is later than what it tells of.
+            let modified = path.metadata().unwrap().modified().unwrap();
+            let copy = fs::File::open(&target).unwrap();
+            copy.set_modified(modified).unwrap();
         }
     }
 }

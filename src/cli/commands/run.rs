@@ -24,7 +24,7 @@ use crate::runner::{
     JsonReporter, LinesReporter, NoReport, Reporter, RunOptions, RunnerError, Services, SweepEnd,
     SweepJob, SweepSummary, open_store, run_sweep,
 };
-use crate::store::{GIVE_THE_RIGHT, Retry, Store};
+use crate::store::{GIVE_THE_RIGHT, Retry, Store, last_change};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use std::io;
 use std::path::PathBuf;
@@ -156,7 +156,6 @@ fn one(
     let failed = |error| failed(error, word, shutdown);
     let opened = open_store(&project.root, shutdown, reporter.as_mut());
     let mut store = opened.map_err(failed)?;
-    let unchanged = store.read().is_registered(sweep).unwrap_or(false);
     let mut options = RunOptions::new(slots(&args.device, args.jobs, args.threads)?);
     options.retry = if args.retry {
         Retry::Failed
@@ -180,21 +179,25 @@ fn one(
     };
     let summary = run_sweep(&job, services, reporter.as_mut()).map_err(failed)?;
     drop(reporter);
-    let current = unchanged && has_later_pages(project, &store, &summary.sweep);
+    let current = has_later_pages(project, &store, &summary.sweep);
     after(ui, project, args, word, &summary, current)
 }
 
-/// Whether the pages of a sweep were written after all that has happened to its runs.
+/// Whether the pages of a sweep are later than its last change and than all that has happened to its runs.
 fn has_later_pages(project: &Project, store: &Store, sweep: &str) -> bool {
-    // The time of a file lags behind the clock by some milliseconds.
-    const TICK: Duration = Duration::from_millis(100);
+    // The time of a file lags behind the clock by a tick of the kernel, 10 ms at most.
+    const TICK: Duration = Duration::from_millis(20);
     let page = page(project, sweep);
     let written = page.metadata().and_then(|meta| meta.modified());
-    let (Ok(written), Ok(last)) = (written, store.read().last_end(sweep)) else {
+    let (Ok(written), Ok(changed), Ok(last)) = (
+        written,
+        last_change(&project.root, sweep),
+        store.read().last_end(sweep),
+    ) else {
         return false;
     };
     let last = last.map_or(0, |at| at.0.max(0)).cast_unsigned();
-    written + TICK >= UNIX_EPOCH + Duration::from_millis(last)
+    written >= changed && written + TICK >= UNIX_EPOCH + Duration::from_millis(last)
 }
 
 fn page(project: &Project, sweep: &str) -> PathBuf {
