@@ -432,6 +432,14 @@ fn a_list_longer_than_any_study_has_is_refused_at_once() {
 }
 
 #[test]
+fn endless_words_are_compared_with_nothing() {
+    use super::diagnose::nearest;
+    let (wrong, name) = ("a".repeat(2_000), "a".repeat(1_999));
+    assert_eq!(nearest(&wrong, [name.as_str()]), None);
+    assert_eq!(nearest("betta", [name.as_str(), "beta"]), Some("beta"));
+}
+
+#[test]
 fn a_number_beyond_its_type_is_told_both_ends() {
     for (text, want) in [
         (
