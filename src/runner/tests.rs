@@ -1060,7 +1060,7 @@ fn made_by_sft(root: &Path) -> PathBuf {
     let like = RunDir::new(&root.join("like"), &id("sft")).attempt(1);
     std::fs::create_dir_all(like.out().join("model")).unwrap();
     let content = format!("{}\n", id("sft").0);
-    std::fs::write(like.out().join("model/weights"), content).unwrap();
+    write_atomic(&like.out().join("model/weights"), content.as_bytes()).unwrap();
     write_made(&like, &digest_folder(&like.out()).unwrap()).unwrap();
     like.made()
 }
