@@ -61,8 +61,11 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ShowArgs) -> Result<u8, Comma
             .lines()
             .for_each(|line| ui.text(&format!("  {line}")));
     }
-    section(ui, "identity");
-    print_tree(ui, &identity, 1);
+    // A run that a rebuild brought back without its folder has none yet.
+    if !identity.is_null() {
+        section(ui, "identity");
+        print_tree(ui, &identity, 1);
+    }
     print_attempts(ui, &attempts);
     print_metrics(ui, &metrics);
     print_counts(ui, &counts, &notes);

@@ -23,7 +23,7 @@ pub(crate) struct StatusArgs {
     /// Sweep name, or its file; all sweeps if absent
     sweep: Option<String>,
     /// List trials instead of runs
-    #[arg(long)]
+    #[arg(long, requires = "sweep")]
     trials: bool,
 }
 
