@@ -97,7 +97,12 @@ pub(super) fn encode_turns(
         }
     }
     let all = rows.whole && seen == rows.len();
-    Encoded { left, seen, all }
+    Encoded {
+        left,
+        seen,
+        all,
+        ..Encoded::default()
+    }
 }
 
 /// The conversation of a row up to its last reply: of a pair its prompt.
