@@ -5,7 +5,7 @@
 
 use crate::arch::{FloatFormat, Learned};
 use crate::data::TokenBatch;
-use crate::model::Arrays;
+use crate::model::{self, Arrays};
 use crate::train::error::TrainError;
 use crate::train::score::{ReplyScore, Scorer};
 
@@ -13,8 +13,8 @@ use crate::train::score::{ReplyScore, Scorer};
 /// each, (S,).
 pub type Weigh<'a> = dyn FnMut(&[ReplyScore]) -> Result<Vec<f64>, TrainError> + 'a;
 
-/// Takes the next bytes of a [`Part`]; they never cross from one array into the next.
-pub type Take<'a> = dyn FnMut(&[u8]) -> Result<(), TrainError> + 'a;
+/// Takes the next bytes of a [`Part`].
+pub type Take<'a> = model::Take<'a, TrainError>;
 
 /// Fills a buffer with the next bytes of a [`Part`].
 pub type Give<'a> = dyn FnMut(&mut [u8]) -> Result<(), TrainError> + 'a;
