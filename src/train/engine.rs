@@ -41,15 +41,11 @@ pub trait Learner: Scorer {
     fn nll(&mut self, batch: &TokenBatch, factor: f64) -> Result<Nll, TrainError>;
 
     /// Adds the gradient of `Σ_s w_s log π(segment s)`; `weigh` gives `w` once the log-probabilities
-    /// are known. The scores that it was given are returned.
+    /// are known.
     ///
     /// # Errors
     /// As [`Self::nll`]; what `weigh` says.
-    fn weighted(
-        &mut self,
-        batch: &TokenBatch,
-        weigh: &mut Weigh<'_>,
-    ) -> Result<Vec<ReplyScore>, TrainError>;
+    fn weighted(&mut self, batch: &TokenBatch, weigh: &mut Weigh<'_>) -> Result<(), TrainError>;
 
     /// Gives the gradients by parameter in name order, by pieces, and forgets them.
     ///
