@@ -45,12 +45,11 @@ impl Attempt<'_> {
     /// Refuses anything that is not what was planned with, or not what its run published.
     pub(super) fn check_inputs(&self) -> Result<(), StageError> {
         let root = &self.context.root;
-        // What the runner has digested, and only that: an attempt keeps nothing outside its folder.
-        let mut known = DigestCache::load(&root.join(DIGESTS_PATH));
+        let mut known = known_digests(root);
         for (path, planned) in &self.file.data {
             check_planned(&mut known, root, path, planned)?;
         }
-        check_inputs(root, &self.file.inputs)
+        check_inputs(&mut known, root, &self.file.inputs)
     }
 
     /// Whether the run has an input of that role.
@@ -225,15 +224,20 @@ impl Attempt<'_> {
     }
 }
 
+/// What the runner has digested, and only that: an attempt keeps nothing outside its folder.
+pub(super) fn known_digests(root: &Path) -> DigestCache {
+    DigestCache::load(&root.join(DIGESTS_PATH))
+}
+
 /// Refuses models and artifacts that are not what was planned with, or not what their runs published.
 pub(super) fn check_inputs(
+    known: &mut DigestCache,
     root: &Path,
     inputs: &BTreeMap<InputRole, InputRef>,
 ) -> Result<(), StageError> {
-    let mut known = DigestCache::load(&root.join(DIGESTS_PATH));
     for (role, input) in inputs {
         match input {
-            InputRef::Folder { path, digest } => check_planned(&mut known, root, path, digest)?,
+            InputRef::Folder { path, digest } => check_planned(known, root, path, digest)?,
             InputRef::Run { id, artifact } => {
                 let dir = RunDir::new(root, id);
                 let path = dir.artifacts().join(artifact);
