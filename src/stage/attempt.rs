@@ -2,9 +2,9 @@
 
 use crate::arch::DecoderConfig;
 use crate::base::{Digest, SeedTree, write_atomic};
-use crate::config::spec::{DataSource, Positive, Precision, Share};
+use crate::config::spec::{DataSource, Positive, Share};
 use crate::data::{PairRow, TextFormat, load_pairs, mixture_seed};
-use crate::model::{Decoder, FrozenParams, ModelError};
+use crate::model::ModelError;
 use crate::plan::{
     DIGESTS_PATH, DigestCache, InputRef, InputRole, PAIRS_ARTIFACT, REF_LOGPS_ARTIFACT, StageFile,
 };
@@ -14,7 +14,7 @@ use crate::stage::error::StageError;
 use crate::stage::output::{StageOutput, count_rows};
 use crate::stage::telemetry::Telemetry;
 use crate::train::{ReferenceLogps, TrainError};
-use candle_core::{DType, Device};
+use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -156,17 +156,6 @@ impl Attempt<'_> {
         Ok((format, config))
     }
 
-    /// Frozen weights, ready to be run.
-    pub(super) fn open_decoder(
-        &self,
-        dir: &Path,
-        config: &DecoderConfig,
-        precision: Precision,
-    ) -> Result<Decoder, StageError> {
-        let params = FrozenParams::load(dir, config, &self.device, dtype(precision))?;
-        Ok(Decoder::frozen(config, &params)?)
-    }
-
     /// Tells something that a person should read; also kept in the result.
     pub(super) fn warn(
         &mut self,
@@ -304,12 +293,4 @@ pub fn kept_rows(path: &Path) -> Result<Vec<usize>, StageError> {
     Ok(rows
         .map(|row| row.map(|row| row.index))
         .collect::<Result<_, _>>()?)
-}
-
-/// Number format of weights and activations.
-pub(super) fn dtype(precision: Precision) -> DType {
-    match precision {
-        Precision::F32 => DType::F32,
-        Precision::Bf16 => DType::BF16,
-    }
 }
