@@ -17,6 +17,21 @@ pub enum FloatFormat {
     F64,
 }
 
+impl FloatFormat {
+    /// Every format.
+    pub const ALL: [Self; 4] = [Self::F32, Self::Bf16, Self::F16, Self::F64];
+
+    /// The name in `config.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::Bf16 => "bfloat16",
+            Self::F16 => "float16",
+            Self::F64 => "float64",
+        }
+    }
+}
+
 /// Shape and form of a decoder.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(

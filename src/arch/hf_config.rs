@@ -456,13 +456,9 @@ impl Reader<'_> {
             (None, Some(name)) => ("torch_dtype", name.as_str()),
             (None, None) => ("dtype", "float32"),
         };
-        match name {
-            "float32" => Ok(FloatFormat::F32),
-            "bfloat16" => Ok(FloatFormat::Bf16),
-            "float16" => Ok(FloatFormat::F16),
-            "float64" => Ok(FloatFormat::F64),
-            other => Err(self.fault(field, format!("is `{other}`, no float format known here"))),
-        }
+        let mut all = FloatFormat::ALL.into_iter();
+        all.find(|format| format.name() == name)
+            .ok_or_else(|| self.fault(field, format!("is `{name}`, no float format known here")))
     }
 }
 

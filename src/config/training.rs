@@ -1,6 +1,6 @@
 //! Training: what supervised fine-tuning and preference learning have in common, and the former.
 
-use crate::arch::Learned;
+use crate::arch::{FloatFormat, Learned};
 use crate::config::data_source::DataSource;
 use crate::config::flat::flat;
 use crate::config::options::{Decontamination, TrainableEmbeddings};
@@ -119,6 +119,15 @@ pub enum Precision {
     F32,
     /// bfloat16 weights and activations, f32 master weights and moments.
     Bf16,
+}
+
+impl From<Precision> for FloatFormat {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 /// A kind of matrix of a decoder layer, by its name in checkpoints.

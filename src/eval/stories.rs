@@ -188,7 +188,7 @@ mod tests {
         let model = root.join("models/stories260k");
         let config = DecoderConfig::from_file(&model).unwrap();
         let params = FrozenParams::load(&model, &config, &Device::Cpu, DType::F32).unwrap();
-        let decoder = Decoder::frozen(&config, &params).unwrap();
+        let mut decoder = Decoder::frozen(&config, &params).unwrap();
         let format = TextFormat::open(&model, None).unwrap();
         let source = DataSource {
             path: "data/sft/stories_test.jsonl".into(),
@@ -215,7 +215,7 @@ mod tests {
             seed: &SeedTree::root(7),
             batch: 16,
         };
-        let stories = sample(&decoder, &job, &mut |_| true).unwrap();
+        let stories = sample(&mut decoder, &job, &mut |_| true).unwrap();
         let stories = stories.into_iter().map(|completion| Story {
             prompt: completion.prompt,
             sample: completion.sample,

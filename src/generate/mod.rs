@@ -1,10 +1,20 @@
 //! Batched sampling from a policy.
 //!
-//! [`sample`] keeps a fixed number of rows in flight and refills rows that end. Every sample draws
-//! from its own generator, so that a batch of one and a batch of sixteen give the same tokens.
+//! [`sample`] keeps a number of rows in flight and refills rows that end. Every sample draws from its
+//! own generator of random numbers, so that a batch of one and a batch of sixteen give the same tokens.
+//! It asks a [`Generator`] for logits and touches no tensor; [`crate::model::Decoder`] is one on the
+//! CPU.
 
-mod engine;
-mod sampler;
+mod draw;
+mod error;
+mod generator;
+mod host;
+mod sample;
 
-pub use engine::{Completion, GenerateError, SampleJob, sample};
-pub use sampler::draw_token;
+#[cfg(test)]
+mod generator_tests;
+
+pub use draw::draw_token;
+pub use error::GenerateError;
+pub use generator::{Generator, Room, Rows};
+pub use sample::{Completion, SampleJob, sample};

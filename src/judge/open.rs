@@ -7,6 +7,7 @@ use crate::judge::pairrm::PairrmJudgment;
 use crate::judge::reward::RewardJudge;
 use crate::judge::rules::RuleJudge;
 use crate::judge::traits::Judge;
+use crate::model::ModelOpener;
 use candle_core::Device;
 use std::path::Path;
 
@@ -15,7 +16,9 @@ use std::path::Path;
 pub struct JudgePlace<'a> {
     /// The project's root, which model folders are relative to.
     pub root: &'a Path,
-    /// Where local models are computed.
+    /// Opens a reward model.
+    pub opener: &'a dyn ModelOpener,
+    /// Where PairRM is computed, whose encoder is candle's.
     pub device: &'a Device,
     /// The file of raw answers of an endpoint; questions answered there are not asked again.
     pub answers: &'a Path,
@@ -35,7 +38,7 @@ pub fn open_judge(
     Ok(match recipe {
         JudgeRecipe::Rules => Box::new(RuleJudge),
         JudgeRecipe::RewardModel(judge) => {
-            Box::new(RewardJudge::open(judge, place.root, place.device)?)
+            Box::new(RewardJudge::open(judge, place.root, place.opener)?)
         }
         JudgeRecipe::Pairrm(judge) => {
             Box::new(PairrmJudgment::open(judge, place.root, place.device)?)

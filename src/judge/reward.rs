@@ -1,13 +1,12 @@
 //! A local reward model as judge.
 
 use crate::arch::DecoderConfig;
-use crate::config::spec::{Precision, RewardModelJudge};
+use crate::config::spec::RewardModelJudge;
 use crate::data::{Message, TextFormat};
 use crate::judge::candidates::Candidates;
 use crate::judge::error::{JudgeError, finite};
 use crate::judge::traits::Judge;
-use crate::model::{ModelError, RewardModel};
-use candle_core::{DType, Device};
+use crate::model::{ModelError, ModelOpener, SequenceScorer, score_sequences};
 use std::path::Path;
 
 /// Positions of one forward pass; a longer reply is a pass of its own.
@@ -18,9 +17,8 @@ const PASS_POSITIONS: usize = 4096;
 /// The conversation, prompt and reply, is written by the reward model's own chat template and
 /// tokenised whole, as transformers' `apply_chat_template` does. A reply that was cut off is closed by the template like
 /// any other: a reward model has no way to say that a text is unfinished.
-#[derive(Debug)]
 pub struct RewardJudge {
-    model: RewardModel,
+    model: Box<dyn SequenceScorer>,
     format: TextFormat,
     max_seq_len: usize,
 }
@@ -29,21 +27,17 @@ impl RewardJudge {
     /// Opens the model of the recipe, whose folder is relative to `root`.
     ///
     /// # Errors
-    /// As [`RewardModel::load`] and [`TextFormat::open`].
+    /// As [`ModelOpener::scorer`] and [`TextFormat::open`].
     pub fn open(
         recipe: &RewardModelJudge,
         root: &Path,
-        device: &Device,
+        opener: &dyn ModelOpener,
     ) -> Result<Self, JudgeError> {
         let dir = root.join(&recipe.model_path);
-        let dtype = match recipe.precision {
-            Precision::F32 => DType::F32,
-            Precision::Bf16 => DType::BF16,
-        };
         let config = DecoderConfig::from_file(&dir).map_err(ModelError::from)?;
         let max_seq_len = recipe.max_seq_len.unwrap_or(config.max_positions);
         Ok(Self {
-            model: RewardModel::load(&dir, &config, device, dtype)?,
+            model: opener.scorer(&dir, &config, recipe.precision)?,
             format: TextFormat::open(&dir, None)?,
             max_seq_len: max_seq_len.min(config.max_positions).max(2),
         })
@@ -79,7 +73,7 @@ impl Judge for RewardJudge {
             let replies = item.replies.iter();
             let sequences = replies.map(|reply| self.tokens(&item.prompt, &reply.text));
             let sequences = sequences.collect::<Result<Vec<_>, _>>()?;
-            let scores = self.model.score(&sequences, PASS_POSITIONS)?;
+            let scores = score_sequences(&mut *self.model, &sequences, PASS_POSITIONS)?;
             let scores = scores.into_iter().map(|score| finite(&item.id, score));
             all.push(scores.collect::<Result<Vec<_>, _>>()?);
         }
@@ -91,9 +85,10 @@ impl Judge for RewardJudge {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::spec::Precision;
     use crate::judge::candidates::item;
-    use crate::model::{Companions, FrozenParams, save_checkpoint};
-    use candle_core::Tensor;
+    use crate::model::{Companions, FrozenParams, HostOpener, save_checkpoint};
+    use candle_core::{DType, Device, Tensor};
     use std::collections::BTreeMap;
 
     /// The shipped decoder as reward model in folder `rm`: a head of alternating signs.
@@ -117,7 +112,7 @@ mod tests {
             precision: Precision::F32,
             max_seq_len,
         };
-        RewardJudge::open(&recipe, dir, &Device::Cpu).unwrap()
+        RewardJudge::open(&recipe, dir, &HostOpener(Device::Cpu)).unwrap()
     }
 
     #[test]
@@ -144,10 +139,10 @@ mod tests {
                 );
                 let mut tokens = judge.format.encode_text(&text).unwrap();
                 assert_eq!(tokens.last(), Some(&judge.format.end_token()));
-                let alone = judge.model.score(&[tokens.clone()], 1).unwrap()[0];
+                let alone = judge.model.score(&[tokens.clone()]).unwrap()[0];
                 assert!((score - alone).abs() < 1e-5, "{score} for {alone}");
                 tokens.pop();
-                let unended = judge.model.score(&[tokens], 1).unwrap()[0];
+                let unended = judge.model.score(&[tokens]).unwrap()[0];
                 assert!((score - unended).abs() > 1e-3, "the end token is not read");
             }
         }
@@ -181,7 +176,9 @@ mod tests {
             precision: Precision::F32,
             max_seq_len: None,
         };
-        let error = RewardJudge::open(&recipe, root, &Device::Cpu).unwrap_err();
+        let error = RewardJudge::open(&recipe, root, &HostOpener(Device::Cpu))
+            .err()
+            .unwrap();
         assert!(error.to_string().contains("stories260k"), "{error}");
     }
 }

@@ -13,20 +13,24 @@
 mod allocator;
 mod decoder;
 mod error;
+mod host_opener;
 mod kernels;
 pub mod ops;
 pub mod phase_timer;
 mod rate;
+mod sequences;
 mod weights;
 
 pub use allocator::tune_allocator;
 pub use decoder::{CachedPrompt, Decoder, KvCache, Recompute, RewardModel, check_reward_weights};
 pub use error::ModelError;
+pub use host_opener::HostOpener;
 pub use kernels::isa::{IsaError, instruction_set, use_instruction_set};
 pub use ops::{Segments, SummedNll, TokenStats};
 pub use rate::{MatmulRate, matmul_rate};
+pub use sequences::{ModelOpener, SequenceReader, SequenceScorer, in_passes, score_sequences};
 pub use weights::{
-    ArrayReader, ArrayWriter, Arrays, Companions, FrozenParams, Lora, Params, changed_weights,
-    check_weights, convert_checkpoint, format_of, load_tensors, merge_adapter, save_adapter,
-    save_arrays, save_checkpoint, weight_shapes,
+    ArrayReader, ArrayWriter, Arrays, Companions, FrozenParams, Lora, Params, Take,
+    changed_weights, check_weights, convert_checkpoint, dtype_of, format_of, load_tensors,
+    merge_adapter, save_adapter, save_arrays, save_checkpoint, weight_shapes,
 };

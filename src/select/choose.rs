@@ -1,6 +1,6 @@
 //! From a recipe to the rows that it keeps.
 
-use super::context::SelectContext;
+use super::context::{SelectContext, SelectModels, given};
 use super::error::SelectError;
 use super::order::{Direction, Selection, best, seeded};
 use super::rows::RowsRef;
@@ -19,6 +19,7 @@ pub fn select_rows(
     recipe: &SelectRecipe,
     rows: &RowsRef<'_>,
     context: &SelectContext<'_>,
+    models: SelectModels<'_>,
     seed: &SeedTree,
     progress: &mut SelectProgress<'_>,
 ) -> Result<Selection, SelectError> {
@@ -29,6 +30,7 @@ pub fn select_rows(
     let keep = recipe.keep.get();
     let method = &recipe.method;
     let mut work = Work::new(progress);
+    let policy = || given(models.policy, method, "the policy");
     let all = || vec![Some(0.0); rows.len()];
     match method {
         SelectMethod::Random => Ok(seeded(all(), keep, seed)?.without_scores()),
@@ -42,14 +44,12 @@ pub fn select_rows(
             let scores = columns::column(rows, &rule.column)?;
             columns::within(scores, rule, keep, seed)
         }
-        SelectMethod::Deita(deita) => deita::select(deita, recipe, rows, context, &mut work),
-        SelectMethod::Ifd => {
-            let policy = context.policy(method)?;
-            likelihood::select_by_ifd(policy, rows, context, keep, &mut work)
+        SelectMethod::Deita(deita) => {
+            deita::select(deita, recipe, rows, context, models.embedder, &mut work)
         }
+        SelectMethod::Ifd => likelihood::select_by_ifd(policy()?, rows, context, keep, &mut work),
         SelectMethod::Perplexity(band) => {
-            let policy = context.policy(method)?;
-            let scores = likelihood::perplexities(policy, rows, context, &mut work)?;
+            let scores = likelihood::perplexities(policy()?, rows, context, &mut work)?;
             order::by_quantiles(scores, *band, keep, seed)
         }
         SelectMethod::RewardGap(model) => {
@@ -57,13 +57,12 @@ pub fn select_rows(
             best(scores, keep, Direction::Highest)
         }
         SelectMethod::ImplicitRewardGap => {
-            let models = (context.policy(method)?, context.base(method)?);
+            let models = (policy()?, given(models.base, method, "the base model")?);
             let scores = likelihood::implicit_gaps(models, rows, context, &mut work)?;
             best(scores, keep, Direction::Highest)
         }
         SelectMethod::MarginUncertainty(rule) => {
-            let policy = context.policy(method)?;
-            let margins = likelihood::margins(policy, rows, context, &mut work)?;
+            let margins = likelihood::margins(policy()?, rows, context, &mut work)?;
             let score = |m: f64| if rule.absolute { m.abs() } else { m };
             let scores = margins.into_iter().map(|m| m.map(score)).collect();
             let direction = match rule.tail {
@@ -73,8 +72,8 @@ pub fn select_rows(
             best(scores, keep, direction)
         }
         SelectMethod::Less(less) => {
-            let model = (context.policy(method)?, context.vars(method)?);
-            let scores = less::similarities(less, model, rows, context, seed, &mut work)?;
+            let learner = given(models.learner, method, "the policy")?;
+            let scores = less::similarities(less, learner, rows, context, seed, &mut work)?;
             best(scores, keep, Direction::Highest)
         }
         SelectMethod::Ids(file) => ids::select(context.root, &file.ids_path, rows, keep),

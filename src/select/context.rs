@@ -3,54 +3,44 @@
 use super::error::SelectError;
 use crate::config::select::SelectMethod;
 use crate::data::TextFormat;
-use crate::model::Decoder;
-use candle_core::{Device, Var};
-use std::collections::BTreeMap;
+use crate::model::{ModelOpener, SequenceReader};
+use crate::train::{Learner, Scorer};
 use std::path::Path;
 
-/// Models, files and machine of a selection.
+/// Files and limits of a selection.
 #[derive(Clone, Copy)]
 pub struct SelectContext<'a> {
     /// The project; paths of the recipe are relative to it.
     pub root: &'a Path,
     /// Tokenizer and template that made the rows' tokens.
     pub format: &'a TextFormat,
-    /// The pipeline's checkpoint at this point, where the method
-    /// [needs it](SelectMethod::needs_policy); with gradients ([`Decoder::trainable`]) for `less`.
-    pub policy: Option<&'a Decoder>,
-    /// The policy's variables by name, where the method
-    /// [needs gradients](SelectMethod::needs_gradients).
-    pub vars: Option<&'a BTreeMap<String, Var>>,
-    /// The base model, where the method [needs it](SelectMethod::needs_base).
-    pub base: Option<&'a Decoder>,
-    /// Where models of the method's own are opened.
-    pub device: &'a Device,
+    /// Opens models of the method's own.
+    pub opener: &'a dyn ModelOpener,
     /// Most positions in one pass.
     pub max_positions: usize,
 }
 
-impl<'a> SelectContext<'a> {
-    pub(super) fn policy(&self, method: &SelectMethod) -> Result<&'a Decoder, SelectError> {
-        self.policy.ok_or(SelectError::NoModel {
-            method: method.name(),
-            model: "the policy",
-        })
-    }
+/// The pipeline's models, as what a method asks of them.
+#[derive(Default)]
+pub struct SelectModels<'a> {
+    /// The checkpoint at this point, where the method [needs it](SelectMethod::needs_policy).
+    pub policy: Option<&'a mut dyn Scorer>,
+    /// The same, where the method [needs gradients](SelectMethod::needs_gradients).
+    pub learner: Option<&'a mut dyn Learner>,
+    /// The same for `deita`, which embeds by it unless its recipe names another model.
+    pub embedder: Option<&'a mut dyn SequenceReader>,
+    /// The base model, where the method [needs it](SelectMethod::needs_base).
+    pub base: Option<&'a mut dyn Scorer>,
+}
 
-    pub(super) fn base(&self, method: &SelectMethod) -> Result<&'a Decoder, SelectError> {
-        self.base.ok_or(SelectError::NoModel {
-            method: method.name(),
-            model: "the base model",
-        })
-    }
-
-    pub(super) fn vars(
-        &self,
-        method: &SelectMethod,
-    ) -> Result<&'a BTreeMap<String, Var>, SelectError> {
-        self.vars.ok_or(SelectError::NoModel {
-            method: method.name(),
-            model: "the policy's variables",
-        })
-    }
+/// What a method was given, or that it needs `model`.
+pub(super) fn given<T>(
+    model: Option<T>,
+    method: &SelectMethod,
+    name: &'static str,
+) -> Result<T, SelectError> {
+    model.ok_or(SelectError::NoModel {
+        method: method.name(),
+        model: name,
+    })
 }

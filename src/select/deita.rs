@@ -1,15 +1,15 @@
 //! Deita (Liu et al. 2023): complexity times quality, then diversity of embeddings.
 
-use super::context::SelectContext;
+use super::context::{SelectContext, given};
 use super::error::SelectError;
-use super::models::{folder, open, passes};
+use super::models::{folder, open};
 use super::order::{Direction, Selection, ranked, take};
 use super::projection::{dot, unit};
 use super::rows::RowsRef;
 use super::work::Work;
-use crate::config::select::{DeitaRecipe, ModelSource, Pooling, SelectRecipe};
+use crate::config::select::{DeitaRecipe, ModelSource, SelectRecipe};
 use crate::data::{Message, PlainTokenizer, TextFormat};
-use candle_core::{DType, Tensor};
+use crate::model::{SequenceReader, in_passes};
 use rayon::prelude::*;
 use std::path::Path;
 
@@ -34,12 +34,14 @@ fn quality_prompt(instruction: &str, reply: &str) -> String {
     )
 }
 
-/// Scores, then greedily the highest whose embedding is not too similar to one kept.
+/// Scores, then greedily the highest whose embedding is not too similar to one kept. The policy embeds,
+/// unless the recipe names another model.
 pub(super) fn select(
     deita: &DeitaRecipe,
     recipe: &SelectRecipe,
     rows: &RowsRef<'_>,
     context: &SelectContext<'_>,
+    policy: Option<&mut dyn SequenceReader>,
     work: &mut Work<'_, '_>,
 ) -> Result<Selection, SelectError> {
     let exchanges = exchanges(rows);
@@ -54,7 +56,7 @@ pub(super) fn select(
         let score = &mut scores[exchange.row];
         *score = score.zip(c.zip(q)).map(|(sum, (c, q))| sum + c * q);
     }
-    let embeddings = embeddings(deita, recipe, rows, context, work)?;
+    let embeddings = embeddings(deita, recipe, rows, context, policy, work)?;
     for (score, embedding) in scores.iter_mut().zip(&embeddings) {
         *score = score.filter(|_| embedding.is_some());
     }
@@ -104,25 +106,21 @@ fn expected_scores(
     work: &mut Work<'_, '_>,
 ) -> Result<Vec<Option<f64>>, SelectError> {
     let (tokenizer, digits) = open_scorer(context.root, &source.model_path)?;
-    let digits = Tensor::new(digits, context.device)?; // (6,)
-    let model = open(source, recipe, context)?;
+    let (mut model, config) = open(source, recipe, context)?;
     let mut scores = vec![None; prompts.len()];
     let mut fitting = Vec::new();
     let mut sequences = Vec::new();
     for (place, prompt) in prompts.iter().enumerate() {
         let tokens = tokenizer.encode(prompt)?;
-        if (1..=model.config().max_positions).contains(&tokens.len()) {
+        if (1..=config.max_positions).contains(&tokens.len()) {
             fitting.push(place);
             sequences.push(tokens);
         }
     }
     work.advance(prompts.len() - sequences.len())?;
     let mut fitting = fitting.into_iter();
-    for pass in passes(&sequences, context.max_positions) {
-        let last = Tensor::new(pass.last(), context.device)?; // (S,)
-        let hidden = pass.hidden(&model)?.index_select(&last, 0)?; // (S, D)
-        let logits = model.logits(&hidden)?.index_select(&digits, 1)?; // (S, 6)
-        let logits = logits.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+    for pass in in_passes(&sequences, context.max_positions) {
+        let logits = model.next_logits(pass, &digits)?; // (S, 6)
         for (logits, place) in logits.iter().zip(fitting.by_ref()) {
             scores[place] = Some(expected_digit(logits));
         }
@@ -168,57 +166,36 @@ fn embeddings(
     recipe: &SelectRecipe,
     rows: &RowsRef<'_>,
     context: &SelectContext<'_>,
+    policy: Option<&mut dyn SequenceReader>,
     work: &mut Work<'_, '_>,
 ) -> Result<Vec<Option<Vec<f64>>>, SelectError> {
     let (documents, max_seq_len) = rows.documents();
-    let (own, limit, mut sequences): (_, _, Vec<Vec<u32>>) = match &deita.embedding {
-        None => {
-            let sequences = documents.iter().map(|d| d.tokens.clone());
-            (None, max_seq_len, sequences.collect())
-        }
-        Some(source) => {
-            let format = TextFormat::open(&folder(source, context), None)?;
-            let model = open(source, recipe, context)?;
-            let chats: Vec<_> = (0..rows.len()).map(|row| rows.as_chat(row)).collect();
-            let encoded = format.encode_chats(&chats)?.into_iter().map(|e| e.tokens);
-            let limit = model.config().max_positions.min(max_seq_len);
-            (Some(model), limit, encoded.collect())
-        }
-    };
-    let model = match &own {
-        Some(model) => model,
-        None => context.policy(&recipe.method)?,
-    };
+    let mut own;
+    let (model, limit, mut sequences): (&mut dyn SequenceReader, _, Vec<Vec<u32>>) =
+        match &deita.embedding {
+            None => {
+                let policy = given(policy, &recipe.method, "the policy")?;
+                let sequences = documents.iter().map(|d| d.tokens.clone());
+                (policy, max_seq_len, sequences.collect())
+            }
+            Some(source) => {
+                let format = TextFormat::open(&folder(source, context), None)?;
+                let (model, config) = open(source, recipe, context)?;
+                own = model;
+                let chats: Vec<_> = (0..rows.len()).map(|row| rows.as_chat(row)).collect();
+                let encoded = format.encode_chats(&chats)?.into_iter().map(|e| e.tokens);
+                let limit = config.max_positions.min(max_seq_len);
+                (&mut *own, limit, encoded.collect())
+            }
+        };
     sequences.iter_mut().for_each(|s| s.truncate(limit));
     let mut embeddings = Vec::with_capacity(sequences.len());
-    for pass in passes(&sequences, context.max_positions) {
-        let hidden = pass.hidden(model)?.detach(); // (T, D)
-        let pooled = match deita.pooling {
-            Pooling::Last => {
-                hidden.index_select(&Tensor::new(pass.last(), hidden.device())?, 0)? // (S, D)
-            }
-            Pooling::Mean => mean_by_sequence(&hidden, &pass.owners(), &pass.lengths())?, // (S, D)
-        };
-        let pooled = pooled.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+    for pass in in_passes(&sequences, context.max_positions) {
+        let pooled = model.embed(pass, deita.pooling)?; // (S, D)
         work.advance(pooled.len())?;
         embeddings.extend(pooled.into_iter().map(unit));
     }
     Ok(embeddings)
-}
-
-/// `(S, D)` means of the `(T, D)` states of each sequence.
-fn mean_by_sequence(
-    hidden: &Tensor,
-    owners: &[u32],
-    lengths: &[u32],
-) -> candle_core::Result<Tensor> {
-    let hidden = hidden.to_dtype(DType::F32)?; // (T, D)
-    let owners = Tensor::new(owners, hidden.device())?; // (T,)
-    let zeros = Tensor::zeros((lengths.len(), hidden.dim(1)?), DType::F32, hidden.device())?;
-    let sums = zeros.index_add(&owners, &hidden, 0)?; // (S, D)
-    let lengths: Vec<f32> = lengths.iter().map(|n| *n as f32).collect();
-    let lengths = Tensor::new(lengths, hidden.device())?.unsqueeze(1)?; // (S, 1)
-    sums.broadcast_div(&lengths)
 }
 
 /// Rows by descending score without those whose cosine similarity with one before them is above
@@ -275,16 +252,5 @@ mod tests {
         // The higher score of two that are alike is kept.
         let scores = [Some(3.0), Some(4.0), None, Some(1.0)];
         assert_eq!(diverse(&scores, &embeddings, 0.9, 4), [1, 3]);
-    }
-
-    #[test]
-    fn pooling_means_each_sequence_alone() {
-        let device = &candle_core::Device::Cpu;
-        let hidden = Tensor::new(&[[1.0f32, 2.0], [3.0, 4.0], [5.0, 7.0]], device).unwrap();
-        let means = mean_by_sequence(&hidden, &[0, 0, 1], &[2, 1]).unwrap();
-        assert_eq!(
-            means.to_vec2::<f32>().unwrap(),
-            [vec![2.0, 3.0], vec![5.0, 7.0]]
-        );
     }
 }

@@ -86,7 +86,4 @@ pub enum SelectError {
     /// Scoring failed or was stopped.
     #[error(transparent)]
     Train(#[from] TrainError),
-    /// A tensor operation failed.
-    #[error("a tensor operation failed")]
-    Tensor(#[from] candle_core::Error),
 }

@@ -11,13 +11,7 @@ use crate::data::{
     TokenBatch, TokenizedExample, TokenizedPair, document_batches, load_chat, load_pairs,
     pair_batches,
 };
-use crate::model::Decoder;
-use crate::train::{Gradients, hidden_states, segment_sums};
-use candle_core::{DType, Device, Tensor, Var};
-use std::collections::BTreeMap;
-
-/// The policy with its variables.
-type Model<'a> = (&'a Decoder, &'a BTreeMap<String, Var>);
+use crate::train::Learner;
 
 /// The mean, over the target set, of the cosine between a row's projected gradient and the target's.
 ///
@@ -28,7 +22,7 @@ type Model<'a> = (&'a Decoder, &'a BTreeMap<String, Var>);
 /// in the paper's variant with SGD gradients. None where a row has no target token.
 pub(super) fn similarities(
     less: &LessRecipe,
-    model: Model<'_>,
+    policy: &mut dyn Learner,
     rows: &RowsRef<'_>,
     context: &SelectContext<'_>,
     seed: &SeedTree,
@@ -41,7 +35,7 @@ pub(super) fn similarities(
     let mut mean = vec![0.0; less.dimension.get()];
     let mut counted = 0usize;
     for index in 0..target.len() {
-        if let Some(unit) = target.gradient(index, model, projection)? {
+        if let Some(unit) = target.gradient(index, policy, projection)? {
             mean.iter_mut().zip(unit).for_each(|(sum, x)| *sum += x);
             counted += 1;
         }
@@ -55,7 +49,7 @@ pub(super) fn similarities(
     mean.iter_mut().for_each(|sum| *sum /= counted as f64);
     let mut scores = Vec::with_capacity(own.len());
     for index in 0..own.len() {
-        let unit = own.gradient(index, model, projection)?;
+        let unit = own.gradient(index, policy, projection)?;
         scores.push(unit.map(|unit| dot(&unit, &mean)));
         work.advance(1)?;
     }
@@ -113,7 +107,7 @@ impl Items {
     fn gradient(
         &self,
         index: usize,
-        model: Model<'_>,
+        policy: &mut dyn Learner,
         projection: Projection,
     ) -> Result<Option<Vec<f64>>, SelectError> {
         // One segment is weighed -1; of a pair the prompt 0, the preferred reply -1, the other 1.
@@ -138,28 +132,9 @@ impl Items {
         if batch.targets.is_empty() {
             return Ok(None);
         }
-        let gradients = weighted_gradient(&batch, weights, model)?;
+        policy.weighted(&batch, &mut |_| Ok(weights.to_vec()))?;
         let mut image = projection.image();
-        for (_, gradient) in gradients.iter() {
-            let values = gradient.to_device(&Device::Cpu)?.flatten_all()?;
-            image.add(&values.to_vec1::<f32>()?);
-        }
+        policy.take_gradients(&mut |values| image.add(values))?;
         Ok(image.unit())
     }
-}
-
-/// Gradient of `Σ_s w_s log π(segment s)` by every variable.
-fn weighted_gradient(
-    batch: &TokenBatch,
-    weights: &[f64],
-    (decoder, vars): Model<'_>,
-) -> Result<Gradients, SelectError> {
-    let hidden = hidden_states(decoder, batch)?; // (T, D)
-    let logps = decoder.token_logps(&hidden, &batch.target_rows, &batch.targets)?; // (N,)
-    let sums = segment_sums(&logps, &batch.target_segments, batch.segments())?; // (S,)
-    let weights = Tensor::new(weights, sums.device())?.to_dtype(DType::F64)?; // (S,)
-    let mut store = (sums * weights)?.sum_all()?.backward()?;
-    let mut gradients = Gradients::default();
-    gradients.accumulate(vars, &mut store)?;
-    Ok(gradients)
 }

@@ -6,8 +6,7 @@ use super::order::{Direction, Selection, ranked, take};
 use super::rows::RowsRef;
 use super::work::Work;
 use crate::data::TokenizedExample;
-use crate::model::Decoder;
-use crate::train::{PairScore, ReplyScore, score_documents, score_pairs};
+use crate::train::{PairScore, ReplyScore, Scorer, score_documents, score_pairs};
 
 /// Tokens of every row's reply, before any cut; of a pair of the preferred one.
 pub(super) fn lengths(rows: &RowsRef<'_>) -> Vec<Option<f64>> {
@@ -22,7 +21,7 @@ pub(super) fn lengths(rows: &RowsRef<'_>) -> Vec<Option<f64>> {
 
 /// `PPL(y | x) = exp(-mean token log-probability)` of every row's reply; none without a token.
 pub(super) fn perplexities(
-    policy: &Decoder,
+    policy: &mut dyn Scorer,
     rows: &RowsRef<'_>,
     context: &SelectContext<'_>,
     work: &mut Work<'_, '_>,
@@ -35,7 +34,7 @@ pub(super) fn perplexities(
 
 /// The highest IFD below 1: see [`ifd`].
 pub(super) fn select_by_ifd(
-    policy: &Decoder,
+    policy: &mut dyn Scorer,
     rows: &RowsRef<'_>,
     context: &SelectContext<'_>,
     keep: usize,
@@ -54,7 +53,7 @@ pub(super) fn select_by_ifd(
 /// alone each, and their token log-probabilities are averaged together. No score without a token to
 /// predict on both sides.
 pub(super) fn ifd(
-    policy: &Decoder,
+    policy: &mut dyn Scorer,
     rows: &RowsRef<'_>,
     context: &SelectContext<'_>,
     work: &mut Work<'_, '_>,
@@ -85,7 +84,7 @@ pub(super) fn ifd(
 
 /// `(log π(y_w) - log π_0(y_w)) - (log π(y_l) - log π_0(y_l))` of every pair, π the first model.
 pub(super) fn implicit_gaps(
-    (policy, base): (&Decoder, &Decoder),
+    (policy, base): (&mut dyn Scorer, &mut dyn Scorer),
     rows: &RowsRef<'_>,
     context: &SelectContext<'_>,
     work: &mut Work<'_, '_>,
@@ -100,7 +99,7 @@ pub(super) fn implicit_gaps(
 
 /// Mean token log-probability of `y_w` less that of `y_l`, for every pair.
 pub(super) fn margins(
-    policy: &Decoder,
+    policy: &mut dyn Scorer,
     rows: &RowsRef<'_>,
     context: &SelectContext<'_>,
     work: &mut Work<'_, '_>,
@@ -116,18 +115,18 @@ fn mean(score: &ReplyScore) -> Option<f64> {
 }
 
 fn score(
-    model: &Decoder,
+    model: &mut dyn Scorer,
     documents: &[TokenizedExample],
     max_seq_len: usize,
     context: &SelectContext<'_>,
     work: &mut Work<'_, '_>,
 ) -> Result<Vec<ReplyScore>, SelectError> {
     let limit = context.max_positions;
-    Ok(work.pass(|told| score_documents(&mut model.clone(), documents, max_seq_len, limit, told))?)
+    Ok(work.pass(|told| score_documents(model, documents, max_seq_len, limit, told))?)
 }
 
 fn halves(
-    model: &Decoder,
+    model: &mut dyn Scorer,
     rows: &RowsRef<'_>,
     context: &SelectContext<'_>,
     work: &mut Work<'_, '_>,
@@ -137,7 +136,7 @@ fn halves(
             "the method chooses among preference pairs".to_owned(),
         ));
     };
-    Ok(work.pass(|told| score_pairs(&mut model.clone(), tokens, context.max_positions, told))?)
+    Ok(work.pass(|told| score_pairs(model, tokens, context.max_positions, told))?)
 }
 
 /// Every reply of a document, within the first `max_seq_len` tokens, as a document of its own.

@@ -31,7 +31,7 @@ mod work;
 
 pub use choose::select_rows;
 pub use columns::score_at;
-pub use context::SelectContext;
+pub use context::{SelectContext, SelectModels};
 pub use deita::check_scorer;
 pub use error::SelectError;
 pub use ids::check_ids;

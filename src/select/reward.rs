@@ -2,13 +2,13 @@
 
 use super::context::SelectContext;
 use super::error::SelectError;
-use super::models::{dtype, folder};
+use super::models::{folder, precision};
 use super::rows::RowsRef;
 use super::work::Work;
 use crate::arch::DecoderConfig;
 use crate::config::select::{ModelSource, SelectRecipe};
 use crate::data::{Message, TextFormat};
-use crate::model::{ModelError, RewardModel};
+use crate::model::{ModelError, score_sequences};
 
 /// Sequences that are scored between two reports of progress.
 const REPORT_EVERY: usize = 16;
@@ -32,7 +32,7 @@ pub(super) fn gaps(
     let dir = folder(source, context);
     let format = TextFormat::open(&dir, None)?;
     let config = DecoderConfig::from_file(&dir).map_err(ModelError::from)?;
-    let model = RewardModel::load(&dir, &config, context.device, dtype(recipe))?;
+    let mut model = context.opener.scorer(&dir, &config, precision(recipe))?;
     let encode = |prompt: &[Message], reply: &[Message]| {
         format.encode_text(&format.render(&[prompt, reply].concat(), false)?)
     };
@@ -50,7 +50,7 @@ pub(super) fn gaps(
     work.plan(sequences.len());
     let mut scores = Vec::with_capacity(sequences.len());
     for part in sequences.chunks(2 * REPORT_EVERY) {
-        scores.extend(model.score(part, context.max_positions)?);
+        scores.extend(score_sequences(&mut *model, part, context.max_positions)?);
         work.advance(part.len())?;
     }
     for (row, pair) in fitting.into_iter().zip(scores.chunks_exact(2)) {

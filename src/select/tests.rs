@@ -1,6 +1,8 @@
 //! Every method on small cases by hand, and on real rows with the shipped model.
 
-use super::{RowsRef, SelectContext, SelectError, Selection, align_pairs, select_rows};
+use super::{
+    RowsRef, SelectContext, SelectError, SelectModels, Selection, align_pairs, select_rows,
+};
 use crate::arch::DecoderConfig;
 use crate::base::SeedTree;
 use crate::config::select::{SelectMethod, SelectRecipe};
@@ -9,8 +11,8 @@ use crate::data::{
     ChatRow, PairRow, TextFormat, TokenizedExample, TokenizedPair, load_chat, load_pairs,
     permutation,
 };
-use crate::model::{Companions, Decoder, FrozenParams, Params, save_checkpoint};
-use crate::train::TrainError;
+use crate::model::{Companions, Decoder, FrozenParams, HostOpener, Params, save_checkpoint};
+use crate::train::{HostLearner, TrainError};
 use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -88,19 +90,17 @@ impl Bench {
         SelectContext {
             root: root(),
             format: &self.format,
-            policy: Some(&self.policy),
-            vars: Some(self.params.vars()),
-            base: Some(&self.policy),
-            device: &Device::Cpu,
+            opener: &HostOpener(Device::Cpu),
             max_positions: 1024,
         }
     }
 
     fn run(&self, rows: &RowsRef<'_>, method: serde_json::Value) -> Result<Selection, SelectError> {
-        Self::run_in(&self.context(), rows, 5, method)
+        self.run_in(&self.context(), rows, 5, method)
     }
 
     fn run_in(
+        &self,
         context: &SelectContext<'_>,
         rows: &RowsRef<'_>,
         keep: usize,
@@ -111,11 +111,21 @@ impl Bench {
         if recipe.method.needs_model() {
             recipe.precision = Some(crate::config::spec::Precision::F32);
         }
+        let (mut policy, mut base) = (self.policy.clone(), self.policy.clone());
+        let mut embedder = self.policy.clone();
+        let mut learner = HostLearner::new(policy.clone(), self.params.vars().clone());
+        let models = SelectModels {
+            policy: Some(&mut policy),
+            learner: Some(&mut learner),
+            embedder: Some(&mut embedder),
+            base: Some(&mut base),
+        };
         let mut last = (0, 0);
         let selection = select_rows(
             &recipe,
             rows,
             context,
+            models,
             &SeedTree::root(3),
             &mut |done, all| {
                 assert!(
@@ -177,7 +187,7 @@ fn preference_strength_takes_equally_from_every_gap_of_real_ranks() {
     let method =
         json!({"preference-strength": {"gap": {"column": "meta.rank_gap"}, "edges": [1, 2, 3, 9]}});
     let rows = bench.pairs();
-    let got = Bench::run_in(&bench.context(), &rows, 30, method).unwrap();
+    let got = bench.run_in(&bench.context(), &rows, 30, method).unwrap();
     let bins: Vec<u32> = kept_scores(&got)
         .iter()
         .map(|g| g.min(3.0) as u32)
@@ -202,10 +212,10 @@ fn quality_rules_keep_one_side_of_real_votes() {
     let quality =
         |method: &str, rule: &str, at: f64| json!({method: {"column": "meta.agree", rule: at}});
     let divided = quality("rejected-quality", "at-most", 2.0);
-    let got = Bench::run_in(&bench.context(), &rows, 20, divided).unwrap();
+    let got = bench.run_in(&bench.context(), &rows, 20, divided).unwrap();
     assert!(kept_scores(&got).iter().all(|agree| *agree <= 2.0));
     let agreed = quality("chosen-quality", "at-least", 3.0);
-    let got = Bench::run_in(&bench.context(), &rows, 20, agreed).unwrap();
+    let got = bench.run_in(&bench.context(), &rows, 20, agreed).unwrap();
     assert!(kept_scores(&got).iter().all(|agree| *agree >= 3.0));
     let error = bench
         .run(&rows, quality("chosen-quality", "at-least", 4.0))
@@ -250,7 +260,9 @@ fn ifd_keeps_the_highest_below_one_of_both_kinds_of_rows() {
 fn a_band_of_perplexity_holds_only_its_middle() {
     let bench = Bench::new("polite_train", 40);
     let method = json!({"perplexity": {"low": 0.25, "high": 0.75}});
-    let got = Bench::run_in(&bench.context(), &bench.pairs(), 20, method).unwrap();
+    let got = bench
+        .run_in(&bench.context(), &bench.pairs(), 20, method)
+        .unwrap();
     let mut all: Vec<f64> = got.scores.iter().map(|s| s.unwrap()).collect();
     all.sort_by(f64::total_cmp);
     let mut kept = kept_scores(&got);
@@ -323,7 +335,7 @@ fn the_reward_gap_is_read_from_the_last_hidden_states() {
         ..bench.context()
     };
     let method = json!({"reward-gap": {"model-path": "reward"}});
-    let got = Bench::run_in(&context, &bench.pairs(), 5, method).unwrap();
+    let got = bench.run_in(&context, &bench.pairs(), 5, method).unwrap();
     assert!(descends(&kept_scores(&got)));
     // The shipped template writes nothing behind the end token, so the sequences are the pair's own.
     let reward = |prompt: &[u32], reply: &[u32]| {
@@ -376,7 +388,7 @@ fn less_puts_a_row_first_that_is_itself_the_target() {
         ..bench.context()
     };
     let method = json!({"less": {"data": [{"path": "target.jsonl"}], "dimension": 256}});
-    let got = Bench::run_in(&context, &bench.pairs(), 5, method).unwrap();
+    let got = bench.run_in(&context, &bench.pairs(), 5, method).unwrap();
     assert_eq!(got.kept[0], 6);
     let scores = kept_scores(&got);
     assert!(
@@ -396,7 +408,7 @@ fn ids_are_kept_in_the_order_of_their_file() {
     let run = |text: &str, keep: usize| {
         crate::base::write_atomic(&temp.path().join("ids.csv"), text.as_bytes()).unwrap();
         let method = json!({"ids": {"ids-path": "ids.csv"}});
-        Bench::run_in(&context, &bench.pairs(), keep, method)
+        bench.run_in(&context, &bench.pairs(), keep, method)
     };
     let listed = "full_id,score\npolite-0005,1\npolite-0001,2\npolite-0003,3\n";
     let got = run(listed, 2).unwrap();
@@ -432,7 +444,7 @@ fn a_choice_is_the_same_twice_whatever_the_passes() {
         let rows = bench.pairs();
         let one = bench.run(&rows, method.clone()).unwrap();
         assert_eq!(one, bench.run(&rows, method.clone()).unwrap());
-        let split = Bench::run_in(&few, &rows, 5, method).unwrap();
+        let split = bench.run_in(&few, &rows, 5, method).unwrap();
         assert_eq!(one.kept, split.kept);
     }
 }
@@ -440,32 +452,25 @@ fn a_choice_is_the_same_twice_whatever_the_passes() {
 #[test]
 fn what_is_missing_or_does_not_fit_is_said() {
     let bench = Bench::new("polite_train", 8);
-    let bare = SelectContext {
-        policy: None,
-        vars: None,
-        base: None,
-        ..bench.context()
-    };
-    let refused = |rows: &RowsRef<'_>, method: &str| {
-        let got = Bench::run_in(&bare, rows, 5, json!(method));
+    let refused = |rows: &RowsRef<'_>, models: SelectModels<'_>, method: &str| {
+        let recipe = json!({"keep": 5, "method": method, "precision": "f32"});
+        let mut recipe: SelectRecipe = serde_json::from_value(recipe).unwrap();
+        recipe.precision = recipe.precision.filter(|_| recipe.method.needs_model());
+        let (context, seed) = (bench.context(), SeedTree::root(3));
+        let got = select_rows(&recipe, rows, &context, models, &seed, &mut |_, _| Ok(()));
         got.unwrap_err().to_string()
     };
     assert_eq!(
-        refused(&bench.pairs(), "ifd"),
+        refused(&bench.pairs(), SelectModels::default(), "ifd"),
         "`ifd` needs the policy, which was not given"
     );
-    let with_policy = SelectContext {
-        base: None,
-        ..bench.context()
+    let mut policy = bench.policy.clone();
+    let with_policy = SelectModels {
+        policy: Some(&mut policy),
+        ..SelectModels::default()
     };
-    let got = Bench::run_in(
-        &with_policy,
-        &bench.pairs(),
-        5,
-        json!("implicit-reward-gap"),
-    );
     assert_eq!(
-        got.unwrap_err().to_string(),
+        refused(&bench.pairs(), with_policy, "implicit-reward-gap"),
         "`implicit-reward-gap` needs the base model, which was not given"
     );
     let short = RowsRef::Pairs {
@@ -474,7 +479,7 @@ fn what_is_missing_or_does_not_fit_is_said() {
         limits: &LIMITS,
     };
     assert_eq!(
-        refused(&short, "random"),
+        refused(&short, SelectModels::default(), "random"),
         "row 1 is `polite-0001`, but its tokens are those of `polite-0002`"
     );
     let mut recipe: SelectRecipe =
@@ -483,6 +488,10 @@ fn what_is_missing_or_does_not_fit_is_said() {
         &recipe,
         &bench.pairs(),
         &bench.context(),
+        SelectModels {
+            policy: Some(&mut bench.policy.clone()),
+            ..SelectModels::default()
+        },
         &SeedTree::root(0),
         &mut |_, _| Err(TrainError::Stopped),
     );
@@ -494,6 +503,7 @@ fn what_is_missing_or_does_not_fit_is_said() {
         &recipe,
         &bench.pairs(),
         &bench.context(),
+        SelectModels::default(),
         &SeedTree::root(0),
         &mut |_, _| Ok(()),
     );

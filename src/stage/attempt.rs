@@ -2,9 +2,9 @@
 
 use crate::arch::DecoderConfig;
 use crate::base::{Digest, SeedTree, write_atomic};
-use crate::config::spec::{DataSource, Positive, Precision, Share};
+use crate::config::spec::{DataSource, Positive, Share};
 use crate::data::{PairRow, TextFormat, load_pairs, mixture_seed};
-use crate::model::{Decoder, FrozenParams, ModelError};
+use crate::model::ModelError;
 use crate::plan::{
     DIGESTS_PATH, DigestCache, InputRef, InputRole, PAIRS_ARTIFACT, REF_LOGPS_ARTIFACT, StageFile,
 };
@@ -14,7 +14,7 @@ use crate::stage::error::StageError;
 use crate::stage::output::{StageOutput, count_rows};
 use crate::stage::telemetry::Telemetry;
 use crate::train::{ReferenceLogps, TrainError};
-use candle_core::{DType, Device};
+use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -45,12 +45,11 @@ impl Attempt<'_> {
     /// Refuses anything that is not what was planned with, or not what its run published.
     pub(super) fn check_inputs(&self) -> Result<(), StageError> {
         let root = &self.context.root;
-        // What the runner has digested, and only that: an attempt keeps nothing outside its folder.
-        let mut known = DigestCache::load(&root.join(DIGESTS_PATH));
+        let mut known = known_digests(root);
         for (path, planned) in &self.file.data {
             check_planned(&mut known, root, path, planned)?;
         }
-        check_inputs(root, &self.file.inputs)
+        check_inputs(&mut known, root, &self.file.inputs)
     }
 
     /// Whether the run has an input of that role.
@@ -157,17 +156,6 @@ impl Attempt<'_> {
         Ok((format, config))
     }
 
-    /// Frozen weights, ready to be run.
-    pub(super) fn open_decoder(
-        &self,
-        dir: &Path,
-        config: &DecoderConfig,
-        precision: Precision,
-    ) -> Result<Decoder, StageError> {
-        let params = FrozenParams::load(dir, config, &self.device, dtype(precision))?;
-        Ok(Decoder::frozen(config, &params)?)
-    }
-
     /// Tells something that a person should read; also kept in the result.
     pub(super) fn warn(
         &mut self,
@@ -225,15 +213,20 @@ impl Attempt<'_> {
     }
 }
 
+/// What the runner has digested, and only that: an attempt keeps nothing outside its folder.
+pub(super) fn known_digests(root: &Path) -> DigestCache {
+    DigestCache::load(&root.join(DIGESTS_PATH))
+}
+
 /// Refuses models and artifacts that are not what was planned with, or not what their runs published.
 pub(super) fn check_inputs(
+    known: &mut DigestCache,
     root: &Path,
     inputs: &BTreeMap<InputRole, InputRef>,
 ) -> Result<(), StageError> {
-    let mut known = DigestCache::load(&root.join(DIGESTS_PATH));
     for (role, input) in inputs {
         match input {
-            InputRef::Folder { path, digest } => check_planned(&mut known, root, path, digest)?,
+            InputRef::Folder { path, digest } => check_planned(known, root, path, digest)?,
             InputRef::Run { id, artifact } => {
                 let dir = RunDir::new(root, id);
                 let path = dir.artifacts().join(artifact);
@@ -300,12 +293,4 @@ pub fn kept_rows(path: &Path) -> Result<Vec<usize>, StageError> {
     Ok(rows
         .map(|row| row.map(|row| row.index))
         .collect::<Result<_, _>>()?)
-}
-
-/// Number format of weights and activations.
-pub(super) fn dtype(precision: Precision) -> DType {
-    match precision {
-        Precision::F32 => DType::F32,
-        Precision::Bf16 => DType::BF16,
-    }
 }

@@ -13,10 +13,10 @@ use crate::config::spec::{LoraRecipe, Precision, TrainingRecipe};
 use crate::data::DataError;
 use crate::metrics::families::{TRAINING, TrainingCost};
 use crate::metrics::values;
-use crate::model::{Companions, changed_weights, format_of, save_adapter, save_arrays};
+use crate::model::{Companions, changed_weights, save_adapter, save_arrays};
 use crate::plan::{InputRef, InputRole, MODEL_ARTIFACT, StageKind, checkpoint_artifact};
 use crate::rundir::{Artifact, MetricValue, RunDir, digest_folder};
-use crate::stage::attempt::{Attempt, check_inputs, dtype};
+use crate::stage::attempt::{Attempt, check_inputs, known_digests};
 use crate::stage::error::StageError;
 use crate::stage::output::StageOutput;
 use crate::train::{Part, TrainState, Training};
@@ -128,7 +128,7 @@ impl CheckpointWriter {
         Ok(Self {
             stage,
             steps: steps.clone(),
-            format: format_of(dtype(recipe.save_precision.unwrap_or(Precision::F32))),
+            format: recipe.save_precision.unwrap_or(Precision::F32).into(),
             lora: recipe.lora.clone(),
             rereads: recipe.lora.is_some() && recipe.precision != Precision::F32,
             source: source.to_owned(),
@@ -180,10 +180,9 @@ impl CheckpointWriter {
     /// Counts the weights that the training changed. A training that is done does not fail for want of
     /// what it began with.
     fn tell_changes(&self, made: &mut StageOutput) {
-        let (root, inputs) = &self.planned;
         let model = self.out.join(MODEL_ARTIFACT);
-        let counted =
-            check_inputs(root, inputs).and_then(|()| Ok(changed_weights(&self.source, &model)?));
+        let checked = self.check_inputs();
+        let counted = checked.and_then(|()| Ok(changed_weights(&self.source, &model)?));
         let (changed, all) = match counted {
             Ok(counts) => counts,
             Err(error) => {
@@ -201,6 +200,11 @@ impl CheckpointWriter {
                  lost to what reads this model, unless `save-precision` is `f32`"
             ));
         }
+    }
+
+    fn check_inputs(&self) -> Result<(), StageError> {
+        let (root, inputs) = &self.planned;
+        check_inputs(&mut known_digests(root), root, inputs)
     }
 
     fn write_adapter(&self, recipe: &LoraRecipe, training: &Training) -> Result<(), StageError> {
@@ -229,7 +233,7 @@ impl CheckpointWriter {
         });
         // After it was read, and first: whatever came of the write, this is the cause.
         if self.rereads {
-            check_inputs(&self.planned.0, &self.planned.1)?;
+            self.check_inputs()?;
         }
         written?;
         if let Some(text) = &self.template {

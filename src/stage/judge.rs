@@ -277,9 +277,10 @@ fn judge_all(
         None => None,
     };
     let root = job.context.root.clone();
-    let device = job.device.clone();
+    let (opener, device) = (job.opener(), job.device.clone());
     let place = JudgePlace {
         root: &root,
+        opener: &*opener,
         device: &device,
         answers: &answers,
         key: key.as_deref(),

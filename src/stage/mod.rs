@@ -2,8 +2,8 @@
 //!
 //! [`execute`] reads `stage.json`, checks that data and inputs are those of the plan, trains or
 //! measures, and writes events, artifacts and `result.json`. There is one file for each kind of
-//! stage; what they share is in `attempt` (inputs), `engine` (what trains), `output` (results), `training` (watching and
-//! resuming) and `checkpoints` (models that are kept). [`bench`] measures the same work without a run.
+//! stage; what they share is in `attempt` (inputs), `engine` (what computes), `output` (results), `training` (watching
+//! and resuming) and `checkpoints` (models that are kept). [`bench`] measures the same work without a run.
 
 mod attempt;
 mod bench;

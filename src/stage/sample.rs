@@ -8,10 +8,10 @@ use crate::data::{Message, PromptRow, TextFormat, load_prompts, mixture_seed, ro
 use crate::eval::mean_metrics;
 use crate::generate::{Completion, SampleJob, sample};
 use crate::metrics::families::{Completed, SAMPLED};
-use crate::model::Decoder;
 use crate::plan::{SAMPLES_ARTIFACT, SampleStageRecipe};
 use crate::rundir::AttemptEvent;
 use crate::stage::attempt::Attempt;
+use crate::stage::engine::Model;
 use crate::stage::error::StageError;
 use crate::stage::output::{StageOutput, count_rows};
 use serde::{Deserialize, Serialize};
@@ -20,11 +20,8 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 /// Prompts that are sampled before their replies are put on disk: what a crash can cost. Twice the
-/// sampler's lanes, so that they run full until the chunk's last prompts.
+/// rows that a CPU decodes together, so that they run full until the chunk's last prompts.
 const CHUNK: usize = 64;
-/// Rows decoded together: all lanes of the sampler, so that each weight that is read serves as many
-/// tokens as it can. It changes the speed and nothing else.
-const SAMPLE_BATCH: usize = 32;
 
 /// A prompt and its replies: one line of the artifact.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,7 +57,7 @@ pub(super) fn run(
     let source = job.model_dir()?;
     let (format, config) = job.open_format(&source)?;
     let (prompts, tokens) = load(job, &mut made, recipe, &format)?;
-    let decoder = job.open_decoder(&source, &config, recipe.precision)?;
+    let mut model = job.open_model(&source, &config, recipe.precision)?;
     job.telemetry
         .begin("samples", (prompts.len() * recipe.samples.get()) as u64)?;
 
@@ -77,7 +74,7 @@ pub(super) fn run(
             done
         } else {
             let at = chunk * CHUNK;
-            let done = sample_chunk(job, recipe, &decoder, &format, own, &tokens[at..], chunk)?;
+            let done = sample_chunk(job, recipe, &mut *model, &format, own, &tokens[at..], chunk)?;
             let path = job.work().join(&file);
             create_dir(&job.work())?;
             let chunk = Chunk { replies: done };
@@ -160,7 +157,7 @@ fn load(
 fn sample_chunk(
     job: &mut Attempt<'_>,
     recipe: &SampleStageRecipe,
-    decoder: &Decoder,
+    model: &mut dyn Model,
     format: &TextFormat,
     prompts: &[PromptRow],
     tokens: &[Vec<u32>],
@@ -174,7 +171,7 @@ fn sample_chunk(
         seed: &seed.index(recipe.round as u64).index(chunk as u64),
         before: chunk * CHUNK * recipe.samples.get(),
     };
-    let completions = job.draw(decoder, format, &draw)?;
+    let completions = job.draw(model, format, &draw)?;
     let mut sampled = Vec::with_capacity(prompts.len());
     for (row, own) in prompts.iter().zip(completions.chunks(recipe.samples.get())) {
         let replies = own.iter().map(|completion| reply(format, completion));
@@ -240,7 +237,7 @@ impl Attempt<'_> {
     /// Draws, and tells how far it has come.
     pub(super) fn draw(
         &mut self,
-        decoder: &Decoder,
+        model: &mut dyn Model,
         format: &TextFormat,
         draw: &Draw<'_>,
     ) -> Result<Vec<Completion>, StageError> {
@@ -250,10 +247,11 @@ impl Attempt<'_> {
             recipe: draw.sampling,
             stop: &[format.end_token()],
             seed: draw.seed,
-            batch: SAMPLE_BATCH,
+            // As many as the device takes: it changes the speed and nothing else.
+            batch: usize::MAX,
         };
         let mut failed = None;
-        let completions = sample(decoder, &sample_job, &mut |done| {
+        let completions = sample(model, &sample_job, &mut |done| {
             let told = self.report(draw.before + done);
             failed = failed.take().or(told.err());
             failed.is_none()

@@ -1,19 +1,20 @@
 //! The `select` stage: which rows of the training data are kept.
 
 use crate::base::{SeedTree, counted};
+use crate::config::select::SelectMethod;
 use crate::config::spec::{PairLimits, Precision};
 use crate::data::{
     PairRow, TextFormat, TokenizedPair, candidate_chats, candidate_pairs, select_seed,
 };
-use crate::model::{Decoder, Params};
+use crate::model::SequenceReader;
 use crate::plan::{InputRole, SELECTION_ARTIFACT, SelectRows, SelectStageRecipe};
-use crate::select::{RowsRef, SelectContext, Selection, align_pairs, select_rows};
-use crate::stage::attempt::{Attempt, SelectedRow, dtype};
+use crate::select::{RowsRef, SelectContext, SelectModels, Selection, align_pairs, select_rows};
+use crate::stage::attempt::{Attempt, SelectedRow};
 use crate::stage::dpo::count_pairs;
+use crate::stage::engine::Model;
 use crate::stage::error::StageError;
 use crate::stage::output::{StageOutput, count_rows};
-use candle_core::Var;
-use std::collections::BTreeMap;
+use crate::train::{Learner, Scorer};
 
 /// Name of the artifact with the score of every row.
 const SCORES_ARTIFACT: &str = "scores.jsonl";
@@ -21,9 +22,21 @@ const SCORES_ARTIFACT: &str = "scores.jsonl";
 /// The models that a method asks.
 #[derive(Default)]
 struct Models {
-    policy: Option<Decoder>,
-    vars: Option<BTreeMap<String, Var>>,
-    base: Option<Decoder>,
+    policy: Option<Box<dyn Model>>,
+    learner: Option<Box<dyn Learner>>,
+    base: Option<Box<dyn Model>>,
+    embedder: Option<Box<dyn SequenceReader>>,
+}
+
+impl Models {
+    fn lent(&mut self) -> SelectModels<'_> {
+        SelectModels {
+            policy: self.policy.as_mut().map(|m| &mut **m as &mut dyn Scorer),
+            learner: self.learner.as_mut().map(|m| &mut **m as _),
+            embedder: self.embedder.as_mut().map(|m| &mut **m as _),
+            base: self.base.as_mut().map(|m| &mut **m as &mut dyn Scorer),
+        }
+    }
 }
 
 /// Scores the rows and writes which are kept.
@@ -34,7 +47,7 @@ pub(super) fn run(
     let mut made = StageOutput::default();
     let source = job.model_dir()?;
     let (format, _) = job.open_format(&source)?;
-    let models = open_models(job, recipe)?;
+    let mut models = open_models(job, recipe)?;
     let root = job.context.root.clone();
     let data_seed = recipe.data_seed.unwrap_or(0);
     match &recipe.rows {
@@ -48,7 +61,7 @@ pub(super) fn run(
                 max_seq_len: *max_seq_len,
             };
             let places: Vec<usize> = (0..tokens.len()).collect();
-            let selection = choose(job, recipe, &rows, &format, &models)?;
+            let selection = choose(job, recipe, &rows, &format, &mut models)?;
             write(job, &mut made, &rows, &places, &selection)?;
         }
         SelectRows::Pairs { rows, limits } => {
@@ -61,7 +74,7 @@ pub(super) fn run(
                 limits,
             };
             let places = fitting.places;
-            let selection = choose(job, recipe, &rows, &format, &models)?;
+            let selection = choose(job, recipe, &rows, &format, &mut models)?;
             write(job, &mut made, &rows, &places, &selection)?;
         }
     }
@@ -76,20 +89,17 @@ fn open_models(job: &Attempt<'_>, recipe: &SelectStageRecipe) -> Result<Models, 
         let dir = job.model_dir()?;
         let (_, config) = job.open_format(&dir)?;
         if method.needs_gradients() {
-            let params = Params::load(&dir, &config, &job.device, dtype(precision))?;
-            let vars = params
-                .iter()
-                .map(|(name, var)| (name.to_owned(), var.clone()));
-            models.vars = Some(vars.collect());
-            models.policy = Some(Decoder::trainable(&config, &params)?);
+            models.learner = Some(job.open_learner(&dir, &config, precision)?);
+        } else if let SelectMethod::Deita(_) = method {
+            models.embedder = Some(job.opener().reader(&dir, &config, precision)?);
         } else {
-            models.policy = Some(job.open_decoder(&dir, &config, precision)?);
+            models.policy = Some(job.open_model(&dir, &config, precision)?);
         }
     }
     if method.needs_base() {
         let dir = job.input(InputRole::Base, "base")?;
         let (_, config) = job.open_format(&dir)?;
-        models.base = Some(job.open_decoder(&dir, &config, precision)?);
+        models.base = Some(job.open_model(&dir, &config, precision)?);
     }
     Ok(models)
 }
@@ -124,25 +134,22 @@ fn choose(
     recipe: &SelectStageRecipe,
     rows: &RowsRef<'_>,
     format: &TextFormat,
-    models: &Models,
+    models: &mut Models,
 ) -> Result<Selection, StageError> {
     job.telemetry.begin("rows", rows.len() as u64)?;
-    let (root, device) = (job.context.root.clone(), job.device.clone());
+    let (root, opener) = (job.context.root.clone(), job.opener());
     let context = SelectContext {
         root: &root,
         format,
-        policy: models.policy.as_ref(),
-        vars: models.vars.as_ref(),
-        base: models.base.as_ref(),
-        device: &device,
+        opener: &*opener,
         max_positions: job.micro_batch_tokens(),
     };
     // The seed of the permutation whose prefix is `max-examples`: `random` keeps just that prefix.
     let seed: SeedTree = select_seed(job.file.seed);
-    let chosen = select_rows(&recipe.select, rows, &context, &seed, &mut |done, total| {
-        // Some methods see every row several times; the bar counts rows.
-        job.report(rows.len() * done / total.max(1))
-    });
+    // Some methods see every row several times; the bar counts rows.
+    let mut told = |done, total: usize| job.report(rows.len() * done / total.max(1));
+    let (recipe, models) = (&recipe.select, models.lent());
+    let chosen = select_rows(recipe, rows, &context, models, &seed, &mut told);
     Ok(chosen?)
 }
 

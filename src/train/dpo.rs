@@ -12,9 +12,7 @@ use crate::train::pair_loss::{PairGradient, PairTerms};
 use crate::train::preference::pair_measures;
 use crate::train::reference::{ReferenceLogps, ReferencePair};
 use crate::train::run::{Objective, StepOutput, monitored};
-use crate::train::score::{
-    PairScore, ReplyScore, Scorer, pair_scores, score_pair_batch, score_pairs,
-};
+use crate::train::score::{PairScore, Scorer, pair_scores, score_pair_batch, score_pairs};
 use std::collections::BTreeMap;
 
 /// Held-out pairs measured along training.
@@ -135,17 +133,15 @@ impl DpoObjective {
         gradient: impl Fn(&[PairScore]) -> Result<PairGradient, TrainError>,
     ) -> Result<Vec<PairScore>, TrainError> {
         out.flops += training_flops(&self.config, &part.batch.pass(), &engine.learned());
-        // A first token that no prompt predicts counts in the length of its reply.
-        let whole = |segments: &[ReplyScore]| {
-            let mut scores = pair_scores(segments);
+        let mut scores = Vec::new();
+        engine.weighted(&part.batch, &mut |segments| {
+            scores = pair_scores(segments);
+            // A first token that no prompt predicts counts in the length of its reply.
             for (score, pair) in scores.iter_mut().zip(pairs) {
                 score.chosen.tokens = pair.chosen.len();
                 score.rejected.tokens = pair.rejected.len();
             }
-            scores
-        };
-        let segments = engine.weighted(&part.batch, &mut |segments| {
-            let gradient = gradient(&whole(segments))?;
+            let gradient = gradient(&scores)?;
             out.loss += gradient.loss;
             // A prompt has no targets.
             let by_segment = |&[chosen, rejected]: &[f64; 2]| -> [f64; PAIR_SEGMENTS] {
@@ -153,7 +149,7 @@ impl DpoObjective {
             };
             Ok(gradient.pairs.iter().flat_map(by_segment).collect())
         })?;
-        Ok(whole(&segments))
+        Ok(scores)
     }
 
     fn measure(

@@ -5,7 +5,7 @@
 
 use crate::arch::{FloatFormat, Learned};
 use crate::data::TokenBatch;
-use crate::model::Arrays;
+use crate::model::{self, Arrays};
 use crate::train::error::TrainError;
 use crate::train::score::{ReplyScore, Scorer};
 
@@ -13,8 +13,8 @@ use crate::train::score::{ReplyScore, Scorer};
 /// each, (S,).
 pub type Weigh<'a> = dyn FnMut(&[ReplyScore]) -> Result<Vec<f64>, TrainError> + 'a;
 
-/// Takes the next bytes of a [`Part`]; they never cross from one array into the next.
-pub type Take<'a> = dyn FnMut(&[u8]) -> Result<(), TrainError> + 'a;
+/// Takes the next bytes of a [`Part`].
+pub type Take<'a> = model::Take<'a, TrainError>;
 
 /// Fills a buffer with the next bytes of a [`Part`].
 pub type Give<'a> = dyn FnMut(&mut [u8]) -> Result<(), TrainError> + 'a;
@@ -41,15 +41,11 @@ pub trait Learner: Scorer {
     fn nll(&mut self, batch: &TokenBatch, factor: f64) -> Result<Nll, TrainError>;
 
     /// Adds the gradient of `Σ_s w_s log π(segment s)`; `weigh` gives `w` once the log-probabilities
-    /// are known. The scores that it was given are returned.
+    /// are known.
     ///
     /// # Errors
     /// As [`Self::nll`]; what `weigh` says.
-    fn weighted(
-        &mut self,
-        batch: &TokenBatch,
-        weigh: &mut Weigh<'_>,
-    ) -> Result<Vec<ReplyScore>, TrainError>;
+    fn weighted(&mut self, batch: &TokenBatch, weigh: &mut Weigh<'_>) -> Result<(), TrainError>;
 
     /// Gives the gradients by parameter in name order, by pieces, and forgets them.
     ///

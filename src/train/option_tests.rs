@@ -112,7 +112,7 @@ fn a_limit_that_leaves_no_row_is_refused() {
     );
 }
 
-/// A training whose reference moves, on another than the shipped objective.
+/// A training with a reference that moves after so many steps, by such a share.
 fn moving(
     (config, params): (&DecoderConfig, &Params),
     (every_steps, mix): (u64, f64),

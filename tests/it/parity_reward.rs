@@ -3,7 +3,7 @@
 use crate::parity_support::{PARITY, check, golden, ids, numbers, relative, root};
 use candle_core::{DType, Device};
 use lions::arch::DecoderConfig;
-use lions::model::RewardModel;
+use lions::model::{RewardModel, score_sequences};
 
 #[test]
 fn reward_models_score_as_transformers_does() {
@@ -19,9 +19,9 @@ fn reward_models_score_as_transformers_does() {
     for (name, want) in families {
         let dir = root("tests/golden/reward").join(name);
         let config = DecoderConfig::from_file(&dir).unwrap();
-        let model = RewardModel::load(&dir, &config, &Device::Cpu, DType::F32).unwrap();
+        let mut model = RewardModel::load(&dir, &config, &Device::Cpu, DType::F32).unwrap();
         for limit in [1, 64] {
-            let got = model.score(&sequences, limit).unwrap();
+            let got = score_sequences(&mut model, &sequences, limit).unwrap();
             let errors = got.iter().zip(numbers(want)).enumerate();
             let errors = errors.map(|(i, (got, want))| (format!("{i}"), relative(*got, want)));
             check(

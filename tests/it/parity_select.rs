@@ -6,7 +6,9 @@ use candle_core::Device;
 use lions::base::SeedTree;
 use lions::config::spec::{DataSource, PairLimits, SelectRecipe, Truncation};
 use lions::data::{ChatRow, PairRow, TextFormat, load_pairs};
-use lions::select::{RowsRef, SelectContext, Selection, select_rows};
+use lions::model::HostOpener;
+use lions::select::{RowsRef, SelectContext, SelectModels, Selection, select_rows};
+use lions::train::HostLearner;
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -30,27 +32,26 @@ fn first_pairs(root: &Path, path: &str, count: usize) -> Vec<PairRow> {
     rows
 }
 
-fn context<'a>(
-    root: &'a Path,
-    format: &'a TextFormat,
-    policy: &'a lions::model::Decoder,
-) -> SelectContext<'a> {
+fn context<'a>(root: &'a Path, format: &'a TextFormat) -> SelectContext<'a> {
     SelectContext {
         root,
         format,
-        policy: Some(policy),
-        vars: None,
-        base: None,
-        device: &Device::Cpu,
+        opener: &HostOpener(Device::Cpu),
         max_positions: 1024,
     }
 }
 
-fn run(method: &Value, keep: usize, rows: &RowsRef<'_>, context: &SelectContext<'_>) -> Selection {
+fn run_by(
+    models: SelectModels<'_>,
+    method: &Value,
+    keep: usize,
+    rows: &RowsRef<'_>,
+    context: &SelectContext<'_>,
+) -> Selection {
     let recipe = json!({"keep": keep, "precision": "f32", "method": method});
     let recipe: SelectRecipe = serde_json::from_value(recipe).unwrap();
     let seed = SeedTree::root(1);
-    select_rows(&recipe, rows, context, &seed, &mut |_, _| Ok(())).unwrap()
+    select_rows(&recipe, rows, context, models, &seed, &mut |_, _| Ok(())).unwrap()
 }
 
 fn compare(what: &str, got: &Selection, want: &Value) {
@@ -74,41 +75,41 @@ fn scores_of_pairs_equal_transformers() {
         tokens: &tokens,
         limits: &LIMITS,
     };
-    let shipped = Model::shipped().decoder();
-    let moved = perturbed().decoder();
+    let (mut shipped, mut embedder) = (Model::shipped().decoder(), Model::shipped().decoder());
+    let mut moved = perturbed().decoder();
     let place = root("");
-    let here = context(&place, &format, &shipped);
+    let here = context(&place, &format);
+    let mut run = |method: &Value, keep: usize| {
+        let models = SelectModels {
+            policy: Some(&mut shipped),
+            embedder: Some(&mut embedder),
+            ..SelectModels::default()
+        };
+        run_by(models, method, keep, &pairs, &here)
+    };
 
     let band = json!({"perplexity": {"low": 0.0, "high": 1.0}});
-    compare(
-        "perplexity",
-        &run(&band, 8, &pairs, &here),
-        &scores["perplexity"],
-    );
-    compare("ifd", &run(&json!("ifd"), 3, &pairs, &here), &scores["ifd"]);
+    compare("perplexity", &run(&band, 8), &scores["perplexity"]);
+    compare("ifd", &run(&json!("ifd"), 3), &scores["ifd"]);
     let margin = json!({"margin-uncertainty": {"tail": "hard"}});
-    compare(
-        "margins",
-        &run(&margin, 3, &pairs, &here),
-        &scores["margin"],
-    );
-    let policy = SelectContext {
-        policy: Some(&moved),
-        base: Some(&shipped),
-        ..here
-    };
-    let gaps = run(&json!("implicit-reward-gap"), 3, &pairs, &policy);
-    compare("implicit gaps", &gaps, &scores["implicit_gap"]);
+    compare("margins", &run(&margin, 3), &scores["margin"]);
     let scorer = json!({"model-path": "models/stories260k"});
     for pooling in ["mean", "last"] {
         let want = numbers(&scores[format!("deita_kept_{pooling}")]);
         let method = json!({"deita": {"complexity": scorer, "quality": scorer, "pooling": pooling,
                                       "threshold": golden["thresholds"][pooling]}});
-        let got = run(&method, want.len(), &pairs, &here);
+        let got = run(&method, want.len());
         compare(&format!("deita, {pooling}"), &got, &scores["deita"]);
         let kept: Vec<f64> = got.kept.iter().map(|row| *row as f64).collect();
         assert_eq!(kept, want, "{pooling}");
     }
+    let models = SelectModels {
+        policy: Some(&mut moved),
+        base: Some(&mut shipped),
+        ..SelectModels::default()
+    };
+    let gaps = run_by(models, &json!("implicit-reward-gap"), 3, &pairs, &here);
+    compare("implicit gaps", &gaps, &scores["implicit_gap"]);
 }
 
 /// Compares projected cosines with exact ones; the error of one has standard deviation below
@@ -132,9 +133,14 @@ fn projected_gradients_estimate_the_cosines_of_the_whole_gradients() {
     let decoder = model.decoder();
     let temp = tempfile::tempdir().unwrap();
     let dimension = 2048;
-    let here = SelectContext {
-        vars: Some(&model.vars),
-        ..context(temp.path(), &format, &decoder)
+    let here = context(temp.path(), &format);
+    let run = |method: &Value, rows: &RowsRef<'_>| {
+        let mut learner = HostLearner::new(decoder.clone(), model.vars.clone());
+        let models = SelectModels {
+            learner: Some(&mut learner),
+            ..SelectModels::default()
+        };
+        run_by(models, method, 4, rows, &here)
     };
     let target = |rows: &[PairRow], as_chat: bool| {
         let lines = rows.iter().map(|row| {
@@ -158,7 +164,7 @@ fn projected_gradients_estimate_the_cosines_of_the_whole_gradients() {
         limits: &LIMITS,
     };
     target(&rows[..4], false);
-    let got = run(&method, 4, &pairs, &here);
+    let got = run(&method, &pairs);
     compare_cosines("pairs", &got, &scores["less_pairs"], dimension);
     let mut kept = got.kept.clone();
     kept.sort_unstable();
@@ -183,6 +189,6 @@ fn projected_gradients_estimate_the_cosines_of_the_whole_gradients() {
         &first_pairs(&root(""), "data/pref/polite_test.jsonl", 4),
         true,
     );
-    let got = run(&method, 4, &chats, &here);
+    let got = run(&method, &chats);
     compare_cosines("conversations", &got, &scores["less_chat"], dimension);
 }

@@ -15,6 +15,7 @@ mod fused_layer;
 mod kv_cache;
 mod layer;
 mod model;
+mod reader;
 mod reward;
 mod slot;
 

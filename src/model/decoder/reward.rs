@@ -5,6 +5,7 @@ use crate::base::ModelFile;
 use crate::base::fs::read_to_string;
 use crate::model::decoder::model::Decoder;
 use crate::model::error::ModelError;
+use crate::model::sequences::{Packed, SequenceScorer};
 use crate::model::weights::{FrozenParams, WeightFiles};
 use candle_core::{DType, Device, Tensor};
 use serde::Deserialize;
@@ -79,68 +80,29 @@ impl RewardModel {
         })
     }
 
-    /// The configuration of the decoder.
-    pub fn config(&self) -> &DecoderConfig {
-        self.decoder.config()
-    }
-
-    /// One score a sequence, in order, in passes of at most `max_positions` positions (or one
-    /// sequence). Sequences do not see each other.
-    ///
-    /// # Errors
-    /// A sequence is empty, or a token is outside the vocabulary.
-    pub fn score(
-        &self,
-        sequences: &[Vec<u32>],
-        max_positions: usize,
-    ) -> Result<Vec<f64>, ModelError> {
-        if let Some(empty) = sequences.iter().position(Vec::is_empty) {
-            return Err(ModelError::EmptySequence {
-                index: empty + 1,
-                count: sequences.len(),
-            });
-        }
-        let mut scores = Vec::with_capacity(sequences.len());
-        let mut rest = sequences;
-        while !rest.is_empty() {
-            let mut filled = 0;
-            let fits = rest.iter().take_while(|sequence| {
-                filled += sequence.len();
-                filled <= max_positions
-            });
-            let count = fits.count().max(1);
-            let (pass, behind) = rest.split_at(count);
-            scores.extend(self.score_pass(pass)?);
-            rest = behind;
-        }
-        Ok(scores)
-    }
-
-    fn score_pass(&self, sequences: &[Vec<u32>]) -> Result<Vec<f64>, ModelError> {
-        let tokens = sequences.concat();
-        let mut positions = Vec::with_capacity(tokens.len());
-        let mut cu_seqlens = vec![0u32];
-        let mut rows = Vec::with_capacity(sequences.len());
-        for sequence in sequences {
-            let start = positions.len();
-            rows.push((start + self.read_at(sequence)) as u32);
-            positions.extend(0..sequence.len() as u32);
-            cu_seqlens.push(positions.len() as u32);
-        }
-        let hidden = self.decoder.hidden(&tokens, &positions, &cu_seqlens)?; // (T, D)
-        let rows = Tensor::new(rows, hidden.device())?; // (S,)
-        let read = hidden.index_select(&rows, 0)?; // (S, D)
-        let head = self.head.to_dtype(read.dtype())?; // (1, D)
-        let scores = read.matmul(&head.t()?)?.squeeze(1)?; // (S,)
-        Ok(scores.to_dtype(DType::F64)?.to_vec1()?)
-    }
-
     /// The position that the head reads; a sequence of padding alone is read at its start.
     fn read_at(&self, sequence: &[u32]) -> usize {
         match self.padding {
             None => sequence.len() - 1,
             Some(pad) => sequence.iter().rposition(|t| *t != pad).unwrap_or(0),
         }
+    }
+}
+
+impl SequenceScorer for RewardModel {
+    fn score(&mut self, sequences: &[Vec<u32>]) -> Result<Vec<f64>, ModelError> {
+        let pass = Packed::new(sequences)?;
+        let starts = sequences.iter().zip(&pass.cu_seqlens);
+        let rows: Vec<u32> = starts
+            .map(|(sequence, start)| start + self.read_at(sequence) as u32)
+            .collect();
+        let decoder = &self.decoder;
+        let hidden = decoder.hidden(&pass.tokens, &pass.positions, &pass.cu_seqlens)?; // (T, D)
+        let rows = Tensor::new(rows, hidden.device())?; // (S,)
+        let read = hidden.index_select(&rows, 0)?; // (S, D)
+        let head = self.head.to_dtype(read.dtype())?; // (1, D)
+        let scores = read.matmul(&head.t()?)?.squeeze(1)?; // (S,)
+        Ok(scores.to_dtype(DType::F64)?.to_vec1()?)
     }
 }
 
@@ -196,6 +158,7 @@ fn padding_token(dir: &Path) -> Result<Option<u32>, ModelError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::sequences::score_sequences;
 
     /// The shipped decoder with a head of ones, saved under `name`.
     fn with_head(dir: &Path, name: &str, labels: usize, pad: Option<u32>) -> DecoderConfig {
@@ -230,14 +193,14 @@ mod tests {
     fn the_score_is_the_sum_of_the_last_hidden_state_when_the_head_is_ones() {
         let temp = tempfile::tempdir().unwrap();
         let config = with_head(temp.path(), "regression_head.weight", 1, Some(9));
-        let model = load(temp.path(), &config).unwrap();
+        let mut model = load(temp.path(), &config).unwrap();
         let hidden = model
             .decoder
             .hidden(&[1, 5, 9], &[0, 1, 2], &[0, 3])
             .unwrap();
         let last: Vec<f32> = hidden.get(2).unwrap().to_vec1().unwrap();
         let want: f64 = last.iter().map(|x| f64::from(*x)).sum();
-        let got = model.score(&[vec![1, 5, 9]], 8).unwrap();
+        let got = model.score(&[vec![1, 5, 9]]).unwrap();
         assert!((got[0] - want).abs() < 1e-4, "{got:?} {want}");
     }
 
@@ -245,8 +208,8 @@ mod tests {
     fn padding_at_the_end_is_passed_over_by_the_head_of_transformers() {
         let temp = tempfile::tempdir().unwrap();
         let config = with_head(temp.path(), "score.weight", 1, Some(9));
-        let model = load(temp.path(), &config).unwrap();
-        let scores = model.score(&[vec![1, 5], vec![1, 5, 9, 9]], 64).unwrap();
+        let mut model = load(temp.path(), &config).unwrap();
+        let scores = model.score(&[vec![1, 5], vec![1, 5, 9, 9]]).unwrap();
         assert!((scores[0] - scores[1]).abs() < 1e-5, "{scores:?}");
         assert_eq!(model.read_at(&[9, 9]), 0);
     }
@@ -255,11 +218,11 @@ mod tests {
     fn the_split_into_passes_changes_nothing() {
         let temp = tempfile::tempdir().unwrap();
         let config = with_head(temp.path(), "score.weight", 1, None);
-        let model = load(temp.path(), &config).unwrap();
+        let mut model = load(temp.path(), &config).unwrap();
         let sequences: Vec<Vec<u32>> = (1..9).map(|n| (1..=n).collect()).collect();
-        let together = model.score(&sequences, 1000).unwrap();
+        let together = score_sequences(&mut model, &sequences, 1000).unwrap();
         for limit in [1, 7, 10] {
-            let apart = model.score(&sequences, limit).unwrap();
+            let apart = score_sequences(&mut model, &sequences, limit).unwrap();
             assert_eq!(apart.len(), 8);
             for (a, b) in apart.iter().zip(&together) {
                 assert!((a - b).abs() < 1e-4 * b.abs().max(1.0), "{a} {b}");
@@ -285,7 +248,7 @@ mod tests {
             let config = with_head(temp.path(), "score.weight", 1, None);
             load(temp.path(), &config)
                 .unwrap()
-                .score(&[vec![1], vec![]], 4)
+                .score(&[vec![1], vec![]])
         };
         assert_eq!(error.unwrap_err().to_string(), "sequence 2 of 2 is empty");
     }

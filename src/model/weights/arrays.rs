@@ -3,15 +3,17 @@
 use crate::arch::FloatFormat;
 use crate::base::PathError;
 use crate::model::error::ModelError;
-use crate::model::weights::params::FrozenParams;
+use crate::model::weights::formats::stored_format;
 use crate::model::weights::weights_file::WeightFile;
 use candle_core::DType;
-use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+
+/// Takes the next bytes of [`Arrays`]; they never cross from one array into the next.
+pub type Take<'a, E> = dyn FnMut(&[u8]) -> Result<(), E> + 'a;
 
 /// Arrays of one number format that stand one after the other, in name order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,18 +25,6 @@ pub struct Arrays {
 }
 
 impl Arrays {
-    /// Those of the weights of a model.
-    pub fn of(params: &FrozenParams) -> Self {
-        let first = params.iter().next();
-        let shape = |(name, tensor): (&str, &candle_core::Tensor)| {
-            (name.to_owned(), tensor.dims().to_vec())
-        };
-        Self {
-            format: first.map_or(FloatFormat::F32, |(_, t)| format_of(t.dtype())),
-            shapes: params.iter().map(shape).collect(),
-        }
-    }
-
     /// Bytes of an array of this shape.
     pub fn bytes_of(&self, shape: &[usize]) -> usize {
         shape.iter().product::<usize>() * DType::from(self.format).size_in_bytes()
@@ -70,25 +60,6 @@ impl Arrays {
         let mut header = (text.len() as u64).to_le_bytes().to_vec();
         header.append(&mut text);
         Ok(header)
-    }
-}
-
-/// Our name of candle's format; of what is no float, f32.
-pub fn format_of(dtype: DType) -> FloatFormat {
-    match dtype {
-        DType::BF16 => FloatFormat::Bf16,
-        DType::F16 => FloatFormat::F16,
-        DType::F64 => FloatFormat::F64,
-        _ => FloatFormat::F32,
-    }
-}
-
-fn stored_format(format: FloatFormat) -> Dtype {
-    match format {
-        FloatFormat::F32 => Dtype::F32,
-        FloatFormat::Bf16 => Dtype::BF16,
-        FloatFormat::F16 => Dtype::F16,
-        FloatFormat::F64 => Dtype::F64,
     }
 }
 
@@ -179,10 +150,10 @@ impl ArrayReader {
         }
         let (mut end, format) = (0, stored_format(arrays.format));
         for (name, shape) in &arrays.shapes {
-            let fits = |info: &&TensorInfo| {
+            let fits = |info: &TensorInfo| {
                 info.shape == *shape && info.dtype == format && info.data_offsets.0 == end
             };
-            if found.get(name).is_none_or(|info| !fits(&info)) {
+            if !found.get(name).is_some_and(fits) {
                 return Some(format!("`{name}` is missing or of another shape or type"));
             }
             end += arrays.bytes_of(shape);
@@ -203,6 +174,7 @@ impl ArrayReader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::weights::params::FrozenParams;
     use candle_core::{Device, Tensor};
 
     #[test]
@@ -228,7 +200,7 @@ mod tests {
             let owned = metadata.map(|m| HashMap::from([("format".to_owned(), m.to_owned())]));
             let want = safetensors::serialize(&tensors, owned).unwrap();
             let params = FrozenParams::from_tensors(tensors);
-            let arrays = Arrays::of(&params);
+            let arrays = params.arrays();
             let mut writer = ArrayWriter::create(&path, &arrays, &entries).unwrap();
             for (_, tensor) in params.iter() {
                 for piece in safetensors::View::data(&tensor).chunks(3) {

@@ -3,7 +3,7 @@
 use crate::arch::FloatFormat;
 use crate::base::{ModelFile, PathError, write_atomic};
 use crate::model::error::ModelError;
-use crate::model::weights::arrays::{ArrayWriter, Arrays};
+use crate::model::weights::arrays::{ArrayWriter, Arrays, Take};
 use crate::model::weights::params::FrozenParams;
 use crate::model::weights::weights_file::{WeightFiles, load_tensors};
 use candle_core::{DType, Device};
@@ -64,8 +64,8 @@ impl Companions {
         })
     }
 
-    /// Writes them into `dir`, as of weights in `dtype`.
-    fn write(&self, dir: &Path, dtype: DType) -> Result<(), ModelError> {
+    /// Writes them into `dir`, as of weights in `format`.
+    fn write(&self, dir: &Path, format: FloatFormat) -> Result<(), ModelError> {
         let mut config = self.config.clone();
         let field = if config.get("dtype").is_some() {
             "dtype"
@@ -73,10 +73,10 @@ impl Companions {
             "torch_dtype"
         };
         // A file that already says so is passed through byte for byte.
-        let text = if config.get(field) == Some(&json!(dtype_name(dtype))) {
+        let text = if config.get(field) == Some(&json!(format.name())) {
             self.text.clone()
         } else {
-            config[field] = json!(dtype_name(dtype));
+            config[field] = json!(format.name());
             serde_json::to_string_pretty(&config).unwrap_or_else(|_| self.text.clone())
         };
         write_atomic(&ModelFile::Config.within(dir), text.as_bytes())?;
@@ -96,13 +96,11 @@ pub fn save_checkpoint(
     companions: &Companions,
     params: &FrozenParams,
 ) -> Result<(), ModelError> {
-    save_arrays(dir, companions, &Arrays::of(params), |take| {
-        params.visit(take)
-    })
+    save_arrays(dir, companions, &params.arrays(), |take| params.visit(take))
 }
 
 /// Writes weights into the new folder `dir`, with configuration and tokenizer of another model. `visit`
-/// gives the bytes of `arrays`, in pieces that never cross from one array into the next.
+/// gives the bytes of `arrays`.
 ///
 /// `config.json` passes through unchanged except for the number format. Everything is written into
 /// a folder beside `dir` first and renamed at the end.
@@ -113,7 +111,7 @@ pub fn save_arrays<E: From<ModelError>>(
     dir: &Path,
     companions: &Companions,
     arrays: &Arrays,
-    visit: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E>,
+    visit: impl FnOnce(&mut Take<'_, E>) -> Result<(), E>,
 ) -> Result<(), E> {
     save_in_files(dir, companions, (arrays, MAX_FILE_BYTES), visit)
 }
@@ -122,7 +120,7 @@ fn save_in_files<E: From<ModelError>>(
     dir: &Path,
     companions: &Companions,
     (arrays, max_file_bytes): (&Arrays, usize),
-    visit: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E>,
+    visit: impl FnOnce(&mut Take<'_, E>) -> Result<(), E>,
 ) -> Result<(), E> {
     if dir.exists() {
         let exists = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
@@ -134,7 +132,7 @@ fn save_in_files<E: From<ModelError>>(
     let refused = |e: PathError| E::from(ModelError::from(e));
     let written = (|| {
         fs::create_dir_all(&temp).map_err(|e| refused(PathError::new("create", &temp, e)))?;
-        companions.write(&temp, arrays.format.into())?;
+        companions.write(&temp, arrays.format)?;
         let mut files = WeightsWriter::create(&temp, arrays, max_file_bytes).map_err(refused)?;
         visit(&mut |bytes| files.take(bytes).map_err(refused))?;
         files.finish().map_err(refused)?;
@@ -188,27 +186,6 @@ pub fn changed_weights(before: &Path, after: &Path) -> Result<(usize, usize), Mo
         }
     }
     Ok((changed, all))
-}
-
-impl From<FloatFormat> for DType {
-    fn from(format: FloatFormat) -> Self {
-        match format {
-            FloatFormat::F32 => Self::F32,
-            FloatFormat::Bf16 => Self::BF16,
-            FloatFormat::F16 => Self::F16,
-            FloatFormat::F64 => Self::F64,
-        }
-    }
-}
-
-/// The name of a number format in `config.json`.
-fn dtype_name(dtype: DType) -> &'static str {
-    match dtype {
-        DType::BF16 => "bfloat16",
-        DType::F16 => "float16",
-        DType::F64 => "float64",
-        _ => "float32",
-    }
 }
 
 /// The weights of a folder in one file, or in numbered ones with an index.
@@ -330,7 +307,7 @@ mod tests {
         for (name, limit) in [("one", MAX_FILE_BYTES), ("many", 200_000)] {
             let dir = temp.path().join(name);
             let companions = Companions::read(&source).unwrap();
-            let cut = (&Arrays::of(&params), limit);
+            let cut = (&params.arrays(), limit);
             save_in_files(&dir, &companions, cut, |take| params.visit(take)).unwrap();
             let back = FrozenParams::load(&dir, &config, &Device::Cpu, DType::F32).unwrap();
             assert_equal(&back, &params);

@@ -10,7 +10,7 @@ use crate::base::{PathError, SeedTree, write_atomic};
 use crate::config::spec::{LoraRecipe, LoraTarget, Positive};
 use crate::model::error::ModelError;
 use crate::model::ops::linear;
-use crate::model::weights::arrays::{ArrayWriter, Arrays};
+use crate::model::weights::arrays::{ArrayWriter, Arrays, Take};
 use crate::model::weights::checkpoint::{Companions, save_checkpoint};
 use crate::model::weights::params::FrozenParams;
 use candle_core::{DType, Device, Tensor, Var};
@@ -289,7 +289,7 @@ pub fn save_adapter<E: From<ModelError>>(
     dir: &Path,
     recipe: &LoraRecipe,
     arrays: &Arrays,
-    visit: impl FnOnce(&mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E>,
+    visit: impl FnOnce(&mut Take<'_, E>) -> Result<(), E>,
 ) -> Result<(), E> {
     let refused = |e: PathError| E::from(e.into());
     fs::create_dir_all(dir).map_err(|e| refused(PathError::new("create", dir, e)))?;
@@ -482,7 +482,7 @@ mod tests {
         let tensors = lora.vars().iter();
         let tensors = tensors.map(|(name, var)| (name.clone(), var.as_detached_tensor()));
         let params = FrozenParams::from_tensors(tensors.collect());
-        let arrays = Arrays::of(&params);
+        let arrays = params.arrays();
         save_adapter(dir, &lora.recipe, &arrays, |take| params.visit(take)).unwrap();
     }
 

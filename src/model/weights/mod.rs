@@ -2,14 +2,16 @@
 
 mod arrays;
 mod checkpoint;
+mod formats;
 mod lora;
 mod params;
 mod weights_file;
 
-pub use arrays::{ArrayReader, ArrayWriter, Arrays, format_of};
+pub use arrays::{ArrayReader, ArrayWriter, Arrays, Take};
 pub use checkpoint::{
     Companions, changed_weights, convert_checkpoint, save_arrays, save_checkpoint,
 };
+pub use formats::{dtype_of, format_of};
 pub use lora::{Lora, merge_adapter, save_adapter};
 pub use params::{FrozenParams, Params};
 pub(crate) use weights_file::WeightFiles;

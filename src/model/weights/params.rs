@@ -2,6 +2,8 @@
 
 use crate::arch::DecoderConfig;
 use crate::model::error::ModelError;
+use crate::model::weights::arrays::{Arrays, Take};
+use crate::model::weights::formats::format_of;
 use crate::model::weights::weights_file::WeightFiles;
 use candle_core::{DType, Device, Tensor, Var};
 use rand::RngCore;
@@ -186,11 +188,18 @@ impl FrozenParams {
         Ok(Self(tensors))
     }
 
+    /// What [`Self::visit`] gives: names and shapes, and the number format of all.
+    pub(super) fn arrays(&self) -> Arrays {
+        let first = self.0.values().next();
+        let shape = |(name, tensor): (&String, &Tensor)| (name.clone(), tensor.dims().to_vec());
+        Arrays {
+            format: first.map(|t| format_of(t.dtype())).unwrap_or_default(),
+            shapes: self.0.iter().map(shape).collect(),
+        }
+    }
+
     /// Gives the bytes of every tensor in name order, one tensor at a time.
-    pub(super) fn visit(
-        &self,
-        take: &mut dyn FnMut(&[u8]) -> Result<(), ModelError>,
-    ) -> Result<(), ModelError> {
+    pub(super) fn visit(&self, take: &mut Take<'_, ModelError>) -> Result<(), ModelError> {
         let mut tensors = self.0.values();
         tensors.try_for_each(|tensor| take(&safetensors::View::data(tensor)))
     }

@@ -1,10 +1,9 @@
 //! Takes the steps and looks at the clocks.
 
 use crate::arch::{DecoderConfig, Pass, forward_flops, parameter_count};
-use crate::generate::{Completion, SampleJob, sample};
+use crate::generate::{Completion, Generator, SampleJob, sample};
 use crate::model::phase_timer::{self, Moment};
-use crate::model::{Decoder, instruction_set, matmul_rate};
-use crate::stage::attempt::dtype;
+use crate::model::{Decoder, dtype_of, instruction_set, matmul_rate};
 use crate::stage::bench::report::{BenchReport, BenchStep, Setting};
 use crate::stage::bench::request::{BenchModel, BenchRequest, Between};
 use crate::stage::bench::work::{BenchRecipe, Prepared, Sampling, Work};
@@ -22,8 +21,6 @@ use std::path::PathBuf;
 const RATE_SIZE: usize = 1024;
 /// How often it is taken.
 const RATE_REPEATS: usize = 8;
-/// Samples in flight, as in the `eval` stage.
-const SAMPLE_BATCH: usize = 32;
 
 /// Measures the prepared work.
 pub(super) fn run(
@@ -52,8 +49,8 @@ pub(super) fn run(
     };
     let steps = match &mut prepared.work {
         Work::Generate(sampling) => {
-            let decoder = Decoder::frozen(config, &params.detached())?;
-            draw(&decoder, sampling, prepared.steps, log)?
+            let mut decoder = Decoder::frozen(config, &params.detached())?;
+            draw((&mut decoder, config), sampling, prepared.steps, log)?
         }
         Work::Train(objective) => train(training()?, objective, log)?,
         Work::Dpo(objective) => train(training()?, objective, log)?,
@@ -74,7 +71,7 @@ pub(super) fn run(
         rate: matmul_rate(
             RATE_SIZE,
             RATE_REPEATS,
-            dtype(request.precision),
+            dtype_of(request.precision),
             &Device::Cpu,
         )?,
     };
@@ -195,7 +192,7 @@ fn train(
 
 /// All samples of all prompts, as often as there are steps.
 fn draw(
-    decoder: &Decoder,
+    (model, config): (&mut dyn Generator, &DecoderConfig),
     sampling: &Sampling,
     steps: u64,
     mut log: StepLog<'_, '_>,
@@ -212,10 +209,11 @@ fn draw(
             recipe: &sampling.recipe,
             stop: &sampling.stop,
             seed: &seed,
-            batch: SAMPLE_BATCH,
+            // As in the `sample` and `eval` stages.
+            batch: usize::MAX,
         };
-        let completions = sample(decoder, &job, &mut |_| true)?;
-        go = log.end_step(drawn(decoder.config(), sampling, &completions));
+        let completions = sample(model, &job, &mut |_| true)?;
+        go = log.end_step(drawn(config, sampling, &completions));
     }
     Ok(log.steps)
 }

@@ -12,8 +12,7 @@ use crate::data::{
     load_pairs, mixture_seed, select, select_seed,
 };
 use crate::eval::story_prompt;
-use crate::model::{Decoder, FrozenParams, ModelError, Params};
-use crate::stage::attempt::dtype;
+use crate::model::{Decoder, FrozenParams, ModelError, Params, dtype_of};
 use crate::stage::bench::request::{BenchKind, BenchModel, BenchRequest, BenchShape};
 use crate::stage::context::micro_batch_tokens;
 use crate::stage::error::StageError;
@@ -98,7 +97,7 @@ pub(super) fn prepare(request: &BenchRequest) -> Result<Prepared, StageError> {
             let config = DecoderConfig::from_file(&folder).map_err(ModelError::from)?;
             let format = TextFormat::open(&folder, None)?;
             let frozen =
-                FrozenParams::load(&folder, &config, &Device::Cpu, dtype(request.precision))?;
+                FrozenParams::load(&folder, &config, &Device::Cpu, dtype_of(request.precision))?;
             (config, frozen, Source::Text(Box::new(format)))
         }
         BenchModel::Shape(shape) => {
@@ -107,7 +106,7 @@ pub(super) fn prepare(request: &BenchRequest) -> Result<Prepared, StageError> {
             (config, frozen, Source::Random(seed.child("bench/tokens")))
         }
     };
-    let params = Params::from_frozen(&frozen, dtype(request.precision))?;
+    let params = Params::from_frozen(&frozen, dtype_of(request.precision))?;
     drop(frozen);
     let work = match request.kind {
         BenchKind::Train => Work::Train(training(request, &config, &source)?),

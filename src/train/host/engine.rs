@@ -67,7 +67,6 @@ impl HostEngine {
     ///
     /// # Errors
     /// A value is missing or of another shape.
-    #[expect(clippy::needless_pass_by_value, reason = "it ends here")]
     pub fn set_masters(&mut self, masters: FrozenParams) -> Result<(), TrainError> {
         Ok(self.optimizer.set_masters(&masters)?)
     }
@@ -175,11 +174,7 @@ impl Learner for HostEngine {
         self.step()?.nll(batch, factor)
     }
 
-    fn weighted(
-        &mut self,
-        batch: &TokenBatch,
-        weigh: &mut Weigh<'_>,
-    ) -> Result<Vec<ReplyScore>, TrainError> {
+    fn weighted(&mut self, batch: &TokenBatch, weigh: &mut Weigh<'_>) -> Result<(), TrainError> {
         self.step()?.weighted(batch, weigh)
     }
 

@@ -83,11 +83,7 @@ impl Learner for HostLearner {
         Ok(found)
     }
 
-    fn weighted(
-        &mut self,
-        batch: &TokenBatch,
-        weigh: &mut Weigh<'_>,
-    ) -> Result<Vec<ReplyScore>, TrainError> {
+    fn weighted(&mut self, batch: &TokenBatch, weigh: &mut Weigh<'_>) -> Result<(), TrainError> {
         let hidden = hidden_states(&self.decoder, batch)?; // (T, D)
         let (rows, targets) = (&batch.target_rows, &batch.targets);
         let logps = self.decoder.token_logps(&hidden, rows, targets)?; // (N,)
@@ -101,8 +97,7 @@ impl Learner for HostLearner {
         let weights = Tensor::new(weigh(&scores)?, sums.device())?; // (S,)
         let mut store = (&sums * weights)?.sum_all()?.backward()?;
         drop((hidden, logps, sums));
-        self.gradients.accumulate(&self.vars, &mut store)?;
-        Ok(scores)
+        self.gradients.accumulate(&self.vars, &mut store)
     }
 
     fn take_gradients(&mut self, take: &mut dyn FnMut(&[f32])) -> Result<(), TrainError> {
