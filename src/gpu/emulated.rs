@@ -61,7 +61,17 @@ pub struct Counts {
 
 /// Bytes before and behind every allocation that nobody may write: a row too many should still hit them.
 const GUARD: usize = 4096;
-const GUARD_BYTE: u8 = 0xa5;
+/// What lies there, from an even address on: NaN in every format, so that what is read there shows too. It is not
+/// [`POISON`], which kernels may copy.
+static GUARDS: [u8; GUARD + 1] = {
+    let mut bytes = [0xf5; GUARD + 1];
+    let mut at = 1;
+    while at < bytes.len() {
+        bytes[at] = 0xff;
+        at += 2;
+    }
+    bytes
+};
 /// Fresh memory: NaN in every format.
 const POISON: u8 = 0xff;
 
@@ -382,11 +392,20 @@ impl Allocation {
         let base = unsafe {
             let base = alloc(layout);
             let base = NonNull::new(base).unwrap_or_else(|| std::alloc::handle_alloc_error(layout));
-            base.as_ptr().write_bytes(GUARD_BYTE, layout.size());
-            base.as_ptr().add(GUARD).write_bytes(POISON, bytes);
+            let data = base.as_ptr().add(GUARD);
+            base.as_ptr().copy_from_nonoverlapping(GUARDS.as_ptr(), GUARD);
+            data.write_bytes(POISON, bytes);
+            let behind = Self::behind(bytes);
+            data.add(bytes)
+                .copy_from_nonoverlapping(behind.as_ptr(), GUARD);
             base
         };
         Self { base, bytes }
+    }
+
+    /// The guard behind so many bytes: it goes on from an odd address with the second byte.
+    fn behind(bytes: usize) -> &'static [u8] {
+        &GUARDS[bytes % 2..][..GUARD]
     }
 
     fn data(&self) -> *mut u8 {
@@ -405,7 +424,7 @@ impl Allocation {
                 std::slice::from_raw_parts(behind, GUARD),
             )
         };
-        before.iter().chain(behind).all(|&byte| byte == GUARD_BYTE)
+        before == &GUARDS[..GUARD] && behind == Self::behind(self.bytes)
     }
 }
 

@@ -108,6 +108,28 @@ fn every_kind_of_fault_is_found_in_every_order() {
     }
 }
 
+// What is read outside an array is not noticed; it is not a number, in f32 and in the formats of half and double size.
+#[test]
+fn what_is_read_beside_an_array_is_not_a_number() {
+    for entry in [
+        entry!("fault_reads_behind", "*f32"),
+        entry!("fault_reads_before", "*f32"),
+    ] {
+        let gpu: &mut dyn Gpu = &mut emulated(1 << 20);
+        let y = gpu.alloc::<f32>(128).unwrap();
+        gpu.fill(y.region(), 0).unwrap();
+        Call::new(&entry, Launch::of(1, 32), [Arg::write(y)])
+            .run(gpu)
+            .unwrap();
+        let mut got = [0.0; 32];
+        gpu.download(y.part(0..32), &mut got).unwrap();
+        assert!(got.iter().all(|y| y.is_nan()), "{}: {got:?}", entry.name);
+        let bits = u64::from(got[0].to_bits());
+        assert!(bf16::from_bits(bits as u16).is_nan());
+        assert!(f64::from_bits(bits | bits << 32).is_nan());
+    }
+}
+
 #[test]
 fn a_device_goes_on_after_a_fault() {
     let gpu: &mut dyn Gpu = &mut emulated(1 << 20);

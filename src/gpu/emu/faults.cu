@@ -122,5 +122,12 @@ EXPORT(fault_past_the_end)
 KERNEL(128, 1) fault_before_the_beginning(float *y) { y[int(threadIdx.x) - 1] = 0.0f; }
 EXPORT(fault_before_the_beginning)
 
+// Nobody notices what is read in global memory; but beside an array lies NaN.
+KERNEL(32, 1) fault_reads_behind(float *y) { y[threadIdx.x] = y[128 + threadIdx.x]; }
+EXPORT(fault_reads_behind)
+
+KERNEL(32, 1) fault_reads_before(float *y) { y[threadIdx.x] = y[int(threadIdx.x) - 32]; }
+EXPORT(fault_reads_before)
+
 KERNEL(32, 1) fault_none(float *y) { y[threadIdx.x] = 1.0f; }
 EXPORT(fault_none)
