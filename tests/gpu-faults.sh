@@ -10,7 +10,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/gpu-faults
 cxx=${CXX:-c++}
-flags=(-std=c++20 -O1 -fPIC -DEMULATE -ffp-contract=off -fno-strict-aliasing -Wno-unknown-pragmas)
+flags=(-std=c++17 -O1 -fPIC -DEMULATE -ffp-contract=off -fno-strict-aliasing -Wno-unknown-pragmas)
 
 # The emulation as a shared library, so that the tests are built once: one object a file.
 mkdir -p "$work"/{src,o,lib,crate,emulation}

@@ -226,7 +226,7 @@ fn barriers_order_shared_memory_to_its_last_byte() {
     }
     let want: Vec<i32> = v.iter().map(|&y| y ^ v[0]).collect();
     on_devices(|device| {
-        for last in [1024, 48 << 10, 160 << 10] {
+        for last in [1024, 48 << 10, 96 << 10] {
             let (from, to) = (device.put(&x), device.empty::<i32>(256));
             let args = [
                 Arg::read(from),
@@ -280,7 +280,7 @@ fn indices_run_three_ways_and_wide_accesses_keep_their_words() {
 fn copies_arrive_by_groups_and_are_zero_where_nothing_is() {
     let x = noise::<bf16>(96 * 8, 5);
     on_devices(|device| {
-        for far in [0, 131_072] {
+        for far in [0, 90_000] {
             let (from, to) = (device.put(&x), device.empty::<bf16>(96 * 8));
             let args = [Arg::read(from), Arg::write(to), Arg::int(far)];
             run(

@@ -14,6 +14,8 @@ const FAULTS: &[(Entry, u32, &[&str])] = &[
     (entry!("fault_no_barrier", "*f32"), 128, &["race"]),
     (entry!("fault_no_barrier_in_a_warp", "*f32"), 32, &["race"]),
     (entry!("fault_written_too_early", "*f32"), 128, &["race"]),
+    (entry!("fault_replaced_by_the_first", "*f32"), 32, &["race"]),
+    (entry!("fault_replaced_by_the_last", "*f32"), 32, &["race"]),
     (entry!("fault_two_writers", "*f32"), 32, &["race"]),
     (entry!("fault_unwritten", "*f32"), 32, &["nobody wrote"]),
     (
@@ -154,6 +156,30 @@ fn entry_points_have_the_arguments_of_their_kernels() {
     let rust = entries().chain(CHECKS.iter().copied());
     let rust: BTreeMap<String, String> = rust.map(|e| (e.name.to_owned(), e.spelt_out())).collect();
     assert_eq!(rust, cpp);
+}
+
+// The bounds are those of the smallest card that the kernels are for.
+#[test]
+fn launches_that_a_card_would_refuse_are_refused() {
+    let gpu: &mut dyn Gpu = &mut emulated(0);
+    let nothing = CHECKS.iter().find(|e| e.name == "check_nothing").unwrap();
+    let plain = Launch::of(1, 32);
+    for (launch, words) in [
+        (plain.by(65_536), "65535 high"),
+        (
+            Launch {
+                grid: [1, 1, 65_536],
+                ..plain
+            },
+            "65535 high",
+        ),
+        (plain.sharing((99 << 10) + 1), "too much shared memory"),
+        (Launch::of(1, 1025), "1 to 1024 threads"),
+    ] {
+        let call = Call::new(nothing, launch, [Arg::write_if::<i32>(None)]);
+        let said = call.run(gpu).unwrap_err().to_string();
+        assert!(said.contains(words), "{launch:?}: {said}");
+    }
 }
 
 #[test]

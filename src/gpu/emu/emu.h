@@ -17,11 +17,11 @@
 namespace emu {
 
 constexpr unsigned WARP = 32;
-constexpr size_t MOST_SHARED = 232448; // what a block may use at most on Hopper
+constexpr size_t MOST_SHARED = 101376; // what a block may use at most on compute 8.6 and 8.9; all others have more
 
 // What a launch asks of the emulation.
 struct Options {
-  uint32_t schedule;   // order of warps, lanes and blocks: 0 forward, 1 backward, else a seed
+  uint32_t schedule;   // order: 0 warps, lanes and blocks forward, 1 all backward, else a seed by which warps are shuffled
   uint32_t os_threads; // that take blocks
   uint32_t checking;   // races and unwritten reads; 0 is faster
 };
@@ -65,7 +65,8 @@ struct Warp {
 struct Shadow {
   uint16_t writer, reader;
   uint32_t write_b, write_w, read_b, read_w;
-  bool many;    // read by several warps in one phase
+  bool many;    // read by several warps in one phase of the block
+  bool lanes;   // read by several lanes of the reader's warp in one phase of the warp
   bool written; // ever
   bool coming;  // a copy may write them at any time
 };
@@ -133,12 +134,10 @@ template <class T> struct Ref {
     return *this;
   }
   const Ref &operator=(const Ref &o) const { return *this = T(o); }
-  const Ref &operator+=(T v) const { return *this = T(T(*this) + v); }
 };
 template <class T> struct Ptr {
   uint32_t at = 0;
   Ref<T> operator[](int i) const { return {uint32_t(at + i * int(sizeof(T)))}; }
-  Ref<T> operator*() const { return {at}; }
   Ptr operator+(int i) const { return {uint32_t(at + i * int(sizeof(T)))}; }
 };
 
@@ -157,7 +156,6 @@ template <> struct Name<double> { static std::string of() { return "f64"; } };
 template <> struct Name<int> { static std::string of() { return "i32"; } };
 template <> struct Name<int64_t> { static std::string of() { return "i64"; } };
 template <> struct Name<uint32_t> { static std::string of() { return "u32"; } };
-template <> struct Name<uint16_t> { static std::string of() { return "u16"; } };
 template <class T> struct Name<T *> { static std::string of() { return "*" + Name<T>::of(); } };
 template <class T> struct Name<const T *> { static std::string of() { return "&" + Name<T>::of(); } };
 

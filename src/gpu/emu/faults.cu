@@ -32,6 +32,20 @@ KERNEL(128, 1) fault_written_too_early(float *y) {
 }
 EXPORT(fault_written_too_early)
 
+// All lanes of a warp read what one of them then writes: whichever runs last finds all others' reads behind it.
+template <int LAST> GPU void read_and_replace(float *y) {
+  const Sh<float> s = smem<float>(0);
+  if (threadIdx.x == 0) s[0] = 0.0f;
+  sync_block();
+  const float v = s[0];
+  if (threadIdx.x == LAST) s[0] = v;
+  y[threadIdx.x] = v;
+}
+KERNEL(32, 1) fault_replaced_by_the_first(float *y) { read_and_replace<0>(y); }
+EXPORT(fault_replaced_by_the_first)
+KERNEL(32, 1) fault_replaced_by_the_last(float *y) { read_and_replace<31>(y); }
+EXPORT(fault_replaced_by_the_last)
+
 KERNEL(32, 1) fault_two_writers(float *y) {
   const Sh<float> s = smem<float>(0);
   s[threadIdx.x / 2] = float(threadIdx.x);
