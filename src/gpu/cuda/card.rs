@@ -16,6 +16,7 @@ use cudarc::driver::sys::{
     CUdevice, CUdevice_attribute_enum as Attribute, CUevent, CUevent_flags, CUfunction,
     CUfunction_attribute_enum, CUmodule, CUresult, CUstream,
 };
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -33,6 +34,33 @@ pub struct Cuda {
     functions: BTreeMap<&'static str, Function>,
     events: Vec<CUevent>,
     ledger: Ledger,
+    /// That the context stays the thread's own.
+    _claim: Claim,
+}
+
+thread_local! {
+    /// Whether this thread has a card.
+    static CLAIMED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// The right to make a context current on this thread. The driver's calls go to the context that is current, so with
+/// two cards the first one's would go to the second.
+struct Claim;
+
+impl Claim {
+    fn take() -> Result<Self> {
+        if CLAIMED.replace(true) {
+            let why = "this thread has a card already: one thread, one card";
+            return Err(GpuError::Request(why.to_owned()));
+        }
+        Ok(Self)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        CLAIMED.set(false);
+    }
 }
 
 /// A kernel, and the most shared memory that it was allowed.
@@ -46,9 +74,16 @@ impl Cuda {
     /// Opens the card of an index. cuBLAS is taken from the first of `folders` that has it, if the loader does not find
     /// it by itself.
     ///
+    /// Until the card is closed no other code may make another context current on this thread. And the numbers that
+    /// kernels take as places (tokens, positions, work lists) must be what the functions of `ops` ask for: they are on
+    /// the card, where nobody looks at them. Others lead to any memory that the card reaches, which may be the
+    /// program's, or lose the card.
+    ///
     /// # Errors
-    /// No driver, no such card, a card that is too old, no cuBLAS, or kernels that the driver refuses.
+    /// A thread that has a card already, no driver, no such card, a card that is too old, no cuBLAS, or kernels that
+    /// the driver refuses.
     pub fn open(index: usize, folders: &[PathBuf]) -> Result<Self> {
+        let claim = Claim::take()?;
         library::driver()?;
         let count = device::get_count().or_failed()? as usize;
         if index >= count {
@@ -78,6 +113,7 @@ impl Cuda {
             functions: BTreeMap::new(),
             events: Vec::new(),
             ledger: Ledger::default(),
+            _claim: claim,
         };
         for entry in entries() {
             card.function(entry.name)?;
@@ -134,7 +170,7 @@ impl Gpu for Cuda {
 
     fn alloc_bytes(&mut self, bytes: usize) -> Result<Region> {
         #[expect(unsafe_code, reason = "calls of the driver")]
-        // SAFETY: the context is current. Memory of no bytes cannot be had.
+        // SAFETY: the context is current (`Claim`). Memory of no bytes cannot be had.
         let at = unsafe { result::malloc_sync(bytes.max(1)) };
         let at = at.map_err(|e| match e.0 {
             CUresult::CUDA_ERROR_OUT_OF_MEMORY => GpuError::OutOfMemory {
@@ -285,7 +321,7 @@ impl Drop for Cuda {
     }
 }
 
-/// The card's context, made current on this thread, its stream and the kernels.
+/// The card's context, made current on this thread, its stream and the kernels; null where `new` did not come so far.
 struct Context {
     device: CUdevice,
     stream: CUstream,
@@ -296,11 +332,17 @@ impl Context {
     fn new(device: CUdevice, compute: (i32, i32)) -> Result<Self> {
         let images = images(compute)?;
         #[expect(unsafe_code, reason = "calls of the driver")]
-        // SAFETY: the device comes from the driver; what was retained is released by `Drop`.
-        let stream = unsafe {
+        // SAFETY: the device comes from the driver. What was retained is released by `Drop`, also if a later line fails.
+        let mut own = unsafe {
             let context = primary_ctx::retain(device).or_failed()?;
+            let mut own = Self {
+                device,
+                stream: std::ptr::null_mut(),
+                module: std::ptr::null_mut(),
+            };
             ctx::set_current(context).or_failed()?;
-            stream::create(stream::StreamKind::NonBlocking).or_failed()?
+            own.stream = stream::create(stream::StreamKind::NonBlocking).or_failed()?;
+            own
         };
         let mut why = String::new();
         for image in &images {
@@ -308,11 +350,8 @@ impl Context {
             // SAFETY: a whole cubin, or text that ends with a zero.
             match unsafe { module::load_data(image.as_ptr().cast()) } {
                 Ok(module) => {
-                    return Ok(Self {
-                        device,
-                        stream,
-                        module,
-                    });
+                    own.module = module;
+                    return Ok(own);
                 }
                 Err(e) => why = words(e),
             }
@@ -326,8 +365,12 @@ impl Drop for Context {
         #[expect(unsafe_code, reason = "calls of the driver")]
         // SAFETY: made by `new`, and given back once, after all that used it.
         unsafe {
-            note(stream::destroy(self.stream));
-            note(module::unload(self.module));
+            if !self.stream.is_null() {
+                note(stream::destroy(self.stream));
+            }
+            if !self.module.is_null() {
+                note(module::unload(self.module));
+            }
             note(primary_ctx::release(self.device));
         }
     }
@@ -361,5 +404,17 @@ mod tests {
             error,
             GpuError::NoDriver | GpuError::NoDevice { .. } | GpuError::Driver(_)
         ));
+        drop(Claim::take().expect("a card that was not opened leaves no claim"));
+    }
+
+    #[test]
+    fn a_thread_has_one_card_at_a_time() {
+        let first = Claim::take().unwrap();
+        let Err(error) = Cuda::open(0, &[]) else {
+            panic!("a second card");
+        };
+        assert!(error.to_string().contains("one thread, one card"), "{error}");
+        drop(first);
+        drop(Claim::take().unwrap());
     }
 }
