@@ -1,7 +1,7 @@
 //! A kernel with its arguments, as every device takes it.
 
 use crate::gpu::buf::{Buf, Region};
-use crate::gpu::element::{Element, Stored, int};
+use crate::gpu::element::{Element, Stored, int, size_named};
 use crate::gpu::error::GpuError;
 use std::ffi::c_void;
 
@@ -215,7 +215,11 @@ impl Arg {
     }
 
     /// A number or structure by its words; `of` as in signatures.
+    ///
+    /// # Panics
+    /// It has not so many words.
     pub(crate) fn words(of: &'static str, from: &[u32]) -> Self {
+        assert_eq!(size_of_val(from), size_named(of), "words of {of}");
         Self {
             access: Access::Value,
             of,

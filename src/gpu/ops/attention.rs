@@ -65,13 +65,21 @@ pub type WorkBufs = Work<Buf<Tile>, Buf<Range>, Buf<i32>>;
 impl WorkList {
     /// Of segments with the boundaries `bounds (S + 1,)`; segment `s` continues segment `trunks[s]`, or none if that is
     /// itself or `trunks` is empty. Segments stand behind the trunk that they continue.
+    ///
+    /// # Panics
+    /// Boundaries descend, or a segment continues a later one or one that itself continues another.
     pub fn new(bounds: &[u32], trunks: &[u32]) -> Self {
+        assert!(bounds.is_sorted(), "boundaries {bounds:?}");
         let count = bounds.len().saturating_sub(1);
         let trunk_of = |s: usize| trunks.get(s).map_or(s, |&trunk| trunk as usize);
         let place = |n: u32| int(n as usize);
         let (mut tiles, mut ranges, mut range_at) = (Vec::new(), Vec::new(), vec![0]);
         for s in 0..count {
             let (own, end, of) = (bounds[s], bounds[s + 1], trunk_of(s));
+            assert!(
+                of <= s && trunk_of(of) == of,
+                "segment {s} continues {of} in {trunks:?}"
+            );
             let (trunk0, trunk) = match of {
                 of if of == s => (own, 0),
                 of => (bounds[of], bounds[of + 1] - bounds[of]),
@@ -113,15 +121,20 @@ pub(crate) fn form(shape: &AttentionShape) -> Arg {
         Some(cap) => (shape.scale / cap, cap * LOG2_E),
         None => (shape.scale * LOG2_E, 0.0),
     };
+    // Kernels add positions and windows in 32 bits; one that is wider than any segment hides nothing.
+    let window = shape.window.filter(|&w| w < WIDEST).unwrap_or(0);
     let words = [
         int(shape.heads).cast_unsigned(),
         int(shape.kv_heads).cast_unsigned(),
         (scale as f32).to_bits(),
         (cap as f32).to_bits(),
-        int(shape.window.unwrap_or(0)).cast_unsigned(),
+        int(window).cast_unsigned(),
     ];
     Arg::words("struct:20", &words)
 }
+
+/// No position reaches so far.
+const WIDEST: usize = 1 << 30;
 
 /// Rows of arrays by query, by key and by head, which must all have as many.
 fn rows(shape: &AttentionShape, by_query: &[usize], by_key: &[usize], by_head: &[usize]) -> usize {

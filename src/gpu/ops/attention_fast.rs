@@ -3,7 +3,7 @@
 use crate::arch::AttentionShape;
 use crate::gpu::call::{Arg, Call, Entry, Launch, entry};
 use crate::gpu::ops::attention::{Backward, Forward, WorkBufs, form};
-use crate::gpu::{Gpu, Result};
+use crate::gpu::{Buf, Gpu, Result};
 use half::bf16;
 
 /// The kernels of one width.
@@ -78,12 +78,21 @@ impl Width {
     }
 }
 
+/// Rows are copied and stored several numbers at a time.
+fn assert_wide(arrays: &[Buf<bf16>]) {
+    let wide = arrays.iter().all(|array| array.region().is_wide());
+    assert!(wide, "arrays of fast attention begin at multiples of 16 bytes");
+}
+
 /// Whether the functions here take heads of this width.
 pub fn fast_attention_takes(width: usize) -> bool {
     WIDTHS.iter().any(|one| one.of == width)
 }
 
 /// As [`crate::gpu::ops::attention::attention_forward`].
+///
+/// # Panics
+/// [`fast_attention_takes`] not this width, or an array of bf16 does not begin at a multiple of 16 bytes.
 pub fn attention_forward_fast(
     gpu: &mut dyn Gpu,
     shape: &AttentionShape,
@@ -91,6 +100,7 @@ pub fn attention_forward_fast(
     of: &Forward<bf16>,
 ) -> Result<()> {
     of.rows(shape);
+    assert_wide(&[of.q, of.k, of.v, of.out]);
     let one = Width::wanted(shape);
     let args = [
         Arg::read(of.q),
@@ -112,6 +122,9 @@ pub fn attention_forward_fast(
 }
 
 /// As [`crate::gpu::ops::attention::attention_backward`].
+///
+/// # Panics
+/// As [`attention_forward_fast`].
 pub fn attention_backward_fast(
     gpu: &mut dyn Gpu,
     shape: &AttentionShape,
@@ -121,6 +134,7 @@ pub fn attention_backward_fast(
 ) -> Result<()> {
     let rows = of.rows(shape);
     to.check(shape, rows);
+    assert_wide(&[of.q, of.k, of.v, of.out, to.grad, to.dq, to.dk, to.dv]);
     assert_eq!(work.range_at.len(), work.tiles.len() + 1);
     let (one, capped) = (Width::wanted(shape), usize::from(shape.softcap.is_some()));
     let dots = rows * shape.heads;

@@ -69,7 +69,8 @@ impl Places<Vec<i32>> {
 }
 
 /// Adds to `d_table (V, D)` the rows of `g (T, D)` by token, times `scale`, those of a token in the order of their
-/// places. A token that is left out of `places` gets nothing.
+/// places. A token that is left out of `places` gets nothing. Places must be those of [`Places::of`], or fewer: each
+/// below T, each token below V and there once.
 pub fn embedding_backward<T: Stored>(
     gpu: &mut dyn Gpu,
     g: Buf<T>,
@@ -84,7 +85,12 @@ pub fn embedding_backward<T: Stored>(
         d_table.len()
     );
     assert_eq!(places.starts.len(), tokens + 1);
-    assert_eq!(g.len() % d, 0);
+    assert!(
+        g.len().is_multiple_of(d) && places.order.len() * d <= g.len(),
+        "{} places in {} numbers in rows of {d}",
+        places.order.len(),
+        g.len()
+    );
     let args = [
         Arg::read(g),
         Arg::read(places.tokens),

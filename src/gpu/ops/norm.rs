@@ -137,10 +137,13 @@ pub fn fast_norm_takes(width: usize) -> bool {
 /// [`norm_backward`] with a row in registers.
 ///
 /// # Panics
-/// [`fast_norm_takes`] not this width.
+/// [`fast_norm_takes`] not this width, or an array of rows does not begin at a multiple of 16 bytes.
 pub fn norm_backward_fast(gpu: &mut dyn Gpu, norm: Norm, of: &NormGradient<bf16>) -> Result<()> {
     let d = of.weight.len();
     assert!(fast_norm_takes(d), "a fast norm of width {d}");
+    let rows = [Some(of.x), Some(of.grad), of.residual, Some(of.dx)];
+    let wide = rows.iter().flatten().all(|buf| buf.region().is_wide());
+    assert!(wide, "rows of a fast norm begin at multiples of 16 bytes");
     of.run(gpu, norm, &FAST[usize::from(d > 2048)], 256)
 }
 

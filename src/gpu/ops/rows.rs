@@ -46,8 +46,7 @@ pub fn column_sums<T: Stored>(
         "sums of {d} columns"
     );
     let rows = x.len() / d;
-    let height = rows.div_ceil((parts.len() / d).min(rows).max(1)).max(1);
-    let groups = rows.div_ceil(height);
+    let (height, groups) = grouped(rows, parts.len() / d);
     let args = [
         Arg::read(x),
         Arg::write(parts),
@@ -58,6 +57,15 @@ pub fn column_sums<T: Stored>(
     let launch = Launch::over(d).by(groups);
     Call::new(COLUMN_SUMS.of::<T>(), launch, args).run(gpu)?;
     sum_parts(gpu, parts.part(0..groups * d), to, true)
+}
+
+/// Most blocks of a grid along y.
+const HIGHEST: usize = 65_535;
+
+/// Rows of a group and groups, of so many rows in at most so many groups.
+fn grouped(rows: usize, most: usize) -> (usize, usize) {
+    let height = rows.div_ceil(most.min(rows).min(HIGHEST).max(1)).max(1);
+    (height, rows.div_ceil(height))
 }
 
 /// Adds `bias (D,)` to every row of `x (T, D)`.
@@ -189,6 +197,16 @@ mod tests {
             };
             assert_eq!(got.to_bits(), (x * times).to_bits());
         }
+    }
+
+    #[test]
+    fn groups_hold_all_rows_and_are_no_more_than_a_grid_takes() {
+        for (rows, most) in [(0, 4), (1, 4), (23, 4), (70_000, 70_000), (200_000, 65_536)] {
+            let (height, groups) = grouped(rows, most);
+            assert!(groups <= most.min(65_535), "{rows} rows");
+            assert!(height * groups >= rows && height * groups < rows + height);
+        }
+        assert_eq!(grouped(65_535, 65_535), (1, 65_535));
     }
 
     #[test]
