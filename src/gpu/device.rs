@@ -62,17 +62,16 @@ pub trait Gpu {
     /// device is lost.
     fn gemm(&mut self, gemm: &Gemm) -> Result<()>;
 
-    /// Notes the moment when all that was asked for so far is done. It is kept until the device is closed: a loop
-    /// that runs for days should not note every step.
+    /// Notes the moment when all that was asked for so far is done. The last 1024 are kept.
     ///
     /// # Errors
     /// The device is lost.
     fn event(&mut self) -> Result<Event>;
 
-    /// Time between two moments, for which it waits.
+    /// Time from one moment to a later one, for which it waits; zero if it is an earlier one.
     ///
     /// # Errors
-    /// The device is lost.
+    /// A moment is not kept any more, or the device is lost.
     fn elapsed(&mut self, from: Event, to: Event) -> Result<Duration>;
 
     /// Waits until all is done.

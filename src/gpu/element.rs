@@ -23,19 +23,14 @@ pub trait Stored: Element + Default {
     fn pick<X>(f32: X, bf16: X) -> X;
 }
 
-/// Bytes of a number or structure, by its name in signatures.
+/// Bytes of a number or structure, by its name in signatures: that of a structure ends with its bytes (`Form:20`).
 pub(crate) const fn size_named(name: &str) -> usize {
     match name.as_bytes() {
         b"bf16" => 2,
         b"f32" | b"i32" | b"u32" => 4,
         b"f64" | b"i64" => 8,
-        [b's', b't', b'r', b'u', b'c', b't', b':', digits @ ..] => {
-            let (mut bytes, mut at) = (0, 0);
-            while at < digits.len() {
-                bytes = 10 * bytes + (digits[at] - b'0') as usize;
-                at += 1;
-            }
-            bytes
+        [.., b':', tens @ b'0'..=b'9', ones @ b'0'..=b'9'] => {
+            (*tens - b'0') as usize * 10 + (*ones - b'0') as usize
         }
         _ => panic!("a type that signatures of kernels do not name"),
     }
@@ -76,8 +71,7 @@ impl Stored for bf16 {
     }
 }
 
-/// A structure of whole numbers without padding, which a kernel reads as its own `struct`, and its name in signatures:
-/// its bytes.
+/// A structure of whole numbers without padding, which a kernel reads as its own `struct`, and its name in signatures.
 macro_rules! structure {
     ($of:ty: $name:literal) => {
         impl $crate::gpu::element::Sealed for $of {}

@@ -5,6 +5,7 @@ use crate::gpu::call::Call;
 use crate::gpu::device::{Event, Gemm, Gpu, Matrix, Memory};
 use crate::gpu::error::{GpuError, Result};
 use crate::gpu::ledger::{Ledger, same_size};
+use crate::gpu::moments::Moments;
 use crate::gpu::ops::table::entries;
 use half::bf16;
 use std::alloc::{Layout, alloc, dealloc};
@@ -87,7 +88,7 @@ pub struct Emulated {
     schedule: Schedule,
     os_threads: u32,
     counts: Counts,
-    events: Vec<Instant>,
+    moments: Moments<Instant>,
 }
 
 impl Emulated {
@@ -109,7 +110,7 @@ impl Emulated {
             schedule: Schedule::Forward,
             os_threads: 1,
             counts: Counts::default(),
-            events: Vec::new(),
+            moments: Moments::default(),
         };
         let kernels = device.kernels();
         match entries().find(|e| kernels.get(e.name) != Some(&e.spelt_out())) {
@@ -294,15 +295,12 @@ impl Gpu for Emulated {
     }
 
     fn event(&mut self) -> Result<Event> {
-        self.events.push(Instant::now());
-        Ok(Event(self.events.len() - 1))
+        Ok(self.moments.note(Instant::now()))
     }
 
     fn elapsed(&mut self, from: Event, to: Event) -> Result<Duration> {
-        match (self.events.get(from.0), self.events.get(to.0)) {
-            (Some(from), Some(to)) => Ok(to.duration_since(*from)),
-            _ => Err(GpuError::Request("an event of another device".to_owned())),
-        }
+        let (from, to) = (self.moments.get(from)?, self.moments.get(to)?);
+        Ok(to.saturating_duration_since(from))
     }
 
     fn sync(&mut self) -> Result<()> {

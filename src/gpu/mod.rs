@@ -20,6 +20,7 @@ mod emulated;
 mod emulated_tests;
 mod error;
 mod ledger;
+mod moments;
 pub mod ops;
 #[cfg(test)]
 mod prebuilt_tests;

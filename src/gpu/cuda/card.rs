@@ -10,6 +10,7 @@ use crate::gpu::device::{Event, Gemm, Gpu, Memory};
 use crate::gpu::element::int;
 use crate::gpu::error::{GpuError, Result};
 use crate::gpu::ledger::{Ledger, same_size};
+use crate::gpu::moments::Moments;
 use crate::gpu::ops::table::entries;
 use cudarc::driver::result::{self, ctx, device, event, module, primary_ctx, stream};
 use cudarc::driver::sys::{
@@ -32,7 +33,7 @@ pub struct Cuda {
     context: Context,
     name: String,
     functions: BTreeMap<&'static str, Function>,
-    events: Vec<CUevent>,
+    moments: Moments<CUevent>,
     ledger: Ledger,
     /// That the context stays the thread's own.
     _claim: Claim,
@@ -111,7 +112,7 @@ impl Cuda {
             context,
             name,
             functions: BTreeMap::new(),
-            events: Vec::new(),
+            moments: Moments::default(),
             ledger: Ledger::default(),
             _claim: claim,
         };
@@ -267,20 +268,22 @@ impl Gpu for Cuda {
     }
 
     fn event(&mut self) -> Result<Event> {
-        let made = event::create(CUevent_flags::CU_EVENT_DEFAULT).or_failed()?;
-        self.events.push(made);
+        // One that is long past is recorded anew.
+        let event = match self.moments.oldest() {
+            Some(oldest) => oldest,
+            None => event::create(CUevent_flags::CU_EVENT_DEFAULT).or_failed()?,
+        };
+        let noted = self.moments.note(event);
         #[expect(unsafe_code, reason = "calls of the driver")]
-        // SAFETY: the event is new.
+        // SAFETY: event and stream are of this context and live.
         unsafe {
-            event::record(made, self.context.stream).or_failed()?;
+            event::record(event, self.context.stream).or_failed()?;
         }
-        Ok(Event(self.events.len() - 1))
+        Ok(noted)
     }
 
     fn elapsed(&mut self, from: Event, to: Event) -> Result<Duration> {
-        let (Some(&from), Some(&to)) = (self.events.get(from.0), self.events.get(to.0)) else {
-            return Err(GpuError::Request("an event of another device".to_owned()));
-        };
+        let (from, to) = (self.moments.get(from)?, self.moments.get(to)?);
         #[expect(unsafe_code, reason = "calls of the driver")]
         // SAFETY: both were recorded on the one stream, and are destroyed with the card.
         let ms = unsafe { event::synchronize(to).and_then(|()| event::elapsed(from, to)) };
@@ -306,7 +309,7 @@ impl Gpu for Cuda {
 impl Drop for Cuda {
     fn drop(&mut self) {
         drop(self.blas.take());
-        for &event in &self.events {
+        for &event in self.moments.kept() {
             #[expect(unsafe_code, reason = "calls of the driver")]
             // SAFETY: made by `event`, and given back once.
             let destroyed = unsafe { event::destroy(event) };

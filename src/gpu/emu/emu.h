@@ -141,7 +141,7 @@ template <class T> struct Ptr {
   Ptr operator+(int i) const { return {uint32_t(at + i * int(sizeof(T)))}; }
 };
 
-// A kernel by name. Its signature names each argument: `&f32 *bf16 i32 struct:20` (read, written, by value).
+// A kernel by name. Its signature names each argument: `&f32 *bf16 i32 Form:20` (read, written, by value).
 struct Kernel {
   const char *name;
   std::string signature;
@@ -150,7 +150,7 @@ struct Kernel {
 };
 extern Kernel *kernels;
 
-template <class T> struct Name { static std::string of() { return "struct:" + std::to_string(sizeof(T)); } };
+template <class T> struct Name; // structures are named by STRUCTURE
 template <> struct Name<float> { static std::string of() { return "f32"; } };
 template <> struct Name<double> { static std::string of() { return "f64"; } };
 template <> struct Name<int> { static std::string of() { return "i32"; } };

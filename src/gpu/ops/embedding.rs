@@ -147,6 +147,25 @@ mod tests {
     }
 
     #[test]
+    fn tokens_that_are_left_out_of_places_get_no_gradient() {
+        on_devices(|device| {
+            let mut places = Places::of(&[7, 2, 7, 0, 2, 7]);
+            places.tokens.truncate(2); // 0 and 2
+            places.starts.truncate(3);
+            places.order.truncate(3);
+            let on_device = Places {
+                tokens: device.put(&places.tokens),
+                starts: device.put(&places.starts),
+                order: device.put(&places.order),
+            };
+            let (g, sums) = (device.put(&[1.0f32; 6]), device.put(&[0.0; 9]));
+            embedding_backward(device.gpu(), g, &on_device, sums, (1, 1.0)).unwrap();
+            let want = [1.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+            agree("d_table", &device.get(sums), &want, 0.0);
+        });
+    }
+
+    #[test]
     fn embedding_on_the_device_is_its_formula() {
         on_devices(|device| {
             both_ways::<f32>(device, F32);

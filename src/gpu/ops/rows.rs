@@ -1,6 +1,6 @@
 //! Plain work on rows: sums, bias, addition, gathering and scattering, changes of type.
 
-use crate::gpu::call::{Arg, Call, Entry, Launch, Pair, entry};
+use crate::gpu::call::{Arg, Call, Entry, HIGHEST, Launch, Pair, entry};
 use crate::gpu::{Buf, Gpu, Result, Stored};
 use half::bf16;
 
@@ -58,9 +58,6 @@ pub fn column_sums<T: Stored>(
     Call::new(COLUMN_SUMS.of::<T>(), launch, args).run(gpu)?;
     sum_parts(gpu, parts.part(0..groups * d), to, true)
 }
-
-/// Most blocks of a grid along y.
-const HIGHEST: usize = 65_535;
 
 /// Rows of a group and groups, of so many rows in at most so many groups.
 fn grouped(rows: usize, most: usize) -> (usize, usize) {
