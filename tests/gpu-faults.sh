@@ -97,6 +97,19 @@ try 'simple attention: window off by one' $simple 's/pos + 1 - f.window/pos - f.
 try 'simple attention: no slope of the cap in dq' $simple '0,/\* slope \* back/s//* back/' $any
 try 'simple attention: a head of another group' $simple 's/head < (kv + 1) \* group/head < (kv + 1) * group - 1/' $any
 try 'simple attention: old sum not scaled' $simple 's/sum = sum \* keep + warp_sum(p)/sum = sum + warp_sum(p)/' $any
+cached=decode_attention.cu decode=decode_attention_tests
+try 'cached attention: window off by one' $cached 's/pos + 1 - f.window/pos - f.window/' $decode
+try 'cached attention: no barrier before the sum' $cached '/^  sync_block();/d' $decode
+try 'cached attention: half of a page left out' $cached 's/half < PAGE; half/half < 32; half/' $decode
+try 'cached attention: parts not scaled' $cached 's/total += sum\[w\] \* keep/total += sum[w]/' $decode
+try 'cached attention: the next page of the table' $cached 's/columns + page\]/columns + page + 1]/' $decode
+try 'cached attention: what is not seen is read' $cached 's/j < 32 \&\& base + j <= pos/j < 32/' $decode
+try 'cached attention: a head of another group' $cached 's|head / (f.heads / f.kv_heads)|head % f.kv_heads|' $decode
+try 'cached attention: beside shared memory' $cached 's/smem<float>(WARPS \* 8)/smem<float>(WARPS * 8 + 16)/' $decode
+try 'cached attention: old parts not scaled' $cached 's/p.acc\[i\] \*= keep/p.acc[i] *= 1.0f/' $decode
+try 'cache: idle rows are written' $cached 's/return pos < 0 ? -1 : table/return table/' $decode
+try 'cache: a value for a key' $cached 's/keys\[to\] = k\[at\]/keys[to] = v[at]/' $decode
+try 'cache: rows without a slot are written' $cached 's/if (slot < 0) return;//' $decode
 try 'rope: turned the wrong way' rope.cu 's/u \* c - v \* s/u * c + v * s/' ops::rope
 try 'rope: the head of another row' rope.cu 's|at / half % heads|at / half % (heads + 1)|' ops::rope
 try 'gated: slope without its second part' gated.cu 's/s \* (1.0f + x \* (1.0f - s))/s/' ops::gated

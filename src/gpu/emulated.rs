@@ -387,7 +387,8 @@ impl Allocation {
             let base = alloc(layout);
             let base = NonNull::new(base).unwrap_or_else(|| std::alloc::handle_alloc_error(layout));
             let data = base.as_ptr().add(GUARD);
-            base.as_ptr().copy_from_nonoverlapping(GUARDS.as_ptr(), GUARD);
+            base.as_ptr()
+                .copy_from_nonoverlapping(GUARDS.as_ptr(), GUARD);
             data.write_bytes(POISON, bytes);
             let behind = Self::behind(bytes);
             data.add(bytes)

@@ -49,7 +49,10 @@ impl<T: Copy> Moments<T> {
         if number < self.noted && self.noted - number <= KEPT {
             return Ok(self.kept[number % KEPT]);
         }
-        let why = format!("moment {number} of {}: the last {KEPT} are kept", self.noted);
+        let why = format!(
+            "moment {number} of {}: the last {KEPT} are kept",
+            self.noted
+        );
         Err(GpuError::Request(why))
     }
 }

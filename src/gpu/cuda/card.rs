@@ -416,7 +416,10 @@ mod tests {
         let Err(error) = Cuda::open(0, &[]) else {
             panic!("a second card");
         };
-        assert!(error.to_string().contains("one thread, one card"), "{error}");
+        assert!(
+            error.to_string().contains("one thread, one card"),
+            "{error}"
+        );
         drop(first);
         drop(Claim::take().unwrap());
     }

@@ -3,8 +3,8 @@
 //
 // Found, and told with block and thread: barriers and collectives that a part of the threads never reaches or that
 // threads meet at different places; accesses to shared memory out of bounds, unaligned, or of what nobody wrote; races in
-// shared memory, whatever the order in which the fibers ran; copies used before they arrived. A fault ends the launch,
-// not the program.
+// shared memory, whatever the order in which the fibers ran; copies used before they arrived; launches that the smallest
+// card would refuse. A fault ends the launch, not the program. Global memory is not watched here: see emulated.rs.
 #pragma once
 #include <cmath>
 #include <cstddef>

@@ -285,7 +285,12 @@ fn arrays_that_begin_between_multiples_of_16_bytes_are_refused() {
         range_at: gpu.alloc(list.range_at.len()).unwrap(),
     };
     let all = gpu.alloc::<bf16>(65).unwrap();
-    let [q, k, v, out] = [all.part(0..64), all.part(0..64), all.part(1..65), all.part(0..64)];
+    let [q, k, v, out] = [
+        all.part(0..64),
+        all.part(0..64),
+        all.part(1..65),
+        all.part(0..64),
+    ];
     let of = Forward {
         q,
         k,

@@ -13,8 +13,7 @@ use crate::gpu::ops::attention::{WIDEST, form, widths};
 use crate::gpu::{Buf, Gpu, Result, Stored};
 use std::ops::Range;
 
-const FORWARD: Pair =
-    entry!(for T "decode_attention", "&T &T &T &i32 &i32 *T Form:20 i32 i32");
+const FORWARD: Pair = entry!(for T "decode_attention", "&T &T &T &i32 &i32 *T Form:20 i32 i32");
 const APPEND: Pair = entry!(for T "cache_append", "&T &T &i32 &i32 *T *T i32 i32 i32 i32");
 const STORE: Pair = entry!(for T "cache_store", "&T &T &i32 *T *T i32 i32 i32");
 pub(crate) const PAIRS: &[Pair] = &[FORWARD, APPEND, STORE];

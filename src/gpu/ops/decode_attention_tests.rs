@@ -5,7 +5,9 @@ use crate::gpu::ops::attention::{Forward, Work, WorkList, attention_forward};
 use crate::gpu::ops::decode_attention::{
     Cache, PAGE, SequenceBufs, SequenceList, append_tokens, decode_attention, slots, store_tokens,
 };
-use crate::gpu::testing::{ATTENTION, BF16, Device, agree, noise, on_devices, on_devices_once, wide};
+use crate::gpu::testing::{
+    ATTENTION, BF16, Device, agree, noise, on_devices, on_devices_once, wide,
+};
 use crate::gpu::{Buf, Stored};
 use half::bf16;
 
@@ -210,11 +212,15 @@ fn tokens_one_by_one_and_all_at_once_fill_the_same_slots() {
     on_devices_once(|device| {
         let (stored, appended) = (empty::<f32>(device, &shape), empty::<f32>(device, &shape));
         let to: Vec<i32> = slots(pages, 0..length).collect();
-        let (to, k, v) = (device.put(&to), device.put(&tokens.k), device.put(&tokens.v));
+        let (to, k, v) = (
+            device.put(&to),
+            device.put(&tokens.k),
+            device.put(&tokens.v),
+        );
         store_tokens(device.gpu(), &shape, &stored, to, (k, v)).unwrap();
         for at in 0..length {
-            // The second row is idle.
-            let now = put(device, &[(pages, at + 1), (&[], 0)]);
+            // The second row is idle, though it has a page.
+            let now = put(device, &[(pages, at + 1), (&[5], 0)]);
             let k = device.put(&[&tokens.k[at * 16..][..16], &[7.0; 16]].concat());
             let v = device.put(&[&tokens.v[at * 16..][..16], &[7.0; 16]].concat());
             append_tokens(device.gpu(), &shape, &appended, &now, (k, v)).unwrap();

@@ -9,6 +9,12 @@ const BACKWARD: Pair = entry!(for T "embedding_backward", "&T &i32 &i32 &i32 *f3
 pub(crate) const PAIRS: &[Pair] = &[FORWARD, BACKWARD];
 
 /// `y (T, D)`: the rows `tokens (T,)` of `table (V, D)`, times `scale`. Tokens must be below V.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn embedding_forward<T: Stored>(
     gpu: &mut dyn Gpu,
     table: Buf<T>,
@@ -71,6 +77,12 @@ impl Places<Vec<i32>> {
 /// Adds to `d_table (V, D)` the rows of `g (T, D)` by token, times `scale`, those of a token in the order of their
 /// places. A token that is left out of `places` gets nothing. Places must be those of [`Places::of`], or fewer: each
 /// below T, each token below V and there once.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn embedding_backward<T: Stored>(
     gpu: &mut dyn Gpu,
     g: Buf<T>,

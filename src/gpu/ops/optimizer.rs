@@ -24,6 +24,12 @@ pub fn norm_parts(len: usize) -> usize {
 
 /// `clip (3,)`: the norm of all gradients, summed in f64 in one order; the factor `min(1, max_norm / (norm + 1e-6))`,
 /// or 1 if `max_norm` is 0; and 1 if the norm or `loss (1,)` is not finite, in which case [`adamw_step`] does nothing.
+///
+/// # Errors
+/// A launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn gradient_norm(
     gpu: &mut dyn Gpu,
     grad: Buf<f32>,
@@ -126,6 +132,12 @@ pub struct Learning {
 }
 
 /// One step of AdamW over `chunks`, which must lie within the arrays, with `clip` of [`gradient_norm`].
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn adamw_step(
     gpu: &mut dyn Gpu,
     of: &Learning,

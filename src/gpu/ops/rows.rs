@@ -16,6 +16,12 @@ pub(crate) const ALONE: &[Entry] = &[SUM_PARTS, NARROW, WIDEN];
 pub(crate) const PAIRS: &[Pair] = &[COLUMN_SUMS, ADD_BIAS, ADD, GATHER, SCATTER];
 
 /// `to (D,)` becomes the sum of the rows of `parts (P, D)` in their order; with `add`, behind what it was.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn sum_parts(gpu: &mut dyn Gpu, parts: Buf<f32>, to: Buf<f32>, add: bool) -> Result<()> {
     let d = to.len();
     assert!(
@@ -34,6 +40,12 @@ pub fn sum_parts(gpu: &mut dyn Gpu, parts: Buf<f32>, to: Buf<f32>, add: bool) ->
 }
 
 /// The gradient of a bias: adds the sums of the columns of `x (T, D)` to `to (D,)`, by way of `parts (P, D)`.
+///
+/// # Errors
+/// A launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn column_sums<T: Stored>(
     gpu: &mut dyn Gpu,
     x: Buf<T>,
@@ -66,6 +78,12 @@ fn grouped(rows: usize, most: usize) -> (usize, usize) {
 }
 
 /// Adds `bias (D,)` to every row of `x (T, D)`.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn add_bias<T: Stored>(gpu: &mut dyn Gpu, x: Buf<T>, bias: Buf<T>) -> Result<()> {
     let d = bias.len();
     assert!(
@@ -83,6 +101,12 @@ pub fn add_bias<T: Stored>(gpu: &mut dyn Gpu, x: Buf<T>, bias: Buf<T>) -> Result
 }
 
 /// Adds `y` to `x`.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn add<T: Stored>(gpu: &mut dyn Gpu, x: Buf<T>, y: Buf<T>) -> Result<()> {
     assert_eq!(x.len(), y.len());
     let args = [Arg::write(x), Arg::read(y), Arg::long(x.len())];
@@ -90,6 +114,12 @@ pub fn add<T: Stored>(gpu: &mut dyn Gpu, x: Buf<T>, y: Buf<T>) -> Result<()> {
 }
 
 /// `y (N, D)`: the rows `from (N,)` of `x (T, D)`, all below T.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn gather<T: Stored>(
     gpu: &mut dyn Gpu,
     x: Buf<T>,
@@ -112,6 +142,12 @@ pub fn gather<T: Stored>(
 }
 
 /// Puts the rows of `x (N, D)` at the rows `to (N,)` of `y (T, D)`, or adds them there. No row may be named twice.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn scatter<T: Stored>(
     gpu: &mut dyn Gpu,
     x: Buf<T>,
@@ -135,6 +171,12 @@ pub fn scatter<T: Stored>(
 }
 
 /// Rounds to nearest, ties to even.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn narrow(gpu: &mut dyn Gpu, x: Buf<f32>, y: Buf<bf16>) -> Result<()> {
     assert_eq!(x.len(), y.len());
     let args = [Arg::read(x), Arg::write(y), Arg::long(x.len())];
@@ -142,6 +184,12 @@ pub fn narrow(gpu: &mut dyn Gpu, x: Buf<f32>, y: Buf<bf16>) -> Result<()> {
 }
 
 /// The same numbers in f32.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn widen(gpu: &mut dyn Gpu, x: Buf<bf16>, y: Buf<f32>) -> Result<()> {
     assert_eq!(x.len(), y.len());
     let args = [Arg::read(x), Arg::write(y), Arg::long(x.len())];
