@@ -251,7 +251,7 @@ fn moments_lie_in_their_order() {
 fn memory_is_aligned_and_that_of_another_device_is_refused() {
     let (mine, other): (&mut dyn Gpu, &mut dyn Gpu) = (&mut emulated(1 << 20), &mut emulated(1000));
     let bufs = [1, 3, 500].map(|len| mine.alloc::<f32>(len).unwrap());
-    assert!(bufs.iter().all(|buf| buf.region().at % 256 == 0));
+    assert!(bufs.iter().all(|buf| buf.region().at.is_multiple_of(256)));
     let (own, strange) = (bufs[2], other.alloc::<f32>(100).unwrap());
     mine.upload(&[0.0; 100], strange).unwrap_err();
     mine.download(strange, &mut [0.0; 100]).unwrap_err();
@@ -353,7 +353,7 @@ fn columns_of_wider_matrices_are_multiplied_in_place() {
         let (x, w) = (wide(&x), wide(&w));
         let want = (0..4 * 9).map(|at| match (at / 9, at % 9) {
             (i, j @ 1..7) => (0..3).map(|l| x[i * 10 + 2 + l] * w[(j - 1) * 3 + l]).sum(),
-            _ => 7.0,
+            _ => 7.0f64,
         });
         agree("c", &device.get(to), &want.collect::<Vec<_>>(), F32);
         let short = Gemm {

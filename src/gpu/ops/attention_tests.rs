@@ -319,12 +319,13 @@ fn a_window_wider_than_any_segment_hides_nothing() {
 
 #[test]
 fn work_that_kernels_could_not_follow_is_refused() {
-    for (bounds, trunks) in [
-        (&[0, 5, 3][..], &[][..]),
+    let wrong: [(&[u32], &[u32]); 4] = [
+        (&[0, 5, 3], &[]),
         (&[0, (1 << 30) + 1], &[]),
         (&[0, 5, 9], &[1, 1]),
         (&[0, 5, 9, 12], &[0, 0, 1]),
-    ] {
+    ];
+    for (bounds, trunks) in wrong {
         let made = std::panic::catch_unwind(|| WorkList::new(bounds, trunks));
         assert!(made.is_err(), "{bounds:?} {trunks:?}");
     }
