@@ -7,6 +7,7 @@
 //!
 //! Start with `device.rs`, then any file of `ops/` beside its kernel.
 
+mod allocation;
 mod buf;
 mod call;
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! A card: one context, one stream, the kernels' module and cuBLAS.
 
 use super::blas::{Blas, WORKSPACE};
+use super::context::{Claim, Context, note};
 use super::failure::{OrFailed as _, words};
-use super::images::{OLDEST, images};
+use super::images::OLDEST;
 use super::library;
 use crate::gpu::buf::Region;
 use crate::gpu::call::Call;
@@ -12,12 +13,11 @@ use crate::gpu::error::{GpuError, Result};
 use crate::gpu::ledger::{Ledger, same_size};
 use crate::gpu::moments::Moments;
 use crate::gpu::ops::table::entries;
-use cudarc::driver::result::{self, ctx, device, event, module, primary_ctx, stream};
+use cudarc::driver::result::{self, device, event, module, stream};
 use cudarc::driver::sys::{
     CUdevice, CUdevice_attribute_enum as Attribute, CUevent, CUevent_flags, CUfunction,
-    CUfunction_attribute_enum, CUmodule, CUresult, CUstream,
+    CUfunction_attribute_enum, CUresult,
 };
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::path::PathBuf;
@@ -35,33 +35,6 @@ pub struct Cuda {
     functions: BTreeMap<&'static str, Function>,
     moments: Moments<CUevent>,
     ledger: Ledger,
-    /// That the context stays the thread's own.
-    _claim: Claim,
-}
-
-thread_local! {
-    /// Whether this thread has a card.
-    static CLAIMED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// The right to make a context current on this thread. The driver's calls go to the context that is current, so with
-/// two cards the first one's would go to the second.
-struct Claim;
-
-impl Claim {
-    fn take() -> Result<Self> {
-        if CLAIMED.replace(true) {
-            let why = "this thread has a card already: one thread, one card";
-            return Err(GpuError::Request(why.to_owned()));
-        }
-        Ok(Self)
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        CLAIMED.set(false);
-    }
 }
 
 /// A kernel, and the most shared memory that it was allowed.
@@ -106,7 +79,7 @@ impl Cuda {
             return Err(GpuError::TooOld { name, compute });
         }
         library::cublas(folders)?;
-        let context = Context::new(device, compute)?;
+        let context = Context::new(claim, device, compute)?;
         let mut card = Self {
             blas: None,
             context,
@@ -114,7 +87,6 @@ impl Cuda {
             functions: BTreeMap::new(),
             moments: Moments::default(),
             ledger: Ledger::default(),
-            _claim: claim,
         };
         for entry in entries() {
             card.function(entry.name)?;
@@ -321,68 +293,6 @@ impl Drop for Cuda {
             let freed = unsafe { result::free_sync(at) };
             note(freed);
         }
-    }
-}
-
-/// The card's context, made current on this thread, its stream and the kernels; null where `new` did not come so far.
-struct Context {
-    device: CUdevice,
-    stream: CUstream,
-    module: CUmodule,
-}
-
-impl Context {
-    fn new(device: CUdevice, compute: (i32, i32)) -> Result<Self> {
-        let images = images(compute)?;
-        #[expect(unsafe_code, reason = "calls of the driver")]
-        // SAFETY: the device comes from the driver. What was retained is released by `Drop`, also if a later line fails.
-        let mut own = unsafe {
-            let context = primary_ctx::retain(device).or_failed()?;
-            let mut own = Self {
-                device,
-                stream: std::ptr::null_mut(),
-                module: std::ptr::null_mut(),
-            };
-            ctx::set_current(context).or_failed()?;
-            own.stream = stream::create(stream::StreamKind::NonBlocking).or_failed()?;
-            own
-        };
-        let mut why = String::new();
-        for image in &images {
-            #[expect(unsafe_code, reason = "calls of the driver")]
-            // SAFETY: a whole cubin, or text that ends with a zero.
-            match unsafe { module::load_data(image.as_ptr().cast()) } {
-                Ok(module) => {
-                    own.module = module;
-                    return Ok(own);
-                }
-                Err(e) => why = words(e),
-            }
-        }
-        Err(GpuError::NoKernels(why))
-    }
-}
-
-impl Drop for Context {
-    fn drop(&mut self) {
-        #[expect(unsafe_code, reason = "calls of the driver")]
-        // SAFETY: made by `new`, and given back once, after all that used it.
-        unsafe {
-            if !self.stream.is_null() {
-                note(stream::destroy(self.stream));
-            }
-            if !self.module.is_null() {
-                note(module::unload(self.module));
-            }
-            note(primary_ctx::release(self.device));
-        }
-    }
-}
-
-/// Nothing can be done about a failure to give something back; a lost card fails every time.
-fn note(result: std::result::Result<(), cudarc::driver::DriverError>) {
-    if let Err(e) = result {
-        tracing::debug!("closing a card: {}", words(e));
     }
 }
 
