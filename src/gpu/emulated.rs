@@ -82,7 +82,7 @@ impl Emulated {
     ///
     /// # Safety
     /// The functions do what `emu/launch.cc` says. Memory of the device is that of the program, so the numbers that
-    /// kernels take as places (tokens, positions, work lists) must be what the functions of `ops` ask for.
+    /// kernels take as places (tokens, positions, pages, work lists) must be what the functions of `ops` ask for.
     #[expect(unsafe_code, reason = "functions of another language")]
     pub unsafe fn new(emulation: Emulation, total: usize) -> Result<Self> {
         let device = Self {
