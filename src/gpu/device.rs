@@ -92,8 +92,8 @@ impl Call<'_> {
     ///
     /// The functions of `ops/` are all that call this: each has asserted that its arrays are as long, and where numbers
     /// are taken 16 bytes at a time begin where its kernel, with those sizes, reads and writes. Places that are
-    /// themselves in device memory (tokens, positions, pages, work lists) it cannot see: who makes them answers for them,
-    /// which [`crate::gpu::Emulated::new`] and the opening of a card ask for.
+    /// themselves in device memory (tokens, positions, pages, work lists) it cannot see: who makes them answers for
+    /// them, which [`crate::gpu::Emulated::new`] and the opening of a card ask for.
     pub(crate) fn run(self, gpu: &mut dyn Gpu) -> Result<()> {
         if self.launch.grid.contains(&0) {
             return Ok(());

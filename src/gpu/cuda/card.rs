@@ -49,8 +49,8 @@ impl Cuda {
     /// it by itself.
     ///
     /// Until the card is closed no other code may make another context current on this thread. And the numbers that
-    /// kernels take as places (tokens, positions, pages, work lists) must be what the functions of `ops` ask for: they are on
-    /// the card, where nobody looks at them. Others lead to any memory that the card reaches, which may be the
+    /// kernels take as places (tokens, positions, pages, work lists) must be what the functions of `ops` ask for: they
+    /// are on the card, where nobody looks at them. Others lead to any memory that the card reaches, which may be the
     /// program's, or lose the card.
     ///
     /// # Errors

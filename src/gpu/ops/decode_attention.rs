@@ -110,8 +110,8 @@ impl SequenceBufs {
 /// `out (B, H * E)`: attention of `q (B, H * E)`, each the query of a sequence's last position, over that sequence's
 /// positions in the cache, its own included. Idle rows become 0.
 ///
-/// The pages that lengths reach must be of the cache, and lengths at most [`PAGE`] times N, as [`SequenceList::new`] makes
-/// sure of.
+/// The pages that lengths reach must be of the cache, and lengths at most [`PAGE`] times N, which [`SequenceList::new`]
+/// makes sure of.
 ///
 /// # Errors
 /// The launch fails.
