@@ -17,6 +17,11 @@ impl Region {
         self.bytes
     }
 
+    /// Whether kernels may read and write it 16 bytes at a time; parts of an array need not begin so.
+    pub(crate) fn is_wide(self) -> bool {
+        self.at.is_multiple_of(16)
+    }
+
     /// Whether two regions share a byte.
     pub(crate) fn overlaps(self, other: Self) -> bool {
         self.at < other.at + other.bytes as u64 && other.at < self.at + self.bytes as u64

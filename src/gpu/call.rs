@@ -1,7 +1,7 @@
 //! A kernel with its arguments, as every device takes it.
 
 use crate::gpu::buf::{Buf, Region};
-use crate::gpu::element::{Element, Stored, int};
+use crate::gpu::element::{Element, Stored, int, size_named};
 use crate::gpu::error::GpuError;
 use std::ffi::c_void;
 
@@ -16,11 +16,17 @@ pub struct Launch {
     pub shared: u32,
 }
 
+/// Most blocks of a grid along its second and third way; along the first there may be as many as fit into 31 bits.
+pub(crate) const HIGHEST: usize = 65_535;
+
 impl Launch {
     /// `blocks` of `threads`.
+    ///
+    /// # Panics
+    /// More blocks than a grid takes, as in [`Launch::by`] and [`Launch::deep`].
     pub(crate) fn of(blocks: usize, threads: u32) -> Self {
         Self {
-            grid: [blocks as u32, 1, 1],
+            grid: [int(blocks).cast_unsigned(), 1, 1],
             block: [threads, 1, 1],
             shared: 0,
         }
@@ -33,16 +39,23 @@ impl Launch {
 
     pub(crate) fn sharing(self, bytes: usize) -> Self {
         Self {
-            shared: bytes as u32,
+            shared: int(bytes).cast_unsigned(),
             ..self
         }
     }
 
     pub(crate) fn by(self, y: usize) -> Self {
-        Self {
-            grid: [self.grid[0], y as u32, self.grid[2]],
-            ..self
-        }
+        assert!(y <= HIGHEST, "a grid {y} blocks high");
+        let [x, _, z] = self.grid;
+        let grid = [x, y as u32, z];
+        Self { grid, ..self }
+    }
+
+    pub(crate) fn deep(self, z: usize) -> Self {
+        assert!(z <= HIGHEST, "a grid {z} blocks deep");
+        let [x, y, _] = self.grid;
+        let grid = [x, y, z as u32];
+        Self { grid, ..self }
     }
 }
 
@@ -215,7 +228,11 @@ impl Arg {
     }
 
     /// A number or structure by its words; `of` as in signatures.
+    ///
+    /// # Panics
+    /// It has not so many words.
     pub(crate) fn words(of: &'static str, from: &[u32]) -> Self {
+        assert_eq!(size_of_val(from), size_named(of), "words of {of}");
         Self {
             access: Access::Value,
             of,

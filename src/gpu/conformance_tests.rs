@@ -38,6 +38,12 @@ pub(crate) const CHECKS: &[&Entry] = &[
     &TILE,
 ];
 
+/// Most error of the functions, relative, but near zero absolute: a few units in the last place.
+const ACCURATE: f64 = 4e-7;
+/// The same of the approximations of 2^x, log2, 1 / sqrt and tanh: what the manual says of the instructions, and for tanh
+/// what two of them add up to.
+const APPROXIMATE: [f64; 4] = [4e-6, 1e-5, 1e-6, 4e-5];
+
 fn run(device: &mut Device, entry: &Entry, launch: Launch, args: impl Into<Vec<Arg>>) {
     Call::new(entry, launch, args).run(device.gpu()).unwrap();
 }
@@ -131,11 +137,14 @@ fn functions_are_accurate_and_approximations_are_close() {
     };
     let accurate = fours([f64::exp, f64::ln, f64::sqrt, f64::tanh]);
     let close = fours([f64::exp2, f64::log2, |x| 1.0 / x.sqrt(), f64::tanh]);
-    // The worst number, not the mean: relative, but near zero absolute.
+    // The worst number, not the mean: relative, but near zero absolute. `f64::max` would pass over NaN.
     let worst = |got: &[f32], want: &[f64], which: usize| {
         let pairs = got.iter().zip(want).skip(which).step_by(4);
         let apart = pairs.map(|(&got, want)| (f64::from(got) - want).abs() / want.abs().max(1e-2));
-        apart.fold(0.0, f64::max)
+        apart.fold(0.0, |worst: f64, apart| {
+            assert!(!apart.is_nan(), "function {which} is not a number");
+            worst.max(apart)
+        })
     };
     on_devices(|device| {
         let n = x.len();
@@ -154,7 +163,7 @@ fn functions_are_accurate_and_approximations_are_close() {
         let got = device.get(y);
         for which in 0..4 {
             let error = worst(&got, &accurate, which);
-            assert!(error < 4e-7, "function {which}: {error:.1e}");
+            assert!(error < ACCURATE, "function {which}: {error:.1e}");
         }
         let roots = device.get(roots);
         assert!(
@@ -165,7 +174,7 @@ fn functions_are_accurate_and_approximations_are_close() {
         let args = [Arg::read(from), Arg::write(y), Arg::int(n)];
         run(device, &APPROXIMATIONS, Launch::of(8, 128), args);
         let got = device.get(y);
-        for (which, most) in [4e-6, 1e-5, 1e-6, 4e-5].into_iter().enumerate() {
+        for (which, most) in APPROXIMATE.into_iter().enumerate() {
             let error = worst(&got, &close, which);
             assert!(error < most, "approximation {which}: {error:.1e}");
         }
@@ -223,7 +232,7 @@ fn barriers_order_shared_memory_to_its_last_byte() {
     }
     let want: Vec<i32> = v.iter().map(|&y| y ^ v[0]).collect();
     on_devices(|device| {
-        for last in [1024, 48 << 10, 160 << 10] {
+        for last in [1024, 48 << 10, 96 << 10] {
             let (from, to) = (device.put(&x), device.empty::<i32>(256));
             let args = [
                 Arg::read(from),
@@ -277,7 +286,7 @@ fn indices_run_three_ways_and_wide_accesses_keep_their_words() {
 fn copies_arrive_by_groups_and_are_zero_where_nothing_is() {
     let x = noise::<bf16>(96 * 8, 5);
     on_devices(|device| {
-        for far in [0, 131_072] {
+        for far in [0, 90_000] {
             let (from, to) = (device.put(&x), device.empty::<bf16>(96 * 8));
             let args = [Arg::read(from), Arg::write(to), Arg::int(far)];
             run(

@@ -50,26 +50,28 @@ pub trait Gpu {
     /// It cannot run, or did what it must not.
     ///
     /// # Safety
-    /// The kernel, run with these arguments, stays within their arrays.
+    /// The kernel, run with these arguments, stays within their arrays and finds them aligned as it reads them.
     #[expect(unsafe_code, reason = "kernels follow addresses")]
     unsafe fn launch(&mut self, call: &Call<'_>) -> Result<()>;
 
     /// A product of matrices.
     ///
     /// # Errors
-    /// A matrix does not fit its memory, or types do not go together.
+    /// A matrix does not fit its memory or has numbers of another type than the product wants, `c` overlaps a factor
+    /// or is transposed, a size does not fit into 31 bits, memory is not of this device, there is no cuBLAS, or the
+    /// device is lost.
     fn gemm(&mut self, gemm: &Gemm) -> Result<()>;
 
-    /// Notes the moment when all that was asked for so far is done.
+    /// Notes the moment when all that was asked for so far is done. The last 1024 are kept.
     ///
     /// # Errors
     /// The device is lost.
     fn event(&mut self) -> Result<Event>;
 
-    /// Time between two moments, for which it waits.
+    /// Time from one moment to a later one, for which it waits; zero if it is an earlier one.
     ///
     /// # Errors
-    /// The device is lost.
+    /// A moment is not kept any more, or the device is lost.
     fn elapsed(&mut self, from: Event, to: Event) -> Result<Duration>;
 
     /// Waits until all is done.
@@ -88,15 +90,18 @@ pub trait Gpu {
 impl Call<'_> {
     /// Runs it, unless there is nothing to do.
     ///
-    /// The functions of `ops/` are all that call this: each has asserted that its arrays are as long as its kernel,
-    /// with those sizes, reads and writes.
+    /// The functions of `ops/` are all that call this: each has asserted that its arrays are as long, and where numbers
+    /// are taken 16 bytes at a time begin where its kernel, with those sizes, reads and writes. Places that are
+    /// themselves in device memory (tokens, positions, pages, work lists) it cannot see: who makes them answers for
+    /// them, which [`crate::gpu::Emulated::new`] and the opening of a card ask for.
     pub(crate) fn run(self, gpu: &mut dyn Gpu) -> Result<()> {
         if self.launch.grid.contains(&0) {
             return Ok(());
         }
         #[expect(unsafe_code, reason = "kernels follow addresses")]
-        // SAFETY: the types of the arguments are those of the kernel (asserted by `new`, and by a test for the table),
-        // and the arrays are large enough (asserted by the callers).
+        // SAFETY: the types of the arguments are those of the kernel (asserted by `new`, and by a test for the table);
+        // arrays are long enough and aligned (asserted by the callers); places in device memory are what the functions
+        // of `ops` ask for (promised to `Emulated::new`, and asked for by `Cuda::open`).
         unsafe {
             gpu.launch(&self)
         }

@@ -23,15 +23,29 @@ pub trait Stored: Element + Default {
     fn pick<X>(f32: X, bf16: X) -> X;
 }
 
+/// Bytes of a number or structure, by its name in signatures: that of a structure ends with its bytes (`Form:20`).
+pub(crate) const fn size_named(name: &str) -> usize {
+    match name.as_bytes() {
+        b"bf16" => 2,
+        b"f32" | b"i32" | b"u32" => 4,
+        b"f64" | b"i64" => 8,
+        [.., b':', tens @ b'0'..=b'9', ones @ b'0'..=b'9'] => {
+            (*tens - b'0') as usize * 10 + (*ones - b'0') as usize
+        }
+        _ => panic!("a type that signatures of kernels do not name"),
+    }
+}
+
 macro_rules! elements {
     ($($of:ty: $name:literal),* $(,)?) => {$(
         impl sealed::Sealed for $of {}
         impl Element for $of {
             const NAME: &'static str = $name;
         }
+        const _: () = assert!(size_of::<$of>() == size_named($name));
     )*};
 }
-elements! { f32: "f32", f64: "f64", bf16: "bf16", i32: "i32", u16: "u16", u32: "u32" }
+elements! { f32: "f32", f64: "f64", bf16: "bf16", i32: "i32", u32: "u32" }
 
 impl Stored for f32 {
     fn of(x: f32) -> Self {
@@ -57,14 +71,14 @@ impl Stored for bf16 {
     }
 }
 
-/// A structure of whole numbers without padding, which a kernel reads as its own `struct`, and its name in signatures:
-/// its bytes.
+/// A structure of whole numbers without padding, which a kernel reads as its own `struct`, and its name in signatures.
 macro_rules! structure {
     ($of:ty: $name:literal) => {
         impl $crate::gpu::element::Sealed for $of {}
         impl $crate::gpu::Element for $of {
             const NAME: &'static str = $name;
         }
+        const _: () = assert!(size_of::<$of>() == $crate::gpu::element::size_named($name));
     };
 }
 pub(crate) use structure;

@@ -1,16 +1,16 @@
 //! A device that is the processor: kernels run on their emulation, memory is the host's.
 
+use crate::gpu::allocation::Allocation;
 use crate::gpu::buf::Region;
 use crate::gpu::call::Call;
 use crate::gpu::device::{Event, Gemm, Gpu, Matrix, Memory};
 use crate::gpu::error::{GpuError, Result};
 use crate::gpu::ledger::{Ledger, same_size};
+use crate::gpu::moments::Moments;
 use crate::gpu::ops::table::entries;
 use half::bf16;
-use std::alloc::{Layout, alloc, dealloc};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 /// The functions of the C++ side; see `emu/launch.cc`. They come from outside, so that only who has them built needs a
@@ -59,11 +59,8 @@ pub struct Counts {
     pub conflicts: u64,
 }
 
-/// Bytes before and behind every allocation that nobody may write: a row too many should still hit them.
-const GUARD: usize = 4096;
-const GUARD_BYTE: u8 = 0xa5;
-/// Fresh memory: NaN in every format.
-const POISON: u8 = 0xff;
+/// That launches are searched for races and unwritten reads. They would take half the time without.
+const SEARCHING: u32 = 1;
 
 /// An emulated device.
 pub struct Emulated {
@@ -73,9 +70,8 @@ pub struct Emulated {
     total: usize,
     schedule: Schedule,
     os_threads: u32,
-    checking: bool,
     counts: Counts,
-    events: Vec<Instant>,
+    moments: Moments<Instant>,
 }
 
 impl Emulated {
@@ -86,7 +82,7 @@ impl Emulated {
     ///
     /// # Safety
     /// The functions do what `emu/launch.cc` says. Memory of the device is that of the program, so the numbers that
-    /// kernels take as places (tokens, positions, work lists) must be what the functions of `ops` ask for.
+    /// kernels take as places (tokens, positions, pages, work lists) must be what the functions of `ops` ask for.
     #[expect(unsafe_code, reason = "functions of another language")]
     pub unsafe fn new(emulation: Emulation, total: usize) -> Result<Self> {
         let device = Self {
@@ -96,9 +92,8 @@ impl Emulated {
             total,
             schedule: Schedule::Forward,
             os_threads: 1,
-            checking: true,
             counts: Counts::default(),
-            events: Vec::new(),
+            moments: Moments::default(),
         };
         let kernels = device.kernels();
         match entries().find(|e| kernels.get(e.name) != Some(&e.spelt_out())) {
@@ -114,11 +109,6 @@ impl Emulated {
     /// How further launches run.
     pub fn run_by(&mut self, schedule: Schedule, os_threads: u32) {
         (self.schedule, self.os_threads) = (schedule, os_threads);
-    }
-
-    /// Whether further launches are searched for races and unwritten reads, which doubles their time.
-    pub fn check(&mut self, checking: bool) {
-        self.checking = checking;
     }
 
     /// What launches did since the last call.
@@ -236,7 +226,7 @@ impl Gpu for Emulated {
             Schedule::Backward => 1,
             Schedule::Random(seed) => seed.max(2),
         };
-        let options = [schedule, self.os_threads, u32::from(self.checking)];
+        let options = [schedule, self.os_threads, SEARCHING];
         let (mut counts, mut why) = ([0; 5], [0 as c_char; 512]);
         // SAFETY: every argument lives until the call returns and has the size that the kernel wants (`Call::new`);
         // that the kernel stays within its arrays is the caller's promise.
@@ -288,15 +278,12 @@ impl Gpu for Emulated {
     }
 
     fn event(&mut self) -> Result<Event> {
-        self.events.push(Instant::now());
-        Ok(Event(self.events.len() - 1))
+        Ok(self.moments.note(Instant::now()))
     }
 
     fn elapsed(&mut self, from: Event, to: Event) -> Result<Duration> {
-        match (self.events.get(from.0), self.events.get(to.0)) {
-            (Some(from), Some(to)) => Ok(to.duration_since(*from)),
-            _ => Err(GpuError::Request("an event of another device".to_owned())),
-        }
+        let (from, to) = (self.moments.get(from)?, self.moments.get(to)?);
+        Ok(to.saturating_duration_since(from))
     }
 
     fn sync(&mut self) -> Result<()> {
@@ -361,60 +348,5 @@ impl Counts {
         self.mma += mma;
         self.ldmatrix += ldmatrix;
         self.conflicts += conflicts;
-    }
-}
-
-/// Memory between guards. It is reached by its address alone, as kernels do.
-struct Allocation {
-    base: NonNull<u8>,
-    bytes: usize,
-}
-
-impl Allocation {
-    fn layout(bytes: usize) -> Layout {
-        Layout::from_size_align(bytes + 2 * GUARD, 256).expect("memory of a test")
-    }
-
-    fn new(bytes: usize) -> Self {
-        let layout = Self::layout(bytes);
-        #[expect(unsafe_code, reason = "memory that kernels reach by its address")]
-        // SAFETY: the layout has a size, and all of it is written.
-        let base = unsafe {
-            let base = alloc(layout);
-            let base = NonNull::new(base).unwrap_or_else(|| std::alloc::handle_alloc_error(layout));
-            base.as_ptr().write_bytes(GUARD_BYTE, layout.size());
-            base.as_ptr().add(GUARD).write_bytes(POISON, bytes);
-            base
-        };
-        Self { base, bytes }
-    }
-
-    fn data(&self) -> *mut u8 {
-        self.base.as_ptr().wrapping_add(GUARD)
-    }
-
-    fn guards_stand(&self) -> bool {
-        let before = self.base.as_ptr();
-        #[expect(unsafe_code, reason = "memory that kernels reach by its address")]
-        // SAFETY: both guards are within the allocation, written when it was made, and nobody holds a reference to
-        // them.
-        let (before, behind) = unsafe {
-            let behind = before.add(GUARD + self.bytes);
-            (
-                std::slice::from_raw_parts(before, GUARD),
-                std::slice::from_raw_parts(behind, GUARD),
-            )
-        };
-        before.iter().chain(behind).all(|&byte| byte == GUARD_BYTE)
-    }
-}
-
-impl Drop for Allocation {
-    fn drop(&mut self) {
-        #[expect(unsafe_code, reason = "memory that kernels reach by its address")]
-        // SAFETY: made by `new` with the same layout.
-        unsafe {
-            dealloc(self.base.as_ptr(), Self::layout(self.bytes));
-        }
     }
 }

@@ -1,11 +1,13 @@
 //! Graphics processors: memory, kernels and products of a device behind one trait.
 //!
 //! The kernels in `kernels/` are one text for two compilers: nvcc makes them for a card, a C++ compiler makes them run
-//! on an emulation (`emu/`) that finds races, deadlocks and overruns, in `cargo test` and without a card. Everything
-//! else is written once, over [`Gpu`]: [`Emulated`] stands behind it in tests, a card (feature `gpu`) otherwise.
+//! on an emulation (`emu/`) that finds races, deadlocks and overruns (in shared memory; in global memory writes of up
+//! to 4 KiB beside an array, and reads there give NaN), in `cargo test` and without a card. Everything else is written
+//! once, over [`Gpu`]: [`Emulated`] stands behind it in tests, a card (feature `gpu`) otherwise.
 //!
 //! Start with `device.rs`, then any file of `ops/` beside its kernel.
 
+mod allocation;
 mod buf;
 mod call;
 #[cfg(test)]
@@ -19,6 +21,7 @@ mod emulated;
 mod emulated_tests;
 mod error;
 mod ledger;
+mod moments;
 pub mod ops;
 #[cfg(test)]
 mod prebuilt_tests;

@@ -5,6 +5,8 @@ use crate::gpu::{Buf, Element, Emulated, Emulation, Gpu, Schedule, Stored};
 
 /// Most relative error (L2) of f32 arithmetic in another order than that of f64.
 pub(crate) const F32: f64 = 2e-6;
+/// Most relative error (L2) of attention in f32, whose exponentials are approximations.
+pub(crate) const ATTENTION: f64 = 4e-6;
 /// Most relative error (L2) of results rounded to bf16.
 pub(crate) const BF16: f64 = 4e-3;
 
@@ -79,6 +81,11 @@ pub(crate) fn on_devices(test: impl Fn(&mut Device)) {
 pub(crate) fn on_devices_once(test: impl Fn(&mut Device)) {
     bits_of(&mut emulated(1 << 28), &test);
     on_card(&test);
+}
+
+/// On one device; nothing is compared.
+pub(crate) fn on_one(gpu: &mut dyn Gpu, test: impl Fn(&mut Device)) {
+    bits_of(gpu, &test);
 }
 
 fn bits_of(gpu: &mut dyn Gpu, test: &impl Fn(&mut Device)) -> blake3::Hash {

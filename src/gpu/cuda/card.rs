@@ -1,8 +1,9 @@
 //! A card: one context, one stream, the kernels' module and cuBLAS.
 
 use super::blas::{Blas, WORKSPACE};
+use super::context::{Claim, Context, note};
 use super::failure::{OrFailed as _, words};
-use super::images::{OLDEST, images};
+use super::images::OLDEST;
 use super::library;
 use crate::gpu::buf::Region;
 use crate::gpu::call::Call;
@@ -10,11 +11,12 @@ use crate::gpu::device::{Event, Gemm, Gpu, Memory};
 use crate::gpu::element::int;
 use crate::gpu::error::{GpuError, Result};
 use crate::gpu::ledger::{Ledger, same_size};
+use crate::gpu::moments::Moments;
 use crate::gpu::ops::table::entries;
-use cudarc::driver::result::{self, ctx, device, event, module, primary_ctx, stream};
+use cudarc::driver::result::{self, device, event, module, stream};
 use cudarc::driver::sys::{
     CUdevice, CUdevice_attribute_enum as Attribute, CUevent, CUevent_flags, CUfunction,
-    CUfunction_attribute_enum, CUmodule, CUresult, CUstream,
+    CUfunction_attribute_enum, CUresult,
 };
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -31,7 +33,7 @@ pub struct Cuda {
     context: Context,
     name: String,
     functions: BTreeMap<&'static str, Function>,
-    events: Vec<CUevent>,
+    moments: Moments<CUevent>,
     ledger: Ledger,
 }
 
@@ -46,9 +48,16 @@ impl Cuda {
     /// Opens the card of an index. cuBLAS is taken from the first of `folders` that has it, if the loader does not find
     /// it by itself.
     ///
+    /// Until the card is closed no other code may make another context current on this thread. And the numbers that
+    /// kernels take as places (tokens, positions, pages, work lists) must be what the functions of `ops` ask for: they
+    /// are on the card, where nobody looks at them. Others lead to any memory that the card reaches, which may be the
+    /// program's, or lose the card.
+    ///
     /// # Errors
-    /// No driver, no such card, a card that is too old, no cuBLAS, or kernels that the driver refuses.
+    /// A thread that has a card already, no driver, no such card, a card that is too old, no cuBLAS, or kernels that
+    /// the driver refuses.
     pub fn open(index: usize, folders: &[PathBuf]) -> Result<Self> {
+        let claim = Claim::take()?;
         library::driver()?;
         let count = device::get_count().or_failed()? as usize;
         if index >= count {
@@ -70,13 +79,13 @@ impl Cuda {
             return Err(GpuError::TooOld { name, compute });
         }
         library::cublas(folders)?;
-        let context = Context::new(device, compute)?;
+        let context = Context::new(claim, device, compute)?;
         let mut card = Self {
             blas: None,
             context,
             name,
             functions: BTreeMap::new(),
-            events: Vec::new(),
+            moments: Moments::default(),
             ledger: Ledger::default(),
         };
         for entry in entries() {
@@ -134,7 +143,7 @@ impl Gpu for Cuda {
 
     fn alloc_bytes(&mut self, bytes: usize) -> Result<Region> {
         #[expect(unsafe_code, reason = "calls of the driver")]
-        // SAFETY: the context is current. Memory of no bytes cannot be had.
+        // SAFETY: the context is current (`Claim`). Memory of no bytes cannot be had.
         let at = unsafe { result::malloc_sync(bytes.max(1)) };
         let at = at.map_err(|e| match e.0 {
             CUresult::CUDA_ERROR_OUT_OF_MEMORY => GpuError::OutOfMemory {
@@ -231,20 +240,22 @@ impl Gpu for Cuda {
     }
 
     fn event(&mut self) -> Result<Event> {
-        let made = event::create(CUevent_flags::CU_EVENT_DEFAULT).or_failed()?;
-        self.events.push(made);
+        // One that is long past is recorded anew.
+        let event = match self.moments.oldest() {
+            Some(oldest) => oldest,
+            None => event::create(CUevent_flags::CU_EVENT_DEFAULT).or_failed()?,
+        };
+        let noted = self.moments.note(event);
         #[expect(unsafe_code, reason = "calls of the driver")]
-        // SAFETY: the event is new.
+        // SAFETY: event and stream are of this context and live.
         unsafe {
-            event::record(made, self.context.stream).or_failed()?;
+            event::record(event, self.context.stream).or_failed()?;
         }
-        Ok(Event(self.events.len() - 1))
+        Ok(noted)
     }
 
     fn elapsed(&mut self, from: Event, to: Event) -> Result<Duration> {
-        let (Some(&from), Some(&to)) = (self.events.get(from.0), self.events.get(to.0)) else {
-            return Err(GpuError::Request("an event of another device".to_owned()));
-        };
+        let (from, to) = (self.moments.get(from)?, self.moments.get(to)?);
         #[expect(unsafe_code, reason = "calls of the driver")]
         // SAFETY: both were recorded on the one stream, and are destroyed with the card.
         let ms = unsafe { event::synchronize(to).and_then(|()| event::elapsed(from, to)) };
@@ -270,7 +281,7 @@ impl Gpu for Cuda {
 impl Drop for Cuda {
     fn drop(&mut self) {
         drop(self.blas.take());
-        for &event in &self.events {
+        for &event in self.moments.kept() {
             #[expect(unsafe_code, reason = "calls of the driver")]
             // SAFETY: made by `event`, and given back once.
             let destroyed = unsafe { event::destroy(event) };
@@ -282,61 +293,6 @@ impl Drop for Cuda {
             let freed = unsafe { result::free_sync(at) };
             note(freed);
         }
-    }
-}
-
-/// The card's context, made current on this thread, its stream and the kernels.
-struct Context {
-    device: CUdevice,
-    stream: CUstream,
-    module: CUmodule,
-}
-
-impl Context {
-    fn new(device: CUdevice, compute: (i32, i32)) -> Result<Self> {
-        let images = images(compute)?;
-        #[expect(unsafe_code, reason = "calls of the driver")]
-        // SAFETY: the device comes from the driver; what was retained is released by `Drop`.
-        let stream = unsafe {
-            let context = primary_ctx::retain(device).or_failed()?;
-            ctx::set_current(context).or_failed()?;
-            stream::create(stream::StreamKind::NonBlocking).or_failed()?
-        };
-        let mut why = String::new();
-        for image in &images {
-            #[expect(unsafe_code, reason = "calls of the driver")]
-            // SAFETY: a whole cubin, or text that ends with a zero.
-            match unsafe { module::load_data(image.as_ptr().cast()) } {
-                Ok(module) => {
-                    return Ok(Self {
-                        device,
-                        stream,
-                        module,
-                    });
-                }
-                Err(e) => why = words(e),
-            }
-        }
-        Err(GpuError::NoKernels(why))
-    }
-}
-
-impl Drop for Context {
-    fn drop(&mut self) {
-        #[expect(unsafe_code, reason = "calls of the driver")]
-        // SAFETY: made by `new`, and given back once, after all that used it.
-        unsafe {
-            note(stream::destroy(self.stream));
-            note(module::unload(self.module));
-            note(primary_ctx::release(self.device));
-        }
-    }
-}
-
-/// Nothing can be done about a failure to give something back; a lost card fails every time.
-fn note(result: std::result::Result<(), cudarc::driver::DriverError>) {
-    if let Err(e) = result {
-        tracing::debug!("closing a card: {}", words(e));
     }
 }
 
@@ -361,5 +317,20 @@ mod tests {
             error,
             GpuError::NoDriver | GpuError::NoDevice { .. } | GpuError::Driver(_)
         ));
+        drop(Claim::take().expect("a card that was not opened leaves no claim"));
+    }
+
+    #[test]
+    fn a_thread_has_one_card_at_a_time() {
+        let first = Claim::take().unwrap();
+        let Err(error) = Cuda::open(0, &[]) else {
+            panic!("a second card");
+        };
+        assert!(
+            error.to_string().contains("one thread, one card"),
+            "{error}"
+        );
+        drop(first);
+        drop(Claim::take().unwrap());
     }
 }

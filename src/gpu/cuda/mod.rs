@@ -2,6 +2,7 @@
 
 mod blas;
 mod card;
+mod context;
 mod failure;
 mod images;
 mod library;

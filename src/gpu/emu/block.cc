@@ -94,7 +94,7 @@ static void begin(Block &b) {
   b.warps.resize((b.size + WARP - 1) / WARP);
   for (Warp &w : b.warps) w.epoch = w.arrived = w.arrivals = 0;
   memset(b.shared, 0xff, b.shared_bytes); // NaN in every format
-  if (b.options.checking) b.shadow.assign(b.shared_bytes / 2 + 1, Shadow{0xffff, 0xffff, 0, 0, 0, 0, false, false, false});
+  if (b.options.checking) b.shadow.assign(b.shared_bytes / 2 + 1, Shadow{0xffff, 0xffff, 0, 0, 0, 0, false, false, false, false});
   for (uint32_t i = 0; i < b.size; i++) {
     Thread &t = b.threads[i];
     t.tid = {i % b.dim.x, i / b.dim.x % b.dim.y, i / b.dim.x / b.dim.y};

@@ -5,7 +5,7 @@ fn main() {
     println!("cargo::rerun-if-changed=../kernels");
     cc::Build::new()
         .cpp(true)
-        .std("c++20")
+        .std("c++17")
         .opt_level(2)
         // One rounding for one text, whatever the processor and the compiler's taste.
         .flag("-ffp-contract=off")

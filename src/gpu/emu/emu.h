@@ -3,8 +3,8 @@
 //
 // Found, and told with block and thread: barriers and collectives that a part of the threads never reaches or that
 // threads meet at different places; accesses to shared memory out of bounds, unaligned, or of what nobody wrote; races in
-// shared memory, whatever the order in which the fibers ran; copies used before they arrived. A fault ends the launch,
-// not the program.
+// shared memory, whatever the order in which the fibers ran; copies used before they arrived; launches that the smallest
+// card would refuse. A fault ends the launch, not the program. Global memory is not watched here: see emulated.rs.
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -17,11 +17,11 @@
 namespace emu {
 
 constexpr unsigned WARP = 32;
-constexpr size_t MOST_SHARED = 232448; // what a block may use at most on Hopper
+constexpr size_t MOST_SHARED = 101376; // what a block may use at most on compute 8.6 and 8.9; all others have more
 
 // What a launch asks of the emulation.
 struct Options {
-  uint32_t schedule;   // order of warps, lanes and blocks: 0 forward, 1 backward, else a seed
+  uint32_t schedule;   // order: 0 warps, lanes and blocks forward, 1 all backward, else a seed by which warps are shuffled
   uint32_t os_threads; // that take blocks
   uint32_t checking;   // races and unwritten reads; 0 is faster
 };
@@ -65,7 +65,8 @@ struct Warp {
 struct Shadow {
   uint16_t writer, reader;
   uint32_t write_b, write_w, read_b, read_w;
-  bool many;    // read by several warps in one phase
+  bool many;    // read by several warps in one phase of the block
+  bool lanes;   // read by several lanes of the reader's warp in one phase of the warp
   bool written; // ever
   bool coming;  // a copy may write them at any time
 };
@@ -133,16 +134,14 @@ template <class T> struct Ref {
     return *this;
   }
   const Ref &operator=(const Ref &o) const { return *this = T(o); }
-  const Ref &operator+=(T v) const { return *this = T(T(*this) + v); }
 };
 template <class T> struct Ptr {
   uint32_t at = 0;
   Ref<T> operator[](int i) const { return {uint32_t(at + i * int(sizeof(T)))}; }
-  Ref<T> operator*() const { return {at}; }
   Ptr operator+(int i) const { return {uint32_t(at + i * int(sizeof(T)))}; }
 };
 
-// A kernel by name. Its signature names each argument: `&f32 *bf16 i32 struct:20` (read, written, by value).
+// A kernel by name. Its signature names each argument: `&f32 *bf16 i32 Form:20` (read, written, by value).
 struct Kernel {
   const char *name;
   std::string signature;
@@ -151,13 +150,12 @@ struct Kernel {
 };
 extern Kernel *kernels;
 
-template <class T> struct Name { static std::string of() { return "struct:" + std::to_string(sizeof(T)); } };
+template <class T> struct Name; // structures are named by STRUCTURE
 template <> struct Name<float> { static std::string of() { return "f32"; } };
 template <> struct Name<double> { static std::string of() { return "f64"; } };
 template <> struct Name<int> { static std::string of() { return "i32"; } };
 template <> struct Name<int64_t> { static std::string of() { return "i64"; } };
 template <> struct Name<uint32_t> { static std::string of() { return "u32"; } };
-template <> struct Name<uint16_t> { static std::string of() { return "u16"; } };
 template <class T> struct Name<T *> { static std::string of() { return "*" + Name<T>::of(); } };
 template <class T> struct Name<const T *> { static std::string of() { return "&" + Name<T>::of(); } };
 

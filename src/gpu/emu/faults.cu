@@ -32,6 +32,20 @@ KERNEL(128, 1) fault_written_too_early(float *y) {
 }
 EXPORT(fault_written_too_early)
 
+// All lanes of a warp read what one of them then writes: whichever runs last finds all others' reads behind it.
+template <int LAST> GPU void read_and_replace(float *y) {
+  const Sh<float> s = smem<float>(0);
+  if (threadIdx.x == 0) s[0] = 0.0f;
+  sync_block();
+  const float v = s[0];
+  if (threadIdx.x == LAST) s[0] = v;
+  y[threadIdx.x] = v;
+}
+KERNEL(32, 1) fault_replaced_by_the_first(float *y) { read_and_replace<0>(y); }
+EXPORT(fault_replaced_by_the_first)
+KERNEL(32, 1) fault_replaced_by_the_last(float *y) { read_and_replace<31>(y); }
+EXPORT(fault_replaced_by_the_last)
+
 KERNEL(32, 1) fault_two_writers(float *y) {
   const Sh<float> s = smem<float>(0);
   s[threadIdx.x / 2] = float(threadIdx.x);
@@ -121,6 +135,13 @@ EXPORT(fault_past_the_end)
 
 KERNEL(128, 1) fault_before_the_beginning(float *y) { y[int(threadIdx.x) - 1] = 0.0f; }
 EXPORT(fault_before_the_beginning)
+
+// Nobody notices what is read in global memory; but beside an array lies NaN.
+KERNEL(32, 1) fault_reads_behind(float *y) { y[threadIdx.x] = y[128 + threadIdx.x]; }
+EXPORT(fault_reads_behind)
+
+KERNEL(32, 1) fault_reads_before(float *y) { y[threadIdx.x] = y[int(threadIdx.x) - 32]; }
+EXPORT(fault_reads_before)
 
 KERNEL(32, 1) fault_none(float *y) { y[threadIdx.x] = 1.0f; }
 EXPORT(fault_none)

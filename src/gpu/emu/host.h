@@ -6,6 +6,8 @@
 #define KERNEL(threads, blocks) extern "C" void
 #define EXPORT(name) static emu::Register register_##name = emu::Register::of<&name>(#name);
 #define UNROLL
+#define STRUCTURE(T)                                                                                                         \
+  template <> struct emu::Name<T> { static std::string of() { return #T ":" + std::to_string(sizeof(T)); } };
 #define threadIdx (emu::thread->tid)
 #define blockIdx (emu::block->id)
 #define blockDim (emu::block->dim)

@@ -83,6 +83,7 @@ extern "C" int emu_launch(const char *name, const uint32_t grid[3], const uint32
   const size_t threads = size_t(dim[0]) * dim[1] * dim[2];
   const char *wrong = !kernel ? "there is no such kernel"
                       : size_t(grid[0]) * grid[1] * grid[2] == 0 ? "a grid without blocks"
+                      : grid[1] > 65535 || grid[2] > 65535 ? "a grid is at most 65535 high and deep"
                       : threads == 0 || threads > 1024 ? "a block has 1 to 1024 threads"
                       : shared > emu::MOST_SHARED ? "a block asks for too much shared memory"
                                                   : nullptr;

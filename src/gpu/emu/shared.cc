@@ -12,8 +12,11 @@ static bool apart(const Thread &t, uint16_t other, uint32_t b, uint32_t w) {
 
 static void note_write(const Thread &t, Shadow &s, uint32_t at) {
   if (apart(t, s.writer, s.write_b, s.write_w)) fail("race: threads %u and %u write shared byte %u", s.writer, t.flat, at);
-  if (apart(t, s.reader, s.read_b, s.read_w) || (s.many && s.read_b == t.barriers))
+  if (apart(t, s.reader, s.read_b, s.read_w))
     fail("race: thread %u writes shared byte %u, which thread %u reads in the same phase", t.flat, at, s.reader);
+  // The last reader may be this thread; then one of the others counts.
+  if (s.read_b == t.barriers && (s.many || (s.lanes && s.read_w == block->warps[t.warp].epoch)))
+    fail("race: thread %u writes shared byte %u, which other threads read in the same phase", t.flat, at);
   s.writer = t.flat;
   s.write_b = t.barriers;
   s.write_w = block->warps[t.warp].epoch;
@@ -24,8 +27,10 @@ static void note_read(const Thread &t, Shadow &s, uint32_t at) {
   if (!s.written) fail("thread %u reads shared byte %u, which nobody wrote", t.flat, at);
   if (apart(t, s.writer, s.write_b, s.write_w))
     fail("race: thread %u reads shared byte %u, which thread %u writes in the same phase", t.flat, at, s.writer);
-  if (s.read_b != t.barriers) s.many = false;
-  else if (s.reader != NOBODY && s.reader / WARP != t.warp) s.many = true;
+  if (s.read_b != t.barriers || s.reader == NOBODY) s.many = s.lanes = false;
+  else if (s.reader / WARP != t.warp) s.many = true;
+  else if (s.read_w != block->warps[t.warp].epoch) s.lanes = false;
+  else if (s.reader != t.flat) s.lanes = true;
   s.reader = t.flat;
   s.read_b = t.barriers;
   s.read_w = block->warps[t.warp].epoch;

@@ -2,6 +2,7 @@
 #include "attention.cu"
 #include "attention_simple.cu"
 #include "conformance.cu"
+#include "decode_attention.cu"
 #include "embedding.cu"
 #include "gated.cu"
 #include "head.cu"

@@ -14,6 +14,10 @@ struct Range { int first, end, at; };
 // scale: of dot products, log2 e included; with a cap divided by it, and the cap times log2 e. cap 0, window 0: none.
 struct Form { int heads, kv_heads; float scale, cap; int window; };
 
+STRUCTURE(Tile)
+STRUCTURE(Range)
+STRUCTURE(Form)
+
 constexpr float NONE = -1e30f, LOG2_E = 1.4426950409f;
 
 // Whether the query at position q sees the key at position c.

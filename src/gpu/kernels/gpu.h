@@ -9,7 +9,7 @@
 // 4. Blocks of a launch never exchange data; what one launch writes the next may read. So no fences, no volatile and no
 //    atomics: every sum has one order, and two runs give the same bits.
 // 5. Work lists (tiles, ranges, chunk tables) are made on the host, by functions that have tests of their own.
-// 6. EXPORT(name) registers a kernel by name. Structures are passed by value.
+// 6. EXPORT(name) registers a kernel by name, STRUCTURE(T) names the type of an argument. Structures are passed by value.
 // 7. Sizes of tiles and head widths are template constants; arrays in registers are indexed by constants (UNROLL).
 #pragma once
 #include <stdint.h>
@@ -22,6 +22,7 @@
 #define KERNEL(threads, blocks) extern "C" __global__ void __launch_bounds__(threads, blocks)
 #define EXPORT(name)
 #define UNROLL _Pragma("unroll")
+#define STRUCTURE(T)
 using bf16 = __nv_bfloat16;
 
 // Shared memory.

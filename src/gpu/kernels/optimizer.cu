@@ -58,6 +58,8 @@ GPU void step(float *master, bf16 *short_, float *m, float *v, const float *g, c
   }
 }
 } // namespace adamw
+STRUCTURE(adamw::Chunk)
+STRUCTURE(adamw::Step)
 
 KERNEL(256, 1) adamw_step(float *master, bf16 *short_, float *m, float *v, const float *g, const float *clip,
                           const adamw::Chunk *chunks, adamw::Step s) {

@@ -1,21 +1,21 @@
 //! Causal attention over packed segments by the definition: heads of any width up to 256, f32 or bf16.
 
 use crate::arch::AttentionShape;
-use crate::gpu::call::{Arg, Call, Launch, Pair, entry};
+use crate::gpu::call::{Arg, Call, Entry, Launch, Pair, entry};
 use crate::gpu::element::{int, structure};
 use crate::gpu::{Buf, Gpu, Result, Stored};
 use std::f64::consts::LOG2_E;
 
 const FORWARD: Pair =
-    entry!(for T "attention_simple_forward", "&T &T &T *T *f32 &struct:20 struct:20 i32");
+    entry!(for T "attention_simple_forward", "&T &T &T *T *f32 &Tile:20 Form:20 i32");
 const DOTS: Pair = entry!(for T "attention_simple_dots", "&T &T *f32 i32 i32");
 const BACKWARD_Q: Pair = entry!(
     for T "attention_simple_backward_q",
-    "&T &T &T &T &f32 &f32 *T &struct:20 struct:20 i32 f32"
+    "&T &T &T &T &f32 &f32 *T &Tile:20 Form:20 i32 f32"
 );
 const BACKWARD_KV: Pair = entry!(
     for T "attention_simple_backward_kv",
-    "&T &T &T &T &f32 &f32 *T *T &struct:20 &struct:12 &i32 struct:20 i32 f32"
+    "&T &T &T &T &f32 &f32 *T *T &Tile:20 &Range:12 &i32 Form:20 i32 f32"
 );
 pub(crate) const PAIRS: &[Pair] = &[FORWARD, DOTS, BACKWARD_Q, BACKWARD_KV];
 
@@ -39,11 +39,11 @@ pub struct Range {
     pub(crate) at: i32,
 }
 
-structure!(Tile: "struct:20");
-structure!(Range: "struct:12");
+structure!(Tile: "Tile:20");
+structure!(Range: "Range:12");
 
 /// Most rows of a tile.
-const ROWS: u32 = 64;
+pub(crate) const ROWS: usize = 64;
 
 /// Who computes what: the same tiles for queries and for keys, and for each tile of keys the ranges of queries that see
 /// it, `ranges[range_at[i]..range_at[i + 1]]`.
@@ -65,21 +65,32 @@ pub type WorkBufs = Work<Buf<Tile>, Buf<Range>, Buf<i32>>;
 impl WorkList {
     /// Of segments with the boundaries `bounds (S + 1,)`; segment `s` continues segment `trunks[s]`, or none if that is
     /// itself or `trunks` is empty. Segments stand behind the trunk that they continue.
+    ///
+    /// # Panics
+    /// Boundaries descend or pass 2^30, or a segment continues a later one or one that itself continues another.
     pub fn new(bounds: &[u32], trunks: &[u32]) -> Self {
+        assert!(
+            bounds.is_sorted() && bounds.last().is_none_or(|&end| end as usize <= WIDEST),
+            "boundaries {bounds:?}"
+        );
         let count = bounds.len().saturating_sub(1);
         let trunk_of = |s: usize| trunks.get(s).map_or(s, |&trunk| trunk as usize);
         let place = |n: u32| int(n as usize);
         let (mut tiles, mut ranges, mut range_at) = (Vec::new(), Vec::new(), vec![0]);
         for s in 0..count {
             let (own, end, of) = (bounds[s], bounds[s + 1], trunk_of(s));
+            assert!(
+                of <= s && trunk_of(of) == of,
+                "segment {s} continues {of} in {trunks:?}"
+            );
             let (trunk0, trunk) = match of {
                 of if of == s => (own, 0),
                 of => (bounds[of], bounds[of + 1] - bounds[of]),
             };
-            for row in (own..end).step_by(ROWS as usize) {
+            for row in (own..end).step_by(ROWS) {
                 tiles.push(Tile {
                     row0: place(row),
-                    rows: place((end - row).min(ROWS)),
+                    rows: place((end - row).min(ROWS as u32)),
                     trunk0: place(trunk0),
                     trunk: place(trunk),
                     own0: place(own),
@@ -113,18 +124,23 @@ pub(crate) fn form(shape: &AttentionShape) -> Arg {
         Some(cap) => (shape.scale / cap, cap * LOG2_E),
         None => (shape.scale * LOG2_E, 0.0),
     };
+    // Kernels add positions and windows in 31 bits; one that is wider than any segment hides nothing.
+    let window = shape.window.filter(|&w| w < WIDEST).unwrap_or(0);
     let words = [
         int(shape.heads).cast_unsigned(),
         int(shape.kv_heads).cast_unsigned(),
         (scale as f32).to_bits(),
         (cap as f32).to_bits(),
-        int(shape.window.unwrap_or(0)).cast_unsigned(),
+        int(window).cast_unsigned(),
     ];
-    Arg::words("struct:20", &words)
+    Arg::words("Form:20", &words)
 }
 
-/// Rows of arrays by query, by key and by head, which must all have as many.
-fn rows(shape: &AttentionShape, by_query: &[usize], by_key: &[usize], by_head: &[usize]) -> usize {
+/// No position reaches so far.
+pub(crate) const WIDEST: usize = 1 << 30;
+
+/// Refuses shapes that no kernel here takes; the widths of a row of queries, and of keys.
+pub(crate) fn widths(shape: &AttentionShape) -> (usize, usize) {
     let (q, kv) = (shape.q_width(), shape.kv_width());
     assert!(
         q > 0 && kv > 0 && shape.heads.is_multiple_of(shape.kv_heads),
@@ -134,6 +150,12 @@ fn rows(shape: &AttentionShape, by_query: &[usize], by_key: &[usize], by_head: &
         shape.head_dim <= 256 && shape.window != Some(0),
         "{shape:?}"
     );
+    (q, kv)
+}
+
+/// Rows of arrays by query, by key and by head, which must all have as many.
+fn rows(shape: &AttentionShape, by_query: &[usize], by_key: &[usize], by_head: &[usize]) -> usize {
+    let (q, kv) = widths(shape);
     let rows = by_query[0] / q;
     let are = |lens: &[usize], width: usize| lens.iter().all(|&len| len == rows * width);
     assert!(are(by_query, q), "{by_query:?} for {shape:?}");
@@ -173,7 +195,7 @@ pub struct Backward<T> {
 }
 
 impl<T: Stored> Forward<T> {
-    pub(crate) fn rows(&self, shape: &AttentionShape) -> usize {
+    fn rows(&self, shape: &AttentionShape) -> usize {
         let queries = [self.q.len(), self.out.len()];
         rows(
             shape,
@@ -185,36 +207,124 @@ impl<T: Stored> Forward<T> {
 }
 
 impl<T: Stored> Backward<T> {
-    pub(crate) fn check(&self, shape: &AttentionShape, wanted: usize) {
+    fn check(&self, shape: &AttentionShape, wanted: usize) {
         let queries = [self.grad.len(), self.dq.len()];
         let keys = [self.dk.len(), self.dv.len()];
         assert_eq!(rows(shape, &queries, &keys, &[self.delta.len()]), wanted);
     }
 }
 
-/// `out` and `lse`. The tiles must be of as many rows.
+/// Kernels of one kind, and how they are launched.
+pub(crate) struct Kernels {
+    pub(crate) forward: Entry,
+    pub(crate) dots: Entry,
+    pub(crate) backward_q: Entry,
+    pub(crate) backward_kv: Entry,
+    /// The width of a head, which kernels of any width want to be told.
+    pub(crate) width: Option<Arg>,
+    /// For so many dot products.
+    pub(crate) dots_launch: fn(usize) -> Launch,
+    /// Bytes of shared memory: forward, dq, dk and dv.
+    pub(crate) shared: [usize; 3],
+    /// Groups of columns of dk and dv, a block each.
+    pub(crate) column_groups: usize,
+}
+
+impl Kernels {
+    fn simple<T: Stored>(shape: &AttentionShape) -> Self {
+        Self {
+            forward: *FORWARD.of::<T>(),
+            dots: *DOTS.of::<T>(),
+            backward_q: *BACKWARD_Q.of::<T>(),
+            backward_kv: *BACKWARD_KV.of::<T>(),
+            width: Some(Arg::int(shape.head_dim)),
+            dots_launch: Launch::over,
+            shared: [0; 3],
+            column_groups: 1,
+        }
+    }
+
+    pub(crate) fn run_forward<T: Stored>(
+        &self,
+        gpu: &mut dyn Gpu,
+        shape: &AttentionShape,
+        work: &WorkBufs,
+        of: &Forward<T>,
+    ) -> Result<()> {
+        of.rows(shape);
+        let mut args = [of.q, of.k, of.v].map(Arg::read).to_vec();
+        args.extend([Arg::write(of.out), Arg::write(of.lse)]);
+        args.extend([Arg::read(work.tiles), form(shape)]);
+        args.extend(self.width);
+        let launch = Launch::of(work.tiles.len(), 128).by(shape.heads);
+        Call::new(&self.forward, launch.sharing(self.shared[0]), args).run(gpu)
+    }
+
+    pub(crate) fn run_backward<T: Stored>(
+        &self,
+        gpu: &mut dyn Gpu,
+        shape: &AttentionShape,
+        work: &WorkBufs,
+        of: &Forward<T>,
+        to: &Backward<T>,
+    ) -> Result<()> {
+        let rows = of.rows(shape);
+        to.check(shape, rows);
+        assert_eq!(work.range_at.len(), work.tiles.len() + 1);
+        let dots = rows * shape.heads;
+        let mut args = [of.out, to.grad].map(Arg::read).to_vec();
+        args.extend([Arg::write(to.delta), Arg::int(dots)]);
+        args.extend(self.width);
+        Call::new(&self.dots, (self.dots_launch)(dots), args).run(gpu)?;
+
+        let mut read = [of.q, of.k, of.v, to.grad].map(Arg::read).to_vec();
+        read.extend([of.lse, to.delta].map(Arg::read));
+        let mut back = vec![form(shape)];
+        back.extend(self.width);
+        back.push(Arg::float(shape.scale as f32));
+        let tiles = Launch::of(work.tiles.len(), 128);
+
+        let own = [Arg::write(to.dq), Arg::read(work.tiles)];
+        let args = [&read[..], &own, &back].concat();
+        let launch = tiles.by(shape.heads).sharing(self.shared[1]);
+        Call::new(&self.backward_q, launch, args).run(gpu)?;
+
+        let own = [
+            Arg::write(to.dk),
+            Arg::write(to.dv),
+            Arg::read(work.tiles),
+            Arg::read(work.ranges),
+            Arg::read(work.range_at),
+        ];
+        let args = [&read[..], &own, &back].concat();
+        let launch = tiles.by(shape.kv_heads).deep(self.column_groups);
+        Call::new(&self.backward_kv, launch.sharing(self.shared[2]), args).run(gpu)
+    }
+}
+
+/// `out` and `lse`. The work must be that of as many rows.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together, or heads are wider than 256.
 pub fn attention_forward<T: Stored>(
     gpu: &mut dyn Gpu,
     shape: &AttentionShape,
     work: &WorkBufs,
     of: &Forward<T>,
 ) -> Result<()> {
-    of.rows(shape);
-    let args = [
-        Arg::read(of.q),
-        Arg::read(of.k),
-        Arg::read(of.v),
-        Arg::write(of.out),
-        Arg::write(of.lse),
-        Arg::read(work.tiles),
-        form(shape),
-        Arg::int(shape.head_dim),
-    ];
-    let launch = Launch::of(work.tiles.len(), 128).by(shape.heads);
-    Call::new(FORWARD.of::<T>(), launch, args).run(gpu)
+    Kernels::simple::<T>(shape).run_forward(gpu, shape, work, of)
 }
 
-/// The gradients of q, k and v. The tiles must be of as many rows.
+/// The gradients of q, k and v. The work must be that of as many rows.
+///
+/// # Errors
+/// A launch fails.
+///
+/// # Panics
+/// As [`attention_forward`].
 pub fn attention_backward<T: Stored>(
     gpu: &mut dyn Gpu,
     shape: &AttentionShape,
@@ -222,34 +332,5 @@ pub fn attention_backward<T: Stored>(
     of: &Forward<T>,
     to: &Backward<T>,
 ) -> Result<()> {
-    let rows = of.rows(shape);
-    to.check(shape, rows);
-    assert_eq!(work.range_at.len(), work.tiles.len() + 1);
-    let (dots, width) = (rows * shape.heads, Arg::int(shape.head_dim));
-    let args = [
-        Arg::read(of.out),
-        Arg::read(to.grad),
-        Arg::write(to.delta),
-        Arg::int(dots),
-        width,
-    ];
-    Call::new(DOTS.of::<T>(), Launch::over(dots), args).run(gpu)?;
-    let read = [of.q, of.k, of.v, to.grad].map(Arg::read);
-    let read = [&read[..], &[Arg::read(of.lse), Arg::read(to.delta)]].concat();
-    let back = [form(shape), width, Arg::float(shape.scale as f32)];
-    let tiles = Launch::of(work.tiles.len(), 128);
-
-    let own = [Arg::write(to.dq), Arg::read(work.tiles)];
-    let args = [&read[..], &own, &back].concat();
-    Call::new(BACKWARD_Q.of::<T>(), tiles.by(shape.heads), args).run(gpu)?;
-
-    let own = [
-        Arg::write(to.dk),
-        Arg::write(to.dv),
-        Arg::read(work.tiles),
-        Arg::read(work.ranges),
-        Arg::read(work.range_at),
-    ];
-    let args = [&read[..], &own, &back].concat();
-    Call::new(BACKWARD_KV.of::<T>(), tiles.by(shape.kv_heads), args).run(gpu)
+    Kernels::simple::<T>(shape).run_backward(gpu, shape, work, of, to)
 }

@@ -9,6 +9,12 @@ const BACKWARD: Pair = entry!(for T "embedding_backward", "&T &i32 &i32 &i32 *f3
 pub(crate) const PAIRS: &[Pair] = &[FORWARD, BACKWARD];
 
 /// `y (T, D)`: the rows `tokens (T,)` of `table (V, D)`, times `scale`. Tokens must be below V.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn embedding_forward<T: Stored>(
     gpu: &mut dyn Gpu,
     table: Buf<T>,
@@ -69,7 +75,14 @@ impl Places<Vec<i32>> {
 }
 
 /// Adds to `d_table (V, D)` the rows of `g (T, D)` by token, times `scale`, those of a token in the order of their
-/// places. A token that is left out of `places` gets nothing.
+/// places. A token that is left out of `places` gets nothing. Places must be those of [`Places::of`], or fewer: each
+/// below T, each token below V and there once.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn embedding_backward<T: Stored>(
     gpu: &mut dyn Gpu,
     g: Buf<T>,
@@ -84,7 +97,12 @@ pub fn embedding_backward<T: Stored>(
         d_table.len()
     );
     assert_eq!(places.starts.len(), tokens + 1);
-    assert_eq!(g.len() % d, 0);
+    assert!(
+        g.len().is_multiple_of(d) && places.order.len() * d <= g.len(),
+        "{} places in {} numbers in rows of {d}",
+        places.order.len(),
+        g.len()
+    );
     let args = [
         Arg::read(g),
         Arg::read(places.tokens),
@@ -138,6 +156,25 @@ mod tests {
         agree("y", &device.get(y), &want, tolerance);
         agree("d_table", &device.get(sums), &d_table, F32);
         assert_eq!(wide(&device.get(from)), wide(&table));
+    }
+
+    #[test]
+    fn tokens_that_are_left_out_of_places_get_no_gradient() {
+        on_devices(|device| {
+            let mut places = Places::of(&[7, 2, 7, 0, 2, 7]);
+            places.tokens.truncate(2); // 0 and 2
+            places.starts.truncate(3);
+            places.order.truncate(3);
+            let on_device = Places {
+                tokens: device.put(&places.tokens),
+                starts: device.put(&places.starts),
+                order: device.put(&places.order),
+            };
+            let (g, sums) = (device.put(&[1.0f32; 6]), device.put(&[0.0; 9]));
+            embedding_backward(device.gpu(), g, &on_device, sums, (1, 1.0)).unwrap();
+            let want = [1.0, 0.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0];
+            agree("d_table", &device.get(sums), &want, 0.0);
+        });
     }
 
     #[test]

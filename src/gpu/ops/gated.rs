@@ -49,6 +49,12 @@ impl Columns {
 }
 
 /// `y (T, F)` from `gate` and `up`.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn gated_forward<T: Stored>(
     gpu: &mut dyn Gpu,
     activation: GateActivation,
@@ -65,6 +71,12 @@ pub fn gated_forward<T: Stored>(
 
 /// From `grad (T, F)` of the result, the gradients of gate and up, which lie as these do and may replace them; and the
 /// result once more, if it is wanted.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn gated_backward<T: Stored>(
     gpu: &mut dyn Gpu,
     activation: GateActivation,

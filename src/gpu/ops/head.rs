@@ -25,6 +25,12 @@ pub struct Scores {
 
 /// Scores `targets (N,)` by `logits (N, V)`. With a softcap the logits become `cap * tanh(logit / cap)`. Targets must
 /// be below V.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn head_score(
     gpu: &mut dyn Gpu,
     logits: Buf<f32>,
@@ -57,6 +63,12 @@ pub fn head_score(
 }
 
 /// The gradient `dz (N, V)` of `sum(g_i logp_i)` by the logits as [`head_score`] left them, which it may replace.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn head_gradient<T: Stored>(
     gpu: &mut dyn Gpu,
     logits: Buf<f32>,

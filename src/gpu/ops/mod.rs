@@ -7,6 +7,9 @@ pub mod attention;
 pub mod attention_fast;
 #[cfg(test)]
 mod attention_tests;
+pub mod decode_attention;
+#[cfg(test)]
+mod decode_attention_tests;
 pub mod embedding;
 pub mod gated;
 pub mod head;

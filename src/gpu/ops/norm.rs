@@ -34,6 +34,12 @@ pub struct Norm {
 
 /// Normalises rows of `x (T, D)` by `weight (D,)` into `y (T, D)`. With `added = (b, sum)` the rows are those of `x +
 /// b`, which go to `sum`, rounded, before they are normalised.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn norm_forward<T: Stored>(
     gpu: &mut dyn Gpu,
     norm: Norm,
@@ -125,29 +131,41 @@ impl<T: Stored> NormGradient<T> {
 }
 
 /// Gradients of [`norm_forward`], of any width.
+///
+/// # Errors
+/// A launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn norm_backward<T: Stored>(gpu: &mut dyn Gpu, norm: Norm, of: &NormGradient<T>) -> Result<()> {
     of.run(gpu, norm, BACKWARD.of::<T>(), 128)
 }
 
 /// Whether [`norm_backward_fast`] takes rows of this width.
 pub fn fast_norm_takes(width: usize) -> bool {
-    width.is_multiple_of(8) && width <= 4096
+    width > 0 && width.is_multiple_of(8) && width <= 4096
 }
 
 /// [`norm_backward`] with a row in registers.
 ///
+/// # Errors
+/// A launch fails.
+///
 /// # Panics
-/// [`fast_norm_takes`] not this width.
+/// [`fast_norm_takes`] not this width, or an array of rows does not begin at a multiple of 16 bytes.
 pub fn norm_backward_fast(gpu: &mut dyn Gpu, norm: Norm, of: &NormGradient<bf16>) -> Result<()> {
     let d = of.weight.len();
     assert!(fast_norm_takes(d), "a fast norm of width {d}");
+    let rows = [Some(of.x), Some(of.grad), of.residual, Some(of.dx)];
+    let wide = rows.iter().flatten().all(|buf| buf.region().is_wide());
+    assert!(wide, "rows of a fast norm begin at multiples of 16 bytes");
     of.run(gpu, norm, &FAST[usize::from(d > 2048)], 256)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::testing::{BF16, Device, F32, agree, noise, on_devices, wide};
+    use crate::gpu::testing::{BF16, Device, F32, agree, emulated, noise, on_devices, wide};
 
     const NORM: Norm = Norm {
         offset: 1.0,
@@ -218,6 +236,73 @@ mod tests {
         });
         agree("dx", &device.get(of.dx), &dx, tolerance);
         agree("dw", &device.get(of.dw), &dw, of_weight);
+    }
+
+    // In place of the gradient, in place of the residual's, and without one; more parts than rows.
+    fn in_place<T: Stored>(
+        device: &mut Device,
+        d: usize,
+        run: impl Fn(&mut dyn Gpu, Norm, &NormGradient<T>) -> Result<()>,
+        tolerance: f64,
+    ) {
+        let n = 3 * d;
+        let [x, g, r] = [1, 2, 3].map(|seed| noise::<T>(n, seed));
+        let w = noise::<T>(d, 4);
+        let mut all = Vec::new();
+        for (residual, place) in [(true, 0), (true, 1), (true, 2), (false, 0), (false, 1)] {
+            let (grad, added) = (device.put(&g), device.put(&r));
+            let of = NormGradient {
+                x: device.put(&x),
+                weight: device.put(&w),
+                grad,
+                residual: residual.then_some(added),
+                dx: [device.empty(n), grad, added][place],
+                parts: device.empty(7 * d),
+                dw: device.put(&vec![0.0; d]),
+            };
+            run(device.gpu(), NORM, &of).unwrap();
+            all.push((wide(&device.get(of.dx)), wide(&device.get(of.dw))));
+        }
+        assert!(all[0] == all[1] && all[0] == all[2] && all[3] == all[4]);
+        let residual = all[0]
+            .0
+            .iter()
+            .zip(&all[3].0)
+            .map(|(with, without)| with - without);
+        let got: Vec<T> = residual.map(|r| T::of(r as f32)).collect();
+        agree("residual", &got, &wide(&r), 2.0 * tolerance);
+    }
+
+    #[test]
+    fn gradients_of_norms_may_replace_what_they_come_from() {
+        on_devices(|device| {
+            in_place::<f32>(device, 37, norm_backward, F32);
+            in_place::<bf16>(device, 37, norm_backward, BF16);
+            in_place::<bf16>(device, 40, norm_backward_fast, BF16);
+        });
+    }
+
+    #[test]
+    fn widths_of_fast_norms_are_named() {
+        let taken = [0, 8, 12, 288, 4096, 4104].map(fast_norm_takes);
+        assert_eq!(taken, [false, true, false, true, true, false]);
+    }
+
+    #[test]
+    #[should_panic(expected = "begin at multiples of 16 bytes")]
+    fn rows_that_begin_between_multiples_of_16_bytes_are_refused() {
+        let gpu: &mut dyn Gpu = &mut emulated(1 << 20);
+        let (all, sums) = (gpu.alloc::<bf16>(17).unwrap(), gpu.alloc(8).unwrap());
+        let of = NormGradient {
+            x: all.part(1..17),
+            weight: all.part(0..8),
+            grad: all.part(0..16),
+            residual: None,
+            dx: all.part(0..16),
+            parts: sums,
+            dw: sums,
+        };
+        drop(norm_backward_fast(gpu, NORM, &of));
     }
 
     #[test]

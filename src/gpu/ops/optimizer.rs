@@ -10,7 +10,7 @@ const SQUARES: Entry = entry!("square_parts", "&f32 *f64 i64 i32");
 const CLIP: Entry = entry!("clip_factor", "&f64 &f32 *f32 i32 f32");
 const ADAMW: Entry = entry!(
     "adamw_step",
-    "*f32 *bf16 *f32 *f32 &f32 &f32 &struct:16 struct:28"
+    "*f32 *bf16 *f32 *f32 &f32 &f32 &adamw::Chunk:16 adamw::Step:28"
 );
 pub(crate) const ALONE: &[Entry] = &[SQUARES, CLIP, ADAMW];
 
@@ -24,6 +24,12 @@ pub fn norm_parts(len: usize) -> usize {
 
 /// `clip (3,)`: the norm of all gradients, summed in f64 in one order; the factor `min(1, max_norm / (norm + 1e-6))`,
 /// or 1 if `max_norm` is 0; and 1 if the norm or `loss (1,)` is not finite, in which case [`adamw_step`] does nothing.
+///
+/// # Errors
+/// A launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn gradient_norm(
     gpu: &mut dyn Gpu,
     grad: Buf<f32>,
@@ -60,7 +66,7 @@ pub struct Chunk {
     decays: i32,
 }
 
-structure!(Chunk: "struct:16");
+structure!(Chunk: "adamw::Chunk:16");
 
 /// The chunks of the numbers that learn: ranges of the arena, and whether weight decay reaches them. What is in no
 /// range is never written.
@@ -106,7 +112,7 @@ impl Step {
             self.root_correction,
             self.eps,
         ];
-        Arg::words("struct:28", &words.map(f32::to_bits))
+        Arg::words("adamw::Step:28", &words.map(f32::to_bits))
     }
 }
 
@@ -126,6 +132,12 @@ pub struct Learning {
 }
 
 /// One step of AdamW over `chunks`, which must lie within the arrays, with `clip` of [`gradient_norm`].
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn adamw_step(
     gpu: &mut dyn Gpu,
     of: &Learning,
@@ -245,6 +257,16 @@ mod tests {
             let rounded: Vec<bf16> = master.iter().map(|&p| bf16::from_f32(p)).collect();
             assert_eq!(device.get(of.short.unwrap()), rounded);
             assert_eq!((&master[..100], &master[4700..]), (&p[..100], &p[4700..]));
+            // Without a copy in bf16 the numbers are the same.
+            let alone = Learning {
+                master: device.put(&p),
+                short: None,
+                m: device.put(&m),
+                v: device.put(&v),
+                grad: of.grad,
+            };
+            adamw_step(device.gpu(), &alone, clip, parts, &STEP).unwrap();
+            assert_eq!(device.get(alone.master), master);
         });
     }
 }

@@ -28,6 +28,12 @@ pub enum Direction {
 
 /// Turns the first `heads` heads of each row of `x (T, stride)` by the row's position. Positions must be below the
 /// angles' count.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn rope<T: Stored>(
     gpu: &mut dyn Gpu,
     x: Buf<T>,
@@ -48,7 +54,12 @@ pub fn rope<T: Stored>(
         "{} numbers, {reach} wanted",
         x.len()
     );
-    assert_eq!(angles.cos.len(), angles.sin.len());
+    assert!(
+        angles.cos.len() == angles.sin.len() && angles.cos.len().is_multiple_of(half),
+        "angles of {half}: {} and {}",
+        angles.cos.len(),
+        angles.sin.len()
+    );
     let args = [
         Arg::write(x),
         Arg::read(positions),

@@ -1,6 +1,6 @@
 //! Plain work on rows: sums, bias, addition, gathering and scattering, changes of type.
 
-use crate::gpu::call::{Arg, Call, Entry, Launch, Pair, entry};
+use crate::gpu::call::{Arg, Call, Entry, HIGHEST, Launch, Pair, entry};
 use crate::gpu::{Buf, Gpu, Result, Stored};
 use half::bf16;
 
@@ -16,6 +16,12 @@ pub(crate) const ALONE: &[Entry] = &[SUM_PARTS, NARROW, WIDEN];
 pub(crate) const PAIRS: &[Pair] = &[COLUMN_SUMS, ADD_BIAS, ADD, GATHER, SCATTER];
 
 /// `to (D,)` becomes the sum of the rows of `parts (P, D)` in their order; with `add`, behind what it was.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn sum_parts(gpu: &mut dyn Gpu, parts: Buf<f32>, to: Buf<f32>, add: bool) -> Result<()> {
     let d = to.len();
     assert!(
@@ -34,6 +40,12 @@ pub fn sum_parts(gpu: &mut dyn Gpu, parts: Buf<f32>, to: Buf<f32>, add: bool) ->
 }
 
 /// The gradient of a bias: adds the sums of the columns of `x (T, D)` to `to (D,)`, by way of `parts (P, D)`.
+///
+/// # Errors
+/// A launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn column_sums<T: Stored>(
     gpu: &mut dyn Gpu,
     x: Buf<T>,
@@ -46,8 +58,7 @@ pub fn column_sums<T: Stored>(
         "sums of {d} columns"
     );
     let rows = x.len() / d;
-    let height = rows.div_ceil((parts.len() / d).min(rows).max(1)).max(1);
-    let groups = rows.div_ceil(height);
+    let (height, groups) = grouped(rows, parts.len() / d);
     let args = [
         Arg::read(x),
         Arg::write(parts),
@@ -60,7 +71,19 @@ pub fn column_sums<T: Stored>(
     sum_parts(gpu, parts.part(0..groups * d), to, true)
 }
 
+/// Rows of a group and groups, of so many rows in at most so many groups.
+fn grouped(rows: usize, most: usize) -> (usize, usize) {
+    let height = rows.div_ceil(most.min(rows).min(HIGHEST).max(1)).max(1);
+    (height, rows.div_ceil(height))
+}
+
 /// Adds `bias (D,)` to every row of `x (T, D)`.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn add_bias<T: Stored>(gpu: &mut dyn Gpu, x: Buf<T>, bias: Buf<T>) -> Result<()> {
     let d = bias.len();
     assert!(
@@ -78,6 +101,12 @@ pub fn add_bias<T: Stored>(gpu: &mut dyn Gpu, x: Buf<T>, bias: Buf<T>) -> Result
 }
 
 /// Adds `y` to `x`.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn add<T: Stored>(gpu: &mut dyn Gpu, x: Buf<T>, y: Buf<T>) -> Result<()> {
     assert_eq!(x.len(), y.len());
     let args = [Arg::write(x), Arg::read(y), Arg::long(x.len())];
@@ -85,6 +114,12 @@ pub fn add<T: Stored>(gpu: &mut dyn Gpu, x: Buf<T>, y: Buf<T>) -> Result<()> {
 }
 
 /// `y (N, D)`: the rows `from (N,)` of `x (T, D)`, all below T.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn gather<T: Stored>(
     gpu: &mut dyn Gpu,
     x: Buf<T>,
@@ -107,6 +142,12 @@ pub fn gather<T: Stored>(
 }
 
 /// Puts the rows of `x (N, D)` at the rows `to (N,)` of `y (T, D)`, or adds them there. No row may be named twice.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn scatter<T: Stored>(
     gpu: &mut dyn Gpu,
     x: Buf<T>,
@@ -130,6 +171,12 @@ pub fn scatter<T: Stored>(
 }
 
 /// Rounds to nearest, ties to even.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn narrow(gpu: &mut dyn Gpu, x: Buf<f32>, y: Buf<bf16>) -> Result<()> {
     assert_eq!(x.len(), y.len());
     let args = [Arg::read(x), Arg::write(y), Arg::long(x.len())];
@@ -137,6 +184,12 @@ pub fn narrow(gpu: &mut dyn Gpu, x: Buf<f32>, y: Buf<bf16>) -> Result<()> {
 }
 
 /// The same numbers in f32.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
 pub fn widen(gpu: &mut dyn Gpu, x: Buf<bf16>, y: Buf<f32>) -> Result<()> {
     assert_eq!(x.len(), y.len());
     let args = [Arg::read(x), Arg::write(y), Arg::long(x.len())];
@@ -189,6 +242,16 @@ mod tests {
             };
             assert_eq!(got.to_bits(), (x * times).to_bits());
         }
+    }
+
+    #[test]
+    fn groups_hold_all_rows_and_are_no_more_than_a_grid_takes() {
+        for (rows, most) in [(0, 4), (1, 4), (23, 4), (70_000, 70_000), (200_000, 65_536)] {
+            let (height, groups) = grouped(rows, most);
+            assert!(groups <= most.min(65_535), "{rows} rows");
+            assert!(height * groups >= rows && height * groups < rows + height);
+        }
+        assert_eq!(grouped(65_535, 65_535), (1, 65_535));
     }
 
     #[test]

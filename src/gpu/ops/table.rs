@@ -2,18 +2,14 @@
 
 use crate::gpu::call::{Entry, Pair};
 use crate::gpu::ops::{
-    attention, attention_fast, embedding, gated, head, norm, optimizer, rope, rows,
+    attention, attention_fast, decode_attention, embedding, gated, head, norm, optimizer, rope,
+    rows,
 };
 
-const ALONE: &[&[Entry]] = &[
-    norm::ALONE,
-    rows::ALONE,
-    head::ALONE,
-    optimizer::ALONE,
-    attention_fast::ALONE,
-];
+const ALONE: &[&[Entry]] = &[norm::ALONE, rows::ALONE, head::ALONE, optimizer::ALONE];
 const PAIRS: &[&[Pair]] = &[
     attention::PAIRS,
+    decode_attention::PAIRS,
     embedding::PAIRS,
     gated::PAIRS,
     head::PAIRS,
@@ -26,5 +22,6 @@ const PAIRS: &[&[Pair]] = &[
 pub(crate) fn entries() -> impl Iterator<Item = &'static Entry> {
     let alone = ALONE.iter().flat_map(|some| some.iter());
     let pairs = PAIRS.iter().flat_map(|some| some.iter());
-    alone.chain(pairs.flat_map(|pair| [&pair.f32, &pair.bf16]))
+    let pairs = pairs.flat_map(|pair| [&pair.f32, &pair.bf16]);
+    alone.chain(pairs).chain(attention_fast::entries())
 }

@@ -7,6 +7,7 @@
 # nvcc 13.0 writes PTX of version 9.0, which only drivers from 580 on take. The text needs nothing of it: under the header of
 # 7.8 drivers from 520 on take it too.
 set -euo pipefail
+export LC_ALL=C # the order of files
 cd "$(dirname "$0")"
 nvcc=${LIONS_NVCC:-nvcc}
 unset NVCC_APPEND_FLAGS NVCC_PREPEND_FLAGS
@@ -24,4 +25,4 @@ for name in sm_80.cubin sm_89.cubin sm_90.cubin compute_80.ptx; do
   zstd -q -19 -f "$work/$name" -o "$name.zst"
 done
 # Of what is neither comment nor space.
-LC_ALL=C sed 's://.*::' ../kernels/*.cu ../kernels/*.h | LC_ALL=C tr -d '[:space:]\\' | cksum >sources.cksum
+sed 's://.*::' ../kernels/*.cu ../kernels/*.h | tr -d '[:space:]\\' | cksum >sources.cksum
