@@ -379,7 +379,9 @@ impl Stage<'_> {
         let Some(format) = self.format else { return };
         let limit = recipe.max_prompt_len;
         let asker = self.asker_of(&files, &at);
-        let prompts = files.encoded(|rows| inputs.prompts(format, rows, limit, asker));
+        let prompts = self.encoded(inputs, &files, |inputs, rows| {
+            inputs.prompts(format, rows, limit, asker)
+        });
         if prompts.seen > 0 && prompts.left == 0 {
             let seen = counted(prompts.seen, "prompt");
             let message =

@@ -561,8 +561,8 @@ fn an_unfinished_attempt_of_a_dead_runner_is_taken_back_without_a_crash_with_all
     let step = AttemptEvent::Step { step: 7, metrics };
     journal.append(&step).unwrap();
     let (summary, _) = project.run(&mut project.scripted(SUCCEED));
-    let steps = project.store().read().step_metrics(&id("sft")).unwrap();
-    let steps: Vec<u64> = steps.iter().map(|row| row.step).collect();
+    let steps = project.store().read().training(&id("sft")).unwrap();
+    let steps: Vec<u64> = steps.iter().map(|row| row.0).collect();
     assert_eq!(steps, [1, 2, 7]);
     assert_eq!(summary.end, SweepEnd::Succeeded);
     let run = project.store().read().run(&id("sft")).unwrap();

@@ -346,7 +346,7 @@ fn an_outcome_found_in_a_folder_is_taken_over_with_its_steps() {
     };
     let registered = project.register_found(&[(id("sft"), found)], Retry::Never);
     assert_eq!(registered.imported, [id("sft")]);
-    let steps = project.store.read().step_metrics(&id("sft")).unwrap();
+    let steps = project.store.read().training(&id("sft")).unwrap();
     assert_eq!(steps.len(), 1);
     assert_eq!(
         [project.state("sft"), project.state("dpo/0.1/10/1")],
