@@ -3,7 +3,7 @@
 #[path = "../../src/gpu/mod.rs"]
 pub mod gpu;
 #[allow(dead_code, reason = "the kernels need not all of it")]
-#[path = "../../src/arch/layer.rs"]
+#[path = "../../src/model/kernels/shape.rs"]
 mod layer;
 
 /// Under the path by which the kernels name it.

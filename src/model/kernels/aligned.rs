@@ -1,6 +1,6 @@
 //! Numbers that begin at a cache line: vectors that straddle two lines cost twice.
 
-use crate::model::kernels::real::Real;
+use crate::real::Real;
 use std::ops::{Deref, DerefMut};
 
 /// Alignment, bytes.
@@ -8,7 +8,7 @@ const LINE: usize = 64;
 
 /// A fixed number of elements, the first of them on a boundary of 64 bytes.
 #[derive(Debug)]
-pub(crate) struct Aligned<F> {
+pub struct Aligned<F> {
     memory: Vec<F>,
     start: usize,
     len: usize,
@@ -16,7 +16,7 @@ pub(crate) struct Aligned<F> {
 
 impl<F: Real> Aligned<F> {
     /// `len` zeros.
-    pub(crate) fn zeroed(len: usize) -> Self {
+    pub fn zeroed(len: usize) -> Self {
         let most = LINE / size_of::<F>();
         let memory = vec![F::ZERO; len + most];
         // Less than a line: the allocator aligns to the element at least.
@@ -25,7 +25,7 @@ impl<F: Real> Aligned<F> {
     }
 
     /// At least `len` elements, for use as a buffer; what they hold is left from before.
-    pub(crate) fn at_least(&mut self, len: usize) -> &mut [F] {
+    pub fn at_least(&mut self, len: usize) -> &mut [F] {
         if self.len < len {
             *self = Self::zeroed(len);
         }

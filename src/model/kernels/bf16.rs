@@ -4,12 +4,12 @@
 //! is computed with, a rounded value stays an `f32`; what waits for the backward pass takes two
 //! bytes.
 
-use crate::model::kernels::isa::kernel;
-use crate::model::kernels::real::Real;
+use crate::isa::kernel;
+use crate::real::Real;
 
 kernel! {
     /// Rounds every value to one that bf16 can hold.
-    pub(crate) fn round<F>(x: &mut [F]) {
+    pub fn round<F>(x: &mut [F]) {
         for x in x.iter_mut() {
             *x = F::from_bf16(x.to_bf16());
         }
@@ -17,19 +17,19 @@ kernel! {
 }
 
 /// Rounded values in two bytes each.
-pub(crate) fn to_bf16<F: Real>(x: &[F]) -> Vec<u16> {
+pub fn to_bf16<F: Real>(x: &[F]) -> Vec<u16> {
     x.iter().map(|x| x.to_bf16()).collect()
 }
 
 /// The values again.
-pub(crate) fn to_f32<F: Real>(x: &[u16]) -> Vec<F> {
+pub fn to_f32<F: Real>(x: &[u16]) -> Vec<F> {
     x.iter().map(|&x| F::from_bf16(x)).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::kernels::testing::on_every_set;
+    use crate::testing::on_every_set;
 
     #[test]
     fn rounding_goes_to_nearest_even_and_keeps_infinities_and_nan() {

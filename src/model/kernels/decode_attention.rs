@@ -5,18 +5,18 @@
 //! which it lies there, and sums stay in registers. The order of all sums is given by positions
 //! within the row and the shape alone.
 
-use crate::arch::AttentionShape;
-use crate::model::kernels::isa::{Simd, kernel};
-use crate::model::kernels::kv_page::{CHUNK, CachedRow, PAGE, Page, PageShape};
-use crate::model::kernels::lanes::{lane_sum, row_max, tanh};
-use crate::model::kernels::real::Real as _;
-use crate::model::kernels::sums::add_products;
+use crate::isa::{Simd, kernel};
+use crate::kv_page::{CHUNK, CachedRow, PAGE, Page, PageShape};
+use crate::lanes::{lane_sum, row_max, tanh};
+use crate::real::Real as _;
+use crate::shape::AttentionShape;
+use crate::sums::add_products;
 use std::f64::consts::LOG2_E;
 use std::sync::Arc;
 
 /// Vectors that attention works with, kept from row to row.
 #[derive(Debug, Default)]
-pub(crate) struct Scratch {
+pub struct Scratch {
     /// Queries times the factor of the scores.
     queries: Vec<f32>,
     /// Scores and then weights of one group of heads, a line of positions each.
@@ -66,7 +66,7 @@ impl Seen {
 
 /// The `queries (H * E)` of one token over the first `len` positions of its row, of which it is the
 /// last itself; result `(H * E)`.
-pub(crate) fn decode_attention(
+pub fn decode_attention(
     shape: &AttentionShape,
     (pages, layer): (PageShape, usize),
     queries: &[f32],
@@ -229,7 +229,7 @@ fn mix<S: Simd, const H: usize, const W: usize, const C: usize, const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::kernels::testing::on_every_set;
+    use crate::testing::on_every_set;
 
     fn noise(i: usize) -> f32 {
         ((i.wrapping_mul(2_654_435_761) >> 9) % 4001) as f32 * 5e-4 - 1.0

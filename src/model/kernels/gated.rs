@@ -1,13 +1,14 @@
 //! Gated linear units, forward, backward and both at once.
 
-use crate::arch::GateActivation;
-use crate::model::kernels::isa::{Simd, kernel};
-use crate::model::kernels::lanes::tanh;
-use crate::model::kernels::real::Real;
+use crate::isa::{Simd, kernel};
+use crate::lanes::tanh;
+use crate::real::Real;
+use crate::shape::GateActivation;
 
 /// `sqrt(2 / pi)`.
-pub(crate) const GELU_SCALE: f64 = 0.797_884_560_802_865_4;
-pub(crate) const GELU_CUBIC: f64 = 0.044_715;
+pub const GELU_SCALE: f64 = 0.797_884_560_802_865_4;
+/// Factor of the cube in GELU's approximation.
+pub const GELU_CUBIC: f64 = 0.044_715;
 
 /// Value and slope of the activation.
 #[inline(always)]
@@ -56,7 +57,7 @@ fn backward<F: Real, S: Simd, const SILU: bool>(
 
 kernel! {
     /// `y = act(gate) * up`.
-    pub(crate) fn gated_forward<F>(activation: GateActivation, gate: &[F], up: &[F], y: &mut [F]) {
+    pub fn gated_forward<F>(activation: GateActivation, gate: &[F], up: &[F], y: &mut [F]) {
         match activation {
             GateActivation::Silu => forward::<F, S, true>(gate, up, y),
             GateActivation::GeluTanh => forward::<F, S, false>(gate, up, y),
@@ -66,7 +67,7 @@ kernel! {
 
 kernel! {
     /// `d_gate = grad * up * act'(gate)`, `d_up = grad * act(gate)`.
-    pub(crate) fn gated_backward<F>(
+    pub fn gated_backward<F>(
         activation: GateActivation, gate: &[F], up: &[F], grad: &[F], d_gate: &mut [F], d_up: &mut [F],
     ) {
         match activation {
@@ -93,7 +94,7 @@ fn recompute<F: Real, S: Simd, const SILU: bool>(
 kernel! {
     /// Both passes at once, in place: `y` becomes the forward result, `gate` and `up` turn into
     /// their gradients.
-    pub(crate) fn gated_both<F>(
+    pub fn gated_both<F>(
         activation: GateActivation, gate: &mut [F], up: &mut [F], grad: &[F], y: &mut [F],
     ) {
         match activation {

@@ -9,12 +9,12 @@
 //! multiply-adds, and block sums are added in order. So neither the number of rows or columns
 //! computed together, nor the tile of the instruction set, nor a thread changes a bit.
 
-use crate::model::kernels::aligned::Aligned;
-use crate::model::kernels::isa::{Simd, TileJob, kernel};
-use crate::model::kernels::mat::{MatRef, Store};
-use crate::model::kernels::pack::{Panels, pack, pack_left, panel_width};
-use crate::model::kernels::real::Real;
-use crate::model::kernels::tile::{Left, over_tiles};
+use crate::aligned::Aligned;
+use crate::isa::{Simd, TileJob, kernel};
+use crate::mat::{MatRef, Store};
+use crate::pack::{Panels, pack, pack_left, panel_width};
+use crate::real::Real;
+use crate::tile::{Left, over_tiles};
 use std::any::Any;
 use std::cell::RefCell;
 
@@ -34,7 +34,7 @@ const WORTH_PACKING: usize = 192;
 const PACKED_AT_ONCE: usize = 1 << 20;
 
 /// Length of the blocks into which an inner index of length `k` is cut: as equal as can be.
-pub(crate) fn inner_block(k: usize) -> usize {
+pub fn inner_block(k: usize) -> usize {
     k.div_ceil(k.div_ceil(INNER).max(1)).max(1)
 }
 
@@ -63,7 +63,7 @@ fn with_buffers<F: Real>(f: impl FnOnce(&mut Aligned<F>, &mut Aligned<F>)) {
 }
 
 /// `c (m, n) = a (m, k) b` or added to it, with `b` packed; `c` is row-major.
-pub(crate) fn multiply_packed<F: Real>(
+pub fn multiply_packed<F: Real>(
     m: usize,
     a: MatRef<'_, F>,
     b: Panels<'_, F>,
@@ -81,7 +81,7 @@ pub(crate) fn multiply_packed<F: Real>(
 }
 
 /// `c (m, n) = a (m, k) b (k, n)` or added to it; `b` is packed part by part, `c` is row-major.
-pub(crate) fn multiply<F: Real>(
+pub fn multiply<F: Real>(
     (m, n, k): (usize, usize, usize),
     a: MatRef<'_, F>,
     b: MatRef<'_, F>,

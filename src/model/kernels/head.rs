@@ -4,12 +4,12 @@
 //! to a block (product, scores, gradient) finds it in a cache. What a row needs of all its logits
 //! is gathered over the blocks in order, as in online softmax (Milakov & Gimelshein 2018).
 
-use crate::model::kernels::isa::{Simd, kernel};
-use crate::model::kernels::lanes::{LANES, lane_sum, row_max, tanh};
-use crate::model::kernels::mat::{MatRef, Store};
-use crate::model::kernels::matmul::{PackedB, matmul_packed, matmul_with};
-use crate::model::kernels::real::Real;
-use crate::model::kernels::rows::{TILE_ROWS, threads};
+use crate::isa::{Simd, kernel};
+use crate::lanes::{LANES, lane_sum, row_max, tanh};
+use crate::mat::{MatRef, Store};
+use crate::matmul::{PackedB, matmul_packed, matmul_with};
+use crate::real::Real;
+use crate::rows::{TILE_ROWS, threads};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -27,11 +27,15 @@ fn blocks(vocab: usize) -> impl Iterator<Item = Range<usize>> {
 
 /// What one row of logits says about its target.
 #[derive(Clone, Copy)]
-pub(crate) struct Scored<F> {
-    pub(crate) logp: F,
-    pub(crate) lse: F,
-    pub(crate) entropy: F,
-    pub(crate) correct: bool,
+pub struct Scored<F> {
+    /// Log-probability, nats.
+    pub logp: F,
+    /// Logarithm of the sum of the exponentials of all logits.
+    pub lse: F,
+    /// Of the distribution, nats.
+    pub entropy: F,
+    /// Whether the target is the likeliest token.
+    pub correct: bool,
 }
 
 /// What is known of a row after some blocks.
@@ -86,19 +90,19 @@ impl<F: Real> Part<F> {
 
 /// Rows that predict, and the head.
 #[derive(Clone, Copy)]
-pub(crate) struct Head<'a, F> {
+pub struct Head<'a, F> {
     /// `(V, D)`.
-    pub(crate) weight: &'a [F],
+    pub weight: &'a [F],
     /// D.
-    pub(crate) width: usize,
+    pub width: usize,
     /// V.
-    pub(crate) vocab: usize,
+    pub vocab: usize,
     /// Logits are bounded by `cap * tanh(logit / cap)`.
-    pub(crate) softcap: Option<f64>,
+    pub softcap: Option<f64>,
 }
 
 /// Logits of a chunk of rows, later their exponentials, later their gradients.
-pub(crate) struct Logits<F> {
+pub struct Logits<F> {
     /// Block by block, each `(n, block)`.
     values: Vec<F>,
     /// Without a softcap, the largest logit of each row of each block, which its exponentials are
@@ -109,7 +113,8 @@ pub(crate) struct Logits<F> {
 }
 
 impl<F: Real> Logits<F> {
-    pub(crate) fn new() -> Self {
+    /// Of no rows yet.
+    pub fn new() -> Self {
         Self {
             values: Vec::new(),
             tops: Vec::new(),
@@ -119,7 +124,7 @@ impl<F: Real> Logits<F> {
 
     /// Scores `tokens (n,)` by rows `rows (n,)` of `h (T, D)`; the values are ready for
     /// [`Logits::backward`] afterwards.
-    pub(crate) fn forward(
+    pub fn forward(
         &mut self,
         head: &Head<'_, F>,
         h: &[F],
@@ -168,7 +173,7 @@ impl<F: Real> Logits<F> {
 
     /// Gradients of `sum(g_i logp_i)` after [`Logits::forward`] of the same rows: `dx (n, D)` is
     /// overwritten, `dw (V, D)` added to, if it is wanted.
-    pub(crate) fn backward(
+    pub fn backward(
         &mut self,
         head: &Head<'_, F>,
         tokens: &[u32],
@@ -327,7 +332,7 @@ kernel! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::kernels::testing::on_every_set;
+    use crate::testing::on_every_set;
 
     #[test]
     fn blocks_cover_the_vocabulary_and_are_about_equal() {

@@ -4,17 +4,17 @@
 //! pages in memory and, one after the other, in the processor's caches. A page is copied when a row
 //! writes to one that it shares; a row grows by whole pages and never moves.
 
-use crate::model::kernels::aligned::Aligned;
+use crate::aligned::Aligned;
 use std::sync::Arc;
 
 /// Keys and values of [`PAGE`] positions, laid out by [`PageShape`].
-pub(crate) type Page = Aligned<f32>;
+pub type Page = Aligned<f32>;
 
 /// Positions of a page.
-pub(crate) const PAGE: usize = 64;
+pub const PAGE: usize = 64;
 
 /// Positions whose keys lie side by side, for vectors along the positions.
-pub(crate) const CHUNK: usize = 16;
+pub const CHUNK: usize = 16;
 
 /// What a page holds.
 ///
@@ -22,22 +22,23 @@ pub(crate) const CHUNK: usize = 16;
 /// positions, then values `(blocks, PAGE, W)`, which sums read along the head; `W` is the width of a
 /// block of the head, whose last block is filled up with zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PageShape {
-    pub(crate) layers: usize,
+pub struct PageShape {
+    /// Of the decoder.
+    pub layers: usize,
     /// K.
-    pub(crate) kv_heads: usize,
+    pub kv_heads: usize,
     /// E.
-    pub(crate) head_dim: usize,
+    pub head_dim: usize,
 }
 
 impl PageShape {
     /// K * E.
-    pub(crate) fn width(&self) -> usize {
+    pub fn width(&self) -> usize {
         self.kv_heads * self.head_dim
     }
 
     /// W: a cache line, or half of one for heads that fit in it.
-    pub(crate) fn block(&self) -> usize {
+    pub fn block(&self) -> usize {
         if self.head_dim <= CHUNK / 2 {
             CHUNK / 2
         } else {
@@ -46,17 +47,17 @@ impl PageShape {
     }
 
     /// Elements of one head's keys.
-    pub(crate) fn keys(&self) -> usize {
+    pub fn keys(&self) -> usize {
         PAGE * self.head_dim
     }
 
     /// Elements of one head's keys and values.
-    pub(crate) fn run(&self) -> usize {
+    pub fn run(&self) -> usize {
         self.keys() + PAGE * self.head_dim.next_multiple_of(self.block())
     }
 
     /// Where a layer's runs begin.
-    pub(crate) fn layer(&self, layer: usize) -> usize {
+    pub fn layer(&self, layer: usize) -> usize {
         layer * self.kv_heads * self.run()
     }
 
@@ -85,15 +86,16 @@ impl PageShape {
 
 /// The cached tokens of one row.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct CachedRow {
-    pub(crate) pages: Vec<Arc<Page>>,
+pub struct CachedRow {
+    /// All but the last are full.
+    pub pages: Vec<Arc<Page>>,
     /// Tokens that all layers have seen.
-    pub(crate) len: usize,
+    pub len: usize,
 }
 
 impl CachedRow {
     /// Writes one layer's keys and values `(K * E)` of the token at position `at`.
-    pub(crate) fn put(
+    pub fn put(
         &mut self,
         shape: &PageShape,
         layer: usize,

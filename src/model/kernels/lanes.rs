@@ -1,14 +1,14 @@
 //! Reductions in a fixed number of lanes, whatever the width of vectors.
 
-use crate::model::kernels::isa::Simd;
-use crate::model::kernels::real::Real;
+use crate::isa::Simd;
+use crate::real::Real;
 
 /// Partial sums kept by every reduction; a multiple of each vector width.
-pub(crate) const LANES: usize = 16;
+pub const LANES: usize = 16;
 
 /// Sum of `LANES` partial sums, pairwise.
 #[inline(always)]
-pub(crate) fn lane_sum<F: Real>(mut acc: [F; LANES]) -> F {
+pub fn lane_sum<F: Real>(mut acc: [F; LANES]) -> F {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
@@ -21,7 +21,7 @@ pub(crate) fn lane_sum<F: Real>(mut acc: [F; LANES]) -> F {
 
 /// `sum(x * y)` in a fixed order.
 #[inline(always)]
-pub(crate) fn dot<F: Real, S: Simd>(x: &[F], y: &[F]) -> F {
+pub fn dot<F: Real, S: Simd>(x: &[F], y: &[F]) -> F {
     let mut acc = [F::ZERO; LANES];
     let (xs, ys) = (x.chunks_exact(LANES), y.chunks_exact(LANES));
     let (xr, yr) = (xs.remainder(), ys.remainder());
@@ -38,7 +38,7 @@ pub(crate) fn dot<F: Real, S: Simd>(x: &[F], y: &[F]) -> F {
 
 /// Largest element; minus infinity if there is none. NaN is skipped: sums carry it.
 #[inline(always)]
-pub(crate) fn row_max<F: Real>(x: &[F]) -> F {
+pub fn row_max<F: Real>(x: &[F]) -> F {
     let mut acc = [F::NEG_INFINITY; LANES];
     let chunks = x.chunks_exact(LANES);
     let rest = chunks.remainder();
@@ -66,7 +66,7 @@ pub(crate) fn row_max<F: Real>(x: &[F]) -> F {
 
 /// Hyperbolic tangent through the exponential, so that loops vectorise; absolute error 1e-7.
 #[inline(always)]
-pub(crate) fn tanh<F: Real, S: Simd>(x: F) -> F {
+pub fn tanh<F: Real, S: Simd>(x: F) -> F {
     let two = F::of(2.0);
     F::ONE - two / (F::ONE + (two * x).exp_if::<S>())
 }
@@ -74,7 +74,7 @@ pub(crate) fn tanh<F: Real, S: Simd>(x: F) -> F {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::kernels::isa::Baseline;
+    use crate::isa::Baseline;
 
     #[test]
     fn sums_keep_every_remainder_element() {

@@ -1,10 +1,10 @@
 //! Matrices by their strides, and what becomes of a result.
 
-use crate::model::kernels::real::Real;
+use crate::real::Real;
 
 /// A strided view of a matrix; every row and column that it names lies within its elements.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct MatRef<'a, F> {
+pub struct MatRef<'a, F> {
     data: &'a [F],
     rows: usize,
     cols: usize,
@@ -14,7 +14,7 @@ pub(crate) struct MatRef<'a, F> {
 
 impl<'a, F: Real> MatRef<'a, F> {
     /// Row-major `data` with `cols` columns.
-    pub(crate) fn new(data: &'a [F], cols: usize) -> Self {
+    pub fn new(data: &'a [F], cols: usize) -> Self {
         Self {
             data,
             rows: data.len().checked_div(cols).unwrap_or(0),
@@ -25,7 +25,7 @@ impl<'a, F: Real> MatRef<'a, F> {
     }
 
     /// The transpose of row-major `data` with `cols` columns (before transposing).
-    pub(crate) fn transposed(data: &'a [F], cols: usize) -> Self {
+    pub fn transposed(data: &'a [F], cols: usize) -> Self {
         let plain = Self::new(data, cols);
         Self {
             rows: plain.cols,
@@ -37,25 +37,25 @@ impl<'a, F: Real> MatRef<'a, F> {
     }
 
     /// Whether it has `rows` rows and `cols` columns, or more.
-    pub(crate) fn covers(&self, rows: usize, cols: usize) -> bool {
+    pub fn covers(&self, rows: usize, cols: usize) -> bool {
         rows == 0 || cols == 0 || (rows <= self.rows && cols <= self.cols)
     }
 
     /// Elements from `(row, col)` on.
     #[inline(always)]
-    pub(crate) fn from(&self, row: usize, col: usize) -> &'a [F] {
+    pub fn from(&self, row: usize, col: usize) -> &'a [F] {
         let at = row * self.row_stride + col * self.col_stride;
         &self.data[at.min(self.data.len())..]
     }
 
     /// Distances of neighbours in a column and in a row.
     #[inline(always)]
-    pub(crate) fn strides(&self) -> (usize, usize) {
+    pub fn strides(&self) -> (usize, usize) {
         (self.row_stride, self.col_stride)
     }
 
     /// Without the first `rows` rows.
-    pub(crate) fn skip_rows(self, rows: usize) -> Self {
+    pub fn skip_rows(self, rows: usize) -> Self {
         Self {
             data: self.from(rows, 0),
             rows: self.rows.saturating_sub(rows),
@@ -64,7 +64,7 @@ impl<'a, F: Real> MatRef<'a, F> {
     }
 
     /// Without the first `cols` columns.
-    pub(crate) fn skip_columns(self, cols: usize) -> Self {
+    pub fn skip_columns(self, cols: usize) -> Self {
         Self {
             data: self.from(0, cols),
             cols: self.cols.saturating_sub(cols),
@@ -75,7 +75,7 @@ impl<'a, F: Real> MatRef<'a, F> {
 
 /// How a result is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Store {
+pub enum Store {
     /// Over the old content.
     Set,
     /// Added to it.

@@ -3,17 +3,17 @@
 //! The product of one thread is that of `gemm`, whose elements are the same sums whatever is
 //! computed together; so threads may cut a result anywhere without changing a bit.
 
-use crate::model::kernels::aligned::Aligned;
-use crate::model::kernels::gemm::{inner_block, multiply, multiply_packed};
-use crate::model::kernels::mat::{MatRef, Store};
-use crate::model::kernels::pack::{Panels, pack, panel_width};
-use crate::model::kernels::real::Real;
-use crate::model::kernels::rows::{ROW_BLOCK, TILE_ROWS, threads};
+use crate::aligned::Aligned;
+use crate::gemm::{inner_block, multiply, multiply_packed};
+use crate::mat::{MatRef, Store};
+use crate::pack::{Panels, pack, panel_width};
+use crate::real::Real;
+use crate::rows::{ROW_BLOCK, TILE_ROWS, threads};
 use rayon::prelude::*;
 
 /// A right operand that several products share, packed once.
 #[derive(Debug)]
-pub(crate) struct PackedB<F> {
+pub struct PackedB<F> {
     buffer: Aligned<F>,
     k: usize,
     n: usize,
@@ -23,7 +23,7 @@ pub(crate) struct PackedB<F> {
 
 impl<F: Real> PackedB<F> {
     /// Packs `b (k, n)`; takes about as much memory again. Panels of columns in parallel.
-    pub(crate) fn new(b: MatRef<'_, F>, (k, n): (usize, usize)) -> Self {
+    pub fn new(b: MatRef<'_, F>, (k, n): (usize, usize)) -> Self {
         assert!(b.covers(k, n), "the operand holds its shape");
         let (block, width) = (inner_block(k), panel_width::<F>());
         let wide = n.next_multiple_of(width);
@@ -62,7 +62,7 @@ impl<F: Real> PackedB<F> {
 }
 
 /// A right operand of several products: packed if it pays.
-pub(crate) enum OperandB<'a, F> {
+pub enum OperandB<'a, F> {
     /// Packed anew in each product.
     AsIs(MatRef<'a, F>, (usize, usize)),
     /// Packed once.
@@ -71,7 +71,7 @@ pub(crate) enum OperandB<'a, F> {
 
 impl<'a, F: Real> OperandB<'a, F> {
     /// `b (k, n)` for products with `rows` rows in all, made by blocks of [`ROW_BLOCK`].
-    pub(crate) fn new(b: MatRef<'a, F>, shape: (usize, usize), rows: usize) -> Self {
+    pub fn new(b: MatRef<'a, F>, shape: (usize, usize), rows: usize) -> Self {
         if rows > ROW_BLOCK {
             Self::Packed(PackedB::new(b, shape))
         } else {
@@ -80,7 +80,7 @@ impl<'a, F: Real> OperandB<'a, F> {
     }
 
     /// `c (m, n) = a (m, k) b`, on the calling thread.
-    pub(crate) fn multiply(&self, m: usize, a: MatRef<'_, F>, c: &mut [F], store: Store) {
+    pub fn multiply(&self, m: usize, a: MatRef<'_, F>, c: &mut [F], store: Store) {
         match self {
             Self::AsIs(b, (k, n)) => multiply((m, *n, *k), a, *b, c, store),
             Self::Packed(b) => matmul_packed(m, a, b, c, store),
@@ -88,7 +88,7 @@ impl<'a, F: Real> OperandB<'a, F> {
     }
 
     /// k and n.
-    pub(crate) fn shape(&self) -> (usize, usize) {
+    pub fn shape(&self) -> (usize, usize) {
         match self {
             Self::AsIs(_, shape) => *shape,
             Self::Packed(b) => (b.k, b.n),
@@ -109,7 +109,7 @@ fn rows_per_thread(m: usize) -> usize {
 }
 
 /// `c (m, n) = a (m, k) b (k, n)`, `c` row-major; in parallel.
-pub(crate) fn matmul<F: Real>(
+pub fn matmul<F: Real>(
     (m, n, k): (usize, usize, usize),
     a: MatRef<'_, F>,
     b: MatRef<'_, F>,
@@ -123,13 +123,7 @@ pub(crate) fn matmul<F: Real>(
 }
 
 /// `c (m, n) = a (m, k) b`; in parallel.
-pub(crate) fn matmul_with<F: Real>(
-    m: usize,
-    a: MatRef<'_, F>,
-    b: &PackedB<F>,
-    c: &mut [F],
-    store: Store,
-) {
+pub fn matmul_with<F: Real>(m: usize, a: MatRef<'_, F>, b: &PackedB<F>, c: &mut [F], store: Store) {
     let n = b.n;
     if threads() == 1 || m * n * b.k < WORTH_THREADS {
         return matmul_packed(m, a, b, c, store);
@@ -142,7 +136,7 @@ pub(crate) fn matmul_with<F: Real>(
 }
 
 /// `c (m, n) = a (m, k) b`, on the calling thread.
-pub(crate) fn matmul_packed<F: Real>(
+pub fn matmul_packed<F: Real>(
     m: usize,
     a: MatRef<'_, F>,
     b: &PackedB<F>,
@@ -155,8 +149,8 @@ pub(crate) fn matmul_packed<F: Real>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::kernels::isa::{Isa, use_on_this_thread};
-    use crate::model::kernels::testing::{on_every_set, pool};
+    use crate::isa::{Isa, use_on_this_thread};
+    use crate::testing::{on_every_set, pool};
 
     #[test]
     fn products_of_transposes_agree_with_the_sum_over_the_inner_index() {

@@ -12,26 +12,30 @@
     reason = "a helper that is not inlined would run with the baseline instruction set"
 )]
 
-pub(crate) mod aligned;
-pub(crate) mod attention;
-pub(crate) mod bf16;
-pub(crate) mod decode_attention;
-pub(crate) mod gated;
-pub(crate) mod gemm;
-pub(crate) mod head;
-pub(crate) mod isa;
-pub(crate) mod kv_page;
-pub(crate) mod lanes;
-pub(crate) mod mat;
-pub(crate) mod matmul;
-pub(crate) mod norm;
-pub(crate) mod pack;
-pub(crate) mod real;
-pub(crate) mod rope;
-pub(crate) mod rows;
-pub(crate) mod segments;
-pub(crate) mod small_gemm;
-pub(crate) mod sums;
-#[cfg(test)]
-pub(crate) mod testing;
-pub(crate) mod tile;
+pub mod aligned;
+pub mod attention;
+pub mod bf16;
+pub mod decode_attention;
+pub mod gated;
+pub mod gemm;
+pub mod head;
+mod instances;
+pub mod isa;
+pub mod kv_page;
+pub mod lanes;
+pub mod mat;
+pub mod matmul;
+pub mod norm;
+pub mod pack;
+pub mod real;
+pub mod rope;
+pub mod rows;
+pub mod segments;
+pub mod shape;
+pub mod small_gemm;
+pub mod sums;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod tile;
+
+pub use instances::instances;

@@ -1,13 +1,13 @@
 //! Root-mean-square normalisation of rows, forward and backward.
 
-use crate::model::kernels::isa::{Simd, kernel};
-use crate::model::kernels::lanes::{LANES, dot, lane_sum};
-use crate::model::kernels::real::Real;
-use crate::model::kernels::rows::for_tiles;
+use crate::isa::{Simd, kernel};
+use crate::lanes::{LANES, dot, lane_sum};
+use crate::real::Real;
+use crate::rows::for_tiles;
 
 kernel! {
     /// `y = x * rstd * (offset + w)` by rows of `w.len()`.
-    pub(crate) fn norm_rows<F>(x: &[F], w: &[F], offset: f64, eps: f64, y: &mut [F]) {
+    pub fn norm_rows<F>(x: &[F], w: &[F], offset: f64, eps: f64, y: &mut [F]) {
         let d = w.len();
         let (offset, eps, n) = (F::of(offset), F::of(eps), F::of(d as f64));
         for (x, y) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)) {
@@ -21,7 +21,7 @@ kernel! {
 
 kernel! {
     /// With `h = g (offset + w)` and `r = rstd`: `dx += r (h - x r^2 mean(h x))`, `dw += g x r`.
-    pub(crate) fn norm_rows_backward<F>(
+    pub fn norm_rows_backward<F>(
         x: &[F], w: &[F], offset: f64, eps: f64, g: &[F], dx: &mut [F], dw: &mut [F],
     ) {
         let d = w.len();
@@ -40,7 +40,7 @@ kernel! {
 
 /// `dx +=` the gradient through a norm by rows of `w.len()`; returns the weight's, summed by fixed blocks
 /// of rows and then over blocks, so that it never depends on the number of threads.
-pub(crate) fn norm_backward<F: Real>(
+pub fn norm_backward<F: Real>(
     (x, w): (&[F], &[F]),
     (offset, eps): (f64, f64),
     g: &[F],

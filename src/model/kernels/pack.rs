@@ -1,26 +1,29 @@
 //! Panels of the matrix product: operands copied into the order in which tiles read them.
 
-use crate::model::kernels::isa::{SQUARE, Simd, TileJob, kernel};
-use crate::model::kernels::mat::MatRef;
-use crate::model::kernels::real::Real;
+use crate::isa::{SQUARE, Simd, TileJob, kernel};
+use crate::mat::MatRef;
+use crate::real::Real;
 use std::marker::PhantomData;
 
 /// A right operand `(k, n)`, packed: for each block of the inner index, for each panel of columns,
 /// the block's rows of `width` values; the last panel is filled up with zeros.
 #[derive(Clone, Copy)]
-pub(crate) struct Panels<'a, F> {
-    pub(crate) data: &'a [F],
-    pub(crate) k: usize,
-    pub(crate) n: usize,
+pub struct Panels<'a, F> {
+    /// Block by block.
+    pub data: &'a [F],
+    /// Rows.
+    pub k: usize,
+    /// Columns.
+    pub n: usize,
     /// Rows of a block.
-    pub(crate) block: usize,
+    pub block: usize,
     /// Columns of a panel: [`panel_width`] where it was packed.
-    pub(crate) width: usize,
+    pub width: usize,
 }
 
 kernel! {
     /// Columns of a panel for the instruction set in use.
-    pub(crate) fn panel_width<F>[simd]() -> usize {
+    pub fn panel_width<F>[simd]() -> usize {
         simd.with_tile(PanelWidth::<F>(PhantomData))
     }
 }
@@ -40,7 +43,7 @@ impl<F: Real> TileJob for PanelWidth<F> {
 kernel! {
     /// Packs rows `k0..k0 + k` and columns `j0..j0 + n` of `b` as [`Panels`] with blocks of `block`
     /// rows.
-    pub(crate) fn pack<F>[simd](
+    pub fn pack<F>[simd](
         b: MatRef<'_, F>, rows: (usize, usize), columns: (usize, usize), block: usize, out: &mut [F],
     ) {
         simd.with_tile(Pack { b, rows, columns, block, out });
@@ -111,7 +114,7 @@ fn pack_panel<F: Real, S: Simd, const W: usize>(
 ///
 /// Panels are wider than tiles are high, so that they are written by whole vectors.
 #[inline(always)]
-pub(crate) fn pack_left<F: Real, S: Simd, const W: usize>(
+pub fn pack_left<F: Real, S: Simd, const W: usize>(
     simd: S,
     from: &[F],
     (lane, lanes): (usize, usize),

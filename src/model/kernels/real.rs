@@ -1,11 +1,11 @@
 //! The floats that kernels compute with, and their elementary functions as vectors can take them.
 
-use crate::model::kernels::isa::Simd;
+use crate::isa::Simd;
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub};
 
 /// A float that the kernels work on: `f32` in training, `f64` in gradient checks.
-pub(crate) trait Real:
+pub trait Real:
     Copy
     + Debug
     + PartialOrd
@@ -229,8 +229,8 @@ fn bf16_value(bits: u16) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use crate::model::kernels::isa::kernel;
-    use crate::model::kernels::testing::on_every_set;
+    use crate::isa::kernel;
+    use crate::testing::on_every_set;
 
     const COUNT: usize = if cfg!(miri) { 200 } else { 200_000 };
 

@@ -1,15 +1,18 @@
 //! Rotary position embedding: angles of a pass, and the rotation of rows.
 
-use crate::model::kernels::isa::kernel;
-use crate::model::kernels::real::Real;
+use crate::isa::kernel;
+use crate::real::Real;
 use std::sync::Arc;
 
 /// Cosines and sines of the positions of one packed batch: row `t` belongs to token `t`.
 #[derive(Clone, Debug)]
 pub struct Rotation {
-    pub(crate) half: usize,
-    pub(crate) cos: Arc<[f64]>,
-    pub(crate) sin: Arc<[f64]>,
+    /// Half the width of a head.
+    pub half: usize,
+    /// `(T, half)`.
+    pub cos: Arc<[f64]>,
+    /// `(T, half)`.
+    pub sin: Arc<[f64]>,
 }
 
 impl Rotation {
@@ -56,12 +59,12 @@ impl Rotation {
     }
 
     /// Head width E.
-    pub(crate) fn head_dim(&self) -> usize {
+    pub fn head_dim(&self) -> usize {
         2 * self.half
     }
 
     /// Cosines and sines `(T, E/2)`, the sines times `direction`.
-    pub(crate) fn table<F: Real>(&self, direction: f64) -> (Vec<F>, Vec<F>) {
+    pub fn table<F: Real>(&self, direction: f64) -> (Vec<F>, Vec<F>) {
         let cos = self.cos.iter().map(|&c| F::of(c)).collect();
         let sin = self.sin.iter().map(|&s| F::of(s * direction)).collect();
         (cos, sin)
@@ -70,7 +73,7 @@ impl Rotation {
 
 kernel! {
     /// Rotates rows of `width` in place; `cos` and `sin` have `half` values a row.
-    pub(crate) fn rotate_rows<F>(x: &mut [F], width: usize, cos: &[F], sin: &[F], half: usize) {
+    pub fn rotate_rows<F>(x: &mut [F], width: usize, cos: &[F], sin: &[F], half: usize) {
         let angles = cos.chunks_exact(half).zip(sin.chunks_exact(half));
         for (row, (cos, sin)) in x.chunks_exact_mut(width).zip(angles) {
             for head in row.chunks_exact_mut(2 * half) {

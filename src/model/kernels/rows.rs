@@ -1,18 +1,18 @@
 //! Blocks of rows over threads.
 
-use crate::model::kernels::real::Real;
+use crate::real::Real;
 use rayon::prelude::*;
 
 /// Rows that a kernel with an output by rows takes at a time; fixed, so that sums over blocks never
 /// depend on the number of threads.
-pub(crate) const ROW_BLOCK: usize = 256;
+pub const ROW_BLOCK: usize = 256;
 
 /// Rows that are whole tiles of every set: its divisors 4, 6 and 12 are their heights.
-pub(crate) const TILE_ROWS: usize = 12;
+pub const TILE_ROWS: usize = 12;
 
 /// Threads that kernels may use: rayon's, set by `RAYON_NUM_THREADS`. One under Miri, which looks at
 /// pointers and takes its time.
-pub(crate) fn threads() -> usize {
+pub fn threads() -> usize {
     if cfg!(miri) {
         1
     } else {
@@ -21,7 +21,7 @@ pub(crate) fn threads() -> usize {
 }
 
 /// Calls `f(first_row, rows)` on blocks of [`ROW_BLOCK`] rows of `out`, in parallel.
-pub(crate) fn for_row_blocks<F: Real>(
+pub fn for_row_blocks<F: Real>(
     out: &mut [F],
     row_len: usize,
     f: impl Fn(usize, &mut [F]) + Sync + Send,
@@ -42,7 +42,7 @@ pub(crate) fn for_row_blocks<F: Real>(
 }
 
 /// As [`for_row_blocks`], over two outputs with the same rows.
-pub(crate) fn for_row_blocks2<F: Real>(
+pub fn for_row_blocks2<F: Real>(
     (out1, len1): (&mut [F], usize),
     (out2, len2): (&mut [F], usize),
     f: impl Fn(usize, &mut [F], &mut [F]) + Sync + Send,
@@ -69,7 +69,7 @@ pub(crate) fn for_row_blocks2<F: Real>(
 
 /// Calls `f(scratch, first_row, tiles)` on blocks of [`ROW_BLOCK`] rows of all `outputs` (rows,
 /// width) together, in parallel; results are those of `f` in order.
-pub(crate) fn for_tiles<F: Real, R: Send, const N: usize>(
+pub fn for_tiles<F: Real, R: Send, const N: usize>(
     tokens: usize,
     outputs: [(&mut [F], usize); N],
     f: impl Fn(&mut Vec<F>, usize, [&mut [F]; N]) -> R + Sync + Send,

@@ -34,7 +34,7 @@ impl Segments {
 
     /// Refuses segments, with the reason, that do not run from 0 to `tokens` without going back, and suffixes that do
     /// not stand behind their prefix.
-    pub(crate) fn check(&self, tokens: usize) -> Result<(), String> {
+    pub fn check(&self, tokens: usize) -> Result<(), String> {
         let cu = &self.cu_seqlens;
         let covers = cu.first() == Some(&0) && cu.last().map(|&l| l as usize) == Some(tokens);
         if !covers || cu.windows(2).any(|b| b[0] > b[1]) {
@@ -61,7 +61,7 @@ impl Segments {
     }
 
     /// A prefix and its suffixes at a time: their boundaries, the prefix's first.
-    pub(crate) fn groups(&self) -> Vec<&[u32]> {
+    pub fn groups(&self) -> Vec<&[u32]> {
         let count = self.cu_seqlens.len().saturating_sub(1);
         let begins = |s: usize| {
             self.prefixes

@@ -5,23 +5,23 @@
 //! packed once or lying in rows of a block anyway; the left operand is read with strides. Every
 //! element of a result is one sum in the order of the inner index, whatever the tiles.
 
-use crate::model::kernels::isa::Simd;
-use crate::model::kernels::real::Real;
+use crate::isa::Simd;
+use crate::real::Real;
 
 /// Columns of a panel: one AVX-512 register of `f32`, two of AVX2.
-pub(crate) const PANEL: usize = 16;
+pub const PANEL: usize = 16;
 
 /// Columns of the last panel if no more are needed: heads are often so narrow.
-pub(crate) const NARROW: usize = 8;
+pub const NARROW: usize = 8;
 
 /// Rows that the tallest tiles have; blocks that are cut at multiples of it waste nothing.
-pub(crate) const TALL: usize = 12;
+pub const TALL: usize = 12;
 
 /// Packs the `(k, n)` matrix at `b` with strides `(rs, cs)`, one of them 1: for each 16 columns,
 /// `k` rows of 16 values; the last panel has 8 columns if that makes `width` columns in all.
 /// Columns from `n` on are zero.
 #[inline(always)]
-pub(crate) fn pack<F: Real>(
+pub fn pack<F: Real>(
     b: &[F],
     (k, n): (usize, usize),
     (rs, cs): (usize, usize),
@@ -54,7 +54,7 @@ pub(crate) fn pack<F: Real>(
 /// `to[j][i] = factor * from[i][j]` for `rows` rows and `cols` columns of `from`, in squares that
 /// fit registers, so that neither side is walked by columns.
 #[inline(always)]
-pub(crate) fn transpose<F: Real>(
+pub fn transpose<F: Real>(
     from: &[F],
     from_stride: usize,
     (rows, cols): (usize, usize),
@@ -91,31 +91,39 @@ pub(crate) fn transpose<F: Real>(
 
 /// The left operand: `rows` by `k` values at strides.
 #[derive(Clone, Copy)]
-pub(crate) struct Left<'a, F> {
-    pub(crate) data: &'a [F],
-    pub(crate) row_stride: usize,
-    pub(crate) col_stride: usize,
+pub struct Left<'a, F> {
+    /// From the first value on.
+    pub data: &'a [F],
+    /// Between the values of a column.
+    pub row_stride: usize,
+    /// Between the values of a row.
+    pub col_stride: usize,
 }
 
 /// One panel of a right operand: `k` rows, `stride` apart.
 #[derive(Clone, Copy)]
-pub(crate) struct Panel<'a, F> {
-    pub(crate) data: &'a [F],
-    pub(crate) stride: usize,
+pub struct Panel<'a, F> {
+    /// From the first row on.
+    pub data: &'a [F],
+    /// Between rows.
+    pub stride: usize,
 }
 
 /// A right operand of `rows` rows by [`pack`], of which those from `first` on are used.
 #[derive(Clone, Copy)]
-pub(crate) struct Packed<'a, F> {
-    pub(crate) data: &'a [F],
-    pub(crate) rows: usize,
-    pub(crate) first: usize,
+pub struct Packed<'a, F> {
+    /// All of it.
+    pub data: &'a [F],
+    /// How many it has.
+    pub rows: usize,
+    /// The first that is used.
+    pub first: usize,
 }
 
 /// `c (m, n) = a (m, k) b (k, n)`, or `+=` if `ADD`, for `n` a multiple of 8, all packed columns;
 /// `c` has rows of `c_stride`.
 #[inline(always)]
-pub(crate) fn multiply<F: Real, S: Simd, const ADD: bool>(
+pub fn multiply<F: Real, S: Simd, const ADD: bool>(
     (m, k, n): (usize, usize, usize),
     a: Left<'_, F>,
     b: Packed<'_, F>,
@@ -137,7 +145,7 @@ pub(crate) fn multiply<F: Real, S: Simd, const ADD: bool>(
 
 /// The `W` columns of a product that one panel gives, see [`multiply`].
 #[inline(always)]
-pub(crate) fn multiply_panel<F: Real, S: Simd, const ADD: bool, const W: usize>(
+pub fn multiply_panel<F: Real, S: Simd, const ADD: bool, const W: usize>(
     (m, k): (usize, usize),
     a: Left<'_, F>,
     b: Panel<'_, F>,
@@ -216,8 +224,8 @@ fn tile<F: Real, S: Simd, const ADD: bool, const ROWS: usize, const W: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::kernels::isa::kernel;
-    use crate::model::kernels::testing::on_every_set;
+    use crate::isa::kernel;
+    use crate::testing::on_every_set;
 
     kernel! {
         fn product<F>(size: (usize, usize, usize), a: &[F], b: Packed<'_, F>, c: &mut [F]) {

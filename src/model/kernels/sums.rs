@@ -1,23 +1,17 @@
 //! Sums of products held in registers: the inner loop of attention over a cache.
 
-use crate::model::kernels::isa::Simd;
-use crate::model::kernels::real::Real as _;
+use crate::isa::Simd;
+use crate::real::Real as _;
 
 /// Sums of `H` rows over `C` runs of lines, `W` lanes each.
-pub(crate) type Sums<const H: usize, const C: usize, const W: usize> = [[[f32; W]; C]; H];
+pub type Sums<const H: usize, const C: usize, const W: usize> = [[[f32; W]; C]; H];
 
 /// `sums[h][c] += sum_i factors[h * stride + c * STEP + i] * lines[c * n + i]`, where `lines` are
 /// `C` runs of `n` lines.
 ///
 /// Each lane adds its products in the order of `i`, whatever `H`, `C` and `W` are.
 #[inline(always)]
-pub(crate) fn add_products<
-    S: Simd,
-    const H: usize,
-    const C: usize,
-    const W: usize,
-    const STEP: usize,
->(
+pub fn add_products<S: Simd, const H: usize, const C: usize, const W: usize, const STEP: usize>(
     mut sums: Sums<H, C, W>,
     factors: &[f32],
     stride: usize,

@@ -1,10 +1,10 @@
 //! Tests on every instruction set of this processor.
 
-use crate::model::kernels::isa::{Isa, on_this_thread, use_on_this_thread};
+use crate::isa::{Isa, on_this_thread, use_on_this_thread};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 /// A result that can be compared to the bit.
-pub(crate) trait Bits {
+pub trait Bits {
     /// All its numbers.
     fn bits(&self) -> Vec<u64>;
 }
@@ -52,7 +52,7 @@ impl<T: Bits, E> Bits for Result<T, E> {
 }
 
 /// A pool whose threads use the instruction set of the calling thread.
-pub(crate) fn pool(threads: usize) -> ThreadPool {
+pub fn pool(threads: usize) -> ThreadPool {
     let set = on_this_thread();
     let builder = ThreadPoolBuilder::new().num_threads(threads);
     let builder = builder.start_handler(move |_| use_on_this_thread(set));
@@ -62,7 +62,7 @@ pub(crate) fn pool(threads: usize) -> ThreadPool {
 /// What `f` gives with the best instruction set, after it has run with each that this processor has
 /// (under Miri with the baseline, without threads). Sets that multiply and add with one rounding
 /// must give the same bits; the others round differently, so `f` itself checks what holds for all.
-pub(crate) fn on_every_set<R: Bits + Send>(f: impl Fn() -> R + Sync) -> R {
+pub fn on_every_set<R: Bits + Send>(f: impl Fn() -> R + Sync) -> R {
     if cfg!(miri) {
         return f();
     }
@@ -91,8 +91,8 @@ pub(crate) fn on_every_set<R: Bits + Send>(f: impl Fn() -> R + Sync) -> R {
 fn every_set_is_run_under_its_name() {
     let names = std::sync::Mutex::new(Vec::new());
     on_every_set(|| {
-        let name = crate::model::kernels::isa::instruction_set();
-        let inside = pool(3).install(crate::model::kernels::isa::instruction_set);
+        let name = crate::isa::instruction_set();
+        let inside = pool(3).install(crate::isa::instruction_set);
         assert_eq!(name, inside);
         names.lock().unwrap().push(name);
     });

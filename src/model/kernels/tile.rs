@@ -1,11 +1,11 @@
 //! The innermost loops of the matrix product: a tile of the result in registers.
 
-use crate::model::kernels::isa::Simd;
-use crate::model::kernels::real::Real;
+use crate::isa::Simd;
+use crate::real::Real;
 
 /// A block of the left operand.
 #[derive(Clone, Copy)]
-pub(crate) enum Left<'a, F> {
+pub enum Left<'a, F> {
     /// Panels of `MR` rows, column by column, and the distance of columns.
     Packed(&'a [F], usize),
     /// Elements and the distances of rows and columns.
@@ -15,7 +15,7 @@ pub(crate) enum Left<'a, F> {
 /// `c (rows, cols) = a (rows, depth) b (depth, cols)` or added to it: one block of rows by all
 /// panels of columns; `c` has rows of `stride`, `b` panels of `NR` columns.
 #[inline(always)]
-pub(crate) fn over_tiles<F: Real, S: Simd, const MR: usize, const NR: usize>(
+pub fn over_tiles<F: Real, S: Simd, const MR: usize, const NR: usize>(
     simd: S,
     (rows, cols, depth): (usize, usize, usize),
     a: Left<'_, F>,

@@ -5,11 +5,11 @@ use super::tiles::{
     Block, Bounds, Buffers, at_least, binary_cap, bounds, capped, fold, gather, mask, stride_of,
     tokens_of_block, unfold,
 };
-use crate::arch::AttentionShape;
-use crate::model::kernels::isa::{Simd, kernel};
-use crate::model::kernels::lanes::LANES;
-use crate::model::kernels::real::Real;
-use crate::model::kernels::small_gemm::{NARROW, PANEL, Packed, pack, transpose};
+use crate::isa::{Simd, kernel};
+use crate::lanes::LANES;
+use crate::real::Real;
+use crate::shape::AttentionShape;
+use crate::small_gemm::{NARROW, PANEL, Packed, pack, transpose};
 
 /// Keys that a block of lines meets at a time; its scores and their gradients stay in the cache
 /// from the first product to the last.

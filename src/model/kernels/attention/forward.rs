@@ -4,11 +4,11 @@ use super::tiles::{
     Block, Bounds, Buffers, at_least, binary_cap, bounds, capped, fold, gather, mask, stride_of,
     tokens_of_block,
 };
-use crate::arch::AttentionShape;
-use crate::model::kernels::isa::{Simd, kernel};
-use crate::model::kernels::lanes::{LANES, lane_sum, row_max};
-use crate::model::kernels::real::Real;
-use crate::model::kernels::small_gemm::{NARROW, PANEL, Packed, pack};
+use crate::isa::{Simd, kernel};
+use crate::lanes::{LANES, lane_sum, row_max};
+use crate::real::Real;
+use crate::shape::AttentionShape;
+use crate::small_gemm::{NARROW, PANEL, Packed, pack};
 use std::f64::consts::LOG2_E;
 
 /// Turns a line of dot products into `2^(s - top)`, zero outside `lo..hi`; returns `(top, sum)`,

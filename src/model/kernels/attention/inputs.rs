@@ -2,11 +2,17 @@
 
 /// What a backward pass reads: `k` and `v` of a sequence, the rest of its last tokens.
 #[derive(Clone, Copy)]
-pub(crate) struct SegmentInputs<'a, F> {
-    pub(crate) q: &'a [F],
-    pub(crate) k: &'a [F],
-    pub(crate) v: &'a [F],
-    pub(crate) out: &'a [F],
-    pub(crate) lse: &'a [F],
-    pub(crate) grad: &'a [F],
+pub struct SegmentInputs<'a, F> {
+    /// `(T, H * E)`.
+    pub q: &'a [F],
+    /// `(S, K * E)`.
+    pub k: &'a [F],
+    /// `(S, K * E)`.
+    pub v: &'a [F],
+    /// `(T, H * E)`, what the forward pass gave.
+    pub out: &'a [F],
+    /// `(T, H)`, logarithms of the sums of exponentials.
+    pub lse: &'a [F],
+    /// `(T, H * E)`, the gradient of `out`.
+    pub grad: &'a [F],
 }

@@ -9,5 +9,5 @@ mod inputs;
 mod segmented;
 mod tiles;
 
-pub(crate) use inputs::SegmentInputs;
-pub(crate) use segmented::{attention_backward, attention_forward};
+pub use inputs::SegmentInputs;
+pub use segmented::{attention_backward, attention_forward};

@@ -4,10 +4,10 @@ use super::backward::segment_backward;
 use super::forward::segment_forward;
 use super::inputs::SegmentInputs;
 use super::tiles::Buffers;
-use crate::arch::AttentionShape;
-use crate::model::kernels::real::Real;
-use crate::model::kernels::rows::threads;
-use crate::model::kernels::segments::Segments;
+use crate::real::Real;
+use crate::rows::threads;
+use crate::segments::Segments;
+use crate::shape::AttentionShape;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -121,7 +121,7 @@ fn groups(segments: &Segments) -> Vec<Group<'_>> {
 
 /// Forward pass over all segments: `out (T, H * E)` and `lse (T, H)`, the binary logs of the
 /// normalisers, are overwritten.
-pub(crate) fn attention_forward<F: Real>(
+pub fn attention_forward<F: Real>(
     shape: &AttentionShape,
     segments: &Segments,
     (q, k, v): (&[F], &[F], &[F]),
@@ -164,7 +164,7 @@ pub(crate) fn attention_forward<F: Real>(
 }
 
 /// Backward pass over all segments; the three gradients are overwritten.
-pub(crate) fn attention_backward<F: Real>(
+pub fn attention_backward<F: Real>(
     shape: &AttentionShape,
     segments: &Segments,
     inputs: SegmentInputs<'_, F>,
@@ -224,7 +224,7 @@ pub(crate) fn attention_backward<F: Real>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::kernels::testing::on_every_set;
+    use crate::testing::on_every_set;
 
     // A prefix of 19 tokens that two suffixes continue, against each continued alone.
     #[test]

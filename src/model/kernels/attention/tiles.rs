@@ -1,12 +1,10 @@
 //! Blocks of scores and their products, which the forward and the backward pass share.
 
-use crate::arch::AttentionShape;
-use crate::model::kernels::isa::Simd;
-use crate::model::kernels::lanes::LANES;
-use crate::model::kernels::real::Real;
-use crate::model::kernels::small_gemm::{
-    Left, PANEL, Packed, Panel, TALL, multiply, multiply_panel,
-};
+use crate::isa::Simd;
+use crate::lanes::LANES;
+use crate::real::Real;
+use crate::shape::AttentionShape;
+use crate::small_gemm::{Left, PANEL, Packed, Panel, TALL, multiply, multiply_panel};
 use std::f64::consts::{LN_2, LOG2_E};
 
 /// Lines of a block, about: small enough for the cache, a multiple of all tiles.
@@ -277,8 +275,8 @@ impl Block {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::kernels::isa::kernel;
-    use crate::model::kernels::testing::on_every_set;
+    use crate::isa::kernel;
+    use crate::testing::on_every_set;
 
     kernel! {
         fn cap_all<F>(x: &mut [F]) {

@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 
 /// Proof that this processor has AVX2 and FMA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Avx2(());
+pub struct Avx2(());
 
 impl Avx2 {
     /// The proof, if there is one.

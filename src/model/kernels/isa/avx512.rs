@@ -9,7 +9,7 @@ use std::arch::x86_64::{
 
 /// Proof that this processor has AVX-512 F, BW, DQ, VL, and what is older.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Avx512(());
+pub struct Avx512(());
 
 impl Avx512 {
     /// The proof, if there is one.

@@ -12,13 +12,14 @@ mod select;
 mod set;
 
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx2::Avx2;
+pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
-pub(crate) use avx512::Avx512;
-pub(crate) use select::{Isa, isa, kernel};
+pub use avx512::Avx512;
+pub(crate) use select::kernel;
+pub use select::{Isa, isa};
 pub use select::{IsaError, instruction_set, use_instruction_set};
-#[cfg(test)]
-pub(crate) use select::{on_this_thread, use_on_this_thread};
-#[cfg(test)]
-pub(crate) use set::Baseline;
-pub(crate) use set::{SQUARE, Simd, TileJob};
+#[cfg(any(test, feature = "testing"))]
+pub use select::{on_this_thread, use_on_this_thread};
+#[cfg(any(test, feature = "testing"))]
+pub use set::Baseline;
+pub use set::{SQUARE, Simd, TileJob};

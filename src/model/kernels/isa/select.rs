@@ -5,31 +5,31 @@ use super::avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 use super::avx512::Avx512;
 use super::set::Baseline;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 use super::set::Simd as _;
 use std::sync::OnceLock;
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 thread_local! {
     static ON_THIS_THREAD: std::cell::Cell<Option<Isa>> = const { std::cell::Cell::new(None) };
 }
 
 /// Lets kernels that are called from this thread use another set, or none but the process's own; in
 /// tests, whose threads share a process.
-#[cfg(test)]
-pub(crate) fn use_on_this_thread(set: Option<Isa>) {
+#[cfg(any(test, feature = "testing"))]
+pub fn use_on_this_thread(set: Option<Isa>) {
     ON_THIS_THREAD.set(set);
 }
 
 /// What [`use_on_this_thread`] was last told.
-#[cfg(test)]
-pub(crate) fn on_this_thread() -> Option<Isa> {
+#[cfg(any(test, feature = "testing"))]
+pub fn on_this_thread() -> Option<Isa> {
     ON_THIS_THREAD.get()
 }
 
 /// An instruction set that this processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Isa {
+pub enum Isa {
     /// AVX-512 F, BW, DQ, VL.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
@@ -43,7 +43,7 @@ pub(crate) enum Isa {
 impl Isa {
     /// The sets of this processor, the best first. Under Miri, which knows no vectors of the
     /// processor, the baseline alone.
-    pub(crate) fn available() -> Vec<Self> {
+    pub fn available() -> Vec<Self> {
         let mut sets = Vec::new();
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         {
@@ -55,7 +55,7 @@ impl Isa {
     }
 
     /// As on the command line.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => "avx512",
@@ -66,8 +66,8 @@ impl Isa {
     }
 
     /// Whether it multiplies and adds in one instruction; sets that do give the same bytes.
-    #[cfg(test)]
-    pub(crate) fn fma(self) -> bool {
+    #[cfg(any(test, feature = "testing"))]
+    pub fn fma(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) | Self::Avx2(_) => true,
@@ -132,8 +132,8 @@ pub fn instruction_set() -> &'static str {
 
 /// The set that kernels use: the best of this processor, if none was asked for.
 #[inline]
-pub(crate) fn isa() -> Isa {
-    #[cfg(test)]
+pub fn isa() -> Isa {
+    #[cfg(any(test, feature = "testing"))]
     if let Some(set) = on_this_thread() {
         return set;
     }
@@ -152,31 +152,31 @@ fn best() -> Isa {
 /// loops must be `#[inline(always)]`, or it falls back to the baseline set.
 macro_rules! kernel {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<F>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
-        $crate::model::kernels::isa::kernel! {
+        $crate::isa::kernel! {
             $(#[$meta])* $vis fn $name<F>[_simd]($($arg: $ty),*) $(-> $ret)? $body
         }
     };
     ($(#[$meta:meta])* $vis:vis fn $name:ident<F>[$simd:ident]($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
-        $vis fn $name<F: $crate::model::kernels::real::Real>($($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name<F: $crate::real::Real>($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             #[allow(clippy::extra_unused_type_parameters, clippy::too_many_arguments, reason = "shared shape of all kernels")]
-            fn body<F: $crate::model::kernels::real::Real, S: $crate::model::kernels::isa::Simd>($simd: S, $($arg: $ty),*) $(-> $ret)? $body
+            fn body<F: $crate::real::Real, S: $crate::isa::Simd>($simd: S, $($arg: $ty),*) $(-> $ret)? $body
             #[cfg(target_arch = "x86_64")]
             #[allow(clippy::too_many_arguments, reason = "shared shape of all kernels")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
-            fn avx512<F: $crate::model::kernels::real::Real>(simd: $crate::model::kernels::isa::Avx512, $($arg: $ty),*) $(-> $ret)? {
+            fn avx512<F: $crate::real::Real>(simd: $crate::isa::Avx512, $($arg: $ty),*) $(-> $ret)? {
                 body::<F, _>(simd, $($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
             #[allow(clippy::too_many_arguments, reason = "shared shape of all kernels")]
             #[target_feature(enable = "avx2,fma")]
-            fn avx2<F: $crate::model::kernels::real::Real>(simd: $crate::model::kernels::isa::Avx2, $($arg: $ty),*) $(-> $ret)? {
+            fn avx2<F: $crate::real::Real>(simd: $crate::isa::Avx2, $($arg: $ty),*) $(-> $ret)? {
                 body::<F, _>(simd, $($arg),*)
             }
-            match $crate::model::kernels::isa::isa() {
+            match $crate::isa::isa() {
                 #[cfg(target_arch = "x86_64")]
-                $crate::model::kernels::isa::Isa::Avx512(simd) => {
+                $crate::isa::Isa::Avx512(simd) => {
                     #[expect(unsafe_code, reason = "code for the instruction set found at run time")]
                     // SAFETY: `simd` proves that this processor has the features.
                     unsafe {
@@ -184,14 +184,14 @@ macro_rules! kernel {
                     }
                 }
                 #[cfg(target_arch = "x86_64")]
-                $crate::model::kernels::isa::Isa::Avx2(simd) => {
+                $crate::isa::Isa::Avx2(simd) => {
                     #[expect(unsafe_code, reason = "code for the instruction set found at run time")]
                     // SAFETY: `simd` proves that this processor has the features.
                     unsafe {
                         avx2::<F>(simd, $($arg),*)
                     }
                 }
-                $crate::model::kernels::isa::Isa::Baseline(simd) => body::<F, _>(simd, $($arg),*),
+                $crate::isa::Isa::Baseline(simd) => body::<F, _>(simd, $($arg),*),
             }
         }
     };

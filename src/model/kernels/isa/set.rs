@@ -1,11 +1,11 @@
 //! What a kernel may know of the instruction set that it is compiled for.
 
 /// Rows and columns of the squares that [`Simd::transpose_square`] transposes.
-pub(crate) const SQUARE: usize = 8;
+pub const SQUARE: usize = 8;
 
 /// An instruction set. A value is the proof that this processor has it: outside the set's own file
 /// nobody can make one, and there it is made by looking.
-pub(crate) trait Simd: Copy + Send + Sync {
+pub trait Simd: Copy + Send + Sync {
     /// Whether it multiplies and adds in one instruction, with one rounding.
     const FMA: bool;
     /// Whether a vector has 512 bits and there are 32 of them.
@@ -56,7 +56,7 @@ pub(crate) trait Simd: Copy + Send + Sync {
 
 /// Work that depends on the shape of the tiles of the matrix product: `MR` rows by `NR` columns of
 /// sums, rows of the left operand packed in panels of `LANES >= MR`.
-pub(crate) trait TileJob {
+pub trait TileJob {
     /// What it gives.
     type Output;
     /// Whether its floats are `f32`; a constant, so that other shapes are not even compiled.
@@ -71,7 +71,7 @@ pub(crate) trait TileJob {
 
 /// What the compiler was told to assume: on most x86-64 builds SSE2, without fused multiply-add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Baseline;
+pub struct Baseline;
 
 impl Simd for Baseline {
     const FMA: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
