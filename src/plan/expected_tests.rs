@@ -86,7 +86,7 @@ fn a_plan_without_files_counts_what_the_base_file_says() {
     assert_eq!(sft.tokens, 1_880);
     let position = |seen: f64| 2_304.0 + 64.0 * seen;
     let scored = 1.0 - (1.0 / 50.0 + 1.0 / 64.0);
-    let cut = position((50.0 - 2_500.0 / 192.0 + 1.0) / 2.0);
+    let cut = position(f64::midpoint(50.0 - 2_500.0 / 192.0, 1.0));
     let trained = 1_280.0 * (cut + scored * 1_600.0);
     let want = 3.0 * trained + 600.0 * (position(25.5) + 0.5 * 1_600.0);
     assert!(

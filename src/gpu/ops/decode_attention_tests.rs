@@ -11,8 +11,11 @@ use crate::gpu::testing::{
 use crate::gpu::{Buf, Stored};
 use half::bf16;
 
-/// Pages and length of each sequence: no page, a full one, the first of one, many out of order, an idle row.
-const SEQUENCES: [(&[u32], usize); 6] = [
+/// Pages and length.
+type Sequence<'a> = (&'a [u32], usize);
+
+/// Sequences: no page, a full one, the first of one, many out of order, an idle row.
+const SEQUENCES: [Sequence<'static>; 6] = [
     (&[4], 1),
     (&[9], 64),
     (&[2, 7], 65),
@@ -114,7 +117,7 @@ fn prefill<T: Stored>(
     device: &mut Device,
     shape: &AttentionShape,
     cache: &Cache<T>,
-    of: &[((&[u32], usize), &Tokens<T>)],
+    of: &[(Sequence<'_>, &Tokens<T>)],
 ) {
     let (mut to, mut k, mut v) = (Vec::new(), Vec::new(), Vec::new());
     for ((pages, length), tokens) in of {
@@ -142,7 +145,7 @@ fn last<T: Stored>(device: &mut Device, width: usize, rows: &[&[T]]) -> Buf<T> {
 fn decoded<T: Stored>(
     device: &mut Device,
     shape: &AttentionShape,
-    of: &[((&[u32], usize), &Tokens<T>)],
+    of: &[(Sequence<'_>, &Tokens<T>)],
 ) -> Vec<T> {
     let cache = empty(device, shape);
     prefill(device, shape, &cache, of);

@@ -73,7 +73,7 @@ pub fn column_sums<T: Stored>(
 
 /// Rows of a group and groups, of so many rows in at most so many groups.
 fn grouped(rows: usize, most: usize) -> (usize, usize) {
-    let height = rows.div_ceil(most.min(rows).min(HIGHEST).max(1)).max(1);
+    let height = rows.div_ceil(most.min(rows).clamp(1, HIGHEST)).max(1);
     (height, rows.div_ceil(height))
 }
 
