@@ -113,7 +113,7 @@ try 'cached attention: window off by one' $cached 's/pos + 1 - f.window/pos - f.
 try 'cached attention: no barrier before the sum' $cached '/^  sync_block();/d' $decode
 try 'cached attention: half of a page left out' $cached 's/half < PAGE; half/half < 32; half/' $decode
 try 'cached attention: parts not scaled' $cached 's/total += sum\[w\] \* keep/total += sum[w]/' $decode
-try 'cached attention: the next page of the table' $cached 's/columns + page\]/columns + page + 1]/' $decode
+try 'cached attention: a page of another place' $cached 's:columns + page\]:columns + page / 2]:' $decode
 try 'cached attention: what is not seen is read' $cached 's/j < 32 \&\& base + j <= pos/j < 32/' $decode
 try 'cached attention: a head of another group' $cached 's|head / (f.heads / f.kv_heads)|head % f.kv_heads|' $decode
 try 'cached attention: beside shared memory' $cached 's/smem<float>(WARPS \* 8)/smem<float>(WARPS * 8 + 16)/' $decode
