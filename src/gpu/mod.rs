@@ -8,6 +8,9 @@
 
 mod buf;
 mod call;
+mod card;
+mod cards;
+mod check;
 #[cfg(test)]
 mod conformance_tests;
 #[cfg(feature = "gpu")]
@@ -17,6 +20,7 @@ mod element;
 mod emulated;
 #[cfg(test)]
 mod emulated_tests;
+mod emulation;
 mod error;
 mod ledger;
 pub mod ops;
@@ -27,9 +31,13 @@ mod testing;
 
 pub use buf::{Buf, Region};
 pub use call::{Arg, Call, Launch};
+pub use card::{Card, Cards, Cublas};
+pub use cards::{cards, cublas, open_card};
+pub use check::check;
 #[cfg(feature = "gpu")]
 pub use cuda::Cuda;
 pub use device::{Event, Gemm, Gpu, Matrix, Memory};
 pub use element::{Element, Stored};
 pub use emulated::{Counts, Emulated, Emulation, Schedule};
+pub use emulation::open_emulation;
 pub use error::{GpuError, Result};

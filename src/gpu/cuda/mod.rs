@@ -2,8 +2,10 @@
 
 mod blas;
 mod card;
+mod cards;
 mod failure;
 mod images;
 mod library;
 
 pub use card::Cuda;
+pub(super) use cards::{cards, cublas};
