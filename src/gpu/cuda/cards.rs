@@ -6,10 +6,7 @@ use crate::gpu::card::{Card, Cards, Cublas};
 use crate::gpu::element::int;
 use crate::gpu::error::{GpuError, Result};
 use cudarc::driver::result::device;
-use cudarc::driver::sys::{
-    CUdevice, CUdevice_attribute_enum as Attribute, CUuuid, cuDeviceGetUuid,
-};
-use std::mem::MaybeUninit;
+use cudarc::driver::sys::{CUdevice, CUdevice_attribute_enum as Attribute, CUuuid};
 use std::path::PathBuf;
 
 /// See [`crate::gpu::cards()`].
@@ -50,10 +47,11 @@ fn card(index: usize) -> Result<Card> {
     #[expect(unsafe_code, reason = "calls of the driver")]
     // SAFETY: as above.
     let bytes = unsafe { device::total_mem(device) }.or_failed()?;
+    let name = device::get_name(device).or_failed()?;
     Ok(Card {
         index,
-        name: device::get_name(device).or_failed()?,
-        uuid: uuid(device)?,
+        uuid: uuid(device, &name)?,
+        name,
         compute,
         bytes,
         built_for: images::built_for(compute),
@@ -61,20 +59,10 @@ fn card(index: usize) -> Result<Card> {
     })
 }
 
-/// The name by which `CUDA_VISIBLE_DEVICES` knows a card, or the part of one that stands for a card (MIG): the older of
-/// the two functions gives the number of the whole.
-fn uuid(device: CUdevice) -> Result<String> {
-    let mut whole = MaybeUninit::uninit();
-    #[expect(unsafe_code, reason = "calls of the driver")]
-    // SAFETY: the device comes from the driver, and the number is read only if it was written.
-    let whole = unsafe {
-        cuDeviceGetUuid(whole.as_mut_ptr(), device)
-            .result()
-            .or_failed()?;
-        whole.assume_init()
-    };
+/// The name by which `CUDA_VISIBLE_DEVICES` knows a card, or a part of one that stands for a card (MIG).
+fn uuid(device: CUdevice, name: &str) -> Result<String> {
+    let kind = if name.contains(" MIG ") { "MIG" } else { "GPU" };
     let own = digits(device::get_uuid(device).or_failed()?);
-    let kind = if own == digits(whole) { "GPU" } else { "MIG" };
     Ok(format!("{kind}-{own}"))
 }
 
@@ -87,4 +75,18 @@ fn digits(uuid: CUuuid) -> String {
     [0..4, 4..6, 6..8, 8..10, 10..16]
         .map(|part| bytes[part].concat())
         .join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_is_named_as_the_tools_name_it() {
+        let bytes = std::array::from_fn(|i| std::ffi::c_char::from_ne_bytes([0xf0 + i as u8]));
+        assert_eq!(
+            digits(CUuuid { bytes }),
+            "f0f1f2f3-f4f5-f6f7-f8f9-fafbfcfdfeff"
+        );
+    }
 }
