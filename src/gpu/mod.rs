@@ -12,6 +12,7 @@ mod call;
 mod conformance_tests;
 #[cfg(feature = "gpu")]
 mod cuda;
+pub mod decoder;
 mod device;
 mod element;
 mod emulated;
