@@ -42,8 +42,11 @@ pub(super) struct Room<T> {
     pub(super) low: [Buf<T>; 2],
 }
 
-/// `c (m, n) = alpha a b + beta c`.
-pub(super) fn product(
+/// `c (m, n) = alpha a b + beta c`, of a shape m, n, k.
+///
+/// # Errors
+/// As [`Gpu::gemm`].
+pub fn product(
     gpu: &mut dyn Gpu,
     (a, b, c): (Matrix, Matrix, Matrix),
     shape: (usize, usize, usize),

@@ -10,6 +10,7 @@
 
 mod activations;
 mod batch;
+mod convert;
 mod head;
 mod layer;
 mod layout;
@@ -21,8 +22,9 @@ mod tests;
 
 pub use activations::{Activations, Extent, Keep};
 pub use batch::Batch;
+pub use convert::{rounded, widened};
 pub use head::Found;
 pub use layout::{Layout, Place};
-pub use linear::{Adapter, Weight};
+pub use linear::{Adapter, Weight, product};
 pub use parts::{LayerParts, Linear, Parts};
-pub use passes::{Passes, Shape};
+pub use passes::{Passes, Shape, head_rows};

@@ -1,9 +1,10 @@
 //! Passes over batches: scores, and gradients.
 
 use crate::arch::DecoderConfig;
-use crate::gpu::buf::{Buf, Region};
+use crate::gpu::buf::Region;
 use crate::gpu::decoder::activations::{Activations, Extent, Keep};
 use crate::gpu::decoder::batch::{Batch, BatchBufs, BatchMemory};
+use crate::gpu::decoder::convert::rounded;
 use crate::gpu::decoder::head::{Found, Head};
 use crate::gpu::decoder::layer::{Form, Layer, norm_back};
 use crate::gpu::decoder::linear::Weight;
@@ -12,7 +13,6 @@ use crate::gpu::element::Stored;
 use crate::gpu::ops::embedding::{embedding_backward, embedding_forward};
 use crate::gpu::ops::norm::{Norm, norm_forward};
 use crate::gpu::ops::rope::Angles;
-use crate::gpu::ops::rows::narrow;
 use crate::gpu::{Gpu, GpuError, Result};
 
 /// How passes run, which changes no result but by rounding.
@@ -24,6 +24,12 @@ pub struct Shape {
     pub rank: usize,
     /// Layers are computed again in the backward pass.
     pub recompute: bool,
+}
+
+/// Rows of logits at a time of a vocabulary of so many tokens: as many as 2 GiB of `f32` hold, which is 2048 for a quarter
+/// of a million tokens. Fewer rows would read the head more often, more would take memory from activations.
+pub fn head_rows(vocabulary: usize) -> usize {
+    ((1 << 29) / vocabulary.max(1)).clamp(256, 8192)
 }
 
 /// A decoder's passes, and the memory they run in.
@@ -280,7 +286,7 @@ impl Passes {
         let (Some(to), Some(back)) = (&all.gradients, &all.head.back) else {
             return Ok(());
         };
-        round(gpu, back.hidden, to.normed)?;
+        rounded(gpu, back.hidden, to.normed)?;
         let of = (all.stream(self.config.layers()), to.normed);
         let sums = (all.working.room.parts, to.nowhere);
         let weight = &pass.parts.norm;
@@ -298,14 +304,6 @@ impl Passes {
         let scaled = (self.config.hidden_size, self.embedding_scale::<T>());
         embedding_backward(gpu, to.stream, &pass.batch.places, grad, scaled)
     }
-}
-
-/// The same numbers in the type of activations.
-fn round<T: Stored>(gpu: &mut dyn Gpu, from: Buf<f32>, to: Buf<T>) -> Result<()> {
-    if T::pick(true, false) {
-        return gpu.copy(from, Buf::new(to.region()));
-    }
-    narrow(gpu, from, Buf::new(to.region()))
 }
 
 /// What a pass found of its targets, after all that it did.
