@@ -15,6 +15,7 @@ mod check;
 mod conformance_tests;
 #[cfg(feature = "gpu")]
 mod cuda;
+pub mod decoder;
 mod device;
 mod element;
 mod emulated;

@@ -26,7 +26,7 @@ pub use kernels::isa::{IsaError, instruction_set, use_instruction_set};
 pub use ops::{Segments, SummedNll, TokenStats};
 pub use rate::{MatmulRate, matmul_rate};
 pub use weights::{
-    ArrayReader, ArrayWriter, Arrays, Companions, FrozenParams, Lora, Params, changed_weights,
-    check_weights, convert_checkpoint, format_of, load_tensors, merge_adapter, save_adapter,
-    save_arrays, save_checkpoint, weight_shapes,
+    ArrayReader, ArrayWriter, Arrays, Companions, FrozenParams, Lora, Params, StoredWeights,
+    adapter_names, changed_weights, check_weights, convert_checkpoint, format_of, load_tensors,
+    merge_adapter, new_adapters, save_adapter, save_arrays, save_checkpoint, weight_shapes,
 };

@@ -10,6 +10,7 @@ mod attention_tests;
 pub mod embedding;
 pub mod gated;
 pub mod head;
+pub mod mix;
 pub mod norm;
 pub mod optimizer;
 pub mod rope;

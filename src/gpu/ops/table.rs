@@ -2,7 +2,7 @@
 
 use crate::gpu::call::{Entry, Pair};
 use crate::gpu::ops::{
-    attention, attention_fast, embedding, gated, head, norm, optimizer, rope, rows,
+    attention, attention_fast, embedding, gated, head, mix, norm, optimizer, rope, rows,
 };
 
 const ALONE: &[&[Entry]] = &[
@@ -17,6 +17,7 @@ const PAIRS: &[&[Pair]] = &[
     embedding::PAIRS,
     gated::PAIRS,
     head::PAIRS,
+    mix::PAIRS,
     norm::PAIRS,
     rope::PAIRS,
     rows::PAIRS,
