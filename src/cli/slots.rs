@@ -6,7 +6,7 @@ use crate::cli::error::CommandError;
 use crate::cli::ui::Ui;
 use crate::gpu::{Card, GpuError, cards, cublas};
 use crate::queue::Slot;
-use crate::stage::{DeviceAccess, check_engine, open_device};
+use crate::stage::{DeviceAccess, open_device};
 use std::str::FromStr;
 
 /// Where runs may execute.
@@ -102,16 +102,7 @@ fn place(ui: &Ui, devices: &Devices) -> Result<Place, CommandError> {
         },
     };
     let hint = "`lions doctor` looks at the devices of this machine; `--device cpu` needs none";
-    let found = found.map_err(|error| CommandError::user(error).hint(hint))?;
-    let device = match &found {
-        Place::Processor(device) => *device,
-        Place::Cards(_) => Device::Cuda(0),
-    };
-    match check_engine(device) {
-        Err(_) if *devices == Devices::Auto => Ok(Place::Processor(Device::Cpu)),
-        Err(error) => Err(CommandError::user(error)),
-        Ok(()) => Ok(found),
-    }
+    found.map_err(|error| CommandError::user(error).hint(hint))
 }
 
 /// All cards that suit; without a driver or a card, the processor.

@@ -4,7 +4,7 @@ use crate::arch::DecoderConfig;
 use crate::base::{Digest, SeedTree, write_atomic};
 use crate::config::spec::{DataSource, Positive, Precision, Share};
 use crate::data::{PairRow, TextFormat, load_pairs, mixture_seed};
-use crate::model::{Decoder, FrozenParams, ModelError};
+use crate::model::ModelError;
 use crate::plan::{
     DIGESTS_PATH, DigestCache, InputRef, InputRole, PAIRS_ARTIFACT, REF_LOGPS_ARTIFACT, StageFile,
 };
@@ -157,17 +157,6 @@ impl Attempt<'_> {
             });
         }
         Ok((format, config))
-    }
-
-    /// Frozen weights, ready to be run.
-    pub(super) fn open_decoder(
-        &self,
-        dir: &Path,
-        config: &DecoderConfig,
-        precision: Precision,
-    ) -> Result<Decoder, StageError> {
-        let params = FrozenParams::load(dir, config, &self.device, dtype(precision))?;
-        Ok(Decoder::frozen(config, &params)?)
     }
 
     /// Tells something that a person should read; also kept in the result.

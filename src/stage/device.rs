@@ -2,7 +2,6 @@
 
 use crate::base::Device;
 use crate::gpu::{Gpu, GpuError, cards, open_card, open_emulation};
-use crate::stage::error::StageError;
 use std::path::PathBuf;
 
 /// How devices beside the processor are reached, which the environment says.
@@ -15,17 +14,6 @@ pub struct DeviceAccess {
     pub libraries: Vec<PathBuf>,
     /// The library of emulated kernels.
     pub emulation: Option<PathBuf>,
-}
-
-/// Refuses a device for which there is no engine.
-///
-/// # Errors
-/// That it is not there yet.
-pub fn check_engine(device: Device) -> Result<(), StageError> {
-    match device {
-        Device::Cpu => Ok(()),
-        Device::Cuda(_) | Device::Emulated => Err(StageError::NotThere(device)),
-    }
 }
 
 /// Opens a device; none for the processor, which needs none. A thread has one card at a time.

@@ -1,16 +1,104 @@
-//! Where the engine of a training comes from: what a device of another kind would choose, it chooses here.
+//! Where models come from that are trained or asked: here, and nowhere else, the device decides.
 //! (`lions bench` makes its own, of random weights on the CPU.)
 
 use crate::arch::DecoderConfig;
-use crate::config::spec::{ReferenceUpdate, TrainingRecipe};
-use crate::model::{FrozenParams, Lora, Params, Recompute};
+use crate::base::Device;
+use crate::config::spec::{Precision, ReferenceUpdate, TrainingRecipe};
+use crate::model::{Decoder, FrozenParams, Lora, Params, Recompute};
+use crate::rundir::AttemptEvent;
 use crate::stage::attempt::{Attempt, dtype};
+use crate::stage::device::open_device;
 use crate::stage::error::StageError;
-use crate::train::{Engine, HostEngine, Trained};
+use crate::train::{
+    DeviceStart, Engine, HostEngine, Scorer, Trained, open_on_device, open_scorer_on_device,
+};
 use candle_core::DType;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+/// A trained model that is asked and not changed. It is opened when it is first asked, for log-probabilities on the
+/// attempt's device, for samples on the processor.
+pub(super) struct Asked {
+    dir: PathBuf,
+    /// Its shape.
+    pub(super) config: DecoderConfig,
+    precision: Precision,
+    /// Beside the processor.
+    scorer: Option<Box<dyn Scorer>>,
+    decoder: Option<Decoder>,
+}
+
+impl Asked {
+    pub(super) fn new(dir: PathBuf, config: DecoderConfig, precision: Precision) -> Self {
+        Self {
+            dir,
+            config,
+            precision,
+            scorer: None,
+            decoder: None,
+        }
+    }
+
+    pub(super) fn scorer(&mut self, job: &mut Attempt<'_>) -> Result<&mut dyn Scorer, StageError> {
+        if job.context.device == Device::Cpu {
+            return Ok(self.decoder(job)?);
+        }
+        let scorer = match self.scorer.take() {
+            Some(scorer) => scorer,
+            None => job.open_scorer(&self.dir, &self.config, self.precision)?,
+        };
+        Ok(&mut **self.scorer.insert(scorer))
+    }
+
+    pub(super) fn decoder(&mut self, job: &mut Attempt<'_>) -> Result<&mut Decoder, StageError> {
+        let decoder = match self.decoder.take() {
+            Some(decoder) => decoder,
+            None => job.open_decoder(&self.dir, &self.config, self.precision)?,
+        };
+        Ok(self.decoder.insert(decoder))
+    }
+}
 
 impl Attempt<'_> {
+    /// The model of a folder, to ask it for log-probabilities.
+    pub(super) fn open_scorer(
+        &self,
+        dir: &Path,
+        config: &DecoderConfig,
+        precision: Precision,
+    ) -> Result<Box<dyn Scorer>, StageError> {
+        let context = self.context;
+        if let Some(gpu) = open_device(context.device, &context.access)? {
+            return Ok(open_scorer_on_device(gpu, dir, config, precision)?);
+        }
+        Ok(Box::new(self.load_decoder(dir, config, precision)?))
+    }
+
+    /// Frozen weights on the processor, for what no other device does yet: sampling, and the scores of filters. Where
+    /// the attempt was given another device, that is told, for it takes long.
+    pub(super) fn open_decoder(
+        &mut self,
+        dir: &Path,
+        config: &DecoderConfig,
+        precision: Precision,
+    ) -> Result<Decoder, StageError> {
+        let device = self.context.device;
+        if device != Device::Cpu {
+            let message = format!("samples and filters are computed on the CPU, not on `{device}`");
+            self.telemetry.tell(&AttemptEvent::Warning { message })?;
+        }
+        self.load_decoder(dir, config, precision)
+    }
+
+    fn load_decoder(
+        &self,
+        dir: &Path,
+        config: &DecoderConfig,
+        precision: Precision,
+    ) -> Result<Decoder, StageError> {
+        let params = FrozenParams::load(dir, config, &self.device, dtype(precision))?;
+        Ok(Decoder::frozen(config, &params)?)
+    }
+
     /// The model of a folder at the beginning of a training: all its weights, or new adapters if the
     /// recipe asks for them. It keeps a reference if that is to be moved.
     pub(super) fn open_engine(
@@ -20,6 +108,20 @@ impl Attempt<'_> {
         recipe: &TrainingRecipe,
         reference: Option<ReferenceUpdate>,
     ) -> Result<Box<dyn Engine>, StageError> {
+        let recompute = self.file.runtime.recompute_layers == Some(true);
+        let context = self.context;
+        if let Some(gpu) = open_device(context.device, &context.access)? {
+            let start = DeviceStart {
+                source,
+                config,
+                recipe,
+                reference,
+                seed: &self.seed().child("lora"),
+                recompute,
+                positions: self.micro_batch_tokens(),
+            };
+            return Ok(open_on_device(gpu, &start)?);
+        }
         let dtype = dtype(recipe.precision);
         let (trained, masters) = if let Some(lora) = &recipe.lora {
             let base = FrozenParams::load(source, config, &self.device, dtype)?;
@@ -37,7 +139,7 @@ impl Attempt<'_> {
         if recipe.lora.is_some() && dtype != DType::F32 {
             engine = engine.writes_into(source.to_owned());
         }
-        if self.file.runtime.recompute_layers == Some(true) {
+        if recompute {
             engine = engine.with_recompute(Recompute::Layers);
         }
         if let Some(masters) = masters {

@@ -1,6 +1,6 @@
 //! Why a stage could not be carried out, and of which class that is.
 
-use crate::base::{Device, PathError};
+use crate::base::PathError;
 use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::eval::StoryError;
@@ -133,9 +133,6 @@ pub enum StageError {
         /// What it was.
         value: f64,
     },
-    /// Nothing computes there yet.
-    #[error("computing on `{0}` is not there yet")]
-    NotThere(Device),
     /// The device cannot be used, or refused. (Not transparent: who asks for the class looks for the source.)
     #[error("{0}")]
     Device(#[from] GpuError),

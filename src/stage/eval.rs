@@ -15,6 +15,7 @@ use crate::plan::{EVAL_ROWS_ARTIFACT, SAMPLES_ARTIFACT};
 use crate::stage::attempt::Attempt;
 use crate::stage::checkpoints::TrainingRecord;
 use crate::stage::dpo::count_pairs;
+use crate::stage::engine::Asked;
 use crate::stage::error::StageError;
 use crate::stage::output::StageOutput;
 use crate::stage::sample::Draw;
@@ -48,11 +49,11 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &EvalRecipe) -> Result<StageOut
     let total: usize = sets.iter().map(|(_, set)| set.units()).sum();
     job.telemetry.begin("rows", total as u64)?;
 
-    let decoder = job.open_decoder(&source, &config, recipe.precision)?;
+    let mut model = Asked::new(source.clone(), config, recipe.precision);
     let (mut rows, mut samples): (Vec<RowRecord>, Vec<SampleRecord>) = Default::default();
     let mut done = 0;
     for (name, set) in &sets {
-        let result = measure(job, &mut made, &decoder, &format, name, set, done)?;
+        let result = measure(job, &mut made, &mut model, &format, (name, set), done)?;
         done += set.units();
         made.metrics.extend(result.metrics);
         rows.extend(result.rows);
@@ -150,25 +151,24 @@ fn count_cut(made: &mut StageOutput, set: &str, examples: &[TokenizedExample], m
 fn measure(
     job: &mut Attempt<'_>,
     made: &mut StageOutput,
-    decoder: &Decoder,
+    model: &mut Asked,
     format: &TextFormat,
-    name: &str,
-    set: &Loaded<'_>,
+    (name, set): (&str, &Loaded<'_>),
     before: usize,
 ) -> Result<SetResult, StageError> {
     let limit = job.micro_batch_tokens();
     match set {
         Loaded::Likelihood(eval, examples) => {
+            let scorer = model.scorer(job)?;
             let mut progress = |done| job.report(before + done);
             let max = eval.max_seq_len;
-            let scores =
-                score_documents(&mut decoder.clone(), examples, max, limit, &mut progress)?;
+            let scores = score_documents(scorer, examples, max, limit, &mut progress)?;
             let lengths = examples.iter().map(|e| e.tokens.len().min(max));
             let mut pass = Pass::default();
             for (len, score) in lengths.clone().zip(&scores) {
                 pass.add(1.0, len as f64, 0.0, score.tokens as f64);
             }
-            made.spend(decoder.config(), lengths.sum(), &pass);
+            made.spend(&model.config, lengths.sum(), &pass);
             if scores.iter().all(|s| s.tokens == 0) {
                 return Err(StageError::EmptySet {
                     set: name.to_owned(),
@@ -181,13 +181,15 @@ fn measure(
             let positions: usize = pairs.iter().map(TokenizedPair::positions).sum();
             made.usage.tokens += positions as u64;
             made.usage.positions += positions as u64;
-            made.usage.flops += pair_flops(decoder.config(), pairs, limit);
+            made.usage.flops += pair_flops(&model.config, pairs, limit);
             let reference = job.references()?;
+            let scorer = model.scorer(job)?;
             let mut progress = |done| job.report(before + done);
-            let scores = score_pairs(&mut decoder.clone(), pairs, limit, &mut progress)?;
+            let scores = score_pairs(scorer, pairs, limit, &mut progress)?;
             Ok(preference_metrics(name, pairs, &scores, &reference)?)
         }
         Loaded::Stories(eval, prompts, tokens) => {
+            let decoder = model.decoder(job)?;
             let stories = sample_replies(job, decoder, format, eval, tokens, before)?;
             let lengths = stories.iter().map(|s| tokens[s.prompt].len() + s.tokens);
             let mut pass = Pass::default();
@@ -197,7 +199,7 @@ fn measure(
                 let drawn = own.map(|s| (s.tokens + usize::from(s.finished)) as f64);
                 pass.add_samples(tokens.len() as f64, drawn);
             }
-            made.spend(decoder.config(), lengths.sum(), &pass);
+            made.spend(&model.config, lengths.sum(), &pass);
             Ok(story_metrics(name, prompts, &stories))
         }
     }

@@ -8,7 +8,6 @@ use crate::rundir::{
 };
 use crate::stage::attempt::Attempt;
 use crate::stage::context::StageContext;
-use crate::stage::device::check_engine;
 use crate::stage::error::StageError;
 use crate::stage::output::StageOutput;
 use crate::stage::telemetry::{HeartbeatThread, Telemetry};
@@ -96,7 +95,6 @@ fn work(
     attempt: &AttemptDir,
     telemetry: &mut Telemetry,
 ) -> Result<StageOutput, StageError> {
-    check_engine(context.device)?;
     let file = read_stage(&context.run_dir)?;
     let mut job = Attempt {
         context,

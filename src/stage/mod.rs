@@ -35,6 +35,6 @@ pub use bench::{
     Spread, bench,
 };
 pub use context::StageContext;
-pub use device::{DeviceAccess, check_engine, open_device};
+pub use device::{DeviceAccess, open_device};
 pub use error::StageError;
 pub use execute::execute;

@@ -68,7 +68,7 @@ pub(super) fn run(
     Ok(made)
 }
 
-fn open_models(job: &Attempt<'_>, recipe: &SelectStageRecipe) -> Result<Models, StageError> {
+fn open_models(job: &mut Attempt<'_>, recipe: &SelectStageRecipe) -> Result<Models, StageError> {
     let method = &recipe.select.method;
     let precision = recipe.select.precision.unwrap_or(Precision::F32);
     let mut models = Models::default();

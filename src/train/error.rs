@@ -97,8 +97,8 @@ pub enum TrainError {
     /// The model refused.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// The device of [`gpu`](crate::gpu) refused.
-    #[error(transparent)]
+    /// The device of [`gpu`](crate::gpu) refused. (Not transparent: who asks for the class looks for the source.)
+    #[error("{0}")]
     Gpu(#[from] GpuError),
     /// A tensor operation failed.
     #[error("a tensor operation failed")]
