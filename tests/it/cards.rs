@@ -3,6 +3,7 @@
 
 use crate::project::{Project, Said};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -208,4 +209,110 @@ fn doctor_lets_every_card_compute() {
     let (health, text) = &checks[1];
     assert_eq!(health, "bad");
     assert!(text.starts_with("cuda:1  out of device memory: "), "{text}");
+}
+
+/// Two steps of SFT and of DPO from it, by two seeds, and what the models find likely.
+const STUDY: &str = r#"extends = ["tiny.toml"]
+[sweep]
+name = "devices"
+question = "Is a number the same wherever it is computed?"
+seeds = [1, 2]
+[base]
+pipeline = ["sft", "dpo"]
+[base.sft.recipe]
+seed = 1
+max-seq-len = 96
+batch = { tokens = 96 }
+duration = { steps = 2 }
+[base.dpo.recipe]
+max-examples = 4
+global-batch-size = 2
+limits = { max-seq-len = 96, max-prompt-len = 64, truncation = "keep-end" }
+[base.eval.recipe]
+likelihood.instruct = { data = [{ path = "data/sft/instruct_test.jsonl", count = 2 }], max-seq-len = 96 }
+likelihood.tales = { data = [{ path = "data/sft/stories_test.jsonl", count = 1 }], max-seq-len = 96 }
+[base.eval.recipe.preference.polite]
+data = [{ path = "data/pref/polite_test.jsonl", count = 2 }]
+limits = { max-seq-len = 96, max-prompt-len = 64, truncation = "keep-end" }
+[[report.table]]
+name = "main"
+title = "Two seeds"
+metrics = ["tales/loss", "polite/rewards/margins"]
+"#;
+
+/// Most difference of a metric in f32, of its size or of 1: sums of log-probabilities are near -100, and are subtracted
+/// from each other.
+const TOLERANCE: f64 = 1e-4;
+
+/// Runs the study on a device, down to its table, and gives every metric that any run stored.
+fn metrics_on(
+    device: &str,
+    command: impl Fn(&Project, &[&str]) -> Command,
+) -> BTreeMap<String, f64> {
+    let project = crate::tiny::project();
+    project.write("sweeps/devices.toml", STUDY);
+    let words = [
+        "run",
+        "sweeps/devices.toml",
+        "--device",
+        device,
+        "--jobs",
+        "2",
+    ];
+    let said = said(command(&project, &words));
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("tales/loss"), "{said:?}");
+    let mut metrics = BTreeMap::new();
+    for run in fs::read_dir(project.path("results/runs")).unwrap() {
+        let run = run.unwrap();
+        let read = |name: &str| -> Value {
+            serde_json::from_slice(&fs::read(run.path().join(name)).unwrap()).unwrap()
+        };
+        let outcome = read("outcome.json");
+        let attempt = outcome["attempt"].as_u64().unwrap();
+        let provenance = read(&format!("attempts/{attempt}/provenance.json"));
+        let place = provenance["device"].as_str().unwrap().to_owned();
+        assert!(place.starts_with(&device[..3]), "{place}");
+        let id = run.file_name().into_string().unwrap();
+        for (key, metric) in outcome["result"]["metrics"].as_object().unwrap() {
+            let value = metric["value"].as_f64().unwrap();
+            metrics.insert(format!("{id} {key}"), value);
+        }
+    }
+    metrics
+}
+
+fn agree(on_device: &BTreeMap<String, f64>, on_cpu: &BTreeMap<String, f64>) {
+    let keys = |metrics: &BTreeMap<String, f64>| metrics.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(on_device), keys(on_cpu));
+    for (key, got) in on_device {
+        let want = on_cpu[key];
+        let most = TOLERANCE * want.abs().max(1.0);
+        assert!(
+            (got - want).abs() <= most,
+            "{key}: {got}, on the CPU {want}"
+        );
+    }
+}
+
+#[test]
+fn a_sweep_gives_the_same_numbers_on_every_device() {
+    let on_cpu = metrics_on("cpu", |project, words| project.command(words));
+    let eval = on_cpu.keys().filter(|key| key.ends_with(" tales/loss"));
+    assert!(eval.count() == 2 && on_cpu.len() > 40, "{on_cpu:?}");
+    let emulated = metrics_on("emulated", |project, words| {
+        let mut command = project.command(words);
+        command.env("LIONS_EMULATION", lions_emulation::LIBRARY);
+        command
+    });
+    agree(&emulated, &on_cpu);
+    // On two cards, of which one is lost in the midst: its run begins again.
+    let on_cards = metrics_on("cuda:0,1", |project, words| {
+        project.write("lost", "");
+        let (folder, lost) = (&Pretended::get().blas, project.path("lost"));
+        let mut command = pretending(project, words, &[("FAKE_CARDS", "2")]);
+        command.env("LIONS_CUDA_LIB", folder).env("FAKE_LOST", lost);
+        command
+    });
+    agree(&on_cards, &on_cpu);
 }
