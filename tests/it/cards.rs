@@ -270,7 +270,7 @@ fn metrics_on(
         };
         let outcome = read("outcome.json");
         let attempt = outcome["attempt"].as_u64().unwrap();
-        let provenance = read(&format!("attempts/{attempt}/provenance.json"));
+        let provenance = read(&format!("attempts/{attempt:03}/provenance.json"));
         let place = provenance["device"].as_str().unwrap().to_owned();
         assert!(place.starts_with(&device[..3]), "{place}");
         let id = run.file_name().into_string().unwrap();
@@ -299,7 +299,7 @@ fn agree(on_device: &BTreeMap<String, f64>, on_cpu: &BTreeMap<String, f64>) {
 fn a_sweep_gives_the_same_numbers_on_every_device() {
     let on_cpu = metrics_on("cpu", |project, words| project.command(words));
     let eval = on_cpu.keys().filter(|key| key.ends_with(" tales/loss"));
-    assert!(eval.count() == 2 && on_cpu.len() > 40, "{on_cpu:?}");
+    assert!(eval.count() == 2 && on_cpu.len() > 20, "{on_cpu:?}");
     let emulated = metrics_on("emulated", |project, words| {
         let mut command = project.command(words);
         command.env("LIONS_EMULATION", lions_emulation::LIBRARY);
