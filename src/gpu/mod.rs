@@ -28,7 +28,7 @@ pub mod ops;
 #[cfg(test)]
 mod prebuilt_tests;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use buf::{Buf, Region};
 pub use call::{Arg, Call, Launch};

@@ -233,6 +233,9 @@ impl StageError {
                 TrainError::NoGradient { .. }
                 | TrainError::State { .. }
                 | TrainError::Tensor(_)
+                | TrainError::Gpu(
+                    GpuError::Launch { .. } | GpuError::Request(_) | GpuError::Lost(_),
+                )
                 | TrainError::Model(ModelError::Tensor(_)),
             )
             | Self::Generate(GenerateError::Tensor(_))
@@ -308,7 +311,9 @@ fn class_of_device(error: &GpuError) -> FailureClass {
 /// Libraries say it in words only.
 fn is_out_of_memory(error: &(dyn Error + 'static)) -> bool {
     let text = error.to_string().to_lowercase();
-    text.contains("out of memory") || text.contains("out_of_memory")
+    ["out of memory", "out_of_memory", "out of device memory"]
+        .iter()
+        .any(|words| text.contains(words))
 }
 
 #[cfg(test)]
@@ -334,10 +339,12 @@ mod tests {
             "the loss is NaN at step 3; examples of the batch: `a`, `b`"
         );
         let memory = candle_core::Error::Msg("CUDA_ERROR_OUT_OF_MEMORY".to_owned());
-        assert_eq!(
-            StageError::Train(memory.into()).class(),
-            FailureClass::OutOfMemory
-        );
+        let on_device = GpuError::OutOfMemory { wanted: 2, free: 1 };
+        for error in [TrainError::from(memory), on_device.into()] {
+            assert_eq!(StageError::Train(error).class(), FailureClass::OutOfMemory);
+        }
+        let lost = TrainError::from(GpuError::Lost("gone".to_owned()));
+        assert_eq!(StageError::Train(lost).class(), FailureClass::Internal);
         assert_eq!(
             StageError::Panic("index".to_owned()).class(),
             FailureClass::Internal

@@ -1,7 +1,7 @@
 //! What a pass runs on: checked on the host, then uploaded in one piece.
 
 use crate::gpu::buf::{Buf, Region};
-use crate::gpu::element::{Element, int};
+use crate::gpu::element::int;
 use crate::gpu::ops::attention::{Range, Tile, WorkBufs, WorkList};
 use crate::gpu::ops::embedding::Places;
 use crate::gpu::{Gpu, GpuError, Result};
@@ -202,5 +202,3 @@ impl Range {
         [self.first, self.end, self.at]
     }
 }
-
-const _: () = assert!(Tile::NAME.len() == 9 && size_of::<Tile>() == 20 && size_of::<Range>() == 12);
