@@ -29,8 +29,8 @@ pub(crate) fn access() -> DeviceAccess {
 /// Where NVIDIA's wheels put cuBLAS, for the first `python3` of a search path: newest CUDA first. A virtual environment
 /// links to the interpreter that it was made from, which may have them instead, as may the user's home.
 fn wheels(search: &OsStr, home: Option<PathBuf>) -> Vec<PathBuf> {
-    let python = split_paths(search).map(|folder| folder.join("python3"));
-    let Some(python) = python.into_iter().find(|path| path.is_file()) else {
+    let mut pythons = split_paths(search).map(|folder| folder.join("python3"));
+    let Some(python) = pythons.find(|path| path.is_file()) else {
         return Vec::new();
     };
     let prefix = |python: &Path| python.ancestors().nth(2).map(Path::to_owned);

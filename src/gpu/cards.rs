@@ -15,7 +15,9 @@ use std::path::PathBuf;
 /// No driver, one that does not start, or a program built without cards.
 pub fn cards() -> Result<Cards> {
     #[cfg(feature = "gpu")]
-    return cuda::cards();
+    {
+        cuda::cards()
+    }
     #[cfg(not(feature = "gpu"))]
     Err(GpuError::NotBuiltIn)
 }
@@ -26,7 +28,9 @@ pub fn cards() -> Result<Cards> {
 /// It is nowhere, or the program was built without cards.
 pub fn cublas(folders: &[PathBuf]) -> Result<Cublas> {
     #[cfg(feature = "gpu")]
-    return cuda::cublas(folders);
+    {
+        cuda::cublas(folders)
+    }
     #[cfg(not(feature = "gpu"))]
     {
         let _ = folders;
@@ -41,7 +45,9 @@ pub fn cublas(folders: &[PathBuf]) -> Result<Cublas> {
 /// without cards.
 pub fn open_card(index: usize, folders: &[PathBuf]) -> Result<Box<dyn Gpu>> {
     #[cfg(feature = "gpu")]
-    return Ok(Box::new(cuda::Cuda::open(index, folders)?));
+    {
+        Ok(Box::new(cuda::Cuda::open(index, folders)?))
+    }
     #[cfg(not(feature = "gpu"))]
     {
         let _ = (index, folders);
