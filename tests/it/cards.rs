@@ -261,7 +261,7 @@ fn metrics_on(
     ];
     let said = said(command(&project, &words));
     assert_eq!(said.code, 0, "{said:?}");
-    assert!(said.out.contains("Two seeds"), "{said:?}");
+    assert!(said.out.contains("tales/loss"), "{said:?}");
     let mut metrics = BTreeMap::new();
     for run in fs::read_dir(project.path("results/runs")).unwrap() {
         let run = run.unwrap();
