@@ -231,9 +231,7 @@ impl StageError {
                 TrainError::NoGradient { .. }
                 | TrainError::State { .. }
                 | TrainError::Tensor(_)
-                | TrainError::Gpu(
-                    GpuError::Launch { .. } | GpuError::Request(_) | GpuError::Lost(_),
-                )
+                | TrainError::Gpu(GpuError::Launch { .. } | GpuError::Request(_) | GpuError::Lost(_))
                 | TrainError::Model(ModelError::Tensor(_)),
             )
             | Self::Generate(GenerateError::Tensor(_))
