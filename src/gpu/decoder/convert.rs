@@ -5,6 +5,17 @@ use crate::gpu::element::Stored;
 use crate::gpu::ops::rows::{narrow, widen};
 use crate::gpu::{Gpu, Result};
 
+/// An array for the same numbers in T beside one in f32: in f32 that array itself.
+///
+/// # Errors
+/// Out of memory.
+pub fn beside<T: Stored>(gpu: &mut dyn Gpu, wide: Buf<f32>) -> Result<Buf<T>> {
+    if T::pick(false, true) {
+        return gpu.alloc(wide.len());
+    }
+    Ok(Buf::new(wide.region()))
+}
+
 /// `to` becomes `from`, rounded if T is shorter. In f32 both may be the same array.
 ///
 /// # Errors

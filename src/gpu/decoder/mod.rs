@@ -22,7 +22,7 @@ mod tests;
 
 pub use activations::{Activations, Extent, Keep};
 pub use batch::Batch;
-pub use convert::{rounded, widened};
+pub use convert::{beside, rounded, widened};
 pub use head::Found;
 pub use layout::{Layout, Place};
 pub use linear::{Adapter, Weight, product};

@@ -97,9 +97,10 @@ impl<W> LayerParts<W> {
         let [q, k, v] =
             ["q_proj", "k_proj", "v_proj"].map(|name| weight(&format!("self_attn.{name}")));
         let (q, k, v) = (q?, k?, v?);
-        let qk_norms = match config.qk_norm {
-            true => Some((weight("self_attn.q_norm")?, weight("self_attn.k_norm")?)),
-            false => None,
+        let qk_norms = if config.qk_norm {
+            Some((weight("self_attn.q_norm")?, weight("self_attn.k_norm")?))
+        } else {
+            None
         };
         let o = weight("self_attn.o_proj")?;
         let mut post_norm = |name: &str| config.post_norms.then(|| weight(name)).transpose();

@@ -103,38 +103,35 @@ impl<T: Stored> Base<T> {
         product(gpu, all, (of.out, width, rank), (self.scale(), 1.0))
     }
 
-    /// Memory for the sum of a matrix and its adapter.
-    fn scratch(&mut self, gpu: &mut dyn Gpu, count: usize) -> Result<Buf<f32>> {
-        let scratch = match self.scratch {
-            Some(scratch) => scratch,
-            None => {
-                let largest = self.layout.iter().map(|(_, place)| place.range.len());
-                *self.scratch.insert(gpu.alloc(largest.max().unwrap_or(0))?)
-            }
-        };
-        Ok(scratch.part(0..count))
+    /// Memory for the sum of the largest matrix and its adapter.
+    fn scratch(&mut self, gpu: &mut dyn Gpu) -> Result<Buf<f32>> {
+        if let Some(scratch) = self.scratch {
+            return Ok(scratch);
+        }
+        let largest = self.layout.iter().map(|(_, place)| place.range.len());
+        let scratch = gpu.alloc(largest.max().unwrap_or(0))?;
+        Ok(*self.scratch.insert(scratch))
+    }
+
+    /// A copy of the model, for sums in the place of its matrices.
+    fn merged(&mut self, gpu: &mut dyn Gpu) -> Result<Buf<T>> {
+        if let Some(merged) = self.merged {
+            return Ok(merged);
+        }
+        let merged = gpu.alloc(self.layout.len())?;
+        gpu.copy(self.value, merged)?;
+        Ok(*self.merged.insert(merged))
     }
 
     /// The model with the adapters added, each sum rounded once; in the layout of the base.
     pub(super) fn merge(&mut self, gpu: &mut dyn Gpu, learning: &Learning<T>) -> Result<Buf<T>> {
-        let merged = match self.merged {
-            Some(merged) => merged,
-            None => {
-                let merged = gpu.alloc(self.layout.len())?;
-                gpu.copy(self.value, merged)?;
-                *self.merged.insert(merged)
-            }
-        };
-        let places: Vec<_> = self
-            .layout
-            .iter()
-            .map(|(n, p)| (n.to_owned(), p.range.clone()))
-            .collect();
-        for (name, range) in places {
-            let Some(factors) = self.factors(&name, learning) else {
+        let (merged, scratch) = (self.merged(gpu)?, self.scratch(gpu)?);
+        for (name, place) in self.layout.iter() {
+            let Some(factors) = self.factors(name, learning) else {
                 continue;
             };
-            let sum = self.scratch(gpu, range.len())?;
+            let range = place.range.clone();
+            let sum = scratch.part(0..range.len());
             widened(gpu, self.value.part(range.clone()), sum)?;
             self.add(gpu, &factors, learning, sum)?;
             rounded(gpu, sum, merged.part(range))?;
@@ -150,6 +147,7 @@ impl<T: Stored> Base<T> {
         format: FloatFormat,
         take: &mut Take<'_>,
     ) -> std::result::Result<(), TrainError> {
+        let scratch = self.scratch(gpu)?;
         let mut stored = StoredWeights::open(&self.folder, config)?;
         for name in stored.names() {
             let numbers = stored.load(&name, &Device::Cpu, DType::F32)?;
@@ -158,7 +156,7 @@ impl<T: Stored> Base<T> {
                 take(&encoded(&numbers, format))?;
                 continue;
             };
-            let sum = self.scratch(gpu, numbers.len())?;
+            let sum = scratch.part(0..numbers.len());
             gpu.upload(&numbers, sum)?;
             self.add(gpu, &factors, learning, sum)?;
             visit_as(gpu, sum, format, take)?;

@@ -1,11 +1,11 @@
 //! The arrays of parameters that learn, and their optimiser.
 
 use crate::config::spec::OptimizerRecipe;
-use crate::gpu::decoder::{Layout, Weight, rounded};
+use crate::gpu::decoder::{Layout, Weight, beside, rounded};
 use crate::gpu::ops::optimizer::{
     Chunk, Learning as Arrays, Step, adamw_step, chunks, gradient_norm, norm_parts,
 };
-use crate::gpu::{Buf, Gpu, Result, Stored};
+use crate::gpu::{Buf, Gpu, GpuError, Result, Stored};
 use crate::train::engine::Update;
 use half::bf16;
 use std::ops::Range;
@@ -46,10 +46,7 @@ impl<T: Stored> Learning<T> {
     ) -> Result<Self> {
         let count = layout.len();
         let master = gpu.alloc(count)?;
-        let value = match T::pick(false, true) {
-            true => gpu.alloc(count)?,
-            false => Buf::new(master.region()),
-        };
+        let value = beside(gpu, master)?;
         let zeros = |gpu: &mut dyn Gpu, count| -> Result<Buf<f32>> {
             let buf = gpu.alloc(count)?;
             gpu.fill(buf.region(), 0)?;
@@ -59,13 +56,17 @@ impl<T: Stored> Learning<T> {
         let work = chunks(&layout.learning(limit));
         let on_device = gpu.alloc(work.len())?;
         gpu.upload(&work, on_device)?;
-        let outside = |(name, rows): &(&str, Range<usize>)| {
-            let place = layout.get(name)?;
-            let (all, learns) = (place.range.clone(), place.rows(rows));
-            Some(vec![all.start..learns.start, learns.end..all.end])
+        let still = match &limited {
+            Some((name, rows)) => {
+                let missing = || GpuError::Request(format!("`{name}` does not learn"));
+                let place = layout.get(name).ok_or_else(missing)?;
+                let (all, learns) = (place.range.clone(), place.rows(rows));
+                vec![all.start..learns.start, learns.end..all.end]
+            }
+            None => Vec::new(),
         };
         Ok(Self {
-            still: limited.as_ref().and_then(outside).unwrap_or_default(),
+            still,
             value,
             master,
             moments: [zeros(gpu, count)?, zeros(gpu, count)?],
@@ -144,9 +145,10 @@ impl<T: Stored> Learning<T> {
         adamw_step(gpu, &arrays, clip, self.chunks, &self.scalars(step, rate))?;
         let mut found = [0.0; 3];
         gpu.download(clip, &mut found)?;
-        let not_finite = match found[2] > 0.0 {
-            true => Some(self.first_not_finite(gpu)?.unwrap_or_default()),
-            false => None,
+        let not_finite = if found[2] > 0.0 {
+            Some(self.first_not_finite(gpu)?.unwrap_or_default())
+        } else {
+            None
         };
         gpu.fill(self.grad.region(), 0)?;
         Ok(Update {

@@ -128,22 +128,24 @@ pub(super) fn open<T: Stored>(
     Ok(engine)
 }
 
+/// The rows of the embedding that alone learn, if not all do.
+fn limited(start: &DeviceStart<'_>) -> Result<Option<(&'static str, Range<usize>)>, TrainError> {
+    let vocabulary = start.config.vocab_size;
+    match start.recipe.trainable_embeddings {
+        Some(which) if which.rows(vocabulary).is_empty() => {
+            Err(TrainError::NoEmbedding { vocabulary })
+        }
+        which => Ok(which.map(|which| (EMBEDDING, which.rows(vocabulary)))),
+    }
+}
+
 /// All weights of the model, which learn.
 fn open_whole<T: Stored>(
     gpu: &mut dyn Gpu,
     start: &DeviceStart<'_>,
     model: Layout,
 ) -> Result<Learning<T>, TrainError> {
-    let vocabulary = start.config.vocab_size;
-    let rows = start
-        .recipe
-        .trainable_embeddings
-        .map(|which| which.rows(vocabulary));
-    if rows.as_ref().is_some_and(Range::is_empty) {
-        return Err(TrainError::NoEmbedding { vocabulary });
-    }
-    let limited = rows.map(|rows| (EMBEDDING, rows));
-    let learning = Learning::new(gpu, model, &start.recipe.optimizer, limited)?;
+    let learning = Learning::new(gpu, model, &start.recipe.optimizer, limited(start)?)?;
     for_each_weight(
         start.source,
         start.config,
@@ -164,7 +166,12 @@ fn open_adapters<T: Stored>(
     let shapes = new
         .iter()
         .map(|(name, t)| (name.clone(), t.dims().to_vec()));
-    let learning = Learning::new(gpu, Layout::new(shapes), &start.recipe.optimizer, None)?;
+    let learning = Learning::new(
+        gpu,
+        Layout::new(shapes),
+        &start.recipe.optimizer,
+        limited(start)?,
+    )?;
     for (name, tensor) in &new {
         if let Some(place) = learning.layout.get(name) {
             learning.set(gpu, place.range.clone(), &numbers_of(tensor)?)?;

@@ -1,7 +1,7 @@
 //! A reference that moves towards the policy: Gorbatovski et al. 2024, equations 5 (mix below 1) and 6 (mix 1).
 
 use crate::arch::FloatFormat;
-use crate::gpu::decoder::{rounded, widened};
+use crate::gpu::decoder::{beside, rounded, widened};
 use crate::gpu::ops::mix::mix;
 use crate::gpu::{Buf, Gpu, Result, Stored};
 
@@ -33,10 +33,7 @@ impl<T: Stored> Reference<T> {
         let new = Self {
             share,
             wide: Some(wide),
-            value: match T::pick(false, true) {
-                true => gpu.alloc(count)?,
-                false => Buf::new(wide.region()),
-            },
+            value: beside(gpu, wide)?,
             kept: true,
         };
         rounded(gpu, wide, new.value)?;
