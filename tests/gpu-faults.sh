@@ -31,6 +31,7 @@ cat >"$work/emulation/build.rs" <<RS
 fn main() {
     println!("cargo::rustc-link-search=native=$work/lib");
     println!("cargo::rustc-link-lib=dylib=emulation");
+    println!("cargo::rustc-env=EMULATION_LIBRARY=$work/lib/libemulation.so");
 }
 RS
 sed "s|\.\./\.\./src/gpu/emu|$work/emulation|" tests/gpu/Cargo.toml >"$work/crate/Cargo.toml"

@@ -52,7 +52,7 @@ pub fn restart_with_threads(
         .exec()
 }
 
-/// Starts `PROGRAM exec --root ROOT --run ID --attempt N --device D --parent PID`; the folder of the attempt is
+/// Starts `PROGRAM exec --root ROOT --run ID --attempt N --device D … --parent PID`; the folder of the attempt is
 /// the child's standard input, which nobody reads.
 #[derive(Debug)]
 pub struct LocalBackend {
@@ -75,7 +75,7 @@ impl LocalBackend {
         command
             .args(launch.arguments())
             .args(["--parent", &std::process::id().to_string()])
-            .envs(launch.thread_limits())
+            .envs(launch.limits())
             .stdout(create(&attempt.stdout())?)
             .stderr(create(&attempt.stderr())?)
             .process_group(0);
@@ -250,6 +250,7 @@ mod tests {
             run: RunId("c0".repeat(32)),
             attempt: 1,
             device: crate::base::Device::Cpu,
+            card: None,
             threads: 3,
         }
     }
@@ -289,6 +290,22 @@ mod tests {
         let out = std::fs::read_to_string(attempt.stdout()).unwrap();
         assert_eq!(out, format!("exec {} 1 cpu 3\n", "c0".repeat(32)));
         assert_eq!(std::fs::read_to_string(attempt.stderr()).unwrap(), "oh\n");
+    }
+
+    #[test]
+    fn a_child_sees_the_card_of_its_slot_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = script(dir.path(), "echo $9 ${10} ${11} $CUDA_VISIBLE_DEVICES");
+        let mut backend = LocalBackend::new(program);
+        let launch = Launch {
+            device: crate::base::Device::Cuda(1),
+            card: Some("GPU-1a".to_owned()),
+            ..launch(dir.path())
+        };
+        let handle = backend.launch(&launch).unwrap();
+        wait_for_end(&mut backend, &handle);
+        let out = std::fs::read_to_string(launch.run_dir().attempt(1).stdout()).unwrap();
+        assert_eq!(out, "cuda:1 --card GPU-1a GPU-1a\n");
     }
 
     #[test]

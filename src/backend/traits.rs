@@ -12,6 +12,9 @@ use std::path::PathBuf;
 pub const THREAD_VARIABLES: [&str; 3] =
     ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS", "OMP_NUM_THREADS"];
 
+/// What says to the driver which cards it shows to a program.
+const CARD_VARIABLE: &str = "CUDA_VISIBLE_DEVICES";
+
 /// An attempt to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launch {
@@ -23,6 +26,8 @@ pub struct Launch {
     pub attempt: u32,
     /// Where it computes.
     pub device: Device,
+    /// The card's own name (`GPU-…`), if it is to see that card alone.
+    pub card: Option<String>,
     /// Threads that it may use.
     pub threads: usize,
 }
@@ -33,7 +38,8 @@ impl Launch {
         RunDir::new(&self.root, &self.run)
     }
 
-    /// What stands behind the program's name: `exec --root R --run ID --attempt N --device D`.
+    /// What stands behind the program's name: `exec --root R --run ID --attempt N --device D`, and `--card NAME` if it
+    /// has one.
     pub fn arguments(&self) -> Vec<OsString> {
         let (attempt, device) = (self.attempt.to_string(), self.device.to_string());
         let words = ["exec", "--root"].map(OsString::from).into_iter();
@@ -46,16 +52,19 @@ impl Launch {
             "--device",
             &device,
         ];
+        let card = self.card.iter().flat_map(|card| ["--card", card]);
         words
             .chain([root])
-            .chain(rest.map(OsString::from))
+            .chain(rest.into_iter().chain(card).map(OsString::from))
             .collect()
     }
 
-    /// What bounds the attempt's threads, by environment variable.
-    pub fn thread_limits(&self) -> [(&'static str, String); 3] {
+    /// What bounds the attempt's threads and cards, by environment variable.
+    pub fn limits(&self) -> Vec<(&'static str, String)> {
         let threads = self.threads.max(1).to_string();
-        THREAD_VARIABLES.map(|name| (name, threads.clone()))
+        let threads = THREAD_VARIABLES.map(|name| (name, threads.clone()));
+        let card = self.card.iter().map(|card| (CARD_VARIABLE, card.clone()));
+        threads.into_iter().chain(card).collect()
     }
 }
 

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// A device; written and stored as `cpu` or `cuda:N`.
+/// A device; written and stored as `cpu`, `cuda:N` or `emulated`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum Device {
@@ -12,6 +12,15 @@ pub enum Device {
     Cpu,
     /// The CUDA device of that number.
     Cuda(u32),
+    /// The kernels of cards, on the processor: for tests.
+    Emulated,
+}
+
+impl Device {
+    /// Whether it is a card, which two runs never share.
+    pub fn is_card(self) -> bool {
+        matches!(self, Self::Cuda(_))
+    }
 }
 
 /// A word that names no device.
@@ -24,6 +33,7 @@ impl fmt::Display for Device {
         match self {
             Self::Cpu => f.write_str("cpu"),
             Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Emulated => f.write_str("emulated"),
         }
     }
 }
@@ -32,12 +42,12 @@ impl FromStr for Device {
     type Err = UnknownDevice;
 
     fn from_str(text: &str) -> Result<Self, UnknownDevice> {
-        if text == "cpu" {
-            return Ok(Self::Cpu);
+        let card = || text.strip_prefix("cuda:")?.parse().ok().map(Self::Cuda);
+        match text {
+            "cpu" => Ok(Self::Cpu),
+            "emulated" => Ok(Self::Emulated),
+            _ => card().ok_or_else(|| UnknownDevice(text.to_owned())),
         }
-        let index = text.strip_prefix("cuda:").and_then(|n| n.parse().ok());
-        let device = index.map(Self::Cuda);
-        device.ok_or_else(|| UnknownDevice(text.to_owned()))
     }
 }
 
@@ -61,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_device_is_written_as_it_is_read() {
-        for text in ["cpu", "cuda:0", "cuda:12"] {
+        for text in ["cpu", "cuda:0", "cuda:12", "emulated"] {
             let device: Device = text.parse().unwrap();
             assert_eq!(device.to_string(), text);
             let stored = serde_json::to_string(&device).unwrap();

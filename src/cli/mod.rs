@@ -5,6 +5,7 @@
 //! Start at [`app`].
 
 mod app;
+mod cards;
 mod commands;
 mod cost;
 mod database;

@@ -1,16 +1,20 @@
 //! `--device` and `--jobs` as slots.
 
 use crate::base::{Device, counted};
+use crate::cli::cards::access;
 use crate::cli::error::CommandError;
+use crate::cli::ui::Ui;
+use crate::gpu::{Card, GpuError, cards, cublas};
 use crate::queue::Slot;
+use crate::stage::{DeviceAccess, open_device};
 use std::str::FromStr;
 
 /// Where runs may execute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Devices {
-    /// GPUs if this build can use them and there are any, else the CPU.
+    /// GPUs if there are any that suit, else the CPU.
     Auto,
-    /// These: the CPU alone, or GPUs.
+    /// These: the CPU alone, or GPUs. (Also what tests use: the kernels of GPUs, emulated.)
     Listed(Vec<Device>),
 }
 
@@ -27,7 +31,7 @@ impl FromStr for Devices {
             // The kind stands before the first number only.
             let device = match listed.first() {
                 None => word.parse().map_err(|_| wrong())?,
-                Some(Device::Cpu) => return Err(wrong()),
+                Some(Device::Cpu | Device::Emulated) => return Err(wrong()),
                 Some(Device::Cuda(_)) => Device::Cuda(word.parse().map_err(|_| wrong())?),
             };
             if listed.contains(&device) {
@@ -39,54 +43,99 @@ impl FromStr for Devices {
     }
 }
 
-/// One slot for each attempt that may run at a time.
+/// What slots are made of.
+enum Place {
+    /// The processor, or an emulation on it, which everything shares.
+    Processor(Device),
+    /// Cards, each for one run at a time.
+    Cards(Vec<Card>),
+}
+
+/// One slot for each attempt that may run at a time. Devices are looked at, not opened.
 pub(crate) fn slots(
+    ui: &Ui,
     devices: &Devices,
     jobs: Option<u32>,
     threads: u32,
 ) -> Result<Vec<Slot>, CommandError> {
     let threads = threads as usize;
-    let mut gpus = match devices {
-        Devices::Listed(listed) => listed.clone(),
-        Devices::Auto if cfg!(feature = "cuda") => visible_gpus(),
-        Devices::Auto => Vec::new(),
+    let slot = Slot::cpu(threads);
+    let cards = match place(ui, devices)? {
+        Place::Processor(device) => {
+            let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            let count = jobs.map_or((cores / threads).max(1), |jobs| jobs as usize);
+            return Ok(vec![Slot { device, ..slot }; count]);
+        }
+        Place::Cards(cards) => cards,
     };
-    gpus.retain(|device| *device != Device::Cpu);
-    if !gpus.is_empty() && !cfg!(feature = "cuda") {
-        return Err(CommandError::user("this build of lions cannot use GPUs")
-            .hint("build it with `cargo build --release --features cuda`"));
-    }
-    if gpus.is_empty() {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let count = jobs.map_or((cores / threads).max(1), |jobs| jobs as usize);
-        return Ok((0..count).map(|_| Slot::cpu(threads)).collect());
-    }
-    let wanted = jobs.map_or(gpus.len(), |jobs| jobs as usize);
-    if wanted > gpus.len() {
+    let wanted = jobs.map_or(cards.len(), |jobs| jobs as usize);
+    if wanted > cards.len() {
         return Err(CommandError::user(format!(
             "{} on {}: two runs never share a GPU",
             counted(wanted, "job"),
-            counted(gpus.len(), "GPU")
+            counted(cards.len(), "GPU")
         ))
-        .hint("name more GPUs with `--device cuda:0,1`, or ask for fewer jobs"));
+        .hint(
+            "ask for fewer jobs, or name more GPUs with `--device cuda:0,1`, or `--device cpu`",
+        ));
     }
-    let slot = |&device: &Device| Slot {
-        device,
-        threads,
-        memory_bytes: None,
+    let slot = |card: Card| Slot {
+        device: Device::Cuda(card.index as u32),
+        card: Some(card.uuid),
+        ..slot.clone()
     };
-    Ok(gpus.iter().take(wanted).map(slot).collect())
+    Ok(cards.into_iter().take(wanted).map(slot).collect())
 }
 
-/// GPUs that the driver shows.
-fn visible_gpus() -> Vec<Device> {
-    let found = std::fs::read_dir("/proc/driver/nvidia/gpus")
-        .into_iter()
-        .flatten();
-    (0..)
-        .zip(found)
-        .map(|(index, _)| Device::Cuda(index))
-        .collect()
+fn place(ui: &Ui, devices: &Devices) -> Result<Place, CommandError> {
+    let access = access();
+    let found = match devices {
+        Devices::Auto => Ok(any_card(&access).unwrap_or_else(|why| {
+            ui.warn(&format!("{why}; runs use the CPU"));
+            Place::Processor(Device::Cpu)
+        })),
+        Devices::Listed(listed) => match listed[..] {
+            [device @ (Device::Cpu | Device::Emulated)] => {
+                open_device(device, &access).map(|_| Place::Processor(device))
+            }
+            _ => these_cards(listed, &access).map(Place::Cards),
+        },
+    };
+    let hint = "`lions doctor` looks at the devices of this machine; `--device cpu` needs none";
+    found.map_err(|error| CommandError::user(error).hint(hint))
+}
+
+/// All cards that suit; without a driver or a card, the processor.
+fn any_card(access: &DeviceAccess) -> Result<Place, GpuError> {
+    let shown = match cards() {
+        Err(GpuError::NoDriver | GpuError::NotBuiltIn) => return Ok(Place::Processor(Device::Cpu)),
+        shown => shown?.cards,
+    };
+    let (suit, old): (Vec<Card>, Vec<Card>) = shown.into_iter().partition(|c| c.suits().is_ok());
+    if suit.is_empty() {
+        old.iter().try_for_each(Card::suits)?;
+        return Ok(Place::Processor(Device::Cpu));
+    }
+    cublas(&access.libraries)?;
+    Ok(Place::Cards(suit))
+}
+
+fn these_cards(listed: &[Device], access: &DeviceAccess) -> Result<Vec<Card>, GpuError> {
+    let shown = cards()?.cards;
+    let mut found = Vec::new();
+    for device in listed {
+        let Device::Cuda(index) = *device else {
+            continue;
+        };
+        let (index, count) = (index as usize, shown.len());
+        let card = shown
+            .get(index)
+            .ok_or(GpuError::NoDevice { index, count })?;
+        card.suits()?;
+        found.push(card.clone());
+    }
+    cublas(&access.libraries)?;
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -99,6 +148,7 @@ mod tests {
         assert_eq!("cuda:0,2".parse(), Ok(Devices::Listed(gpus)));
         assert_eq!("cpu".parse(), Ok(Devices::Listed(vec![Device::Cpu])));
         assert!("cpu,0".parse::<Devices>().is_err());
+        assert!("emulated,0".parse::<Devices>().is_err());
         assert!("cuda:".parse::<Devices>().is_err());
         assert!("cuda:1,1".parse::<Devices>().unwrap_err().contains("twice"));
         assert!("gpu".parse::<Devices>().is_err());

@@ -18,20 +18,26 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Copy, Debug)]
 pub struct Emulation {
     /// `emu_launch`.
-    pub launch: unsafe extern "C" fn(
-        *const c_char,
-        *const [u32; 3],
-        *const [u32; 3],
-        usize,
-        *mut *mut c_void,
-        *const [u32; 3],
-        *mut [u64; 5],
-        *mut c_char,
-        usize,
-    ) -> c_int,
+    pub launch: LaunchFn,
     /// `emu_kernel`.
-    pub kernel: unsafe extern "C" fn(usize, *mut *const c_char) -> *const c_char,
+    pub kernel: KernelFn,
 }
+
+/// Name, grid, block, bytes of shared memory, arguments, options, counts, and room for what went wrong.
+pub(crate) type LaunchFn = unsafe extern "C" fn(
+    *const c_char,
+    *const [u32; 3],
+    *const [u32; 3],
+    usize,
+    *mut *mut c_void,
+    *const [u32; 3],
+    *mut [u64; 5],
+    *mut c_char,
+    usize,
+) -> c_int;
+
+/// A number, and where the signature goes.
+pub(crate) type KernelFn = unsafe extern "C" fn(usize, *mut *const c_char) -> *const c_char;
 
 /// In which order threads and blocks run, which no result may depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,16 +11,33 @@ pub enum GpuError {
     /// The driver is there and does not start.
     #[error("the NVIDIA driver does not start: {0}")]
     Driver(String),
+    /// The driver lacks functions that are called.
+    #[error(
+        "the NVIDIA driver is for CUDA {}.{}: too old, 11.8 (driver 520) is wanted",
+        cuda.0, cuda.1
+    )]
+    OldDriver {
+        /// The newest CUDA that it knows.
+        cuda: (i32, i32),
+    },
     /// The driver shows fewer devices.
-    #[error("no device {index}: the driver shows {count}")]
+    #[error("there is no cuda:{index}: the driver shows {}", shown(*count))]
     NoDevice {
         /// The device asked for.
         index: usize,
         /// How many there are.
         count: usize,
     },
+    /// The driver does not show the card that this process was given.
+    #[error("the driver does not show the card {0}")]
+    NoCard(String),
+    /// The program was built without cards.
+    #[error("this program was built without cards (feature `gpu`)")]
+    NotBuiltIn,
     /// A library that products need.
-    #[error("{0} was not found: install it (`pip install nvidia-cublas`)")]
+    #[error(
+        "{0} was not found: install it (`pip install nvidia-cublas`) or name its folder in `LIONS_CUDA_LIB`"
+    )]
     NoLibrary(&'static str),
     /// The kernels want compute capability 8.0.
     #[error("{name}, compute {}.{}: too old, 8.0 is wanted", compute.0, compute.1)]
@@ -53,8 +70,27 @@ pub enum GpuError {
     #[error("{0}")]
     Request(String),
     /// The device answers no more; nothing on it can be used.
-    #[error("the device is lost: {0}")]
+    #[error("the device is lost: {0}; `nvidia-smi` and the log of the system's kernel say more")]
     Lost(String),
+    /// The kernels cannot be emulated.
+    #[error("no emulation of the kernels: {0}")]
+    NoEmulation(String),
+    /// A device computes something else than the host.
+    #[error("{what} is wrong: {why}")]
+    Wrong {
+        /// What was computed.
+        what: &'static str,
+        /// How far it is from what it should be.
+        why: String,
+    },
+}
+
+fn shown(count: usize) -> String {
+    match count {
+        0 => "no card".to_owned(),
+        1 => "one card".to_owned(),
+        many => format!("{many} cards"),
+    }
 }
 
 /// A result of the device.

@@ -10,15 +10,20 @@
 mod allocation;
 mod buf;
 mod call;
+mod card;
+mod cards;
+mod check;
 #[cfg(test)]
 mod conformance_tests;
 #[cfg(feature = "gpu")]
 mod cuda;
+pub mod decoder;
 mod device;
 mod element;
 mod emulated;
 #[cfg(test)]
 mod emulated_tests;
+mod emulation;
 mod error;
 mod ledger;
 mod moments;
@@ -26,13 +31,17 @@ pub mod ops;
 #[cfg(test)]
 mod prebuilt_tests;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use buf::{Buf, Region};
 pub use call::{Arg, Call, Launch};
+pub use card::{Card, Cards, Cublas};
+pub use cards::{cards, cublas, open_card};
+pub use check::check;
 #[cfg(feature = "gpu")]
 pub use cuda::Cuda;
 pub use device::{Event, Gemm, Gpu, Matrix, Memory};
 pub use element::{Element, Stored};
 pub use emulated::{Counts, Emulated, Emulation, Schedule};
+pub use emulation::open_emulation;
 pub use error::{GpuError, Result};

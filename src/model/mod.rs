@@ -30,7 +30,8 @@ pub use ops::{Segments, SummedNll, TokenStats};
 pub use rate::{MatmulRate, matmul_rate};
 pub use sequences::{ModelOpener, SequenceReader, SequenceScorer, in_passes, score_sequences};
 pub use weights::{
-    ArrayReader, ArrayWriter, Arrays, Companions, FrozenParams, Lora, Params, Take,
-    changed_weights, check_weights, convert_checkpoint, dtype_of, format_of, load_tensors,
-    merge_adapter, save_adapter, save_arrays, save_checkpoint, weight_shapes,
+    ArrayReader, ArrayWriter, Arrays, Companions, FrozenParams, Lora, Params, StoredWeights, Take,
+    adapter_names, changed_weights, check_weights, convert_checkpoint, dtype_of, format_of,
+    load_tensors, merge_adapter, new_adapters, save_adapter, save_arrays, save_checkpoint,
+    weight_shapes,
 };

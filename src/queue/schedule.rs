@@ -9,6 +9,8 @@ use std::cmp::Ordering;
 pub struct Slot {
     /// Where it computes.
     pub device: Device,
+    /// The card's own name, by which an attempt is shown this card alone.
+    pub card: Option<String>,
     /// Threads that an attempt may use.
     pub threads: usize,
     /// Memory for one attempt; absent: not limited.
@@ -20,6 +22,7 @@ impl Slot {
     pub fn cpu(threads: usize) -> Self {
         Self {
             device: Device::Cpu,
+            card: None,
             threads,
             memory_bytes: None,
         }

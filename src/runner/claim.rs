@@ -183,14 +183,18 @@ fn launch(
     now: Timestamp,
 ) -> Result<(), RunnerError> {
     let Slot {
-        device, threads, ..
-    } = job.options.slots[slot];
+        device,
+        card,
+        threads,
+        ..
+    } = job.options.slots[slot].clone();
     let planned = ledger.graph.planned(at);
     let launch = Launch {
         root: job.root.to_owned(),
         run: planned.id.clone(),
         attempt,
         device,
+        card,
         threads,
     };
     let launched = write_run_files(&launch.run_dir(), &planned.identity, &planned.stage)

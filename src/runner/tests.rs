@@ -191,6 +191,7 @@ impl TestProject {
             run,
             attempt: 1,
             device,
+            card: None,
             threads: 1,
         }
     }

@@ -9,7 +9,8 @@ use crate::plan::{
     DIGESTS_PATH, DigestCache, InputRef, InputRole, PAIRS_ARTIFACT, REF_LOGPS_ARTIFACT, StageFile,
 };
 use crate::rundir::{AttemptDir, AttemptEvent, RunDir, RundirError, verify_artifact};
-use crate::stage::context::{StageContext, micro_batch_tokens};
+use crate::stage::context::StageContext;
+use crate::stage::device::micro_batch_tokens;
 use crate::stage::error::StageError;
 use crate::stage::output::{StageOutput, count_rows};
 use crate::stage::telemetry::Telemetry;
@@ -25,6 +26,7 @@ pub(super) struct Attempt<'a> {
     pub(super) context: &'a StageContext,
     pub(super) dir: AttemptDir,
     pub(super) file: &'a StageFile,
+    /// Where candle computes.
     pub(super) device: Device,
     pub(super) telemetry: &'a mut Telemetry,
 }

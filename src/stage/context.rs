@@ -2,45 +2,9 @@
 
 use crate::base::{Clock, Device, Shutdown, SystemClock};
 use crate::rundir::RunDir;
+use crate::stage::device::DeviceAccess;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// A device cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum DeviceError {
-    /// The build lacks the backend.
-    #[error("`{0}` was asked for, but this build has no CUDA; build with `--features cuda`")]
-    NotBuiltIn(Device),
-    /// The driver refused.
-    #[error("cannot open `{device}`")]
-    Open {
-        /// Which.
-        device: Device,
-        /// What the driver said.
-        source: candle_core::Error,
-    },
-}
-
-/// Opens a device.
-///
-/// # Errors
-/// It is not there, or this build cannot use it.
-pub fn open_device(device: Device) -> Result<candle_core::Device, DeviceError> {
-    match device {
-        Device::Cpu => Ok(candle_core::Device::Cpu),
-        Device::Cuda(_) if !cfg!(feature = "cuda") => Err(DeviceError::NotBuiltIn(device)),
-        Device::Cuda(index) => candle_core::Device::new_cuda(index as usize)
-            .map_err(|source| DeviceError::Open { device, source }),
-    }
-}
-
-/// Positions of one forward and backward pass where the recipe's runtime names none.
-pub(crate) fn micro_batch_tokens(device: Device) -> usize {
-    match device {
-        Device::Cpu => 2048,
-        Device::Cuda(_) => 16_384,
-    }
-}
 
 /// Everything an attempt is given from outside.
 #[derive(Clone)]
@@ -53,6 +17,8 @@ pub struct StageContext {
     pub attempt: u32,
     /// Where to compute.
     pub device: Device,
+    /// How that is reached.
+    pub access: DeviceAccess,
     /// Asks the stage to save its state and end.
     pub shutdown: Shutdown,
     /// For time stamps.
@@ -72,22 +38,11 @@ impl StageContext {
             run_dir,
             attempt,
             device: Device::Cpu,
+            access: DeviceAccess::default(),
             shutdown: Shutdown::new(),
             clock: Arc::new(SystemClock),
             argv: Vec::new(),
             secret: |_| None,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[cfg(not(feature = "cuda"))]
-    #[test]
-    fn a_device_that_is_not_built_in_is_refused_with_a_hint() {
-        let error = open_device(Device::Cuda(0)).unwrap_err();
-        assert!(error.to_string().contains("--features cuda"), "{error}");
     }
 }

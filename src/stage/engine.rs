@@ -1,48 +1,133 @@
-//! Where models and engines come from: what a device of another kind would compute, it is chosen here.
+//! Where models come from that are trained or asked: here, and nowhere else, the device decides.
 //! (`lions bench` makes its own, of random weights on the CPU.)
 
 use crate::arch::DecoderConfig;
+use crate::base::Device;
 use crate::config::spec::{Precision, ReferenceUpdate, TrainingRecipe};
 use crate::generate::Generator;
 use crate::model::{
     Decoder, FrozenParams, HostOpener, Lora, ModelOpener, Params, Recompute, dtype_of,
 };
+use crate::rundir::AttemptEvent;
 use crate::stage::attempt::Attempt;
+use crate::stage::device::open_device;
 use crate::stage::error::StageError;
-use crate::train::{Engine, HostEngine, HostLearner, Learner, Scorer, Trained};
+use crate::train::{
+    DeviceStart, Engine, HostEngine, HostLearner, Learner, Scorer, Trained, open_on_device,
+    open_scorer_on_device,
+};
 use candle_core::DType;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// A trained model that is asked and not changed.
+/// A trained model that is asked and not changed. It is opened when it is first asked, for log-probabilities on the
+/// attempt's device, for samples on the processor.
+pub(super) struct Asked {
+    dir: PathBuf,
+    /// Its shape.
+    pub(super) config: DecoderConfig,
+    precision: Precision,
+    /// Beside the processor.
+    scorer: Option<Box<dyn Scorer>>,
+    model: Option<Box<dyn Model>>,
+}
+
+impl Asked {
+    pub(super) fn new(dir: PathBuf, config: DecoderConfig, precision: Precision) -> Self {
+        Self {
+            dir,
+            config,
+            precision,
+            scorer: None,
+            model: None,
+        }
+    }
+
+    pub(super) fn scorer(&mut self, job: &mut Attempt<'_>) -> Result<&mut dyn Scorer, StageError> {
+        if job.context.device == Device::Cpu {
+            return Ok(self.model(job)?);
+        }
+        let scorer = match self.scorer.take() {
+            Some(scorer) => scorer,
+            None => job.open_scorer(&self.dir, &self.config, self.precision)?,
+        };
+        Ok(&mut **self.scorer.insert(scorer))
+    }
+
+    pub(super) fn generator(
+        &mut self,
+        job: &mut Attempt<'_>,
+    ) -> Result<&mut dyn Generator, StageError> {
+        Ok(self.model(job)?)
+    }
+
+    fn model(&mut self, job: &mut Attempt<'_>) -> Result<&mut dyn Model, StageError> {
+        let model = match self.model.take() {
+            Some(model) => model,
+            None => job.open_model(&self.dir, &self.config, self.precision)?,
+        };
+        Ok(&mut **self.model.insert(model))
+    }
+}
+
+/// What scores and samples.
 pub(super) trait Model: Scorer + Generator {}
 
 impl<M: Scorer + Generator> Model for M {}
 
 impl Attempt<'_> {
-    /// The model of a folder, to score and to sample from.
-    pub(super) fn open_model(
+    /// The model of a folder, to ask it for log-probabilities.
+    pub(super) fn open_scorer(
         &self,
         dir: &Path,
         config: &DecoderConfig,
         precision: Precision,
+    ) -> Result<Box<dyn Scorer>, StageError> {
+        let context = self.context;
+        if let Some(gpu) = open_device(context.device, &context.access)? {
+            return Ok(open_scorer_on_device(gpu, dir, config, precision)?);
+        }
+        let opener = HostOpener(self.device.clone());
+        Ok(Box::new(opener.decoder(dir, config, precision)?))
+    }
+
+    /// Tells where an attempt does on the processor what no other device does yet (sampling, and the scores of
+    /// filters and reward models), for it takes long.
+    fn on_processor(&mut self) -> Result<(), StageError> {
+        let device = self.context.device;
+        if device != Device::Cpu {
+            let message = format!("samples and filters are computed on the CPU, not on `{device}`");
+            self.telemetry.tell(&AttemptEvent::Warning { message })?;
+        }
+        Ok(())
+    }
+
+    /// The model of a folder, to score and to sample from.
+    pub(super) fn open_model(
+        &mut self,
+        dir: &Path,
+        config: &DecoderConfig,
+        precision: Precision,
     ) -> Result<Box<dyn Model>, StageError> {
+        self.on_processor()?;
         let opener = HostOpener(self.device.clone());
         Ok(Box::new(opener.decoder(dir, config, precision)?))
     }
 
     /// Opens models that are read, and reward models.
-    pub(super) fn opener(&self) -> Box<dyn ModelOpener> {
-        Box::new(HostOpener(self.device.clone()))
+    pub(super) fn opener(&mut self) -> Result<Box<dyn ModelOpener>, StageError> {
+        self.on_processor()?;
+        Ok(Box::new(HostOpener(self.device.clone())))
     }
 
     /// The model of a folder, to take gradients of single rows from; they are rounded as its weights
     /// are.
     pub(super) fn open_learner(
-        &self,
+        &mut self,
         dir: &Path,
         config: &DecoderConfig,
         precision: Precision,
     ) -> Result<Box<dyn Learner>, StageError> {
+        self.on_processor()?;
         let params = Params::load(dir, config, &self.device, dtype_of(precision))?;
         let decoder = Decoder::trainable(config, &params)?;
         Ok(Box::new(HostLearner::new(decoder, params.vars().clone())))
@@ -57,6 +142,20 @@ impl Attempt<'_> {
         recipe: &TrainingRecipe,
         reference: Option<ReferenceUpdate>,
     ) -> Result<Box<dyn Engine>, StageError> {
+        let recompute = self.file.runtime.recompute_layers == Some(true);
+        let context = self.context;
+        if let Some(gpu) = open_device(context.device, &context.access)? {
+            let start = DeviceStart {
+                source,
+                config,
+                recipe,
+                reference,
+                seed: &self.seed().child("lora"),
+                recompute,
+                positions: self.micro_batch_tokens(),
+            };
+            return Ok(open_on_device(gpu, &start)?);
+        }
         let dtype = dtype_of(recipe.precision);
         let (trained, masters) = if let Some(lora) = &recipe.lora {
             let base = FrozenParams::load(source, config, &self.device, dtype)?;
@@ -74,7 +173,7 @@ impl Attempt<'_> {
         if recipe.lora.is_some() && dtype != DType::F32 {
             engine = engine.writes_into(source.to_owned());
         }
-        if self.file.runtime.recompute_layers == Some(true) {
+        if recompute {
             engine = engine.with_recompute(Recompute::Layers);
         }
         if let Some(masters) = masters {

@@ -5,12 +5,12 @@ use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::eval::StoryError;
 use crate::generate::GenerateError;
+use crate::gpu::GpuError;
 use crate::judge::JudgeError;
 use crate::model::ModelError;
 use crate::plan::RunId;
 use crate::rundir::{FailureClass, RundirError};
 use crate::select::SelectError;
-use crate::stage::context::DeviceError;
 use crate::train::TrainError;
 use std::error::Error;
 use std::io;
@@ -133,9 +133,9 @@ pub enum StageError {
         /// What it was.
         value: f64,
     },
-    /// The device cannot be used.
-    #[error(transparent)]
-    Device(#[from] DeviceError),
+    /// The device cannot be used, or refused. (Not transparent: who asks for the class looks for the source.)
+    #[error("{0}")]
+    Device(#[from] GpuError),
     /// A row is no story prompt.
     #[error(transparent)]
     Story(#[from] StoryError),
@@ -207,6 +207,9 @@ impl StageError {
         if chain(self).any(is_denied) {
             return FailureClass::Permission;
         }
+        if let Some(error) = device_error(self) {
+            return class_of_device(error);
+        }
         // What an observer of a training found has the class of what it found.
         if let Self::Train(TrainError::Observer(inner)) = self
             && let Some(own) = inner.downcast_ref::<Self>()
@@ -236,6 +239,11 @@ impl StageError {
             | Self::Model(ModelError::Tensor(_)) => FailureClass::Internal,
             _ => FailureClass::User,
         }
+    }
+
+    /// Whether the device answers no more, so that only another process may get on.
+    pub(super) fn lost_its_device(&self) -> bool {
+        matches!(device_error(self), Some(GpuError::Lost(_)))
     }
 
     /// The error and all its causes in one line.
@@ -281,7 +289,23 @@ fn is_denied(error: &(dyn Error + 'static)) -> bool {
     io.is_some_and(crate::base::fs::is_denied)
 }
 
-/// Drivers say it in words only.
+/// What a device said, wherever in the chain it stands.
+fn device_error(error: &StageError) -> Option<&GpuError> {
+    chain(error).find_map(|error| error.downcast_ref::<GpuError>())
+}
+
+fn class_of_device(error: &GpuError) -> FailureClass {
+    match error {
+        GpuError::OutOfMemory { .. } => FailureClass::OutOfMemory,
+        // A kernel or a request that cannot be is ours.
+        GpuError::Launch { .. } | GpuError::Request(_) | GpuError::Wrong { .. } => {
+            FailureClass::Internal
+        }
+        _ => FailureClass::User,
+    }
+}
+
+/// Libraries say it in words only.
 fn is_out_of_memory(error: &(dyn Error + 'static)) -> bool {
     let text = error.to_string().to_lowercase();
     text.contains("out of memory") || text.contains("out_of_memory")
@@ -338,6 +362,33 @@ mod tests {
             let denied = PathError::new("write", "x", kind.into());
             let denied = StageError::Train(denied.into());
             assert_eq!(denied.class(), FailureClass::Permission, "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_a_device_says_has_its_class_wherever_it_stands() {
+        let full = || GpuError::OutOfMemory { wanted: 9, free: 1 };
+        let lost = || GpuError::Lost("unspecified launch failure".to_owned());
+        let trained = |error: GpuError| TrainError::from(error).into();
+        let observed = |error: GpuError| TrainError::Observer(Box::new(error)).into();
+        for (error, class, is_lost) in [
+            (full().into(), FailureClass::OutOfMemory, false),
+            (observed(full()), FailureClass::OutOfMemory, false),
+            (trained(full()), FailureClass::OutOfMemory, false),
+            (GpuError::NoDriver.into(), FailureClass::User, false),
+            (
+                GpuError::Request("x".to_owned()).into(),
+                FailureClass::Internal,
+                false,
+            ),
+            (observed(lost()), FailureClass::User, true),
+        ] {
+            let error: StageError = error;
+            assert_eq!(
+                (error.class(), error.lost_its_device()),
+                (class, is_lost),
+                "{error}"
+            );
         }
     }
 

@@ -1,6 +1,6 @@
 //! The `eval` stage: every set of the recipe, measured on one checkpoint.
 
-use crate::arch::{DecoderConfig, Pass};
+use crate::arch::Pass;
 use crate::base::{SeedTree, counted};
 use crate::config::spec::{EvalRecipe, LikelihoodEval, PreferenceEval, StoriesEval};
 use crate::data::{
@@ -10,11 +10,12 @@ use crate::eval::{
     RowRecord, SampleRecord, SetResult, Story, StoryPrompt, likelihood_metrics, preference_metrics,
     story_metrics, story_prompt,
 };
+use crate::generate::Generator;
 use crate::plan::{EVAL_ROWS_ARTIFACT, SAMPLES_ARTIFACT};
 use crate::stage::attempt::Attempt;
 use crate::stage::checkpoints::TrainingRecord;
 use crate::stage::dpo::count_pairs;
-use crate::stage::engine::Model;
+use crate::stage::engine::Asked;
 use crate::stage::error::StageError;
 use crate::stage::output::StageOutput;
 use crate::stage::sample::Draw;
@@ -48,18 +49,11 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &EvalRecipe) -> Result<StageOut
     let total: usize = sets.iter().map(|(_, set)| set.units()).sum();
     job.telemetry.begin("rows", total as u64)?;
 
-    let mut model = job.open_model(&source, &config, recipe.precision)?;
+    let mut model = Asked::new(source.clone(), config, recipe.precision);
     let (mut rows, mut samples): (Vec<RowRecord>, Vec<SampleRecord>) = Default::default();
     let mut done = 0;
     for (name, set) in &sets {
-        let result = measure(
-            job,
-            &mut made,
-            (&mut *model, &config),
-            &format,
-            (name, set),
-            done,
-        )?;
+        let result = measure(job, &mut made, &mut model, &format, (name, set), done)?;
         done += set.units();
         made.metrics.extend(result.metrics);
         rows.extend(result.rows);
@@ -157,7 +151,7 @@ fn count_cut(made: &mut StageOutput, set: &str, examples: &[TokenizedExample], m
 fn measure(
     job: &mut Attempt<'_>,
     made: &mut StageOutput,
-    (model, config): (&mut dyn Model, &DecoderConfig),
+    model: &mut Asked,
     format: &TextFormat,
     (name, set): (&str, &Loaded<'_>),
     before: usize,
@@ -165,15 +159,16 @@ fn measure(
     let limit = job.micro_batch_tokens();
     match set {
         Loaded::Likelihood(eval, examples) => {
+            let scorer = model.scorer(job)?;
             let mut progress = |done| job.report(before + done);
             let max = eval.max_seq_len;
-            let scores = score_documents(model, examples, max, limit, &mut progress)?;
+            let scores = score_documents(scorer, examples, max, limit, &mut progress)?;
             let lengths = examples.iter().map(|e| e.tokens.len().min(max));
             let mut pass = Pass::default();
             for (len, score) in lengths.clone().zip(&scores) {
                 pass.add(1.0, len as f64, 0.0, score.tokens as f64);
             }
-            made.spend(config, lengths.sum(), &pass);
+            made.spend(&model.config, lengths.sum(), &pass);
             if scores.iter().all(|s| s.tokens == 0) {
                 return Err(StageError::EmptySet {
                     set: name.to_owned(),
@@ -186,14 +181,16 @@ fn measure(
             let positions: usize = pairs.iter().map(TokenizedPair::positions).sum();
             made.usage.tokens += positions as u64;
             made.usage.positions += positions as u64;
-            made.usage.flops += pair_flops(config, pairs, limit);
+            made.usage.flops += pair_flops(&model.config, pairs, limit);
             let reference = job.references()?;
+            let scorer = model.scorer(job)?;
             let mut progress = |done| job.report(before + done);
-            let scores = score_pairs(model, pairs, limit, &mut progress)?;
+            let scores = score_pairs(scorer, pairs, limit, &mut progress)?;
             Ok(preference_metrics(name, pairs, &scores, &reference)?)
         }
         Loaded::Stories(eval, prompts, tokens) => {
-            let stories = sample_replies(job, model, format, eval, tokens, before)?;
+            let generator = model.generator(job)?;
+            let stories = sample_replies(job, generator, format, eval, tokens, before)?;
             let lengths = stories.iter().map(|s| tokens[s.prompt].len() + s.tokens);
             let mut pass = Pass::default();
             for (prompt, tokens) in tokens.iter().enumerate() {
@@ -202,7 +199,7 @@ fn measure(
                 let drawn = own.map(|s| (s.tokens + usize::from(s.finished)) as f64);
                 pass.add_samples(tokens.len() as f64, drawn);
             }
-            made.spend(config, lengths.sum(), &pass);
+            made.spend(&model.config, lengths.sum(), &pass);
             Ok(story_metrics(name, prompts, &stories))
         }
     }
@@ -211,7 +208,7 @@ fn measure(
 /// Samples every prompt and decodes the texts.
 fn sample_replies(
     job: &mut Attempt<'_>,
-    model: &mut dyn Model,
+    generator: &mut dyn Generator,
     format: &TextFormat,
     eval: &StoriesEval,
     prompts: &[Vec<u32>],
@@ -224,7 +221,7 @@ fn sample_replies(
         seed: &SeedTree::root(eval.seed).child("eval/stories"),
         before,
     };
-    let completions = job.draw(model, format, &draw)?;
+    let completions = job.draw(generator, format, &draw)?;
     let mut stories = Vec::new();
     for completion in completions {
         stories.push(Story {

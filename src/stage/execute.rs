@@ -7,11 +7,12 @@ use crate::rundir::{
     read_stage, write_made, write_provenance, write_result,
 };
 use crate::stage::attempt::Attempt;
-use crate::stage::context::{StageContext, open_device};
+use crate::stage::context::StageContext;
 use crate::stage::error::StageError;
 use crate::stage::output::StageOutput;
 use crate::stage::telemetry::{HeartbeatThread, Telemetry};
 use crate::stage::{dpo, eval, judge, ref_logps, sample, select, sft};
+use candle_core::Device;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -32,14 +33,18 @@ pub fn execute(context: &StageContext) -> Result<StageResult, StageError> {
     let ended = carry_out(context, &attempt, &mut telemetry);
     drop(heartbeat);
     let last = match &ended {
-        Ok(_) => AttemptEvent::Finished,
-        Err(StageError::Interrupted) => AttemptEvent::Interrupted,
-        Err(error) => AttemptEvent::Failed {
+        Ok(_) => Some(AttemptEvent::Finished),
+        Err(StageError::Interrupted) => Some(AttemptEvent::Interrupted),
+        // Nothing on the card can be used until this process has ended, and another may: as after a crash, which is
+        // what an attempt that says nothing has had.
+        Err(error) if error.lost_its_device() => None,
+        Err(error) => Some(AttemptEvent::Failed {
             class: error.class(),
             message: error.chain_text(),
-        },
+        }),
     };
-    let told = telemetry.tell(&last).and_then(|()| telemetry.sync());
+    let told = last.map_or(Ok(()), |last| telemetry.tell(&last));
+    let told = told.and_then(|()| telemetry.sync());
     match (ended, told) {
         // A failure is worth more than the failure to tell of it.
         (Err(error), _) => Err(error),
@@ -95,7 +100,7 @@ fn work(
         context,
         dir: attempt.clone(),
         file: &file,
-        device: open_device(context.device)?,
+        device: Device::Cpu,
         telemetry,
     };
     job.check_inputs()?;

@@ -277,7 +277,7 @@ fn judge_all(
         None => None,
     };
     let root = job.context.root.clone();
-    let (opener, device) = (job.opener(), job.device.clone());
+    let (opener, device) = (job.opener()?, job.device.clone());
     let place = JudgePlace {
         root: &root,
         opener: &*opener,

@@ -9,6 +9,7 @@ mod attempt;
 mod bench;
 mod checkpoints;
 mod context;
+mod device;
 mod dpo;
 mod engine;
 mod error;
@@ -33,6 +34,7 @@ pub use bench::{
     BenchKind, BenchModel, BenchReport, BenchRequest, BenchShape, BenchStep, Between, PhaseTime,
     Spread, bench,
 };
-pub use context::{DeviceError, StageContext, open_device};
+pub use context::StageContext;
+pub use device::{DeviceAccess, open_device};
 pub use error::StageError;
 pub use execute::execute;

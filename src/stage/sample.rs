@@ -6,12 +6,11 @@ use crate::base::{SeedTree, counted, is_as_written, with_check, write_atomic};
 use crate::config::spec::SamplingRecipe;
 use crate::data::{Message, PromptRow, TextFormat, load_prompts, mixture_seed, round_prompts};
 use crate::eval::mean_metrics;
-use crate::generate::{Completion, SampleJob, sample};
+use crate::generate::{Completion, Generator, SampleJob, sample};
 use crate::metrics::families::{Completed, SAMPLED};
 use crate::plan::{SAMPLES_ARTIFACT, SampleStageRecipe};
 use crate::rundir::AttemptEvent;
 use crate::stage::attempt::Attempt;
-use crate::stage::engine::Model;
 use crate::stage::error::StageError;
 use crate::stage::output::{StageOutput, count_rows};
 use serde::{Deserialize, Serialize};
@@ -157,7 +156,7 @@ fn load(
 fn sample_chunk(
     job: &mut Attempt<'_>,
     recipe: &SampleStageRecipe,
-    model: &mut dyn Model,
+    generator: &mut dyn Generator,
     format: &TextFormat,
     prompts: &[PromptRow],
     tokens: &[Vec<u32>],
@@ -171,7 +170,7 @@ fn sample_chunk(
         seed: &seed.index(recipe.round as u64).index(chunk as u64),
         before: chunk * CHUNK * recipe.samples.get(),
     };
-    let completions = job.draw(model, format, &draw)?;
+    let completions = job.draw(generator, format, &draw)?;
     let mut sampled = Vec::with_capacity(prompts.len());
     for (row, own) in prompts.iter().zip(completions.chunks(recipe.samples.get())) {
         let replies = own.iter().map(|completion| reply(format, completion));
@@ -237,7 +236,7 @@ impl Attempt<'_> {
     /// Draws, and tells how far it has come.
     pub(super) fn draw(
         &mut self,
-        model: &mut dyn Model,
+        generator: &mut dyn Generator,
         format: &TextFormat,
         draw: &Draw<'_>,
     ) -> Result<Vec<Completion>, StageError> {
@@ -251,7 +250,7 @@ impl Attempt<'_> {
             batch: usize::MAX,
         };
         let mut failed = None;
-        let completions = sample(model, &sample_job, &mut |done| {
+        let completions = sample(generator, &sample_job, &mut |done| {
             let told = self.report(draw.before + done);
             failed = failed.take().or(told.err());
             failed.is_none()

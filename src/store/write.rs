@@ -289,13 +289,13 @@ fn claim_one(
     Ok(Claim::Taken { attempt: taken })
 }
 
-/// The other runner whose attempt is on an accelerator; processors are shared.
+/// The other runner whose attempt is on a card; processors are shared.
 fn device_owner(
     tx: &Transaction<'_>,
     device: Device,
     owner: &str,
 ) -> Result<Option<String>, StoreError> {
-    if device == Device::Cpu {
+    if !device.is_card() {
         return Ok(None);
     }
     let sql = "SELECT owner FROM attempt WHERE state = 'live' AND device = ?1 AND owner <> ?2";

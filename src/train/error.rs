@@ -2,6 +2,7 @@
 
 use crate::base::PathError;
 use crate::data::DataError;
+use crate::gpu::GpuError;
 use crate::model::ModelError;
 use std::path::PathBuf;
 
@@ -96,6 +97,9 @@ pub enum TrainError {
     /// The model refused.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The device of [`gpu`](crate::gpu) refused. (Not transparent: who asks for the class looks for the source.)
+    #[error("{0}")]
+    Gpu(#[from] GpuError),
     /// A tensor operation failed.
     #[error("a tensor operation failed")]
     Tensor(#[from] candle_core::Error),

@@ -6,9 +6,10 @@
 //! stopped training continues from its [`SavedState`] with the same bits (on the CPU).
 //!
 //! All of it asks an [`Engine`] for passes and updates and touches no tensor of the model; [`HostEngine`] computes
-//! them on the CPU. [`score_pairs`] and [`score_documents`] are the passes without a gradient that
+//! them on the CPU, [`DeviceEngine`] on a device of [`gpu`](crate::gpu). [`score_pairs`] and [`score_documents`] are the passes without a gradient that
 //! monitoring, reference log-probabilities and evaluation share; they need a [`Scorer`] only.
 
+mod device;
 mod dpo;
 mod engine;
 mod error;
@@ -30,6 +31,7 @@ mod pair_loss_tests;
 #[cfg(test)]
 mod tests;
 
+pub use device::{DeviceEngine, DeviceStart, open_on_device, open_scorer_on_device};
 pub use dpo::{DpoObjective, PairMonitor};
 pub use engine::{Engine, Give, Learner, Nll, Part, Take, Update, Weigh};
 pub use error::TrainError;

@@ -2,11 +2,24 @@
 
 #[path = "../../src/gpu/mod.rs"]
 pub mod gpu;
-#[allow(dead_code, reason = "the kernels need not all of it")]
-#[path = "../../src/model/kernels/shape.rs"]
-mod layer;
 
-/// Under the path by which the kernels name it.
-mod arch {
-    pub use crate::layer::{AttentionShape, GateActivation};
+#[allow(dead_code, unused_imports, reason = "not all of it is needed here")]
+#[path = "../../src/arch/mod.rs"]
+mod arch;
+#[allow(dead_code, reason = "not all of it is needed here")]
+#[path = "../../src/base/fs.rs"]
+mod fs;
+#[allow(dead_code, reason = "not all of it is needed here")]
+#[path = "../../src/base/model_files.rs"]
+mod model_files;
+#[allow(dead_code, reason = "not all of it is needed here")]
+#[path = "../../src/base/text.rs"]
+mod text;
+
+/// Under the paths by which `arch` names it.
+mod base {
+    pub(crate) use crate::fs;
+    pub use crate::fs::PathError;
+    pub use crate::model_files::ModelFile;
+    pub use crate::text::counted;
 }

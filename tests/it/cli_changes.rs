@@ -137,7 +137,7 @@ fn doctor_looks_at_the_machine_and_the_project() {
     );
     assert_eq!(
         looked_at[4..],
-        ["processor", "memory", "devices", "model", "model"],
+        ["processor", "memory", "gpu", "model", "model"],
         "{table}"
     );
     assert!(table.contains("bad  model        notes: "), "{table}");

@@ -6,6 +6,7 @@ mod adapters;
 mod archive;
 mod bad_input;
 mod bases;
+mod cards;
 mod check;
 mod cli_changes;
 mod cli_help;

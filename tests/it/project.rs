@@ -91,6 +91,8 @@ impl Project {
             .args(words)
             .env_remove("COLUMNS")
             .env_remove("NO_COLOR")
+            // The same on every machine: cards that are there stay hidden.
+            .env("CUDA_VISIBLE_DEVICES", "")
             .env_remove("RUST_BACKTRACE");
         command
     }

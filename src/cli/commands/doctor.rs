@@ -1,17 +1,21 @@
 //! `lions doctor`.
 
 use crate::arch::DecoderConfig;
+use crate::base::Device;
+use crate::cli::cards::access;
 use crate::cli::error::{CommandError, exit_code};
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::text::{bytes, counted};
 use crate::cli::ui::{Tone, Ui};
 use crate::data::TextFormat;
+use crate::gpu::{Card, Cards, Cublas, GpuError, cards, check, cublas, open_card};
 use crate::model::check_weights;
 use crate::report::ColumnFit::{Whole, Wrap};
 use crate::rundir::{free_bytes, network_file_system};
 use serde::Serialize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Look at the machine and the project, and say what would go wrong
 ///
@@ -66,8 +70,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, _args: &DoctorArgs) -> Result<u8, Co
         file_system(&project.root),
         processor(),
         memory(),
-        devices(),
     ];
+    findings.extend(gpus());
     findings.extend(models(&project.root.join("models")));
     let bad = findings.iter().any(|finding| finding.health == Health::Bad);
     if ui.json {
@@ -175,15 +179,84 @@ fn memory() -> Finding {
     }
 }
 
-fn devices() -> Finding {
-    if cfg!(feature = "cuda") {
-        Finding::new("devices", Health::Ok, "cpu, cuda (built in)")
-    } else {
-        Finding::new(
-            "devices",
-            Health::Ok,
-            "cpu (for GPUs build with `--features cuda`)",
-        )
+/// Cards, the library that they need, and whether they compute right.
+fn gpus() -> Vec<Finding> {
+    let none = |health, why: String| {
+        vec![Finding::new(
+            "gpu",
+            health,
+            format!("none: {why}; runs use the CPU"),
+        )]
+    };
+    let shown = match cards() {
+        Ok(shown) if shown.cards.is_empty() => {
+            return none(Health::Ok, "the driver shows no card".to_owned());
+        }
+        Ok(shown) => shown,
+        Err(error @ (GpuError::NoDriver | GpuError::NotBuiltIn)) => {
+            return none(Health::Ok, error.to_string());
+        }
+        Err(error) => return none(Health::Warning, error.to_string()),
+    };
+    let folders = access().libraries;
+    let cublas = cublas(&folders);
+    let (mut found, mut checks) = (Vec::new(), Vec::new());
+    for card in &shown.cards {
+        let place = Device::Cuda(card.index as u32);
+        if let Err(error) = card.suits() {
+            found.push(Finding::new(
+                "gpu",
+                Health::Warning,
+                format!("{place}  {error}"),
+            ));
+            continue;
+        }
+        let mut free = None;
+        if cublas.is_ok() {
+            checks.push(match right(card, &folders, &mut free) {
+                Ok(text) => Finding::new("check", Health::Ok, format!("{place}  {text}")),
+                Err(error) => Finding::new("check", Health::Bad, format!("{place}  {error}")),
+            });
+        }
+        let text = described(&shown, card, free);
+        found.push(Finding::new("gpu", Health::Ok, format!("{place}  {text}")));
+    }
+    found.push(match cublas {
+        Ok(Cublas { version, folder }) => {
+            let folder = folder.map(|folder| format!(" in {}", folder.display()));
+            Finding::new("cublas", Health::Ok, version + &folder.unwrap_or_default())
+        }
+        Err(error) => Finding::new("cublas", Health::Warning, error.to_string()),
+    });
+    found.extend(checks);
+    found
+}
+
+/// Opens a card and lets it compute; its free memory, bytes, is told on the way.
+fn right(card: &Card, folders: &[PathBuf], free: &mut Option<usize>) -> Result<String, GpuError> {
+    let begun = Instant::now();
+    let mut gpu = open_card(card.index, folders)?;
+    *free = Some(gpu.memory()?.free);
+    check(gpu.as_mut())?;
+    let secs = begun.elapsed().as_secs_f64();
+    Ok(format!("products, norm, attention: right ({secs:.1} s)"))
+}
+
+fn described(shown: &Cards, card: &Card, free: Option<usize>) -> String {
+    let size = |size: usize| bytes(size as f64);
+    let two = |(major, minor): (i32, i32)| format!("{major}.{minor}");
+    let mut text = format!("{}, {}", card.name, size(card.bytes));
+    if let Some(free) = free {
+        text += &format!(" ({} free)", size(free));
+    }
+    text += &format!(", compute {}, driver ", two(card.compute));
+    text += &match &shown.release {
+        Some(release) => format!("{release} (CUDA {})", two(shown.cuda)),
+        None => format!("of CUDA {}", two(shown.cuda)),
+    };
+    text + &match card.built_for {
+        Some(of) => format!(", kernels: built for {}", two(of)),
+        None => ", kernels: by the driver's compiler".to_owned(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::backend::end_with_runner;
 use crate::base::{Device, Shutdown};
+use crate::cli::cards::access;
 use crate::cli::error::{CommandError, ErrorKind, exit_code};
 use crate::cli::global::{DONE, Global};
 use crate::cli::numbers::at_least;
@@ -10,7 +11,7 @@ use crate::cli::signals;
 use crate::cli::ui::Ui;
 use crate::plan::RunId;
 use crate::rundir::{FailureClass, RunDir};
-use crate::stage::{StageContext, StageError, execute};
+use crate::stage::{DeviceAccess, StageContext, StageError, execute};
 
 /// Carry out one attempt of a run in its folder (what `run` starts for each run)
 #[derive(Debug, clap::Args)]
@@ -24,6 +25,9 @@ pub(crate) struct ExecArgs {
     /// `cpu` or `cuda:N`
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// The card's own name (`GPU-…`), which goes before its number: what a process is shown is numbered anew
+    #[arg(long, value_name = "NAME", hide = true)]
+    card: Option<String>,
     /// Process number of the runner, to end with it
     #[arg(long, value_name = "PID", hide = true)]
     parent: Option<u32>,
@@ -40,6 +44,10 @@ pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8, Comm
     let run_dir = prepared(&project, &args.run)?;
     let mut context = StageContext::new(project.root, run_dir, args.attempt);
     context.device = device;
+    context.access = DeviceAccess {
+        card: args.card.clone(),
+        ..access()
+    };
     context.shutdown = shutdown;
     context.argv = std::env::args().collect();
     context.secret = secret;

@@ -19,6 +19,7 @@ use crate::config::Inputs;
 use crate::config::sweep::Sweep;
 use crate::plan::Plan;
 use crate::preflight::Depth;
+use crate::queue::Slot;
 use crate::rundir::RunDir;
 use crate::runner::{
     JsonReporter, LinesReporter, NoReport, Reporter, RunOptions, RunnerError, Services, SweepEnd,
@@ -47,7 +48,7 @@ pub(crate) struct RunArgs {
     /// Runs side by side [default: one for each core, or one for each GPU]
     #[arg(long, short, value_name = "N", value_parser = at_least(1_u32))]
     jobs: Option<u32>,
-    /// Where to run: auto, cpu, or cuda:0,1
+    /// Where to run: auto (the GPUs that suit, else the CPU), cpu, or cuda:0,1
     #[arg(long, default_value = "auto")]
     device: Devices,
     /// Threads of each run on the CPU
@@ -131,6 +132,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     let lengths = look.into_lengths();
     let shutdown = Shutdown::new();
     signals::stop_on_signals(&shutdown)?;
+    // Before anything is queued: a device that cannot be used ends the command.
+    let slots = slots(ui, &args.device, args.jobs, args.threads)?;
     let many = loaded.len() > 1;
     let mut code = DONE;
     for (word, sweep) in loaded {
@@ -138,7 +141,14 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
             ui.say(&format!("--- {}", sweep.name));
         }
         let planned = plan::make(&project, &sweep, &lengths)?;
-        match one(ui, &project, args, (&word, &sweep, &planned), &shutdown)? {
+        match one(
+            ui,
+            &project,
+            args,
+            (&word, &sweep, &planned),
+            &slots,
+            &shutdown,
+        )? {
             exit_code::INTERRUPTED => return Ok(exit_code::INTERRUPTED),
             ended => code = code.max(ended),
         }
@@ -152,13 +162,14 @@ fn one(
     project: &Project,
     args: &RunArgs,
     (word, sweep, plan): (&SweepFile, &Sweep, &Plan),
+    slots: &[Slot],
     shutdown: &Shutdown,
 ) -> Result<u8, CommandError> {
     let mut reporter = reporter(ui, project, plan);
     let failed = |error| failed(error, word, shutdown);
     let opened = open_store(&project.root, shutdown, reporter.as_mut());
     let mut store = opened.map_err(failed)?;
-    let mut options = RunOptions::new(slots(&args.device, args.jobs, args.threads)?);
+    let mut options = RunOptions::new(slots.to_vec());
     options.retry = if args.retry {
         Retry::Failed
     } else {

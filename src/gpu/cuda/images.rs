@@ -14,12 +14,20 @@ const PTX: &[u8] = include_bytes!("../prebuilt/compute_80.ptx.zst");
 /// The oldest cards that have `mma.sync` of bf16 and `cp.async`.
 pub(super) const OLDEST: (i32, i32) = (8, 0);
 
+/// The newest compute capability that the machine code here was built for and such a card runs.
+pub(super) fn built_for(compute: (i32, i32)) -> Option<(i32, i32)> {
+    cubin(compute).map(|(of, _)| of)
+}
+
+fn cubin(compute: (i32, i32)) -> Option<((i32, i32), &'static [u8])> {
+    let fits = |of: (i32, i32)| of.0 == compute.0 && of.1 <= compute.1;
+    CUBINS.iter().copied().rfind(|(of, _)| fits(*of))
+}
+
 /// What to offer the driver for such a card, best first: machine code where it fits, then PTX. A driver that is older
 /// than the machine code refuses it and takes the PTX.
 pub(super) fn images(compute: (i32, i32)) -> Result<Vec<Vec<u8>>> {
-    let fits = |of: (i32, i32)| of.0 == compute.0 && of.1 <= compute.1;
-    let cubin = CUBINS.iter().rev().find(|(of, _)| fits(*of));
-    let cubin = cubin.map(|(_, bytes)| unpacked(bytes));
+    let cubin = cubin(compute).map(|(_, bytes)| unpacked(bytes));
     let mut ptx = unpacked(PTX)?;
     ptx.push(0); // text ends with a zero
     Ok(cubin.transpose()?.into_iter().chain([ptx]).collect())
@@ -64,5 +72,7 @@ mod tests {
     fn machine_code_is_that_of_the_nearest_older_card() {
         let first = |compute| images(compute).unwrap().swap_remove(0);
         assert!(first((8, 6)) == first((8, 0)) && first((8, 9)) != first((8, 0)));
+        let built = [(8, 6), (8, 9), (9, 0), (12, 0)].map(built_for);
+        assert_eq!(built, [Some((8, 0)), Some((8, 9)), Some((9, 0)), None]);
     }
 }

@@ -1,20 +1,43 @@
 //! Whether driver and cuBLAS are there, and where.
 
+use super::failure::words;
+use crate::gpu::card::Cublas;
 use crate::gpu::error::{GpuError, Result};
+use cudarc::cublas::sys::{cublasGetProperty, libraryPropertyType};
+use cudarc::driver::sys::{CUresult, cuDriverGetVersion};
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// Refuses machines without a driver. Nothing else of the driver may be called before: its functions panic where it is
-/// missing.
-pub(super) fn driver() -> Result<()> {
+/// The oldest CUDA whose drivers take our PTX, as the driver writes it.
+const OLDEST_CUDA: i32 = 11_080;
+
+/// Starts the driver and says which CUDA it is for; refuses machines without one, and one so old that functions are
+/// missing. Nothing else of it may be called before: a function that is not there panics.
+pub(super) fn driver() -> Result<(i32, i32)> {
     #[expect(unsafe_code, reason = "opens a library")]
     // SAFETY: opening the driver runs nothing but its initialisation, which is NVIDIA's to get right.
     let there = unsafe { cudarc::driver::sys::is_culib_present() };
     if !there {
         return Err(GpuError::NoDriver);
     }
-    cudarc::driver::result::init().map_err(|e| GpuError::Driver(super::failure::words(e)))
+    let mut version = 0;
+    #[expect(unsafe_code, reason = "calls of the driver")]
+    // SAFETY: the number is written before the call returns.
+    let told = unsafe { cuDriverGetVersion(&raw mut version) }.result();
+    told.map_err(|e| GpuError::Driver(words(e)))?;
+    let cuda = (version / 1000, version % 1000 / 10);
+    if version < OLDEST_CUDA {
+        return Err(GpuError::OldDriver { cuda });
+    }
+    match cudarc::driver::result::init() {
+        Ok(()) => Ok(cuda),
+        // A driver without a card does not start.
+        Err(e) if e.0 == CUresult::CUDA_ERROR_NO_DEVICE => {
+            Err(GpuError::NoDevice { index: 0, count: 0 })
+        }
+        Err(e) => Err(GpuError::Driver(words(e))),
+    }
 }
 
 /// Makes cuBLAS loadable: by the loader's own search, else from the first of `folders` that has it.
@@ -31,6 +54,40 @@ pub(super) fn cublas(folders: &[PathBuf]) -> Result<()> {
         return Ok(());
     }
     Err(GpuError::NoLibrary("libcublas"))
+}
+
+/// Which cuBLAS [`cublas`] found.
+pub(super) fn found_cublas() -> Cublas {
+    let part = |which| {
+        let mut value = 0;
+        #[expect(unsafe_code, reason = "calls of cuBLAS")]
+        // SAFETY: the library is there, and the number is written before the call returns.
+        let got = unsafe { cublasGetProperty(which, &raw mut value) };
+        got.result()
+            .map_or_else(|_| "?".to_owned(), |()| value.to_string())
+    };
+    let parts = [
+        libraryPropertyType::MAJOR_VERSION,
+        libraryPropertyType::MINOR_VERSION,
+        libraryPropertyType::PATCH_LEVEL,
+    ];
+    Cublas {
+        version: parts.map(part).join("."),
+        folder: folder_of("libcublas.so"),
+    }
+}
+
+/// Where a loaded library lies, where the system tells.
+fn folder_of(name: &str) -> Option<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let is_it = |path: &&Path| {
+        let file = path.file_name().unwrap_or_default();
+        file.to_string_lossy().starts_with(name)
+    };
+    let mut paths = maps
+        .lines()
+        .filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])));
+    Some(paths.find(is_it)?.parent()?.to_owned())
 }
 
 /// Loads cuBLAS and what it needs by their full paths; afterwards they are found by their names.

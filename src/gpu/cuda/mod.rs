@@ -2,9 +2,11 @@
 
 mod blas;
 mod card;
+mod cards;
 mod context;
 mod failure;
 mod images;
 mod library;
 
 pub use card::Cuda;
+pub(super) use cards::{cards, cublas};

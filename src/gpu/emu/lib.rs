@@ -2,6 +2,9 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
+/// A library with the same functions, for programs that open one.
+pub const LIBRARY: &str = env!("EMULATION_LIBRARY");
+
 unsafe extern "C" {
     /// The name of the kernel of a number, or null behind the last; its signature goes to `signature`.
     pub fn emu_kernel(number: usize, signature: *mut *const c_char) -> *const c_char;

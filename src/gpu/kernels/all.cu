@@ -6,6 +6,7 @@
 #include "embedding.cu"
 #include "gated.cu"
 #include "head.cu"
+#include "mix.cu"
 #include "optimizer.cu"
 #include "rms_norm.cu"
 #include "rms_norm_fast.cu"

@@ -13,6 +13,7 @@ mod decode_attention_tests;
 pub mod embedding;
 pub mod gated;
 pub mod head;
+pub mod mix;
 pub mod norm;
 pub mod optimizer;
 pub mod rope;

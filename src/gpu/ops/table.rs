@@ -2,8 +2,8 @@
 
 use crate::gpu::call::{Entry, Pair};
 use crate::gpu::ops::{
-    attention, attention_fast, decode_attention, embedding, gated, head, norm, optimizer, rope,
-    rows,
+    attention, attention_fast, decode_attention, embedding, gated, head, mix, norm, optimizer,
+    rope, rows,
 };
 
 const ALONE: &[&[Entry]] = &[norm::ALONE, rows::ALONE, head::ALONE, optimizer::ALONE];
@@ -13,6 +13,7 @@ const PAIRS: &[&[Pair]] = &[
     embedding::PAIRS,
     gated::PAIRS,
     head::PAIRS,
+    mix::PAIRS,
     norm::PAIRS,
     rope::PAIRS,
     rows::PAIRS,

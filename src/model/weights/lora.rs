@@ -66,14 +66,40 @@ struct AdapterConfig {
 }
 
 /// PEFT's names of `A` and `B` of the weight `name`.
-fn names(name: &str) -> [String; 2] {
+pub fn adapter_names(name: &str) -> [String; 2] {
     let module = name.strip_suffix(".weight").unwrap_or(name);
     ["lora_A", "lora_B"].map(|part| format!("{PREFIX}{module}.{part}.weight"))
 }
 
+/// New adapters, `f32` on the CPU by PEFT's names, on a model of these shapes: `A` uniform within
+/// `1 / sqrt(in)` (PEFT's, by Kaiming with `a = sqrt(5)`), `B` zero, so that training starts at the base model.
+///
+/// # Errors
+/// The model has no module of a target's name.
+pub fn new_adapters(
+    shapes: &BTreeMap<String, Vec<usize>>,
+    recipe: &LoraRecipe,
+    seed: &SeedTree,
+) -> Result<BTreeMap<String, Tensor>, ModelError> {
+    let rank = recipe.rank.get();
+    let mut new = BTreeMap::new();
+    for (name, out, width) in adapted(shapes, recipe)? {
+        let [a_name, b_name] = adapter_names(name);
+        let mut rng = seed.child(&a_name).rng();
+        let bound = 1.0 / (width as f32).sqrt();
+        let values: Vec<f32> = (0..rank * width)
+            .map(|_| rng.random_range(-bound..=bound))
+            .collect();
+        let a = Tensor::from_vec(values, (rank, width), &Device::Cpu)?;
+        new.insert(a_name, a);
+        let b = Tensor::zeros((out, rank), DType::F32, &Device::Cpu)?;
+        new.insert(b_name, b);
+    }
+    Ok(new)
+}
+
 impl Lora {
-    /// New adapters: `A` uniform within `1 / sqrt(in)` (PEFT's, by Kaiming with `a = sqrt(5)`), `B`
-    /// zero, so that training starts at the base model.
+    /// New adapters: see [`new_adapters`].
     ///
     /// # Errors
     /// The model has no module of a target's name, or the device refuses.
@@ -82,20 +108,11 @@ impl Lora {
         recipe: &LoraRecipe,
         seed: &SeedTree,
     ) -> Result<Self, ModelError> {
-        let rank = recipe.rank.get();
+        let first = base.iter().next();
+        let device = first.map_or(Device::Cpu, |(_, t)| t.device().clone());
         let mut vars = BTreeMap::new();
-        for (name, weight) in adapted(&base, recipe)? {
-            let (out, width) = weight.dims2()?;
-            let [a_name, b_name] = names(name);
-            let mut rng = seed.child(&a_name).rng();
-            let bound = 1.0 / (width as f32).sqrt();
-            let values: Vec<f32> = (0..rank * width)
-                .map(|_| rng.random_range(-bound..=bound))
-                .collect();
-            let a = Tensor::from_vec(values, (rank, width), &Device::Cpu)?;
-            let b = Tensor::zeros((out, rank), DType::F32, weight.device())?;
-            vars.insert(a_name, Var::from_tensor(&a.to_device(weight.device())?)?);
-            vars.insert(b_name, Var::from_tensor(&b)?);
+        for (name, tensor) in new_adapters(&Arrays::of(&base).shapes, recipe, seed)? {
+            vars.insert(name, Var::from_tensor(&tensor.to_device(&device)?)?);
         }
         Ok(Self {
             base,
@@ -148,7 +165,7 @@ impl Lora {
 
     /// The weight `name` with its change in f32; none without an adapter.
     fn sum(&self, name: &str, base: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let [a, b] = names(name);
+        let [a, b] = adapter_names(name);
         let (Some(a), Some(b)) = (self.vars.get(&a), self.vars.get(&b)) else {
             return Ok(None);
         };
@@ -335,22 +352,26 @@ pub fn merge_adapter(model: &Path, adapter: &Path, out: &Path) -> Result<usize, 
     Ok(lora.vars().len() / 2)
 }
 
-/// Weights that get an adapter, in name order.
+/// Weights that get an adapter with their outputs and inputs, in name order.
 fn adapted<'a>(
-    base: &'a FrozenParams,
+    shapes: &'a BTreeMap<String, Vec<usize>>,
     recipe: &LoraRecipe,
-) -> Result<Vec<(&'a str, &'a Tensor)>, ModelError> {
+) -> Result<Vec<(&'a str, usize, usize)>, ModelError> {
     let mut all = Vec::new();
     for target in &recipe.targets {
         let suffix = format!(".{}.weight", target.name());
         let before = all.len();
-        all.extend(base.iter().filter(|(name, _)| name.ends_with(&suffix)));
+        let of_target = shapes.iter().filter(|(name, _)| name.ends_with(&suffix));
+        all.extend(of_target.filter_map(|(name, shape)| match shape[..] {
+            [out, width] => Some((name.as_str(), out, width)),
+            _ => None,
+        }));
         if all.len() == before {
             let message = format!("the model has no `{}` to adapt", target.name());
             return Err(candle_core::Error::Msg(message).into());
         }
     }
-    all.sort_by_key(|(name, _)| *name);
+    all.sort_unstable();
     Ok(all)
 }
 
@@ -453,7 +474,7 @@ mod tests {
         let want = loss(&Decoder::trainable(&config, &full).unwrap())?.backward()?;
         let mut checked = 0;
         for (name, var) in full.iter() {
-            let [a, b] = names(name).map(|n| lora.vars().get(&n));
+            let [a, b] = adapter_names(name).map(|n| lora.vars().get(&n));
             let (Some(a), Some(b)) = (a, b) else { continue };
             let dw = want.get(var).unwrap();
             let da = (b.as_tensor().t()?.matmul(dw)? * 2.0)?;

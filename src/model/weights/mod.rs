@@ -5,6 +5,7 @@ mod checkpoint;
 mod formats;
 mod lora;
 mod params;
+mod stored;
 mod weights_file;
 
 pub use arrays::{ArrayReader, ArrayWriter, Arrays, Take};
@@ -12,7 +13,8 @@ pub use checkpoint::{
     Companions, changed_weights, convert_checkpoint, save_arrays, save_checkpoint,
 };
 pub use formats::{dtype_of, format_of};
-pub use lora::{Lora, merge_adapter, save_adapter};
+pub use lora::{Lora, adapter_names, merge_adapter, new_adapters, save_adapter};
 pub use params::{FrozenParams, Params};
+pub use stored::StoredWeights;
 pub(crate) use weights_file::WeightFiles;
 pub use weights_file::{check_weights, load_tensors, weight_shapes};

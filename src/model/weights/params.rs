@@ -4,7 +4,7 @@ use crate::arch::DecoderConfig;
 use crate::model::error::ModelError;
 use crate::model::weights::arrays::{Arrays, Take};
 use crate::model::weights::formats::format_of;
-use crate::model::weights::weights_file::WeightFiles;
+use crate::model::weights::stored::StoredWeights;
 use candle_core::{DType, Device, Tensor, Var};
 use rand::RngCore;
 use std::collections::BTreeMap;
@@ -108,11 +108,7 @@ impl FrozenParams {
         device: &Device,
         dtype: DType,
     ) -> Result<Self, ModelError> {
-        let ignorable = |name: &str| config.may_ignore(name);
-        if config.tied {
-            WeightFiles::open(dir)?.check_tied_head(usize::MAX)?;
-        }
-        Self::load_tensors(dir, config.tensors(), ignorable, device, dtype)
+        Self::read(StoredWeights::open(dir, config)?, device, dtype)
     }
 
     /// Reads the tensors of the given names and shapes in `dtype`; others must be ignorable.
@@ -121,27 +117,19 @@ impl FrozenParams {
     /// As [`Params::load`].
     pub(crate) fn load_tensors(
         dir: &Path,
-        mut expected: BTreeMap<String, Vec<usize>>,
+        expected: BTreeMap<String, Vec<usize>>,
         ignorable: impl Fn(&str) -> bool,
         device: &Device,
         dtype: DType,
     ) -> Result<Self, ModelError> {
-        let mut weights = WeightFiles::open(dir)?;
-        if let Some(misfit) = weights
-            .misfits(expected.clone(), ignorable)
-            .into_iter()
-            .next()
-        {
-            return Err(misfit);
-        }
+        Self::read(StoredWeights::of(dir, expected, ignorable)?, device, dtype)
+    }
+
+    fn read(mut stored: StoredWeights, device: &Device, dtype: DType) -> Result<Self, ModelError> {
         let mut loaded = BTreeMap::new();
-        for file in &mut weights.files {
-            for (name, info) in file.tensors() {
-                if expected.remove(&name).is_some() {
-                    let tensor = file.load(&name, &info, device, dtype)?;
-                    loaded.insert(name, tensor);
-                }
-            }
+        for name in stored.names() {
+            let tensor = stored.load(&name, device, dtype)?;
+            loaded.insert(name, tensor);
         }
         Ok(Self(loaded))
     }

@@ -14,7 +14,7 @@ use crate::data::{
 use crate::eval::story_prompt;
 use crate::model::{Decoder, FrozenParams, ModelError, Params, dtype_of};
 use crate::stage::bench::request::{BenchKind, BenchModel, BenchRequest, BenchShape};
-use crate::stage::context::micro_batch_tokens;
+use crate::stage::device::micro_batch_tokens;
 use crate::stage::error::StageError;
 use crate::train::{DpoObjective, ReferenceLogps, SftObjective, score_pairs};
 use candle_core::Device;

@@ -1,0 +1,204 @@
+//! What a pass runs on: checked on the host, then uploaded in one piece.
+
+use crate::gpu::buf::{Buf, Region};
+use crate::gpu::element::int;
+use crate::gpu::ops::attention::{Range, Tile, WorkBufs, WorkList};
+use crate::gpu::ops::embedding::Places;
+use crate::gpu::{Gpu, GpuError, Result};
+
+/// Flattened positions of several segments, and what is to be predicted.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// Input tokens, (T,).
+    pub tokens: &'a [u32],
+    /// Position of each token in its segment, or behind the segment that this continues, (T,).
+    pub positions: &'a [u32],
+    /// Where segments begin, and T, (S + 1,).
+    pub bounds: &'a [u32],
+    /// The segment that each segment continues, or itself, (S,).
+    pub trunks: &'a [u32],
+    /// Positions whose outputs predict, (N,).
+    pub target_rows: &'a [u32],
+    /// What they should predict, (N,).
+    pub targets: &'a [u32],
+}
+
+impl Batch<'_> {
+    /// T.
+    pub fn len(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Whether there are no positions.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
+    /// Refuses what would lead kernels out of their arrays: they look at none of these numbers.
+    pub(super) fn check(&self, vocabulary: usize) -> Result<()> {
+        let rows = self.len();
+        let lengths = self.positions.len() == rows
+            && self.trunks.len() + 1 == self.bounds.len()
+            && self.target_rows.len() == self.targets.len()
+            && self.targets.len() <= rows;
+        let cover = self.bounds.first() == Some(&0)
+            && self.bounds.last().is_some_and(|&end| end as usize == rows)
+            && self.bounds.is_sorted();
+        let trunk =
+            |(s, &of): (usize, &u32)| of as usize <= s && self.trunks.get(of as usize) == Some(&of);
+        if rows == 0 || !lengths || !cover || !self.trunks.iter().enumerate().all(trunk) {
+            return Err(GpuError::Request(format!(
+                "a batch whose parts do not fit: {} tokens, {} positions, {} boundaries, {} targets",
+                rows,
+                self.positions.len(),
+                self.bounds.len(),
+                self.targets.len()
+            )));
+        }
+        let within = |what: &str, numbers: &[u32], end: usize| match numbers
+            .iter()
+            .find(|&&n| n as usize >= end)
+        {
+            Some(n) => Err(GpuError::Request(format!("{what} {n} of {end}"))),
+            None => Ok(()),
+        };
+        within("token", self.tokens, vocabulary)?;
+        within("target token", self.targets, vocabulary)?;
+        within("position", self.positions, rows)?;
+        within("target row", self.target_rows, rows)
+    }
+}
+
+/// A batch on the device.
+#[derive(Debug)]
+pub(super) struct BatchBufs {
+    pub(super) tokens: Buf<i32>,
+    pub(super) positions: Buf<i32>,
+    pub(super) work: WorkBufs,
+    /// Where each token stands.
+    pub(super) places: Places<Buf<i32>>,
+    /// Of each chunk of targets.
+    pub(super) chunks: Vec<Chunk>,
+}
+
+/// Some of the targets.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    /// Which.
+    pub(super) range: std::ops::Range<usize>,
+    pub(super) rows: Buf<i32>,
+    pub(super) targets: Buf<i32>,
+    /// Which of the chunk's targets each distinct row predicts: one row may predict the first tokens of several
+    /// segments.
+    pub(super) places: Places<Buf<i32>>,
+}
+
+/// Memory for the numbers of batches, which grows.
+#[derive(Debug, Default)]
+pub(super) struct BatchMemory(Option<Region>);
+
+/// Whole numbers end to end, and where each array lies among them.
+#[derive(Default)]
+struct Packed(Vec<i32>);
+
+impl Packed {
+    fn put(&mut self, numbers: impl IntoIterator<Item = i32>) -> std::ops::Range<usize> {
+        let start = self.0.len();
+        self.0.extend(numbers);
+        start..self.0.len()
+    }
+
+    fn put_places(&mut self, of: &[u32]) -> Places<std::ops::Range<usize>> {
+        let places = Places::of(of);
+        Places {
+            tokens: self.put(places.tokens),
+            starts: self.put(places.starts),
+            order: self.put(places.order),
+        }
+    }
+}
+
+fn ints(numbers: &[u32]) -> impl Iterator<Item = i32> {
+    numbers.iter().map(|&n| int(n as usize))
+}
+
+impl BatchMemory {
+    /// Uploads a batch that was checked; its targets in chunks of `head_rows`.
+    pub(super) fn upload(
+        &mut self,
+        gpu: &mut dyn Gpu,
+        batch: &Batch<'_>,
+        head_rows: usize,
+    ) -> Result<BatchBufs> {
+        let mut packed = Packed::default();
+        let tokens = packed.put(ints(batch.tokens));
+        let positions = packed.put(ints(batch.positions));
+        let work = WorkList::new(batch.bounds, batch.trunks);
+        let tiles = packed.put(work.tiles.iter().flat_map(Tile::words));
+        let ranges = packed.put(work.ranges.iter().flat_map(Range::words));
+        let range_at = packed.put(work.range_at);
+        let places = packed.put_places(batch.tokens);
+        let chunks = (0..batch.targets.len()).step_by(head_rows.max(1));
+        let chunks: Vec<_> = chunks
+            .map(|start| {
+                let range = start..batch.targets.len().min(start + head_rows);
+                let rows = &batch.target_rows[range.clone()];
+                let targets = packed.put(ints(&batch.targets[range.clone()]));
+                (
+                    range,
+                    packed.put(ints(rows)),
+                    targets,
+                    packed.put_places(rows),
+                )
+            })
+            .collect();
+        let all = self.of(gpu, packed.0.len())?;
+        gpu.upload(&packed.0, all)?;
+        let places_of = |of: Places<std::ops::Range<usize>>| Places {
+            tokens: all.part(of.tokens),
+            starts: all.part(of.starts),
+            order: all.part(of.order),
+        };
+        Ok(BatchBufs {
+            tokens: all.part(tokens),
+            positions: all.part(positions),
+            work: WorkBufs {
+                tiles: Buf::new(all.part(tiles).region()),
+                ranges: Buf::new(all.part(ranges).region()),
+                range_at: all.part(range_at),
+            },
+            places: places_of(places),
+            chunks: chunks
+                .into_iter()
+                .map(|(range, rows, targets, places)| Chunk {
+                    range,
+                    rows: all.part(rows),
+                    targets: all.part(targets),
+                    places: places_of(places),
+                })
+                .collect(),
+        })
+    }
+
+    fn of(&mut self, gpu: &mut dyn Gpu, len: usize) -> Result<Buf<i32>> {
+        let bytes = len * size_of::<i32>();
+        let memory = match self.0 {
+            Some(memory) if memory.bytes() >= bytes => memory,
+            // Few bytes beside activations: twice as many, so that it grows a few times at most.
+            _ => *self.0.insert(gpu.alloc_bytes(2 * bytes)?),
+        };
+        Ok(Buf::<i32>::new(memory).part(0..len))
+    }
+}
+
+impl Tile {
+    fn words(&self) -> [i32; 5] {
+        [self.row0, self.rows, self.trunk0, self.trunk, self.own0]
+    }
+}
+
+impl Range {
+    fn words(&self) -> [i32; 3] {
+        [self.first, self.end, self.at]
+    }
+}

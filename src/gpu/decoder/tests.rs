@@ -1,0 +1,229 @@
+//! Every family of decoders on the emulation against the numbers of transformers.
+
+use crate::arch::DecoderConfig;
+use crate::gpu::decoder::{Batch, Layout, Parts, Passes, Shape, Weight};
+use crate::gpu::testing::emulated;
+use crate::gpu::{Buf, Gpu, Result, Stored};
+use half::bf16;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Relative error allowed against PyTorch in f32.
+const PARITY: f64 = 1e-4;
+
+fn golden() -> PathBuf {
+    // Of this crate, or of that in `tests/gpu`.
+    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let mut places = above.map(|folder| folder.join("tests/golden"));
+    places.find(|place| place.is_dir()).unwrap()
+}
+
+/// Every f32 array of a safetensors file.
+fn arrays(path: &Path) -> BTreeMap<String, Vec<f32>> {
+    let bytes = std::fs::read(path).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let (header, data) = bytes[8..].split_at(header);
+    let header: BTreeMap<String, Value> = serde_json::from_slice(header).unwrap();
+    let tensors = header
+        .into_iter()
+        .filter(|(name, _)| name != "__metadata__");
+    let array = |(name, info): (String, Value)| {
+        assert_eq!(info["dtype"], "F32");
+        let at = |i: usize| info["data_offsets"][i].as_u64().unwrap() as usize;
+        let numbers = data[at(0)..at(1)].as_chunks::<4>().0;
+        (
+            name,
+            numbers.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        )
+    };
+    tensors.map(array).collect()
+}
+
+/// A decoder on a device, all of which learns.
+struct OnDevice<T> {
+    config: DecoderConfig,
+    layout: Layout,
+    parts: Parts<Weight<T>>,
+    grad: Buf<f32>,
+}
+
+fn open<T: Stored>(gpu: &mut dyn Gpu, folder: &Path) -> OnDevice<T> {
+    let config = DecoderConfig::from_file(folder).unwrap();
+    let layout = Layout::of_model(&config);
+    let values = gpu.alloc::<T>(layout.len()).unwrap();
+    let grad = gpu.alloc::<f32>(layout.len()).unwrap();
+    gpu.fill(grad.region(), 0).unwrap();
+    let weights = arrays(&folder.join("model.safetensors"));
+    let parts = Parts::build(&config, |name| -> Result<_> {
+        let range = layout.get(name).unwrap().range.clone();
+        let stored: Vec<T> = weights[name].iter().map(|&x| T::of(x)).collect();
+        gpu.upload(&stored, values.part(range.clone()))?;
+        Ok(Weight {
+            value: values.part(range.clone()),
+            grad: Some(grad.part(range)),
+            adapter: None,
+        })
+    });
+    OnDevice {
+        parts: parts.unwrap(),
+        config,
+        layout,
+        grad,
+    }
+}
+
+/// The documents behind one another, in tokens, positions and bounds, with all but the first tokens as targets.
+struct Documents {
+    tokens: Vec<u32>,
+    positions: Vec<u32>,
+    bounds: Vec<u32>,
+    rows: Vec<u32>,
+    targets: Vec<u32>,
+}
+
+impl Documents {
+    fn of(golden: &Value) -> Self {
+        let (mut tokens, mut positions, mut bounds) = (Vec::new(), Vec::new(), vec![0]);
+        let (mut rows, mut targets) = (Vec::new(), Vec::new());
+        for document in golden["documents"].as_array().unwrap() {
+            let ids = document.as_array().unwrap().iter();
+            for (at, id) in (0u32..).zip(ids.map(|id| id.as_u64().unwrap() as u32)) {
+                if at > 0 {
+                    rows.push(tokens.len() as u32 - 1);
+                    targets.push(id);
+                }
+                tokens.push(id);
+                positions.push(at);
+            }
+            bounds.push(tokens.len() as u32);
+        }
+        Self {
+            tokens,
+            positions,
+            bounds,
+            rows,
+            targets,
+        }
+    }
+
+    fn batch<'a>(&'a self, trunks: &'a [u32]) -> Batch<'a> {
+        Batch {
+            tokens: &self.tokens,
+            positions: &self.positions,
+            bounds: &self.bounds,
+            trunks,
+            target_rows: &self.rows,
+            targets: &self.targets,
+        }
+    }
+}
+
+/// `n` signs by the rule of `tests/golden/common.py`.
+fn signs(seed: u64, n: usize) -> impl Iterator<Item = f64> {
+    (0..n as u64).map(move |i| {
+        let mut z = (i + (seed << 32)).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        if (z ^ (z >> 31)) >> 63 == 1 {
+            -1.0
+        } else {
+            1.0
+        }
+    })
+}
+
+/// Estimated relative distance of an array from the one that a fingerprint is of.
+fn distance(got: &[f32], want: &Value) -> f64 {
+    let numbers = |key: &str| -> Vec<f64> {
+        let list = want[key].as_array().unwrap();
+        list.iter().map(|x| x.as_f64().unwrap()).collect()
+    };
+    let norm = |values: Vec<f64>| values.iter().map(|x| x * x).sum::<f64>().sqrt();
+    let got: Vec<f64> = got.iter().copied().map(f64::from).collect();
+    let projections = numbers("projections");
+    let projected = (0..).zip(&projections).map(|(k, want)| {
+        let here: f64 = signs(k, got.len()).zip(&got).map(|(s, x)| s * x).sum();
+        here - want
+    });
+    let projected = norm(projected.collect()) / (projections.len() as f64).sqrt();
+    let head = numbers("head")
+        .iter()
+        .zip(&got)
+        .map(|(a, b)| a - b)
+        .collect();
+    projected.max(norm(head)) / want["norm"].as_f64().unwrap().max(1e-30)
+}
+
+/// Loss and gradients, by name, of a family; logits are made for some rows at a time.
+fn step<T: Stored>(
+    name: &str,
+    recompute: bool,
+    head_rows: usize,
+) -> (f64, BTreeMap<String, Vec<f32>>) {
+    let gpu: &mut dyn Gpu = &mut emulated(1 << 24);
+    let on: OnDevice<T> = open(gpu, &golden().join("families").join(name));
+    let text = std::fs::read_to_string(golden().join("families.json")).unwrap();
+    let documents = Documents::of(&serde_json::from_str(&text).unwrap());
+    let trunks: Vec<u32> = (0..documents.bounds.len() as u32 - 1).collect();
+    let batch = documents.batch(&trunks);
+    let shape = Shape {
+        head_rows,
+        rank: 0,
+        recompute,
+    };
+    let mut passes = Passes::new(&on.config, shape);
+    let count = batch.targets.len() as f32;
+    let found = passes.summed(gpu, &on.parts, &batch, -1.0 / count).unwrap();
+    let sum = |logps: &[f32]| logps.iter().map(|&x| f64::from(x)).sum::<f64>();
+    let scored = passes.score(gpu, &on.parts, &batch).unwrap();
+    assert_eq!(scored, found, "a pass without gradients");
+    let mut all = vec![0.0; on.grad.len()];
+    gpu.download(on.grad, &mut all).unwrap();
+    let gradient = |(name, place): (&str, &crate::gpu::decoder::Place)| {
+        (name.to_owned(), all[place.range.clone()].to_vec())
+    };
+    let loss = -sum(&found.logps) / f64::from(count);
+    (loss, on.layout.iter().map(gradient).collect())
+}
+
+const FAMILIES: [&str; 9] = [
+    "llama-gqa",
+    "llama3-rope",
+    "llama-bias",
+    "smollm",
+    "mistral",
+    "gemma",
+    "gemma2",
+    "qwen2",
+    "qwen3",
+];
+
+#[test]
+fn loss_and_gradients_of_every_family_are_those_of_transformers() {
+    let text = std::fs::read_to_string(golden().join("families.json")).unwrap();
+    let golden: Value = serde_json::from_str(&text).unwrap();
+    for name in FAMILIES {
+        let want = &golden["families"][name];
+        let (loss, gradients) = step::<f32>(name, false, 16);
+        let expected = want["loss"].as_f64().unwrap();
+        assert!(
+            (loss / expected - 1.0).abs() < PARITY,
+            "{name}: {loss} for {expected}"
+        );
+        let expected = want["gradients"].as_object().unwrap();
+        assert_eq!(gradients.len(), expected.len(), "{name}");
+        for (parameter, gradient) in &gradients {
+            let error = distance(gradient, &expected[parameter]);
+            assert!(error < PARITY, "{name}, {parameter}: {error:e}");
+        }
+    }
+}
+
+#[test]
+fn layers_computed_again_give_the_same_bits() {
+    for name in ["gemma2", "qwen3"] {
+        assert_eq!(step::<f32>(name, false, 64), step::<f32>(name, true, 64));
+        assert_eq!(step::<bf16>(name, false, 64), step::<bf16>(name, true, 64));
+    }
+}

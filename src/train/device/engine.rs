@@ -1,0 +1,285 @@
+//! The engine over passes on a device.
+
+use crate::arch::{DecoderConfig, FloatFormat, Learned};
+use crate::data::TokenBatch;
+use crate::gpu::decoder::{Layout, Parts, Place, Weight, rounded};
+use crate::gpu::{Buf, GpuError, Region, Stored};
+use crate::model::Arrays;
+use crate::train::device::adapters::Base;
+use crate::train::device::learning::Learning;
+use crate::train::device::machine::{Machine, Scoring};
+use crate::train::device::pieces::{fill, visit, visit_as};
+use crate::train::device::reference::Reference;
+use crate::train::engine::{Engine, Give, Learner, Nll, Part, Take, Update, Weigh};
+use crate::train::error::TrainError;
+use crate::train::score::{ReplyScore, Scorer};
+use std::cell::RefCell;
+
+/// A model in training on a device, its weights and activations in `T`.
+pub struct DeviceEngine<T> {
+    config: DecoderConfig,
+    /// Behind a cell: bytes of the device are read by calls that change nothing.
+    inner: RefCell<Inner<T>>,
+    learning: Learning<T>,
+    parts: Parts<Weight<T>>,
+    /// Whether adapters are what learns.
+    adapters: bool,
+    reference: Option<Reference<T>>,
+}
+
+/// What reading changes, too.
+struct Inner<T> {
+    machine: Machine,
+    /// What lies under adapters, if these are what learns.
+    base: Option<Base<T>>,
+}
+
+fn none_kept() -> TrainError {
+    TrainError::Reference("none is kept".to_owned())
+}
+
+/// The parts of a decoder in one array that does not learn.
+pub(super) fn frozen<T: Stored>(
+    config: &DecoderConfig,
+    layout: &Layout,
+    value: Buf<T>,
+) -> Result<Parts<Weight<T>>, GpuError> {
+    parts(config, layout, |_, range| Weight {
+        value: value.part(range),
+        grad: None,
+        adapter: None,
+    })
+}
+
+fn parts<T: Stored>(
+    config: &DecoderConfig,
+    layout: &Layout,
+    mut weight: impl FnMut(&str, std::ops::Range<usize>) -> Weight<T>,
+) -> Result<Parts<Weight<T>>, GpuError> {
+    Parts::build(config, |name| match layout.get(name) {
+        Some(place) => Ok(weight(name, place.range.clone())),
+        None => Err(GpuError::Request(format!("no place for `{name}`"))),
+    })
+}
+
+impl<T: Stored> DeviceEngine<T> {
+    /// An engine whose weights have been uploaded.
+    pub(super) fn new(
+        config: &DecoderConfig,
+        machine: Machine,
+        learning: Learning<T>,
+        base: Option<Base<T>>,
+    ) -> Result<Self, TrainError> {
+        let parts = match &base {
+            Some(base) => parts(config, &base.layout, |name, range| {
+                base.weight(name, range, &learning)
+            }),
+            None => parts(config, &learning.layout, |_, range| learning.weight(range)),
+        };
+        Ok(Self {
+            config: config.clone(),
+            adapters: base.is_some(),
+            parts: parts?,
+            inner: RefCell::new(Inner { machine, base }),
+            learning,
+            reference: None,
+        })
+    }
+
+    /// Keeps a reference that each move mixes with so much of the policy.
+    ///
+    /// # Errors
+    /// The device has no memory for it.
+    pub(super) fn keep_reference(&mut self, share: f64) -> Result<(), TrainError> {
+        let policy = self.policy()?;
+        let gpu = &mut *self.inner.get_mut().machine.gpu;
+        self.reference = Some(Reference::new(gpu, share, policy)?);
+        Ok(())
+    }
+
+    /// The model as it would be written in the precision of training, in the layout of the model.
+    fn policy(&mut self) -> Result<Buf<T>, GpuError> {
+        let Inner { machine, base } = self.inner.get_mut();
+        match base {
+            Some(base) => base.merge(&mut *machine.gpu, &self.learning),
+            None => Ok(self.learning.value),
+        }
+    }
+
+    /// The layout of the model's own weights.
+    fn scoring(&mut self, value: Buf<T>) -> Result<Box<dyn Scorer + '_>, TrainError> {
+        let Inner { machine, base } = self.inner.get_mut();
+        let layout = base
+            .as_ref()
+            .map_or(&self.learning.layout, |base| &base.layout);
+        let parts = frozen(&self.config, layout, value)?;
+        Ok(Box::new(Scoring { machine, parts }))
+    }
+
+    /// The format of activations and of weights that learn themselves.
+    fn format() -> FloatFormat {
+        T::pick(FloatFormat::F32, FloatFormat::Bf16)
+    }
+
+    /// The arrays of a part that is kept as files have it, in their order.
+    fn regions(&self, part: Part, layout: &Layout) -> Vec<Region> {
+        let own = &self.learning.layout;
+        let by_number = |layout: &Layout, all: Region, size: usize| -> Vec<Region> {
+            let region = |(_, place): (&str, &Place)| Region {
+                at: all.at + (place.range.start * size) as u64,
+                bytes: place.range.len() * size,
+            };
+            layout.iter().map(region).collect()
+        };
+        let wide = |layout: &Layout, all: Buf<f32>| by_number(layout, all.region(), 4);
+        let stored = |layout: &Layout, all: Buf<T>| by_number(layout, all.region(), size_of::<T>());
+        match part {
+            Part::Weights if self.adapters => wide(own, self.learning.master),
+            Part::Weights => stored(own, self.learning.value),
+            Part::Optimizer => {
+                // By name: those of `m.`, of `master.` and of `v.`.
+                let [m, v] = self.learning.moments;
+                let master = self.masters().then_some(self.learning.master);
+                let all = [Some(m), master, Some(v)].into_iter().flatten();
+                all.flat_map(|all| wide(own, all)).collect()
+            }
+            Part::Reference => match self.reference.as_ref().map(Reference::arrays) {
+                Some((Some(mixture), _)) => wide(layout, mixture),
+                Some((None, value)) => stored(layout, value),
+                None => Vec::new(),
+            },
+            Part::Model(_) => Vec::new(),
+        }
+    }
+
+    /// Whether masters are kept beside the weights.
+    fn masters(&self) -> bool {
+        !self.adapters && Self::format() != FloatFormat::F32
+    }
+}
+
+impl<T: Stored> Scorer for DeviceEngine<T> {
+    fn score(&mut self, batch: &TokenBatch) -> Result<Vec<ReplyScore>, TrainError> {
+        self.inner.get_mut().machine.score(&self.parts, batch)
+    }
+}
+
+impl<T: Stored> Learner for DeviceEngine<T> {
+    fn nll(&mut self, batch: &TokenBatch, factor: f64) -> Result<Nll, TrainError> {
+        let machine = &mut self.inner.get_mut().machine;
+        machine.nll(&self.parts, batch, factor)
+    }
+
+    fn weighted(&mut self, batch: &TokenBatch, weigh: &mut Weigh<'_>) -> Result<(), TrainError> {
+        let machine = &mut self.inner.get_mut().machine;
+        machine.weighted(&self.parts, batch, weigh)
+    }
+
+    fn take_gradients(&mut self, take: &mut dyn FnMut(&[f32])) -> Result<(), TrainError> {
+        let gpu = &mut *self.inner.get_mut().machine.gpu;
+        Ok(self.learning.take_gradients(gpu, take)?)
+    }
+}
+
+impl<T: Stored> Engine for DeviceEngine<T> {
+    fn learned(&self) -> Learned {
+        match &self.inner.borrow().base {
+            Some(base) => base.recipe.learned(),
+            None => Learned::All,
+        }
+    }
+
+    fn update(&mut self, step: u64, rate: f64, max_norm: f64) -> Result<Update, TrainError> {
+        let gpu = &mut *self.inner.get_mut().machine.gpu;
+        Ok(self.learning.update(gpu, (step, rate, max_norm))?)
+    }
+
+    fn written(&mut self) -> Result<Box<dyn Scorer + '_>, TrainError> {
+        let policy = self.policy()?;
+        self.scoring(policy)
+    }
+
+    fn reference(&mut self) -> Result<Box<dyn Scorer + '_>, TrainError> {
+        let kept = self.reference.as_ref().filter(|reference| reference.kept);
+        let value = kept.ok_or_else(none_kept)?.value;
+        self.scoring(value)
+    }
+
+    fn move_reference(&mut self) -> Result<(), TrainError> {
+        let policy = self.policy()?;
+        let reference = self.reference.as_mut().ok_or_else(none_kept)?;
+        let gpu = &mut *self.inner.get_mut().machine.gpu;
+        Ok(reference.move_towards(gpu, policy)?)
+    }
+
+    fn arrays(&self, part: Part) -> Arrays {
+        let own = || self.learning.layout.shapes();
+        let (format, shapes) = match part {
+            // Adapters are f32, whatever passes read.
+            Part::Weights if self.adapters => (FloatFormat::F32, own()),
+            Part::Weights => (Self::format(), own()),
+            Part::Optimizer => {
+                let kinds = ["m", "v", "master"]
+                    .into_iter()
+                    .take(2 + usize::from(self.masters()));
+                let keys = kinds.flat_map(|kind| {
+                    let key = move |(name, shape)| (format!("{kind}.{name}"), shape);
+                    own().into_iter().map(key)
+                });
+                (FloatFormat::F32, keys.collect())
+            }
+            Part::Reference => match &self.reference {
+                Some(reference) => (reference.format(), self.config.tensors()),
+                None => return Arrays::default(),
+            },
+            Part::Model(format) => (format, self.config.tensors()),
+        };
+        Arrays { format, shapes }
+    }
+
+    fn holds(&self, part: Part) -> bool {
+        part != Part::Reference || self.reference.as_ref().is_some_and(|r| r.kept)
+    }
+
+    fn visit(&self, part: Part, take: &mut Take<'_>) -> Result<(), TrainError> {
+        if !self.holds(part) {
+            return Err(none_kept());
+        }
+        let Inner { machine, base } = &mut *self.inner.borrow_mut();
+        let (gpu, own) = (&mut *machine.gpu, &self.learning);
+        if let Part::Model(format) = part {
+            return match base {
+                Some(base) => base.visit((gpu, &self.config), own, format, take),
+                None => own.layout.iter().try_for_each(|(_, place)| {
+                    visit_as(gpu, own.master.part(place.range.clone()), format, take)
+                }),
+            };
+        }
+        let layout = base.as_ref().map_or(&own.layout, |base| &base.layout);
+        let mut regions = self.regions(part, layout).into_iter();
+        regions.try_for_each(|region| visit(gpu, region, take))
+    }
+
+    fn fill(&mut self, part: Part, give: &mut Give<'_>) -> Result<(), TrainError> {
+        let keeps = part != Part::Reference || self.reference.is_some();
+        if !keeps || matches!(part, Part::Model(_)) {
+            return Err(TrainError::Reference(format!("{part:?} cannot be filled")));
+        }
+        let Inner { machine, base } = &mut *self.inner.borrow_mut();
+        let gpu = &mut *machine.gpu;
+        let layout = base
+            .as_ref()
+            .map_or(&self.learning.layout, |base| &base.layout);
+        for region in self.regions(part, layout) {
+            fill(gpu, region, give)?;
+        }
+        match (part, &mut self.reference) {
+            (Part::Weights, _) if self.adapters => {
+                rounded(gpu, self.learning.master, self.learning.value)?;
+            }
+            (Part::Reference, Some(reference)) => reference.filled(gpu)?,
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,184 @@
+//! The arrays of parameters that learn, and their optimiser.
+
+use crate::config::spec::OptimizerRecipe;
+use crate::gpu::decoder::{Layout, Weight, beside, rounded};
+use crate::gpu::ops::optimizer::{
+    Chunk, Learning as Arrays, Step, adamw_step, chunks, gradient_norm, norm_parts,
+};
+use crate::gpu::{Buf, Gpu, GpuError, Result, Stored};
+use crate::train::engine::Update;
+use half::bf16;
+use std::ops::Range;
+
+/// Parameters that learn: all of them in arrays of one layout.
+pub(super) struct Learning<T> {
+    pub(super) layout: Layout,
+    /// As passes read them.
+    pub(super) value: Buf<T>,
+    /// In f32; the same array where passes read f32.
+    pub(super) master: Buf<f32>,
+    /// First and second moments.
+    pub(super) moments: [Buf<f32>; 2],
+    grad: Buf<f32>,
+    recipe: OptimizerRecipe,
+    /// Numbers whose gradient counts nowhere and that keep their bits.
+    still: Vec<Range<usize>>,
+    /// What learns.
+    chunks: Buf<Chunk>,
+    norm: NormRoom,
+}
+
+/// What the norm of the gradients is made in.
+struct NormRoom {
+    parts: Buf<f64>,
+    /// A loss that is finite: whoever asks for an update has looked at the loss.
+    loss: Buf<f32>,
+    clip: Buf<f32>,
+}
+
+impl<T: Stored> Learning<T> {
+    /// Moments and gradients 0, parameters of any value. With `limited`, only some rows of one matrix learn.
+    pub(super) fn new(
+        gpu: &mut dyn Gpu,
+        layout: Layout,
+        recipe: &OptimizerRecipe,
+        limited: Option<(&str, Range<usize>)>,
+    ) -> Result<Self> {
+        let count = layout.len();
+        let master = gpu.alloc(count)?;
+        let value = beside(gpu, master)?;
+        let zeros = |gpu: &mut dyn Gpu, count| -> Result<Buf<f32>> {
+            let buf = gpu.alloc(count)?;
+            gpu.fill(buf.region(), 0)?;
+            Ok(buf)
+        };
+        let limit = limited.as_ref().map(|(name, rows)| (*name, rows));
+        let work = chunks(&layout.learning(limit));
+        let on_device = gpu.alloc(work.len())?;
+        gpu.upload(&work, on_device)?;
+        let still = match &limited {
+            Some((name, rows)) => {
+                let missing = || GpuError::Request(format!("`{name}` does not learn"));
+                let place = layout.get(name).ok_or_else(missing)?;
+                let (all, learns) = (place.range.clone(), place.rows(rows));
+                vec![all.start..learns.start, learns.end..all.end]
+            }
+            None => Vec::new(),
+        };
+        Ok(Self {
+            still,
+            value,
+            master,
+            moments: [zeros(gpu, count)?, zeros(gpu, count)?],
+            // Between parameters, too: the norm is taken over all of it.
+            grad: zeros(gpu, count)?,
+            recipe: *recipe,
+            chunks: on_device,
+            norm: NormRoom {
+                parts: gpu.alloc(norm_parts(count))?,
+                loss: zeros(gpu, 1)?,
+                clip: gpu.alloc(3)?,
+            },
+            layout,
+        })
+    }
+
+    /// Sets one parameter.
+    pub(super) fn set(
+        &self,
+        gpu: &mut dyn Gpu,
+        range: Range<usize>,
+        numbers: &[f32],
+    ) -> Result<()> {
+        let master = self.master.part(range.clone());
+        gpu.upload(numbers, master)?;
+        rounded(gpu, master, self.value.part(range))
+    }
+
+    /// A parameter as passes see it.
+    pub(super) fn weight(&self, range: Range<usize>) -> Weight<T> {
+        Weight {
+            value: self.value.part(range.clone()),
+            grad: Some(self.grad.part(range)),
+            adapter: None,
+        }
+    }
+
+    /// Where the gradient of one parameter is added to.
+    pub(super) fn grad(&self, range: Range<usize>) -> Buf<f32> {
+        self.grad.part(range)
+    }
+
+    /// Gives the gradients in name order and forgets them.
+    pub(super) fn take_gradients(
+        &self,
+        gpu: &mut dyn Gpu,
+        take: &mut dyn FnMut(&[f32]),
+    ) -> Result<()> {
+        for (_, place) in self.layout.iter() {
+            let mut numbers = vec![0.0; place.range.len()];
+            gpu.download(self.grad.part(place.range.clone()), &mut numbers)?;
+            take(&numbers);
+        }
+        gpu.fill(self.grad.region(), 0)
+    }
+
+    /// The norm of the gradients, and a step of AdamW if that is finite; the device is waited for once.
+    pub(super) fn update(
+        &self,
+        gpu: &mut dyn Gpu,
+        (step, rate, max_norm): (u64, f64, f64),
+    ) -> Result<Update> {
+        for range in &self.still {
+            gpu.fill(self.grad.part(range.clone()).region(), 0)?;
+        }
+        let NormRoom { parts, loss, clip } = self.norm;
+        gradient_norm(gpu, self.grad, loss, (parts, max_norm as f32), clip)?;
+        let [m, v] = self.moments;
+        let arrays = Arrays {
+            master: self.master,
+            short: T::pick(None, Some(Buf::<bf16>::new(self.value.region()))),
+            m,
+            v,
+            grad: self.grad,
+        };
+        adamw_step(gpu, &arrays, clip, self.chunks, &self.scalars(step, rate))?;
+        let mut found = [0.0; 3];
+        gpu.download(clip, &mut found)?;
+        let not_finite = if found[2] > 0.0 {
+            Some(self.first_not_finite(gpu)?.unwrap_or_default())
+        } else {
+            None
+        };
+        gpu.fill(self.grad.region(), 0)?;
+        Ok(Update {
+            norm: f64::from(found[0]),
+            not_finite,
+        })
+    }
+
+    fn first_not_finite(&self, gpu: &mut dyn Gpu) -> Result<Option<String>> {
+        for (name, place) in self.layout.iter() {
+            let mut numbers = vec![0.0; place.range.len()];
+            gpu.download(self.grad.part(place.range.clone()), &mut numbers)?;
+            if !numbers.iter().all(|x| x.is_finite()) {
+                return Ok(Some(name.to_owned()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn scalars(&self, step: u64, rate: f64) -> Step {
+        let t = step as f64;
+        let (beta1, beta2) = (self.recipe.beta1.get(), self.recipe.beta2.get());
+        Step {
+            keep: (1.0 - rate * self.recipe.weight_decay.get()) as f32,
+            one_minus_beta1: (1.0 - beta1) as f32,
+            beta2: beta2 as f32,
+            one_minus_beta2: (1.0 - beta2) as f32,
+            step_size: (rate / (1.0 - beta1.powf(t))) as f32,
+            root_correction: (1.0 - beta2.powf(t)).sqrt() as f32,
+            eps: self.recipe.eps.get() as f32,
+        }
+    }
+}

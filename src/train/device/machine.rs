@@ -1,0 +1,93 @@
+//! A device and the passes on it, by batches of tokens.
+
+use crate::data::TokenBatch;
+use crate::gpu::decoder::{Batch, Found, Parts, Passes, Weight};
+use crate::gpu::{Gpu, Stored};
+use crate::train::engine::{Nll, Weigh};
+use crate::train::error::TrainError;
+use crate::train::score::{ReplyScore, Scorer};
+use std::borrow::BorrowMut;
+
+/// A device and what computes on it.
+pub(super) struct Machine {
+    pub(super) gpu: Box<dyn Gpu>,
+    pub(super) passes: Passes,
+}
+
+fn view(batch: &TokenBatch) -> Batch<'_> {
+    Batch {
+        tokens: &batch.tokens,
+        positions: &batch.positions,
+        bounds: &batch.cu_seqlens,
+        trunks: &batch.prefixes,
+        target_rows: &batch.target_rows,
+        targets: &batch.targets,
+    }
+}
+
+/// Sums by segment, in f64 in the order of the targets.
+fn by_segment(batch: &TokenBatch, found: &Found) -> Vec<ReplyScore> {
+    let mut scores = vec![ReplyScore::default(); batch.segments()];
+    for (&logp, &segment) in found.logps.iter().zip(&batch.target_segments) {
+        let score = &mut scores[segment as usize];
+        score.logp += f64::from(logp);
+        score.tokens += 1;
+    }
+    scores
+}
+
+impl Machine {
+    pub(super) fn score<T: Stored>(
+        &mut self,
+        parts: &Parts<Weight<T>>,
+        batch: &TokenBatch,
+    ) -> Result<Vec<ReplyScore>, TrainError> {
+        if batch.targets.is_empty() {
+            return Ok(vec![ReplyScore::default(); batch.segments()]);
+        }
+        let found = self.passes.score(&mut *self.gpu, parts, &view(batch))?;
+        Ok(by_segment(batch, &found))
+    }
+
+    pub(super) fn nll<T: Stored>(
+        &mut self,
+        parts: &Parts<Weight<T>>,
+        batch: &TokenBatch,
+        factor: f64,
+    ) -> Result<Nll, TrainError> {
+        let (gpu, factor) = (&mut *self.gpu, -factor as f32);
+        let found = self.passes.summed(gpu, parts, &view(batch), factor)?;
+        Ok(Nll {
+            logp: found.logps.iter().copied().map(f64::from).sum(),
+            hits: found.correct.iter().filter(|&&hit| hit != 0).count(),
+        })
+    }
+
+    pub(super) fn weighted<T: Stored>(
+        &mut self,
+        parts: &Parts<Weight<T>>,
+        batch: &TokenBatch,
+        weigh: &mut Weigh<'_>,
+    ) -> Result<(), TrainError> {
+        let by_target = |found: &Found| -> Result<Vec<f32>, TrainError> {
+            let weights = weigh(&by_segment(batch, found))?;
+            let segments = batch.target_segments.iter();
+            Ok(segments.map(|&s| weights[s as usize] as f32).collect())
+        };
+        let gpu = &mut *self.gpu;
+        self.passes.weighted(gpu, parts, &view(batch), by_target)?;
+        Ok(())
+    }
+}
+
+/// A model on a machine of its own, or a borrowed one, that only scores.
+pub(super) struct Scoring<M, T> {
+    pub(super) machine: M,
+    pub(super) parts: Parts<Weight<T>>,
+}
+
+impl<M: BorrowMut<Machine>, T: Stored> Scorer for Scoring<M, T> {
+    fn score(&mut self, batch: &TokenBatch) -> Result<Vec<ReplyScore>, TrainError> {
+        self.machine.borrow_mut().score(&self.parts, batch)
+    }
+}

@@ -1,0 +1,15 @@
+//! The engine on a device of [`gpu`](crate::gpu): passes written by hand over flat arrays, AdamW with f32 masters,
+//! adapters, and a reference that moves. Its arrays have the names, shapes and order of the host's.
+
+mod adapters;
+mod engine;
+mod learning;
+mod machine;
+mod open;
+mod pieces;
+mod reference;
+#[cfg(test)]
+mod tests;
+
+pub use engine::DeviceEngine;
+pub use open::{DeviceStart, open_on_device, open_scorer_on_device};

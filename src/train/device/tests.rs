@@ -1,0 +1,527 @@
+//! The device's engine on the emulation against the host's, in every family of decoders.
+
+use crate::arch::{DecoderConfig, EMBEDDING, FloatFormat};
+use crate::base::SeedTree;
+use crate::config::parse_toml;
+use crate::config::spec::{Precision, TrainingRecipe};
+use crate::data::TokenBatch;
+use crate::gpu::testing::emulated;
+use crate::model::{Companions, FrozenParams, Lora, Params, save_checkpoint};
+use crate::train::device::{DeviceStart, open_on_device, open_scorer_on_device};
+use crate::train::{Engine, HostEngine, Part, ReplyScore, TrainError, Trained};
+use candle_core::{DType, Device};
+use std::path::{Path, PathBuf};
+
+/// Relative error (L2, or of a sum) allowed between two orders of the same sums in f32.
+const F32: f64 = 1e-5;
+/// The same of what AdamW moved weights by: of a gradient near 0 it takes the sign.
+const F32_MOVES: f64 = 1e-3;
+/// Half a unit of the 8-bit significand of bf16, the most that one rounding changes, relative.
+const ROUNDING: f64 = 1.0 / 512.0;
+/// Relative error allowed between log-probabilities through bf16 activations: they sum over what was rounded some
+/// thirty times, at random, so a few roundings are left.
+const BF16_SCORES: f64 = 2.0 * ROUNDING;
+/// Relative distance (L2) allowed between gradients through bf16: the roundings of about thirty values on the way
+/// through two layers and back add up as their squares do, on both sides.
+const BF16_GRADIENTS: f64 = 16.0 * ROUNDING;
+/// The same of what three steps moved weights by.
+const BF16_MOVES: f64 = 0.25;
+
+const FAMILIES: [&str; 9] = [
+    "llama-gqa",
+    "llama3-rope",
+    "llama-bias",
+    "smollm",
+    "mistral",
+    "gemma",
+    "gemma2",
+    "qwen2",
+    "qwen3",
+];
+
+fn family(name: &str) -> PathBuf {
+    Path::new("tests/golden/families").join(name)
+}
+
+fn recipe(more: &str) -> TrainingRecipe {
+    parse_toml(&format!(
+        "duration = {{ steps = 3 }}\n{more}\n[optimizer]\nlearning-rate = 2e-3\nbeta1 = 0.9\nbeta2 = 0.95\neps = 1e-8\n\
+         weight-decay = 0.1\nmax-grad-norm = 1\n[schedule]\ndecay = 'cosine'\nwarmup-ratio = 0.1\nmin-ratio = 0.1\n"
+    ))
+    .unwrap()
+}
+
+const LORA: &str = "lora = { rank = 3, alpha = 6.0, targets = ['q_proj', 'v_proj', 'o_proj', 'gate_proj', 'down_proj'] }";
+
+fn device(folder: &Path, recipe: &TrainingRecipe, mix: Option<f64>) -> Box<dyn Engine> {
+    open_device(folder, recipe, mix, false).unwrap()
+}
+
+fn open_device(
+    folder: &Path,
+    recipe: &TrainingRecipe,
+    mix: Option<f64>,
+    recompute: bool,
+) -> Result<Box<dyn Engine>, TrainError> {
+    let config = DecoderConfig::from_file(folder).unwrap();
+    let start = DeviceStart {
+        source: folder,
+        config: &config,
+        recipe,
+        reference: mix.map(|mix| parse_toml(&format!("every-steps = 1\nmix = {mix:?}")).unwrap()),
+        seed: &SeedTree::root(7),
+        recompute,
+        positions: 40,
+    };
+    open_on_device(Box::new(emulated(1 << 24)), &start)
+}
+
+fn dtype(recipe: &TrainingRecipe) -> DType {
+    match recipe.precision {
+        Precision::F32 => DType::F32,
+        Precision::Bf16 => DType::BF16,
+    }
+}
+
+fn host(folder: &Path, recipe: &TrainingRecipe, mix: Option<f64>) -> Box<dyn Engine> {
+    let config = DecoderConfig::from_file(folder).unwrap();
+    let load = |dtype| FrozenParams::load(folder, &config, &Device::Cpu, dtype).unwrap();
+    let trained = match &recipe.lora {
+        Some(lora) => {
+            Trained::Adapters(Lora::new(load(dtype(recipe)), lora, &SeedTree::root(7)).unwrap())
+        }
+        None => Trained::All(Params::from_frozen(&load(DType::F32), dtype(recipe)).unwrap()),
+    };
+    let mut engine = HostEngine::new(&config, trained, &recipe.optimizer).unwrap();
+    if recipe.lora.is_some() {
+        engine = engine.writes_into(folder.to_owned());
+    } else {
+        engine.set_masters(load(DType::F32)).unwrap();
+    }
+    if let Some(which) = recipe.trainable_embeddings {
+        engine.limit_embeddings(which).unwrap();
+    }
+    if let Some(mix) = mix {
+        engine.keep_reference(mix).unwrap();
+    }
+    Box::new(engine)
+}
+
+fn ids(seed: u32, count: u32) -> Vec<u32> {
+    (0..count)
+        .map(|i| (i * 37 + seed * 11 + i * i) % 96)
+        .collect()
+}
+
+/// Documents of which some tokens count, one of them longer than the windows of some families.
+fn documents() -> TokenBatch {
+    let mut batch = TokenBatch::new();
+    batch.push_segment("a", &ids(1, 13), |i| i > 3, 0, 0);
+    batch.push_segment("b", &ids(2, 5), |i| i != 2, 2, 0);
+    batch.push_segment("c", &ids(3, 1), |_| true, 0, 0);
+    batch
+}
+
+/// Two pairs: both replies of each continue one prompt.
+fn pairs() -> TokenBatch {
+    let mut batch = TokenBatch::new();
+    for pair in 0..2 {
+        let prompt = batch.segments();
+        batch.push_segment("p", &ids(pair, 9), |_| false, 0, 0);
+        batch.push_suffix("p", prompt, &ids(pair + 5, 4));
+        batch.push_suffix("p", prompt, &ids(pair + 9, 3));
+    }
+    batch
+}
+
+/// A weight of each segment that depends on what it scored.
+fn weigh(scores: &[ReplyScore]) -> Result<Vec<f64>, TrainError> {
+    let weight = |(s, score): (usize, &ReplyScore)| 0.02 * score.logp * [0.0, -1.0, 0.7][s % 3];
+    Ok(scores.iter().enumerate().map(weight).collect())
+}
+
+/// The passes of a step: by summed log-likelihood and by weights.
+fn passes(engine: &mut dyn Engine) -> Vec<f64> {
+    let nll = engine.nll(&documents(), 1.0 / 13.0).unwrap();
+    let mut found = vec![nll.logp];
+    let mut weigh = |scores: &[ReplyScore]| {
+        found.extend(scores.iter().filter(|s| s.tokens > 0).map(|s| s.logp));
+        weigh(scores)
+    };
+    engine.weighted(&pairs(), &mut weigh).unwrap();
+    found
+}
+
+fn gradients(engine: &mut dyn Engine) -> Vec<f64> {
+    let mut all = Vec::new();
+    let mut take = |numbers: &[f32]| all.extend(numbers.iter().copied().map(f64::from));
+    engine.take_gradients(&mut take).unwrap();
+    all
+}
+
+fn steps(engine: &mut dyn Engine, steps: std::ops::Range<u64>) {
+    for step in steps {
+        passes(engine);
+        let update = engine.update(step, 2e-3, 1.0).unwrap();
+        assert_eq!(update.not_finite, None);
+    }
+}
+
+fn bytes(engine: &dyn Engine, part: Part) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut take = |bytes: &[u8]| {
+        all.extend_from_slice(bytes);
+        Ok(())
+    };
+    engine.visit(part, &mut take).unwrap();
+    assert_eq!(all.len(), engine.arrays(part).bytes(), "{part:?}");
+    all
+}
+
+fn fill(engine: &mut dyn Engine, part: Part, from: &[u8]) {
+    let mut left = from;
+    let mut give = |into: &mut [u8]| {
+        let (now, rest) = left.split_at(into.len());
+        into.copy_from_slice(now);
+        left = rest;
+        Ok(())
+    };
+    engine.fill(part, &mut give).unwrap();
+    assert!(left.is_empty(), "{part:?}");
+}
+
+/// The trained model in f32.
+fn model(engine: &dyn Engine) -> Vec<f64> {
+    let bytes = bytes(engine, Part::Model(FloatFormat::F32));
+    let numbers = bytes.as_chunks::<4>().0.iter();
+    numbers.map(|b| f64::from(f32::from_le_bytes(*b))).collect()
+}
+
+fn distance(got: &[f64], want: &[f64]) -> f64 {
+    assert_eq!(got.len(), want.len());
+    let square = |x: f64| x * x;
+    let apart: f64 = got.iter().zip(want).map(|(a, b)| square(a - b)).sum();
+    let size: f64 = want.iter().copied().map(square).sum();
+    assert!(size > 0.0, "nothing to compare with");
+    (apart / size).sqrt()
+}
+
+fn moved(engine: &dyn Engine, before: &[f64]) -> Vec<f64> {
+    model(engine)
+        .iter()
+        .zip(before)
+        .map(|(a, b)| a - b)
+        .collect()
+}
+
+/// Most distance of log-probabilities, gradients and moves.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    scores: f64,
+    gradients: f64,
+    moves: f64,
+}
+
+const WIDE: Bounds = Bounds {
+    scores: F32,
+    gradients: F32,
+    moves: F32_MOVES,
+};
+const SHORT: Bounds = Bounds {
+    scores: BF16_SCORES,
+    gradients: BF16_GRADIENTS,
+    moves: BF16_MOVES,
+};
+
+/// Both engines from the same start: what a pass scores, its gradients, and the model after three steps.
+fn agree(what: &str, folder: &Path, recipe: &TrainingRecipe, most: Bounds) {
+    let (mut got, mut want) = (device(folder, recipe, None), host(folder, recipe, None));
+    let close = |name: &str, got: &[f64], want: &[f64], most: f64| {
+        let error = distance(got, want);
+        assert!(
+            error <= most,
+            "{what}: {name} are {error:.2e} apart, {most:.1e} allowed"
+        );
+    };
+    let start = model(&*want);
+    assert_eq!(model(&*got), start, "{what}");
+    let (scored, expected) = (passes(&mut *got), passes(&mut *want));
+    assert_eq!(expected.len(), 5);
+    close("scores", &scored, &expected, most.scores);
+    close(
+        "gradients",
+        &gradients(&mut *got),
+        &gradients(&mut *want),
+        most.gradients,
+    );
+    steps(&mut *got, 1..4);
+    steps(&mut *want, 1..4);
+    close(
+        "moves",
+        &moved(&*got, &start),
+        &moved(&*want, &start),
+        most.moves,
+    );
+    close("weights", &model(&*got), &model(&*want), most.scores);
+    let logps = |engine: &mut dyn Engine| -> Vec<f64> {
+        let scores = engine.written().unwrap().score(&documents()).unwrap();
+        scores.iter().take(2).map(|s| s.logp).collect()
+    };
+    close(
+        "written",
+        &logps(&mut *got),
+        &logps(&mut *want),
+        2.0 * most.scores,
+    );
+}
+
+#[test]
+fn every_family_trains_as_on_the_host() {
+    for name in FAMILIES {
+        agree(name, &family(name), &recipe("precision = 'f32'"), WIDE);
+    }
+}
+
+#[test]
+fn every_family_trains_in_bf16_as_on_the_host() {
+    for name in FAMILIES {
+        agree(name, &family(name), &recipe("precision = 'bf16'"), SHORT);
+    }
+}
+
+#[test]
+fn adapters_train_as_on_the_host() {
+    for name in ["llama-bias", "gemma2"] {
+        let with = |precision| recipe(&format!("precision = '{precision}'\n{LORA}"));
+        agree(name, &family(name), &with("f32"), WIDE);
+        agree(name, &family(name), &with("bf16"), SHORT);
+    }
+}
+
+#[test]
+fn rows_of_the_embedding_that_do_not_learn_count_nowhere_and_keep_their_bits() {
+    for name in ["llama-gqa", "gemma"] {
+        let recipe = recipe("precision = 'f32'\ntrainable-embeddings = { from = 40 }");
+        agree(name, &family(name), &recipe, WIDE);
+        let mut engine = device(&family(name), &recipe, None);
+        let rows = 40 * 32 * 4;
+        let before = bytes(&*engine, Part::Weights);
+        steps(&mut *engine, 1..3);
+        let after = bytes(&*engine, Part::Weights);
+        let arrays = engine.arrays(Part::Weights);
+        let in_front = arrays.shapes.range(..EMBEDDING.to_owned());
+        let at: usize = in_front.map(|(_, shape)| arrays.bytes_of(shape)).sum();
+        assert_eq!(before[at..at + rows], after[at..at + rows]);
+        assert_ne!(
+            before[at + rows..at + 2 * rows],
+            after[at + rows..at + 2 * rows]
+        );
+    }
+}
+
+/// Everything that a state holds.
+fn state(engine: &dyn Engine) -> Vec<(Part, Vec<u8>)> {
+    let parts = [Part::Weights, Part::Optimizer, Part::Reference];
+    let held = parts.into_iter().filter(|part| engine.holds(*part));
+    held.map(|part| (part, bytes(engine, part))).collect()
+}
+
+#[test]
+fn a_training_goes_on_from_its_arrays_with_the_same_bits() {
+    let cases = [
+        ("qwen3", "precision = 'bf16'", None),
+        ("gemma2", "precision = 'f32'", Some(0.6)),
+        ("llama-gqa", "precision = 'bf16'", Some(0.6)),
+        ("llama-gqa", "precision = 'bf16'", Some(1.0)),
+    ];
+    let with_adapters = format!("precision = 'bf16'\n{LORA}");
+    let cases = cases
+        .into_iter()
+        .chain([("mistral", with_adapters.as_str(), Some(0.6))]);
+    for (name, more, mix) in cases {
+        let recipe = recipe(more);
+        let open = || device(&family(name), &recipe, mix);
+        let advance = |engine: &mut dyn Engine, range: std::ops::Range<u64>| {
+            for step in range {
+                steps(engine, step..step + 1);
+                if mix.is_some() {
+                    engine.move_reference().unwrap();
+                }
+            }
+        };
+        let mut straight = open();
+        advance(&mut *straight, 1..4);
+        let mut first = open();
+        advance(&mut *first, 1..3);
+        let mut second = open();
+        for (part, bytes) in state(&*first) {
+            fill(&mut *second, part, &bytes);
+        }
+        advance(&mut *second, 3..4);
+        assert!(state(&*second) == state(&*straight), "{name}, {more}");
+        let whole = |engine: &dyn Engine| bytes(engine, Part::Model(FloatFormat::Bf16));
+        assert!(whole(&*second) == whole(&*straight), "{name}, {more}");
+    }
+}
+
+#[test]
+fn a_state_of_the_host_goes_on_here_and_back() {
+    let recipe = recipe("precision = 'f32'");
+    let folder = family("qwen2");
+    let (mut there, mut here) = (
+        host(&folder, &recipe, Some(0.5)),
+        device(&folder, &recipe, Some(0.5)),
+    );
+    steps(&mut *there, 1..3);
+    there.move_reference().unwrap();
+    for (part, bytes) in state(&*there) {
+        assert_eq!(here.arrays(part), there.arrays(part));
+        fill(&mut *here, part, &bytes);
+    }
+    assert!(state(&*here) == state(&*there));
+    let mut back = host(&folder, &recipe, Some(0.5));
+    for (part, bytes) in state(&*here) {
+        fill(&mut *back, part, &bytes);
+    }
+    steps(&mut *there, 3..4);
+    steps(&mut *back, 3..4);
+    assert!(state(&*back) == state(&*there));
+    for precision in ["f32", "bf16"] {
+        let recipe = super::tests::recipe(&format!("precision = '{precision}'\n{LORA}"));
+        for recipe in [
+            recipe.clone(),
+            TrainingRecipe {
+                lora: None,
+                ..recipe
+            },
+        ] {
+            let (there, here) = (
+                host(&folder, &recipe, Some(1.0)),
+                device(&folder, &recipe, Some(1.0)),
+            );
+            let parts = [
+                Part::Weights,
+                Part::Optimizer,
+                Part::Reference,
+                Part::Model(FloatFormat::F16),
+            ];
+            for part in parts {
+                assert_eq!(
+                    here.arrays(part),
+                    there.arrays(part),
+                    "{precision}, {part:?}"
+                );
+                assert_eq!(here.holds(part), there.holds(part), "{precision}, {part:?}");
+            }
+            assert!(bytes(&*here, Part::Weights) == bytes(&*there, Part::Weights));
+            let model = Part::Model(FloatFormat::F16);
+            assert!(bytes(&*here, model) == bytes(&*there, model));
+        }
+    }
+}
+
+#[test]
+fn a_reference_moves_as_on_the_host() {
+    for (mix, more) in [(0.3, ""), (1.0, ""), (0.3, LORA)] {
+        let recipe = recipe(&format!("precision = 'f32'\n{more}"));
+        let folder = family("gemma");
+        let (mut got, mut want) = (
+            device(&folder, &recipe, Some(mix)),
+            host(&folder, &recipe, Some(mix)),
+        );
+        assert_eq!(got.holds(Part::Reference), want.holds(Part::Reference));
+        let logps = |engine: &mut dyn Engine| -> Vec<f64> {
+            let scores = engine.reference().unwrap().score(&documents()).unwrap();
+            scores.iter().take(2).map(|s| s.logp).collect()
+        };
+        for step in 1..3 {
+            for engine in [&mut got, &mut want] {
+                steps(&mut **engine, step..step + 1);
+                engine.move_reference().unwrap();
+            }
+            let error = distance(&logps(&mut *got), &logps(&mut *want));
+            assert!(error < F32, "{mix}: {error:e}");
+        }
+        assert!(
+            distance(&logps(&mut *got), &passes(&mut *got)[..2]) > F32,
+            "it is another model"
+        );
+    }
+    let mut none = device(&family("gemma"), &recipe("precision = 'f32'"), None);
+    assert!(none.reference().is_err() && none.move_reference().is_err());
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_is_named_and_changes_nothing() {
+    let recipe = recipe("precision = 'f32'");
+    let mut engine = device(&family("llama-gqa"), &recipe, None);
+    let mut weights = bytes(&*engine, Part::Weights);
+    let end = weights.len() - 4;
+    weights[end..].copy_from_slice(&f32::INFINITY.to_le_bytes()); // the last norm
+    fill(&mut *engine, Part::Weights, &weights);
+    engine.nll(&documents(), 1.0).unwrap();
+    let update = engine.update(1, 1e-3, 1.0).unwrap();
+    assert_eq!(update.not_finite.as_deref(), Some("lm_head.weight"));
+    assert!(bytes(&*engine, Part::Weights) == weights);
+    // It is forgotten.
+    assert!(gradients(&mut *engine).iter().all(|&g| g.abs() < 1e-30));
+}
+
+#[test]
+fn what_does_not_fit_is_an_error_that_says_so() {
+    let recipe = recipe("precision = 'f32'");
+    let folder = family("llama-gqa");
+    let mut engine = device(&folder, &recipe, None);
+    let mut batch = documents();
+    batch.tokens[3] = 96;
+    let error = engine.nll(&batch, 1.0).unwrap_err().to_string();
+    assert_eq!(error, "token 96 of 96");
+    let config = DecoderConfig::from_file(&folder).unwrap();
+    let small = Box::new(emulated(1000));
+    let error = open_scorer_on_device(small, &folder, &config, Precision::F32);
+    let error = error.err().map(|e| e.to_string()).unwrap_or_default();
+    assert!(error.contains("out of device memory"), "{error}");
+}
+
+#[test]
+fn a_scorer_scores_as_the_engine() {
+    let folder = family("mistral");
+    let config = DecoderConfig::from_file(&folder).unwrap();
+    for (precision, text) in [(Precision::F32, "f32"), (Precision::Bf16, "bf16")] {
+        let gpu = Box::new(emulated(1 << 24));
+        let mut scorer = open_scorer_on_device(gpu, &folder, &config, precision).unwrap();
+        let recipe = recipe(&format!("precision = '{text}'"));
+        let mut engine = device(&folder, &recipe, None);
+        for batch in [documents(), pairs(), TokenBatch::new()] {
+            assert_eq!(scorer.score(&batch).unwrap(), engine.score(&batch).unwrap());
+        }
+    }
+}
+
+/// A random model whose heads are as wide as tensor cores take them.
+fn with_wide_heads(dir: &Path) -> PathBuf {
+    let text = r#"{"model_type": "gemma2", "vocab_size": 96, "hidden_size": 40, "intermediate_size": 48,
+        "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 64,
+        "sliding_window": 5, "query_pre_attn_scalar": 64}"#;
+    let (from, to) = (dir.join("from"), dir.join("to"));
+    std::fs::create_dir(&from).unwrap();
+    crate::base::write_atomic(&from.join("config.json"), text.as_bytes()).unwrap();
+    let config = DecoderConfig::from_file(&from).unwrap();
+    let params = FrozenParams::random(&config, &mut SeedTree::root(1).rng()).unwrap();
+    save_checkpoint(&to, &Companions::read(&from).unwrap(), &params).unwrap();
+    to
+}
+
+#[test]
+fn heads_for_tensor_cores_and_layers_computed_again_train_as_on_the_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = with_wide_heads(dir.path());
+    let recipe = recipe("precision = 'bf16'");
+    agree("wide heads", &folder, &recipe, SHORT);
+    let run = |recompute| {
+        let mut engine = open_device(&folder, &recipe, None, recompute).unwrap();
+        steps(&mut *engine, 1..3);
+        bytes(&*engine, Part::Model(FloatFormat::F32))
+    };
+    assert!(run(false) == run(true));
+}

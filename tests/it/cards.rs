@@ -1,0 +1,318 @@
+//! Cards as the program finds and uses them, on a driver that pretends to have some (`tests/cards`): no card is needed,
+//! and one that is there is not touched.
+
+use crate::project::{Project, Said};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Folders of the pretended driver and of the pretended cuBLAS.
+struct Pretended {
+    driver: PathBuf,
+    blas: PathBuf,
+}
+
+impl Pretended {
+    fn get() -> &'static Self {
+        static BUILT: OnceLock<Pretended> = OnceLock::new();
+        BUILT.get_or_init(|| {
+            let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cards");
+            let (driver, blas) = (folder.join("driver"), folder.join("blas"));
+            build("driver.cc", &driver, "libcuda.so.1");
+            for name in ["libcublas.so.13", "libcublasLt.so.13"] {
+                build("blas.cc", &blas, name);
+            }
+            Self { driver, blas }
+        })
+    }
+}
+
+/// Compiles a library to its place, whole or not at all: another process may use the one that is there.
+fn build(source: &str, folder: &Path, name: &str) {
+    fs::create_dir_all(folder).unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/cards")
+        .join(source);
+    let made = folder.join(format!("{}.tmp", std::process::id()));
+    let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
+    let mut command = Command::new(compiler);
+    command
+        .args(["-std=c++17", "-O1", "-ffp-contract=off", "-shared", "-fPIC"])
+        .arg(format!("-Wl,-soname,{name}"))
+        .arg(source)
+        .arg("-o")
+        .arg(&made)
+        .arg("-ldl");
+    let compiled = command.output().unwrap();
+    assert!(compiled.status.success(), "{compiled:?}");
+    fs::rename(made, folder.join(name)).unwrap();
+}
+
+/// The program on a machine that has such a driver, and cuBLAS nowhere but where these variables name it.
+fn pretending(project: &Project, words: &[&str], vars: &[(&str, &str)]) -> Command {
+    let mut command = project.command(words);
+    command
+        .env("LD_LIBRARY_PATH", &Pretended::get().driver)
+        .env("FAKE_KERNELS", lions_emulation::LIBRARY)
+        .env("PATH", "/nonexistent")
+        .env_remove("HOME")
+        .env_remove("LIONS_CUDA_LIB")
+        .env_remove("CUDA_VISIBLE_DEVICES")
+        .envs(vars.iter().copied());
+    command
+}
+
+fn said(mut command: Command) -> Said {
+    Said::of(&command.output().unwrap())
+}
+
+/// What doctor finds of that name.
+fn found(project: &Project, vars: &[(&str, &str)], what: &str) -> Vec<(String, String)> {
+    let said = said(pretending(project, &["doctor", "--json"], vars));
+    let all: Value = serde_json::from_str(&said.out).unwrap();
+    let of = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one["what"] == what);
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    of.map(|one| (text(&one["health"]), text(&one["text"])))
+        .collect()
+}
+
+fn one(health: &str, text: &str) -> Vec<(String, String)> {
+    vec![(health.to_owned(), text.to_owned())]
+}
+
+/// Its libraries are opened when a card is asked for, so that it starts where none is.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_program_is_linked_with_no_library_of_cuda() {
+    let listed = Command::new("ldd")
+        .arg(env!("CARGO_BIN_EXE_lions"))
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.contains("libc.so"), "{listed}");
+    for name in ["cuda", "cublas", "nvrtc", "nvidia", "kernels"] {
+        assert!(!listed.contains(name), "{listed}");
+    }
+}
+
+#[test]
+fn a_machine_without_a_card_that_suits_is_told_why_before_anything_is_queued() {
+    let project = Project::new();
+    let old = "Pretended T4, compute 7.5: too old, 8.0 is wanted";
+    let stuck = "the NVIDIA driver does not start: system has unsupported display driver / cuda \
+        driver combination";
+    let ancient = "the NVIDIA driver is for CUDA 11.4: too old, 11.8 (driver 520) is wanted";
+    for (vars, health, by_doctor, by_run) in [
+        (
+            vec![("FAKE_CARDS", "0")],
+            "ok",
+            "none: the driver shows no card; runs use the CPU".to_owned(),
+            "there is no cuda:0: the driver shows no card",
+        ),
+        (
+            vec![("FAKE_CARDS", "1"), ("FAKE_COMPUTE", "75")],
+            "warning",
+            format!("cuda:0  {old}"),
+            old,
+        ),
+        (
+            vec![("FAKE_INIT", "803")],
+            "warning",
+            format!("none: {stuck}; runs use the CPU"),
+            stuck,
+        ),
+        (
+            vec![("FAKE_CUDA", "11040")],
+            "warning",
+            format!("none: {ancient}; runs use the CPU"),
+            ancient,
+        ),
+    ] {
+        assert_eq!(found(&project, &vars, "gpu"), one(health, &by_doctor));
+        refuses(&project, "cuda:0", &vars, by_run);
+    }
+    let vars = [("FAKE_CARDS", "1")];
+    refuses(
+        &project,
+        "cuda:0,1",
+        &vars,
+        "there is no cuda:1: the driver shows one card",
+    );
+}
+
+/// `run` ends with a user's error that says this, and has queued nothing.
+fn refuses(project: &Project, device: &str, vars: &[(&str, &str)], why: &str) {
+    let words = ["run", "sweeps/smoke.toml", "--device", device];
+    let said = said(pretending(project, &words, vars));
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains(&format!("error: {why}\n")), "{said:?}");
+    assert!(said.err.contains("`lions doctor`"), "{said:?}");
+    assert!(!project.path("results/lions.db").exists());
+}
+
+#[test]
+fn cublas_is_looked_for_where_it_is_named() {
+    let project = Project::new();
+    let card = ("FAKE_CARDS", "1");
+    // Where the toolkit is installed the loader or the program finds its own.
+    if !Path::new("/usr/local/cuda").exists() {
+        let missing = "libcublas was not found: install it (`pip install nvidia-cublas`) or name its \
+            folder in `LIONS_CUDA_LIB`";
+        assert_eq!(found(&project, &[card], "cublas"), one("warning", missing));
+        assert!(found(&project, &[card], "check").is_empty());
+        refuses(&project, "cuda:0", &[card], missing);
+    }
+    let folder = Pretended::get().blas.to_str().unwrap();
+    let vars = [card, ("LIONS_CUDA_LIB", folder)];
+    let text = format!("13.1.2 in {folder}");
+    assert_eq!(found(&project, &vars, "cublas"), one("ok", &text));
+}
+
+#[test]
+fn doctor_lets_every_card_compute() {
+    let project = Project::bare();
+    let folder = Pretended::get().blas.to_str().unwrap();
+    let vars = [("FAKE_CARDS", "2"), ("LIONS_CUDA_LIB", folder)];
+    let cards = found(&project, &vars, "gpu");
+    let shown = "Pretended T4, 4.0 GiB (4.0 GiB free), compute 9.0, driver";
+    let rest = "CUDA 13.0";
+    for (number, (health, text)) in cards.iter().enumerate() {
+        assert!(
+            text.starts_with(&format!("cuda:{number}  {shown}")),
+            "{text}"
+        );
+        assert!(
+            text.contains(rest) && text.ends_with("kernels: built for 9.0"),
+            "{text}"
+        );
+        assert_eq!(health, "ok");
+    }
+    let checks = found(&project, &vars, "check");
+    assert_eq!((cards.len(), checks.len()), (2, 2));
+    for (health, text) in checks {
+        assert!(
+            text.contains("products, norm, attention: right ("),
+            "{text}"
+        );
+        assert_eq!(health, "ok");
+    }
+    // Less than the library's own working memory.
+    let small = [&vars[..], &[("FAKE_MEMORY", "1000000")]].concat();
+    let checks = found(&project, &small, "check");
+    let (health, text) = &checks[1];
+    assert_eq!(health, "bad");
+    assert!(text.starts_with("cuda:1  out of device memory: "), "{text}");
+}
+
+/// Two steps of SFT and of DPO from it, by two seeds, and what the models find likely.
+const STUDY: &str = r#"extends = ["tiny.toml"]
+[sweep]
+name = "devices"
+question = "Is a number the same wherever it is computed?"
+seeds = [1, 2]
+[base]
+pipeline = ["sft", "dpo"]
+[base.sft.recipe]
+seed = 1
+max-seq-len = 96
+batch = { tokens = 96 }
+duration = { steps = 2 }
+[base.dpo.recipe]
+max-examples = 4
+global-batch-size = 2
+limits = { max-seq-len = 96, max-prompt-len = 64, truncation = "keep-end" }
+[base.eval.recipe]
+likelihood.instruct = { data = [{ path = "data/sft/instruct_test.jsonl", count = 2 }], max-seq-len = 96 }
+likelihood.tales = { data = [{ path = "data/sft/stories_test.jsonl", count = 1 }], max-seq-len = 96 }
+[base.eval.recipe.preference.polite]
+data = [{ path = "data/pref/polite_test.jsonl", count = 2 }]
+limits = { max-seq-len = 96, max-prompt-len = 64, truncation = "keep-end" }
+[[report.table]]
+name = "main"
+title = "Two seeds"
+metrics = ["tales/loss", "polite/rewards/margins"]
+"#;
+
+/// Most difference of a metric in f32, of its size or of 1: sums of log-probabilities are near -100, and are subtracted
+/// from each other.
+const TOLERANCE: f64 = 1e-4;
+
+/// Runs the study on a device, down to its table, and gives every metric that any run stored.
+fn metrics_on(
+    device: &str,
+    command: impl Fn(&Project, &[&str]) -> Command,
+) -> BTreeMap<String, f64> {
+    let project = crate::tiny::project();
+    project.write("sweeps/devices.toml", STUDY);
+    let words = [
+        "run",
+        "sweeps/devices.toml",
+        "--device",
+        device,
+        "--jobs",
+        "2",
+    ];
+    let said = said(command(&project, &words));
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("tales/loss"), "{said:?}");
+    let mut metrics = BTreeMap::new();
+    for run in fs::read_dir(project.path("results/runs")).unwrap() {
+        let run = run.unwrap();
+        let read = |name: &str| -> Value {
+            serde_json::from_slice(&fs::read(run.path().join(name)).unwrap()).unwrap()
+        };
+        let outcome = read("outcome.json");
+        let attempt = outcome["attempt"].as_u64().unwrap();
+        let provenance = read(&format!("attempts/{attempt:03}/provenance.json"));
+        let place = provenance["device"].as_str().unwrap().to_owned();
+        assert!(place.starts_with(&device[..3]), "{place}");
+        let id = run.file_name().into_string().unwrap();
+        for (key, metric) in outcome["result"]["metrics"].as_object().unwrap() {
+            let value = metric["value"].as_f64().unwrap();
+            metrics.insert(format!("{id} {key}"), value);
+        }
+    }
+    metrics
+}
+
+fn agree(on_device: &BTreeMap<String, f64>, on_cpu: &BTreeMap<String, f64>) {
+    let keys = |metrics: &BTreeMap<String, f64>| metrics.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(on_device), keys(on_cpu));
+    for (key, got) in on_device {
+        let want = on_cpu[key];
+        let most = TOLERANCE * want.abs().max(1.0);
+        assert!(
+            (got - want).abs() <= most,
+            "{key}: {got}, on the CPU {want}"
+        );
+    }
+}
+
+#[test]
+fn a_sweep_gives_the_same_numbers_on_every_device() {
+    let on_cpu = metrics_on("cpu", |project, words| project.command(words));
+    let eval = on_cpu.keys().filter(|key| key.ends_with(" tales/loss"));
+    assert!(eval.count() == 2 && on_cpu.len() > 20, "{on_cpu:?}");
+    let emulated = metrics_on("emulated", |project, words| {
+        let mut command = project.command(words);
+        command.env("LIONS_EMULATION", lions_emulation::LIBRARY);
+        command
+    });
+    agree(&emulated, &on_cpu);
+    // On two cards, of which one is lost in the midst: its run begins again.
+    let on_cards = metrics_on("cuda:0,1", |project, words| {
+        project.write("lost", "");
+        let (folder, lost) = (&Pretended::get().blas, project.path("lost"));
+        let mut command = pretending(project, words, &[("FAKE_CARDS", "2")]);
+        command.env("LIONS_CUDA_LIB", folder).env("FAKE_LOST", lost);
+        command
+    });
+    agree(&on_cards, &on_cpu);
+}
