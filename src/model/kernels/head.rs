@@ -112,16 +112,17 @@ pub struct Logits<F> {
     x: Vec<F>,
 }
 
-impl<F: Real> Logits<F> {
-    /// Of no rows yet.
-    pub fn new() -> Self {
+impl<F> Default for Logits<F> {
+    fn default() -> Self {
         Self {
             values: Vec::new(),
             tops: Vec::new(),
             x: Vec::new(),
         }
     }
+}
 
+impl<F: Real> Logits<F> {
     /// Scores `tokens (n,)` by rows `rows (n,)` of `h (T, D)`; the values are ready for
     /// [`Logits::backward`] afterwards.
     pub fn forward(
@@ -405,7 +406,7 @@ mod tests {
                 softcap,
             };
             on_every_set(|| {
-                let mut logits = Logits::new();
+                let mut logits = Logits::default();
                 let scored = logits.forward(&head, &h, (&rows, &tokens));
                 let lse: Vec<f32> = scored.iter().map(|s| s.lse).collect();
                 let (mut dx, mut dw) = (vec![0.0; 4 * d], vec![0.0; vocab * d]);

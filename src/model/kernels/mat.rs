@@ -55,6 +55,7 @@ impl<'a, F: Real> MatRef<'a, F> {
     }
 
     /// Without the first `rows` rows.
+    #[must_use]
     pub fn skip_rows(self, rows: usize) -> Self {
         Self {
             data: self.from(rows, 0),
@@ -64,6 +65,7 @@ impl<'a, F: Real> MatRef<'a, F> {
     }
 
     /// Without the first `cols` columns.
+    #[must_use]
     pub fn skip_columns(self, cols: usize) -> Self {
         Self {
             data: self.from(0, cols),

@@ -102,7 +102,7 @@ struct NllOp {
 
 impl NllOp {
     fn forward<F: Element>(&self, h: &[F], w: &[F], (d, v): (usize, usize)) -> F {
-        let (head, mut logits) = (self.targets.head(w, (d, v)), Logits::new());
+        let (head, mut logits) = (self.targets.head(w, (d, v)), Logits::default());
         let mut scored = Vec::with_capacity(self.targets.rows.len());
         let mut dh = vec![F::ZERO; if self.keep { h.len() } else { 0 }];
         let mut dw = self.learns.then(|| vec![F::ZERO; w.len()]);

@@ -178,7 +178,7 @@ impl Targets {
 
 impl TokenLogpsOp {
     fn forward<F: Real>(&self, h: &[F], w: &[F], (d, v): (usize, usize)) -> Vec<Scored<F>> {
-        let (head, mut logits) = (self.targets.head(w, (d, v)), Logits::new());
+        let (head, mut logits) = (self.targets.head(w, (d, v)), Logits::default());
         let mut scored = Vec::with_capacity(self.targets.rows.len());
         for chunk in self.targets.chunks(v) {
             scored.extend(logits.forward(&head, h, chunk));
@@ -194,7 +194,7 @@ impl TokenLogpsOp {
         (d, v): (usize, usize),
         learns: bool,
     ) -> (Vec<F>, Option<Vec<F>>) {
-        let (head, mut logits) = (self.targets.head(w, (d, v)), Logits::new());
+        let (head, mut logits) = (self.targets.head(w, (d, v)), Logits::default());
         let mut dh = vec![F::ZERO; h.len()];
         let mut dw = learns.then(|| vec![F::ZERO; w.len()]);
         let mut dx = Vec::new();
