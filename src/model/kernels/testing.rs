@@ -56,7 +56,7 @@ pub fn pool(threads: usize) -> ThreadPool {
     let set = on_this_thread();
     let builder = ThreadPoolBuilder::new().num_threads(threads);
     let builder = builder.start_handler(move |_| use_on_this_thread(set));
-    builder.build().unwrap()
+    builder.build().expect("threads")
 }
 
 /// What `f` gives with the best instruction set, after it has run with each that this processor has
