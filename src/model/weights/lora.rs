@@ -111,7 +111,7 @@ impl Lora {
         let first = base.iter().next();
         let device = first.map_or(Device::Cpu, |(_, t)| t.device().clone());
         let mut vars = BTreeMap::new();
-        for (name, tensor) in new_adapters(&Arrays::of(&base).shapes, recipe, seed)? {
+        for (name, tensor) in new_adapters(&base.arrays().shapes, recipe, seed)? {
             vars.insert(name, Var::from_tensor(&tensor.to_device(&device)?)?);
         }
         Ok(Self {
