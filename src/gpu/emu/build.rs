@@ -30,7 +30,10 @@ fn main() {
 /// Links the same objects as a library.
 fn library(build: &cc::Build, out: &Path) {
     let (objects, library) = (out.join("libemulation.a"), out.join("libkernels.so"));
-    #[allow(clippy::disallowed_methods, reason = "cargo tells build scripts by the environment")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "cargo tells build scripts by the environment"
+    )]
     let all = match env::var("CARGO_CFG_TARGET_VENDOR").as_deref() {
         Ok("apple") => vec!["-Wl,-force_load".into(), objects.into_os_string()],
         _ => vec![

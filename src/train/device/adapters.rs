@@ -55,17 +55,6 @@ impl<T: Stored> Base<T> {
         (self.recipe.alpha.get() / self.recipe.rank.get() as f64) as f32
     }
 
-    fn factors(&self, name: &str, learning: &Learning<T>) -> Option<Factors> {
-        let [a, b] = adapter_names(name);
-        let (a, b) = (learning.layout.get(&a)?, learning.layout.get(&b)?);
-        Some(Factors {
-            a: a.range.clone(),
-            b: b.range.clone(),
-            out: b.shape.first().copied()?,
-            width: a.shape.get(1).copied()?,
-        })
-    }
-
     /// A frozen weight with its adapter, if it has one.
     pub(super) fn weight(
         &self,
@@ -73,7 +62,7 @@ impl<T: Stored> Base<T> {
         range: Range<usize>,
         learning: &Learning<T>,
     ) -> Weight<T> {
-        let adapter = self.factors(name, learning).map(|factors| Adapter {
+        let adapter = factors(name, learning).map(|factors| Adapter {
             a: learning.value.part(factors.a.clone()),
             b: learning.value.part(factors.b.clone()),
             grad_a: learning.grad(factors.a),
@@ -127,7 +116,7 @@ impl<T: Stored> Base<T> {
     pub(super) fn merge(&mut self, gpu: &mut dyn Gpu, learning: &Learning<T>) -> Result<Buf<T>> {
         let (merged, scratch) = (self.merged(gpu)?, self.scratch(gpu)?);
         for (name, place) in self.layout.iter() {
-            let Some(factors) = self.factors(name, learning) else {
+            let Some(factors) = factors(name, learning) else {
                 continue;
             };
             let range = place.range.clone();
@@ -152,7 +141,7 @@ impl<T: Stored> Base<T> {
         for name in stored.names() {
             let numbers = stored.load(&name, &Device::Cpu, DType::F32)?;
             let numbers = numbers.flatten_all()?.to_vec1::<f32>()?;
-            let Some(factors) = self.factors(&name, learning) else {
+            let Some(factors) = factors(&name, learning) else {
                 take(&encoded(&numbers, format))?;
                 continue;
             };
@@ -163,4 +152,16 @@ impl<T: Stored> Base<T> {
         }
         Ok(())
     }
+}
+
+/// Where the adapter of a weight stands among what learns; none without one.
+fn factors<T: Stored>(name: &str, learning: &Learning<T>) -> Option<Factors> {
+    let [a, b] = adapter_names(name);
+    let (a, b) = (learning.layout.get(&a)?, learning.layout.get(&b)?);
+    Some(Factors {
+        a: a.range.clone(),
+        b: b.range.clone(),
+        out: b.shape.first().copied()?,
+        width: a.shape.get(1).copied()?,
+    })
 }

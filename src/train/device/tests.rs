@@ -135,9 +135,9 @@ fn pairs() -> TokenBatch {
 }
 
 /// A weight of each segment that depends on what it scored.
-fn weigh(scores: &[ReplyScore]) -> Result<Vec<f64>, TrainError> {
+fn weigh(scores: &[ReplyScore]) -> Vec<f64> {
     let weight = |(s, score): (usize, &ReplyScore)| 0.02 * score.logp * [0.0, -1.0, 0.7][s % 3];
-    Ok(scores.iter().enumerate().map(weight).collect())
+    scores.iter().enumerate().map(weight).collect()
 }
 
 /// The passes of a step: by summed log-likelihood and by weights.
@@ -146,7 +146,7 @@ fn passes(engine: &mut dyn Engine) -> Vec<f64> {
     let mut found = vec![nll.logp];
     let mut weigh = |scores: &[ReplyScore]| {
         found.extend(scores.iter().filter(|s| s.tokens > 0).map(|s| s.logp));
-        weigh(scores)
+        Ok(weigh(scores))
     };
     engine.weighted(&pairs(), &mut weigh).unwrap();
     found
