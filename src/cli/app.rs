@@ -8,6 +8,7 @@ use crate::cli::ui::{Ui, json_line};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Parser, Subcommand};
 use serde_json::json;
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use tracing::level_filters::LevelFilter;
@@ -145,19 +146,39 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Writes diagnostics of this level and above to stderr; warnings where none is named.
+/// Writes diagnostics of this level and above to stderr; where none is named warnings, which programs get
+/// as such.
 fn log_to_stderr(ui: &Ui, level: Option<&str>) -> Result<(), CommandError> {
-    let level: LevelFilter = level.unwrap_or("warn").parse().map_err(|_| {
+    let most: LevelFilter = level.unwrap_or("warn").parse().map_err(|_| {
         let known = "`error`, `warn`, `info`, `debug`, `trace` or `off`";
         let found = level.unwrap_or_default();
         CommandError::user(format!("`LIONS_LOG` is `{found}`; expected {known}"))
     })?;
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(ui.colors_err())
-        .init();
+    let log = tracing_subscriber::fmt()
+        .with_max_level(most)
+        .with_ansi(ui.colors_err());
+    if ui.json && level.is_none() {
+        let bare = log.without_time().with_level(false).with_target(false);
+        bare.with_writer(|| JsonWarnings).init();
+    } else {
+        log.with_writer(io::stderr).init();
+    }
     Ok(())
+}
+
+/// Makes an object of each diagnostic, which comes in one piece.
+struct JsonWarnings;
+
+impl io::Write for JsonWarnings {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let warning = String::from_utf8_lossy(text);
+        json_line(&json!({ "warning": warning.trim() }));
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -11,12 +11,10 @@ use crate::store::{ReadStore, StoreError};
 
 /// The store, or nothing if there is none yet.
 pub(crate) fn open(project: &Project) -> Result<Option<ReadStore>, CommandError> {
-    if !project.database().is_file() {
-        return Ok(None);
+    match ReadStore::of_project(&project.root) {
+        Err(StoreError::Missing { .. }) => Ok(None),
+        opened => opened.map(Some).map_err(store_error),
     }
-    ReadStore::of_project(&project.root)
-        .map(Some)
-        .map_err(store_error)
 }
 
 /// The store, which must be there.

@@ -203,7 +203,9 @@ impl Reporter for BarsReporter {
             RunnerEvent::RunSkipped { run, stage } => {
                 self.end(run, false);
                 let head = named(*stage, run, "").head("-");
-                self.tell(&format!("{head} skipped: a run that it needs failed"))?;
+                self.tell(&format!(
+                    "{head} skipped: a run that it needs did not succeed"
+                ))?;
             }
             RunnerEvent::RunCancelled { run, stage } => {
                 self.end(run, false);

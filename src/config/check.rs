@@ -19,7 +19,8 @@ use std::path::{Path, PathBuf};
 /// Counts of steps, tokens or rows above this are a slip of the pen, and products of them overflow.
 const MOST: u64 = 1_000_000_000;
 
-/// Rounds, samples of a prompt and requests at a time above this are one, too: each is made by itself.
+/// Rounds, samples of a prompt, requests at a time and repeats of a file above this are one, too: each is
+/// made by itself.
 const MOST_TIMES: usize = 10_000;
 
 /// Most optimiser steps of a stage: the rows of each are listed beforehand.
@@ -326,6 +327,10 @@ impl Checker<'_> {
                 let message = format!("`{}` is listed twice in this mixture", source.path);
                 let help = "to repeat a file, give it a `fraction` above 1";
                 self.fail(&at("path"), message, help);
+            }
+            if let Some(fraction) = source.fraction {
+                let sound = fraction.get() <= MOST_TIMES as f64;
+                self.must(sound, &at("fraction"), fraction, "at most 10000");
             }
             if source.fraction.is_some() && source.count.is_some() {
                 let message = "`fraction` and `count` cannot stand together";

@@ -278,16 +278,24 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// Bytes of the longest word that is compared with others, which takes the product of their lengths: longer
+/// ones are no slip of the pen.
+pub(crate) const LONGEST_WORD: usize = 1000;
+
 /// The name of `valid` that `wrong` was probably meant to be.
 pub(crate) fn nearest<'a>(
     wrong: &str,
     valid: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
+    if wrong.len() > LONGEST_WORD {
+        return None;
+    }
     let folded = |name: &str| name.to_lowercase().replace(['_', ' '], "-");
     let wrong_folded = folded(wrong);
     let allowed = (wrong.chars().count() / 3).max(2);
     valid
         .into_iter()
+        .filter(|name| name.len() <= LONGEST_WORD)
         .map(|name| {
             let name_folded = folded(name);
             let distance = strsim::damerau_levenshtein(&wrong_folded, &name_folded);

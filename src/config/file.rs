@@ -129,6 +129,9 @@ pub(crate) fn same_value(a: &AxisValue, b: &AxisValue) -> bool {
     }
 }
 
+/// Longer lists of seeds or values are no person's, and each of them is compared with every other.
+const MOST_VALUES: usize = 10_000;
+
 /// What to write for a key that is missing.
 const EXAMPLES: &[(&str, &str)] = &[
     ("sweep", "add `[sweep]` with `name`, `question` and `seeds`"),
@@ -197,6 +200,12 @@ impl Reader<'_> {
     fn list<'n>(&mut self, node: &'n Node, what: &str) -> &'n [Node] {
         match node.list() {
             Some([]) => self.fail(node.place, format!("{what} is empty"), "name one at least"),
+            Some(items) if items.len() > MOST_VALUES => {
+                let count = items.len();
+                let message =
+                    format!("{what} has {count} elements, and {MOST_VALUES} are the most");
+                self.fail(node.place, message, "leave some of them out");
+            }
             Some(items) => return items,
             None => {
                 let message = format!("expected a list for {what}, found {}", node.kind_name());

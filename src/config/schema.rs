@@ -1,6 +1,7 @@
 //! A sweep file as JSON schema, made from the types and their comments: what `lions schema` prints,
 //! what `docs/reference.md` is written from, and the paths that axes and messages know.
 
+use crate::config::diagnose::{LONGEST_WORD, nearest};
 use crate::config::shape::FileShape;
 use crate::config::spec::TrialConfig;
 use crate::config::usual::usual;
@@ -181,13 +182,16 @@ pub(crate) fn known_prefix(path: &str) -> usize {
 /// The valid path that `wrong` was probably meant to be: one that ends in the same key, or one
 /// spelt alike.
 pub(crate) fn nearest_path(wrong: &str) -> Option<String> {
+    if wrong.len() > LONGEST_WORD {
+        return None;
+    }
     let tail = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
     let wrong_tail = tail(wrong);
     let same_tail = paths()
         .iter()
         .filter(|path| tail(path) == wrong_tail && !path.contains(ANY))
         .min_by_key(|path| strsim::damerau_levenshtein(path, wrong));
-    let alike = || crate::config::diagnose::nearest(wrong, paths().iter().map(String::as_str));
+    let alike = || nearest(wrong, paths().iter().map(String::as_str));
     same_tail.cloned().or_else(|| alike().map(str::to_owned))
 }
 

@@ -420,6 +420,26 @@ fn an_exclusion_in_a_file_without_axes_is_told_so() {
 }
 
 #[test]
+fn a_list_longer_than_any_study_has_is_refused_at_once() {
+    let seeds: Vec<String> = (0..20_000).map(|seed| seed.to_string()).collect();
+    let study = bare_study().replace("[1, 2]", &format!("[{}]", seeds.join(", ")));
+    assert_eq!(
+        findings(BASE, &study),
+        [
+            "study.toml:6:9: `seeds` has 20000 elements, and 10000 are the most (leave some of them out)"
+        ]
+    );
+}
+
+#[test]
+fn endless_words_are_compared_with_nothing() {
+    use super::diagnose::nearest;
+    let (wrong, name) = ("a".repeat(2_000), "a".repeat(1_999));
+    assert_eq!(nearest(&wrong, [name.as_str()]), None);
+    assert_eq!(nearest("betta", [name.as_str(), "beta"]), Some("beta"));
+}
+
+#[test]
 fn a_number_beyond_its_type_is_told_both_ends() {
     for (text, want) in [
         (

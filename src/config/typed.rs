@@ -117,7 +117,8 @@ fn found_words(found: &Unexpected<'_>) -> String {
         Unexpected::Str(text) => format!("the string `{text}`"),
         Unexpected::Signed(number) => format!("`{number}`"),
         Unexpected::Unsigned(number) => format!("`{number}`"),
-        Unexpected::Float(number) => format!("`{number}`"),
+        // Always with a point or an exponent: it is no whole number.
+        Unexpected::Float(number) => format!("`{number:?}`"),
         Unexpected::Bool(value) => format!("`{value}`"),
         Unexpected::Seq => "a list".to_owned(),
         Unexpected::Map => "a table".to_owned(),

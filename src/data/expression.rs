@@ -183,11 +183,13 @@ impl<'b> Reader<'b> {
             .map_or("", |(_, place)| &self.body[place.clone()])
     }
 
-    /// Whether a lexeme is `sign`.
-    pub(super) fn has(&self, sign: &str) -> bool {
-        self.lexemes
+    /// Whether this `set` opens a block: what is set stands behind it, and not behind a `=`.
+    pub(super) fn sets_block(&self) -> bool {
+        let mut words = self
+            .lexemes
             .iter()
-            .any(|(_, place)| &self.body[place.clone()] == sign)
+            .map(|(_, place)| &self.body[place.clone()]);
+        words.find(|word| matches!(*word, "=" | "|")) != Some("=")
     }
 
     /// How many lexemes there are.

@@ -161,7 +161,7 @@ impl Blocks {
                 self.open.push(1);
                 self.depth += 1;
             }
-            "set" if !reader.has("=") => {
+            "set" if reader.sets_block() => {
                 self.open.push(1);
                 self.depth += 1;
             }
@@ -171,7 +171,10 @@ impl Blocks {
                     self.depth += 1;
                 }
             }
-            _ if name.starts_with("end") => self.depth -= self.open.pop().unwrap_or(0),
+            // `raw` is not opened here: nothing is within it.
+            _ if name.starts_with("end") && name != "endraw" => {
+                self.depth -= self.open.pop().unwrap_or(0);
+            }
             _ => {}
         }
         if self.depth > MAX_DEPTH {
@@ -234,12 +237,22 @@ mod tests {
     fn deep_and_long_sources_are_refused() {
         let deep = "{% if true %}".repeat(20_000);
         assert!(prepare(&deep).unwrap_err().contains("blocks within blocks"));
-        let branches = "{% if a %}".to_owned() + &"{% elif a %}".repeat(20_000);
-        assert!(
-            prepare(&branches)
-                .unwrap_err()
-                .contains("blocks within blocks")
-        );
+        // What is closed within a branch does not close that.
+        let within = [
+            "",
+            "{% raw %}{% endraw %}",
+            "{% set x | indent(first=true) %}{% endset %}",
+            "{% set x %}{% endset %}",
+            "{% set x = a | trim %}",
+        ];
+        for within in within {
+            let branches = format!("{{% if a %}}{within}{}", "{% elif a %}".repeat(20_000));
+            let reason = prepare(&branches).unwrap_err();
+            assert!(
+                reason.contains("blocks within blocks"),
+                "{within}: {reason}"
+            );
+        }
         let brackets = format!("{{{{ {}", "[".repeat(50_000));
         assert!(prepare(&brackets).unwrap_err().contains("brackets"));
         assert!(prepare(&"a".repeat(MAX_SOURCE + 1)).is_err());

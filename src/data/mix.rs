@@ -270,10 +270,9 @@ pub(super) fn make_ids_unique<'a>(
     }
     let mut owners: HashMap<String, (usize, usize)> = HashMap::new();
     for (id, origin) in rows {
-        let place = (numbers.get(&*origin.path).copied().unwrap_or(0), origin.row);
-        let owner = owners.entry(id.clone()).or_insert(place);
-        if *owner != place {
-            let (file, row) = place;
+        let (file, row) = (numbers.get(&*origin.path).copied().unwrap_or(0), origin.row);
+        // What is made may be the own id of another row: then it gets the suffix once more.
+        while *owners.entry(id.clone()).or_insert((file, row)) != (file, row) {
             *id = format!("{id}@{file}:{row}");
         }
     }
@@ -408,6 +407,19 @@ mod tests {
         let (rows, _) = load_chat(dir.path(), &sources, &SeedTree::root(0)).unwrap();
         let ids: Vec<&str> = rows.iter().map(|r| r.id.as_str()).collect();
         assert_eq!(ids, ["1", "1@1:2", "1", "1@1:2"]);
+    }
+
+    #[test]
+    fn a_made_id_is_none_that_another_row_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let line = |id: &str| format!(r#"{{"id": "{id}", "prompt": "a", "response": "b"}}"#);
+        let text = ["x", "x@1:3", "x", "x@1:3"].map(line).join("\n");
+        crate::base::write_atomic(&dir.path().join("a.jsonl"), text.as_bytes()).unwrap();
+        let sources = [source("a.jsonl", Some(2.0), None)];
+        let (rows, _) = load_chat(dir.path(), &sources, &SeedTree::root(0)).unwrap();
+        let ids: Vec<&str> = rows.iter().map(|r| r.id.as_str()).collect();
+        let want = ["x", "x@1:3", "x@1:3@1:3", "x@1:3@1:4"];
+        assert_eq!(ids, [want, want].concat());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::error::DataError;
 use super::mix::{LoadReport, load_chat, load_pairs, make_ids_unique};
 use super::order::permutation;
 use super::record::{Message, Origin, is_pair};
-use super::source::read_source;
+use super::source::glance_at_source;
 use crate::base::SeedTree;
 use crate::config::spec::DataSource;
 use serde_json::Value;
@@ -40,7 +40,7 @@ pub fn load_prompts(
     let mut rows = Vec::new();
     let mut report = LoadReport::default();
     for source in sources {
-        let first = read_source(root, source)?.swap_remove(0).1;
+        let first = glance_at_source(root, source)?.0.swap_remove(0).1;
         let own = std::slice::from_ref(source);
         if is_pair(&first) {
             let (pairs, loaded) = load_pairs(root, own, seed)?;
@@ -85,15 +85,13 @@ pub fn round_prompts(
     round: usize,
     seed: &SeedTree,
 ) -> Vec<usize> {
-    let Some(wanted) = per_round else {
+    // So many hold a whole permutation, wherever they begin.
+    let Some(wanted) = per_round.filter(|&wanted| wanted / 2 < n) else {
         return (0..n).collect();
     };
     let mut taken = Vec::new();
     let mut order: Option<(usize, Vec<usize>)> = None;
     for at in round * wanted..(round + 1) * wanted {
-        if n == 0 {
-            break;
-        }
         let pass = at / n;
         if order.as_ref().is_none_or(|(known, _)| *known != pass) {
             order = Some((pass, permutation(n, &seed.index(pass as u64))));
@@ -154,5 +152,7 @@ mod tests {
         let rest: Vec<usize> = (0..10).filter(|i| !first.contains(i)).collect();
         assert!(rest.iter().all(|i| rounds[2].contains(i)), "{rounds:?}");
         assert_eq!(round_prompts(3, None, 5, &seed), [0, 1, 2]);
+        assert_eq!(round_prompts(3, Some(1_000_000_000), 5, &seed), [0, 1, 2]);
+        assert_eq!(round_prompts(0, Some(4), 1, &seed), [0; 0]);
     }
 }

@@ -13,6 +13,7 @@ use super::tokenize::TokenizedExample;
 use crate::base::SeedTree;
 use crate::config::MOST_STEPS;
 use crate::config::spec::{BatchSize, Batching, BelowOne, Duration, LayoutRecipe, LossMask};
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The rows of every step of supervised fine-tuning.
@@ -408,13 +409,9 @@ impl SftStep {
 
     /// Ids of the documents, in order, each once.
     pub fn example_ids(&self) -> Vec<String> {
-        let mut ids: Vec<String> = Vec::new();
-        for segment in self.rows.iter().flat_map(|r| &r.segments) {
-            if !ids.contains(&segment.id) {
-                ids.push(segment.id.clone());
-            }
-        }
-        ids
+        let mut seen = HashSet::new();
+        let ids = self.rows.iter().flat_map(|r| &r.segments).map(|s| &s.id);
+        ids.filter(|id| seen.insert(*id)).cloned().collect()
     }
 
     /// Splits the step, in order, into batches of at most `max_positions` (or one row). A batch may

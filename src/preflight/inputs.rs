@@ -1,7 +1,9 @@
 //! Model folders and data files, each opened once.
 
 use crate::config::spec::{DataSource, ModelConfig, PairLimits};
-use crate::data::{FileRows, PairEncoding, TextFormat, Wanted, look_at_rows, look_at_texts};
+use crate::data::{
+    FileRows, Message, PairEncoding, TextFormat, Wanted, look_at_rows, look_at_texts,
+};
 use crate::eval::{constraints_of, story_prompt};
 use crate::preflight::folders::{Folder, Role};
 use crate::preflight::problem::{Asker, Place, Problem};
@@ -108,8 +110,12 @@ impl Inputs {
             template: model.chat_template.as_ref().map(ToString::to_string),
             ..Folder::new(&model.path, Role::Chat)
         };
-        let path = "model.path";
-        self.folder(folder, Asker { trial, path })
+        let asker = Asker {
+            trial,
+            path: "model.path",
+            uses_all: true,
+        };
+        self.folder(folder, asker)
     }
 
     /// How the model of a folder reads conversations, if it is there, fit for its role and does.
@@ -206,15 +212,21 @@ impl Inputs {
         })
     }
 
-    /// Sends prompts through template and tokenizer.
-    pub(super) fn prompts(&mut self, format: &TextFormat, rows: &Rc<FileRows>, asker: Asker<'_>) {
-        let key = format!("prompts {}", key_of(format, rows));
+    /// Sends prompts through template and tokenizer: how many have at most `limit` tokens.
+    pub(super) fn prompts(
+        &mut self,
+        format: &TextFormat,
+        rows: &Rc<FileRows>,
+        limit: usize,
+        asker: Asker<'_>,
+    ) -> Encoded {
+        let key = format!("prompts {} {limit}", key_of(format, rows));
         let every = self.every;
         once(&mut self.encoded, &mut self.problems, key, asker, |found| {
             let (chosen, turns) = (sample(every, rows.len()), |at| prompt(rows, at));
-            encode_turns(&chosen, turns, |turns| format.encode_prompt(turns), found);
-            Encoded::default()
-        });
+            let fits = |turns: &[Message]| Ok(format.encode_prompt(turns)?.len() <= limit);
+            encode_turns(rows, &chosen, turns, fits, found)
+        })
     }
 
     /// Sends conversations through template and tokenizer of a model that reads them whole.
@@ -223,21 +235,20 @@ impl Inputs {
         let every = self.every;
         once(&mut self.encoded, &mut self.problems, key, asker, |found| {
             let (chosen, turns) = (sample(every, rows.len()), |at| conversation(rows, at));
-            encode_turns(&chosen, turns, |turns| written(format, turns), found);
-            Encoded::default()
+            let is_written = |turns: &[Message]| written(format, turns).map(|_| true);
+            encode_turns(rows, &chosen, turns, is_written, found)
         });
     }
 
     /// Reads the first `most` rows as story prompts and sends them through template and tokenizer.
-    /// Where only some are `drawn`, a bad one need not be among them.
     pub(super) fn stories(
         &mut self,
         format: &TextFormat,
         rows: &Rc<FileRows>,
-        (most, drawn): (usize, bool),
+        most: usize,
         asker: Asker<'_>,
     ) {
-        let key = format!("stories {} {most} {drawn}", key_of(format, rows));
+        let key = format!("stories {} {most}", key_of(format, rows));
         let every = self.every;
         once(&mut self.encoded, &mut self.problems, key, asker, |found| {
             let used = &rows.chats[..most.min(rows.chats.len())];
@@ -247,10 +258,8 @@ impl Inputs {
             name_rows(path.unwrap_or_default(), &wrong, found);
             if wrong.is_empty() {
                 let (chosen, turns) = (sample(every, used.len()), |at| prompt(rows, at));
-                encode_turns(&chosen, turns, |turns| format.encode_prompt(turns), found);
-            }
-            for problem in found {
-                *problem = problem.clone().warning_unless(!drawn);
+                let is_written = |turns: &[Message]| format.encode_prompt(turns).map(|_| true);
+                encode_turns(rows, &chosen, turns, is_written, found);
             }
             Encoded::default()
         });

@@ -1,7 +1,7 @@
 //! What online DPO would ask and who would judge the replies.
 
-use crate::config::spec::{JudgeRecipe, OnlineDpoRecipe, UnitInterval};
-use crate::data::Wanted;
+use crate::config::spec::{DataSource, JudgeRecipe, OnlineDpoRecipe, UnitInterval};
+use crate::data::{FileRows, Wanted};
 use crate::preflight::folders::{Folder, Role};
 use crate::preflight::inputs::Inputs;
 use crate::preflight::problem::Asker;
@@ -12,7 +12,7 @@ const DATA: &str = "online-dpo.recipe.prompts.data";
 
 /// The prompts, the judge's own model, and whether it can read them.
 pub(super) fn look_at_judge(inputs: &mut Inputs, stage: &Stage<'_>, recipe: &OnlineDpoRecipe) {
-    stage.prompts(inputs, &recipe.prompts.data, DATA);
+    stage.prompts(inputs, &recipe.prompts, "online-dpo.recipe.prompts");
     originals(inputs, stage, recipe);
     let (folder, role) = match &recipe.judge {
         JudgeRecipe::RewardModel(model) => (&model.model_path, Role::Reward),
@@ -30,7 +30,8 @@ pub(super) fn look_at_judge(inputs: &mut Inputs, stage: &Stage<'_>, recipe: &Onl
     };
     for source in &recipe.prompts.data {
         if let Some(rows) = inputs.known_rows(source, Wanted::Prompts) {
-            inputs.whole(&format, &rows, asker);
+            let uses_all = asks_every(recipe, source, &rows);
+            inputs.whole(&format, &rows, Asker { uses_all, ..asker });
         }
     }
 }
@@ -57,17 +58,21 @@ fn originals(inputs: &mut Inputs, stage: &Stage<'_>, recipe: &OnlineDpoRecipe) {
     }
 }
 
+/// Whether the prompt of every row of a file is asked.
+fn asks_every(recipe: &OnlineDpoRecipe, source: &DataSource, rows: &FileRows) -> bool {
+    let prompts = recipe.prompts.per_round;
+    let asked = prompts.map_or(usize::MAX, NonZeroUsize::get);
+    let asked = asked.saturating_mul(recipe.rounds.get());
+    source.count.is_none() && source.fraction.is_none() && asked >= rows.len()
+}
+
 /// The rules ask what a story was to be.
 fn constraints(inputs: &mut Inputs, stage: &Stage<'_>, recipe: &OnlineDpoRecipe) {
-    let prompts = &recipe.prompts;
-    let asked = prompts.per_round.map_or(usize::MAX, NonZeroUsize::get);
-    let asked = asked.saturating_mul(recipe.rounds.get());
-    for (index, source) in prompts.data.iter().enumerate() {
+    for (index, source) in recipe.prompts.data.iter().enumerate() {
         let Some(rows) = inputs.known_rows(source, Wanted::Prompts) else {
             continue;
         };
-        let sampled = source.count.is_some() || source.fraction.is_some();
-        let some = sampled || asked < rows.len();
+        let some = !asks_every(recipe, source, &rows);
         let path = format!("{DATA}.{index}.path");
         inputs.constraints(&rows, some, stage.asker(&path));
     }

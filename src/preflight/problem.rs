@@ -30,6 +30,8 @@ pub enum Place {
 pub(super) struct Asker<'a> {
     pub(super) trial: usize,
     pub(super) path: &'a str,
+    /// Whether all of it is used: otherwise what is wrong with a part of it need not be met.
+    pub(super) uses_all: bool,
 }
 
 /// What is wrong, where, and what to do about it.
@@ -78,7 +80,8 @@ impl Problem {
         Self::of_value(0, "", message)
     }
 
-    /// The same for one who asks: of a problem that is about its value, at its place.
+    /// The same for one who asks: of a problem that is about its value, at its place; a warning unless all
+    /// is used.
     pub(super) fn asked_by(mut self, asker: Asker<'_>) -> Self {
         if let Place::Value { trial, path } = &mut self.place {
             *trial = asker.trial;
@@ -86,7 +89,7 @@ impl Problem {
                 asker.path.clone_into(path);
             }
         }
-        self
+        self.warning_unless(asker.uses_all)
     }
 
     /// Adds what to do.

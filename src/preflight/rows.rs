@@ -70,19 +70,30 @@ pub(super) fn encode(
 /// A conversation and where it stands.
 pub(super) type Turns = (Vec<Message>, String);
 
-/// Sends the `chosen` conversations through template and tokenizer. The first that fails is told alone: it
-/// is the template that refuses it.
+/// As [`encode`] for conversations; the first that fails is told alone: it is the template that refuses it.
 pub(super) fn encode_turns(
+    rows: &FileRows,
     chosen: &[usize],
     turns: impl Fn(usize) -> Turns,
-    write: impl Fn(&[Message]) -> Result<Vec<u32>, DataError>,
+    is_left: impl Fn(&[Message]) -> Result<bool, DataError>,
     found: &mut Vec<Problem>,
-) {
-    let failed = chosen.iter().find_map(|at| {
+) -> Encoded {
+    let (mut left, mut seen) = (0, 0);
+    for at in chosen {
         let (turns, place) = turns(*at);
-        Some((place, write(&turns).err()?))
-    });
-    found.extend(failed.map(|(place, error)| bad_row(&place, &chain(&error))));
+        match is_left(&turns) {
+            Ok(is_left) => {
+                left += usize::from(is_left);
+                seen += 1;
+            }
+            Err(error) => {
+                found.push(bad_row(&place, &chain(&error)));
+                break;
+            }
+        }
+    }
+    let all = rows.whole && seen == rows.len();
+    Encoded { left, seen, all }
 }
 
 /// The conversation of a row up to its last reply: of a pair its prompt.

@@ -50,7 +50,8 @@ pub(super) fn look_at_selection(
         let path = format!("{METHOD}.{field}");
         let asker = stage.asker(&path);
         if let Some(format) = inputs.folder(Folder::new(folder, role), asker) {
-            read_whole(inputs, &format, &files, asker);
+            let uses_all = sure;
+            read_whole(inputs, &format, &files, Asker { uses_all, ..asker });
         }
     }
     match &select.recipe.method {

@@ -3,7 +3,7 @@
 use crate::base::{SeedTree, chain, counted};
 use crate::config::spec::{
     BatchSize, Batching, DataSource, DpoRecipe, Duration, LossMask, OptimizerRecipe, PairLimits,
-    PipelineStage, RowsRecipe, SftRecipe, StoriesEval, TrainingRecipe, TrialConfig,
+    PipelineStage, PromptRecipe, RowsRecipe, SftRecipe, StoriesEval, TrainingRecipe, TrialConfig,
 };
 use crate::config::sweep::show_value;
 use crate::data::{
@@ -46,8 +46,10 @@ pub(super) struct Stage<'a> {
 pub(super) struct Files {
     /// The rows of each that can be read, and how many of them are used.
     pub(super) read: Vec<(Rc<FileRows>, usize)>,
-    /// Whether all can be read.
+    /// Whether these are all rows of all files.
     all: bool,
+    /// Whether every row is used.
+    every: bool,
     /// How many rows of all are used: absent if a file is not there or was not read to its end.
     pub(super) used: Option<usize>,
 }
@@ -67,6 +69,14 @@ impl Files {
         }
         sum
     }
+
+    /// Whether every row is written as tokens by a training stage, or `before`, by a filter or for the
+    /// reference, which do not stop at `max-examples`.
+    fn all_written(&self, rows: &RowsRecipe, before: bool) -> bool {
+        let most = rows.max_examples.filter(|_| !before);
+        let cuts = most.is_some_and(|most| self.used != Some(most.get()));
+        self.every && !cuts && !rows.dedup && rows.decontaminate.is_none()
+    }
 }
 
 impl Stage<'_> {
@@ -75,8 +85,19 @@ impl Stage<'_> {
     }
 
     pub(super) fn asker<'p>(&self, path: &'p str) -> Asker<'p> {
-        let trial = self.trial;
-        Asker { trial, path }
+        Asker {
+            trial: self.trial,
+            path,
+            uses_all: true,
+        }
+    }
+
+    /// The same about single rows of files.
+    fn asker_of<'p>(&self, files: &Files, path: &'p str) -> Asker<'p> {
+        Asker {
+            uses_all: files.every,
+            ..self.asker(path)
+        }
     }
 
     /// The rows of each source.
@@ -89,6 +110,7 @@ impl Stage<'_> {
         let mut files = Files {
             read: Vec::new(),
             all: true,
+            every: true,
             used: Some(0),
         };
         for (index, source) in data.iter().enumerate() {
@@ -98,6 +120,7 @@ impl Stage<'_> {
                 files.used = None;
                 continue;
             };
+            files.all &= rows.whole;
             let found = rows.len();
             let share = match (source.count, source.fraction) {
                 (Some(count), _) => count.get(),
@@ -110,7 +133,16 @@ impl Stage<'_> {
                 let problem = self.problem(format!("{path}.{index}.count"), message);
                 inputs.add(problem.help(format!("write {found} or less, or leave `count` out")));
             }
-            let known = rows.whole || source.count.is_some();
+            if share == 0 && rows.whole {
+                let message = format!(
+                    "this `fraction` of {} is less than one",
+                    counted(found, "row")
+                );
+                let problem = self.problem(format!("{path}.{index}.fraction"), message);
+                inputs.add(problem.help("raise it, or leave it out to use all rows"));
+            }
+            files.every &= share >= found && (rows.whole || source.count.is_none());
+            let known = share > 0 && (rows.whole || source.count.is_some());
             let used = files.used.filter(|_| known);
             files.used = used.map(|sum| sum.saturating_add(share));
             files.read.push((rows, share));
@@ -151,7 +183,8 @@ impl Stage<'_> {
     ) {
         let at = |name: &str| format!("sft.recipe.{name}");
         let (rows, layout, training) = (&recipe.rows, &recipe.layout, &recipe.training);
-        let files = self.sources(inputs, &rows.data, (&at("data"), Wanted::Chats));
+        let mut files = self.sources(inputs, &rows.data, (&at("data"), Wanted::Chats));
+        files.every = files.all_written(rows, self.keep.is_some());
         self.contamination(inputs, rows, "sft.recipe");
         let (most, used) = (rows.max_examples.map(NonZeroUsize::get), self.kept(&files));
         self.enough(inputs, most, used, "sft.recipe");
@@ -177,10 +210,14 @@ impl Stage<'_> {
         let training = &recipe.training;
         let planned = self.format.filter(|_| few).map(|format| {
             let seed = training.seed.unwrap_or(self.seed);
-            let keep = self.keep;
+            // Trials that differ in a rate or the like see the same steps.
             let key = format!(
-                "{:p} {seed} {keep:?} {recipe:?}",
-                std::ptr::from_ref(format)
+                "{:p} {seed} {:?} {:?} {:?} {:?}",
+                std::ptr::from_ref(format),
+                self.keep,
+                recipe.rows,
+                recipe.layout,
+                training.duration
             );
             inputs.planned(key, |root| self.plan(root, (format, files), recipe, seed))
         });
@@ -281,7 +318,9 @@ impl Stage<'_> {
     ) {
         let at = |name: &str| format!("{path}.{name}");
         let (rows, limits, training) = (&recipe.rows, &recipe.pairs.limits, &recipe.training);
-        let files = self.sources(inputs, &rows.data, (&at("data"), Wanted::Pairs));
+        let mut files = self.sources(inputs, &rows.data, (&at("data"), Wanted::Pairs));
+        let before = self.keep.is_some() || recipe.needs_reference();
+        files.every = files.all_written(rows, before);
         self.contamination(inputs, rows, path);
         let offline = path == "dpo.recipe";
         let (most, used) = (rows.max_examples.map(NonZeroUsize::get), self.kept(&files));
@@ -320,23 +359,31 @@ impl Stage<'_> {
         }
     }
 
-    pub(super) fn prompts(&self, inputs: &mut Inputs, data: &[DataSource], path: &str) {
-        let files = self.sources(inputs, data, (path, Wanted::Prompts));
+    /// The prompts of online DPO, below `path`; says so if none of those looked at is within the limit.
+    pub(super) fn prompts(&self, inputs: &mut Inputs, recipe: &PromptRecipe, path: &str) {
+        let at = format!("{path}.data");
+        let files = self.sources(inputs, &recipe.data, (&at, Wanted::Prompts));
         let Some(format) = self.format else { return };
-        for (rows, _) in &files.read {
-            inputs.prompts(format, rows, self.asker(path));
+        let limit = recipe.max_prompt_len;
+        let asker = self.asker_of(&files, &at);
+        let prompts = files.encoded(|rows| inputs.prompts(format, rows, limit, asker));
+        if prompts.seen > 0 && prompts.left == 0 {
+            let seen = counted(prompts.seen, "prompt");
+            let message =
+                format!("none of the {seen} looked at is within `max-prompt-len` {limit}");
+            let problem = self.problem(format!("{path}.max-prompt-len"), message);
+            let problem = problem.warning_unless(prompts.all);
+            inputs.add(problem.help("raise the limit, or take shorter prompts"));
         }
     }
 
     fn stories(&self, inputs: &mut Inputs, set: &StoriesEval, path: &str) {
         let files = self.sources(inputs, &set.data, (path, Wanted::Chats));
         let Some(format) = self.format else { return };
-        let is_drawn = |source: &DataSource| source.fraction.is_some() || source.count.is_some();
-        let drawn = set.data.iter().any(is_drawn);
         let mut left = set.max_prompts.map_or(usize::MAX, NonZeroUsize::get);
         for (rows, share) in &files.read {
-            let most = if drawn { usize::MAX } else { left };
-            inputs.stories(format, rows, (most, drawn), self.asker(path));
+            let most = if files.every { left } else { usize::MAX };
+            inputs.stories(format, rows, most, self.asker_of(&files, path));
             left = left.saturating_sub(*share);
         }
     }
@@ -382,7 +429,8 @@ impl Stage<'_> {
         (path, limit): (&str, Option<usize>),
     ) {
         let Some(format) = self.format else { return };
-        let rows = files.encoded(|rows| inputs.chats(format, rows, limit, self.asker(path)));
+        let asker = self.asker_of(files, path);
+        let rows = files.encoded(|rows| inputs.chats(format, rows, limit, asker));
         if let Some(limit) = limit.filter(|_| rows.seen > 0 && rows.left == 0) {
             let message = nothing_to_learn(rows.seen, limit);
             let problem = self.problem(path, message).warning_unless(rows.all);
@@ -399,7 +447,8 @@ impl Stage<'_> {
         path: &str,
     ) {
         let Some(format) = self.format else { return };
-        let pairs = files.encoded(|rows| inputs.pairs(format, rows, limits, self.asker(path)));
+        let asker = self.asker_of(files, path);
+        let pairs = files.encoded(|rows| inputs.pairs(format, rows, limits, asker));
         if pairs.seen > 0 && pairs.left == 0 {
             let message = format!(
                 "none of the {} looked at is left within `max-seq-len` {} and \

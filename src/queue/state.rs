@@ -356,7 +356,9 @@ pub fn hint(class: FailureClass) -> &'static str {
         FailureClass::Hung => {
             "`lions log` shows how far it came; `lions run --hang-after` gives it longer, `lions retry` goes on from its saved state"
         }
-        FailureClass::Internal => "this is a bug in lions; `lions log` has the details",
+        FailureClass::Internal => {
+            "unless the disk failed, this is a bug in lions; `lions log` has the details"
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Results from the store.
 
+use crate::base::chain;
+use crate::base::fs::is_gone;
 use crate::plan::RunId;
 use crate::queue::RunState;
 use crate::report::select::{Details, ReportError, RunInfo, RunStatus, SweepResults, TrialResult};
@@ -127,13 +129,24 @@ fn add_details(
 }
 
 fn unread_text(error: &RundirError, what: &str, run: &RunId) -> String {
-    format!("{error}: the {what} of run {run} is not known; the next `lions run` mends the file")
+    let is_mended = match error {
+        RundirError::Path(error) => is_gone(&error.source),
+        RundirError::TooNew { .. } => false,
+        _ => true,
+    };
+    let why = chain(error);
+    let text = format!("{why}: the {what} of run {run} is not known");
+    if is_mended {
+        text + "; the next `lions run` mends the file"
+    } else {
+        text
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Device, Timestamp, digest_bytes};
+    use crate::base::{Device, Timestamp, digest_bytes, write_atomic};
     use crate::config::spec::TrainRuntime;
     use crate::config::sweep::{ReportSpec, Sweep};
     use crate::plan::{
@@ -258,7 +271,14 @@ mod tests {
         };
         let mut store = Store::open(&dir.path().join("lions.db")).unwrap();
         store
-            .register(&sweep, &plan, &found, Retry::Never, Timestamp(0))
+            .register(
+                dir.path(),
+                &sweep,
+                &plan,
+                &found,
+                Retry::Never,
+                Timestamp(0),
+            )
             .unwrap();
 
         let read = |depth| load_results(store.read(), dir.path(), "sample", "text", depth).unwrap();
@@ -274,5 +294,13 @@ mod tests {
         );
         assert_eq!(run.usage.unwrap().tokens, 100);
         assert_eq!(run.provenance["device"], "cpu");
+
+        let stage = RunDir::new(dir.path(), &done.id).stage();
+        for (text, why, mends) in [("{", "EOF", true), (r#"{"format":99}"#, "format 99", false)] {
+            write_atomic(&stage, text.as_bytes()).unwrap();
+            let told = read(Depth::Everything).sweep.unread.join("\n");
+            assert!(told.contains("stage.json") && told.contains(why), "{told}");
+            assert_eq!(told.contains("mends the file"), mends, "{told}");
+        }
     }
 }

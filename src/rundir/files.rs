@@ -151,11 +151,17 @@ pub(super) fn write_renamed(path: &Path, bytes: &[u8]) -> Result<(), PathError> 
 }
 
 /// The identity document of a run's folder, if it is there.
+///
+/// # Errors
+/// It cannot be read.
 pub fn read_identity(dir: &RunDir) -> Result<Option<String>, RundirError> {
     read_optional(&dir.identity())
 }
 
 /// What the run is to do.
+///
+/// # Errors
+/// The file is missing, cannot be read, is no stage of this version's form, or is of a later version.
 pub fn read_stage(dir: &RunDir) -> Result<StageFile, RundirError> {
     let path = dir.stage();
     let text = crate::base::fs::read_to_string(&path)?;
@@ -198,6 +204,9 @@ impl StageHead {
 }
 
 /// What was stored of a run's stage, by any version up to this one.
+///
+/// # Errors
+/// The file is missing, cannot be read or understood, or is of a later version.
 pub fn read_stage_head(dir: &RunDir) -> Result<StageHead, RundirError> {
     let path = dir.stage();
     let missing = || PathError::new("read", &path, io::ErrorKind::NotFound.into());
@@ -207,6 +216,9 @@ pub fn read_stage_head(dir: &RunDir) -> Result<StageHead, RundirError> {
 }
 
 /// The stage's last act; `out/` must be complete and synced before.
+///
+/// # Errors
+/// The file cannot be written.
 pub fn write_result(dir: &AttemptDir, result: &StageResult) -> Result<(), RundirError> {
     let path = dir.result();
     write_checked(&path, result)
@@ -234,6 +246,9 @@ pub(crate) fn write_outcome(dir: &RunDir, outcome: &Outcome) -> Result<(), Rundi
 
 /// Writes the digests of what an attempt made, before its result: between the two and the publishing
 /// may lie a loss of power.
+///
+/// # Errors
+/// The file cannot be written.
 pub fn write_made(dir: &AttemptDir, made: &[Artifact]) -> Result<(), RundirError> {
     let made = Made {
         format: OUTCOME_FORMAT,
@@ -288,17 +303,26 @@ fn read_checked<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>
 }
 
 /// Writes who executes an attempt.
+///
+/// # Errors
+/// The file cannot be written.
 pub fn write_provenance(dir: &AttemptDir, provenance: &Provenance) -> Result<(), RundirError> {
     let path = dir.provenance();
     Ok(write_atomic(&path, to_json(&path, provenance)?.as_bytes())?)
 }
 
 /// Who executed an attempt, if it got that far.
+///
+/// # Errors
+/// The file cannot be read or understood, or is of a later version.
 pub fn read_provenance(dir: &AttemptDir) -> Result<Option<Provenance>, RundirError> {
     read_versioned(&dir.provenance(), PROVENANCE_FORMAT)
 }
 
 /// Numbers of the attempts that have a folder, ascending.
+///
+/// # Errors
+/// The folder of attempts cannot be listed.
 pub fn attempt_numbers(dir: &RunDir) -> Result<Vec<u32>, RundirError> {
     let path = dir.attempts();
     let entries = match std::fs::read_dir(&path) {
@@ -321,6 +345,9 @@ pub fn attempt_numbers(dir: &RunDir) -> Result<Vec<u32>, RundirError> {
 }
 
 /// The folders of every run below `results/runs` of the project at `root`, in name order.
+///
+/// # Errors
+/// `results/runs` cannot be listed.
 pub fn run_folders(root: &Path) -> Result<Vec<PathBuf>, RundirError> {
     let path = root.join("results/runs");
     let entries = match std::fs::read_dir(&path) {
@@ -340,6 +367,9 @@ pub fn run_folders(root: &Path) -> Result<Vec<PathBuf>, RundirError> {
 }
 
 /// The last `lines` lines of a log, read from its end; empty if there is no file.
+///
+/// # Errors
+/// The file cannot be read.
 pub fn tail_lines(path: &Path, lines: usize) -> Result<Vec<String>, RundirError> {
     const MOST: u64 = 64 * 1024;
     let read = || -> io::Result<Vec<u8>> {

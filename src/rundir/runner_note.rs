@@ -23,18 +23,31 @@ pub struct Pause {
     pub since: Timestamp,
 }
 
+impl Pause {
+    /// As JSON that has room; of a long reason only the beginning.
+    fn note(&self) -> Option<String> {
+        let with_reason = |chars: usize| {
+            let pause = Self {
+                reason: self.reason.chars().take(chars).collect(),
+                since: self.since,
+            };
+            let text = serde_json::to_string(&pause).ok();
+            text.filter(|text| text.len() < ROOM)
+        };
+        // A character takes six bytes at most.
+        let lengths = [usize::MAX, ROOM / 2, ROOM / 8];
+        lengths.into_iter().find_map(with_reason)
+    }
+}
+
 /// Writes a note into a runner's lock file, over the one before; none clears it.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn write_pause(lock_file: &Path, pause: Option<&Pause>) -> Result<(), RundirError> {
-    let mut text = pause
-        .and_then(|pause| serde_json::to_string(pause).ok())
-        .unwrap_or_default();
-    if text.len() >= ROOM {
-        text.clear(); // half a note is none
-    }
-    let padded = format!("{text:<ROOM$}");
+    let text = pause.and_then(Pause::note).unwrap_or_default();
+    let padded = " ".repeat(ROOM - text.len());
+    let padded = text + &padded;
     let written = File::options()
         .write(true)
         .open(lock_file)
@@ -107,6 +120,20 @@ mod tests {
         assert_eq!(pauses(root.path()).unwrap(), []);
         let lock = FolderLock::try_take(&path).unwrap();
         assert_eq!(pauses(root.path()).unwrap(), [pause]);
+        for (long, told) in [
+            ("a disk ".repeat(200), ROOM / 2),
+            ("\u{7}".repeat(1000), ROOM / 8),
+            ("満".repeat(1000), ROOM / 8),
+        ] {
+            let pause = Pause {
+                reason: long.clone(),
+                since: Timestamp(i64::MIN),
+            };
+            write_pause(&path, Some(&pause)).unwrap();
+            let reason = pauses(root.path()).unwrap().remove(0).reason;
+            assert_eq!(reason.chars().count(), told);
+            assert!(long.starts_with(&reason), "{reason}");
+        }
         write_pause(&path, None).unwrap();
         assert_eq!(pauses(root.path()).unwrap(), []);
         drop(lock);

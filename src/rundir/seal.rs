@@ -98,6 +98,9 @@ pub fn verified_outcome(dir: &RunDir, verify: Verify) -> Result<Option<Outcome>,
 
 /// As [`verified_outcome`] with [`Verify::Changed`], and keeps the stamps of what it had to read: for
 /// the runner alone.
+///
+/// # Errors
+/// As [`verified_outcome`].
 pub fn sealed_outcome(dir: &RunDir) -> Result<Option<Outcome>, RundirError> {
     sealed_at(dir, SystemTime::now())
 }

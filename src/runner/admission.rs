@@ -122,9 +122,12 @@ impl Admission {
         if self.paused_until.is_none() {
             return Ok(true);
         }
-        if let Err(error) = ledger.store.try_write() {
-            self.pause(reporting, chain(&error), now);
-            return Ok(false);
+        match ledger.store.try_write() {
+            Err(error) if error.may_pass() => {
+                self.pause(reporting, chain(&error), now);
+                return Ok(false);
+            }
+            tried => tried?,
         }
         self.resume(reporting);
         Ok(true)

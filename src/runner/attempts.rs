@@ -227,10 +227,19 @@ impl<'r> Attempts<'r> {
         alive
     }
 
-    /// After an error: stops what is at work as well as is possible, and hands it over.
-    pub(crate) fn abandon(&mut self) -> BTreeMap<usize, RunningAttempt> {
+    /// After an error: stops what is at work as well as is possible, and hands it over when it has ended,
+    /// or after `grace` milliseconds.
+    pub(crate) fn abandon(&mut self, grace: i64) -> BTreeMap<usize, RunningAttempt> {
         for attempt in self.running.values() {
             drop(self.backend.stop(&attempt.handle, StopSignal::Terminate));
+        }
+        // Each saves its state; what still lives is killed when the backend goes.
+        let (_, pause) = WAIT_MILLIS;
+        let is_running = |(_, poll): &(usize, Poll)| *poll == Poll::Running;
+        let mut waited = 0;
+        while waited < grace && self.poll().is_ok_and(|polls| polls.iter().any(is_running)) {
+            self.backend.wait(pause.cast_unsigned());
+            waited += pause;
         }
         std::mem::take(&mut self.running)
     }

@@ -3,7 +3,6 @@
 
 use crate::base::{Clock, Shutdown, Timestamp, chain};
 use crate::plan::RunId;
-use crate::rundir::RunDir;
 use crate::runner::admission::Admission;
 use crate::runner::attempts::Attempts;
 use crate::runner::error::RunnerError;
@@ -11,7 +10,7 @@ use crate::runner::events::{Reporter, RunnerEvent};
 use crate::runner::job::{FoundFolders, SweepJob, look_at_folders};
 use crate::runner::owner::Owner;
 use crate::runner::report::Reporting;
-use crate::store::{Registered, Store, recorded_steps, write_snapshot};
+use crate::store::{Registered, Store, write_snapshot};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -81,7 +80,6 @@ pub(super) fn begin(
     )?;
     admission.resume(reporting);
     admission.tell(&owner);
-    record_imported(job, store, attempts, &registered, clock.now())?;
     if let Err(error) = write_snapshot(job.root, job.sweep, job.plan) {
         // Only a rebuild of the database needs it.
         let why = chain(&error);
@@ -117,25 +115,6 @@ fn register(
     store.try_write()?;
     let found = look_at_folders(job.root, job.plan)?;
     let retry = job.options.retry;
-    let registered = store.register(job.sweep, job.plan, &found.runs, retry, now)?;
+    let registered = store.register(job.root, job.sweep, job.plan, &found.runs, retry, now)?;
     Ok((found, registered))
-}
-
-/// Stores the steps of runs that were found done. It is known only once which these are, so that steps
-/// that the store does not take now are stored with those of the attempts.
-fn record_imported(
-    job: &SweepJob<'_>,
-    store: &mut Store,
-    attempts: &mut Attempts<'_>,
-    registered: &Registered,
-    now: Timestamp,
-) -> Result<(), RunnerError> {
-    for run in &registered.imported {
-        let steps = recorded_steps(&RunDir::new(job.root, run), run)?;
-        match store.record(&steps, &[], now) {
-            Err(error) if error.may_pass() => attempts.keep_for_later(steps),
-            recorded => recorded?,
-        }
-    }
-    Ok(())
 }

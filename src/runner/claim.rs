@@ -205,7 +205,8 @@ fn launch(
         Err(error) => return not_launched(ledger, admission, (at, attempt), error, now),
     };
     admission.release(at);
-    ledger.store.set_handle(&planned.id, attempt, &handle.0)?;
+    // First, since whoever hears of the attempt may want to find it; without it the attempt is at work too.
+    let kept = ledger.store.set_handle(&planned.id, attempt, &handle.0);
     ledger.reporting.report(RunnerEvent::RunStarted {
         run: launch.run,
         stage: planned.kind,
@@ -213,7 +214,7 @@ fn launch(
         attempt,
         device,
     });
-    Ok(())
+    Ok(kept?)
 }
 
 /// An attempt that could not even begin: a full disk pauses, a folder that cannot be used fails the

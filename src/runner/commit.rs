@@ -46,18 +46,24 @@ fn store_outcome(
     now: Timestamp,
 ) -> Result<(), RunnerError> {
     let run = &outcome.run;
+    // A runner that died has not stored all that its attempt had told.
+    let from_journals = !job.own || outcome.attempt > 1;
+    let recorded = if from_journals {
+        recorded_steps(&job.dir, run)?
+    } else {
+        Vec::new()
+    };
     let mut steps = std::mem::take(&mut attempts.steps);
-    if !job.own {
-        steps.extend(recorded_steps(&job.dir, run)?);
-    }
+    steps.extend(recorded);
     let committed = ledger.store.publish(outcome, &steps, now);
     let committed = match committed {
         Ok(Err(_)) => ledger.store.record(&steps, &[], now).map(|()| None),
         other => other.map(Result::ok),
     };
     if committed.is_err() {
-        let own = |step: &StepRecord| job.own || step.run != *run;
-        attempts.keep_for_later(steps.into_iter().filter(own).collect());
+        let read_again = |step: &StepRecord| from_journals && step.run == *run;
+        steps.retain(|step| !read_again(step));
+        attempts.keep_for_later(steps);
     }
     let known = || vec![(run.clone(), RunState::Succeeded)];
     let changes = committed?.unwrap_or_else(known);
@@ -95,13 +101,16 @@ fn not_published(
     if error.is_disk_full() {
         // What it made stays, and is published when there is room.
         admission.pause(&mut ledger.reporting, message, now);
-        let lost = ledger
-            .store
-            .end_attempt(run, attempt, AttemptEnd::Lost, now)?;
-        if let Some(at) = ledger.graph.index_of(run) {
-            ledger.rest_for_room(at, now);
+        let Some(at) = ledger.graph.index_of(run) else {
+            let lost = ledger
+                .store
+                .end_attempt(run, attempt, AttemptEnd::Lost, now);
+            return Ok(lost.map(drop)?);
+        };
+        ledger.rest_for_room(at, now);
+        if ledger.graph.is_leased(at, attempt) {
+            return ledger.end_attempt(at, attempt, AttemptEnd::Lost, now);
         }
-        ledger.apply_changes(lost.unwrap_or_default());
         return Ok(());
     }
     // What cannot be read or moved now is not damaged: it stays, and is published by a later try.
@@ -148,21 +157,27 @@ fn unpublished(error: &RundirError, message: String) -> AttemptEnd {
     }
 }
 
-/// After an attempt that found an input damaged: puts the runs that made it back. False if all its
-/// inputs are whole after all.
+/// After an attempt, begun at `began`, that found an input damaged: puts the runs that made it back. False
+/// if all its inputs are whole after all, and none was published again since.
 pub(super) fn lose_inputs(
     root: &Path,
     ledger: &mut Ledger<'_>,
     at: usize,
+    began: Timestamp,
     now: Timestamp,
 ) -> Result<bool, RunnerError> {
+    // Another attempt may have found the same, and been faster to say so.
+    let mut is_mended = false;
     // As the attempt looked at them; only if that finds nothing everything is read.
     for verify in [Verify::Changed, Verify::Digests] {
         let mut lost = false;
         for parent in &ledger.graph.planned(at).parents {
             let dir = RunDir::new(root, parent);
             let (why, again) = match verified_outcome(&dir, verify) {
-                Ok(Some(_)) => continue,
+                Ok(Some(outcome)) => {
+                    is_mended |= outcome.finished > began;
+                    continue;
+                }
                 // Its results stay: one of them may be being published at this moment.
                 Ok(None) => ("its outcome is gone".to_owned(), remedy(false)),
                 Err(error @ RundirError::Damaged { .. }) => {
@@ -180,7 +195,7 @@ pub(super) fn lose_inputs(
             return Ok(true);
         }
     }
-    Ok(false)
+    Ok(is_mended)
 }
 
 /// Puts an outcome that is damaged out of the way, and the results that it was made of if what they made

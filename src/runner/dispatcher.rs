@@ -214,7 +214,7 @@ impl<'r> Dispatcher<'r> {
     fn abandon(&mut self) {
         let now = self.clock.now();
         let Ledger { store, graph, .. } = &mut self.ledger;
-        for (at, running) in self.attempts.abandon() {
+        for (at, running) in self.attempts.abandon(self.job.options.grace_millis) {
             let end = AttemptEnd::Interrupted;
             drop(store.end_attempt(graph.id(at), running.attempt, end, now));
         }

@@ -201,7 +201,7 @@ fn conclude(
     if !damaged {
         return ledger.end_attempt(at, ended.attempt, end, now);
     }
-    let lost = lose_inputs(job.root, ledger, at, now);
+    let lost = lose_inputs(job.root, ledger, at, ended.started, now);
     let end = match end {
         // It waits for its input to be made again: a few times, since a disk may damage all it stores. If the
         // store could not take that now, the next attempt finds the same.

@@ -3,11 +3,16 @@
 use crate::backend::{
     Act, Backend, BackendError, Handle, Launch, LocalBackend, Poll, ScriptedBackend, StopSignal,
 };
-use crate::base::{Clock, Device, FakeClock, Shutdown, SystemClock, Timestamp, write_atomic};
+use crate::base::{
+    Clock, Device, FakeClock, Shutdown, SystemClock, Timestamp, with_check, write_atomic,
+};
 use crate::config::sweep::Sweep;
 use crate::plan::{Plan, RunId};
 use crate::queue::{RunState, Slot};
-use crate::rundir::{FailureClass, FolderLock, RunDir};
+use crate::rundir::{
+    AttemptEvent, FailureClass, FolderLock, Journal, RunDir, digest_folder, read_outcome,
+    write_made,
+};
 use crate::runner::{
     OutcomeSource, Reporter, RunOptions, RunnerError, RunnerEvent, Services, SweepEnd, SweepJob,
     SweepSummary, run_sweep,
@@ -19,6 +24,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,7 +170,14 @@ impl TestProject {
         let mut store = self.store();
         let now = self.clock.now();
         store
-            .register(sweep, plan, &BTreeMap::new(), Retry::Never, now)
+            .register(
+                self.root(),
+                sweep,
+                plan,
+                &BTreeMap::new(),
+                Retry::Never,
+                now,
+            )
             .unwrap();
         store
             .claim(&[request], owner, now, self.options.lease_millis)
@@ -342,6 +355,28 @@ fn an_attempt_that_does_not_heed_a_stop_is_killed_after_the_grace() {
 }
 
 #[test]
+fn a_runner_that_cannot_go_on_gives_its_attempts_time_to_save_their_state() {
+    let project = project();
+    let mut backend = project.scripted(SUCCEED).with(&id("sft"), [Act::Hang]);
+    let other = project.store();
+    let mut watcher = Watcher::new(|event| {
+        if matches!(event, RunnerEvent::RunStarted { .. }) {
+            let conn = &other.inner.conn;
+            conn.execute_batch("DROP TABLE request").unwrap();
+        }
+    });
+    let before = project.clock.now();
+    let error = project
+        .run_with(&mut backend, project.clock.as_ref(), &mut watcher)
+        .unwrap_err();
+    assert!(!error.is_passing(), "{error}");
+    let signals: Vec<StopSignal> = backend.stopped.iter().map(|(_, signal)| *signal).collect();
+    assert_eq!(signals, [StopSignal::Terminate]);
+    let secs = project.clock.now().secs_since(before);
+    assert!((30.0..32.0).contains(&secs), "{secs}");
+}
+
+#[test]
 fn another_process_may_cancel_a_run_at_work() {
     let project = project();
     let mut backend = project
@@ -427,6 +462,36 @@ fn an_input_that_an_attempt_finds_damaged_is_made_again_and_the_attempt_after_it
     assert!(warned);
 }
 
+// As another attempt brings about that finds the same damage earlier.
+#[test]
+fn an_attempt_whose_input_was_damaged_and_is_whole_again_when_it_is_looked_at_is_tried_again() {
+    let project = project();
+    let child = id("dpo/0.1/10/1");
+    let damaged = Act::Fail(FailureClass::Damaged);
+    let mut backend = project.scripted(SUCCEED).with(&child, [damaged.clone()]);
+    let sft = RunDir::new(project.root(), &id("sft"));
+    let mut watcher = Watcher::new(|event| {
+        if matches!(event, RunnerEvent::RunStarted { run, attempt: 1, .. } if *run == child) {
+            let mut outcome = read_outcome(&sft).unwrap().unwrap();
+            outcome.finished = project.clock.now().plus_millis(1);
+            let text = with_check(&serde_json::to_string(&outcome).unwrap());
+            write_atomic(&sft.outcome(), text.as_bytes()).unwrap();
+        }
+    });
+    let summary = project
+        .run_with(&mut backend, project.clock.as_ref(), &mut watcher)
+        .unwrap();
+    assert_eq!((summary.end, summary.failed), (SweepEnd::Succeeded, 0));
+    let launches = launches(&backend);
+    assert_eq!((launches[&child], launches[&id("sft")]), (2, 1));
+
+    // What was whole all the time is not to blame.
+    let other = self::project();
+    let mut backend = other.scripted(SUCCEED).with(&child, [damaged]);
+    let (summary, _) = other.run(&mut backend);
+    assert_eq!((summary.succeeded, summary.failed), (3, 1));
+}
+
 #[test]
 fn an_attempt_whose_work_does_not_get_on_is_ended_as_hung_and_its_siblings_go_on() {
     let mut project = project();
@@ -498,10 +563,18 @@ fn a_finished_attempt_of_a_dead_runner_is_published_and_not_repeated() {
 }
 
 #[test]
-fn an_unfinished_attempt_of_a_dead_runner_is_taken_back_without_a_crash() {
+fn an_unfinished_attempt_of_a_dead_runner_is_taken_back_without_a_crash_with_all_that_it_told() {
     let project = project();
     project.claim_as("a dead runner", "sft");
+    let attempt = RunDir::new(project.root(), &id("sft")).attempt(1);
+    let mut journal = Journal::create(&attempt.events()).unwrap();
+    let metrics = [("loss".to_owned(), 3.0)].into();
+    let step = AttemptEvent::Step { step: 7, metrics };
+    journal.append(&step).unwrap();
     let (summary, _) = project.run(&mut project.scripted(SUCCEED));
+    let steps = project.store().read().step_metrics(&id("sft")).unwrap();
+    let steps: Vec<u64> = steps.iter().map(|row| row.step).collect();
+    assert_eq!(steps, [1, 2, 7]);
     assert_eq!(summary.end, SweepEnd::Succeeded);
     let run = project.store().read().run(&id("sft")).unwrap();
     assert_eq!((run.attempts, run.crashes), (2, 0));
@@ -832,6 +905,58 @@ fn a_pause_is_over_when_its_cause_is_though_nothing_can_begin() {
     assert!((5.0..10.0).contains(&secs), "{secs}");
 }
 
+/// Has another connection write as soon as the first process is started.
+struct Greedy {
+    inner: ScriptedBackend,
+    other: Rc<Store>,
+}
+
+impl Backend for Greedy {
+    fn launch(&mut self, launch: &Launch) -> Result<Handle, BackendError> {
+        let handle = self.inner.launch(launch);
+        if launch.run == id("sft") {
+            let conn = &self.other.inner.conn;
+            conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+        }
+        handle
+    }
+
+    fn poll(&mut self, handles: &[Handle]) -> Result<Vec<Poll>, BackendError> {
+        self.inner.poll(handles)
+    }
+
+    fn stop(&mut self, handle: &Handle, signal: StopSignal) -> Result<(), BackendError> {
+        self.inner.stop(handle, signal)
+    }
+
+    fn wait(&mut self, millis: u64) {
+        self.inner.wait(millis);
+    }
+}
+
+#[test]
+fn an_attempt_whose_handle_cannot_be_stored_is_told_and_comes_to_its_end() {
+    let project = project();
+    let (mut store, other) = impatient_store(&project);
+    let other = Rc::new(other);
+    let mut backend = Greedy {
+        inner: project.scripted(SUCCEED),
+        other: Rc::clone(&other),
+    };
+    let mut watcher = Watcher::new(|event| {
+        if matches!(event, RunnerEvent::Paused { .. }) {
+            other.inner.conn.execute_batch("ROLLBACK").unwrap();
+        }
+    });
+    let clock = project.clock.as_ref();
+    let summary = project
+        .run_on(&mut store, &mut backend, clock, &mut watcher)
+        .unwrap();
+    assert_eq!((summary.end, summary.executed), (SweepEnd::Succeeded, 5));
+    let told = (watcher.count("run-started"), watcher.count("paused"));
+    assert_eq!(told, (5, 1));
+}
+
 // 5 + 10 + 20 + 40 s of rest.
 #[test]
 fn a_run_that_finds_no_room_again_and_again_rests_longer_each_time_and_is_not_to_blame() {
@@ -931,9 +1056,21 @@ fn a_reporter_that_fails_does_not_fail_the_sweep() {
     assert_eq!(summary.end, SweepEnd::Succeeded);
 }
 
+/// A shell has no digests: those of what a finished `sft` leaves come from here.
+fn made_by_sft(root: &Path) -> PathBuf {
+    let like = RunDir::new(&root.join("like"), &id("sft")).attempt(1);
+    std::fs::create_dir_all(like.out().join("model")).unwrap();
+    let content = format!("{}\n", id("sft").0);
+    write_atomic(&like.out().join("model/weights"), content.as_bytes()).unwrap();
+    write_made(&like, &digest_folder(&like.out()).unwrap()).unwrap();
+    like.made()
+}
+
 /// A program that plays `lions exec`: `exec --root R --run ID --attempt N --device D`.
 fn program(root: &Path, body: &str) -> PathBuf {
     let path = root.join("program.sh");
+    let made = made_by_sft(root);
+    let made = made.display();
     let text = format!(
         r#"#!/bin/sh
 id=$5
@@ -944,6 +1081,7 @@ say '{{"kind":"started","device":"'"$9"'"}}'
 finish() {{
   mkdir -p "$dir/out/model"
   echo "$id" > "$dir/out/model/weights"
+  cp "{made}" "$dir/made.json"
   say '{{"kind":"finished"}}'
   echo '{{"format":1,"artifacts":["model"],"metrics":{{"score":{{"value":0.5,"n":3}}}},"counts":{{}},"notes":[],"usage":{{"wall_secs":0.1,"cpu_secs":0.1,"peak_memory_bytes":1,"tokens":1,"positions":1,"flops":1.0}}}}' > "$dir/result.tmp"
   mv "$dir/result.tmp" "$dir/result.json"

@@ -168,7 +168,7 @@ impl StoreError {
 }
 
 /// What to do where a project cannot be written.
-pub const GIVE_THE_RIGHT: &str = "give this user the right to write there; `status`, `show`, `compare` and `report --out` need none";
+pub const GIVE_THE_RIGHT: &str = "give this user the right to write there; to read is enough for `status`, `show`, `compare` and `report --out`";
 
 fn lack(refusal: &rusqlite::Error) -> Option<Lack> {
     use rusqlite::ErrorCode::{

@@ -28,7 +28,7 @@ pub use rows::{
     ArtifactRow, AttemptRow, LiveAttempt, RunRow, StateCounts, StepRow, SweepRow, TrialRow,
     TrialRun, TrialUse, Why,
 };
-pub use snapshot::write_snapshot;
+pub use snapshot::{last_change, write_snapshot};
 pub use stored::StoredSweep;
 pub use verify::{Damage, Trouble, Verified, verify};
 pub use write::{CancelAnswer, Change, Claim, ClaimRequest, StepRecord};

@@ -32,9 +32,14 @@ pub struct Store {
 }
 
 impl ReadStore {
-    /// Opens the file at `path`, which must be there and up to date.
+    /// Opens the file at `path`, which must be there and up to date. Where nothing can be written, as in an
+    /// archive, the file or a copy of it is read.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] if there is none; another if it cannot be read or another version wrote it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        if !path.exists() {
+        let is_there = path.try_exists();
+        if !is_there.map_err(|e| PathError::new("open", path, e))? {
             return Err(StoreError::Missing {
                 path: path.to_owned(),
             });
@@ -58,6 +63,9 @@ impl ReadStore {
     }
 
     /// Opens the store of the project at `root`.
+    ///
+    /// # Errors
+    /// As [`ReadStore::open`].
     pub fn of_project(root: &Path) -> Result<Self, StoreError> {
         Self::open(&root.join(STORE_PATH))
     }
@@ -65,6 +73,10 @@ impl ReadStore {
 
 impl Store {
     /// Opens the file at `path`, made and brought up to date if need be.
+    ///
+    /// # Errors
+    /// The folder cannot be made or lies on a network file system, a later version wrote the file, it is
+    /// damaged, or SQLite cannot write it.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let folder = path.parent().map_or_else(PathBuf::new, Path::to_owned);
         std::fs::create_dir_all(&folder).map_err(|e| PathError::new("create", &folder, e))?;
@@ -87,6 +99,9 @@ impl Store {
     }
 
     /// Opens the store of the project at `root`.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
     pub fn of_project(root: &Path) -> Result<Self, StoreError> {
         Self::open(&root.join(STORE_PATH))
     }
@@ -97,6 +112,9 @@ impl Store {
     }
 
     /// Writes nothing of note, to see whether the file can be written to.
+    ///
+    /// # Errors
+    /// It cannot; whether that may pass says [`StoreError::may_pass`].
     pub fn try_write(&mut self) -> Result<(), StoreError> {
         let tx = self.writer()?;
         // What is there: a later version may have brought the file up to its own.
@@ -111,6 +129,9 @@ impl Store {
     }
 
     /// Whether another connection has committed since the last call; true the first time.
+    ///
+    /// # Errors
+    /// The file cannot be read.
     pub fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
         let conn = &self.inner.conn;
         let now: i64 = conn.pragma_query_value(None, "data_version", |row| row.get(0))?;

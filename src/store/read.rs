@@ -1,7 +1,6 @@
 //! Questions to the store. None of them changes anything.
 
 use crate::base::{Digest, Timestamp};
-use crate::config::sweep::Sweep;
 use crate::plan::{RunId, StageKind};
 use crate::queue::{CRASH_LIMIT, Facts, RunState, explain};
 use crate::rundir::{MetricValue, Usage};
@@ -11,7 +10,7 @@ use crate::store::rows::{
     ArtifactRow, AttemptRow, LiveAttempt, RunRow, StateCounts, StepRow, SweepRow, TrialRow,
     TrialRun, TrialUse, Why, class_of, device_of, kind_of, state_of, uint,
 };
-use crate::store::stored::{StoredSweep, content_of};
+use crate::store::stored::StoredSweep;
 use rusqlite::{OptionalExtension as _, Params, Row};
 use std::collections::BTreeMap;
 
@@ -62,13 +61,6 @@ impl ReadStore {
             .map_or_else(|| Err(self.no_sweep(name)), Ok)
     }
 
-    /// Whether exactly this sweep, configurations and report included, was registered last.
-    pub fn is_registered(&self, sweep: &Sweep) -> Result<bool, StoreError> {
-        let sql = "SELECT content FROM sweep WHERE name = ?1";
-        let found = self.rows(sql, [&sweep.name], |row| Ok(row.get::<_, String>(0)?))?;
-        Ok(found.first() == Some(&content_of(sweep)?))
-    }
-
     /// How many runs of a sweep are in each state.
     pub fn state_counts(&self, sweep: &str) -> Result<StateCounts, StoreError> {
         let mut counts = StateCounts::default();
@@ -90,6 +82,24 @@ impl ReadStore {
             let state: String = row.get(1)?;
             Ok((RunId(row.get(0)?), state_of(&state, live_of(row, 2)?)?))
         })
+    }
+
+    /// When an attempt at a run of a sweep ended last, or its outcome was taken over; nothing if none was.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn last_end(&self, sweep: &str) -> Result<Option<Timestamp>, StoreError> {
+        let sql = "SELECT max(max(
+                coalesce(attempt.ended, run.finished), coalesce(run.finished, attempt.ended)))
+            FROM run LEFT JOIN attempt ON attempt.run = run.id
+            WHERE run.id IN (SELECT trial_run.run FROM trial_run
+                JOIN trial ON trial.id = trial_run.trial
+                JOIN sweep ON sweep.id = trial.sweep AND sweep.name = ?1)";
+        let last: Option<i64> = self
+            .conn
+            .prepare_cached(sql)?
+            .query_row([sweep], |row| row.get(0))?;
+        Ok(last.map(Timestamp))
     }
 
     /// Where the given runs stand, in their order.

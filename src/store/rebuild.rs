@@ -1,11 +1,13 @@
 //! Makes the store anew from the run folders and the snapshots of sweeps.
 
-use crate::base::{PathError, Timestamp};
+use crate::base::fs::{create_dir, is_gone};
+use crate::base::{PathError, Timestamp, chain};
 use crate::plan::RunId;
 use crate::queue::{QueuedRun, RunEvent, RunState};
 use crate::rundir::{
-    AttemptEvent, Outcome, RunDir, RundirError, StageHead, attempt_numbers, live_runners,
-    read_events, read_identity, read_provenance, read_stage_head, run_folders, sealed_outcome,
+    AttemptEvent, FailureClass, FolderLock, Outcome, RunDir, RundirError, StageHead,
+    attempt_numbers, live_runners, read_events, read_identity, read_provenance, read_stage_head,
+    run_folders, sealed_outcome,
 };
 use crate::store::error::StoreError;
 use crate::store::open::{STORE_PATH, Store};
@@ -48,11 +50,14 @@ struct Folder {
 /// until the next `lions run` has mended them.
 ///
 /// # Errors
-/// A runner is at work, or a file cannot be read or written.
+/// A runner is at work, or a file cannot be read or written. The old file is in its place then.
 pub fn rebuild(root: &Path, now: Timestamp) -> Result<Rebuilt, StoreError> {
-    if let Some(runner) = live_runners(root)?.into_iter().next() {
-        return Err(StoreError::Busy { runner });
-    }
+    no_runner_at_work(root)?;
+    let path = root.join(STORE_PATH);
+    let results = path.parent().unwrap_or(root);
+    create_dir(results)?;
+    // Two at a time would write one file.
+    let _alone = FolderLock::take(results)?;
     let mut rebuilt = Rebuilt::default();
     let mut folders = BTreeMap::new();
     for path in run_folders(root)? {
@@ -65,20 +70,44 @@ pub fn rebuild(root: &Path, now: Timestamp) -> Result<Rebuilt, StoreError> {
     }
     let (snapshots, damaged) = read_snapshots(root)?;
     rebuilt.passed_over.extend(damaged);
-    let path = root.join(STORE_PATH);
-    rebuilt.old = set_aside(&path, now)?;
-    let mut store = Store::open(&path)?;
+    let new = path.with_extension("db.new");
+    remove_database(&new)?;
+    fill(&new, &folders, &snapshots, now, &mut rebuilt)?;
+    // One may have begun since: large models take a while to be read.
+    no_runner_at_work(root)?;
+    let old = path.with_extension(format!("db.old-{}", now.0));
+    rebuilt.old = move_database(&path, &old)?.then_some(old);
+    move_database(&new, &path)?;
+    Ok(rebuilt)
+}
+
+fn no_runner_at_work(root: &Path) -> Result<(), StoreError> {
+    match live_runners(root)?.into_iter().next() {
+        Some(runner) => Err(StoreError::Busy { runner }),
+        None => Ok(()),
+    }
+}
+
+/// Makes a database of what was found.
+fn fill(
+    path: &Path,
+    folders: &BTreeMap<RunId, Folder>,
+    snapshots: &[Snapshot],
+    now: Timestamp,
+    rebuilt: &mut Rebuilt,
+) -> Result<(), StoreError> {
+    let mut store = Store::open(path)?;
     let tx = store.writer()?;
     let mut rows = BTreeMap::new();
-    for (id, folder) in &folders {
+    for (id, folder) in folders {
         rows.insert(id.clone(), put_folder(&tx, folder, now)?);
         rebuilt.runs += 1;
         rebuilt.done += usize::from(folder.outcome.is_some());
     }
-    for (id, folder) in &folders {
+    for (id, folder) in folders {
         put_inputs(&tx, id, &folder.stage.parents(), &rows)?;
     }
-    for snapshot in &snapshots {
+    for snapshot in snapshots {
         put_snapshot(&tx, snapshot, &mut rows)?;
         rebuilt.sweeps += 1;
         rebuilt.trials += snapshot.trials.len();
@@ -88,8 +117,7 @@ pub fn rebuild(root: &Path, now: Timestamp) -> Result<Rebuilt, StoreError> {
         // Runs that are done or have failed stay so.
         apply(&tx, *row, &event, now, &mut Vec::new())?.ok();
     }
-    tx.commit()?;
-    Ok(rebuilt)
+    Ok(tx.commit()?)
 }
 
 /// A sweep with its trials, and those of its runs that have no folder yet.
@@ -105,15 +133,16 @@ fn put_snapshot(
                 "UPDATE run SET tokens = ?2, flops = ?3, peak_memory_bytes = ?4 WHERE id = ?1";
             tx.prepare_cached(sql)?
                 .execute(params![row, tokens, run.flops, memory])?;
-            continue;
+        } else {
+            let sql = "INSERT INTO run (run_id, kind, identity, state, attempts, crashes, tokens,
+                    flops, peak_memory_bytes, created)
+                VALUES (?1, ?2, '', 'blocked', 0, 0, ?3, ?4, ?5, ?6)";
+            let (kind, created) = (run.kind.name(), snapshot.registered.0);
+            let values = params![run.id.0, kind, tokens, run.flops, memory, created];
+            tx.prepare_cached(sql)?.execute(values)?;
+            rows.insert(run.id.clone(), tx.last_insert_rowid());
         }
-        let sql = "INSERT INTO run (run_id, kind, identity, state, attempts, crashes, tokens,
-                flops, peak_memory_bytes, created)
-            VALUES (?1, ?2, '', 'blocked', 0, 0, ?3, ?4, ?5, ?6)";
-        let (kind, created) = (run.kind.name(), snapshot.registered.0);
-        let values = params![run.id.0, kind, tokens, run.flops, memory, created];
-        tx.prepare_cached(sql)?.execute(values)?;
-        rows.insert(run.id.clone(), tx.last_insert_rowid());
+        // Also of a run with a folder, whose own inputs may have none.
         put_inputs(tx, &run.id, &run.parents, rows)?;
     }
     let sql = "INSERT INTO sweep (name, question, content, registered) VALUES (?1, ?2, ?3, ?4)
@@ -135,6 +164,9 @@ fn put_snapshot(
 }
 
 /// Every step metric in the journals of a run's attempts.
+///
+/// # Errors
+/// A journal cannot be read or is of a later version.
 pub fn recorded_steps(dir: &RunDir, run: &RunId) -> Result<Vec<StepRecord>, StoreError> {
     let mut steps = Vec::new();
     for attempt in attempt_numbers(dir)? {
@@ -159,17 +191,17 @@ fn read_folder(root: &Path, path: &Path) -> Result<Folder, String> {
         .to_string_lossy()
         .into_owned();
     let dir = RunDir::new(root, &RunId(name));
-    let stage = read_stage_head(&dir).map_err(|e| e.to_string())?;
+    let stage = read_stage_head(&dir).map_err(|e| chain(&e))?;
     if RunDir::new(root, &stage.run) != dir {
         return Err(format!("`stage.json` names run {}", stage.run));
     }
-    let identity = read_identity(&dir).map_err(|e| e.to_string())?;
+    let identity = read_identity(&dir).map_err(|e| chain(&e))?;
     let identity = identity.ok_or_else(|| "no `identity.json`".to_owned())?;
-    let attempts = attempt_numbers(&dir).map_err(|e| e.to_string())?;
+    let attempts = attempt_numbers(&dir).map_err(|e| chain(&e))?;
     let outcome = match sealed_outcome(&dir) {
         // What is damaged is done again; what cannot be read is not touched.
         Err(RundirError::Damaged { .. }) => None,
-        read => read.map_err(|e| e.to_string())?,
+        read => read.map_err(|e| chain(&e))?,
     };
     Ok(Folder {
         stage,
@@ -192,7 +224,12 @@ fn put_folder(tx: &Transaction<'_>, folder: &Folder, now: Timestamp) -> Result<i
     let ends = put_attempts(tx, row, folder)?;
     let state = match ends {
         _ if folder.outcome.is_some() => RunState::Succeeded,
-        Some(AttemptEvent::Failed { .. }) => RunState::Failed,
+        // For want of room, or of an input that is made again, no run has failed.
+        Some(AttemptEvent::Failed { class, .. })
+            if !matches!(class, FailureClass::DiskFull | FailureClass::Damaged) =>
+        {
+            RunState::Failed
+        }
         _ => RunState::Blocked,
     };
     let attempts = folder.attempts.last().copied().unwrap_or_default();
@@ -269,21 +306,34 @@ fn put_inputs(
     Ok(())
 }
 
-/// Moves the old file and its companions out of the way.
-fn set_aside(path: &Path, now: Timestamp) -> Result<Option<PathBuf>, StoreError> {
-    let mut moved = None;
-    for suffix in ["", "-wal", "-shm"] {
+/// The files of a database.
+fn files_of(path: &Path) -> [PathBuf; 3] {
+    ["", "-wal", "-shm"].map(|suffix| {
         let mut name = path.as_os_str().to_owned();
         name.push(suffix);
-        let from = PathBuf::from(name);
-        if !from.exists() {
-            continue;
+        PathBuf::from(name)
+    })
+}
+
+/// Gives a database another name; whether there was one.
+fn move_database(from: &Path, to: &Path) -> Result<bool, StoreError> {
+    let mut moved = false;
+    for (from, to) in files_of(from).iter().zip(files_of(to)) {
+        if from.exists() {
+            std::fs::rename(from, to).map_err(|e| PathError::new("move", from, e))?;
+            moved = true;
         }
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".old-{}{suffix}", now.0));
-        let to = PathBuf::from(name);
-        std::fs::rename(&from, &to).map_err(|e| PathError::new("move", &from, e))?;
-        moved = moved.or(Some(to));
     }
     Ok(moved)
+}
+
+/// Removes what a rebuild left that was stopped.
+fn remove_database(path: &Path) -> Result<(), StoreError> {
+    for file in files_of(path) {
+        match std::fs::remove_file(&file) {
+            Err(e) if !is_gone(&e) => return Err(PathError::new("remove", file, e).into()),
+            _ => {}
+        }
+    }
+    Ok(())
 }

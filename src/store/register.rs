@@ -4,17 +4,19 @@ use crate::base::Timestamp;
 use crate::config::sweep::Sweep;
 use crate::plan::{Plan, PlannedRun, RunId};
 use crate::queue::{QueuedRun, RunEvent, RunState};
-use crate::rundir::Outcome;
+use crate::rundir::{Outcome, RunDir};
 use crate::store::error::StoreError;
 use crate::store::open::Store;
+use crate::store::rebuild::recorded_steps;
 use crate::store::rows::{int, known_flops};
 use crate::store::snapshot::SnapshotTrial;
 use crate::store::stored::content_of;
 use crate::store::write::{
-    apply, delete_outcome, inputs_of, insert_outcome, insert_trial, queued, save,
+    apply, delete_outcome, inputs_of, insert_outcome, insert_steps, insert_trial, queued, save,
 };
 use rusqlite::{OptionalExtension as _, Transaction, params};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::path::Path;
 
 /// What the folder of a run holds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -41,7 +43,7 @@ pub struct Registered {
     pub new: usize,
     /// Where every run of the plan stands now, in its order.
     pub states: Vec<RunState>,
-    /// Runs whose outcome was found in their folder and not in the store; their steps are missing.
+    /// Runs whose outcome was found in their folder and not in the store.
     pub imported: Vec<RunId>,
     /// Runs that the store called done and whose folder says otherwise.
     pub lost: Vec<RunId>,
@@ -51,9 +53,14 @@ impl Store {
     /// Puts a sweep and its plan into the store, in one transaction. A sweep of the same name is
     /// replaced with its trials; runs are only added.
     ///
-    /// `found` says what lies in the folders; runs that are not in it have none.
+    /// `found` says what lies in the folders of the project at `root`; runs that are not in it have none.
+    ///
+    /// # Errors
+    /// SQLite refuses a statement, or the journals of a run that is taken over cannot be read. Nothing is
+    /// changed then.
     pub fn register(
         &mut self,
+        root: &Path,
         sweep: &Sweep,
         plan: &Plan,
         found: &BTreeMap<RunId, FoundRun>,
@@ -71,6 +78,10 @@ impl Store {
             rows.insert(&run.id, row);
             let found = found.get(&run.id).unwrap_or(&nothing);
             reconcile(&tx, row, run, found, retry, now, &mut registered)?;
+        }
+        // With the outcomes, since no later registration sees that they are missing.
+        for run in &registered.imported {
+            insert_steps(&tx, &recorded_steps(&RunDir::new(root, run), run)?)?;
         }
         for trial in &plan.trials {
             let trial = SnapshotTrial::of(trial)?;
@@ -118,25 +129,28 @@ fn put_run(
     let estimate = &run.estimate;
     let (tokens, memory) = (int(estimate.tokens), int(estimate.peak_memory_bytes));
     let flops = known_flops(estimate.flops);
-    if let Some(row) = known {
+    let row = if let Some(row) = known {
         // A run that was brought back without its folder has no identity yet.
         let sql = "UPDATE run SET tokens = ?2, flops = ?3, peak_memory_bytes = ?4, identity = ?5
             WHERE id = ?1";
         tx.prepare_cached(sql)?
             .execute(params![row, tokens, flops, memory, run.identity])?;
-        return Ok(row);
-    }
-    registered.new += 1;
-    let sql = "INSERT INTO run (run_id, kind, identity, state, attempts, crashes, tokens, flops,
-            peak_memory_bytes, created)
-        VALUES (?1, ?2, ?3, 'blocked', 0, 0, ?4, ?5, ?6, ?7)";
-    let kind = run.kind.name();
-    let values = params![run.id.0, kind, run.identity, tokens, flops, memory, now.0];
-    tx.prepare_cached(sql)?.execute(values)?;
-    let row = tx.last_insert_rowid();
-    for parent in run.parents.iter().collect::<BTreeSet<_>>() {
+        row
+    } else {
+        registered.new += 1;
+        let sql =
+            "INSERT INTO run (run_id, kind, identity, state, attempts, crashes, tokens, flops,
+                peak_memory_bytes, created)
+            VALUES (?1, ?2, ?3, 'blocked', 0, 0, ?4, ?5, ?6, ?7)";
+        let kind = run.kind.name();
+        let values = params![run.id.0, kind, run.identity, tokens, flops, memory, now.0];
+        tx.prepare_cached(sql)?.execute(values)?;
+        tx.last_insert_rowid()
+    };
+    // Also of a known run: one that was brought back may have been without a folder of its input.
+    for parent in &run.parents {
         let parent = rows.get(parent).copied();
-        let sql = "INSERT INTO run_input (run, parent) VALUES (?1, ?2)";
+        let sql = "INSERT INTO run_input (run, parent) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
         tx.prepare_cached(sql)?.execute(params![row, parent])?;
     }
     Ok(row)

@@ -11,7 +11,9 @@ use crate::store::error::StoreError;
 use crate::store::rows::known_flops;
 use crate::store::stored::content_of;
 use serde::{Deserialize, Serialize};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Version of the file.
 const FORMAT: u32 = 1;
@@ -122,6 +124,14 @@ pub fn write_snapshot(root: &Path, sweep: &Sweep, plan: &Plan) -> Result<(), Sto
         return Ok(());
     }
     Ok(write_atomic(&path, text.as_bytes())?)
+}
+
+/// When a sweep, its report included, last was another one than now: its file was written then.
+///
+/// # Errors
+/// There is no file of it, or it cannot be read.
+pub fn last_change(root: &Path, sweep: &str) -> io::Result<SystemTime> {
+    folder(root).join(file_name(sweep)).metadata()?.modified()
 }
 
 /// Every snapshot below `root`, and the files that are none, with the reason.

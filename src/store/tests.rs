@@ -3,11 +3,11 @@
 use crate::base::{Device, Timestamp, with_check, write_atomic};
 use crate::plan::{Plan, RunId};
 use crate::queue::{AttemptEnd, Blocker, RunState};
-use crate::rundir::{FailureClass, FolderLock, RunDir, write_run_files};
+use crate::rundir::{AttemptEvent, FailureClass, FolderLock, Journal, RunDir, write_run_files};
 use crate::store::testing::{grid, id, outcome};
 use crate::store::{
     CancelAnswer, Claim, ClaimRequest, FoundRun, ReadStore, Registered, Retry, StepRecord, Store,
-    StoreError, rebuild,
+    StoreError, rebuild, write_snapshot,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 const NOW: Timestamp = Timestamp(1_000_000);
 
 struct TestStore {
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
     path: PathBuf,
     store: Store,
 }
@@ -24,18 +24,15 @@ fn project() -> TestStore {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("results/lions.db");
     let store = Store::open(&path).unwrap();
-    TestStore {
-        _dir: dir,
-        path,
-        store,
-    }
+    TestStore { dir, path, store }
 }
 
 impl TestStore {
     fn register(&mut self, betas: &[f64], pairs: &[u64], seeds: &[u64]) -> Plan {
         let (sweep, plan) = grid(betas, pairs, seeds);
+        let (root, none) = (self.dir.path(), BTreeMap::new());
         self.store
-            .register(&sweep, &plan, &BTreeMap::new(), Retry::Never, NOW)
+            .register(root, &sweep, &plan, &none, Retry::Never, NOW)
             .unwrap();
         plan
     }
@@ -44,7 +41,7 @@ impl TestStore {
         let (sweep, plan) = grid(&[0.1, 0.5], &[10], &[1]);
         let found = found.iter().cloned().collect();
         self.store
-            .register(&sweep, &plan, &found, retry, NOW)
+            .register(self.dir.path(), &sweep, &plan, &found, retry, NOW)
             .unwrap()
     }
 
@@ -284,7 +281,7 @@ fn a_changed_sweep_of_the_same_name_replaces_the_trials_and_keeps_the_runs() {
     let found = [(id("sft"), done)].into();
     project
         .store
-        .register(&sweep, &plan, &found, Retry::Never, NOW)
+        .register(project.dir.path(), &sweep, &plan, &found, Retry::Never, NOW)
         .unwrap();
     let trials = project.store.read().trials("grid").unwrap();
     let labels: Vec<&str> = trials.iter().map(|trial| trial.label.as_str()).collect();
@@ -335,14 +332,22 @@ fn a_run_called_done_whose_files_are_gone_is_done_again() {
 }
 
 #[test]
-fn an_outcome_found_in_a_folder_is_taken_over() {
+fn an_outcome_found_in_a_folder_is_taken_over_with_its_steps() {
     let mut project = project();
+    let attempt = RunDir::new(project.dir.path(), &id("sft")).attempt(3);
+    let mut journal = Journal::create(&attempt.events()).unwrap();
+    let metrics = [("loss".to_owned(), 1.5)].into();
+    journal
+        .append(&AttemptEvent::Step { step: 1, metrics })
+        .unwrap();
     let found = FoundRun {
         outcome: Some(outcome(&id("sft"), 3, 0.5)),
         attempts: 4,
     };
     let registered = project.register_found(&[(id("sft"), found)], Retry::Never);
     assert_eq!(registered.imported, [id("sft")]);
+    let steps = project.store.read().step_metrics(&id("sft")).unwrap();
+    assert_eq!(steps.len(), 1);
     assert_eq!(
         [project.state("sft"), project.state("dpo/0.1/10/1")],
         ["succeeded", "ready"]
@@ -541,4 +546,75 @@ fn a_store_made_anew_from_the_folders_knows_every_run_and_keeps_the_old_file() {
         (&id("sft"), RunState::Succeeded)
     );
     assert_eq!(store.read().run(&id("sft")).unwrap().attempts, 2);
+}
+
+#[test]
+fn a_run_waits_for_an_input_without_a_folder_after_a_rebuild_and_after_a_registration() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sweep, plan) = grid(&[0.1], &[10], &[1]);
+    let (sft, dpo) = (&plan.runs[0], &plan.runs[1]);
+    write_run_files(&RunDir::new(dir.path(), &dpo.id), &dpo.identity, &dpo.stage).unwrap();
+    write_snapshot(dir.path(), &sweep, &plan).unwrap();
+    rebuild(dir.path(), NOW).unwrap();
+    let mut store = Store::of_project(dir.path()).unwrap();
+    let states = |store: &Store| {
+        let ids = [sft.id.clone(), dpo.id.clone()];
+        store.read().states(&ids).unwrap()
+    };
+    let want = [RunState::Ready, RunState::Blocked];
+    assert_eq!(states(&store), want);
+    // As a version that forgot such inputs has left it.
+    let forget = "DELETE FROM run_input; UPDATE run SET state = 'ready'";
+    store.inner.conn.execute_batch(forget).unwrap();
+    let none = BTreeMap::new();
+    store
+        .register(dir.path(), &sweep, &plan, &none, Retry::Never, NOW)
+        .unwrap();
+    assert_eq!(states(&store), want);
+}
+
+#[test]
+fn a_rebuild_that_fails_leaves_the_database_in_its_place() {
+    let mut project = project();
+    let plan = project.register(&[0.1], &[10], &[1]);
+    let (root, sft) = (project.dir.path(), &plan.runs[0]);
+    let folder = RunDir::new(root, &sft.id);
+    write_run_files(&folder, &sft.identity, &sft.stage).unwrap();
+    let journal = folder.attempt(1).events();
+    std::fs::create_dir_all(journal.join("no file")).unwrap(); // reading it fails, whoever asks
+    let error = rebuild(root, NOW).unwrap_err().to_string();
+    assert!(error.contains("events.jsonl"), "{error}");
+    let runs = || {
+        let store = ReadStore::open(&project.path).unwrap();
+        store.runs("grid").unwrap().len()
+    };
+    assert_eq!(runs(), 3);
+    std::fs::remove_dir_all(&journal).unwrap();
+    let rebuilt = rebuild(root, NOW).unwrap();
+    assert_eq!((rebuilt.runs, runs()), (1, 0));
+    assert!(!project.path.with_extension("db.new").exists());
+}
+
+#[test]
+fn a_run_that_found_no_room_is_ready_in_a_store_made_anew_and_one_that_failed_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, plan) = grid(&[0.1], &[10], &[1]);
+    let sft = &plan.runs[0];
+    let folder = RunDir::new(dir.path(), &sft.id);
+    write_run_files(&folder, &sft.identity, &sft.stage).unwrap();
+    for (class, state) in [
+        (FailureClass::DiskFull, "ready"),
+        (FailureClass::Damaged, "ready"),
+        (FailureClass::User, "failed"),
+    ] {
+        let mut journal = Journal::create(&folder.attempt(1).events()).unwrap();
+        let message = "as it was told".to_owned();
+        journal
+            .append(&AttemptEvent::Failed { class, message })
+            .unwrap();
+        rebuild(dir.path(), NOW).unwrap();
+        let store = Store::of_project(dir.path()).unwrap();
+        let run = store.read().run(&sft.id).unwrap();
+        assert_eq!(run.state.name(), state, "{class:?}");
+    }
 }

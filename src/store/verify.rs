@@ -2,6 +2,7 @@
 
 use crate::base::{Digest, chain, digest_bytes};
 use crate::plan::RunId;
+use crate::queue::RunState;
 use crate::rundir::{
     MetricValue, Outcome, RunDir, RundirError, Verify, attempt_numbers, read_identity,
     read_outcome, read_provenance, read_stage_head, run_folders, verified_outcome,
@@ -165,8 +166,9 @@ fn verify_database(
             });
         let (metrics, told) = (store.metrics(&outcome.run)?, &outcome.result.metrics);
         let same = same && metrics.len() == told.len() && metrics.iter().zip(told).all(same_metric);
-        // A run that the database does not know is no damage: the next `lions run` adds it.
-        if !same && store.run(&outcome.run).is_ok() {
+        // A run that the database does not know as done is no damage: `lions run` takes it over.
+        let state = store.run(&outcome.run).map(|run| run.state);
+        if !same && matches!(state, Ok(RunState::Succeeded)) {
             let run = outcome.run.short();
             let message = format!("the database tells of run {run} what its outcome does not");
             damage.push(of_database(message));
@@ -287,6 +289,16 @@ mod tests {
             set(back);
             assert!(told(root.path(), Trouble::Database).is_empty(), "{back}");
         }
+    }
+
+    #[test]
+    fn a_result_that_the_database_has_not_heard_of_is_no_damage() {
+        let (root, _) = project();
+        let store = Store::of_project(root.path()).unwrap();
+        let unheard = "UPDATE run SET state = 'ready'; DELETE FROM metric";
+        store.inner.conn.execute_batch(unheard).unwrap();
+        let told = told(root.path(), Trouble::Database);
+        assert!(told.is_empty(), "{told:?}");
     }
 
     #[test]

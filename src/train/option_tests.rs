@@ -6,6 +6,7 @@ use super::tests::{
 };
 use super::*;
 use crate::arch::{DecoderConfig, EMBEDDING};
+use crate::base::chain;
 use crate::config::spec::{ReferenceUpdate, TrainableEmbeddings};
 use crate::model::{FrozenParams, Params};
 use candle_core::{DType, Var};
@@ -252,7 +253,7 @@ fn a_state_without_the_reference_that_is_kept_is_refused() {
     plain.save(&mut Script::default()).unwrap();
     let saved = newest_state(&[dir.path().to_owned()]).unwrap();
     let (mut run, _) = moving((&config, &params), (2, 0.5), dir.path());
-    let error = run.restore(&saved).unwrap_err().to_string();
+    let error = chain(&run.restore(&saved).unwrap_err());
     assert!(
         error.contains("objective.safetensors") && error.contains("No such file"),
         "{error}"

@@ -128,6 +128,11 @@ fn numbers_that_the_data_cannot_give_are_named_at_their_place() {
             "`count` is 21, but `data/mine/pairs.jsonl` has 20 rows",
         ),
         (
+            "data = [{ path = \"data/mine/pairs.jsonl\", fraction = 0.02 }]".to_owned(),
+            "sweeps/mine.toml:12:54",
+            "this `fraction` of 20 rows is less than one",
+        ),
+        (
             format!(
                 "{path}\nlimits = {{ max-seq-len = 8, max-prompt-len = 7, truncation = \"drop\" }}"
             ),
@@ -167,6 +172,26 @@ fn a_few_examples_of_many_are_planned_too() {
     assert_eq!(said.code, 1, "{said:?}");
     let words = "nothing would be trained: the only step runs with rate 0";
     assert!(said.err.contains(words), "{said:?}");
+}
+
+#[test]
+fn a_number_of_rows_is_not_asked_of_the_beginning_of_a_large_file() {
+    let project = Project::new();
+    let note = "x".repeat(80 << 10);
+    let row = |n| {
+        format!(
+            "{{\"prompt\": \"Say {n}.\", \"completion\": \"It is {n}.\", \"note\": \"{note}\"}}\n"
+        )
+    };
+    // Of 220 rows of 80 KiB the first 204 are looked at.
+    let rows: String = (0..220).map(row).collect();
+    project.write("data/mine/large.jsonl", rows);
+    study(
+        &project,
+        "[base.sft.recipe]\ndata = [{ path = \"data/mine/large.jsonl\", count = 210 }]",
+    );
+    let said = check(&project);
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
 }
 
 #[test]
@@ -823,6 +848,34 @@ fn the_rows_that_a_seed_chooses_decide_whether_a_stage_would_train() {
 }
 
 #[test]
+fn a_row_that_no_template_writes_is_a_mistake_only_where_it_is_used() {
+    let project = Project::new();
+    study(
+        &project,
+        "[base.sft.recipe]\ndata = [{ path = \"data/mine/many.jsonl\" }]\nmax-examples = 8\nseed = 3\n\
+         batch = { rows = 1 }\nduration = { epochs = 1 }\nschedule.warmup-ratio = 0",
+    );
+    let places = (0..300).collect::<Vec<usize>>();
+    let chosen = lions::data::select(places, Some(8), &lions::data::select_seed(3)).unwrap();
+    let other = (0..16).find(|n| !chosen.contains(n)).unwrap();
+    for (bad, code, weight) in [(other, 0, "warning: "), (chosen[0], 1, "error: ")] {
+        let row = |n| {
+            let mark = if n == bad { "\u{fdd0}" } else { "" };
+            format!("{{\"prompt\": \"Say {n}.\", \"completion\": \"It is {mark}{n}.\"}}\n")
+        };
+        project.write(
+            "data/mine/many.jsonl",
+            (0..300).map(row).collect::<String>(),
+        );
+        let said = check(&project);
+        assert_eq!(said.code, code, "{said:?}");
+        let place = format!("{weight}data/mine/many.jsonl:{}: ", bad + 1);
+        let words = format!("{place}the text contains the noncharacter");
+        assert_eq!(said.err.matches(&words).count(), 1, "{said:?}");
+    }
+}
+
+#[test]
 fn prompts_that_cannot_be_judged_are_found_before_they_are_sampled() {
     let online = "pipeline = [\"sft\", \"online-dpo\"]";
     for (more, place, message, remedy) in [
@@ -837,6 +890,12 @@ fn prompts_that_cannot_be_judged_are_found_before_they_are_sampled() {
             "--> sweeps/mine.toml:12:14\n",
             "`p-ori-pair` takes offline pairs, and `data/sft/stories_train.jsonl` has none",
             "take prompts of preference data",
+        ),
+        (
+            "[base.online-dpo.recipe.prompts]\nmax-prompt-len = 2",
+            "--> sweeps/mine.toml:12:18\n",
+            "none of the 24 prompts looked at is within `max-prompt-len` 2",
+            "raise the limit, or take shorter prompts",
         ),
     ] {
         let project = Project::new();

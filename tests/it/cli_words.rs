@@ -47,6 +47,40 @@ fn a_stage_that_a_trial_does_not_run_has_no_rows_to_look_at() {
 }
 
 #[test]
+fn a_report_that_was_left_alone_is_written_by_the_next_run() {
+    let study = Study::copied();
+    let project = &study.project;
+    let eval = project.path("results/runs").join(&study.id("eval")[..12]);
+    std::fs::remove_dir_all(eval).unwrap();
+    let words = ["run", "sweeps/study.toml"];
+    // First for a run that is done again, then for another title.
+    for title in ["Learning rate", "Rate"] {
+        let text = project.read("sweeps/study.toml");
+        project.write("sweeps/study.toml", text.replace("Learning rate", title));
+        let said = project.lions(&[&words[..], &["--no-report"]].concat());
+        assert_eq!(said.code, 0, "{said:?}");
+        for is_current in [false, true] {
+            let said = project.lions(&words);
+            assert_eq!(said.code, 0, "{said:?}");
+            assert_eq!(said.err.contains("nothing to do"), is_current, "{said:?}");
+        }
+    }
+}
+
+#[test]
+fn trials_are_those_of_a_sweep() {
+    let said = Study::shared().project.lions(&["status", "--trials"]);
+    refused(&said, 2, "SWEEP");
+}
+
+#[test]
+fn a_log_is_followed_or_one_value() {
+    let study = Study::shared();
+    let words = ["log", study.id("dpo"), "--follow", "--json"];
+    refused(&study.project.lions(&words), 1, "`--follow`");
+}
+
+#[test]
 fn a_run_whose_runner_died_is_silent_and_not_at_work() {
     let study = Study::copied();
     let id = study.id("failed");
@@ -190,6 +224,14 @@ fn with_json_every_line_of_stderr_is_an_object() {
             .contains("learning rate"),
         "{lines:?}"
     );
+    // What is logged is a warning, too.
+    std::fs::remove_dir_all(project.path("results/sweeps")).unwrap();
+    project.write("results/sweeps", "no folder");
+    let (code, lines) = asked(&["run", "sweeps/study.toml"]);
+    assert_eq!(code, 0, "{lines:?}");
+    let mut warnings = lines.iter().filter_map(|line| line["warning"].as_str());
+    let told = "the sweep is not kept beside the database";
+    assert!(warnings.any(|text| text.starts_with(told)), "{lines:?}");
     project.edit(
         "sweeps/study.toml",
         "global-batch-size = 4",

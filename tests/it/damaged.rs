@@ -1,12 +1,12 @@
 //! Files that are damaged, unreadable or changed behind the program's back, from the sweep to the table.
 
+use crate::driver::wait_until;
 use crate::project::{Project, Said};
 use serde_json::Value;
 use std::fs;
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
 
 /// Overwrites bytes of a file in place: neither its size nor, after that, its time of writing tells.
 fn damage(path: &Path, at: u64, bytes: &[u8]) {
@@ -142,17 +142,6 @@ fn a_description_costs_its_own_cell(project: &Project) {
     assert!(text.contains("\"device\": \"cpu\""), "{text}");
 }
 
-fn wait_for(what: &str, is: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !is() {
-        assert!(
-            started.elapsed() < Duration::from_mins(3),
-            "{what} never came"
-        );
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 fn start(project: &Project, words: &[&str]) -> Child {
     let mut command = project.command(words);
     command
@@ -177,7 +166,7 @@ fn a_model_that_changes_while_a_sweep_runs_is_not_trained_on() {
             runs.any(|run| run.unwrap().path().join("attempts/001/heartbeat").is_file())
         })
     };
-    wait_for("the first attempt", attempted);
+    wait_until("the first attempt", attempted);
     project.edit(
         "models/stories260k/config.json",
         "\"rms_norm_eps\": 1e-05",
@@ -229,7 +218,7 @@ fn a_model_that_changes_under_a_training_is_not_in_what_the_training_writes() {
     let run = run_of(&project, "sft");
     let child = start(&project, &["run", "sweeps/smoke.toml", "--jobs", "1"]);
     let kept = run.join("attempts/001/out/checkpoints/step-000002");
-    wait_for("a kept checkpoint", || kept.is_dir());
+    wait_until("a kept checkpoint", || kept.is_dir());
     project.edit(
         "models/stories260k/config.json",
         "\"rms_norm_eps\": 1e-05",
@@ -256,12 +245,12 @@ fn a_damaged_checkpoint_of_a_killed_attempt_is_made_again() {
         let events = fs::read_to_string(attempt.join("events.jsonl")).unwrap_or_default();
         events.contains("\"checkpointed\",\"step\":4")
     };
-    wait_for("a state", saved);
+    wait_until("a state", saved);
     // The driver first, so that nobody goes on before the damage is done.
     child.kill().unwrap();
     child.wait().unwrap();
     let lock = || lions::rundir::is_locked(&attempt).unwrap();
-    wait_for("the end of the attempt", || !lock());
+    wait_until("the end of the attempt", || !lock());
     assert!(!run.join("outcome.json").exists());
     let kept = attempt.join("out/checkpoints/step-000002/model.safetensors");
     damage(&kept, kept.metadata().unwrap().len() - 4096, &[7; 4096]);

@@ -4,6 +4,7 @@ use crate::driver::{Driver, attempts, database, process_of, run_words, signal, w
 use crate::driver::{Ended, write_sweep};
 use crate::project::Project;
 use crate::tiny::Results;
+use serde_json::Value;
 
 /// More steps than are made before a test looks up.
 const STEPS: u32 = 100;
@@ -17,7 +18,7 @@ fn has_its_number(project: &Project, sweep: &str) {
 }
 
 /// Whether the driver told of a run that failed, and why.
-fn failure(ended: &Ended) -> &serde_json::Value {
+fn failure(ended: &Ended) -> &Value {
     let mut events = ended.events.iter();
     let failed = events.find(|event| event["kind"] == "run-failed");
     failed.unwrap_or_else(|| panic!("{ended:?}"))
@@ -54,6 +55,28 @@ fn an_attempt_that_hangs_is_ended_and_its_run_can_be_tried_again() {
     has_its_number(&project, "hung");
 }
 
+/// Waits until the attempt that a `run-started` event tells of has saved a state.
+fn wait_for_state(project: &Project, started: &Value) {
+    let run = &started["run"].as_str().unwrap()[..12];
+    let number = started["attempt"].as_u64().unwrap();
+    let attempt = format!("results/runs/{run}/attempts/{number:03}");
+    let events = project.path(attempt).join("events.jsonl");
+    wait_until("a saved state", || {
+        let told = std::fs::read_to_string(&events).unwrap_or_default();
+        told.contains("\"checkpointed\"")
+    });
+}
+
+/// Whether the database has the loss of each of [`SAVED_STEPS`] steps.
+fn has_every_step(project: &Project, sweep: &str) {
+    let results = Results::open(project, sweep);
+    let losses = results.steps(&results.of_kind("sft"), "loss");
+    assert!(
+        losses.keys().copied().eq(1..=i64::from(SAVED_STEPS)),
+        "{losses:?}"
+    );
+}
+
 /// Two more than a run is given that does not get on.
 const KILLS: u32 = lions::queue::CRASH_LIMIT + 2;
 
@@ -69,14 +92,7 @@ fn a_run_that_saves_a_state_between_its_crashes_comes_to_its_end() {
             (&started["stage"], &started["attempt"]),
             (&"sft".into(), &number.into())
         );
-        let run = &started["run"].as_str().unwrap()[..12];
-        let events = project.path(format!(
-            "results/runs/{run}/attempts/{number:03}/events.jsonl"
-        ));
-        wait_until("a saved state", || {
-            let told = std::fs::read_to_string(&events).unwrap_or_default();
-            told.contains("\"checkpointed\"")
-        });
+        wait_for_state(&project, &started);
         signal("KILL", &process_of(&project, &started));
         let crashed = driver.wait("run-crashed");
         assert_eq!(crashed["crashes"], 1, "{crashed}");
@@ -88,13 +104,23 @@ fn a_run_that_saves_a_state_between_its_crashes_comes_to_its_end() {
     let ends = attempts(&project, "sft");
     let crashed = ends.iter().filter(|(state, _)| state == "crashed");
     assert_eq!(crashed.count(), KILLS as usize);
-    let results = Results::open(&project, "killed");
-    let losses = results.steps(&results.of_kind("sft"), "loss");
-    assert!(
-        losses.keys().copied().eq(1..=i64::from(SAVED_STEPS)),
-        "{losses:?}"
-    );
+    has_every_step(&project, "killed");
     has_its_number(&project, "killed");
+}
+
+#[test]
+fn a_driver_that_is_killed_costs_its_sweep_neither_a_result_nor_a_step() {
+    let project = crate::tiny::project();
+    let saves = "[base.sft.runtime]\ncheckpoint-every-steps = 1";
+    write_sweep(&project, "orphan", SAVED_STEPS, saves);
+    let words = run_words("sweeps/orphan.toml");
+    let mut driver = Driver::start(&mut project.command(&words));
+    wait_for_state(&project, &driver.wait("run-started"));
+    drop(driver); // as `kill -9` does it
+    let said = project.lions(&words);
+    assert_eq!(said.code, 0, "{said:?}");
+    has_every_step(&project, "orphan");
+    has_its_number(&project, "orphan");
 }
 
 #[test]

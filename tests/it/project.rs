@@ -80,7 +80,12 @@ impl Project {
 
     /// The program, about to run in this project.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lions"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_lions")), words)
+    }
+
+    /// The same of a copy of the program.
+    pub(crate) fn command_of(&self, program: &Path, words: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .current_dir(self.dir.path())
             .args(words)
@@ -163,6 +168,10 @@ pub(crate) fn copy_tree(from: &Path, to: &Path) {
             copy_tree(&path, &target);
         } else {
             fs::copy(&path, &target).unwrap();
+            // A report is current if it is later than what it tells of.
+            let modified = path.metadata().unwrap().modified().unwrap();
+            let copy = fs::File::open(&target).unwrap();
+            copy.set_modified(modified).unwrap();
         }
     }
 }

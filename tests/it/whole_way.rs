@@ -1,9 +1,9 @@
 //! From a sweep file to figures, by the program itself.
 
+use crate::driver::{signal, wait_until};
 use crate::project::Project;
 use lions::config::spec::TrialConfig;
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
 
 fn runs_by_stage(plan: &serde_json::Value) -> BTreeMap<String, usize> {
     let mut stages = BTreeMap::new();
@@ -240,7 +240,6 @@ fn an_interrupted_sweep_goes_on_where_it_was() {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let started = Instant::now();
     let one_is_done = || {
         let runs = std::fs::read_dir(project.path("results/runs"));
         runs.is_ok_and(|runs| {
@@ -248,14 +247,8 @@ fn an_interrupted_sweep_goes_on_where_it_was() {
                 .any(|run| run.path().join("outcome.json").is_file())
         })
     };
-    while !one_is_done() {
-        assert!(
-            started.elapsed() < Duration::from_mins(5),
-            "no run was ever done"
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    crate::driver::signal("INT", &child.id().to_string());
+    wait_until("a run that is done", one_is_done);
+    signal("INT", &child.id().to_string());
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let summary = project.run_smoke(0);
     assert_eq!(summary["succeeded"], 10);

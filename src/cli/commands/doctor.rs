@@ -11,7 +11,7 @@ use crate::cli::ui::{Tone, Ui};
 use crate::data::TextFormat;
 use crate::gpu::{Card, Cards, Cublas, GpuError, cards, check, cublas, open_card};
 use crate::model::check_weights;
-use crate::report::ColumnFit;
+use crate::report::ColumnFit::{Whole, Wrap};
 use crate::rundir::{free_bytes, network_file_system};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -78,7 +78,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, _args: &DoctorArgs) -> Result<u8, Co
         ui.print_json(&findings)?;
     } else {
         let rows: Vec<_> = findings.iter().map(|finding| row(ui, finding)).collect();
-        let fits = [ColumnFit::Whole, ColumnFit::Whole, ColumnFit::Wrap];
+        let fits = [Whole, Whole, Wrap];
         ui.table(&rows, &fits);
     }
     Ok(if bad { exit_code::USER } else { DONE })

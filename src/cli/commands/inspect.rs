@@ -17,7 +17,7 @@ use crate::data::{
     training_chats, training_pairs,
 };
 use crate::plan::{PlannedRun, SELECTION_ARTIFACT, StageKind};
-use crate::report::ColumnFit;
+use crate::report::ColumnFit::{Cut, Whole};
 use crate::rundir::{RunDir, Verify, verified_outcome};
 use crate::stage::kept_rows;
 use serde_json::json;
@@ -319,14 +319,7 @@ fn show(ui: &Ui, title: &str, tokens: &[InspectedToken], table: bool) -> Result<
         let head = ["position", "segment", "document", "token", "id", "target"];
         let mut rows = vec![head.map(|h| ui.tone(Tone::Dim, h)).to_vec()];
         rows.extend(tokens.iter().map(|token| table_row(ui, token)));
-        let fits = [
-            ColumnFit::Whole,
-            ColumnFit::Whole,
-            ColumnFit::Cut,
-            ColumnFit::Cut,
-            ColumnFit::Whole,
-            ColumnFit::Whole,
-        ];
+        let fits = [Whole, Whole, Cut, Cut, Whole, Whole];
         ui.table(&rows, &fits);
     } else {
         ui.out(&flowing(ui, tokens));

@@ -10,8 +10,7 @@ use crate::cli::text::{counted, measured};
 use crate::cli::ui::{Tone, Ui};
 use crate::report::display_width;
 use crate::rundir::{
-    AttemptDir, AttemptEvent, JournalReader, RunDir, attempt_numbers, is_locked, read_events,
-    tail_lines,
+    AttemptDir, AttemptEvent, JournalReader, RunDir, attempt_numbers, is_locked, tail_lines,
 };
 use std::time::Duration;
 
@@ -32,6 +31,11 @@ pub(crate) struct LogArgs {
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &LogArgs) -> Result<u8, CommandError> {
+    if args.follow && ui.json {
+        let error =
+            CommandError::user("`--json` writes one value, which `--follow` never completes");
+        return Err(error.hint("leave one of them out"));
+    }
     let project = Project::find(global.root.as_deref(), None)?;
     let store = must_open(&project)?;
     let id = find(&store, &args.id)?;
@@ -52,7 +56,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &LogArgs) -> Result<u8, Comman
         })?,
     };
     let attempt = dir.attempt(number);
-    let events = read_events(&attempt.events()).map_err(CommandError::user)?;
+    let mut journal = JournalReader::new(attempt.events());
+    let events = journal.read_new().map_err(CommandError::user)?;
     if ui.json {
         ui.print_json(&events)?;
         return Ok(DONE);
@@ -66,7 +71,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &LogArgs) -> Result<u8, Comman
     ));
     events.iter().for_each(|event| tell(ui, event));
     if args.follow {
-        follow(ui, &attempt)?;
+        follow(ui, &attempt, journal, events)?;
     }
     for (name, path) in [("stdout", attempt.stdout()), ("stderr", attempt.stderr())] {
         let lines = tail_lines(&path, args.lines).map_err(CommandError::user)?;
@@ -78,10 +83,13 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &LogArgs) -> Result<u8, Comman
     Ok(DONE)
 }
 
-/// Tells events as they come until one ends the attempt.
-fn follow(ui: &Ui, attempt: &AttemptDir) -> Result<(), CommandError> {
-    let mut reader = JournalReader::new(attempt.events());
-    let mut seen = reader.read_new().map_err(CommandError::user)?;
+/// Tells events as they come, after those `seen`, until one ends the attempt.
+fn follow(
+    ui: &Ui,
+    attempt: &AttemptDir,
+    mut journal: JournalReader,
+    mut seen: Vec<AttemptEvent>,
+) -> Result<(), CommandError> {
     loop {
         if seen.iter().any(ends) {
             return Ok(());
@@ -89,7 +97,7 @@ fn follow(ui: &Ui, attempt: &AttemptDir) -> Result<(), CommandError> {
         // Looked at before the events are: what it said last is not missed.
         let lives = is_locked(attempt.path()).map_err(CommandError::user)?;
         std::thread::sleep(Duration::from_millis(300));
-        seen = reader.read_new().map_err(CommandError::user)?;
+        seen = journal.read_new().map_err(CommandError::user)?;
         seen.iter().for_each(|event| tell(ui, event));
         if !lives && !seen.iter().any(ends) {
             ui.out("its process ended without a word");

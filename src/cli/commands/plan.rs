@@ -16,7 +16,7 @@ use crate::plan::{
     plan_sweep,
 };
 use crate::preflight::Depth;
-use crate::report::ColumnFit;
+use crate::report::ColumnFit::{Cut, Whole, Wrap};
 use crate::rundir::{RunDir, Verify, run_folders, verified_outcome};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -190,7 +190,7 @@ fn print(ui: &Ui, sweep: &Sweep, plan: &Plan, view: &View, args: &PlanArgs) {
     missing_inputs(ui, sweep, plan);
     ui.out("");
     let stages = stage_table(ui, plan, view);
-    ui.table(&stages, &vec![ColumnFit::Whole; stages[0].len()]);
+    ui.table(&stages, &vec![Whole; stages[0].len()]);
     let device = view.rate.map(|rate| device_lines(rate, &view.todo(plan)));
     let assumptions = assumption_lines(sweep, plan);
     for line in device.into_iter().flatten().chain(assumptions) {
@@ -209,13 +209,7 @@ fn print(ui: &Ui, sweep: &Sweep, plan: &Plan, view: &View, args: &PlanArgs) {
             .take(listed)
             .map(|run| run_row(ui, run, view)),
     );
-    let fits = [
-        ColumnFit::Whole,
-        ColumnFit::Whole,
-        ColumnFit::Whole,
-        ColumnFit::Cut,
-        ColumnFit::Wrap,
-    ];
+    let fits = [Whole, Whole, Whole, Cut, Wrap];
     ui.table(&rows, &fits);
     if listed < runs {
         ui.out(&format!(

@@ -25,10 +25,11 @@ use crate::runner::{
     JsonReporter, LinesReporter, NoReport, Reporter, RunOptions, RunnerError, Services, SweepEnd,
     SweepJob, SweepSummary, open_store, run_sweep,
 };
-use crate::store::{GIVE_THE_RIGHT, Retry};
+use crate::store::{GIVE_THE_RIGHT, Retry, Store, last_change};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use std::io;
 use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Run what sweeps need, then print their tables and write their reports
 ///
@@ -159,7 +160,6 @@ fn one(
     let failed = |error| failed(error, word, shutdown);
     let opened = open_store(&project.root, shutdown, reporter.as_mut());
     let mut store = opened.map_err(failed)?;
-    let unchanged = store.read().is_registered(sweep).unwrap_or(false);
     let mut options = RunOptions::new(slots.to_vec());
     options.retry = if args.retry {
         Retry::Failed
@@ -183,7 +183,29 @@ fn one(
     };
     let summary = run_sweep(&job, services, reporter.as_mut()).map_err(failed)?;
     drop(reporter);
-    after(ui, project, args, word, &summary, unchanged)
+    let current = has_later_pages(project, &store, &summary.sweep);
+    after(ui, project, args, word, &summary, current)
+}
+
+/// Whether the pages of a sweep are later than its last change and than all that has happened to its runs.
+fn has_later_pages(project: &Project, store: &Store, sweep: &str) -> bool {
+    // The time of a file lags behind the clock by a tick of the kernel, 10 ms at most.
+    const TICK: Duration = Duration::from_millis(20);
+    let page = page(project, sweep);
+    let written = page.metadata().and_then(|meta| meta.modified());
+    let (Ok(written), Ok(changed), Ok(last)) = (
+        written,
+        last_change(&project.root, sweep),
+        store.read().last_end(sweep),
+    ) else {
+        return false;
+    };
+    let last = last.map_or(0, |at| at.0.max(0)).cast_unsigned();
+    written >= changed && written + TICK >= UNIX_EPOCH + Duration::from_millis(last)
+}
+
+fn page(project: &Project, sweep: &str) -> PathBuf {
+    project.report_dir(sweep).join("index.html")
 }
 
 /// Why a sweep ended before its end. One that was stopped while the store took nothing was interrupted
@@ -215,14 +237,14 @@ fn reporter(ui: &Ui, project: &Project, plan: &Plan) -> Box<dyn Reporter> {
     }
 }
 
-/// Tables, report, last words and exit code.
+/// Tables, report, last words and exit code. `current`: the pages are what they would be.
 fn after(
     ui: &Ui,
     project: &Project,
     args: &RunArgs,
     word: &SweepFile,
     summary: &SweepSummary,
-    unchanged: bool,
+    current: bool,
 ) -> Result<u8, CommandError> {
     if summary.end == SweepEnd::Interrupted {
         ui.say(&format!(
@@ -231,9 +253,8 @@ fn after(
         ));
         return Ok(exit_code::INTERRUPTED);
     }
-    let page = project.report_dir(&summary.sweep).join("index.html");
-    // Nothing new since the pages were written: they are what they would be.
-    if summary.executed == 0 && unchanged && page.is_file() {
+    let page = page(project, &summary.sweep);
+    if current {
         ui.say(&format!(
             "nothing to do; `lions compare {}` prints the tables",
             summary.sweep

@@ -9,7 +9,7 @@ use crate::cli::text::{bytes, measured, secs, si};
 use crate::cli::ui::{Tone, Ui};
 use crate::config::nearest;
 use crate::plan::RunId;
-use crate::report::ColumnFit;
+use crate::report::ColumnFit::{Cut, Whole, Wrap};
 use crate::rundir::{MetricValue, RunDir};
 use crate::store::{ArtifactRow, AttemptRow, ReadStore, TrialUse};
 use serde_json::{Value, json};
@@ -61,8 +61,11 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ShowArgs) -> Result<u8, Comma
             .lines()
             .for_each(|line| ui.text(&format!("  {line}")));
     }
-    section(ui, "identity");
-    print_tree(ui, &identity, 1);
+    // A run that a rebuild brought back without its folder has none yet.
+    if !identity.is_null() {
+        section(ui, "identity");
+        print_tree(ui, &identity, 1);
+    }
     print_attempts(ui, &attempts);
     print_metrics(ui, &metrics);
     print_counts(ui, &counts, &notes);
@@ -98,8 +101,7 @@ fn section(ui: &Ui, name: &str) {
 fn print_attempts(ui: &Ui, attempts: &[AttemptRow]) {
     section(ui, "attempts");
     let rows: Vec<_> = attempts.iter().map(attempt_row).collect();
-    let mut fits = [ColumnFit::Whole; 6];
-    fits[5] = ColumnFit::Wrap;
+    let fits = [Whole, Whole, Whole, Whole, Whole, Wrap];
     ui.indented_table(2, &rows, &fits);
 }
 
@@ -134,12 +136,7 @@ fn print_metrics(ui: &Ui, metrics: &BTreeMap<String, MetricValue>) {
     }
     section(ui, "metrics");
     let rows: Vec<_> = metrics.iter().map(metric_row).collect();
-    let fits = [
-        ColumnFit::Cut,
-        ColumnFit::Whole,
-        ColumnFit::Wrap,
-        ColumnFit::Whole,
-    ];
+    let fits = [Cut, Whole, Wrap, Whole];
     ui.indented_table(2, &rows, &fits);
 }
 
@@ -161,7 +158,7 @@ fn print_counts(ui: &Ui, counts: &BTreeMap<String, u64>, notes: &[String]) {
         section(ui, "data");
         let row = |(name, count): (&String, &u64)| vec![name.replace('_', " "), count.to_string()];
         let rows: Vec<_> = counts.iter().map(row).collect();
-        ui.indented_table(2, &rows, &[ColumnFit::Whole; 2]);
+        ui.indented_table(2, &rows, &[Whole; 2]);
     }
     if !notes.is_empty() {
         section(ui, "notes");
@@ -182,7 +179,7 @@ fn print_artifacts(ui: &Ui, artifacts: &[ArtifactRow]) {
         ]
     };
     let rows: Vec<_> = artifacts.iter().map(row).collect();
-    ui.indented_table(2, &rows, &[ColumnFit::Whole; 3]);
+    ui.indented_table(2, &rows, &[Whole; 3]);
 }
 
 fn print_uses(ui: &Ui, trials: &[TrialUse]) {
@@ -196,12 +193,7 @@ fn print_uses(ui: &Ui, trials: &[TrialUse]) {
         ]
     };
     let rows: Vec<_> = trials.iter().map(row).collect();
-    let fits = [
-        ColumnFit::Whole,
-        ColumnFit::Whole,
-        ColumnFit::Cut,
-        ColumnFit::Whole,
-    ];
+    let fits = [Whole, Whole, Cut, Whole];
     ui.indented_table(2, &rows, &fits);
 }
 

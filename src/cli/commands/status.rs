@@ -9,7 +9,7 @@ use crate::cli::sweep_file::SweepWord;
 use crate::cli::text::{counted, secs};
 use crate::cli::ui::{Tone, Ui};
 use crate::queue::{LEASE_MILLIS, RunState};
-use crate::report::ColumnFit;
+use crate::report::ColumnFit::{Cut, Whole, Wrap};
 use crate::rundir::pauses;
 use crate::store::{AttemptRow, ReadStore, RunRow, StateCounts, TrialRow};
 use serde_json::json;
@@ -23,7 +23,7 @@ pub(crate) struct StatusArgs {
     /// Sweep name, or its file; all sweeps if absent
     sweep: Option<String>,
     /// List trials instead of runs
-    #[arg(long)]
+    #[arg(long, requires = "sweep")]
     trials: bool,
 }
 
@@ -78,13 +78,7 @@ fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
             sweep.registered.iso8601(),
         ]);
     }
-    let fits = [
-        ColumnFit::Whole,
-        ColumnFit::Whole,
-        ColumnFit::Whole,
-        ColumnFit::Wrap,
-        ColumnFit::Whole,
-    ];
+    let fits = [Whole, Whole, Whole, Wrap, Whole];
     ui.table(&rows, &fits);
     Ok(())
 }
@@ -167,8 +161,7 @@ fn runs(ui: &Ui, project: &Project, store: &ReadStore, name: &str) -> Result<(),
         let attempts = store.attempts(&run.id).map_err(store_error)?;
         rows.push(run_row(ui, run, trials, attempts.last(), now));
     }
-    let mut fits = [ColumnFit::Whole; 7];
-    fits[6] = ColumnFit::Wrap;
+    let fits = [Whole, Whole, Whole, Whole, Whole, Whole, Wrap];
     ui.table(&rows, &fits);
     Ok(())
 }
@@ -213,13 +206,7 @@ fn trials(ui: &Ui, project: &Project, store: &ReadStore, name: &str) -> Result<(
     let head = ["trial", "seed", "state", "configuration", "runs"];
     let mut rows = vec![head.map(|h| ui.tone(Tone::Dim, h)).to_vec()];
     rows.extend(trials.iter().map(|trial| trial_row(ui, trial)));
-    let fits = [
-        ColumnFit::Whole,
-        ColumnFit::Whole,
-        ColumnFit::Whole,
-        ColumnFit::Cut,
-        ColumnFit::Wrap,
-    ];
+    let fits = [Whole, Whole, Whole, Cut, Wrap];
     ui.table(&rows, &fits);
     Ok(())
 }
