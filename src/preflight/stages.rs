@@ -50,7 +50,7 @@ pub(super) struct Files {
     /// The rows of each that can be read, and how many of them are used.
     pub(super) read: Vec<(Rc<FileRows>, usize)>,
     /// Whether these are all rows of all files.
-    all: bool,
+    pub(super) all: bool,
     /// Whether every row is used.
     every: bool,
     /// How many rows of all are used: absent if a file is not there or was not read to its end.

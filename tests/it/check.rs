@@ -747,6 +747,12 @@ fn models_and_files_of_judges_and_filters_are_opened_too() {
             "write one id a line",
         ),
         (
+            select("dpo", "{ ids = { ids-path = \"data/mine/strange.txt\" } }", false),
+            "16:31",
+            "`data/mine/strange.txt`: no row has the id `nope` (1 of its 4 ids are unknown)",
+            "each of a row of the data",
+        ),
+        (
             select("dpo", "\"longest\"", false).replace("keep = 4", "keep = 40"),
             "15:8",
             "`keep` is 40, but the data has 20 rows",
@@ -785,6 +791,7 @@ fn models_and_files_of_judges_and_filters_are_opened_too() {
         (0..20).map(scored).collect::<String>(),
     );
     project.write("data/mine/ids.txt", "a\nb\n");
+    project.write("data/mine/strange.txt", "row-1\nrow-2\nrow-3\nnope\n");
     project.write(
         "data/mine/notes.jsonl",
         "{\"note\": \"none of the known forms\"}\n",
