@@ -692,6 +692,26 @@ fn a_linked_sweep_file_belongs_to_the_project_where_it_is_named() {
     );
 }
 
+#[test]
+fn colours_of_a_data_row_reach_no_terminal_and_no_pipe() {
+    let project = Project::new();
+    study(
+        &project,
+        "[base.sft.recipe]\ndata = [{ path = \"data/mine/chats.jsonl\" }]",
+    );
+    project.write(
+        "data/mine/chats.jsonl",
+        "{\"messages\": [{\"role\": \"\\u001b[8mghost\", \"content\": \"Boo.\"}]}\n",
+    );
+    for color in ["never", "always"] {
+        let said = project.lions(&["check", "sweeps/mine.toml", "--color", color]);
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(said.err.contains("[8mghost"), "{said:?}");
+        assert!(!said.err.contains("\u{1b}[8m"), "{said:?}");
+        assert_eq!(said.err.contains('\u{1b}'), color == "always", "{said:?}");
+    }
+}
+
 /// A study whose filter, judge or decontamination uses what is not fit to be used; what is laid on, the
 /// places with what is said there, and what has to be there.
 #[test]

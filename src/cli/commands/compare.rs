@@ -5,12 +5,12 @@ use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::sweep_file::SweepWord;
-use crate::cli::ui::Ui;
+use crate::cli::ui::{Ui, ours};
 use crate::config::sweep::TableSpec;
 use crate::config::{nearest, published, suggest};
 use crate::metrics::{FAMILIES, metric_spec};
 use crate::report::{
-    SweepResults, SweepTable, compare, default_table, grid_latex, grid_markdown, grid_text,
+    Grid, SweepResults, SweepTable, compare, default_table, grid_latex, grid_markdown, grid_text,
     published_grid, table_csv, table_grid, table_json,
 };
 use std::collections::BTreeSet;
@@ -80,7 +80,7 @@ fn print_published(ui: &Ui, spec: &TableSpec, form: Form) {
         return;
     };
     match form {
-        Form::Text => ui.raw(&grid_text(&grid, ui.colors_out(), ui.width_out())),
+        Form::Text => ui.raw(&text(ui, &grid)),
         Form::Markdown => ui.raw(&format!("### {}\n\n{}", grid.title, grid_markdown(&grid))),
         Form::Latex => ui.raw(&grid_latex(&grid)),
         Form::Csv => return,
@@ -88,10 +88,15 @@ fn print_published(ui: &Ui, spec: &TableSpec, form: Form) {
     ui.out("");
 }
 
+/// For a terminal, in its colours.
+fn text(ui: &Ui, grid: &Grid) -> String {
+    ours(&grid_text(grid, ui.colors_out(), ui.width_out()))
+}
+
 fn shown(ui: &Ui, table: &SweepTable, form: Form) -> String {
     let grid = || table_grid(table);
     match form {
-        Form::Text => grid_text(&grid(), ui.colors_out(), ui.width_out()),
+        Form::Text => text(ui, &grid()),
         Form::Markdown => format!("### {}\n\n{}", table.title, grid_markdown(&grid())),
         Form::Csv => table_csv(table),
         Form::Latex => grid_latex(&grid()),
