@@ -266,7 +266,7 @@ mod tests {
         }
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("adapter_config.json");
-        std::fs::write(&path, all.to_string()).unwrap();
+        crate::base::write_atomic(&path, all.to_string().as_bytes()).unwrap();
         AdapterConfig::read(&path).map_err(|error| error.to_string())
     }
 
