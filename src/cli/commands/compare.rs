@@ -178,7 +178,7 @@ fn unheard_of_metric(key: &str) -> CommandError {
     }
 }
 
-/// Every table of the sweep file as text.
+/// Every table of the sweep file as text, but for those without a result.
 pub(crate) fn print_tables(
     ui: &Ui,
     results: &SweepResults,
@@ -195,6 +195,10 @@ pub(crate) fn print_tables(
     };
     for spec in specs(results, &args)? {
         let table = compare(results, &spec).map_err(CommandError::user)?;
+        let mut cells = table.rows.iter().flat_map(|row| &row.cells);
+        if !cells.any(|cell| cell.estimate.is_some()) {
+            continue;
+        }
         ui.raw(&shown(ui, &table, Form::Text));
         ui.out("");
         print_published(ui, &spec, Form::Text);
