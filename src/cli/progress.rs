@@ -112,7 +112,7 @@ impl BarsReporter {
 /// A style that draws the line which `text` makes for a width.
 fn style(text: impl Fn(usize) -> String + Clone + Send + Sync + 'static) -> ProgressStyle {
     let write = move |_: &ProgressState, out: &mut dyn fmt::Write| {
-        let _ = out.write_str(&text(width()));
+        let _ = out.write_str(&shown(&text(width())));
     };
     let style = ProgressStyle::with_template("{line}");
     style

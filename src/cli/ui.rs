@@ -7,7 +7,9 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::borrow::Cow;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::LazyLock;
 use terminal_size::terminal_size_of;
 
 /// When to colour.
@@ -192,8 +194,9 @@ impl Ui {
             return json_line(&error.to_json());
         }
         if let Some(text) = &error.rendered {
-            // A picture of lines of the file.
-            drop(writeln!(io::stderr().lock(), "{}", shown(text.trim_end())));
+            // A picture of lines of the file, in which its maker left no code of the file's.
+            let text = ours(text.trim_end());
+            drop(writeln!(io::stderr().lock(), "{}", shown(&text)));
         } else {
             let word = paint(self.color_err, Tone::Bad, "error");
             talk(&format!("{word}: {}", error.message()));
@@ -236,38 +239,58 @@ fn fitted(text: &str, width: Option<usize>, indent: usize) -> String {
     }
 }
 
-/// What reaches the terminal: colours, and no other code that steers it, whatever a data row, a
+/// How our own colour codes begin until they are [`shown`]. The number is another in each process and is
+/// never written, so that no data row, server or file can colour or hide what is said of it.
+static MARK: LazyLock<String> =
+    LazyLock::new(|| format!("{CODE}{};", RandomState::new().build_hasher().finish()));
+
+/// How the codes of a terminal begin.
+const CODE: &str = "\u{1b}[";
+
+/// The code that ends a colour.
+const RESET: &str = "\u{1b}[0m";
+
+/// A text painted elsewhere, its colours marked as ours: what strangers wrote in it was made printable
+/// before.
+pub(crate) fn ours(painted: &str) -> String {
+    painted.replace(CODE, &MARK)
+}
+
+/// What reaches the terminal: our own colours, and no other code that steers it, whatever a data row, a
 /// server or a file name holds.
 pub(crate) fn shown(text: &str) -> Cow<'_, str> {
     if !text.contains('\u{1b}') {
         return printable(text);
     }
     let mut safe = String::with_capacity(text.len());
+    let mut painted = false;
     let mut rest = text;
     while let Some(at) = rest.find('\u{1b}') {
         safe.push_str(&printable(&rest[..at]));
-        let code = colour_code(&rest[at..]);
-        safe.push_str(code.unwrap_or("\u{fffd}"));
-        rest = &rest[at + code.map_or(1, str::len)..];
+        rest = &rest[at..];
+        if let Some(code) = rest.strip_prefix(MARK.as_str()) {
+            safe.push_str(CODE);
+            (painted, rest) = (true, code);
+        } else if let Some(after) = rest.strip_prefix(RESET).filter(|_| painted) {
+            safe.push_str(RESET);
+            (painted, rest) = (false, after);
+        } else {
+            safe.push(char::REPLACEMENT_CHARACTER);
+            rest = &rest[1..];
+        }
     }
     safe.push_str(&printable(rest));
     Cow::Owned(safe)
 }
 
-/// The colour code (`ESC [ … m`) at the head of a text.
-fn colour_code(text: &str) -> Option<&str> {
-    let inside = text.strip_prefix("\u{1b}[")?;
-    let end = inside.find(|c: char| !c.is_ascii_digit() && c != ';')?;
-    inside[end..].starts_with('m').then(|| &text[..end + 3])
-}
-
-/// `text` in `tone` if colours are `on`.
+/// `text`, made printable, in `tone` if colours are `on`; [`shown`] makes codes of the marks.
 pub(crate) fn paint(on: bool, tone: Tone, text: &str) -> String {
+    let text = printable(text);
     if on {
         let style = tone.style();
-        format!("{style}{text}{style:#}")
+        format!("{}{text}{RESET}", ours(&style.to_string()))
     } else {
-        text.to_owned()
+        text.into_owned()
     }
 }
 
@@ -286,14 +309,37 @@ mod tests {
     }
 
     #[test]
-    fn colours_pass_and_other_codes_do_not() {
+    fn our_colours_pass_and_other_codes_do_not() {
         let painted = paint(true, Tone::Bad, "b\u{fc}");
-        assert_eq!(shown(&painted), painted);
+        assert_eq!(shown(&painted), "\u{1b}[1m\u{1b}[31mb\u{fc}\u{1b}[0m");
         assert_eq!(shown("plain\ttext\n"), "plain\ttext\n");
         assert_eq!(shown("a\u{1b}]0;t\u{7}b"), "a\u{fffd}]0;t\u{fffd}b");
         assert_eq!(
             shown("\u{1b}[2J\u{1b}[31m\u{1b}["),
-            "\u{fffd}[2J\u{1b}[31m\u{fffd}["
+            "\u{fffd}[2J\u{fffd}[31m\u{fffd}["
+        );
+    }
+
+    #[test]
+    fn colours_of_strangers_do_not_pass_beside_ours_nor_between_them() {
+        let hidden = "\u{1b}[8mid\u{1b}[0m";
+        let safe = "\u{fffd}[8mid\u{fffd}[0m";
+        assert_eq!(shown(hidden), safe);
+        assert_eq!(paint(false, Tone::Dim, hidden), safe);
+        let line = format!("{hidden} {} {hidden}", paint(true, Tone::Dim, hidden));
+        let want = format!("{safe} \u{1b}[2m{safe}\u{1b}[0m {safe}");
+        assert_eq!(shown(&line), want);
+        assert_eq!(shown(&ours("\u{1b}[1mx\u{1b}[0m")), "\u{1b}[1mx\u{1b}[0m");
+    }
+
+    #[test]
+    fn marked_text_has_the_width_of_what_is_shown() {
+        let painted = paint(true, Tone::Good, "two words");
+        assert_eq!(crate::report::display_width(&painted), 9);
+        let lines = fitted(&painted, Some(5), 0);
+        assert_eq!(
+            shown(&lines),
+            "\u{1b}[32mtwo\u{1b}[0m\n\u{1b}[32mwords\u{1b}[0m"
         );
     }
 }

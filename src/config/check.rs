@@ -35,8 +35,9 @@ pub(crate) struct Files {
     root: PathBuf,
     inputs: Inputs,
     data: BTreeMap<String, Verdict<()>>,
-    models: BTreeMap<String, Verdict<Option<String>>>,
-    decoders: BTreeMap<String, Verdict<Option<DecoderConfig>>>,
+    /// By whether it must be there, and path.
+    models: BTreeMap<(Inputs, String), Verdict<Option<String>>>,
+    decoders: BTreeMap<(Inputs, String), Verdict<Option<DecoderConfig>>>,
 }
 
 impl Files {
@@ -86,11 +87,12 @@ impl Files {
 
     /// The decoder in folder `path`, unless inputs are optional and it is not there.
     fn decoder(&mut self, path: &str) -> Verdict<Option<DecoderConfig>> {
-        if let Some(known) = self.decoders.get(path) {
+        let key = (self.inputs, path.to_owned());
+        if let Some(known) = self.decoders.get(&key) {
             return known.clone();
         }
         let found = self.read_decoder(path);
-        self.decoders.insert(path.to_owned(), found.clone());
+        self.decoders.insert(key, found.clone());
         found
     }
 
@@ -137,7 +139,7 @@ impl Files {
             Ok(Some(text))
         };
         self.models
-            .entry(path.to_owned())
+            .entry((inputs, path.to_owned()))
             .or_insert_with(look)
             .clone()
     }
@@ -253,20 +255,35 @@ impl Checker<'_> {
         if let Some(template) = &config.model.chat_template {
             self.plain_file(template, "model.chat-template");
         }
+        let runs = |stage| config.pipeline.contains(&stage);
         if let Some(sft) = &config.sft {
-            self.sft(&sft.recipe, most);
+            let used = runs(PipelineStage::Sft);
+            self.read_if(used, |checker| checker.sft(&sft.recipe, most));
         }
         if let Some(dpo) = &config.dpo {
-            self.dpo(&dpo.recipe, most);
+            let used = runs(PipelineStage::Dpo);
+            self.read_if(used, |checker| checker.dpo(&dpo.recipe, most));
         }
         if let Some(online) = &config.online_dpo {
-            self.online_dpo(online, most);
+            let used = runs(PipelineStage::OnlineDpo);
+            self.read_if(used, |checker| checker.online_dpo(online, most));
         }
         if let Some(select) = &config.select {
             self.select(config, select);
         }
         self.checkpoint_step(config);
         self.eval(config, &config.eval.recipe, most);
+    }
+
+    /// Checks a table; what it names need not be there unless it is `used`, as a base file has stages for
+    /// every study.
+    fn read_if(&mut self, used: bool, check: impl FnOnce(&mut Self)) {
+        let inputs = self.files.inputs;
+        if !used {
+            self.files.inputs = Inputs::Optional;
+        }
+        check(self);
+        self.files.inputs = inputs;
     }
 
     fn pipeline(&mut self, config: &TrialConfig) {
@@ -519,7 +536,10 @@ impl Checker<'_> {
         }
         for (name, set) in &recipe.preference {
             let path = format!("eval.recipe.preference.{name}");
-            self.data(&set.data, &format!("{path}.data"));
+            // Without a reference no pair is measured.
+            self.read_if(has_reference(config), |checker| {
+                checker.data(&set.data, &format!("{path}.data"));
+            });
             self.limits(&set.limits, &format!("{path}.limits"), most);
         }
         for (name, set) in &recipe.stories {

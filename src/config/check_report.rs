@@ -1,7 +1,7 @@
 //! Rules for `[report]`: every axis, value, point and metric that it names is there.
 
 use crate::config::diagnose::{Diagnostic, Place, Problems, suggest};
-use crate::config::file::{is_plain, made_plain, no_file_name, same_value};
+use crate::config::file::{is_plain, made_plain, no_file_name, same_value, unshowable};
 use crate::config::keys::{final_metric_keys, step_metric_keys};
 use crate::config::published::{all_published, published};
 use crate::config::sweep::{AxisInfo, AxisValue, ReportSpec, TableSpec, Trial, show_value};
@@ -68,12 +68,15 @@ impl ReportChecker<'_> {
         for (index, table) in report.tables.iter_mut().enumerate() {
             let path = format!("table.{index}");
             self.name(&table.name, &path, &mut names);
+            self.prose("title", &table.title, &path);
             self.table(table, &path);
         }
         names.clear();
         for (index, figure) in report.figures.iter_mut().enumerate() {
             let path = format!("figure.{index}");
             self.name(&figure.head.name, &path, &mut names);
+            self.prose("title", &figure.head.title, &path);
+            self.prose("caption", &figure.head.caption, &path);
             self.figure(figure, &path);
         }
     }
@@ -91,6 +94,13 @@ impl ReportChecker<'_> {
         if !names.insert(name.to_owned()) {
             let message = format!("the name `{name}` is listed twice");
             self.fail(place, message, "rename one of the two");
+        }
+    }
+
+    /// Refuses a text that cannot be shown.
+    fn prose(&mut self, key: &str, text: &str, path: &str) {
+        if let Some((message, help)) = unshowable(&format!("the {key}"), text) {
+            self.fail(self.place(&format!("{path}.{key}")), message, help);
         }
     }
 

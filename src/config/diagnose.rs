@@ -1,5 +1,6 @@
 //! What is wrong in a sweep file, and how it is shown: file, line, column, the snippet, a hint.
 
+use crate::base::printable;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -216,21 +217,21 @@ impl ConfigError {
     }
 
     fn render_one(&self, renderer: &Renderer, diagnostic: &Diagnostic) -> String {
-        let title = Level::ERROR.primary_title(diagnostic.message.as_str());
+        let title = Level::ERROR.primary_title(printable(&diagnostic.message));
         let mut group = Group::with_title(title);
         if let Some((place, file)) = diagnostic
             .place
             .and_then(|place| Some((place, self.sources.get(place)?)))
         {
             let mut snippet = Snippet::source(&*file.text)
-                .path(file.name.as_str())
+                .path(printable(&file.name))
                 .annotation(AnnotationKind::Primary.span(visible(place, &file.text)));
             if let Some((also, label)) = &diagnostic.also
                 && also.file == place.file
             {
                 let span = visible(*also, &file.text);
                 snippet =
-                    snippet.annotation(AnnotationKind::Context.span(span).label(label.as_str()));
+                    snippet.annotation(AnnotationKind::Context.span(span).label(printable(label)));
             }
             group = group.element(snippet);
         }
@@ -241,12 +242,12 @@ impl ConfigError {
             let span = visible(*also, &file.text);
             group = group.element(
                 Snippet::source(&*file.text)
-                    .path(file.name.as_str())
-                    .annotation(AnnotationKind::Primary.span(span).label(label.as_str())),
+                    .path(printable(&file.name))
+                    .annotation(AnnotationKind::Primary.span(span).label(printable(label))),
             );
         }
         if let Some(help) = &diagnostic.help {
-            group = group.element(Level::HELP.message(help.as_str()));
+            group = group.element(Level::HELP.message(printable(help)));
         }
         renderer.render(&[group])
     }

@@ -109,6 +109,20 @@ pub(crate) fn no_file_name(what: &str, text: &str) -> Option<(String, String)> {
     })
 }
 
+/// What is wrong with a text that figures and pages show, if it cannot be shown: control characters but for
+/// line feed and tab, and the two that XML has not.
+pub(crate) fn unshowable(what: &str, text: &str) -> Option<(String, &'static str)> {
+    let shows = |c: char| match c {
+        '\n' | '\t' => true,
+        '\u{fffe}' | '\u{ffff}' => false,
+        c => !c.is_control(),
+    };
+    let wrong = text.chars().find(|c| !shows(*c))?;
+    let number = u32::from(wrong);
+    let message = format!("{what} holds the character U+{number:04X}, which cannot be shown");
+    Some((message, "leave it out"))
+}
+
 /// The name that `text` was probably meant to be, of characters that every name may have.
 pub(crate) fn made_plain(text: &str) -> String {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
@@ -232,10 +246,20 @@ impl Reader<'_> {
         None
     }
 
+    /// A text that is shown.
+    fn prose(&mut self, node: &Node, what: &str) -> Option<String> {
+        let text = self.string(node, what)?;
+        if let Some((message, help)) = unshowable(what, &text) {
+            self.fail(node.place, message, help);
+            return None;
+        }
+        Some(text)
+    }
+
     /// A text of one line that tables show.
     fn label(&mut self, node: &Node, what: &str) -> Option<String> {
         let text = self.string(node, what)?;
-        if text.chars().any(char::is_control) {
+        if text.chars().any(char::is_control) || unshowable(what, &text).is_some() {
             let message = format!("{what} holds a line break or another control character");
             self.fail(
                 node.place,
@@ -273,7 +297,7 @@ impl Reader<'_> {
         let name = self.required(header, "name", "`sweep`");
         let name = name.and_then(|node| self.word(node, "the name"));
         let question = self.required(header, "question", "`sweep`");
-        let question = question.and_then(|node| self.string(node, "the question"));
+        let question = question.and_then(|node| self.prose(node, "the question"));
         let seeds = self.required(header, "seeds", "`sweep`");
         let seeds = seeds.map(|node| self.seeds(node)).unwrap_or_default();
 
@@ -600,6 +624,11 @@ impl Reader<'_> {
                 self.fail(row.place, message, "add `labels = [\"…\", …]`, one a value");
                 continue;
             };
+            if let Some((message, _)) = value.as_str().and_then(|text| unshowable("a value", text))
+            {
+                self.fail(row.place, message, "add `labels = [\"…\", …]`, one a value");
+                continue;
+            }
             let pairs = paths.iter().zip(cells);
             let sets = pairs.map(|(path, cell)| Assignment {
                 path: path.clone(),

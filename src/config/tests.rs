@@ -390,6 +390,20 @@ fn findings(base: &str, study: &str) -> Vec<String> {
 }
 
 #[test]
+fn what_only_an_unused_stage_reads_need_not_be_there() {
+    let base = BASE.replace("data/pairs.jsonl", "data/later.jsonl");
+    let unused = load(&[("base.toml", &base), ("study.toml", bare_study())]);
+    assert_eq!(unused.unwrap().trials.len(), 2);
+    let base = base.replace("[\"sft\"]", "[\"sft\", \"dpo\"]");
+    let missing = findings(&base, bare_study());
+    assert_eq!(missing.len(), 2, "{missing:?}");
+    for (found, place) in missing.iter().zip(["base.toml:17:18", "base.toml:33:18"]) {
+        let want = format!("{place}: there is no data file `data/later.jsonl`");
+        assert!(found.starts_with(&want), "{found}");
+    }
+}
+
+#[test]
 fn reading_goes_on_behind_a_value_or_a_list_where_a_table_belongs() {
     let base = BASE
         .replace("\"sigmoid\"", "{ simpo = 0.5 }")

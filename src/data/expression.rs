@@ -2,7 +2,8 @@
 //!
 //! Operands of steps that the engine does not ask fuel for are put through functions of ours
 //! (`guard.rs`), `~` and `%` write what Python writes, `strftime_now(…)` is ours. What is not of the
-//! grammar is refused, so that nothing comes to the engine unread.
+//! grammar is refused, so that nothing comes to the engine unread, and so is [`MARKUP_FILTERS`]' value where
+//! it would be more than its text.
 
 use super::guard::{DATE, HELD, PREFIX, REMAINDER, SIZED, STORED, TEXT};
 use super::lexemes::{Kind, lexemes, rewritten};
@@ -73,6 +74,10 @@ const WRITING_FILTERS: [&str; 15] = [
     "truncate",
     "upper",
 ];
+/// Filters whose value is `Markup` in Jinja2, which escapes the other texts in `+`, `%` and its methods, and whose
+/// parts are `Markup` too. The engine's is a text like others, so such a value may be written out, asked about and
+/// joined by `~`, which make it a plain text in Jinja2 as well, but go nowhere else.
+pub(super) const MARKUP_FILTERS: [&str; 4] = ["e", "escape", "forceescape", "safe"];
 /// Tests that do not go through their value.
 const QUICK_TESTS: [&str; 17] = [
     "boolean",
@@ -127,9 +132,17 @@ struct Operand {
     last: usize,
     size: Size,
     height: usize,
+    /// The lexeme of the filter that made it `Markup`.
+    markup: Option<usize>,
 }
 
 impl Operand {
+    /// The same, which may also be the value of `other`.
+    fn or_markup_of(mut self, other: Self) -> Self {
+        self.markup = self.markup.or(other.markup);
+        self
+    }
+
     /// Whether it is a number, a short text or the like as it stands there.
     fn is_literal(self) -> bool {
         matches!(self.size, Size::Small | Size::Word) && self.height == 1
@@ -212,7 +225,7 @@ impl<'b> Reader<'b> {
             "for" => self.for_loop()?,
             "set" => self.assignment()?,
             "with" => self.with()?,
-            "filter" => self.chain()?,
+            "filter" => self.chain(true)?,
             "macro" => {
                 self.variable()?;
                 self.parameters()?;
@@ -320,10 +333,12 @@ impl<'b> Reader<'b> {
     }
 
     /// An item of a list, or a value of a dictionary, which bounds how deep that is. A text is kept as it is.
-    fn item(&mut self, operand: Operand) {
+    fn item(&mut self, operand: Operand) -> Result<(), String> {
+        self.plain(operand)?;
         if operand.size == Size::Any {
             self.wrap(operand, SIZED);
         }
+        Ok(())
     }
 
     /// The operand made of these lexemes.
@@ -339,7 +354,16 @@ impl<'b> Reader<'b> {
             last,
             size,
             height,
+            markup: None,
         })
+    }
+
+    /// Refuses what is `Markup` where that goes on as such.
+    fn plain(&self, operand: Operand) -> Result<(), String> {
+        match operand.markup {
+            Some(at) => Err(escaping(&self.body[self.lexemes[at].1.clone()])),
+            None => Ok(()),
+        }
     }
 
     fn both(&self, left: Operand, right: Operand, size: Size) -> Result<Operand, String> {
@@ -359,14 +383,18 @@ impl<'b> Reader<'b> {
             let test = self.either()?;
             let mut height = value.height.max(test.height);
             let mut size = value.size;
+            let mut either = value;
             if self.take("else") {
                 let other = self.expression(true)?;
                 height = height.max(other.height);
                 size = common(size, other.size);
+                either = value.or_markup_of(other);
             } else {
                 size = common(size, Size::Small);
             }
-            value = self.made(value.first, size, height + 1)?;
+            value = self
+                .made(value.first, size, height + 1)?
+                .or_markup_of(either);
         }
         self.depth -= 1;
         Ok(value)
@@ -385,7 +413,8 @@ impl<'b> Reader<'b> {
         let mut left = operand(self)?;
         while self.take(word) {
             let right = operand(self)?;
-            left = self.both(left, right, common(left.size, right.size))?;
+            let whole = self.both(left, right, common(left.size, right.size))?;
+            left = whole.or_markup_of(left).or_markup_of(right);
         }
         Ok(left)
     }
@@ -429,6 +458,8 @@ impl<'b> Reader<'b> {
         while let sign @ ("+" | "-") = self.peek() {
             self.at += 1;
             let right = self.joined()?;
+            self.plain(left)?;
+            self.plain(right)?;
             let size = if sign == "-" || (left.size, right.size) == (Size::Small, Size::Small) {
                 Size::Small
             } else if left.size.is_text() || right.size.is_text() {
@@ -448,7 +479,7 @@ impl<'b> Reader<'b> {
         while self.take("~") {
             let right = self.product()?;
             for side in [left, right] {
-                if !side.size.is_text() {
+                if !side.size.is_text() || side.markup.is_some() {
                     self.wrap(side, TEXT);
                 }
             }
@@ -463,6 +494,8 @@ impl<'b> Reader<'b> {
             let sign = self.at;
             self.at += 1;
             let right = self.power()?;
+            self.plain(left)?;
+            self.plain(right)?;
             left = match name {
                 "*" => self.repetition(left, right)?,
                 // Of a text it may be what is written into it.
@@ -579,9 +612,10 @@ impl<'b> Reader<'b> {
         let value = self.expression(true)?;
         if !self.take(",") {
             self.expect(")")?;
-            return self.made(first, value.size, value.height + 1);
+            let whole = self.made(first, value.size, value.height + 1)?;
+            return Ok(whole.or_markup_of(value));
         }
-        self.item(value);
+        self.item(value)?;
         let rest = self.list(first, ")")?;
         let few = value.is_literal() && rest.size == Size::Few;
         let size = if few { Size::Few } else { Size::Any };
@@ -593,7 +627,7 @@ impl<'b> Reader<'b> {
         let (mut height, mut literal, mut count) = (1, true, 0);
         while !self.take(close) {
             let value = self.expression(true)?;
-            self.item(value);
+            self.item(value)?;
             height = height.max(value.height + 1);
             literal &= value.is_literal();
             count += 1;
@@ -608,10 +642,11 @@ impl<'b> Reader<'b> {
         let (mut height, mut literal, mut count) = (1, true, 0);
         while !self.take("}") {
             let key = self.expression(true)?;
+            self.plain(key)?;
             self.guard(key);
             self.expect(":")?;
             let value = self.expression(true)?;
-            self.item(value);
+            self.item(value)?;
             height = height.max(key.height.max(value.height) + 1);
             literal &= key.is_literal() && value.is_literal();
             count += 1;
@@ -639,6 +674,9 @@ impl<'b> Reader<'b> {
         let mut method = "";
         loop {
             let mut height = value.height;
+            if matches!(self.peek(), "." | "[" | "(") {
+                self.plain(value)?;
+            }
             match self.peek() {
                 "." => {
                     self.at += 1;
@@ -687,6 +725,7 @@ impl<'b> Reader<'b> {
                 continue;
             }
             let inner = self.expression(true)?;
+            self.plain(inner)?;
             self.guard(inner);
             height = height.max(inner.height);
             by_name &= inner.size == Size::Word;
@@ -708,6 +747,7 @@ impl<'b> Reader<'b> {
                 self.at += 2;
             }
             let value = self.expression(true)?;
+            self.plain(value)?;
             if !value.size.is_bounded() {
                 self.wrap(value, function);
             }
@@ -735,7 +775,13 @@ impl<'b> Reader<'b> {
 
     /// Behind `|`.
     fn filter(&mut self, value: Operand) -> Result<Operand, String> {
+        let at = self.at;
         let name = self.dotted()?;
+        let makes_markup = MARKUP_FILTERS.contains(&name);
+        // What is `Markup` stays as it is in these.
+        if !makes_markup {
+            self.plain(value)?;
+        }
         if !PAYING_FILTERS.contains(&name) {
             self.guard(value);
         }
@@ -750,7 +796,9 @@ impl<'b> Reader<'b> {
         } else {
             Size::Any
         };
-        self.made(value.first, size, height + 1)
+        let mut made = self.made(value.first, size, height + 1)?;
+        made.markup = makes_markup.then_some(at);
+        Ok(made)
     }
 
     /// Behind `is`.
@@ -777,11 +825,17 @@ impl<'b> Reader<'b> {
         self.made(value.first, Size::Small, height + 1)
     }
 
-    /// Filters on the text of a block.
-    fn chain(&mut self) -> Result<(), String> {
+    /// Filters on the text of a block, the last of which may make `Markup` where that is `written` out.
+    fn chain(&mut self, written: bool) -> Result<(), String> {
         let mut height = 1;
+        let mut markup = None;
         loop {
             let name = self.dotted()?;
+            let makes_markup = MARKUP_FILTERS.contains(&name);
+            if let Some(maker) = markup.filter(|_| !makes_markup) {
+                return Err(escaping(maker));
+            }
+            markup = makes_markup.then_some(name);
             if self.peek() == "(" {
                 self.arguments(SIZED)?;
             }
@@ -790,7 +844,10 @@ impl<'b> Reader<'b> {
                 return Err(format!("more than {MAX_HEIGHT} filters behind `{name}`"));
             }
             if !self.take("|") {
-                return Ok(());
+                return match markup.filter(|_| !written) {
+                    Some(maker) => Err(escaping(maker)),
+                    None => Ok(()),
+                };
             }
         }
     }
@@ -802,7 +859,8 @@ impl<'b> Reader<'b> {
         while !self.take(")") {
             self.variable()?;
             if self.take("=") {
-                self.expression(true)?;
+                let value = self.expression(true)?;
+                self.plain(value)?;
             }
             count += 1;
             if self.last_of(count, ")")? {
@@ -833,6 +891,7 @@ impl<'b> Reader<'b> {
         self.targets(&["in"])?;
         self.expect("in")?;
         let items = self.expression(false)?;
+        self.plain(items)?;
         self.hold(items);
         if self.take("if") {
             self.expression(true)?;
@@ -844,7 +903,7 @@ impl<'b> Reader<'b> {
     fn assignment(&mut self) -> Result<(), String> {
         let attribute = self.targets(&["=", "|"])?;
         if self.take("|") {
-            return self.chain();
+            return self.chain(false);
         }
         if self.at == self.lexemes.len() {
             return Ok(());
@@ -853,6 +912,7 @@ impl<'b> Reader<'b> {
         let mut count = 0;
         loop {
             let value = self.expression(true)?;
+            self.plain(value)?;
             if attribute && value.size == Size::Any {
                 self.wrap(value, STORED);
             } else {
@@ -873,6 +933,7 @@ impl<'b> Reader<'b> {
             self.variable()?;
             self.expect("=")?;
             let value = self.expression(true)?;
+            self.plain(value)?;
             self.hold(value);
             if !self.take(",") {
                 break;
@@ -880,6 +941,14 @@ impl<'b> Reader<'b> {
         }
         Ok(())
     }
+}
+
+/// The refusal of a value of the filter `name` that goes on as `Markup`.
+pub(super) fn escaping(name: &str) -> String {
+    format!(
+        "the value of `{name}` goes on into another operation, where jinja2 escapes what it is put together \
+         with and this program does not: take the filter out, or join it with `~`"
+    )
 }
 
 /// What a list or dictionary is that is written out, of literals only or not.
@@ -1036,6 +1105,87 @@ mod tests {
         ] {
             let read = Reader::new(body).and_then(Reader::statement);
             assert!(read.is_err(), "{body}: {read:?}");
+        }
+    }
+
+    // jinja2 3.1.6 makes another text of each than the engine, or would if the other texts had a `<`.
+    #[test]
+    fn what_jinja_escapes_by_is_refused_where_it_goes_on() {
+        for name in MARKUP_FILTERS {
+            let expressions = [
+                "'<u>' + x|FILTER",
+                "x|FILTER + '<u>'",
+                "('a' ~ x|FILTER) + (y or x|FILTER)",
+                "'<' + (x|FILTER if y else x)",
+                "'<' + (x if y else x|FILTER)",
+                "('<%s>'|FILTER) % x",
+                "'%s' % x|FILTER",
+                "'%s' % (x, y|FILTER)",
+                "x|FILTER * 2",
+                "x|FILTER|trim",
+                "x|FILTER|string",
+                "x|FILTER|indent(2)",
+                "(x|FILTER)[1:]",
+                "(x|FILTER).strip()",
+                "((x|FILTER)).replace('<', '<<')",
+                "f(x|FILTER)",
+                "x|default(y|FILTER)",
+                "[x|FILTER]",
+                "(x|FILTER, 1)",
+                "{'a': x|FILTER}",
+                "{x|FILTER: 1}",
+                "x[y|FILTER]",
+            ];
+            let statements = [
+                "set y = x|FILTER",
+                "set ns.y = x|FILTER",
+                "set y | FILTER",
+                "set y | trim | FILTER",
+                "with y = x|FILTER",
+                "filter FILTER | trim",
+                "macro m(y=x|FILTER)",
+                "for c in x|FILTER",
+            ];
+            let read = |body: &str, statement: bool| {
+                let body = body.replace("FILTER", name);
+                let reader = Reader::new(&body).unwrap();
+                let read = if statement {
+                    reader.statement()
+                } else {
+                    reader.print()
+                };
+                let reason = read.expect_err(&body);
+                assert!(reason.contains(&format!("`{name}`")), "{body}: {reason}");
+                assert!(reason.contains("`~`"), "{body}: {reason}");
+            };
+            for body in expressions {
+                read(body, false);
+            }
+            for body in statements {
+                read(body, true);
+            }
+        }
+    }
+
+    #[test]
+    fn what_jinja_escapes_by_may_be_written_joined_and_asked_about() {
+        for body in [
+            "x|safe",
+            "x|trim|e",
+            "x|e|safe|escape",
+            "x|safe if y else z|e",
+            "'<u>' ~ x|safe ~ '</u>'",
+            "('<u>' ~ x|safe) + '</u>'",
+            "y or x|safe",
+            "(x|safe)",
+            "x|safe == 'a'",
+            "'a' in x|safe",
+            "'a' + ('b' if x|safe is string else 'c')",
+        ] {
+            print(body);
+        }
+        for body in ["if x|safe", "filter escape", "filter trim | safe"] {
+            assert_eq!(statement(body), body);
         }
     }
 

@@ -42,6 +42,20 @@ impl FilteredRow for ChatRow {
     }
 }
 
+impl<T: FilteredRow> FilteredRow for &T {
+    fn key(&self) -> Vec<&Message> {
+        T::key(self)
+    }
+
+    fn turns(&self) -> Vec<&Message> {
+        T::turns(self)
+    }
+
+    fn place(&self) -> (&str, &Origin) {
+        T::place(self)
+    }
+}
+
 impl FilteredRow for PairRow {
     fn key(&self) -> Vec<&Message> {
         self.prompt.iter().chain(&self.chosen).collect()

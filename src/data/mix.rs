@@ -77,7 +77,7 @@ pub(super) fn load_filtered_chat(
 pub(super) fn mixed_chat(
     root: &Path,
     sources: &[DataSource],
-    files: Vec<Vec<ChatRow>>,
+    files: Vec<Vec<&ChatRow>>,
     filter: &RowFilter,
     seed: &SeedTree,
 ) -> Result<Vec<ChatRow>, DataError> {
@@ -91,7 +91,8 @@ pub(super) fn mixed_chat(
             used: 0,
         });
     }
-    let mut rows = mixed(sources, files, filter, seed, &mut report)?;
+    let rows = mixed(sources, files, filter, seed, &mut report)?;
+    let mut rows: Vec<ChatRow> = rows.into_iter().cloned().collect();
     make_ids_unique(rows.iter_mut().map(|r| (&mut r.id, &r.origin)), &report);
     Ok(rows)
 }

@@ -82,7 +82,7 @@ pub fn training_chats(
 /// # Errors
 /// As [`training_chats`].
 pub fn training_chats_of(
-    files: Vec<Vec<ChatRow>>,
+    files: Vec<Vec<&ChatRow>>,
     root: &Path,
     recipe: &RowsRecipe,
     data_seed: u64,

@@ -3,6 +3,7 @@
 //! The engine has most of it. Here is what it lacks, and what it does otherwise than Jinja2 3.1 with
 //! transformers' settings; `tests/golden/make_template_corpus.py` compares the two.
 
+use super::expression::{MARKUP_FILTERS, escaping};
 use super::guard::{self, DATE, REMAINDER, TEXT, fail, pay_for_made};
 use super::json::tojson;
 use super::methods::{Side, lines, method, pad, strip};
@@ -93,9 +94,9 @@ fn write_value(out: &mut Output, state: &mut State, value: &Value) -> Result<(),
     }
 }
 
-/// An operand of `~`.
+/// An operand of `~`, which is plain text even if it was escaped.
 fn text(state: &State, value: Value) -> Result<Value, Error> {
-    if value.as_str().is_some() {
+    if value.as_str().is_some() && !value.is_safe() {
         return Ok(value);
     }
     text_of(state, &value).map(Value::from)
@@ -259,6 +260,9 @@ fn map(state: &mut State, value: Value, args: Rest<ValueOrKwargs>) -> Result<Vec
     let name = name
         .as_str()
         .ok_or_else(|| fail("map: a filter is given by its name"))?;
+    if MARKUP_FILTERS.contains(&name) {
+        return Err(fail(format!("map: {}", escaping(name))));
+    }
     for item in items {
         let all = [std::slice::from_ref(&item), &args[..]].concat();
         let made = state.apply_filter(name, &all)?;

@@ -440,7 +440,7 @@ mod tests {
             "a | select('eq', b)",
             "a | capitalize",
             "a | wordcount",
-            "a | escape",
+            "a | escape ~ ''",
             "'%s' % a",
             "'%s' | format(a)",
             "'{}'.format(a)",
@@ -547,6 +547,23 @@ mod tests {
         ] {
             refusal(source);
         }
+    }
+
+    // What jinja2 3.1.6 makes of the first: `&lt;u&gt;Hi <you>`.
+    #[test]
+    fn what_jinja_would_escape_is_refused_with_its_line_and_the_remedy() {
+        let said = refusal("a\n{{ '<u>' + messages[0].content|safe }}");
+        for part in ["`safe`", "`~`", "line 2"] {
+            assert!(said.contains(part), "{said}");
+        }
+        let mapped = "{{ messages | map(attribute='content') | map('e') | first }}";
+        let said = refusal(mapped);
+        assert!(said.contains("map: the value of `e`"), "{said}");
+        let joined = "{{ '<u>' ~ messages[0].content|safe }}{{ messages[0].content|e|safe }}";
+        assert_eq!(text(joined), "<u>Hi <you>Hi &lt;you&gt;");
+        // What `~` joins is escaped anew.
+        let again = "{{ (messages[0].content|e ~ messages[1].content|safe)|e }}";
+        assert_eq!(text(again), "Hi &amp;lt;you&amp;gt;Ho");
     }
 
     #[test]

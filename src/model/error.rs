@@ -27,7 +27,7 @@ pub enum ModelError {
         /// The file.
         path: PathBuf,
         /// The field.
-        field: &'static str,
+        field: String,
         /// What is wrong with it.
         problem: String,
     },
@@ -94,6 +94,14 @@ pub enum ModelError {
         name: String,
         /// Format in the file.
         found: String,
+        /// Weights file.
+        path: PathBuf,
+    },
+    /// A tensor of adapters would spoil the model that it is merged into.
+    #[error("tensor `{name}` in `{}` holds a number that is NaN or infinite", path.display())]
+    NotFinite {
+        /// Name in the file.
+        name: String,
         /// Weights file.
         path: PathBuf,
     },

@@ -130,6 +130,13 @@ pub(super) fn extras(rows: &FileRows) -> impl Iterator<Item = (&Value, &Origin)>
     chats.chain(pairs)
 }
 
+/// Id and further keys of each row.
+pub(super) fn named(rows: &FileRows) -> impl Iterator<Item = (&str, &Value)> {
+    let chats = rows.chats.iter().map(|row| (row.id.as_str(), &row.extra));
+    let pairs = rows.pairs.iter().map(|row| (row.id.as_str(), &row.extra));
+    chats.chain(pairs)
+}
+
 /// How tokenizer and template of a judge write a conversation that is scored whole.
 pub(super) fn written(format: &TextFormat, turns: &[Message]) -> Result<Vec<u32>, DataError> {
     format.encode_text(&format.render(turns, false)?)

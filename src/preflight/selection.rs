@@ -8,7 +8,7 @@ use crate::data::{TextFormat, Wanted};
 use crate::preflight::folders::{Folder, Role};
 use crate::preflight::inputs::Inputs;
 use crate::preflight::problem::Asker;
-use crate::preflight::rows::extras;
+use crate::preflight::rows::{extras, named};
 use crate::preflight::stages::{Files, Stage};
 use crate::select::{check_ids, score_at};
 use serde_json::Value;
@@ -57,9 +57,12 @@ pub(super) fn look_at_selection(
     match &select.recipe.method {
         SelectMethod::Less(less) => target(inputs, stage, config, (&less.data, select.of)),
         SelectMethod::Ids(ids) if inputs.root().join(&ids.ids_path).is_file() => {
-            if let Err(error) = check_ids(inputs.root(), &ids.ids_path, keep) {
+            let named = || files.read.iter().flat_map(|(file, _)| named(file));
+            let rows = files.all.then(named);
+            if let Err(error) = check_ids(inputs.root(), &ids.ids_path, keep, rows) {
                 let path = format!("{METHOD}.ids.ids-path");
-                let help = "write one id a line, or CSV with a column `id`; or lower `keep`";
+                let help = "write one id a line, each of a row of the data, or CSV with a column `id`; or \
+                            lower `keep`";
                 inputs.add(stage.problem(path, chain(&error)).help(help));
             }
         }

@@ -50,7 +50,7 @@ pub(super) struct Files {
     /// The rows of each that can be read, and how many of them are used.
     pub(super) read: Vec<(Rc<FileRows>, usize)>,
     /// Whether these are all rows of all files.
-    all: bool,
+    pub(super) all: bool,
     /// Whether every row is used.
     every: bool,
     /// How many rows of all are used: absent if a file is not there or was not read to its end.
@@ -223,9 +223,11 @@ impl Stage<'_> {
         let training = &recipe.training;
         let planned = self.format.filter(|_| few).map(|format| {
             let seed = training.seed.unwrap_or(self.seed);
-            // Trials that differ in a rate or the like see the same steps.
+            // Trials that differ in a rate or the like see the same steps, and those that differ in the
+            // seed, too, where it orders rows and chooses none.
+            let of_seed = self.steps_of_seed(recipe).then_some(seed);
             let key = format!(
-                "{:p} {seed} {:?} {:?} {:?} {:?}",
+                "{:p} {of_seed:?} {:?} {:?} {:?} {:?}",
                 std::ptr::from_ref(format),
                 self.keep,
                 recipe.rows,
@@ -253,6 +255,18 @@ impl Stage<'_> {
         if let Some(problem) = problem {
             inputs.add(problem.asked_by(self.asker("sft.recipe")));
         }
+    }
+
+    /// Whether the seed decides about the steps of SFT: it chooses rows or their system turns, or orders
+    /// what is packed.
+    fn steps_of_seed(&self, recipe: &SftRecipe) -> bool {
+        let (rows, layout) = (&recipe.rows, &recipe.layout);
+        let chooses =
+            rows.is_sampled() || rows.max_examples.is_some() || rows.empty_system_turn.is_some();
+        let packs = layout.batching != Batching::Padded
+            || !matches!(layout.batch, BatchSize::Rows(_))
+            || layout.max_masked_fraction.is_some();
+        chooses || packs || self.keep.is_some()
     }
 
     /// The steps of a stage that sees few rows, or why it has none. The rows are those that it would take;
@@ -312,7 +326,10 @@ impl Stage<'_> {
             rows.max_examples = None;
         }
         let data_seed = rows.data_seed.unwrap_or(seed);
-        let read = files.read.iter().map(|(file, _)| file.chats.clone());
+        let read = files
+            .read
+            .iter()
+            .map(|(file, _)| file.chats.iter().collect::<Vec<_>>());
         let mut chosen = training_chats_of(read.collect(), root, &rows, data_seed, format)?;
         if let Some(keep) = self.keep {
             let most = recipe.max_examples.map_or(keep, NonZeroUsize::get);

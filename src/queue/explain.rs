@@ -36,6 +36,11 @@ pub enum Blocker {
         /// Seconds since the claim ran out.
         secs: f64,
     },
+    /// A process that no runner waits for still works at it.
+    Held {
+        /// The number of its attempt.
+        attempt: u32,
+    },
     /// Nothing but a free slot of a `lions run`.
     NoSlot,
     /// The `lions run` that is at work starts nothing for now.
@@ -86,6 +91,10 @@ impl fmt::Display for Blocker {
                 f,
                 "attempt {attempt} was last seen more than {secs:.0} s ago; the next `lions run` takes it back"
             ),
+            Self::Held { attempt } => write!(
+                f,
+                "its attempt {attempt} is still at work; `lions run` starts nothing beside it"
+            ),
             Self::NoSlot => f.write_str("waits for a free slot of a `lions run`"),
             Self::Paused { reason, secs } => {
                 write!(f, "`lions run` has paused for {secs:.0} s: {reason}")
@@ -132,6 +141,8 @@ pub struct Facts {
     pub inputs: Vec<(RunId, StageKind, RunState)>,
     /// Device and start of the live attempt.
     pub live: Option<(Device, Timestamp)>,
+    /// The attempt whose folder a process holds.
+    pub held: Option<u32>,
     /// Why the runner that is alive starts nothing, and since when.
     pub paused: Option<(String, Timestamp)>,
 }
@@ -160,12 +171,13 @@ pub fn explain(facts: &Facts, now: Timestamp) -> Vec<Blocker> {
             message: facts.message.clone(),
         }),
         RunState::Cancelled => blockers.push(Blocker::Cancelled),
-        RunState::Ready => blockers.push(match &facts.paused {
-            Some((reason, since)) => Blocker::Paused {
+        RunState::Ready => blockers.push(match (facts.held, &facts.paused) {
+            (Some(attempt), _) => Blocker::Held { attempt },
+            (None, Some((reason, since))) => Blocker::Paused {
                 reason: reason.clone(),
                 secs: now.secs_since(*since),
             },
-            None => Blocker::NoSlot,
+            (None, None) => Blocker::NoSlot,
         }),
         RunState::Blocked | RunState::Skipped => blockers.extend(
             facts
@@ -202,6 +214,7 @@ mod tests {
             message: String::new(),
             inputs: vec![],
             live: None,
+            held: None,
             paused: None,
         }
     }
@@ -247,8 +260,18 @@ mod tests {
     }
 
     #[test]
+    fn a_ready_run_whose_folder_is_held_waits_for_that_attempt() {
+        let mut facts = facts(RunState::Ready);
+        (facts.held, facts.paused) = (Some(1), Some(("the disk is full".into(), Timestamp(7_000))));
+        let want = ["its attempt 1 is still at work; `lions run` starts nothing beside it"];
+        assert_eq!(lines(&facts), want);
+    }
+
+    #[test]
     fn a_done_run_has_no_blocker() {
-        assert_eq!(lines(&facts(RunState::Succeeded)), Vec::<String>::new());
+        let mut done = facts(RunState::Succeeded);
+        done.held = Some(1);
+        assert_eq!(lines(&done), Vec::<String>::new());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A table ready to print: texts in columns, configuration apart from results.
 
+use crate::base::printable;
 use crate::report::text_fit::wrap_text;
 use crate::report::text_table::{ColumnFit, TextAlign, TextTable};
 
@@ -100,8 +101,8 @@ pub fn grid_text(grid: &Grid, bold: bool, width: Option<usize>) -> String {
         bar: BAR,
     };
     let sentences = |text: &str| match width {
-        Some(width) => wrap_text(text, width, 0),
-        None => vec![text.to_owned()],
+        Some(width) => wrap_text(&printable(text), width, 0),
+        None => vec![printable(text).into_owned()],
     };
     let mut lines: Vec<String> = Vec::new();
     if !grid.title.is_empty() {
@@ -126,11 +127,15 @@ fn text_rows(grid: &Grid, bold: bool) -> Vec<Vec<String>> {
         .map(|c| grid.rows.iter().any(|r| r[c].strong))
         .collect();
     let result = |index: usize| grid.columns[index].kind == ColumnKind::Result;
-    let shown = |(index, cell): (usize, &GridCell)| match (cell.strong, marked[index]) {
-        (true, _) if bold => format!("\u{1b}[1m{} *\u{1b}[0m", cell.text),
-        (true, _) => format!("{} *", cell.text),
-        (false, true) if result(index) => format!("{}  ", cell.text),
-        (false, _) => cell.text.clone(),
+    let shown = |(index, cell): (usize, &GridCell)| {
+        // Codes that a label holds are not among ours.
+        let text = printable(&cell.text);
+        match (cell.strong, marked[index]) {
+            (true, _) if bold => format!("\u{1b}[1m{text} *\u{1b}[0m"),
+            (true, _) => format!("{text} *"),
+            (false, true) if result(index) => format!("{text}  "),
+            (false, _) => text.into_owned(),
+        }
     };
     let heads = grid.columns.iter().map(|c| GridCell::plain(&c.head));
     let heads: Vec<GridCell> = heads.collect();

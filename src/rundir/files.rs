@@ -9,6 +9,7 @@ use crate::rundir::error::RundirError;
 use crate::rundir::event::AttemptEvent;
 use crate::rundir::journal::read_events;
 use crate::rundir::layout::{AttemptDir, RunDir};
+use crate::rundir::lock::is_locked;
 use crate::rundir::outcome::{Artifact, OUTCOME_FORMAT, Outcome, StageResult};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -344,6 +345,17 @@ pub fn attempt_numbers(dir: &RunDir) -> Result<Vec<u32>, RundirError> {
     Ok(numbers)
 }
 
+/// The number of a run's last attempt, if a process holds its folder.
+///
+/// # Errors
+/// As [`attempt_numbers`] and [`is_locked`].
+pub fn attempt_at_work(dir: &RunDir) -> Result<Option<u32>, RundirError> {
+    match attempt_numbers(dir)?.last() {
+        Some(number) if is_locked(dir.attempt(*number).path())? => Ok(Some(*number)),
+        _ => Ok(None),
+    }
+}
+
 /// The folders of every run below `results/runs` of the project at `root`, in name order.
 ///
 /// # Errors
@@ -452,6 +464,7 @@ pub(super) fn to_json<T: Serialize>(path: &Path, value: &T) -> Result<String, Ru
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rundir::lock::FolderLock;
 
     #[test]
     fn the_tail_of_a_log_is_its_last_lines() {
@@ -523,5 +536,21 @@ mod tests {
             std::fs::create_dir_all(run.attempts().join(name)).unwrap();
         }
         assert_eq!(attempt_numbers(&run).unwrap(), [2, 10]);
+    }
+
+    #[test]
+    fn an_attempt_is_at_work_as_long_as_its_folder_is_held() {
+        let dir = tempfile::tempdir().unwrap();
+        let run = RunDir::new(dir.path(), &RunId("ab".repeat(32)));
+        assert_eq!(attempt_at_work(&run).unwrap(), None);
+        for number in [1, 2] {
+            std::fs::create_dir_all(run.attempt(number).path()).unwrap();
+        }
+        assert_eq!(attempt_at_work(&run).unwrap(), None);
+        let lock = FolderLock::try_take(run.attempt(2).path()).unwrap();
+        assert!(lock.is_some());
+        assert_eq!(attempt_at_work(&run).unwrap(), Some(2));
+        drop(lock);
+        assert_eq!(attempt_at_work(&run).unwrap(), None);
     }
 }

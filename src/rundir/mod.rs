@@ -25,9 +25,9 @@ pub use disk::{free_bytes, network_file_system};
 pub use error::RundirError;
 pub use event::{AttemptEvent, FailureClass};
 pub use files::{
-    Provenance, StageHead, attempt_numbers, host_name, mend_descriptions, read_identity,
-    read_outcome, read_provenance, read_result, read_stage, read_stage_head, run_folders,
-    tail_lines, write_made, write_provenance, write_result, write_run_files,
+    Provenance, StageHead, attempt_at_work, attempt_numbers, host_name, mend_descriptions,
+    read_identity, read_outcome, read_provenance, read_result, read_stage, read_stage_head,
+    run_folders, tail_lines, write_made, write_provenance, write_result, write_run_files,
 };
 pub use heartbeat::{HEARTBEAT_MILLIS, Heartbeat, SILENCE_MILLIS, read_heartbeat};
 pub use journal::{Journal, JournalReader, read_events};

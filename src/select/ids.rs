@@ -27,52 +27,79 @@ pub(super) fn select(
     keep: usize,
 ) -> Result<Selection, SelectError> {
     let listed = read(root, path, keep)?;
-    let fail = |problem: String| SelectError::Ids {
-        path: path.to_owned(),
-        problem,
+    let named = (0..rows.len()).map(|index| (rows.id(index), rows.extra(index)));
+    let places = places(named, listed.full);
+    let place = |id: &String| {
+        let found = places.get(id.as_str()).copied();
+        found.ok_or_else(|| refused(path, unknown(id, &listed.ids, &places)))
     };
-    let mut places: BTreeMap<&str, usize> = BTreeMap::new();
-    for index in 0..rows.len() {
-        let full = rows.extra(index).get("full_id").and_then(Value::as_str);
-        let id = full.filter(|_| listed.full).unwrap_or(rows.id(index));
-        // Of a row that the mixture repeats the first.
-        places.entry(id).or_insert(index);
-    }
-    let mut order = Vec::with_capacity(listed.ids.len());
-    let mut seen = BTreeSet::new();
-    for id in &listed.ids {
-        let Some(&place) = places.get(id.as_str()) else {
-            return Err(fail(unknown(id, &listed.ids, &places)));
-        };
-        if !seen.insert(place) {
-            return Err(fail(format!("the id `{id}` stands in it twice")));
-        }
-        order.push(place);
-    }
+    let order = listed
+        .ids
+        .iter()
+        .map(place)
+        .collect::<Result<Vec<_>, _>>()?;
     let mut selection = take(order, vec![Some(0.0); rows.len()], keep, "not-listed")?;
     selection.note("listed-behind-keep", listed.ids.len() - keep);
     Ok(selection.without_scores())
 }
 
-/// Whether a file of ids can be read and has `keep` of them.
+/// Whether a file of ids can be read and has `keep` of them, each once. Where `rows` are all that there are,
+/// each an id with its further keys, a row has each of the ids.
 ///
 /// # Errors
-/// As [`select`], but for what the rows decide.
-pub fn check_ids(root: &Path, path: &str, keep: usize) -> Result<(), SelectError> {
-    read(root, path, keep).map(drop)
+/// As [`select_rows`](super::select_rows) with such a file, but for what a share or a filter of the rows
+/// decides.
+pub fn check_ids<'r>(
+    root: &Path,
+    path: &str,
+    keep: usize,
+    rows: Option<impl Iterator<Item = (&'r str, &'r Value)>>,
+) -> Result<(), SelectError> {
+    let listed = read(root, path, keep)?;
+    let Some(rows) = rows else { return Ok(()) };
+    let places = places(rows, listed.full);
+    // A mixture gives rows of equal ids a suffix, which the files do not show.
+    let of_mixture = |id: &str| {
+        let own = id.rsplit_once('@');
+        own.is_some_and(|(own, _)| places.contains_key(own))
+    };
+    let known = |id: &str| places.contains_key(id) || of_mixture(id);
+    match listed.ids.iter().find(|id| !known(id.as_str())) {
+        Some(id) => Err(refused(path, unknown(id, &listed.ids, &places))),
+        None => Ok(()),
+    }
+}
+
+fn refused(path: &str, problem: String) -> SelectError {
+    SelectError::Ids {
+        path: path.to_owned(),
+        problem,
+    }
+}
+
+/// The place of each id among the rows; of a row that the mixture repeats the first. Values of `full_id` are
+/// used where they are `full` and a row has one.
+fn places<'r>(
+    rows: impl Iterator<Item = (&'r str, &'r Value)>,
+    full: bool,
+) -> BTreeMap<&'r str, usize> {
+    let mut places = BTreeMap::new();
+    for (index, (id, extra)) in rows.enumerate() {
+        let own = extra.get("full_id").and_then(Value::as_str);
+        let id = own.filter(|_| full).unwrap_or(id);
+        places.entry(id).or_insert(index);
+    }
+    places
 }
 
 /// The ids of a file, `keep` at least.
 fn read(root: &Path, path: &str, keep: usize) -> Result<Listed, SelectError> {
     let text = read_to_string(&root.join(path))?;
-    let fail = |problem: String| SelectError::Ids {
-        path: path.to_owned(),
-        problem,
-    };
-    let listed = parse(&text).map_err(fail)?;
+    let listed = parse(&text).map_err(|problem| refused(path, problem))?;
     let found = listed.ids.len();
     if keep > found {
-        return Err(fail(format!("`keep` is {keep}, but it has {found} ids")));
+        let problem = format!("`keep` is {keep}, but it has {found} ids");
+        return Err(refused(path, problem));
     }
     Ok(listed)
 }
@@ -129,6 +156,10 @@ fn listed(ids: Vec<String>, full: bool) -> Result<Listed, String> {
     if ids.is_empty() {
         return Err("it holds no ids".to_owned());
     }
+    let mut seen = BTreeSet::new();
+    if let Some(id) = ids.iter().find(|id| !seen.insert(id.as_str())) {
+        return Err(format!("the id `{id}` stands in it twice"));
+    }
     Ok(Listed { ids, full })
 }
 
@@ -160,6 +191,7 @@ fn push(fields: &mut [String], c: char) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn parsed(text: &str) -> Result<(Vec<String>, bool), String> {
         parse(text).map(|listed| (listed.ids, listed.full))
@@ -190,5 +222,25 @@ mod tests {
         assert_eq!(refused("\n"), "it holds no ids");
         assert_eq!(refused("id\n"), "it holds no ids");
         assert_eq!(refused("x,id\n1\n"), "the line `1` has no `id`");
+        assert_eq!(refused("a\nb\na\n"), "the id `a` stands in it twice");
+    }
+
+    #[test]
+    fn ids_are_looked_for_where_all_rows_are_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let refused = |text: &str, all: bool| {
+            crate::base::write_atomic(&dir.path().join("ids"), text.as_bytes()).unwrap();
+            let extra = json!({"full_id": "x/1"});
+            let rows = [("r1", &extra), ("r2", &Value::Null)];
+            let checked = check_ids(dir.path(), "ids", 1, all.then_some(rows.into_iter()));
+            checked.err().map(|error| error.to_string())
+        };
+        for text in ["r2\nr1\n", "full_id\nx/1\nr2\n", "r1\nr1@2:7\n"] {
+            assert_eq!(refused(text, true), None, "{text}");
+        }
+        let want =
+            "`ids`: no row has the id `r3` (1 of its 2 ids are unknown); the nearest is `r1`";
+        assert_eq!(refused("r2\nr3\n", true).unwrap(), want);
+        assert_eq!(refused("r2\nr3\n", false), None);
     }
 }

@@ -367,11 +367,13 @@ impl ReadStore {
 
     /// Why a run is not done.
     ///
-    /// `paused` is what the runner that is alive says of why it starts nothing, and since when.
+    /// `paused` is what the runner that is alive says of why it starts nothing, and since when; `held` the
+    /// attempt whose folder a process holds.
     pub fn why(
         &self,
         id: &RunId,
         paused: Option<(String, Timestamp)>,
+        held: Option<u32>,
         now: Timestamp,
     ) -> Result<Why, StoreError> {
         let run = self.run(id)?;
@@ -385,6 +387,7 @@ impl ReadStore {
             message: run.message.clone().unwrap_or_default(),
             inputs: self.parents(id)?,
             paused,
+            held,
             live: live.and_then(|attempt| Some((attempt.device.parse().ok()?, attempt.started))),
         };
         Ok(Why {

@@ -477,10 +477,14 @@ fn why_names_the_failed_run_that_a_skipped_one_needs() {
     let why = project
         .store
         .read()
-        .why(&id("dpo/0.1/10/1"), None, NOW)
+        .why(&id("dpo/0.1/10/1"), None, None, NOW)
         .unwrap();
     assert!(matches!(&why.blockers[..], [Blocker::Input { run, .. }] if *run == id("sft")));
-    let why = project.store.read().why(&id("sft"), None, NOW).unwrap();
+    let why = project
+        .store
+        .read()
+        .why(&id("sft"), None, None, NOW)
+        .unwrap();
     let text = why.blockers[0].to_string();
     assert!(
         text.starts_with("failed: no rows; mend the recipe"),

@@ -151,7 +151,7 @@ LINES = {
     "indent": "{{ m.content | indent }}|{{ 'a\\n\\nb\\n' | indent(2) }}|{{ 'a\\n\\nb' | indent(2, true, true) }}|{{ '\\na\\r\\nb\\n\\n' | indent(width=3, first=true) }}|{{ 'a\\nb' | indent('> ', blank=true) }}|{{ '' | indent(4, true) }}",
     "numbers": "{{ 'x' | int }} {{ '12' | int + 1 }} {{ ' 7 ' | int }} {{ '1.9' | int }} {{ '0x1f' | int(base=16) }} {{ '1_000' | int }} {{ '_1' | int(5) }} {{ 'x' | float }} {{ '1e3' | float }} {{ 1e20 }} {{ 1e-7 }} {{ 3 / 2 }} {{ 7 // 2 }} {{ 1e16 }} {{ 0.1 + 0.2 }} {{ [1.5, 1e20] }} {{ 2 ** 10 }} {{ -7 // 2 }} {{ 4 / 2 }}",
     "numbers rounded": "{{ 2.5 | round }} {{ 3 | round }} {{ 2.675 | round(2) }} {{ 2.1 | round(0, 'ceil') }} {{ 7 | abs }} {{ -1.5 | abs }} {{ [3, 1, 2] | sum }} {{ [3, 1, 2] | max }} {{ ['b', 'A'] | min }}{{ m.content }}",
-    "escape": "{{ (m.content ~ \"'\\\"<&>\") | e }}{{ '<' | e | escape }}",
+    "escape": "{{ (m.content ~ \"'\\\"<&>\") | e }}{{ '<' | e | escape }}{{ '<u>' ~ m.role | safe if loop.first else m.content | e | safe }}{{ (m.role | e ~ '<' | safe) | e }}",
     "escapes": "{{ 'a\\tb\\x41\\u00e9\\101\\0\\v\\a\\/\\d' }}{{ \"it's\\n\\\"\" 'and' \"more\" }}{{ 'one\\\ntwo' }}{{ '\\U0001F981' }}{{ m.content }}",
     "joined kinds": "{{ 1.0 ~ '|' ~ 1e20 ~ none ~ true ~ [1.5, 'a', none] ~ m.missing ~ {'a': 1} ~ m.content }}",
     "representation": "{{ [m.content] }}{{ ['\\u200b\\xa0\\u00ad\\u2028\\x7f', \"it's\", '\\'\"'] }}{{ {'k': m.content, 2: (1,)} }}{{ [missing] }}{{ (m.content, ()) }}",

@@ -692,6 +692,26 @@ fn a_linked_sweep_file_belongs_to_the_project_where_it_is_named() {
     );
 }
 
+#[test]
+fn colours_of_a_data_row_reach_no_terminal_and_no_pipe() {
+    let project = Project::new();
+    study(
+        &project,
+        "[base.sft.recipe]\ndata = [{ path = \"data/mine/chats.jsonl\" }]",
+    );
+    project.write(
+        "data/mine/chats.jsonl",
+        "{\"messages\": [{\"role\": \"\\u001b[8mghost\", \"content\": \"Boo.\"}]}\n",
+    );
+    for color in ["never", "always"] {
+        let said = project.lions(&["check", "sweeps/mine.toml", "--color", color]);
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(said.err.contains("[8mghost"), "{said:?}");
+        assert!(!said.err.contains("\u{1b}[8m"), "{said:?}");
+        assert_eq!(said.err.contains('\u{1b}'), color == "always", "{said:?}");
+    }
+}
+
 /// A study whose filter, judge or decontamination uses what is not fit to be used; what is laid on, the
 /// places with what is said there, and what has to be there.
 #[test]
@@ -747,6 +767,12 @@ fn models_and_files_of_judges_and_filters_are_opened_too() {
             "write one id a line",
         ),
         (
+            select("dpo", "{ ids = { ids-path = \"data/mine/strange.txt\" } }", false),
+            "16:31",
+            "`data/mine/strange.txt`: no row has the id `nope` (1 of its 4 ids are unknown)",
+            "each of a row of the data",
+        ),
+        (
             select("dpo", "\"longest\"", false).replace("keep = 4", "keep = 40"),
             "15:8",
             "`keep` is 40, but the data has 20 rows",
@@ -785,6 +811,7 @@ fn models_and_files_of_judges_and_filters_are_opened_too() {
         (0..20).map(scored).collect::<String>(),
     );
     project.write("data/mine/ids.txt", "a\nb\n");
+    project.write("data/mine/strange.txt", "row-1\nrow-2\nrow-3\nnope\n");
     project.write(
         "data/mine/notes.jsonl",
         "{\"note\": \"none of the known forms\"}\n",

@@ -5,12 +5,12 @@ use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::sweep_file::SweepWord;
-use crate::cli::ui::Ui;
+use crate::cli::ui::{Ui, ours};
 use crate::config::sweep::TableSpec;
 use crate::config::{nearest, published, suggest};
 use crate::metrics::{FAMILIES, metric_spec};
 use crate::report::{
-    SweepResults, SweepTable, compare, default_table, grid_latex, grid_markdown, grid_text,
+    Grid, SweepResults, SweepTable, compare, default_table, grid_latex, grid_markdown, grid_text,
     published_grid, table_csv, table_grid, table_json,
 };
 use std::collections::BTreeSet;
@@ -80,7 +80,7 @@ fn print_published(ui: &Ui, spec: &TableSpec, form: Form) {
         return;
     };
     match form {
-        Form::Text => ui.raw(&grid_text(&grid, ui.colors_out(), ui.width_out())),
+        Form::Text => ui.raw(&text(ui, &grid)),
         Form::Markdown => ui.raw(&format!("### {}\n\n{}", grid.title, grid_markdown(&grid))),
         Form::Latex => ui.raw(&grid_latex(&grid)),
         Form::Csv => return,
@@ -88,10 +88,15 @@ fn print_published(ui: &Ui, spec: &TableSpec, form: Form) {
     ui.out("");
 }
 
+/// For a terminal, in its colours.
+fn text(ui: &Ui, grid: &Grid) -> String {
+    ours(&grid_text(grid, ui.colors_out(), ui.width_out()))
+}
+
 fn shown(ui: &Ui, table: &SweepTable, form: Form) -> String {
     let grid = || table_grid(table);
     match form {
-        Form::Text => grid_text(&grid(), ui.colors_out(), ui.width_out()),
+        Form::Text => text(ui, &grid()),
         Form::Markdown => format!("### {}\n\n{}", table.title, grid_markdown(&grid())),
         Form::Csv => table_csv(table),
         Form::Latex => grid_latex(&grid()),
@@ -173,7 +178,7 @@ fn unheard_of_metric(key: &str) -> CommandError {
     }
 }
 
-/// Every table of the sweep file as text.
+/// Every table of the sweep file as text, but for those without a result.
 pub(crate) fn print_tables(
     ui: &Ui,
     results: &SweepResults,
@@ -190,6 +195,10 @@ pub(crate) fn print_tables(
     };
     for spec in specs(results, &args)? {
         let table = compare(results, &spec).map_err(CommandError::user)?;
+        let mut cells = table.rows.iter().flat_map(|row| &row.cells);
+        if !cells.any(|cell| cell.estimate.is_some()) {
+            continue;
+        }
         ui.raw(&shown(ui, &table, Form::Text));
         ui.out("");
         print_published(ui, &spec, Form::Text);

@@ -34,10 +34,20 @@ pub(crate) struct ExportArgs {
     step: Option<u64>,
 }
 
+/// Number formats that a model is written in.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Format {
+pub(crate) enum Format {
     F32,
     Bf16,
+}
+
+impl From<Format> for FloatFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::F32 => Self::F32,
+            Format::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportArgs) -> Result<u8, CommandError> {
@@ -63,8 +73,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportArgs) -> Result<u8, Com
         );
     }
     let format = match args.precision {
-        Some(Format::F32) => FloatFormat::F32,
-        Some(Format::Bf16) => FloatFormat::Bf16,
+        Some(format) => format.into(),
         None => trained_in(&store, &id)?,
     };
     let dir = RunDir::new(&project.root, &id);

@@ -8,9 +8,9 @@ use crate::cli::project::Project;
 use crate::cli::sweep_file::SweepWord;
 use crate::cli::text::{counted, secs};
 use crate::cli::ui::{Tone, Ui};
-use crate::queue::{LEASE_MILLIS, RunState};
+use crate::queue::{Blocker, LEASE_MILLIS, RunState};
 use crate::report::ColumnFit::{Cut, Whole, Wrap};
-use crate::rundir::pauses;
+use crate::rundir::{RunDir, attempt_at_work, pauses};
 use crate::store::{AttemptRow, ReadStore, RunRow, StateCounts, TrialRow};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -163,7 +163,13 @@ fn runs(ui: &Ui, project: &Project, store: &ReadStore, name: &str) -> Result<(),
     for run in &runs {
         let trials = uses.get(&run.id).copied().unwrap_or(0);
         let attempts = store.attempts(&run.id).map_err(store_error)?;
-        rows.push(run_row(ui, run, trials, attempts.last(), now));
+        // Folders that this user may not enter say nothing.
+        let held = match run.state {
+            RunState::Ready => attempt_at_work(&RunDir::new(&project.root, &run.id)).ok(),
+            _ => None,
+        };
+        let held = held.flatten();
+        rows.push(run_row(ui, run, trials, (attempts.last(), held), now));
     }
     let columns = [
         ("run", Whole),
@@ -182,20 +188,21 @@ fn run_row(
     ui: &Ui,
     run: &RunRow,
     trials: usize,
-    last: Option<&AttemptRow>,
+    (last, held): (Option<&AttemptRow>, Option<u32>),
     now: Timestamp,
 ) -> Vec<String> {
     let silent = silent_since(run.state, now);
     // What became of a silent attempt after it was seen last nobody knows.
     let end = |attempt: &AttemptRow| attempt.ended.or(silent).unwrap_or(now);
     let took = last.map(|attempt| secs(end(attempt).secs_since(attempt.started)));
-    let note = silent.map_or_else(
-        || first_line(run.message.as_deref().unwrap_or_default()),
-        |since| {
+    let note = match (silent, held) {
+        (Some(since), _) => {
             let since = since.iso8601();
             format!("no heartbeat since {since}; the next `lions run` takes it back")
-        },
-    );
+        }
+        (None, Some(attempt)) => Blocker::Held { attempt }.to_string(),
+        (None, None) => first_line(run.message.as_deref().unwrap_or_default()),
+    };
     vec![
         run.id.to_string(),
         run.kind.name().to_owned(),

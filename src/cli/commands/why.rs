@@ -9,7 +9,7 @@ use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::ui::Ui;
 use crate::queue::Blocker;
-use crate::rundir::pauses;
+use crate::rundir::{RunDir, attempt_at_work, pauses};
 
 /// Say why a run is not done
 #[derive(Debug, clap::Args)]
@@ -24,7 +24,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &WhyArgs) -> Result<u8, Comman
     let id = find(&store, &args.id)?;
     let paused = pauses(&project.root).map_err(CommandError::user)?;
     let paused = paused.into_iter().next().map(|p| (p.reason, p.since));
-    let why = store.why(&id, paused, SystemClock.now());
+    let held = attempt_at_work(&RunDir::new(&project.root, &id)).map_err(CommandError::user)?;
+    let why = store.why(&id, paused, held, SystemClock.now());
     let why = why.map_err(store_error)?;
     if ui.json {
         ui.print_json(&why)?;

@@ -5,20 +5,20 @@
 //! is that of the merged model. Names and files are those of PEFT: `adapter_model.safetensors` and
 //! `adapter_config.json`.
 
-use crate::arch::{DecoderConfig, Learned};
+use crate::arch::{DecoderConfig, FloatFormat, Learned};
 use crate::base::{PathError, SeedTree, write_atomic};
-use crate::config::spec::{LoraRecipe, LoraTarget, Positive};
+use crate::config::spec::{LoraRecipe, LoraTarget};
 use crate::model::error::ModelError;
 use crate::model::ops::linear;
+use crate::model::weights::adapter_config::AdapterConfig;
 use crate::model::weights::arrays::{ArrayWriter, Arrays, Take};
 use crate::model::weights::checkpoint::{Companions, save_checkpoint};
 use crate::model::weights::params::FrozenParams;
 use candle_core::{DType, Device, Tensor, Var};
 use rand::Rng as _;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::num::NonZeroUsize;
 use std::path::Path;
 use strum::VariantArray as _;
 
@@ -35,33 +35,26 @@ pub struct Lora {
     recipe: LoraRecipe,
     /// `A` and `B` in `f32` by PEFT's names.
     vars: BTreeMap<String, Var>,
+    /// What the product is multiplied by, by the name of the weight, where it is not `alpha / rank`.
+    factors: BTreeMap<String, f64>,
 }
 
 /// The part of `adapter_config.json` that says what the weights mean.
 #[expect(clippy::struct_excessive_bools, reason = "the file's own switches")]
-#[derive(Debug, Serialize, Deserialize)]
-struct AdapterConfig {
-    peft_type: String,
+#[derive(Debug, Serialize)]
+struct Written {
+    peft_type: &'static str,
     r: usize,
     lora_alpha: f64,
-    target_modules: BTreeSet<String>,
-    #[serde(default)]
-    bias: Option<String>,
-    #[serde(default)]
+    target_modules: BTreeSet<&'static str>,
+    bias: &'static str,
     fan_in_fan_out: bool,
-    #[serde(default)]
     use_dora: bool,
-    #[serde(default)]
     use_rslora: bool,
-    #[serde(default)]
     alpha_pattern: BTreeMap<String, f64>,
-    #[serde(default)]
-    task_type: Option<String>,
-    #[serde(default)]
+    task_type: &'static str,
     base_model_name_or_path: Option<String>,
-    #[serde(default)]
     lora_dropout: f64,
-    #[serde(default)]
     inference_mode: bool,
 }
 
@@ -118,6 +111,7 @@ impl Lora {
             base,
             recipe: recipe.clone(),
             vars,
+            factors: BTreeMap::new(),
         })
     }
 
@@ -169,7 +163,9 @@ impl Lora {
         let (Some(a), Some(b)) = (self.vars.get(&a), self.vars.get(&b)) else {
             return Ok(None);
         };
-        let factor = self.recipe.alpha.get() / self.recipe.rank.get() as f64;
+        let factor = self.factors.get(name).copied();
+        let factor =
+            factor.unwrap_or_else(|| self.recipe.alpha.get() / self.recipe.rank.get() as f64);
         let a = (a.as_tensor().t()?.contiguous()? * factor)?; // (in, rank)
         let change = linear(b.as_tensor(), &a, None)?; // (out, in)
         Ok(Some((base.to_dtype(DType::F32)?.detach() + change)?))
@@ -212,89 +208,99 @@ impl Lora {
     /// Adapters that PEFT or [`save_adapter`] wrote, on the model that they were trained on.
     ///
     /// # Errors
-    /// A file is missing or damaged; the adapters are of another kind or do not fit the model.
+    /// A file is missing or damaged, a number is not finite; the adapters are of another kind or do not fit
+    /// the model.
     pub fn load(base: FrozenParams, dir: &Path) -> Result<Self, ModelError> {
-        let path = dir.join(CONFIG);
-        let text = crate::base::fs::read_to_string(&path)?;
-        let config: AdapterConfig =
-            serde_json::from_str(&text).map_err(|source| ModelError::Json {
-                path: path.clone(),
-                source,
-            })?;
-        let wrong = |field, problem: String| ModelError::Config {
-            path: path.clone(),
-            field,
-            problem,
-        };
-        if config.peft_type != "LORA" {
-            return Err(wrong(
-                "peft_type",
-                format!("is `{}`, not `LORA`", config.peft_type),
-            ));
-        }
-        let unknown = [
-            ("fan_in_fan_out", config.fan_in_fan_out),
-            ("use_dora", config.use_dora),
-            ("use_rslora", config.use_rslora),
-            ("alpha_pattern", !config.alpha_pattern.is_empty()),
-            ("bias", config.bias.as_deref().is_some_and(|b| b != "none")),
-        ];
-        if let Some((field, _)) = unknown.into_iter().find(|(_, on)| *on) {
-            return Err(wrong(field, "asks for what is not implemented".to_owned()));
-        }
-        let rank = NonZeroUsize::new(config.r).ok_or_else(|| wrong("r", "is 0".to_owned()))?;
-        let alpha = Positive::try_from(config.lora_alpha)
-            .map_err(|error| wrong("lora_alpha", error.to_string()))?;
-        let target = |name: &String| {
-            let known = LoraTarget::VARIANTS.iter().find(|t| t.name() == name);
-            known
-                .copied()
-                .ok_or_else(|| wrong("target_modules", format!("names `{name}`")))
-        };
-        let recipe = LoraRecipe {
-            rank,
-            alpha,
-            targets: config
-                .target_modules
-                .iter()
-                .map(target)
-                .collect::<Result<_, _>>()?,
-        };
-        let mut lora = Self::new(base, &recipe, &SeedTree::root(0))?;
-        lora.read_weights(&dir.join(WEIGHTS))?;
-        Ok(lora)
-    }
-
-    fn read_weights(&mut self, path: &Path) -> Result<(), ModelError> {
+        let config = AdapterConfig::read(&dir.join(CONFIG))?;
+        let path = dir.join(WEIGHTS);
         let damaged = |problem: String| ModelError::Damaged {
-            path: path.to_path_buf(),
+            path: path.clone(),
             problem,
         };
-        let bytes = fs::read(path).map_err(|e| PathError::new("read", path, e))?;
+        let bytes = fs::read(&path).map_err(|e| PathError::new("read", &path, e))?;
         let mut found = candle_core::safetensors::load_buffer(&bytes, &Device::Cpu)
             .map_err(|e| damaged(e.to_string()))?;
-        for (name, var) in &self.vars {
-            let tensor = found
-                .remove(name)
-                .ok_or_else(|| ModelError::MissingTensor {
-                    name: name.clone(),
-                    expected: var.dims().to_vec(),
-                    path: path.to_path_buf(),
-                })?;
-            if tensor.shape() != var.shape() {
-                return Err(damaged(format!(
-                    "`{name}` has shape {:?}, model and rank ask for {:?}",
-                    tensor.dims(),
-                    var.dims()
-                )));
+        let (mut vars, mut factors) = (BTreeMap::new(), BTreeMap::new());
+        for (name, weight) in base.iter() {
+            let module = name.strip_suffix(".weight").unwrap_or(name);
+            let [a_name, b_name] = names(name);
+            let none = !found.contains_key(&a_name) && !found.contains_key(&b_name);
+            if !config.may_adapt(module) || none && !config.must_adapt(module) {
+                continue;
             }
-            var.set(&tensor.to_dtype(DType::F32)?.to_device(var.device())?)?;
+            let (out, width) = weight.dims2()?;
+            let rows = found.get(&a_name).and_then(|a| a.dims().first().copied());
+            let rank = config.rank_of(rows.unwrap_or(0));
+            factors.insert(name.to_owned(), config.factor(module, rank)?);
+            for (part, shape) in [(a_name, [rank, width]), (b_name, [out, rank])] {
+                let tensor = checked(found.remove(&part), &part, &shape, &path)?;
+                let var = Var::from_tensor(&tensor.to_device(weight.device())?)?;
+                vars.insert(part, var);
+            }
         }
-        match found.keys().min() {
-            Some(name) => Err(damaged(format!("no place for `{name}`"))),
-            None => Ok(()),
+        if let Some(name) = found.keys().min() {
+            return Err(damaged(format!(
+                "no place for `{name}`: the model or `target_modules` has no such matrix"
+            )));
         }
+        if vars.is_empty() {
+            return Err(damaged("it holds no adapters".to_owned()));
+        }
+        let has = |target: &&LoraTarget| {
+            let end = format!(".{}.weight", target.name());
+            factors.keys().any(|name: &String| name.ends_with(&end))
+        };
+        let recipe = LoraRecipe {
+            rank: config.rank,
+            alpha: config.alpha,
+            targets: LoraTarget::VARIANTS.iter().filter(has).copied().collect(),
+        };
+        Ok(Self {
+            base,
+            recipe,
+            vars,
+            factors,
+        })
     }
+}
+
+/// The tensor `name` of the file `path` in `f32`, if it has the shape and is all numbers.
+fn checked(
+    tensor: Option<Tensor>,
+    name: &str,
+    shape: &[usize],
+    path: &Path,
+) -> Result<Tensor, ModelError> {
+    let tensor = tensor.ok_or_else(|| ModelError::MissingTensor {
+        name: name.to_owned(),
+        expected: shape.to_vec(),
+        path: path.to_path_buf(),
+    })?;
+    if tensor.dims() != shape {
+        return Err(ModelError::Damaged {
+            path: path.to_path_buf(),
+            problem: format!(
+                "`{name}` has shape {:?}, model and rank ask for {shape:?}",
+                tensor.dims()
+            ),
+        });
+    }
+    if !tensor.dtype().is_float() {
+        return Err(ModelError::WrongDtype {
+            name: name.to_owned(),
+            found: tensor.dtype().as_str().to_owned(),
+            path: path.to_path_buf(),
+        });
+    }
+    let tensor = tensor.to_dtype(DType::F32)?;
+    let numbers: Vec<f32> = tensor.flatten_all()?.to_vec1()?;
+    if numbers.iter().all(|number| number.is_finite()) {
+        return Ok(tensor);
+    }
+    Err(ModelError::NotFinite {
+        name: name.to_owned(),
+        path: path.to_path_buf(),
+    })
 }
 
 /// Writes adapters alone into the new folder `dir`, as PEFT reads them. The folder does not name its
@@ -310,17 +316,17 @@ pub fn save_adapter<E: From<ModelError>>(
 ) -> Result<(), E> {
     let refused = |e: PathError| E::from(e.into());
     fs::create_dir_all(dir).map_err(|e| refused(PathError::new("create", dir, e)))?;
-    let config = AdapterConfig {
-        peft_type: "LORA".to_owned(),
+    let config = Written {
+        peft_type: "LORA",
         r: recipe.rank.get(),
         lora_alpha: recipe.alpha.get(),
-        target_modules: recipe.targets.iter().map(|t| t.name().to_owned()).collect(),
-        bias: Some("none".to_owned()),
+        target_modules: recipe.targets.iter().map(|t| t.name()).collect(),
+        bias: "none",
         fan_in_fan_out: false,
         use_dora: false,
         use_rslora: false,
         alpha_pattern: BTreeMap::new(),
-        task_type: Some("CAUSAL_LM".to_owned()),
+        task_type: "CAUSAL_LM",
         base_model_name_or_path: None,
         lora_dropout: 0.0,
         inference_mode: true,
@@ -338,16 +344,21 @@ pub fn save_adapter<E: From<ModelError>>(
     writer.finish().map_err(refused)
 }
 
-/// Writes the model in `model` with the adapters in `adapter` as the new folder `out`, in the number
-/// format of the model; returns how many weights the adapters change.
+/// Writes the model in `model` with the adapters in `adapter` as the new folder `out`, in `format`, or absent in
+/// the number format of the model; returns how many weights the adapters change.
 ///
 /// # Errors
 /// A file is missing or damaged, the adapters do not fit, or `out` exists.
-pub fn merge_adapter(model: &Path, adapter: &Path, out: &Path) -> Result<usize, ModelError> {
+pub fn merge_adapter(
+    model: &Path,
+    adapter: &Path,
+    out: &Path,
+    format: Option<FloatFormat>,
+) -> Result<usize, ModelError> {
     let config = DecoderConfig::from_file(model)?;
     let base = FrozenParams::load(model, &config, &Device::Cpu, config.stored_dtype.into())?;
     let lora = Lora::load(base, adapter)?;
-    let merged = lora.merged(lora.dtype())?;
+    let merged = lora.merged(format.unwrap_or(config.stored_dtype).into())?;
     save_checkpoint(out, &Companions::read(model)?, &merged)?;
     Ok(lora.vars().len() / 2)
 }
@@ -549,5 +560,101 @@ mod tests {
         );
         let extra = error(r#""down_proj","#, "");
         assert!(extra.contains("no place for"), "{extra}");
+        let start = error(r#""bias": "none""#, r#""init_lora_weights": "pissa""#);
+        assert!(start.contains("`init_lora_weights`"), "{start}");
+    }
+
+    #[test]
+    fn modules_may_have_their_own_rank_and_alpha_and_layers_may_have_none() {
+        let (_, mut lora) = moved(DType::F32);
+        lora.vars.retain(|name, _| !name.contains("layers.0."));
+        let dir = tempfile::tempdir().unwrap();
+        save(&lora, dir.path());
+        let path = dir.path().join(CONFIG);
+        let text = fs::read_to_string(&path).unwrap();
+        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let mut load = |key: &str, value: serde_json::Value| {
+            config[key] = value;
+            write_atomic(&path, config.to_string().as_bytes()).unwrap();
+            Lora::load(shipped(DType::F32).1, dir.path())
+        };
+        let said = load("r", 5.into()).unwrap_err().to_string();
+        assert!(said.contains("layers.0.mlp.down_proj"), "{said}");
+        assert!(said.contains("is missing"), "{said}");
+        load("target_modules", "all-linear".into()).unwrap_err();
+        let ranks = serde_json::json!({"down_proj": 3, "q_proj": 3, "v_proj": 3});
+        load("rank_pattern", ranks).unwrap();
+        let alphas = serde_json::json!({"layers.1.self_attn.v_proj": 9});
+        let again = load("alpha_pattern", alphas).unwrap();
+        let change = |lora: &Lora, name: &str| {
+            let merged = lora.merged_weight(name, None, DType::F32).unwrap();
+            let base = lora.base.get(name).unwrap();
+            let change: Vec<f32> = flat(&(merged - base).unwrap());
+            change.iter().map(|x| x.abs()).sum::<f32>()
+        };
+        // 9 / 3 instead of 6 / 3, and no adapters at all.
+        let own = "model.layers.1.self_attn.v_proj.weight";
+        let ratio = change(&again, own) / change(&lora, own);
+        assert!((ratio - 1.5).abs() < 1e-3, "{ratio}");
+        let none = "model.layers.0.self_attn.v_proj.weight";
+        assert!(change(&again, none) <= 0.0);
+        assert_eq!(again.vars().len(), lora.vars().len());
+    }
+
+    #[test]
+    fn adapters_with_a_number_that_is_none_are_refused() {
+        for number in [f32::NAN, f32::INFINITY] {
+            let (_, lora) = moved(DType::F32);
+            let (name, var) = lora.vars().iter().next_back().unwrap();
+            let mut values = flat(var);
+            values[1] = number;
+            let spoilt = Tensor::from_vec(values, var.dims(), &Device::Cpu).unwrap();
+            var.set(&spoilt).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            save(&lora, dir.path());
+            let error = Lora::load(shipped(DType::F32).1, dir.path()).unwrap_err();
+            let said = error.to_string();
+            assert!(said.contains(name) && said.contains("NaN or inf"), "{said}");
+        }
+    }
+
+    // On a bf16 base a change of less than half a unit is rounded away, in f32 it stays.
+    #[test]
+    fn a_merged_model_is_written_in_the_format_that_is_asked_for() {
+        let temp = tempfile::tempdir().unwrap();
+        let (model, adapter) = (temp.path().join("model"), temp.path().join("adapter"));
+        let (_, base) = shipped(DType::BF16);
+        let companions = Companions::read(Path::new("models/stories260k")).unwrap();
+        save_checkpoint(&model, &companions, &base).unwrap();
+        let (config, lora) = moved(DType::BF16);
+        for (_, var) in lora
+            .vars()
+            .iter()
+            .filter(|(name, _)| name.contains("lora_B"))
+        {
+            var.set(&(var.as_tensor() * 1e-3).unwrap()).unwrap();
+        }
+        save(&lora, &adapter);
+        let merged = |format: Option<FloatFormat>, name: &str| {
+            let out = temp.path().join(name);
+            assert_eq!(merge_adapter(&model, &adapter, &out, format).unwrap(), 15);
+            let stored = DecoderConfig::from_file(&out).unwrap().stored_dtype;
+            let params = FrozenParams::load(&out, &config, &Device::Cpu, DType::F32).unwrap();
+            let weight = params.get("model.layers.1.mlp.down_proj.weight").unwrap();
+            (stored, flat(weight))
+        };
+        let (narrow, rounded) = merged(None, "narrow");
+        let (wide, kept) = merged(Some(FloatFormat::F32), "wide");
+        assert_eq!((narrow, wide), (FloatFormat::Bf16, FloatFormat::F32));
+        let before = flat(base.get("model.layers.1.mlp.down_proj.weight").unwrap());
+        assert_ne!(kept, before);
+        let lost = |now: &[f32]| {
+            before
+                .iter()
+                .zip(now)
+                .filter(|(a, b)| a.to_bits() == b.to_bits())
+                .count()
+        };
+        assert!(lost(&rounded) > 10 * (lost(&kept) + 1), "{}", lost(&kept));
     }
 }

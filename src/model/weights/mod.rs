@@ -1,5 +1,6 @@
 //! Weights: in memory by name, in Hugging Face's files, and as adapters to a frozen model.
 
+mod adapter_config;
 mod arrays;
 mod checkpoint;
 mod formats;
