@@ -297,7 +297,7 @@ fn agree(on_device: &BTreeMap<String, f64>, on_cpu: &BTreeMap<String, f64>) {
 
 #[test]
 fn a_sweep_gives_the_same_numbers_on_every_device() {
-    let on_cpu = metrics_on("cpu", |project, words| project.command(words));
+    let on_cpu = metrics_on("cpu", Project::command);
     let eval = on_cpu.keys().filter(|key| key.ends_with(" tales/loss"));
     assert!(eval.count() == 2 && on_cpu.len() > 20, "{on_cpu:?}");
     let emulated = metrics_on("emulated", |project, words| {
