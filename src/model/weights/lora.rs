@@ -223,7 +223,7 @@ impl Lora {
         let (mut vars, mut factors) = (BTreeMap::new(), BTreeMap::new());
         for (name, weight) in base.iter() {
             let module = name.strip_suffix(".weight").unwrap_or(name);
-            let [a_name, b_name] = names(name);
+            let [a_name, b_name] = adapter_names(name);
             let none = !found.contains_key(&a_name) && !found.contains_key(&b_name);
             if !config.may_adapt(module) || none && !config.must_adapt(module) {
                 continue;
