@@ -1184,7 +1184,8 @@ mod tests {
         ] {
             print(body);
         }
-        for body in ["if x|safe", "filter escape", "filter trim | safe"] {
+        assert_eq!(statement("if x|safe"), "if lions_sized(x)|safe");
+        for body in ["filter escape", "filter trim | safe"] {
             assert_eq!(statement(body), body);
         }
     }

@@ -463,10 +463,9 @@ fn a_reference_moves_as_on_the_host() {
             let error = distance(&referred(&mut *got), &referred(&mut *want));
             assert!(error < F32, "{mix}: {error:e}");
         }
-        assert!(
-            distance(&referred(&mut *got), &logps(&mut *got)) > F32,
-            "it is another model"
-        );
+        // One that is replaced whole is the model, others come after it.
+        let behind = distance(&referred(&mut *got), &logps(&mut *got));
+        assert_eq!(behind > F32, mix < 1.0, "{mix}: {behind:e}");
     }
     let mut none = device(&family("gemma"), &recipe("precision = 'f32'"), None);
     assert!(none.reference().is_err() && none.move_reference().is_err());
