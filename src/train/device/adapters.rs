@@ -6,7 +6,7 @@ use crate::gpu::decoder::{Adapter, Layout, Weight, product, rounded, widened};
 use crate::gpu::{Buf, Gpu, Matrix, Result, Stored};
 use crate::model::{StoredWeights, adapter_names};
 use crate::train::device::learning::Learning;
-use crate::train::device::pieces::{encoded, visit_as};
+use crate::train::device::pieces::visit_as;
 use crate::train::engine::Take;
 use crate::train::error::TrainError;
 use candle_core::{DType, Device};
@@ -128,7 +128,8 @@ impl<T: Stored> Base<T> {
         Ok(merged)
     }
 
-    /// Gives the bytes of the model with the adapters added to the weights of its folder.
+    /// Gives the bytes of the model with the adapters added to the weights of its folder, which are read again
+    /// where those on the device are rounded.
     pub(super) fn visit(
         &mut self,
         (gpu, config): (&mut dyn Gpu, &DecoderConfig),
@@ -137,17 +138,19 @@ impl<T: Stored> Base<T> {
         take: &mut Take<'_>,
     ) -> std::result::Result<(), TrainError> {
         let scratch = self.scratch(gpu)?;
-        let mut stored = StoredWeights::open(&self.folder, config)?;
-        for name in stored.names() {
-            let numbers = stored.load(&name, &Device::Cpu, DType::F32)?;
-            let numbers = numbers.flatten_all()?.to_vec1::<f32>()?;
-            let Some(factors) = factors(&name, learning) else {
-                take(&encoded(&numbers, format))?;
-                continue;
-            };
-            let sum = scratch.part(0..numbers.len());
-            gpu.upload(&numbers, sum)?;
-            self.add(gpu, &factors, learning, sum)?;
+        let stored = T::pick(false, true).then(|| StoredWeights::open(&self.folder, config));
+        let mut stored = stored.transpose()?;
+        for (name, place) in self.layout.iter() {
+            let sum = scratch.part(0..place.range.len());
+            if let Some(stored) = &mut stored {
+                let numbers = stored.load(name, &Device::Cpu, DType::F32)?;
+                gpu.upload(&numbers.flatten_all()?.to_vec1::<f32>()?, sum)?;
+            } else {
+                widened(gpu, self.value.part(place.range.clone()), sum)?;
+            }
+            if let Some(factors) = factors(name, learning) {
+                self.add(gpu, &factors, learning, sum)?;
+            }
             visit_as(gpu, sum, format, take)?;
         }
         Ok(())

@@ -54,7 +54,7 @@ pub(super) fn visit_as(
 }
 
 /// Numbers in `format`, little-endian, rounded to nearest.
-pub(super) fn encoded(numbers: &[f32], format: FloatFormat) -> Vec<u8> {
+fn encoded(numbers: &[f32], format: FloatFormat) -> Vec<u8> {
     let numbers = numbers.iter();
     match format {
         FloatFormat::F32 => numbers.flat_map(|x| x.to_le_bytes()).collect(),
