@@ -43,6 +43,20 @@ pub trait Scorer {
     fn score(&mut self, batch: &TokenBatch) -> Result<Vec<ReplyScore>, TrainError>;
 }
 
+/// Scores of a batch's segments, (S,), from the log-probabilities of its targets, (N,), summed in their order.
+pub(super) fn by_segment(
+    batch: &TokenBatch,
+    logps: impl IntoIterator<Item = f64>,
+) -> Vec<ReplyScore> {
+    let mut scores = vec![ReplyScore::default(); batch.segments()];
+    for (logp, &segment) in logps.into_iter().zip(&batch.target_segments) {
+        let score = &mut scores[segment as usize];
+        score.logp += logp;
+        score.tokens += 1;
+    }
+    scores
+}
+
 /// Told how many items are done; an error ends the work.
 pub type Progress<'a> = dyn FnMut(usize) -> Result<(), TrainError> + 'a;
 

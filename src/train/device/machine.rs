@@ -5,7 +5,7 @@ use crate::gpu::decoder::{Batch, Found, Parts, Passes, Weight};
 use crate::gpu::{Gpu, Stored};
 use crate::train::engine::{Nll, Weigh};
 use crate::train::error::TrainError;
-use crate::train::score::{ReplyScore, Scorer};
+use crate::train::score::{ReplyScore, Scorer, by_segment};
 use std::borrow::BorrowMut;
 
 /// A device and what computes on it.
@@ -25,15 +25,8 @@ fn view(batch: &TokenBatch) -> Batch<'_> {
     }
 }
 
-/// Sums by segment, in f64 in the order of the targets.
-fn by_segment(batch: &TokenBatch, found: &Found) -> Vec<ReplyScore> {
-    let mut scores = vec![ReplyScore::default(); batch.segments()];
-    for (&logp, &segment) in found.logps.iter().zip(&batch.target_segments) {
-        let score = &mut scores[segment as usize];
-        score.logp += f64::from(logp);
-        score.tokens += 1;
-    }
-    scores
+fn scores(batch: &TokenBatch, found: &Found) -> Vec<ReplyScore> {
+    by_segment(batch, found.logps.iter().copied().map(f64::from))
 }
 
 impl Machine {
@@ -43,10 +36,10 @@ impl Machine {
         batch: &TokenBatch,
     ) -> Result<Vec<ReplyScore>, TrainError> {
         if batch.targets.is_empty() {
-            return Ok(vec![ReplyScore::default(); batch.segments()]);
+            return Ok(by_segment(batch, []));
         }
         let found = self.passes.score(&mut *self.gpu, parts, &view(batch))?;
-        Ok(by_segment(batch, &found))
+        Ok(scores(batch, &found))
     }
 
     pub(super) fn nll<T: Stored>(
@@ -70,7 +63,7 @@ impl Machine {
         weigh: &mut Weigh<'_>,
     ) -> Result<(), TrainError> {
         let by_target = |found: &Found| -> Result<Vec<f32>, TrainError> {
-            let weights = weigh(&by_segment(batch, found))?;
+            let weights = weigh(&scores(batch, found))?;
             let segments = batch.target_segments.iter();
             Ok(segments.map(|&s| weights[s as usize] as f32).collect())
         };

@@ -6,7 +6,7 @@ use crate::train::engine::{Learner, Nll, Weigh};
 use crate::train::error::TrainError;
 use crate::train::host::gradients::{Gradients, with_f32_slice};
 use crate::train::loss::segment_sums;
-use crate::train::score::{ReplyScore, Scorer};
+use crate::train::score::{ReplyScore, Scorer, by_segment};
 use candle_core::{DType, Tensor, Var};
 use std::collections::BTreeMap;
 
@@ -21,19 +21,13 @@ pub fn hidden_states(decoder: &Decoder, batch: &TokenBatch) -> candle_core::Resu
 
 impl Scorer for Decoder {
     fn score(&mut self, batch: &TokenBatch) -> Result<Vec<ReplyScore>, TrainError> {
-        let mut scores = vec![ReplyScore::default(); batch.segments()];
         if batch.targets.is_empty() {
-            return Ok(scores);
+            return Ok(by_segment(batch, []));
         }
         let hidden = hidden_states(self, batch)?; // (T, D)
         let logps = self.token_logps(&hidden, &batch.target_rows, &batch.targets)?; // (N,)
         let logps = logps.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-        for (logp, &segment) in logps.into_iter().zip(&batch.target_segments) {
-            let score = &mut scores[segment as usize];
-            score.logp += logp;
-            score.tokens += 1;
-        }
-        Ok(scores)
+        Ok(by_segment(batch, logps))
     }
 }
 
