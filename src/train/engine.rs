@@ -80,6 +80,16 @@ pub enum Part {
     Model(FloatFormat),
 }
 
+/// That no reference is kept.
+pub(super) fn none_kept() -> TrainError {
+    TrainError::Reference("none is kept".to_owned())
+}
+
+/// That nothing is put in the place of a part.
+pub(super) fn not_filled(part: Part) -> TrainError {
+    TrainError::Reference(format!("{part:?} cannot be filled"))
+}
+
 /// A model in training on some device.
 ///
 /// [`Scorer::score`] is the model as a step sees it, which is what gradients belong to. On the CPU

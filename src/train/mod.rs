@@ -6,8 +6,9 @@
 //! stopped training continues from its [`SavedState`] with the same bits (on the CPU).
 //!
 //! All of it asks an [`Engine`] for passes and updates and touches no tensor of the model; [`HostEngine`] computes
-//! them on the CPU, [`DeviceEngine`] on a device of [`gpu`](crate::gpu). [`score_pairs`] and [`score_documents`] are the passes without a gradient that
-//! monitoring, reference log-probabilities and evaluation share; they need a [`Scorer`] only.
+//! them on the CPU, [`DeviceEngine`] on a device of [`gpu`](crate::gpu). [`score_pairs`] and [`score_documents`]
+//! are the passes without a gradient that monitoring, reference log-probabilities and evaluation share; they need a
+//! [`Scorer`] only.
 
 mod device;
 mod dpo;

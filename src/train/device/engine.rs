@@ -10,7 +10,9 @@ use crate::train::device::learning::Learning;
 use crate::train::device::machine::{Machine, Scoring};
 use crate::train::device::pieces::{fill, visit, visit_as};
 use crate::train::device::reference::Reference;
-use crate::train::engine::{Engine, Give, Learner, Nll, Part, Take, Update, Weigh};
+use crate::train::engine::{
+    Engine, Give, Learner, Nll, Part, Take, Update, Weigh, none_kept, not_filled,
+};
 use crate::train::error::TrainError;
 use crate::train::score::{ReplyScore, Scorer};
 use std::cell::RefCell;
@@ -34,8 +36,9 @@ struct Inner<T> {
     base: Option<Base<T>>,
 }
 
-fn none_kept() -> TrainError {
-    TrainError::Reference("none is kept".to_owned())
+/// The layout of the model's own weights.
+fn model_layout<'a, T>(base: Option<&'a Base<T>>, learning: &'a Learning<T>) -> &'a Layout {
+    base.map_or(&learning.layout, |base| &base.layout)
 }
 
 /// The parts of a decoder in one array that does not learn.
@@ -106,12 +109,10 @@ impl<T: Stored> DeviceEngine<T> {
         }
     }
 
-    /// The layout of the model's own weights.
+    /// What scores by weights in the layout of the model.
     fn scoring(&mut self, value: Buf<T>) -> Result<Box<dyn Scorer + '_>, TrainError> {
         let Inner { machine, base } = self.inner.get_mut();
-        let layout = base
-            .as_ref()
-            .map_or(&self.learning.layout, |base| &base.layout);
+        let layout = model_layout(base.as_ref(), &self.learning);
         let parts = frozen(&self.config, layout, value)?;
         Ok(Box::new(Scoring { machine, parts }))
     }
@@ -255,7 +256,7 @@ impl<T: Stored> Engine for DeviceEngine<T> {
                 }),
             };
         }
-        let layout = base.as_ref().map_or(&own.layout, |base| &base.layout);
+        let layout = model_layout(base.as_ref(), own);
         let mut regions = self.regions(part, layout).into_iter();
         regions.try_for_each(|region| visit(gpu, region, take))
     }
@@ -263,13 +264,11 @@ impl<T: Stored> Engine for DeviceEngine<T> {
     fn fill(&mut self, part: Part, give: &mut Give<'_>) -> Result<(), TrainError> {
         let keeps = part != Part::Reference || self.reference.is_some();
         if !keeps || matches!(part, Part::Model(_)) {
-            return Err(TrainError::Reference(format!("{part:?} cannot be filled")));
+            return Err(not_filled(part));
         }
         let Inner { machine, base } = &mut *self.inner.borrow_mut();
         let gpu = &mut *machine.gpu;
-        let layout = base
-            .as_ref()
-            .map_or(&self.learning.layout, |base| &base.layout);
+        let layout = model_layout(base.as_ref(), &self.learning);
         for region in self.regions(part, layout) {
             fill(gpu, region, give)?;
         }

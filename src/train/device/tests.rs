@@ -6,7 +6,7 @@ use crate::config::parse_toml;
 use crate::config::spec::{Precision, TrainingRecipe};
 use crate::data::TokenBatch;
 use crate::gpu::testing::emulated;
-use crate::model::{Companions, FrozenParams, Lora, Params, save_checkpoint};
+use crate::model::{Companions, FrozenParams, Lora, Params, dtype_of, save_checkpoint};
 use crate::train::device::{DeviceStart, open_on_device, open_scorer_on_device};
 use crate::train::{Engine, HostEngine, Part, ReplyScore, Scorer, TrainError, Trained};
 use candle_core::{DType, Device};
@@ -72,21 +72,13 @@ fn open_device(
     open_on_device(Box::new(emulated(1 << 24)), &start)
 }
 
-fn dtype(recipe: &TrainingRecipe) -> DType {
-    match recipe.precision {
-        Precision::F32 => DType::F32,
-        Precision::Bf16 => DType::BF16,
-    }
-}
-
 fn host(folder: &Path, recipe: &TrainingRecipe, mix: Option<f64>) -> Box<dyn Engine> {
     let config = DecoderConfig::from_file(folder).unwrap();
     let load = |dtype| FrozenParams::load(folder, &config, &Device::Cpu, dtype).unwrap();
+    let dtype = dtype_of(recipe.precision);
     let trained = match &recipe.lora {
-        Some(lora) => {
-            Trained::Adapters(Lora::new(load(dtype(recipe)), lora, &SeedTree::root(7)).unwrap())
-        }
-        None => Trained::All(Params::from_frozen(&load(DType::F32), dtype(recipe)).unwrap()),
+        Some(lora) => Trained::Adapters(Lora::new(load(dtype), lora, &SeedTree::root(7)).unwrap()),
+        None => Trained::All(Params::from_frozen(&load(DType::F32), dtype).unwrap()),
     };
     let mut engine = HostEngine::new(&config, trained, &recipe.optimizer).unwrap();
     if recipe.lora.is_some() {

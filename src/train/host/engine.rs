@@ -5,7 +5,9 @@ use crate::config::spec::{OptimizerRecipe, TrainableEmbeddings};
 use crate::data::TokenBatch;
 use crate::model::phase_timer::{Phase, end_phase};
 use crate::model::{Arrays, Decoder, FrozenParams, Recompute, format_of};
-use crate::train::engine::{Engine, Give, Learner, Nll, Part, Take, Update, Weigh};
+use crate::train::engine::{
+    Engine, Give, Learner, Nll, Part, Take, Update, Weigh, none_kept, not_filled,
+};
 use crate::train::error::TrainError;
 use crate::train::host::gradients::{Gradients, clip_by_global_norm};
 use crate::train::host::optimizer::AdamW;
@@ -159,10 +161,6 @@ impl HostEngine {
     }
 }
 
-fn none_kept() -> TrainError {
-    TrainError::Reference("none is kept".to_owned())
-}
-
 impl Scorer for HostEngine {
     fn score(&mut self, batch: &TokenBatch) -> Result<Vec<ReplyScore>, TrainError> {
         self.step()?.score(batch)
@@ -292,7 +290,7 @@ impl Engine for HostEngine {
                     reference.weights.insert(name.clone(), array);
                 }
                 (Part::Reference, None) | (Part::Model(_), _) => {
-                    return Err(TrainError::Reference(format!("{part:?} cannot be filled")));
+                    return Err(not_filled(part));
                 }
             }
         }
