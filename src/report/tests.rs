@@ -563,6 +563,16 @@ fn a_report_is_the_same_bytes_twice() {
     assert_eq!(first, read());
 }
 
+#[test]
+fn a_report_that_could_not_be_written_whole_has_no_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    crate::base::write_atomic(&at("figures"), b"no folder").unwrap();
+    write_report(&results(), folder.path()).unwrap_err();
+    assert!(at("report.md").is_file() && at("tables").is_dir());
+    assert!(!at("index.html").exists());
+}
+
 /// Digests of every file of a report; those of a figure are drawn from what the store holds. A change
 /// here is a change of every committed report: look at `target/report-sample` before accepting it.
 #[test]

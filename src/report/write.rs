@@ -24,7 +24,8 @@ pub fn write_figures(results: &SweepResults, folder: &Path) -> Result<Vec<PathBu
 }
 
 /// Writes `report.md`, `index.html`, `tables/<name>.{csv,tex}` and `figures/<name>.{svg,png,csv,json}`
-/// into `folder` (`reports/<sweep>`); returns their paths. The same results give the same bytes.
+/// into `folder` (`reports/<sweep>`); returns their paths. The same results give the same bytes. The page is
+/// written last: by its time a later `lions run` tells whether all of this is current.
 ///
 /// # Errors
 /// As [`write_figures`].
@@ -38,7 +39,6 @@ pub fn write_report(results: &SweepResults, folder: &Path) -> Result<Vec<PathBuf
         Ok(())
     };
     put("report.md".to_owned(), document_markdown(&report.document))?;
-    put("index.html".to_owned(), document_html(&report.document))?;
     for table in &report.tables {
         put(format!("tables/{}.csv", table.name), table_csv(table))?;
         put(
@@ -49,5 +49,8 @@ pub fn write_report(results: &SweepResults, folder: &Path) -> Result<Vec<PathBuf
     for figure in &report.figures {
         paths.extend(write_figure(&folder.join("figures"), figure)?);
     }
+    let page = folder.join("index.html");
+    write_atomic(&page, document_html(&report.document).as_bytes())?;
+    paths.insert(1, page);
     Ok(paths)
 }
