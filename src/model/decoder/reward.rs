@@ -60,10 +60,11 @@ impl RewardModel {
         dtype: DType,
     ) -> Result<Self, ModelError> {
         let config = headless(config);
-        let (name, pooling) = find_head(&WeightFiles::open(dir)?, dir)?;
+        let weights = WeightFiles::open(dir)?;
+        let (name, pooling) = find_head(&weights, dir)?;
         let expected = tensors_with(&config, name);
         let ignorable = |name: &str| config.may_ignore(name);
-        let params = FrozenParams::load_tensors(dir, expected, ignorable, device, dtype)?;
+        let params = FrozenParams::load_tensors(weights, expected, ignorable, device, dtype)?;
         let head = params
             .get(name)
             .ok_or_else(|| ModelError::MissingParameter {

@@ -5,6 +5,7 @@ use crate::model::error::ModelError;
 use crate::model::weights::arrays::{Arrays, Take};
 use crate::model::weights::formats::format_of;
 use crate::model::weights::stored::StoredWeights;
+use crate::model::weights::weights_file::WeightFiles;
 use candle_core::{DType, Device, Tensor, Var};
 use rand::RngCore;
 use std::collections::BTreeMap;
@@ -111,18 +112,22 @@ impl FrozenParams {
         Self::read(StoredWeights::open(dir, config)?, device, dtype)
     }
 
-    /// Reads the tensors of the given names and shapes in `dtype`; others must be ignorable.
+    /// Reads the tensors of the given names and shapes in `dtype`; others in the files must be ignorable.
     ///
     /// # Errors
     /// As [`Params::load`].
     pub(crate) fn load_tensors(
-        dir: &Path,
+        weights: WeightFiles,
         expected: BTreeMap<String, Vec<usize>>,
         ignorable: impl Fn(&str) -> bool,
         device: &Device,
         dtype: DType,
     ) -> Result<Self, ModelError> {
-        Self::read(StoredWeights::of(dir, expected, ignorable)?, device, dtype)
+        Self::read(
+            StoredWeights::of(weights, expected, ignorable)?,
+            device,
+            dtype,
+        )
     }
 
     fn read(mut stored: StoredWeights, device: &Device, dtype: DType) -> Result<Self, ModelError> {

@@ -22,10 +22,11 @@ impl StoredWeights {
     /// # Errors
     /// A file is missing or damaged; a tensor is missing, unexpected or of another shape.
     pub fn open(dir: &Path, config: &DecoderConfig) -> Result<Self, ModelError> {
+        let mut weights = WeightFiles::open(dir)?;
         if config.tied {
-            WeightFiles::open(dir)?.check_tied_head(usize::MAX)?;
+            weights.check_tied_head(usize::MAX)?;
         }
-        Self::of(dir, config.tensors(), |name| config.may_ignore(name))
+        Self::of(weights, config.tensors(), |name| config.may_ignore(name))
     }
 
     /// Those of the given names and shapes; others must be ignorable.
@@ -33,13 +34,12 @@ impl StoredWeights {
     /// # Errors
     /// As [`Self::open`].
     pub(super) fn of(
-        dir: &Path,
+        weights: WeightFiles,
         expected: BTreeMap<String, Vec<usize>>,
         ignorable: impl Fn(&str) -> bool,
     ) -> Result<Self, ModelError> {
-        let weights = WeightFiles::open(dir)?;
-        let misfits = weights.misfits(expected.clone(), ignorable).into_iter();
-        if let Some(misfit) = { misfits }.next() {
+        let misfits = weights.misfits(expected.clone(), ignorable);
+        if let Some(misfit) = misfits.into_iter().next() {
             return Err(misfit);
         }
         let mut places = BTreeMap::new();
@@ -54,7 +54,7 @@ impl StoredWeights {
     }
 
     /// Their names, in name order.
-    pub fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         self.places.keys().cloned().collect()
     }
 
