@@ -63,7 +63,10 @@ impl Asked {
     fn model(&mut self, job: &mut Attempt<'_>) -> Result<&mut dyn Model, StageError> {
         let model = match self.model.take() {
             Some(model) => model,
-            None => job.open_model(&self.dir, &self.config, self.precision)?,
+            None => {
+                job.on_processor()?;
+                job.open_model(&self.dir, &self.config, self.precision)?
+            }
         };
         Ok(&mut **self.model.insert(model))
     }
@@ -91,8 +94,8 @@ impl Attempt<'_> {
     }
 
     /// Tells where an attempt does on the processor what no other device does yet (sampling, and the scores of
-    /// filters and reward models), for it takes long.
-    fn on_processor(&mut self) -> Result<(), StageError> {
+    /// filters and reward models), for it takes long. To be called once, by who opens models below for that.
+    pub(super) fn on_processor(&mut self) -> Result<(), StageError> {
         let device = self.context.device;
         if device != Device::Cpu {
             let message = format!("samples and filters are computed on the CPU, not on `{device}`");
@@ -103,31 +106,28 @@ impl Attempt<'_> {
 
     /// The model of a folder, to score and to sample from.
     pub(super) fn open_model(
-        &mut self,
+        &self,
         dir: &Path,
         config: &DecoderConfig,
         precision: Precision,
     ) -> Result<Box<dyn Model>, StageError> {
-        self.on_processor()?;
         let opener = HostOpener(self.device.clone());
         Ok(Box::new(opener.decoder(dir, config, precision)?))
     }
 
     /// Opens models that are read, and reward models.
-    pub(super) fn opener(&mut self) -> Result<Box<dyn ModelOpener>, StageError> {
-        self.on_processor()?;
-        Ok(Box::new(HostOpener(self.device.clone())))
+    pub(super) fn opener(&self) -> Box<dyn ModelOpener> {
+        Box::new(HostOpener(self.device.clone()))
     }
 
     /// The model of a folder, to take gradients of single rows from; they are rounded as its weights
     /// are.
     pub(super) fn open_learner(
-        &mut self,
+        &self,
         dir: &Path,
         config: &DecoderConfig,
         precision: Precision,
     ) -> Result<Box<dyn Learner>, StageError> {
-        self.on_processor()?;
         let params = Params::load(dir, config, &self.device, dtype_of(precision))?;
         let decoder = Decoder::trainable(config, &params)?;
         Ok(Box::new(HostLearner::new(decoder, params.vars().clone())))

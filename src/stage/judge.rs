@@ -277,7 +277,10 @@ fn judge_all(
         None => None,
     };
     let root = job.context.root.clone();
-    let (opener, device) = (job.opener()?, job.device.clone());
+    if recipe.judge.model_path().is_some() {
+        job.on_processor()?;
+    }
+    let (opener, device) = (job.opener(), job.device.clone());
     let place = JudgePlace {
         root: &root,
         opener: &*opener,
