@@ -24,7 +24,6 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -596,24 +595,18 @@ fn an_attempt_that_still_holds_its_folder_is_never_started_beside() {
     assert_eq!(backend.launched[0].attempt, 2);
 }
 
-/// Panics in place of its `deaths`-th launch and of every second one's return: the runner's
-/// state is gone, as after `kill -9`, before or after the process was started.
-struct Deadly {
+/// A scripted backend of which a test decides what a launch does.
+struct Launching<L> {
     inner: ScriptedBackend,
-    launches_left: usize,
-    after: bool,
+    launch: L,
 }
 
-impl Backend for Deadly {
+impl<L> Backend for Launching<L>
+where
+    L: FnMut(&mut ScriptedBackend, &Launch) -> Result<Handle, BackendError>,
+{
     fn launch(&mut self, launch: &Launch) -> Result<Handle, BackendError> {
-        self.launches_left -= 1;
-        assert!(
-            self.launches_left > 0 || self.after,
-            "killed before the launch"
-        );
-        let handle = self.inner.launch(launch);
-        assert!(self.launches_left > 0, "killed after the launch");
-        handle
+        (self.launch)(&mut self.inner, launch)
     }
 
     fn poll(&mut self, handles: &[Handle]) -> Result<Vec<Poll>, BackendError> {
@@ -629,6 +622,7 @@ impl Backend for Deadly {
     }
 }
 
+// A panic before or after a process was started: the runner's state is gone, as after `kill -9`.
 #[test]
 fn a_runner_that_dies_at_any_launch_loses_no_run_and_repeats_none_that_finished() {
     let project = project();
@@ -636,10 +630,16 @@ fn a_runner_that_dies_at_any_launch_loses_no_run_and_repeats_none_that_finished(
     let mut deaths = 0;
     for life in 0..40 {
         let (inner, after) = (project.scripted(SUCCEED), life % 2 == 0);
-        let mut backend = Deadly {
+        let mut launches_left = 1 + life % 3;
+        let mut backend = Launching {
             inner,
-            launches_left: 1 + life % 3,
-            after,
+            launch: |inner: &mut ScriptedBackend, launch: &Launch| {
+                launches_left -= 1;
+                assert!(launches_left > 0 || after, "killed before the launch");
+                let handle = inner.launch(launch);
+                assert!(launches_left > 0, "killed after the launch");
+                handle
+            },
         };
         let lived = catch_unwind(AssertUnwindSafe(|| {
             let mut silent = Watcher::new(|_| {});
@@ -891,43 +891,20 @@ fn a_pause_is_over_when_its_cause_is_though_nothing_can_begin() {
     assert!((5.0..10.0).contains(&secs), "{secs}");
 }
 
-/// Has another connection write as soon as the first process is started.
-struct Greedy {
-    inner: ScriptedBackend,
-    other: Rc<Store>,
-}
-
-impl Backend for Greedy {
-    fn launch(&mut self, launch: &Launch) -> Result<Handle, BackendError> {
-        let handle = self.inner.launch(launch);
-        if launch.run == id("sft") {
-            let conn = &self.other.inner.conn;
-            conn.execute_batch("BEGIN IMMEDIATE").unwrap();
-        }
-        handle
-    }
-
-    fn poll(&mut self, handles: &[Handle]) -> Result<Vec<Poll>, BackendError> {
-        self.inner.poll(handles)
-    }
-
-    fn stop(&mut self, handle: &Handle, signal: StopSignal) -> Result<(), BackendError> {
-        self.inner.stop(handle, signal)
-    }
-
-    fn wait(&mut self, millis: u64) {
-        self.inner.wait(millis);
-    }
-}
-
 #[test]
 fn an_attempt_whose_handle_cannot_be_stored_is_told_and_comes_to_its_end() {
     let project = project();
     let (mut store, other) = impatient_store(&project);
-    let other = Rc::new(other);
-    let mut backend = Greedy {
+    // Another connection writes as soon as the first process is started.
+    let mut backend = Launching {
         inner: project.scripted(SUCCEED),
-        other: Rc::clone(&other),
+        launch: |inner: &mut ScriptedBackend, launch: &Launch| {
+            let handle = inner.launch(launch);
+            if launch.run == id("sft") {
+                other.inner.conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+            }
+            handle
+        },
     };
     let mut watcher = Watcher::new(|event| {
         if matches!(event, RunnerEvent::Paused { .. }) {
