@@ -262,6 +262,8 @@ fn metrics_on(
     let said = said(command(&project, &words));
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.out.contains("tales/loss"), "{said:?}");
+    // Where a card is to be lost it was: the first that is takes the file away.
+    assert!(!project.path("lost").exists(), "{said:?}");
     let mut metrics = BTreeMap::new();
     for run in fs::read_dir(project.path("results/runs")).unwrap() {
         let run = run.unwrap();
