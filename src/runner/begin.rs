@@ -81,7 +81,7 @@ pub(super) fn begin(
     admission.resume(reporting);
     admission.tell(&owner);
     if let Err(error) = write_snapshot(job.root, job.sweep, job.plan) {
-        // Only a rebuild of the database needs it.
+        // Only a rebuild of the database needs it, and who asks whether a report is current.
         let why = chain(&error);
         tracing::warn!("the sweep is not kept beside the database: {why}");
     }

@@ -196,7 +196,7 @@ fn one(
     after(ui, project, args, word, &summary, current)
 }
 
-/// Whether the pages of a sweep are later than its last change and than all that has happened to its runs.
+/// Whether the pages of a sweep are later than its last change and than the end of every attempt at its runs.
 fn has_later_pages(project: &Project, store: &Store, sweep: &str) -> bool {
     // The time of a file lags behind the clock by a tick of the kernel, 10 ms at most.
     const TICK: Duration = Duration::from_millis(20);
