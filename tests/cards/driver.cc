@@ -7,6 +7,7 @@
 //   FAKE_MEMORY     bytes of each card
 //   FAKE_KERNELS    the library of emulated kernels
 //   FAKE_LOST       a file: a card is lost at its next launch, once, if it is there
+//   FAKE_LOST_LATE  the same by its next norm, whose launch succeeds: the product behind it is the first to be told
 #include <dlfcn.h>
 
 #include <cstdint>
@@ -58,6 +59,11 @@ void* kernels() {
   return opened;
 }
 bool lost = false;
+// Whoever removes the file has the loss that it stands for.
+bool comes(const char* name) {
+  const char* file = getenv(name);
+  return file && remove(file) == 0;
+}
 int state() { return lost ? LAUNCH_FAILED : OK; }
 int token;
 }  // namespace
@@ -124,9 +130,8 @@ int cuMemsetD8Async(uint64_t to, unsigned char byte, size_t bytes, void*) { retu
 
 int cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                    unsigned shared, void*, void** args, void**) {
-  const char* file = getenv("FAKE_LOST");
-  if (file && remove(file) == 0) lost = true;
-  if (lost) return LAUNCH_FAILED;
+  if (lost || comes("FAKE_LOST")) return lost = true, LAUNCH_FAILED;
+  if (strstr((const char*)function, "rms_norm_forward") && comes("FAKE_LOST_LATE")) return lost = true, OK;
   const unsigned grid[3] = {gx, gy, gz}, block[3] = {bx, by, bz}, options[3] = {0, 1, 0};
   uint64_t counts[5] = {};
   char why[512] = "";

@@ -308,12 +308,15 @@ fn a_sweep_gives_the_same_numbers_on_every_device() {
         command
     });
     agree(&emulated, &on_cpu);
-    // On two cards, of which one is lost in the midst: its run begins again.
+    // On two cards, lost twice in the midst, the second time where a product is the first to be told: the runs
+    // begin again.
     let on_cards = metrics_on("cuda:0,1", |project, words| {
-        project.write("lost", "");
-        let (folder, lost) = (&Pretended::get().blas, project.path("lost"));
         let mut command = pretending(project, words, &[("FAKE_CARDS", "2")]);
-        command.env("LIONS_CUDA_LIB", folder).env("FAKE_LOST", lost);
+        command.env("LIONS_CUDA_LIB", &Pretended::get().blas);
+        for (name, file) in [("FAKE_LOST", "lost"), ("FAKE_LOST_LATE", "lost-late")] {
+            project.write(file, "");
+            command.env(name, project.path(file));
+        }
         command
     });
     agree(&on_cards, &on_cpu);

@@ -2,7 +2,7 @@
 
 use super::blas::{Blas, WORKSPACE};
 use super::context::{Claim, Context, note};
-use super::failure::{OrFailed as _, words};
+use super::failure::{OrFailed as _, failed, words};
 use super::images::OLDEST;
 use super::library;
 use crate::gpu::buf::Region;
@@ -13,6 +13,7 @@ use crate::gpu::error::{GpuError, Result};
 use crate::gpu::ledger::{Ledger, same_size};
 use crate::gpu::moments::Moments;
 use crate::gpu::ops::table::entries;
+use cudarc::driver::DriverError;
 use cudarc::driver::result::{self, device, event, module, stream};
 use cudarc::driver::sys::{
     CUdevice, CUdevice_attribute_enum as Attribute, CUevent, CUevent_flags, CUfunction,
@@ -129,7 +130,7 @@ impl Cuda {
         let allowed = unsafe {
             result::function::set_function_attribute(function.handle, most, shared.cast_signed())
         };
-        allowed.map_err(|e| call.wrong(words(e)))?;
+        allowed.map_err(|e| refused(call, e))?;
         self.functions
             .insert(call.entry.name, Function { shared, ..function });
         Ok(())
@@ -150,7 +151,7 @@ impl Gpu for Cuda {
                 wanted: bytes,
                 free: result::mem_get_info().map_or(0, |(free, _)| free),
             },
-            _ => super::failure::failed(e),
+            _ => failed(e),
         })?;
         let region = Region { at, bytes };
         self.ledger.note(region);
@@ -216,10 +217,7 @@ impl Gpu for Cuda {
                 &mut call.addresses(),
             )
         };
-        launched.map_err(|e| match super::failure::failed(e) {
-            GpuError::Request(why) => call.wrong(why),
-            lost => lost,
-        })
+        launched.map_err(|e| refused(call, e))
     }
 
     fn gemm(&mut self, gemm: &Gemm) -> Result<()> {
@@ -234,9 +232,13 @@ impl Gpu for Cuda {
         };
         #[expect(unsafe_code, reason = "calls of cuBLAS")]
         // SAFETY: looked at above.
-        unsafe {
-            blas.gemm(gemm)
-        }
+        let done = unsafe { blas.gemm(gemm) };
+        let Err(failure) = done else {
+            return Ok(());
+        };
+        // cuBLAS says that it failed; that the card is lost, the driver says.
+        self.sync()?;
+        Err(failure)
     }
 
     fn event(&mut self) -> Result<Event> {
@@ -293,6 +295,14 @@ impl Drop for Cuda {
             let freed = unsafe { result::free_sync(at) };
             note(freed);
         }
+    }
+}
+
+/// Why a kernel does not run, unless it is that the card is lost.
+fn refused(call: &Call<'_>, error: DriverError) -> GpuError {
+    match failed(error) {
+        GpuError::Request(why) => call.wrong(why),
+        lost => lost,
     }
 }
 
