@@ -131,7 +131,8 @@ pub struct Extent {
     pub rank: usize,
 }
 
-/// Rows of partial sums: as many blocks sum columns, or the gradient of a norm's weight, at a time.
+/// Rows of partial sums of the widest array; a narrower one has more of them. As many blocks sum columns, or the gradient
+/// of a norm's weight, at a time.
 const PARTS: usize = 128;
 
 /// Hands out memory from front to back, each piece at a multiple of 256 bytes, as fresh memory is.

@@ -293,7 +293,8 @@ impl Passes {
         norm_back(gpu, self.norm(), weight, of, (None, to.stream), sums)?;
         for index in (0..self.config.layers()).rev() {
             let (layer, x) = (self.layer(pass, index), all.stream(index));
-            if self.shape.recompute {
+            // What the last layer keeps is still there.
+            if self.shape.recompute && index + 1 < self.config.layers() {
                 layer.again(gpu, x)?;
             }
             layer.backward(gpu, x, to)?;
