@@ -315,6 +315,22 @@ fn adapters_train_as_on_the_host() {
 }
 
 #[test]
+fn of_the_weights_under_adapters_only_rounded_ones_are_read_again() {
+    for (precision, again) in [("f32", false), ("bf16", true)] {
+        let dir = tempfile::tempdir().unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            crate::base::fs::copy(&family("gemma").join(file), &dir.path().join(file)).unwrap();
+        }
+        let recipe = recipe(&format!("precision = '{precision}'\n{LORA}"));
+        let engine = device(dir.path(), &recipe, None);
+        std::fs::remove_file(dir.path().join("model.safetensors")).unwrap();
+        let part = Part::Model(FloatFormat::F32);
+        let visited = engine.visit(part, &mut |_: &[u8]| Ok(()));
+        assert_eq!(visited.is_err(), again, "{precision}");
+    }
+}
+
+#[test]
 fn rows_of_the_embedding_that_do_not_learn_count_nowhere_and_keep_their_bits() {
     for name in ["llama-gqa", "gemma"] {
         let recipe = recipe("precision = 'f32'\ntrainable-embeddings = { from = 40 }");
