@@ -139,6 +139,20 @@ fn a_run_that_waits_for_room_on_the_disk_says_so() {
 }
 
 #[test]
+fn a_run_whose_attempt_is_still_at_work_says_so() {
+    let study = Study::copied();
+    let id = study.id("failed");
+    assert_eq!(study.project.lions(&["retry", id]).code, 0);
+    let attempt = format!("results/runs/{}/attempts/001", &id[..12]);
+    let _process = FolderLock::take(&study.project.path(attempt)).unwrap();
+    for words in [["why", id], ["status", "broken"]] {
+        let said = study.project.lions(&words);
+        let told = "its attempt 1 is still at work";
+        assert!(said.out.contains(told), "{said:?}");
+    }
+}
+
+#[test]
 fn a_sweep_without_tables_compares_what_its_evaluations_measured() {
     let study = Study::copied();
     let project = &study.project;
