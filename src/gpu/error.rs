@@ -47,7 +47,7 @@ pub enum GpuError {
         /// Its compute capability.
         compute: (i32, i32),
     },
-    /// The driver took none of the forms that the kernels are in.
+    /// The driver took none of the forms that the kernels are in, or a model wants what none of them does.
     #[error("no kernels for this device: {0}")]
     NoKernels(String),
     /// The device's memory does not suffice.

@@ -2,6 +2,7 @@
 
 use crate::arch::DecoderConfig;
 use crate::gpu::buf::Region;
+use crate::gpu::call::HIGHEST;
 use crate::gpu::decoder::activations::{Activations, Extent, Keep};
 use crate::gpu::decoder::batch::{Batch, BatchBufs, BatchMemory};
 use crate::gpu::decoder::convert::rounded;
@@ -10,6 +11,7 @@ use crate::gpu::decoder::layer::{Form, Layer, norm_back};
 use crate::gpu::decoder::linear::Weight;
 use crate::gpu::decoder::parts::Parts;
 use crate::gpu::element::Stored;
+use crate::gpu::ops::attention::{WIDEST_HEAD, attention_takes};
 use crate::gpu::ops::embedding::{embedding_backward, embedding_forward};
 use crate::gpu::ops::norm::{Norm, norm_forward};
 use crate::gpu::ops::rope::Angles;
@@ -65,8 +67,9 @@ impl Passes {
     /// Takes the memory for passes over so many positions, with gradients.
     ///
     /// # Errors
-    /// Out of memory.
+    /// The decoder has heads that no kernel takes, or out of memory.
     pub fn reserve<T: Stored>(&mut self, gpu: &mut dyn Gpu, positions: usize) -> Result<()> {
+        self.check()?;
         let extent = self.extent(positions, true);
         self.memory::<T>(gpu, &extent)?;
         self.angles(gpu, positions)?;
@@ -76,7 +79,7 @@ impl Passes {
     /// Scores the targets of a batch.
     ///
     /// # Errors
-    /// The batch does not fit together or the decoder, or the device refuses.
+    /// The decoder has heads that no kernel takes, the batch does not fit together or the decoder, or the device refuses.
     pub fn score<T: Stored>(
         &mut self,
         gpu: &mut dyn Gpu,
@@ -152,6 +155,18 @@ impl Passes {
         Ok(self.backward(gpu, &pass)?)
     }
 
+    /// Refuses heads that no kernel takes.
+    fn check(&self) -> Result<()> {
+        let shape = self.config.attention(0);
+        if attention_takes(&shape) {
+            return Ok(());
+        }
+        Err(GpuError::NoKernels(format!(
+            "{} attention heads of {} numbers; {HIGHEST} of {WIDEST_HEAD} at most",
+            shape.heads, shape.head_dim
+        )))
+    }
+
     fn extent(&self, positions: usize, back: bool) -> Extent {
         Extent {
             positions,
@@ -211,6 +226,7 @@ impl Passes {
         batch: &Batch<'_>,
         back: bool,
     ) -> Result<Pass<'a, T>> {
+        self.check()?;
         batch.check(self.config.vocab_size)?;
         let extent = self.extent(batch.len(), back);
         let memory = self.memory::<T>(gpu, &extent)?;

@@ -1,7 +1,7 @@
 //! Every family of decoders on the emulation against the numbers of transformers.
 
 use crate::arch::DecoderConfig;
-use crate::gpu::decoder::{Batch, Layout, Parts, Passes, Shape, Weight};
+use crate::gpu::decoder::{Batch, Found, Layout, Parts, Passes, Shape, Weight};
 use crate::gpu::testing::emulated;
 use crate::gpu::{Buf, Gpu, Result, Stored};
 use half::bf16;
@@ -17,6 +17,12 @@ fn golden() -> PathBuf {
     let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
     let mut places = above.map(|folder| folder.join("tests/golden"));
     places.find(|place| place.is_dir()).unwrap()
+}
+
+/// The documents, and what transformers computes of them.
+fn families() -> Value {
+    let text = std::fs::read_to_string(golden().join("families.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
 }
 
 /// Every f32 array of a safetensors file.
@@ -163,8 +169,7 @@ fn step<T: Stored>(
 ) -> (f64, BTreeMap<String, Vec<f32>>) {
     let gpu: &mut dyn Gpu = &mut emulated(1 << 24);
     let on: OnDevice<T> = open(gpu, &golden().join("families").join(name));
-    let text = std::fs::read_to_string(golden().join("families.json")).unwrap();
-    let documents = Documents::of(&serde_json::from_str(&text).unwrap());
+    let documents = Documents::of(&families());
     let trunks: Vec<u32> = (0..documents.bounds.len() as u32 - 1).collect();
     let batch = documents.batch(&trunks);
     let shape = Shape {
@@ -201,8 +206,7 @@ const FAMILIES: [&str; 9] = [
 
 #[test]
 fn loss_and_gradients_of_every_family_are_those_of_transformers() {
-    let text = std::fs::read_to_string(golden().join("families.json")).unwrap();
-    let golden: Value = serde_json::from_str(&text).unwrap();
+    let golden = families();
     for name in FAMILIES {
         let want = &golden["families"][name];
         let (loss, gradients) = step::<f32>(name, false, 16);
@@ -225,5 +229,78 @@ fn layers_computed_again_give_the_same_bits() {
     for name in ["gemma2", "qwen3"] {
         assert_eq!(step::<f32>(name, false, 64), step::<f32>(name, true, 64));
         assert_eq!(step::<bf16>(name, false, 64), step::<bf16>(name, true, 64));
+    }
+}
+
+/// The gradient that a pass adds.
+fn gradient(
+    gpu: &mut dyn Gpu,
+    on: &OnDevice<f32>,
+    pass: impl FnOnce(&mut dyn Gpu) -> Result<()>,
+) -> Vec<f32> {
+    gpu.fill(on.grad.region(), 0).unwrap();
+    pass(gpu).unwrap();
+    let mut all = vec![0.0; on.grad.len()];
+    gpu.download(on.grad, &mut all).unwrap();
+    all
+}
+
+// Where factors are known only behind all scores, the logits of all but the last rows are gone and are made once more.
+#[test]
+fn factors_reach_the_targets_of_all_chunks_and_no_targets_give_no_gradient() {
+    let gpu: &mut dyn Gpu = &mut emulated(1 << 24);
+    let on: OnDevice<f32> = open(gpu, &golden().join("families/gemma2"));
+    let documents = Documents::of(&families());
+    let batch = documents.batch(&[0, 1]);
+    let shape = Shape {
+        head_rows: 16,
+        rank: 0,
+        recompute: false,
+    };
+    assert!(batch.targets.len() > 2 * shape.head_rows);
+    let mut passes = Passes::new(&on.config, shape);
+    let mut summed = |batch: &Batch<'_>| {
+        gradient(gpu, &on, |gpu| {
+            passes.summed(gpu, &on.parts, batch, 0.5).map(drop)
+        })
+    };
+    let want = summed(&batch);
+    let none = summed(&Batch {
+        target_rows: &[],
+        targets: &[],
+        ..batch
+    });
+    assert!(want.iter().any(|&x| x != 0.0) && none.iter().all(|&x| x == 0.0));
+    let weigh = |found: &Found| Ok(vec![0.5; found.logps.len()]);
+    let weighted = gradient(gpu, &on, |gpu| {
+        passes.weighted(gpu, &on.parts, &batch, weigh)
+    });
+    assert!(weighted == want);
+}
+
+#[test]
+fn heads_that_no_kernel_takes_are_refused() {
+    let gpu: &mut dyn Gpu = &mut emulated(1 << 24);
+    let on: OnDevice<f32> = open(gpu, &golden().join("families/llama-gqa"));
+    let documents = Documents::of(&families());
+    let batch = documents.batch(&[0, 1]);
+    let shape = Shape {
+        head_rows: 16,
+        rank: 0,
+        recompute: false,
+    };
+    for (heads, head_dim) in [(2, 258), (1 << 16, 2)] {
+        let config = DecoderConfig {
+            heads,
+            head_dim,
+            ..on.config.clone()
+        };
+        let mut passes = Passes::new(&config, shape);
+        let error = passes.score(gpu, &on.parts, &batch).unwrap_err();
+        assert!(
+            error.to_string().ends_with("65535 of 256 at most"),
+            "{error}"
+        );
+        passes.reserve::<f32>(gpu, 8).unwrap_err();
     }
 }

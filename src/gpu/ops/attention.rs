@@ -1,7 +1,7 @@
 //! Causal attention over packed segments by the definition: heads of any width up to 256, f32 or bf16.
 
 use crate::arch::AttentionShape;
-use crate::gpu::call::{Arg, Call, Entry, Launch, Pair, entry};
+use crate::gpu::call::{Arg, Call, Entry, HIGHEST, Launch, Pair, entry};
 use crate::gpu::element::{int, structure};
 use crate::gpu::{Buf, Gpu, Result, Stored};
 use std::f64::consts::LOG2_E;
@@ -139,6 +139,14 @@ pub(crate) fn form(shape: &AttentionShape) -> Arg {
 /// No position reaches so far.
 pub(crate) const WIDEST: usize = 1 << 30;
 
+/// Most numbers of a head.
+pub(crate) const WIDEST_HEAD: usize = 256;
+
+/// Whether the functions here, and those over cached keys, take heads of this width and so many.
+pub fn attention_takes(shape: &AttentionShape) -> bool {
+    shape.head_dim <= WIDEST_HEAD && shape.heads <= HIGHEST
+}
+
 /// Refuses shapes that no kernel here takes; the widths of a row of queries, and of keys.
 pub(crate) fn widths(shape: &AttentionShape) -> (usize, usize) {
     let (q, kv) = (shape.q_width(), shape.kv_width());
@@ -147,7 +155,7 @@ pub(crate) fn widths(shape: &AttentionShape) -> (usize, usize) {
         "{shape:?}"
     );
     assert!(
-        shape.head_dim <= 256 && shape.window != Some(0),
+        attention_takes(shape) && shape.window != Some(0),
         "{shape:?}"
     );
     (q, kv)
@@ -308,7 +316,7 @@ impl Kernels {
 /// The launch fails.
 ///
 /// # Panics
-/// Lengths do not go together, or heads are wider than 256.
+/// Lengths do not go together, or [`attention_takes`] not such heads.
 pub fn attention_forward<T: Stored>(
     gpu: &mut dyn Gpu,
     shape: &AttentionShape,
