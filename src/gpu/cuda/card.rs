@@ -59,7 +59,7 @@ impl Cuda {
     /// the driver refuses.
     pub fn open(index: usize, folders: &[PathBuf]) -> Result<Self> {
         let claim = Claim::take()?;
-        library::driver()?;
+        library::driver(index)?;
         let count = device::get_count().or_failed()? as usize;
         if index >= count {
             return Err(GpuError::NoDevice { index, count });

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 /// See [`crate::gpu::cards()`].
 pub(in crate::gpu) fn cards() -> Result<Cards> {
-    let cuda = match library::driver() {
+    let cuda = match library::driver(0) {
         Err(GpuError::NoDevice { .. }) => return Ok(Cards::default()),
         started => started?,
     };

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 /// The oldest CUDA whose drivers take our PTX, as the driver writes it.
 const OLDEST_CUDA: i32 = 11_080;
 
-/// Starts the driver and says which CUDA it is for; refuses machines without one, and one so old that functions are
-/// missing. Nothing else of it may be called before: a function that is not there panics.
-pub(super) fn driver() -> Result<(i32, i32)> {
+/// Starts the driver, for the card of an index, and says which CUDA it is for; refuses machines without one, and one so
+/// old that functions are missing. Nothing else of it may be called before: a function that is not there panics.
+pub(super) fn driver(index: usize) -> Result<(i32, i32)> {
     #[expect(unsafe_code, reason = "opens a library")]
     // SAFETY: opening the driver runs nothing but its initialisation, which is NVIDIA's to get right.
     let there = unsafe { cudarc::driver::sys::is_culib_present() };
@@ -34,7 +34,7 @@ pub(super) fn driver() -> Result<(i32, i32)> {
         Ok(()) => Ok(cuda),
         // A driver without a card does not start.
         Err(e) if e.0 == CUresult::CUDA_ERROR_NO_DEVICE => {
-            Err(GpuError::NoDevice { index: 0, count: 0 })
+            Err(GpuError::NoDevice { index, count: 0 })
         }
         Err(e) => Err(GpuError::Driver(words(e))),
     }
