@@ -263,7 +263,9 @@ fn metrics_on(
     assert_eq!(said.code, 0, "{said:?}");
     assert!(said.out.contains("tales/loss"), "{said:?}");
     // Where a card is to be lost it was: the first that is takes the file away.
-    assert!(!project.path("lost").exists(), "{said:?}");
+    for loss in ["lost", "lost-late"] {
+        assert!(!project.path(loss).exists(), "{loss}: {said:?}");
+    }
     let mut metrics = BTreeMap::new();
     for run in fs::read_dir(project.path("results/runs")).unwrap() {
         let run = run.unwrap();
