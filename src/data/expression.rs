@@ -3,7 +3,7 @@
 //! Operands of steps that the engine does not ask fuel for are put through functions of ours
 //! (`guard.rs`), `~` and `%` write what Python writes, `strftime_now(…)` is ours. What is not of the
 //! grammar is refused, so that nothing comes to the engine unread, and so is [`MARKUP_FILTERS`]' value where
-//! it would be more than its text.
+//! it would be more than its text, also by way of a variable.
 
 use super::guard::{DATE, HELD, PREFIX, REMAINDER, SIZED, STORED, TEXT};
 use super::lexemes::{Kind, lexemes, rewritten};
@@ -15,6 +15,8 @@ const MAX_HEIGHT: usize = 100;
 const MAX_DEPTH: usize = 100;
 /// Items of a list that is written out, or arguments of a call.
 const MAX_ITEMS: usize = 1000;
+/// Variables that hold `Markup`: every name is compared with each of them.
+const MAX_MARKUP: usize = 100;
 /// Bytes of a literal, and literals of a list or dictionary, that are not worth paying for.
 const SHORT: usize = 1000;
 const FEW: usize = 100;
@@ -76,7 +78,8 @@ const WRITING_FILTERS: [&str; 15] = [
 ];
 /// Filters whose value is `Markup` in Jinja2, which escapes the other texts in `+`, `%` and its methods, and whose
 /// parts are `Markup` too. The engine's is a text like others, so such a value may be written out, asked about and
-/// joined by `~`, which make it a plain text in Jinja2 as well, but go nowhere else.
+/// joined by `~`, which make it a plain text in Jinja2 as well, and be set as a variable within a scope, which is
+/// such a value then, but go nowhere else.
 pub(super) const MARKUP_FILTERS: [&str; 4] = ["e", "escape", "forceescape", "safe"];
 /// Tests that do not go through their value.
 const QUICK_TESTS: [&str; 17] = [
@@ -132,7 +135,7 @@ struct Operand {
     last: usize,
     size: Size,
     height: usize,
-    /// The lexeme of the filter that made it `Markup`.
+    /// The lexeme of the filter that made it `Markup`, or of the variable that holds it.
     markup: Option<usize>,
 }
 
@@ -166,6 +169,8 @@ pub(super) struct Reader<'b> {
     written: Vec<Written>,
     at: usize,
     depth: usize,
+    /// Variables that may hold `Markup`; none may where this is absent.
+    markup: Option<&'b mut Vec<String>>,
 }
 
 impl<'b> Reader<'b> {
@@ -186,7 +191,16 @@ impl<'b> Reader<'b> {
             lexemes,
             at: 0,
             depth: 0,
+            markup: None,
         })
+    }
+
+    /// The same within a scope whose variables `names` may hold `Markup`; those that the tag sets are added.
+    pub(super) fn within(self, names: Option<&'b mut Vec<String>>) -> Self {
+        Self {
+            markup: names,
+            ..self
+        }
     }
 
     /// The first word.
@@ -585,7 +599,11 @@ impl<'b> Reader<'b> {
         if word == "strftime_now" && self.peek() == "(" {
             self.written[at].instead = Some(DATE.to_owned());
         }
-        self.made(at, size, 1)
+        let mut made = self.made(at, size, 1)?;
+        let names = self.markup.as_ref();
+        let holds = names.is_some_and(|names| names.iter().any(|name| name == word));
+        made.markup = holds.then_some(at);
+        Ok(made)
     }
 
     /// String literals, which are one if they follow each other.
@@ -901,7 +919,9 @@ impl<'b> Reader<'b> {
     }
 
     fn assignment(&mut self) -> Result<(), String> {
+        let (from, name) = (self.at, self.peek());
         let attribute = self.targets(&["=", "|"])?;
+        let alone = self.at == from + 1;
         if self.take("|") {
             return self.chain(false);
         }
@@ -912,7 +932,17 @@ impl<'b> Reader<'b> {
         let mut count = 0;
         loop {
             let value = self.expression(true)?;
-            self.plain(value)?;
+            if value.markup.is_some()
+                && alone
+                && count == 0
+                && self.at == self.lexemes.len()
+                && let Some(names) = &mut self.markup
+                && names.len() < MAX_MARKUP
+            {
+                names.push(name.to_owned());
+            } else {
+                self.plain(value)?;
+            }
             if attribute && value.size == Size::Any {
                 self.wrap(value, STORED);
             } else {

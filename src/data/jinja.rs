@@ -70,7 +70,8 @@ fn write_tag(tag: &str, blocks: &mut Blocks, marked: &mut bool) -> Result<String
     let (open, body, close) = split_tag(tag);
     let reader = Reader::new(body)?;
     if tag.starts_with("{{") {
-        return Ok(format!("{open}{}{close}", reader.print()?));
+        let written = reader.within(blocks.markup()).print()?;
+        return Ok(format!("{open}{written}{close}"));
     }
     let name = reader.name();
     blocks.count(name, &reader)?;
@@ -84,7 +85,10 @@ fn write_tag(tag: &str, blocks: &mut Blocks, marked: &mut bool) -> Result<String
             format!("{open} if true %}}{CLOSE}{{% endif %}}{{% endwith {close}")
         }
         "endraw" => tag.to_owned(),
-        _ => format!("{open}{}{close}", reader.statement()?),
+        _ => {
+            let written = reader.within(blocks.markup()).statement()?;
+            format!("{open}{written}{close}")
+        }
     })
 }
 
@@ -147,33 +151,57 @@ fn split_tag(tag: &str) -> (&str, &str, &str) {
     (&tag[..start], &tag[start..end], &tag[end..])
 }
 
+/// An open block.
+#[derive(Debug)]
+struct Block {
+    branches: usize,
+    /// How many of [`Blocks::markup`] are from before it, if what is set in it is not seen behind it.
+    scope: Option<usize>,
+}
+
 /// The blocks that are open, each with its branches: the engine's compiler calls itself for every one.
 #[derive(Debug, Default)]
 struct Blocks {
-    open: Vec<usize>,
+    open: Vec<Block>,
     depth: usize,
+    /// Variables of the open scopes that may hold `Markup`.
+    markup: Vec<String>,
 }
 
 impl Blocks {
+    /// The variables that hold `Markup` where the next tag stands; absent outside of every scope, where none may:
+    /// what is set there is seen by macros that stand before it, too.
+    fn markup(&mut self) -> Option<&mut Vec<String>> {
+        let scoped = self.open.iter().any(|block| block.scope.is_some());
+        scoped.then_some(&mut self.markup)
+    }
+
     fn count(&mut self, name: &str, reader: &Reader) -> Result<(), String> {
+        let opens = match name {
+            "if" | "for" | "macro" | "call" | "filter" | "with" | "generation" => true,
+            "set" => reader.sets_block(),
+            _ => false,
+        };
         match name {
-            "if" | "for" | "macro" | "call" | "filter" | "with" | "generation" => {
-                self.open.push(1);
-                self.depth += 1;
-            }
-            "set" if reader.sets_block() => {
-                self.open.push(1);
+            _ if opens => {
+                let scope = (name != "if").then_some(self.markup.len());
+                self.open.push(Block { branches: 1, scope });
                 self.depth += 1;
             }
             "elif" => {
-                if let Some(branches) = self.open.last_mut() {
-                    *branches += 1;
+                if let Some(block) = self.open.last_mut() {
+                    block.branches += 1;
                     self.depth += 1;
                 }
             }
             // `raw` is not opened here: nothing is within it.
             _ if name.starts_with("end") && name != "endraw" => {
-                self.depth -= self.open.pop().unwrap_or(0);
+                if let Some(block) = self.open.pop() {
+                    self.depth -= block.branches;
+                    if let Some(before) = block.scope {
+                        self.markup.truncate(before);
+                    }
+                }
             }
             _ => {}
         }

@@ -566,6 +566,33 @@ mod tests {
         assert_eq!(text(again), "Hi &amp;lt;you&amp;gt;Ho");
     }
 
+    // The first as in the templates of Qwen 3.5: what jinja2 3.1.6 makes of it.
+    #[test]
+    fn a_variable_of_a_loop_may_hold_what_jinja_escapes_by() {
+        let set = "{% set c = m.content | tojson | safe if loop.first else m.content | string %}";
+        let each = |body: &str| format!("{{% for m in messages %}}{set}{body}{{% endfor %}}");
+        let written = each("{{- c }}{{ c ~ '<' }}") + "{% set c = 'a' %}{{ c + '<' }}";
+        assert_eq!(text(&written), "\"Hi <you>\"\"Hi <you>\"<HoHo<a<");
+        for (source, name) in [
+            (each("{{ '<' + c }}"), "`c`"),
+            (each("{{ c | trim }}"), "`c`"),
+            (each("{% if m %}{% set d = c %}{% endif %}{{ [d] }}"), "`d`"),
+            (each("{% set d = c, 1 %}"), "`c`"),
+            (
+                "{% set c = messages[0].content | safe %}{{ c }}".to_owned(),
+                "`safe`",
+            ),
+        ] {
+            let said = refusal(&source);
+            assert!(said.contains(name) && said.contains("line 1"), "{said}");
+        }
+        // Whatever its size.
+        let many: String = (0..200)
+            .map(|n| format!("{{% set x{n} = m | safe %}}"))
+            .collect();
+        refusal(&each(&many));
+    }
+
     #[test]
     fn a_date_is_refused_only_if_the_template_insists() {
         let insists = template("{{ strftime_now('%Y') }}");
