@@ -5,7 +5,7 @@
 //! grammar is refused, so that nothing comes to the engine unread, and so is [`MARKUP_FILTERS`]' value where
 //! it would be more than its text, also by way of a variable.
 
-use super::guard::{DATE, HELD, PREFIX, REMAINDER, SIZED, STORED, TEXT};
+use super::guard::{DATE, HELD, PLAIN, PREFIX, REMAINDER, SIZED, STORED, TEXT};
 use super::lexemes::{Kind, lexemes, rewritten};
 use std::ops::Range;
 
@@ -127,6 +127,15 @@ impl Size {
     }
 }
 
+/// What makes a value `Markup` in Jinja2.
+#[derive(Clone, Copy, Debug)]
+enum Markup {
+    /// The filter of this lexeme.
+    Filter(usize),
+    /// A variable that may hold such a value.
+    Variable,
+}
+
 /// A part of an expression.
 #[derive(Clone, Copy, Debug)]
 struct Operand {
@@ -135,8 +144,7 @@ struct Operand {
     last: usize,
     size: Size,
     height: usize,
-    /// The lexeme of the filter that made it `Markup`, or of the variable that holds it.
-    markup: Option<usize>,
+    markup: Option<Markup>,
 }
 
 impl Operand {
@@ -372,10 +380,14 @@ impl<'b> Reader<'b> {
         })
     }
 
-    /// Refuses what is `Markup` where that goes on as such.
-    fn plain(&self, operand: Operand) -> Result<(), String> {
+    /// Refuses what is `Markup` where that goes on as such; of what may be, when it is.
+    fn plain(&mut self, operand: Operand) -> Result<(), String> {
         match operand.markup {
-            Some(at) => Err(escaping(&self.body[self.lexemes[at].1.clone()])),
+            Some(Markup::Filter(at)) => Err(escaping(&self.body[self.lexemes[at].1.clone()])),
+            Some(Markup::Variable) => {
+                self.wrap(operand, PLAIN);
+                Ok(())
+            }
             None => Ok(()),
         }
     }
@@ -602,7 +614,7 @@ impl<'b> Reader<'b> {
         let mut made = self.made(at, size, 1)?;
         let names = self.markup.as_ref();
         let holds = names.is_some_and(|names| names.iter().any(|name| name == word));
-        made.markup = holds.then_some(at);
+        made.markup = holds.then_some(Markup::Variable);
         Ok(made)
     }
 
@@ -815,7 +827,7 @@ impl<'b> Reader<'b> {
             Size::Any
         };
         let mut made = self.made(value.first, size, height + 1)?;
-        made.markup = makes_markup.then_some(at);
+        made.markup = makes_markup.then_some(Markup::Filter(at));
         Ok(made)
     }
 

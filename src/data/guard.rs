@@ -23,6 +23,8 @@ pub(super) const SIZED: &str = "lions_sized";
 pub(super) const HELD: &str = "lions_held";
 /// Pays for a value that a namespace or a loop is to keep.
 pub(super) const STORED: &str = "lions_stored";
+/// Refuses what jinja2 would escape by.
+pub(super) const PLAIN: &str = "lions_plain";
 /// Makes a text of an operand of `~`.
 pub(super) const TEXT: &str = "lions_text";
 /// The operator `%`, which the engine has for numbers only.

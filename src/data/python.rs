@@ -4,7 +4,7 @@
 //! transformers' settings; `tests/golden/make_template_corpus.py` compares the two.
 
 use super::expression::{MARKUP_FILTERS, escaping};
-use super::guard::{self, DATE, REMAINDER, TEXT, fail, pay_for_made};
+use super::guard::{self, DATE, PLAIN, REMAINDER, TEXT, fail, pay_for_made};
 use super::json::tojson;
 use super::methods::{Side, lines, method, pad, strip};
 use super::params::{arguments, options};
@@ -24,6 +24,7 @@ pub(super) fn install(env: &mut Environment<'static>) {
     for name in FOREIGN {
         env.remove_filter(name);
     }
+    env.add_function(PLAIN, plain);
     env.add_function(TEXT, text);
     env.add_function(REMAINDER, remainder);
     env.add_function(DATE, |_: Rest<ValueOrKwargs>| Err::<Value, _>(fail(DATE)));
@@ -92,6 +93,15 @@ fn write_value(out: &mut Output, state: &mut State, value: &Value) -> Result<(),
         }
         _ => out.write_str(&text_of(state, value)?).map_err(Error::from),
     }
+}
+
+/// The value of a variable that goes on into another operation. Which of the filters made it `Markup` is not
+/// known any more: `safe` is the one that templates use.
+fn plain(value: Value) -> Result<Value, Error> {
+    if value.is_safe() {
+        return Err(fail(escaping("safe")));
+    }
+    Ok(value)
 }
 
 /// An operand of `~`, which is plain text even if it was escaped.

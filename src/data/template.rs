@@ -573,18 +573,18 @@ mod tests {
         let each = |body: &str| format!("{{% for m in messages %}}{set}{body}{{% endfor %}}");
         let written = each("{{- c }}{{ c ~ '<' }}") + "{% set c = 'a' %}{{ c + '<' }}";
         assert_eq!(text(&written), "\"Hi <you>\"\"Hi <you>\"<HoHo<a<");
-        for (source, name) in [
-            (each("{{ '<' + c }}"), "`c`"),
-            (each("{{ c | trim }}"), "`c`"),
-            (each("{% if m %}{% set d = c %}{% endif %}{{ [d] }}"), "`d`"),
-            (each("{% set d = c, 1 %}"), "`c`"),
-            (
-                "{% set c = messages[0].content | safe %}{{ c }}".to_owned(),
-                "`safe`",
-            ),
+        // As in those of Mistral: what is not such a value there goes on.
+        let either = "{% if loop.first %}{{ c }}{% else %}{{ '<' + c | trim }}{% endif %}";
+        assert_eq!(text(&each(either)), "\"Hi <you>\"<Ho");
+        for source in [
+            each("{{ '<' + c }}"),
+            each("{{ c | trim }}"),
+            each("{% if m %}{% set d = c %}{% endif %}{{ [d] }}"),
+            each("{% set d = c, 1 %}"),
+            "{% set c = messages[0].content | safe %}{{ c }}".to_owned(),
         ] {
             let said = refusal(&source);
-            assert!(said.contains(name) && said.contains("line 1"), "{said}");
+            assert!(said.contains("`safe`") && said.contains("`~`"), "{said}");
         }
         // Whatever its size.
         let many: String = (0..200)
