@@ -9,11 +9,26 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 use std::sync::LazyLock;
+use std::thread;
 
 const WIDTHS: [u16; 4] = [60, 80, 120, 200];
+
+/// Ends what was written to a terminal: no text has it.
+const MARK: &str = "\u{1}end\u{1}";
+
+/// What comes from a terminal before the mark.
+fn until_the_mark(mut terminal: File) -> Vec<u8> {
+    let (mut said, mut part) = (Vec::new(), [0; 4096]);
+    while !said.ends_with(MARK.as_bytes()) {
+        let read = terminal.read(&mut part).unwrap();
+        said.extend_from_slice(&part[..read]);
+    }
+    said.truncate(said.len() - MARK.len());
+    said
+}
 
 /// What the program writes to a terminal so wide, with the codes that colour and move, and how it ended.
 fn on_a_terminal(project: &Project, width: u16, words: &[&str]) -> (String, i32) {
@@ -39,20 +54,14 @@ fn on_a_terminal(project: &Project, width: u16, words: &[&str]) -> (String, i32)
         .env("TERM", "xterm-256color")
         .stdin(Stdio::null())
         .stdout(slave.try_clone().unwrap())
-        .stderr(slave);
+        .stderr(slave.try_clone().unwrap());
     let mut child = command.spawn().unwrap();
-    // It holds our ends of the terminal, without which reading ends with the program.
-    drop(command);
-    let mut terminal = File::from(master);
-    let (mut said, mut part) = (Vec::new(), [0; 4096]);
-    // Linux says that there is an error where nobody holds the other end any more.
-    while let Ok(read) = terminal.read(&mut part) {
-        if read == 0 {
-            break;
-        }
-        said.extend_from_slice(&part[..read]);
-    }
+    // What was not read yet may be lost where the last end of a terminal is closed (seen once in CI: the last lines of a
+    // text were missing). Ours stays open, and a mark of ours says where the program's text ends.
+    let reader = thread::spawn(move || until_the_mark(File::from(master)));
     let code = child.wait().unwrap().code().unwrap_or(-1);
+    File::from(slave).write_all(MARK.as_bytes()).unwrap();
+    let said = reader.join().unwrap();
     let said = String::from_utf8(said).unwrap();
     // How long the name of a temporary folder is, is not the program's business.
     let root = project.path("");
