@@ -61,12 +61,11 @@ impl Asked {
     }
 
     fn model(&mut self, job: &mut Attempt<'_>) -> Result<&mut dyn Model, StageError> {
-        let model = match self.model.take() {
-            Some(model) => model,
-            None => {
-                job.on_processor()?;
-                job.open_model(&self.dir, &self.config, self.precision)?
-            }
+        let model = if let Some(model) = self.model.take() {
+            model
+        } else {
+            job.on_processor()?;
+            job.open_model(&self.dir, &self.config, self.precision)?
         };
         Ok(&mut **self.model.insert(model))
     }
