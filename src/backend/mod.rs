@@ -4,11 +4,11 @@
 //! after an attempt or stop it. [`LocalBackend`] starts child processes on this machine;
 //! `ScriptedBackend` plays attempts in tests. A backend is a file here and an entry of [`BACKENDS`].
 
-pub mod local;
-pub mod registry;
+mod local;
+mod registry;
 #[cfg(test)]
-pub mod scripted;
-pub mod traits;
+mod scripted;
+mod traits;
 
 pub use local::{LocalBackend, end_with_runner, restart_with_threads};
 pub use registry::{BACKENDS, BackendSpec};

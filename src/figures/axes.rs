@@ -74,7 +74,7 @@ impl Axis {
 /// A linear axis from data `low` to `high` with about `count` ticks at round values.
 ///
 /// `pinned` keeps zero as an end, for bars; otherwise the range is the data's with a little air.
-pub fn linear_axis(low: f64, high: f64, pinned: bool, count: usize) -> Axis {
+pub(crate) fn linear_axis(low: f64, high: f64, pinned: bool, count: usize) -> Axis {
     let (mut low, mut high) = (low, high);
     if pinned {
         (low, high) = (low.min(0.0), high.max(0.0));
@@ -118,7 +118,7 @@ pub fn linear_axis(low: f64, high: f64, pinned: bool, count: usize) -> Axis {
 }
 
 /// An x axis for numeric settings: ticks at the settings themselves if there are at most `most`.
-pub fn settings_axis(values: &[f64], scale: Scale, most: usize) -> Axis {
+pub(crate) fn settings_axis(values: &[f64], scale: Scale, most: usize) -> Axis {
     let mut values: Vec<f64> = values.to_vec();
     values.sort_by(f64::total_cmp);
     values.dedup();
@@ -162,7 +162,7 @@ pub fn settings_axis(values: &[f64], scale: Scale, most: usize) -> Axis {
 }
 
 /// An x axis for measured quantities, with ticks at round values.
-pub fn measured_axis(values: &[f64], scale: Scale) -> Axis {
+pub(crate) fn measured_axis(values: &[f64], scale: Scale) -> Axis {
     let ends = values
         .iter()
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| {
@@ -198,7 +198,7 @@ pub fn measured_axis(values: &[f64], scale: Scale) -> Axis {
 }
 
 /// An axis over steps or positions that begins and ends with the data, along `width` pixels.
-pub fn step_axis(xs: &[f64], width: f64) -> Axis {
+pub(crate) fn step_axis(xs: &[f64], width: f64) -> Axis {
     let (low, high) = xs
         .iter()
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), x| {
@@ -273,7 +273,7 @@ fn number(value: f64, decimals: usize) -> String {
 }
 
 /// A setting as a person writes it: the shortest decimal that reads back.
-pub fn setting(value: f64) -> String {
+pub(crate) fn setting(value: f64) -> String {
     if value != 0.0 && !(1e-4..1e6).contains(&value.abs()) {
         let text = format!("{value:e}");
         return text.replace('-', "−");

@@ -257,7 +257,7 @@ impl<'a> Canvas<'a> {
 
 /// Scales the ten times too large document back, adds the fallbacks of the font, and a title and
 /// description for readers that cannot see it. `runs` end up in the document's metadata.
-pub fn seal(
+pub(crate) fn seal(
     raw: &str,
     width: f64,
     height: f64,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Pixels of the PNG for each pixel of the SVG: sharp on screens of twice the usual density.
-pub const PNG_SCALE: f32 = 2.0;
+pub(crate) const PNG_SCALE: f32 = 2.0;
 
 /// Renders an SVG of [`draw`] to PNG at `scale`, with the embedded font only, so that the bytes are
 /// the same on every machine.

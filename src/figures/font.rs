@@ -55,7 +55,7 @@ pub(crate) fn describe(em: f64, weight: Weight) -> FontDesc<'static> {
 
 /// Width of `text` in pixels at `em` pixels per em, without kerning (which would make it a little
 /// narrower).
-pub fn text_width(text: &str, em: f64, weight: Weight) -> f64 {
+pub(crate) fn text_width(text: &str, em: f64, weight: Weight) -> f64 {
     // Measured large, because plotters rounds to whole pixels.
     let large = 1000.0;
     let width = describe(large, weight)

@@ -5,7 +5,7 @@ use crate::figures::font::{Weight, text_width};
 use crate::figures::theme::{INK, LEGEND_EM, SOFT_INK};
 
 /// Running text of a colour and size, left-aligned.
-pub fn regular(em: f64, color: plotters::style::RGBColor) -> TextLook {
+pub(crate) fn regular(em: f64, color: plotters::style::RGBColor) -> TextLook {
     TextLook {
         em,
         weight: Weight::Regular,
@@ -16,7 +16,7 @@ pub fn regular(em: f64, color: plotters::style::RGBColor) -> TextLook {
 
 /// Breaks `text` into lines no wider than `width`, at spaces, else after `=`, `-`, `/`, `_`, `,`,
 /// else anywhere.
-pub fn wrap(text: &str, width: f64, em: f64, weight: Weight) -> Vec<String> {
+pub(crate) fn wrap(text: &str, width: f64, em: f64, weight: Weight) -> Vec<String> {
     let mut lines = Vec::new();
     let mut line = String::new();
     for piece in pieces(text) {
@@ -40,7 +40,7 @@ pub fn wrap(text: &str, width: f64, em: f64, weight: Weight) -> Vec<String> {
 }
 
 /// Whether [`wrap`] has to break `text` where it has no place for it.
-pub fn breaks_words(text: &str, width: f64, em: f64, weight: Weight) -> bool {
+pub(crate) fn breaks_words(text: &str, width: f64, em: f64, weight: Weight) -> bool {
     let too_wide = |piece: &&str| text_width(piece.trim_end(), em, weight) > width;
     pieces(text).iter().any(too_wide)
 }
@@ -62,7 +62,7 @@ fn pieces(text: &str) -> Vec<&str> {
 }
 
 /// The longest beginning of `text` that fits, with an ellipsis if it was cut.
-pub fn shorten(text: &str, width: f64, em: f64) -> String {
+pub(crate) fn shorten(text: &str, width: f64, em: f64) -> String {
     if text_width(text, em, Weight::Regular) <= width {
         return text.to_owned();
     }
@@ -73,7 +73,7 @@ pub fn shorten(text: &str, width: f64, em: f64) -> String {
 
 /// Moves positions apart so that neighbours are at least `gap` from each other and all lie within
 /// `low..=high` if there is room; order is kept.
-pub fn spread(positions: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
+pub(crate) fn spread(positions: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..positions.len()).collect();
     order.sort_by(|a, b| positions[*a].total_cmp(&positions[*b]).then(a.cmp(b)));
     // Clusters of touching labels, each centred on the mean of its wishes.
@@ -109,12 +109,12 @@ pub fn spread(positions: &[f64], gap: f64, low: f64, high: f64) -> Vec<f64> {
 }
 
 /// Width of what stands for a series in a legend, pixels: a dash and its gap show twice.
-pub const SWATCH: f64 = 26.0;
+pub(crate) const SWATCH: f64 = 26.0;
 /// Height of a line of a legend, pixels.
 const LEGEND_ROW: f64 = 20.0;
 
 /// Positions of legend entries that flow from left to right within `width`, and their height.
-pub fn flow(names: &[String], width: f64) -> (Vec<(f64, f64)>, f64) {
+pub(crate) fn flow(names: &[String], width: f64) -> (Vec<(f64, f64)>, f64) {
     let (mut x, mut y) = (0.0, 0.0);
     let mut places = Vec::new();
     for name in names {
@@ -138,7 +138,7 @@ pub fn flow(names: &[String], width: f64) -> (Vec<(f64, f64)>, f64) {
 
 /// Draws a legend at `origin`; `swatch` draws what stands for a name, from its left end on, around
 /// its middle.
-pub fn legend(
+pub(crate) fn legend(
     canvas: &mut Canvas<'_>,
     names: &[String],
     origin: (f64, f64),
@@ -155,7 +155,12 @@ pub fn legend(
 }
 
 /// Draws lines of running text from `top` down; returns where they end.
-pub fn paragraph(canvas: &mut Canvas<'_>, lines: &[String], origin: (f64, f64), em: f64) -> f64 {
+pub(crate) fn paragraph(
+    canvas: &mut Canvas<'_>,
+    lines: &[String],
+    origin: (f64, f64),
+    em: f64,
+) -> f64 {
     let mut y = origin.1;
     for line in lines {
         y += em * 1.4;

@@ -6,21 +6,21 @@
 //! a PNG with that same font and leaves `<name>.svg`, `.png`, `.csv` and `.json` in a
 //! folder.
 
-pub mod axes;
-pub mod canvas;
-pub mod chart;
-pub mod charts;
-pub mod data;
-pub mod draw;
-pub mod export;
-pub mod figure;
-pub mod font;
-pub mod labels;
+pub(crate) mod axes;
+mod canvas;
+mod chart;
+mod charts;
+mod data;
+mod draw;
+mod export;
+mod figure;
+mod font;
+mod labels;
 mod marks;
 mod measure;
 mod panel;
-pub mod rows;
-pub mod theme;
+mod rows;
+mod theme;
 
 #[cfg(test)]
 mod fixtures_tests;

@@ -7,38 +7,38 @@
 use plotters::style::RGBColor;
 
 /// Ink of titles and values.
-pub const INK: RGBColor = RGBColor(0x1F, 0x23, 0x28);
+pub(crate) const INK: RGBColor = RGBColor(0x1F, 0x23, 0x28);
 /// Ink of labels and notes.
-pub const SOFT_INK: RGBColor = RGBColor(0x57, 0x60, 0x6A);
+pub(crate) const SOFT_INK: RGBColor = RGBColor(0x57, 0x60, 0x6A);
 /// Axis lines and ticks.
-pub const AXIS: RGBColor = RGBColor(0x8C, 0x95, 0x9F);
+pub(crate) const AXIS: RGBColor = RGBColor(0x8C, 0x95, 0x9F);
 /// Grid lines.
-pub const GRID: RGBColor = RGBColor(0xE6, 0xE9, 0xED);
+pub(crate) const GRID: RGBColor = RGBColor(0xE6, 0xE9, 0xED);
 /// Background.
-pub const PAPER: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
+pub(crate) const PAPER: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
 
 /// Width of every figure, pixels: that of a page's text column (`report/page.css`).
-pub const WIDTH: f64 = 760.0;
+pub(crate) const WIDTH: f64 = 760.0;
 /// Height of the plot of a single panel, pixels.
-pub const PLOT_HEIGHT: f64 = 300.0;
+pub(crate) const PLOT_HEIGHT: f64 = 300.0;
 /// Height of the plots of several panels, pixels: two rows of them fit a screen.
-pub const SMALL_PLOT_HEIGHT: f64 = 210.0;
+pub(crate) const SMALL_PLOT_HEIGHT: f64 = 210.0;
 /// Space around the figure, pixels.
-pub const MARGIN: f64 = 20.0;
+pub(crate) const MARGIN: f64 = 20.0;
 /// Space between panels, pixels.
-pub const GUTTER: f64 = 36.0;
+pub(crate) const GUTTER: f64 = 36.0;
 
 /// Em of the figure's title, pixels. Sizes fall to the notes, which are the smallest that is read on
 /// paper when a figure is set to the width of a column.
-pub const TITLE_EM: f64 = 16.0;
+pub(crate) const TITLE_EM: f64 = 16.0;
 /// Em of panel titles and legends, pixels.
-pub const LEGEND_EM: f64 = 12.5;
+pub(crate) const LEGEND_EM: f64 = 12.5;
 /// Em of axis labels, pixels.
-pub const LABEL_EM: f64 = 12.0;
+pub(crate) const LABEL_EM: f64 = 12.0;
 /// Em of tick labels, pixels.
-pub const TICK_EM: f64 = 11.5;
+pub(crate) const TICK_EM: f64 = 11.5;
 /// Em of notes below, pixels.
-pub const NOTE_EM: f64 = 11.0;
+pub(crate) const NOTE_EM: f64 = 11.0;
 
 /// The shape of a marker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,15 +141,15 @@ const LOOKS: [Look; 8] = [
 ];
 
 /// The look of series `index`; after eight they repeat.
-pub fn series_look(index: usize) -> Look {
+pub(crate) fn series_look(index: usize) -> Look {
     LOOKS[index % LOOKS.len()]
 }
 
 /// On and off lengths of a fitted line: dots.
-pub const FIT_DASH: &[f64] = &[2.2, 3.6];
+pub(crate) const FIT_DASH: &[f64] = &[2.2, 3.6];
 
 /// Looks that differ from one another.
-pub const DISTINCT_LOOKS: usize = LOOKS.len();
+pub(crate) const DISTINCT_LOOKS: usize = LOOKS.len();
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,7 @@ mod expected_tests;
 mod identity;
 mod lower;
 mod resolve;
-pub mod stage;
+mod stage;
 #[cfg(test)]
 mod tests;
 

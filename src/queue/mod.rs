@@ -4,9 +4,9 @@
 //! [`step()`] is the whole life of a run; [`schedule()`] decides what to launch; [`explain()`]
 //! says why a run is not done.
 
-pub mod explain;
-pub mod schedule;
-pub mod state;
+mod explain;
+mod schedule;
+mod state;
 
 pub use explain::{Blocker, Facts, explain};
 pub use schedule::{Candidate, Slot, chains, schedule};

@@ -262,7 +262,7 @@ pub fn write_made(dir: &AttemptDir, made: &[Artifact]) -> Result<(), RundirError
 ///
 /// # Errors
 /// The file cannot be read, is of a later version, or is not as it was written.
-pub fn read_made(dir: &AttemptDir) -> Result<Option<Vec<Artifact>>, RundirError> {
+pub(crate) fn read_made(dir: &AttemptDir) -> Result<Option<Vec<Artifact>>, RundirError> {
     Ok(read_checked::<Made>(&dir.made())?.map(|made| made.files))
 }
 

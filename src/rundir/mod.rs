@@ -4,19 +4,19 @@
 //! `outcome.json`. [`Journal`] and [`write_result`] are the attempt's side, [`JournalReader`] and
 //! [`publish()`] the runner's.
 
-pub mod batch_layout;
-pub mod disk;
-pub mod error;
-pub mod event;
-pub mod files;
-pub mod heartbeat;
-pub mod journal;
-pub mod layout;
-pub mod lock;
-pub mod outcome;
-pub mod publish;
-pub mod runner_note;
-pub mod seal;
+mod batch_layout;
+mod disk;
+mod error;
+mod event;
+mod files;
+mod heartbeat;
+mod journal;
+mod layout;
+mod lock;
+mod outcome;
+mod publish;
+mod runner_note;
+mod seal;
 
 pub use batch_layout::{
     BATCH_LAYOUT_ARTIFACT, BatchLayout, PairLengths, read_batch_layout, write_batch_layout,

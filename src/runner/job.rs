@@ -16,7 +16,7 @@ use std::path::Path;
 const GRACE_MILLIS: i64 = 30_000;
 /// An attempt that tells of no step, row, sample or answer for so long is ended as hung. It is far
 /// beyond what a large model takes to be read, or a huge step on a few cores.
-pub const HANG_MILLIS: i64 = 2 * 60 * 60 * 1000;
+pub(crate) const HANG_MILLIS: i64 = 2 * 60 * 60 * 1000;
 /// Below so much free space nothing is started: room for the state of an attempt or two, and for the
 /// database, so that what is at work can end well.
 const DISK_FLOOR_BYTES: u64 = 512 << 20;

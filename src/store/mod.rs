@@ -5,20 +5,20 @@
 //! folders are the truth for results, and [`rebuild()`] makes the file anew from them. Views for
 //! people, with a worked query, stand at the end of `migrations/0001_first.sql`.
 
-pub mod error;
-pub mod open;
-pub mod read;
-pub mod rebuild;
-pub mod register;
-pub mod rows;
-pub mod snapshot;
-pub mod stored;
+mod error;
+mod open;
+mod read;
+mod rebuild;
+mod register;
+mod rows;
+mod snapshot;
+mod stored;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
-pub mod verify;
-pub mod write;
+mod verify;
+mod write;
 
 pub use error::{GIVE_THE_RIGHT, StoreError};
 pub use open::{ReadStore, STORE_PATH, Store};

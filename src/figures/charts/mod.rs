@@ -1,11 +1,11 @@
 //! The kinds of charts, one a file: data that implements [`Chart`](crate::figures::Chart).
 
-pub mod bars;
-pub mod batch;
+mod bars;
+mod batch;
 mod horizontal_bars;
-pub mod lines;
-pub mod scaling;
-pub mod training;
+mod lines;
+mod scaling;
+mod training;
 
 pub use bars::BarChart;
 pub use batch::{BatchChart, BatchPiece, BatchRow, Part};
