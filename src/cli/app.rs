@@ -50,6 +50,7 @@ macro_rules! commands {
 }
 
 commands! {
+    Init => init, InitArgs;
     Check => check, CheckArgs;
     Plan => plan, PlanArgs;
     Run => run, RunArgs;
@@ -63,6 +64,7 @@ commands! {
     Figures => figures, FiguresArgs;
     Report => report, ReportArgs;
     Inspect => inspect, InspectArgs;
+    Config => config, ConfigArgs;
     Schema => schema, SchemaArgs;
     Merge => merge, MergeArgs;
     Export => export, ExportArgs;

@@ -178,6 +178,13 @@ impl Ui {
         }
     }
 
+    /// A question on the line where the answer is typed.
+    #[expect(clippy::unused_self, reason = "all output goes through the Ui")]
+    pub(crate) fn ask(&self, question: &str) {
+        let mut stderr = io::stderr().lock();
+        drop(write!(stderr, "{}: ", shown(question)).and_then(|()| stderr.flush()));
+    }
+
     /// A warning to stderr.
     pub(crate) fn warn(&self, line: &str) {
         if self.json {

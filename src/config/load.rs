@@ -8,7 +8,8 @@ use crate::config::diagnose::{
 };
 use crate::config::expand::{GridPoint, axis_infos, expand};
 use crate::config::expected::Inputs;
-use crate::config::file::{Assignment, Axis, Reader, SweepFile};
+use crate::config::file::{Axis, Reader, SweepFile};
+use crate::config::places::{Places, PointTrees, overlaid};
 use crate::config::presets::fill_presets;
 use crate::config::schema::nearest_path;
 use crate::config::spec::{PipelineStage, TrialConfig};
@@ -94,90 +95,6 @@ struct Loader {
 
 /// Points are not looked at any more behind so many problems.
 const MOST_PROBLEMS: usize = 200;
-
-/// Where the values of a sweep's trials stand in its files.
-#[derive(Debug)]
-pub struct Places {
-    sources: Sources,
-    points: PointTrees,
-}
-
-/// What makes the tree of each trial.
-#[derive(Debug)]
-struct PointTrees {
-    base: Node,
-    sets: Vec<Vec<Assignment>>,
-    /// The point of each trial.
-    of_trial: Vec<usize>,
-}
-
-impl PointTrees {
-    fn new(file: &SweepFile, points: &[GridPoint<'_>]) -> Self {
-        let sets = points
-            .iter()
-            .map(|p| p.sets.iter().copied().cloned().collect());
-        let repeats = points.iter().enumerate();
-        let of_trial = repeats.flat_map(|(at, point)| point.seeds.iter().map(move |_| at));
-        Self {
-            base: file.base.clone(),
-            sets: sets.collect(),
-            of_trial: of_trial.collect(),
-        }
-    }
-}
-
-/// Something about a value of a trial.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Remark {
-    /// The first trial that it is about.
-    pub trial: usize,
-    /// Dotted path of the value; empty if it is about none in particular.
-    pub path: String,
-    /// A lower-case fragment.
-    pub message: String,
-    /// What to do about it.
-    pub help: Option<String>,
-}
-
-impl Places {
-    /// The remarks at their places.
-    pub fn located(&self, remarks: &[Remark]) -> ConfigError {
-        let diagnostic = |remark: &Remark| {
-            let point = self.points.of_trial.get(remark.trial).copied();
-            let sets = point.and_then(|point| self.points.sets.get(point));
-            let (tree, _) = overlaid(&self.points.base, sets.into_iter().flatten());
-            let mut found = if remark.path.is_empty() {
-                Diagnostic::nowhere(remark.message.clone())
-            } else {
-                Diagnostic::new(tree.nearest_place(&remark.path), remark.message.clone())
-            };
-            found.help.clone_from(&remark.help);
-            found
-        };
-        ConfigError::new(
-            self.sources.clone(),
-            remarks.iter().map(diagnostic).collect(),
-        )
-    }
-}
-
-/// The base with values laid on it, and which of those have no place there.
-fn overlaid<'a>(
-    base: &Node,
-    sets: impl Iterator<Item = &'a Assignment>,
-) -> (Node, Vec<Diagnostic>) {
-    let mut node = base.clone();
-    let mut wrong = Vec::new();
-    for (layer, set) in (OVERLAY..).zip(sets) {
-        if let Err(problem) = node.set(&set.path, &set.value, layer) {
-            wrong.push(*problem);
-        }
-    }
-    (node, wrong)
-}
-
-/// A layer above those of all files, for what axes set.
-const OVERLAY: u32 = 1 << 16;
 
 impl Loader {
     fn sweep(&mut self, path: &Path, inputs: Inputs) -> Option<(Sweep, PointTrees)> {

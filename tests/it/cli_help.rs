@@ -34,7 +34,7 @@ fn commands() -> Vec<String> {
 fn every_command_has_its_help() {
     let project = Project::new();
     insta::assert_snapshot!("help", session_in(&project, &["-h", "--help", "--version"]));
-    let groups = ["store"].map(str::to_owned);
+    let groups = ["config", "store"].map(str::to_owned);
     for command in commands().iter().chain(&groups) {
         let name = command.replace(' ', "_");
         let asked = format!("{command} --help");

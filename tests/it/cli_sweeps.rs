@@ -176,3 +176,59 @@ fn an_attempt_is_carried_out_by_hand() {
     assert_eq!(again["metrics"], first["metrics"], "to the last digit");
     assert!(again["metrics"].is_object());
 }
+
+#[test]
+fn config_show_says_what_a_trial_comes_to_and_where_it_is_written() {
+    let study = Study::shared();
+    assert_snapshot!(
+        "config",
+        study.session(&[
+            "config show sweeps/study.toml --trial 1",
+            "config show sweeps/study.toml --json",
+            "config show sweeps/study.toml --trial 99",
+            "config show nope.toml",
+        ])
+    );
+}
+
+#[test]
+fn what_config_show_prints_is_the_trial_when_it_is_read_again() {
+    let project = Project::new();
+    let ids = |file: &str, trial: usize| {
+        let plan = project.lions(&["plan", file, "--json"]);
+        let plan: serde_json::Value = serde_json::from_str(&plan.out).unwrap();
+        plan["trials"][trial]["runs"].clone()
+    };
+    let shown = project.lions(&["config", "show", "sweeps/smoke.toml", "--trial", "2"]);
+    let base: toml::Table = shown.out.parse().unwrap();
+    let wanted = ids("sweeps/smoke.toml", 2);
+    let seeds = project.lions(&["plan", "sweeps/smoke.toml", "--json"]);
+    let seeds: serde_json::Value = serde_json::from_str(&seeds.out).unwrap();
+    let seed = seeds["trials"][2]["seed"].as_u64().unwrap();
+    let mut file = toml::Table::new();
+    file.insert("base".to_owned(), base.into());
+    let head =
+        format!("[sweep]\nname = \"again\"\nquestion = \"Is it the same?\"\nseeds = [{seed}]\n\n");
+    project.write("sweeps/again.toml", format!("{head}{file}"));
+    assert_eq!(ids("sweeps/again.toml", 0), wanted);
+    assert!(
+        wanted.as_array().is_some_and(|runs| !runs.is_empty()),
+        "{wanted}"
+    );
+}
+
+#[test]
+fn init_writes_a_first_sweep() {
+    let project = Project::new();
+    assert_snapshot!(
+        "init",
+        session_in(
+            &project,
+            &[
+                "init --model models/stories260k --pairs data/pref/polite_train.jsonl",
+                "init --model models/stories260k --pairs data/pref/polite_train.jsonl",
+                "config show sweeps/first.toml",
+            ]
+        )
+    );
+}

@@ -32,9 +32,9 @@ const DOCUMENTS: [&str; 9] = [
 /// Commands that are carried out, in a project that has the shipped studies and one of its own that
 /// has run. Of all others (`run`, `bench`, …) only the command line is parsed: their work takes
 /// minutes.
-const READING: [&str; 15] = [
+const READING: [&str; 17] = [
     "check", "plan", "inspect", "status", "show", "why", "log", "compare", "figures", "report",
-    "retry", "doctor", "store", "schema", "export",
+    "retry", "doctor", "store", "schema", "export", "config", "init",
 ];
 
 /// Words of the documents and what stands for them here: the study that has run, one of its

@@ -17,6 +17,7 @@ mod damaged;
 mod documents;
 mod driver;
 mod figures;
+mod first_sweep;
 mod foreseen;
 mod full;
 mod fuzz;

@@ -33,6 +33,17 @@ pub(crate) struct CheckArgs {
     deep: bool,
 }
 
+impl CheckArgs {
+    /// Of one file, as if it were typed.
+    pub(crate) fn of(file: PathBuf) -> Self {
+        Self {
+            files: vec![file],
+            base: None,
+            deep: false,
+        }
+    }
+}
+
 pub(crate) fn run(ui: &Ui, global: &Global, args: &CheckArgs) -> Result<u8, CommandError> {
     let near = args.files.first().map(PathBuf::as_path);
     let project = Project::find(global.root.as_deref(), near)?;

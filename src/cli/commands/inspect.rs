@@ -133,7 +133,7 @@ fn kept(
     rows.map(Some).map_err(CommandError::user)
 }
 
-fn pick(sweep: &Sweep, index: usize) -> Result<&Trial, CommandError> {
+pub(crate) fn pick(sweep: &Sweep, index: usize) -> Result<&Trial, CommandError> {
     sweep.trials.get(index).ok_or_else(|| {
         let have = sweep.trials.len();
         CommandError::user(format!(

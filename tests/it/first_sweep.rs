@@ -1,0 +1,158 @@
+//! A first study of one's own: `init`, then what it says to do next, to a table.
+
+use crate::project::Project;
+use std::path::Path;
+
+/// A model folder and data files that are no project's, beside an empty folder `mine`.
+fn strangers() -> Project {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let project = Project::bare();
+    std::fs::remove_dir(project.path("sweeps")).unwrap();
+    for file in std::fs::read_dir(here.join("models/stories260k")).unwrap() {
+        let file = file.unwrap();
+        let bytes = std::fs::read(file.path()).unwrap();
+        project.write(Path::new("model").join(file.file_name()), bytes);
+    }
+    for (name, shipped) in [
+        ("talks.jsonl", "data/sft/instruct_train.jsonl"),
+        ("choices.jsonl", "data/pref/polite_train.jsonl"),
+    ] {
+        let text = std::fs::read_to_string(here.join(shipped)).unwrap();
+        let rows: Vec<&str> = text.lines().take(60).collect();
+        project.write(name, rows.join("\n"));
+    }
+    project
+}
+
+#[test]
+fn three_commands_lead_from_a_model_and_two_files_to_a_table_and_a_figure() {
+    let project = strangers();
+    let said = project.lions(&[
+        "init",
+        "mine",
+        "--model",
+        "model",
+        "--sft",
+        "talks.jsonl",
+        "--pairs",
+        "choices.jsonl",
+        "--name",
+        "pull",
+    ]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(
+        said.out
+            .contains("ok `pull` is fine: 3 configurations, 9 trials"),
+        "{said:?}"
+    );
+    let rows = |file: &str| {
+        project
+            .read(&format!("mine/data/pull/{file}.jsonl"))
+            .lines()
+            .count()
+    };
+    assert_eq!(rows("sft_train") + rows("sft_test"), 60);
+    assert_eq!(rows("pairs_train") + rows("pairs_test"), 60);
+    assert!(rows("sft_test") > 0 && rows("pairs_test") > 0);
+
+    let plan = project.lions(&["plan", "mine/sweeps/pull.toml"]);
+    assert_eq!(plan.code, 0, "{plan:?}");
+    let run = project.lions(&["run", "mine/sweeps/pull.toml", "--jobs", "2", "--quiet"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    let table = project.lions(&["compare", "mine/sweeps/pull.toml"]);
+    assert_eq!(table.code, 0, "{table:?}");
+    for cell in [
+        "0.02",
+        "0.1",
+        "0.5",
+        "held-out-pairs/rewards/accuracies",
+        "held-out/loss",
+    ] {
+        assert!(table.out.contains(cell), "no {cell} in {table:?}");
+    }
+    assert!(project.path("mine/reports/pull/figures/beta.svg").is_file());
+}
+
+#[test]
+fn no_prompt_is_on_both_sides_and_a_file_that_grows_keeps_its_own() {
+    let project = strangers();
+    let held_out = |name: &str| {
+        let words = [
+            "init",
+            "mine",
+            "--model",
+            "model",
+            "--pairs",
+            "choices.jsonl",
+            "--name",
+            name,
+        ];
+        let said = project.lions(&words);
+        assert_eq!(said.code, 0, "{said:?}");
+        let side = |part: &str| {
+            let text = project.read(&format!("mine/data/{name}/pairs_{part}.jsonl"));
+            let prompt = |line: &str| {
+                let row: serde_json::Value = serde_json::from_str(line).unwrap();
+                row["chosen"][0].to_string()
+            };
+            text.lines()
+                .map(prompt)
+                .collect::<std::collections::BTreeSet<_>>()
+        };
+        let (train, test) = (side("train"), side("test"));
+        assert!(train.is_disjoint(&test));
+        test
+    };
+    let before = held_out("small");
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(here.join("data/pref/polite_train.jsonl")).unwrap();
+    let rows: Vec<&str> = text.lines().take(300).collect();
+    project.write("choices.jsonl", rows.join("\n"));
+    assert!(held_out("large").is_superset(&before));
+}
+
+#[test]
+fn init_says_what_is_missing_and_overwrites_nothing() {
+    let project = strangers();
+    let refused = |words: &[&str], part: &str| {
+        let said = project.lions(words);
+        assert_eq!(said.code, 1, "{said:?}");
+        assert!(said.err.contains(part), "no `{part}` in {said:?}");
+    };
+    refused(&["init", "mine"], "--model DIR");
+    refused(
+        &["init", "mine", "--model", "model"],
+        "--sft FILE, --pairs FILE or both",
+    );
+    refused(
+        &["init", "mine", "--model", "nowhere", "--sft", "talks.jsonl"],
+        "config.json",
+    );
+    refused(
+        &["init", "mine", "--model", "model", "--sft", "gone.jsonl"],
+        "gone.jsonl",
+    );
+    refused(
+        &["init", "mine", "--model", "model", "--pairs", "talks.jsonl"],
+        "talks.jsonl",
+    );
+    refused(
+        &[
+            "init",
+            "mine",
+            "--model",
+            "model",
+            "--sft",
+            "talks.jsonl",
+            "--name",
+            "a/b",
+        ],
+        "`a/b` cannot be a sweep's name",
+    );
+    assert!(!project.path("mine/sweeps/first.toml").exists());
+    let words = ["init", "mine", "--model", "model", "--sft", "talks.jsonl"];
+    assert_eq!(project.lions(&words).code, 0);
+    let written = project.read("mine/sweeps/first.toml");
+    refused(&words, "is there already");
+    assert_eq!(project.read("mine/sweeps/first.toml"), written);
+}
