@@ -45,20 +45,38 @@ fn rows_of(root: &Path, path: &str, rows: Rows) -> Result<Vec<(String, Value)>, 
     })
 }
 
-/// How many rows a file has.
-pub(crate) fn count(root: &Path, path: &str, rows: Rows) -> Result<usize, CommandError> {
-    rows_of(root, path, rows).map(|rows| rows.len())
+/// How much there is to learn from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) rows: usize,
+    /// Length of the rows as JSON, bytes.
+    pub(crate) bytes: usize,
+}
+
+impl Size {
+    fn of<'v>(rows: impl IntoIterator<Item = &'v Value>) -> Self {
+        let lengths = rows.into_iter().map(|row| row.to_string().len());
+        lengths.fold(Self { rows: 0, bytes: 0 }, |size, length| Self {
+            rows: size.rows + 1,
+            bytes: size.bytes + length,
+        })
+    }
+}
+
+/// How much a file has.
+pub(crate) fn measure(root: &Path, path: &str, rows: Rows) -> Result<Size, CommandError> {
+    rows_of(root, path, rows).map(|rows| Size::of(rows.iter().map(|(_, row)| row)))
 }
 
 /// Parts a file by prompt into rows to train on and rows held out, and writes both as JSON lines. Which
-/// prompts those are depends on their text alone: a file that grows keeps them. Returns the number of rows to
-/// train on.
+/// prompts those are depends on their text alone: a file that grows keeps them. Returns what is left to train
+/// on.
 pub(crate) fn part(
     root: &Path,
     path: &str,
     rows: Rows,
     (train, test): (&str, &str),
-) -> Result<usize, CommandError> {
+) -> Result<Size, CommandError> {
     let all = rows_of(root, path, rows)?;
     let (mut learnt, mut held) = (Vec::new(), Vec::new());
     let mut held_prompts = HashSet::new();
@@ -85,5 +103,5 @@ pub(crate) fn part(
         let lines: String = rows.iter().map(|row| format!("{row}\n")).collect();
         write_atomic(&root.join(name), lines.as_bytes()).map_err(CommandError::user)?;
     }
-    Ok(learnt.len())
+    Ok(Size::of(&learnt))
 }

@@ -1,6 +1,7 @@
 //! A first sweep for a model and data of one's own, as text.
 
 use crate::arch::{DecoderConfig, parameter_count};
+use crate::cli::held_out::Size;
 use crate::config::toml_text;
 
 /// Recipe values that go by the size of the model.
@@ -50,7 +51,7 @@ const LONGEST: usize = 2048;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Set {
     pub(crate) train: String,
-    pub(crate) rows: usize,
+    pub(crate) size: Size,
     pub(crate) test: String,
 }
 
@@ -73,6 +74,11 @@ impl Starter<'_> {
 
     fn max_seq_len(&self) -> usize {
         self.config.max_positions.min(LONGEST)
+    }
+
+    /// About how many full windows a set fills: four bytes of text are about a token.
+    fn windows(&self, set: &Set) -> usize {
+        set.size.bytes / 4 / self.max_seq_len().max(1)
     }
 
     fn limits(&self) -> String {
@@ -124,7 +130,7 @@ impl Starter<'_> {
              [base.sft.recipe.schedule]\ndecay = \"cosine\"\nwarmup-ratio = 0.1\nmin-ratio = 0.0\n",
             data = toml_text(&set.train),
             longest = self.max_seq_len(),
-            rows = batch_rows(set.rows),
+            rows = batch_rows(self.windows(set)),
             precision = toml_text(sized.precision),
             rate = sized.sft_rate,
         )
@@ -140,7 +146,7 @@ impl Starter<'_> {
             data = toml_text(&set.train),
             limits = self.limits(),
             beta = sized.beta,
-            rows = batch_rows(set.rows),
+            rows = batch_rows(set.size.rows),
             precision = toml_text(sized.precision),
             rate = sized.dpo_rate,
         )
@@ -205,7 +211,7 @@ const ADAMW: &str =
 /// Rows of an optimiser step: at most the 128 of the released recipe, and few enough for 20 steps an
 /// epoch.
 fn batch_rows(rows: usize) -> usize {
-    let wanted = (rows / 20).clamp(2, 128);
+    let wanted = (rows / 20).clamp(1, 128);
     // A power of two divides into micro-batches.
     1 << wanted.ilog2()
 }
@@ -231,7 +237,7 @@ mod tests {
     #[test]
     fn steps_are_many_enough_and_batches_powers_of_two() {
         let batches = [0, 10, 79, 80, 933, 61_000].map(batch_rows);
-        assert_eq!(batches, [2, 2, 2, 4, 32, 128]);
+        assert_eq!(batches, [1, 1, 2, 4, 32, 128]);
     }
 
     #[test]

@@ -5,7 +5,14 @@ use serde::Serialize;
 /// A value on one line, as it stands behind `key =`: `"a\"b"`, `[1, 2]`, `{ a = 1 }`; nothing for what TOML
 /// cannot say (no value at all).
 pub(crate) fn toml_text(value: &(impl Serialize + ?Sized)) -> String {
-    toml::Value::try_from(value).map_or_else(|_| String::new(), |value| value.to_string())
+    match toml::Value::try_from(value) {
+        // `5e-7`, as people write rates.
+        Ok(toml::Value::Float(number)) if number != 0.0 && number.abs() < 1e-3 => {
+            format!("{number:e}")
+        }
+        Ok(value) => value.to_string(),
+        Err(_) => String::new(),
+    }
 }
 
 #[cfg(test)]
@@ -20,5 +27,9 @@ mod tests {
             r#"[1, 0.5, "x"]"#
         );
         assert_eq!(toml_text(&serde_json::Value::Null), "");
+        assert_eq!(
+            [5e-7, 0.0, 0.05, -1e-8].map(|v| toml_text(&v)),
+            ["5e-7", "0.0", "0.05", "-1e-8"]
+        );
     }
 }

@@ -5,7 +5,7 @@ use crate::base::write_atomic;
 use crate::cli::commands::check;
 use crate::cli::error::CommandError;
 use crate::cli::global::Global;
-use crate::cli::held_out::{Rows, count, part};
+use crate::cli::held_out::{Rows, measure, part};
 use crate::cli::project::Project;
 use crate::cli::starter::{Set, Starter};
 use crate::cli::ui::Ui;
@@ -106,7 +106,12 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &InitArgs) -> Result<u8, Comma
         ui.say(&format!("wrote {}", path.display()));
     }
     let code = check::run(ui, global, &check::CheckArgs::of(file.clone()))?;
-    let shown = file.strip_prefix(&project.root).unwrap_or(&file).display();
+    let typed = match &global.root {
+        Some(root) => root,
+        None => &args.dir,
+    };
+    let shown = typed.join(format!("sweeps/{}.toml", args.name));
+    let shown = shown.strip_prefix(".").unwrap_or(&shown).display();
     ui.say(&format!(
         "next: `lions plan {shown}` says what it would cost, `lions run {shown}` does it"
     ));
@@ -125,7 +130,7 @@ fn one_set(
     let path = from_root(root, train)?;
     if let Some(test) = test {
         return Ok(Set {
-            rows: count(root, &path, rows)?,
+            size: measure(root, &path, rows)?,
             train: path,
             test: from_root(root, test)?,
         });
@@ -137,12 +142,13 @@ fn one_set(
     let files = ["train", "test"].map(|part| format!("data/{name}/{word}_{part}.jsonl"));
     let [train, test] = files;
     let learnt = part(root, &path, rows, (&train, &test))?;
+    let rows = learnt.rows;
     ui.say(&format!(
-        "parted `{path}` into {train} ({learnt} rows) and {test}"
+        "parted `{path}` into {train} ({rows} rows) and {test}"
     ));
     Ok(Set {
         train,
-        rows: learnt,
+        size: learnt,
         test,
     })
 }
