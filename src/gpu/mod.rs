@@ -31,6 +31,10 @@ pub mod ops;
 #[cfg(test)]
 mod prebuilt_tests;
 #[cfg(test)]
+mod product_tests;
+#[cfg(test)]
+mod speed_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 
 pub use buf::{Buf, Region};

@@ -1,7 +1,7 @@
 //! Whether the kernels for cards are those of the sources.
 
+use crate::gpu::testing::folder;
 use std::fs;
-use std::path::Path;
 
 /// The checksum of POSIX `cksum`.
 fn cksum(bytes: &[u8]) -> u32 {
@@ -26,10 +26,7 @@ fn code(text: &str) -> String {
 // Renewed by `prebuilt/make.sh`, which wants an nvcc.
 #[test]
 fn prebuilt_kernels_are_those_of_the_sources() {
-    // Of this crate, or of that in `tests/gpu`.
-    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-    let mut places = above.map(|folder| folder.join("src/gpu"));
-    let here = places.find(|place| place.is_dir()).unwrap();
+    let here = folder("src/gpu");
     let files = fs::read_dir(here.join("kernels")).unwrap();
     let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
     files.sort_by_key(|path| (path.extension().map(ToOwned::to_owned), path.clone()));

@@ -1,7 +1,11 @@
 //! Where the tests of kernels run, and how their results are compared.
+//!
+//! On the emulation, and on a card if there is one. Where `LIONS_TEST_CARD` is set, on the first card alone, which must be
+//! there: `machine-code` opens it as the program does, `text` with kernels that its driver compiles.
 
 use crate::gpu::element::bytes_of;
 use crate::gpu::{Buf, Element, Emulated, Emulation, Gpu, Schedule, Stored};
+use std::path::PathBuf;
 
 /// Most relative error (L2) of f32 arithmetic in another order than that of f64.
 pub(crate) const F32: f64 = 2e-6;
@@ -20,6 +24,53 @@ pub(crate) fn emulated(bytes: usize) -> Emulated {
     // SAFETY: these are the functions of `emu/launch.cc`; the tests upload indices within their arrays.
     let emulated = unsafe { Emulated::new(emulation, bytes) };
     emulated.unwrap()
+}
+
+/// The card that the environment asks for.
+fn named_card() -> Option<Box<dyn Gpu>> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "whoever runs the tests says where"
+    )]
+    let kernels = std::env::var("LIONS_TEST_CARD").ok()?;
+    Some(open_named(&kernels))
+}
+
+#[cfg(not(feature = "gpu"))]
+fn open_named(_: &str) -> Box<dyn Gpu> {
+    panic!("no card: {}", crate::gpu::GpuError::NotBuiltIn)
+}
+
+#[cfg(feature = "gpu")]
+fn open_named(kernels: &str) -> Box<dyn Gpu> {
+    use crate::gpu::{Cuda, GpuError};
+    let card = match kernels {
+        "machine-code" => Cuda::open(0, &[]),
+        "text" => Cuda::open_with_text(0),
+        _ => panic!("`LIONS_TEST_CARD` is machine-code or text"),
+    };
+    let card = card.unwrap_or_else(|error| match error {
+        GpuError::NoDriver | GpuError::NoDevice { .. } => panic!("no card: {error}"),
+        _ => panic!("the card does not open: {error}"),
+    });
+    let taken = ["text", "machine code"][usize::from(card.has_machine_code())];
+    #[expect(clippy::print_stdout, reason = "says that the test was on a card")]
+    {
+        println!("on {}, kernels as {taken}", card.name());
+    }
+    Box::new(card)
+}
+
+/// The card that was asked for, else an emulated device with so much memory.
+pub(crate) fn device(bytes: usize) -> Box<dyn Gpu> {
+    named_card().unwrap_or_else(|| Box::new(emulated(bytes)))
+}
+
+/// A folder of the repository, from wherever in it the tests run.
+pub(crate) fn folder(path: &str) -> PathBuf {
+    let here = std::env::current_dir().unwrap();
+    let mut places = here.ancestors().map(|above| above.join(path));
+    places.find(|place| place.is_dir()).unwrap()
 }
 
 /// A device under test.
@@ -65,6 +116,9 @@ const SCHEDULES: [(Schedule, u32); 4] = [
 /// Runs a test on the emulation under several schedules and with one and two OS threads, and twice on a card if there
 /// is one. What it reads must be the same bits each time.
 pub(crate) fn on_devices(test: impl Fn(&mut Device)) {
+    if on_named_card(&test) {
+        return;
+    }
     let runs = SCHEDULES.map(|(schedule, os_threads)| {
         let mut gpu = emulated(1 << 28);
         gpu.run_by(schedule, os_threads);
@@ -79,6 +133,9 @@ pub(crate) fn on_devices(test: impl Fn(&mut Device)) {
 
 /// As [`on_devices`], with one schedule.
 pub(crate) fn on_devices_once(test: impl Fn(&mut Device)) {
+    if on_named_card(&test) {
+        return;
+    }
     bits_of(&mut emulated(1 << 28), &test);
     on_card(&test);
 }
@@ -93,6 +150,15 @@ fn bits_of(gpu: &mut dyn Gpu, test: &impl Fn(&mut Device)) -> blake3::Hash {
     let mut device = Device { gpu, seen };
     test(&mut device);
     device.seen.finalize()
+}
+
+/// Twice on the card that was asked for, if one was.
+fn on_named_card(test: &impl Fn(&mut Device)) -> bool {
+    // One after the other: a thread has one card.
+    let run = |()| Some(bits_of(named_card()?.as_mut(), test));
+    let twice = [(), ()].map(run);
+    assert_eq!(twice[0], twice[1], "two runs on the card differ");
+    twice[0].is_some()
 }
 
 #[cfg(not(feature = "gpu"))]

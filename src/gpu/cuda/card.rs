@@ -3,7 +3,7 @@
 use super::blas::{Blas, WORKSPACE};
 use super::context::{Claim, Context, note};
 use super::failure::{OrFailed as _, failed, words};
-use super::images::OLDEST;
+use super::images::{OLDEST, images};
 use super::library;
 use crate::gpu::buf::Region;
 use crate::gpu::call::Call;
@@ -58,6 +58,23 @@ impl Cuda {
     /// A thread that has a card already, no driver, no such card, a card that is too old, no cuBLAS, or kernels that
     /// the driver refuses.
     pub fn open(index: usize, folders: &[PathBuf]) -> Result<Self> {
+        Self::open_with(index, folders, images)
+    }
+
+    /// The same with the kernels as text alone, which the driver compiles.
+    #[cfg(test)]
+    pub(crate) fn open_with_text(index: usize) -> Result<Self> {
+        Self::open_with(index, &[], |compute| {
+            let mut images = images(compute)?;
+            Ok(images.split_off(images.len() - 1))
+        })
+    }
+
+    fn open_with(
+        index: usize,
+        folders: &[PathBuf],
+        images: impl FnOnce((i32, i32)) -> Result<Vec<Vec<u8>>>,
+    ) -> Result<Self> {
         let claim = Claim::take()?;
         library::driver(index)?;
         let count = device::get_count().or_failed()? as usize;
@@ -80,7 +97,7 @@ impl Cuda {
             return Err(GpuError::TooOld { name, compute });
         }
         library::cublas(folders)?;
-        let context = Context::new(claim, device, compute)?;
+        let context = Context::new(claim, device, &images(compute)?)?;
         let mut card = Self {
             blas: None,
             context,
@@ -98,6 +115,11 @@ impl Cuda {
         let blas = unsafe { Blas::new(card.context.stream, workspace.at) }?;
         card.blas = Some(blas);
         Ok(card)
+    }
+
+    /// Whether its driver took the machine code that the program brings; else it compiled the kernels' text.
+    pub fn has_machine_code(&self) -> bool {
+        self.context.is_machine_code
     }
 
     fn function(&mut self, name: &'static str) -> Result<Function> {

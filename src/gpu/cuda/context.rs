@@ -1,7 +1,7 @@
 //! The context of a card on this thread, its stream and the kernels' module.
 
 use super::failure::{OrFailed as _, words};
-use super::images::images;
+use super::images::is_machine_code;
 use crate::gpu::error::{GpuError, Result};
 use cudarc::driver::result::{ctx, module, primary_ctx, stream};
 use cudarc::driver::sys::{CUdevice, CUmodule, CUstream};
@@ -39,15 +39,18 @@ pub(super) struct Context {
     device: CUdevice,
     pub(super) stream: CUstream,
     pub(super) module: CUmodule,
+    /// Whether the driver took the kernels as machine code.
+    pub(super) is_machine_code: bool,
     /// That it stays the thread's own.
     _claim: Claim,
 }
 
 impl Context {
+    /// With the first of the images of the kernels that the driver takes.
+    ///
     /// # Errors
-    /// The driver refuses a context, or the kernels in every form.
-    pub(super) fn new(claim: Claim, device: CUdevice, compute: (i32, i32)) -> Result<Self> {
-        let images = images(compute)?;
+    /// The driver refuses a context, or all images.
+    pub(super) fn new(claim: Claim, device: CUdevice, images: &[Vec<u8>]) -> Result<Self> {
         #[expect(unsafe_code, reason = "calls of the driver")]
         // SAFETY: the device comes from the driver. What was retained is released by `Drop`, also if a later line fails.
         let mut own = unsafe {
@@ -56,6 +59,7 @@ impl Context {
                 device,
                 stream: std::ptr::null_mut(),
                 module: std::ptr::null_mut(),
+                is_machine_code: false,
                 _claim: claim,
             };
             ctx::set_current(context).or_failed()?;
@@ -63,12 +67,13 @@ impl Context {
             own
         };
         let mut why = String::new();
-        for image in &images {
+        for image in images {
             #[expect(unsafe_code, reason = "calls of the driver")]
             // SAFETY: a whole cubin, or text that ends with a zero.
             match unsafe { module::load_data(image.as_ptr().cast()) } {
                 Ok(module) => {
                     own.module = module;
+                    own.is_machine_code = is_machine_code(image);
                     return Ok(own);
                 }
                 Err(e) => why = words(e),

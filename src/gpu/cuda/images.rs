@@ -33,6 +33,11 @@ pub(super) fn images(compute: (i32, i32)) -> Result<Vec<Vec<u8>>> {
     Ok(cubin.transpose()?.into_iter().chain([ptx]).collect())
 }
 
+/// Whether an image is no text.
+pub(super) fn is_machine_code(image: &[u8]) -> bool {
+    image.starts_with(b"\x7fELF")
+}
+
 fn unpacked(bytes: &[u8]) -> Result<Vec<u8>> {
     zstd::decode_all(bytes).map_err(|e| GpuError::NoKernels(e.to_string()))
 }
@@ -40,10 +45,6 @@ fn unpacked(bytes: &[u8]) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn is_cubin(image: &[u8]) -> bool {
-        image.starts_with(b"\x7fELF")
-    }
 
     #[test]
     fn a_card_is_offered_its_machine_code_and_then_text() {
@@ -57,7 +58,7 @@ mod tests {
         ] {
             let images = images(compute).unwrap();
             assert_eq!(
-                images.iter().filter(|image| is_cubin(image)).count(),
+                images.iter().filter(|image| is_machine_code(image)).count(),
                 cubins
             );
             assert_eq!(images.len(), cubins + 1);

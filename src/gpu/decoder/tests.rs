@@ -1,8 +1,8 @@
-//! Every family of decoders on the emulation against the numbers of transformers.
+//! Every family of decoders on the emulation, or on a card, against the numbers of transformers.
 
 use crate::arch::DecoderConfig;
 use crate::gpu::decoder::{Batch, Found, Layout, Parts, Passes, Shape, Weight};
-use crate::gpu::testing::emulated;
+use crate::gpu::testing::{device, folder};
 use crate::gpu::{Buf, Gpu, Result, Stored};
 use half::bf16;
 use serde_json::Value;
@@ -13,10 +13,7 @@ use std::path::{Path, PathBuf};
 const PARITY: f64 = 1e-4;
 
 fn golden() -> PathBuf {
-    // Of this crate, or of that in `tests/gpu`.
-    let above = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-    let mut places = above.map(|folder| folder.join("tests/golden"));
-    places.find(|place| place.is_dir()).unwrap()
+    folder("tests/golden")
 }
 
 /// The documents, and what transformers computes of them.
@@ -167,7 +164,7 @@ fn step<T: Stored>(
     recompute: bool,
     head_rows: usize,
 ) -> (f64, BTreeMap<String, Vec<f32>>) {
-    let gpu: &mut dyn Gpu = &mut emulated(1 << 24);
+    let gpu: &mut dyn Gpu = &mut *device(1 << 24);
     let on: OnDevice<T> = open(gpu, &golden().join("families").join(name));
     let documents = Documents::of(&families());
     let trunks: Vec<u32> = (0..documents.bounds.len() as u32 - 1).collect();
@@ -248,7 +245,7 @@ fn gradient(
 // Where factors are known only behind all scores, the logits of all but the last rows are gone and are made once more.
 #[test]
 fn factors_reach_the_targets_of_all_chunks_and_no_targets_give_no_gradient() {
-    let gpu: &mut dyn Gpu = &mut emulated(1 << 24);
+    let gpu: &mut dyn Gpu = &mut *device(1 << 24);
     let on: OnDevice<f32> = open(gpu, &golden().join("families/gemma2"));
     let documents = Documents::of(&families());
     let batch = documents.batch(&[0, 1]);
@@ -280,7 +277,7 @@ fn factors_reach_the_targets_of_all_chunks_and_no_targets_give_no_gradient() {
 
 #[test]
 fn heads_that_no_kernel_takes_are_refused() {
-    let gpu: &mut dyn Gpu = &mut emulated(1 << 24);
+    let gpu: &mut dyn Gpu = &mut *device(1 << 24);
     let on: OnDevice<f32> = open(gpu, &golden().join("families/llama-gqa"));
     let documents = Documents::of(&families());
     let batch = documents.batch(&[0, 1]);
