@@ -54,15 +54,25 @@ fn build(source: &str, folder: &Path, name: &str) {
 /// The program on a machine that has such a driver, and cuBLAS nowhere but where these variables name it.
 fn pretending(project: &Project, words: &[&str], vars: &[(&str, &str)]) -> Command {
     let mut command = project.command(words);
+    pretend(&mut command, vars);
+    command.env("PATH", "/nonexistent");
+    command
+}
+
+/// Lets a command find the driver that pretends, and cuBLAS as above; the variables say what it pretends.
+pub(crate) fn pretend(command: &mut Command, vars: &[(&str, &str)]) {
     command
         .env("LD_LIBRARY_PATH", &Pretended::get().driver)
         .env("FAKE_KERNELS", lions_emulation::LIBRARY)
-        .env("PATH", "/nonexistent")
         .env_remove("HOME")
         .env_remove("LIONS_CUDA_LIB")
         .env_remove("CUDA_VISIBLE_DEVICES")
         .envs(vars.iter().copied());
-    command
+}
+
+/// Where the cuBLAS that pretends lies.
+pub(crate) fn pretended_cublas() -> &'static str {
+    Pretended::get().blas.to_str().unwrap()
 }
 
 fn said(mut command: Command) -> Said {
@@ -169,7 +179,7 @@ fn cublas_is_looked_for_where_it_is_named() {
         assert!(found(&project, &[card], "check").is_empty());
         refuses(&project, "cuda:0", &[card], missing);
     }
-    let folder = Pretended::get().blas.to_str().unwrap();
+    let folder = pretended_cublas();
     let vars = [card, ("LIONS_CUDA_LIB", folder)];
     let text = format!("13.1.2 in {folder}");
     assert_eq!(found(&project, &vars, "cublas"), one("ok", &text));
@@ -178,7 +188,7 @@ fn cublas_is_looked_for_where_it_is_named() {
 #[test]
 fn doctor_lets_every_card_compute() {
     let project = Project::bare();
-    let folder = Pretended::get().blas.to_str().unwrap();
+    let folder = pretended_cublas();
     let vars = [("FAKE_CARDS", "2"), ("LIONS_CUDA_LIB", folder)];
     let cards = found(&project, &vars, "gpu");
     let shown = "Pretended T4, 4.0 GiB (4.0 GiB free), compute 9.0, driver";
@@ -314,7 +324,7 @@ fn a_sweep_gives_the_same_numbers_on_every_device() {
     // begin again.
     let on_cards = metrics_on("cuda:0,1", |project, words| {
         let mut command = pretending(project, words, &[("FAKE_CARDS", "2")]);
-        command.env("LIONS_CUDA_LIB", &Pretended::get().blas);
+        command.env("LIONS_CUDA_LIB", pretended_cublas());
         for (name, file) in [("FAKE_LOST", "lost"), ("FAKE_LOST_LATE", "lost-late")] {
             project.write(file, "");
             command.env(name, project.path(file));

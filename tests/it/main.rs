@@ -21,6 +21,7 @@ mod first_sweep;
 mod foreseen;
 mod full;
 mod fuzz;
+mod gpu_check;
 mod grammar;
 mod imports;
 mod judged;
