@@ -26,7 +26,7 @@ fn the_check_of_a_card_is_right_about_parts_that_fail_hang_or_find_none() {
     let done = python.arg(check().join("test_check.py")).output().unwrap();
     let said = String::from_utf8_lossy(&done.stdout);
     assert!(done.status.success(), "{said}");
-    assert!(said.contains("\nOK") && said.contains("Ran 2"), "{said}");
+    assert!(said.contains("\nOK"), "{said}");
 }
 
 /// What a part comes to on a machine with such a driver.

@@ -136,7 +136,7 @@ def seconds_of(path):
     times = []
     for folder in (path / "results/runs").iterdir():
         done = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
-        times.append(done.get("result", {}).get("wall_secs") or 0.0)
+        times.append(done["result"]["usage"]["wall_secs"])
     return round(sum(times), 2)
 
 

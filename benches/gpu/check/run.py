@@ -35,13 +35,11 @@ class Log:
     """What the parts of a section say, a line each, as it comes."""
 
     def __init__(self, path):
-        self.file = open(path, "a", encoding="utf-8")  # noqa: SIM115  # closed with the process
-        self.lock = threading.Lock()
+        self.path, self.lock = path, threading.Lock()
 
     def write(self, part, text):
-        with self.lock:
-            self.file.write(f"[{part}] {text}\n")
-            self.file.flush()
+        with self.lock, open(self.path, "a", encoding="utf-8") as file:
+            file.write(f"[{part}] {text}\n")
 
 
 class Runner:
@@ -129,16 +127,19 @@ class Heard:
         self.thread.start()
 
     def read(self):
-        for raw in iter(lambda: self.pipe.readline(1 << 16), b""):
-            text = raw.decode(errors="replace").rstrip()
-            told = outcome.told(text)
-            if told:
-                self.verdict = told
-            elif text.strip():
-                self.last = text.strip()[:300]
-            self.kept += len(raw)
-            if self.kept <= KEPT or told:
-                self.log.write(self.part, text)
+        with self.pipe:
+            for raw in iter(lambda: self.pipe.readline(1 << 16), b""):
+                self.take(raw.decode(errors="replace").rstrip())
+
+    def take(self, text):
+        told = outcome.told(text)
+        if told:
+            self.verdict = told
+        elif text.strip():
+            self.last = text.strip()[:300]
+        self.kept += len(text) + 1
+        if self.kept <= KEPT or told:
+            self.log.write(self.part, text)
 
 
 def kill_group(child):

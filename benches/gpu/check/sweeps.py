@@ -74,9 +74,9 @@ points = [
 ]
 [base.online-dpo.recipe]
 rounds = 1
-samples = 3
-sampling = { temperature = 1.0, top-p = 0.95, max-new-tokens = 12 }
-prompts = { per-round = 4 }
+samples = 4
+sampling = { temperature = 1.0, top-p = 1.0, max-new-tokens = 48 }
+prompts = { per-round = 8 }
 dpo = { duration = { steps = 2 }, global-batch-size = 2 }
 [base.eval.recipe.stories.stories]
 data = [{ path = "data/sft/stories_test.jsonl" }]

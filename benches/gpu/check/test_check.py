@@ -45,13 +45,12 @@ ENDS = {
 }
 
 
-def ended(ends=ENDS, has_card=False, seconds=60.0, limit=1.5, out=None):
-    """The results of such parts by name."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = out or folder
+def ended(ends=ENDS, has_card=False, seconds=120.0):
+    """The results of such parts by name, and what is in the logs."""
+    with tempfile.TemporaryDirectory() as out:
         runner = run.Runner(out, lambda name: [sys.executable, "-c", ends[name]], None,
                             time.monotonic() + seconds, has_card)
-        results = runner.run([(4, [parts.Part(name, limit) for name in ends])])
+        results = runner.run([(4, [parts.Part(name, 3 if "hangs" in name else 60) for name in ends])])
         stored = [json.loads(x) for x in (Path(out) / "results.jsonl").read_text().splitlines()]
         assert stored == results
         logs = {path.name: path.read_text() for path in Path(out).glob("*.log")}
@@ -60,9 +59,7 @@ def ended(ends=ENDS, has_card=False, seconds=60.0, limit=1.5, out=None):
 
 class Parts(unittest.TestCase):
     def test_a_part_that_crashes_or_hangs_costs_itself(self):
-        began = time.monotonic()
-        results, logs = ended(limit=3.0)
-        self.assertLess(time.monotonic() - began, 30)
+        results, logs = ended()
         how = {name.split("/")[1]: r["outcome"] for name, r in results.items()}
         self.assertEqual(how, {"right": "ok", "wrong": "failed", "crashes": "crashed",
                                "says-nothing": "crashed", "hangs": "timed out", "floods": "ok",
@@ -70,19 +67,21 @@ class Parts(unittest.TestCase):
         self.assertEqual(results["steps/right"]["values"], {"n": 3})
         self.assertEqual(results["steps/crashes"]["why"], "signal 6: about to")
         self.assertEqual(results["steps/says-nothing"]["why"], "exit status 0: the last word")
-        self.assertEqual(results["steps/hangs"]["why"], "after 3 s: waiting")
+        self.assertTrue(results["steps/hangs"]["why"].startswith("after 3 s: "))
+        # Neither the part nor what it left behind was waited for.
+        self.assertLess(results["steps/hangs"]["seconds"], 50)
         self.assertEqual(set(logs), {"steps.log"})
         self.assertIn("[steps/right] at work\n", logs["steps.log"])
         self.assertLess(len(logs["steps.log"]), 4 * run.KEPT)
 
     def test_no_card_is_a_failure_where_the_system_shows_one(self):
         ends = {"steps/no-card": ENDS["steps/no-card"]}
-        results, _ = ended(ends, has_card=True, limit=20.0)
+        results, _ = ended(ends, has_card=True)
         self.assertEqual(results["steps/no-card"]["outcome"], outcome.FAILED)
         self.assertIn("none here", results["steps/no-card"]["why"])
 
     def test_what_has_no_time_left_is_not_started(self):
-        results, _ = ended({"steps/right": ENDS["steps/right"]}, seconds=0.0, limit=20.0)
+        results, _ = ended({"steps/right": ENDS["steps/right"]}, seconds=0.0)
         self.assertEqual(results["steps/right"]["outcome"], outcome.NO_TIME)
 
     def test_files_that_come_back_are_eight_at_most(self):
