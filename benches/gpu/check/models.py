@@ -10,20 +10,30 @@ from pathlib import Path
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
 
 
+def parsed(data):
+    """What a safetensors file says of its arrays, and their bytes behind one another."""
+    length = struct.unpack("<Q", data[:8])[0]
+    about = json.loads(data[8:8 + length])
+    return {name: of for name, of in about.items() if name != "__metadata__"}, data[8 + length:]
+
+
 def header(path):
     """Names and shapes of the arrays of a safetensors file."""
-    with open(path, "rb") as file:
-        length = struct.unpack("<Q", file.read(8))[0]
-        found = json.loads(file.read(length))
-    return {name: about["shape"] for name, about in found.items() if name != "__metadata__"}
+    return {name: of["shape"] for name, of in parsed(Path(path).read_bytes())[0].items()}
 
 
 def weights(path):
-    """All arrays of a safetensors file of f32, behind one another."""
-    data = Path(path).read_bytes()
-    length = struct.unpack("<Q", data[:8])[0]
+    """All numbers of a safetensors file of f32 or bf16, behind one another."""
+    about, data = parsed(Path(path).read_bytes())
     found = array.array("f")
-    found.frombytes(data[8 + length:])
+    for name in sorted(about):
+        begin, end = about[name]["data_offsets"]
+        part = data[begin:end]
+        if about[name]["dtype"] == "BF16":  # the upper half of an f32
+            part = array.array("I", (x << 16 for x in array.array("H", part))).tobytes()
+        elif about[name]["dtype"] != "F32":
+            raise ValueError(f"{path}: numbers of type {about[name]['dtype']}")
+        found.frombytes(part)
     return found
 
 

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -321,6 +322,15 @@ class Numbers(unittest.TestCase):
             self.assertEqual(compare.weights(file, file), 0.0)
             models.family(golden, ROOT / "models/stories260k", Path(folder) / "again")
             self.assertEqual(file.read_bytes(), (Path(folder) / "again/model.safetensors").read_bytes())
+
+    def test_bf16_is_read_as_the_upper_half_of_f32(self):
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "x"
+            about = json.dumps({"a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]},
+                                "b": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}}).encode()
+            numbers = struct.pack("<HHf", 0x3F80, 0xC040, 0.5)
+            file.write_bytes(struct.pack("<Q", len(about)) + about + numbers)
+            self.assertEqual(list(models.weights(file)), [1.0, -3.0, 0.5])
 
     def test_the_newest_glibc_is_found(self):
         with tempfile.NamedTemporaryFile() as file:
