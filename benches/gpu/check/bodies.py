@@ -78,7 +78,7 @@ def why(text):
 def test(name, form):
     """One test on the card, which must have been used."""
     code, text = test_program([name, "--exact"], form)
-    on = re.findall(r"on (.+), kernels as (text|machine code)", text)
+    on = re.findall(r"\bon ([^,\n]+), kernels as (text|machine code)", text)
     if "no card: " in text:
         raise Ended(outcome.NO_CARD, why(text))
     if code != 0:
