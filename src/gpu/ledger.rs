@@ -13,6 +13,17 @@ impl Ledger {
         self.0.insert(region.at, region.bytes);
     }
 
+    /// Refuses what is no allocation, and forgets it otherwise.
+    pub(crate) fn forget(&mut self, region: Region) -> Result<()> {
+        match self.0.get(&region.at) {
+            Some(&bytes) if bytes == region.bytes => {
+                self.0.remove(&region.at);
+                Ok(())
+            }
+            _ => Err(GpuError::Request(format!("{region:?} was not allocated"))),
+        }
+    }
+
     /// Bytes in all.
     pub(crate) fn used(&self) -> usize {
         self.0.values().sum()

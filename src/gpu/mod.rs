@@ -30,6 +30,7 @@ mod moments;
 pub mod ops;
 #[cfg(test)]
 mod prebuilt_tests;
+mod shared;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -45,3 +46,4 @@ pub use element::{Element, Stored};
 pub use emulated::{Counts, Emulated, Emulation, Schedule};
 pub use emulation::open_emulation;
 pub use error::{GpuError, Result};
+pub use shared::SharedGpu;

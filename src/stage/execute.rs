@@ -13,6 +13,7 @@ use crate::stage::output::StageOutput;
 use crate::stage::telemetry::{HeartbeatThread, Telemetry};
 use crate::stage::{dpo, eval, judge, ref_logps, sample, select, sft};
 use candle_core::Device;
+use std::cell::OnceCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -101,6 +102,7 @@ fn work(
         dir: attempt.clone(),
         file: &file,
         device: Device::Cpu,
+        gpu: OnceCell::new(),
         telemetry,
     };
     job.check_inputs()?;

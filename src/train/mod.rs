@@ -32,7 +32,7 @@ mod pair_loss_tests;
 #[cfg(test)]
 mod tests;
 
-pub use device::{DeviceEngine, DeviceStart, open_on_device, open_scorer_on_device};
+pub use device::{DeviceEngine, DeviceStart, open_learner_on_device, open_on_device};
 pub use dpo::{DpoObjective, PairMonitor};
 pub use engine::{Engine, Give, Learner, Nll, Part, Take, Update, Weigh};
 pub use error::TrainError;

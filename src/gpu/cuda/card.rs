@@ -158,6 +158,15 @@ impl Gpu for Cuda {
         Ok(region)
     }
 
+    fn free_bytes(&mut self, region: Region) -> Result<()> {
+        self.ledger.forget(region)?;
+        #[expect(unsafe_code, reason = "calls of the driver")]
+        // SAFETY: made by `alloc_bytes`, and given back once; this waits for kernels that use it.
+        unsafe {
+            result::free_sync(region.at).or_failed()
+        }
+    }
+
     fn upload_bytes(&mut self, from: &[u8], to: Region) -> Result<()> {
         same_size(from.len(), to.bytes)?;
         self.ledger.check(to)?;

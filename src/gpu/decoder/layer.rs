@@ -3,6 +3,7 @@
 use crate::arch::{AttentionShape, GateActivation};
 use crate::gpu::buf::Buf;
 use crate::gpu::decoder::activations::{Gradients, Kept, Working};
+use crate::gpu::decoder::batch::InCache;
 use crate::gpu::decoder::linear::{
     Weight, linear_forward, linear_input_gradient, linear_weight_gradients,
 };
@@ -14,6 +15,7 @@ use crate::gpu::ops::attention::{
 use crate::gpu::ops::attention_fast::{
     attention_backward_fast, attention_forward_fast, fast_attention_takes,
 };
+use crate::gpu::ops::decode_attention::{Cache, append_tokens, decode_attention, store_tokens};
 use crate::gpu::ops::gated::{Columns, gated_backward, gated_forward};
 use crate::gpu::ops::norm::{
     Norm, NormGradient, fast_norm_takes, norm_backward, norm_backward_fast, norm_forward,
@@ -40,6 +42,8 @@ pub(super) struct Layer<'a, T> {
     pub(super) parts: &'a LayerParts<Weight<T>>,
     pub(super) kept: &'a Kept<T>,
     pub(super) working: &'a Working<T>,
+    /// Keys and values of the layer that outlive the pass, and where its own stand among them.
+    pub(super) cached: Option<(Cache<T>, &'a InCache)>,
 }
 
 /// The numbers of an array of T as bf16, if they are.
@@ -153,6 +157,17 @@ impl<T: Stored> Layer<'_, T> {
         }
         self.turn(gpu, (kept.q, kept.k), Direction::Forward)?;
         let of = self.forward_arrays();
+        match &self.cached {
+            Some((cache, InCache::Next(sequences))) => {
+                append_tokens(gpu, &form.attention, cache, sequences, (of.k, of.v))?;
+                let (shape, to) = (&form.attention, (of.q, of.out));
+                return decode_attention(gpu, shape, cache, sequences, to);
+            }
+            Some((cache, InCache::Slots(slots))) => {
+                store_tokens(gpu, &form.attention, cache, *slots, (of.k, of.v))?;
+            }
+            None => {}
+        }
         if is_short::<T>() && fast_attention_takes(form.attention.head_dim) {
             return attention_forward_fast(gpu, &form.attention, form.work, &short_arrays(of));
         }

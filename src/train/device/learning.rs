@@ -115,11 +115,11 @@ impl<T: Stored> Learning<T> {
         gpu: &mut dyn Gpu,
         take: &mut dyn FnMut(&[f32]),
     ) -> Result<()> {
-        for (_, place) in self.layout.iter() {
-            let mut numbers = vec![0.0; place.range.len()];
-            gpu.download(self.grad.part(place.range.clone()), &mut numbers)?;
-            take(&numbers);
-        }
+        take_gradients(gpu, &self.layout, self.grad, take)
+    }
+
+    /// Forgets the gradients.
+    pub(super) fn forget_gradients(&self, gpu: &mut dyn Gpu) -> Result<()> {
         gpu.fill(self.grad.region(), 0)
     }
 
@@ -150,7 +150,7 @@ impl<T: Stored> Learning<T> {
         } else {
             None
         };
-        gpu.fill(self.grad.region(), 0)?;
+        self.forget_gradients(gpu)?;
         Ok(Update {
             norm: f64::from(found[0]),
             not_finite,
@@ -181,4 +181,19 @@ impl<T: Stored> Learning<T> {
             eps: self.recipe.eps.get() as f32,
         }
     }
+}
+
+/// Gives gradients in name order and forgets them.
+pub(super) fn take_gradients(
+    gpu: &mut dyn Gpu,
+    layout: &Layout,
+    grad: Buf<f32>,
+    take: &mut dyn FnMut(&[f32]),
+) -> Result<()> {
+    for (_, place) in layout.iter() {
+        let mut numbers = vec![0.0; place.range.len()];
+        gpu.download(grad.part(place.range.clone()), &mut numbers)?;
+        take(&numbers);
+    }
+    gpu.fill(grad.region(), 0)
 }

@@ -5,15 +5,13 @@ use crate::base::SeedTree;
 use crate::config::spec::{LoraRecipe, Precision, ReferenceUpdate, TrainingRecipe};
 use crate::gpu::decoder::{Layout, Passes, Shape, head_rows};
 use crate::gpu::{Gpu, GpuError, Stored};
-use crate::model::{StoredWeights, new_adapters};
+use crate::model::{StoredWeights, new_adapters, upload_rounded, upload_weights};
 use crate::train::device::adapters::Base;
-use crate::train::device::engine::{DeviceEngine, frozen};
+use crate::train::device::engine::DeviceEngine;
 use crate::train::device::learning::Learning;
-use crate::train::device::machine::{Machine, Scoring};
+use crate::train::device::machine::Machine;
 use crate::train::engine::Engine;
 use crate::train::error::TrainError;
-use crate::train::score::Scorer;
-use candle_core::{DType, Device, Tensor};
 use half::bf16;
 use std::ops::Range;
 use std::path::Path;
@@ -53,39 +51,7 @@ pub fn open_on_device(
     })
 }
 
-/// A model that only scores.
-///
-/// # Errors
-/// The weights cannot be read or do not fit, or the device refuses.
-pub fn open_scorer_on_device(
-    gpu: Box<dyn Gpu>,
-    source: &Path,
-    config: &DecoderConfig,
-    precision: Precision,
-) -> Result<Box<dyn Scorer>, TrainError> {
-    Ok(match precision {
-        Precision::F32 => Box::new(open_scorer::<f32>(gpu, source, config)?),
-        Precision::Bf16 => Box::new(open_scorer::<bf16>(gpu, source, config)?),
-    })
-}
-
-fn open_scorer<T: Stored>(
-    mut gpu: Box<dyn Gpu>,
-    source: &Path,
-    config: &DecoderConfig,
-) -> Result<Scoring<Machine, T>, TrainError> {
-    let layout = Layout::of_model(config);
-    let value = gpu.alloc::<T>(layout.len())?;
-    for_each_weight(source, config, &layout, |range, numbers| {
-        upload_rounded(&mut *gpu, numbers, value.part(range))
-    })?;
-    Ok(Scoring {
-        parts: frozen(config, &layout, value)?,
-        machine: machine(gpu, config, None, false),
-    })
-}
-
-fn machine(
+pub(super) fn machine(
     gpu: Box<dyn Gpu>,
     config: &DecoderConfig,
     lora: Option<&LoraRecipe>,
@@ -174,7 +140,11 @@ fn open_adapters<T: Stored>(
     )?;
     for (name, tensor) in &new {
         if let Some(place) = learning.layout.get(name) {
-            learning.set(gpu, place.range.clone(), &numbers_of(tensor)?)?;
+            learning.set(
+                gpu,
+                place.range.clone(),
+                &tensor.flatten_all()?.to_vec1::<f32>()?,
+            )?;
         }
     }
     let base = Base::new(gpu, model, lora, start.source.to_owned())?;
@@ -187,30 +157,13 @@ fn open_adapters<T: Stored>(
     Ok((learning, base))
 }
 
-fn numbers_of(tensor: &Tensor) -> Result<Vec<f32>, TrainError> {
-    Ok(tensor.flatten_all()?.to_vec1()?)
-}
-
-fn upload_rounded<T: Stored>(
-    gpu: &mut dyn Gpu,
-    numbers: &[f32],
-    to: crate::gpu::Buf<T>,
-) -> Result<(), GpuError> {
-    let stored: Vec<T> = numbers.iter().map(|&x| T::of(x)).collect();
-    gpu.upload(&stored, to)
-}
-
 /// Reads the weights of a folder, one at a time, with their places in `layout`.
 fn for_each_weight(
     source: &Path,
     config: &DecoderConfig,
     layout: &Layout,
-    mut put: impl FnMut(Range<usize>, &[f32]) -> Result<(), GpuError>,
+    put: impl FnMut(Range<usize>, &[f32]) -> Result<(), GpuError>,
 ) -> Result<(), TrainError> {
     let mut stored = StoredWeights::open(source, config)?;
-    for (name, place) in layout.iter() {
-        let tensor = stored.load(name, &Device::Cpu, DType::F32)?;
-        put(place.range.clone(), &numbers_of(&tensor)?)?;
-    }
-    Ok(())
+    Ok(upload_weights(&mut stored, layout, put)?)
 }
