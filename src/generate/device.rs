@@ -24,10 +24,7 @@ impl<T: Stored> Generator for DeviceModel<T> {
 
     fn rows(&mut self, room: Room) -> Result<Box<dyn Rows + '_>, GenerateError> {
         let lanes = room.rows.clamp(1, LANES);
-        let at_once = READ_AT_ONCE.min(lanes * room.prompt).max(room.prompt);
-        let extent = (lanes, room.positions);
-        self.passes
-            .reserve_reading::<T>(&mut *self.gpu, at_once.max(lanes), extent)?;
+        let at_once = reserve(self, lanes, room)?;
         let columns = room.positions.div_ceil(PAGE);
         // As if no two rows shared a page, and the prompts that are read next beside them.
         let pages_of_row = columns + room.prompt.div_ceil(PAGE);
@@ -42,10 +39,30 @@ impl<T: Stored> Generator for DeviceModel<T> {
             stock: Pages::new(pages),
             columns,
             most,
+            at_once,
             prompts: Vec::new(),
             rows: Vec::new(),
             logits: Vec::new(),
         }))
+    }
+}
+
+/// Takes the memory of passes; how many positions of prompts they have room for.
+fn reserve<T: Stored>(
+    model: &mut DeviceModel<T>,
+    lanes: usize,
+    room: Room,
+) -> Result<usize, GpuError> {
+    let (gpu, passes) = (&mut *model.gpu, &mut model.passes);
+    let extent = (lanes, room.positions);
+    let wanted = READ_AT_ONCE.min(lanes * room.prompt);
+    let least = room.prompt.max(lanes);
+    match passes.reserve_reading::<T>(gpu, wanted.max(least), extent) {
+        Err(GpuError::OutOfMemory { .. }) if wanted > least => {
+            passes.reserve_reading::<T>(gpu, least, extent)?;
+            Ok(least)
+        }
+        reserved => reserved.map(|()| wanted),
     }
 }
 
@@ -56,6 +73,8 @@ struct DeviceRows<'a, T: Stored> {
     /// Pages of a row at most.
     columns: usize,
     most: usize,
+    /// Positions of prompts that are read in one pass, unless one is longer.
+    at_once: usize,
     /// The prompts that were read last.
     prompts: Vec<Sequence>,
     rows: Vec<Sequence>,
@@ -102,12 +121,12 @@ impl<T: Stored> DeviceRows<'_, T> {
     }
 }
 
-/// How many of these prompts are read at once.
-fn at_once(prompts: &[&[u32]]) -> usize {
+/// How many of these prompts are read at once, in so many positions.
+fn at_once(prompts: &[&[u32]], room: usize) -> usize {
     let mut positions = 0;
     let fits = prompts.iter().take_while(|prompt| {
         positions += prompt.len();
-        positions <= READ_AT_ONCE
+        positions <= room
     });
     fits.count().max(1).min(prompts.len())
 }
@@ -131,7 +150,7 @@ impl<T: Stored> Rows for DeviceRows<'_, T> {
         }
         let mut rest = prompts;
         while !rest.is_empty() {
-            let (now, later) = rest.split_at(at_once(rest));
+            let (now, later) = rest.split_at(at_once(rest, self.at_once));
             if let Err(error) = self.read(now) {
                 self.forget();
                 return Err(error);

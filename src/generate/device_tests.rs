@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 
 /// Relative error (L2) allowed between two orders of the same sums in f32; the device's exponentials are approximations.
 const F32: f64 = 1e-5;
-/// The same through bf16 activations and a cache in bf16.
-const BF16: f64 = 2e-2;
+/// How many times as far as the host's bf16 that of the device may be from f32: its cache is bf16, too, and its sums round
+/// in other places.
+const BF16_ERRORS: f64 = 2.0;
 
 const FAMILIES: [&str; 9] = [
     "llama-gqa",
@@ -32,15 +33,22 @@ fn family(name: &str) -> PathBuf {
     Path::new("tests/golden/families").join(name)
 }
 
-fn host(folder: &Path) -> Decoder {
-    let config = DecoderConfig::from_file(folder).unwrap();
-    let params = FrozenParams::load(folder, &config, &Device::Cpu, DType::F32).unwrap();
+/// Of a model that was made for 64 positions: of more, so that rows go over the end of a page.
+fn config(folder: &Path) -> DecoderConfig {
+    DecoderConfig {
+        max_positions: 256,
+        ..DecoderConfig::from_file(folder).unwrap()
+    }
+}
+
+fn host(folder: &Path, dtype: DType) -> Decoder {
+    let config = config(folder);
+    let params = FrozenParams::load(folder, &config, &Device::Cpu, dtype).unwrap();
     Decoder::frozen(&config, &params).unwrap()
 }
 
 fn device<T: Stored>(folder: &Path, bytes: usize) -> DeviceModel<T> {
-    let config = DecoderConfig::from_file(folder).unwrap();
-    DeviceModel::open(Box::new(emulated(bytes)), folder, &config).unwrap()
+    DeviceModel::open(Box::new(emulated(bytes)), folder, &config(folder)).unwrap()
 }
 
 fn ids(seed: u32, count: u32) -> Vec<u32> {
@@ -72,35 +80,27 @@ fn logits(model: &mut dyn Generator) -> Vec<f64> {
     all.into_iter().map(f64::from).collect()
 }
 
-#[track_caller]
-fn close(what: &str, got: &[f64], want: &[f64], most: f64) {
-    assert_eq!(got.len(), want.len(), "{what}");
+fn distance(got: &[f64], want: &[f64]) -> f64 {
+    assert_eq!(got.len(), want.len());
     let apart: f64 = got.iter().zip(want).map(|(a, b)| (a - b).powi(2)).sum();
     let size: f64 = want.iter().map(|b| b * b).sum();
-    let error = (apart / size).sqrt();
-    assert!(
-        error <= most,
-        "{what}: {error:.2e} apart, {most:.0e} allowed"
-    );
+    (apart / size).sqrt()
 }
 
 #[test]
 fn rows_of_every_family_are_those_of_the_host() {
     for name in FAMILIES {
         let folder = family(name);
-        let want = logits(&mut host(&folder));
+        let want = logits(&mut host(&folder, DType::F32));
         assert_eq!(want.len(), (2 + 3 + 3 + 1 + 2 + 3) * 96);
-        close(
-            name,
-            &logits(&mut device::<f32>(&folder, 1 << 24)),
-            &want,
-            F32,
-        );
-        close(
-            name,
-            &logits(&mut device::<bf16>(&folder, 1 << 24)),
-            &want,
-            BF16,
+        let error = distance(&logits(&mut device::<f32>(&folder, 1 << 24)), &want);
+        assert!(error <= F32, "{name}: {error:.2e}");
+        let least = distance(&logits(&mut host(&folder, DType::BF16)), &want);
+        let error = distance(&logits(&mut device::<bf16>(&folder, 1 << 24)), &want);
+        assert!(least > 1e-4, "{name}: nothing was rounded");
+        assert!(
+            error <= BF16_ERRORS * least,
+            "{name}: {error:.2e}, on the host {least:.2e}"
         );
     }
 }
@@ -126,7 +126,7 @@ fn samples(model: &mut dyn Generator, batch: usize) -> Vec<Completion> {
 #[test]
 fn samples_are_those_of_the_host_whatever_the_batch_and_the_memory() {
     let folder = family("qwen3");
-    let want = samples(&mut host(&folder), 5);
+    let want = samples(&mut host(&folder, DType::F32), 5);
     assert!(want.iter().any(|c| c.finished) && want.iter().any(|c| c.tokens.len() == 7));
     let mut model = device::<f32>(&folder, 1 << 24);
     let before = model.gpu.memory().unwrap().free;
@@ -142,8 +142,8 @@ fn samples_are_those_of_the_host_whatever_the_batch_and_the_memory() {
 #[test]
 fn a_device_of_little_memory_takes_fewer_rows_and_one_that_is_shared_gets_them_back() {
     let folder = family("llama-gqa");
-    let config = DecoderConfig::from_file(&folder).unwrap();
-    let shared = SharedGpu::new(Box::new(emulated(1_000_000)));
+    let config = config(&folder);
+    let shared = SharedGpu::new(Box::new(emulated(3_000_000)));
     let room = Room {
         rows: 100,
         prompt: 9,
@@ -160,7 +160,7 @@ fn a_device_of_little_memory_takes_fewer_rows_and_one_that_is_shared_gets_them_b
     assert!(most(&shared) < alone);
     drop(beside);
     assert_eq!(most(&shared), alone);
-    let want = samples(&mut host(&folder), 8);
+    let want = samples(&mut host(&folder, DType::F32), 8);
     let mut model = DeviceModel::<f32>::open(shared.lend(), &folder, &config).unwrap();
     assert!(samples(&mut model, 8) == want);
 }
