@@ -126,6 +126,8 @@ pub struct Memory {
     pub free: usize,
     /// In all.
     pub total: usize,
+    /// Most that was allocated by this device's user at a time.
+    pub most: usize,
 }
 
 impl dyn Gpu + '_ {

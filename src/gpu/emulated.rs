@@ -311,6 +311,7 @@ impl Gpu for Emulated {
         Ok(Memory {
             free: self.total.saturating_sub(self.ledger.used()),
             total: self.total,
+            most: self.ledger.most(),
         })
     }
 }

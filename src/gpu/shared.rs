@@ -19,6 +19,19 @@ impl SharedGpu {
         Self(Rc::new(RefCell::new(gpu)))
     }
 
+    /// How much memory there is, and what all users together had.
+    ///
+    /// # Errors
+    /// The device is lost.
+    pub fn memory(&self) -> Result<Memory> {
+        self.0.borrow_mut().memory()
+    }
+
+    /// The device, for people.
+    pub fn name(&self) -> String {
+        self.0.borrow().name()
+    }
+
     /// The device for one user: what that allocates and still holds is given back when this is dropped.
     pub fn lend(&self) -> Box<dyn Gpu> {
         Box::new(Lent {
@@ -131,6 +144,7 @@ mod tests {
         assert_eq!(other.memory().unwrap().free, 40);
         drop(one);
         assert_eq!(other.memory().unwrap().free, 80);
+        assert_eq!(shared.memory().unwrap().most, 100);
         let mut found = [0.0; 5];
         other.download(kept, &mut found).unwrap();
         assert_eq!(found.map(f32::to_bits), [1.0f32; 5].map(f32::to_bits));

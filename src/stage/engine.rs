@@ -6,19 +6,15 @@ use crate::base::Device;
 use crate::config::spec::{Precision, ReferenceUpdate, TrainingRecipe};
 use crate::generate::Generator;
 use crate::gpu::{Gpu, SharedGpu};
-use crate::model::{
-    Decoder, DeviceModel, DeviceOpener, FrozenParams, HostOpener, Lora, ModelOpener, Params,
-    Recompute, dtype_of,
-};
+use crate::model::{Decoder, DeviceModel, DeviceOpener, HostOpener, ModelOpener, Params, dtype_of};
 use crate::rundir::AttemptEvent;
 use crate::stage::attempt::Attempt;
 use crate::stage::device::open_device;
 use crate::stage::error::StageError;
 use crate::train::{
-    DeviceStart, Engine, HostEngine, HostLearner, Learner, Scorer, Trained, open_learner_on_device,
-    open_on_device,
+    Engine, EngineStart, HostLearner, Learner, Scorer, open_learner_on_device, open_on_device,
+    open_on_host,
 };
-use candle_core::DType;
 use half::bf16;
 use std::path::{Path, PathBuf};
 
@@ -65,6 +61,13 @@ impl Attempt<'_> {
         let opened = open_device(self.context.device, &self.context.access)?;
         let gpu = self.gpu.get_or_init(|| opened.map(SharedGpu::new));
         Ok(gpu.clone())
+    }
+
+    /// Most memory of the device that the attempt had at a time, bytes; none without a device.
+    pub(super) fn device_memory_bytes(&self) -> Result<Option<u64>, StageError> {
+        let gpu = self.gpu.get().and_then(Option::as_ref);
+        let memory = gpu.map(SharedGpu::memory).transpose()?;
+        Ok(memory.map(|memory| memory.most as u64))
     }
 
     /// The same for one user of it.
@@ -132,48 +135,19 @@ impl Attempt<'_> {
         recipe: &TrainingRecipe,
         reference: Option<ReferenceUpdate>,
     ) -> Result<Box<dyn Engine>, StageError> {
-        let recompute = self.file.runtime.recompute_layers == Some(true);
-        if let Some(gpu) = self.lend_device()? {
-            let start = DeviceStart {
-                source,
-                config,
-                recipe,
-                reference,
-                seed: &self.seed().child("lora"),
-                recompute,
-                positions: self.micro_batch_tokens(),
-            };
-            return Ok(open_on_device(gpu, &start)?);
-        }
-        let dtype = dtype_of(recipe.precision);
-        let (trained, masters) = if let Some(lora) = &recipe.lora {
-            let base = FrozenParams::load(source, config, &self.device, dtype)?;
-            let lora = Lora::new(base, lora, &self.seed().child("lora"))?;
-            (Trained::Adapters(lora), None)
-        } else {
-            let stored = FrozenParams::load(source, config, &self.device, DType::F32)?;
-            let params = Params::from_frozen(&stored, dtype)?;
-            (
-                Trained::All(params),
-                (dtype != DType::F32).then_some(stored),
-            )
+        let start = EngineStart {
+            source,
+            weights: None,
+            config,
+            recipe,
+            reference,
+            seed: &self.seed().child("lora"),
+            recompute: self.file.runtime.recompute_layers == Some(true),
+            positions: self.micro_batch_tokens(),
         };
-        let mut engine = HostEngine::new(config, trained, &recipe.optimizer)?;
-        if recipe.lora.is_some() && dtype != DType::F32 {
-            engine = engine.writes_into(source.to_owned());
-        }
-        if recompute {
-            engine = engine.with_recompute(Recompute::Layers);
-        }
-        if let Some(masters) = masters {
-            engine.set_masters(masters)?;
-        }
-        if let Some(which) = recipe.trainable_embeddings {
-            engine.limit_embeddings(which)?;
-        }
-        if let Some(update) = reference {
-            engine.keep_reference(update.mix.get())?;
-        }
-        Ok(Box::new(engine))
+        Ok(match self.lend_device()? {
+            Some(gpu) => open_on_device(gpu, &start)?,
+            None => open_on_host(&start)?,
+        })
     }
 }

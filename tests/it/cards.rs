@@ -159,6 +159,29 @@ fn refuses(project: &Project, device: &str, vars: &[(&str, &str)], why: &str) {
 }
 
 #[test]
+fn heads_that_no_kernel_takes_are_told_before_anything_is_queued() {
+    let project = Project::new();
+    project.edit(
+        "models/stories260k/config.json",
+        "\"head_dim\": 8",
+        "\"head_dim\": 300",
+    );
+    let said_on = |device: &str| {
+        let words = ["run", "sweeps/smoke.toml", "--device", device];
+        let said = said(emulated(&project, &words));
+        assert_eq!(said.code, 1, "{said:?}");
+        said.err
+    };
+    let why = "no kernels for this device: 8 attention heads of 300 numbers";
+    let err = said_on("emulated");
+    assert!(err.contains(why) && err.contains("`--device cpu`"), "{err}");
+    assert!(err.contains("nothing was run"), "{err}");
+    let err = said_on("cpu");
+    assert!(!err.contains(why), "{err}");
+    assert!(!project.path("results/lions.db").exists());
+}
+
+#[test]
 fn cublas_is_looked_for_where_it_is_named() {
     let project = Project::new();
     let card = ("FAKE_CARDS", "1");
@@ -199,7 +222,8 @@ fn doctor_lets_every_card_compute() {
     assert_eq!((cards.len(), checks.len()), (2, 2));
     for (health, text) in checks {
         assert!(
-            text.contains("products, norm, attention: right ("),
+            text.contains("products, norm, attention: right (")
+                && text.ends_with(" s, 7 ms by the card's clock)"),
             "{text}"
         );
         assert_eq!(health, "ok");

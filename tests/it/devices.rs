@@ -60,6 +60,12 @@ impl Stored {
         let provenance = json(&run.join(format!("attempts/{attempt:03}/provenance.json")));
         let place = provenance["device"].as_str().unwrap().to_owned();
         assert!(place.starts_with(&device[..3]), "{place}");
+        // Every stage of these sweeps computes there.
+        let memory = outcome["result"]["usage"]["device_memory_bytes"].as_u64();
+        assert_eq!(
+            memory.is_some_and(|bytes| bytes > 1_000_000),
+            device != "cpu"
+        );
         for (key, metric) in outcome["result"]["metrics"].as_object().unwrap() {
             let value = metric["value"].as_f64().unwrap();
             self.numbers.insert(format!("{id} {key}"), value);

@@ -105,8 +105,6 @@ impl<T: Stored> Head<'_, T> {
         Scores {
             logp: all.logp.part(range.clone()),
             lse: all.lse.part(range.clone()),
-            entropy: all.entropy.part(range.clone()),
-            best: all.best.part(range.clone()),
             correct: all.correct.part(range.clone()),
         }
     }

@@ -34,4 +34,4 @@ pub use layout::{Layout, Place};
 pub use linear::{Adapter, Weight, product};
 pub use pages::{Pages, Sequence};
 pub use parts::{LayerParts, Linear, Parts};
-pub use passes::{Passes, Shape, head_rows};
+pub use passes::{Passes, Shape, check_heads, head_rows};

@@ -35,6 +35,21 @@ pub fn head_rows(vocabulary: usize) -> usize {
     ((1 << 29) / vocabulary.max(1)).clamp(256, 8192)
 }
 
+/// Refuses a decoder with heads that no kernel takes.
+///
+/// # Errors
+/// It has.
+pub fn check_heads(config: &DecoderConfig) -> Result<()> {
+    let shape = config.attention(0);
+    if attention_takes(&shape) {
+        return Ok(());
+    }
+    Err(GpuError::NoKernels(format!(
+        "{} attention heads of {} numbers; {HIGHEST} of {WIDEST_HEAD} at most",
+        shape.heads, shape.head_dim
+    )))
+}
+
 /// A decoder's passes, and the memory they run in.
 #[derive(Debug)]
 pub struct Passes {
@@ -163,14 +178,7 @@ impl Passes {
 
     /// Refuses heads that no kernel takes.
     pub(super) fn check(&self) -> Result<()> {
-        let shape = self.config.attention(0);
-        if attention_takes(&shape) {
-            return Ok(());
-        }
-        Err(GpuError::NoKernels(format!(
-            "{} attention heads of {} numbers; {HIGHEST} of {WIDEST_HEAD} at most",
-            shape.heads, shape.head_dim
-        )))
+        check_heads(&self.config)
     }
 
     fn extent(&self, positions: usize, back: bool) -> Extent {
@@ -334,7 +342,8 @@ impl Passes {
             if self.shape.recompute && index + 1 < self.config.layers() {
                 layer.again(gpu, x)?;
             }
-            layer.backward(gpu, x, to)?;
+            let below = index > 0 || pass.parts.embedding.grad.is_some();
+            layer.backward(gpu, x, to, below)?;
         }
         let Some(grad) = pass.parts.embedding.grad else {
             return Ok(());

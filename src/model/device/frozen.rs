@@ -3,7 +3,7 @@
 use crate::arch::DecoderConfig;
 use crate::gpu::decoder::{Layout, Parts, Passes, Shape, Weight, head_rows};
 use crate::gpu::{Gpu, Stored};
-use crate::model::device::upload::{frozen_parts, upload_rounded, upload_weights};
+use crate::model::device::upload::{WeightSource, frozen_parts, upload_rounded, upload_weights};
 use crate::model::error::ModelError;
 use crate::model::weights::StoredWeights;
 use std::path::Path;
@@ -26,19 +26,22 @@ impl<T: Stored> DeviceModel<T> {
     /// # Errors
     /// The weights cannot be read or do not fit, or the device refuses.
     pub fn open(gpu: Box<dyn Gpu>, dir: &Path, config: &DecoderConfig) -> Result<Self, ModelError> {
-        let layout = Layout::of_model(config);
-        Self::of(gpu, &mut StoredWeights::open(dir, config)?, &layout, config)
+        let mut stored = StoredWeights::open(dir, config)?;
+        Self::of(gpu, WeightSource::Stored(&mut stored), config)
     }
 
-    /// The model of those stored weights that `layout` has a place for.
-    pub(super) fn of(
+    /// The model of such weights.
+    ///
+    /// # Errors
+    /// One is missing or cannot be read, or the device refuses.
+    pub fn of(
         mut gpu: Box<dyn Gpu>,
-        stored: &mut StoredWeights,
-        layout: &Layout,
+        source: WeightSource<'_>,
         config: &DecoderConfig,
     ) -> Result<Self, ModelError> {
+        let layout = &Layout::of_model(config);
         let value = gpu.alloc::<T>(layout.len())?;
-        upload_weights(stored, layout, |range, numbers| {
+        upload_weights(source, layout, |range, numbers| {
             upload_rounded(&mut *gpu, numbers, value.part(range))
         })?;
         let shape = Shape {

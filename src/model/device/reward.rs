@@ -1,10 +1,10 @@
 //! A reward model on a device.
 
 use crate::arch::DecoderConfig;
-use crate::gpu::decoder::Layout;
 use crate::gpu::{Gpu, Stored};
 use crate::model::decoder::{ScalarHead, headless, tensors_with};
 use crate::model::device::frozen::DeviceModel;
+use crate::model::device::upload::WeightSource;
 use crate::model::error::ModelError;
 use crate::model::sequences::{Packed, SequenceScorer};
 use crate::model::weights::{StoredWeights, WeightFiles};
@@ -38,9 +38,8 @@ impl<T: Stored> DeviceReward<T> {
         let mut stored = StoredWeights::of(weights, expected, ignorable)?;
         let head = stored.load(reads.name, &Device::Cpu, DType::F32)?;
         let head = head.flatten_all()?.to_vec1::<f32>()?.into_iter();
-        let layout = Layout::of_model(&config);
         Ok(Self {
-            decoder: DeviceModel::of(gpu, &mut stored, &layout, &config)?,
+            decoder: DeviceModel::of(gpu, WeightSource::Stored(&mut stored), &config)?,
             head: head.map(|x| f64::from(T::of(x).wide())).collect(),
             reads,
         })

@@ -4,21 +4,43 @@ use crate::arch::DecoderConfig;
 use crate::gpu::decoder::{Layout, Parts, Weight};
 use crate::gpu::{Buf, Gpu, GpuError, Stored};
 use crate::model::error::ModelError;
-use crate::model::weights::StoredWeights;
-use candle_core::{DType, Device};
+use crate::model::weights::{FrozenParams, StoredWeights};
+use candle_core::{DType, Device, Tensor};
 use std::ops::Range;
 
-/// Reads the weights that have a place in `layout`, one at a time, and gives each with its place.
+/// Where weights come from.
+pub enum WeightSource<'a> {
+    /// Files, which are read one tensor after the other.
+    Stored(&'a mut StoredWeights),
+    /// Memory.
+    Held(&'a FrozenParams),
+}
+
+impl WeightSource<'_> {
+    fn load(&mut self, name: &str) -> Result<Tensor, ModelError> {
+        match self {
+            Self::Stored(stored) => stored.load(name, &Device::Cpu, DType::F32),
+            Self::Held(params) => match params.get(name) {
+                Some(tensor) => Ok(tensor.to_dtype(DType::F32)?),
+                None => Err(ModelError::MissingParameter {
+                    name: name.to_owned(),
+                }),
+            },
+        }
+    }
+}
+
+/// Takes the weights that have a place in `layout`, one at a time, and gives each with its place.
 ///
 /// # Errors
 /// One is missing or cannot be read; what `put` says.
 pub fn upload_weights(
-    stored: &mut StoredWeights,
+    mut source: WeightSource<'_>,
     layout: &Layout,
     mut put: impl FnMut(Range<usize>, &[f32]) -> Result<(), GpuError>,
 ) -> Result<(), ModelError> {
     for (name, place) in layout.iter() {
-        let tensor = stored.load(name, &Device::Cpu, DType::F32)?;
+        let tensor = source.load(name)?;
         put(
             place.range.clone(),
             &tensor.flatten_all()?.to_vec1::<f32>()?,

@@ -5,7 +5,7 @@ use crate::config::spec::Precision;
 use crate::data::TokenBatch;
 use crate::gpu::decoder::{Layout, Parts, Weight};
 use crate::gpu::{Buf, Gpu, Stored};
-use crate::model::{StoredWeights, upload_rounded, upload_weights};
+use crate::model::{StoredWeights, WeightSource, upload_rounded, upload_weights};
 use crate::train::device::engine::parts;
 use crate::train::device::learning::take_gradients;
 use crate::train::device::machine::Machine;
@@ -51,9 +51,11 @@ impl<T: Stored> DeviceLearner<T> {
         let grad = gpu.alloc(layout.len())?;
         gpu.fill(grad.region(), 0)?;
         let mut stored = StoredWeights::open(source, config)?;
-        upload_weights(&mut stored, &layout, |range, numbers| {
-            upload_rounded(&mut *gpu, numbers, value.part(range))
-        })?;
+        upload_weights(
+            WeightSource::Stored(&mut stored),
+            &layout,
+            |range, numbers| upload_rounded(&mut *gpu, numbers, value.part(range)),
+        )?;
         let parts = parts(config, &layout, |_, range| Weight {
             value: value.part(range.clone()),
             grad: Some(grad.part(range)),

@@ -14,4 +14,4 @@ mod tests;
 
 pub use engine::DeviceEngine;
 pub use learner::open_learner_on_device;
-pub use open::{DeviceStart, open_on_device};
+pub use open::open_on_device;

@@ -1,40 +1,19 @@
 //! From a folder and a recipe to an engine on a device.
 
 use crate::arch::{DecoderConfig, EMBEDDING};
-use crate::base::SeedTree;
-use crate::config::spec::{LoraRecipe, Precision, ReferenceUpdate, TrainingRecipe};
+use crate::config::spec::{LoraRecipe, Precision};
 use crate::gpu::decoder::{Layout, Passes, Shape, head_rows};
 use crate::gpu::{Gpu, GpuError, Stored};
-use crate::model::{StoredWeights, new_adapters, upload_rounded, upload_weights};
+use crate::model::{StoredWeights, WeightSource, new_adapters, upload_rounded, upload_weights};
 use crate::train::device::adapters::Base;
 use crate::train::device::engine::DeviceEngine;
 use crate::train::device::learning::Learning;
 use crate::train::device::machine::Machine;
 use crate::train::engine::Engine;
 use crate::train::error::TrainError;
+use crate::train::start::EngineStart;
 use half::bf16;
 use std::ops::Range;
-use std::path::Path;
-
-/// Where a training on a device begins.
-#[derive(Clone, Copy, Debug)]
-pub struct DeviceStart<'a> {
-    /// The folder of the model.
-    pub source: &'a Path,
-    /// Its configuration.
-    pub config: &'a DecoderConfig,
-    /// What learns, in which precision, by which optimiser.
-    pub recipe: &'a TrainingRecipe,
-    /// A reference that moves, if one is kept.
-    pub reference: Option<ReferenceUpdate>,
-    /// By which new adapters are drawn: the same as those of the host.
-    pub seed: &'a SeedTree,
-    /// Layers are computed again in the backward pass: less memory, the same bits.
-    pub recompute: bool,
-    /// Positions of the largest pass that is to be expected, for which memory is taken at once. Larger ones take more
-    /// when they come.
-    pub positions: usize,
-}
 
 /// The engine of a training at its beginning.
 ///
@@ -43,7 +22,7 @@ pub struct DeviceStart<'a> {
 /// of memory.
 pub fn open_on_device(
     gpu: Box<dyn Gpu>,
-    start: &DeviceStart<'_>,
+    start: &EngineStart<'_>,
 ) -> Result<Box<dyn Engine>, TrainError> {
     Ok(match start.recipe.precision {
         Precision::F32 => Box::new(open::<f32>(gpu, start)?),
@@ -70,7 +49,7 @@ pub(super) fn machine(
 
 pub(super) fn open<T: Stored>(
     mut gpu: Box<dyn Gpu>,
-    start: &DeviceStart<'_>,
+    start: &EngineStart<'_>,
 ) -> Result<DeviceEngine<T>, TrainError> {
     let (config, recipe) = (start.config, start.recipe);
     let device = &mut *gpu;
@@ -95,7 +74,7 @@ pub(super) fn open<T: Stored>(
 }
 
 /// The rows of the embedding that alone learn, if not all do.
-fn limited(start: &DeviceStart<'_>) -> Result<Option<(&'static str, Range<usize>)>, TrainError> {
+fn limited(start: &EngineStart<'_>) -> Result<Option<(&'static str, Range<usize>)>, TrainError> {
     let vocabulary = start.config.vocab_size;
     match start.recipe.trainable_embeddings {
         Some(which) if which.rows(vocabulary).is_empty() => {
@@ -108,23 +87,20 @@ fn limited(start: &DeviceStart<'_>) -> Result<Option<(&'static str, Range<usize>
 /// All weights of the model, which learn.
 fn open_whole<T: Stored>(
     gpu: &mut dyn Gpu,
-    start: &DeviceStart<'_>,
+    start: &EngineStart<'_>,
     model: Layout,
 ) -> Result<Learning<T>, TrainError> {
     let learning = Learning::new(gpu, model, &start.recipe.optimizer, limited(start)?)?;
-    for_each_weight(
-        start.source,
-        start.config,
-        &learning.layout,
-        |range, numbers| learning.set(gpu, range, numbers),
-    )?;
+    for_each_weight(start, &learning.layout, |range, numbers| {
+        learning.set(gpu, range, numbers)
+    })?;
     Ok(learning)
 }
 
 /// New adapters, which learn, on the model.
 fn open_adapters<T: Stored>(
     gpu: &mut dyn Gpu,
-    start: &DeviceStart<'_>,
+    start: &EngineStart<'_>,
     model: Layout,
     lora: &LoraRecipe,
 ) -> Result<(Learning<T>, Base<T>), TrainError> {
@@ -148,22 +124,22 @@ fn open_adapters<T: Stored>(
         }
     }
     let base = Base::new(gpu, model, lora, start.source.to_owned())?;
-    for_each_weight(
-        start.source,
-        start.config,
-        &base.layout,
-        |range, numbers| upload_rounded(gpu, numbers, base.value.part(range)),
-    )?;
+    for_each_weight(start, &base.layout, |range, numbers| {
+        upload_rounded(gpu, numbers, base.value.part(range))
+    })?;
     Ok((learning, base))
 }
 
-/// Reads the weights of a folder, one at a time, with their places in `layout`.
+/// Takes the weights of the model, one at a time, with their places in `layout`.
 fn for_each_weight(
-    source: &Path,
-    config: &DecoderConfig,
+    start: &EngineStart<'_>,
     layout: &Layout,
     put: impl FnMut(Range<usize>, &[f32]) -> Result<(), GpuError>,
 ) -> Result<(), TrainError> {
-    let mut stored = StoredWeights::open(source, config)?;
-    Ok(upload_weights(&mut stored, layout, put)?)
+    if let Some(weights) = start.weights {
+        return Ok(upload_weights(WeightSource::Held(weights), layout, put)?);
+    }
+    let mut stored = StoredWeights::open(start.source, start.config)?;
+    let source = WeightSource::Stored(&mut stored);
+    Ok(upload_weights(source, layout, put)?)
 }

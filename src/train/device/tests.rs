@@ -6,12 +6,10 @@ use crate::config::parse_toml;
 use crate::config::spec::{Precision, TrainingRecipe};
 use crate::data::TokenBatch;
 use crate::gpu::testing::emulated;
-use crate::model::{
-    Companions, Decoder, DeviceModel, FrozenParams, Lora, Params, dtype_of, save_checkpoint,
-};
-use crate::train::device::{DeviceStart, open_learner_on_device, open_on_device};
+use crate::model::{Companions, Decoder, DeviceModel, FrozenParams, Params, save_checkpoint};
+use crate::train::device::{open_learner_on_device, open_on_device};
 use crate::train::{
-    Engine, HostEngine, HostLearner, Learner, Part, ReplyScore, Scorer, TrainError, Trained,
+    Engine, EngineStart, HostLearner, Learner, Part, ReplyScore, Scorer, TrainError, open_on_host,
 };
 use candle_core::{DType, Device};
 use half::bf16;
@@ -64,40 +62,35 @@ fn open_device(
     mix: Option<f64>,
     recompute: bool,
 ) -> Result<Box<dyn Engine>, TrainError> {
-    let config = DecoderConfig::from_file(folder).unwrap();
-    let start = DeviceStart {
+    start(folder, recipe, mix, |start| {
+        let start = EngineStart {
+            recompute,
+            ..*start
+        };
+        open_on_device(Box::new(emulated(1 << 24)), &start)
+    })
+}
+
+fn start<R>(
+    folder: &Path,
+    recipe: &TrainingRecipe,
+    mix: Option<f64>,
+    open: impl FnOnce(&EngineStart<'_>) -> R,
+) -> R {
+    open(&EngineStart {
         source: folder,
-        config: &config,
+        weights: None,
+        config: &DecoderConfig::from_file(folder).unwrap(),
         recipe,
         reference: mix.map(|mix| parse_toml(&format!("every-steps = 1\nmix = {mix:?}")).unwrap()),
         seed: &SeedTree::root(7),
-        recompute,
+        recompute: false,
         positions: 40,
-    };
-    open_on_device(Box::new(emulated(1 << 24)), &start)
+    })
 }
 
 fn host(folder: &Path, recipe: &TrainingRecipe, mix: Option<f64>) -> Box<dyn Engine> {
-    let config = DecoderConfig::from_file(folder).unwrap();
-    let load = |dtype| FrozenParams::load(folder, &config, &Device::Cpu, dtype).unwrap();
-    let dtype = dtype_of(recipe.precision);
-    let trained = match &recipe.lora {
-        Some(lora) => Trained::Adapters(Lora::new(load(dtype), lora, &SeedTree::root(7)).unwrap()),
-        None => Trained::All(Params::from_frozen(&load(DType::F32), dtype).unwrap()),
-    };
-    let mut engine = HostEngine::new(&config, trained, &recipe.optimizer).unwrap();
-    if recipe.lora.is_some() {
-        engine = engine.writes_into(folder.to_owned());
-    } else {
-        engine.set_masters(load(DType::F32)).unwrap();
-    }
-    if let Some(which) = recipe.trainable_embeddings {
-        engine.limit_embeddings(which).unwrap();
-    }
-    if let Some(mix) = mix {
-        engine.keep_reference(mix).unwrap();
-    }
-    Box::new(engine)
+    start(folder, recipe, mix, open_on_host).unwrap()
 }
 
 fn ids(seed: u32, count: u32) -> Vec<u32> {
