@@ -128,8 +128,8 @@ try 'gated: slope without its second part' gated.cu 's/s \* (1.0f + x \* (1.0f -
 try 'gated: up read after it was replaced' gated.cu 's/inner\[at\] = As<T>::of(value \* u)/inner[at] = As<T>::of(value * to_f32(up[from]))/' ops::gated
 try 'embedding: the last place left out' embedding.cu 's/p < end; p++/p + 1 < end; p++/' ops::embedding
 try 'embedding: table replaced, not added to' embedding.cu 's/to\[i\] += sum/to[i] = sum/' ops::embedding
-try 'head: parts of warps read before they are there' head.cu '/best\[warp\] = p.best;/{n;n;d}' ops::head
-try 'head: a later place wins' head.cu 's/a.best < b.best/a.best > b.best/' ops::head
+try 'head: parts of warps read before they are there' head.cu '/sum\[warp\] = p.sum;/{n;n;d}' ops::head
+try 'head: sums of exponentials without their shift' head.cu 's/exp_(b.top - p.top) \* b.sum/b.sum/' ops::head
 try 'head: no slope of the cap' head.cu '/if (cap > 0.0f) d \*= /d' ops::head
 try 'optimizer: a step that is not finite is taken' optimizer.cu 's/if (clip\[2\] != 0.0f) return;//' ops::optimizer
 try 'optimizer: weight decay for all' optimizer.cu 's/decays ? p \* s.keep : p/p * s.keep/' ops::optimizer

@@ -6,6 +6,11 @@ use std::collections::BTreeMap;
 /// Name of the embedding, (V, D); also the output head where that is tied.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";
 
+/// Whether weight decay reaches a parameter: matrices that are not norms.
+pub fn decays(name: &str, rank: usize) -> bool {
+    rank >= 2 && !name.contains("norm")
+}
+
 /// A linear map that every layer has.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Projection {

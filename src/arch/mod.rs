@@ -20,6 +20,6 @@ pub use cost::{Learned, Pass, forward_flops, parameter_count, training_flops};
 pub use error::ArchError;
 pub(crate) use hf_config::{MOST_COUNT, MOST_WIDTH};
 pub use layer::{AttentionShape, GateActivation, NormWeight};
-pub use layout::EMBEDDING;
+pub use layout::{EMBEDDING, decays};
 pub use memory::{Footprint, PROCESS_BYTES, logit_rows};
 pub use rope::{RopeConfig, RopeScaling};

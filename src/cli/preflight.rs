@@ -1,5 +1,6 @@
 //! What a look at a sweep's inputs found, told.
 
+use crate::base::Device;
 use crate::cli::error::CommandError;
 use crate::cli::project::Project;
 use crate::cli::ui::Ui;
@@ -7,6 +8,7 @@ use crate::config::sweep::Sweep;
 use crate::config::{Finding, Places};
 use crate::plan::KnownLengths;
 use crate::preflight::{Depth, Place, Preflight, Problem, Weight};
+use crate::queue::Slot;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -33,6 +35,17 @@ impl Look {
         Self {
             preflight: Preflight::new(&project.root, depth),
             said: BTreeSet::new(),
+        }
+    }
+
+    /// The same look where runs have these slots.
+    pub(crate) fn for_slots(self, slots: &[Slot]) -> Self {
+        if slots.iter().all(|slot| slot.device == Device::Cpu) {
+            return self;
+        }
+        Self {
+            preflight: self.preflight.on_gpus(),
+            ..self
         }
     }
 

@@ -1,5 +1,7 @@
 //! What can go wrong while sampling.
 
+use crate::gpu::GpuError;
+
 /// Sampling cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerateError {
@@ -26,6 +28,9 @@ pub enum GenerateError {
     /// Someone asked to stop.
     #[error("stopped on request")]
     Stopped,
+    /// The device of [`gpu`](crate::gpu) refused. (Not transparent: who asks for the class looks for the source.)
+    #[error("{0}")]
+    Gpu(#[from] GpuError),
     /// A tensor operation failed.
     #[error("a tensor operation failed")]
     Tensor(#[from] candle_core::Error),

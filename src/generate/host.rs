@@ -1,4 +1,4 @@
-//! Rows on the CPU, and on what candle computes on.
+//! Rows on the CPU.
 
 use crate::generate::error::GenerateError;
 use crate::generate::generator::{Generator, Room, Rows};
@@ -6,9 +6,7 @@ use crate::model::{CachedPrompt, Decoder, KvCache};
 use candle_core::{DType, Tensor};
 
 /// Most rows of a decoding pass: enough that a weight, once read, serves many tokens (decoding is bound
-/// by reading weights), few enough that the cache of long samples stays small. Where matrix products
-/// choose their kernel, and with it the order of their sums, by the number of rows, that number is
-/// always the same, and rows that nobody asked for fill it up.
+/// by reading weights), few enough that the cache of long samples stays small.
 const LANES: usize = 32;
 
 impl Generator for Decoder {
@@ -22,7 +20,6 @@ impl Generator for Decoder {
             cache: KvCache::new(self)?,
             decoder: self,
             most: room.rows.clamp(1, LANES),
-            live: 0,
             prompts: Vec::new(),
             logits: Vec::new(),
         }))
@@ -31,24 +28,12 @@ impl Generator for Decoder {
 
 struct HostRows<'a> {
     decoder: &'a Decoder,
-    /// Rows behind the live ones are filling.
     cache: KvCache,
     most: usize,
-    live: usize,
     /// The prompts that were read last.
     prompts: Vec<CachedPrompt>,
     /// What was given last, row after row.
     logits: Vec<f32>,
-}
-
-impl HostRows<'_> {
-    /// Makes these rows the cache's only ones.
-    fn select(&mut self, rows: &[usize]) -> Result<(), GenerateError> {
-        if !rows.iter().copied().eq(0..self.cache.rows()) {
-            self.cache.select(rows)?;
-        }
-        Ok(())
-    }
 }
 
 impl Rows for HostRows<'_> {
@@ -69,14 +54,12 @@ impl Rows for HostRows<'_> {
     }
 
     fn start(&mut self, prompts: &[usize]) -> Result<(), GenerateError> {
-        let (wanted, most) = (self.live + prompts.len(), self.most);
+        let (wanted, most) = (self.cache.rows() + prompts.len(), self.most);
         if wanted > most {
             return Err(misused(format!(
                 "{wanted} rows where there is room for {most}"
             )));
         }
-        let live: Vec<usize> = (0..self.live).collect();
-        self.select(&live)?;
         for &prompt in prompts {
             let read = self.prompts.get(prompt);
             let unread = || {
@@ -86,33 +69,21 @@ impl Rows for HostRows<'_> {
                 ))
             };
             self.cache.push(read.ok_or_else(unread)?);
-            self.live += 1;
         }
         Ok(())
     }
 
     fn decode(&mut self, tokens: &[u32]) -> Result<&[f32], GenerateError> {
-        let (asked, live) = (tokens.len(), self.live);
+        let (asked, live) = (tokens.len(), self.cache.rows());
         if asked != live {
             return Err(misused(format!("{asked} tokens for {live} rows")));
         }
-        let mut tokens = tokens.to_vec();
-        if let Some(&last) = tokens.last().filter(|_| !self.cache.rows_are_independent()) {
-            let mut rows: Vec<usize> = (0..live).collect();
-            rows.resize(LANES, live - 1);
-            self.select(&rows)?;
-            tokens.resize(LANES, last);
-        }
-        self.logits = in_f32(&self.decoder.decode_step(&tokens, &mut self.cache)?)?;
-        let width = self.decoder.config().vocab_size;
-        self.logits.truncate(live * width);
+        self.logits = in_f32(&self.decoder.decode_step(tokens, &mut self.cache)?)?;
         Ok(&self.logits)
     }
 
     fn keep(&mut self, rows: &[usize]) -> Result<(), GenerateError> {
-        self.select(rows)?;
-        self.live = rows.len();
-        Ok(())
+        Ok(self.cache.select(rows)?)
     }
 }
 

@@ -3,14 +3,17 @@
 //! [`sample`] keeps a number of rows in flight and refills rows that end. Every sample draws from its
 //! own generator of random numbers, so that a batch of one and a batch of sixteen give the same tokens.
 //! It asks a [`Generator`] for logits and touches no tensor; [`crate::model::Decoder`] is one on the
-//! CPU.
+//! CPU, [`crate::model::DeviceModel`] on a device of [`gpu`](crate::gpu).
 
+mod device;
 mod draw;
 mod error;
 mod generator;
 mod host;
 mod sample;
 
+#[cfg(test)]
+mod device_tests;
 #[cfg(test)]
 mod generator_tests;
 

@@ -9,6 +9,7 @@ use crate::gpu::ops::attention::{Forward, WorkBufs, WorkList, attention_forward}
 use crate::gpu::ops::attention_fast::attention_forward_fast;
 use crate::gpu::ops::norm::{Norm, norm_forward};
 use half::bf16;
+use std::time::Duration;
 
 /// Most relative error (L2) of f32 arithmetic in another order than that of f64.
 const F32: f64 = 1e-5;
@@ -19,11 +20,12 @@ const BF16: f64 = 1e-2;
 const N: usize = 16;
 
 /// Multiplies 16 × 16 tiles, normalises rows, and attends by both sets of kernels, the second with tensor cores; and
-/// compares each with loops on the host in f64.
+/// compares each with loops on the host in f64. How long it took by the device's clock.
 ///
 /// # Errors
 /// [`GpuError::Wrong`] where they differ, or what the device refuses.
-pub fn check(gpu: &mut dyn Gpu) -> Result<()> {
+pub fn check(gpu: &mut dyn Gpu) -> Result<Duration> {
+    let begun = gpu.event()?;
     product::<f32>(gpu, F32)?;
     product::<bf16>(gpu, BF16)?;
     norm(gpu)?;
@@ -33,7 +35,9 @@ pub fn check(gpu: &mut dyn Gpu) -> Result<()> {
         "attention by tensor cores",
         BF16,
         attention_forward_fast,
-    )
+    )?;
+    let ended = gpu.event()?;
+    gpu.elapsed(begun, ended)
 }
 
 /// Which function of attention.

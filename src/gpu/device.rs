@@ -9,7 +9,8 @@ use std::time::Duration;
 /// A device. Everything happens in the order in which it was asked for, as on one stream; only
 /// [`Gpu::download_bytes`], [`Gpu::elapsed`] and [`Gpu::sync`] wait for it, and errors of kernels may come with them.
 ///
-/// Memory is allocated in a few large pieces before the first step, and lives as long as the device.
+/// Memory is allocated in a few large pieces, most of them before the first step, and lives as long as the device unless it
+/// is given back.
 pub trait Gpu {
     /// The device, for people.
     fn name(&self) -> String;
@@ -19,6 +20,12 @@ pub trait Gpu {
     /// # Errors
     /// Out of memory.
     fn alloc_bytes(&mut self, bytes: usize) -> Result<Region>;
+
+    /// Gives back what [`Gpu::alloc_bytes`] gave, after all that was asked for before.
+    ///
+    /// # Errors
+    /// It gave no such region, or the device is lost.
+    fn free_bytes(&mut self, region: Region) -> Result<()>;
 
     /// Bytes of the host to the device.
     ///
@@ -119,6 +126,8 @@ pub struct Memory {
     pub free: usize,
     /// In all.
     pub total: usize,
+    /// Most that was allocated by this device's user at a time.
+    pub most: usize,
 }
 
 impl dyn Gpu + '_ {
@@ -128,6 +137,14 @@ impl dyn Gpu + '_ {
     /// Out of memory.
     pub fn alloc<T: Element>(&mut self, len: usize) -> Result<Buf<T>> {
         Ok(Buf::new(self.alloc_bytes(len * size_of::<T>())?))
+    }
+
+    /// Gives back an array that [`Self::alloc`] gave.
+    ///
+    /// # Errors
+    /// It gave no such array, or the device is lost.
+    pub fn free<T: Element>(&mut self, buf: Buf<T>) -> Result<()> {
+        self.free_bytes(buf.region())
     }
 
     /// Writes an array.

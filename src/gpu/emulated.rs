@@ -182,6 +182,13 @@ impl Gpu for Emulated {
         Ok(region)
     }
 
+    fn free_bytes(&mut self, region: Region) -> Result<()> {
+        self.ledger.forget(region)?;
+        let at = |a: &Allocation| a.data().expose_provenance() as u64;
+        self.allocations.retain(|a| at(a) != region.at);
+        Ok(())
+    }
+
     fn upload_bytes(&mut self, from: &[u8], to: Region) -> Result<()> {
         same_size(from.len(), to.bytes)?;
         let to = self.place(to)?;
@@ -304,6 +311,7 @@ impl Gpu for Emulated {
         Ok(Memory {
             free: self.total.saturating_sub(self.ledger.used()),
             total: self.total,
+            most: self.ledger.most(),
         })
     }
 }

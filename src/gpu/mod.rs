@@ -30,6 +30,7 @@ mod moments;
 pub mod ops;
 #[cfg(test)]
 mod prebuilt_tests;
+mod shared;
 #[cfg(test)]
 mod product_tests;
 #[cfg(test)]
@@ -49,3 +50,4 @@ pub use element::{Element, Stored};
 pub use emulated::{Counts, Emulated, Emulation, Schedule};
 pub use emulation::open_emulation;
 pub use error::{GpuError, Result};
+pub use shared::SharedGpu;

@@ -2,6 +2,7 @@
 
 use crate::arch::ArchError;
 use crate::base::PathError;
+use crate::gpu::GpuError;
 use std::path::PathBuf;
 
 /// A model that cannot be read, built or written.
@@ -127,6 +128,9 @@ pub enum ModelError {
         /// Hugging Face name.
         name: String,
     },
+    /// The device of [`gpu`](crate::gpu) refused. (Not transparent: who asks for the class looks for the source.)
+    #[error("{0}")]
+    Gpu(#[from] GpuError),
     /// The tensor library refused.
     #[error("tensor operation failed")]
     Tensor(#[from] candle_core::Error),

@@ -12,6 +12,7 @@
 
 mod allocator;
 mod decoder;
+mod device;
 mod error;
 mod host_opener;
 pub mod ops;
@@ -22,6 +23,9 @@ mod weights;
 
 pub use allocator::tune_allocator;
 pub use decoder::{CachedPrompt, Decoder, KvCache, Recompute, RewardModel, check_reward_weights};
+pub use device::{
+    DeviceModel, DeviceOpener, WeightSource, frozen_parts, upload_rounded, upload_weights,
+};
 pub use error::ModelError;
 pub use host_opener::HostOpener;
 use lions_kernels as kernels;

@@ -131,6 +131,11 @@ impl Packed {
         self.cu_seqlens[1..].iter().map(|end| end - 1).collect()
     }
 
+    /// That no sequence continues another, (S,).
+    pub(super) fn itself(&self) -> Vec<u32> {
+        (0..self.cu_seqlens.len() as u32 - 1).collect()
+    }
+
     /// The sequence of each position, (T,).
     pub(super) fn owners(&self) -> Vec<u32> {
         let spans = self.cu_seqlens.windows(2).zip(0u32..);

@@ -3,6 +3,7 @@
 use crate::arch::DecoderConfig;
 use crate::base::{ModelFile, chain};
 use crate::data::{DataError, TextFormat};
+use crate::gpu::decoder::check_heads;
 use crate::judge::{JudgeError, PairRm};
 use crate::model::{ModelError, check_reward_weights, check_weights};
 use crate::preflight::problem::Problem;
@@ -43,7 +44,12 @@ impl Folder {
 
     /// What is wrong with the folder below `root`, causes first; and how its model reads conversations,
     /// if it does. Nothing is said of what is not there.
-    pub(super) fn look(&self, root: &Path, found: &mut Vec<Problem>) -> Option<Rc<TextFormat>> {
+    pub(super) fn look(
+        &self,
+        root: &Path,
+        on_gpus: bool,
+        found: &mut Vec<Problem>,
+    ) -> Option<Rc<TextFormat>> {
         let dir = root.join(&self.path);
         let template = self.template.as_ref().map(|path| root.join(path));
         let there = dir.is_dir() && template.as_ref().is_none_or(|path| path.is_file());
@@ -71,6 +77,10 @@ impl Folder {
         };
         for error in &wrong {
             add(error, of_weights(error));
+        }
+        let taken = config.as_ref().map_or(Ok(()), check_heads);
+        if let Some(error) = taken.err().filter(|_| on_gpus) {
+            add(&error, "`--device cpu` computes every decoder");
         }
         if self.role == Role::Scorer {
             if let Err(error) = check_scorer(root, &self.path) {

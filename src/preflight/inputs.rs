@@ -65,6 +65,8 @@ pub(super) struct Inputs {
     root: PathBuf,
     /// Every row is read and encoded.
     every: bool,
+    /// Models go to GPUs.
+    pub(super) on_gpus: bool,
     folders: BTreeMap<Folder, Known<Option<Rc<TextFormat>>>>,
     rows: BTreeMap<(FileKey, Wanted), Known<Option<Rc<FileRows>>>>,
     texts: BTreeMap<FileKey, Known<()>>,
@@ -81,6 +83,7 @@ impl Inputs {
         Self {
             root: root.to_owned(),
             every,
+            on_gpus: false,
             folders: BTreeMap::new(),
             rows: BTreeMap::new(),
             texts: BTreeMap::new(),
@@ -124,9 +127,9 @@ impl Inputs {
 
     /// How the model of a folder reads conversations, if it is there, fit for its role and does.
     pub(super) fn folder(&mut self, folder: Folder, asker: Asker<'_>) -> Option<Rc<TextFormat>> {
-        let (root, key) = (&self.root, folder.clone());
+        let (root, on_gpus, key) = (&self.root, self.on_gpus, folder.clone());
         once(&mut self.folders, &mut self.problems, key, asker, |found| {
-            folder.look(root, found)
+            folder.look(root, on_gpus, found)
         })
     }
 

@@ -31,6 +31,13 @@ impl Preflight {
         }
     }
 
+    /// The same look where models go to GPUs.
+    #[must_use]
+    pub fn on_gpus(mut self) -> Self {
+        self.inputs.on_gpus = true;
+        self
+    }
+
     /// Everything that is wrong with what `sweep` would use, errors first; what several of its trials
     /// have in common is said of the first. What is not there is not looked at: whoever needs it says
     /// so.

@@ -183,6 +183,7 @@ impl Maker {
             wall_secs: 20.5,
             cpu_secs: 20.1,
             peak_memory_bytes: 90 << 20,
+            device_memory_bytes: None,
             tokens: 300_000,
             positions: 310_000,
             flops: 8.0e11,

@@ -38,6 +38,9 @@ pub struct Usage {
     pub cpu_secs: f64,
     /// Most resident memory, bytes.
     pub peak_memory_bytes: u64,
+    /// Most memory of a device beside the processor, bytes; absent where there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_memory_bytes: Option<u64>,
     /// Real (not padding) tokens processed forward.
     pub tokens: u64,
     /// Positions computed, padding included.

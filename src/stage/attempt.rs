@@ -4,6 +4,7 @@ use crate::arch::DecoderConfig;
 use crate::base::{Digest, SeedTree, write_atomic};
 use crate::config::spec::{DataSource, Positive, Share};
 use crate::data::{PairRow, TextFormat, load_pairs, mixture_seed};
+use crate::gpu::SharedGpu;
 use crate::model::ModelError;
 use crate::plan::{
     DIGESTS_PATH, DigestCache, InputRef, InputRole, PAIRS_ARTIFACT, REF_LOGPS_ARTIFACT, StageFile,
@@ -17,6 +18,7 @@ use crate::stage::telemetry::Telemetry;
 use crate::train::{ReferenceLogps, TrainError};
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,8 @@ pub(super) struct Attempt<'a> {
     pub(super) file: &'a StageFile,
     /// Where candle computes.
     pub(super) device: Device,
+    /// The device beside the processor, once it was opened; none if there is none.
+    pub(super) gpu: OnceCell<Option<SharedGpu>>,
     pub(super) telemetry: &'a mut Telemetry,
 }
 

@@ -5,29 +5,25 @@ use crate::arch::DecoderConfig;
 use crate::base::Device;
 use crate::config::spec::{Precision, ReferenceUpdate, TrainingRecipe};
 use crate::generate::Generator;
-use crate::model::{
-    Decoder, FrozenParams, HostOpener, Lora, ModelOpener, Params, Recompute, dtype_of,
-};
+use crate::gpu::{Gpu, SharedGpu};
+use crate::model::{Decoder, DeviceModel, DeviceOpener, HostOpener, ModelOpener, Params, dtype_of};
 use crate::rundir::AttemptEvent;
 use crate::stage::attempt::Attempt;
 use crate::stage::device::open_device;
 use crate::stage::error::StageError;
 use crate::train::{
-    DeviceStart, Engine, HostEngine, HostLearner, Learner, Scorer, Trained, open_on_device,
-    open_scorer_on_device,
+    Engine, EngineStart, HostLearner, Learner, Scorer, open_learner_on_device, open_on_device,
+    open_on_host,
 };
-use candle_core::DType;
+use half::bf16;
 use std::path::{Path, PathBuf};
 
-/// A trained model that is asked and not changed. It is opened when it is first asked, for log-probabilities on the
-/// attempt's device, for samples on the processor.
+/// A trained model that is asked and not changed. It is opened when it is first asked.
 pub(super) struct Asked {
     dir: PathBuf,
     /// Its shape.
     pub(super) config: DecoderConfig,
     precision: Precision,
-    /// Beside the processor.
-    scorer: Option<Box<dyn Scorer>>,
     model: Option<Box<dyn Model>>,
 }
 
@@ -37,34 +33,14 @@ impl Asked {
             dir,
             config,
             precision,
-            scorer: None,
             model: None,
         }
     }
 
-    pub(super) fn scorer(&mut self, job: &mut Attempt<'_>) -> Result<&mut dyn Scorer, StageError> {
-        if job.context.device == Device::Cpu {
-            return Ok(self.model(job)?);
-        }
-        let scorer = match self.scorer.take() {
-            Some(scorer) => scorer,
-            None => job.open_scorer(&self.dir, &self.config, self.precision)?,
-        };
-        Ok(&mut **self.scorer.insert(scorer))
-    }
-
-    pub(super) fn generator(
-        &mut self,
-        job: &mut Attempt<'_>,
-    ) -> Result<&mut dyn Generator, StageError> {
-        Ok(self.model(job)?)
-    }
-
-    fn model(&mut self, job: &mut Attempt<'_>) -> Result<&mut dyn Model, StageError> {
+    pub(super) fn model(&mut self, job: &Attempt<'_>) -> Result<&mut dyn Model, StageError> {
         let model = if let Some(model) = self.model.take() {
             model
         } else {
-            job.on_processor()?;
             job.open_model(&self.dir, &self.config, self.precision)?
         };
         Ok(&mut **self.model.insert(model))
@@ -77,27 +53,33 @@ pub(super) trait Model: Scorer + Generator {}
 impl<M: Scorer + Generator> Model for M {}
 
 impl Attempt<'_> {
-    /// The model of a folder, to ask it for log-probabilities.
-    pub(super) fn open_scorer(
-        &self,
-        dir: &Path,
-        config: &DecoderConfig,
-        precision: Precision,
-    ) -> Result<Box<dyn Scorer>, StageError> {
-        let context = self.context;
-        if let Some(gpu) = open_device(context.device, &context.access)? {
-            return Ok(open_scorer_on_device(gpu, dir, config, precision)?);
+    /// The device; none if that is the processor. It is opened when it is first asked for.
+    fn shared_device(&self) -> Result<Option<SharedGpu>, StageError> {
+        if let Some(gpu) = self.gpu.get() {
+            return Ok(gpu.clone());
         }
-        let opener = HostOpener(self.device.clone());
-        Ok(Box::new(opener.decoder(dir, config, precision)?))
+        let opened = open_device(self.context.device, &self.context.access)?;
+        let gpu = self.gpu.get_or_init(|| opened.map(SharedGpu::new));
+        Ok(gpu.clone())
     }
 
-    /// Tells where an attempt does on the processor what no other device does yet (sampling, and the scores of
-    /// filters and reward models), for it takes long. To be called once, by who opens models below for that.
-    pub(super) fn on_processor(&mut self) -> Result<(), StageError> {
+    /// Most memory of the device that the attempt had at a time, bytes; none without a device.
+    pub(super) fn device_memory_bytes(&self) -> Result<Option<u64>, StageError> {
+        let gpu = self.gpu.get().and_then(Option::as_ref);
+        let memory = gpu.map(SharedGpu::memory).transpose()?;
+        Ok(memory.map(|memory| memory.most as u64))
+    }
+
+    /// The same for one user of it.
+    fn lend_device(&self) -> Result<Option<Box<dyn Gpu>>, StageError> {
+        Ok(self.shared_device()?.map(|gpu| gpu.lend()))
+    }
+
+    /// Tells that an attempt does on the processor what no other device does, for it takes long.
+    pub(super) fn on_processor(&mut self, what: &str) -> Result<(), StageError> {
         let device = self.context.device;
         if device != Device::Cpu {
-            let message = format!("samples and filters are computed on the CPU, not on `{device}`");
+            let message = format!("{what} is computed on the CPU, not on `{device}`");
             self.telemetry.tell(&AttemptEvent::Warning { message })?;
         }
         Ok(())
@@ -110,13 +92,22 @@ impl Attempt<'_> {
         config: &DecoderConfig,
         precision: Precision,
     ) -> Result<Box<dyn Model>, StageError> {
+        if let Some(gpu) = self.lend_device()? {
+            return Ok(match precision {
+                Precision::F32 => Box::new(DeviceModel::<f32>::open(gpu, dir, config)?),
+                Precision::Bf16 => Box::new(DeviceModel::<bf16>::open(gpu, dir, config)?),
+            });
+        }
         let opener = HostOpener(self.device.clone());
         Ok(Box::new(opener.decoder(dir, config, precision)?))
     }
 
     /// Opens models that are read, and reward models.
-    pub(super) fn opener(&self) -> Box<dyn ModelOpener> {
-        Box::new(HostOpener(self.device.clone()))
+    pub(super) fn opener(&self) -> Result<Box<dyn ModelOpener>, StageError> {
+        Ok(match self.shared_device()? {
+            Some(gpu) => Box::new(DeviceOpener(gpu)),
+            None => Box::new(HostOpener(self.device.clone())),
+        })
     }
 
     /// The model of a folder, to take gradients of single rows from; they are rounded as its weights
@@ -127,6 +118,9 @@ impl Attempt<'_> {
         config: &DecoderConfig,
         precision: Precision,
     ) -> Result<Box<dyn Learner>, StageError> {
+        if let Some(gpu) = self.lend_device()? {
+            return Ok(open_learner_on_device(gpu, dir, config, precision)?);
+        }
         let params = Params::load(dir, config, &self.device, dtype_of(precision))?;
         let decoder = Decoder::trainable(config, &params)?;
         Ok(Box::new(HostLearner::new(decoder, params.vars().clone())))
@@ -141,49 +135,19 @@ impl Attempt<'_> {
         recipe: &TrainingRecipe,
         reference: Option<ReferenceUpdate>,
     ) -> Result<Box<dyn Engine>, StageError> {
-        let recompute = self.file.runtime.recompute_layers == Some(true);
-        let context = self.context;
-        if let Some(gpu) = open_device(context.device, &context.access)? {
-            let start = DeviceStart {
-                source,
-                config,
-                recipe,
-                reference,
-                seed: &self.seed().child("lora"),
-                recompute,
-                positions: self.micro_batch_tokens(),
-            };
-            return Ok(open_on_device(gpu, &start)?);
-        }
-        let dtype = dtype_of(recipe.precision);
-        let (trained, masters) = if let Some(lora) = &recipe.lora {
-            let base = FrozenParams::load(source, config, &self.device, dtype)?;
-            let lora = Lora::new(base, lora, &self.seed().child("lora"))?;
-            (Trained::Adapters(lora), None)
-        } else {
-            let stored = FrozenParams::load(source, config, &self.device, DType::F32)?;
-            let params = Params::from_frozen(&stored, dtype)?;
-            (
-                Trained::All(params),
-                (dtype != DType::F32).then_some(stored),
-            )
+        let start = EngineStart {
+            source,
+            weights: None,
+            config,
+            recipe,
+            reference,
+            seed: &self.seed().child("lora"),
+            recompute: self.file.runtime.recompute_layers == Some(true),
+            positions: self.micro_batch_tokens(),
         };
-        let mut engine = HostEngine::new(config, trained, &recipe.optimizer)?;
-        if recipe.lora.is_some() && dtype != DType::F32 {
-            engine = engine.writes_into(source.to_owned());
-        }
-        if recompute {
-            engine = engine.with_recompute(Recompute::Layers);
-        }
-        if let Some(masters) = masters {
-            engine.set_masters(masters)?;
-        }
-        if let Some(which) = recipe.trainable_embeddings {
-            engine.limit_embeddings(which)?;
-        }
-        if let Some(update) = reference {
-            engine.keep_reference(update.mix.get())?;
-        }
-        Ok(Box::new(engine))
+        Ok(match self.lend_device()? {
+            Some(gpu) => open_on_device(gpu, &start)?,
+            None => open_on_host(&start)?,
+        })
     }
 }

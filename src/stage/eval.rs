@@ -159,7 +159,7 @@ fn measure(
     let limit = job.micro_batch_tokens();
     match set {
         Loaded::Likelihood(eval, examples) => {
-            let scorer = model.scorer(job)?;
+            let scorer = model.model(job)?;
             let mut progress = |done| job.report(before + done);
             let max = eval.max_seq_len;
             let scores = score_documents(scorer, examples, max, limit, &mut progress)?;
@@ -183,13 +183,13 @@ fn measure(
             made.usage.positions += positions as u64;
             made.usage.flops += pair_flops(&model.config, pairs, limit);
             let reference = job.references()?;
-            let scorer = model.scorer(job)?;
+            let scorer = model.model(job)?;
             let mut progress = |done| job.report(before + done);
             let scores = score_pairs(scorer, pairs, limit, &mut progress)?;
             Ok(preference_metrics(name, pairs, &scores, &reference)?)
         }
         Loaded::Stories(eval, prompts, tokens) => {
-            let generator = model.generator(job)?;
+            let generator = model.model(job)?;
             let stories = sample_replies(job, generator, format, eval, tokens, before)?;
             let lengths = stories.iter().map(|s| tokens[s.prompt].len() + s.tokens);
             let mut pass = Pass::default();

@@ -13,6 +13,7 @@ use crate::stage::output::StageOutput;
 use crate::stage::telemetry::{HeartbeatThread, Telemetry};
 use crate::stage::{dpo, eval, judge, ref_logps, sample, select, sft};
 use candle_core::Device;
+use std::cell::OnceCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -75,6 +76,7 @@ fn carry_out(
             tokens: made.usage.tokens,
             positions: made.usage.positions,
             flops: made.usage.flops,
+            device_memory_bytes: made.usage.device_memory_bytes,
             ..telemetry.usage()
         },
     };
@@ -101,21 +103,25 @@ fn work(
         dir: attempt.clone(),
         file: &file,
         device: Device::Cpu,
+        gpu: OnceCell::new(),
         telemetry,
     };
     job.check_inputs()?;
-    let made = match &file.task {
+    let mut made = match &file.task {
         StageRecipe::Select(recipe) => select::run(&mut job, recipe),
         StageRecipe::Sample(recipe) => sample::run(&mut job, recipe),
         StageRecipe::Judge(recipe) => judge::run(&mut job, recipe),
-        // These two have all they need before the first step, and look at it there.
-        StageRecipe::Sft(recipe) => return sft::run(&mut job, recipe),
-        StageRecipe::Dpo(recipe) => return dpo::run(&mut job, recipe),
+        StageRecipe::Sft(recipe) => sft::run(&mut job, recipe),
+        StageRecipe::Dpo(recipe) => dpo::run(&mut job, recipe),
         StageRecipe::RefLogps(recipe) => ref_logps::run(&mut job, recipe),
         StageRecipe::Eval(recipe) => eval::run(&mut job, recipe),
     }?;
-    // What was read while it worked may have changed after the first look.
-    job.check_inputs()?;
+    made.usage.device_memory_bytes = job.device_memory_bytes()?;
+    // What was read while it worked may have changed after the first look; trainings have all they need before the first
+    // step, and look at it there.
+    if !matches!(file.task, StageRecipe::Sft(_) | StageRecipe::Dpo(_)) {
+        job.check_inputs()?;
+    }
     Ok(made)
 }
 

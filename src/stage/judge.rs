@@ -2,7 +2,7 @@
 
 use crate::base::fs::{copy, create_dir, read_to_string};
 use crate::base::{PathError, counted, write_atomic};
-use crate::config::spec::UnitInterval;
+use crate::config::spec::{JudgeRecipe, UnitInterval};
 use crate::data::record::{CHOSEN_FINISHED, REJECTED_FINISHED};
 use crate::data::{Message, permutation};
 use crate::eval::{constraints_of, mean_metrics};
@@ -277,10 +277,10 @@ fn judge_all(
         None => None,
     };
     let root = job.context.root.clone();
-    if recipe.judge.model_path().is_some() {
-        job.on_processor()?;
+    if let JudgeRecipe::Pairrm(_) = recipe.judge {
+        job.on_processor("PairRM")?;
     }
-    let (opener, device) = (job.opener(), job.device.clone());
+    let (opener, device) = (job.opener()?, job.device.clone());
     let place = JudgePlace {
         root: &root,
         opener: &*opener,

@@ -31,8 +31,8 @@ mod tests;
 
 pub use attempt::kept_rows;
 pub use bench::{
-    BenchKind, BenchModel, BenchReport, BenchRequest, BenchShape, BenchStep, Between, PhaseTime,
-    Spread, bench,
+    BenchDevice, BenchKind, BenchModel, BenchReport, BenchRequest, BenchShape, BenchStep, Between,
+    PhaseTime, Spread, bench,
 };
 pub use context::StageContext;
 pub use device::{DeviceAccess, open_device};

@@ -44,7 +44,7 @@ pub(super) fn run(
     made.count("pairs", pairs.len());
     job.telemetry.begin("pairs", pairs.len() as u64)?;
 
-    let mut model = job.open_scorer(&source, &config, recipe.precision)?;
+    let mut model = job.open_model(&source, &config, recipe.precision)?;
     let limit = job.micro_batch_tokens();
     let scores = score_pairs(&mut *model, &pairs, limit, &mut |done| job.report(done))?;
     for (pair, score) in pairs.iter().zip(&scores) {

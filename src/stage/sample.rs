@@ -56,7 +56,6 @@ pub(super) fn run(
     let source = job.model_dir()?;
     let (format, config) = job.open_format(&source)?;
     let (prompts, tokens) = load(job, &mut made, recipe, &format)?;
-    job.on_processor()?;
     let mut model = job.open_model(&source, &config, recipe.precision)?;
     job.telemetry
         .begin("samples", (prompts.len() * recipe.samples.get()) as u64)?;

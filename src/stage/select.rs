@@ -81,20 +81,17 @@ pub(super) fn run(
     Ok(made)
 }
 
-fn open_models(job: &mut Attempt<'_>, recipe: &SelectStageRecipe) -> Result<Models, StageError> {
+fn open_models(job: &Attempt<'_>, recipe: &SelectStageRecipe) -> Result<Models, StageError> {
     let method = &recipe.select.method;
     let precision = recipe.select.precision.unwrap_or(Precision::F32);
     let mut models = Models::default();
-    if method.needs_model() {
-        job.on_processor()?;
-    }
     if method.needs_policy() {
         let dir = job.model_dir()?;
         let (_, config) = job.open_format(&dir)?;
         if method.needs_gradients() {
             models.learner = Some(job.open_learner(&dir, &config, precision)?);
         } else if let SelectMethod::Deita(_) = method {
-            models.embedder = Some(job.opener().reader(&dir, &config, precision)?);
+            models.embedder = Some(job.opener()?.reader(&dir, &config, precision)?);
         } else {
             models.policy = Some(job.open_model(&dir, &config, precision)?);
         }
@@ -140,7 +137,7 @@ fn choose(
     models: &mut Models,
 ) -> Result<Selection, StageError> {
     job.telemetry.begin("rows", rows.len() as u64)?;
-    let (root, opener) = (job.context.root.clone(), job.opener());
+    let (root, opener) = (job.context.root.clone(), job.opener()?);
     let context = SelectContext {
         root: &root,
         format,

@@ -498,6 +498,7 @@ fn usage_of(row: &Row<'_>) -> Result<Option<Usage>, StoreError> {
         wall_secs,
         cpu_secs: row.get::<_, Option<f64>>(11)?.unwrap_or_default(),
         peak_memory_bytes: uint(row.get::<_, Option<i64>>(12)?.unwrap_or_default()),
+        device_memory_bytes: None,
         tokens: uint(row.get::<_, Option<i64>>(13)?.unwrap_or_default()),
         positions: uint(row.get::<_, Option<i64>>(14)?.unwrap_or_default()),
         flops: row.get::<_, Option<f64>>(15)?.unwrap_or_default(),

@@ -522,6 +522,8 @@ fn insert_attempt(tx: &Transaction<'_>, row: i64, outcome: &Outcome) -> Result<(
         wall_secs,
         cpu_secs,
         peak_memory_bytes,
+        // The column is none of the schema: run folders hold it.
+        device_memory_bytes: _,
         tokens,
         positions,
         flops,

@@ -10,6 +10,7 @@
 //! are the passes without a gradient that monitoring, reference log-probabilities and evaluation share; they need a
 //! [`Scorer`] only.
 
+mod adamw;
 mod device;
 mod dpo;
 mod engine;
@@ -23,6 +24,7 @@ mod run;
 mod schedule;
 mod score;
 mod sft;
+mod start;
 mod state;
 
 #[cfg(test)]
@@ -32,12 +34,13 @@ mod pair_loss_tests;
 #[cfg(test)]
 mod tests;
 
-pub use device::{DeviceEngine, DeviceStart, open_on_device, open_scorer_on_device};
+pub use device::{DeviceEngine, open_learner_on_device, open_on_device};
 pub use dpo::{DpoObjective, PairMonitor};
 pub use engine::{Engine, Give, Learner, Nll, Part, Take, Update, Weigh};
 pub use error::TrainError;
 pub use host::{
     AdamW, Clip, Gradients, HostEngine, HostLearner, Trained, clip_by_global_norm, hidden_states,
+    open_on_host,
 };
 pub use loss::{PairLogps, log_sigmoid, segment_sums};
 pub use pair_loss::{PairGradient, PairTerms};
@@ -49,4 +52,5 @@ pub use score::{
     PairScore, Progress, ReplyScore, Scorer, pair_flops, score_documents, score_pairs,
 };
 pub use sft::{SftMonitor, SftObjective};
+pub use start::EngineStart;
 pub use state::{FoundStates, SavedState, TrainState, save_state};

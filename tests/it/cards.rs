@@ -1,9 +1,10 @@
 //! Cards as the program finds and uses them, on a driver that pretends to have some (`tests/cards`): no card is needed,
 //! and one that is there is not touched.
 
+use crate::devices::{emulated, stored_on};
 use crate::project::{Project, Said};
+use crate::tiny;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -168,6 +169,29 @@ fn refuses(project: &Project, device: &str, vars: &[(&str, &str)], why: &str) {
 }
 
 #[test]
+fn heads_that_no_kernel_takes_are_told_before_anything_is_queued() {
+    let project = Project::new();
+    project.edit(
+        "models/stories260k/config.json",
+        "\"head_dim\": 8",
+        "\"head_dim\": 300",
+    );
+    let said_on = |device: &str| {
+        let words = ["run", "sweeps/smoke.toml", "--device", device];
+        let said = said(emulated(&project, &words));
+        assert_eq!(said.code, 1, "{said:?}");
+        said.err
+    };
+    let why = "no kernels for this device: 8 attention heads of 300 numbers";
+    let err = said_on("emulated");
+    assert!(err.contains(why) && err.contains("`--device cpu`"), "{err}");
+    assert!(err.contains("nothing was run"), "{err}");
+    let err = said_on("cpu");
+    assert!(!err.contains(why), "{err}");
+    assert!(!project.path("results/lions.db").exists());
+}
+
+#[test]
 fn cublas_is_looked_for_where_it_is_named() {
     let project = Project::new();
     let card = ("FAKE_CARDS", "1");
@@ -208,7 +232,8 @@ fn doctor_lets_every_card_compute() {
     assert_eq!((cards.len(), checks.len()), (2, 2));
     for (health, text) in checks {
         assert!(
-            text.contains("products, norm, attention: right ("),
+            text.contains("products, norm, attention: right (")
+                && text.ends_with(" s, 7 ms by the card's clock)"),
             "{text}"
         );
         assert_eq!(health, "ok");
@@ -250,86 +275,34 @@ title = "Two seeds"
 metrics = ["tales/loss", "polite/rewards/margins"]
 "#;
 
-/// Most difference of a metric in f32, of its size or of 1: sums of log-probabilities are near -100, and are subtracted
-/// from each other.
-const TOLERANCE: f64 = 1e-4;
-
-/// Runs the study on a device, down to its table, and gives every metric that any run stored.
-fn metrics_on(
-    device: &str,
-    command: impl Fn(&Project, &[&str]) -> Command,
-) -> BTreeMap<String, f64> {
-    let project = crate::tiny::project();
-    project.write("sweeps/devices.toml", STUDY);
-    let words = [
-        "run",
-        "sweeps/devices.toml",
-        "--device",
-        device,
-        "--jobs",
-        "2",
-    ];
-    let said = said(command(&project, &words));
-    assert_eq!(said.code, 0, "{said:?}");
-    assert!(said.out.contains("tales/loss"), "{said:?}");
-    // Where a card is to be lost it was: the first that is takes the file away.
-    for loss in ["lost", "lost-late"] {
-        assert!(!project.path(loss).exists(), "{loss}: {said:?}");
-    }
-    let mut metrics = BTreeMap::new();
-    for run in fs::read_dir(project.path("results/runs")).unwrap() {
-        let run = run.unwrap();
-        let read = |name: &str| -> Value {
-            serde_json::from_slice(&fs::read(run.path().join(name)).unwrap()).unwrap()
-        };
-        let outcome = read("outcome.json");
-        let attempt = outcome["attempt"].as_u64().unwrap();
-        let provenance = read(&format!("attempts/{attempt:03}/provenance.json"));
-        let place = provenance["device"].as_str().unwrap().to_owned();
-        assert!(place.starts_with(&device[..3]), "{place}");
-        let id = run.file_name().into_string().unwrap();
-        for (key, metric) in outcome["result"]["metrics"].as_object().unwrap() {
-            let value = metric["value"].as_f64().unwrap();
-            metrics.insert(format!("{id} {key}"), value);
-        }
-    }
-    metrics
-}
-
-fn agree(on_device: &BTreeMap<String, f64>, on_cpu: &BTreeMap<String, f64>) {
-    let keys = |metrics: &BTreeMap<String, f64>| metrics.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(keys(on_device), keys(on_cpu));
-    for (key, got) in on_device {
-        let want = on_cpu[key];
-        let most = TOLERANCE * want.abs().max(1.0);
-        assert!(
-            (got - want).abs() <= most,
-            "{key}: {got}, on the CPU {want}"
-        );
-    }
-}
-
 #[test]
 fn a_sweep_gives_the_same_numbers_on_every_device() {
-    let on_cpu = metrics_on("cpu", Project::command);
-    let eval = on_cpu.keys().filter(|key| key.ends_with(" tales/loss"));
-    assert!(eval.count() == 2 && on_cpu.len() > 20, "{on_cpu:?}");
-    let emulated = metrics_on("emulated", |project, words| {
-        let mut command = project.command(words);
-        command.env("LIONS_EMULATION", lions_emulation::LIBRARY);
-        command
-    });
-    agree(&emulated, &on_cpu);
+    let project = || {
+        let project = tiny::project();
+        project.write("sweeps/devices.toml", STUDY);
+        project
+    };
+    let on_cpu = stored_on("cpu", &project(), "devices", Project::command);
+    let eval = on_cpu.numbers.keys();
+    let eval = eval.filter(|key| key.ends_with(" tales/loss"));
+    assert!(eval.count() == 2 && on_cpu.numbers.len() > 20);
+    stored_on("emulated", &project(), "devices", emulated).agrees_with(&on_cpu);
     // On two cards, lost twice in the midst, the second time where a product is the first to be told: the runs
     // begin again.
-    let on_cards = metrics_on("cuda:0,1", |project, words| {
+    let project = project();
+    let losses = [("FAKE_LOST", "lost"), ("FAKE_LOST_LATE", "lost-late")];
+    for (_, file) in losses {
+        project.write(file, "");
+    }
+    let on_cards = stored_on("cuda:0,1", &project, "devices", |project, words| {
         let mut command = pretending(project, words, &[("FAKE_CARDS", "2")]);
         command.env("LIONS_CUDA_LIB", pretended_cublas());
-        for (name, file) in [("FAKE_LOST", "lost"), ("FAKE_LOST_LATE", "lost-late")] {
-            project.write(file, "");
-            command.env(name, project.path(file));
-        }
+        command.envs(losses.map(|(name, file)| (name, project.path(file))));
         command
     });
-    agree(&on_cards, &on_cpu);
+    // The first that is lost takes the file away.
+    for (_, file) in losses {
+        assert!(!project.path(file).exists(), "{file}");
+    }
+    on_cards.agrees_with(&on_cpu);
 }

@@ -2,8 +2,9 @@
 
 use crate::project::Project;
 use lions::arch::{DecoderConfig, Learned, Pass, training_flops};
+use lions::base::Device;
 use lions::config::spec::{Batching, LossMask, Precision};
-use lions::stage::{BenchKind, BenchModel, BenchRequest, bench};
+use lions::stage::{BenchKind, BenchModel, BenchRequest, DeviceAccess, bench};
 use serde_json::Value;
 use std::path::Path;
 
@@ -53,6 +54,8 @@ fn counted(batching: Batching, loss_mask: LossMask) -> f64 {
         samples: 0,
         max_new_tokens: 0,
         precision: Precision::F32,
+        device: Device::Cpu,
+        access: DeviceAccess::default(),
         seed: 1,
         work_file: Some(work.clone()),
     };

@@ -14,6 +14,7 @@ mod cli_results;
 mod cli_sweeps;
 mod cli_words;
 mod damaged;
+mod devices;
 mod documents;
 mod driver;
 mod figures;

@@ -1,6 +1,8 @@
 //! `lions bench`: how fast this machine trains and samples.
 
 use crate::backend::{THREAD_VARIABLES, restart_with_threads};
+use crate::base::Device;
+use crate::cli::cards::access;
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::numbers::at_least;
@@ -11,8 +13,8 @@ use crate::config::spec::{Batching, LossMask, Precision};
 use crate::model::{tune_allocator, use_instruction_set};
 use crate::report::ColumnFit;
 use crate::stage::{
-    BenchKind, BenchModel, BenchReport, BenchRequest, BenchShape, BenchStep, PhaseTime, Spread,
-    bench,
+    BenchDevice, BenchKind, BenchModel, BenchReport, BenchRequest, BenchShape, BenchStep,
+    PhaseTime, Spread, bench,
 };
 use std::path::PathBuf;
 
@@ -68,6 +70,9 @@ pub(crate) struct BenchArgs {
     /// Number format
     #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
     precision: PrecisionArg,
+    /// Where to compute: `cpu` or `cuda:N`
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Cpu)]
+    device: Device,
     /// Threads
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least(1_u32))]
     threads: u32,
@@ -194,6 +199,8 @@ fn request(root: PathBuf, args: &BenchArgs) -> BenchRequest {
             PrecisionArg::F32 => Precision::F32,
             PrecisionArg::Bf16 => Precision::Bf16,
         },
+        device: args.device,
+        access: access(),
         seed: args.seed,
         work_file: args.work.clone(),
     }
@@ -251,6 +258,9 @@ fn show(ui: &Ui, report: &BenchReport) {
         si_of(report.matmul_flops_per_cpu_sec, "FLOP/CPU s"),
         si_of(report.flops_per_wall_sec, "FLOP/s"),
     ));
+    if let Some(device) = &report.device {
+        ui.text(&described(device));
+    }
     ui.text(&format!(
         "peak memory {}, before the first step {}; padding {:.1} %",
         bytes(report.peak_memory_bytes as f64),
@@ -272,6 +282,18 @@ fn show(ui: &Ui, report: &BenchReport) {
     };
     let columns = heads.map(|head| (head, ColumnFit::Whole));
     ui.headed_table(columns, report.phases.iter().map(row));
+}
+
+fn described(device: &BenchDevice) -> String {
+    let share = device.share_of_peak;
+    let share = share.map(|share| format!("{:.0} % of what its products can do; ", share * 100.0));
+    format!(
+        "{}: {}{} of its {} of memory",
+        device.name,
+        share.unwrap_or_default(),
+        bytes(device.peak_memory_bytes as f64),
+        bytes(device.total_memory_bytes as f64)
+    )
 }
 
 /// Three digits or so.

@@ -237,9 +237,11 @@ fn right(card: &Card, folders: &[PathBuf], free: &mut Option<usize>) -> Result<S
     let begun = Instant::now();
     let mut gpu = open_card(card.index, folders)?;
     *free = Some(gpu.memory()?.free);
-    check(gpu.as_mut())?;
+    let on_card = check(gpu.as_mut())?.as_secs_f64() * 1e3;
     let secs = begun.elapsed().as_secs_f64();
-    Ok(format!("products, norm, attention: right ({secs:.1} s)"))
+    Ok(format!(
+        "products, norm, attention: right ({secs:.1} s, {on_card:.0} ms by the card's clock)"
+    ))
 }
 
 fn described(shown: &Cards, card: &Card, free: Option<usize>) -> String {

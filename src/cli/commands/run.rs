@@ -98,9 +98,11 @@ impl RunArgs {
 pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, CommandError> {
     let near = args.files.first().map(PathBuf::as_path);
     let project = Project::find(global.root.as_deref(), near)?;
+    // Before anything is queued: a device that cannot be used ends the command.
+    let slots = slots(ui, &args.device, args.jobs, args.threads)?;
     // All are read before any starts: a typo in the last must not be found after hours.
     let mut loaded = Vec::new();
-    let mut look = Look::new(&project, Depth::Sample);
+    let mut look = Look::new(&project, Depth::Sample).for_slots(&slots);
     let mut errors = 0;
     for word in args.words() {
         let (sweep, places) = word.load_placed(ui, &project, Inputs::Required)?;
@@ -132,8 +134,6 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     let lengths = look.into_lengths();
     let shutdown = Shutdown::new();
     signals::stop_on_signals(&shutdown)?;
-    // Before anything is queued: a device that cannot be used ends the command.
-    let slots = slots(ui, &args.device, args.jobs, args.threads)?;
     let many = loaded.len() > 1;
     let mut code = DONE;
     for (word, sweep) in loaded {

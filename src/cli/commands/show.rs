@@ -10,7 +10,7 @@ use crate::cli::ui::{Tone, Ui};
 use crate::config::nearest;
 use crate::plan::RunId;
 use crate::report::ColumnFit::{Cut, Whole, Wrap};
-use crate::rundir::{MetricValue, RunDir};
+use crate::rundir::{MetricValue, RunDir, read_outcome};
 use crate::store::{ArtifactRow, AttemptRow, ReadStore, TrialUse};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -31,13 +31,15 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ShowArgs) -> Result<u8, Comma
     let row = store.run(&id).map_err(store_error)?;
     let identity: Value =
         serde_json::from_str(&store.identity(&id).map_err(store_error)?).unwrap_or(Value::Null);
-    let attempts = store.attempts(&id).map_err(store_error)?;
+    let run_dir = RunDir::new(&project.root, &id);
+    let mut attempts = store.attempts(&id).map_err(store_error)?;
+    add_device_memory(&mut attempts, &run_dir);
     let metrics = store.metrics(&id).map_err(store_error)?;
     let counts = store.counts(&id).map_err(store_error)?;
     let notes = store.notes(&id).map_err(store_error)?;
     let artifacts = store.artifacts(&id).map_err(store_error)?;
     let trials = store.trials_of(&id).map_err(store_error)?;
-    let folder = RunDir::new(&project.root, &id).path().to_path_buf();
+    let folder = run_dir.path().to_path_buf();
     if ui.json {
         ui.print_json(&json!({
             "run": row, "folder": folder, "identity": identity, "attempts": attempts, "metrics": metrics,
@@ -72,6 +74,18 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ShowArgs) -> Result<u8, Comma
     print_artifacts(ui, &artifacts);
     print_uses(ui, &trials);
     Ok(DONE)
+}
+
+/// What the run's folder says of its attempt's memory on a device, which the store does not hold.
+fn add_device_memory(attempts: &mut [AttemptRow], dir: &RunDir) {
+    // A folder that is gone or damaged says nothing.
+    let Ok(Some(outcome)) = read_outcome(dir) else {
+        return;
+    };
+    let published = attempts.iter_mut().find(|a| a.number == outcome.attempt);
+    if let Some(usage) = published.and_then(|a| a.usage.as_mut()) {
+        usage.device_memory_bytes = outcome.result.usage.device_memory_bytes;
+    }
 }
 
 /// The id of the run that `prefix` means; the error shows the way to the ids.
@@ -117,7 +131,11 @@ fn attempt_row(attempt: &AttemptRow) -> Vec<String> {
             if usage.tokens == 1 { "token" } else { "tokens" },
             si(rate),
             bytes(usage.peak_memory_bytes as f64)
-        )
+        ) + &usage
+            .device_memory_bytes
+            .map_or_else(String::new, |device| {
+                format!(", {} on the device", bytes(device as f64))
+            })
     });
     vec![
         attempt.number.to_string(),

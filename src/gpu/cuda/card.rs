@@ -1,6 +1,7 @@
 //! A card: one context, one stream, the kernels' module and cuBLAS.
 
 use super::blas::{Blas, WORKSPACE};
+use super::clock::elapsed;
 use super::context::{Claim, Context, note};
 use super::failure::{OrFailed as _, failed, words};
 use super::images::{OLDEST, images};
@@ -180,6 +181,15 @@ impl Gpu for Cuda {
         Ok(region)
     }
 
+    fn free_bytes(&mut self, region: Region) -> Result<()> {
+        self.ledger.forget(region)?;
+        #[expect(unsafe_code, reason = "calls of the driver")]
+        // SAFETY: made by `alloc_bytes`, and given back once; this waits for kernels that use it.
+        unsafe {
+            result::free_sync(region.at).or_failed()
+        }
+    }
+
     fn upload_bytes(&mut self, from: &[u8], to: Region) -> Result<()> {
         same_size(from.len(), to.bytes)?;
         self.ledger.check(to)?;
@@ -282,7 +292,7 @@ impl Gpu for Cuda {
         let (from, to) = (self.moments.get(from)?, self.moments.get(to)?);
         #[expect(unsafe_code, reason = "calls of the driver")]
         // SAFETY: both were recorded on the one stream, and are destroyed with the card.
-        let ms = unsafe { event::synchronize(to).and_then(|()| event::elapsed(from, to)) };
+        let ms = unsafe { event::synchronize(to).and_then(|()| elapsed(from, to)) };
         Ok(Duration::from_secs_f64(
             f64::from(ms.or_failed()?.max(0.0)) / 1e3,
         ))
@@ -298,7 +308,11 @@ impl Gpu for Cuda {
 
     fn memory(&mut self) -> Result<Memory> {
         let (free, total) = result::mem_get_info().or_failed()?;
-        Ok(Memory { free, total })
+        Ok(Memory {
+            free,
+            total,
+            most: self.ledger.most(),
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 mod blas;
 mod card;
 mod cards;
+mod clock;
 mod context;
 mod failure;
 mod images;

@@ -287,8 +287,6 @@ impl<T: Stored> HeadRoom<T> {
             scores: Scores {
                 logp: to.take(targets),
                 lse: to.take(targets),
-                entropy: to.take(targets),
-                best: to.take(targets),
                 correct: to.take(targets),
             },
             back: back.then(|| HeadBack {

@@ -3,6 +3,7 @@
 use crate::gpu::buf::{Buf, Region};
 use crate::gpu::element::int;
 use crate::gpu::ops::attention::{Range, Tile, WorkBufs, WorkList};
+use crate::gpu::ops::decode_attention::{SequenceBufs, SequenceList};
 use crate::gpu::ops::embedding::Places;
 use crate::gpu::{Gpu, GpuError, Result};
 
@@ -79,18 +80,48 @@ pub(super) struct BatchBufs {
     pub(super) places: Places<Buf<i32>>,
     /// Of each chunk of targets.
     pub(super) chunks: Vec<Chunk>,
+    /// Where keys and values go that outlive the pass.
+    pub(super) in_cache: Option<InCache>,
+}
+
+/// Where the tokens of a pass stand in a cache of keys and values.
+#[derive(Debug)]
+pub(super) enum InCache {
+    /// The slot of each, `(T,)`: they are new sequences.
+    Slots(Buf<i32>),
+    /// Each is the next one of a sequence.
+    Next(SequenceBufs),
 }
 
 /// Some of the targets.
 #[derive(Debug)]
-pub(super) struct Chunk {
+pub(super) struct Chunk<I = Buf<i32>> {
     /// Which.
     pub(super) range: std::ops::Range<usize>,
-    pub(super) rows: Buf<i32>,
-    pub(super) targets: Buf<i32>,
+    pub(super) rows: I,
+    pub(super) targets: I,
     /// Which of the chunk's targets each distinct row predicts: one row may predict the first tokens of several
     /// segments.
-    pub(super) places: Places<Buf<i32>>,
+    pub(super) places: Places<I>,
+}
+
+impl Chunk<std::ops::Range<usize>> {
+    fn within(self, all: Buf<i32>) -> Chunk {
+        Chunk {
+            range: self.range,
+            rows: all.part(self.rows),
+            targets: all.part(self.targets),
+            places: places_in(all, self.places),
+        }
+    }
+}
+
+fn places_in(all: Buf<i32>, of: Places<std::ops::Range<usize>>) -> Places<Buf<i32>> {
+    Places {
+        tokens: all.part(of.tokens),
+        starts: all.part(of.starts),
+        order: all.part(of.order),
+    }
 }
 
 /// Memory for the numbers of batches, which grows.
@@ -116,6 +147,25 @@ impl Packed {
             order: self.put(places.order),
         }
     }
+
+    /// Rows and what they should predict, (N,) both, in chunks of `head_rows`.
+    fn put_chunks(
+        &mut self,
+        (rows, targets): (&[u32], &[u32]),
+        head_rows: usize,
+    ) -> Vec<Chunk<std::ops::Range<usize>>> {
+        let starts = (0..targets.len()).step_by(head_rows.max(1));
+        let chunk = |start: usize| {
+            let range = start..targets.len().min(start + head_rows);
+            Chunk {
+                rows: self.put(ints(&rows[range.clone()])),
+                targets: self.put(ints(&targets[range.clone()])),
+                places: self.put_places(&rows[range.clone()]),
+                range,
+            }
+        };
+        starts.map(chunk).collect()
+    }
 }
 
 fn ints(numbers: &[u32]) -> impl Iterator<Item = i32> {
@@ -123,12 +173,13 @@ fn ints(numbers: &[u32]) -> impl Iterator<Item = i32> {
 }
 
 impl BatchMemory {
-    /// Uploads a batch that was checked; its targets in chunks of `head_rows`.
+    /// Uploads a batch that was checked; its targets in chunks of `head_rows`. With slots, its keys and values go there.
     pub(super) fn upload(
         &mut self,
         gpu: &mut dyn Gpu,
         batch: &Batch<'_>,
         head_rows: usize,
+        slots: Option<Vec<i32>>,
     ) -> Result<BatchBufs> {
         let mut packed = Packed::default();
         let tokens = packed.put(ints(batch.tokens));
@@ -138,27 +189,10 @@ impl BatchMemory {
         let ranges = packed.put(work.ranges.iter().flat_map(Range::words));
         let range_at = packed.put(work.range_at);
         let places = packed.put_places(batch.tokens);
-        let chunks = (0..batch.targets.len()).step_by(head_rows.max(1));
-        let chunks: Vec<_> = chunks
-            .map(|start| {
-                let range = start..batch.targets.len().min(start + head_rows);
-                let rows = &batch.target_rows[range.clone()];
-                let targets = packed.put(ints(&batch.targets[range.clone()]));
-                (
-                    range,
-                    packed.put(ints(rows)),
-                    targets,
-                    packed.put_places(rows),
-                )
-            })
-            .collect();
+        let slots = slots.map(|slots| packed.put(slots));
+        let chunks = packed.put_chunks((batch.target_rows, batch.targets), head_rows);
         let all = self.of(gpu, packed.0.len())?;
         gpu.upload(&packed.0, all)?;
-        let places_of = |of: Places<std::ops::Range<usize>>| Places {
-            tokens: all.part(of.tokens),
-            starts: all.part(of.starts),
-            order: all.part(of.order),
-        };
         Ok(BatchBufs {
             tokens: all.part(tokens),
             positions: all.part(positions),
@@ -167,28 +201,74 @@ impl BatchMemory {
                 ranges: Buf::new(all.part(ranges).region()),
                 range_at: all.part(range_at),
             },
-            places: places_of(places),
-            chunks: chunks
-                .into_iter()
-                .map(|(range, rows, targets, places)| Chunk {
-                    range,
-                    rows: all.part(rows),
-                    targets: all.part(targets),
-                    places: places_of(places),
-                })
-                .collect(),
+            places: places_in(all, places),
+            chunks: chunks.into_iter().map(|chunk| chunk.within(all)).collect(),
+            in_cache: slots.map(|slots| InCache::Slots(all.part(slots))),
+        })
+    }
+
+    /// Uploads the next token of each of some sequences (B,), which were checked; every row is one of logits.
+    pub(super) fn upload_next(
+        &mut self,
+        gpu: &mut dyn Gpu,
+        (next, sequences): (&[u32], &SequenceList),
+        head_rows: usize,
+    ) -> Result<BatchBufs> {
+        let mut packed = Packed::default();
+        let tokens = packed.put(ints(next));
+        let positions = packed.put(sequences.lengths.iter().map(|n| (n - 1).max(0)));
+        let pages = packed.put(sequences.pages.iter().copied());
+        let lengths = packed.put(sequences.lengths.iter().copied());
+        let rows: Vec<u32> = (0..).take(next.len()).collect();
+        let chunks = packed.put_chunks((&rows, next), head_rows);
+        let nowhere = || 0..0;
+        let all = self.of(gpu, packed.0.len())?;
+        gpu.upload(&packed.0, all)?;
+        let none = all.part(0..0);
+        Ok(BatchBufs {
+            tokens: all.part(tokens),
+            positions: all.part(positions),
+            work: WorkBufs {
+                tiles: Buf::new(none.region()),
+                ranges: Buf::new(none.region()),
+                range_at: none,
+            },
+            places: places_in(
+                all,
+                Places {
+                    tokens: nowhere(),
+                    starts: nowhere(),
+                    order: nowhere(),
+                },
+            ),
+            chunks: chunks.into_iter().map(|chunk| chunk.within(all)).collect(),
+            in_cache: Some(InCache::Next(SequenceBufs {
+                pages: all.part(pages),
+                lengths: all.part(lengths),
+            })),
         })
     }
 
     fn of(&mut self, gpu: &mut dyn Gpu, len: usize) -> Result<Buf<i32>> {
-        let bytes = len * size_of::<i32>();
-        let memory = match self.0 {
-            Some(memory) if memory.bytes() >= bytes => memory,
-            // Few bytes beside activations: twice as many, so that it grows a few times at most.
-            _ => *self.0.insert(gpu.alloc_bytes(2 * bytes)?),
-        };
+        let memory = grown(gpu, &mut self.0, len * size_of::<i32>())?;
         Ok(Buf::<i32>::new(memory).part(0..len))
     }
+}
+
+/// Memory that grows.
+pub(super) fn grown(
+    gpu: &mut dyn Gpu,
+    memory: &mut Option<Region>,
+    bytes: usize,
+) -> Result<Region> {
+    if let Some(memory) = memory.filter(|memory| memory.bytes() >= bytes) {
+        return Ok(memory);
+    }
+    if let Some(old) = memory.take() {
+        gpu.free_bytes(old)?;
+    }
+    // Few bytes beside activations: twice as many, so that it grows a few times at most.
+    Ok(*memory.insert(gpu.alloc_bytes(2 * bytes)?))
 }
 
 impl Tile {

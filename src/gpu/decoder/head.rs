@@ -34,6 +34,22 @@ pub(super) struct Head<'a, T> {
 impl<T: Stored> Head<'_, T> {
     /// Scores some targets; their logits stay until the next ones.
     pub(super) fn score(&self, gpu: &mut dyn Gpu, chunk: &Chunk) -> Result<()> {
+        let logits = self.uncapped(gpu, chunk)?;
+        let scores = self.scores(chunk);
+        head_score(gpu, logits, chunk.targets, &scores, self.softcap)
+    }
+
+    /// The logits `(C, V)` of some rows, as tokens are drawn from them.
+    pub(super) fn logits_of(&self, gpu: &mut dyn Gpu, chunk: &Chunk) -> Result<Buf<f32>> {
+        if self.softcap.is_some() {
+            // Scoring, of whatever targets, leaves them behind their cap.
+            self.score(gpu, chunk)?;
+            return Ok(self.logits(chunk.range.len()));
+        }
+        self.uncapped(gpu, chunk)
+    }
+
+    fn uncapped(&self, gpu: &mut dyn Gpu, chunk: &Chunk) -> Result<Buf<f32>> {
         let (n, d) = (chunk.range.len(), self.width);
         let (rows, logits) = (self.rows(n), self.logits(n));
         gather(gpu, self.hidden, chunk.rows, rows, d)?;
@@ -45,13 +61,7 @@ impl<T: Stored> Head<'_, T> {
             Matrix::new(logits, vocabulary),
         );
         product(gpu, all, (n, vocabulary, d), (1.0, 0.0))?;
-        head_score(
-            gpu,
-            logits,
-            chunk.targets,
-            &self.scores(chunk),
-            self.softcap,
-        )
+        Ok(logits)
     }
 
     /// Adds the gradients of what was scored last: of the hidden states to `back.hidden`, and of the head.
@@ -95,8 +105,6 @@ impl<T: Stored> Head<'_, T> {
         Scores {
             logp: all.logp.part(range.clone()),
             lse: all.lse.part(range.clone()),
-            entropy: all.entropy.part(range.clone()),
-            best: all.best.part(range.clone()),
             correct: all.correct.part(range.clone()),
         }
     }

@@ -3,8 +3,9 @@
 use crate::arch::{AttentionShape, GateActivation};
 use crate::gpu::buf::Buf;
 use crate::gpu::decoder::activations::{Gradients, Kept, Working};
+use crate::gpu::decoder::batch::InCache;
 use crate::gpu::decoder::linear::{
-    Weight, linear_forward, linear_input_gradient, linear_weight_gradients,
+    Weight, linear_by_output, linear_forward, linear_input_gradient, linear_weight_gradients,
 };
 use crate::gpu::decoder::parts::{LayerParts, Linear};
 use crate::gpu::element::Stored;
@@ -14,6 +15,7 @@ use crate::gpu::ops::attention::{
 use crate::gpu::ops::attention_fast::{
     attention_backward_fast, attention_forward_fast, fast_attention_takes,
 };
+use crate::gpu::ops::decode_attention::{Cache, append_tokens, decode_attention, store_tokens};
 use crate::gpu::ops::gated::{Columns, gated_backward, gated_forward};
 use crate::gpu::ops::norm::{
     Norm, NormGradient, fast_norm_takes, norm_backward, norm_backward_fast, norm_forward,
@@ -40,6 +42,8 @@ pub(super) struct Layer<'a, T> {
     pub(super) parts: &'a LayerParts<Weight<T>>,
     pub(super) kept: &'a Kept<T>,
     pub(super) working: &'a Working<T>,
+    /// Keys and values of the layer that outlive the pass, and where its own stand among them.
+    pub(super) cached: Option<(Cache<T>, &'a InCache)>,
 }
 
 /// The numbers of an array of T as bf16, if they are.
@@ -153,6 +157,17 @@ impl<T: Stored> Layer<'_, T> {
         }
         self.turn(gpu, (kept.q, kept.k), Direction::Forward)?;
         let of = self.forward_arrays();
+        match &self.cached {
+            Some((cache, InCache::Next(sequences))) => {
+                append_tokens(gpu, &form.attention, cache, sequences, (of.k, of.v))?;
+                let (shape, to) = (&form.attention, (of.q, of.out));
+                return decode_attention(gpu, shape, cache, sequences, to);
+            }
+            Some((cache, InCache::Slots(slots))) => {
+                store_tokens(gpu, &form.attention, cache, *slots, (of.k, of.v))?;
+            }
+            None => {}
+        }
         if is_short::<T>() && fast_attention_takes(form.attention.head_dim) {
             return attention_forward_fast(gpu, &form.attention, form.work, &short_arrays(of));
         }
@@ -226,11 +241,17 @@ impl<T: Stored> Layer<'_, T> {
     }
 
     /// Adds the gradients of the layer's parameters; `to.stream` becomes the gradient by the layer's input `x` from
-    /// that by its output.
-    pub(super) fn backward(&self, gpu: &mut dyn Gpu, x: Buf<T>, to: &Gradients<T>) -> Result<()> {
+    /// that by its output, unless nothing before the layer learns (`below`).
+    pub(super) fn backward(
+        &self,
+        gpu: &mut dyn Gpu,
+        x: Buf<T>,
+        to: &Gradients<T>,
+        below: bool,
+    ) -> Result<()> {
         self.feed_forward_back(gpu, to)?;
         self.attend_back(gpu, to)?;
-        self.project_back(gpu, x, to)
+        self.project_back(gpu, x, to, below)
     }
 
     /// The gradient by a branch: that of the stream, by way of the branch's norm if it has one.
@@ -267,31 +288,36 @@ impl<T: Stored> Layer<'_, T> {
         let post = (kept.mlp_out, parts.mlp_post_norm.as_ref());
         let branch = self.branch_back(gpu, post, to)?;
         // What went into the last product is made once more beside the gradients of what it was made of.
-        linear_input_gradient(gpu, &parts.down, branch, (to.inner, 0.0), with)?;
+        let by = linear_by_output(gpu, &parts.down, branch, with)?;
+        linear_input_gradient(gpu, &parts.down, by, (to.inner, 0.0), self.rows())?;
         let from = (kept.gate, kept.up, to.inner);
         let (d_gate, d_up) = (kept.gate, kept.up);
         let into = (d_gate, d_up, Some(working.inner));
         gated_backward(gpu, self.form.activation, self.columns(), from, into)?;
-        linear_weight_gradients(gpu, &parts.down, (working.inner, branch), with)?;
+        linear_weight_gradients(gpu, &parts.down, (working.inner, by), with)?;
         self.norm(gpu, kept.middle, &parts.mlp_norm, working.normed)?;
         let maps = [(&parts.gate, d_gate), (&parts.up, d_up)];
-        self.maps_back(gpu, &maps, to.normed)?;
+        self.maps_back(gpu, &maps, Some(to.normed))?;
         let of = (kept.middle, to.normed);
         self.norm_back(gpu, &parts.mlp_norm, of, (Some(to.stream), to.stream), to)
     }
 
-    /// Gradients of maps that all take `working.normed`, by those of their outputs; `dx` becomes that of their input.
+    /// Gradients of maps that all take `working.normed`, by those of their outputs; `dx` becomes that of their input, if
+    /// anyone asks for it.
     fn maps_back(
         &self,
         gpu: &mut dyn Gpu,
         maps: &[(&Linear<Weight<T>>, Buf<T>)],
-        dx: Buf<T>,
+        dx: Option<Buf<T>>,
     ) -> Result<()> {
         let with = (self.rows(), &self.working.room);
         for (i, &(map, dy)) in maps.iter().enumerate() {
-            linear_weight_gradients(gpu, map, (self.working.normed, dy), with)?;
-            let beta = if i == 0 { 0.0 } else { 1.0 };
-            linear_input_gradient(gpu, map, dy, (dx, beta), with)?;
+            let by = linear_by_output(gpu, map, dy, with)?;
+            linear_weight_gradients(gpu, map, (self.working.normed, by), with)?;
+            if let Some(dx) = dx {
+                let beta = if i == 0 { 0.0 } else { 1.0 };
+                linear_input_gradient(gpu, map, by, (dx, beta), self.rows())?;
+            }
         }
         Ok(())
     }
@@ -302,8 +328,9 @@ impl<T: Stored> Layer<'_, T> {
         let with = (self.rows(), &self.working.room);
         let post = (kept.attention_out, parts.attention_post_norm.as_ref());
         let branch = self.branch_back(gpu, post, to)?;
-        linear_weight_gradients(gpu, &parts.o, (kept.mixed, branch), with)?;
-        linear_input_gradient(gpu, &parts.o, branch, (to.mixed, 0.0), with)?;
+        let by = linear_by_output(gpu, &parts.o, branch, with)?;
+        linear_weight_gradients(gpu, &parts.o, (kept.mixed, by), with)?;
+        linear_input_gradient(gpu, &parts.o, by, (to.mixed, 0.0), self.rows())?;
         let of = self.forward_arrays();
         if is_short::<T>() && fast_attention_takes(form.attention.head_dim) {
             let of = short_arrays(of);
@@ -327,7 +354,13 @@ impl<T: Stored> Layer<'_, T> {
     }
 
     /// From queries, keys and values to the layer's input.
-    fn project_back(&self, gpu: &mut dyn Gpu, x: Buf<T>, to: &Gradients<T>) -> Result<()> {
+    fn project_back(
+        &self,
+        gpu: &mut dyn Gpu,
+        x: Buf<T>,
+        to: &Gradients<T>,
+        below: bool,
+    ) -> Result<()> {
         let (parts, normed) = (self.parts, self.working.normed);
         self.turn(gpu, (to.q, to.k), Direction::Back)?;
         if let (Some((q_norm, k_norm)), Some((q, k))) = (&parts.qk_norms, self.kept.raw) {
@@ -336,7 +369,10 @@ impl<T: Stored> Layer<'_, T> {
         }
         self.norm(gpu, x, &parts.input_norm, normed)?;
         let maps = [(&parts.q, to.q), (&parts.k, to.k), (&parts.v, to.v)];
-        self.maps_back(gpu, &maps, to.normed)?;
+        if !below && parts.input_norm.grad.is_none() {
+            return self.maps_back(gpu, &maps, None);
+        }
+        self.maps_back(gpu, &maps, Some(to.normed))?;
         let dx = (Some(to.stream), to.stream);
         self.norm_back(gpu, &parts.input_norm, (x, to.normed), dx, to)
     }

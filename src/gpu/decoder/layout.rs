@@ -1,6 +1,6 @@
 //! Where the parameters lie in arrays that all of them share: weights, masters, moments and gradients.
 
-use crate::arch::DecoderConfig;
+use crate::arch::{DecoderConfig, decays};
 use crate::gpu::decoder::parts::Parts;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -65,7 +65,7 @@ impl Layout {
             let end = start + shape.iter().product::<usize>();
             let place = Place {
                 range: start..end,
-                decays: shape.len() >= 2 && !name.contains("norm"),
+                decays: decays(&name, shape.len()),
                 shape,
             };
             layout.places.insert(name, place);

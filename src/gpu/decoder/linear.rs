@@ -86,32 +86,53 @@ pub(super) fn linear_forward<T: Stored>(
     }
 }
 
-/// `dx (T, in)`: the gradient by the input of that by the output, `dy (T, out)`; with `beta` 1 added to what is there.
-pub(super) fn linear_input_gradient<T: Stored>(
+/// The gradient by the output of a map, and what is made of it for both of the following: by an adapter's input of low rank.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ByOutput<T> {
+    dy: Buf<T>,
+    /// `scale dy b (T, R)`; none without an adapter.
+    low: Option<Matrix>,
+}
+
+/// Of the gradient `dy (T, out)`; until the next map's is made.
+pub(super) fn linear_by_output<T: Stored>(
     gpu: &mut dyn Gpu,
     map: &Linear<Weight<T>>,
     dy: Buf<T>,
+    with: (usize, &Room<T>),
+) -> Result<ByOutput<T>> {
+    let adapter = map.weight.adapter.as_ref();
+    let low = adapter.map(|adapter| adapter.low_gradient(gpu, dy, with));
+    Ok(ByOutput {
+        dy,
+        low: low.transpose()?,
+    })
+}
+
+/// `dx (T, in)`: the gradient by the input of that by the output; with `beta` 1 added to what is there.
+pub(super) fn linear_input_gradient<T: Stored>(
+    gpu: &mut dyn Gpu,
+    map: &Linear<Weight<T>>,
+    ByOutput { dy, low }: ByOutput<T>,
     (dx, beta): (Buf<T>, f32),
-    (rows, room): (usize, &Room<T>),
+    rows: usize,
 ) -> Result<()> {
     let (inner, outer) = (dx.len() / rows, dy.len() / rows);
     let (mdy, mdx) = (Matrix::new(dy, outer), Matrix::new(dx, inner));
     let weight = Matrix::new(map.weight.value, inner);
     product(gpu, (mdy, weight, mdx), (rows, inner, outer), (1.0, beta))?;
-    let Some(adapter) = &map.weight.adapter else {
+    let Some((adapter, low)) = map.weight.adapter.as_ref().zip(low) else {
         return Ok(());
     };
-    let low = adapter.low_gradient(gpu, dy, (rows, room))?;
     let a = Matrix::new(adapter.a, inner);
     product(gpu, (low, a, mdx), (rows, inner, adapter.rank), (1.0, 1.0))
 }
 
-/// Adds the gradients of weight and bias, or of the adapter, of an input `x (T, in)` and the gradient `dy (T, out)` by
-/// the output.
+/// Adds the gradients of weight and bias, or of the adapter, of an input `x (T, in)` and the gradient by the output.
 pub(super) fn linear_weight_gradients<T: Stored>(
     gpu: &mut dyn Gpu,
     map: &Linear<Weight<T>>,
-    (x, dy): (Buf<T>, Buf<T>),
+    (x, ByOutput { dy, low: du }): (Buf<T>, ByOutput<T>),
     (rows, room): (usize, &Room<T>),
 ) -> Result<()> {
     let (inner, outer) = (x.len() / rows, dy.len() / rows);
@@ -123,7 +144,7 @@ pub(super) fn linear_weight_gradients<T: Stored>(
     if let Some(grad) = map.bias.as_ref().and_then(|bias| bias.grad) {
         column_sums(gpu, dy, room.parts, grad)?;
     }
-    let Some(adapter) = &map.weight.adapter else {
+    let Some((adapter, du)) = map.weight.adapter.as_ref().zip(du) else {
         return Ok(());
     };
     // With u = x a^T: db += scale dy^T u, and da += du^T x.
@@ -131,8 +152,7 @@ pub(super) fn linear_weight_gradients<T: Stored>(
     let low = adapter.lowered(gpu, x, (rows, room))?;
     let all = (mdy.transposed(), low, Matrix::new(adapter.grad_b, rank));
     product(gpu, all, (outer, rank, rows), (adapter.scale, 1.0))?;
-    let low = adapter.low_gradient(gpu, dy, (rows, room))?;
-    let all = (low.transposed(), mx, Matrix::new(adapter.grad_a, inner));
+    let all = (du.transposed(), mx, Matrix::new(adapter.grad_a, inner));
     product(gpu, all, (rank, inner, rows), (1.0, 1.0))
 }
 

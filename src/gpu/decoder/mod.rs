@@ -10,21 +10,28 @@
 
 mod activations;
 mod batch;
+mod continuing;
 mod convert;
 mod head;
+mod key_values;
 mod layer;
 mod layout;
 mod linear;
+mod pages;
 mod parts;
 mod passes;
+mod reading;
 #[cfg(test)]
 mod tests;
 
 pub use activations::{Activations, Extent, Keep};
 pub use batch::Batch;
+pub use continuing::Prompt;
 pub use convert::{beside, rounded, widened};
 pub use head::Found;
+pub use key_values::KeyValues;
 pub use layout::{Layout, Place};
 pub use linear::{Adapter, Weight, product};
+pub use pages::{Pages, Sequence};
 pub use parts::{LayerParts, Linear, Parts};
-pub use passes::{Passes, Shape, head_rows};
+pub use passes::{Passes, Shape, check_heads, head_rows};

@@ -7,6 +7,7 @@ use crate::gpu::decoder::activations::{Activations, Extent, Keep};
 use crate::gpu::decoder::batch::{Batch, BatchBufs, BatchMemory};
 use crate::gpu::decoder::convert::rounded;
 use crate::gpu::decoder::head::{Found, Head};
+use crate::gpu::decoder::key_values::KeyValues;
 use crate::gpu::decoder::layer::{Form, Layer, norm_back};
 use crate::gpu::decoder::linear::Weight;
 use crate::gpu::decoder::parts::Parts;
@@ -34,22 +35,41 @@ pub fn head_rows(vocabulary: usize) -> usize {
     ((1 << 29) / vocabulary.max(1)).clamp(256, 8192)
 }
 
+/// Refuses a decoder with heads that no kernel takes.
+///
+/// # Errors
+/// It has.
+pub fn check_heads(config: &DecoderConfig) -> Result<()> {
+    let shape = config.attention(0);
+    if attention_takes(&shape) {
+        return Ok(());
+    }
+    Err(GpuError::NoKernels(format!(
+        "{} attention heads of {} numbers; {HIGHEST} of {WIDEST_HEAD} at most",
+        shape.heads, shape.head_dim
+    )))
+}
+
 /// A decoder's passes, and the memory they run in.
 #[derive(Debug)]
 pub struct Passes {
-    config: DecoderConfig,
-    shape: Shape,
+    pub(super) config: DecoderConfig,
+    pub(super) shape: Shape,
     memory: Option<Region>,
-    numbers: BatchMemory,
+    pub(super) numbers: BatchMemory,
+    /// For sums of hidden states.
+    pub(super) sums: Option<Region>,
     angles: Option<Angles>,
 }
 
 /// A pass over one batch.
-struct Pass<'a, T> {
-    parts: &'a Parts<Weight<T>>,
-    activations: Activations<T>,
-    batch: BatchBufs,
-    angles: Angles,
+pub(super) struct Pass<'a, T> {
+    pub(super) parts: &'a Parts<Weight<T>>,
+    pub(super) activations: Activations<T>,
+    pub(super) batch: BatchBufs,
+    pub(super) angles: Angles,
+    /// Keys and values that outlive it.
+    pub(super) cache: Option<&'a KeyValues<T>>,
 }
 
 impl Passes {
@@ -60,6 +80,7 @@ impl Passes {
             shape,
             memory: None,
             numbers: BatchMemory::default(),
+            sums: None,
             angles: None,
         }
     }
@@ -156,15 +177,8 @@ impl Passes {
     }
 
     /// Refuses heads that no kernel takes.
-    fn check(&self) -> Result<()> {
-        let shape = self.config.attention(0);
-        if attention_takes(&shape) {
-            return Ok(());
-        }
-        Err(GpuError::NoKernels(format!(
-            "{} attention heads of {} numbers; {HIGHEST} of {WIDEST_HEAD} at most",
-            shape.heads, shape.head_dim
-        )))
+    pub(super) fn check(&self) -> Result<()> {
+        check_heads(&self.config)
     }
 
     fn extent(&self, positions: usize, back: bool) -> Extent {
@@ -180,15 +194,21 @@ impl Passes {
         }
     }
 
-    /// Memory for a pass: that of the largest one so far. Devices give none back, so it grows by a quarter at least.
-    fn memory<T: Stored>(&mut self, gpu: &mut dyn Gpu, extent: &Extent) -> Result<Region> {
+    /// Memory for a pass: that of the largest one so far. It grows by a quarter at least, so that it does so a few times.
+    pub(super) fn memory<T: Stored>(
+        &mut self,
+        gpu: &mut dyn Gpu,
+        extent: &Extent,
+    ) -> Result<Region> {
         let bytes = Activations::<T>::bytes(&self.config, extent);
         if let Some(memory) = self.memory.filter(|memory| memory.bytes() >= bytes) {
             return Ok(memory);
         }
-        let more = self
-            .memory
-            .map_or(bytes, |old| bytes.max(old.bytes() / 4 * 5));
+        let old = self.memory.take();
+        let more = old.map_or(bytes, |old| bytes.max(old.bytes() / 4 * 5));
+        if let Some(old) = old {
+            gpu.free_bytes(old)?;
+        }
         let memory = match gpu.alloc_bytes(more) {
             Err(GpuError::OutOfMemory { .. }) if more > bytes => gpu.alloc_bytes(bytes)?,
             memory => memory?,
@@ -197,11 +217,15 @@ impl Passes {
     }
 
     /// Angles of all positions of a pass, in f64 rounded once.
-    fn angles(&mut self, gpu: &mut dyn Gpu, positions: usize) -> Result<Angles> {
+    pub(super) fn angles(&mut self, gpu: &mut dyn Gpu, positions: usize) -> Result<Angles> {
         let frequencies = self.config.rope.inv_freq(self.config.head_dim);
         let half = frequencies.len();
         if let Some(angles) = self.angles.filter(|a| a.cos.len() >= positions * half) {
             return Ok(angles);
+        }
+        if let Some(old) = self.angles.take() {
+            gpu.free(old.cos)?;
+            gpu.free(old.sin)?;
         }
         let count = positions.next_power_of_two();
         let angle = |at: usize| frequencies.iter().map(move |f| at as f64 * f);
@@ -233,8 +257,9 @@ impl Passes {
         Ok(Pass {
             parts,
             activations: Activations::within(memory, &self.config, &extent),
-            batch: self.numbers.upload(gpu, batch, extent.head_rows)?,
+            batch: self.numbers.upload(gpu, batch, extent.head_rows, None)?,
             angles: self.angles(gpu, batch.len())?,
+            cache: None,
         })
     }
 
@@ -263,11 +288,15 @@ impl Passes {
             parts: &pass.parts.layers[index],
             kept: pass.activations.kept(index),
             working: &pass.activations.working,
+            cached: pass
+                .cache
+                .map(|cache| cache.layer(index))
+                .zip(pass.batch.in_cache.as_ref()),
         }
     }
 
     /// From tokens to the rows behind the last norm, which lie in `working.normed`.
-    fn forward<T: Stored>(&self, gpu: &mut dyn Gpu, pass: &Pass<'_, T>) -> Result<()> {
+    pub(super) fn forward<T: Stored>(&self, gpu: &mut dyn Gpu, pass: &Pass<'_, T>) -> Result<()> {
         let (all, d) = (&pass.activations, self.config.hidden_size);
         let table = pass.parts.embedding.value;
         let scaled = (d, self.embedding_scale::<T>());
@@ -286,7 +315,7 @@ impl Passes {
         norm_forward(gpu, norm, x, weight, all.working.normed, added)
     }
 
-    fn head<'a, T: Stored>(&self, pass: &'a Pass<'_, T>) -> Head<'a, T> {
+    pub(super) fn head<'a, T: Stored>(&self, pass: &'a Pass<'_, T>) -> Head<'a, T> {
         Head {
             weight: pass.parts.head(),
             softcap: self.config.logit_softcap.map(|cap| cap as f32),
@@ -313,7 +342,8 @@ impl Passes {
             if self.shape.recompute && index + 1 < self.config.layers() {
                 layer.again(gpu, x)?;
             }
-            layer.backward(gpu, x, to)?;
+            let below = index > 0 || pass.parts.embedding.grad.is_some();
+            layer.backward(gpu, x, to, below)?;
         }
         let Some(grad) = pass.parts.embedding.grad else {
             return Ok(());

@@ -1,8 +1,11 @@
 //! Every family of decoders on the emulation, or on a card, against the numbers of transformers.
 
 use crate::arch::DecoderConfig;
-use crate::gpu::decoder::{Batch, Found, Layout, Parts, Passes, Shape, Weight};
-use crate::gpu::testing::{device, folder};
+use crate::gpu::decoder::{
+    Batch, Found, KeyValues, Layout, Pages, Parts, Passes, Prompt, Sequence, Shape, Weight,
+};
+use crate::gpu::ops::decode_attention::SequenceList;
+use crate::gpu::testing::{agree, device, emulated, folder};
 use crate::gpu::{Buf, Gpu, Result, Stored};
 use half::bf16;
 use serde_json::Value;
@@ -299,5 +302,129 @@ fn heads_that_no_kernel_takes_are_refused() {
             "{error}"
         );
         passes.reserve::<f32>(gpu, 8).unwrap_err();
+    }
+}
+
+/// Logits behind each of some sequences, read as so many prompts in one pass.
+fn read_whole<T: Stored>(gpu: &mut dyn Gpu, on: &OnDevice<T>, sequences: &[&[u32]]) -> Vec<f32> {
+    let cache = KeyValues::new(gpu, &on.config, 8).unwrap();
+    let mut stock = Pages::new(8);
+    let places: Vec<Sequence> = sequences
+        .iter()
+        .map(|tokens| stock.sequence(tokens.len()).unwrap())
+        .collect();
+    let prompts: Vec<Prompt<'_>> = sequences
+        .iter()
+        .zip(&places)
+        .map(|(tokens, place)| Prompt { tokens, place })
+        .collect();
+    let mut logits = Vec::new();
+    let mut passes = Passes::new(&on.config, READING);
+    passes
+        .prefill(gpu, &on.parts, &cache, &prompts, &mut logits)
+        .unwrap();
+    logits
+}
+
+const READING: Shape = Shape {
+    head_rows: 2,
+    rank: 0,
+    recompute: false,
+};
+
+/// The same of which only the first tokens are a prompt; the others follow one by one, beside an idle row.
+fn read_on<T: Stored>(gpu: &mut dyn Gpu, on: &OnDevice<T>, sequences: [&[u32]; 2]) -> Vec<f32> {
+    let cache = KeyValues::new(gpu, &on.config, 8).unwrap();
+    let (mut stock, mut logits) = (Pages::new(8), Vec::new());
+    let mut passes = Passes::new(&on.config, READING);
+    let steps = 3;
+    let mut places = sequences.map(|tokens| stock.sequence(tokens.len() - steps).unwrap());
+    let [a, b] = [0, 1].map(|i| Prompt {
+        tokens: &sequences[i][..sequences[i].len() - steps],
+        place: &places[i],
+    });
+    passes
+        .prefill(gpu, &on.parts, &cache, &[a, b], &mut logits)
+        .unwrap();
+    // Another sequence that goes on from the second, by a copy of its last page.
+    let (fork, copied) = stock.fork(&places[1]).unwrap();
+    cache
+        .copy(gpu, &copied.into_iter().collect::<Vec<_>>())
+        .unwrap();
+    stock.release(std::mem::replace(&mut places[1], fork));
+    for step in (1..=steps).rev() {
+        places
+            .iter_mut()
+            .for_each(|place| stock.grow(place).unwrap());
+        let next = sequences.map(|tokens| tokens[tokens.len() - step]);
+        let rows: Vec<(&[u32], usize)> = places
+            .iter()
+            .map(|place| (place.pages(), place.len()))
+            .chain([(&[][..], 0)])
+            .collect();
+        let rows = SequenceList::new(&rows, 2);
+        logits.clear();
+        let tokens = [next[0], next[1], 0];
+        passes
+            .next(gpu, &on.parts, &cache, (&tokens, &rows, 2), &mut logits)
+            .unwrap();
+    }
+    logits
+}
+
+fn continued<T: Stored>(name: &str, tolerance: f64) {
+    let gpu: &mut dyn Gpu = &mut emulated(1 << 24);
+    let on: OnDevice<T> = open(gpu, &golden().join("families").join(name));
+    let ids = |seed: u32, count: u32| -> Vec<u32> {
+        let id = |i| (i * 37 + seed * 11 + i * i) % 96;
+        (0..count).map(id).collect()
+    };
+    // One goes over the end of its first page.
+    let (long, short) = (ids(1, 66), ids(2, 9));
+    let want = read_whole(gpu, &on, &[&long, &short]);
+    let got = read_on(gpu, &on, [&long, &short]);
+    let want: Vec<f64> = want.into_iter().map(f64::from).collect();
+    agree(name, &got, &want, tolerance);
+}
+
+#[test]
+fn sequences_that_go_on_token_by_token_are_those_read_at_once() {
+    for name in FAMILIES {
+        continued::<f32>(name, 1e-5);
+    }
+    for name in ["gemma2", "qwen3"] {
+        continued::<bf16>(name, 2e-2);
+    }
+}
+
+#[test]
+fn tokens_that_do_not_fit_a_cache_are_refused() {
+    let gpu: &mut dyn Gpu = &mut emulated(1 << 24);
+    let on: OnDevice<f32> = open(gpu, &golden().join("families/llama-gqa"));
+    let cache = KeyValues::new(gpu, &on.config, 2).unwrap();
+    let mut passes = Passes::new(&on.config, READING);
+    let place = Pages::new(2).sequence(2).unwrap();
+    let mut said = |gpu: &mut dyn Gpu, tokens: &[u32]| {
+        let prompt = Prompt {
+            tokens,
+            place: &place,
+        };
+        let read = passes.prefill(gpu, &on.parts, &cache, &[prompt], &mut Vec::new());
+        read.map_err(|error| error.to_string())
+    };
+    for tokens in [&[][..], &[1], &[1, 2, 3]] {
+        let error = said(gpu, tokens).unwrap_err();
+        assert_eq!(error, "a prompt that is empty or longer than its place");
+    }
+    assert_eq!(said(gpu, &[1, 96]).unwrap_err(), "token 96 of 96");
+    said(gpu, &[1, 95]).unwrap();
+    let rows = SequenceList::new(&[(place.pages(), 3)], 1);
+    for (tokens, why) in [
+        (&[96][..], "token 96 of 96"),
+        (&[1, 2], "2 tokens for 1 rows"),
+        (&[], "0 tokens for 1 rows"),
+    ] {
+        let next = passes.next(gpu, &on.parts, &cache, (tokens, &rows, 1), &mut Vec::new());
+        assert_eq!(next.unwrap_err().to_string(), why);
     }
 }

@@ -2,11 +2,10 @@
 #include "reduce.h"
 
 namespace head {
-// What is known of some logits of a row: the largest and the first place that has it, and with e = exp(z - top) the sums of
-// e and of e (z - top), as in online softmax (Milakov & Gimelshein 2018).
+// What is known of some logits of a row: the largest, and the sum of exp(z - top), as in online softmax (Milakov & Gimelshein
+// 2018).
 struct Part {
-  float top, sum, weighted;
-  int best;
+  float top, sum;
 };
 
 GPU Part merge(const Part &a, const Part &b) {
@@ -14,10 +13,7 @@ GPU Part merge(const Part &a, const Part &b) {
   if (a.sum == 0.0f) return b;
   Part p;
   p.top = max_(a.top, b.top);
-  p.best = a.top > b.top || (a.top == b.top && a.best < b.best) ? a.best : b.best;
-  const float down_a = a.top - p.top, down_b = b.top - p.top, ea = exp_(down_a), eb = exp_(down_b);
-  p.sum = ea * a.sum + eb * b.sum;
-  p.weighted = ea * (a.weighted + down_a * a.sum) + eb * (b.weighted + down_b * b.sum);
+  p.sum = exp_(a.top - p.top) * a.sum + exp_(b.top - p.top) * b.sum;
   return p;
 }
 
@@ -26,32 +22,25 @@ GPU Part warp_merge(Part p) {
     Part other;
     other.top = shfl_xor(p.top, m);
     other.sum = shfl_xor(p.sum, m);
-    other.weighted = shfl_xor(p.weighted, m);
-    other.best = shfl_xor(p.best, m);
     p = merge(p, other);
   }
   return p;
 }
 
-// Over the block, to all; red: 4 * 32 words.
+// Over the block, to all; in 2 * 32 words of shared memory.
 GPU Part block_merge(Part p) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-  const Sh<float> top = smem<float>(0), sum = smem<float>(128), weighted = smem<float>(256);
-  const Sh<int> best = smem<int>(384);
+  const Sh<float> top = smem<float>(0), sum = smem<float>(128);
   p = warp_merge(p);
   if (lane == 0) {
     top[warp] = p.top;
     sum[warp] = p.sum;
-    weighted[warp] = p.weighted;
-    best[warp] = p.best;
   }
   sync_block();
-  p.sum = p.weighted = 0.0f;
+  p.sum = 0.0f;
   if (lane < warps) {
     p.top = top[lane];
     p.sum = sum[lane];
-    p.weighted = weighted[lane];
-    p.best = best[lane];
   }
   return warp_merge(p);
 }
@@ -60,24 +49,21 @@ GPU float capped(float z, float cap) { return cap > 0.0f ? cap * tanh_(z / cap) 
 } // namespace head
 
 // A block a row of `logits` (rows, vocab), which the cap replaces in place. Log-probability of the target, logarithm of the
-// sum of exponentials, entropy (nats), the first place of the largest logit, and whether the target's is as large.
-KERNEL(256, 1) head_score(float *logits, const int *targets, float *logp, float *lse, float *entropy, int *best, int *correct,
-                          int vocab, float cap) {
+// sum of exponentials (nats), and whether no logit is larger than the target's.
+KERNEL(256, 1) head_score(float *logits, const int *targets, float *logp, float *lse, int *correct, int vocab, float cap) {
   const int row = blockIdx.x;
   float *z = logits + (size_t)row * vocab;
-  head::Part p{0.0f, 0.0f, 0.0f, 0};
+  head::Part p{0.0f, 0.0f};
   for (int i = threadIdx.x; i < vocab; i += blockDim.x) {
     const float v = head::capped(z[i], cap);
     if (cap > 0.0f) z[i] = v;
-    p = head::merge(p, head::Part{v, 1.0f, 0.0f, i});
+    p = head::merge(p, head::Part{v, 1.0f});
   }
   p = head::block_merge(p); // has a barrier, so that another thread's logits are there
   if (threadIdx.x != 0) return;
   const float target = z[targets[row]], log_sum = log_(p.sum);
   logp[row] = target - p.top - log_sum;
   lse[row] = p.top + log_sum;
-  entropy[row] = log_sum - p.weighted / p.sum;
-  best[row] = p.best;
   correct[row] = target >= p.top;
 }
 EXPORT(head_score)

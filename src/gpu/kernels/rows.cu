@@ -1,4 +1,4 @@
-// Plain work on rows: sums of parts and of columns, bias, addition, gathering and scattering, changes of type.
+// Plain work on rows: sums of parts and of columns, bias, gathering, changes of type.
 #include "gpu.h"
 
 // to (+)= the rows of parts in their order: the same bits every time.
@@ -27,23 +27,10 @@ template <class T> GPU void add_bias(T *x, const T *bias, int n, int d) {
   if (at < (int64_t)n * d) x[at] = As<T>::of(to_f32(x[at]) + to_f32(bias[at % d]));
 }
 
-template <class T> GPU void add(T *x, const T *y, int64_t n) {
-  const int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-  if (at < n) x[at] = As<T>::of(to_f32(x[at]) + to_f32(y[at]));
-}
-
 // y[i] = x[from[i]]
 template <class T> GPU void gather(const T *x, const int *from, T *y, int n, int d) {
   const int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
   if (at < (int64_t)n * d) y[at] = x[(size_t)from[at / d] * d + at % d];
-}
-
-// y[to[i]] (+)= x[i]; no two i share a place.
-template <class T> GPU void scatter(const T *x, const int *to, T *y, int n, int d, int add) {
-  const int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-  if (at >= (int64_t)n * d) return;
-  const size_t place = (size_t)to[at / d] * d + at % d;
-  y[place] = add ? As<T>::of(to_f32(y[place]) + to_f32(x[at])) : x[at];
 }
 
 template <class A, class B> GPU void cast(const A *x, B *y, int64_t n) {
@@ -59,14 +46,8 @@ template <class A, class B> GPU void cast(const A *x, B *y, int64_t n) {
   EXPORT(column_sums_##NAME)                                                                                                 \
   KERNEL(256, 1) add_bias_##NAME(T *x, const T *bias, int n, int d) { rows::add_bias<T>(x, bias, n, d); }                    \
   EXPORT(add_bias_##NAME)                                                                                                    \
-  KERNEL(256, 1) add_##NAME(T *x, const T *y, int64_t n) { rows::add<T>(x, y, n); }                                          \
-  EXPORT(add_##NAME)                                                                                                         \
   KERNEL(256, 1) gather_##NAME(const T *x, const int *from, T *y, int n, int d) { rows::gather<T>(x, from, y, n, d); }       \
-  EXPORT(gather_##NAME)                                                                                                      \
-  KERNEL(256, 1) scatter_##NAME(const T *x, const int *to, T *y, int n, int d, int add) {                                    \
-    rows::scatter<T>(x, to, y, n, d, add);                                                                                   \
-  }                                                                                                                          \
-  EXPORT(scatter_##NAME)
+  EXPORT(gather_##NAME)
 ROWS(float, f32)
 ROWS(bf16, bf16)
 

@@ -3,7 +3,7 @@
 use crate::gpu::call::{Arg, Call, Entry, Launch, Pair, entry};
 use crate::gpu::{Buf, Gpu, Result, Stored};
 
-const SCORE: Entry = entry!("head_score", "*f32 &i32 *f32 *f32 *f32 *i32 *i32 i32 f32");
+const SCORE: Entry = entry!("head_score", "*f32 &i32 *f32 *f32 *i32 i32 f32");
 const GRADIENT: Pair = entry!(for T "head_gradient", "&f32 &i32 &f32 &f32 *T i32 i32 f32");
 pub(crate) const ALONE: &[Entry] = &[SCORE];
 pub(crate) const PAIRS: &[Pair] = &[GRADIENT];
@@ -15,10 +15,6 @@ pub struct Scores {
     pub logp: Buf<f32>,
     /// Logarithm of the sum of exponentials.
     pub lse: Buf<f32>,
-    /// Entropy, nats.
-    pub entropy: Buf<f32>,
-    /// The first place of the largest logit.
-    pub best: Buf<i32>,
     /// 1 where no logit is larger than the target's.
     pub correct: Buf<i32>,
 }
@@ -39,27 +35,18 @@ pub fn head_score(
     softcap: Option<f32>,
 ) -> Result<()> {
     let n = targets.len();
-    let outputs = [
-        to.logp.len(),
-        to.lse.len(),
-        to.entropy.len(),
-        to.best.len(),
-        to.correct.len(),
-    ];
-    assert_eq!(outputs, [n; 5]);
+    assert_eq!([to.logp.len(), to.lse.len(), to.correct.len()], [n; 3]);
     let vocab = vocab(logits, n);
     let args = [
         Arg::write(logits),
         Arg::read(targets),
         Arg::write(to.logp),
         Arg::write(to.lse),
-        Arg::write(to.entropy),
-        Arg::write(to.best),
         Arg::write(to.correct),
         Arg::int(vocab),
         Arg::float(softcap.unwrap_or(0.0)),
     ];
-    Call::new(&SCORE, Launch::of(n, 256).sharing(512), args).run(gpu)
+    Call::new(&SCORE, Launch::of(n, 256).sharing(256), args).run(gpu)
 }
 
 /// The gradient `dz (N, V)` of `sum(g_i logp_i)` by the logits as [`head_score`] left them, which it may replace.
@@ -101,7 +88,6 @@ fn vocab(logits: Buf<f32>, n: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::element::int;
     use crate::gpu::testing::{BF16, Device, F32, agree, noise, on_devices, wide};
     use half::bf16;
 
@@ -111,8 +97,6 @@ mod tests {
         Scores {
             logp: device.empty(n),
             lse: device.empty(n),
-            entropy: device.empty(n),
-            best: device.empty(n),
             correct: device.empty(n),
         }
     }
@@ -124,7 +108,7 @@ mod tests {
         let (z, targets) = (device.put(&logits), device.put(&TARGETS));
         let to = scores(device, n);
         head_score(device.gpu(), z, targets, &to, softcap).unwrap();
-        let (mut logp, mut lse, mut entropy, mut dz) = (vec![], vec![], vec![], vec![]);
+        let (mut logp, mut lse, mut dz) = (vec![], vec![], vec![]);
         let weights = [0.5f32, -1.0, 2.0, 0.25];
         for (row, &target) in TARGETS.iter().enumerate() {
             let cap = softcap.map(f64::from);
@@ -135,11 +119,9 @@ mod tests {
             let sum: f64 = z.iter().map(|z| z.exp()).sum();
             lse.push(sum.ln());
             logp.push(z[target as usize] - sum.ln());
-            entropy.push(z.iter().map(|z| z.exp() / sum * (sum.ln() - z)).sum());
             let top = z.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let best = z.iter().position(|&z| z >= top).unwrap();
-            assert_eq!(device.get(to.best)[row], int(best));
-            assert_eq!(device.get(to.correct)[row], i32::from(int(best) == target));
+            let is_best = z[target as usize] >= top;
+            assert_eq!(device.get(to.correct)[row], i32::from(is_best));
             for (i, z) in z.iter().enumerate() {
                 let slope = cap.map_or(1.0, |cap| 1.0 - (z / cap).powi(2));
                 let hit = f64::from(i == target as usize);
@@ -148,7 +130,6 @@ mod tests {
         }
         agree("logp", &device.get(to.logp), &logp, F32);
         agree("lse", &device.get(to.lse), &lse, F32);
-        agree("entropy", &device.get(to.entropy), &entropy, F32);
         let (g, short) = (device.put(&weights), device.empty::<bf16>(n * vocab));
         head_gradient(device.gpu(), z, targets, (to.lse, g), short, softcap).unwrap();
         head_gradient(device.gpu(), z, targets, (to.lse, g), z, softcap).unwrap();
@@ -165,14 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn equal_logits_give_the_first_place_and_a_nan_reaches_the_row() {
+    fn a_target_as_large_as_others_is_right_and_a_nan_reaches_the_row() {
         on_devices(|device| {
             let mut logits = vec![1.5; 2 * 300];
             logits[300 + 170] = f32::NAN;
             let (z, targets) = (device.put(&logits), device.put(&[299, 0]));
             let to = scores(device, 2);
             head_score(device.gpu(), z, targets, &to, None).unwrap();
-            assert_eq!(device.get(to.best)[0], 0);
             assert_eq!(device.get(to.correct)[0], 1);
             assert!(wide(&device.get(to.lse))[1].is_nan());
         });

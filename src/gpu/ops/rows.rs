@@ -1,4 +1,4 @@
-//! Plain work on rows: sums, bias, addition, gathering and scattering, changes of type.
+//! Plain work on rows: sums, bias, gathering, changes of type.
 
 use crate::gpu::call::{Arg, Call, Entry, HIGHEST, Launch, Pair, entry};
 use crate::gpu::{Buf, Gpu, Result, Stored};
@@ -9,11 +9,9 @@ const NARROW: Entry = entry!("narrow", "&f32 *bf16 i64");
 const WIDEN: Entry = entry!("widen", "&bf16 *f32 i64");
 const COLUMN_SUMS: Pair = entry!(for T "column_sums", "&T *f32 i32 i32 i32");
 const ADD_BIAS: Pair = entry!(for T "add_bias", "*T &T i32 i32");
-const ADD: Pair = entry!(for T "add", "*T &T i64");
 const GATHER: Pair = entry!(for T "gather", "&T &i32 *T i32 i32");
-const SCATTER: Pair = entry!(for T "scatter", "&T &i32 *T i32 i32 i32");
 pub(crate) const ALONE: &[Entry] = &[SUM_PARTS, NARROW, WIDEN];
-pub(crate) const PAIRS: &[Pair] = &[COLUMN_SUMS, ADD_BIAS, ADD, GATHER, SCATTER];
+pub(crate) const PAIRS: &[Pair] = &[COLUMN_SUMS, ADD_BIAS, GATHER];
 
 /// `to (D,)` becomes the sum of the rows of `parts (P, D)` in their order; with `add`, behind what it was.
 ///
@@ -100,19 +98,6 @@ pub fn add_bias<T: Stored>(gpu: &mut dyn Gpu, x: Buf<T>, bias: Buf<T>) -> Result
     Call::new(ADD_BIAS.of::<T>(), Launch::over(x.len()), args).run(gpu)
 }
 
-/// Adds `y` to `x`.
-///
-/// # Errors
-/// The launch fails.
-///
-/// # Panics
-/// Lengths do not go together.
-pub fn add<T: Stored>(gpu: &mut dyn Gpu, x: Buf<T>, y: Buf<T>) -> Result<()> {
-    assert_eq!(x.len(), y.len());
-    let args = [Arg::write(x), Arg::read(y), Arg::long(x.len())];
-    Call::new(ADD.of::<T>(), Launch::over(x.len()), args).run(gpu)
-}
-
 /// `y (N, D)`: the rows `from (N,)` of `x (T, D)`, all below T.
 ///
 /// # Errors
@@ -139,35 +124,6 @@ pub fn gather<T: Stored>(
         Arg::int(d),
     ];
     Call::new(GATHER.of::<T>(), Launch::over(y.len()), args).run(gpu)
-}
-
-/// Puts the rows of `x (N, D)` at the rows `to (N,)` of `y (T, D)`, or adds them there. No row may be named twice.
-///
-/// # Errors
-/// The launch fails.
-///
-/// # Panics
-/// Lengths do not go together.
-pub fn scatter<T: Stored>(
-    gpu: &mut dyn Gpu,
-    x: Buf<T>,
-    to: Buf<i32>,
-    y: Buf<T>,
-    (d, add): (usize, bool),
-) -> Result<()> {
-    assert!(
-        d > 0 && y.len().is_multiple_of(d) && x.len() == to.len() * d,
-        "rows of {d}"
-    );
-    let args = [
-        Arg::read(x),
-        Arg::read(to),
-        Arg::write(y),
-        Arg::int(to.len()),
-        Arg::int(d),
-        Arg::int(usize::from(add)),
-    ];
-    Call::new(SCATTER.of::<T>(), Launch::over(x.len()), args).run(gpu)
 }
 
 /// Rounds to nearest, ties to even.
@@ -199,7 +155,6 @@ pub fn widen(gpu: &mut dyn Gpu, x: Buf<bf16>, y: Buf<f32>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::element::int;
     use crate::gpu::testing::{BF16, Device, F32, agree, noise, on_devices, wide};
 
     fn rows_of<T: Stored>(device: &mut Device, tolerance: f64) {
@@ -219,29 +174,17 @@ mod tests {
         );
         let with_bias: Vec<f64> = x.iter().enumerate().map(|(i, x)| x + bias[i % d]).collect();
         agree("bias", &device.get(bx), &with_bias, tolerance);
-        add(device.gpu(), bx, bx).unwrap();
-        let twice: Vec<f64> = with_bias.iter().map(|x| x * 2.0).collect();
-        agree("sum", &device.get(bx), &twice, tolerance);
     }
 
-    fn moved<T: Stored>(device: &mut Device) {
-        let (d, places) = (5, [3, 0, 6]);
+    fn gathered<T: Stored>(device: &mut Device) {
+        let (d, places) = (5, [3, 0, 6, 3]);
         let x = noise::<T>(7 * d, 1);
         let (from, at) = (device.put(&x), device.put(&places));
-        let (y, back) = (device.empty(3 * d), device.put(&x));
+        let y = device.empty(4 * d);
         gather(device.gpu(), from, at, y, d).unwrap();
-        scatter(device.gpu(), y, at, back, (d, false)).unwrap();
-        assert_eq!(wide(&device.get(back)), wide(&x));
-        scatter(device.gpu(), y, at, back, (d, true)).unwrap();
-        let (got, x) = (wide(&device.get(back)), wide(&x));
-        for (i, (got, x)) in got.iter().zip(&x).enumerate() {
-            let times = if places.contains(&int(i / d)) {
-                2.0
-            } else {
-                1.0
-            };
-            assert_eq!(got.to_bits(), (x * times).to_bits());
-        }
+        let row = |&place: &i32| x[place as usize * d..][..d].to_vec();
+        let want: Vec<T> = places.iter().flat_map(row).collect();
+        assert_eq!(wide(&device.get(y)), wide(&want));
     }
 
     #[test]
@@ -259,8 +202,8 @@ mod tests {
         on_devices(|device| {
             rows_of::<f32>(device, F32);
             rows_of::<bf16>(device, BF16);
-            moved::<f32>(device);
-            moved::<bf16>(device);
+            gathered::<f32>(device);
+            gathered::<bf16>(device);
         });
     }
 

@@ -44,17 +44,12 @@ impl KvCache {
         })
     }
 
-    /// Whether a row's result is the same bytes however many rows there are.
-    pub fn rows_are_independent(&self) -> bool {
-        self.weights.is_some()
-    }
-
     /// Appends a row that continues a prompt.
     pub fn push(&mut self, prompt: &CachedPrompt) {
         self.rows.push(prompt.0.clone());
     }
 
-    /// The same cache, for steps by ops as on an accelerator.
+    /// The same cache, for steps by ops.
     #[cfg(test)]
     pub(super) fn by_ops(self) -> Self {
         Self {

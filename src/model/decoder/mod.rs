@@ -28,3 +28,4 @@ pub use fused::Recompute;
 pub use kv_cache::{CachedPrompt, KvCache};
 pub use model::Decoder;
 pub use reward::{RewardModel, check_reward_weights};
+pub(super) use reward::{ScalarHead, headless, tensors_with};

@@ -27,6 +27,37 @@ enum Pooling {
     Last,
 }
 
+/// The scalar head of a reward model's folder, and which position of a sequence it reads.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::model) struct ScalarHead {
+    /// Name of its weight (1, D).
+    pub(in crate::model) name: &'static str,
+    padding: Option<u32>,
+}
+
+impl ScalarHead {
+    /// The head that the files of the folder `dir` hold.
+    ///
+    /// # Errors
+    /// There is none, or `config.json` cannot be read.
+    pub(in crate::model) fn find(weights: &WeightFiles, dir: &Path) -> Result<Self, ModelError> {
+        let (name, pooling) = find_head(weights, dir)?;
+        let padding = match pooling {
+            Pooling::LastOther => padding_token(dir)?,
+            Pooling::Last => None,
+        };
+        Ok(Self { name, padding })
+    }
+
+    /// The position that the head reads; a sequence of padding alone is read at its start.
+    pub(in crate::model) fn read_at(&self, sequence: &[u32]) -> usize {
+        match self.padding {
+            None => sequence.len() - 1,
+            Some(pad) => sequence.iter().rposition(|t| *t != pad).unwrap_or(0),
+        }
+    }
+}
+
 /// A frozen decoder that gives a sequence one number.
 ///
 /// Reads folders of transformers' `…ForSequenceClassification` with one label (`score.weight`) and
@@ -39,7 +70,7 @@ pub struct RewardModel {
     decoder: Decoder,
     /// (1, D)
     head: Tensor,
-    padding: Option<u32>,
+    reads: ScalarHead,
 }
 
 /// What is read of `config.json` besides the decoder's shape.
@@ -61,32 +92,20 @@ impl RewardModel {
     ) -> Result<Self, ModelError> {
         let config = headless(config);
         let weights = WeightFiles::open(dir)?;
-        let (name, pooling) = find_head(&weights, dir)?;
-        let expected = tensors_with(&config, name);
+        let reads = ScalarHead::find(&weights, dir)?;
+        let expected = tensors_with(&config, reads.name);
         let ignorable = |name: &str| config.may_ignore(name);
         let params = FrozenParams::load_tensors(weights, expected, ignorable, device, dtype)?;
         let head = params
-            .get(name)
+            .get(reads.name)
             .ok_or_else(|| ModelError::MissingParameter {
-                name: name.to_owned(),
+                name: reads.name.to_owned(),
             })?;
-        let padding = match pooling {
-            Pooling::LastOther => padding_token(dir)?,
-            Pooling::Last => None,
-        };
         Ok(Self {
             head: head.clone(),
             decoder: Decoder::frozen(&config, &params)?,
-            padding,
+            reads,
         })
-    }
-
-    /// The position that the head reads; a sequence of padding alone is read at its start.
-    fn read_at(&self, sequence: &[u32]) -> usize {
-        match self.padding {
-            None => sequence.len() - 1,
-            Some(pad) => sequence.iter().rposition(|t| *t != pad).unwrap_or(0),
-        }
     }
 }
 
@@ -95,7 +114,7 @@ impl SequenceScorer for RewardModel {
         let pass = Packed::new(sequences)?;
         let starts = sequences.iter().zip(&pass.cu_seqlens);
         let rows: Vec<u32> = starts
-            .map(|(sequence, start)| start + self.read_at(sequence) as u32)
+            .map(|(sequence, start)| start + self.reads.read_at(sequence) as u32)
             .collect();
         let decoder = &self.decoder;
         let hidden = decoder.hidden(&pass.tokens, &pass.positions, &pass.cu_seqlens)?; // (T, D)
@@ -123,7 +142,7 @@ pub fn check_reward_weights(dir: &Path, config: &DecoderConfig) -> Vec<ModelErro
 }
 
 /// The decoder without its head for tokens, which is never used and mostly not in the files.
-fn headless(config: &DecoderConfig) -> DecoderConfig {
+pub(in crate::model) fn headless(config: &DecoderConfig) -> DecoderConfig {
     DecoderConfig {
         tied: true,
         ..config.clone()
@@ -131,7 +150,10 @@ fn headless(config: &DecoderConfig) -> DecoderConfig {
 }
 
 /// The tensors of the decoder and of the scalar head called `name`, by name with their shapes.
-fn tensors_with(config: &DecoderConfig, name: &str) -> BTreeMap<String, Vec<usize>> {
+pub(in crate::model) fn tensors_with(
+    config: &DecoderConfig,
+    name: &str,
+) -> BTreeMap<String, Vec<usize>> {
     let mut expected = config.tensors();
     expected.insert(name.to_owned(), vec![1, config.hidden_size]);
     expected
@@ -212,7 +234,7 @@ mod tests {
         let mut model = load(temp.path(), &config).unwrap();
         let scores = model.score(&[vec![1, 5], vec![1, 5, 9, 9]]).unwrap();
         assert!((scores[0] - scores[1]).abs() < 1e-5, "{scores:?}");
-        assert_eq!(model.read_at(&[9, 9]), 0);
+        assert_eq!(model.reads.read_at(&[9, 9]), 0);
     }
 
     #[test]

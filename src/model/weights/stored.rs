@@ -33,7 +33,7 @@ impl StoredWeights {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub(super) fn of(
+    pub(crate) fn of(
         weights: WeightFiles,
         expected: BTreeMap<String, Vec<usize>>,
         ignorable: impl Fn(&str) -> bool,

@@ -3,14 +3,14 @@
 use crate::arch::{DecoderConfig, Pass, forward_flops, parameter_count};
 use crate::generate::{Completion, Generator, SampleJob, sample};
 use crate::model::phase_timer::{self, Moment};
-use crate::model::{Decoder, dtype_of, instruction_set, matmul_rate};
+use crate::model::{dtype_of, instruction_set, matmul_rate};
+use crate::stage::bench::recipe::BenchRecipe;
 use crate::stage::bench::report::{BenchReport, BenchStep, Setting};
 use crate::stage::bench::request::{BenchModel, BenchRequest, Between};
-use crate::stage::bench::work::{BenchRecipe, Prepared, Sampling, Work};
+use crate::stage::bench::work::{Prepared, Sampling, Work};
 use crate::stage::error::StageError;
 use crate::train::{
-    Engine, HostEngine, LrSchedule, Objective, Observer, Scorer, StepOutput, TrainError, Trained,
-    Training,
+    Engine, LrSchedule, Objective, Observer, Scorer, StepOutput, TrainError, Training,
 };
 use candle_core::Device;
 use std::cell::RefCell;
@@ -35,22 +35,21 @@ pub(super) fn run(
         steps: Vec::new(),
         between,
     };
-    let (config, params) = (&prepared.config, &prepared.params);
+    let (place, config, params) = (&prepared.place, &prepared.config, &prepared.params);
     let recipe = BenchRecipe::read()?;
     let rate = recipe.optimizer.learning_rate.get();
     let schedule = LrSchedule::new(&recipe.schedule, rate, prepared.steps);
     let training = || {
         // No state is ever saved, so nobody looks at the folder and the owner.
         let (work, owner) = (PathBuf::new(), String::new());
-        let trained = Trained::All(params.clone());
-        let engine = Box::new(HostEngine::new(config, trained, &recipe.optimizer)?);
+        let engine = place.engine(request, (config, params), &recipe)?;
         let training = Training::new(engine, &recipe.optimizer, schedule, work, owner);
-        Ok::<_, TrainError>(training)
+        Ok::<_, StageError>(training)
     };
     let steps = match &mut prepared.work {
         Work::Generate(sampling) => {
-            let mut decoder = Decoder::frozen(config, &params.detached())?;
-            draw((&mut decoder, config), sampling, prepared.steps, log)?
+            let mut model = place.model(request.precision, config, params)?;
+            draw((&mut *model, config), sampling, prepared.steps, log)?
         }
         Work::Train(objective) => train(training()?, objective, log)?,
         Work::Dpo(objective) => train(training()?, objective, log)?,
@@ -68,6 +67,7 @@ pub(super) fn run(
         // Read before the square products, which would count as the work's own.
         peak_memory_bytes: memory("VmHWM:"),
         memory_before_bytes,
+        device: place.described(request.precision)?,
         rate: matmul_rate(
             RATE_SIZE,
             RATE_REPEATS,

@@ -6,13 +6,16 @@
 //! exactly the same work.
 
 mod measure;
+mod peak;
+mod place;
 #[cfg(test)]
 mod plan_tests;
+mod recipe;
 mod report;
 mod request;
 mod run;
 mod work;
 
-pub use report::{BenchReport, BenchStep, PhaseTime, Spread};
+pub use report::{BenchDevice, BenchReport, BenchStep, PhaseTime, Spread};
 pub use request::{BenchKind, BenchModel, BenchRequest, BenchShape, Between};
 pub use run::bench;

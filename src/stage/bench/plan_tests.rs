@@ -1,13 +1,15 @@
 //! What `plan` foresees is what a bench counts, in every family.
 
-use super::work::{BenchRecipe, Work, prepare};
+use super::recipe::BenchRecipe;
+use super::work::{Work, prepare};
 use super::{BenchKind, BenchModel, BenchRequest, BenchShape, bench};
 use crate::arch::{DecoderConfig, Learned};
-use crate::base::{SeedTree, write_atomic};
+use crate::base::{Device, SeedTree, write_atomic};
 use crate::config::spec::{Batching, LoraRecipe, LoraTarget, LossMask, Precision};
 use crate::config::{ExpectedInput, Inputs, load_placed_sweep};
 use crate::model::{FrozenParams, Lora};
 use crate::plan::{DigestCache, KnownLengths, RunCost, StageKind, plan_sweep};
+use crate::stage::DeviceAccess;
 use crate::train::{Engine as _, HostEngine, Objective as _, Trained};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -121,6 +123,8 @@ fn request(kind: BenchKind, folder: &Path) -> BenchRequest {
         samples: 2,
         max_new_tokens: 12,
         precision: Precision::F32,
+        device: Device::Cpu,
+        access: DeviceAccess::default(),
         seed: 1,
         work_file: None,
     }

@@ -72,6 +72,21 @@ pub struct PhaseTime {
     pub share: f64,
 }
 
+/// The device beside the processor that computed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BenchDevice {
+    /// Its name.
+    pub name: String,
+    /// Most memory that the work had there at a time, bytes.
+    pub peak_memory_bytes: u64,
+    /// Memory of the device, bytes.
+    pub total_memory_bytes: u64,
+    /// The most that it can do in this number format, operations a second, where that is known.
+    pub peak_flops: Option<f64>,
+    /// Useful operations a second of the wall clock, as a share of that.
+    pub share_of_peak: Option<f64>,
+}
+
 /// What was measured, over the steps that count.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BenchReport {
@@ -127,6 +142,9 @@ pub struct BenchReport {
     pub first_loss: Option<f64>,
     /// Loss of the last step.
     pub last_loss: Option<f64>,
+    /// What computed, if that was not the processor.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<BenchDevice>,
 }
 
 /// What a report needs beside the steps.
@@ -140,6 +158,7 @@ pub(super) struct Setting {
     pub(super) rate: MatmulRate,
     pub(super) peak_memory_bytes: u64,
     pub(super) memory_before_bytes: u64,
+    pub(super) device: Option<BenchDevice>,
 }
 
 impl BenchReport {
@@ -154,6 +173,7 @@ impl BenchReport {
         let real_tokens: u64 = steps.iter().map(|s| s.real_tokens).sum();
         let positions: u64 = steps.iter().map(|s| s.positions).sum();
         let flops_per_cpu_sec = spread(&|s| s.flops / cpu(s)).median;
+        let flops_per_wall_sec = spread(&|s| s.flops / wall(s)).median;
         let rate = setting.rate;
         Self {
             bench: setting.bench,
@@ -170,7 +190,7 @@ impl BenchReport {
             real_tokens,
             padding_share: 1.0 - real_tokens as f64 / positions.max(1) as f64,
             flops_per_cpu_sec,
-            flops_per_wall_sec: spread(&|s| s.flops / wall(s)).median,
+            flops_per_wall_sec,
             matmul_size: rate.size,
             matmul_flops_per_cpu_sec: rate.per_cpu_sec(),
             matmul_flops_per_wall_sec: rate.per_wall_sec(),
@@ -182,6 +202,10 @@ impl BenchReport {
             phases: phases(&steps),
             first_loss: all.first().and_then(|s| s.loss),
             last_loss: all.last().and_then(|s| s.loss),
+            device: setting.device.map(|device| BenchDevice {
+                share_of_peak: device.peak_flops.map(|peak| flops_per_wall_sec / peak),
+                ..device
+            }),
         }
     }
 }

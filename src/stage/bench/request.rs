@@ -1,8 +1,9 @@
 //! What a bench is asked for.
 
-use crate::base::ModelFile;
+use crate::base::{Device, ModelFile};
 use crate::config::spec::{Batching, LossMask, Precision};
 use crate::stage::bench::report::BenchStep;
+use crate::stage::device::DeviceAccess;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -70,6 +71,10 @@ pub struct BenchRequest {
     pub max_new_tokens: usize,
     /// Number format.
     pub precision: Precision,
+    /// Where to compute.
+    pub device: Device,
+    /// How that is reached.
+    pub access: DeviceAccess,
     /// Seed of the order, of random weights and tokens, and of the samples.
     pub seed: u64,
     /// Where to write the work of every step, one JSON object a line.

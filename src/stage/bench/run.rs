@@ -20,9 +20,11 @@ pub fn bench(request: &BenchRequest, between: &mut Between<'_>) -> Result<BenchR
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Device;
     use crate::config::spec::{Batching, LossMask, Precision};
     use crate::stage::bench::report::BenchStep;
     use crate::stage::bench::request::{BenchKind, BenchModel, BenchShape};
+    use crate::stage::device::DeviceAccess;
     use std::path::PathBuf;
 
     fn request(kind: BenchKind) -> BenchRequest {
@@ -42,6 +44,8 @@ mod tests {
             samples: 2,
             max_new_tokens: 6,
             precision: Precision::F32,
+            device: Device::Cpu,
+            access: DeviceAccess::default(),
             seed: 1,
             work_file: None,
         }
@@ -127,6 +131,40 @@ mod tests {
             phases.contains(&crate::model::phase_timer::Phase::Decode),
             "{phases:?}"
         );
+    }
+
+    #[test]
+    fn every_kind_is_measured_on_a_device_with_the_losses_of_the_processor() {
+        for kind in [BenchKind::Train, BenchKind::Dpo, BenchKind::Generate] {
+            let small = BenchRequest {
+                steps: 1,
+                max_seq_len: 48,
+                batch_tokens: 48,
+                pairs: 1,
+                prompts: 1,
+                max_new_tokens: 2,
+                ..request(kind)
+            };
+            let on_device = BenchRequest {
+                device: Device::Emulated,
+                access: DeviceAccess {
+                    emulation: Some(lions_emulation::LIBRARY.into()),
+                    ..DeviceAccess::default()
+                },
+                ..small.clone()
+            };
+            let want = bench(&small, &mut |_| true).unwrap();
+            let got = bench(&on_device, &mut |_| true).unwrap();
+            assert_eq!(got.real_tokens, want.real_tokens);
+            let both = got.last_loss.zip(want.last_loss);
+            assert!(both.is_none_or(|(got, want)| (got - want).abs() < 1e-4));
+            assert_eq!(both.is_some(), kind != BenchKind::Generate);
+            let device = got.device.unwrap();
+            assert_eq!((&*device.name, device.share_of_peak), ("emulated", None));
+            assert!(device.peak_memory_bytes > 1_000_000);
+            assert!(device.peak_memory_bytes < device.total_memory_bytes);
+            assert!(want.device.is_none());
+        }
     }
 
     #[test]

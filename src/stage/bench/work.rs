@@ -1,45 +1,27 @@
 //! The work of a bench: model, data, and what each step sees.
 
 use crate::arch::DecoderConfig;
-use crate::base::{self, SeedTree, write_atomic};
-use crate::config::parse_toml;
+use crate::base::{SeedTree, write_atomic};
 use crate::config::spec::{
-    BatchSize, DataSource, Duration, LayoutRecipe, OptimizerRecipe, PairLimits, PreferenceLoss,
-    SamplingRecipe, ScheduleRecipe, Truncation,
+    BatchSize, DataSource, Duration, LayoutRecipe, PairLimits, SamplingRecipe, Truncation,
 };
 use crate::data::{
     PairCut, PairPlan, SftPlan, TextFormat, TokenBatch, TokenizedExample, TokenizedPair, load_chat,
     load_pairs, mixture_seed, select, select_seed,
 };
 use crate::eval::story_prompt;
-use crate::model::{Decoder, FrozenParams, ModelError, Params, dtype_of};
+use crate::model::{FrozenParams, ModelError, Params, dtype_of};
+use crate::stage::bench::place::Place;
+use crate::stage::bench::recipe::BenchRecipe;
 use crate::stage::bench::request::{BenchKind, BenchModel, BenchRequest, BenchShape};
 use crate::stage::device::micro_batch_tokens;
 use crate::stage::error::StageError;
 use crate::train::{DpoObjective, ReferenceLogps, SftObjective, score_pairs};
 use candle_core::Device;
 use rand::RngCore as _;
-use serde::Deserialize;
 use serde_json::json;
 use std::num::NonZeroUsize;
 use std::path::Path;
-
-/// Optimiser, schedule and loss of a bench, the same in `benches/compare`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct BenchRecipe {
-    pub(super) optimizer: OptimizerRecipe,
-    pub(super) schedule: ScheduleRecipe,
-    pub(super) objective: PreferenceLoss,
-    pub(super) sampling: SamplingRecipe,
-}
-
-impl BenchRecipe {
-    /// As `recipe.toml` says.
-    pub(super) fn read() -> Result<Self, StageError> {
-        Ok(parse_toml(include_str!("recipe.toml"))?)
-    }
-}
 
 /// The `config.json` of [`BenchShape::Llama15M`].
 const LLAMA_15M: &str = r#"{
@@ -59,6 +41,7 @@ impl BenchShape {
 
 /// Everything a measurement needs.
 pub(super) struct Prepared {
+    pub(super) place: Place,
     pub(super) config: DecoderConfig,
     pub(super) params: Params,
     pub(super) work: Work,
@@ -90,6 +73,7 @@ enum Source {
 
 /// Reads or makes the model and the data.
 pub(super) fn prepare(request: &BenchRequest) -> Result<Prepared, StageError> {
+    let place = Place::open(request)?;
     let seed = SeedTree::root(request.seed);
     let (config, frozen, source) = match &request.model {
         BenchModel::Folder(folder) => {
@@ -110,10 +94,11 @@ pub(super) fn prepare(request: &BenchRequest) -> Result<Prepared, StageError> {
     drop(frozen);
     let work = match request.kind {
         BenchKind::Train => Work::Train(training(request, &config, &source)?),
-        BenchKind::Dpo => Work::Dpo(preference(request, &config, &params, &source)?),
+        BenchKind::Dpo => Work::Dpo(preference(request, &place, (&config, &params), &source)?),
         BenchKind::Generate => Work::Generate(sampling(request, &config, &source)?),
     };
     Ok(Prepared {
+        place,
         config,
         params,
         work,
@@ -175,7 +160,7 @@ fn training(
     Ok(SftObjective {
         plan: SftPlan::new(examples, &layout, Duration::Steps(steps), &seed, pad)?,
         max_seq_len: request.max_seq_len,
-        micro_batch_tokens: micro_batch_tokens(base::Device::Cpu),
+        micro_batch_tokens: micro_batch_tokens(request.device),
         config: config.clone(),
         monitors: Vec::new(),
         monitor_every: None,
@@ -200,8 +185,8 @@ fn random_documents(
 
 fn preference(
     request: &BenchRequest,
-    config: &DecoderConfig,
-    params: &Params,
+    place: &Place,
+    (config, params): (&DecoderConfig, &Params),
     source: &Source,
 ) -> Result<DpoObjective, StageError> {
     let steps = request.steps + request.warmup;
@@ -224,9 +209,9 @@ fn preference(
         }
         Source::Random(seed) => random_pairs(seed, wanted, request.max_seq_len, config),
     };
-    let mut decoder = Decoder::frozen(config, &params.detached())?;
-    let limit = micro_batch_tokens(base::Device::Cpu);
-    let scores = score_pairs(&mut decoder, &pairs, limit, &mut |_| Ok(()))?;
+    let mut model = place.model(request.precision, config, params)?;
+    let limit = micro_batch_tokens(request.device);
+    let scores = score_pairs(&mut *model, &pairs, limit, &mut |_| Ok(()))?;
     let keys = pairs.iter().map(|pair| pair.key.as_str());
     let reference = ReferenceLogps::from_scores(keys.zip(&scores));
     let seed = SeedTree::root(request.seed);

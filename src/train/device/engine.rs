@@ -4,7 +4,7 @@ use crate::arch::{DecoderConfig, FloatFormat, Learned};
 use crate::data::TokenBatch;
 use crate::gpu::decoder::{Layout, Parts, Place, Weight, rounded};
 use crate::gpu::{Buf, GpuError, Region, Stored};
-use crate::model::Arrays;
+use crate::model::{Arrays, frozen_parts};
 use crate::train::device::adapters::Base;
 use crate::train::device::learning::Learning;
 use crate::train::device::machine::{Machine, Scoring};
@@ -41,20 +41,8 @@ fn model_layout<'a, T>(base: Option<&'a Base<T>>, learning: &'a Learning<T>) -> 
     base.map_or(&learning.layout, |base| &base.layout)
 }
 
-/// The parts of a decoder in one array that does not learn.
-pub(super) fn frozen<T: Stored>(
-    config: &DecoderConfig,
-    layout: &Layout,
-    value: Buf<T>,
-) -> Result<Parts<Weight<T>>, GpuError> {
-    parts(config, layout, |_, range| Weight {
-        value: value.part(range),
-        grad: None,
-        adapter: None,
-    })
-}
-
-fn parts<T: Stored>(
+/// The parts of a decoder, by where each lies.
+pub(super) fn parts<T: Stored>(
     config: &DecoderConfig,
     layout: &Layout,
     mut weight: impl FnMut(&str, std::ops::Range<usize>) -> Weight<T>,
@@ -113,7 +101,7 @@ impl<T: Stored> DeviceEngine<T> {
     fn scoring(&mut self, value: Buf<T>) -> Result<Box<dyn Scorer + '_>, TrainError> {
         let Inner { machine, base } = self.inner.get_mut();
         let layout = model_layout(base.as_ref(), &self.learning);
-        let parts = frozen(&self.config, layout, value)?;
+        let parts = frozen_parts(&self.config, layout, value)?;
         Ok(Box::new(Scoring { machine, parts }))
     }
 
@@ -268,6 +256,8 @@ impl<T: Stored> Engine for DeviceEngine<T> {
         }
         let Inner { machine, base } = &mut *self.inner.borrow_mut();
         let gpu = &mut *machine.gpu;
+        // They are of weights that go now.
+        self.learning.forget_gradients(gpu)?;
         let layout = model_layout(base.as_ref(), &self.learning);
         for region in self.regions(part, layout) {
             fill(gpu, region, give)?;

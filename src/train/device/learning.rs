@@ -3,9 +3,10 @@
 use crate::config::spec::OptimizerRecipe;
 use crate::gpu::decoder::{Layout, Weight, beside, rounded};
 use crate::gpu::ops::optimizer::{
-    Chunk, Learning as Arrays, Step, adamw_step, chunks, gradient_norm, norm_parts,
+    Chunk, Learning as Arrays, adamw_step, chunks, gradient_norm, norm_parts,
 };
 use crate::gpu::{Buf, Gpu, GpuError, Result, Stored};
+use crate::train::adamw::scalars;
 use crate::train::engine::Update;
 use half::bf16;
 use std::ops::Range;
@@ -115,11 +116,11 @@ impl<T: Stored> Learning<T> {
         gpu: &mut dyn Gpu,
         take: &mut dyn FnMut(&[f32]),
     ) -> Result<()> {
-        for (_, place) in self.layout.iter() {
-            let mut numbers = vec![0.0; place.range.len()];
-            gpu.download(self.grad.part(place.range.clone()), &mut numbers)?;
-            take(&numbers);
-        }
+        take_gradients(gpu, &self.layout, self.grad, take)
+    }
+
+    /// Forgets the gradients.
+    pub(super) fn forget_gradients(&self, gpu: &mut dyn Gpu) -> Result<()> {
         gpu.fill(self.grad.region(), 0)
     }
 
@@ -142,7 +143,13 @@ impl<T: Stored> Learning<T> {
             v,
             grad: self.grad,
         };
-        adamw_step(gpu, &arrays, clip, self.chunks, &self.scalars(step, rate))?;
+        adamw_step(
+            gpu,
+            &arrays,
+            clip,
+            self.chunks,
+            &scalars(&self.recipe, step, rate),
+        )?;
         let mut found = [0.0; 3];
         gpu.download(clip, &mut found)?;
         let not_finite = if found[2] > 0.0 {
@@ -150,7 +157,7 @@ impl<T: Stored> Learning<T> {
         } else {
             None
         };
-        gpu.fill(self.grad.region(), 0)?;
+        self.forget_gradients(gpu)?;
         Ok(Update {
             norm: f64::from(found[0]),
             not_finite,
@@ -167,18 +174,19 @@ impl<T: Stored> Learning<T> {
         }
         Ok(None)
     }
+}
 
-    fn scalars(&self, step: u64, rate: f64) -> Step {
-        let t = step as f64;
-        let (beta1, beta2) = (self.recipe.beta1.get(), self.recipe.beta2.get());
-        Step {
-            keep: (1.0 - rate * self.recipe.weight_decay.get()) as f32,
-            one_minus_beta1: (1.0 - beta1) as f32,
-            beta2: beta2 as f32,
-            one_minus_beta2: (1.0 - beta2) as f32,
-            step_size: (rate / (1.0 - beta1.powf(t))) as f32,
-            root_correction: (1.0 - beta2.powf(t)).sqrt() as f32,
-            eps: self.recipe.eps.get() as f32,
-        }
+/// Gives gradients in name order and forgets them.
+pub(super) fn take_gradients(
+    gpu: &mut dyn Gpu,
+    layout: &Layout,
+    grad: Buf<f32>,
+    take: &mut dyn FnMut(&[f32]),
+) -> Result<()> {
+    for (_, place) in layout.iter() {
+        let mut numbers = vec![0.0; place.range.len()];
+        gpu.download(grad.part(place.range.clone()), &mut numbers)?;
+        take(&numbers);
     }
+    gpu.fill(grad.region(), 0)
 }

@@ -3,10 +3,10 @@
 use crate::data::TokenBatch;
 use crate::gpu::decoder::{Batch, Found, Parts, Passes, Weight};
 use crate::gpu::{Gpu, Stored};
+use crate::model::DeviceModel;
 use crate::train::engine::{Nll, Weigh};
 use crate::train::error::TrainError;
 use crate::train::score::{ReplyScore, Scorer, by_segment};
-use std::borrow::BorrowMut;
 
 /// A device and what computes on it.
 pub(super) struct Machine {
@@ -29,17 +29,26 @@ fn scores(batch: &TokenBatch, found: &Found) -> Vec<ReplyScore> {
     by_segment(batch, found.logps.iter().copied().map(f64::from))
 }
 
+/// Scores a batch on a device.
+fn score<T: Stored>(
+    (gpu, passes): (&mut dyn Gpu, &mut Passes),
+    parts: &Parts<Weight<T>>,
+    batch: &TokenBatch,
+) -> Result<Vec<ReplyScore>, TrainError> {
+    if batch.targets.is_empty() {
+        return Ok(by_segment(batch, []));
+    }
+    let found = passes.score(gpu, parts, &view(batch))?;
+    Ok(scores(batch, &found))
+}
+
 impl Machine {
     pub(super) fn score<T: Stored>(
         &mut self,
         parts: &Parts<Weight<T>>,
         batch: &TokenBatch,
     ) -> Result<Vec<ReplyScore>, TrainError> {
-        if batch.targets.is_empty() {
-            return Ok(by_segment(batch, []));
-        }
-        let found = self.passes.score(&mut *self.gpu, parts, &view(batch))?;
-        Ok(scores(batch, &found))
+        score((&mut *self.gpu, &mut self.passes), parts, batch)
     }
 
     pub(super) fn nll<T: Stored>(
@@ -73,14 +82,20 @@ impl Machine {
     }
 }
 
-/// A model on a machine of its own, or a borrowed one, that only scores.
-pub(super) struct Scoring<M, T> {
-    pub(super) machine: M,
+/// Weights on the machine of an engine that only score.
+pub(super) struct Scoring<'a, T> {
+    pub(super) machine: &'a mut Machine,
     pub(super) parts: Parts<Weight<T>>,
 }
 
-impl<M: BorrowMut<Machine>, T: Stored> Scorer for Scoring<M, T> {
+impl<T: Stored> Scorer for Scoring<'_, T> {
     fn score(&mut self, batch: &TokenBatch) -> Result<Vec<ReplyScore>, TrainError> {
-        self.machine.borrow_mut().score(&self.parts, batch)
+        self.machine.score(&self.parts, batch)
+    }
+}
+
+impl<T: Stored> Scorer for DeviceModel<T> {
+    fn score(&mut self, batch: &TokenBatch) -> Result<Vec<ReplyScore>, TrainError> {
+        score((&mut *self.gpu, &mut self.passes), &self.parts, batch)
     }
 }

@@ -3,6 +3,7 @@
 
 mod adapters;
 mod engine;
+mod learner;
 mod learning;
 mod machine;
 mod open;
@@ -12,4 +13,5 @@ mod reference;
 mod tests;
 
 pub use engine::DeviceEngine;
-pub use open::{DeviceStart, open_on_device, open_scorer_on_device};
+pub use learner::open_learner_on_device;
+pub use open::open_on_device;

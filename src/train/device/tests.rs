@@ -6,10 +6,13 @@ use crate::config::parse_toml;
 use crate::config::spec::{Precision, TrainingRecipe};
 use crate::data::TokenBatch;
 use crate::gpu::testing::emulated;
-use crate::model::{Companions, FrozenParams, Lora, Params, dtype_of, save_checkpoint};
-use crate::train::device::{DeviceStart, open_on_device, open_scorer_on_device};
-use crate::train::{Engine, HostEngine, Part, ReplyScore, Scorer, TrainError, Trained};
+use crate::model::{Companions, Decoder, DeviceModel, FrozenParams, Params, save_checkpoint};
+use crate::train::device::{open_learner_on_device, open_on_device};
+use crate::train::{
+    Engine, EngineStart, HostLearner, Learner, Part, ReplyScore, Scorer, TrainError, open_on_host,
+};
 use candle_core::{DType, Device};
+use half::bf16;
 use std::path::{Path, PathBuf};
 
 /// Relative error (L2, or of a sum) allowed between two orders of the same sums in f32.
@@ -59,40 +62,35 @@ fn open_device(
     mix: Option<f64>,
     recompute: bool,
 ) -> Result<Box<dyn Engine>, TrainError> {
-    let config = DecoderConfig::from_file(folder).unwrap();
-    let start = DeviceStart {
+    start(folder, recipe, mix, |start| {
+        let start = EngineStart {
+            recompute,
+            ..*start
+        };
+        open_on_device(Box::new(emulated(1 << 24)), &start)
+    })
+}
+
+fn start<R>(
+    folder: &Path,
+    recipe: &TrainingRecipe,
+    mix: Option<f64>,
+    open: impl FnOnce(&EngineStart<'_>) -> R,
+) -> R {
+    open(&EngineStart {
         source: folder,
-        config: &config,
+        weights: None,
+        config: &DecoderConfig::from_file(folder).unwrap(),
         recipe,
         reference: mix.map(|mix| parse_toml(&format!("every-steps = 1\nmix = {mix:?}")).unwrap()),
         seed: &SeedTree::root(7),
-        recompute,
+        recompute: false,
         positions: 40,
-    };
-    open_on_device(Box::new(emulated(1 << 24)), &start)
+    })
 }
 
 fn host(folder: &Path, recipe: &TrainingRecipe, mix: Option<f64>) -> Box<dyn Engine> {
-    let config = DecoderConfig::from_file(folder).unwrap();
-    let load = |dtype| FrozenParams::load(folder, &config, &Device::Cpu, dtype).unwrap();
-    let dtype = dtype_of(recipe.precision);
-    let trained = match &recipe.lora {
-        Some(lora) => Trained::Adapters(Lora::new(load(dtype), lora, &SeedTree::root(7)).unwrap()),
-        None => Trained::All(Params::from_frozen(&load(DType::F32), dtype).unwrap()),
-    };
-    let mut engine = HostEngine::new(&config, trained, &recipe.optimizer).unwrap();
-    if recipe.lora.is_some() {
-        engine = engine.writes_into(folder.to_owned());
-    } else {
-        engine.set_masters(load(DType::F32)).unwrap();
-    }
-    if let Some(which) = recipe.trainable_embeddings {
-        engine.limit_embeddings(which).unwrap();
-    }
-    if let Some(mix) = mix {
-        engine.keep_reference(mix).unwrap();
-    }
-    Box::new(engine)
+    start(folder, recipe, mix, open_on_host).unwrap()
 }
 
 fn ids(seed: u32, count: u32) -> Vec<u32> {
@@ -506,7 +504,7 @@ fn what_does_not_fit_is_an_error_that_says_so() {
     assert_eq!(error, "token 96 of 96");
     let config = DecoderConfig::from_file(&folder).unwrap();
     let small = Box::new(emulated(1000));
-    let error = open_scorer_on_device(small, &folder, &config, Precision::F32);
+    let error = DeviceModel::<f32>::open(small, &folder, &config);
     let error = error.err().map(|e| e.to_string()).unwrap_or_default();
     assert!(error.contains("out of device memory"), "{error}");
 }
@@ -515,14 +513,65 @@ fn what_does_not_fit_is_an_error_that_says_so() {
 fn a_scorer_scores_as_the_engine() {
     let folder = family("mistral");
     let config = DecoderConfig::from_file(&folder).unwrap();
-    for (precision, text) in [(Precision::F32, "f32"), (Precision::Bf16, "bf16")] {
-        let gpu = Box::new(emulated(1 << 24));
-        let mut scorer = open_scorer_on_device(gpu, &folder, &config, precision).unwrap();
+    let gpu = || Box::new(emulated(1 << 24));
+    let scorers: [(&str, Box<dyn Scorer>); 2] = [
+        (
+            "f32",
+            Box::new(DeviceModel::<f32>::open(gpu(), &folder, &config).unwrap()),
+        ),
+        (
+            "bf16",
+            Box::new(DeviceModel::<bf16>::open(gpu(), &folder, &config).unwrap()),
+        ),
+    ];
+    for (text, mut scorer) in scorers {
         let recipe = recipe(&format!("precision = '{text}'"));
         let mut engine = device(&folder, &recipe, None);
         for batch in [documents(), pairs(), TokenBatch::new()] {
             assert_eq!(scorer.score(&batch).unwrap(), engine.score(&batch).unwrap());
         }
+    }
+}
+
+#[test]
+fn gradients_of_a_learner_are_those_of_the_host_and_of_the_engine() {
+    let folder = family("gemma2");
+    let config = DecoderConfig::from_file(&folder).unwrap();
+    let taken = |learner: &mut dyn Learner| {
+        learner.nll(&documents(), 0.5).unwrap();
+        learner
+            .weighted(&pairs(), &mut |scores| Ok(weigh(scores)))
+            .unwrap();
+        let mut all = Vec::new();
+        let mut take = |numbers: &[f32]| all.extend(numbers.iter().copied().map(f64::from));
+        learner.take_gradients(&mut take).unwrap();
+        all
+    };
+    for (precision, text) in [(Precision::F32, "f32"), (Precision::Bf16, "bf16")] {
+        let gpu = Box::new(emulated(1 << 24));
+        let mut learner = open_learner_on_device(gpu, &folder, &config, precision).unwrap();
+        let got = taken(&mut *learner);
+        assert_eq!(taken(&mut *learner), got, "what was taken is forgotten");
+        let recipe = recipe(&format!("precision = '{text}'"));
+        assert_eq!(taken(&mut *device(&folder, &recipe, None)), got, "{text}");
+        if precision == Precision::F32 {
+            let params = Params::load(&folder, &config, &Device::Cpu, DType::F32).unwrap();
+            let decoder = Decoder::trainable(&config, &params).unwrap();
+            let mut host = HostLearner::new(decoder, params.vars().clone());
+            close("gradients", &got, &taken(&mut host), F32);
+        }
+    }
+}
+
+#[test]
+fn gradients_of_weights_that_are_filled_are_forgotten() {
+    let recipe = recipe("precision = 'f32'");
+    let folder = family("llama-gqa");
+    for mut engine in [device(&folder, &recipe, None), host(&folder, &recipe, None)] {
+        let weights = bytes(&*engine, Part::Weights);
+        engine.nll(&documents(), 1.0).unwrap();
+        fill(&mut *engine, Part::Weights, &weights);
+        assert!(gradients(&mut *engine).iter().all(|&g| g.abs() < 1e-30));
     }
 }
 

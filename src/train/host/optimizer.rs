@@ -1,8 +1,10 @@
 //! AdamW with f32 moments and master weights.
 
-use crate::arch::FloatFormat;
+use crate::arch::{FloatFormat, decays};
 use crate::config::spec::OptimizerRecipe;
+use crate::gpu::ops::optimizer::Step;
 use crate::model::{Arrays, FrozenParams};
+use crate::train::adamw::scalars;
 use crate::train::host::gradients::{Gradients, with_f32_slice};
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Tensor, Var, WithDType};
 use std::cell::RefCell;
@@ -26,65 +28,30 @@ struct Slot {
     decays: bool,
     /// Rows that learn; absent: all. The others are never written, so that they keep their bits.
     rows: Option<Range<usize>>,
-    moments: Moments,
+    m: Vec<f32>,
+    v: Vec<f32>,
+    /// Of parameters of a shorter type.
+    master: Option<Vec<f32>>,
 }
 
-/// Where the moments live: plain memory beside CPU parameters, tensors elsewhere.
-enum Moments {
-    Host {
-        m: Vec<f32>,
-        v: Vec<f32>,
-        master: Option<Vec<f32>>,
-    },
-    Device {
-        m: Tensor,
-        v: Tensor,
-        master: Tensor,
-    },
-}
-
-/// The scalars of one step, rounded to f32 once.
+/// What one parameter's step is taken by.
 #[derive(Clone, Copy)]
 struct Scalars {
-    grad_scale: f32,
+    step: Step,
+    /// 1 where weight decay does not reach.
     keep: f32,
-    one_minus_beta1: f32,
-    beta2: f32,
-    one_minus_beta2: f32,
-    step_size: f32,
-    root_correction: f32,
-    eps: f32,
+    grad_scale: f32,
 }
 
 impl Scalars {
-    fn new(recipe: &OptimizerRecipe, step: u64, lr: f64, grad_scale: f64, decays: bool) -> Self {
-        let t = step as f64;
-        let decay = if decays {
-            recipe.weight_decay.get()
-        } else {
-            0.0
-        };
-        let (beta1, beta2) = (recipe.beta1.get(), recipe.beta2.get());
-        Self {
-            grad_scale: grad_scale as f32,
-            keep: (1.0 - lr * decay) as f32,
-            one_minus_beta1: (1.0 - beta1) as f32,
-            beta2: beta2 as f32,
-            one_minus_beta2: (1.0 - beta2) as f32,
-            step_size: (lr / (1.0 - beta1.powf(t))) as f32,
-            root_correction: (1.0 - beta2.powf(t)).sqrt() as f32,
-            eps: recipe.eps.get() as f32,
-        }
-    }
-
     /// One parameter's update; everything it needs is read and written once.
     #[inline]
     fn update(&self, p: f32, g: f32, m: &mut f32, v: &mut f32) -> f32 {
-        let g = g * self.grad_scale;
-        *m += (g - *m) * self.one_minus_beta1;
-        *v = *v * self.beta2 + self.one_minus_beta2 * g * g;
-        let denominator = v.sqrt() / self.root_correction + self.eps;
-        p * self.keep - self.step_size * (*m / denominator)
+        let (g, step) = (g * self.grad_scale, &self.step);
+        *m += (g - *m) * step.one_minus_beta1;
+        *v = *v * step.beta2 + step.one_minus_beta2 * g * g;
+        let denominator = v.sqrt() / step.root_correction + step.eps;
+        p * self.keep - step.step_size * (*m / denominator)
     }
 }
 
@@ -130,14 +97,8 @@ impl AdamW {
             if value.shape() != slot.var.shape() {
                 candle_core::bail!("the f32 value of `{name}` is {:?}", value.shape());
             }
-            let value = value.to_dtype(DType::F32)?;
-            match &mut slot.moments {
-                Moments::Host {
-                    master: Some(master),
-                    ..
-                } => *master = value.flatten_all()?.to_vec1()?,
-                Moments::Host { master: None, .. } => {}
-                Moments::Device { master, .. } => *master = value,
+            if let Some(master) = &mut slot.master {
+                *master = value.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?;
             }
         }
         Ok(())
@@ -151,13 +112,9 @@ impl AdamW {
         let Some(slot) = self.slots.get(name) else {
             candle_core::bail!("no parameter `{name}`");
         };
-        match &slot.moments {
-            Moments::Host {
-                master: Some(master),
-                ..
-            } => Tensor::from_slice(master, slot.var.shape(), &Device::Cpu),
-            Moments::Host { master: None, .. } => Ok(slot.var.as_detached_tensor()),
-            Moments::Device { master, .. } => Ok(master.clone()),
+        match &slot.master {
+            Some(master) => Tensor::from_slice(master, slot.var.shape(), &Device::Cpu),
+            None => Ok(slot.var.as_detached_tensor()),
         }
     }
 
@@ -167,6 +124,7 @@ impl AdamW {
     /// # Errors
     /// A gradient is missing or has another shape than its parameter.
     pub fn step(&mut self, step: u64, grads: &Gradients, lr: f64, grad_scale: f64) -> Result<()> {
+        let all = scalars(&self.recipe, step, lr);
         for (name, slot) in &mut self.slots {
             let Some(grad) = grads.get(name) else {
                 candle_core::bail!("no gradient for `{name}`");
@@ -178,7 +136,11 @@ impl AdamW {
                     slot.var.shape()
                 );
             }
-            let scalars = Scalars::new(&self.recipe, step, lr, grad_scale, slot.decays);
+            let scalars = Scalars {
+                step: all,
+                keep: if slot.decays { all.keep } else { 1.0 },
+                grad_scale: grad_scale as f32,
+            };
             slot.step(grad, scalars)?;
         }
         Ok(())
@@ -204,15 +166,12 @@ impl AdamW {
         let Some(slot) = self.slots.get(name).filter(|slot| slot.has(part)) else {
             candle_core::bail!("the optimiser has no `{key}`");
         };
-        let host = |values: &[f32]| Tensor::from_slice(values, slot.var.shape(), &Device::Cpu);
-        match (&slot.moments, part) {
-            (Moments::Host { m, .. }, "m") => host(m),
-            (Moments::Host { v, .. }, "v") => host(v),
-            (Moments::Host { master, .. }, _) => host(master.as_deref().unwrap_or_default()),
-            (Moments::Device { m, .. }, "m") => m.to_device(&Device::Cpu),
-            (Moments::Device { v, .. }, "v") => v.to_device(&Device::Cpu),
-            (Moments::Device { master, .. }, _) => master.to_device(&Device::Cpu),
-        }
+        let values = match part {
+            "m" => &slot.m[..],
+            "v" => &slot.v,
+            _ => slot.master.as_deref().unwrap_or_default(),
+        };
+        Tensor::from_slice(values, slot.var.shape(), &Device::Cpu)
     }
 
     /// Puts one of them back.
@@ -221,15 +180,11 @@ impl AdamW {
         let Some(slot) = self.slots.get_mut(name).filter(|slot| slot.has(part)) else {
             candle_core::bail!("the optimiser has no `{key}`");
         };
-        let values = || array.flatten_all()?.to_vec1();
-        let device = slot.var.device();
-        match (&mut slot.moments, part) {
-            (Moments::Host { m, .. }, "m") => *m = values()?,
-            (Moments::Host { v, .. }, "v") => *v = values()?,
-            (Moments::Host { master, .. }, _) => *master = Some(values()?),
-            (Moments::Device { m, .. }, "m") => *m = array.to_device(device)?,
-            (Moments::Device { v, .. }, "v") => *v = array.to_device(device)?,
-            (Moments::Device { master, .. }, _) => *master = array.to_device(device)?,
+        let values = array.flatten_all()?.to_vec1()?;
+        match part {
+            "m" => slot.m = values,
+            "v" => slot.v = values,
+            _ => slot.master = Some(values),
         }
         Ok(())
     }
@@ -237,43 +192,18 @@ impl AdamW {
 
 impl Slot {
     fn new(name: &str, var: &Var) -> Result<Self> {
-        let moments = if matches!(var.device(), Device::Cpu) {
-            Self::host(var)?
-        } else {
-            Self::device(var)?
+        let wide = || {
+            let value = var.as_detached_tensor().to_dtype(DType::F32)?;
+            value.flatten_all()?.to_vec1()
         };
+        let short = var.dtype() != DType::F32;
         Ok(Self {
             var: var.clone(),
-            decays: var.rank() >= 2 && !name.contains("norm"),
+            decays: decays(name, var.rank()),
             rows: None,
-            moments,
-        })
-    }
-
-    fn host(var: &Var) -> Result<Moments> {
-        let master = if var.dtype() == DType::F32 {
-            None
-        } else {
-            Some(
-                var.as_detached_tensor()
-                    .to_dtype(DType::F32)?
-                    .flatten_all()?
-                    .to_vec1()?,
-            )
-        };
-        Ok(Moments::Host {
             m: vec![0.0; var.elem_count()],
             v: vec![0.0; var.elem_count()],
-            master,
-        })
-    }
-
-    fn device(var: &Var) -> Result<Moments> {
-        let zeros = || Tensor::zeros(var.shape(), DType::F32, var.device());
-        Ok(Moments::Device {
-            m: zeros()?,
-            v: zeros()?,
-            master: var.as_detached_tensor().to_dtype(DType::F32)?.copy()?,
+            master: short.then(wide).transpose()?,
         })
     }
 
@@ -283,54 +213,27 @@ impl Slot {
             Some(rows) => rows.start * width..rows.end * width,
             None => 0..self.var.elem_count(),
         };
-        match &mut self.moments {
-            Moments::Host { m, v, master } => with_f32_slice(grad, |grad| {
-                self.var.inplace_op1(&HostStep {
-                    scalars,
-                    grad,
-                    learns,
-                    state: RefCell::new((m, v, master.as_mut())),
-                })
-            })?,
-            Moments::Device { m, v, master } => {
-                let s = scalars;
-                let g = (grad * f64::from(s.grad_scale))?;
-                *m = (&*m + ((&g - &*m)? * f64::from(s.one_minus_beta1))?)?;
-                *v = ((&*v * f64::from(s.beta2))? + (g.sqr()? * f64::from(s.one_minus_beta2))?)?;
-                let root = (v.sqrt()? / f64::from(s.root_correction))?;
-                let update = (&*m / (root + f64::from(s.eps))?)?;
-                let update = (update * f64::from(s.step_size))?;
-                let new = ((&*master * f64::from(s.keep))? - update)?;
-                *master = match &self.rows {
-                    Some(rows) => with_rows(master, &new, rows)?,
-                    None => new,
-                };
-                self.var.set(&master.to_dtype(self.var.dtype())?)
-            }
-        }
+        with_f32_slice(grad, |grad| {
+            self.var.inplace_op1(&HostStep {
+                scalars,
+                grad,
+                learns,
+                state: RefCell::new((&mut self.m, &mut self.v, self.master.as_mut())),
+            })
+        })?
     }
 
     /// The arrays that stand beside the parameter.
     fn parts(&self) -> &'static [&'static str] {
-        match self.moments {
-            Moments::Host { master: None, .. } => &["m", "v"],
-            _ => &["m", "v", "master"],
+        match self.master {
+            None => &["m", "v"],
+            Some(_) => &["m", "v", "master"],
         }
     }
 
     fn has(&self, part: &str) -> bool {
         self.parts().contains(&part)
     }
-}
-
-/// `old` with the given rows of `new`.
-fn with_rows(old: &Tensor, new: &Tensor, rows: &Range<usize>) -> Result<Tensor> {
-    let before = old.narrow(0, 0, rows.start)?;
-    let learnt = new.narrow(0, rows.start, rows.len())?;
-    let behind = old.narrow(0, rows.end, old.dim(0)? - rows.end)?;
-    let parts = [before, learnt, behind].into_iter();
-    let parts: Vec<Tensor> = parts.filter(|part| part.elem_count() > 0).collect();
-    Tensor::cat(&parts, 0)
 }
 
 /// Moments and master weights, lent to the op that owns the parameter's memory for a moment.
@@ -472,36 +375,14 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_tensor_form_for_other_devices_equals_the_fused_form() {
-        let (fused, plain) = (vars(DType::F32), vars(DType::F32));
-        let mut a = AdamW::new(&fused, &RECIPE).unwrap();
-        let mut b = AdamW::new(&plain, &RECIPE).unwrap();
-        for slot in b.slots.values_mut() {
-            slot.moments = Slot::device(&slot.var).unwrap();
-        }
-        for t in 1..=10 {
-            a.step(u64::from(t), &grads(t), 0.1, 1.0).unwrap();
-            b.step(u64::from(t), &grads(t), 0.1, 1.0).unwrap();
-        }
-        for (got, want) in values(&fused).iter().zip(values(&plain)) {
-            assert!((got - want).abs() < 1e-6, "{got} {want}");
-        }
-    }
-
     // Row 0 of the matrix is frozen: weight decay and a gradient that is not 0 leave it alone.
     #[test]
-    fn rows_that_do_not_learn_keep_their_bits_on_every_device() {
-        for (dtype, fused) in [(DType::F32, true), (DType::F32, false), (DType::BF16, true)] {
+    fn rows_that_do_not_learn_keep_their_bits() {
+        for dtype in [DType::F32, DType::BF16] {
             let (limited, free) = (vars(dtype), vars(dtype));
             let before = values(&limited);
             let mut a = AdamW::new(&limited, &RECIPE).unwrap();
             let mut b = AdamW::new(&free, &RECIPE).unwrap();
-            if !fused {
-                for slot in a.slots.values_mut() {
-                    slot.moments = Slot::device(&slot.var).unwrap();
-                }
-            }
             a.limit_rows("proj.weight", 1..2).unwrap();
             for t in 1..=3 {
                 a.step(u64::from(t), &grads(t), 0.1, 1.0).unwrap();
