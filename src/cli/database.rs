@@ -48,6 +48,13 @@ pub(crate) fn results(
     Ok(results)
 }
 
+/// What earlier runs of a sweep left, if it has run here; whatever cannot be read is as good as absent.
+pub(crate) fn earlier(project: &Project, name: &str) -> Option<SweepResults> {
+    let store = open(project).ok()??;
+    store.sweep(name).ok()?;
+    load_results(&store, &project.root, name, "", Depth::Scores).ok()
+}
+
 /// A sweep that the store does not know; the error names those that it does.
 pub(crate) fn unknown_sweep(
     project: &Project,

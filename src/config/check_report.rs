@@ -64,6 +64,10 @@ impl ReportChecker<'_> {
 
     /// The whole report.
     pub(crate) fn report(&mut self, report: &mut ReportSpec) {
+        self.deltas(&report.delta);
+        for (index, claim) in report.claims.iter_mut().enumerate() {
+            self.claim(claim, &report.delta, &format!("claim.{index}"));
+        }
         let mut names = BTreeSet::new();
         for (index, table) in report.tables.iter_mut().enumerate() {
             let path = format!("table.{index}");

@@ -50,6 +50,10 @@ pub struct LikelihoodEval {
     pub data: Vec<DataSource>,
     /// Longer documents are cut, counted; tokens.
     pub max_seq_len: usize,
+    /// Rows that have the same value under this key of the data are one cluster: they are not independent,
+    /// and an interval counts them as one. `"id"`: each row by itself. Absent: rows of one prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
 }
 
 /// Held-out preference pairs.
@@ -60,6 +64,10 @@ pub struct PreferenceEval {
     pub data: Vec<DataSource>,
     /// Length limits, in tokens.
     pub limits: PairLimits,
+    /// Rows that have the same value under this key of the data are one cluster: they are not independent,
+    /// and an interval counts them as one. `"id"`: each row by itself. Absent: rows of one prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
 }
 
 /// Sampled stories, judged by verifiable rules.
@@ -77,6 +85,10 @@ pub struct StoriesEval {
     pub sampling: SamplingRecipe,
     /// Seed of the samples, the same for every trial so that comparisons are paired.
     pub seed: u64,
+    /// Rows that have the same value under this key of the data are one cluster: they are not independent,
+    /// and an interval counts them as one. `"id"`: each row by itself. Absent: rows of one prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
 }
 
 /// Sampling from a policy.

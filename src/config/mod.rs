@@ -11,10 +11,12 @@ mod base_file;
 #[cfg(test)]
 mod base_tests;
 mod check;
+mod check_claim;
 mod check_figure;
 mod check_online;
 mod check_options;
 mod check_report;
+mod claim_spec;
 mod data_source;
 mod diagnose;
 mod evaluation;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 pub use crate::config::axis_value::{AxisValue, show_value};
+pub use crate::config::claim_spec::{ClaimDirection, ClaimSpec};
 pub use crate::config::figure_spec::{
     AxisRole, BarOrder, BarsSpec, ChartSpec, DifferencesSpec, FigureHead, FigureSpec, LinesSpec,
     Measured, MetricRole, Numbers, ScalingSpec, TrainingSpec,
@@ -71,6 +72,12 @@ impl Trial {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ReportSpec {
+    /// What the sweep sets out to show, in order; its primary comparisons.
+    #[serde(default, rename = "claim", skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<ClaimSpec>,
+    /// By metric: differences up to here make no difference, in its unit; absent: the metric's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub delta: BTreeMap<String, f64>,
     /// Comparison tables, in order.
     #[serde(default, rename = "table")]
     pub tables: Vec<TableSpec>,

@@ -34,6 +34,10 @@ const USUAL: &[(&[&str], &str)] = &[
         &["save-steps"],
         "they are counted from 1; without them the last weights alone are kept",
     ),
+    (
+        &["delta"],
+        "it is a difference that would not matter, in the metric's unit; 0.02 of shares and losses where it is absent",
+    ),
     (&["rank"], "usual are 4 to 64"),
     (&["alpha"], "usual are the rank to twice the rank"),
     (

@@ -1,6 +1,7 @@
 //! Held-out likelihood of the assistant's replies.
 
 use crate::data::TokenizedExample;
+use crate::eval::cluster::prompt_cluster;
 use crate::eval::record::{RowRecord, SetResult};
 use crate::eval::stats::{ratio, transformed};
 use crate::metrics::families::{DOCUMENT, ReplyTotals};
@@ -24,10 +25,10 @@ pub fn likelihood_metrics(
         logp: score.logp,
         tokens: score.tokens,
     };
-    let items: Vec<(&str, ReplyTotals)> = scored
-        .map(|(example, score)| (example.id.as_str(), totals(score)))
+    let items: Vec<(&TokenizedExample, ReplyTotals)> = scored
+        .map(|(example, score)| (example, totals(score)))
         .collect();
-    for (id, item) in &items {
+    for (example, item) in &items {
         let tokens = item.tokens as f64;
         // What follows from the mean of another metric is not a row's.
         let own = DOCUMENT.iter().filter(|m| m.spec.row_key == m.spec.suffix);
@@ -36,7 +37,8 @@ pub fn likelihood_metrics(
         metrics.insert("tokens".to_owned(), tokens);
         result.rows.push(RowRecord {
             set: set.to_owned(),
-            row: (*id).to_owned(),
+            row: example.id.clone(),
+            cluster: prompt_cluster(before_reply(example)),
             metrics,
         });
     }
@@ -47,6 +49,12 @@ pub fn likelihood_metrics(
         result.put(set, spec.suffix, value);
     }
     result
+}
+
+/// What stands before the first reply.
+fn before_reply(example: &TokenizedExample) -> &[u32] {
+    let reply = example.loss_mask.iter().position(|target| *target);
+    &example.tokens[..reply.unwrap_or(0).min(example.tokens.len())]
 }
 
 #[cfg(test)]

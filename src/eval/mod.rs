@@ -4,12 +4,14 @@
 //! [`crate::train::score_documents`], [`crate::train::score_pairs`] and [`crate::generate::sample`].
 //! Every value carries its standard error over rows and the number of rows.
 
+mod cluster;
 mod likelihood;
 mod preference;
 mod record;
 mod stats;
 mod stories;
 
+pub use cluster::cluster_by;
 pub use likelihood::likelihood_metrics;
 pub use preference::preference_metrics;
 pub use record::{RowRecord, SampleRecord, SetResult};

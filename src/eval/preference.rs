@@ -1,6 +1,7 @@
 //! Held-out preference pairs: which reply the implicit reward prefers.
 
 use crate::data::TokenizedPair;
+use crate::eval::cluster::prompt_cluster;
 use crate::eval::record::{RowRecord, SetResult};
 use crate::metrics::families::{HELD_OUT_PAIR, PAIR};
 use crate::metrics::values;
@@ -31,6 +32,7 @@ pub fn preference_metrics(
         result.rows.push(RowRecord {
             set: set.to_owned(),
             row: pair.id.clone(),
+            cluster: prompt_cluster(&pair.prompt),
             metrics: own.map(|(key, value)| (key.to_owned(), value)).collect(),
         });
     }

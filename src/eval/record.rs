@@ -13,6 +13,10 @@ pub struct RowRecord {
     pub set: String,
     /// Id of the row.
     pub row: String,
+    /// What it has in common with other rows, which are then not independent: the digest of the prompt, or a
+    /// value of the data. Absent: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
     /// Values by metric key without the set.
     pub metrics: BTreeMap<String, f64>,
 }

@@ -1,6 +1,7 @@
 //! Sampled stories under the rule judge.
 
 use crate::data::{ChatRow, Message};
+use crate::eval::cluster::turns_cluster;
 use crate::eval::record::{RowRecord, SampleRecord, SetResult};
 use crate::eval::stats::mean_metrics;
 use crate::judge::{StoryConstraints, judge_story};
@@ -121,6 +122,7 @@ pub fn story_metrics(set: &str, prompts: &[StoryPrompt], stories: &[Story]) -> S
         result.rows.push(RowRecord {
             set: set.to_owned(),
             row: prompt.id.clone(),
+            cluster: turns_cluster(&prompt.messages),
             metrics: means.map(|(key, mean)| (key, mean.value)).collect(),
         });
     }

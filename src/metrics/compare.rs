@@ -1,31 +1,42 @@
-//! Two configurations compared seed by seed, and families of comparisons corrected.
+//! Arms and their differences as tables show them.
 
 use crate::base::counted;
-use crate::metrics::estimate::{Interval, mean, t_two_sided};
-use crate::metrics::spec::Better;
+use crate::metrics::column::{Analysis, Contrast, Measured};
+use crate::metrics::estimate::Interval;
+use crate::metrics::spec::{Better, Transform};
+use crate::metrics::verdict::{Verdict, family_alpha, family_p};
 use crate::metrics::words::{fixed, p_value, signed};
 use serde::Serialize;
-
-/// A corrected p-value below this is called clear.
-pub const ALPHA: f64 = 0.05;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Where the interval and the p-value of a comparison come from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "method")]
 pub enum Method {
-    /// Bootstrap over evaluation rows crossed with seeds, both paired.
-    CrossedBootstrap {
+    /// New seeds and new rows: the seeds' variance pooled over the table, the rows' by cluster.
+    SeedsAndRows {
         /// Paired seeds.
         seeds: usize,
+        /// Degrees of freedom of the seeds' variance.
+        seeds_df: f64,
         /// Paired evaluation rows.
         rows: usize,
-        /// Bootstrap draws.
-        draws: usize,
+        /// Their clusters.
+        clusters: usize,
     },
-    /// Student's t over differences by seed.
-    PairedT {
+    /// New seeds, these rows.
+    Seeds {
         /// Paired seeds.
         seeds: usize,
+        /// Degrees of freedom of their variance.
+        seeds_df: f64,
+    },
+    /// New rows, these seeds.
+    Rows {
+        /// Paired evaluation rows.
+        rows: usize,
+        /// Their clusters.
+        clusters: usize,
     },
     /// A difference without a test.
     Untested {
@@ -35,257 +46,321 @@ pub enum Method {
 }
 
 impl Method {
-    /// One sentence for a caption.
-    pub fn describe(&self) -> String {
-        match self {
-            Self::CrossedBootstrap {
-                seeds: 1,
+    /// Of a measured contrast.
+    pub fn of(measured: &Measured) -> Self {
+        let (seeds, rows, clusters) = (measured.seeds, measured.rows, measured.clusters);
+        let untested = |reason: &str| Self::Untested {
+            reason: reason.to_owned(),
+        };
+        match measured.real_spread() {
+            None if measured.spread.is_none() => untested("one seed and no rows to compare"),
+            None => untested("no spread between seeds"),
+            Some(s) if s.seeds_df == 0.0 => Self::Rows { rows, clusters },
+            Some(s) if rows == 0 => Self::Seeds {
+                seeds,
+                seeds_df: s.seeds_df,
+            },
+            Some(s) => Self::SeedsAndRows {
+                seeds,
+                seeds_df: s.seeds_df,
                 rows,
-                draws,
-            } => format!(
-                "paired bootstrap over {} ({draws} draws); one seed, so the spread between seeds is not in it",
-                counted(*rows, "evaluation row")
-            ),
-            Self::CrossedBootstrap { seeds, rows, draws } => format!(
-                "paired bootstrap over {} crossed with {} ({draws} draws)",
-                counted(*rows, "evaluation row"),
-                counted(*seeds, "seed")
-            ),
-            Self::PairedT { seeds } => format!("paired t-test over {}", counted(*seeds, "seed")),
-            Self::Untested { reason } => format!("no test: {reason}"),
+                clusters,
+            },
         }
+    }
+
+    /// For a caption: what is sampled.
+    pub fn describe(&self) -> String {
+        Self::describe_all([self])
+    }
+
+    /// What is sampled in several comparisons, each way once; numbers that differ as ranges.
+    pub fn describe_all<'a>(methods: impl IntoIterator<Item = &'a Self>) -> String {
+        let mut ways: BTreeMap<&str, Vec<[usize; 4]>> = BTreeMap::new();
+        let mut reasons: BTreeSet<&str> = BTreeSet::new();
+        for method in methods {
+            let (way, numbers) = match method {
+                Self::SeedsAndRows {
+                    seeds,
+                    seeds_df,
+                    rows,
+                    clusters,
+                } => (
+                    "new seeds and new rows",
+                    [*seeds, seeds_df.round() as usize, *rows, *clusters],
+                ),
+                Self::Seeds { seeds, seeds_df } => (
+                    "new seeds on the same rows",
+                    [*seeds, seeds_df.round() as usize, 0, 0],
+                ),
+                Self::Rows { rows, clusters } => {
+                    ("new rows for the same runs", [0, 0, *rows, *clusters])
+                }
+                Self::Untested { reason } => {
+                    reasons.insert(reason);
+                    continue;
+                }
+            };
+            ways.entry(way).or_default().push(numbers);
+        }
+        let way =
+            |(way, numbers): (&str, Vec<[usize; 4]>)| format!("{way} ({})", sampled(&numbers));
+        let mut parts: Vec<String> = ways.into_iter().map(way).collect();
+        parts.extend(
+            reasons
+                .into_iter()
+                .map(|reason| format!("no test: {reason}")),
+        );
+        parts.join("; ")
     }
 }
 
-/// A difference of two configurations on one metric, first minus baseline.
+/// `3 paired seeds, their variance pooled with 10 degrees of freedom; 211 evaluation rows in 21 clusters`, of
+/// seeds, degrees of freedom, rows and clusters.
+fn sampled(numbers: &[[usize; 4]]) -> String {
+    let range = |at: usize, noun: &str| -> Option<String> {
+        let all = || numbers.iter().map(|n| n[at]);
+        let (low, high) = (all().min()?, all().max()?);
+        Some(match high {
+            0 => return None,
+            _ if low == high => counted(low, noun),
+            _ => format!("{low} to {}", counted(high, noun)),
+        })
+    };
+    let pooled = |df: String| format!(", their variance pooled with {df} of freedom");
+    let seeds = range(0, "paired seed")
+        .map(|seeds| seeds + &range(1, "degree").map_or_else(String::new, pooled));
+    let apart = numbers.iter().any(|n| n[3] < n[2]);
+    let clusters = range(3, "cluster").filter(|_| apart);
+    let rows = range(2, "evaluation row").map(|rows| match clusters {
+        Some(clusters) => format!("{rows} in {clusters}"),
+        None => rows,
+    });
+    let alone = (seeds.is_none() && rows.is_some())
+        .then(|| "how much seeds differ is not in it".to_owned());
+    let parts = [seeds, rows, alone].into_iter().flatten();
+    parts.collect::<Vec<_>>().join("; ")
+}
+
+/// A difference of configurations on one metric, first minus baseline.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// Mean difference over the paired seeds, in the metric's unit.
+    /// The difference, in the metric's unit.
     pub difference: f64,
-    /// 95 % interval of the difference.
+    /// Its interval: with those of its family right together in 95 % of cases.
     pub interval: Option<Interval>,
-    /// Two-sided p-value of "no difference".
+    /// Two-sided p-value of "no difference", of this comparison by itself.
     pub p: Option<f64>,
-    /// The same after Holm's correction over the family; set by whoever knows the family.
-    pub p_holm: Option<f64>,
+    /// The same after the correction over its family.
+    pub p_family: Option<f64>,
+    /// Comparisons in its family.
+    pub family: usize,
+    /// Differences up to here make no difference; `None` if nobody said so.
+    pub delta: Option<f64>,
+    /// Interval for new seeds on these same rows, by Student's t over its own seeds, by itself.
+    pub fixed_rows: Option<Interval>,
+    /// p-value of that test.
+    pub fixed_rows_p: Option<f64>,
     /// How they were computed.
     pub method: Method,
 }
 
-/// What a comparison says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Effect {
-    /// Clearly better than the baseline.
-    Better,
-    /// Clearly worse than the baseline.
-    Worse,
-    /// Clearly more, of a metric that has no better side.
-    More,
-    /// Clearly less, of a metric that has no better side.
-    Less,
-    /// The data do not show a difference.
-    NoClearDifference,
-    /// There is no test.
-    Untested,
-}
-
-impl Effect {
-    /// The words used in tables and prose.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::Better => "better",
-            Self::Worse => "worse",
-            Self::More => "higher",
-            Self::Less => "lower",
-            Self::NoClearDifference => "no clear difference",
-            Self::Untested => "not tested",
-        }
-    }
-
-    /// One character for narrow tables; meaning does not hang on colour.
-    pub fn mark(self) -> &'static str {
-        match self {
-            Self::Better => "▲",
-            Self::Worse => "▼",
-            Self::More => "↑",
-            Self::Less => "↓",
-            Self::NoClearDifference => "≈",
-            Self::Untested => "",
-        }
-    }
-}
-
 impl Comparison {
-    /// What the comparison says: clear only if the corrected p-value is below 0.05.
-    pub fn effect(&self, better: Better) -> Effect {
-        let Some(p) = self.p_holm.or(self.p) else {
-            return Effect::Untested;
-        };
-        if p >= ALPHA || self.difference == 0.0 {
-            return Effect::NoClearDifference;
-        }
-        match (better, self.difference > 0.0) {
-            (Better::Higher, true) | (Better::Lower, false) => Effect::Better,
-            (Better::Higher, false) | (Better::Lower, true) => Effect::Worse,
-            (Better::Neither, true) => Effect::More,
-            (Better::Neither, false) => Effect::Less,
+    /// A difference that nothing tests, with the reason.
+    pub fn untested(difference: f64, reason: &str) -> Self {
+        Self {
+            difference,
+            interval: None,
+            p: None,
+            p_family: None,
+            family: 0,
+            delta: None,
+            fixed_rows: None,
+            fixed_rows_p: None,
+            method: Method::Untested {
+                reason: reason.to_owned(),
+            },
         }
     }
 
-    /// `−0.04 [−0.07, −0.01], better, p = .003 (Holm)`.
+    /// What the comparison says: what its interval shows.
+    pub fn verdict(&self, better: Better) -> Verdict {
+        let of = |interval| Verdict::of(interval, better, self.delta);
+        self.interval.map_or(Verdict::Untested, of)
+    }
+
+    /// `−0.04 [−0.07, −0.01], better, p = .003`.
     pub fn words(&self, better: Better, decimals: usize) -> String {
         let mut text = signed(self.difference, decimals);
         if let Some(i) = self.interval {
             let (low, high) = (fixed(i.low, decimals), fixed(i.high, decimals));
             text += &format!(" [{low}, {high}]");
         }
-        text += &format!(", {}", self.effect(better).words());
-        match (self.p_holm, self.p, &self.method) {
-            (Some(p), _, _) => text += &format!(", {} (Holm)", p_value(p)),
-            (None, Some(p), _) => text += &format!(", {}", p_value(p)),
-            (None, None, Method::Untested { reason }) => text += &format!(" ({reason})"),
-            (None, None, _) => {}
+        let verdict = self.verdict(better);
+        text += &format!(", {}", verdict.words());
+        match (verdict, self.delta) {
+            (Verdict::Equivalent, Some(d)) => text += &format!(" within ±{}", fixed(d, decimals)),
+            (Verdict::Untested, _) => {
+                if let Method::Untested { reason } = &self.method {
+                    text += &format!(" ({reason})");
+                }
+            }
+            (_, Some(d)) if self.interval.is_some_and(|i| i.within(d)) => {
+                text += &format!(" but within ±{}", fixed(d, decimals));
+            }
+            _ => {}
+        }
+        if let Some(p) = self.p_family {
+            text += &format!(", {}", p_value(p));
         }
         text
     }
 }
 
-/// Compares by seed: `differences[i]` is configuration minus baseline at one seed.
-///
-/// Two or more seeds give Student's t; one gives a difference without a test. `None` without seeds.
-pub fn paired_t(differences: &[f64]) -> Option<Comparison> {
-    let estimate = mean(differences)?;
-    let Some(stderr) = estimate.stderr else {
-        return plain_difference(estimate.value, "one seed and no rows to compare").into();
-    };
-    // Equal differences at all seeds leave no spread: no difference at all is certain, any other is
-    // as extreme as a test can say.
-    let p = match (stderr > 0.0, estimate.value == 0.0) {
-        (true, _) => t_two_sided(estimate.value / stderr, estimate.n - 1),
-        (false, true) => Some(1.0),
-        (false, false) => Some(0.0),
-    };
-    Some(Comparison {
-        difference: estimate.value,
-        interval: estimate.t_interval(0.95),
-        p,
-        p_holm: None,
-        method: Method::PairedT { seeds: estimate.n },
-    })
-}
-
-/// A difference that nothing tests, with the reason.
-fn plain_difference(difference: f64, reason: &str) -> Comparison {
-    Comparison {
-        difference,
-        interval: None,
-        p: None,
-        p_holm: None,
-        method: Method::Untested {
-            reason: reason.to_owned(),
-        },
+impl Analysis<'_> {
+    /// `ours` against `base`, one of `family` comparisons; `None` without a common seed.
+    pub fn compare(
+        &self,
+        ours: usize,
+        base: usize,
+        family: usize,
+        delta: Option<f64>,
+    ) -> Option<Comparison> {
+        let contrast = vec![(ours, 1.0), (base, -1.0)];
+        self.compare_contrast(&contrast, family_alpha(family), family, delta)
     }
-}
 
-/// Holm's step-down correction (1979) over the present p-values, in the given order.
-pub fn holm(p: &[Option<f64>]) -> Vec<Option<f64>> {
-    let mut order: Vec<(usize, f64)> = p
-        .iter()
-        .enumerate()
-        .filter_map(|(i, p)| Some((i, (*p)?)))
-        .collect();
-    order.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
-    let family = order.len();
-    let mut corrected = vec![None; p.len()];
-    let mut floor: f64 = 0.0;
-    for (rank, (index, p)) in order.into_iter().enumerate() {
-        floor = floor.max((p * (family - rank) as f64).min(1.0));
-        corrected[index] = Some(floor);
-    }
-    corrected
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    // By hand: sorted .005·4 = .02, .01·3 = .03, .03·2 = .06, and .04·1 may not fall below .06.
-    #[test]
-    fn holm_gives_the_textbook_values_and_skips_missing_ones() {
-        let got = holm(&[Some(0.01), None, Some(0.04), Some(0.03), Some(0.005)]);
-        let want = [Some(0.03), None, Some(0.06), Some(0.06), Some(0.02)];
-        for (g, w) in got.iter().zip(want) {
-            match (g, w) {
-                (Some(g), Some(w)) => assert!((g - w).abs() < 1e-12, "{g} {w}"),
-                (g, w) => assert_eq!(*g, w),
-            }
+    /// Any difference, its interval missing with probability `alpha`; `None` without a common seed.
+    pub fn compare_contrast(
+        &self,
+        contrast: &Contrast,
+        alpha: f64,
+        family: usize,
+        delta: Option<f64>,
+    ) -> Option<Comparison> {
+        let measured = self.contrast(contrast)?;
+        let map = |linear: f64| difference_of(self.transform(), measured.base, linear);
+        let shown = |i: Interval| Interval {
+            low: map(i.low),
+            high: map(i.high),
+        };
+        let value = map(measured.value);
+        if self.is_constant() {
+            return Some(Comparison::untested(value, "the same at every seed"));
         }
+        if measured.identical {
+            return Some(Comparison::untested(value, "equal in every row"));
+        }
+        let method = Method::of(&measured);
+        if let Method::Untested { reason } = &method {
+            return Some(Comparison::untested(value, reason));
+        }
+        let spread = measured.real_spread()?;
+        let p = spread.p_value(measured.value);
+        let around = |half| shown(Interval::around(measured.value, half));
+        Some(Comparison {
+            difference: value,
+            interval: spread.half_width(alpha).map(around),
+            p,
+            p_family: p.map(|p| family_p(p, family)),
+            family,
+            delta,
+            fixed_rows: measured.fixed_rows.map(|f| shown(f.0)),
+            fixed_rows_p: measured.fixed_rows.map(|f| f.1),
+            method,
+        })
     }
 
-    // tests/golden/statistics.json: scipy.stats.ttest_rel([1.1, 1.3, 1.0, 1.4], [1.0, 1.0, 0.9, 1.1]).
-    #[test]
-    fn the_paired_t_test_is_that_of_scipy() {
-        let c = paired_t(&[0.1, 0.3, 0.1, 0.3]).unwrap();
-        assert!((c.difference - 0.2).abs() < 1e-12);
-        assert!(
-            (c.p.unwrap() - 0.040_519_326_353_834).abs() < 1e-9,
-            "{:?}",
-            c.p
-        );
+    /// The 95 % interval of one arm for new seeds and new rows; none of constants, or if nothing tells.
+    pub fn cell_interval(&self, arm: usize) -> Option<Interval> {
+        let measured = self.cell(arm)?;
+        if self.is_constant() {
+            return None;
+        }
+        let spread = measured.real_spread()?;
+        if self.is_share() && (measured.value <= 0.0 || measured.value >= 1.0) {
+            return (measured.clusters > 1).then(|| all_or_none(measured.value, measured.clusters));
+        }
+        let half = spread.half_width(0.05)?;
+        Some(if self.is_share() {
+            by_logit(measured.value, half)
+        } else {
+            let linear = Interval::around(measured.value, half);
+            let map = |v| self.transform().apply(v);
+            Interval {
+                low: map(linear.low),
+                high: map(linear.high),
+            }
+        })
     }
 
-    #[test]
-    fn an_effect_is_said_in_plain_words() {
-        let clear = Comparison {
-            difference: -0.0412,
-            interval: Some(Interval {
-                low: -0.071,
-                high: -0.0131,
-            }),
-            p: Some(0.001),
-            p_holm: Some(0.003),
-            method: Method::PairedT { seeds: 3 },
+    /// For each of these arms whether it may be the best of them: it is not clearly worse than the best
+    /// mean, all of them together. `None` for arms that cannot be compared with it, and for all if neither
+    /// way is better or fewer than two have values.
+    pub fn best_set(&self, arms: &[usize], better: Better) -> Vec<Option<bool>> {
+        let score = |arm: usize| {
+            let value = self.cell(arm)?.value;
+            Some(if better == Better::Lower {
+                -value
+            } else {
+                value
+            })
         };
-        assert_eq!(
-            clear.words(Better::Lower, 2),
-            "−0.04 [−0.07, −0.01], better, p = .003 (Holm)"
-        );
-        assert_eq!(
-            clear.words(Better::Higher, 2),
-            "−0.04 [−0.07, −0.01], worse, p = .003 (Holm)"
-        );
-        assert_eq!(
-            clear.words(Better::Neither, 2),
-            "−0.04 [−0.07, −0.01], lower, p = .003 (Holm)"
-        );
-        let unclear = Comparison {
-            p_holm: Some(0.41),
-            ..clear
+        let scores: Vec<Option<f64>> = arms.iter().map(|arm| score(*arm)).collect();
+        let known = || {
+            arms.iter()
+                .zip(&scores)
+                .filter_map(|(arm, s)| Some((*arm, (*s)?)))
         };
-        assert_eq!(
-            unclear.words(Better::Lower, 2),
-            "−0.04 [−0.07, −0.01], no clear difference, p = .41 (Holm)"
-        );
-        assert_eq!(unclear.effect(Better::Lower), Effect::NoClearDifference);
+        let top = known().reduce(|a, b| if b.1 > a.1 { b } else { a });
+        let Some((top, best)) = top.filter(|_| better != Better::Neither && known().count() > 1)
+        else {
+            return vec![None; arms.len()];
+        };
+        let family = known().count() - 1;
+        let may = |(arm, score): (&usize, &Option<f64>)| -> Option<bool> {
+            if (*score)? >= best {
+                return Some(true);
+            }
+            let verdict = self.compare(*arm, top, family, None)?.verdict(better);
+            (verdict != Verdict::Untested).then_some(verdict != Verdict::Worse)
+        };
+        arms.iter().zip(&scores).map(may).collect()
     }
+}
 
-    #[test]
-    fn one_seed_gives_a_difference_and_says_that_nothing_tests_it() {
-        let c = paired_t(&[0.25]).unwrap();
-        assert_eq!(
-            c.words(Better::Higher, 2),
-            "+0.25, not tested (one seed and no rows to compare)"
-        );
-        assert_eq!(paired_t(&[]), None);
+/// The difference in the metric for one on the scale on which rows are averaged.
+fn difference_of(transform: Transform, base: f64, linear: f64) -> f64 {
+    match transform {
+        Transform::Identity => linear,
+        Transform::Exp => base.exp() * linear.exp_m1(),
     }
+}
 
-    #[test]
-    fn equal_runs_have_no_difference_and_no_significance() {
-        let c = paired_t(&[0.0, 0.0, 0.0]).unwrap();
-        assert_eq!(
-            (c.difference, c.p, c.effect(Better::Higher)),
-            (0.0, Some(1.0), Effect::NoClearDifference)
-        );
+/// The interval of a share on the logit scale: it stays within 0 and 1.
+fn by_logit(share: f64, half: f64) -> Interval {
+    let middle = (share / (1.0 - share)).ln();
+    let half = half / (share * (1.0 - share));
+    let back = |logit: f64| 1.0 / (1.0 + (-logit).exp());
+    Interval {
+        low: back(middle - half),
+        high: back(middle + half),
+    }
+}
+
+/// Wilson's interval (1927) of a share that is none or all of `n` clusters.
+fn all_or_none(share: f64, n: usize) -> Interval {
+    let z2 = 1.959_963_984_540_054f64.powi(2);
+    let edge = z2 / (n as f64 + z2);
+    if share <= 0.0 {
+        Interval {
+            low: 0.0,
+            high: edge,
+        }
+    } else {
+        Interval {
+            low: 1.0 - edge,
+            high: 1.0,
+        }
     }
 }

@@ -1,24 +1,41 @@
 //! Names, units, uncertainty and comparison of measured quantities.
 //!
 //! [`families`] holds every metric with its formula; [`metric_spec`] knows what a key means and which way
-//! it is better. [`mean`] turns repeats into an
-//! [`Estimate`] with a t-interval; [`paired_t`] and [`crossed_bootstrap`] compare two
-//! configurations seed by seed and row by row; [`holm`] corrects a family of comparisons;
-//! [`parabola`] fits a curve; and [`Comparison::words`] says the result in plain words, also when there is nothing to say.
+//! it is better. A [`Column`] holds one metric of all arms of a table by seed and by row; [`Analysis`] pools
+//! its noise and measures arms and contrasts of them, each with a [`Spread`] in two parts, seeds and rows,
+//! that gives interval, p-value and power in one expression. A [`Comparison`] says one of four verdicts in
+//! plain words; [`holm`] corrects declared claims; [`parabola`] fits a curve.
 
-pub mod bootstrap;
+pub mod column;
 pub mod compare;
 pub mod estimate;
 pub mod families;
 pub mod fit;
+pub mod null;
+pub mod power;
 pub mod registry;
+mod rows;
+mod seeds;
 pub mod spec;
+pub mod spread;
+mod student;
+pub mod turn;
+pub mod verdict;
 pub mod words;
 
-pub use bootstrap::{BOOTSTRAP_DRAWS, PairedRows, crossed_bootstrap};
-pub use compare::{Comparison, Effect, Method, holm, paired_t};
+#[cfg(test)]
+mod simulation_tests;
+
+pub use column::{Analysis, Arm, Column, Contrast, Measured, SeedValues};
+pub use compare::{Comparison, Method};
 pub use estimate::{Estimate, Interval, mean};
 pub use fit::{Parabola, parabola};
+pub use null::{NullCheck, null_check};
+pub use power::{Design, Noise, TableNoise};
 pub use registry::{FAMILIES, Family, metric_set, metric_spec};
+pub use rows::RowSet;
 pub use spec::{Better, Metric, MetricSpec, Transform, values};
-pub use words::{digits, fixed};
+pub use spread::{POWER, Spread};
+pub use turn::Turn;
+pub use verdict::{ALPHA, Verdict, family_alpha, family_p, holm, holm_alphas};
+pub use words::{digits, fixed, p_value, signed, two_digits};

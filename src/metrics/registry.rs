@@ -1,7 +1,8 @@
 //! Which metrics there are: the families with the keys that they give.
 
 use crate::metrics::families::{
-    DOCUMENT, HELD_OUT_LOSS, HELD_OUT_PAIR, JUDGED, PAIR, SAMPLED, SFT_STEP, STEP, STORY, TRAINING,
+    DOCUMENT, EVALUATED_REWARDS, HELD_OUT_LOSS, HELD_OUT_PAIR, JUDGED, PAIR, SAMPLED, SFT_STEP,
+    STEP, STORY, TRAINING,
 };
 use crate::metrics::spec::{Better, Metric, MetricSpec, spec};
 
@@ -26,7 +27,7 @@ pub static LIKELIHOOD: Family = Family {
 pub static PREFERENCE: Family = Family {
     name: "preference evaluation",
     place: "<set>/",
-    specs: || [of(PAIR), of(HELD_OUT_PAIR)].concat(),
+    specs: evaluated_pairs,
 };
 
 /// An evaluated set of story prompts.
@@ -103,6 +104,21 @@ fn of<T: ?Sized + 'static>(metrics: &'static [Metric<T>]) -> Vec<&'static Metric
     metrics.iter().map(|metric| &metric.spec).collect()
 }
 
+/// Metrics of evaluated pairs, whose rewards are log-ratios.
+fn evaluated_pairs() -> Vec<&'static MetricSpec> {
+    let own = |spec: &'static MetricSpec| {
+        let mut others = EVALUATED_REWARDS.iter();
+        others
+            .find(|other| other.suffix == spec.suffix)
+            .unwrap_or(spec)
+    };
+    [of(PAIR), of(HELD_OUT_PAIR)]
+        .concat()
+        .into_iter()
+        .map(own)
+        .collect()
+}
+
 impl Family {
     /// Its metrics.
     pub fn specs(&self) -> Vec<&'static MetricSpec> {
@@ -128,13 +144,28 @@ static UNKNOWN: MetricSpec = spec(
     "A metric that has no description yet.",
 );
 
-/// What is known of `key`: the longest suffix that fits at a `/`.
+/// What is known of `key`: the longest suffix that fits at a `/`, of the family whose place the rest is: a
+/// loss or a reward is not the same in training and in an evaluation.
 pub fn metric_spec(key: &str) -> &'static MetricSpec {
-    let specs = FAMILIES.iter().flat_map(|family| family.specs());
-    specs
-        .filter(|spec| prefix_of(key, spec.suffix).is_some())
-        .max_by_key(|spec| spec.suffix.len())
-        .unwrap_or(&UNKNOWN)
+    let families = FAMILIES.iter();
+    let specs =
+        families.flat_map(|family| family.specs().into_iter().map(|spec| (family.place, spec)));
+    let fitting = specs.filter_map(|(place, spec)| {
+        let fits = place == place_of(prefix_of(key, spec.suffix)?);
+        Some(((spec.suffix.len(), fits), spec))
+    });
+    fitting
+        .max_by_key(|(rank, _)| *rank)
+        .map_or(&UNKNOWN, |(_, spec)| spec)
+}
+
+/// The place of a family that keys with this prefix have.
+fn place_of(prefix: &str) -> &'static str {
+    match prefix {
+        "" => "",
+        monitor if monitor.starts_with("eval_") => "eval_<file>/",
+        _ => "<set>/",
+    }
 }
 
 /// The evaluated set that a key begins with: `stories` of `stories/loss`, empty for `loss`.
@@ -213,15 +244,32 @@ mod tests {
     }
 
     #[test]
-    fn a_suffix_means_the_same_in_every_family_and_is_described() {
-        let mut known: BTreeMap<&str, &MetricSpec> = BTreeMap::new();
+    fn training_and_evaluation_have_their_own_units() {
+        let unit = |key| metric_spec(key).unit;
+        assert_eq!(
+            (unit("tales/loss"), unit("eval_pairs/loss")),
+            ("nats per token", "")
+        );
+        assert_eq!(
+            (unit("polite/rewards/margins"), unit("rewards/margins")),
+            ("nats", "nats × β")
+        );
+        assert_eq!(
+            metric_spec("polite/rewards/margins").better,
+            Better::Neither
+        );
+    }
+
+    #[test]
+    fn a_suffix_means_the_same_in_every_family_of_a_place_and_is_described() {
+        let mut known: BTreeMap<(&str, &str), &MetricSpec> = BTreeMap::new();
         for family in FAMILIES {
             let specs = family.specs();
             let own: BTreeSet<_> = specs.iter().map(|spec| spec.suffix).collect();
             assert_eq!(own.len(), specs.len(), "{}: a key twice", family.name);
             for spec in specs {
                 assert!(spec.description.ends_with('.') && !spec.name.is_empty());
-                let first = known.entry(spec.suffix).or_insert(spec);
+                let first = known.entry((family.place, spec.suffix)).or_insert(spec);
                 assert_eq!(*first, spec, "{}: {}", family.name, spec.suffix);
             }
         }

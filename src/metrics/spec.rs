@@ -12,9 +12,10 @@ pub enum Better {
 }
 
 /// How a metric comes from the mean of its per-row values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transform {
     /// It is that mean.
+    #[default]
     Identity,
     /// It is the exponential of that mean.
     Exp,
@@ -26,6 +27,14 @@ impl Transform {
         match self {
             Self::Identity => mean,
             Self::Exp => mean.exp(),
+        }
+    }
+
+    /// The mean over rows for a metric.
+    pub fn invert(self, value: f64) -> f64 {
+        match self {
+            Self::Identity => value,
+            Self::Exp => value.ln(),
         }
     }
 }
@@ -53,6 +62,11 @@ pub struct MetricSpec {
     pub transform: Transform,
     /// Whether rows are weighted by their number of reply tokens.
     pub by_tokens: bool,
+    /// Whether it lies between 0 and 1, a share of something.
+    pub is_share: bool,
+    /// Differences up to here make no difference, in its unit, unless a sweep file says otherwise; `None` if
+    /// that cannot be said without knowing the sweep.
+    pub delta: Option<f64>,
 }
 
 pub(super) const fn spec(
@@ -74,8 +88,13 @@ pub(super) const fn spec(
         row_key: suffix,
         transform: Transform::Identity,
         by_tokens: false,
+        is_share: false,
+        delta: None,
     }
 }
+
+/// Two of a hundred rows: fewer are within the noise of most evaluation sets.
+const SHARE_DELTA: f64 = 0.02;
 
 pub(super) const fn share(
     suffix: &'static str,
@@ -85,6 +104,8 @@ pub(super) const fn share(
 ) -> MetricSpec {
     MetricSpec {
         from_zero: true,
+        is_share: true,
+        delta: Some(SHARE_DELTA),
         ..spec(suffix, name, unit, Better::Higher, 3, text)
     }
 }

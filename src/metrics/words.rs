@@ -23,8 +23,19 @@ pub fn digits(value: f64, decimals: usize) -> String {
     }
 }
 
+/// With two significant digits: `0.0062`, `0.13`, `41`.
+pub fn two_digits(value: f64) -> String {
+    let size = value.abs();
+    let places = if size > 0.0 && size.is_finite() {
+        (1.0 - size.log10().floor()).clamp(0.0, 9.0) as usize
+    } else {
+        0
+    };
+    fixed(value, places)
+}
+
 /// As [`fixed`], with `+` before positive numbers.
-pub(super) fn signed(value: f64, decimals: usize) -> String {
+pub fn signed(value: f64, decimals: usize) -> String {
     let text = fixed(value, decimals);
     let zero = text.bytes().all(|b| matches!(b, b'0' | b'.'));
     if value > 0.0 && !zero {
@@ -35,7 +46,7 @@ pub(super) fn signed(value: f64, decimals: usize) -> String {
 }
 
 /// `p = .003`, `p = .41`, `p < .001`, `p > .99`.
-pub(super) fn p_value(p: f64) -> String {
+pub fn p_value(p: f64) -> String {
     if p < 0.001 {
         return "p < .001".to_owned();
     }
@@ -58,6 +69,20 @@ mod tests {
         assert_eq!(fixed(-0.001, 2), "0.00");
         assert_eq!(signed(0.456, 2), "+0.46");
         assert_eq!(signed(0.001, 2), "0.00");
+    }
+
+    #[test]
+    fn two_digits_are_two_wherever_the_point_is() {
+        let want = [
+            (0.006_17, "0.0062"),
+            (0.13, "0.13"),
+            (41.2, "41"),
+            (1234.0, "1234"),
+            (0.0, "0"),
+        ];
+        for (value, text) in want {
+            assert_eq!(two_digits(value), text);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::config::spec::{DataSource, ModelConfig, PairLimits};
 use crate::data::{
     FileRows, Message, PairEncoding, TextFormat, Wanted, look_at_rows, look_at_texts,
 };
-use crate::eval::{constraints_of, story_prompt};
+use crate::eval::{cluster_by, constraints_of, story_prompt};
 use crate::plan::KnownLengths;
 use crate::preflight::folders::{Folder, Role};
 use crate::preflight::lengths::Measured;
@@ -307,6 +307,26 @@ impl Inputs {
             for problem in found {
                 *problem = problem.clone().warning_unless(sure);
             }
+            Encoded::default()
+        });
+    }
+
+    /// Whether each of the first `most` rows has a cluster by the key that an evaluation names.
+    pub(super) fn clusters(
+        &mut self,
+        rows: &Rc<FileRows>,
+        (by, most): (&str, usize),
+        asker: Asker<'_>,
+    ) {
+        let key = format!("clusters {:p} {by} {most}", Rc::as_ptr(rows));
+        once(&mut self.encoded, &mut self.problems, key, asker, |found| {
+            let wrong = extras(rows).take(most).filter_map(|(extra, origin)| {
+                let reason = cluster_by(by, "", extra).err()?;
+                Some((origin.to_string(), reason))
+            });
+            let wrong: Vec<_> = wrong.collect();
+            let path = wrong.first().and_then(|(at, _)| at.rsplit_once(':'));
+            name_rows(path.map_or("", |(path, _)| path), &wrong, found);
             Encoded::default()
         });
     }

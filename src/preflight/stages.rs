@@ -411,11 +411,25 @@ impl Stage<'_> {
 
     fn stories(&self, inputs: &mut Inputs, set: &StoriesEval, path: &str) {
         let files = self.sources(inputs, &set.data, (path, Wanted::Chats));
+        let key = set.cluster.as_deref();
+        let first = set.max_prompts.filter(|_| files.every);
+        let used = first.map_or(usize::MAX, NonZeroUsize::get);
+        self.clusters(inputs, &files, key.map(|key| (key, used)), path);
         let Some(format) = self.format else { return };
         let mut left = set.max_prompts.map_or(usize::MAX, NonZeroUsize::get);
         for (rows, share) in &files.read {
             let most = if files.every { left } else { usize::MAX };
             inputs.stories(format, rows, most, self.asker_of(&files, path));
+            left = left.saturating_sub(*share);
+        }
+    }
+
+    /// The clusters of an evaluated set, whose data stand at `path`, if a key says them: of the first so many
+    /// rows.
+    fn clusters(&self, inputs: &mut Inputs, files: &Files, by: Option<(&str, usize)>, path: &str) {
+        let Some((key, mut left)) = by else { return };
+        for (rows, share) in &files.read {
+            inputs.clusters(rows, (key, left), self.asker_of(files, path));
             left = left.saturating_sub(*share);
         }
     }
@@ -434,6 +448,8 @@ impl Stage<'_> {
             let files = self.sources(inputs, &set.data, (&at, Wanted::Chats));
             let limit = (&*format!("{path}.max-seq-len"), Some(set.max_seq_len));
             self.chats(inputs, &files, limit);
+            let by = set.cluster.as_deref().map(|key| (key, usize::MAX));
+            self.clusters(inputs, &files, by, &at);
             held_out.push((at, &set.data, Wanted::Chats));
         }
         // Without preference learning there is no reference, and no pair is measured.
@@ -446,6 +462,8 @@ impl Stage<'_> {
             let at = format!("{path}.data");
             let files = self.sources(inputs, &set.data, (&at, Wanted::Pairs));
             self.pairs(inputs, &files, &set.limits, &format!("{path}.limits"));
+            let by = set.cluster.as_deref().map(|key| (key, usize::MAX));
+            self.clusters(inputs, &files, by, &at);
             held_out.push((at, &set.data, Wanted::Pairs));
         }
         for (name, set) in &eval.stories {

@@ -1,20 +1,14 @@
 //! One row a configuration, all seeds together, each compared with its baseline.
 
-use crate::base::SeedTree;
 use crate::config::sweep::{AxisValue, Direction, TableSpec};
 use crate::metrics::{
-    BOOTSTRAP_DRAWS, Better, Comparison, Estimate, Interval, PairedRows, crossed_bootstrap, holm,
-    mean, metric_set, metric_spec, paired_t,
+    Analysis, Better, Comparison, Contrast, Estimate, Interval, TableNoise, mean, metric_spec,
 };
 use crate::plan::RunId;
-use crate::report::select::{
-    Configuration, ReportError, RowValue, SweepResults, TrialResult, configuration_key, fits,
-};
+use crate::report::column::ColumnReader;
+use crate::report::replication::{Replication, replication};
+use crate::report::select::{Configuration, ReportError, SweepResults, configuration_key, fits};
 use std::collections::BTreeMap;
-
-/// Above so many comparisons in a table, rows are not read and seeds alone are compared: each reads
-/// two files a seed and draws 10,000 bootstrap samples.
-pub const ROW_COMPARISONS: usize = 200;
 
 /// A comparison table.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +23,8 @@ pub struct SweepTable {
     pub metrics: Vec<MetricColumn>,
     /// One row per configuration.
     pub rows: Vec<ConfigRow>,
+    /// What a seed repeats.
+    pub replication: Replication,
 }
 
 /// A measured column.
@@ -40,8 +36,18 @@ pub struct MetricColumn {
     pub better: Better,
     /// Decimals that its intervals deserve.
     pub decimals: usize,
-    /// Comparisons in its family, for Holm's correction.
+    /// Comparisons in its family: their intervals are right together.
     pub family: usize,
+    /// Differences up to here make no difference; `None` if nobody says so.
+    pub delta: Option<f64>,
+    /// Whether it is the same in every run, so that there is nothing to test.
+    pub constant: bool,
+    /// Evaluation rows and their clusters; `None` where they are not known.
+    pub rows: Option<(usize, usize)>,
+    /// Where the noise of its differences comes from.
+    pub noise: Option<TableNoise>,
+    /// Rows of the table whose seeds differ far more than those of the others.
+    pub apart: Vec<usize>,
 }
 
 /// One configuration.
@@ -62,7 +68,7 @@ pub struct ConfigRow {
 pub struct Cell {
     /// Mean over seeds; absent if no seed has a value.
     pub estimate: Option<Estimate>,
-    /// 95 % t-interval over seeds.
+    /// 95 % interval for new seeds and new rows.
     pub interval: Option<Interval>,
     /// Value and evaluating run of each seed; seeds that share one run count once.
     pub seeds: Vec<(u64, f64, RunId)>,
@@ -70,7 +76,9 @@ pub struct Cell {
     pub missing: Vec<(u64, &'static str, String)>,
     /// Against the baseline row.
     pub comparison: Option<Comparison>,
-    /// Whether it is the best of its column.
+    /// Whether its mean is the best of its column.
+    pub top: bool,
+    /// Whether it is not clearly worse than the best mean of its column.
     pub best: bool,
 }
 
@@ -124,8 +132,8 @@ const TELLING: [&str; 6] = [
 /// Builds the table of `spec`.
 ///
 /// A row is compared with the configuration that has the baseline's axis values and otherwise its
-/// own, so that a baseline which names one axis of several compares like with like. Each metric's
-/// comparisons are one family for Holm's correction.
+/// own, so that a baseline which names one axis of several compares like with like. The comparisons of a
+/// metric are one family: their intervals are right together.
 ///
 /// # Errors
 /// A results file is there and cannot be read.
@@ -133,29 +141,34 @@ pub fn compare(results: &SweepResults, spec: &TableSpec) -> Result<SweepTable, R
     let configurations = results.configurations(&spec.filter);
     let axes = results.varying_axes(&configurations);
     let baselines = find_baselines(&configurations, &spec.baseline);
-    let mut columns: Vec<Vec<Cell>> = Vec::new();
+    let mut reader = ColumnReader::new(results);
+    let mut columns: Vec<std::vec::IntoIter<Cell>> = Vec::new();
     let mut metrics = Vec::new();
-    let mut rows = RowReader::new(
-        results,
-        baselines.len() * spec.metrics.len() <= ROW_COMPARISONS,
-    );
     for (index, key) in spec.metrics.iter().enumerate() {
         let better = better_of(key, spec.direction.filter(|_| index == 0));
-        let mut cells: Vec<Cell> = configurations
-            .iter()
-            .map(|c| summarise(results, c, key))
-            .collect();
-        let family = add_comparisons(&mut rows, &mut cells, &configurations, &baselines, key)?;
-        mark_best(&mut cells, better);
-        metrics.push(MetricColumn {
-            key: key.clone(),
-            better,
-            decimals: decimals_for(key, &cells),
-            family,
-        });
-        columns.push(cells);
+        let delta = delta_of(results, key);
+        let column = reader.column(&configurations, key)?;
+        let analysis = Analysis::of(&column);
+        let (metric, cells) = measure(
+            results,
+            &configurations,
+            &baselines,
+            &analysis,
+            MetricColumn {
+                key: key.clone(),
+                better,
+                decimals: 0,
+                family: 0,
+                delta,
+                constant: analysis.is_constant(),
+                rows: None,
+                noise: None,
+                apart: Vec::new(),
+            },
+        );
+        metrics.push(metric);
+        columns.push(cells.into_iter());
     }
-    let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
     let rows = configurations
         .iter()
         .zip(&baselines)
@@ -172,7 +185,55 @@ pub fn compare(results: &SweepResults, spec: &TableSpec) -> Result<SweepTable, R
         axes,
         metrics,
         rows,
+        replication: replication(results, &configurations),
     })
+}
+
+/// Cells of one column, and what is said of it as a whole.
+fn measure(
+    results: &SweepResults,
+    configurations: &[Configuration<'_>],
+    baselines: &[Option<usize>],
+    analysis: &Analysis<'_>,
+    mut metric: MetricColumn,
+) -> (MetricColumn, Vec<Cell>) {
+    let compared: Vec<(usize, usize)> = baselines
+        .iter()
+        .enumerate()
+        .filter_map(|(index, base)| Some((index, (*base).filter(|b| *b != index)?)))
+        .filter(|(index, base)| analysis.difference(*index, *base).is_some())
+        .collect();
+    metric.family = compared.len();
+    let mut cells: Vec<Cell> = configurations
+        .iter()
+        .enumerate()
+        .map(|(arm, c)| Cell {
+            interval: analysis.cell_interval(arm),
+            ..summarise(results, c, &metric.key)
+        })
+        .collect();
+    for (index, base) in &compared {
+        cells[*index].comparison = analysis.compare(*index, *base, metric.family, metric.delta);
+    }
+    mark_best(&mut cells, analysis, metric.better);
+    let contrasts: Vec<Contrast> = compared
+        .iter()
+        .map(|(index, base)| vec![(*index, 1.0), (*base, -1.0)])
+        .collect();
+    let arms = 0..configurations.len();
+    metric.apart = arms.filter(|arm| analysis.is_apart(*arm)).collect();
+    metric.noise = analysis.noise(&contrasts, metric.family);
+    let counts = (0..cells.len()).filter_map(|arm| analysis.cell(arm));
+    let counts = counts.map(|m| (m.rows, m.clusters));
+    metric.rows = counts.filter(|(rows, _)| *rows > 0).max();
+    metric.decimals = decimals_for(&metric.key, &cells);
+    (metric, cells)
+}
+
+/// Up to where a difference in a metric makes none: as the sweep file says, else as is known of it.
+pub(crate) fn delta_of(results: &SweepResults, key: &str) -> Option<f64> {
+    let own = results.sweep.report.delta.get(key).copied();
+    own.or(metric_spec(key).delta)
 }
 
 /// Which way a metric is better: as the sweep file says, else as is known of it.
@@ -209,7 +270,7 @@ fn find_baselines(
     configurations.iter().map(target).collect()
 }
 
-/// Mean, interval and gaps of one configuration.
+/// Mean and gaps of one configuration; its interval is a matter of the whole table.
 pub(crate) fn summarise(
     results: &SweepResults,
     configuration: &Configuration<'_>,
@@ -237,107 +298,44 @@ pub(crate) fn summarise(
         }
     }
     let values: Vec<f64> = seeds.iter().map(|s| s.1).collect();
-    let estimate = mean(&values);
-    let interval = estimate.and_then(|e| e.t_interval(0.95));
+    // A perplexity is that of the mean loss, as within one run.
+    let transform = metric_spec(key).transform;
+    let linear: Vec<f64> = values.iter().map(|v| transform.invert(*v)).collect();
+    let estimate = mean(&values)
+        .zip(mean(&linear))
+        .map(|(e, linear)| Estimate {
+            value: transform.apply(linear.value),
+            ..e
+        });
     Cell {
         estimate,
-        interval,
+        interval: None,
         seeds,
         missing,
         comparison: None,
+        top: false,
         best: false,
     }
 }
 
-/// Compares every cell with its baseline's and corrects the family; returns the family's size.
-fn add_comparisons(
-    rows: &mut RowReader<'_>,
-    cells: &mut [Cell],
-    configurations: &[Configuration<'_>],
-    baselines: &[Option<usize>],
-    key: &str,
-) -> Result<usize, ReportError> {
-    for (index, base) in baselines.iter().enumerate() {
-        let Some(base) = base.filter(|b| *b != index) else {
-            continue;
-        };
-        cells[index].comparison =
-            compare_pair(rows, &configurations[index], &configurations[base], key)?;
-    }
-    let p: Vec<Option<f64>> = cells.iter().map(|c| c.comparison.as_ref()?.p).collect();
-    for (cell, corrected) in cells.iter_mut().zip(holm(&p)) {
-        if let Some(c) = &mut cell.comparison {
-            c.p_holm = corrected;
-        }
-    }
-    Ok(p.iter().flatten().count())
-}
-
-/// One configuration against another, by seed and, where rows are there, by row.
-fn compare_pair(
-    rows: &mut RowReader<'_>,
-    ours: &Configuration<'_>,
-    base: &Configuration<'_>,
-    key: &str,
-) -> Result<Option<Comparison>, ReportError> {
-    let mut pairs: Vec<(&TrialResult, &TrialResult)> = Vec::new();
-    let mut differences = Vec::new();
-    for a in &ours.trials {
-        let Some(b) = base.trials.iter().find(|b| b.seed == a.seed) else {
-            continue;
-        };
-        let values = (rows.results.metric(a, key), rows.results.metric(b, key));
-        let (Some(x), Some(y)) = values else { continue };
-        let known = pairs
-            .iter()
-            .any(|(p, q)| p.eval == a.eval && q.eval == b.eval);
-        if known || !(x.value - y.value).is_finite() {
-            continue;
-        }
-        pairs.push((a, b));
-        differences.push(x.value - y.value);
-    }
-    let by_seed = paired_t(&differences);
-    let Some(paired) = rows.paired(&pairs, key)? else {
-        return Ok(by_seed);
-    };
-    let label = format!(
-        "{}/{}/{key}",
-        configuration_key(ours.assignments),
-        configuration_key(base.assignments)
-    );
-    let seed = SeedTree::root(0).child("report/bootstrap").child(&label);
-    let Some(by_row) = crossed_bootstrap(&paired, &seed, BOOTSTRAP_DRAWS) else {
-        return Ok(by_seed);
-    };
-    // Rows that do not add up to the stored value do not describe it.
-    let stored = by_seed.as_ref().map_or(f64::NAN, |c| c.difference);
-    let scale = rows.scale(&pairs, key).max(1e-9);
-    let adds_up = (by_row.difference - stored).abs() <= 1e-4 * scale;
-    Ok(if adds_up {
-        Some(Comparison {
-            difference: stored,
-            ..by_row
-        })
-    } else {
-        by_seed
-    })
-}
-
-/// Marks the best mean; none if nothing says which way is better or a single row has values.
-fn mark_best(cells: &mut [Cell], better: Better) {
+/// Marks the best mean and what is not clearly worse; nothing if no side is better, if a single row has
+/// values, or if all are the same by construction.
+fn mark_best(cells: &mut [Cell], analysis: &Analysis<'_>, better: Better) {
     let score = |c: &Cell| match better {
         Better::Higher => c.estimate.map(|e| e.value),
         Better::Lower => c.estimate.map(|e| -e.value),
         Better::Neither => None,
     };
     let scores: Vec<f64> = cells.iter().filter_map(score).collect();
-    if scores.len() < 2 {
+    if scores.len() < 2 || analysis.is_constant() {
         return;
     }
     let top = scores.into_iter().fold(f64::NEG_INFINITY, f64::max);
-    for cell in cells {
-        cell.best = score(cell).is_some_and(|s| s >= top);
+    let arms: Vec<usize> = (0..cells.len()).collect();
+    let set = analysis.best_set(&arms, better);
+    for (cell, may) in cells.iter_mut().zip(set) {
+        cell.top = score(cell).is_some_and(|s| s >= top);
+        cell.best = cell.top || may == Some(true);
     }
 }
 
@@ -354,94 +352,4 @@ fn decimals_for(key: &str, cells: &[Cell]) -> usize {
     }
     let needed = (1.0 - narrowest.log10().floor()).clamp(0.0, 9.0) as usize;
     needed.clamp(usual, usual + 2)
-}
-
-/// Rows of evaluation runs by set and id, read once.
-struct RowReader<'a> {
-    results: &'a SweepResults,
-    enabled: bool,
-    read: BTreeMap<RunId, BTreeMap<(String, String), RowValue>>,
-}
-
-impl<'a> RowReader<'a> {
-    fn new(results: &'a SweepResults, enabled: bool) -> Self {
-        Self {
-            results,
-            enabled,
-            read: BTreeMap::new(),
-        }
-    }
-
-    fn load(&mut self, run: &RunId) -> Result<(), ReportError> {
-        if !self.read.contains_key(run) {
-            let rows = self.results.rows(run)?;
-            let keyed = rows
-                .into_iter()
-                .map(|r| ((r.set.clone(), r.row.clone()), r));
-            self.read.insert(run.clone(), keyed.collect());
-        }
-        Ok(())
-    }
-
-    /// Values and weights of a run's rows in one set, by row id; `None` if it has none.
-    fn values(&self, run: &RunId, key: &str) -> Option<BTreeMap<&str, (f64, f64)>> {
-        let (set, spec) = (metric_set(key), metric_spec(key));
-        let rows = self.read.get(run)?;
-        let mut values = BTreeMap::new();
-        for ((of_set, id), row) in rows {
-            let Some(value) = row.metrics.get(spec.row_key).filter(|_| of_set == set) else {
-                continue;
-            };
-            let tokens = row
-                .metrics
-                .get("tokens")
-                .copied()
-                .filter(|_| spec.by_tokens);
-            values.insert(id.as_str(), (*value, tokens.unwrap_or(1.0)));
-        }
-        (!values.is_empty()).then_some(values)
-    }
-
-    /// The rows of all pairs, if every run has the same ones.
-    fn paired(
-        &mut self,
-        pairs: &[(&TrialResult, &TrialResult)],
-        key: &str,
-    ) -> Result<Option<PairedRows>, ReportError> {
-        if !self.enabled || pairs.is_empty() || metric_spec(key).row_key.is_empty() {
-            return Ok(None);
-        }
-        for (a, b) in pairs {
-            self.load(&a.eval)?;
-            self.load(&b.eval)?;
-        }
-        Ok(self.align(pairs, key))
-    }
-
-    fn align(&self, pairs: &[(&TrialResult, &TrialResult)], key: &str) -> Option<PairedRows> {
-        let first = self.values(&pairs[0].0.eval, key)?;
-        let ids: Vec<&str> = first.keys().copied().collect();
-        let weights: Vec<f64> = first.values().map(|v| v.1).collect();
-        let side = |run: &RunId| -> Option<Vec<f64>> {
-            let values = self.values(run, key)?;
-            (values.keys().copied().eq(ids.iter().copied()))
-                .then(|| values.values().map(|v| v.0).collect())
-        };
-        let ours: Option<Vec<_>> = pairs.iter().map(|(a, _)| side(&a.eval)).collect();
-        let baseline: Option<Vec<_>> = pairs.iter().map(|(_, b)| side(&b.eval)).collect();
-        Some(PairedRows {
-            ours: ours?,
-            baseline: baseline?,
-            weights,
-            transform: metric_spec(key).transform,
-        })
-    }
-
-    /// How large the compared values are, for a relative check.
-    fn scale(&self, pairs: &[(&TrialResult, &TrialResult)], key: &str) -> f64 {
-        let values = pairs
-            .iter()
-            .flat_map(|(a, b)| [self.results.metric(a, key), self.results.metric(b, key)]);
-        values.flatten().map(|m| m.value.abs()).fold(0.0, f64::max)
-    }
 }

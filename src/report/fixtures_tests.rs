@@ -92,6 +92,8 @@ fn sweep() -> StoredSweep {
         unread: Vec::new(),
         registered: Timestamp(0),
         report: ReportSpec {
+            claims: Vec::new(),
+            delta: BTreeMap::new(),
             tables: vec![
                 table(
                     "sft",
@@ -256,6 +258,7 @@ fn rows(set: &str, key: &str, run: &RunId, center: f64, n: usize) -> Vec<RowValu
         .map(|i| RowValue {
             set: set.to_owned(),
             row: format!("row{i}"),
+            cluster: None,
             metrics: [(
                 key.to_owned(),
                 center + draw(&common, i) + 0.1 * draw(&own, i),

@@ -16,7 +16,11 @@ pub fn grid_latex(grid: &Grid) -> String {
         out += &format!("    {} \\\\\n", cells.join(" & "));
     }
     out += "    \\bottomrule\n  \\end{tabular}\n";
-    let caption: Vec<String> = std::iter::once(&grid.title)
+    let title = match grid.title.trim_end_matches('.') {
+        "" => String::new(),
+        title => format!("{title}."),
+    };
+    let caption: Vec<String> = std::iter::once(&title)
         .chain(&grid.notes)
         .filter(|t| !t.is_empty())
         .map(|t| latex_escape(t))
@@ -63,6 +67,8 @@ pub fn latex_escape(text: &str) -> String {
             'β' => out += "$\\beta$",
             'π' => out += "$\\pi$",
             'Δ' => out += "$\\Delta$",
+            'Š' => out += "\\v{S}",
+            'á' => out += "\\'a",
             '–' => out += "--",
             '—' => out += "---",
             '“' => out += "``",

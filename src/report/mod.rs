@@ -1,10 +1,14 @@
 //! From results to tables and pages whose every number names its runs.
 //!
 //! [`SweepResults`] is what is known of a sweep. [`compare`] makes a [`SweepTable`] of it, with
-//! intervals and corrected comparisons; [`build_figure`] fills a figure; [`write_report`] writes the
+//! intervals and corrected comparisons; [`claims`] says what became of the sweep's claims;
+//! [`null_columns`] checks the test on arms that differ by nothing, [`power_lines`] what a plan can see;
+//! [`build_figure`] fills a figure; [`write_report`] writes the
 //! Markdown and HTML pages with everything they name; [`write_paper`] gathers what redraws the
 //! paper's figures. The same results give the same bytes.
 
+pub mod claims;
+pub mod column;
 pub mod compare;
 pub mod doc;
 pub mod figures;
@@ -13,9 +17,13 @@ pub mod html;
 pub mod latex;
 pub mod load;
 pub mod markdown;
+mod notes;
+pub mod null;
 pub mod page;
 pub mod paper;
+pub mod power;
 pub mod published;
+pub mod replication;
 pub mod select;
 pub mod summary;
 pub mod table;
@@ -28,15 +36,19 @@ mod fixtures_tests;
 #[cfg(test)]
 mod tests;
 
+pub use claims::{ClaimOutcome, claims, claims_csv};
 pub use compare::{Cell, ConfigRow, MetricColumn, SweepTable, compare, default_table};
 pub use figures::build_figure;
 pub use grid::{Grid, grid_text};
 pub use latex::grid_latex;
 pub use load::{Depth, load_results};
 pub use markdown::grid_markdown;
+pub use null::{NullColumn, null_columns};
 pub use page::{Report, build_report};
 pub use paper::{PaperReport, build_paper, write_paper};
+pub use power::power_lines;
 pub use published::{published_blocks, published_grid};
+pub use replication::{Replication, replication};
 pub use select::{
     Details, ReportError, RowValue, RunInfo, RunStatus, StepRow, SweepResults, TrialResult,
 };

@@ -5,6 +5,7 @@ use crate::config::sweep::TableSpec;
 use crate::figures::{Figure, FigureError, draw};
 use crate::metrics::{Better, metric_set, metric_spec};
 use crate::plan::StageKind;
+use crate::report::claims::{ClaimOutcome, claims};
 use crate::report::compare::{SweepTable, compare, default_table};
 use crate::report::doc::{Document, PageBlock, Span, paragraph, spans};
 use crate::report::figures::build_figure;
@@ -24,6 +25,8 @@ pub struct Report {
     pub tables: Vec<SweepTable>,
     /// Its figures.
     pub figures: Vec<Figure>,
+    /// What was claimed beforehand.
+    pub claims: Vec<ClaimOutcome>,
 }
 
 /// The tables of the sweep file, or one over everything.
@@ -52,7 +55,8 @@ pub fn build_report(results: &SweepResults) -> Result<Report, ReportError> {
         .map(|s| build_figure(results, s))
         .collect::<Result<_, _>>()?;
     let mut blocks = vec![PageBlock::Question(results.sweep.question.clone())];
-    answer_section(&mut blocks, results, &tables);
+    let claims = claims(results)?;
+    answer_section(&mut blocks, results, &claims, &tables);
     if !figures.is_empty() {
         blocks.push(PageBlock::Heading("Figures".to_owned()));
         for (figure, spec) in figures.iter().zip(&results.sweep.report.figures) {
@@ -89,13 +93,35 @@ pub fn build_report(results: &SweepResults) -> Result<Report, ReportError> {
         document,
         tables,
         figures,
+        claims,
     })
 }
 
-fn answer_section(blocks: &mut Vec<PageBlock>, results: &SweepResults, tables: &[SweepTable]) {
+/// What was claimed beforehand, a sentence each, and what all else is.
+fn claim_blocks(claims: &[ClaimOutcome]) -> Vec<PageBlock> {
+    if claims.is_empty() {
+        return vec![paragraph(
+            "The sweep file claims nothing beforehand: every comparison below is exploratory.",
+        )];
+    }
+    vec![
+        PageBlock::List(claims.iter().map(|claim| spans(&claim.words())).collect()),
+        paragraph(
+            "Claimed in the sweep file and corrected together; every comparison below is exploratory.",
+        ),
+    ]
+}
+
+fn answer_section(
+    blocks: &mut Vec<PageBlock>,
+    results: &SweepResults,
+    claims: &[ClaimOutcome],
+    tables: &[SweepTable],
+) {
     blocks.push(PageBlock::Heading("Answer".to_owned()));
     blocks.push(paragraph(&coverage(results)));
     blocks.extend(results.sweep.unread.iter().map(|text| paragraph(text)));
+    blocks.extend(claim_blocks(claims));
     for table in tables {
         let lines = answer(table);
         if lines.is_empty() {

@@ -144,6 +144,9 @@ pub struct RowValue {
     pub row: String,
     /// Values by key without the set. `tokens`, if there, is the number of reply tokens.
     pub metrics: BTreeMap<String, f64>,
+    /// Rows of one cluster are not independent; absent: the row is one by itself.
+    #[serde(default)]
+    pub cluster: Option<String>,
 }
 
 /// Metrics at one optimiser step.

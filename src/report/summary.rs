@@ -1,7 +1,7 @@
 //! What the statistics say, in plain words.
 
 use crate::base::counted;
-use crate::metrics::{Better, Effect, fixed, metric_spec};
+use crate::metrics::{Better, Verdict, fixed, metric_spec};
 use crate::report::compare::{ConfigRow, MetricColumn, SweepTable};
 use crate::report::select::{SweepResults, same_value, short_label};
 
@@ -34,7 +34,7 @@ fn better_words(better: Better) -> &'static str {
 
 fn best_line(table: &SweepTable, metric: &MetricColumn) -> Option<String> {
     let spec = metric_spec(&metric.key);
-    let row = table.rows.iter().find(|r| r.cells[0].best)?;
+    let row = table.rows.iter().find(|r| r.cells[0].top)?;
     let cell = &row.cells[0];
     let estimate = cell.estimate?;
     let interval = cell.interval.map_or(String::new(), |i| {
@@ -51,8 +51,19 @@ fn best_line(table: &SweepTable, metric: &MetricColumn) -> Option<String> {
         format!("{}, ", spec.unit)
     };
     let better = better_words(metric.better).trim_start_matches(", ");
+    let others: Vec<String> = table
+        .rows
+        .iter()
+        .filter(|r| r.cells[0].best && !r.cells[0].top)
+        .map(|r| contrast(table, r))
+        .collect();
+    let others = if others.is_empty() {
+        String::new()
+    } else {
+        format!(" Not clearly worse: {}.", others.join("; "))
+    };
     Some(format!(
-        "Best mean of `{}` ({unit}{better}): **{}**, {}{interval} over {seeds}.",
+        "Best mean of `{}` ({unit}{better}): **{}**, {}{interval} over {seeds}.{others}",
         metric.key,
         short_label(&row.assignments, &table.axes),
         fixed(estimate.value, metric.decimals),
@@ -95,46 +106,40 @@ fn contrast(table: &SweepTable, row: &ConfigRow) -> String {
 
 /// One sentence on a column that is not primary.
 fn other_line(table: &SweepTable, index: usize, metric: &MetricColumn) -> Option<String> {
-    let tested: Vec<(&ConfigRow, Effect)> = table
+    let verdict = |r: &ConfigRow| Some(r.cells[index].comparison.as_ref()?.verdict(metric.better));
+    let tested: Vec<(&ConfigRow, Verdict)> = table
         .rows
         .iter()
-        .filter_map(|r| {
-            let effect = r.cells[index].comparison.as_ref()?.effect(metric.better);
-            (effect != Effect::Untested).then_some((r, effect))
-        })
+        .filter_map(|r| Some((r, verdict(r).filter(|v| *v != Verdict::Untested)?)))
         .collect();
     if tested.is_empty() {
         return None;
     }
     let mut parts = Vec::new();
-    for effect in [Effect::Better, Effect::Worse, Effect::More, Effect::Less] {
+    for verdict in [
+        Verdict::Better,
+        Verdict::Worse,
+        Verdict::More,
+        Verdict::Less,
+    ] {
         let names: Vec<String> = tested
             .iter()
-            .filter(|t| t.1 == effect)
+            .filter(|t| t.1 == verdict)
             .map(|t| contrast(table, t.0))
             .collect();
         if !names.is_empty() {
-            parts.push(format!("{} for {}", effect.words(), names.join("; ")));
+            parts.push(format!("{} for {}", verdict.words(), names.join("; ")));
         }
     }
-    let text = if parts.is_empty() {
-        format!(
-            "no clear difference from the baseline in any of {}",
-            counted(tested.len(), "configuration")
-        )
-    } else {
-        let rest = tested
-            .iter()
-            .filter(|t| t.1 == Effect::NoClearDifference)
-            .count();
-        let rest = if rest > 0 {
-            format!(" (no clear difference for the other {rest})")
-        } else {
-            String::new()
-        };
-        format!("against the baseline, {}{rest}", parts.join(", "))
-    };
-    Some(format!("`{}`: {text}.", metric.key))
+    for verdict in [Verdict::Equivalent, Verdict::Unresolved] {
+        match tested.iter().filter(|t| t.1 == verdict).count() {
+            0 => {}
+            n if n == tested.len() => parts.push(format!("{} for all {n}", verdict.words())),
+            n => parts.push(format!("{} for {n}", verdict.words())),
+        }
+    }
+    let text = parts.join(", ");
+    Some(format!("`{}`: against the baseline, {text}.", metric.key))
 }
 
 /// How much of the sweep is there: `all 45 trials have results`, or what is missing.

@@ -1,17 +1,13 @@
 //! A comparison table as a grid, as CSV and as JSON.
 
-use crate::base::{counted, csv_line};
+use crate::base::csv_line;
 use crate::config::sweep::{AxisValue, show_value};
-use crate::metrics::{Better, Method, fixed, metric_set, metric_spec};
+use crate::metrics::{Better, fixed, metric_set, metric_spec};
 use crate::report::compare::{Cell, ConfigRow, MetricColumn, SweepTable};
 use crate::report::grid::{ColumnKind, Grid, GridCell, GridColumn};
-use crate::report::select::short_label;
+use crate::report::notes::{WORDY_COLUMNS, notes};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
-
-/// So many measured columns get the comparison in words, the primary one; the others get marks, so
-/// that a table of several metrics stays on a page.
-const WORDY_COLUMNS: usize = 1;
+use std::collections::BTreeSet;
 
 /// The table as people read it: `1.482 [1.463, 1.501]`, n, and the difference in plain words.
 pub fn table_grid(table: &SweepTable) -> Grid {
@@ -101,7 +97,7 @@ fn result_cell(metric: &MetricColumn, cell: &Cell, n: usize, mark: bool) -> Grid
         text += &format!(" (n = {})", cell.seeds.len());
     }
     if let Some(c) = cell.comparison.as_ref().filter(|_| mark) {
-        text += &format!(" {}", c.effect(metric.better).mark());
+        text += &format!(" {}", c.verdict(metric.better).mark());
     }
     GridCell {
         text: text.trim_end().to_owned(),
@@ -117,120 +113,6 @@ fn words(metric: &MetricColumn, row: &ConfigRow, cell: &Cell, index: usize) -> S
         (None, Some(_)) => "no pair of seeds to compare".to_owned(),
         (None, None) => String::new(),
     }
-}
-
-/// What the numbers are, and what is missing.
-fn notes(table: &SweepTable) -> Vec<String> {
-    let cells = || table.rows.iter().flat_map(|r| &r.cells);
-    let repeated = cells().any(|c| c.interval.is_some());
-    let means = if repeated {
-        "Mean over seeds with its 95 % t-interval; n: seeds (those that share a run count once); bold or *: best mean."
-    } else {
-        "One seed each, so no interval over seeds; bold or *: best value."
-    };
-    let mut notes = vec![means.to_owned()];
-    let methods: Vec<&Method> = cells()
-        .filter_map(|c| Some(&c.comparison.as_ref()?.method))
-        .collect();
-    let tested = cells().any(|c| {
-        c.comparison
-            .as_ref()
-            .is_some_and(|c| !matches!(c.method, Method::Untested { .. }))
-    });
-    if !methods.is_empty() {
-        let methods = describe_methods(&methods);
-        let family = table.metrics.iter().map(|m| m.family).max().unwrap_or(0);
-        let holm = if tested {
-            format!(
-                " p-values are corrected by Holm over the {} of a column; clear means p < .05.",
-                counted(family, "comparison")
-            )
-        } else {
-            String::new()
-        };
-        notes.push(format!(
-            "Difference: configuration minus baseline, paired by seed; {methods}.{holm}"
-        ));
-        notes.extend(shared_baselines(table));
-        if table.metrics.len() > WORDY_COLUMNS {
-            notes.push("Marks in the other columns: ▲ better, ▼ worse, ↑ higher, ↓ lower, ≈ no clear difference.".to_owned());
-        }
-    }
-    let mut gaps: Vec<String> = Vec::new();
-    let mut named = BTreeSet::new();
-    for row in &table.rows {
-        for (seed, _, text) in row.cells.iter().flat_map(|c| &c.missing) {
-            let gap = format!("seed {seed}: {text}");
-            if named.insert(gap.clone()) {
-                gaps.push(gap);
-            }
-        }
-    }
-    let shown = gaps.len().min(10);
-    if shown > 0 {
-        let more = if gaps.len() > shown {
-            format!("; and {} more", gaps.len() - shown)
-        } else {
-            String::new()
-        };
-        notes.push(format!("Missing: {}{more}.", gaps[..shown].join("; ")));
-    }
-    notes
-}
-
-/// Baselines that are one run for several seeds: what they would be with another seed is not in the
-/// intervals of the differences.
-fn shared_baselines(table: &SweepTable) -> Option<String> {
-    let several = |row: &ConfigRow| row.cells.iter().any(|c| c.seeds.len() > 1);
-    let mut names = BTreeSet::new();
-    for (index, row) in table.rows.iter().enumerate() {
-        let Some(base) = row.baseline.filter(|b| *b != index) else {
-            continue;
-        };
-        let single = table.rows[base]
-            .cells
-            .iter()
-            .all(|c| c.seeds.len() <= 1 && c.missing.is_empty());
-        if several(row) && single {
-            names.insert(short_label(&table.rows[base].assignments, &table.axes));
-        }
-    }
-    let names: Vec<String> = names.into_iter().collect();
-    (!names.is_empty()).then(|| {
-        format!(
-            "The baseline {} is one run for all seeds, so that its own spread is not in the intervals of the differences.",
-            names.join("; ")
-        )
-    })
-}
-
-/// How differences were tested; what differs only in its seeds is said once.
-fn describe_methods(methods: &[&Method]) -> String {
-    let mut seeds: BTreeMap<(usize, usize), BTreeSet<usize>> = BTreeMap::new();
-    let mut texts: BTreeSet<String> = BTreeSet::new();
-    for method in methods {
-        match method {
-            Method::CrossedBootstrap {
-                seeds: s,
-                rows,
-                draws,
-            } if *s > 1 => {
-                seeds.entry((*rows, *draws)).or_default().insert(*s);
-            }
-            other => {
-                texts.insert(other.describe());
-            }
-        }
-    }
-    for ((rows, draws), s) in seeds {
-        let s: Vec<String> = s.iter().map(usize::to_string).collect();
-        texts.insert(format!(
-            "paired bootstrap over {} crossed with {} seeds ({draws} draws)",
-            counted(rows, "evaluation row"),
-            s.join(" or ")
-        ));
-    }
-    texts.into_iter().collect::<Vec<_>>().join("; ")
 }
 
 /// Every number of the table, exact, a line per configuration and metric.
@@ -251,8 +133,13 @@ pub fn table_csv(table: &SweepTable) -> String {
             "difference_low",
             "difference_high",
             "p",
-            "p_holm",
-            "effect",
+            "p_family",
+            "family",
+            "delta",
+            "verdict",
+            "fixed_rows_low",
+            "fixed_rows_high",
+            "fixed_rows_p",
             "method",
             "missing",
             "runs",
@@ -296,9 +183,14 @@ fn csv_fields(metric: &MetricColumn, cell: &Cell) -> Vec<String> {
         number(c.and_then(|c| Some(c.interval?.low))),
         number(c.and_then(|c| Some(c.interval?.high))),
         number(c.and_then(|c| c.p)),
-        number(c.and_then(|c| c.p_holm)),
-        c.map(|c| c.effect(metric.better).words().to_owned())
+        number(c.and_then(|c| c.p_family)),
+        c.map(|c| c.family.to_string()).unwrap_or_default(),
+        number(c.and_then(|c| c.delta)),
+        c.map(|c| c.verdict(metric.better).words().to_owned())
             .unwrap_or_default(),
+        number(c.and_then(|c| Some(c.fixed_rows?.low))),
+        number(c.and_then(|c| Some(c.fixed_rows?.high))),
+        number(c.and_then(|c| c.fixed_rows_p)),
         c.map(|c| c.method.describe()).unwrap_or_default(),
         cell.missing
             .iter()
@@ -329,7 +221,7 @@ pub fn table_json(table: &SweepTable) -> serde_json::Value {
         json!({
             "metric": metric.key, "set": metric_set(&metric.key), "unit": metric_spec(&metric.key).unit,
             "estimate": cell.estimate, "interval": cell.interval, "best": cell.best,
-            "comparison": cell.comparison, "effect": cell.comparison.as_ref().map(|c| c.effect(metric.better)),
+            "comparison": cell.comparison, "verdict": cell.comparison.as_ref().map(|c| c.verdict(metric.better)),
             "seeds": seeds, "missing": missing,
         })
     };

@@ -1,17 +1,18 @@
 //! What holds for tables and pages.
 
 use crate::config::sweep::{
-    BarOrder, BarsSpec, ChartSpec, DifferencesSpec, FigureHead, FigureSpec, Measured, ScalingSpec,
-    TableSpec, TrainingSpec,
+    BarOrder, BarsSpec, ChartSpec, ClaimDirection, ClaimSpec, DifferencesSpec, FigureHead,
+    FigureSpec, Measured, ScalingSpec, TableSpec, TrainingSpec,
 };
 use crate::figures::{BarChart, ScalingChart};
-use crate::metrics::Method;
+use crate::metrics::{Method, Verdict};
 use crate::plan::RunId;
+use crate::report::claims::ClaimVerdict;
 use crate::report::fixtures_tests::results;
 use crate::report::select::{Details, SweepResults};
 use crate::report::{
-    build_figure, build_paper, compare, default_table, grid_latex, grid_markdown, grid_text,
-    table_csv, table_grid, table_json, write_paper, write_report,
+    Replication, build_figure, build_paper, claims, compare, default_table, grid_latex,
+    grid_markdown, grid_text, table_csv, table_grid, table_json, write_paper, write_report,
 };
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -35,23 +36,149 @@ fn a_comparison_pairs_seeds_and_rows_and_is_corrected_over_its_column() {
     let results = results();
     let table = compare(&results, &sft(&results)).unwrap();
     let concat = table.rows[2].cells[0].comparison.as_ref().unwrap();
-    assert_eq!(
-        concat.method,
-        Method::CrossedBootstrap {
-            seeds: 3,
-            rows: 120,
-            draws: 10_000
-        }
+    assert!(
+        matches!(
+            concat.method,
+            Method::SeedsAndRows {
+                seeds: 3,
+                rows: 120,
+                clusters: 120,
+                ..
+            }
+        ),
+        "{:?}",
+        concat.method
     );
     assert_eq!(table.metrics[0].family, 5);
-    assert!(concat.p_holm >= concat.p);
+    assert!(concat.p_family > concat.p);
+    assert!(concat.fixed_rows.is_some());
     // The failed seed of concat × all-tokens leaves two pairs.
     let partial = table.rows[3].cells[0].comparison.as_ref().unwrap();
     assert!(matches!(
         partial.method,
-        Method::CrossedBootstrap { seeds: 2, .. }
+        Method::SeedsAndRows { seeds: 2, .. }
     ));
     assert_eq!(table.rows[3].cells[0].missing[0].1, "failed");
+}
+
+#[test]
+fn no_interval_contradicts_its_word() {
+    let results = results();
+    for spec in &results.sweep.report.tables {
+        let table = compare(&results, spec).unwrap();
+        for (metric, cell) in table
+            .rows
+            .iter()
+            .flat_map(|r| table.metrics.iter().zip(&r.cells))
+        {
+            let Some((c, interval)) = cell
+                .comparison
+                .as_ref()
+                .and_then(|c| Some((c, c.interval?)))
+            else {
+                continue;
+            };
+            let open = matches!(
+                c.verdict(metric.better),
+                Verdict::Unresolved | Verdict::Equivalent
+            );
+            assert_eq!(open, interval.holds_zero(), "{c:?}");
+            assert_eq!(open, c.p_family.unwrap() >= 0.05, "{c:?}");
+        }
+    }
+}
+
+#[test]
+fn a_claim_over_several_cells_is_the_mean_of_their_differences() {
+    let mut results = results();
+    let claim = |direction, metric: &str| ClaimSpec {
+        statement: "More pairs help".to_owned(),
+        metric: metric.to_owned(),
+        filter: [("stage".to_owned(), json!("dpo"))].into(),
+        ours: [("pairs".to_owned(), json!(440))].into(),
+        baseline: [("pairs".to_owned(), json!(110))].into(),
+        direction,
+        delta: None,
+    };
+    results.sweep.report.claims = vec![
+        claim(ClaimDirection::Higher, "polite/prob_margin"),
+        claim(ClaimDirection::Lower, "polite/prob_margin"),
+        claim(ClaimDirection::Higher, "polite/length_baseline/longer"),
+    ];
+    for (at, run) in results.runs.values_mut().enumerate() {
+        if let Some(margin) = run.metrics.get_mut("polite/prob_margin") {
+            margin.value += 0.002 * ((at * 37 % 11) as f64 / 11.0 - 0.5);
+        }
+    }
+    let found = claims(&results).unwrap();
+    let verdicts: Vec<_> = found.iter().map(|c| c.verdict).collect();
+    assert_eq!(
+        verdicts,
+        [
+            ClaimVerdict::Supported,
+            ClaimVerdict::Contradicted,
+            ClaimVerdict::Untested
+        ]
+    );
+    assert!(found.iter().all(|c| c.pairs == 3));
+    // 0.3 of what β adds to the reach, its mean over the three β; noise of 0.002.
+    let reach = |beta: f64| 0.05 * (1.0 - beta.ln() / 5.0);
+    let want = 0.3 * [0.01, 0.1, 0.5].map(reach).iter().sum::<f64>() / 3.0;
+    let difference = found[0].comparison.as_ref().unwrap().difference;
+    assert!((difference / want - 1.0).abs() < 0.1, "{difference} {want}");
+    assert!(
+        found[0].words().contains("(Holm over 2 claims)"),
+        "{}",
+        found[0].words()
+    );
+    let page = crate::report::build_report(&results).unwrap().document;
+    let page = crate::report::markdown::document_markdown(&page);
+    let (claimed, table) = (
+        page.find("More pairs help: **supported**"),
+        page.find("## Tables"),
+    );
+    assert!(claimed.unwrap() < table.unwrap());
+}
+
+#[test]
+fn constants_have_no_interval_mark_or_test() {
+    let results = results();
+    let spec = TableSpec {
+        metrics: vec![
+            "polite/length_baseline/longer".to_owned(),
+            "training/flops".to_owned(),
+        ],
+        ..results.sweep.report.tables[1].clone()
+    };
+    let table = compare(&results, &spec).unwrap();
+    let mut cells = table.rows.iter().flat_map(|r| &r.cells);
+    assert!(cells.all(|c| c.interval.is_none() && !c.best));
+    let mut compared = table
+        .rows
+        .iter()
+        .flat_map(|r| &r.cells)
+        .filter_map(|c| c.comparison.as_ref());
+    assert!(compared.all(|c| matches!(c.method, Method::Untested { .. }) && c.p.is_none()));
+    let notes = table_grid(&table).notes.join("\n");
+    assert!(notes.contains("The same at every seed"), "{notes}");
+}
+
+#[test]
+fn a_caption_says_what_a_seed_repeats() {
+    let results = results();
+    let of = |results: &SweepResults, table: usize| {
+        compare(results, &results.sweep.report.tables[table])
+            .unwrap()
+            .replication
+    };
+    assert_eq!(of(&results, 0), Replication::Pipeline);
+    // All its DPO runs begin at one SFT run.
+    assert_eq!(
+        of(&results, 1),
+        Replication::From {
+            shared: crate::plan::StageKind::Sft
+        }
+    );
 }
 
 #[test]
@@ -63,7 +190,9 @@ fn without_rows_seeds_alone_are_compared() {
         .iter()
         .filter_map(|r| Some(r.cells[0].comparison.clone()?.method))
         .collect();
-    assert_eq!(methods, vec![Method::PairedT { seeds: 3 }; 5]);
+    assert_eq!(methods.len(), 5);
+    let seeds = |m: &Method| matches!(m, Method::Seeds { seeds: 3, .. } | Method::Untested { .. });
+    assert!(methods.iter().all(seeds), "{methods:?}");
 }
 
 #[test]
@@ -90,7 +219,9 @@ fn seeds_that_share_a_run_count_once() {
     }
     let table = compare(&results, &sft(&results)).unwrap();
     let cell = &table.rows[0].cells[0];
-    assert_eq!((cell.seeds.len(), cell.interval), (1, None));
+    // One run is no sample of seeds, but its rows are one of rows.
+    assert_eq!(cell.seeds.len(), 1);
+    assert!(cell.interval.is_some());
 }
 
 #[test]
@@ -138,7 +269,7 @@ fn csv_and_json_hold_the_exact_numbers_and_the_runs() {
     assert!(csv.contains(&cell.estimate.unwrap().value.to_string()));
     assert!(csv.contains(cell.seeds[0].2.short()));
     let json = table_json(&table);
-    assert_eq!(json["rows"][2]["results"][0]["effect"], "better");
+    assert_eq!(json["rows"][2]["results"][0]["verdict"], "better");
     assert_eq!(
         json["rows"][3]["results"][0]["missing"][0]["status"],
         "failed"
@@ -269,15 +400,14 @@ fn with_pairs(mut spec: FigureSpec, pairs: u64) -> FigureSpec {
 const ACCURACY: &str = "polite/rewards/accuracies";
 
 #[test]
-fn lines_say_which_setting_is_best_and_for_how_many_seeds() {
+fn lines_say_which_setting_is_best_and_what_is_not_clearly_worse() {
     let results = results();
     let figure = build_figure(&results, &results.sweep.report.figures[1]).unwrap();
     assert_eq!(
         figure.findings,
         [
-            "pairs = 110: best beta: 0.1 (3 of 3 seeds), 0.851 [0.833, 0.868].",
-            "pairs = 440: best beta: 0.1 (3 of 3 seeds), 0.901 [0.883, 0.918].",
-            "the best beta is the same in every line: 0.1.",
+            "pairs = 110: best beta: 0.1, 0.851 [0.832, 0.867].",
+            "pairs = 440: best beta: 0.1, 0.901 [0.882, 0.917].",
         ]
     );
 }
@@ -297,7 +427,7 @@ fn a_scaling_figure_has_a_point_a_configuration_and_names_what_has_no_compute() 
     );
     // beta 0.01, 0.1, 0.5 cost 1, 2 and 4 units; the best is in the middle.
     assert!(
-        figure.findings[0].starts_with("pairs = 110: saturates at "),
+        figure.findings[0].starts_with("pairs = 110: no turn within the data is shown"),
         "{:?}",
         figure.findings
     );
@@ -371,9 +501,10 @@ fn differences_are_paired_by_seed_and_stand_around_zero() {
         &chart.series[0].points[at]
     };
     let more = point("beta=0.1 pairs=440");
-    let (estimate, interval) = (more.estimate.unwrap(), more.interval.unwrap());
+    let estimate = more.estimate.unwrap();
     assert!((estimate.value - 0.05).abs() < 1e-12 && estimate.n == 3);
-    assert!(interval.half_width() < 1e-12);
+    // Without any spread there is nothing to say how sure it is.
+    assert_eq!(more.interval, None);
     let weaker = point("beta=0.5 pairs=110").estimate.unwrap();
     assert!((weaker.value + 0.01).abs() < 1e-12);
     let line = chart.reference.as_ref().unwrap();
@@ -386,7 +517,7 @@ fn differences_are_paired_by_seed_and_stand_around_zero() {
     assert!(
         figure
             .note
-            .starts_with("Points: mean over 3 seeds of the difference by seed")
+            .ends_with("Differences are paired by seed and by row. Dashed: none.")
     );
     assert!(crate::figures::draw(&figure).is_ok());
 }

@@ -2,6 +2,7 @@
 
 use crate::base::write_atomic;
 use crate::figures::write_figure;
+use crate::report::claims::claims_csv;
 use crate::report::figures::build_figure;
 use crate::report::html::document_html;
 use crate::report::latex::grid_latex;
@@ -23,7 +24,7 @@ pub fn write_figures(results: &SweepResults, folder: &Path) -> Result<Vec<PathBu
     Ok(paths)
 }
 
-/// Writes `report.md`, `index.html`, `tables/<name>.{csv,tex}` and `figures/<name>.{svg,png,csv,json}`
+/// Writes `report.md`, `index.html`, `claims.csv` if there are claims, `tables/<name>.{csv,tex}` and `figures/<name>.{svg,png,csv,json}`
 /// into `folder` (`reports/<sweep>`); returns their paths. The same results give the same bytes. The page is
 /// written last: by its time a later `lions run` tells whether all of this is current.
 ///
@@ -39,6 +40,9 @@ pub fn write_report(results: &SweepResults, folder: &Path) -> Result<Vec<PathBuf
         Ok(())
     };
     put("report.md".to_owned(), document_markdown(&report.document))?;
+    if !report.claims.is_empty() {
+        put("claims.csv".to_owned(), claims_csv(&report.claims))?;
+    }
     for table in &report.tables {
         put(format!("tables/{}.csv", table.name), table_csv(table))?;
         put(

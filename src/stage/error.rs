@@ -62,6 +62,16 @@ pub enum StageError {
         /// What is wrong.
         why: &'static str,
     },
+    /// A row of an evaluation that has no cluster.
+    #[error("row `{id}` of `{set}`: {why}")]
+    Cluster {
+        /// The set.
+        set: String,
+        /// The row.
+        id: String,
+        /// What is wrong.
+        why: String,
+    },
     /// The key of an endpoint is not there.
     #[error("the environment variable `{variable}`, which holds the endpoint's key, is not set")]
     NoSecret {

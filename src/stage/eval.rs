@@ -2,13 +2,13 @@
 
 use crate::arch::Pass;
 use crate::base::{SeedTree, counted};
-use crate::config::spec::{EvalRecipe, LikelihoodEval, PreferenceEval, StoriesEval};
+use crate::config::spec::{EvalRecipe, LikelihoodEval, StoriesEval};
 use crate::data::{
-    TextFormat, TokenizedExample, TokenizedPair, load_chat, load_pairs, mixture_seed,
+    ChatRow, TextFormat, TokenizedExample, TokenizedPair, load_chat, load_pairs, mixture_seed,
 };
 use crate::eval::{
-    RowRecord, SampleRecord, SetResult, Story, StoryPrompt, likelihood_metrics, preference_metrics,
-    story_metrics, story_prompt,
+    RowRecord, SampleRecord, SetResult, Story, StoryPrompt, cluster_by, likelihood_metrics,
+    preference_metrics, story_metrics, story_prompt,
 };
 use crate::generate::Generator;
 use crate::plan::{EVAL_ROWS_ARTIFACT, SAMPLES_ARTIFACT};
@@ -20,6 +20,8 @@ use crate::stage::error::StageError;
 use crate::stage::output::StageOutput;
 use crate::stage::sample::Draw;
 use crate::train::{pair_flops, score_documents, score_pairs};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 /// A set, read and tokenised before anything is measured, so that bad data fails at once.
@@ -40,21 +42,58 @@ impl Loaded<'_> {
     }
 }
 
+/// A set with its name and, where a key of the data says them, the clusters of its rows by id.
+struct NamedSet<'a> {
+    name: &'a str,
+    loaded: Loaded<'a>,
+    clusters: BTreeMap<String, String>,
+}
+
+/// Id and further keys of each row.
+fn extras(rows: &[ChatRow]) -> impl Iterator<Item = (&str, &Value)> {
+    rows.iter().map(|row| (row.id.as_str(), &row.extra))
+}
+
+/// The cluster of each row by the key that the evaluation names, if it names one.
+fn clusters_of<'r>(
+    set: &str,
+    key: Option<&String>,
+    rows: impl Iterator<Item = (&'r str, &'r Value)>,
+) -> Result<BTreeMap<String, String>, StageError> {
+    let Some(key) = key else {
+        return Ok(BTreeMap::new());
+    };
+    let of = |(id, extra): (&str, &Value)| {
+        let cluster = cluster_by(key, id, extra).map_err(|why| StageError::Cluster {
+            set: set.to_owned(),
+            id: id.to_owned(),
+            why,
+        });
+        Ok((id.to_owned(), cluster?))
+    };
+    rows.map(of).collect()
+}
+
 /// Measures every set and writes row records and samples.
 pub(super) fn run(job: &mut Attempt<'_>, recipe: &EvalRecipe) -> Result<StageOutput, StageError> {
     let mut made = StageOutput::default();
     let source = job.model_dir()?;
     let (format, config) = job.open_format(&source)?;
     let sets = load_sets(job, &mut made, recipe, &format)?;
-    let total: usize = sets.iter().map(|(_, set)| set.units()).sum();
+    let total: usize = sets.iter().map(|set| set.loaded.units()).sum();
     job.telemetry.begin("rows", total as u64)?;
 
     let mut model = Asked::new(source.clone(), config, recipe.precision);
     let (mut rows, mut samples): (Vec<RowRecord>, Vec<SampleRecord>) = Default::default();
     let mut done = 0;
-    for (name, set) in &sets {
-        let result = measure(job, &mut made, &mut model, &format, (name, set), done)?;
-        done += set.units();
+    for set in &sets {
+        let asked = (set.name, &set.loaded);
+        let mut result = measure(job, &mut made, &mut model, &format, asked, done)?;
+        for row in &mut result.rows {
+            let named = set.clusters.get(&row.row).cloned();
+            row.cluster = named.or(row.cluster.take());
+        }
+        done += set.loaded.units();
         made.metrics.extend(result.metrics);
         rows.extend(result.rows);
         samples.extend(result.samples);
@@ -82,20 +121,29 @@ fn load_sets<'a>(
     made: &mut StageOutput,
     recipe: &'a EvalRecipe,
     format: &TextFormat,
-) -> Result<Vec<(&'a str, Loaded<'a>)>, StageError> {
+) -> Result<Vec<NamedSet<'a>>, StageError> {
     let root = job.context.root.clone();
-    let mut sets: Vec<(&str, Loaded<'a>)> = Vec::new();
+    let mut sets: Vec<NamedSet<'a>> = Vec::new();
     for (name, eval) in &recipe.likelihood {
         let (rows, _) = load_chat(&root, &eval.data, &mixture_seed(0))?;
         let examples = format.encode_chats(&rows)?;
         count_cut(made, name, &examples, eval.max_seq_len);
-        sets.push((name, Loaded::Likelihood(eval, examples)));
+        sets.push(NamedSet {
+            name,
+            loaded: Loaded::Likelihood(eval, examples),
+            clusters: clusters_of(name, eval.cluster.as_ref(), extras(&rows))?,
+        });
     }
     for (name, eval) in &recipe.preference {
-        sets.push((
+        let (rows, _) = load_pairs(&root, &eval.data, &mixture_seed(0))?;
+        let (pairs, report) = format.encode_pairs(&rows, &eval.limits)?;
+        count_pairs(made, &report);
+        let extras = rows.iter().map(|row| (row.id.as_str(), &row.extra));
+        sets.push(NamedSet {
             name,
-            Loaded::Preference(load_preference(job, made, eval, format)?),
-        ));
+            loaded: Loaded::Preference(pairs),
+            clusters: clusters_of(name, eval.cluster.as_ref(), extras)?,
+        });
     }
     for (name, eval) in &recipe.stories {
         let (mut rows, _) = load_chat(&root, &eval.data, &mixture_seed(0))?;
@@ -106,27 +154,19 @@ fn load_sets<'a>(
             .collect::<Result<Vec<_>, _>>()?;
         let tokens = prompts.iter().map(|p| format.encode_prompt(&p.messages));
         let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
-        sets.push((name, Loaded::Stories(eval, prompts, tokens)));
+        sets.push(NamedSet {
+            name,
+            loaded: Loaded::Stories(eval, prompts, tokens),
+            clusters: clusters_of(name, eval.cluster.as_ref(), extras(&rows))?,
+        });
     }
-    if let Some((name, _)) = sets.iter().find(|(_, set)| set.units() == 0) {
+    if let Some(empty) = sets.iter().find(|set| set.loaded.units() == 0) {
         return Err(StageError::EmptySet {
-            set: (*name).to_owned(),
+            set: empty.name.to_owned(),
             why: "there is nothing to measure".to_owned(),
         });
     }
     Ok(sets)
-}
-
-fn load_preference(
-    job: &Attempt<'_>,
-    made: &mut StageOutput,
-    eval: &PreferenceEval,
-    format: &TextFormat,
-) -> Result<Vec<TokenizedPair>, StageError> {
-    let (rows, _) = load_pairs(&job.context.root, &eval.data, &mixture_seed(0))?;
-    let (pairs, report) = format.encode_pairs(&rows, &eval.limits)?;
-    count_pairs(made, &report);
-    Ok(pairs)
 }
 
 /// Counts documents that the length limit cuts.

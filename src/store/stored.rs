@@ -7,11 +7,12 @@
 //! and named.
 
 use crate::base::Timestamp;
-use crate::config::sweep::{AxisInfo, FigureSpec, ReportSpec, Sweep, TableSpec};
+use crate::config::sweep::{AxisInfo, ClaimSpec, FigureSpec, ReportSpec, Sweep, TableSpec};
 use crate::store::error::StoreError;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// What reports need of a registered sweep.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +46,10 @@ struct Content {
 #[derive(Default, Deserialize)]
 struct ReportContent {
     #[serde(default)]
+    claim: Vec<Value>,
+    #[serde(default)]
+    delta: BTreeMap<String, f64>,
+    #[serde(default)]
     table: Vec<Value>,
     #[serde(default)]
     figure: Vec<Value>,
@@ -59,6 +64,8 @@ impl StoredSweep {
         let content: Content = serde_json::from_str(content)?;
         let mut unread = Vec::new();
         let report = ReportSpec {
+            claims: known::<ClaimSpec>("claim", content.report.claim, &mut unread),
+            delta: content.report.delta,
             tables: known::<TableSpec>("table", content.report.table, &mut unread),
             figures: known::<FigureSpec>("figure", content.report.figure, &mut unread),
         };
@@ -87,6 +94,7 @@ fn known<T: DeserializeOwned>(what: &str, all: Vec<Value>, unread: &mut Vec<Stri
     for value in all {
         let name = value["name"]
             .as_str()
+            .or(value["statement"].as_str())
             .unwrap_or("without a name")
             .to_owned();
         match without_unknown_keys(value) {

@@ -68,6 +68,7 @@ name = "lines"
 title = "Lines"
 kind = "lines"
 metric = "polite/rewards/margins"
+direction = "higher"
 where = { step = "3" }
 x = "beta"
 series = "pairs"

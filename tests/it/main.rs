@@ -50,6 +50,7 @@ mod rows;
 mod selection;
 mod session;
 mod shipped;
+mod statistics;
 mod terminal;
 mod tidy;
 mod tiny;

@@ -4,7 +4,7 @@
 //! test --test it cli` writes them anew; look at the difference before you commit it.
 
 use crate::project::{Project, Said};
-use regex::Regex;
+use regex::{Captures, Regex};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -120,6 +120,7 @@ fn plain(project: &Project, text: &str) -> String {
             (r"\b[0-9a-f]{6} → [0-9a-f]{6}\b", "<hex> → <hex>"),
             (r"\b\d+\.\d+ ?s\b|\b\d+(s|m\d\ds)\b", "<secs>"),
             (r"[-−+]?\b\d+\.\d{3,}(e[-+]?\d+)?\b", "<n>"),
+            (r"\b\d+\.\d+ \[\d+\.\d+, \d+\.\d+\]", "<n> [<n>, <n>]"),
             (r"(\w+/\w+) +-?\d\S*", "$1 <n>"),
             (r"p ([<=>]) \.\d+", "p $1 <n>"),
             (r"\([\d.]+k?/s\), [\d.]+ [KMG]iB", "(<n>/s), <n>"),
@@ -129,6 +130,10 @@ fn plain(project: &Project, text: &str) -> String {
         .into()
     });
     static BLANKS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(\S) {2,}|─{2,}").unwrap());
+    /// What is said of the noise of a column.
+    static NOISE: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"Noise of differences .*").unwrap());
+    static NUMBER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b\d+(\.\d+)?\b").unwrap());
     /// A cell of a table as CSV that is a number, however short.
     static CELL: LazyLock<Regex> = LazyLock::new(|| Regex::new(r",-?\d[-\d.e]*\b").unwrap());
     /// A line with more is a row of a table as CSV.
@@ -142,6 +147,8 @@ fn plain(project: &Project, text: &str) -> String {
         for (rule, word) in RULES.iter() {
             line = rule.replace_all(&line, *word).into_owned();
         }
+        let told = |found: &Captures<'_>| NUMBER.replace_all(&found[0], "<n>").into_owned();
+        line = NOISE.replace_all(&line, told).into_owned();
         if line.matches(',').count() > CSV_COMMAS {
             line = CELL.replace_all(&line, ",<n>").into_owned();
         }

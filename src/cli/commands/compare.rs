@@ -10,15 +10,15 @@ use crate::config::sweep::TableSpec;
 use crate::config::{nearest, published, suggest};
 use crate::metrics::{FAMILIES, metric_spec};
 use crate::report::{
-    Grid, SweepResults, SweepTable, compare, default_table, grid_latex, grid_markdown, grid_text,
-    published_grid, table_csv, table_grid, table_json,
+    Grid, SweepResults, SweepTable, claims, compare, default_table, grid_latex, grid_markdown,
+    grid_text, null_columns, published_grid, table_csv, table_grid, table_json,
 };
 use std::collections::BTreeSet;
 
 /// Compare the configurations of a sweep in tables
 ///
-/// One row a configuration: the fields that differ, then mean and 95 % interval over seeds, and the
-/// difference to the baseline, paired by seed and corrected for the number of comparisons.
+/// One row a configuration: the fields that differ, then mean and 95 % interval for new seeds and new rows,
+/// and the difference to the baseline, paired by seed and by row: better, worse, equivalent or unresolved.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CompareArgs {
     #[command(flatten)]
@@ -32,6 +32,10 @@ pub(crate) struct CompareArgs {
     /// Compare these metrics over all trials instead of the sweep file's tables
     #[arg(long, value_delimiter = ',', value_name = "KEYS")]
     metrics: Vec<String>,
+    /// Instead, compare halves of each configuration's seeds, which differ by nothing: how often is the test
+    /// of the tables wrong on these rows?
+    #[arg(long, conflicts_with = "format")]
+    null: bool,
 }
 
 /// Form of a table.
@@ -53,6 +57,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &CompareArgs) -> Result<u8, Co
     let project = Project::find(global.root.as_deref(), args.sweep.near())?;
     let results = results(ui, &project, &args.sweep.name()?)?;
     let specs = specs(&results, args)?;
+    if args.null {
+        return print_null(ui, &results, &specs);
+    }
     let tables = specs
         .iter()
         .map(|spec| compare(&results, spec))
@@ -64,10 +71,42 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &CompareArgs) -> Result<u8, Co
         return Ok(DONE);
     }
     let form = args.format.unwrap_or(Form::Text);
+    if form == Form::Text && args.table.is_none() && args.metrics.is_empty() {
+        print_claims(ui, &results)?;
+    }
     for (table, spec) in tables.iter().zip(&specs) {
         ui.raw(&shown(ui, table, form));
         ui.out("");
         print_published(ui, spec, form);
+    }
+    Ok(DONE)
+}
+
+/// A sentence on each claim of the sweep file.
+fn print_claims(ui: &Ui, results: &SweepResults) -> Result<(), CommandError> {
+    let claims = claims(results).map_err(CommandError::user)?;
+    for claim in &claims {
+        ui.text(&claim.words().replace(['*', '`'], ""));
+    }
+    if !claims.is_empty() {
+        ui.out("");
+    }
+    Ok(())
+}
+
+/// False alarms of the tables' test where there is nothing to find.
+fn print_null(ui: &Ui, results: &SweepResults, specs: &[TableSpec]) -> Result<u8, CommandError> {
+    let columns = specs.iter().map(|spec| null_columns(results, spec));
+    let columns = columns
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(CommandError::user)?;
+    let columns: Vec<_> = columns.into_iter().flatten().collect();
+    if ui.json {
+        ui.print_json(&columns)?;
+        return Ok(DONE);
+    }
+    for column in &columns {
+        ui.text(&format!("{}, {}", column.table, column.words()));
     }
     Ok(DONE)
 }
@@ -192,7 +231,11 @@ pub(crate) fn print_tables(
         format: None,
         table: only.map(str::to_owned),
         metrics: Vec::new(),
+        null: false,
     };
+    if only.is_none() {
+        print_claims(ui, results)?;
+    }
     for spec in specs(results, &args)? {
         let table = compare(results, &spec).map_err(CommandError::user)?;
         let mut cells = table.rows.iter().flat_map(|row| &row.cells);

@@ -2,6 +2,7 @@
 
 use crate::base::digest_bytes;
 use crate::cli::cost::{DeviceArgs, assumed, device_json, device_lines, hours};
+use crate::cli::database::earlier;
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::preflight::Look;
@@ -16,7 +17,10 @@ use crate::plan::{
     nearest_difference, plan_sweep,
 };
 use crate::preflight::Depth;
-use crate::report::ColumnFit::{Cut, Whole, Wrap};
+use crate::report::{
+    ColumnFit::{Cut, Whole, Wrap},
+    power_lines,
+};
 use crate::rundir::{RunDir, Verify, run_folders, verified_outcome};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,11 +59,17 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PlanArgs) -> Result<u8, Comma
     }
     let rate = args.device.rate(&plan)?;
     let view = View::of(&plan, &project.root, args.explain, rate);
+    let earlier = earlier(&project, &sweep.name);
+    let power = power_lines(&sweep, earlier.as_ref()).map_err(CommandError::user)?;
     if ui.json {
-        ui.print_json(&view.to_json(&sweep, &plan))?;
+        ui.print_json(&view.to_json(&sweep, &plan, &power))?;
         return Ok(DONE);
     }
     print(ui, &sweep, &plan, &view, args);
+    if !power.is_empty() {
+        ui.out("");
+        power.iter().for_each(|line| ui.text(line));
+    }
     Ok(DONE)
 }
 
@@ -144,7 +154,7 @@ impl View {
         }
     }
 
-    fn to_json(&self, sweep: &Sweep, plan: &Plan) -> Value {
+    fn to_json(&self, sweep: &Sweep, plan: &Plan, power: &[String]) -> Value {
         let runs = plan.runs.iter().map(|run| {
             json!({
                 "id": run.id.0, "stage": run.kind.name(), "done": self.done.contains(&run.id),
@@ -170,6 +180,7 @@ impl View {
             "sweep": sweep.name, "question": sweep.question,
             "missing": missing.collect::<Vec<_>>(), "assumed": assumed, "not_counted": unknown,
             "device": self.rate.map(|rate| device_json(rate, &self.todo(plan))),
+            "power": power,
             "runs": runs.collect::<Vec<_>>(), "trials": trials.collect::<Vec<_>>(),
         })
     }

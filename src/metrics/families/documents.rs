@@ -11,16 +11,18 @@ pub struct ReplyTotals {
     pub tokens: usize,
 }
 
-/// Negative log-likelihood by token; also the name of every training loss.
+/// Negative log-likelihood by token.
 pub(super) const LOSS: MetricSpec = MetricSpec {
     by_tokens: true,
+    // 2 % of perplexity.
+    delta: Some(0.02),
     ..spec(
         "loss",
         "loss",
         "nats per token",
         Better::Lower,
         3,
-        "Mean loss: of documents the negative log-probability of a target token, of pairs the loss that is trained.",
+        "Mean negative log-probability of a reply token.",
     )
 };
 

@@ -12,7 +12,7 @@ mod training;
 
 pub use documents::{DOCUMENT, ReplyTotals};
 pub use judged::JUDGED;
-pub use pairs::{HELD_OUT_PAIR, PAIR, PairMeasures, ReplyMeasures};
+pub use pairs::{EVALUATED_REWARDS, HELD_OUT_PAIR, PAIR, PairMeasures, ReplyMeasures};
 pub use sampled::{Completed, SAMPLED};
 pub use steps::{HELD_OUT_LOSS, SFT_STEP, STEP, StepMeasures, TargetHits};
 pub use stories::{STORY, StoryVerdict};

@@ -36,6 +36,50 @@ pub struct PairMeasures {
     pub rejected: ReplyMeasures,
 }
 
+// More of a margin is no better by itself: it grows with every step, and with β where it is multiplied by it.
+const MARGIN: MetricSpec = MetricSpec {
+    decimals: 3,
+    ..plain(
+        "rewards/margins",
+        "reward margin",
+        "nats × β",
+        "Mean implicit reward of the chosen reply minus that of the rejected one; values of different β do not compare.",
+    )
+};
+
+const CHOSEN: MetricSpec = plain(
+    "rewards/chosen",
+    "reward of chosen",
+    "nats × β",
+    "Mean implicit reward of the chosen replies: β·(log π − log π_ref) where the loss has a reference; values of different β do not compare.",
+);
+
+const REJECTED: MetricSpec = plain(
+    "rewards/rejected",
+    "reward of rejected",
+    "nats × β",
+    "Mean implicit reward of the rejected replies: β·(log π − log π_ref) where the loss has a reference; values of different β do not compare.",
+);
+
+/// What rewards are in an evaluation, which knows no β: log-ratios.
+pub static EVALUATED_REWARDS: &[MetricSpec] = &[
+    MetricSpec {
+        unit: "nats",
+        description: "Mean of log π − log π_ref of the chosen reply minus that of the rejected one.",
+        ..MARGIN
+    },
+    MetricSpec {
+        unit: "nats",
+        description: "Mean of log π − log π_ref of the chosen replies.",
+        ..CHOSEN
+    },
+    MetricSpec {
+        unit: "nats",
+        description: "Mean of log π − log π_ref of the rejected replies.",
+        ..REJECTED
+    },
+];
+
 /// Metrics of a pair, in training and held out, in the words of TRL.
 pub static PAIR: &[Metric<PairMeasures>] = &[
     Metric {
@@ -49,32 +93,15 @@ pub static PAIR: &[Metric<PairMeasures>] = &[
         of: |pair| Some(f64::from(pair.chosen.reward > pair.rejected.reward)),
     },
     Metric {
-        spec: spec(
-            "rewards/margins",
-            "reward margin",
-            "nats × β",
-            Better::Higher,
-            3,
-            "Mean implicit reward of the chosen reply minus that of the rejected one.",
-        ),
+        spec: MARGIN,
         of: |pair| Some(pair.chosen.reward - pair.rejected.reward),
     },
     Metric {
-        spec: plain(
-            "rewards/chosen",
-            "reward of chosen",
-            "nats × β",
-            "Mean implicit reward of the chosen replies: β·(log π − log π_ref) where the loss has a reference; evaluations take β = 1.",
-        ),
+        spec: CHOSEN,
         of: |pair| Some(pair.chosen.reward),
     },
     Metric {
-        spec: plain(
-            "rewards/rejected",
-            "reward of rejected",
-            "nats × β",
-            "Mean implicit reward of the rejected replies: β·(log π − log π_ref) where the loss has a reference; evaluations take β = 1.",
-        ),
+        spec: REJECTED,
         of: |pair| Some(pair.rejected.reward),
     },
     Metric {

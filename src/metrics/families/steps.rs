@@ -1,6 +1,5 @@
 //! Steps of a training, and what is held out along it.
 
-use crate::metrics::families::documents::LOSS;
 use crate::metrics::spec::{Better, Metric, MetricSpec, share, spec};
 
 /// One optimiser step, of any objective.
@@ -37,6 +36,17 @@ const fn from_zero(
         ..spec(suffix, name, unit, Better::Neither, decimals, description)
     }
 }
+
+/// What is trained, on the trained rows or on held-out ones. It has no unit that holds for all: of documents
+/// it is nats per token, of pairs what the loss and its β make of it.
+const LOSS: MetricSpec = spec(
+    "loss",
+    "loss",
+    "",
+    Better::Lower,
+    3,
+    "The loss that is trained: of documents nats per target token; of pairs its size depends on the loss and on β, so that those of different losses or β do not compare.",
+);
 
 /// Metrics of every step.
 pub static STEP: &[Metric<StepMeasures>] = &[

@@ -54,10 +54,7 @@ impl KindOfFigure for BarsSpec {
         }))
     }
 
-    fn note(&self, _builder: &Builder<'_>, seeds: &str, panels: &[Panel]) -> String {
-        if seeds == ONE_SEED {
-            return "One seed a configuration, so no interval.".to_owned();
-        }
+    fn note(&self, builder: &Builder<'_>, seeds: &str, panels: &[Panel]) -> String {
         let line = if self.reference.is_empty() {
             ""
         } else {
@@ -69,9 +66,13 @@ impl KindOfFigure for BarsSpec {
         } else {
             ("Points", " The axis does not start at zero.")
         };
-        format!(
-            "{marks}: mean over {seeds}; whiskers: 95 % t-interval of that mean; dots: single seeds.{line}{start}"
-        )
+        let dots = if seeds == ONE_SEED {
+            ""
+        } else {
+            "; dots: single seeds"
+        };
+        let marks = builder.marks_words(marks, seeds);
+        format!("{marks}{dots}.{line}{start}")
     }
 }
 

@@ -5,6 +5,7 @@ use crate::figures::{BarChart, Figure, Panel};
 use crate::metrics::metric_spec;
 use crate::report::figures::batch;
 use crate::report::figures::builder::{Builder, KindOfFigure, axis_is};
+use crate::report::replication::Replication;
 use crate::report::select::{
     Configuration, ReportError, SweepResults, configuration_key, short_label,
 };
@@ -65,7 +66,7 @@ fn fill(
         line.is_none_or(|r| c.assignments != r.assignments)
     };
     configurations.retain(drawn);
-    let mut builder = Builder::new(results, &spec.head, measured, &configurations, reference);
+    let mut builder = Builder::new(results, &spec.head, measured, &configurations, reference)?;
     let mut panels = Vec::new();
     for (title, members) in in_panels(&builder, kind, &configurations) {
         let chart = kind.chart(&mut builder, &title, &members)?;
@@ -97,7 +98,7 @@ fn fill(
         note,
         findings: builder.findings,
         missing: builder.gaps,
-        caption: caption(&spec.head.caption, &measured.metric),
+        caption: caption(&spec.head.caption, &measured.metric, builder.replication),
         columns: columns(panels.len(), measured.panels.is_some()),
         panels,
         runs: builder.runs.iter().map(ToString::to_string).collect(),
@@ -178,12 +179,25 @@ fn shorten_gaps(gaps: &mut Vec<String>) {
     }
 }
 
-/// The sweep file's caption and the metric's definition.
-fn caption(own: &str, metric: &str) -> String {
+/// The sweep file's caption, the metric's definition, and what a seed repeats.
+fn caption(own: &str, metric: &str, replication: Replication) -> String {
+    let own = own.trim();
+    let end = if own.is_empty() || own.ends_with(['.', '!', '?']) {
+        ""
+    } else {
+        "."
+    };
     let known = metric_spec(metric);
-    if known.suffix.is_empty() {
-        return own.to_owned();
-    }
-    let definition = known.description;
-    format!("{own} {definition}").trim_start().to_owned()
+    let definition = if known.suffix.is_empty() {
+        ""
+    } else {
+        known.description
+    };
+    let parts = [
+        format!("{own}{end}"),
+        definition.to_owned(),
+        replication.words(),
+    ];
+    let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    parts.join(" ")
 }

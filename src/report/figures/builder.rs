@@ -3,11 +3,13 @@
 use crate::base::counted;
 use crate::config::sweep::{AxisValue, FigureHead, Measured, show_value};
 use crate::figures::{Chart, Panel, Point, Scale, SeedValue};
-use crate::metrics::{Better, metric_spec};
+use crate::metrics::{Analysis, Better, Column, Interval, metric_spec};
 use crate::plan::RunId;
+use crate::report::column::ColumnReader;
 use crate::report::compare::{better_of, summarise};
+use crate::report::replication::{Replication, replication};
 use crate::report::select::{
-    Configuration, ReportError, StepRow, SweepResults, same_value, short_label,
+    Configuration, ReportError, StepRow, SweepResults, configuration_key, same_value, short_label,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,6 +74,14 @@ pub(super) struct Builder<'a> {
     pub(super) measured: &'a Measured,
     /// The configuration that is a line across the marks.
     pub(super) reference: Option<Configuration<'a>>,
+    /// The metric of all configurations, the reference behind them.
+    column: Column,
+    /// Where a configuration stands in it.
+    arms: BTreeMap<String, usize>,
+    /// The interval of each.
+    intervals: Vec<Option<Interval>>,
+    /// What a seed repeats.
+    pub(super) replication: Replication,
     /// Axes that differ between the configurations.
     pub(super) varying: Vec<String>,
     /// What is missing and why.
@@ -93,18 +103,63 @@ impl<'a> Builder<'a> {
         measured: &'a Measured,
         configurations: &[Configuration<'_>],
         reference: Option<Configuration<'a>>,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, ReportError> {
+        let shown: Vec<Configuration<'_>> =
+            configurations.iter().chain(&reference).cloned().collect();
+        let column = ColumnReader::new(results).column(&shown, &measured.metric)?;
+        let arms = shown.iter().enumerate();
+        let arms = arms
+            .map(|(arm, c)| (configuration_key(c.assignments), arm))
+            .collect();
+        let analysis = Analysis::of(&column);
+        let intervals = (0..shown.len())
+            .map(|arm| analysis.cell_interval(arm))
+            .collect();
+        Ok(Self {
             results,
             head,
             measured,
             reference,
+            column,
+            arms,
+            intervals,
+            replication: replication(results, &shown),
             varying: results.varying_axes(configurations),
             gaps: Vec::new(),
             findings: Vec::new(),
             runs: BTreeSet::new(),
             seeds: BTreeSet::new(),
             steps: BTreeMap::new(),
+        })
+    }
+
+    /// Where a configuration stands among those of [`Builder::analysis`].
+    pub(super) fn arm(&self, configuration: &Configuration<'_>) -> Option<usize> {
+        self.arms
+            .get(&configuration_key(configuration.assignments))
+            .copied()
+    }
+
+    /// The noise of the figure's metric, pooled over what it shows.
+    pub(super) fn analysis(&self) -> Analysis<'_> {
+        Analysis::of(&self.column)
+    }
+
+    /// What the marks and their whiskers are: `Points: mean over 3 seeds; whiskers: 95 % interval for …`;
+    /// `seeds` is their number in words.
+    pub(super) fn marks_words(&self, marks: &str, seeds: &str) -> String {
+        let with_rows = !self.column.row_sets.is_empty();
+        match (seeds == ONE_SEED, with_rows) {
+            (true, true) => {
+                format!("{marks}: one seed each; whiskers: 95 % interval for new rows")
+            }
+            (true, false) => format!("{marks}: one seed each, so no interval"),
+            (false, true) => format!(
+                "{marks}: mean over {seeds}; whiskers: 95 % interval for new seeds and new rows"
+            ),
+            (false, false) => format!(
+                "{marks}: mean over {seeds}; whiskers: 95 % interval for new seeds on the same rows"
+            ),
         }
     }
 
@@ -210,7 +265,7 @@ impl<'a> Builder<'a> {
         Point {
             x,
             estimate: cell.estimate,
-            interval: cell.interval,
+            interval: self.arm(configuration).and_then(|arm| self.intervals[arm]),
             seeds: cell
                 .seeds
                 .into_iter()

@@ -35,7 +35,12 @@ impl KindOfFigure for DifferencesSpec {
         let mut points = Vec::new();
         for (index, c) in members.iter().enumerate() {
             builder.note_cell(c);
-            points.push(difference(builder, c, baseline.as_ref(), index as f64));
+            points.push(difference(
+                builder,
+                c,
+                baseline.as_ref(),
+                (index as f64, members.len()),
+            ));
         }
         let seeds = baseline.as_ref().map_or(0, |c| builder.note_cell(c));
         let label = |c: &Configuration<'_>| short_label(c.assignments, &builder.varying);
@@ -53,13 +58,14 @@ impl KindOfFigure for DifferencesSpec {
         }))
     }
 
-    fn note(&self, _builder: &Builder<'_>, seeds: &str, _panels: &[Panel]) -> String {
-        if seeds == ONE_SEED {
-            return "One seed a configuration, so no interval. Dashed: no difference.".to_owned();
-        }
-        format!(
-            "Points: mean over {seeds} of the difference by seed; whiskers: 95 % t-interval of that mean; dots: single seeds. Dashed: no difference."
-        )
+    fn note(&self, builder: &Builder<'_>, seeds: &str, _panels: &[Panel]) -> String {
+        let marks = builder.marks_words("Points", seeds);
+        let dots = if seeds == ONE_SEED {
+            "."
+        } else {
+            ", all marks together; dots: single seeds."
+        };
+        format!("{marks}{dots} Differences are paired by seed and by row. Dashed: none.")
     }
 }
 
@@ -94,7 +100,7 @@ fn difference(
     builder: &mut Builder<'_>,
     c: &Configuration<'_>,
     baseline: Option<&Configuration<'_>>,
-    x: f64,
+    (x, family): (f64, usize),
 ) -> Point {
     let value = |trial| {
         let found = builder.results.metric(trial, &builder.measured.metric)?;
@@ -120,10 +126,16 @@ fn difference(
     }
     let estimate = mean(&seeds.iter().map(|s| s.value).collect::<Vec<_>>());
     builder.seeds.extend(estimate.map(|e| e.n));
+    let arms = (builder.arm(c), baseline.and_then(|c| builder.arm(c)));
+    let interval = match arms {
+        (Some(ours), Some(base)) => builder.analysis().compare(ours, base, family, None),
+        _ => None,
+    };
+    let interval = interval.and_then(|compared| compared.interval);
     Point {
         x,
         estimate,
-        interval: estimate.and_then(|e| e.t_interval(0.95)),
+        interval,
         seeds,
         absent: "no pair".to_owned(),
     }

@@ -2,10 +2,10 @@
 
 use crate::config::sweep::{LinesSpec, show_value};
 use crate::figures::axes::setting;
-use crate::figures::{Chart, LineChart, Panel, Point, Series};
+use crate::figures::{Chart, LineChart, Panel, Series};
 use crate::metrics::{Better, fixed};
-use crate::report::figures::builder::{Builder, KindOfFigure, ONE_SEED, scale_of};
-use crate::report::figures::findings::{beats, best_point, led};
+use crate::report::figures::builder::{Builder, KindOfFigure, scale_of};
+use crate::report::figures::findings::{best_point, led};
 use crate::report::select::{Configuration, ReportError};
 
 impl KindOfFigure for LinesSpec {
@@ -33,22 +33,24 @@ impl KindOfFigure for LinesSpec {
                 figure: builder.head.name.clone(),
             });
         }
-        let mut series = Vec::new();
+        let (mut series, mut best_places) = (Vec::new(), Vec::new());
         for value in builder.series_values(members) {
-            let mut points = Vec::new();
+            let (mut points, mut places) = (Vec::new(), Vec::new());
             let of_series: Vec<_> = builder.of_series(members, value.as_ref()).collect();
             for c in of_series {
                 if let Some(x) = self.place(builder, c)? {
+                    places.extend(builder.arm(c).map(|arm| (arm, x)));
                     points.push(builder.point(c, x));
                 }
             }
             points.sort_by(|a, b| a.x.total_cmp(&b.x));
+            best_places.push(not_clearly_worse(builder, &places));
             series.push(Series {
                 name: builder.series_name(value.as_ref()),
                 points,
             });
         }
-        name_best(builder, title, &self.x, &series);
+        name_best(builder, title, &self.x, &series, &best_places);
         Ok(Box::new(LineChart {
             scale: scale_of(self.log_x),
             series,
@@ -56,15 +58,12 @@ impl KindOfFigure for LinesSpec {
     }
 
     fn note(&self, builder: &Builder<'_>, seeds: &str, _panels: &[Panel]) -> String {
-        if seeds == ONE_SEED {
-            return "One seed a configuration, so no interval.".to_owned();
-        }
         let best = if builder.better() == Better::Neither {
             ""
         } else {
             " Ringed: the best mean of each line."
         };
-        format!("Points: mean over {seeds}; whiskers: 95 % t-interval of that mean.{best}")
+        format!("{}.{best}", builder.marks_words("Points", seeds))
     }
 }
 
@@ -90,128 +89,101 @@ impl LinesSpec {
     }
 }
 
-/// Says the best x of each line, with its interval and for how many seeds it is the best.
-fn name_best(builder: &mut Builder<'_>, title: &str, axis: &str, series: &[Series]) {
+/// The places of the arms that are not clearly worse than the best of them.
+fn not_clearly_worse(builder: &Builder<'_>, places: &[(usize, f64)]) -> Vec<f64> {
+    let arms: Vec<usize> = places.iter().map(|p| p.0).collect();
+    let set = builder.analysis().best_set(&arms, builder.better());
+    // Where some cannot be compared nothing is clearly worse.
+    let Some(set) = set.into_iter().collect::<Option<Vec<bool>>>() else {
+        return Vec::new();
+    };
+    let may = places.iter().zip(set).filter(|(_, may)| *may);
+    let mut found: Vec<f64> = may.map(|(place, _)| place.1).collect();
+    found.sort_by(f64::total_cmp);
+    found
+}
+
+/// Says the best x of each line with its interval and what is not clearly worse, and what lines have in
+/// common.
+fn name_best(
+    builder: &mut Builder<'_>,
+    title: &str,
+    axis: &str,
+    series: &[Series],
+    best_places: &[Vec<f64>],
+) {
     let better = builder.better();
     if better == Better::Neither {
         return;
     }
     let decimals = builder.decimals();
-    let mut winners: Vec<f64> = Vec::new();
-    for one in series {
+    let mut named = 0;
+    for (one, places) in series.iter().zip(best_places) {
         let Some(best) = best_point(&one.points, better) else {
             continue;
         };
-        winners.push(best.x);
+        named += 1;
         let value = best.estimate.map_or(f64::NAN, |e| e.value);
-        let mut text = format!("{}best {axis}: {}", led(title, &one.name), setting(best.x));
-        text += &seeds_words(&seed_winners(&one.points, better), best.x);
-        text += &format!(", {}", fixed(value, decimals));
+        let lead = led(title, &one.name);
+        let mut text = format!(
+            "{lead}best {axis}: {}, {}",
+            setting(best.x),
+            fixed(value, decimals)
+        );
         if let Some(i) = best.interval {
             let (low, high) = (fixed(i.low, decimals), fixed(i.high, decimals));
             text += &format!(" [{low}, {high}]");
         }
+        let others: Vec<String> = places
+            .iter()
+            .filter(|x| x.total_cmp(&best.x).is_ne())
+            .map(|x| setting(*x))
+            .collect();
+        if !others.is_empty() {
+            text += &format!("; not clearly worse: {}", others.join(", "));
+        }
         builder.findings.push(format!("{text}."));
     }
-    if winners.len() > 1 {
-        let low = winners.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = winners.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if named > 1 && best_places.iter().all(|places| !places.is_empty()) {
         let lead = led(title, "");
-        builder.findings.push(if low < high {
-            let (low, high) = (setting(low), setting(high));
-            format!("{lead}the best {axis} differs between the lines: {low} to {high}.")
-        } else {
-            format!(
-                "{lead}the best {axis} is the same in every line: {}.",
-                setting(low)
-            )
-        });
+        builder
+            .findings
+            .push(lead + &common_words(axis, best_places));
     }
 }
 
-/// For each seed that has a value at every point: the x of its best value, several if they are equal.
-fn seed_winners(points: &[Point], better: Better) -> Vec<Vec<f64>> {
-    let measured: Vec<&Point> = points.iter().filter(|p| p.estimate.is_some()).collect();
-    let seeds: Vec<u64> = measured
-        .first()
-        .map(|p| p.seeds.iter().map(|s| s.seed).collect())
-        .unwrap_or_default();
-    let of = |seed: u64| -> Option<Vec<f64>> {
-        let mut best = f64::NAN;
-        let mut xs = Vec::new();
-        for point in &measured {
-            let value = point.seeds.iter().find(|s| s.seed == seed)?.value;
-            if xs.is_empty() || beats(better, value, best) {
-                (best, xs) = (value, vec![point.x]);
-            } else if value.total_cmp(&best).is_eq() {
-                xs.push(point.x);
-            }
+/// Which settings may be the best of every line.
+fn common_words(axis: &str, best_places: &[Vec<f64>]) -> String {
+    let everywhere = |x: &&f64| best_places.iter().all(|places| places.contains(x));
+    let common: Vec<String> = best_places[0]
+        .iter()
+        .filter(everywhere)
+        .map(|x| setting(*x))
+        .collect();
+    match common.as_slice() {
+        [] => format!("the best {axis} differs between the lines: none may be the best of all."),
+        [one] if best_places.iter().all(|places| places.len() == 1) => {
+            format!("the best {axis} is the same in every line: {one}.")
         }
-        Some(xs)
-    };
-    seeds.into_iter().filter_map(of).collect()
-}
-
-/// ` (2 of 3 seeds; 0.5 for 1)`; nothing with fewer than two seeds.
-fn seeds_words(winners: &[Vec<f64>], best: f64) -> String {
-    if winners.len() < 2 {
-        return String::new();
+        some => format!(
+            "the best {axis} may be the same in every line: {} (not clearly worse than the best in any).",
+            some.join(", ")
+        ),
     }
-    let count = |x: f64| winners.iter().filter(|w| w.contains(&x)).count();
-    let mut others: Vec<f64> = winners.iter().flatten().copied().collect();
-    others.retain(|x| x.total_cmp(&best).is_ne());
-    others.sort_by(f64::total_cmp);
-    others.dedup();
-    let mut text = format!(" ({} of {} seeds", count(best), winners.len());
-    if !others.is_empty() {
-        let others = others
-            .iter()
-            .map(|x| format!("{} for {}", setting(*x), count(*x)));
-        text += &format!("; {}", others.collect::<Vec<_>>().join(", "));
-    }
-    if winners.iter().any(|w| w.len() > 1) {
-        text += "; equal values count for each";
-    }
-    text + ")"
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::figures::SeedValue;
-    use crate::metrics::mean;
-
-    fn point(x: f64, values: &[f64]) -> Point {
-        let seeds = (1..).zip(values).map(|(seed, v)| SeedValue {
-            seed,
-            value: *v,
-            x: None,
-            run: String::new(),
-        });
-        Point {
-            x,
-            estimate: mean(values),
-            interval: None,
-            seeds: seeds.collect(),
-            absent: String::new(),
-        }
-    }
 
     #[test]
-    fn seeds_vote_for_their_best_setting_and_ties_are_said() {
-        let points = [point(0.1, &[0.9, 0.9, 0.6]), point(0.5, &[0.8, 0.85, 0.7])];
-        let best = best_point(&points, Better::Higher).unwrap().x;
-        assert!((best - 0.1).abs() < 1e-12);
-        let words = |b| seeds_words(&seed_winners(&points, b), 0.1);
-        assert_eq!(words(Better::Higher), " (2 of 3 seeds; 0.5 for 1)");
-        assert_eq!(words(Better::Lower), " (1 of 3 seeds; 0.5 for 2)");
-        let tied = [point(0.1, &[0.9, 0.9]), point(0.5, &[0.9, 0.8])];
-        assert_eq!(
-            seeds_words(&seed_winners(&tied, Better::Higher), 0.1),
-            " (2 of 2 seeds; 0.5 for 1; equal values count for each)"
-        );
-        // A seed that lacks a value has no vote.
-        let gap = [point(0.1, &[0.9, 0.9]), point(0.5, &[0.8])];
-        assert_eq!(seeds_words(&seed_winners(&gap, Better::Higher), 0.1), "");
+    fn lines_share_a_best_setting_or_not() {
+        let words = |places: &[&[f64]]| {
+            let places: Vec<Vec<f64>> = places.iter().map(|p| p.to_vec()).collect();
+            common_words("beta", &places)
+        };
+        assert!(words(&[&[0.1], &[0.1]]).ends_with("the same in every line: 0.1."));
+        assert!(words(&[&[0.1, 0.5], &[0.1]]).contains("may be the same in every line: 0.1 ("));
+        assert!(words(&[&[0.5], &[0.1]]).contains("differs"));
     }
 }

@@ -4,12 +4,11 @@ use crate::config::sweep::ScalingSpec;
 use crate::figures::{
     Chart, Fit, Panel, Point, Saturation, Scale, ScalingChart, ScalingCurve, Series,
 };
-use crate::metrics::{Better, fixed, metric_spec, parabola};
+use crate::metrics::{Better, Interval, Turn, fixed, metric_spec, p_value, parabola};
 use crate::report::compare::summarise;
-use crate::report::figures::builder::{Builder, KindOfFigure, ONE_SEED, scale_of};
+use crate::report::figures::builder::{Builder, KindOfFigure, scale_of};
 use crate::report::figures::findings::{best_point, led};
 use crate::report::select::{Configuration, ReportError, short_label};
-use std::collections::BTreeMap;
 
 impl KindOfFigure for ScalingSpec {
     /// Its points are whole configurations.
@@ -40,23 +39,42 @@ impl KindOfFigure for ScalingSpec {
         let mut curves = Vec::new();
         for value in builder.series_values(members) {
             let of_series: Vec<_> = builder.of_series(members, value.as_ref()).collect();
-            let mut points: Vec<Point> = Vec::new();
+            let (mut points, mut places): (Vec<Point>, Vec<(usize, f64)>) = Default::default();
             for c in of_series {
-                points.extend(self.measured_point(builder, c));
+                if let Some(point) = self.measured_point(builder, c) {
+                    places.extend(builder.arm(c).map(|arm| (arm, point.x)));
+                    points.push(point);
+                }
             }
             points.sort_by(|a, b| a.x.total_cmp(&b.x));
             let name = builder.series_name(value.as_ref());
             let fit = fit_of(&means(&points), scale);
-            let saturation = saturation(&points, fit, better);
-            let curve = ScalingCurve {
+            let turn = turn_of(builder, &places, scale);
+            let first = first_good(builder, &places);
+            let lead = led(title, &name);
+            let words = self.saturation_words(turn, first, &points, better);
+            builder.findings.extend(words.map(|words| lead + &words));
+            let saturation = match (turn, fit) {
+                (Some(turn), Some(fit)) => Some(Saturation {
+                    x: turn.at,
+                    y: fit.at(turn.at),
+                    on_fit: true,
+                }),
+                _ => first.and_then(|x| {
+                    let point = points.iter().find(|p| p.x.total_cmp(&x).is_eq())?;
+                    let y = point.estimate?.value;
+                    Some(Saturation {
+                        x,
+                        y,
+                        on_fit: false,
+                    })
+                }),
+            };
+            curves.push(ScalingCurve {
                 series: Series { name, points },
                 fit,
                 saturation,
-            };
-            let words = self.saturation_words(&curve, better);
-            let lead = led(title, &curve.series.name);
-            builder.findings.extend(words.map(|words| lead + &words));
-            curves.push(curve);
+            });
         }
         Ok(Box::new(ScalingChart { scale, curves }))
     }
@@ -66,14 +84,10 @@ impl KindOfFigure for ScalingSpec {
         let ring = if builder.better() == Better::Neither {
             ""
         } else {
-            " Ringed: where a series saturates; a dashed line down marks the turn of its fit."
+            " Ringed: the first point that is not clearly worse than the best, or, with a dashed line down, a turn that a straight line does not explain."
         };
-        let spread = if seeds == ONE_SEED {
-            "Points: one seed each, so no interval.".to_owned()
-        } else {
-            format!("Points: mean over {seeds}; whiskers: 95 % t-interval of that mean.")
-        };
-        format!("{spread} Dotted: least-squares parabola in {over} through the means.{ring}")
+        let points = builder.marks_words("Points", seeds);
+        format!("{points}. Dotted: least-squares parabola in {over} through the means.{ring}")
     }
 }
 
@@ -103,44 +117,75 @@ impl ScalingSpec {
         Some(point)
     }
 
-    /// Where a series saturates, in words.
-    fn saturation_words(&self, curve: &ScalingCurve, better: Better) -> Option<String> {
-        let found = curve.saturation?;
+    /// Where a series saturates, in words: a turn only if a straight line is clearly wrong.
+    fn saturation_words(
+        &self,
+        turn: Option<Turn>,
+        first: Option<f64>,
+        points: &[Point],
+        better: Better,
+    ) -> Option<String> {
+        let best = best_point(points, better)?;
         let (x_spec, y_spec) = (
             metric_spec(&self.x_metric),
             metric_spec(&self.measured.metric),
         );
+        let unit = x_spec.unit;
         let x_text = |x: f64| fixed(x, x_spec.decimals);
-        let at = format!("{} {}", x_text(found.x), x_spec.unit);
-        let value = fixed(found.y, y_spec.decimals);
-        if !found.on_fit {
-            let why = match curve.fit {
-                None => "fewer than three places on x, so no fit",
-                Some(_) => "the fit does not turn within the data",
-            };
-            let last = curve.series.points.iter().rfind(|p| p.estimate.is_some());
-            let edge = if last.is_some_and(|p| p.x <= found.x) {
-                ", the last of the series"
-            } else {
-                ""
-            };
-            return Some(format!(
-                "{why}; best observed point at {}{edge}, {value}.",
-                at.trim_end()
-            ));
-        }
-        let turns = seed_turns(&curve.series.points, scale_of(self.log_x), better);
-        let low = turns.iter().copied().fold(f64::INFINITY, f64::min);
-        let high = turns.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let seeds = match turns.len() {
-            0 | 1 => String::new(),
-            n => format!("; of {n} single seeds: {} to {}", x_text(low), x_text(high)),
+        let at = |x: f64| format!("{} {unit}", x_text(x)).trim_end().to_owned();
+        let value = fixed(best.estimate?.value, y_spec.decimals);
+        let turns = match turn {
+            Some(Turn { at: x, interval, p }) => format!(
+                "turns at {} [{}, {}] (a straight line: {})",
+                at(x),
+                x_text(interval.low),
+                x_text(interval.high),
+                p_value(p)
+            ),
+            None => "no turn within the data is shown: the curve may be straight, or turn outside"
+                .to_owned(),
         };
-        Some(format!(
-            "saturates at {}, {value} (turn of the fit{seeds}).",
-            at.trim_end()
-        ))
+        let first = match first {
+            Some(x) if x.total_cmp(&best.x).is_ne() => {
+                format!("; not clearly worse from {} on", at(x))
+            }
+            Some(_) => "; everything before it is clearly worse".to_owned(),
+            None => String::new(),
+        };
+        Some(format!("{turns}; best at {}, {value}{first}.", at(best.x)))
     }
+}
+
+/// The turn of a series, in the units of x.
+fn turn_of(builder: &Builder<'_>, places: &[(usize, f64)], scale: Scale) -> Option<Turn> {
+    let scaled = |x: f64| match scale {
+        Scale::Linear => x,
+        Scale::Log => x.log10(),
+    };
+    let back = |u: f64| match scale {
+        Scale::Linear => u,
+        Scale::Log => 10f64.powf(u),
+    };
+    let places: Vec<(usize, f64)> = places.iter().map(|(arm, x)| (*arm, scaled(*x))).collect();
+    let turn = builder.analysis().turn(&places, builder.better())?;
+    Some(Turn {
+        at: back(turn.at),
+        interval: Interval {
+            low: back(turn.interval.low),
+            high: back(turn.interval.high),
+        },
+        p: turn.p,
+    })
+}
+
+/// The first place that is not clearly worse than the best.
+fn first_good(builder: &Builder<'_>, places: &[(usize, f64)]) -> Option<f64> {
+    let arms: Vec<usize> = places.iter().map(|p| p.0).collect();
+    let set = builder.analysis().best_set(&arms, builder.better());
+    // Where some cannot be compared nothing is clearly worse.
+    let set: Vec<bool> = set.into_iter().collect::<Option<_>>()?;
+    let may = places.iter().zip(set).filter(|(_, may)| *may);
+    may.map(|(place, _)| place.1).reduce(f64::min)
 }
 
 fn means(points: &[Point]) -> Vec<(f64, f64)> {
@@ -158,56 +203,6 @@ fn fit_of(points: &[(f64, f64)], scale: Scale) -> Option<Fit> {
     parabola(&points).map(|parabola| Fit { parabola, scale })
 }
 
-/// The turn of a fit, if it is a best value and within the points.
-fn turn(points: &[(f64, f64)], fit: Fit, better: Better) -> Option<f64> {
-    let right_kind = match better {
-        Better::Higher => fit.parabola.c < 0.0,
-        Better::Lower => fit.parabola.c > 0.0,
-        Better::Neither => false,
-    };
-    let x = fit.turn().filter(|_| right_kind)?;
-    let low = points.iter().map(|p| p.0).fold(f64::INFINITY, f64::min);
-    let high = points.iter().map(|p| p.0).fold(f64::NEG_INFINITY, f64::max);
-    (low..=high).contains(&x).then_some(x)
-}
-
-/// The turn of the fit, else the best observed point; none where no side is better.
-fn saturation(points: &[Point], fit: Option<Fit>, better: Better) -> Option<Saturation> {
-    if better == Better::Neither {
-        return None;
-    }
-    let on_fit = fit.and_then(|fit| Some((turn(&means(points), fit, better)?, fit)));
-    if let Some((x, fit)) = on_fit {
-        return Some(Saturation {
-            x,
-            y: fit.at(x),
-            on_fit: true,
-        });
-    }
-    let best = best_point(points, better)?;
-    Some(Saturation {
-        x: best.x,
-        y: best.estimate?.value,
-        on_fit: false,
-    })
-}
-
-/// Where the fits of single seeds turn, for seeds that have every point and whose fit turns.
-fn seed_turns(points: &[Point], scale: Scale, better: Better) -> Vec<f64> {
-    let measured: Vec<&Point> = points.iter().filter(|p| p.estimate.is_some()).collect();
-    let mut of_seed: BTreeMap<u64, Vec<(f64, f64)>> = BTreeMap::new();
-    for point in &measured {
-        for seed in &point.seeds {
-            let place = (seed.x.unwrap_or(point.x), seed.value);
-            of_seed.entry(seed.seed).or_default().push(place);
-        }
-    }
-    let whole = of_seed.into_values().filter(|p| p.len() == measured.len());
-    whole
-        .filter_map(|points| turn(&points, fit_of(&points, scale)?, better))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,29 +217,6 @@ mod tests {
             absent: String::new(),
         };
         (1..).zip(ys).map(point).collect()
-    }
-
-    // Over u = log10 x = 1, 2, 3: y = 1 − (u − 2)² turns at 2, that is x = 100.
-    #[test]
-    fn a_series_saturates_where_its_fit_turns_inside_the_data() {
-        let points = points(&[0.0, 1.0, 0.0]);
-        let fit = fit_of(&means(&points), Scale::Log);
-        let found = saturation(&points, fit, Better::Higher).unwrap();
-        assert!(found.on_fit && (found.x - 100.0).abs() < 1e-9 && (found.y - 1.0).abs() < 1e-9);
-        // The same parabola has no lowest point: the best observed is the first.
-        let found = saturation(&points, fit, Better::Lower).unwrap();
-        assert!(!found.on_fit && (found.x - 10.0).abs() < 1e-12);
-        assert_eq!(saturation(&points, fit, Better::Neither), None);
-    }
-
-    // 1 − 0.01·(u − 4)² rises over u = 1, 2, 3: it turns outside.
-    #[test]
-    fn a_series_that_still_rises_has_its_best_observed_point() {
-        let points = points(&[0.91, 0.96, 0.99]);
-        let fit = fit_of(&means(&points), Scale::Log);
-        assert!((fit.unwrap().turn().unwrap().log10() - 4.0).abs() < 1e-9);
-        let found = saturation(&points, fit, Better::Higher).unwrap();
-        assert_eq!((found.on_fit, found.y), (false, 0.99));
     }
 
     #[test]

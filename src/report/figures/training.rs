@@ -2,12 +2,18 @@
 
 use crate::config::sweep::TrainingSpec;
 use crate::figures::{Chart, Curve, Panel, SeedCurve, TrainingChart};
-use crate::metrics::{Better, Estimate, Interval, fixed, mean, metric_set, metric_spec};
+use crate::metrics::{
+    Analysis, Arm, Better, Column, Comparison, Estimate, Interval, SeedValues, fixed, mean,
+    metric_set, metric_spec,
+};
 use crate::plan::{RunId, StageKind};
+use crate::report::column::ColumnReader;
 use crate::report::compare::summarise;
 use crate::report::figures::builder::{Builder, KindOfFigure, ONE_SEED};
 use crate::report::figures::findings::led;
-use crate::report::select::{Configuration, ReportError, StepRow, TrialResult, short_label};
+use crate::report::select::{
+    Configuration, ReportError, StepRow, TrialResult, configuration_key, short_label,
+};
 
 impl KindOfFigure for TrainingSpec {
     fn names_configurations(&self) -> bool {
@@ -87,7 +93,7 @@ impl KindOfFigure for TrainingSpec {
         let under = if self.under.is_empty() {
             ""
         } else {
-            " Under each panel: mean ± half of its 95 % t-interval over seeds."
+            " Under each panel: mean ± half of its 95 % interval."
         };
         format!(
             "Thick line: mean over {seeds}; band: lowest to highest seed; thin lines: single seeds.{under}"
@@ -210,6 +216,20 @@ impl Builder<'_> {
         Ok(values)
     }
 
+    /// The interval of a final metric of a configuration, its noise pooled over the figure's.
+    fn final_interval(
+        &self,
+        c: &Configuration<'_>,
+        key: &str,
+    ) -> Result<Option<Interval>, ReportError> {
+        let all = self.results.configurations(&self.head.filter);
+        let column = ColumnReader::new(self.results).column(&all, key)?;
+        let own = configuration_key(c.assignments);
+        let mut arms = all.iter();
+        let arm = arms.position(|c| configuration_key(c.assignments) == own);
+        Ok(arm.and_then(|arm| Analysis::of(&column).cell_interval(arm)))
+    }
+
     /// A final metric of a configuration, or the last values of a step metric, or why there is none.
     fn score(&mut self, c: &Configuration<'_>, key: &str) -> Result<String, ReportError> {
         let decimals = metric_spec(key).decimals;
@@ -221,13 +241,13 @@ impl Builder<'_> {
         self.note_gaps(&label, &cell.missing);
         self.runs.extend(cell.seeds.into_iter().map(|s| s.2));
         Ok(match cell.estimate {
-            Some(estimate) => with_half_width(estimate, cell.interval, decimals),
+            Some(estimate) => with_half_width(estimate, self.final_interval(c, key)?, decimals),
             None => cell.missing.first().map_or("no value", |m| m.1).to_owned(),
         })
     }
 }
 
-/// Where the mean of a curve is best, and where it ends.
+/// Where the mean of a curve is best, where it ends, and whether that is clearly worse.
 fn turn_words(curve: &Curve, better: Better, decimals: usize) -> Option<String> {
     let (word, sign) = match better {
         Better::Higher => ("highest", 1.0),
@@ -243,13 +263,43 @@ fn turn_words(curve: &Curve, better: Better, decimals: usize) -> Option<String> 
         },
     );
     let value = fixed(best.1, decimals);
-    Some(if best.0 < last.0 {
-        let end = fixed(last.1, decimals);
-        format!(
-            "{word} mean {value} at step {}, {end} at the last step, {}.",
-            best.0, last.0
-        )
-    } else {
-        format!("{word} mean {value} at the last step, {}.", last.0)
-    })
+    if best.0 >= last.0 {
+        return Some(format!("{word} mean {value} at the last step, {}.", last.0));
+    }
+    let change = change(curve, best.0, last.0, band.len() - 1)?;
+    Some(format!(
+        "{word} mean {value} at step {}, {} at the last step, {}: {}.",
+        best.0,
+        fixed(last.1, decimals),
+        last.0,
+        change.words(better, decimals)
+    ))
+}
+
+/// The last step against the best one, which was picked from so many: over seeds alone, since steps of one
+/// run are no independent arms whose variance could be pooled.
+fn change(curve: &Curve, best: f64, last: f64, picked_from: usize) -> Option<Comparison> {
+    let arm = |(index, step): (usize, f64)| -> Option<Arm> {
+        let seed = |(run, seed): (usize, &SeedCurve)| {
+            let mut points = seed.points.iter();
+            let found = points.find(|(x, _)| x.total_cmp(&step).is_eq())?;
+            Some(SeedValues {
+                seed: run as u64,
+                run: index * curve.seeds.len() + run,
+                value: found.1,
+                rows: Vec::new(),
+            })
+        };
+        let seeds = curve.seeds.iter().enumerate().map(seed);
+        Some(Arm {
+            seeds: seeds.collect::<Option<_>>()?,
+            row_set: None,
+        })
+    };
+    let arms = [best, last].into_iter().enumerate().map(arm);
+    let column = Column {
+        arms: arms.collect::<Option<_>>()?,
+        ..Column::default()
+    };
+    Analysis::of(&column).compare(1, 0, picked_from, None)
 }
