@@ -269,8 +269,6 @@ fn embedding_and_head_are_timed() {
     let scores = Scores {
         logp: on.empty(rows),
         lse: on.empty(rows),
-        entropy: on.empty(rows),
-        best: on.empty(rows),
         correct: on.empty(rows),
     };
     on.time("head", (4 * n, 0), |gpu| {

@@ -41,10 +41,10 @@ fn part(project: &Project, name: &str, vars: &[(&str, &str)]) -> Option<Value> {
     pretend(&mut python, vars);
     let done = python.output().unwrap();
     let said = String::from_utf8(done.stdout).unwrap();
-    let told = said
+    let mut told = said
         .lines()
         .filter_map(|line| line.strip_prefix("@result "));
-    let told = told.last().unwrap_or_else(|| panic!("{said}"));
+    let told = told.next_back().unwrap_or_else(|| panic!("{said}"));
     Some(serde_json::from_str(told).unwrap())
 }
 
