@@ -54,10 +54,7 @@ fn open_named(kernels: &str) -> Box<dyn Gpu> {
         _ => panic!("the card does not open: {error}"),
     });
     let taken = ["text", "machine code"][usize::from(card.has_machine_code())];
-    #[expect(clippy::print_stdout, reason = "says that the test was on a card")]
-    {
-        println!("on {}, kernels as {taken}", card.name());
-    }
+    println!("on {}, kernels as {taken}", card.name());
     Box::new(card)
 }
 
