@@ -124,6 +124,7 @@ pub struct Packed<'a, F> {
 /// `c` has rows of `c_stride`.
 #[inline(always)]
 pub fn multiply<F: Real, S: Simd, const ADD: bool>(
+    simd: S,
     (m, k, n): (usize, usize, usize),
     a: Left<'_, F>,
     b: Packed<'_, F>,
@@ -134,18 +135,19 @@ pub fn multiply<F: Real, S: Simd, const ADD: bool>(
     for col in (0..whole).step_by(PANEL) {
         let (data, stride) = (&b.data[col * b.rows + b.first * PANEL..], PANEL);
         let panel = Panel { data, stride };
-        multiply_panel::<F, S, ADD, PANEL>((m, k), a, panel, &mut c[col..], c_stride);
+        multiply_panel::<F, S, ADD, PANEL>(simd, (m, k), a, panel, &mut c[col..], c_stride);
     }
     if whole < n {
         let (data, stride) = (&b.data[whole * b.rows + b.first * NARROW..], NARROW);
         let panel = Panel { data, stride };
-        multiply_panel::<F, S, ADD, NARROW>((m, k), a, panel, &mut c[whole..], c_stride);
+        multiply_panel::<F, S, ADD, NARROW>(simd, (m, k), a, panel, &mut c[whole..], c_stride);
     }
 }
 
 /// The `W` columns of a product that one panel gives, see [`multiply`].
 #[inline(always)]
 pub fn multiply_panel<F: Real, S: Simd, const ADD: bool, const W: usize>(
+    simd: S,
     (m, k): (usize, usize),
     a: Left<'_, F>,
     b: Panel<'_, F>,
@@ -166,7 +168,8 @@ pub fn multiply_panel<F: Real, S: Simd, const ADD: bool, const W: usize>(
     macro_rules! tiles {
         ($($rows:literal if $when:expr),* $(,)?) => {$(
             while m - row >= $rows && $when {
-                tile::<F, S, ADD, $rows, W>(a, row, b, k, &mut c[row * c_stride..], c_stride);
+                let c = &mut c[row * c_stride..];
+                tile::<F, S, ADD, $rows, W>(simd, (a, row), b, k, c, c_stride);
                 row += $rows;
             }
         )*};
@@ -187,13 +190,24 @@ pub fn multiply_panel<F: Real, S: Simd, const ADD: bool, const W: usize>(
 /// `ROWS` rows of the result from `first` on, in registers while the inner index runs.
 #[inline(always)]
 fn tile<F: Real, S: Simd, const ADD: bool, const ROWS: usize, const W: usize>(
-    a: Left<'_, F>,
-    first: usize,
+    simd: S,
+    (a, first): (Left<'_, F>, usize),
     b: Panel<'_, F>,
     k: usize,
     c: &mut [F],
     c_stride: usize,
 ) {
+    if const { S::TILE_COLUMNS >= W && F::IS_F32 } {
+        let rows_at = std::array::from_fn(|r| (first + r) * a.row_stride);
+        let left = (a.data.as_ptr().cast(), rows_at, a.col_stride);
+        let right = (b.data.as_ptr().cast(), b.stride);
+        let c = &mut c[..(ROWS - 1) * c_stride + W];
+        let c = (c.as_mut_ptr().cast(), c_stride);
+        #[expect(unsafe_code, reason = "bounds checks cost more than the product here")]
+        // SAFETY: F is `f32`. `multiply_panel` asserts that `k` columns of all rows lie in `a.data` and
+        // `k` rows of `W` values in `b.data`; `c` was cut to `ROWS` rows of as many.
+        return unsafe { simd.tile::<ROWS, W>(k, left, right, c, ADD) };
+    }
     let mut acc = [[F::ZERO; W]; ROWS];
     let (mut at, mut from) = (first * a.row_stride, 0);
     for _ in 0..k {
@@ -228,10 +242,10 @@ mod tests {
     use crate::testing::on_every_set;
 
     kernel! {
-        fn product<F>(size: (usize, usize, usize), a: &[F], b: Packed<'_, F>, c: &mut [F]) {
+        fn product<F>[simd](size: (usize, usize, usize), a: &[F], b: Packed<'_, F>, c: &mut [F]) {
             let a = Left { data: a, row_stride: size.1, col_stride: 1 };
-            multiply::<F, S, false>(size, a, b, c, size.2);
-            multiply::<F, S, true>(size, a, b, c, size.2);
+            multiply::<F, S, false>(simd, size, a, b, c, size.2);
+            multiply::<F, S, true>(simd, size, a, b, c, size.2);
         }
     }
 
@@ -276,6 +290,36 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    // Heights of every tile and their tails, inner lengths from one on: those of the sets' own tiles.
+    #[test]
+    fn panel_products_of_f32_have_the_same_bits_on_every_set() {
+        let wave = |len: usize, step: f32| -> Vec<f32> {
+            (0..len).map(|i| (i as f32 * step).sin()).collect()
+        };
+        for m in if cfg!(miri) { 11..13 } else { 1..40 } {
+            let (k, n) = (m * 7 % 13 + 1, m % 7 * NARROW + NARROW);
+            let (a, b) = (wave(m * k, 0.37), wave(k * n, 0.59));
+            let mut packed = Vec::new();
+            pack(&b, (k, n), (n, 1), n, &mut packed);
+            let packed = Packed {
+                data: &packed,
+                rows: k,
+                first: 0,
+            };
+            on_every_set(|| {
+                let mut c = vec![f32::NAN; m * n];
+                product((m, k, n), &a, packed, &mut c);
+                for (at, &c) in c.iter().enumerate() {
+                    let (i, j) = (at / n, at % n);
+                    let terms = (0..k).map(|l| f64::from(a[i * k + l]) * f64::from(b[l * n + j]));
+                    let want = 2.0 * terms.sum::<f64>();
+                    assert!((f64::from(c) - want).abs() < 1e-5, "{m} {k} {n}");
+                }
+                c
+            });
         }
     }
 }

@@ -120,8 +120,9 @@ unsafe fn tile<F: Real, S: Simd, const MR: usize, const NR: usize>(
 ) {
     if const { S::TILE_COLUMNS == NR && F::IS_F32 } {
         let (a, b, c) = (a.cast(), b.as_ptr().cast(), c.cast());
+        let (a, b, c) = ((a, rows_at, step), (b, NR), (c, stride));
         // SAFETY: F is `f32`; the rest is the caller's promise.
-        return unsafe { simd.tile::<MR>(depth, (a, rows_at, step), b, (c, stride), add) };
+        return unsafe { simd.tile::<MR, NR>(depth, a, b, c, add) };
     }
     let mut acc = [[F::ZERO; NR]; MR];
     for (l, row) in b.as_chunks::<NR>().0[..depth].iter().enumerate() {

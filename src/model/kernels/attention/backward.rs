@@ -89,7 +89,7 @@ kernel! {
     /// With `d_i = g_i . o_i` and `dp_ij = g_i . v_j`: `ds = p (dp - d) scale` (times the slope of
     /// the cap), `dq = ds k`, `dk = ds^T q`, `dv = p^T g`. Outputs are overwritten; `dk` and `dv`
     /// are those of the whole sequence.
-    pub(super) fn segment_backward<F>(
+    pub(super) fn segment_backward<F>[simd](
         shape: &AttentionShape, s: SegmentInputs<'_, F>, dq: &mut [F], dk: &mut [F], dv: &mut [F], ws: &mut Buffers<F>,
     ) {
         let (e, qw, kw) = (shape.head_dim, shape.q_width(), shape.kv_width());
@@ -125,8 +125,8 @@ kernel! {
                 for base in (first..skip + end).step_by(KEY_BLOCK) {
                     let cols = KEY_BLOCK.min((skip + end).next_multiple_of(PANEL) - base);
                     let block = Block { group, lines, sees: skip + start + 1, base, cols };
-                    block.dots::<F, S>((&ws.queries, e), &ws.k_by_key[base * e..], p, KEY_BLOCK);
-                    block.dots::<F, S>((&ws.grads, e), &ws.v_by_key[base * e..], ds, KEY_BLOCK);
+                    block.dots::<F, S>(simd, (&ws.queries, e), &ws.k_by_key[base * e..], p, KEY_BLOCK);
+                    block.dots::<F, S>(simd, (&ws.grads, e), &ws.v_by_key[base * e..], ds, KEY_BLOCK);
                     for token in block.first_row(0) / group..end - start {
                         let hi = block.seen(token);
                         let lo = shape.first_key(skip + start + token).saturating_sub(base).min(hi);
@@ -138,9 +138,9 @@ kernel! {
                         }
                     }
                     let keys = Packed { data: &ws.k_by_dim, rows: len, first: base };
-                    block.mix::<F, S, true>((ds, KEY_BLOCK), keys, mixed, ep);
-                    block.mix_lines::<F, S>((ds, KEY_BLOCK), (&ws.queries, e), &mut dk_sums[base..], stride);
-                    block.mix_lines::<F, S>((p, KEY_BLOCK), (&ws.grads, e), &mut dv_sums[base..], stride);
+                    block.mix::<F, S, true>(simd, (ds, KEY_BLOCK), keys, mixed, ep);
+                    block.mix_lines::<F, S>(simd, (ds, KEY_BLOCK), (&ws.queries, e), &mut dk_sums[base..], stride);
+                    block.mix_lines::<F, S>(simd, (p, KEY_BLOCK), (&ws.grads, e), &mut dv_sums[base..], stride);
                 }
                 for line in 0..lines {
                     let at = at + line / group * qw + line % group * e;

@@ -44,7 +44,7 @@ fn softmax_line<F: Real, S: Simd>(
 kernel! {
     /// Attention of the last `q` tokens of a sequence over all its `k` and `v`; `out` and `lse` are
     /// those of the queries.
-    pub(super) fn segment_forward<F>(
+    pub(super) fn segment_forward<F>[simd](
         shape: &AttentionShape, q: &[F], k: &[F], v: &[F], out: &mut [F], lse: &mut [F], ws: &mut Buffers<F>,
     ) {
         let (e, qw, kw) = (shape.head_dim, shape.q_width(), shape.kv_width());
@@ -66,7 +66,7 @@ kernel! {
                 let cols = (skip + end).next_multiple_of(PANEL) - base;
                 let block = Block { group, lines, sees: skip + start + 1, base, cols };
                 gather(end - start, (&q[start * qw + kv * group * e..], qw, group * e), factor, &mut ws.queries);
-                block.dots::<F, S>((&ws.queries, e), &ws.k_by_key[base * e..], scores, stride);
+                block.dots::<F, S>(simd, (&ws.queries, e), &ws.k_by_key[base * e..], scores, stride);
                 for token in 0..end - start {
                     let seen = (shape.first_key(skip + start + token) - base, block.seen(token));
                     for line in token * group..(token + 1) * group {
@@ -77,7 +77,7 @@ kernel! {
                     }
                 }
                 let values = Packed { data: &ws.v_by_dim, rows: len, first: base };
-                block.mix::<F, S, false>((scores, stride), values, mixed, ep);
+                block.mix::<F, S, false>(simd, (scores, stride), values, mixed, ep);
                 for line in 0..lines {
                     let (token, head) = (start + line / group, kv * group + line % group);
                     lse[token * shape.heads + head] = tops[line] + sums[line].log() * F::of(LOG2_E);

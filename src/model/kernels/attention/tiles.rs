@@ -188,6 +188,7 @@ impl Block {
     #[inline(always)]
     pub(super) fn dots<F: Real, S: Simd>(
         &self,
+        simd: S,
         (lines, e): (&[F], usize),
         keys: &[F],
         scores: &mut [F],
@@ -205,6 +206,7 @@ impl Block {
                 stride: PANEL,
             };
             multiply_panel::<F, S, false, PANEL>(
+                simd,
                 (self.lines - line, e),
                 left,
                 panel,
@@ -219,6 +221,7 @@ impl Block {
     #[inline(always)]
     pub(super) fn mix<F: Real, S: Simd, const ADD: bool>(
         &self,
+        simd: S,
         (scores, stride): (&[F], usize),
         values: Packed<'_, F>,
         mixed: &mut [F],
@@ -231,6 +234,7 @@ impl Block {
                 col_stride: 1,
             };
             multiply::<F, S, ADD>(
+                simd,
                 (TALL.min(self.lines - line), self.row_limit(line), width),
                 left,
                 values,
@@ -245,6 +249,7 @@ impl Block {
     #[inline(always)]
     pub(super) fn mix_lines<F: Real, S: Simd>(
         &self,
+        simd: S,
         (scores, stride): (&[F], usize),
         (lines, e): (&[F], usize),
         sums: &mut [F],
@@ -262,6 +267,7 @@ impl Block {
                 stride,
             };
             multiply_panel::<F, S, true, PANEL>(
+                simd,
                 (e, self.lines - line),
                 left,
                 panel,

@@ -30,16 +30,22 @@ impl Simd for Avx2 {
 
     #[expect(unsafe_code, reason = "as declared")]
     #[inline(always)]
-    unsafe fn tile<const MR: usize>(
+    unsafe fn tile<const MR: usize, const NR: usize>(
         self,
         depth: usize,
         a: (*const f32, [usize; MR], usize),
-        b: *const f32,
+        b: (*const f32, usize),
         c: (*mut f32, usize),
         add: bool,
     ) {
         // SAFETY: the caller's promise; `self` proves the features.
-        unsafe { tile(depth, a, b, c, add) }
+        unsafe {
+            if const { NR == 8 } {
+                tile::<MR, 1>(depth, a, b, c, add);
+            } else {
+                tile::<MR, 2>(depth, a, b, c, add);
+            }
+        }
     }
 
     #[expect(unsafe_code, reason = "as declared")]
@@ -56,40 +62,43 @@ impl Simd for Avx2 {
     }
 }
 
-/// See [`Simd::tile`].
+/// See [`Simd::tile`]; `V` vectors are a row.
+///
+/// Without features of its own, so that it is always inlined and offsets of rows are constants or in
+/// registers.
 ///
 /// # Safety
-/// As there.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
+/// As there; the processor has AVX2 and FMA, and so has the function that calls this.
+#[inline(always)]
 #[expect(unsafe_code, reason = "loads and stores of vectors")]
-unsafe fn tile<const MR: usize>(
+pub(super) unsafe fn tile<const MR: usize, const V: usize>(
     depth: usize,
     (a, rows_at, step): (*const f32, [usize; MR], usize),
-    b: *const f32,
+    (b, b_stride): (*const f32, usize),
     (c, stride): (*mut f32, usize),
     add: bool,
 ) {
     // SAFETY: the caller's promise: all offsets are within the operands.
     unsafe {
-        let mut acc = [[_mm256_setzero_ps(); 2]; MR];
+        let mut acc = [[_mm256_setzero_ps(); V]; MR];
         for l in 0..depth {
-            let b = b.add(l * 16);
-            let (left, right) = (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)));
+            let mut columns = [_mm256_setzero_ps(); V];
+            for (v, column) in columns.iter_mut().enumerate() {
+                *column = _mm256_loadu_ps(b.add(l * b_stride + v * 8));
+            }
             for (sums, at) in acc.iter_mut().zip(rows_at) {
                 let x = _mm256_set1_ps(*a.add(at + l * step));
-                sums[0] = _mm256_fmadd_ps(x, left, sums[0]);
-                sums[1] = _mm256_fmadd_ps(x, right, sums[1]);
+                for (sum, &column) in sums.iter_mut().zip(&columns) {
+                    *sum = _mm256_fmadd_ps(x, column, *sum);
+                }
             }
         }
         for (r, sums) in acc.into_iter().enumerate() {
-            for (half, sum) in sums.into_iter().enumerate() {
-                let c = c.add(r * stride + half * 8);
-                let sum = if add {
-                    _mm256_add_ps(_mm256_loadu_ps(c), sum)
-                } else {
-                    sum
-                };
+            for (v, mut sum) in sums.into_iter().enumerate() {
+                let c = c.add(r * stride + v * 8);
+                if add {
+                    sum = _mm256_add_ps(_mm256_loadu_ps(c), sum);
+                }
                 _mm256_storeu_ps(c, sum);
             }
         }

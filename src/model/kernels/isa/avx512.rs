@@ -42,16 +42,24 @@ impl Simd for Avx512 {
 
     #[expect(unsafe_code, reason = "as declared")]
     #[inline(always)]
-    unsafe fn tile<const MR: usize>(
+    unsafe fn tile<const MR: usize, const NR: usize>(
         self,
         depth: usize,
         a: (*const f32, [usize; MR], usize),
-        b: *const f32,
+        b: (*const f32, usize),
         c: (*mut f32, usize),
         add: bool,
     ) {
-        // SAFETY: the caller's promise; `self` proves the features.
-        unsafe { tile(depth, a, b, c, add) }
+        // SAFETY: the caller's promise; `self` proves the features, of AVX2 too.
+        unsafe {
+            if const { NR == 8 } {
+                avx2::tile::<MR, 1>(depth, a, b, c, add);
+            } else if const { NR == 16 } {
+                tile::<MR, 1>(depth, a, b, c, add);
+            } else {
+                tile::<MR, 2>(depth, a, b, c, add);
+            }
+        }
     }
 
     #[expect(unsafe_code, reason = "as declared")]
@@ -68,40 +76,40 @@ impl Simd for Avx512 {
     }
 }
 
-/// See [`Simd::tile`].
+/// See [`Simd::tile`]; `V` vectors are a row. Always inlined, as that of AVX2 is.
 ///
 /// # Safety
-/// As there.
-#[inline]
-#[target_feature(enable = "avx512f")]
+/// As there; the processor has AVX-512 F, and so has the function that calls this.
+#[inline(always)]
 #[expect(unsafe_code, reason = "loads and stores of vectors")]
-unsafe fn tile<const MR: usize>(
+unsafe fn tile<const MR: usize, const V: usize>(
     depth: usize,
     (a, rows_at, step): (*const f32, [usize; MR], usize),
-    b: *const f32,
+    (b, b_stride): (*const f32, usize),
     (c, stride): (*mut f32, usize),
     add: bool,
 ) {
     // SAFETY: the caller's promise: all offsets are within the operands.
     unsafe {
-        let mut acc = [[_mm512_setzero_ps(); 2]; MR];
+        let mut acc = [[_mm512_setzero_ps(); V]; MR];
         for l in 0..depth {
-            let b = b.add(l * 32);
-            let (left, right) = (_mm512_loadu_ps(b), _mm512_loadu_ps(b.add(16)));
+            let mut columns = [_mm512_setzero_ps(); V];
+            for (v, column) in columns.iter_mut().enumerate() {
+                *column = _mm512_loadu_ps(b.add(l * b_stride + v * 16));
+            }
             for (sums, at) in acc.iter_mut().zip(rows_at) {
                 let x = _mm512_set1_ps(*a.add(at + l * step));
-                sums[0] = _mm512_fmadd_ps(x, left, sums[0]);
-                sums[1] = _mm512_fmadd_ps(x, right, sums[1]);
+                for (sum, &column) in sums.iter_mut().zip(&columns) {
+                    *sum = _mm512_fmadd_ps(x, column, *sum);
+                }
             }
         }
         for (r, sums) in acc.into_iter().enumerate() {
-            for (half, sum) in sums.into_iter().enumerate() {
-                let c = c.add(r * stride + half * 16);
-                let sum = if add {
-                    _mm512_add_ps(_mm512_loadu_ps(c), sum)
-                } else {
-                    sum
-                };
+            for (v, mut sum) in sums.into_iter().enumerate() {
+                let c = c.add(r * stride + v * 16);
+                if add {
+                    sum = _mm512_add_ps(_mm512_loadu_ps(c), sum);
+                }
                 _mm512_storeu_ps(c, sum);
             }
         }

@@ -10,7 +10,8 @@ pub trait Simd: Copy + Send + Sync {
     const FMA: bool;
     /// Whether a vector has 512 bits and there are 32 of them.
     const WIDE: bool = false;
-    /// Columns of its own [`Simd::tile`] of `f32`; 0: it has none.
+    /// Columns of its widest own [`Simd::tile`] of `f32`; it has those of 8 and 16 columns, too. 0: it
+    /// has none.
     const TILE_COLUMNS: usize = 0;
     /// Whether it has a [`Simd::transpose_square`].
     const TRANSPOSES: bool = false;
@@ -18,20 +19,21 @@ pub trait Simd: Copy + Send + Sync {
     /// Runs a job with the shape of this set's tiles for its floats.
     fn with_tile<J: TileJob>(self, job: J) -> J::Output;
 
-    /// `MR` rows by [`Simd::TILE_COLUMNS`] sums `c = a b` in registers, then set or added; for
-    /// loops that the compiler makes vectors of only sometimes.
+    /// `MR` rows by `NR` sums `c = a b` in registers, then set or added, where `NR` is 8, 16 or
+    /// [`Simd::TILE_COLUMNS`]. Left to itself the compiler makes vectors of these loops only sometimes:
+    /// with 512 bits it gathered and scattered, and attention took twice the time of AVX2.
     ///
     /// # Safety
     /// Row `r` of the left operand has `depth` values from `a[rows_at[r]]` on, `step` apart; `b` has
-    /// `depth` rows of [`Simd::TILE_COLUMNS`] values; `c` is valid for reads and writes of `MR` rows
-    /// of as many, `stride` apart.
+    /// `depth` rows of `NR` values, `b_stride` apart; `c` is valid for reads and writes of `MR` rows of
+    /// as many, `stride` apart.
     #[expect(unsafe_code, reason = "loads and stores without checks of bounds")]
     #[inline(always)]
-    unsafe fn tile<const MR: usize>(
+    unsafe fn tile<const MR: usize, const NR: usize>(
         self,
         _depth: usize,
         (_a, _rows_at, _step): (*const f32, [usize; MR], usize),
-        _b: *const f32,
+        (_b, _b_stride): (*const f32, usize),
         (_c, _stride): (*mut f32, usize),
         _add: bool,
     ) {
