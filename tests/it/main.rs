@@ -18,6 +18,7 @@ mod documents;
 mod driver;
 mod figures;
 mod first_sweep;
+mod followed;
 mod foreseen;
 mod full;
 mod fuzz;
