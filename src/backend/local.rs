@@ -57,7 +57,14 @@ pub fn restart_with_threads(
 #[derive(Debug)]
 pub struct LocalBackend {
     program: PathBuf,
-    children: BTreeMap<Handle, Child>,
+    children: BTreeMap<Handle, Started>,
+}
+
+/// A child, and [`memory_kills`] when it was started.
+#[derive(Debug)]
+struct Started {
+    child: Child,
+    kills: Option<u64>,
 }
 
 impl LocalBackend {
@@ -93,6 +100,7 @@ impl Backend for LocalBackend {
             attempt: launch.attempt,
         })?;
         let mut command = self.command(launch)?;
+        let kills = memory_kills();
         // The child's copy keeps the folder locked as long as it, or a child of its own, lives.
         command.stdin(lock.into_file());
         let child = spawn(&mut command).map_err(|source| BackendError::Start {
@@ -105,7 +113,8 @@ impl Backend for LocalBackend {
             start_time(child.id()).unwrap_or(0)
         ));
         tracing::debug!(run = %launch.run, attempt = launch.attempt, %handle, "launched");
-        self.children.insert(handle.clone(), child);
+        self.children
+            .insert(handle.clone(), Started { child, kills });
         Ok(handle)
     }
 
@@ -139,22 +148,28 @@ impl Backend for LocalBackend {
 
 impl LocalBackend {
     fn poll_one(&mut self, handle: &Handle) -> Result<Poll, BackendError> {
-        let Some(child) = self.children.get_mut(handle) else {
+        let Some(started) = self.children.get_mut(handle) else {
             return Ok(poll_foreign(handle));
         };
-        let status = child.try_wait().map_err(|source| BackendError::Process {
-            action: "ask after",
-            handle: handle.clone(),
-            source,
-        })?;
+        let status = started
+            .child
+            .try_wait()
+            .map_err(|source| BackendError::Process {
+                action: "ask after",
+                handle: handle.clone(),
+                source,
+            })?;
         let Some(status) = status else {
             return Ok(Poll::Running);
         };
+        let before = started.kills;
         self.children.remove(handle);
         tracing::debug!(%handle, %status, "ended");
+        let killed = status.signal() == Some(Signal::SIGKILL as i32);
         Ok(Poll::Exited {
             code: status.code(),
             signal: status.signal(),
+            starved: killed && memory_kills() > before,
         })
     }
 }
@@ -162,11 +177,21 @@ impl LocalBackend {
 impl Drop for LocalBackend {
     /// Children never outlive the backend that started them.
     fn drop(&mut self) {
-        for child in self.children.values_mut() {
-            drop(child.kill());
-            drop(child.wait());
+        for started in self.children.values_mut() {
+            drop(started.child.kill());
+            drop(started.child.wait());
         }
     }
+}
+
+/// Processes that the kernel ended since it started because memory ran out, of the machine or of a
+/// group; nothing where it does not say.
+fn memory_kills() -> Option<u64> {
+    let counts = std::fs::read_to_string("/proc/vmstat").ok()?;
+    let line = counts
+        .lines()
+        .find_map(|line| line.strip_prefix("oom_kill "))?;
+    line.trim().parse().ok()
 }
 
 /// Process and its start time, so that a number that was used again is not mistaken.
@@ -283,7 +308,8 @@ mod tests {
             ended,
             Poll::Exited {
                 code: Some(3),
-                signal: None
+                signal: None,
+                starved: false
             }
         );
         let attempt = launch.run_dir().attempt(1);
@@ -332,7 +358,8 @@ mod tests {
             ended,
             Poll::Exited {
                 code: None,
-                signal: Some(Signal::SIGTERM as i32)
+                signal: Some(Signal::SIGTERM as i32),
+                starved: false
             }
         );
         assert!(!is_locked(attempt.path()).unwrap());

@@ -22,6 +22,8 @@ pub enum Act {
     Fail(FailureClass),
     /// Exits with 3 without a word.
     Crash,
+    /// Is ended by the system because memory ran out.
+    Starve,
     /// Lives and says nothing for ever; ignores SIGTERM.
     Hang,
     /// Moves its heartbeat until it is asked to stop, then saves and exits with 130.
@@ -113,6 +115,7 @@ impl Backend for ScriptedBackend {
                 Some(exited(1))
             }
             Act::Crash => Some(exited(3)),
+            Act::Starve => Some(killed(true)),
             Act::Hang => None,
             Act::Work => {
                 attempt.heartbeat = Some(Heartbeat::create(&dir.heartbeat())?);
@@ -158,10 +161,7 @@ impl Backend for ScriptedBackend {
         }
         match (signal, &attempt.act) {
             (StopSignal::Kill, _) => {
-                attempt.ended = Some(Poll::Exited {
-                    code: None,
-                    signal: Some(nix::sys::signal::Signal::SIGKILL as i32),
-                });
+                attempt.ended = Some(killed(false));
             }
             (StopSignal::Terminate, Act::Work) => attempt.ended = Some(exited(130)),
             (StopSignal::Terminate, _) => return Ok(()),
@@ -182,6 +182,16 @@ fn exited(code: i32) -> Poll {
     Poll::Exited {
         code: Some(code),
         signal: None,
+        starved: false,
+    }
+}
+
+/// Ended by SIGKILL, and whether for want of memory.
+fn killed(starved: bool) -> Poll {
+    Poll::Exited {
+        code: None,
+        signal: Some(nix::sys::signal::Signal::SIGKILL as i32),
+        starved,
     }
 }
 

@@ -89,6 +89,8 @@ pub enum Poll {
         code: Option<i32>,
         /// The signal that ended it.
         signal: Option<i32>,
+        /// Whether the system ended it because memory ran out, as far as that can be told.
+        starved: bool,
     },
     /// It is not there any more, and nobody knows how it ended.
     Gone,

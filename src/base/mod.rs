@@ -29,4 +29,4 @@ pub use model_files::{ModelFile, is_model_file, is_weight_file};
 pub use seed::SeedTree;
 pub use shutdown::Shutdown;
 pub use stamp::Stamp;
-pub use text::{chain, counted, measured, printable, printable_json};
+pub use text::{chain, counted, measured, printable, printable_json, steers};

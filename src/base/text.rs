@@ -21,7 +21,7 @@ pub fn chain(error: &dyn Error) -> String {
 
 /// Whether a character steers a terminal or the direction of text instead of being shown: control
 /// characters but for tab and line feed, and the marks of bidirectional text.
-fn steers(c: char) -> bool {
+pub fn steers(c: char) -> bool {
     let plain = matches!(c, '\t' | '\n');
     (c.is_control() && !plain)
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -2,10 +2,11 @@
 
 use crate::arch::DecoderConfig;
 use crate::base::{ModelFile, chain};
-use crate::config::diagnose::{Diagnostic, FieldProblem, Problems, nearest, suggest};
+use crate::config::diagnose::{Diagnostic, FieldProblem, Problems, suggest};
 use crate::config::expected::{ExpectedInputs, Inputs};
 use crate::config::file::{is_plain, made_plain};
 use crate::config::keys::{file_stem, has_reference};
+use crate::config::near_file::{MODEL, content, no_such};
 use crate::config::preference::loss_problems;
 use crate::config::spec::{
     BatchSize, COLUMNS, DataSource, DpoRecipe, Duration, EvalRecipe, Monitor, PairLimits,
@@ -59,15 +60,8 @@ impl Files {
         let root = &self.root;
         let look = || {
             let full = root.join(path);
-            if full.is_dir() {
-                let message = format!("`{path}` is a folder, not a data file");
-                return Err((message, content(&full, path)));
-            }
             if !full.is_file() {
-                return Err((
-                    format!("there is no data file `{path}`"),
-                    near_file(root, path),
-                ));
+                return Err(no_such(root, path, "data file"));
             }
             if is_data_file(path) {
                 return Ok(());
@@ -121,15 +115,16 @@ impl Files {
                 return Err((message, "name the folder that it lies in".to_owned()));
             }
             if !folder.is_dir() {
-                return Err((
-                    format!("there is no model folder `{path}`"),
-                    near_file(root, path),
-                ));
+                return Err(no_such(root, path, MODEL));
             }
             let text = std::fs::read_to_string(&config).map_err(|_| {
                 let message =
                     format!("the model folder `{path}` has no `config.json` that can be read");
-                let help = format!("put the model's own there; {}", content(&folder, path));
+                let help = if folder.join("adapter_config.json").is_file() {
+                    "it holds adapters, which `lions merge` puts into their model".to_owned()
+                } else {
+                    format!("put the model's own there; {}", content(&folder, path))
+                };
                 (message, help)
             })?;
             serde_json::from_str::<serde::de::IgnoredAny>(&text).map_err(|error| {
@@ -152,59 +147,6 @@ pub fn is_data_file(path: &str) -> bool {
     let unpacked = name.strip_suffix(".gz").or(name.strip_suffix(".zst"));
     let json = ends(unpacked.unwrap_or(&name), &[".jsonl", ".ndjson", ".json"]);
     json || name.ends_with(".parquet")
-}
-
-/// Names of files and folders, in order.
-fn names_in(folder: &Path) -> BTreeSet<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect()
-}
-
-/// What is in a folder, which is called `shown`.
-fn content(folder: &Path, shown: &str) -> String {
-    let names = names_in(folder);
-    let listed: Vec<String> = names
-        .iter()
-        .take(8)
-        .map(|name| format!("`{name}`"))
-        .collect();
-    let more = if names.len() > listed.len() {
-        ", …"
-    } else {
-        ""
-    };
-    match (listed.join(", "), shown) {
-        (listed, shown) if listed.is_empty() => format!("`{shown}` is empty"),
-        (listed, "") => format!("the project's folder holds {listed}{more}"),
-        (listed, shown) => format!("`{shown}` holds {listed}{more}"),
-    }
-}
-
-/// The existing file that `path` was probably meant to be, or what there is instead.
-fn near_file(root: &Path, path: &str) -> String {
-    let full = root.join(path);
-    let Some(folder) = full.ancestors().skip(1).find(|folder| folder.is_dir()) else {
-        return "paths begin at the project's folder".to_owned();
-    };
-    let shown = |path: &Path| {
-        path.strip_prefix(root)
-            .unwrap_or(path)
-            .display()
-            .to_string()
-    };
-    let below = full
-        .strip_prefix(folder)
-        .ok()
-        .and_then(|rest| rest.components().next());
-    let wrong = below.map(|part| part.as_os_str().to_string_lossy().into_owned());
-    let names = names_in(folder);
-    let near = wrong.and_then(|wrong| nearest(&wrong, names.iter().map(String::as_str)));
-    near.map_or_else(
-        || content(folder, &shown(folder)),
-        |near| format!("did you mean `{}`?", shown(&folder.join(near))),
-    )
 }
 
 /// Checks one trial.
@@ -355,8 +297,8 @@ impl Checker<'_> {
     /// A file that is read as it is.
     pub(super) fn plain_file(&mut self, path: &str, at: &str) {
         if self.files.inputs == Inputs::Required && !self.files.root.join(path).is_file() {
-            let near = near_file(&self.files.root, path);
-            self.found::<()>(Err((format!("there is no file `{path}`"), near)), path, at);
+            let problem = no_such(&self.files.root, path, "file");
+            self.found::<()>(Err(problem), path, at);
         }
     }
 
@@ -507,7 +449,10 @@ impl Checker<'_> {
         let sets = sets.chain(recipe.preference.keys().map(|name| (name, "preference")));
         for (name, kind) in sets.chain(recipe.stories.keys().map(|name| (name, "stories"))) {
             let path = format!("eval.recipe.{kind}.{name}");
-            if !is_plain(name, "-_") {
+            if name.is_empty() {
+                let help = "metric keys begin with it";
+                self.fail(&path, "the name of the set is empty", help);
+            } else if !is_plain(name, "-_") {
                 let message = format!(
                     "the set `{name}` has other characters than letters, digits, `-` and `_`"
                 );

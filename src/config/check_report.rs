@@ -87,7 +87,9 @@ impl ReportChecker<'_> {
 
     fn name(&mut self, name: &str, path: &str, names: &mut BTreeSet<String>) {
         let place = self.place(&format!("{path}.name"));
-        if !is_plain(name, "-_") {
+        if name.is_empty() {
+            self.fail(place, "the name is empty", "write a text");
+        } else if !is_plain(name, "-_") {
             let message =
                 format!("the name `{name}` becomes a file name: letters, digits, `-` and `_` only");
             let help = format!("for example `{}`", made_plain(name));

@@ -1,7 +1,7 @@
 //! The shape of a sweep file around the trial's configuration: header, axes, exclusions, extra
 //! trials, report.
 
-use crate::base::counted;
+use crate::base::{counted, steers};
 use crate::config::diagnose::{Diagnostic, Place, Problems, Sources, nearest, suggest};
 use crate::config::expected::{ExpectedInputs, ModelSizes};
 use crate::config::figure_file::read_figure;
@@ -109,19 +109,18 @@ pub(crate) fn no_file_name(what: &str, text: &str) -> Option<(String, String)> {
     })
 }
 
-/// What is wrong with a text that figures and pages show, if it cannot be shown: control characters but for
-/// line feed and tab, and the two that XML has not.
+/// What is wrong with a text that figures and pages show, if it cannot be shown: what steers a terminal or the
+/// direction of text, and the two characters that XML has not.
 pub(crate) fn unshowable(what: &str, text: &str) -> Option<(String, &'static str)> {
-    let shows = |c: char| match c {
-        '\n' | '\t' => true,
-        '\u{fffe}' | '\u{ffff}' => false,
-        c => !c.is_control(),
-    };
-    let wrong = text.chars().find(|c| !shows(*c))?;
+    let hidden = |c: &char| steers(*c) || matches!(c, '\u{fffe}' | '\u{ffff}');
+    let wrong = text.chars().find(hidden)?;
     let number = u32::from(wrong);
     let message = format!("{what} holds the character U+{number:04X}, which cannot be shown");
     Some((message, "leave it out"))
 }
+
+/// Characters of no width that no script needs: labels that differ in them look alike.
+const UNSEEN: [char; 4] = ['\u{ad}', '\u{200b}', '\u{2060}', '\u{feff}'];
 
 /// The name that `text` was probably meant to be, of characters that every name may have.
 pub(crate) fn made_plain(text: &str) -> String {
@@ -265,6 +264,16 @@ impl Reader<'_> {
                 node.place,
                 message,
                 "tables show it on one line; leave it out",
+            );
+            return None;
+        }
+        if text.trim() != text || text.contains(UNSEEN) {
+            let message =
+                format!("{what} holds a character that is not seen, or a blank at an end");
+            self.fail(
+                node.place,
+                message,
+                "another label could look like it; leave it out",
             );
             return None;
         }

@@ -30,6 +30,7 @@ mod judge;
 mod keys;
 mod load;
 mod loss;
+mod near_file;
 mod online;
 mod options;
 mod paths;

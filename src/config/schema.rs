@@ -190,9 +190,23 @@ pub(crate) fn nearest_path(wrong: &str) -> Option<String> {
     let same_tail = paths()
         .iter()
         .filter(|path| tail(path) == wrong_tail && !path.contains(ANY))
-        .min_by_key(|path| strsim::damerau_levenshtein(path, wrong));
+        // Of a parameter of several losses that of DPO's own, not of the first by name.
+        .min_by_key(|path| {
+            let distance = strsim::damerau_levenshtein(&without_loss(path), wrong);
+            (distance, !path.contains(".loss.sigmoid."))
+        });
     let alike = || nearest(wrong, paths().iter().map(String::as_str));
     same_tail.cloned().or_else(|| alike().map(str::to_owned))
+}
+
+/// A path as it would be if parameters of losses stood beside them.
+fn without_loss(path: &str) -> String {
+    let mut parts: Vec<&str> = path.split('.').collect();
+    let loss = parts.iter().position(|part| *part == "loss");
+    if let Some(at) = loss.filter(|at| at + 2 < parts.len()) {
+        parts.remove(at + 1);
+    }
+    parts.join(".")
 }
 
 /// The alternatives of a schema: the branches of a one-of, or itself.

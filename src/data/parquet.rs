@@ -75,7 +75,11 @@ fn value(field: Field) -> Value {
         Field::Float(v) => Number::from_f64(f64::from(v)).map_or(Value::Null, Value::Number),
         Field::Double(v) => Number::from_f64(v).map_or(Value::Null, Value::Number),
         Field::Str(v) => Value::String(v),
-        Field::Bytes(v) => Value::String(String::from_utf8_lossy(v.data()).into_owned()),
+        Field::Bytes(v) => match std::str::from_utf8(v.data()) {
+            Ok(text) => text.into(),
+            // Of images and the like: who asks for a text is told that it is none.
+            Err(_) => serde_json::json!({ "bytes": v.data().len() }),
+        },
         Field::Group(row) => Value::Object(object(row)),
         Field::ListInternal(list) => list.elements().iter().cloned().map(value).collect(),
         Field::MapInternal(map) => {

@@ -440,6 +440,9 @@ fn transcript(text: &str) -> Option<Vec<Message>> {
     (turns.len() > 1).then_some(turns)
 }
 
+/// Keys of a message that hold what a model thought before its reply.
+const THOUGHTS: [&str; 3] = ["reasoning_content", "reasoning", "thinking"];
+
 /// Keys of a message that say whether it is a target.
 const FLAGS: [&str; 4] = ["weight", "train", "training", "trainable"];
 
@@ -451,6 +454,12 @@ fn message(value: Value) -> Result<Message, String> {
         if has(&raw, key) {
             return Err(format!("`{key}` is not supported"));
         }
+    }
+    // Templates of models that think would write them, and others would leave them out.
+    if let Some(key) = THOUGHTS.into_iter().find(|key| has(&raw, key)) {
+        return Err(format!(
+            "`{key}` is not supported; write thoughts into `content`, as the model does"
+        ));
     }
     let mut train = true;
     for key in FLAGS {

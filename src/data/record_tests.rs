@@ -183,6 +183,26 @@ fn null_and_empty_values_are_absent() {
     assert!(chat(json!({"messages": [user("Q"), called]})).is_err());
 }
 
+// transformers gives them to the template: without them the text would be another.
+#[test]
+fn thoughts_beside_a_reply_are_not_dropped_without_a_word() {
+    for key in THOUGHTS {
+        let reply = |thoughts: Value| {
+            let mut reply = bot("A");
+            reply[key] = thoughts;
+            chat(json!({"messages": [user("Q"), reply]}))
+        };
+        let said = reply("Hm.".into()).unwrap_err();
+        assert!(said.contains(key) && said.contains("`content`"), "{said}");
+        for none in [json!(null), json!("")] {
+            assert_eq!(
+                told(&reply(none).unwrap().messages),
+                ["user: Q", "assistant: A"]
+            );
+        }
+    }
+}
+
 // Wherever the text of a system turn stands in a row, it is there once and first.
 #[test]
 fn a_system_column_is_the_first_turn_once() {

@@ -30,9 +30,9 @@ mod moments;
 pub mod ops;
 #[cfg(test)]
 mod prebuilt_tests;
-mod shared;
 #[cfg(test)]
 mod product_tests;
+mod shared;
 #[cfg(test)]
 mod speed_tests;
 #[cfg(test)]

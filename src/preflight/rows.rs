@@ -182,6 +182,9 @@ fn of_file(error: &DataError) -> &'static str {
         }
         DataError::EmptyFile { .. } => "take a file that has rows, or remove it here",
         DataError::Mixture { .. } => "name a column that the rows have",
+        DataError::Parquet { source, .. } if source.to_string().contains("Disabled feature") => {
+            "write it again, compressed by Zstandard, Snappy, gzip or not at all"
+        }
         DataError::Unreadable { .. } | DataError::Parquet { .. } | DataError::File(_) => {
             "fetch the file again, or see that it can be read"
         }

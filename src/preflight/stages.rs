@@ -3,7 +3,8 @@
 use crate::base::{SeedTree, chain, counted};
 use crate::config::spec::{
     BatchSize, Batching, DataSource, DpoRecipe, Duration, LossMask, OptimizerRecipe, PairLimits,
-    PipelineStage, PromptRecipe, RowsRecipe, SftRecipe, StoriesEval, TrainingRecipe, TrialConfig,
+    PipelineStage, Precision, PromptRecipe, RowsRecipe, SftRecipe, StoriesEval, TrainingRecipe,
+    TrialConfig,
 };
 use crate::config::sweep::show_value;
 use crate::data::{
@@ -468,6 +469,39 @@ impl Stage<'_> {
         }
         for (name, set) in &eval.stories {
             self.stories(inputs, set, &format!("eval.recipe.stories.{name}.data"));
+        }
+        if !eval.preference.is_empty() {
+            self.one_precision(inputs, config);
+        }
+    }
+
+    /// Warns where the reference of held-out pairs, that of the first stage of preference learning, is computed
+    /// in another number format than the policy: the difference of two formats is no reward.
+    fn one_precision(&self, inputs: &mut Inputs, config: &TrialConfig) {
+        let first = config.pipeline.iter().find_map(|stage| match stage {
+            PipelineStage::Sft => None,
+            PipelineStage::Dpo => Some(("dpo.recipe", &config.dpo.as_ref()?.recipe)),
+            PipelineStage::OnlineDpo => Some((
+                "online-dpo.recipe.dpo",
+                &config.online_dpo.as_ref()?.recipe.dpo,
+            )),
+        });
+        let Some((of, recipe)) = first else { return };
+        let (reference, policy) = (recipe.training.precision, config.eval.recipe.precision);
+        let name = |precision| match precision {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        };
+        if reference != policy {
+            let message = format!(
+                "pairs are measured in {} against a reference in {}: rewards and shifts hold what is lost by the \
+                 rounding, too",
+                name(policy),
+                name(reference)
+            );
+            let help = format!("write the `precision` of `{of}` here, or this one there");
+            let problem = self.problem("eval.recipe.precision", message);
+            inputs.add(problem.help(help).warning());
         }
     }
 

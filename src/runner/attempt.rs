@@ -46,8 +46,6 @@ pub(crate) struct RunningAttempt {
     pub(crate) last_work: Timestamp,
     /// The state it began with and the last one it saved, by step.
     states: (u64, u64),
-    /// Processes that the system had ended for want of memory when it began.
-    kills_before: Option<u64>,
     /// Whether there was one since its lease was extended.
     pub(crate) extend_lease: bool,
     pub(crate) unit: String,
@@ -88,7 +86,6 @@ impl RunningAttempt {
             last_sign: now,
             last_work: now,
             states: (0, 0),
-            kills_before: memory_kills(),
             extend_lease: false,
             unit: String::new(),
             total: 0,
@@ -204,18 +201,17 @@ impl RunningAttempt {
     }
 
     fn cause_of_crash(&self, poll: &Poll) -> (Option<FailureClass>, String) {
-        let signal = match poll {
-            Poll::Exited { signal, .. } => *signal,
-            Poll::Running | Poll::Gone => None,
-        };
-        let more = memory_kills() > self.kills_before;
+        let starved = matches!(poll, Poll::Exited { starved: true, .. });
         let last = last_words(tail_lines(&self.dir.stderr(), STDERR_LINES).unwrap_or_default());
-        let class = class_of_crash(signal, more, &last);
+        let class = class_of_crash(starved, &last);
         (class, Self::crash_message(poll, &last))
     }
 
     fn crash_message(poll: &Poll, last: &[String]) -> String {
         let how = match poll {
+            Poll::Exited { starved: true, .. } => {
+                "ended by the system because memory ran out".to_owned()
+            }
             Poll::Exited {
                 signal: Some(9), ..
             } => "ended by signal 9, as when memory runs out".to_owned(),
@@ -251,23 +247,11 @@ fn last_words(mut lines: Vec<String>) -> Vec<String> {
     lines.split_off(lines.len().saturating_sub(TOLD_LINES))
 }
 
-/// Why a process that said nothing of it ended, if the system tells: memory ran out. `more`: the
-/// kernel has ended a process for that meanwhile.
-fn class_of_crash(signal: Option<i32>, more: bool, last: &[String]) -> Option<FailureClass> {
+/// Why a process that said nothing of it ended, if the system tells: memory ran out.
+fn class_of_crash(starved: bool, last: &[String]) -> Option<FailureClass> {
     // What Rust says before it aborts.
     let refused = |line: &String| line.starts_with("memory allocation of ");
-    let killed = signal == Some(9) && more;
-    (killed || last.iter().any(refused)).then_some(FailureClass::OutOfMemory)
-}
-
-/// Processes that the kernel ended since it started because memory ran out, of the machine or of a
-/// group; nothing where it does not say.
-fn memory_kills() -> Option<u64> {
-    let counts = std::fs::read_to_string("/proc/vmstat").ok()?;
-    let line = counts
-        .lines()
-        .find_map(|line| line.strip_prefix("oom_kill "))?;
-    line.trim().parse().ok()
+    (starved || last.iter().any(refused)).then_some(FailureClass::OutOfMemory)
 }
 
 #[cfg(test)]
@@ -282,12 +266,10 @@ mod tests {
     fn memory_that_ran_out_is_told_from_other_crashes() {
         let memory = Some(FailureClass::OutOfMemory);
         let refused = lines("memory allocation of 256000000000 bytes failed");
-        assert_eq!(class_of_crash(Some(9), true, &[]), memory);
-        assert_eq!(class_of_crash(Some(6), false, &refused), memory);
-        // By a person, or by a fault while another process was ended for want of memory.
-        assert_eq!(class_of_crash(Some(9), false, &[]), None);
-        assert_eq!(class_of_crash(Some(11), true, &[]), None);
-        assert_eq!(class_of_crash(None, true, &lines("out of cheese")), None);
+        assert_eq!(class_of_crash(true, &[]), memory);
+        assert_eq!(class_of_crash(false, &refused), memory);
+        assert_eq!(class_of_crash(false, &[]), None);
+        assert_eq!(class_of_crash(false, &lines("out of cheese")), None);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::base::{
 };
 use crate::config::sweep::Sweep;
 use crate::plan::{Plan, RunId};
-use crate::queue::{RunState, Slot};
+use crate::queue::{RunState, Slot, rest_after_crash};
 use crate::rundir::{
     AttemptEvent, FailureClass, FolderLock, Journal, RunDir, digest_folder, read_outcome,
     write_made,
@@ -285,6 +285,29 @@ fn a_run_that_crashes_is_tried_again_and_given_up_after_five() {
         summary.failures[0].message,
         "ended with exit code 3 and no result"
     );
+}
+
+#[test]
+fn a_run_that_the_system_ends_for_want_of_memory_rests_between_its_tries_and_is_given_up_with_advice()
+ {
+    let project = project();
+    let run = id("dpo/0.5/10/1");
+    let mut backend = project.scripted(SUCCEED).with(&run, vec![Act::Starve; 9]);
+    let before = project.clock.now();
+    let (summary, _) = project.run(&mut backend);
+    assert_eq!((summary.succeeded, summary.failed), (3, 1));
+    assert_eq!(launches(&backend)[&run], 5);
+    let rests = (1..5).map(|crashes| rest_after_crash(crashes, Some(FailureClass::OutOfMemory)));
+    assert!(project.clock.now().0 - before.0 >= rests.sum::<i64>());
+    let failure = &summary.failures[0];
+    assert_eq!(failure.class, Some(FailureClass::OutOfMemory));
+    assert_eq!(
+        failure.message,
+        "ended by the system because memory ran out"
+    );
+    assert!(failure.hint.contains("micro-batch-tokens"), "{failure:?}");
+    let (again, _) = project.run(&mut backend);
+    assert_eq!((again.executed, launches(&backend)[&run]), (0, 5));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::context::{SelectContext, given};
 use super::error::SelectError;
 use super::models::{folder, open};
-use super::order::{Direction, Selection, ranked, take};
+use super::order::{Direction, Selection, ranked, take_explained};
 use super::projection::{dot, unit};
 use super::rows::RowsRef;
 use super::work::Work;
@@ -11,6 +11,7 @@ use crate::config::select::{DeitaRecipe, ModelSource, SelectRecipe};
 use crate::data::{Message, PlainTokenizer, TextFormat};
 use crate::model::{SequenceReader, in_passes};
 use rayon::prelude::*;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What the scorers answer with; the score is the mean of these by probability.
@@ -46,27 +47,38 @@ pub(super) fn select(
 ) -> Result<Selection, SelectError> {
     let exchanges = exchanges(rows);
     work.plan(2 * exchanges.len() + rows.len());
-    let prompts = |prompt: fn(&Exchange) -> String| exchanges.iter().map(prompt).collect();
-    let complexity: Vec<String> = prompts(|e| complexity_prompt(&e.instruction));
-    let complexity = expected_scores(&deita.complexity, complexity, recipe, context, work)?;
-    let quality: Vec<String> = prompts(|e| quality_prompt(&e.instruction, &e.reply));
-    let quality = expected_scores(&deita.quality, quality, recipe, context, work)?;
+    let mut unscored = BTreeMap::new();
+    let mut ask = |scorer: &str, source: &ModelSource, prompt: fn(&Exchange) -> String| {
+        let prompts = exchanges.iter().map(prompt).collect();
+        let (scores, limit) = expected_scores(source, prompts, recipe, context, work)?;
+        for (exchange, _) in exchanges.iter().zip(&scores).filter(|(_, s)| s.is_none()) {
+            let reason = || {
+                format!("what the {scorer} scorer is asked is longer than its {limit} positions")
+            };
+            unscored.entry(exchange.row).or_insert_with(reason);
+        }
+        Ok::<_, SelectError>(scores)
+    };
+    let complexity = ask("complexity", &deita.complexity, |e| {
+        complexity_prompt(&e.instruction)
+    })?;
+    let quality = ask("quality", &deita.quality, |e| {
+        quality_prompt(&e.instruction, &e.reply)
+    })?;
     let mut scores = vec![Some(0.0); rows.len()];
     for ((exchange, c), q) in exchanges.iter().zip(complexity).zip(quality) {
         let score = &mut scores[exchange.row];
         *score = score.zip(c.zip(q)).map(|(sum, (c, q))| sum + c * q);
     }
     let embeddings = embeddings(deita, recipe, rows, context, policy, work)?;
-    for (score, embedding) in scores.iter_mut().zip(&embeddings) {
-        *score = score.filter(|_| embedding.is_some());
+    for (row, _) in embeddings.iter().enumerate().filter(|(_, e)| e.is_none()) {
+        let reason = || "its embedding is all zeros".to_owned();
+        unscored.entry(row).or_insert_with(reason);
+        scores[row] = None;
     }
-    let order = diverse(
-        &scores,
-        &embeddings,
-        deita.threshold.get(),
-        recipe.keep.get(),
-    );
-    take(order, scores, recipe.keep.get(), "too-similar")
+    let keep = recipe.keep.get();
+    let order = diverse(&scores, &embeddings, deita.threshold.get(), keep);
+    take_explained(order, scores, unscored, keep, "too-similar")
 }
 
 /// A reply and what the user said before it.
@@ -97,14 +109,14 @@ fn exchanges(rows: &RowsRef<'_>) -> Vec<Exchange> {
 }
 
 /// The expected digit behind every prompt: `Σ k p(k)`, p the softmax over the six digits' logits.
-/// None where a prompt is longer than the model's positions.
+/// None where a prompt is longer than the model's positions, which are returned too.
 fn expected_scores(
     source: &ModelSource,
     prompts: Vec<String>,
     recipe: &SelectRecipe,
     context: &SelectContext<'_>,
     work: &mut Work<'_, '_>,
-) -> Result<Vec<Option<f64>>, SelectError> {
+) -> Result<(Vec<Option<f64>>, usize), SelectError> {
     let (tokenizer, digits) = open_scorer(context.root, &source.model_path)?;
     let (mut model, config) = open(source, recipe, context)?;
     let mut scores = vec![None; prompts.len()];
@@ -126,7 +138,7 @@ fn expected_scores(
         }
         work.advance(logits.len())?;
     }
-    Ok(scores)
+    Ok((scores, config.max_positions))
 }
 
 /// The tokenizer of a scorer in a folder of the project, and the ids of the digits.

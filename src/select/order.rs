@@ -14,6 +14,8 @@ pub struct Selection {
     pub kept: Vec<usize>,
     /// The score of each row; absent where a row has none or the method has none.
     pub scores: Vec<Option<f64>>,
+    /// Why a row has no score, by its place, where the method says it of single rows.
+    pub unscored: BTreeMap<usize, String>,
     /// What became of the rows that could not be chosen, by reason.
     pub notes: BTreeMap<String, usize>,
 }
@@ -99,17 +101,34 @@ pub(super) fn seeded_of(
 
 /// The first `keep` of `order`; `others` is why a scored row is not in it.
 pub(super) fn take(
+    order: Vec<usize>,
+    scores: Vec<Option<f64>>,
+    keep: usize,
+    others: &str,
+) -> Result<Selection, SelectError> {
+    let unscored = BTreeMap::new();
+    take_explained(order, scores, unscored, keep, others)
+}
+
+/// The same where rows without a score have a reason, by their places.
+pub(super) fn take_explained(
     mut order: Vec<usize>,
     scores: Vec<Option<f64>>,
+    unscored: BTreeMap<usize, String>,
     keep: usize,
     others: &str,
 ) -> Result<Selection, SelectError> {
     let (rows, with_score) = (scores.len(), scored(&scores).len());
     let mut selection = Selection {
         scores,
+        unscored,
         ..Selection::default()
     };
-    selection.note("without-score", rows - with_score);
+    for reason in selection.unscored.values() {
+        *selection.notes.entry(reason.clone()).or_default() += 1;
+    }
+    let explained = selection.unscored.len();
+    selection.note("without-score", rows - with_score - explained);
     selection.note(others, with_score - order.len());
     if keep > order.len() {
         return Err(too_few(keep, order.len(), &selection));

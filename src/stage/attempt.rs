@@ -287,6 +287,9 @@ pub(super) struct SelectedRow {
     /// What the method gave it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) score: Option<f64>,
+    /// Why it has none, where the method says it of single rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) why: Option<String>,
 }
 
 /// Places of the rows that a `select` run kept, in its order, from its artifact.

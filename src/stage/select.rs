@@ -170,6 +170,7 @@ fn write(
             .copied()
             .flatten()
             .filter(|s| s.is_finite()),
+        why: selection.unscored.get(&at).cloned(),
     };
     let kept: Vec<SelectedRow> = selection.kept.iter().map(|&at| line(at)).collect();
     let all: Vec<SelectedRow> = (0..rows.len()).map(line).collect();

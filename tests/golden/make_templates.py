@@ -180,6 +180,12 @@ def parquet_files():
         "score_chosen": [8.0, 7.5],
     })
     pq.write_table(pairs, folder / "pairs.parquet", compression="zstd")
+    plain = pa.table({"prompt": ["Hi", "Why?"], "completion": ["Oh.", "So."]})
+    pq.write_table(plain, folder / "lz4.parquet", compression="lz4")
+    # Bytes of another encoding, in a column that is read and in one that is not.
+    latin = {"prompt": ["Hi"], "completion": ["Oh."], "image": [b"\xff\xd8"]}
+    pq.write_table(pa.table(latin), folder / "image.parquet")
+    pq.write_table(pa.table({**latin, "completion": ["Zürich".encode("latin-1")]}), folder / "latin.parquet")
 
 
 if __name__ == "__main__":

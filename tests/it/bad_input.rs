@@ -101,6 +101,39 @@ fn a_bad_row_is_named_by_file_and_line() {
     );
 }
 
+/// Files as pyarrow writes them: packed in another way, with bytes that are no text.
+#[test]
+fn parquet_that_cannot_be_read_as_text_is_told_with_the_way_out() {
+    let project = Project::new();
+    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    let mut before = String::new();
+    for (name, code, wanted) in [
+        (
+            "lz4",
+            1,
+            &["lz4.parquet", "lz4", "help: write it again", "Zstandard"][..],
+        ),
+        (
+            "latin",
+            1,
+            &["latin.parquet:1: `completion` must be a", "not an object"][..],
+        ),
+        ("image", 0, &["fine"][..]),
+    ] {
+        let file = std::fs::read(fixtures.join(format!("{name}.parquet"))).unwrap();
+        project.write(format!("data/mine/{name}.parquet"), file);
+        let rows = format!("data = [{{ path = \"data/mine/{name}.parquet\" }}]\n");
+        if before.is_empty() {
+            let table = "[base.sft.recipe]\n";
+            project.edit("sweeps/smoke.toml", table, &format!("{table}{rows}"));
+        } else {
+            project.edit("sweeps/smoke.toml", &before, &rows);
+        }
+        before = rows;
+        refused(&project, "check", code, wanted);
+    }
+}
+
 #[test]
 fn equal_halves_of_a_pair_are_named() {
     let project = Project::new();
@@ -125,6 +158,28 @@ fn a_template_whose_special_tokens_the_tokenizer_lacks_is_refused() {
         "[base.model]\nchat-template = \"chatml.jinja\"\n\n[base.sft.recipe]",
     );
     refused(&project, "run", FOUND_BEFORE, &["<|im_"]);
+}
+
+/// Text that jinja2 would escape where it goes on, which templates are not meant to have.
+#[test]
+fn a_template_that_joins_escaped_text_is_refused_at_its_line() {
+    let project = Project::new();
+    let template = "{% for m in messages %}{{ m.role + ': ' }}\n{{ '<u>' + m.content|safe }}{{ eos_token }}\n\
+                    {% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
+    project.write("joined.jinja", template);
+    project.edit(
+        "sweeps/smoke.toml",
+        "[base.sft.recipe]",
+        "[base.model]\nchat-template = \"joined.jinja\"\n\n[base.sft.recipe]",
+    );
+    let said = ["joined.jinja", "line 2", "`safe`", "`~`", "smoke.toml:"];
+    refused(&project, "check", 1, &said);
+    project.write(
+        "joined.jinja",
+        template.replace(" + m.content|safe", " ~ m.content|safe"),
+    );
+    let said = project.lions(&["check", "sweeps/smoke.toml"]);
+    assert_eq!(said.code, 0, "{said:?}");
 }
 
 #[test]

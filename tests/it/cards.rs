@@ -246,6 +246,71 @@ fn doctor_lets_every_card_compute() {
     assert!(text.starts_with("cuda:1  out of device memory: "), "{text}");
 }
 
+/// What the shipped model finds likely, and one story that it tells.
+const MEASURED: &str = r#"extends = ["tiny.toml"]
+[sweep]
+name = "measured"
+question = "Where is it computed?"
+seeds = [1]
+[base]
+pipeline = []
+[base.eval.recipe]
+likelihood.instruct = { data = [{ path = "data/sft/instruct_test.jsonl", count = 1 }], max-seq-len = 64 }
+likelihood.tales = { data = [{ path = "data/sft/stories_test.jsonl", count = 1 }], max-seq-len = 64 }
+[base.eval.recipe.stories.told]
+data = [{ path = "data/sft/stories_test.jsonl" }]
+max-prompts = 1
+samples = 1
+sampling = { temperature = 0.7, top-p = 0.95, max-new-tokens = 4 }
+seed = 1
+[[report.table]]
+name = "main"
+title = "Base model"
+metrics = ["tales/loss", "told/rule_score"]
+"#;
+
+/// Without `--device`; with a card that suits, and with one that does not.
+#[test]
+fn runs_take_the_cards_that_suit_and_say_what_is_computed_on_the_processor_instead() {
+    let folder = Pretended::get().blas.to_str().unwrap();
+    let blas = ("LIONS_CUDA_LIB", folder);
+    let sampled = "samples and filters are computed on the CPU, not on `cuda:0`";
+    let cpu = "runs use the CPU";
+    for (vars, device, warnings) in [
+        (vec![("FAKE_CARDS", "1"), blas], "cuda:0", vec![sampled]),
+        (
+            vec![("FAKE_CARDS", "1"), ("FAKE_COMPUTE", "75"), blas],
+            "cpu",
+            vec!["Pretended T4, compute 7.5: too old, 8.0 is wanted; runs use the CPU"],
+        ),
+        (vec![("FAKE_CARDS", "0"), blas], "cpu", vec![]),
+    ] {
+        let project = crate::tiny::project();
+        project.write("sweeps/measured.toml", MEASURED);
+        let said = said(pretending(
+            &project,
+            &["run", "sweeps/measured.toml"],
+            &vars,
+        ));
+        assert_eq!(said.code, 0, "{said:?}");
+        for known in [sampled, cpu] {
+            let wanted = warnings.iter().any(|warning| warning.contains(known));
+            assert_eq!(said.err.contains(known), wanted, "{known}: {said:?}");
+        }
+        for warning in &warnings {
+            assert_eq!(said.err.matches(warning).count(), 1, "{warning}: {said:?}");
+        }
+        let run = fs::read_dir(project.path("results/runs")).unwrap().next();
+        let provenance = run
+            .unwrap()
+            .unwrap()
+            .path()
+            .join("attempts/001/provenance.json");
+        let provenance: Value = serde_json::from_slice(&fs::read(provenance).unwrap()).unwrap();
+        assert_eq!(provenance["device"], device);
+    }
+}
+
 /// Two steps of SFT and of DPO from it, by two seeds, and what the models find likely.
 const STUDY: &str = r#"extends = ["tiny.toml"]
 [sweep]

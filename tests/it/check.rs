@@ -314,6 +314,35 @@ fn only_what_a_stage_of_the_pipeline_uses_is_looked_at() {
 }
 
 #[test]
+fn files_of_stages_that_do_not_run_need_not_be_there() {
+    let project = Project::new();
+    let judge = "judge = { reward-model = { model-path = \"models/none\", precision = \"f32\" } }";
+    study(&project, &format!("[base.online-dpo.recipe]\n{judge}"));
+    let (pairs, prompts) = (
+        "data/pref/polite_train.jsonl",
+        "data/sft/stories_train.jsonl",
+    );
+    for file in [pairs, prompts] {
+        std::fs::remove_file(project.path(file)).unwrap();
+    }
+    let mut before = "[\"sft\", \"dpo\"]";
+    for (pipeline, missing) in [
+        ("[\"sft\", \"dpo\"]", &[pairs][..]),
+        ("[\"sft\", \"online-dpo\"]", &[prompts, "models/none"][..]),
+        ("[\"sft\"]", &[][..]),
+    ] {
+        project.edit("sweeps/mine.toml", before, pipeline);
+        before = pipeline;
+        let said = check(&project);
+        assert_eq!(said.code, i32::from(!missing.is_empty()), "{said:?}");
+        for path in [pairs, prompts, "models/none"] {
+            let told = said.err.contains(&format!("`{path}`"));
+            assert_eq!(told, missing.contains(&path), "{path}: {said:?}");
+        }
+    }
+}
+
+#[test]
 fn story_prompts_without_constraints_are_found_before_they_are_sampled() {
     let project = Project::new();
     study(
@@ -359,6 +388,27 @@ fn a_runaway_rate_and_rows_that_are_trained_on_are_warned_of() {
     let json = project.json(&["check", "sweeps/mine.toml"]);
     assert_eq!(json["problems"][0]["weight"], "warning");
     assert_eq!(json["problems"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_reference_in_another_number_format_than_what_is_measured_is_warned_of() {
+    let project = with_pairs();
+    let measured = "[base.eval.recipe.preference.polite]\ndata = [{ path = \"data/pref/polite_test.jsonl\" }]\n\
+        limits = { max-seq-len = 256, max-prompt-len = 128, truncation = \"keep-end\" }\n\n[base.dpo.recipe]\n\
+        precision = \"bf16\"";
+    project.edit("sweeps/mine.toml", "[base.dpo.recipe]", measured);
+    let warning = "pairs are measured in f32 against a reference in bf16";
+    let said = check(&project);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(
+        said.err.contains(warning) && said.err.contains("`dpo.recipe`"),
+        "{said:?}"
+    );
+    let same = "[base.eval.recipe]\nprecision = \"bf16\"\n\n[base.dpo.recipe]";
+    project.edit("sweeps/mine.toml", "[base.dpo.recipe]", same);
+    let said = check(&project);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(!said.err.contains("against a reference"), "{said:?}");
 }
 
 /// Ways in which a model folder can be wrong: a file, what becomes of it, what is said, and the remedy.
@@ -498,6 +548,23 @@ fn changed(text: &str, key: &str, to: &str) -> String {
     let from = at + text[at..].find(|c: char| c.is_ascii_digit()).unwrap();
     let end = from + text[from..].find(|c: char| !c.is_ascii_digit()).unwrap();
     format!("{}{to}{}", &text[..from], &text[end..])
+}
+
+#[test]
+fn a_folder_of_adapters_is_told_from_a_model() {
+    let project = Project::new();
+    study(&project, "[base.model]\npath = \"models/adapter\"");
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/lora");
+    copy_tree(&golden, &project.path("models/adapter"));
+    let said = check(&project);
+    assert_eq!(said.code, 1, "{said:?}");
+    for words in [
+        "`models/adapter` has no `config.json`",
+        "it holds adapters",
+        "`lions merge`",
+    ] {
+        assert!(said.err.contains(words), "{said:?}");
+    }
 }
 
 #[test]
@@ -773,6 +840,12 @@ fn models_and_files_of_judges_and_filters_are_opened_too() {
             "each of a row of the data",
         ),
         (
+            select("dpo", "{ ids = { ids-path = \"data/mine/twice.csv\" } }", false),
+            "16:31",
+            "`data/mine/twice.csv`: the id `row-2` stands in it twice",
+            "each of a row of the data",
+        ),
+        (
             select("dpo", "\"longest\"", false).replace("keep = 4", "keep = 40"),
             "15:8",
             "`keep` is 40, but the data has 20 rows",
@@ -812,6 +885,7 @@ fn models_and_files_of_judges_and_filters_are_opened_too() {
     );
     project.write("data/mine/ids.txt", "a\nb\n");
     project.write("data/mine/strange.txt", "row-1\nrow-2\nrow-3\nnope\n");
+    project.write("data/mine/twice.csv", "id\nrow-1\nrow-2\nrow-3\nrow-2\n");
     project.write(
         "data/mine/notes.jsonl",
         "{\"note\": \"none of the known forms\"}\n",

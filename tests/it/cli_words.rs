@@ -401,3 +401,26 @@ fn files_of_another_form_are_told_with_the_way_out() {
         "not UTF-8",
     );
 }
+
+/// An axis over what results do not depend on, and one over two spellings of a folder.
+#[test]
+fn configurations_that_are_the_same_runs_are_warned_of() {
+    let project = crate::tiny::project();
+    for (path, values) in [
+        ("sft.runtime.micro-batch-tokens", "[256, 512, 1024]"),
+        (
+            "model.path",
+            "[\"models/stories260k\", \"models//stories260k\", \"models/stories260k/\"]",
+        ),
+    ] {
+        let axis = format!("[[axis]]\nname = \"arm\"\npath = \"{path}\"\nvalues = {values}\n");
+        let head = "extends = [\"tiny.toml\"]\n[sweep]\nname = \"same\"\nquestion = \"q\"\nseeds = [1, 2]\n";
+        project.write("sweeps/same.toml", format!("{head}{axis}"));
+        let said = project.lions(&["plan", "sweeps/same.toml"]);
+        assert_eq!(said.code, 0, "{said:?}");
+        let warning = "are the same runs: no result depends on what they differ in; so it is with 3 further trials";
+        assert!(said.err.contains(warning), "{said:?}");
+    }
+    let said = project.lions(&["plan", "sweeps/smoke.toml"]);
+    assert!(!said.err.contains("the same runs"), "{said:?}");
+}

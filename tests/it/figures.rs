@@ -496,3 +496,35 @@ fn the_report_holds_it_all(drawn: &Drawn) {
         );
     }
 }
+
+/// Texts that a spreadsheet would compute: a figure's and a table's, on the terminal and in files.
+#[test]
+fn labels_that_look_like_formulas_are_texts_in_every_csv() {
+    let project = tiny::project();
+    let labels = ["=1+1", "+cmd|' /C calc'!A0", "@SUM(1)", "-2+3", "plain"];
+    let seed = |seed| {
+        format!(
+            "\"eval.recipe.likelihood.tales.max-seq-len\" = {}",
+            32 + seed
+        )
+    };
+    let arms: Vec<_> = labels.into_iter().zip((0..).map(seed)).collect();
+    let rest = "[base]\npipeline = []\n\
+        [[report.figure]]\nname = \"arms\"\ntitle = \"Arms\"\nkind = \"bars\"\nmetric = \"tales/loss\"\nx = \"arm\"\n";
+    tiny::run_arms(&project, "formulas", &arms, &["tales/loss"], rest);
+    let compared = project.lions(&["compare", "formulas", "--format", "csv"]);
+    let table = project.read("reports/formulas/tables/main.csv");
+    let figure = project.read("reports/formulas/figures/arms.csv");
+    for text in [&compared.out, &table, &figure] {
+        let cells = text.lines().flat_map(|line| line.split(','));
+        let computed = cells.filter(|cell| {
+            let cell = cell.trim_matches('"');
+            cell.starts_with(['=', '+', '-', '@']) && cell.parse::<f64>().is_err()
+        });
+        assert_eq!(computed.collect::<Vec<_>>(), Vec::<&str>::new(), "{text}");
+        for label in &labels[..4] {
+            assert!(text.contains(&format!("'{label}")), "{label} in {text}");
+        }
+        assert!(text.contains("plain") && !text.contains("'plain"), "{text}");
+    }
+}

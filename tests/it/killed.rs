@@ -141,11 +141,42 @@ fn a_database_is_not_made_anew_under_a_run_at_work() {
     let ended = driver.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let table = ["compare", "live"];
-    let before = project.json(&table);
+    let before = (project.json(&table), everything(&project));
     has_its_number(&project, "live");
     let said = project.lions(&["store", "rebuild"]);
     assert_eq!(said.code, 0, "{said:?}");
-    assert_eq!(project.json(&table), before);
+    assert_eq!((project.json(&table), everything(&project)), before);
+}
+
+/// What the store tells of sweeps, trials, runs, attempts and results, a line each.
+fn everything(project: &Project) -> Vec<String> {
+    let queries = [
+        "SELECT name, question, content FROM sweep ORDER BY name",
+        "SELECT sweep, trial, axis, value FROM trial_axis ORDER BY sweep, trial, axis",
+        "SELECT sweep, trial, label, stage, run, metric, value, n FROM trial_metric \
+         ORDER BY sweep, trial, stage, metric",
+        "SELECT run, step, metric, value, attempt FROM training ORDER BY run, step, metric",
+        "SELECT run_id, kind, identity, state, attempts FROM run ORDER BY run_id",
+        "SELECT run_id, name, value FROM count JOIN run ON run.id = run ORDER BY run_id, name",
+        "SELECT run_id, path, bytes, digest FROM artifact JOIN run ON run.id = run ORDER BY run_id, path",
+        "SELECT run_id, number, attempt.state, device FROM attempt JOIN run ON run.id = run \
+         ORDER BY run_id, number",
+    ];
+    let store = database(project);
+    let mut lines = Vec::new();
+    for sql in queries {
+        let mut found = store.prepare(sql).unwrap();
+        let columns = found.column_count();
+        let row = |row: &rusqlite::Row<'_>| {
+            let values = (0..columns).map(|at| row.get::<_, rusqlite::types::Value>(at));
+            Ok(format!("{:?}", values.collect::<Result<Vec<_>, _>>()?))
+        };
+        let before = lines.len();
+        lines.extend(found.query_map([], row).unwrap().map(Result::unwrap));
+        // A sweep without axes has no value of one.
+        assert!(lines.len() > before || sql.contains("trial_axis"), "{sql}");
+    }
+    lines
 }
 
 /// Under a limit that no machine's memory matters to, an attempt asks for more at once.

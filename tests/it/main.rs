@@ -19,6 +19,7 @@ mod documents;
 mod driver;
 mod figures;
 mod first_sweep;
+mod followed;
 mod foreseen;
 mod full;
 mod fuzz;

@@ -10,6 +10,9 @@ use candle_core::{DType, Device};
 use lions::arch::DecoderConfig;
 use lions::model::{Decoder, FrozenParams, Lora};
 use lions::train::Gradients;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::Path;
 
 #[test]
 fn merged_adapters_of_peft_are_a_model_that_says_the_same() {
@@ -41,6 +44,130 @@ fn merged_adapters_of_peft_are_a_model_that_says_the_same() {
     let nowhere = merge("models/none", "models/other");
     assert_eq!(nowhere.code, 1);
     assert!(nowhere.err.contains("--model"), "{}", nowhere.err);
+}
+
+/// Ranks and scalings of their own, some layers, expressions: see `MERGED` in `make_lora.py`.
+#[test]
+fn adapters_of_every_configuration_are_merged_as_peft_merges_them() {
+    let project = Project::new();
+    let golden = golden("lora_merged.json");
+    let base = project.path("models/stories260k");
+    let config = DecoderConfig::from_file(&base).unwrap();
+    let load = |dir: &Path| FrozenParams::load(dir, &config, &Device::Cpu, DType::F32).unwrap();
+    let before = load(&base);
+    let tokens = ids(&golden["tokens"]);
+    let all = Packed::new(&[(tokens.clone(), vec![true; tokens.len()])]);
+    for (name, want) in golden["adapters"].as_object().unwrap() {
+        let folder = root("tests/golden/lora_merged").join(name);
+        let [adapter, out] = [folder, project.path(name)].map(|dir| dir.display().to_string());
+        let words = [
+            "merge",
+            &adapter,
+            "--model",
+            "models/stories260k",
+            "--out",
+            &out,
+        ];
+        let said = project.lions(&words);
+        assert_eq!(said.code, 0, "{name}: {said:?}");
+        let merged = load(&project.path(name));
+        let got = flat(&all.token_logps(&Decoder::frozen(&config, &merged).unwrap()));
+        let error = distance(&got, &numbers(&want["logps"])[1..]);
+        check(name, [("token logps".to_owned(), error)], PARITY);
+        let changes = want["changes"].as_object().unwrap();
+        let errors = merged.iter().filter_map(|(weight, now)| {
+            let change = (now - before.get(weight).unwrap()).unwrap();
+            let Some(want) = changes.get(weight) else {
+                assert!(
+                    flat(&change).iter().all(|x| *x == 0.0),
+                    "{name}: {weight} has changed"
+                );
+                return None;
+            };
+            Some((weight.to_owned(), distance_to_fingerprint(&change, want)))
+        });
+        let errors: Vec<_> = errors.collect();
+        assert_eq!(errors.len(), changes.len(), "{name}");
+        check(&format!("{name}: changes"), errors, PARITY);
+    }
+}
+
+/// What is more than low-rank products of matrices, in the words of PEFT's files.
+#[test]
+fn adapters_that_are_more_than_low_rank_products_are_refused_by_the_key() {
+    let project = Project::new();
+    let source = root("tests/golden/lora");
+    let weights = std::fs::read(source.join("adapter_model.safetensors")).unwrap();
+    let text = std::fs::read_to_string(source.join("adapter_config.json")).unwrap();
+    for (key, value) in [
+        ("use_dora", json!(true)),
+        ("modules_to_save", json!(["lm_head"])),
+        ("lora_bias", json!(true)),
+        ("bias", json!("lora_only")),
+        ("init_lora_weights", json!("pissa")),
+        ("alpha_pattern", json!({"^model.*q_proj": 3})),
+        ("a_key_of_tomorrow", json!({"on": true})),
+    ] {
+        let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        config[key] = value;
+        project.write("adapter/adapter_config.json", config.to_string());
+        project.write("adapter/adapter_model.safetensors", &weights);
+        let words = [
+            "merge",
+            "adapter",
+            "--model",
+            "models/stories260k",
+            "--out",
+            "merged",
+        ];
+        let said = project.lions(&words);
+        assert_eq!(said.code, 1, "{key}: {said:?}");
+        let at = format!("error: `{key}` in `adapter/adapter_config.json`");
+        assert!(said.err.starts_with(&at), "{said:?}");
+        assert!(said.err.contains("`merge_and_unload` of PEFT"), "{said:?}");
+        assert!(!project.path("merged").exists(), "{key}");
+    }
+}
+
+#[test]
+fn merge_writes_the_number_format_that_is_asked_for() {
+    let project = Project::new();
+    let adapter = root("tests/golden/lora").display().to_string();
+    let merge = |out: &str, more: &[&str]| {
+        let words = [
+            "merge",
+            &adapter,
+            "--model",
+            "models/stories260k",
+            "--out",
+            out,
+        ];
+        project.lions(&[&words[..], more].concat())
+    };
+    let tensors = |out: &str| {
+        let file = project.path(out).join("model.safetensors");
+        candle_core::safetensors::load(file, &Device::Cpu).unwrap()
+    };
+    for (out, more) in [("plain", &[][..]), ("narrow", &["--precision", "bf16"][..])] {
+        let said = merge(out, more);
+        assert_eq!(said.code, 0, "{said:?}");
+    }
+    let (plain, narrow) = (tensors("plain"), tensors("narrow"));
+    let plain: BTreeMap<_, _> = plain.into_iter().collect();
+    for (name, wide) in &plain {
+        assert_eq!(wide.dtype(), DType::F32, "the base's own");
+        let rounded = wide.to_dtype(DType::BF16).unwrap();
+        assert_eq!(narrow[name].dtype(), DType::BF16);
+        assert_eq!(flat(&narrow[name]), flat(&rounded), "{name}");
+    }
+    let config = project.read("narrow/config.json");
+    assert!(config.contains("\"bfloat16\""), "{config}");
+    let said = merge("half", &["--precision", "f16"]);
+    assert_eq!(said.code, 2, "{said:?}");
+    assert!(
+        said.err.contains("f32") && said.err.contains("bf16"),
+        "{said:?}"
+    );
 }
 
 #[test]

@@ -375,6 +375,77 @@ fn scores_of_likelihoods(project: &Project, results: &Results) {
     assert_eq!(kept, best(&below, 1.0)[..KEEP]);
 }
 
+/// One row is longer than the scorers read; a model of its own embeds.
+#[test]
+fn deita_says_of_conversations_why_they_have_no_score() {
+    let project = project();
+    let long = words("Tom ran home to his mom", 600);
+    let row = |id: &str, prompt: &str, reply: &str| {
+        json!({"id": id, "messages": [{"role": "user", "content": prompt}, {"role": "assistant", "content": reply},
+            {"role": "user", "content": "And then?"}, {"role": "assistant", "content": "They ate."}]})
+    };
+    let chats = [
+        row("short", "Tell me of Tom.", "Tom ran home."),
+        row("asked", &long, "Tom ran home."),
+        row("told", "Tell me of Tom.", &long),
+        row("other", "Tell me of Sue.", "A big red dog sat by."),
+    ];
+    project.write(
+        "data/mine/long.jsonl",
+        chats.map(|row| format!("{row}\n")).concat(),
+    );
+    let method = |keep: usize| {
+        format!(
+            "select = {{ of = \"sft\", recipe = {{ keep = {keep}, precision = \"f32\", method = {DEITA}, embedding = \
+             {{ model-path = \"models/stories260k\" }}, pooling = \"mean\", threshold = 1.0 }} }} }} }}"
+        )
+    };
+    let rest =
+        "[base.sft.recipe]\ndata = [{ path = \"data/mine/long.jsonl\" }]\nbatch = { rows = 2 }\n";
+    let arms = [("two", method(2))];
+    let results = tiny::run_arms(&project, "long", &arms, &["tales/loss"], rest);
+    let run = results.only("two", "select");
+    let scores = results.lines(&run, "scores.jsonl");
+    let asked = |scorer: &str| {
+        format!("what the {scorer} scorer is asked is longer than its 512 positions")
+    };
+    let why = scores
+        .iter()
+        .map(|row| (row["id"].as_str().unwrap(), row["why"].as_str()));
+    let (complexity, quality) = (asked("complexity"), asked("quality"));
+    assert_eq!(
+        why.collect::<Vec<_>>(),
+        [
+            ("short", None),
+            ("asked", Some(&*complexity)),
+            ("told", Some(&*quality)),
+            ("other", None)
+        ]
+    );
+    assert!(
+        scores
+            .iter()
+            .all(|row| row["score"].is_f64() != row["why"].is_string()),
+        "{scores:?}"
+    );
+    let shown = project.lions(&["show", &run]);
+    for reason in [&complexity, &quality] {
+        let note = format!("1 row could not be chosen: {reason}");
+        assert!(shown.out.contains(&note), "{shown:?}");
+    }
+
+    let text = tiny::sweep("three", &[("three", method(3))], rest) + &tiny::table(&["tales/loss"]);
+    project.write("sweeps/three.toml", text);
+    let said = project.lions(&["run", "sweeps/three.toml"]);
+    assert_eq!(said.code, 100, "{said:?}");
+    for reason in [&complexity, &quality] {
+        assert!(
+            said.err.contains(reason.as_str()) || said.out.contains(reason.as_str()),
+            "{said:?}"
+        );
+    }
+}
+
 #[test]
 fn methods_that_apply_to_conversations_choose_them_too() {
     let project = project();
@@ -396,6 +467,13 @@ fn methods_that_apply_to_conversations_choose_them_too() {
         of(
             "deita",
             &format!("{DEITA}, pooling = \"mean\", threshold = 0.99999 }} }}"),
+            true,
+        ),
+        of(
+            "deita, own embedding",
+            &format!(
+                "{DEITA}, embedding = {{ model-path = \"models/stories260k\" }}, pooling = \"last\", threshold = 1.0 }} }}"
+            ),
             true,
         ),
         of("ifd", "\"ifd\"", true),
@@ -424,6 +502,7 @@ max-seq-len = 256
 "#;
     let results = tiny::run_arms(&project, "chats", &arms, &["mine/loss", "tales/loss"], rest);
     let kept = |arm: &str| selected(&results, arm).0;
+    scores_of_deita(&results);
     assert_eq!(kept("longest"), ["r3", "r6", "r1", "r4"]);
     assert_eq!(kept("shortest"), ["r5", "r0", "r7", "r2"]);
     assert_eq!(set(kept("good")), ["r0", "r2", "r4", "r6"]);

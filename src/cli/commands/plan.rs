@@ -57,6 +57,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PlanArgs) -> Result<u8, Comma
     if told.errors > 0 {
         ui.warn("this is what would run; `lions run` refuses it for the problems above");
     }
+    warn_of_equal_trials(ui, &plan);
     let rate = args.device.rate(&plan)?;
     let view = View::of(&plan, &project.root, args.explain, rate);
     let earlier = earlier(&project, &sweep.name);
@@ -85,6 +86,26 @@ pub(crate) fn make(
     // The cache only saves time: a read-only project must still be able to plan.
     drop(digests.save(&project.digests()));
     Ok(plan)
+}
+
+/// Warns of trials of one seed that share all their runs: an axis that sets what no result depends on.
+pub(crate) fn warn_of_equal_trials(ui: &Ui, plan: &Plan) {
+    let mut first = BTreeMap::new();
+    let mut equal = plan.trials.iter().filter_map(|trial| {
+        let known = *first.entry((trial.seed, &trial.eval)).or_insert(trial);
+        (known.index != trial.index).then_some((known, trial))
+    });
+    let Some((one, other)) = equal.next() else {
+        return;
+    };
+    let more = match equal.count() {
+        0 => String::new(),
+        more => format!("; so it is with {}", counted(more, "further trial")),
+    };
+    ui.warn(&format!(
+        "`{}` and `{}` are the same runs: no result depends on what they differ in{more}",
+        one.label, other.label
+    ));
 }
 
 /// What the plan looks like against what is already there.

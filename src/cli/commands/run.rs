@@ -117,6 +117,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
             );
             return Err(CommandError::user(format!("{what} `{path}` is not there")).hint(hint));
         }
+        plan::warn_of_equal_trials(ui, &plan);
         loaded.push((word, sweep));
     }
     if errors > 0 {
