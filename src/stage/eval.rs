@@ -13,6 +13,7 @@ use crate::eval::{
 use crate::generate::Generator;
 use crate::plan::{EVAL_ROWS_ARTIFACT, SAMPLES_ARTIFACT};
 use crate::stage::attempt::Attempt;
+use crate::stage::benchmarks::{self, LoadedBench};
 use crate::stage::checkpoints::TrainingRecord;
 use crate::stage::dpo::count_pairs;
 use crate::stage::engine::Asked;
@@ -27,6 +28,7 @@ enum Loaded<'a> {
     Likelihood(&'a LikelihoodEval, Vec<TokenizedExample>),
     Preference(Vec<TokenizedPair>),
     Stories(&'a StoriesEval, Vec<StoryPrompt>, Vec<Vec<u32>>),
+    Judged(LoadedBench<'a>),
 }
 
 impl Loaded<'_> {
@@ -36,6 +38,7 @@ impl Loaded<'_> {
             Self::Likelihood(_, examples) => examples.len(),
             Self::Preference(pairs) => pairs.len(),
             Self::Stories(eval, prompts, _) => prompts.len() * eval.samples.get(),
+            Self::Judged(loaded) => loaded.units(),
         }
     }
 }
@@ -107,6 +110,9 @@ fn load_sets<'a>(
         let tokens = prompts.iter().map(|p| format.encode_prompt(&p.messages));
         let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
         sets.push((name, Loaded::Stories(eval, prompts, tokens)));
+    }
+    for (name, eval) in &recipe.judged {
+        sets.push((name, Loaded::Judged(LoadedBench::read(job, eval)?)));
     }
     if let Some((name, _)) = sets.iter().find(|(_, set)| set.units() == 0) {
         return Err(StageError::EmptySet {
@@ -202,6 +208,7 @@ fn measure(
             made.spend(&model.config, lengths.sum(), &pass);
             Ok(story_metrics(name, prompts, &stories))
         }
+        Loaded::Judged(loaded) => benchmarks::run(job, made, model, format, (name, loaded), before),
     }
 }
 

@@ -7,10 +7,12 @@
 
 mod attempt;
 mod bench;
+mod benchmarks;
 mod checkpoints;
 mod context;
 mod device;
 mod dpo;
+mod endpoint;
 mod engine;
 mod error;
 mod eval;
