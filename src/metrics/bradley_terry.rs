@@ -96,9 +96,9 @@ fn is_strongly_connected(wins: &[Vec<f64>]) -> bool {
         let mut open = vec![0];
         reached[0] = true;
         while let Some(from) = open.pop() {
-            for to in 0..wins.len() {
-                if won(from, to) > 0.0 && !reached[to] {
-                    reached[to] = true;
+            for (to, reached) in reached.iter_mut().enumerate() {
+                if won(from, to) > 0.0 && !*reached {
+                    *reached = true;
                     open.push(to);
                 }
             }

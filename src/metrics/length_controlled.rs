@@ -213,10 +213,10 @@ fn derivatives(
         let p = logistic(product(&row.features, weights));
         let slope = strength * row.weight * (p - row.target);
         let bend = strength * row.weight * p * (1.0 - p);
-        for i in 0..FEATURES {
-            gradient[i] += slope * row.features[i];
-            for j in 0..FEATURES {
-                curvature[i][j] += bend * row.features[i] * row.features[j];
+        for (i, feature) in row.features.iter().enumerate() {
+            gradient[i] += slope * feature;
+            for (entry, other) in curvature[i].iter_mut().zip(row.features) {
+                *entry += bend * feature * other;
             }
         }
     }

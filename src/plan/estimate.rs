@@ -44,6 +44,7 @@ pub struct RunCost {
     pub judge_tokens: u64,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
 fn is_none(count: &u64) -> bool {
     *count == 0
 }

@@ -13,7 +13,8 @@ use crate::eval::{
 use crate::generate::Generator;
 use crate::plan::{EVAL_ROWS_ARTIFACT, SAMPLES_ARTIFACT};
 use crate::stage::attempt::Attempt;
-use crate::stage::benchmarks::{self, LoadedBench};
+use crate::stage::benchmark::LoadedBench;
+use crate::stage::benchmarks;
 use crate::stage::checkpoints::TrainingRecord;
 use crate::stage::dpo::count_pairs;
 use crate::stage::engine::Asked;

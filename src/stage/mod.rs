@@ -7,6 +7,9 @@
 
 mod attempt;
 mod bench;
+mod benchmark;
+mod benchmark_answers;
+mod benchmark_verdicts;
 mod benchmarks;
 mod checkpoints;
 mod context;

@@ -216,8 +216,7 @@ impl Bench {
     /// Something that a question needs is missing.
     pub fn asks(&self, replies: &[Vec<Said>]) -> Result<Vec<Ask>, JudgedError> {
         let mut asks = Vec::new();
-        for question in 0..self.len() {
-            let own = &replies[question];
+        for (question, own) in replies.iter().enumerate().take(self.len()) {
             let messages = match self {
                 Self::MtBench(bench) => {
                     let asked = bench.requests(question, own)?.into_iter();

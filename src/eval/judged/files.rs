@@ -172,6 +172,7 @@ pub struct MtJudgment {
 }
 
 /// As Python writes a number that it read from digits: `7`, but `7.5`.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
 fn whole_if_whole<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     if number.fract() == 0.0 && number.abs() < 1e15 {
         return serializer.serialize_i64(*number as i64);
