@@ -1,6 +1,6 @@
 //! What every floor needs, each handed in rather than reached for.
 //!
-//! Time, devices, digests, stamps of files, seeds, atomic files, CSV, the files of a model folder, the
+//! Time, devices, digests, stamps of files, seeds, the draws of Python's generators, atomic files, CSV, the files of a model folder, the
 //! stop flag, text fit to be shown and numbers as people read them. Nothing here knows of sweeps or models.
 
 pub mod checked;
@@ -8,10 +8,13 @@ pub mod clock;
 pub mod csv_line;
 pub mod device;
 pub mod digest;
+pub mod fill;
 pub mod fs;
 pub mod guard;
 pub mod model_files;
+pub mod mt19937;
 pub mod seed;
+mod sha512;
 pub mod shutdown;
 pub mod stamp;
 pub mod text;
@@ -23,9 +26,11 @@ pub use clock::{Clock, SystemClock, Timestamp};
 pub use csv_line::csv_line;
 pub use device::{Device, UnknownDevice};
 pub use digest::{Digest, digest_bytes, digest_file};
+pub use fill::fill;
 pub use fs::{PathError, append_line, write_atomic};
 pub use guard::{guarded, silence_guarded_panics};
 pub use model_files::{ModelFile, is_model_file, is_weight_file};
+pub use mt19937::Mt19937;
 pub use seed::SeedTree;
 pub use shutdown::Shutdown;
 pub use stamp::Stamp;

@@ -447,7 +447,8 @@ impl Checker<'_> {
         let mut names: BTreeMap<&str, &str> = BTreeMap::new();
         let sets = recipe.likelihood.keys().map(|name| (name, "likelihood"));
         let sets = sets.chain(recipe.preference.keys().map(|name| (name, "preference")));
-        for (name, kind) in sets.chain(recipe.stories.keys().map(|name| (name, "stories"))) {
+        let sets = sets.chain(recipe.stories.keys().map(|name| (name, "stories")));
+        for (name, kind) in sets.chain(recipe.judged.keys().map(|name| (name, "judged"))) {
             let path = format!("eval.recipe.{kind}.{name}");
             if name.is_empty() {
                 let help = "metric keys begin with it";
@@ -493,7 +494,9 @@ impl Checker<'_> {
             self.few(set.samples.get(), &format!("{path}.samples"));
             self.sampling(&set.sampling, &format!("{path}.sampling"));
         }
-        let only_preference = recipe.likelihood.is_empty() && recipe.stories.is_empty();
+        self.judged(config, recipe);
+        let only_preference =
+            recipe.likelihood.is_empty() && recipe.stories.is_empty() && recipe.judged.is_empty();
         if only_preference && !names.is_empty() && !has_reference(config) {
             let message = "a trial without preference learning has no reference, so nothing of this can be \
                            measured";

@@ -1,10 +1,11 @@
-//! Rules for online DPO, for filters and for the checkpoint that is evaluated.
+//! Rules for online DPO, for judged benchmarks, for filters and for the checkpoint that is evaluated.
 
 use crate::config::check::Checker;
 use crate::config::judge::judge_problems;
+use crate::config::judged::judged_problems;
 use crate::config::spec::{
-    JudgeRuntime, OnlineDpoConfig, PipelineStage, SamplingRecipe, SelectConfig, SelectMethod,
-    SelectOf, SelectTarget, TrialConfig, select_problems,
+    EvalRecipe, JudgeRuntime, OnlineDpoConfig, PipelineStage, SamplingRecipe, SelectConfig,
+    SelectMethod, SelectOf, SelectTarget, TrialConfig, select_problems,
 };
 use std::num::NonZeroUsize;
 
@@ -57,6 +58,23 @@ impl Checker<'_> {
     pub(super) fn sampling(&mut self, sampling: &SamplingRecipe, path: &str) {
         let at = format!("{path}.max-new-tokens");
         self.count(sampling.max_new_tokens.get(), &at);
+    }
+
+    /// Chat benchmarks and how their judge is asked.
+    pub(super) fn judged(&mut self, config: &TrialConfig, recipe: &EvalRecipe) {
+        for (name, set) in &recipe.judged {
+            let path = format!("eval.recipe.judged.{name}");
+            self.fail_all(&path, judged_problems(set));
+            for (key, file) in set.benchmark.files() {
+                let benchmark = set.benchmark.name();
+                self.plain_file(file, &format!("{path}.benchmark.{benchmark}.{key}"));
+            }
+            let at = format!("{path}.max-new-tokens");
+            self.count(set.max_new_tokens.get(), &at);
+        }
+        if let Some(runtime) = &config.eval.judge_runtime {
+            self.judge_runtime(runtime, "eval.judge-runtime");
+        }
     }
 
     fn judge_runtime(&mut self, runtime: &JudgeRuntime, path: &str) {

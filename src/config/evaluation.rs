@@ -1,6 +1,8 @@
 //! What is measured on a trial's last checkpoint.
 
 use crate::config::data_source::DataSource;
+use crate::config::judge::JudgeRuntime;
+use crate::config::judged::JudgedEval;
 use crate::config::preference::PairLimits;
 use crate::config::range::{NonNegative, Share};
 use crate::config::training::{Precision, TrainRuntime};
@@ -22,6 +24,9 @@ pub struct EvalConfig {
     /// How this machine executes it.
     #[serde(default)]
     pub runtime: TrainRuntime,
+    /// How the judge of a chat benchmark is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge_runtime: Option<JudgeRuntime>,
 }
 
 /// What is measured. Every set is named; metric keys begin with that name.
@@ -38,6 +43,9 @@ pub struct EvalRecipe {
     /// Rule score of sampled stories: `<name>/rule_score` and so on.
     #[serde(default)]
     pub stories: BTreeMap<String, StoriesEval>,
+    /// Chat benchmarks whose answers a judge scores: `<name>/rating` or `<name>/win_rate` and so on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub judged: BTreeMap<String, JudgedEval>,
     /// Number format.
     pub precision: Precision,
 }

@@ -99,7 +99,7 @@ pub struct OpenaiJudge {
     pub seed: Option<u64>,
 }
 
-/// How a judge is asked; never part of an identity. Only `openai` uses it.
+/// How a judge is asked; never part of an identity. `openai` and judges of benchmarks use it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct JudgeRuntime {
@@ -119,6 +119,10 @@ pub struct JudgeRuntime {
     /// The environment variable that holds the endpoint's key. Absent: no key is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_env: Option<String>,
+    /// Writes what a judge of benchmarks would be asked, and asks nothing: the run then fails and says where the requests
+    /// are. Absent: false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry: Option<bool>,
 }
 
 impl JudgeRecipe {
@@ -217,28 +221,31 @@ pub(crate) fn judge_problems(recipe: &JudgeRecipe) -> Vec<FieldProblem> {
 /// Ratings that the built-in question asks for.
 const ASKED_SCALE: (f64, f64) = (1.0, 10.0);
 
-fn openai_problems(judge: &OpenaiJudge, fail: &mut impl FnMut(&str, String, &str)) {
-    let url = judge.base_url.as_str();
+/// What is wrong with the address of an endpoint, and what helps.
+pub(crate) fn url_problem(url: &str) -> Option<(String, &'static str)> {
     let address = url
         .strip_prefix("https://")
         .or_else(|| url.strip_prefix("http://"));
     match address {
-        None | Some("") => fail(
-            "base-url",
+        None | Some("") => Some((
             format!("`base-url` must begin with `http://` or `https://`, not be `{url}`"),
             "for example `http://127.0.0.1:8000/v1`",
-        ),
-        Some(address) if address.split('/').next().unwrap_or("").contains('@') => fail(
-            "base-url",
+        )),
+        Some(address) if address.split('/').next().unwrap_or("").contains('@') => Some((
             "`base-url` holds a user or password, which would be stored and shown".to_owned(),
             "name the variable that holds the key with `key-env` in the runtime",
-        ),
-        Some(_) if url.trim_end_matches('/').ends_with("/chat/completions") => fail(
-            "base-url",
+        )),
+        Some(_) if url.trim_end_matches('/').ends_with("/chat/completions") => Some((
             "`base-url` ends with `/chat/completions`, which is added to it".to_owned(),
             "leave that part out",
-        ),
-        Some(_) => {}
+        )),
+        Some(_) => None,
+    }
+}
+
+fn openai_problems(judge: &OpenaiJudge, fail: &mut impl FnMut(&str, String, &str)) {
+    if let Some((message, help)) = url_problem(&judge.base_url) {
+        fail("base-url", message, help);
     }
     if judge.model.is_empty() {
         let help = "write the name that the endpoint knows it by";

@@ -1,9 +1,10 @@
 //! The metric keys that a trial's evaluation and training produce.
 
-use crate::config::spec::{DataSource, DpoRecipe, PipelineStage, TrialConfig};
+use crate::config::spec::{Benchmark, DataSource, DpoRecipe, PipelineStage, TrialConfig};
 use crate::metrics::Family;
 use crate::metrics::registry::{
-    DPO_MONITOR, DPO_STEPS, LIKELIHOOD, PREFERENCE, SFT_MONITOR, SFT_STEPS, STORIES, TRAINING_COST,
+    ALPACA_EVAL, ARENA_HARD, DPO_MONITOR, DPO_STEPS, LENGTH_CONTROLLED, LIKELIHOOD, MT_BENCH,
+    PREFERENCE, SFT_MONITOR, SFT_STEPS, STORIES, TRAINING_COST,
 };
 use std::path::Path;
 
@@ -26,6 +27,18 @@ pub fn final_metric_keys(config: &TrialConfig) -> Vec<String> {
     }
     for set in recipe.stories.keys() {
         add(&STORIES, set);
+    }
+    for (set, judged) in &recipe.judged {
+        match &judged.benchmark {
+            Benchmark::MtBench(_) => add(&MT_BENCH, set),
+            Benchmark::ArenaHard(_) => add(&ARENA_HARD, set),
+            Benchmark::AlpacaEval(files) => {
+                add(&ALPACA_EVAL, set);
+                if files.gamed_path.is_some() {
+                    add(&LENGTH_CONTROLLED, set);
+                }
+            }
+        }
     }
     if !config.pipeline.is_empty() {
         add(&TRAINING_COST, "");

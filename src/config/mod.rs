@@ -27,6 +27,7 @@ mod figure_spec;
 mod file;
 mod flat;
 mod judge;
+mod judged;
 mod keys;
 mod load;
 mod loss;

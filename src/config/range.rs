@@ -102,6 +102,16 @@ ranges! {
     Cosine: "-1 to 1", {"minimum": -1, "maximum": 1}, |x| (-1.0..=1.0).contains(&x);
 }
 
+impl Share {
+    /// All of it.
+    pub const WHOLE: Self = Self(1.0);
+}
+
+impl NonNegative {
+    /// Nothing.
+    pub const ZERO: Self = Self(0.0);
+}
+
 impl Smoothing {
     /// No label is taken as flipped.
     pub const NONE: Self = Self(0.0);

@@ -8,6 +8,7 @@
 pub use crate::config::data_source::*;
 pub use crate::config::evaluation::*;
 pub use crate::config::judge::*;
+pub use crate::config::judged::*;
 pub use crate::config::loss::{DpoLoss, PreferenceLoss};
 pub use crate::config::online::*;
 pub use crate::config::options::{Decontamination, ReferenceUpdate, TrainableEmbeddings};

@@ -2,9 +2,11 @@
 //!
 //! Pure functions from scores and texts to metrics and row records; the forward passes are
 //! [`crate::train::score_documents`], [`crate::train::score_pairs`] and [`crate::generate::sample`].
-//! Every value carries its standard error over rows and the number of rows.
+//! Every value carries its standard error over rows and the number of rows. [`judged`] scores chat benchmarks by the
+//! verdicts of a judge.
 
 mod cluster;
+pub mod judged;
 mod likelihood;
 mod preference;
 mod record;

@@ -3,10 +3,13 @@
 //! A judge scores every reply of an item; scores compare within an item only. [`best_and_worst`]
 //! makes a pair of them. There are four, by [`JudgeRecipe`]: verifiable rules ([`RuleJudge`]), a local
 //! reward model ([`RewardJudge`]), a local PairRM ([`PairrmJudgment`]) and a model behind an endpoint
-//! ([`OpenaiJudgment`]); [`open_judge`] opens the one that a recipe names.
+//! ([`OpenaiJudgment`]); [`open_judge`] opens the one that a recipe names. An
+//! [`Asker`] puts questions of any kind to an endpoint.
 
 mod answers;
+mod asker;
 mod candidates;
+mod chat;
 mod endpoint;
 mod error;
 mod open;
@@ -22,7 +25,9 @@ mod story;
 mod traits;
 mod verdict;
 
+pub use asker::{Asker, Question};
 pub use candidates::{Candidates, Reply, best_and_worst, replies_differ};
+pub use chat::{ChatReply, ChatSampling, chat_reply, chat_request};
 pub use error::JudgeError;
 pub use open::{JudgePlace, open_judge};
 pub use openai::OpenaiJudgment;

@@ -1,43 +1,24 @@
 //! A model behind a chat endpoint as judge.
 
-use crate::base::{Digest, digest_bytes};
+use crate::base::{Digest, fill};
 use crate::config::spec::{JudgeMode, JudgeRuntime, OpenaiJudge};
-use crate::judge::answers::{Answer, Answers};
+use crate::judge::asker::{Asker, Question};
 use crate::judge::candidates::Candidates;
-use crate::judge::endpoint::{Endpoint, NoResponse};
 use crate::judge::error::JudgeError;
 use crate::judge::traits::Judge;
-use crate::judge::verdict::{fill, request, template, verdict};
-use serde_json::{Value, json};
+use crate::judge::verdict::{request, template, verdict};
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread;
-use std::time::Duration;
-
-/// How often progress is told while no answer comes.
-const TELL: Duration = Duration::from_millis(200);
 
 /// Asks an endpoint about every reply (`score`) or every two replies (`pairwise`).
 #[derive(Debug)]
 pub struct OpenaiJudgment {
     recipe: OpenaiJudge,
-    asks: u32,
-    threads: usize,
-    endpoint: Endpoint,
-    answers: Answers,
+    asker: Asker,
 }
 
-/// A question, asked once whoever needs it.
-struct Question {
-    /// The item that needs it first.
-    item: String,
-    request: Digest,
-    body: Value,
-    /// The verdicts that it gives: item and place.
-    places: Vec<(usize, Place)>,
-}
+/// The verdicts that a question gives, which is asked once whoever needs it: item and place.
+type Places = Vec<(usize, Place)>;
 
 /// What a verdict is about.
 #[derive(Clone, Copy)]
@@ -62,44 +43,38 @@ impl OpenaiJudgment {
     ) -> Result<Self, JudgeError> {
         Ok(Self {
             recipe: recipe.clone(),
-            asks: runtime.asks(),
-            threads: runtime.concurrency(),
-            endpoint: Endpoint::new(&recipe.base_url, runtime, key),
-            answers: Answers::open(answers)?,
+            asker: Asker::open(&recipe.base_url, recipe.seed, runtime, answers, key)?,
         })
     }
 
     /// The same with another way to wait between requests.
     #[cfg(test)]
     pub(super) fn waiting(mut self, wait: crate::judge::endpoint::Wait) -> Self {
-        self.endpoint = self.endpoint.waiting(wait);
+        self.asker = self.asker.waiting(wait);
         self
     }
 
-    /// Every question, once each, in the order of the items.
-    fn questions(&self, items: &[Candidates]) -> Vec<Question> {
+    /// Every question, once each, in the order of the items, and what needs it.
+    fn questions(&self, items: &[Candidates]) -> (Vec<Question>, Vec<Places>) {
         let mut questions: Vec<Question> = Vec::new();
+        let mut needed: Vec<Places> = Vec::new();
         let mut by_request: BTreeMap<Digest, usize> = BTreeMap::new();
         for (index, item) in items.iter().enumerate() {
             let prompt = item.prompt_text();
             for place in places(self.recipe.mode, item) {
                 let text = self.question(&prompt, item, place);
-                let body = request(&self.recipe, &text);
-                let whole = format!("{}\n{body}", self.endpoint.url());
-                let request = digest_bytes(whole.as_bytes());
-                let at = *by_request.entry(request.clone()).or_insert_with(|| {
-                    questions.push(Question {
-                        item: item.id.clone(),
-                        request,
-                        body,
-                        places: Vec::new(),
+                let question = self.asker.question(&item.id, request(&self.recipe, &text));
+                let at = *by_request
+                    .entry(question.request.clone())
+                    .or_insert_with(|| {
+                        questions.push(question);
+                        needed.push(Vec::new());
+                        questions.len() - 1
                     });
-                    questions.len() - 1
-                });
-                questions[at].places.push((index, place));
+                needed[at].push((index, place));
             }
         }
-        questions
+        (questions, needed)
     }
 
     fn question(&self, prompt: &str, item: &Candidates, place: Place) -> String {
@@ -113,114 +88,6 @@ impl OpenaiJudgment {
             }
         }
     }
-
-    /// The verdict on a question: of the answers that are known, or asked for.
-    fn answer(&self, question: &Question, stop: &AtomicBool) -> Result<f64, JudgeError> {
-        let mut problem = String::new();
-        let known = self.answers.known(&question.request);
-        for response in known {
-            match verdict(&self.recipe, response) {
-                Ok(found) => return Ok(found),
-                Err(why) => problem = why,
-            }
-        }
-        // Every process has the whole budget, so that a judge that was mended can be asked again; and
-        // counts on, so that a seed is not sent twice.
-        let asked = u32::try_from(known.len()).unwrap_or(u32::MAX);
-        let budget = asked.saturating_add(self.asks);
-        for attempt in asked..budget {
-            let mut body = question.body.clone();
-            if let Some(seed) = self.recipe.seed {
-                body["seed"] = json!(seed.wrapping_add(u64::from(attempt)));
-            }
-            let record = |status: u16, response: &str| {
-                self.answers.add(&Answer {
-                    request: question.request.clone(),
-                    item: question.item.clone(),
-                    attempt: attempt + 1,
-                    status,
-                    response: response.to_owned(),
-                })
-            };
-            let response = self.endpoint.ask(&body.to_string(), stop, record)?;
-            let response = response.map_err(|none| match none {
-                NoResponse::Stopped => JudgeError::Stopped,
-                NoResponse::Failed(problem) => JudgeError::Endpoint {
-                    url: self.endpoint.url().to_owned(),
-                    id: question.item.clone(),
-                    problem,
-                },
-            })?;
-            match verdict(&self.recipe, &response) {
-                Ok(found) => return Ok(found),
-                Err(why) => problem = why,
-            }
-        }
-        Err(JudgeError::NoVerdict {
-            id: question.item.clone(),
-            asks: budget as usize,
-            problem,
-            answers: self.answers.path().to_owned(),
-        })
-    }
-
-    /// A verdict for each question. The first error stops all threads; requests under way are
-    /// waited for, as their answers are kept.
-    fn verdicts(
-        &self,
-        questions: &[Question],
-        progress: &mut Progress<'_>,
-    ) -> Result<Vec<f64>, JudgeError> {
-        let stop = AtomicBool::new(false);
-        let next = AtomicUsize::new(0);
-        let work = |send: Sender<(usize, Result<f64, JudgeError>)>| {
-            while !stop.load(Ordering::SeqCst) {
-                let index = next.fetch_add(1, Ordering::SeqCst);
-                let Some(question) = questions.get(index) else {
-                    return;
-                };
-                let answer = self.answer(question, &stop);
-                let failed = answer.is_err();
-                if send.send((index, answer)).is_err() {
-                    return;
-                }
-                // Here, not where it is received, so that this thread pays for no further question;
-                // after it was sent, so that it comes before what the others say of being stopped.
-                if failed {
-                    stop.store(true, Ordering::SeqCst);
-                }
-            }
-        };
-        let mut found = vec![0.0; questions.len()];
-        let mut outcome = Ok(());
-        thread::scope(|scope| {
-            let (send, receive) = channel();
-            for _ in 0..self.threads.min(questions.len()) {
-                let (work, send) = (&work, send.clone());
-                scope.spawn(move || work(send));
-            }
-            drop(send);
-            loop {
-                let go_on = match receive.recv_timeout(TELL) {
-                    Ok((index, Ok(verdict))) => {
-                        found[index] = verdict;
-                        progress.answered(&questions[index])
-                    }
-                    Ok((_, Err(error))) => {
-                        outcome = std::mem::replace(&mut outcome, Ok(())).and(Err(error));
-                        false
-                    }
-                    Err(RecvTimeoutError::Timeout) => progress.tell(),
-                    Err(RecvTimeoutError::Disconnected) => break,
-                };
-                if !go_on {
-                    stop.store(true, Ordering::SeqCst);
-                    outcome = std::mem::replace(&mut outcome, Ok(())).and(Err(JudgeError::Stopped));
-                }
-            }
-        });
-        outcome.map(|()| found)
-    }
 }
 
 /// Counts the items that are done.
@@ -232,9 +99,9 @@ struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    fn new(items: usize, questions: &[Question], told: &'a mut dyn FnMut(usize) -> bool) -> Self {
+    fn new(items: usize, needed: &[Places], told: &'a mut dyn FnMut(usize) -> bool) -> Self {
         let mut open = vec![0; items];
-        for (item, _) in questions.iter().flat_map(|q| &q.places) {
+        for (item, _) in needed.iter().flatten() {
             open[*item] += 1;
         }
         let done = open.iter().filter(|open| **open == 0).count();
@@ -246,8 +113,8 @@ impl<'a> Progress<'a> {
         (self.told)(self.done)
     }
 
-    fn answered(&mut self, question: &Question) -> bool {
-        for (item, _) in &question.places {
+    fn answered(&mut self, places: &Places) -> bool {
+        for (item, _) in places {
             self.open[*item] -= 1;
             self.done += usize::from(self.open[*item] == 0);
         }
@@ -261,16 +128,22 @@ impl Judge for OpenaiJudgment {
         items: &[Candidates],
         progress: &mut dyn FnMut(usize) -> bool,
     ) -> Result<Vec<Vec<f64>>, JudgeError> {
-        let questions = self.questions(items);
-        let mut progress = Progress::new(items.len(), &questions, progress);
+        let (questions, needed) = self.questions(items);
+        let mut progress = Progress::new(items.len(), &needed, progress);
         if !progress.tell() {
             return Err(JudgeError::Stopped);
         }
-        let verdicts = self.verdicts(&questions, &mut progress)?;
+        let read = |response: &str| verdict(&self.recipe, response);
+        let verdicts = self
+            .asker
+            .ask(&questions, &read, &mut |answered| match answered {
+                Some(question) => progress.answered(&needed[question]),
+                None => progress.tell(),
+            })?;
         let mut scores: Vec<Vec<f64>> = items.iter().map(|i| vec![0.0; i.replies.len()]).collect();
-        let answered = questions.iter().zip(verdicts);
+        let answered = needed.iter().zip(verdicts);
         for ((item, place), verdict) in
-            answered.flat_map(|(q, v)| q.places.iter().map(move |place| (*place, v)))
+            answered.flat_map(|(places, v)| places.iter().map(move |place| (*place, v)))
         {
             match place {
                 Place::Reply(reply) => scores[item][reply] = verdict,

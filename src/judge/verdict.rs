@@ -65,30 +65,6 @@ pub(super) fn template(judge: &OpenaiJudge) -> &str {
     judge.template.as_deref().unwrap_or(ours)
 }
 
-/// Puts `values` in the `{…}` places of `template`. What is put in is not searched again, so that a
-/// reply that writes `{prompt}` stays as it is.
-pub(super) fn fill(template: &str, values: &[(&str, &str)]) -> String {
-    let mut filled = String::with_capacity(template.len());
-    let mut rest = template;
-    while let Some(at) = rest.find('{') {
-        filled.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let place = values.iter().find_map(|(name, value)| {
-            let after = rest.strip_prefix('{')?.strip_prefix(name)?;
-            Some((after.strip_prefix('}')?, value))
-        });
-        if let Some((after, value)) = place {
-            filled.push_str(value);
-            rest = after;
-        } else {
-            filled.push('{');
-            rest = &rest[1..];
-        }
-    }
-    filled.push_str(rest);
-    filled
-}
-
 /// The verdict in a raw response of the endpoint: a rating (`score`), or how much of the
 /// comparison A wins, 1, ½ or 0 (`pairwise`); or what is wrong.
 pub(super) fn verdict(judge: &OpenaiJudge, response: &str) -> Result<f64, String> {
@@ -181,6 +157,7 @@ fn tail(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::fill;
 
     fn judge(mode: JudgeMode) -> OpenaiJudge {
         OpenaiJudge {
@@ -250,14 +227,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_filled_in_is_not_filled_again() {
-        let values = [("prompt", "say {reply}"), ("reply", "{prompt} {x}")];
-        assert_eq!(
-            fill("{prompt}|{reply}|{other}|{", &values),
-            "say {reply}|{prompt} {x}|{other}|{"
-        );
+    fn every_place_of_our_templates_is_filled() {
         let values = [("a", "1"), ("b", "2"), ("prompt", "p")];
         assert_eq!(fill(PAIRWISE_TEMPLATE, &values).matches('{').count(), 0);
+        let values = [("reply", "r"), ("prompt", "p")];
+        assert_eq!(fill(SCORE_TEMPLATE, &values).matches('{').count(), 0);
     }
 
     #[test]

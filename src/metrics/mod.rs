@@ -6,12 +6,15 @@
 //! that gives interval, p-value and power in one expression. A [`Comparison`] says one of four verdicts in
 //! plain words; [`holm`] corrects declared claims; [`parabola`] fits a curve.
 
+pub mod bradley_terry;
 pub mod column;
 pub mod compare;
 pub mod estimate;
 pub mod families;
 pub mod fit;
+pub mod length_controlled;
 pub mod null;
+pub mod percentile;
 pub mod power;
 pub mod registry;
 mod rows;
@@ -26,11 +29,16 @@ pub mod words;
 #[cfg(test)]
 mod simulation_tests;
 
+pub use bradley_terry::{
+    Battle, PositionBias, Winner, anchored, bootstrap_ratings, bradley_terry, win_probability, wins,
+};
 pub use column::{Analysis, Arm, Column, Contrast, Measured, SeedValues};
 pub use compare::{Comparison, Method};
 pub use estimate::{Estimate, Interval, mean};
 pub use fit::{Parabola, parabola};
+pub use length_controlled::{Compared, Gamed, LengthControl, fit_length_control};
 pub use null::{NullCheck, null_check};
+pub use percentile::percentile_interval;
 pub use power::{Design, Noise, TableNoise};
 pub use registry::{FAMILIES, Family, metric_set, metric_spec};
 pub use rows::RowSet;

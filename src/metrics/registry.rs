@@ -1,8 +1,8 @@
 //! Which metrics there are: the families with the keys that they give.
 
 use crate::metrics::families::{
-    DOCUMENT, EVALUATED_REWARDS, HELD_OUT_LOSS, HELD_OUT_PAIR, JUDGED, PAIR, SAMPLED, SFT_STEP,
-    STEP, STORY, TRAINING,
+    DOCUMENT, EQUALLY_LONG, EVALUATED_REWARDS, FOUGHT, HELD_OUT_LOSS, HELD_OUT_PAIR, JUDGED, PAIR,
+    PREFERRED, RATED, SAMPLED, SFT_STEP, STEP, STORY, TRAINING,
 };
 use crate::metrics::spec::{Better, Metric, MetricSpec, spec};
 
@@ -35,6 +35,34 @@ pub static STORIES: Family = Family {
     name: "story evaluation",
     place: "<set>/",
     specs: || of(STORY),
+};
+
+/// An evaluated MT-Bench.
+pub static MT_BENCH: Family = Family {
+    name: "MT-Bench",
+    place: "<set>/",
+    specs: || of(RATED),
+};
+
+/// An evaluated Arena-Hard-Auto.
+pub static ARENA_HARD: Family = Family {
+    name: "Arena-Hard-Auto",
+    place: "<set>/",
+    specs: || of(FOUGHT),
+};
+
+/// An evaluated AlpacaEval.
+pub static ALPACA_EVAL: Family = Family {
+    name: "AlpacaEval",
+    place: "<set>/",
+    specs: || of(PREFERRED),
+};
+
+/// What an AlpacaEval with its published tables has beside.
+pub static LENGTH_CONTROLLED: Family = Family {
+    name: "AlpacaEval with the published tables",
+    place: "<set>/",
+    specs: || of(EQUALLY_LONG),
 };
 
 /// The training of an evaluated checkpoint.
@@ -87,10 +115,14 @@ pub static JUDGING: Family = Family {
 };
 
 /// All of them.
-pub static FAMILIES: [&Family; 10] = [
+pub static FAMILIES: [&Family; 14] = [
     &LIKELIHOOD,
     &PREFERENCE,
     &STORIES,
+    &MT_BENCH,
+    &ARENA_HARD,
+    &ALPACA_EVAL,
+    &LENGTH_CONTROLLED,
     &TRAINING_COST,
     &SFT_STEPS,
     &DPO_STEPS,

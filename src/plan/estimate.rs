@@ -16,8 +16,8 @@ use crate::arch::{
     training_flops,
 };
 use crate::config::spec::{
-    BatchSize, Batching, DataSource, DpoRecipe, Duration, EvalRecipe, LoraRecipe, LossMask,
-    Monitor, OnlineDpoRecipe, Precision, SamplingRecipe, SelectMethod, SftRecipe, Share,
+    BatchSize, Batching, DataSource, DpoRecipe, Duration, EvalRecipe, JudgedEval, LoraRecipe,
+    LossMask, Monitor, OnlineDpoRecipe, Precision, SamplingRecipe, SelectMethod, SftRecipe, Share,
     TrainRuntime,
 };
 use crate::plan::documents::{Documents, KnownLengths};
@@ -36,6 +36,17 @@ pub struct RunCost {
     pub flops: f64,
     /// Most memory, bytes; 0 if the model's shape is not known.
     pub peak_memory_bytes: u64,
+    /// Requests to judges of chat benchmarks, at least: one whose answer fails or holds no verdict is asked again.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub judge_requests: u64,
+    /// Tokens that the judges write in answer, at most.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub judge_tokens: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Characters that a token covers, by the size of the vocabulary.
@@ -73,6 +84,8 @@ pub(crate) struct Estimator<'r, 'a> {
 }
 
 const TEMPLATE_TOKENS: f64 = 8.0;
+/// Tokens of a question of a chat benchmark; those of MT-Bench have 60 to 90 on average, of the others up to 150.
+const QUESTION_TOKENS: f64 = 100.0;
 /// Positions computed at once where the runtime does not say.
 const DEFAULT_MICRO_TOKENS: f64 = 4096.0;
 
@@ -160,6 +173,7 @@ impl Estimator<'_, '_> {
             tokens,
             flops: flops + forward_flops(model, &work.measured),
             peak_memory_bytes: footprint.peak(model) as u64,
+            ..RunCost::default()
         }
     }
 
@@ -383,8 +397,40 @@ impl Estimator<'_, '_> {
             let prompts = self.documents(&set.data, false)?.first(set.max_prompts);
             pass.extend(&Self::samples(&prompts, set.samples.get(), &set.sampling));
         }
-        Ok(self.measured(pass, runtime, recipe.precision))
+        let (mut judge_requests, mut judge_tokens) = (0, 0);
+        for set in recipe.judged.values() {
+            let questions = self.questions(set)?;
+            pass.extend(&replies(set).times(questions as f64));
+            let requests = (questions * set.benchmark.requests_a_question()) as u64;
+            judge_requests += requests;
+            judge_tokens += requests * set.judge.max_tokens.get() as u64;
+        }
+        Ok(RunCost {
+            judge_requests,
+            judge_tokens,
+            ..self.measured(pass, runtime, recipe.precision)
+        })
     }
+
+    /// Questions of a chat benchmark: rows of its file, as many as are used.
+    fn questions(&mut self, set: &JudgedEval) -> Result<usize, PlanError> {
+        let size = self.resolver.text_size(set.benchmark.questions())?;
+        let most = set.max_questions.map_or(usize::MAX, NonZeroUsize::get);
+        Ok(size.map_or(0, |size| size.rows as usize).min(most))
+    }
+}
+
+/// Replies to a question of a chat benchmark, each of the whole budget: of each turn the prompt with what was said before.
+fn replies(set: &JudgedEval) -> Pass {
+    let new = set.max_new_tokens.get() as f64;
+    let mut pass = Pass::default();
+    for turn in 0..set.benchmark.turns() {
+        pass.add_samples(
+            QUESTION_TOKENS + turn as f64 * (QUESTION_TOKENS + new),
+            [new],
+        );
+    }
+    pass
 }
 
 /// What is measured of documents: as much of each as fits.

@@ -53,6 +53,20 @@ pub struct PlannedRun {
     pub estimate: RunCost,
 }
 
+impl PlannedRun {
+    /// The models that judge its chat benchmarks, as their endpoints know them.
+    pub fn judges(&self) -> impl Iterator<Item = String> {
+        let judged = match &self.stage.task {
+            StageRecipe::Eval(recipe) => Some(recipe.judged.values()),
+            _ => None,
+        };
+        judged
+            .into_iter()
+            .flatten()
+            .map(|eval| eval.judge.model.clone())
+    }
+}
+
 /// A trial and its runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedTrial {
@@ -575,8 +589,13 @@ impl Planner<'_> {
             StageRecipe::Dpo(recipe) => estimator.dpo(recipe, draft.runtime)?,
             StageRecipe::Eval(recipe) => estimator.eval(recipe, draft.runtime)?,
         };
-        let judges = draft.task.kind() == StageKind::Judge;
-        let judge_runtime = online.filter(|_| judges).map(|o| o.judge_runtime.clone());
+        let judge_runtime = match &draft.task {
+            StageRecipe::Judge(_) => online.map(|online| online.judge_runtime.clone()),
+            StageRecipe::Eval(recipe) if !recipe.judged.is_empty() => {
+                context.config.eval.judge_runtime.clone()
+            }
+            _ => None,
+        };
         let parents = draft.inputs.values().filter_map(|input| match input {
             InputRef::Run { id, .. } => Some(id.clone()),
             InputRef::Folder { .. } => None,

@@ -319,7 +319,7 @@ pub struct StageFile {
     pub data: BTreeMap<String, Digest>,
     /// How to execute; not part of the identity.
     pub runtime: TrainRuntime,
-    /// How an endpoint is asked; `judge` only, and not part of the identity.
+    /// How an endpoint is asked; `judge`, and `eval` with judged benchmarks, and not part of the identity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge_runtime: Option<JudgeRuntime>,
 }

@@ -2,14 +2,15 @@
 
 use crate::base::{SeedTree, chain, counted};
 use crate::config::spec::{
-    BatchSize, Batching, DataSource, DpoRecipe, Duration, LossMask, OptimizerRecipe, PairLimits,
-    PipelineStage, Precision, PromptRecipe, RowsRecipe, SftRecipe, StoriesEval, TrainingRecipe,
-    TrialConfig,
+    BatchSize, Batching, DataSource, DpoRecipe, Duration, JudgedEval, LossMask, OptimizerRecipe,
+    PairLimits, PipelineStage, Precision, PromptRecipe, RowsRecipe, SftRecipe, StoriesEval,
+    TrainingRecipe, TrialConfig,
 };
 use crate::config::sweep::show_value;
 use crate::data::{
     ChatRow, DataError, FileRows, PairPlan, SftPlan, TextFormat, Wanted, training_chats_of,
 };
+use crate::eval::judged::Bench;
 use crate::preflight::inputs::{Inputs, Planned};
 use crate::preflight::leaks::Sources;
 use crate::preflight::lengths::lengths;
@@ -435,6 +436,23 @@ impl Stage<'_> {
         }
     }
 
+    /// Whether the files of a chat benchmark are what they should be; what is not there is said elsewhere.
+    fn judged(&self, inputs: &mut Inputs, set: &JudgedEval, path: &str) {
+        let root = inputs.root().to_owned();
+        let files = set.benchmark.files();
+        if files.iter().any(|(_, file)| !root.join(file).is_file()) {
+            return;
+        }
+        let most = set.max_questions.map_or(usize::MAX, NonZeroUsize::get);
+        let read = Bench::read(&root, &set.benchmark, most);
+        let message = match read {
+            Ok(bench) if bench.is_empty() => "there is no question to answer".to_owned(),
+            Ok(_) => return,
+            Err(error) => error.to_string(),
+        };
+        inputs.add(self.problem(path, message));
+    }
+
     /// What is measured at the end, each set read.
     pub(super) fn evaluation<'c>(
         &self,
@@ -469,6 +487,9 @@ impl Stage<'_> {
         }
         for (name, set) in &eval.stories {
             self.stories(inputs, set, &format!("eval.recipe.stories.{name}.data"));
+        }
+        for (name, set) in &eval.judged {
+            self.judged(inputs, set, &format!("eval.recipe.judged.{name}.benchmark"));
         }
         if !eval.preference.is_empty() {
             self.one_precision(inputs, config);

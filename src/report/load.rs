@@ -184,6 +184,7 @@ mod tests {
             tokens: 0,
             flops: 0.0,
             peak_memory_bytes: 0,
+            ..RunCost::default()
         };
         PlannedRun {
             id,

@@ -4,6 +4,7 @@ use crate::base::PathError;
 use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::eval::StoryError;
+use crate::eval::judged::JudgedError;
 use crate::generate::GenerateError;
 use crate::gpu::GpuError;
 use crate::judge::JudgeError;
@@ -51,6 +52,20 @@ pub enum StageError {
     /// Replies cannot be judged.
     #[error(transparent)]
     Judge(#[from] JudgeError),
+    /// A chat benchmark cannot be scored.
+    #[error(transparent)]
+    Judged(#[from] JudgedError),
+    /// The judge was not to be asked.
+    #[error(
+        "{requests} requests to the judge are written to `{}`, and none is sent: `dry` is set in the runtime of the judge",
+        path.display()
+    )]
+    Dry {
+        /// How many.
+        requests: usize,
+        /// The file.
+        path: PathBuf,
+    },
     /// Rows cannot be chosen.
     #[error(transparent)]
     Select(SelectError),

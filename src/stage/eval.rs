@@ -13,6 +13,8 @@ use crate::eval::{
 use crate::generate::Generator;
 use crate::plan::{EVAL_ROWS_ARTIFACT, SAMPLES_ARTIFACT};
 use crate::stage::attempt::Attempt;
+use crate::stage::benchmark::LoadedBench;
+use crate::stage::benchmarks;
 use crate::stage::checkpoints::TrainingRecord;
 use crate::stage::dpo::count_pairs;
 use crate::stage::engine::Asked;
@@ -29,6 +31,7 @@ enum Loaded<'a> {
     Likelihood(&'a LikelihoodEval, Vec<TokenizedExample>),
     Preference(Vec<TokenizedPair>),
     Stories(&'a StoriesEval, Vec<StoryPrompt>, Vec<Vec<u32>>),
+    Judged(LoadedBench<'a>),
 }
 
 impl Loaded<'_> {
@@ -38,6 +41,7 @@ impl Loaded<'_> {
             Self::Likelihood(_, examples) => examples.len(),
             Self::Preference(pairs) => pairs.len(),
             Self::Stories(eval, prompts, _) => prompts.len() * eval.samples.get(),
+            Self::Judged(loaded) => loaded.units(),
         }
     }
 }
@@ -160,6 +164,13 @@ fn load_sets<'a>(
             clusters: clusters_of(name, eval.cluster.as_ref(), extras(&rows))?,
         });
     }
+    for (name, eval) in &recipe.judged {
+        sets.push(NamedSet {
+            name,
+            loaded: Loaded::Judged(LoadedBench::read(job, eval)?),
+            clusters: BTreeMap::new(),
+        });
+    }
     if let Some(empty) = sets.iter().find(|set| set.loaded.units() == 0) {
         return Err(StageError::EmptySet {
             set: empty.name.to_owned(),
@@ -242,6 +253,7 @@ fn measure(
             made.spend(&model.config, lengths.sum(), &pass);
             Ok(story_metrics(name, prompts, &stories))
         }
+        Loaded::Judged(loaded) => benchmarks::run(job, made, model, format, (name, loaded), before),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The `judge` stage: from sampled replies to preference pairs, the best against the worst.
 
-use crate::base::fs::{copy, create_dir, read_to_string};
-use crate::base::{PathError, counted, write_atomic};
+use crate::base::counted;
+use crate::base::fs::read_to_string;
 use crate::config::spec::{JudgeRecipe, UnitInterval};
 use crate::data::record::{CHOSEN_FINISHED, REJECTED_FINISHED};
 use crate::data::{Message, permutation};
@@ -258,24 +258,9 @@ fn judge_all(
     recipe: &JudgeStageRecipe,
     items: &[Candidates],
 ) -> Result<Vec<Vec<f64>>, StageError> {
-    let answers = job.work().join(ANSWERS_ARTIFACT);
-    create_dir(&job.work())?;
-    if let Some(earlier) = job.newest_work(ANSWERS_ARTIFACT)
-        && earlier != answers
-    {
-        // Whole or not at all: of half a copy a later attempt would take the rest as never asked.
-        let kept = std::fs::read(&earlier).map_err(|e| PathError::new("read", &earlier, e))?;
-        write_atomic(&answers, &kept)?;
-    }
+    let answers = job.answers_file(ANSWERS_ARTIFACT)?;
     let runtime = job.file.judge_runtime.clone().unwrap_or_default();
-    let key = match &runtime.key_env {
-        Some(name) => Some(
-            (job.context.secret)(name).ok_or_else(|| StageError::NoSecret {
-                variable: name.clone(),
-            })?,
-        ),
-        None => None,
-    };
+    let key = job.endpoint_key(&runtime)?;
     let root = job.context.root.clone();
     if let JudgeRecipe::Pairrm(_) = recipe.judge {
         job.on_processor("PairRM")?;
@@ -301,10 +286,6 @@ fn judge_all(
     }
     let scores = scores?;
     drop(judge);
-    if answers.is_file() {
-        create_dir(&job.dir.out())?;
-        copy(&answers, &job.dir.out().join(ANSWERS_ARTIFACT))?;
-        made.artifacts.push(ANSWERS_ARTIFACT.to_owned());
-    }
+    job.publish_answers(made, &answers, ANSWERS_ARTIFACT)?;
     Ok(scores)
 }

@@ -7,10 +7,15 @@
 
 mod attempt;
 mod bench;
+mod benchmark;
+mod benchmark_answers;
+mod benchmark_verdicts;
+mod benchmarks;
 mod checkpoints;
 mod context;
 mod device;
 mod dpo;
+mod endpoint;
 mod engine;
 mod error;
 mod eval;

@@ -102,6 +102,7 @@ fn run(name: &str, kind: StageKind, parents: &[&str]) -> PlannedRun {
             tokens: 10,
             flops: 1e6,
             peak_memory_bytes: 1 << 20,
+            ..RunCost::default()
         },
     }
 }

@@ -8,17 +8,33 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// The secret that requests carry; it may stand nowhere else.
-const KEY: &str = "sk-loopback-4711";
+pub(crate) const KEY: &str = "sk-loopback-4711";
 
 /// A server on the loopback device that answers each chat request; it lives as long as the test process.
-struct Endpoint {
-    url: String,
+pub(crate) struct Endpoint {
+    pub(crate) url: String,
     asked: Arc<AtomicUsize>,
     keys: Arc<Mutex<Vec<String>>>,
 }
 
+/// What the server was asked.
+pub(crate) struct Call {
+    /// The whole request.
+    pub(crate) body: Value,
+    /// Its turns.
+    pub(crate) messages: Vec<Value>,
+}
+
 impl Endpoint {
+    /// Answers the last turn of each request.
     fn start(answer: impl Fn(&str) -> (u16, String) + Send + 'static) -> Self {
+        Self::serving(move |call| {
+            answer(call.messages.last().unwrap()["content"].as_str().unwrap())
+        })
+    }
+
+    /// Answers each request with a status and a text; a status of 0 cuts the connection.
+    pub(crate) fn serving(answer: impl Fn(&Call) -> (u16, String) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let asked = Arc::new(AtomicUsize::new(0));
@@ -34,7 +50,7 @@ impl Endpoint {
         Self { url, asked, keys }
     }
 
-    fn asked(&self) -> usize {
+    pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 }
@@ -42,7 +58,7 @@ impl Endpoint {
 /// One request, then the connection is closed.
 fn serve(
     stream: TcpStream,
-    answer: &dyn Fn(&str) -> (u16, String),
+    answer: &dyn Fn(&Call) -> (u16, String),
     keys: &Mutex<Vec<String>>,
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
@@ -67,14 +83,17 @@ fn serve(
     let mut body = vec![0; length];
     reader.read_exact(&mut body)?;
     let body: Value = serde_json::from_slice(&body).unwrap();
-    let messages = body["messages"].as_array().unwrap();
-    let (status, text) = answer(messages.last().unwrap()["content"].as_str().unwrap());
+    let messages = body["messages"].as_array().unwrap().clone();
+    let (status, text) = answer(&Call { body, messages });
+    if status == 0 {
+        return Ok(());
+    }
     let mut stream = reader.into_inner();
     let head = format!("HTTP/1.1 {status} Said\r\nConnection: close\r\n");
     write!(stream, "{head}Content-Length: {}\r\n\r\n{text}", text.len())
 }
 
-fn say(text: &str) -> (u16, String) {
+pub(crate) fn say(text: &str) -> (u16, String) {
     let json = json!({"choices": [{"message": {"content": text}}]});
     (200, json.to_string())
 }
@@ -137,7 +156,7 @@ fn run(project: &Project, words: &[&str]) -> crate::project::Said {
 }
 
 /// Every file of the project that holds `text`.
-fn files_with(project: &Project, text: &str) -> Vec<std::path::PathBuf> {
+pub(crate) fn files_with(project: &Project, text: &str) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![project.path("results"), project.path("reports")];
     while let Some(folder) = folders.pop() {

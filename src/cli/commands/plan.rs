@@ -13,8 +13,8 @@ use crate::cli::ui::{Tone, Ui};
 use crate::config::Inputs;
 use crate::config::sweep::Sweep;
 use crate::plan::{
-    DeviceRate, DigestCache, FieldChange, KnownLengths, Plan, PlannedRun, RunId, StageKind,
-    nearest_difference, plan_sweep,
+    DeviceRate, DigestCache, FieldChange, KnownLengths, Plan, PlannedRun, RunCost, RunId,
+    StageKind, nearest_difference, plan_sweep,
 };
 use crate::preflight::Depth;
 use crate::report::{
@@ -183,6 +183,7 @@ impl View {
                 "parents": run.parents.iter().map(|id| &id.0).collect::<Vec<_>>(),
                 "trials": run.trials, "tokens": run.estimate.tokens, "flops": run.estimate.flops,
                 "peak_memory_bytes": run.estimate.peak_memory_bytes,
+                "judge_requests": run.estimate.judge_requests, "judge_tokens": run.estimate.judge_tokens,
                 "gpu_hours": self.rate.map(|rate| rate.hours(run.estimate.flops)),
             })
         });
@@ -231,7 +232,8 @@ fn print(ui: &Ui, sweep: &Sweep, plan: &Plan, view: &View, args: &PlanArgs) {
     ui.table(&stages, &vec![Whole; stages[0].len()]);
     let device = view.rate.map(|rate| device_lines(rate, &view.todo(plan)));
     let assumptions = assumption_lines(sweep, plan);
-    for line in device.into_iter().flatten().chain(assumptions) {
+    let asked = judge_line(&view.todo(plan));
+    for line in device.into_iter().flatten().chain(asked).chain(assumptions) {
         ui.text(&line);
     }
     ui.out("");
@@ -251,6 +253,25 @@ fn print(ui: &Ui, sweep: &Sweep, plan: &Plan, view: &View, args: &PlanArgs) {
             counted(runs - listed, "run")
         ));
     }
+}
+
+/// What judges of chat benchmarks are asked in runs that are to be done.
+fn judge_line(todo: &[&PlannedRun]) -> Option<String> {
+    let sum = |of: fn(&RunCost) -> u64| todo.iter().map(|run| of(&run.estimate)).sum::<u64>();
+    let (requests, tokens) = (
+        sum(|cost| cost.judge_requests),
+        sum(|cost| cost.judge_tokens),
+    );
+    let judges: BTreeSet<String> = todo.iter().flat_map(|run| run.judges()).collect();
+    let names: Vec<String> = judges.iter().map(|judge| format!("`{judge}`")).collect();
+    (requests > 0).then(|| {
+        format!(
+            "{} or more to the judge {}, which writes at most {} tokens for them",
+            counted(requests as usize, "request"),
+            names.join(", "),
+            si(tokens as f64)
+        )
+    })
 }
 
 /// What is not there, and where to get it.

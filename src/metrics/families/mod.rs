@@ -2,6 +2,7 @@
 //! item, and its metrics with their formulas: whoever measures fills in the item, and every metric of
 //! the file is computed, stored, checked for in sweep files, tabulated and listed.
 
+mod benchmarks;
 mod documents;
 mod judged;
 mod pairs;
@@ -10,6 +11,7 @@ mod steps;
 mod stories;
 mod training;
 
+pub use benchmarks::{EQUALLY_LONG, FOUGHT, Fought, PREFERRED, Preferred, RATED, Rated};
 pub use documents::{DOCUMENT, ReplyTotals};
 pub use judged::JUDGED;
 pub use pairs::{EVALUATED_REWARDS, HELD_OUT_PAIR, PAIR, PairMeasures, ReplyMeasures};
