@@ -48,6 +48,7 @@ pub mod spec;
 mod struct_keys;
 pub mod sweep;
 mod table_spec;
+mod task;
 #[cfg(test)]
 mod tests;
 mod toml_text;

@@ -1,7 +1,8 @@
 //! Which metrics there are: the families with the keys that they give.
 
 use crate::metrics::families::{
-    DOCUMENT, HELD_OUT_LOSS, HELD_OUT_PAIR, JUDGED, PAIR, SAMPLED, SFT_STEP, STEP, STORY, TRAINING,
+    CHOSEN, DOCUMENT, FOLLOWED, FOUND, HELD_OUT_LOSS, HELD_OUT_PAIR, INSTRUCTION, JUDGED, MATCHED, PAIR, SAMPLED,
+    SFT_STEP, SPREAD, STEP, STORY, TRAINING,
 };
 use crate::metrics::spec::{Better, Metric, MetricSpec, spec};
 
@@ -34,6 +35,16 @@ pub static STORIES: Family = Family {
     name: "story evaluation",
     place: "<set>/",
     specs: || of(STORY),
+};
+
+/// An evaluation task; which of these it has, its scorers say.
+pub static TASKS: Family = Family {
+    name: "evaluation task",
+    place: "<task>/",
+    specs: || {
+        let answers = [of(MATCHED), of(FOUND), of(FOLLOWED), of(INSTRUCTION)].concat();
+        [of(CHOSEN), of(SPREAD), answers].concat()
+    },
 };
 
 /// The training of an evaluated checkpoint.
@@ -86,10 +97,11 @@ pub static JUDGING: Family = Family {
 };
 
 /// All of them.
-pub static FAMILIES: [&Family; 10] = [
+pub static FAMILIES: [&Family; 11] = [
     &LIKELIHOOD,
     &PREFERENCE,
     &STORIES,
+    &TASKS,
     &TRAINING_COST,
     &SFT_STEPS,
     &DPO_STEPS,
@@ -253,8 +265,9 @@ mod tests {
     }
 
     const PAGE_HEAD: &str = "# Metrics\n\n\
-        Every metric that a run stores; written by a test from `src/metrics/families`. `<set>` is the name of an evaluated\n\
-        set in the sweep file, `<file>` the name of a monitored file without its ending. Tables and figures of final results\n\
+        Every metric that a run stores; written by a test from `src/metrics/families`. `<set>` and `<task>` are the name of an\n\
+        evaluated set or task in the sweep file (a task's may be followed by a part's or a filter's name), `<file>` the name\n\
+        of a monitored file without its ending. Tables and figures of final results\n\
         take keys of evaluations and of the training of an evaluated checkpoint; figures of `kind = \"training\"` take\n\
         keys of steps and monitors.\n";
 

@@ -8,6 +8,7 @@ mod pairs;
 mod sampled;
 mod steps;
 mod stories;
+mod tasks;
 mod training;
 
 pub use documents::{DOCUMENT, ReplyTotals};
@@ -16,4 +17,7 @@ pub use pairs::{HELD_OUT_PAIR, PAIR, PairMeasures, ReplyMeasures};
 pub use sampled::{Completed, SAMPLED};
 pub use steps::{HELD_OUT_LOSS, SFT_STEP, STEP, StepMeasures, TargetHits};
 pub use stories::{STORY, StoryVerdict};
+pub use tasks::{
+    CHOSEN, ChosenAmong, FOLLOWED, FOUND, Followed, INSTRUCTION, MATCHED, SPREAD, SpreadOver,
+};
 pub use training::{TRAINING, TrainingCost};
