@@ -352,6 +352,12 @@ impl Checker<'_> {
         }
     }
 
+    /// A data file by itself.
+    pub(super) fn data_path(&mut self, path: &str, at: &str) {
+        let file = self.files.data_file(path);
+        self.found(file, path, at);
+    }
+
     /// A file that is read as it is.
     pub(super) fn plain_file(&mut self, path: &str, at: &str) {
         if self.files.inputs == Inputs::Required && !self.files.root.join(path).is_file() {
@@ -505,6 +511,7 @@ impl Checker<'_> {
         let mut names: BTreeMap<&str, &str> = BTreeMap::new();
         let sets = recipe.likelihood.keys().map(|name| (name, "likelihood"));
         let sets = sets.chain(recipe.preference.keys().map(|name| (name, "preference")));
+        let sets = sets.chain(recipe.tasks.keys().map(|name| (name, "tasks")));
         for (name, kind) in sets.chain(recipe.stories.keys().map(|name| (name, "stories"))) {
             let path = format!("eval.recipe.{kind}.{name}");
             if !is_plain(name, "-_") {
@@ -548,11 +555,15 @@ impl Checker<'_> {
             self.few(set.samples.get(), &format!("{path}.samples"));
             self.sampling(&set.sampling, &format!("{path}.sampling"));
         }
-        let only_preference = recipe.likelihood.is_empty() && recipe.stories.is_empty();
+        for (name, task) in &recipe.tasks {
+            self.task(name, task);
+        }
+        let others = [recipe.likelihood.is_empty(), recipe.stories.is_empty(), recipe.tasks.is_empty()];
+        let only_preference = others.iter().all(|&none| none);
         if only_preference && !names.is_empty() && !has_reference(config) {
             let message = "a trial without preference learning has no reference, so nothing of this can be \
                            measured";
-            let help = "add a likelihood or stories set";
+            let help = "add a likelihood or stories set, or a task";
             self.fail("eval.recipe.preference", message, help);
         }
     }

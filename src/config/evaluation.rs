@@ -3,6 +3,7 @@
 use crate::config::data_source::DataSource;
 use crate::config::preference::PairLimits;
 use crate::config::range::{NonNegative, Share};
+use crate::config::task::TaskRecipe;
 use crate::config::training::{Precision, TrainRuntime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,6 +39,9 @@ pub struct EvalRecipe {
     /// Rule score of sampled stories: `<name>/rule_score` and so on.
     #[serde(default)]
     pub stories: BTreeMap<String, StoriesEval>,
+    /// Evaluation tasks, each a file or written here: `<name>/acc` and so on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tasks: BTreeMap<String, TaskRecipe>,
     /// Number format.
     pub precision: Precision,
 }

@@ -150,6 +150,14 @@ impl ContinuationTokenizer {
         })
     }
 
+    /// Tokens of a text by itself.
+    ///
+    /// # Errors
+    /// The tokenizer fails.
+    pub fn bare_len(&self, text: &str) -> Result<usize, DataError> {
+        Ok(self.bare(text)?.len())
+    }
+
     /// Text of `tokens` without special tokens.
     ///
     /// # Errors

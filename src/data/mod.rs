@@ -53,7 +53,10 @@ mod steps;
 mod template;
 pub mod tokenize;
 
-pub use batch::{PAIR_SEGMENTS, PairBatch, TokenBatch, document_batches, pair_batches};
+pub use batch::{
+    ContextGroup, ContinuationBatch, PAIR_SEGMENTS, PairBatch, TokenBatch, continuation_batches, document_batches,
+    pair_batches,
+};
 pub use continuation::{ContinuationTokenizer, TokenizedRequest};
 pub use error::{DataError, RowProblem, RowProblems};
 pub use filter::FilterReport;

@@ -2,13 +2,14 @@
 //!
 //! Pure functions from scores and texts to metrics and row records; the forward passes are
 //! [`crate::train::score_documents`], [`crate::train::score_pairs`] and [`crate::generate::sample`].
-//! Every value carries its standard error over rows and the number of rows.
+//! Every value carries its standard error over rows and the number of rows. [`task`] has evaluation tasks, which are files.
 
 mod likelihood;
 mod preference;
 mod record;
 mod stats;
 mod stories;
+pub mod task;
 
 pub use likelihood::likelihood_metrics;
 pub use preference::preference_metrics;

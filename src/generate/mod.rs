@@ -10,6 +10,7 @@ mod error;
 mod generator;
 mod host;
 mod sample;
+mod until;
 
 #[cfg(test)]
 mod generator_tests;
@@ -18,3 +19,4 @@ pub use draw::draw_token;
 pub use error::GenerateError;
 pub use generator::{Generator, Room, Rows};
 pub use sample::{Completion, SampleJob, sample};
+pub use until::StopTexts;

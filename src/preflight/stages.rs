@@ -451,6 +451,11 @@ impl Stage<'_> {
         for (name, set) in &eval.stories {
             self.stories(inputs, set, &format!("eval.recipe.stories.{name}.data"));
         }
+        for (name, task) in &eval.tasks {
+            let Some(format) = self.format else { return };
+            let path = format!("eval.recipe.tasks.{name}");
+            inputs.task(format, (name, task), self.asker(&path));
+        }
     }
 
     /// Encodes conversations; says so if none of those looked at has a target within the limit.

@@ -2,10 +2,11 @@
 
 use crate::arch::Pass;
 use crate::base::{SeedTree, counted};
-use crate::config::spec::{EvalRecipe, LikelihoodEval, PreferenceEval, StoriesEval};
+use crate::config::spec::{EvalRecipe, LikelihoodEval, PreferenceEval, StoriesEval, TaskRequest};
 use crate::data::{
-    TextFormat, TokenizedExample, TokenizedPair, load_chat, load_pairs, mixture_seed,
+    Message, TextFormat, TokenizedExample, TokenizedPair, load_chat, load_pairs, mixture_seed,
 };
+use crate::eval::task::{KeptAnswers, PreparedTask, answer_choices, answer_texts};
 use crate::eval::{
     RowRecord, SampleRecord, SetResult, Story, StoryPrompt, likelihood_metrics, preference_metrics,
     story_metrics, story_prompt,
@@ -21,12 +22,14 @@ use crate::stage::output::StageOutput;
 use crate::stage::sample::Draw;
 use crate::train::{pair_flops, score_documents, score_pairs};
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 /// A set, read and tokenised before anything is measured, so that bad data fails at once.
 enum Loaded<'a> {
     Likelihood(&'a LikelihoodEval, Vec<TokenizedExample>),
     Preference(Vec<TokenizedPair>),
     Stories(&'a StoriesEval, Vec<StoryPrompt>, Vec<Vec<u32>>),
+    Task(PreparedTask<'a>),
 }
 
 impl Loaded<'_> {
@@ -36,6 +39,7 @@ impl Loaded<'_> {
             Self::Likelihood(_, examples) => examples.len(),
             Self::Preference(pairs) => pairs.len(),
             Self::Stories(eval, prompts, _) => prompts.len() * eval.samples.get(),
+            Self::Task(task) => task.documents.len(),
         }
     }
 }
@@ -45,7 +49,7 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &EvalRecipe) -> Result<StageOut
     let mut made = StageOutput::default();
     let source = job.model_dir()?;
     let (format, config) = job.open_format(&source)?;
-    let sets = load_sets(job, &mut made, recipe, &format)?;
+    let sets = load_sets(job, &mut made, recipe, (&format, &source, config.max_positions))?;
     let total: usize = sets.iter().map(|(_, set)| set.units()).sum();
     job.telemetry.begin("rows", total as u64)?;
 
@@ -81,7 +85,7 @@ fn load_sets<'a>(
     job: &mut Attempt<'_>,
     made: &mut StageOutput,
     recipe: &'a EvalRecipe,
-    format: &TextFormat,
+    (format, source, max_positions): (&TextFormat, &Path, usize),
 ) -> Result<Vec<(&'a str, Loaded<'a>)>, StageError> {
     let root = job.context.root.clone();
     let mut sets: Vec<(&str, Loaded<'a>)> = Vec::new();
@@ -107,6 +111,12 @@ fn load_sets<'a>(
         let tokens = prompts.iter().map(|p| format.encode_prompt(&p.messages));
         let tokens = tokens.collect::<Result<Vec<_>, _>>()?;
         sets.push((name, Loaded::Stories(eval, prompts, tokens)));
+    }
+    let write = |turns: &[Message]| format.render(turns, true).map_err(|e| e.to_string());
+    for (name, task) in &recipe.tasks {
+        let model = (source, max_positions);
+        let task = PreparedTask::open(&root, (name, task), model, &write)?;
+        sets.push((name, Loaded::Task(task)));
     }
     if let Some((name, _)) = sets.iter().find(|(_, set)| set.units() == 0) {
         return Err(StageError::EmptySet {
@@ -202,7 +212,38 @@ fn measure(
             made.spend(&model.config, lengths.sum(), &pass);
             Ok(story_metrics(name, prompts, &stories))
         }
+        Loaded::Task(task) => measure_task(job, made, model, task, before),
     }
+}
+
+/// Asks the questions of a task that no earlier attempt has asked, and scores the answers.
+fn measure_task(
+    job: &mut Attempt<'_>,
+    made: &mut StageOutput,
+    model: &mut Asked,
+    task: &PreparedTask<'_>,
+    before: usize,
+) -> Result<SetResult, StageError> {
+    let limit = job.micro_batch_tokens();
+    let file = format!("answers-{}.jsonl", task.name);
+    let mut kept = KeptAnswers::read(&job.all_work(&file), &job.work().join(&file));
+    let answers = match &task.recipe.request {
+        TaskRequest::Choices(_) => {
+            let scorer = model.scorer(job)?;
+            let mut progress = |done| job.report(before + done);
+            answer_choices(scorer, &task.requests, limit, &mut kept, &mut progress)?
+        }
+        TaskRequest::Generate(request) => {
+            let generator = model.generator(job)?;
+            let mut progress = |done| job.report(before + done);
+            let asked = (&task.tokenizer, request);
+            answer_texts(generator, asked, &task.requests, &mut kept, &mut progress)?
+        }
+    };
+    let (positions, pass) = task.cost(&answers);
+    made.spend(&model.config, positions, &pass);
+    let scored = task.score(&answers)?;
+    Ok(task.result(&answers, &scored))
 }
 
 /// Samples every prompt and decodes the texts.

@@ -4,15 +4,21 @@
 //! lm-evaluation-harness to the letter where a task of its has been written down.
 
 mod aggregate;
+mod answer;
 mod document;
 mod error;
 mod few_shot;
+mod harness;
+mod kept;
+mod measure;
 mod request;
 pub mod score;
 mod stop;
 
-pub use aggregate::{ScoredRow, task_result};
+pub use aggregate::ScoredRow;
+pub use answer::{RowProgress, answer_choices, answer_texts};
 pub use document::{ChatWriter, Document, Question, Target, load_documents, part_names};
 pub use error::TaskError;
-pub use request::encode_questions;
-pub use stop::cut_at;
+pub use harness::{harness_results, harness_samples};
+pub use kept::KeptAnswers;
+pub use measure::{PreparedTask, look_at_task};
