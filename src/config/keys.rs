@@ -27,11 +27,11 @@ pub fn final_metric_keys(config: &TrialConfig) -> Vec<String> {
     for set in recipe.stories.keys() {
         add(&STORIES, set);
     }
-    for (name, task) in &recipe.tasks {
-        keys.extend(task_keys(name, task));
-    }
     if !config.pipeline.is_empty() {
         add(&TRAINING_COST, "");
+    }
+    for (name, task) in &recipe.tasks {
+        keys.extend(task_keys(name, task));
     }
     keys
 }

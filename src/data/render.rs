@@ -11,7 +11,7 @@ use super::python;
 use super::template::{describe, fuel_for};
 use crate::base::guarded;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Value;
+use minijinja::value::{Serde, Value};
 use minijinja::{Environment, Error, UndefinedBehavior};
 use serde_json::Map;
 
@@ -47,7 +47,7 @@ impl RowScope {
         names.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
         let bytes = names.values().map(super::limits::bytes_of).sum();
         Self {
-            names: Value::from_serialize(&names),
+            names: Value::from(Serde(&names)),
             bytes,
         }
     }
@@ -109,8 +109,9 @@ impl RowTexts {
         let env = self.paid(scope);
         guarded("the template engine", || {
             let template = env.get_template(name).map_err(|e| describe(&e))?;
-            let state = template.eval_to_state(&scope.names).map_err(|e| describe(&e))?;
-            let value = state.lookup(VALUE).filter(|value| !value.is_undefined());
+            let rendered = template.render_captured(&scope.names);
+            let rendered = rendered.map_err(|e| describe(&e))?;
+            let value = rendered.state().lookup(VALUE).filter(|value| !value.is_undefined());
             let value = value.ok_or("it has no value")?;
             serde_json::to_value(value).map_err(|e| e.to_string())
         })
