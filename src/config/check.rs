@@ -558,7 +558,11 @@ impl Checker<'_> {
         for (name, task) in &recipe.tasks {
             self.task(name, task);
         }
-        let others = [recipe.likelihood.is_empty(), recipe.stories.is_empty(), recipe.tasks.is_empty()];
+        let others = [
+            recipe.likelihood.is_empty(),
+            recipe.stories.is_empty(),
+            recipe.tasks.is_empty(),
+        ];
         let only_preference = others.iter().all(|&none| none);
         if only_preference && !names.is_empty() && !has_reference(config) {
             let message = "a trial without preference learning has no reference, so nothing of this can be \

@@ -18,7 +18,11 @@ impl Checker<'_> {
             self.task_files(&few_shot.data, &at("few-shot.data"));
         }
         if task.score.is_empty() {
-            self.fail(&at("score"), "nothing is scored", "for example `score = [\"acc\"]`");
+            self.fail(
+                &at("score"),
+                "nothing is scored",
+                "for example `score = [\"acc\"]`",
+            );
         }
         for (index, scorer) in task.score.iter().enumerate() {
             self.scorer(task, scorer, &at(&format!("score.{index}")));
@@ -78,7 +82,11 @@ impl Checker<'_> {
         let needs_target = of_choices || matches!(scorer, ScorerRecipe::ExactMatch(_));
         if needs_target && task.target.is_none() {
             let help = "add `target`, for example `target = \"answer\"`";
-            self.fail(path, "this compares with what is right, and `target` is missing", help);
+            self.fail(
+                path,
+                "this compares with what is right, and `target` is missing",
+                help,
+            );
         }
         let name = match scorer {
             ScorerRecipe::ExactMatch(recipe) => recipe.name.as_deref(),

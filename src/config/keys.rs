@@ -1,10 +1,12 @@
 //! The metric keys that a trial's evaluation and training produce.
 
-use crate::config::spec::{DataSource, DpoRecipe, PipelineStage, ScorerRecipe, TaskRecipe, TrialConfig};
-use crate::metrics::{Family, metric_spec};
+use crate::config::spec::{
+    DataSource, DpoRecipe, PipelineStage, ScorerRecipe, TaskRecipe, TrialConfig,
+};
 use crate::metrics::registry::{
     DPO_MONITOR, DPO_STEPS, LIKELIHOOD, PREFERENCE, SFT_MONITOR, SFT_STEPS, STORIES, TRAINING_COST,
 };
+use crate::metrics::{Family, metric_spec};
 use std::path::Path;
 
 /// Final metrics of a trial: `<set>/<key>` for each evaluation that applies to its pipeline, and
@@ -50,8 +52,15 @@ pub fn task_keys(name: &str, task: &TaskRecipe) -> Vec<String> {
         for suffix in suffixes {
             // What counts instructions is of the whole only.
             let whole = &places[..1];
-            let own = if metric_spec(suffix).row_key.is_empty() { whole } else { &places };
-            keys.extend(own.iter().map(|place| format!("{name}{place}{filter}/{suffix}")));
+            let own = if metric_spec(suffix).row_key.is_empty() {
+                whole
+            } else {
+                &places
+            };
+            keys.extend(
+                own.iter()
+                    .map(|place| format!("{name}{place}{filter}/{suffix}")),
+            );
         }
     }
     keys
@@ -135,10 +144,16 @@ mod tests {
     #[test]
     fn the_keys_of_tasks_are_metrics_that_are_described() {
         let keys = |name: &str| task_keys(name, &load_task(Path::new(""), name).unwrap());
-        assert_eq!(keys("arc_challenge"), ["arc_challenge/acc", "arc_challenge/acc_norm"]);
+        assert_eq!(
+            keys("arc_challenge"),
+            ["arc_challenge/acc", "arc_challenge/acc_norm"]
+        );
         assert_eq!(
             keys("gsm8k"),
-            ["gsm8k/strict-match/exact_match", "gsm8k/flexible-extract/exact_match"]
+            [
+                "gsm8k/strict-match/exact_match",
+                "gsm8k/flexible-extract/exact_match"
+            ]
         );
         assert_eq!(keys("ifeval").len(), 4);
         let mmlu = keys("mmlu");

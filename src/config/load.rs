@@ -289,12 +289,7 @@ impl Loader {
             }
             let (mut node, wrong) = overlaid(&file.base, point.sets.iter().copied());
             self.problems.extend(wrong);
-            tasks.fill(
-                &mut node,
-                &self.root,
-                &mut self.sources,
-                &mut self.problems,
-            );
+            tasks.fill(&mut node, &self.root, &mut self.sources, &mut self.problems);
             let config: TrialConfig = match typed::read_all(&node, "", nearest_path) {
                 Ok(config) => config,
                 Err(problems) => {

@@ -10,13 +10,22 @@ use std::sync::Arc;
 
 /// The shipped tasks by name.
 const SHIPPED: [(&str, &str); 7] = [
-    ("arc_challenge", include_str!("../../data/tasks/arc_challenge.toml")),
+    (
+        "arc_challenge",
+        include_str!("../../data/tasks/arc_challenge.toml"),
+    ),
     ("gsm8k", include_str!("../../data/tasks/gsm8k.toml")),
     ("hellaswag", include_str!("../../data/tasks/hellaswag.toml")),
     ("ifeval", include_str!("../../data/tasks/ifeval.toml")),
     ("mmlu", include_str!("../../data/tasks/mmlu.toml")),
-    ("truthfulqa_mc2", include_str!("../../data/tasks/truthfulqa_mc2.toml")),
-    ("winogrande", include_str!("../../data/tasks/winogrande.toml")),
+    (
+        "truthfulqa_mc2",
+        include_str!("../../data/tasks/truthfulqa_mc2.toml"),
+    ),
+    (
+        "winogrande",
+        include_str!("../../data/tasks/winogrande.toml"),
+    ),
 ];
 
 /// The names of the shipped tasks.
@@ -42,7 +51,10 @@ fn task_help(name: &str) -> String {
     nearest(name, shipped_tasks()).map_or_else(
         || {
             let names: Vec<String> = shipped_tasks().map(|name| format!("`{name}`")).collect();
-            format!("a task is a file, relative to the project root, or one of {}", names.join(", "))
+            format!(
+                "a task is a file, relative to the project root, or one of {}",
+                names.join(", ")
+            )
         },
         |near| format!("did you mean `{near}`?"),
     )
@@ -54,7 +66,8 @@ fn task_help(name: &str) -> String {
 /// There is none, or what is wrong with it.
 pub fn load_task(root: &Path, name: &str) -> Result<TaskRecipe, String> {
     let text = task_text(root, name);
-    let text = text.map_err(|why| format!("cannot read the task `{name}`: {why}; {}", task_help(name)))?;
+    let text =
+        text.map_err(|why| format!("cannot read the task `{name}`: {why}; {}", task_help(name)))?;
     parse_toml(&text).map_err(|e| format!("task `{name}`: {e}"))
 }
 
@@ -76,7 +89,9 @@ impl TaskFiles {
             return;
         };
         for (_, task) in tasks {
-            let Some(named) = task.get("file") else { continue };
+            let Some(named) = task.get("file") else {
+                continue;
+            };
             // Another form is refused when the tree is typed.
             let Some(name) = named.text().map(str::to_owned) else {
                 continue;
@@ -145,7 +160,10 @@ mod tests {
         for name in shipped_tasks() {
             let task = load_task(Path::new(""), name).unwrap();
             let harness = task.harness.unwrap();
-            assert_eq!((harness.name.as_str(), harness.version.is_some()), (name, true));
+            assert_eq!(
+                (harness.name.as_str(), harness.version.is_some()),
+                (name, true)
+            );
         }
         let error = load_task(Path::new(""), "gsm8").unwrap_err();
         assert!(error.contains("`gsm8k`"), "{error}");
@@ -156,6 +174,9 @@ mod tests {
         let task = load_task(Path::new(""), "mmlu").unwrap();
         let names = task.parts.unwrap().groups;
         assert_eq!(names.values().map(Vec::len).sum::<usize>(), 57);
-        assert_eq!(names.keys().collect::<Vec<_>>(), ["humanities", "other", "social_sciences", "stem"]);
+        assert_eq!(
+            names.keys().collect::<Vec<_>>(),
+            ["humanities", "other", "social_sciences", "stem"]
+        );
     }
 }

@@ -326,7 +326,8 @@ mod tests {
             let own = |s: usize| b.cu_seqlens[s] as usize..b.cu_seqlens[s + 1] as usize;
             let prefix = b.prefixes[segment] as usize;
             let before = if prefix == segment { 0..0 } else { own(prefix) };
-            let targets = (0..b.targets.len()).filter(|&t| b.target_segments[t] as usize == segment);
+            let targets =
+                (0..b.targets.len()).filter(|&t| b.target_segments[t] as usize == segment);
             targets
                 .map(|t| {
                     let row = b.target_rows[t] as usize;
@@ -349,7 +350,10 @@ mod tests {
         let (a, b) = ([&long[..], &[50, 51]].concat(), [&long[..], &[60]].concat());
         let few = [group(&a, &[&[1], &[2, 3]]), group(&b, &[&[4], &[5]])];
         let shared = continuation_batches(&few, 100);
-        assert_eq!((shared.len(), shared[0].batch.len()), (1, 40 + 3 + 4 + 2 + 2));
+        assert_eq!(
+            (shared.len(), shared[0].batch.len()),
+            (1, 40 + 3 + 4 + 2 + 2)
+        );
         let apart = continuation_batches(&few, 60);
         assert_eq!(apart.len(), 1, "{apart:?}");
         let single = continuation_batches(&few, 1);

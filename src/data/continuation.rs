@@ -128,9 +128,7 @@ impl ContinuationTokenizer {
             )));
         }
         if request.context.is_empty() {
-            return Err(self.failed(format!(
-                "the context before `{continuation}` has no token"
-            )));
+            return Err(self.failed(format!("the context before `{continuation}` has no token")));
         }
         Ok(request)
     }
@@ -210,7 +208,8 @@ mod tests {
                 continue;
             }
             let got = got.unwrap();
-            let want = |key: &str| -> Vec<u32> { serde_json::from_value(pair[key].clone()).unwrap() };
+            let want =
+                |key: &str| -> Vec<u32> { serde_json::from_value(pair[key].clone()).unwrap() };
             assert_eq!(got.context, want("context_ids"), "{pair}");
             assert_eq!(got.continuation, want("continuation_ids"), "{pair}");
         }
@@ -228,7 +227,10 @@ mod tests {
         let tokenizer = ContinuationTokenizer::open(&model, BosRule::Always).unwrap();
         assert_eq!(tokenizer.encode("Once").unwrap()[0], 1);
         let twice = tokenizer.encode("<s>Once").unwrap();
-        assert_eq!((twice[0], twice.iter().filter(|&&t| t == 1).count()), (1, 1));
+        assert_eq!(
+            (twice[0], twice.iter().filter(|&&t| t == 1).count()),
+            (1, 1)
+        );
         assert_eq!(tokenizer.eos_text(), Some("</s>"));
     }
 }

@@ -54,8 +54,8 @@ mod template;
 pub mod tokenize;
 
 pub use batch::{
-    ContextGroup, ContinuationBatch, PAIR_SEGMENTS, PairBatch, TokenBatch, continuation_batches, document_batches,
-    pair_batches,
+    ContextGroup, ContinuationBatch, PAIR_SEGMENTS, PairBatch, TokenBatch, continuation_batches,
+    document_batches, pair_batches,
 };
 pub use continuation::{ContinuationTokenizer, TokenizedRequest};
 pub use error::{DataError, RowProblem, RowProblems};
@@ -74,8 +74,8 @@ pub use prepare::{
     training_chats, training_chats_of, training_pairs,
 };
 pub use prompts::{PromptRow, load_prompts, round_prompts};
-pub use render::{RowScope, RowTexts};
 pub use record::{ChatRow, Message, Origin, PairRow, Schema};
+pub use render::{RowScope, RowTexts};
 pub use rows::{TaskRow, load_rows};
 pub use steps::{PairPlan, SftPlan, SftStep};
 pub use tokenize::TokenizedExample;

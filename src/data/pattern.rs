@@ -90,7 +90,11 @@ impl Pattern {
         let mut all = Vec::new();
         for found in self.0.captures_iter(text) {
             let found = found.map_err(|e| slow(&e))?;
-            all.push((0..found.len()).map(|i| found.get(i).map(|m| m.range())).collect());
+            all.push(
+                (0..found.len())
+                    .map(|i| found.get(i).map(|m| m.range()))
+                    .collect(),
+            );
         }
         Ok(all)
     }
@@ -134,7 +138,11 @@ fn slow(error: &fancy_regex::Error) -> String {
 }
 
 fn groups(found: &Captures<'_>) -> Vec<String> {
-    let text = |i: usize| found.get(i).map_or(String::new(), |m| m.as_str().to_owned());
+    let text = |i: usize| {
+        found
+            .get(i)
+            .map_or(String::new(), |m| m.as_str().to_owned())
+    };
     match found.len() {
         0 | 1 => vec![text(0)],
         n => (1..n).map(text).collect(),
@@ -272,9 +280,10 @@ mod tests {
     // Expected: `re` of Python 3.11.
     #[test]
     fn words_spaces_and_ends_are_those_of_python() {
-        assert_eq!(found(r"\w+", "don't a_b été हिन्दी"), [
-            "don", "t", "a_b", "été", "ह", "न", "द"
-        ]);
+        assert_eq!(
+            found(r"\w+", "don't a_b été हिन्दी"),
+            ["don", "t", "a_b", "été", "ह", "न", "द"]
+        );
         assert_eq!(found(r"a$", "a\na\n"), ["a"]);
         assert_eq!(found(r"\bcat\b", "cat, cats; Cat cat"), ["cat", "cat"]);
         assert_eq!(found(r"a\sb", "a\u{1c}b a b"), ["a\u{1c}b", "a b"]);
@@ -293,8 +302,15 @@ mod tests {
         assert_eq!(all, [["", "7"], ["$12.50", ""]]);
         assert_eq!(pattern(r"(a)(b)").replace("abab", r"\2\1").unwrap(), "baba");
         assert_eq!(pattern(r"\.$").replace("7.", "").unwrap(), "7");
-        assert_eq!(pattern(r"(?s).*#### ").replace("a\n#### b\n#### 7", "").unwrap(), "7");
-        let parts = pattern(r"\s?\*\*\*\s?").split("a *** b***c").map(|p| p.join("|"));
+        assert_eq!(
+            pattern(r"(?s).*#### ")
+                .replace("a\n#### b\n#### 7", "")
+                .unwrap(),
+            "7"
+        );
+        let parts = pattern(r"\s?\*\*\*\s?")
+            .split("a *** b***c")
+            .map(|p| p.join("|"));
         assert_eq!(parts.unwrap(), "a|b|c");
     }
 }

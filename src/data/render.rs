@@ -44,7 +44,10 @@ impl RowScope {
         more: impl IntoIterator<Item = (&'a str, serde_json::Value)>,
     ) -> Self {
         let mut names = row.clone();
-        names.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        names.extend(
+            more.into_iter()
+                .map(|(name, value)| (name.to_owned(), value)),
+        );
         let bytes = names.values().map(super::limits::bytes_of).sum();
         Self {
             names: Value::from(Serde(&names)),
@@ -111,7 +114,10 @@ impl RowTexts {
             let template = env.get_template(name).map_err(|e| describe(&e))?;
             let rendered = template.render_captured(&scope.names);
             let rendered = rendered.map_err(|e| describe(&e))?;
-            let value = rendered.state().lookup(VALUE).filter(|value| !value.is_undefined());
+            let value = rendered
+                .state()
+                .lookup(VALUE)
+                .filter(|value| !value.is_undefined());
             let value = value.ok_or("it has no value")?;
             serde_json::to_value(value).map_err(|e| e.to_string())
         })

@@ -17,7 +17,10 @@ impl<'a> StopTexts<'a> {
     ///
     /// # Errors
     /// The tokenizer fails.
-    pub fn new(tokenizer: &'a ContinuationTokenizer, texts: &'a [String]) -> Result<Self, DataError> {
+    pub fn new(
+        tokenizer: &'a ContinuationTokenizer,
+        texts: &'a [String],
+    ) -> Result<Self, DataError> {
         let texts: Vec<&str> = texts
             .iter()
             .map(String::as_str)

@@ -1,8 +1,8 @@
 //! Which metrics there are: the families with the keys that they give.
 
 use crate::metrics::families::{
-    CHOSEN, DOCUMENT, FOLLOWED, FOUND, HELD_OUT_LOSS, HELD_OUT_PAIR, INSTRUCTION, JUDGED, MATCHED, PAIR, SAMPLED,
-    SFT_STEP, SPREAD, STEP, STORY, TRAINING,
+    CHOSEN, DOCUMENT, FOLLOWED, FOUND, HELD_OUT_LOSS, HELD_OUT_PAIR, INSTRUCTION, JUDGED, MATCHED,
+    PAIR, SAMPLED, SFT_STEP, SPREAD, STEP, STORY, TRAINING,
 };
 use crate::metrics::spec::{Better, Metric, MetricSpec, spec};
 

@@ -373,7 +373,9 @@ impl Estimator<'_, '_> {
             let most = task.max_rows.filter(|_| task.parts.is_none());
             let rows = most.map_or(rows, |most| rows.min(most.get() as f64));
             let chars_per_token = self.model.map_or(4.0, chars_per_token);
-            let written = size.map_or(0.0, |size| size.chars as f64 / rows.max(1.0) / chars_per_token);
+            let written = size.map_or(0.0, |size| {
+                size.chars as f64 / rows.max(1.0) / chars_per_token
+            });
             let row = if written > 1.0 { written } else { TASK_TOKENS };
             let context = row * (1.0 + shots as f64);
             match &task.request {

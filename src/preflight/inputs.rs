@@ -297,7 +297,12 @@ impl Inputs {
         asker: Asker<'_>,
     ) {
         let solved = recipe.few_shot.iter().flat_map(|few_shot| &few_shot.data);
-        if !recipe.data.iter().chain(solved).all(|file| self.root.join(file).is_file()) {
+        if !recipe
+            .data
+            .iter()
+            .chain(solved)
+            .all(|file| self.root.join(file).is_file())
+        {
             return;
         }
         let key = format!("task {:p} {recipe:?}", std::ptr::from_ref(format));

@@ -133,14 +133,20 @@ pub fn ask_tasks(
     for task in &tasks {
         let answers = answers(&mut model, task, tell)?;
         let scored = task.score(&answers)?;
-        samples.insert(task.name.to_owned(), harness_samples(task, &answers, &scored));
+        samples.insert(
+            task.name.to_owned(),
+            harness_samples(task, &answers, &scored),
+        );
         results.push(task.result(&answers, &scored));
     }
     let named = ask.model.display().to_string();
     let pairs: Vec<(&PreparedTask<'_>, &SetResult)> = tasks.iter().zip(&results).collect();
     let file = harness_results(&named, &pairs);
     Ok(TaskReport {
-        metrics: results.into_iter().flat_map(|result| result.metrics).collect(),
+        metrics: results
+            .into_iter()
+            .flat_map(|result| result.metrics)
+            .collect(),
         results: file,
         samples,
     })
@@ -170,7 +176,13 @@ fn answers(
         }
         TaskRequest::Generate(request) => {
             let asked = (&task.tokenizer, request);
-            answer_texts(model.generator()?, asked, requests, &mut kept, &mut progress)?
+            answer_texts(
+                model.generator()?,
+                asked,
+                requests,
+                &mut kept,
+                &mut progress,
+            )?
         }
     })
 }

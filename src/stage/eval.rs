@@ -49,7 +49,12 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &EvalRecipe) -> Result<StageOut
     let mut made = StageOutput::default();
     let source = job.model_dir()?;
     let (format, config) = job.open_format(&source)?;
-    let sets = load_sets(job, &mut made, recipe, (&format, &source, config.max_positions))?;
+    let sets = load_sets(
+        job,
+        &mut made,
+        recipe,
+        (&format, &source, config.max_positions),
+    )?;
     let total: usize = sets.iter().map(|(_, set)| set.units()).sum();
     job.telemetry.begin("rows", total as u64)?;
 

@@ -37,7 +37,10 @@ pub(crate) fn project() -> Project {
         ("gsm8k/test", "gsm8k_test"),
         ("gsm8k/train", "gsm8k_train"),
     ] {
-        project.write(format!("data/eval/{place}.jsonl"), rows(&format!("{file}.jsonl")));
+        project.write(
+            format!("data/eval/{place}.jsonl"),
+            rows(&format!("{file}.jsonl")),
+        );
     }
     for split in ["test", "dev"] {
         let subjects = ["anatomy", "abstract_algebra", "world_religions"];
@@ -79,9 +82,10 @@ fn as_asked(mut task: TaskRecipe, golden: &Value) -> TaskRecipe {
             },
         });
     }
-    if let (TaskRequest::Generate(request), Some(most)) =
-        (&mut task.request, extra["gen_kwargs"]["max_gen_toks"].as_u64())
-    {
+    if let (TaskRequest::Generate(request), Some(most)) = (
+        &mut task.request,
+        extra["gen_kwargs"]["max_gen_toks"].as_u64(),
+    ) {
         request.max_new_tokens = usize::try_from(most).unwrap().try_into().unwrap();
     }
     task
@@ -90,7 +94,10 @@ fn as_asked(mut task: TaskRecipe, golden: &Value) -> TaskRecipe {
 /// The part of a golden task's name.
 fn part_of(doc: &Value, name: &str) -> String {
     let own = doc["task"].as_str().unwrap().strip_prefix("own_").unwrap();
-    own.strip_prefix(name).unwrap().trim_start_matches('_').to_owned()
+    own.strip_prefix(name)
+        .unwrap()
+        .trim_start_matches('_')
+        .to_owned()
 }
 
 /// Compares the answers to a golden file, row by row.
@@ -106,12 +113,18 @@ fn agrees(project: &Project, name: &str, file: &str, bos: BosRule) {
         let part = part_of(doc, name);
         let same = |sample: &&Value| {
             let subject = sample["doc"]["subject"].as_str().unwrap_or("");
-            sample["doc_id"] == doc["doc_id"] && subject == part && sample["filter"] == doc["filter"]
+            sample["doc_id"] == doc["doc_id"]
+                && subject == part
+                && sample["filter"] == doc["filter"]
         };
         let sample = samples.iter().find(same).unwrap();
         let place = format!("{file}: {part} {} {}", doc["doc_id"], doc["filter"]);
         let requests = doc["requests"].as_array().unwrap();
-        assert_eq!(sample["arguments"].as_array().unwrap().len(), requests.len(), "{place}");
+        assert_eq!(
+            sample["arguments"].as_array().unwrap().len(),
+            requests.len(),
+            "{place}"
+        );
         for (at, request) in requests.iter().enumerate() {
             let arguments = &sample["arguments"][at];
             let context = request.get("context").unwrap_or(&doc["context"]);
@@ -119,7 +132,10 @@ fn agrees(project: &Project, name: &str, file: &str, bos: BosRule) {
             if let Some(want) = request["loglikelihood"].as_f64() {
                 assert_eq!(arguments[1], request["continuation"], "{place}");
                 let got = sample["resps"][at][0][0].as_f64().unwrap();
-                assert!((got - want).abs() < CLOSE, "{place}, {at}: {got} and {want}");
+                assert!(
+                    (got - want).abs() < CLOSE,
+                    "{place}, {at}: {got} and {want}"
+                );
             } else {
                 assert_eq!(sample["resps"][0][0], request["reply"], "{place}");
                 assert_eq!(sample["filtered_resps"][0], request["filtered"], "{place}");
@@ -128,7 +144,10 @@ fn agrees(project: &Project, name: &str, file: &str, bos: BosRule) {
         for (metric, want) in doc["metrics"].as_object().unwrap() {
             let (got, want) = (sample[metric].as_f64().unwrap(), want.as_f64().unwrap());
             // Shares of probability are as close as the likelihoods they are made of.
-            assert!((got - want).abs() < CLOSE, "{place}: {metric} {got} and {want}");
+            assert!(
+                (got - want).abs() < CLOSE,
+                "{place}: {metric} {got} and {want}"
+            );
         }
     }
     for (theirs, want) in golden["results"].as_object().unwrap() {
@@ -138,8 +157,13 @@ fn agrees(project: &Project, name: &str, file: &str, bos: BosRule) {
             if !key.contains(',') {
                 continue;
             }
-            let got = got[key].as_f64().unwrap_or_else(|| panic!("{file}: no {ours} {key}"));
-            assert!((got - want.as_f64().unwrap()).abs() < CLOSE, "{file}: {ours} {key} {got}");
+            let got = got[key]
+                .as_f64()
+                .unwrap_or_else(|| panic!("{file}: no {ours} {key}"));
+            assert!(
+                (got - want.as_f64().unwrap()).abs() < CLOSE,
+                "{file}: {ours} {key} {got}"
+            );
         }
         assert_eq!(got["sample_len"], want["sample_len"], "{file}: {ours}");
     }
@@ -148,10 +172,26 @@ fn agrees(project: &Project, name: &str, file: &str, bos: BosRule) {
 #[test]
 fn choices_are_asked_and_scored_as_by_the_harness() {
     let project = project();
-    let tasks = ["arc_challenge", "hellaswag", "mmlu", "truthfulqa_mc2", "winogrande"];
+    let tasks = [
+        "arc_challenge",
+        "hellaswag",
+        "mmlu",
+        "truthfulqa_mc2",
+        "winogrande",
+    ];
     for name in tasks {
-        agrees(&project, name, &format!("stories260k.{name}.json"), BosRule::Tokenizer);
-        agrees(&project, name, &format!("stories260k-nobos.{name}.json"), BosRule::Never);
+        agrees(
+            &project,
+            name,
+            &format!("stories260k.{name}.json"),
+            BosRule::Tokenizer,
+        );
+        agrees(
+            &project,
+            name,
+            &format!("stories260k-nobos.{name}.json"),
+            BosRule::Never,
+        );
     }
 }
 
@@ -165,13 +205,23 @@ fn chat_templates_are_filled_as_by_the_harness() {
         ("winogrande", "chat"),
         ("gsm8k", "chat_multiturn"),
     ] {
-        agrees(&project, name, &format!("stories260k.{name}.{how}.json"), BosRule::Tokenizer);
+        agrees(
+            &project,
+            name,
+            &format!("stories260k.{name}.{how}.json"),
+            BosRule::Tokenizer,
+        );
     }
 }
 
 #[test]
 fn answers_are_generated_cut_and_scored_as_by_the_harness() {
-    agrees(&project(), "gsm8k", "stories260k.gsm8k.json", BosRule::Tokenizer);
+    agrees(
+        &project(),
+        "gsm8k",
+        "stories260k.gsm8k.json",
+        BosRule::Tokenizer,
+    );
 }
 
 // What was answered is read from the work folder: a model that is not there is not missed then.

@@ -73,7 +73,11 @@ fn a_sweep_evaluates_with_tasks_and_compares_them() {
     assert_eq!(run(&project)["failed"], 0);
     let table = &project.json(&["compare", "tasks"])[0];
     let text = table.to_string();
-    for key in ["winogrande/acc", "gsm8k/strict-match/exact_match", "capitals/acc"] {
+    for key in [
+        "winogrande/acc",
+        "gsm8k/strict-match/exact_match",
+        "capitals/acc",
+    ] {
         assert!(text.contains(key), "{key}: {text}");
     }
     assert_eq!(table["rows"].as_array().unwrap().len(), 2, "{table}");
@@ -93,17 +97,36 @@ fn a_sweep_evaluates_with_tasks_and_compares_them() {
 #[test]
 fn a_task_that_is_wrong_is_told_at_its_place() {
     let project = project();
-    project.edit("tasks/capitals.toml", "score = [\"acc\", \"acc-bytes\"]", "score = [\"akk\"]");
+    project.edit(
+        "tasks/capitals.toml",
+        "score = [\"acc\", \"acc-bytes\"]",
+        "score = [\"akk\"]",
+    );
     let said = project.lions(&["check", "sweeps/tasks.toml"]);
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.err.contains("tasks/capitals.toml:5"), "{said:?}");
-    project.edit("tasks/capitals.toml", "score = [\"akk\"]", "score = [\"acc\"]");
-    project.edit("sweeps/tasks.toml", "file = \"winogrande\"", "file = \"winogrand\"");
+    project.edit(
+        "tasks/capitals.toml",
+        "score = [\"akk\"]",
+        "score = [\"acc\"]",
+    );
+    project.edit(
+        "sweeps/tasks.toml",
+        "file = \"winogrande\"",
+        "file = \"winogrand\"",
+    );
     let said = project.lions(&["check", "sweeps/tasks.toml"]);
     assert!(said.err.contains("did you mean `winogrande`?"), "{said:?}");
-    project.edit("sweeps/tasks.toml", "file = \"winogrand\"", "file = \"winogrande\"");
+    project.edit(
+        "sweeps/tasks.toml",
+        "file = \"winogrand\"",
+        "file = \"winogrande\"",
+    );
     // A row that does not fit is found before anything runs.
-    project.write("data/eval/capitals.jsonl", ROWS.replace("\"city\": \"Tokyo\"", "\"town\": \"Tokyo\""));
+    project.write(
+        "data/eval/capitals.jsonl",
+        ROWS.replace("\"city\": \"Tokyo\"", "\"town\": \"Tokyo\""),
+    );
     let said = project.lions(&["check", "sweeps/tasks.toml"]);
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.err.contains("data/eval/capitals.jsonl:2"), "{said:?}");
@@ -113,17 +136,37 @@ fn a_task_that_is_wrong_is_told_at_its_place() {
 fn a_checkpoint_is_evaluated_without_a_sweep() {
     let project = project();
     let words = [
-        "eval", "models/stories260k", "--tasks", "arc_challenge,mmlu,tasks/capitals.toml", "--out", "scores",
-        "--max-rows", "3", "--shots", "2",
+        "eval",
+        "models/stories260k",
+        "--tasks",
+        "arc_challenge,mmlu,tasks/capitals.toml",
+        "--out",
+        "scores",
+        "--max-rows",
+        "3",
+        "--shots",
+        "2",
     ];
     let said = project.json(&words);
-    assert!(said["metrics"]["arc_challenge/acc_norm"]["value"].is_number(), "{said}");
+    assert!(
+        said["metrics"]["arc_challenge/acc_norm"]["value"].is_number(),
+        "{said}"
+    );
     let results: Value = serde_json::from_str(&project.read("scores/results.json")).unwrap();
     assert_eq!(results["n-shot"]["arc_challenge"], 2);
-    assert_eq!(results["n-samples"]["mmlu_anatomy"], json!({ "original": 3, "effective": 3 }));
+    assert_eq!(
+        results["n-samples"]["mmlu_anatomy"],
+        json!({ "original": 3, "effective": 3 })
+    );
     let groups = results["groups"].as_object().unwrap();
-    assert!(groups.contains_key("mmlu") && groups.contains_key("mmlu_stem"), "{groups:?}");
-    assert!(results["results"]["capitals"]["acc,none"].is_number(), "{results}");
+    assert!(
+        groups.contains_key("mmlu") && groups.contains_key("mmlu_stem"),
+        "{groups:?}"
+    );
+    assert!(
+        results["results"]["capitals"]["acc,none"].is_number(),
+        "{results}"
+    );
     let lines = project.read("scores/samples_mmlu.jsonl");
     assert_eq!(lines.lines().count(), 9);
 

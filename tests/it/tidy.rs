@@ -72,7 +72,10 @@ const DOORS: &[(&str, &[&str])] = &[
     ("signal_hook", &["cli", "base"]),
     ("tracing_subscriber", &["cli"]),
     ("nix", &["rundir", "model", "stage", "backend"]),
-    ("rayon", &["metrics", "data", "model", "eval", "select", "stage"]),
+    (
+        "rayon",
+        &["metrics", "data", "model", "eval", "select", "stage"],
+    ),
 ];
 
 fn files_below(dir: &Path, extension: &str, found: &mut Vec<PathBuf>) {

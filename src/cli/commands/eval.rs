@@ -163,8 +163,13 @@ fn show(ui: &Ui, args: &EvalArgs, report: &TaskReport) -> Result<(), CommandErro
     for (key, metric) in &report.metrics {
         let decimals = metric_spec(key).decimals + 1;
         let value = format!("{:.decimals$}", metric.value);
-        let error = metric.stderr.map_or(String::new(), |e| format!(" ± {e:.decimals$}"));
-        ui.out(&format!("{key:width$}  {value}{error}  ({} rows)", metric.n));
+        let error = metric
+            .stderr
+            .map_or(String::new(), |e| format!(" ± {e:.decimals$}"));
+        ui.out(&format!(
+            "{key:width$}  {value}{error}  ({} rows)",
+            metric.n
+        ));
     }
     ui.out(&format!("written to {}", args.out.display()));
     Ok(())

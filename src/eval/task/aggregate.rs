@@ -42,7 +42,10 @@ pub fn task_result(
                 own.push(*value);
             }
             for (key, value) in score.items.iter().flatten() {
-                items.entry((scorer.as_deref(), key)).or_default().push(*value);
+                items
+                    .entry((scorer.as_deref(), key))
+                    .or_default()
+                    .push(*value);
             }
         }
     }
@@ -50,8 +53,10 @@ pub fn task_result(
         let mut put = |place: Option<&str>, value: MetricValue| {
             result.put(&set_name(name, place, *scorer), key, value);
         };
-        let means: BTreeMap<Option<&str>, MetricValue> =
-            parts.iter().map(|(part, values)| (*part, mean(values))).collect();
+        let means: BTreeMap<Option<&str>, MetricValue> = parts
+            .iter()
+            .map(|(part, values)| (*part, mean(values)))
+            .collect();
         let Some(of_parts) = &recipe.parts else {
             means.into_values().for_each(|value| put(None, value));
             continue;
@@ -60,7 +65,9 @@ pub fn task_result(
             put(*part, *value);
         }
         for (group, names) in &of_parts.groups {
-            let own = names.iter().filter_map(|name| means.get(&Some(name.as_str())));
+            let own = names
+                .iter()
+                .filter_map(|name| means.get(&Some(name.as_str())));
             let own: Vec<MetricValue> = own.copied().collect();
             if !own.is_empty() {
                 put(Some(group), total(&own, of_parts.total));
@@ -90,14 +97,25 @@ fn set_name(task: &str, place: Option<&str>, scorer: Option<&str>) -> String {
 }
 
 /// The records of a row, one for each scorer's name.
-fn records(name: &str, recipe: &TaskRecipe, document: &Document, row: &ScoredRow) -> Vec<RowRecord> {
+fn records(
+    name: &str,
+    recipe: &TaskRecipe,
+    document: &Document,
+    row: &ScoredRow,
+) -> Vec<RowRecord> {
     // Where parts count the same, the mean over all rows is no metric.
-    let apart = recipe.parts.as_ref().filter(|p| p.total == PartsTotal::ByParts);
+    let apart = recipe
+        .parts
+        .as_ref()
+        .filter(|p| p.total == PartsTotal::ByParts);
     let place = apart.and(document.part.as_deref());
     let mut records: Vec<RowRecord> = Vec::new();
     for (scorer, score) in &row.scores {
         let set = set_name(name, place, scorer.as_deref());
-        let values = score.values.iter().map(|(key, value)| ((*key).to_owned(), *value));
+        let values = score
+            .values
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), *value));
         match records.iter_mut().find(|record| record.set == set) {
             Some(record) => record.metrics.extend(values),
             None => records.push(RowRecord {
@@ -152,7 +170,11 @@ fn total(parts: &[MetricValue], total: PartsTotal) -> MetricValue {
     let errors: Option<Vec<f64>> = parts.iter().map(|part| part.stderr).collect();
     let (value, stderr) = match total {
         PartsTotal::ByRows => {
-            let value = parts.iter().map(|part| part.value * part.n as f64).sum::<f64>() / n;
+            let value = parts
+                .iter()
+                .map(|part| part.value * part.n as f64)
+                .sum::<f64>()
+                / n;
             let squares = |errors: Vec<f64>| {
                 let parts = parts.iter().zip(errors);
                 let of_part = |(part, error): (&MetricValue, f64)| {
@@ -195,7 +217,9 @@ mod tests {
     #[test]
     fn groups_weigh_their_parts_as_the_harness_does() {
         for case in golden("groups") {
-            let parts = list(&case["values"]).into_iter().zip(list(&case["stderrs"]));
+            let parts = list(&case["values"])
+                .into_iter()
+                .zip(list(&case["stderrs"]));
             let parts = parts.zip(list(&case["sizes"]));
             let parts: Vec<MetricValue> = parts
                 .map(|((value, stderr), n)| MetricValue {
@@ -209,7 +233,10 @@ mod tests {
                 (PartsTotal::ByParts, "unweighted", "unweighted_stderr"),
             ] {
                 let got = total(&parts, how);
-                assert!((got.value - case[value].as_f64().unwrap()).abs() < 1e-12, "{case}");
+                assert!(
+                    (got.value - case[value].as_f64().unwrap()).abs() < 1e-12,
+                    "{case}"
+                );
                 let want = case[stderr].as_f64().unwrap();
                 assert!((got.stderr.unwrap() - want).abs() < 1e-12, "{case}");
             }
@@ -220,7 +247,10 @@ mod tests {
     fn standard_errors_of_means_are_those_of_the_harness() {
         for case in golden("stderr") {
             let got = mean(&list(&case["values"]));
-            assert!((got.value - case["mean"].as_f64().unwrap()).abs() < 1e-12, "{case}");
+            assert!(
+                (got.value - case["mean"].as_f64().unwrap()).abs() < 1e-12,
+                "{case}"
+            );
             let want = case["stderr"].as_f64().unwrap();
             assert!((got.stderr.unwrap() - want).abs() < 1e-12, "{case}");
         }

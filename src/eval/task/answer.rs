@@ -102,7 +102,10 @@ pub fn answer_texts(
     let mut until = request.until.clone();
     until.extend(tokenizer.eos_text().map(str::to_owned));
     let how = format!("{} {until:?}", request.max_new_tokens);
-    let names: Vec<String> = requests.iter().map(|row| question_name(&row[0], &how)).collect();
+    let names: Vec<String> = requests
+        .iter()
+        .map(|row| question_name(&row[0], &how))
+        .collect();
     let mut open: Vec<usize> = (0..requests.len())
         .filter(|&at| kept.get(&names[at]).is_none())
         .collect();
@@ -112,7 +115,10 @@ pub fn answer_texts(
     let stop: Vec<u32> = tokenizer.eos_token().into_iter().collect();
     let mut done = requests.len() - open.len();
     for chunk in open.chunks(CHUNK) {
-        let prompts: Vec<Vec<u32>> = chunk.iter().map(|&at| requests[at][0].context.clone()).collect();
+        let prompts: Vec<Vec<u32>> = chunk
+            .iter()
+            .map(|&at| requests[at][0].context.clone())
+            .collect();
         let job = SampleJob {
             prompts: &prompts,
             samples: 1,
@@ -134,7 +140,10 @@ pub fn answer_texts(
         for completion in completions? {
             let text = tokenizer.decode(&completion.tokens)?;
             let name = names[chunk[completion.prompt]].clone();
-            said.push((name, Said::Text(text, completion.tokens.len(), completion.finished)));
+            said.push((
+                name,
+                Said::Text(text, completion.tokens.len(), completion.finished),
+            ));
         }
         kept.add(said).map_err(crate::data::DataError::from)?;
         done += chunk.len();

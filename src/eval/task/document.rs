@@ -400,12 +400,7 @@ impl<'a> Writer<'a> {
         items.iter().map(text).collect()
     }
 
-    fn target(
-        &self,
-        row: &TaskRow,
-        scope: &RowScope,
-        choices: usize,
-    ) -> Result<Target, TaskError> {
+    fn target(&self, row: &TaskRow, scope: &RowScope, choices: usize) -> Result<Target, TaskError> {
         if self.recipe.target.is_none() {
             return Ok(Target::None);
         }
@@ -449,7 +444,9 @@ fn right_choice(value: &Value, choices: usize) -> Result<Target, String> {
 
 /// A text as it is, another value as JSON.
 fn text_of(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Two texts, and `delimiter` between them if both are there and neither brings white space of its own.

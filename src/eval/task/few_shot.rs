@@ -34,9 +34,13 @@ impl<'a> FewShots<'a> {
         let other = |known: &&&TaskRow| known.columns != row.columns;
         let chosen: Vec<&TaskRow> = match (self.recipe.draw, self.recipe.overlapping) {
             (FewShotDraw::First, false) => self.pool.iter().copied().take(wanted).collect(),
-            (FewShotDraw::First, true) => {
-                self.pool.iter().filter(other).copied().take(wanted).collect()
-            }
+            (FewShotDraw::First, true) => self
+                .pool
+                .iter()
+                .filter(other)
+                .copied()
+                .take(wanted)
+                .collect(),
             (FewShotDraw::Sample, false) => self.drawn(wanted)?,
             (FewShotDraw::Sample, true) => {
                 let drawn = self.drawn(wanted + 1)?;
@@ -88,7 +92,8 @@ mod tests {
     }
 
     fn recipe(draw: &str, count: usize, overlapping: bool) -> FewShotRecipe {
-        let recipe = json!({ "data": [], "count": count, "draw": draw, "overlapping": overlapping });
+        let recipe =
+            json!({ "data": [], "count": count, "draw": draw, "overlapping": overlapping });
         serde_json::from_value(recipe).unwrap()
     }
 

@@ -19,8 +19,14 @@ pub fn harness_results(model: &str, tasks: &[(&PreparedTask<'_>, &SetResult)]) -
         let parts = recipe.parts.as_ref();
         for (key, value) in &result.metrics {
             let suffix = metric_spec(key).suffix;
-            let place = key.strip_suffix(suffix).unwrap_or(key).trim_end_matches('/');
-            let middle = place.strip_prefix(task.name).unwrap_or("").trim_start_matches('/');
+            let place = key
+                .strip_suffix(suffix)
+                .unwrap_or(key)
+                .trim_end_matches('/');
+            let middle = place
+                .strip_prefix(task.name)
+                .unwrap_or("")
+                .trim_start_matches('/');
             let (name, filter) = match parts {
                 Some(_) => (own.part(middle), "none"),
                 None if middle.is_empty() => (own.whole.clone(), "none"),
@@ -29,7 +35,9 @@ pub fn harness_results(model: &str, tasks: &[(&PreparedTask<'_>, &SetResult)]) -
             let metric = harness_metric(suffix);
             let rows = own.rows(task, &name);
             let entry = all.entry("results").or_default();
-            let entry = entry.entry(name.clone()).or_insert_with(|| json!({ "alias": name, "sample_len": rows }));
+            let entry = entry
+                .entry(name.clone())
+                .or_insert_with(|| json!({ "alias": name, "sample_len": rows }));
             entry[format!("{metric},{filter}")] = json!(value.value);
             let stderr = value.stderr.map_or(json!("N/A"), |error| json!(error));
             entry[format!("{metric}_stderr,{filter}")] = stderr;
@@ -60,7 +68,9 @@ pub fn harness_results(model: &str, tasks: &[(&PreparedTask<'_>, &SetResult)]) -
             let results = all.get("results").cloned().unwrap_or_default();
             for name in groups.keys() {
                 if let Some(result) = results.get(name) {
-                    all.entry("groups").or_default().insert(name.clone(), result.clone());
+                    all.entry("groups")
+                        .or_default()
+                        .insert(name.clone(), result.clone());
                 }
             }
             all.entry("group_subtasks").or_default().extend(groups);
@@ -87,12 +97,21 @@ pub fn harness_samples(
         let mut filters: Vec<&Option<String>> = row.scores.iter().map(|(name, _)| name).collect();
         filters.dedup();
         for filter in filters {
-            let own = row.scores.iter().filter(|(name, _)| name == filter).map(|(_, score)| score);
+            let own = row
+                .scores
+                .iter()
+                .filter(|(name, _)| name == filter)
+                .map(|(_, score)| score);
             let mut metrics = Map::new();
             let mut extracted = None;
             for score in own {
                 extracted = extracted.or_else(|| score.extracted.clone());
-                metrics.extend(score.values.iter().map(|(k, v)| (harness_metric(k).to_owned(), json!(v))));
+                metrics.extend(
+                    score
+                        .values
+                        .iter()
+                        .map(|(k, v)| (harness_metric(k).to_owned(), json!(v))),
+                );
                 let keys = score.items.first().into_iter().flat_map(BTreeMap::keys);
                 metrics.extend(keys.map(|key| {
                     let each: Vec<bool> = score.items.iter().map(|item| item[key] > 0.5).collect();
@@ -186,7 +205,9 @@ impl Names {
     fn of(task: &PreparedTask<'_>) -> Self {
         let harness = task.recipe.harness.as_ref();
         Self {
-            whole: harness.map_or(task.name, |harness| harness.name.as_str()).to_owned(),
+            whole: harness
+                .map_or(task.name, |harness| harness.name.as_str())
+                .to_owned(),
         }
     }
 
@@ -214,10 +235,13 @@ impl Names {
         let parts = task.recipe.parts.as_ref();
         let of_group = |part: &str| {
             let groups = parts.into_iter().flat_map(|parts| &parts.groups);
-            groups.filter(|(_, names)| names.iter().any(|own| own == part)).any(|(group, _)| self.part(group) == name)
+            groups
+                .filter(|(_, names)| names.iter().any(|own| own == part))
+                .any(|(group, _)| self.part(group) == name)
         };
         let own = |part: &str| self.part(part) == name || of_group(part);
         let rows = task.documents.iter();
-        rows.filter(|document| name == self.whole || document.part.as_deref().is_some_and(own)).count()
+        rows.filter(|document| name == self.whole || document.part.as_deref().is_some_and(own))
+            .count()
     }
 }

@@ -37,7 +37,10 @@ impl KeptAnswers {
     /// Reads what `earlier` files hold; lines that are not as they were written are left out. New answers go to `path`.
     pub fn read(earlier: &[PathBuf], path: &Path) -> Self {
         let mut known = BTreeMap::new();
-        for text in earlier.iter().filter_map(|path| std::fs::read_to_string(path).ok()) {
+        for text in earlier
+            .iter()
+            .filter_map(|path| std::fs::read_to_string(path).ok())
+        {
             for line in text.lines().filter_map(as_written) {
                 if let Ok(line) = serde_json::from_str::<Line>(line) {
                     known.insert(line.question, line.said);
@@ -73,7 +76,9 @@ impl KeptAnswers {
             append_line(&mut file, "").map_err(failed)?;
             self.file = Some(file);
         }
-        let Some(file) = &mut self.file else { return Ok(()) };
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
         for (question, said) in answers {
             let line = Line { question, said };
             let text = serde_json::to_string(&line).map_err(std::io::Error::from);
@@ -94,7 +99,8 @@ fn as_written(line: &str) -> Option<&str> {
 
 /// The name of a question: its tokens and `how` it is asked.
 pub(super) fn question_name(request: &TokenizedRequest, how: &str) -> String {
-    let mut bytes = Vec::with_capacity(4 * (request.context.len() + request.continuation.len() + 1));
+    let mut bytes =
+        Vec::with_capacity(4 * (request.context.len() + request.continuation.len() + 1));
     let lists = [&request.context, &request.continuation];
     for list in lists {
         bytes.extend((list.len() as u64).to_le_bytes());
@@ -127,8 +133,11 @@ mod tests {
         let path = dir.path().join("work/a.jsonl");
         let mut kept = KeptAnswers::read(&[], &path);
         let text = Said::Text("a\nb".to_owned(), 3, false);
-        kept.add(vec![("q".to_owned(), Said::Logp(-1.25, 2)), ("r".to_owned(), text.clone())])
-            .unwrap();
+        kept.add(vec![
+            ("q".to_owned(), Said::Logp(-1.25, 2)),
+            ("r".to_owned(), text.clone()),
+        ])
+        .unwrap();
         let all = std::fs::read_to_string(&path).unwrap();
         std::fs::write(&path, &all[..all.len() - 4]).unwrap();
         let mut again = KeptAnswers::read(std::slice::from_ref(&path), &path);

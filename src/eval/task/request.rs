@@ -100,7 +100,10 @@ mod tests {
     fn what_is_too_long_loses_its_beginning() {
         assert_eq!(within(request(6, 3), 8).unwrap(), request(6, 3));
         let cut = within(request(8, 3), 8).unwrap();
-        assert_eq!((cut.context, cut.continuation.len()), (vec![2, 3, 4, 5, 6, 7], 3));
+        assert_eq!(
+            (cut.context, cut.continuation.len()),
+            (vec![2, 3, 4, 5, 6, 7], 3)
+        );
         assert_eq!(within(request(8, 8), 8).unwrap().context, [7]);
         assert!(within(request(8, 9), 8).is_err());
         assert_eq!(last_of(request(8, 0), 10, 4).unwrap().context[0], 2);

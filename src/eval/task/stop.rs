@@ -24,7 +24,11 @@ mod tests {
         for case in golden["stop"].as_array().unwrap() {
             let until = case["stop"].as_array().unwrap().iter();
             let until = until.map(|stop| stop.as_str().unwrap());
-            assert_eq!(cut_at(case["text"].as_str().unwrap(), until), case["cut"], "{case}");
+            assert_eq!(
+                cut_at(case["text"].as_str().unwrap(), until),
+                case["cut"],
+                "{case}"
+            );
         }
     }
 }

@@ -81,7 +81,11 @@ pub static SPREAD: &[Metric<SpreadOver>] = &[Metric {
         let most = row.logps.iter().copied().reduce(f64::max)?;
         let weight = |logp: &f64| (logp - most).exp();
         let all: f64 = row.logps.iter().map(weight).sum();
-        let right = row.logps.iter().zip(&row.right).filter(|(_, right)| **right);
+        let right = row
+            .logps
+            .iter()
+            .zip(&row.right)
+            .filter(|(_, right)| **right);
         Some(right.map(|(logp, _)| weight(logp)).sum::<f64>() / all)
     },
 }];

@@ -56,7 +56,9 @@ impl Arguments<'_> {
         match self.text(relation)? {
             "less than" => Ok(count < limit),
             "at least" => Ok(count >= limit),
-            other => Err(format!("`{relation}` is `{other}`, not `less than` or `at least`")),
+            other => Err(format!(
+                "`{relation}` is `{other}`, not `less than` or `at least`"
+            )),
         }
     }
 }
@@ -145,7 +147,11 @@ pub(super) fn check(
             Ok(stars + dashes == a.number("num_bullets")?)
         }
         "detectable_format:constrained_response" => {
-            let options = ["My answer is yes.", "My answer is no.", "My answer is maybe."];
+            let options = [
+                "My answer is yes.",
+                "My answer is no.",
+                "My answer is maybe.",
+            ];
             let text = text.trim();
             Ok(options.iter().any(|option| text.contains(option)))
         }
@@ -200,7 +206,10 @@ fn is_title(c: char) -> bool {
 
 /// A text without features counts as English, as it does in the harness.
 fn is_english(tools: &Tools, text: &str) -> Result<bool, String> {
-    Ok(tools.language.detect(text)?.is_none_or(|found| found == "en"))
+    Ok(tools
+        .language
+        .detect(text)?
+        .is_none_or(|found| found == "en"))
 }
 
 fn letter_frequency(a: &Arguments<'_>, text: &str) -> Result<bool, String> {
@@ -233,12 +242,17 @@ fn first_word(a: &Arguments<'_>, text: &str) -> Result<bool, String> {
     let found = parts.iter().filter(|part| !part.trim().is_empty()).count();
     let nth = a.number("nth_paragraph")?;
     // The place counts blank paragraphs, the number of paragraphs does not.
-    let part = parts.get(nth - 1).filter(|_| nth <= found).map(|part| part.trim());
+    let part = parts
+        .get(nth - 1)
+        .filter(|_| nth <= found)
+        .map(|part| part.trim());
     let Some(word) = part.and_then(|part| part.split_whitespace().next()) else {
         return Ok(false);
     };
     let word = word.trim_start_matches('\'').trim_start_matches('"');
-    let end = word.find(['.', ',', '?', '!', '\'', '"']).unwrap_or(word.len());
+    let end = word
+        .find(['.', ',', '?', '!', '\'', '"'])
+        .unwrap_or(word.len());
     let word = word[..end].to_lowercase();
     let wanted = a.text("first_word")?.to_lowercase();
     Ok(found == a.number("num_paragraphs")? && word == wanted)
@@ -266,7 +280,8 @@ fn highlights(a: &Arguments<'_>, text: &str) -> Result<bool, String> {
     };
     let single = |source: &str| -> Result<usize, String> {
         let found = pattern(source, Flags::default())?.matches(text)?;
-        let inside = |at: &std::ops::Range<usize>| !text[at.clone()].trim_matches('*').trim().is_empty();
+        let inside =
+            |at: &std::ops::Range<usize>| !text[at.clone()].trim_matches('*').trim().is_empty();
         Ok(found.iter().filter(|at| inside(at)).count())
     };
     let found = single(r"\*[^\n\*]*\*")? + filled(r"\*\*[^\n\*]*\*\*", "**")?;

@@ -54,7 +54,9 @@ impl Instructions {
         };
         if kinds.is_empty() || kinds.len() != arguments.len() {
             let (kinds, arguments) = (kinds.len(), arguments.len());
-            return Err(format!("{kinds} instructions have {arguments} lists of arguments"));
+            return Err(format!(
+                "{kinds} instructions have {arguments} lists of arguments"
+            ));
         }
         let one = |(kind, arguments): (&Value, &Value)| {
             let kind = kind.as_str().ok_or("an instruction is no text")?;
@@ -177,13 +179,20 @@ mod tests {
     fn every_kind_is_checked_as_by_the_harness() {
         let (golden, scorer) = (golden(), scorer());
         let rows = golden["rows"].as_array().unwrap();
-        let kinds: BTreeSet<&str> = rows.iter().map(|row| row["kind"].as_str().unwrap()).collect();
+        let kinds: BTreeSet<&str> = rows
+            .iter()
+            .map(|row| row["kind"].as_str().unwrap())
+            .collect();
         assert_eq!((rows.len(), kinds.len()), (110, 25));
         let mut wrong = Vec::new();
         for row in rows {
             let document = document(&json!([row["kind"]]), &json!([row["kwargs"]]));
-            let got = scorer.followed(&document, row["response"].as_str().unwrap()).unwrap();
-            if (json!(got.strict[0]), json!(got.loose[0])) != (row["strict"].clone(), row["loose"].clone()) {
+            let got = scorer
+                .followed(&document, row["response"].as_str().unwrap())
+                .unwrap();
+            if (json!(got.strict[0]), json!(got.loose[0]))
+                != (row["strict"].clone(), row["loose"].clone())
+            {
                 wrong.push(format!("{row}: {got:?}"));
             }
         }
@@ -205,9 +214,16 @@ mod tests {
                 let as_number = |v: &Value| f64::from(v.as_bool().unwrap());
                 if let Some(want) = want.as_array() {
                     let got: Vec<f64> = got.items.iter().map(|item| item[key.as_str()]).collect();
-                    assert_eq!(got, want.iter().map(as_number).collect::<Vec<_>>(), "{case}");
+                    assert_eq!(
+                        got,
+                        want.iter().map(as_number).collect::<Vec<_>>(),
+                        "{case}"
+                    );
                 } else {
-                    assert!((got.values[key.as_str()] - as_number(want)).abs() < 1e-12, "{case}");
+                    assert!(
+                        (got.values[key.as_str()] - as_number(want)).abs() < 1e-12,
+                        "{case}"
+                    );
                 }
             }
         }

@@ -71,7 +71,9 @@ impl LanguageDetector {
                 let (language, count) = count.split_once(':').ok_or_else(broken)?;
                 let language: usize = language.parse().map_err(|_| broken())?;
                 let count: f64 = count.parse().map_err(|_| broken())?;
-                let total = totals.get(language).and_then(|totals| totals.get(length - 1));
+                let total = totals
+                    .get(language)
+                    .and_then(|totals| totals.get(length - 1));
                 shares.push((language, count / total.ok_or_else(broken)?));
             }
             grams.insert(gram.to_owned(), shares);
@@ -97,7 +99,9 @@ impl LanguageDetector {
             return Ok(None);
         };
         let best = all.into_iter().next();
-        Ok(Some(best.map_or("unknown".to_owned(), |(language, _)| language)))
+        Ok(Some(
+            best.map_or("unknown".to_owned(), |(language, _)| language),
+        ))
     }
 
     /// Languages that are at all likely, the likeliest first.
@@ -140,7 +144,9 @@ impl LanguageDetector {
         let mut joined = String::new();
         let mut chars = text.chars().peekable();
         while let Some(c) = chars.next() {
-            let with = chars.peek().and_then(|mark| self.vietnamese.get(&(c, *mark)));
+            let with = chars
+                .peek()
+                .and_then(|mark| self.vietnamese.get(&(c, *mark)));
             joined.push(with.copied().unwrap_or(c));
             if with.is_some() {
                 chars.next();
@@ -252,7 +258,9 @@ mod tests {
         let parts = golden["parts"].as_array().unwrap();
         assert!(parts.len() > 100, "{}", parts.len());
         for part in parts {
-            let got = detector.probabilities(part["text"].as_str().unwrap(), 0).unwrap();
+            let got = detector
+                .probabilities(part["text"].as_str().unwrap(), 0)
+                .unwrap();
             let want: Option<Vec<(String, f64)>> =
                 serde_json::from_value(part["langdetect_seed_0"].clone()).unwrap();
             let (Some(got), Some(want)) = (&got, &want) else {

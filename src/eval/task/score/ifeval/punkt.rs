@@ -83,11 +83,17 @@ impl Punkt {
                 let pair = pair.ok_or_else(|| format!("expected two columns, found `{line}`"))?;
                 Ok((pair.0.to_owned(), pair.1.to_owned()))
             };
-            text.lines().filter(|line| !line.is_empty()).map(pair).collect()
+            text.lines()
+                .filter(|line| !line.is_empty())
+                .map(pair)
+                .collect()
         };
         let orthography = pairs(&read(&files.orthography)?)?.into_iter();
         let orthography = orthography.map(|(word, bits)| {
-            let bits = bits.trim().parse().map_err(|_| format!("`{bits}` is no number"))?;
+            let bits = bits
+                .trim()
+                .parse()
+                .map_err(|_| format!("`{bits}` is no number"))?;
             Ok((word, bits))
         });
         let pattern = |source: &str| Pattern::new(source, Flags::default());
@@ -168,7 +174,9 @@ impl Punkt {
             (found.0, found.1, text[word.0..end].to_owned())
         };
         for groups in self.ends.groups(text)? {
-            let Some(sign) = groups[0].clone() else { continue };
+            let Some(sign) = groups[0].clone() else {
+                continue;
+            };
             let behind = groups[1].clone().map_or(sign.end, |group| group.end);
             let head = &text[before.1..sign.start];
             let blank = head.rfind([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
@@ -182,7 +190,11 @@ impl Punkt {
             {
                 contexts.push(context(before, found));
             }
-            last = Some((sign.end, groups[2].as_ref().map(|group| group.start), behind));
+            last = Some((
+                sign.end,
+                groups[2].as_ref().map(|group| group.start),
+                behind,
+            ));
             before = word;
         }
         contexts.extend(last.map(|found| context(before, found)));
@@ -250,7 +262,10 @@ impl Punkt {
             token.ends_sentence = ends;
             token.abbreviation |= !ends;
         };
-        if self.collocations.contains(&(kind.clone(), next_kind.clone())) {
+        if self
+            .collocations
+            .contains(&(kind.clone(), next_kind.clone()))
+        {
             return mark(token, false);
         }
         if (token.abbreviation || token.ellipsis) && !token.initial {
@@ -261,11 +276,12 @@ impl Punkt {
             }
         }
         if token.initial || kind == "##number##" {
-            let seen_lower = self.orthography.get(&next_kind).is_some_and(|b| b & ANY_LOWER != 0);
-            let always_upper = starts.is_none()
-                && token.initial
-                && next.begins(char::is_uppercase)
-                && !seen_lower;
+            let seen_lower = self
+                .orthography
+                .get(&next_kind)
+                .is_some_and(|b| b & ANY_LOWER != 0);
+            let always_upper =
+                starts.is_none() && token.initial && next.begins(char::is_uppercase) && !seen_lower;
             if starts == Some(false) || always_upper {
                 mark(token, false);
             }
@@ -277,8 +293,15 @@ impl Punkt {
         if matches!(token.text.as_str(), ";" | ":" | "," | "." | "!" | "?") {
             return Some(false);
         }
-        let bits = self.orthography.get(token.kind_without_end()).copied().unwrap_or(0);
-        let (upper, lower) = (token.begins(char::is_uppercase), token.begins(char::is_lowercase));
+        let bits = self
+            .orthography
+            .get(token.kind_without_end())
+            .copied()
+            .unwrap_or(0);
+        let (upper, lower) = (
+            token.begins(char::is_uppercase),
+            token.begins(char::is_lowercase),
+        );
         if upper && bits & ANY_LOWER != 0 && bits & MIDDLE_UPPER == 0 {
             return Some(true);
         }

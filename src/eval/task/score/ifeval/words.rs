@@ -57,7 +57,8 @@ impl WordTokenizer {
     /// Compiles the steps.
     pub(super) fn new() -> Result<Self, String> {
         let steps = BEFORE.iter().chain(&BEHIND);
-        let compiled = steps.map(|(pattern, by)| Ok((Pattern::new(pattern, Flags::default())?, *by)));
+        let compiled =
+            steps.map(|(pattern, by)| Ok((Pattern::new(pattern, Flags::default())?, *by)));
         compiled.collect::<Result<_, String>>().map(Self)
     }
 
