@@ -29,7 +29,7 @@ enum Loaded<'a> {
     Likelihood(&'a LikelihoodEval, Vec<TokenizedExample>),
     Preference(Vec<TokenizedPair>),
     Stories(&'a StoriesEval, Vec<StoryPrompt>, Vec<Vec<u32>>),
-    Task(PreparedTask<'a>),
+    Task(Box<PreparedTask<'a>>),
 }
 
 impl Loaded<'_> {
@@ -121,7 +121,7 @@ fn load_sets<'a>(
     for (name, task) in &recipe.tasks {
         let model = (source, max_positions);
         let task = PreparedTask::open(&root, (name, task), model, &write)?;
-        sets.push((name, Loaded::Task(task)));
+        sets.push((name, Loaded::Task(Box::new(task))));
     }
     if let Some((name, _)) = sets.iter().find(|(_, set)| set.units() == 0) {
         return Err(StageError::EmptySet {

@@ -14,9 +14,9 @@ const WORD_START: &str = r#"[^("`{\[:;&#*@)}\]\-,]"#;
 
 /// Contexts that a word occurred in, as bits of `ortho_context.tab`.
 const MIDDLE_UPPER: u32 = 1 << 2;
-const ANY_UPPER: u32 = 1 << 1 | MIDDLE_UPPER | 1 << 3;
+const ANY_UPPER: u32 = (1 << 1) | MIDDLE_UPPER | (1 << 3);
 const BEGIN_LOWER: u32 = 1 << 4;
-const ANY_LOWER: u32 = BEGIN_LOWER | 1 << 5 | 1 << 6;
+const ANY_LOWER: u32 = BEGIN_LOWER | (1 << 5) | (1 << 6);
 
 /// The splitter.
 #[derive(Debug)]
@@ -34,6 +34,10 @@ pub(super) struct Punkt {
 
 /// A word with what was decided about it.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four decisions, each read on its own"
+)]
 struct Token {
     text: String,
     /// In lower case, with `##number##` for one.
