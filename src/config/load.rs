@@ -51,6 +51,7 @@ pub fn load_placed_sweep(
         base: base.map(|base| OtherBase::new(base, path)),
         sources: Sources::default(),
         done: Vec::new(),
+        tasks: TaskFiles::default(),
         problems: Problems::new(),
     };
     let sweep = loader.sweep(path, inputs);
@@ -75,6 +76,7 @@ struct Loader {
     sources: Sources,
     /// Files that were laid on already, by their real path.
     done: Vec<PathBuf>,
+    tasks: TaskFiles,
     problems: Problems,
 }
 
@@ -117,7 +119,7 @@ impl Loader {
             };
             checker.report(&mut report);
         }
-        let trees = PointTrees::new(&file, &points);
+        let trees = PointTrees::new(&file, &points, std::mem::take(&mut self.tasks));
         let sweep = Sweep {
             name: match base {
                 Some(base) => name_on_base(&file.name, &base),
@@ -281,7 +283,6 @@ impl Loader {
     /// Overlay, type and check every point; then one trial for each seed.
     fn trials(&mut self, file: &SweepFile, points: &[GridPoint<'_>], inputs: Inputs) -> Vec<Trial> {
         let mut files = Files::new(&self.root, inputs);
-        let mut tasks = TaskFiles::default();
         let mut trials: Vec<Trial> = Vec::new();
         for point in points {
             if self.problems.len() > MOST_PROBLEMS {
@@ -289,7 +290,9 @@ impl Loader {
             }
             let (mut node, wrong) = overlaid(&file.base, point.sets.iter().copied());
             self.problems.extend(wrong);
-            tasks.fill(&mut node, &self.root, &mut self.sources, &mut self.problems);
+            self.tasks
+                .read(&node, &self.root, &mut self.sources, &mut self.problems);
+            self.tasks.lay_below(&mut node);
             let config: TrialConfig = match typed::read_all(&node, "", nearest_path) {
                 Ok(config) => config,
                 Err(problems) => {

@@ -71,72 +71,85 @@ pub fn load_task(root: &Path, name: &str) -> Result<TaskRecipe, String> {
     parse_toml(&text).map_err(|e| format!("task `{name}`: {e}"))
 }
 
+/// Where tasks stand in a trial's tree.
+const TASKS: &str = "eval.recipe.tasks";
+
 /// The trees of task files that were read, by name; none for one that cannot be.
 #[derive(Debug, Default)]
 pub(crate) struct TaskFiles(BTreeMap<String, Option<Node>>);
 
 impl TaskFiles {
-    /// Lays every task of a trial's tree over the file that it names.
-    pub(crate) fn fill(
+    /// Reads the files that the tasks of a trial's tree name and that were not read before.
+    pub(crate) fn read(
         &mut self,
-        tree: &mut Node,
+        tree: &Node,
         root: &Path,
         sources: &mut Sources,
         problems: &mut Problems,
     ) {
-        let path = ["eval", "recipe", "tasks"].map(str::to_owned);
+        for (_, task) in tree.at(TASKS).and_then(Node::table).unwrap_or_default() {
+            // Another form than a text is refused when the tree is typed.
+            let named = task.get("file");
+            let Some((name, place)) = named.and_then(|node| Some((node.text()?, node.place)))
+            else {
+                continue;
+            };
+            if self.0.contains_key(name) {
+                continue;
+            }
+            let read = match task_text(root, name) {
+                Ok(text) => read_tree(name, &text, sources, problems),
+                Err(reason) => {
+                    let message = format!("cannot read the task `{name}`: {reason}");
+                    problems.insert(Diagnostic::new(place, message).help(task_help(name)));
+                    None
+                }
+            };
+            self.0.insert(name.to_owned(), read);
+        }
+    }
+
+    /// Lays every task of a trial's tree over the file that it names.
+    pub(crate) fn lay_below(&self, tree: &mut Node) {
+        let path: Vec<String> = TASKS.split('.').map(str::to_owned).collect();
         let Some(Kind::Table(tasks)) = tree.at_mut(&path).map(|node| &mut node.kind) else {
             return;
         };
         for (_, task) in tasks {
-            let Some(named) = task.get("file") else {
-                continue;
-            };
-            // Another form is refused when the tree is typed.
-            let Some(name) = named.text().map(str::to_owned) else {
-                continue;
-            };
-            let place = named.place;
-            let known = self.0.entry(name.clone()).or_insert_with(|| {
-                let text = match task_text(root, &name) {
-                    Ok(text) => text,
-                    Err(reason) => {
-                        let message = format!("cannot read the task `{name}`: {reason}");
-                        problems.insert(Diagnostic::new(place, message).help(task_help(&name)));
-                        return None;
-                    }
-                };
-                read_tree(name.clone(), text, sources, problems)
-            });
-            let Some(below) = known else {
-                // One mistake is told once.
-                for key in ["data", "prompt", "request", "score"] {
-                    if task.get(key).is_none() {
-                        task.put_hole(key);
+            let name = task.get("file").and_then(Node::text);
+            match name.and_then(|name| self.0.get(name)) {
+                Some(Some(below)) => {
+                    let mut merged = below.clone();
+                    merged.place = task.place;
+                    task.remove("file");
+                    merged.merge(task, None);
+                    *task = merged;
+                }
+                // That it cannot be read is told: what it lacks is not told again.
+                Some(None) => {
+                    for key in ["data", "prompt", "request", "score"] {
+                        if task.get(key).is_none() {
+                            task.put_hole(key);
+                        }
                     }
                 }
-                continue;
-            };
-            let mut merged = below.clone();
-            merged.place = task.place;
-            task.remove("file");
-            merged.merge(task, None);
-            *task = merged;
+                None => {}
+            }
         }
     }
 }
 
 /// The tree of a task file, in the lowest layer.
 fn read_tree(
-    name: String,
-    text: String,
+    name: &str,
+    text: &str,
     sources: &mut Sources,
     problems: &mut Problems,
 ) -> Option<Node> {
     let number = u32::try_from(sources.0.len()).ok()?;
     let text: Arc<str> = Arc::from(text);
     sources.0.push(SourceFile {
-        name,
+        name: name.to_owned(),
         text: Arc::clone(&text),
     });
     match Node::parse(&text, number) {

@@ -224,7 +224,7 @@ fn answers_are_generated_cut_and_scored_as_by_the_harness() {
     );
 }
 
-// What was answered is read from the work folder: a model that is not there is not missed then.
+// Answers are kept as they come; a cut line is asked again.
 #[test]
 fn what_was_answered_is_not_asked_again_and_the_answers_are_the_same() {
     let project = project();
