@@ -68,6 +68,7 @@ commands! {
     Schema => schema, SchemaArgs;
     Merge => merge, MergeArgs;
     Export => export, ExportArgs;
+    Eval => eval, EvalArgs;
     Bench => bench, BenchArgs;
     Doctor => doctor, DoctorArgs;
     Store => store, StoreArgs;

@@ -294,6 +294,12 @@ impl Checker<'_> {
         }
     }
 
+    /// A data file by itself.
+    pub(super) fn data_path(&mut self, path: &str, at: &str) {
+        let file = self.files.data_file(path);
+        self.found(file, path, at);
+    }
+
     /// A file that is read as it is.
     pub(super) fn plain_file(&mut self, path: &str, at: &str) {
         if self.files.inputs == Inputs::Required && !self.files.root.join(path).is_file() {
@@ -448,6 +454,7 @@ impl Checker<'_> {
         let sets = recipe.likelihood.keys().map(|name| (name, "likelihood"));
         let sets = sets.chain(recipe.preference.keys().map(|name| (name, "preference")));
         let sets = sets.chain(recipe.stories.keys().map(|name| (name, "stories")));
+        let sets = sets.chain(recipe.tasks.keys().map(|name| (name, "tasks")));
         for (name, kind) in sets.chain(recipe.judged.keys().map(|name| (name, "judged"))) {
             let path = format!("eval.recipe.{kind}.{name}");
             if name.is_empty() {
@@ -495,12 +502,20 @@ impl Checker<'_> {
             self.sampling(&set.sampling, &format!("{path}.sampling"));
         }
         self.judged(config, recipe);
-        let only_preference =
-            recipe.likelihood.is_empty() && recipe.stories.is_empty() && recipe.judged.is_empty();
+        for (name, task) in &recipe.tasks {
+            self.task(name, task);
+        }
+        let others = [
+            recipe.likelihood.is_empty(),
+            recipe.stories.is_empty(),
+            recipe.judged.is_empty(),
+            recipe.tasks.is_empty(),
+        ];
+        let only_preference = others.iter().all(|&none| none);
         if only_preference && !names.is_empty() && !has_reference(config) {
             let message = "a trial without preference learning has no reference, so nothing of this can be \
                            measured";
-            let help = "add a likelihood or stories set";
+            let help = "add a likelihood or stories set, or a task";
             self.fail("eval.recipe.preference", message, help);
         }
     }

@@ -5,6 +5,7 @@ use crate::config::judge::JudgeRuntime;
 use crate::config::judged::JudgedEval;
 use crate::config::preference::PairLimits;
 use crate::config::range::{NonNegative, Share};
+use crate::config::task::TaskRecipe;
 use crate::config::training::{Precision, TrainRuntime};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,9 @@ pub struct EvalRecipe {
     /// Chat benchmarks whose answers a judge scores: `<name>/rating` or `<name>/win_rate` and so on.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub judged: BTreeMap<String, JudgedEval>,
+    /// Evaluation tasks, each a file or written here: `<name>/acc` and so on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tasks: BTreeMap<String, TaskRecipe>,
     /// Number format.
     pub precision: Precision,
 }

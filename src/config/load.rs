@@ -14,27 +14,12 @@ use crate::config::presets::fill_presets;
 use crate::config::schema::nearest_path;
 use crate::config::spec::{PipelineStage, TrialConfig};
 use crate::config::sweep::{Sweep, Trial};
+use crate::config::task_file::TaskFiles;
+use crate::config::text::read_text;
 use crate::config::tree::Node;
 use crate::config::typed;
-use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Reads a value of its own, such as a recipe, from TOML text; ranges are checked, rules across
-/// fields are not.
-///
-/// # Errors
-/// The text is no TOML, or what is wrong with the value, at its place.
-pub fn parse_toml<T: DeserializeOwned>(text: &str) -> Result<T, ConfigError> {
-    let read = Node::parse(text, 0).and_then(|node| typed::read(&node, "", |_| None));
-    read.map_err(|problem| {
-        let file = SourceFile {
-            name: "recipe".to_owned(),
-            text: Arc::from(text),
-        };
-        ConfigError::new(Sources(vec![file]), vec![*problem])
-    })
-}
 
 /// Reads, expands and checks a sweep file; all its inputs must be there.
 ///
@@ -66,6 +51,7 @@ pub fn load_placed_sweep(
         base: base.map(|base| OtherBase::new(base, path)),
         sources: Sources::default(),
         done: Vec::new(),
+        tasks: TaskFiles::default(),
         problems: Problems::new(),
     };
     let sweep = loader.sweep(path, inputs);
@@ -90,6 +76,7 @@ struct Loader {
     sources: Sources,
     /// Files that were laid on already, by their real path.
     done: Vec<PathBuf>,
+    tasks: TaskFiles,
     problems: Problems,
 }
 
@@ -132,7 +119,7 @@ impl Loader {
             };
             checker.report(&mut report);
         }
-        let trees = PointTrees::new(&file, &points);
+        let trees = PointTrees::new(&file, &points, std::mem::take(&mut self.tasks));
         let sweep = Sweep {
             name: match base {
                 Some(base) => name_on_base(&file.name, &base),
@@ -301,8 +288,11 @@ impl Loader {
             if self.problems.len() > MOST_PROBLEMS {
                 break; // thousands of points would mostly repeat what the first of them said
             }
-            let (node, wrong) = overlaid(&file.base, point.sets.iter().copied());
+            let (mut node, wrong) = overlaid(&file.base, point.sets.iter().copied());
             self.problems.extend(wrong);
+            self.tasks
+                .read(&node, &self.root, &mut self.sources, &mut self.problems);
+            self.tasks.lay_below(&mut node);
             let config: TrialConfig = match typed::read_all(&node, "", nearest_path) {
                 Ok(config) => config,
                 Err(problems) => {
@@ -356,33 +346,6 @@ impl Loader {
 pub(crate) fn stated_name(text: &str) -> Option<String> {
     let tree = Node::parse(text, 0).ok()?;
     tree.at("sweep.name")?.text().map(str::to_owned)
-}
-
-/// Longest text that is taken for a sweep file, bytes.
-const LONGEST_TEXT: u64 = 16 << 20;
-
-/// A text, or one with marks for what is not UTF-8 and the place of the first of them.
-type Utf8 = Result<String, (String, usize)>;
-
-/// The text of a sweep file, or why there is none.
-fn read_text(path: &Path) -> Result<Utf8, String> {
-    let of_system = |error: std::io::Error| error.to_string();
-    let found = std::fs::metadata(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        _ => of_system(error),
-    })?;
-    if found.is_dir() {
-        return Err("it is a folder".to_owned());
-    }
-    // A device or a pipe may never end.
-    if !found.is_file() || found.len() > LONGEST_TEXT {
-        return Err("it is no file of a sweep's size".to_owned());
-    }
-    let bytes = std::fs::read(path).map_err(of_system)?;
-    Ok(String::from_utf8(bytes).map_err(|error| {
-        let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
-        (text, error.utf8_error().valid_up_to())
-    }))
 }
 
 /// The one stage whose fields the axis sets, if it sets nothing else.

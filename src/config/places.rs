@@ -3,6 +3,7 @@
 use crate::config::diagnose::{ConfigError, Diagnostic, Finding, Place, Sources};
 use crate::config::expand::GridPoint;
 use crate::config::file::{Assignment, SweepFile};
+use crate::config::task_file::TaskFiles;
 use crate::config::tree::{Kind, Node};
 
 /// Where the values of a sweep's trials stand in its files.
@@ -19,10 +20,12 @@ pub(crate) struct PointTrees {
     sets: Vec<Vec<Assignment>>,
     /// The point of each trial.
     of_trial: Vec<usize>,
+    /// What the files of its tasks hold.
+    tasks: TaskFiles,
 }
 
 impl PointTrees {
-    pub(crate) fn new(file: &SweepFile, points: &[GridPoint<'_>]) -> Self {
+    pub(crate) fn new(file: &SweepFile, points: &[GridPoint<'_>], tasks: TaskFiles) -> Self {
         let sets = points
             .iter()
             .map(|p| p.sets.iter().copied().cloned().collect());
@@ -32,14 +35,17 @@ impl PointTrees {
             base: file.base.clone(),
             sets: sets.collect(),
             of_trial: of_trial.collect(),
+            tasks,
         }
     }
 
-    /// The tree of one trial, what its axes set laid over the base.
+    /// The tree of one trial, what its axes set laid over the base, and both over the files of its tasks.
     fn of(&self, trial: usize) -> Node {
         let point = self.of_trial.get(trial).copied();
         let sets = point.and_then(|point| self.sets.get(point));
-        overlaid(&self.base, sets.into_iter().flatten()).0
+        let (mut tree, _) = overlaid(&self.base, sets.into_iter().flatten());
+        self.tasks.lay_below(&mut tree);
+        tree
     }
 }
 

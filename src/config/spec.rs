@@ -16,6 +16,7 @@ pub use crate::config::paths::*;
 pub use crate::config::preference::*;
 pub use crate::config::range::*;
 pub use crate::config::select::*;
+pub use crate::config::task::*;
 pub use crate::config::training::*;
 
 use schemars::JsonSchema;

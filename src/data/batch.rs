@@ -87,10 +87,15 @@ impl TokenBatch {
     /// one whose suffixes end the batch. Without a token in the prefix, the first has no predecessor
     /// and is no target.
     pub fn push_suffix(&mut self, id: &str, prefix: usize, tokens: &[u32]) {
+        self.push_continuation(id, prefix, tokens, 0);
+    }
+
+    /// As [`Self::push_suffix`]; only the tokens from `first_target` on are targets.
+    fn push_continuation(&mut self, id: &str, prefix: usize, tokens: &[u32], first_target: usize) {
         let (start, segment) = (self.tokens.len(), self.segments() as u32);
         let prefix_end = self.cu_seqlens[prefix + 1];
         let shared = prefix_end - self.cu_seqlens[prefix];
-        for (i, &token) in tokens.iter().enumerate() {
+        for (i, &token) in tokens.iter().enumerate().skip(first_target) {
             let row = match (i, shared) {
                 (0, 0) => continue,
                 (0, _) => prefix_end - 1,
@@ -194,4 +199,185 @@ pub fn document_batches(
         (range, batch)
     })
     .collect()
+}
+
+/// A context, and the continuations that are scored behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContextGroup<'a> {
+    /// What the model is given, not empty.
+    pub context: &'a [u32],
+    /// What may follow, each not empty.
+    pub continuations: Vec<&'a [u32]>,
+}
+
+impl ContextGroup<'_> {
+    /// Positions if the context is computed once, and each continuation behind it.
+    fn apart(&self) -> usize {
+        self.context.len() + self.behind(self.context.len())
+    }
+
+    /// Positions if `shared` tokens of the context were computed before, and the rest with each continuation.
+    fn behind(&self, shared: usize) -> usize {
+        let rest = self.context.len() - shared;
+        self.continuations.iter().map(|c| rest + c.len()).sum()
+    }
+}
+
+/// A batch of several contexts with their continuations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContinuationBatch {
+    /// Targets are the continuations.
+    pub batch: TokenBatch,
+    /// Which of the given groups these are.
+    pub groups: Range<usize>,
+    /// The segment of each continuation, group by group.
+    pub segments: Vec<usize>,
+}
+
+/// Packs contexts with their continuations without padding, in order, into batches of at most `max_positions` (or one
+/// group).
+///
+/// What several contexts have in common is computed once a batch (the solved rows before a question), or else each
+/// context once for its continuations, whichever is less work. So contexts with a common beginning should stand together. A
+/// continuation's score is the same either way.
+pub fn continuation_batches(
+    groups: &[ContextGroup<'_>],
+    max_positions: usize,
+) -> Vec<ContinuationBatch> {
+    let mut batches = Vec::new();
+    let mut start = 0;
+    while start < groups.len() {
+        let mut end = start + 1;
+        let mut shared = groups[start].context.len();
+        let (mut apart, mut plan) = (groups[start].apart(), None);
+        while end < groups.len() {
+            let next = common(groups[end - 1].context, groups[end].context).min(shared);
+            let sum = |group: &ContextGroup<'_>| group.behind(next);
+            let together = next + groups[start..=end].iter().map(sum).sum::<usize>();
+            let apart_too = apart + groups[end].apart();
+            if together.min(apart_too) > max_positions {
+                break;
+            }
+            (shared, apart) = (next, apart_too);
+            plan = (together < apart_too && shared > 0).then_some(shared);
+            end += 1;
+        }
+        batches.push(continuation_batch(groups, start..end, plan));
+        start = end;
+    }
+    batches
+}
+
+/// Tokens that two texts begin with.
+fn common(a: &[u32], b: &[u32]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+/// One batch; with `shared` so many tokens of all contexts are one prefix of it.
+fn continuation_batch(
+    groups: &[ContextGroup<'_>],
+    range: Range<usize>,
+    shared: Option<usize>,
+) -> ContinuationBatch {
+    let mut batch = TokenBatch::new();
+    let mut segments = Vec::new();
+    if let Some(shared) = shared {
+        let prefix = &groups[range.start].context[..shared];
+        batch.push_segment("", prefix, |_| false, 0, 0);
+    }
+    for group in &groups[range.clone()] {
+        if shared.is_none() {
+            batch.push_segment("", group.context, |_| false, 0, 0);
+        }
+        let prefix = if shared.is_some() {
+            0
+        } else {
+            batch.segments() - 1
+        };
+        let rest = &group.context[shared.unwrap_or(group.context.len())..];
+        for continuation in &group.continuations {
+            segments.push(batch.segments());
+            let tokens = [rest, continuation].concat();
+            batch.push_continuation("", prefix, &tokens, rest.len());
+        }
+    }
+    ContinuationBatch {
+        batch,
+        groups: range,
+        segments,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group<'a>(context: &'a [u32], continuations: &[&'a [u32]]) -> ContextGroup<'a> {
+        ContextGroup {
+            context,
+            continuations: continuations.to_vec(),
+        }
+    }
+
+    /// The tokens that each target follows, itself last, for every segment with targets.
+    fn read(batch: &ContinuationBatch) -> Vec<Vec<Vec<u32>>> {
+        let b = &batch.batch;
+        let of = |segment: usize| {
+            let own = |s: usize| b.cu_seqlens[s] as usize..b.cu_seqlens[s + 1] as usize;
+            let prefix = b.prefixes[segment] as usize;
+            let before = if prefix == segment { 0..0 } else { own(prefix) };
+            let targets =
+                (0..b.targets.len()).filter(|&t| b.target_segments[t] as usize == segment);
+            targets
+                .map(|t| {
+                    let row = b.target_rows[t] as usize;
+                    let mut seen = b.tokens[before.clone()].to_vec();
+                    if own(segment).contains(&row) {
+                        seen.extend(&b.tokens[own(segment).start..=row]);
+                    }
+                    seen.push(b.targets[t]);
+                    seen
+                })
+                .collect()
+        };
+        batch.segments.iter().map(|&segment| of(segment)).collect()
+    }
+
+    // Both ways of sharing give every target the same tokens before it.
+    #[test]
+    fn continuations_see_their_whole_context_however_it_is_shared() {
+        let long: Vec<u32> = (0..40).collect();
+        let (a, b) = ([&long[..], &[50, 51]].concat(), [&long[..], &[60]].concat());
+        let few = [group(&a, &[&[1], &[2, 3]]), group(&b, &[&[4], &[5]])];
+        let shared = continuation_batches(&few, 100);
+        assert_eq!(
+            (shared.len(), shared[0].batch.len()),
+            (1, 40 + 3 + 4 + 2 + 2)
+        );
+        let apart = continuation_batches(&few, 60);
+        assert_eq!(apart.len(), 1, "{apart:?}");
+        let single = continuation_batches(&few, 1);
+        assert_eq!(single.len(), 2);
+        assert_eq!(single[0].batch.len(), 42 + 1 + 2);
+        let want = [
+            vec![[&a[..], &[1]].concat()],
+            vec![[&a[..], &[2]].concat(), [&a[..], &[2, 3]].concat()],
+            vec![[&b[..], &[4]].concat()],
+            vec![[&b[..], &[5]].concat()],
+        ];
+        for batches in [shared, apart, single] {
+            let got: Vec<_> = batches.iter().flat_map(read).collect();
+            assert_eq!(got, want);
+        }
+    }
+
+    // Equal contexts: nothing of them is left to be computed with the continuations.
+    #[test]
+    fn equal_contexts_are_computed_once() {
+        let context = [7, 8, 9];
+        let groups = [group(&context, &[&[1]]), group(&context, &[&[2]])];
+        let batches = continuation_batches(&groups, 100);
+        assert_eq!((batches.len(), batches[0].batch.len()), (1, 5));
+        assert_eq!(read(&batches[0])[1], [[7, 8, 9, 2]]);
+    }
 }

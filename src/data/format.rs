@@ -366,7 +366,7 @@ fn row_error(id: &str, origin: &Origin, reason: String) -> DataError {
 }
 
 /// An optional JSON file; null if there is none.
-fn read_json(path: &Path) -> Result<Value, DataError> {
+pub(super) fn read_json(path: &Path) -> Result<Value, DataError> {
     if !path.exists() {
         return Ok(Value::Null);
     }
@@ -378,7 +378,7 @@ fn read_json(path: &Path) -> Result<Value, DataError> {
 }
 
 /// `…_token` entries: strings, or objects with `content`.
-fn special_tokens(config: &Value) -> BTreeMap<String, String> {
+pub(super) fn special_tokens(config: &Value) -> BTreeMap<String, String> {
     let entries = config.as_object().into_iter().flatten();
     let tokens = entries
         .filter(|(name, _)| name.ends_with("_token"))

@@ -53,6 +53,7 @@ fn of_text(state: &State, text: &str, name: &str, args: &[Value]) -> Result<Opti
     let by_chars = args.len() < 2 && (given(0).is_none() || chars.is_some());
     Ok(Some(match (name, args.len(), string(0)) {
         ("title", 0, _) => Value::from(title(text)),
+        ("capitalize", 0, _) => Value::from(capitalize(text)),
         ("swapcase", 0, _) => Value::from(swapcase(text)),
         ("isspace", 0, _) => Value::from(!text.is_empty() && text.chars().all(is_space)),
         ("strip", ..) if by_chars => Value::from(strip(text, chars, true, true)),
@@ -131,6 +132,40 @@ fn title(text: &str) -> String {
         in_word = c.is_alphabetic();
     }
     out
+}
+
+/// `str.capitalize`: the first character in title case, the others in lower case.
+fn capitalize(text: &str) -> String {
+    let mut chars = text.chars();
+    let Some(first) = chars.next() else {
+        return String::new();
+    };
+    // As a part of the text, so that a sigma at the end gets its own form.
+    let rest = text.to_lowercase();
+    let rest = &rest[first.to_lowercase().map(char::len_utf8).sum::<usize>()..];
+    title_case(first) + rest
+}
+
+/// `str.title` of one character (Unicode's title case).
+fn title_case(c: char) -> String {
+    let digraph = match c {
+        'Ǆ'..='ǆ' => Some('ǅ'),
+        'Ǉ'..='ǉ' => Some('ǈ'),
+        'Ǌ'..='ǌ' => Some('ǋ'),
+        'Ǳ'..='ǳ' => Some('ǲ'),
+        // Georgian has capitals, but none at the beginning of words.
+        'ა'..='ჺ' | 'ჽ'..='ჿ' => Some(c),
+        _ => None,
+    };
+    if let Some(digraph) = digraph {
+        return digraph.to_string();
+    }
+    // What is written as several capitals keeps the first.
+    let mut upper = c.to_uppercase();
+    let first = upper.next().unwrap_or(c);
+    std::iter::once(first)
+        .chain(upper.flat_map(char::to_lowercase))
+        .collect()
 }
 
 fn swapcase(text: &str) -> String {

@@ -16,6 +16,7 @@
 //! Every loss of data is counted and handed back: [`LoadReport`], [`PackReport`], [`PairReport`].
 
 mod batch;
+mod continuation;
 mod error;
 mod expression;
 mod filter;
@@ -37,19 +38,26 @@ mod pack;
 mod pair;
 mod params;
 mod parquet;
+mod pattern;
 mod percent;
 mod plain;
 mod prepare;
 mod prompts;
 mod python;
 pub mod record;
+mod render;
 mod repr;
+mod rows;
 mod source;
 mod steps;
 mod template;
 pub mod tokenize;
 
-pub use batch::{PAIR_SEGMENTS, PairBatch, TokenBatch, document_batches, pair_batches};
+pub use batch::{
+    ContextGroup, ContinuationBatch, PAIR_SEGMENTS, PairBatch, TokenBatch, continuation_batches,
+    document_batches, pair_batches,
+};
+pub use continuation::{ContinuationTokenizer, TokenizedRequest};
 pub use error::{DataError, RowProblem, RowProblems};
 pub use filter::FilterReport;
 pub use format::TextFormat;
@@ -59,6 +67,7 @@ pub use mix::{LoadReport, SourceReport, load_chat, load_pairs};
 pub use order::{permutation, select};
 pub use pack::{PackReport, PackedRow, Segment};
 pub use pair::{DropReason, PairCut, PairEncoding, PairReport, TokenizedPair};
+pub use pattern::{Flags, Pattern};
 pub use plain::PlainTokenizer;
 pub use prepare::{
     Narrowed, all_pairs, candidate_chats, candidate_pairs, mixture_seed, select_seed,
@@ -66,5 +75,7 @@ pub use prepare::{
 };
 pub use prompts::{PromptRow, load_prompts, round_prompts};
 pub use record::{ChatRow, Message, Origin, PairRow, Schema};
+pub use render::{RowScope, RowTexts};
+pub use rows::{TaskRow, load_rows};
 pub use steps::{PairPlan, SftPlan, SftStep};
 pub use tokenize::TokenizedExample;

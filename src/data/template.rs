@@ -137,8 +137,15 @@ impl ChatTemplate {
 
 /// What a conversation may cost.
 fn fuel(messages: &[Message]) -> u64 {
-    let bytes: usize = messages.iter().map(|m| m.content.len()).sum();
-    let turns = FUEL_A_TURN.saturating_mul(messages.len() as u64);
+    fuel_for(
+        messages.len(),
+        messages.iter().map(|m| m.content.len()).sum(),
+    )
+}
+
+/// What a render of so many turns and bytes may cost.
+pub(super) fn fuel_for(turns: usize, bytes: usize) -> u64 {
+    let turns = FUEL_A_TURN.saturating_mul(turns as u64);
     let fuel = FUEL.saturating_add(turns).saturating_add(bytes as u64 / 2);
     fuel.min(MOST_FUEL)
 }
@@ -159,7 +166,7 @@ fn take_marks(text: &str) -> Rendered {
 }
 
 /// An engine error as one fragment with its line and, for `strftime_now`, the remedy.
-fn describe(error: &Error) -> String {
+pub(super) fn describe(error: &Error) -> String {
     let detail = error.detail().unwrap_or_default();
     if error.kind() == ErrorKind::OutOfFuel {
         return "it does not come to an end: it asks for more work or text than any conversation \

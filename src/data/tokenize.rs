@@ -221,7 +221,7 @@ pub(super) fn load(json: &Value) -> Result<Tokenizer, String> {
 }
 
 /// As messages call it.
-const LIBRARY: &str = "the tokenizer library";
+pub(super) const LIBRARY: &str = "the tokenizer library";
 
 /// The most that replacements may make of one character. The longest in use write a byte's name.
 const MAX_GROWTH: f64 = 1000.0;

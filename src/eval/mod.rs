@@ -3,7 +3,7 @@
 //! Pure functions from scores and texts to metrics and row records; the forward passes are
 //! [`crate::train::score_documents`], [`crate::train::score_pairs`] and [`crate::generate::sample`].
 //! Every value carries its standard error over rows and the number of rows. [`judged`] scores chat benchmarks by the
-//! verdicts of a judge.
+//! verdicts of a judge, [`task`] has evaluation tasks, which are files.
 
 mod cluster;
 pub mod judged;
@@ -12,6 +12,7 @@ mod preference;
 mod record;
 mod stats;
 mod stories;
+pub mod task;
 
 pub use cluster::cluster_by;
 pub use likelihood::likelihood_metrics;

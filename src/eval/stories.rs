@@ -214,6 +214,7 @@ mod tests {
                 max_new_tokens: 160.try_into().unwrap(),
             },
             stop: &[format.end_token()],
+            until: None,
             seed: &SeedTree::root(7),
             batch: 16,
         };

@@ -96,6 +96,7 @@ fn samples_of(model: &mut Scripted, batch: usize) -> Vec<Completion> {
             max_new_tokens: 8.try_into().unwrap(),
         },
         stop: &[3],
+        until: None,
         seed: &SeedTree::root(5),
         batch,
     };

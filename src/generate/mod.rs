@@ -11,6 +11,7 @@ mod error;
 mod generator;
 mod host;
 mod sample;
+mod until;
 
 #[cfg(test)]
 mod device_tests;
@@ -21,3 +22,4 @@ pub use draw::draw_token;
 pub use error::GenerateError;
 pub use generator::{Generator, Room, Rows};
 pub use sample::{Completion, SampleJob, sample};
+pub use until::StopTexts;

@@ -5,6 +5,7 @@ use crate::config::spec::SamplingRecipe;
 use crate::generate::draw::draw_token;
 use crate::generate::error::GenerateError;
 use crate::generate::generator::{Generator, Room, Rows};
+use crate::generate::until::StopTexts;
 use crate::model::phase_timer::{Phase, end_phase};
 use rand_chacha::ChaCha8Rng;
 use std::ops::Range;
@@ -20,6 +21,8 @@ pub struct SampleJob<'a> {
     pub recipe: &'a SamplingRecipe,
     /// Tokens that end a completion.
     pub stop: &'a [u32],
+    /// Texts that end a completion; what is drawn of them stays in it.
+    pub until: Option<&'a StopTexts<'a>>,
     /// Sample `k` of prompt `p` draws from `seed.index(p * samples + k)`.
     pub seed: &'a SeedTree,
     /// Most samples in flight; a device may hold fewer. Does not change a bit of the result.
@@ -35,7 +38,7 @@ pub struct Completion {
     pub sample: usize,
     /// What was drawn, without the token that ended it.
     pub tokens: Vec<u32>,
-    /// Whether a stop token ended it, and not the budget.
+    /// Whether a stop token or text ended it, and not the budget.
     pub finished: bool,
 }
 
@@ -216,6 +219,10 @@ fn draw(
     let drawn = completion.tokens.len();
     let context = job.prompts[completion.prompt].len() + drawn;
     live.over = drawn >= job.recipe.max_new_tokens.get() || context >= limit;
+    if job.until.is_some_and(|until| until.end(&completion.tokens)) {
+        completion.finished = true;
+        live.over = true;
+    }
     Ok(())
 }
 
@@ -245,6 +252,7 @@ mod tests {
             samples: 3,
             recipe: &recipe,
             stop: &[2],
+            until: None,
             seed: &SeedTree::root(11),
             batch,
         };
@@ -313,6 +321,7 @@ mod tests {
             samples: 1,
             recipe: &recipe,
             stop: &plain[0].tokens[3..4],
+            until: None,
             seed: &SeedTree::root(0),
             batch: 1,
         };

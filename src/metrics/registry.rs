@@ -1,8 +1,9 @@
 //! Which metrics there are: the families with the keys that they give.
 
 use crate::metrics::families::{
-    DOCUMENT, EQUALLY_LONG, EVALUATED_REWARDS, FOUGHT, HELD_OUT_LOSS, HELD_OUT_PAIR, JUDGED, PAIR,
-    PREFERRED, RATED, SAMPLED, SFT_STEP, STEP, STORY, TRAINING,
+    CHOSEN, DOCUMENT, EQUALLY_LONG, EVALUATED_REWARDS, FOLLOWED, FOUGHT, FOUND, HELD_OUT_LOSS,
+    HELD_OUT_PAIR, INSTRUCTION, JUDGED, MATCHED, PAIR, PREFERRED, RATED, SAMPLED, SFT_STEP, SPREAD,
+    STEP, STORY, TRAINING,
 };
 use crate::metrics::spec::{Better, Metric, MetricSpec, spec};
 
@@ -65,6 +66,16 @@ pub static LENGTH_CONTROLLED: Family = Family {
     specs: || of(EQUALLY_LONG),
 };
 
+/// An evaluation task; which of these it has, its scorers say.
+pub static TASKS: Family = Family {
+    name: "evaluation task",
+    place: "<task>/",
+    specs: || {
+        let answers = [of(MATCHED), of(FOUND), of(FOLLOWED), of(INSTRUCTION)].concat();
+        [of(CHOSEN), of(SPREAD), answers].concat()
+    },
+};
+
 /// The training of an evaluated checkpoint.
 pub static TRAINING_COST: Family = Family {
     name: "training of an evaluated checkpoint",
@@ -115,7 +126,7 @@ pub static JUDGING: Family = Family {
 };
 
 /// All of them.
-pub static FAMILIES: [&Family; 14] = [
+pub static FAMILIES: [&Family; 15] = [
     &LIKELIHOOD,
     &PREFERENCE,
     &STORIES,
@@ -123,6 +134,7 @@ pub static FAMILIES: [&Family; 14] = [
     &ARENA_HARD,
     &ALPACA_EVAL,
     &LENGTH_CONTROLLED,
+    &TASKS,
     &TRAINING_COST,
     &SFT_STEPS,
     &DPO_STEPS,
@@ -333,8 +345,9 @@ mod tests {
     }
 
     const PAGE_HEAD: &str = "# Metrics\n\n\
-        Every metric that a run stores; written by a test from `src/metrics/families`. `<set>` is the name of an evaluated\n\
-        set in the sweep file, `<file>` the name of a monitored file without its ending. Tables and figures of final results\n\
+        Every metric that a run stores; written by a test from `src/metrics/families`. `<set>` and `<task>` are the name of an\n\
+        evaluated set or task in the sweep file (a task's may be followed by a part's or a filter's name), `<file>` the name\n\
+        of a monitored file without its ending. Tables and figures of final results\n\
         take keys of evaluations and of the training of an evaluated checkpoint; figures of `kind = \"training\"` take\n\
         keys of steps and monitors.\n";
 

@@ -18,7 +18,7 @@ use crate::arch::{
 use crate::config::spec::{
     BatchSize, Batching, DataSource, DpoRecipe, Duration, EvalRecipe, JudgedEval, LoraRecipe,
     LossMask, Monitor, OnlineDpoRecipe, Precision, SamplingRecipe, SelectMethod, SftRecipe, Share,
-    TrainRuntime,
+    TaskRecipe, TaskRequest, TrainRuntime,
 };
 use crate::plan::documents::{Documents, KnownLengths};
 use crate::plan::error::PlanError;
@@ -370,6 +370,44 @@ impl Estimator<'_, '_> {
         Ok(self.measured(pass, runtime, recipe.precision))
     }
 
+    /// An evaluation task: each row behind its solved rows, which are as long, and its choices or the whole budget of
+    /// an answer.
+    fn task(&mut self, task: &TaskRecipe) -> Result<Pass, PlanError> {
+        let mut pass = Pass::default();
+        let shots = task.few_shot.as_ref().map_or(0, |few_shot| few_shot.count);
+        for file in &task.data {
+            let size = self.resolver.text_size(file)?;
+            let expected = self.resolver.expected(file).and_then(|input| input.rows);
+            let rows = match (size, expected) {
+                (Some(size), _) => size.rows as f64,
+                (None, Some(rows)) => rows.get() as f64,
+                (None, None) => continue,
+            };
+            // Of many parts each may have so many rows.
+            let most = task.max_rows.filter(|_| task.parts.is_none());
+            let rows = most.map_or(rows, |most| rows.min(most.get() as f64));
+            let chars_per_token = self.model.map_or(4.0, chars_per_token);
+            let written = size.map_or(0.0, |size| {
+                size.chars as f64 / rows.max(1.0) / chars_per_token
+            });
+            let row = if written > 1.0 { written } else { TASK_TOKENS };
+            let context = row * (1.0 + shots as f64);
+            match &task.request {
+                TaskRequest::Choices(_) => {
+                    pass.add(rows, context, 0.0, 0.0);
+                    let choices = rows * TASK_CHOICES;
+                    pass.add(choices, CHOICE_TOKENS, context, choices * CHOICE_TOKENS);
+                }
+                TaskRequest::Generate(request) => {
+                    let mut answer = Pass::default();
+                    answer.add_samples(context, [request.max_new_tokens.get() as f64]);
+                    pass.extend(&answer.times(rows));
+                }
+            }
+        }
+        Ok(pass)
+    }
+
     /// Judging: how much there is to judge is known only when it has been sampled.
     pub(crate) fn judge() -> RunCost {
         RunCost {
@@ -396,6 +434,9 @@ impl Estimator<'_, '_> {
         for set in recipe.stories.values() {
             let prompts = self.documents(&set.data, false)?.first(set.max_prompts);
             pass.extend(&Self::samples(&prompts, set.samples.get(), &set.sampling));
+        }
+        for task in recipe.tasks.values() {
+            pass.extend(&self.task(task)?);
         }
         let (mut judge_requests, mut judge_tokens) = (0, 0);
         for set in recipe.judged.values() {
@@ -432,6 +473,13 @@ fn replies(set: &JudgedEval) -> Pass {
     }
     pass
 }
+
+/// Tokens of a row of an evaluation task where nothing is known of it.
+const TASK_TOKENS: f64 = 100.0;
+/// Choices of a row.
+const TASK_CHOICES: f64 = 4.0;
+/// Tokens of a choice.
+const CHOICE_TOKENS: f64 = 10.0;
 
 /// What is measured of documents: as much of each as fits.
 fn beginnings(documents: &Documents, window: usize) -> Pass {

@@ -1,9 +1,10 @@
 //! Model folders and data files, each opened once.
 
-use crate::config::spec::{DataSource, ModelConfig, PairLimits};
+use crate::config::spec::{DataSource, ModelConfig, PairLimits, TaskRecipe};
 use crate::data::{
     FileRows, Message, PairEncoding, TextFormat, Wanted, look_at_rows, look_at_texts,
 };
+use crate::eval::task::look_at_task;
 use crate::eval::{cluster_by, constraints_of, story_prompt};
 use crate::plan::KnownLengths;
 use crate::preflight::folders::{Folder, Role};
@@ -15,8 +16,12 @@ use crate::preflight::rows::{
 };
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+
+/// Rows of each part of an evaluation task that are looked at.
+const TASK_ROWS: usize = 64;
 
 /// A file and the names of its columns.
 type FileKey = (String, BTreeMap<String, String>);
@@ -281,6 +286,36 @@ impl Inputs {
                 let (chosen, turns) = (sample(every, used.len()), |at| prompt(rows, at));
                 let is_written = |turns: &[Message]| format.encode_prompt(turns).map(|_| true);
                 encode_turns(rows, &chosen, turns, is_written, found);
+            }
+            Encoded::default()
+        });
+    }
+
+    /// Whether a task's rows fit it: of a large one the first of each part. Files that are not there yet are told of
+    /// elsewhere.
+    pub(super) fn task(
+        &mut self,
+        format: &TextFormat,
+        (name, recipe): (&str, &TaskRecipe),
+        asker: Asker<'_>,
+    ) {
+        let solved = recipe.few_shot.iter().flat_map(|few_shot| &few_shot.data);
+        if !recipe
+            .data
+            .iter()
+            .chain(solved)
+            .all(|file| self.root.join(file).is_file())
+        {
+            return;
+        }
+        let key = format!("task {:p} {recipe:?}", std::ptr::from_ref(format));
+        let most = if self.every { usize::MAX } else { TASK_ROWS };
+        let root = &self.root;
+        once(&mut self.encoded, &mut self.problems, key, asker, |found| {
+            let write = |turns: &[Message]| format.render(turns, true).map_err(|e| e.to_string());
+            let most = NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN);
+            if let Err(error) = look_at_task(root, (name, recipe), most, &write) {
+                found.push(Problem::of_asker(error.to_string()));
             }
             Encoded::default()
         });

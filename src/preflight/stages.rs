@@ -491,6 +491,11 @@ impl Stage<'_> {
         for (name, set) in &eval.judged {
             self.judged(inputs, set, &format!("eval.recipe.judged.{name}.benchmark"));
         }
+        for (name, task) in &eval.tasks {
+            let Some(format) = self.format else { break };
+            let path = format!("eval.recipe.tasks.{name}");
+            inputs.task(format, (name, task), self.asker(&path));
+        }
         if !eval.preference.is_empty() {
             self.one_precision(inputs, config);
         }

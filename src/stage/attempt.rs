@@ -70,6 +70,13 @@ impl Attempt<'_> {
         files.find(|path| path.is_file())
     }
 
+    /// Every `name` that this or an earlier attempt left in its `work/`, the oldest first.
+    pub(super) fn all_work(&self, name: &str) -> Vec<PathBuf> {
+        let attempts = 1..=self.context.attempt;
+        let files = attempts.map(|n| self.context.run_dir.attempt(n).work().join(name));
+        files.filter(|path| path.is_file()).collect()
+    }
+
     /// Where the input of a role lies.
     pub(super) fn input(&self, role: InputRole, name: &'static str) -> Result<PathBuf, StageError> {
         let input = self

@@ -5,6 +5,7 @@ use crate::config::ConfigError;
 use crate::data::DataError;
 use crate::eval::StoryError;
 use crate::eval::judged::JudgedError;
+use crate::eval::task::TaskError;
 use crate::generate::GenerateError;
 use crate::gpu::GpuError;
 use crate::judge::JudgeError;
@@ -164,6 +165,9 @@ pub enum StageError {
     /// A row is no story prompt.
     #[error(transparent)]
     Story(#[from] StoryError),
+    /// An evaluation task cannot be measured.
+    #[error(transparent)]
+    Task(TaskError),
     /// The recipe of a bench is no recipe.
     #[error(transparent)]
     Recipe(#[from] ConfigError),
@@ -198,6 +202,17 @@ impl From<SelectError> for StageError {
         match error {
             SelectError::Train(error) => error.into(),
             other => Self::Select(other),
+        }
+    }
+}
+
+impl From<TaskError> for StageError {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::Score(error) => error.into(),
+            TaskError::Generate(error) => error.into(),
+            TaskError::Data(error) => error.into(),
+            other => Self::Task(other),
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use crate::arch::Pass;
 use crate::base::{SeedTree, counted};
-use crate::config::spec::{EvalRecipe, LikelihoodEval, StoriesEval};
+use crate::config::spec::{EvalRecipe, LikelihoodEval, StoriesEval, TaskRequest};
 use crate::data::{
-    ChatRow, TextFormat, TokenizedExample, TokenizedPair, load_chat, load_pairs, mixture_seed,
+    ChatRow, Message, TextFormat, TokenizedExample, TokenizedPair, load_chat, load_pairs,
+    mixture_seed,
 };
+use crate::eval::task::{KeptAnswers, PreparedTask, answer_choices, answer_texts};
 use crate::eval::{
     RowRecord, SampleRecord, SetResult, Story, StoryPrompt, cluster_by, likelihood_metrics,
     preference_metrics, story_metrics, story_prompt,
@@ -25,6 +27,7 @@ use crate::train::{pair_flops, score_documents, score_pairs};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 /// A set, read and tokenised before anything is measured, so that bad data fails at once.
 enum Loaded<'a> {
@@ -32,6 +35,7 @@ enum Loaded<'a> {
     Preference(Vec<TokenizedPair>),
     Stories(&'a StoriesEval, Vec<StoryPrompt>, Vec<Vec<u32>>),
     Judged(LoadedBench<'a>),
+    Task(Box<PreparedTask<'a>>),
 }
 
 impl Loaded<'_> {
@@ -42,6 +46,7 @@ impl Loaded<'_> {
             Self::Preference(pairs) => pairs.len(),
             Self::Stories(eval, prompts, _) => prompts.len() * eval.samples.get(),
             Self::Judged(loaded) => loaded.units(),
+            Self::Task(task) => task.documents.len(),
         }
     }
 }
@@ -83,7 +88,12 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &EvalRecipe) -> Result<StageOut
     let mut made = StageOutput::default();
     let source = job.model_dir()?;
     let (format, config) = job.open_format(&source)?;
-    let sets = load_sets(job, &mut made, recipe, &format)?;
+    let sets = load_sets(
+        job,
+        &mut made,
+        recipe,
+        (&format, &source, config.max_positions),
+    )?;
     let total: usize = sets.iter().map(|set| set.loaded.units()).sum();
     job.telemetry.begin("rows", total as u64)?;
 
@@ -124,7 +134,7 @@ fn load_sets<'a>(
     job: &mut Attempt<'_>,
     made: &mut StageOutput,
     recipe: &'a EvalRecipe,
-    format: &TextFormat,
+    (format, source, max_positions): (&TextFormat, &Path, usize),
 ) -> Result<Vec<NamedSet<'a>>, StageError> {
     let root = job.context.root.clone();
     let mut sets: Vec<NamedSet<'a>> = Vec::new();
@@ -162,6 +172,16 @@ fn load_sets<'a>(
             name,
             loaded: Loaded::Stories(eval, prompts, tokens),
             clusters: clusters_of(name, eval.cluster.as_ref(), extras(&rows))?,
+        });
+    }
+    let write = |turns: &[Message]| format.render(turns, true).map_err(|e| e.to_string());
+    for (name, task) in &recipe.tasks {
+        let model = (source, max_positions);
+        let task = PreparedTask::open(&root, (name, task), model, &write)?;
+        sets.push(NamedSet {
+            name,
+            loaded: Loaded::Task(Box::new(task)),
+            clusters: BTreeMap::new(),
         });
     }
     for (name, eval) in &recipe.judged {
@@ -254,7 +274,38 @@ fn measure(
             Ok(story_metrics(name, prompts, &stories))
         }
         Loaded::Judged(loaded) => benchmarks::run(job, made, model, format, (name, loaded), before),
+        Loaded::Task(task) => measure_task(job, made, model, task, before),
     }
+}
+
+/// Asks the questions of a task that no earlier attempt has asked, and scores the answers.
+fn measure_task(
+    job: &mut Attempt<'_>,
+    made: &mut StageOutput,
+    model: &mut Asked,
+    task: &PreparedTask<'_>,
+    before: usize,
+) -> Result<SetResult, StageError> {
+    let limit = job.micro_batch_tokens();
+    let file = format!("answers-{}.jsonl", task.name);
+    let mut kept = KeptAnswers::read(&job.all_work(&file), &job.work().join(&file));
+    let answers = match &task.recipe.request {
+        TaskRequest::Choices(_) => {
+            let scorer = model.scorer(job)?;
+            let mut progress = |done| job.report(before + done);
+            answer_choices(scorer, &task.requests, limit, &mut kept, &mut progress)?
+        }
+        TaskRequest::Generate(request) => {
+            let generator = model.generator(job)?;
+            let mut progress = |done| job.report(before + done);
+            let asked = (&task.tokenizer, request);
+            answer_texts(generator, asked, &task.requests, &mut kept, &mut progress)?
+        }
+    };
+    let (positions, pass) = task.cost(&answers);
+    made.spend(&model.config, positions, &pass);
+    let scored = task.score(&answers)?;
+    Ok(task.result(&answers, &scored))
 }
 
 /// Samples every prompt and decodes the texts.

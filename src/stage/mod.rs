@@ -3,8 +3,10 @@
 //! [`execute`] reads `stage.json`, checks that data and inputs are those of the plan, trains or
 //! measures, and writes events, artifacts and `result.json`. There is one file for each kind of
 //! stage; what they share is in `attempt` (inputs), `engine` (what computes), `output` (results), `training` (watching
-//! and resuming) and `checkpoints` (models that are kept). [`bench`] measures the same work without a run.
+//! and resuming) and `checkpoints` (models that are kept). [`bench`] measures the same work without a run,
+//! [`ask_tasks`] asks a checkpoint the questions of evaluation tasks without one.
 
+mod ask_tasks;
 mod attempt;
 mod bench;
 mod benchmark;
@@ -34,6 +36,7 @@ mod option_tests;
 #[cfg(test)]
 mod tests;
 
+pub use ask_tasks::{AskTasks, TaskReport, ask_tasks};
 pub use attempt::kept_rows;
 pub use bench::{
     BenchDevice, BenchKind, BenchModel, BenchReport, BenchRequest, BenchShape, BenchStep, Between,

@@ -245,6 +245,7 @@ impl Attempt<'_> {
             samples: draw.samples,
             recipe: draw.sampling,
             stop: &[format.end_token()],
+            until: None,
             seed: draw.seed,
             // As many as the device takes: it changes the speed and nothing else.
             batch: usize::MAX,

@@ -1,5 +1,5 @@
 //! Sessions with the commands that change what is stored, or look at the machine: `cancel`, `retry`,
-//! `store`, `merge`, `bench`, `doctor`.
+//! `store`, `merge`, `eval`, `bench`, `doctor`.
 
 use crate::session::Study;
 use insta::assert_snapshot;
@@ -116,6 +116,40 @@ fn a_trained_model_is_exported_in_the_format_of_its_training() {
     assert_eq!(
         std::fs::read(study.project.path("again/model.safetensors")).unwrap(),
         std::fs::read(study.project.path(format!("{model}/model.safetensors"))).unwrap(),
+    );
+    assert!(!study.project.path("new").exists());
+}
+
+#[test]
+fn a_checkpoint_is_asked_the_questions_of_tasks() {
+    let study = Study::copied();
+    study.project.write(
+        "tasks/lands.toml",
+        "data = [\"data/lands.jsonl\"]\n\
+         prompt = \"The capital of {{ land }} is\"\n\
+         request = { choices = { of = \"['Paris', 'Tokyo']\" } }\n\
+         target = \"['Paris', 'Tokyo'].index(city)\"\n\
+         score = [\"acc\"]\n",
+    );
+    let rows =
+        "{\"land\": \"France\", \"city\": \"Paris\"}\n{\"land\": \"Japan\", \"city\": \"Tokyo\"}\n";
+    study.project.write("data/lands.jsonl", rows);
+    assert_snapshot!(
+        "eval",
+        study.session(&[
+            "eval models/stories260k --tasks tasks/lands.toml --out scores",
+            "eval models/stories260k --tasks tasks/lands.toml --out scores --json",
+            "eval models/stories260k --tasks gsm8 --out new",
+            "eval models/stories260k --tasks gsm8k --out new",
+            "eval nope --tasks tasks/lands.toml --out new",
+            "eval",
+        ])
+    );
+    assert!(
+        study
+            .project
+            .read("scores/samples_lands.jsonl")
+            .contains("Tokyo")
     );
     assert!(!study.project.path("new").exists());
 }

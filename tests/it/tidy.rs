@@ -56,6 +56,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("minijinja", &["data"]),
     ("parquet", &["data"]),
     ("aho_corasick", &["data"]),
+    ("fancy_regex", &["data"]),
     ("toml", &["config"]),
     ("schemars", &["config"]),
     ("rusqlite", &["store"]),
@@ -71,7 +72,10 @@ const DOORS: &[(&str, &[&str])] = &[
     ("signal_hook", &["cli", "base"]),
     ("tracing_subscriber", &["cli"]),
     ("nix", &["rundir", "model", "stage", "backend"]),
-    ("rayon", &["metrics", "data", "model", "select", "stage"]),
+    (
+        "rayon",
+        &["metrics", "data", "model", "eval", "select", "stage"],
+    ),
 ];
 
 fn files_below(dir: &Path, extension: &str, found: &mut Vec<PathBuf>) {

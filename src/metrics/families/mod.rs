@@ -9,6 +9,7 @@ mod pairs;
 mod sampled;
 mod steps;
 mod stories;
+mod tasks;
 mod training;
 
 pub use benchmarks::{EQUALLY_LONG, FOUGHT, Fought, PREFERRED, Preferred, RATED, Rated};
@@ -18,4 +19,7 @@ pub use pairs::{EVALUATED_REWARDS, HELD_OUT_PAIR, PAIR, PairMeasures, ReplyMeasu
 pub use sampled::{Completed, SAMPLED};
 pub use steps::{HELD_OUT_LOSS, SFT_STEP, STEP, StepMeasures, TargetHits};
 pub use stories::{STORY, StoryVerdict};
+pub use tasks::{
+    CHOSEN, ChosenAmong, FOLLOWED, FOUND, Followed, INSTRUCTION, MATCHED, SPREAD, SpreadOver,
+};
 pub use training::{TRAINING, TrainingCost};

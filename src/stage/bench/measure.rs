@@ -208,6 +208,7 @@ fn draw(
             samples: sampling.samples,
             recipe: &sampling.recipe,
             stop: &sampling.stop,
+            until: None,
             seed: &seed,
             // As in the `sample` and `eval` stages.
             batch: usize::MAX,

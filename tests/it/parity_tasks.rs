@@ -1,0 +1,243 @@
+//! Evaluation tasks ask and score as lm-evaluation-harness does: every prompt and reply to the letter, every
+//! log-likelihood, every score and standard error.
+
+use crate::project::Project;
+use lions::base::{Device, Shutdown};
+use lions::config::load_task;
+use lions::config::spec::{BosRule, Precision, ShotTurns, TaskChat, TaskRecipe, TaskRequest};
+use lions::stage::{AskTasks, DeviceAccess, TaskReport, ask_tasks};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Log-likelihoods are sums of f32 numbers that were added in another order.
+const CLOSE: f64 = 1e-4;
+
+fn golden_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/eval")
+}
+
+fn golden(file: &str) -> Value {
+    let text = std::fs::read_to_string(golden_dir().join("lm").join(file)).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// A project with the golden rows where the shipped tasks look for theirs.
+pub(crate) fn project() -> Project {
+    let project = Project::bare();
+    let rows = |file: &str| std::fs::read_to_string(golden_dir().join("rows").join(file)).unwrap();
+    for (place, file) in [
+        ("arc_challenge/test", "arc_test"),
+        ("arc_challenge/train", "arc_train"),
+        ("hellaswag/validation", "hellaswag_validation"),
+        ("hellaswag/train", "hellaswag_train"),
+        ("truthfulqa/validation", "truthfulqa_validation"),
+        ("winogrande/validation", "winogrande_validation"),
+        ("winogrande/train", "winogrande_train"),
+        ("gsm8k/test", "gsm8k_test"),
+        ("gsm8k/train", "gsm8k_train"),
+    ] {
+        project.write(
+            format!("data/eval/{place}.jsonl"),
+            rows(&format!("{file}.jsonl")),
+        );
+    }
+    for split in ["test", "dev"] {
+        let subjects = ["anatomy", "abstract_algebra", "world_religions"];
+        let all = subjects.map(|subject| rows(&format!("mmlu_{subject}_{split}.jsonl")));
+        project.write(format!("data/eval/mmlu/{split}.jsonl"), all.concat());
+    }
+    project
+}
+
+fn ask(project: &Project, name: &str, task: TaskRecipe, work: &str) -> TaskReport {
+    let tasks = BTreeMap::from([(name.to_owned(), task)]);
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/stories260k");
+    let ask = AskTasks {
+        root: &project.path(""),
+        model: &model,
+        chat_template: None,
+        tasks: &tasks,
+        precision: Precision::F32,
+        device: Device::Cpu,
+        access: DeviceAccess::default(),
+        work: &project.path(work),
+        shutdown: &Shutdown::new(),
+    };
+    ask_tasks(&ask, &mut |_, _, _| {}).unwrap()
+}
+
+/// What a golden file was asked with.
+fn as_asked(mut task: TaskRecipe, golden: &Value) -> TaskRecipe {
+    let extra = &golden["extra"];
+    if let Some(few_shot) = &mut task.few_shot {
+        few_shot.count = usize::try_from(golden["num_fewshot"].as_u64().unwrap()).unwrap();
+    }
+    if extra["apply_chat_template"] == json!(true) {
+        task.chat = Some(TaskChat {
+            system: extra["system_instruction"].as_str().map(str::to_owned),
+            shots: match extra["fewshot_as_multiturn"].as_bool() {
+                Some(true) => ShotTurns::Turns,
+                _ => ShotTurns::OneTurn,
+            },
+        });
+    }
+    if let (TaskRequest::Generate(request), Some(most)) = (
+        &mut task.request,
+        extra["gen_kwargs"]["max_gen_toks"].as_u64(),
+    ) {
+        request.max_new_tokens = usize::try_from(most).unwrap().try_into().unwrap();
+    }
+    task
+}
+
+/// The part of a golden task's name.
+fn part_of(doc: &Value, name: &str) -> String {
+    let own = doc["task"].as_str().unwrap().strip_prefix("own_").unwrap();
+    own.strip_prefix(name)
+        .unwrap()
+        .trim_start_matches('_')
+        .to_owned()
+}
+
+/// Compares the answers to a golden file, row by row.
+fn agrees(project: &Project, name: &str, file: &str, bos: BosRule) {
+    let golden = golden(file);
+    let mut task = as_asked(load_task(Path::new(""), name).unwrap(), &golden);
+    task.bos = bos;
+    let report = ask(project, name, task, &format!("work/{file}"));
+    let samples = &report.samples[name];
+    let docs = golden["docs"].as_array().unwrap();
+    assert_eq!(samples.len(), docs.len(), "{file}");
+    for doc in docs {
+        let part = part_of(doc, name);
+        let same = |sample: &&Value| {
+            let subject = sample["doc"]["subject"].as_str().unwrap_or("");
+            sample["doc_id"] == doc["doc_id"]
+                && subject == part
+                && sample["filter"] == doc["filter"]
+        };
+        let sample = samples.iter().find(same).unwrap();
+        let place = format!("{file}: {part} {} {}", doc["doc_id"], doc["filter"]);
+        let requests = doc["requests"].as_array().unwrap();
+        assert_eq!(
+            sample["arguments"].as_array().unwrap().len(),
+            requests.len(),
+            "{place}"
+        );
+        for (at, request) in requests.iter().enumerate() {
+            let arguments = &sample["arguments"][at];
+            let context = request.get("context").unwrap_or(&doc["context"]);
+            assert_eq!(&arguments[0], context, "{place}");
+            if let Some(want) = request["loglikelihood"].as_f64() {
+                assert_eq!(arguments[1], request["continuation"], "{place}");
+                let got = sample["resps"][at][0][0].as_f64().unwrap();
+                assert!(
+                    (got - want).abs() < CLOSE,
+                    "{place}, {at}: {got} and {want}"
+                );
+            } else {
+                assert_eq!(sample["resps"][0][0], request["reply"], "{place}");
+                assert_eq!(sample["filtered_resps"][0], request["filtered"], "{place}");
+            }
+        }
+        for (metric, want) in doc["metrics"].as_object().unwrap() {
+            let (got, want) = (sample[metric].as_f64().unwrap(), want.as_f64().unwrap());
+            // Shares of probability are as close as the likelihoods they are made of.
+            assert!(
+                (got - want).abs() < CLOSE,
+                "{place}: {metric} {got} and {want}"
+            );
+        }
+    }
+    for (theirs, want) in golden["results"].as_object().unwrap() {
+        let ours = theirs.strip_prefix("own_").unwrap();
+        let got = &report.results["results"][ours];
+        for (key, want) in want.as_object().unwrap() {
+            if !key.contains(',') {
+                continue;
+            }
+            let got = got[key]
+                .as_f64()
+                .unwrap_or_else(|| panic!("{file}: no {ours} {key}"));
+            assert!(
+                (got - want.as_f64().unwrap()).abs() < CLOSE,
+                "{file}: {ours} {key} {got}"
+            );
+        }
+        assert_eq!(got["sample_len"], want["sample_len"], "{file}: {ours}");
+    }
+}
+
+#[test]
+fn choices_are_asked_and_scored_as_by_the_harness() {
+    let project = project();
+    let tasks = [
+        "arc_challenge",
+        "hellaswag",
+        "mmlu",
+        "truthfulqa_mc2",
+        "winogrande",
+    ];
+    for name in tasks {
+        agrees(
+            &project,
+            name,
+            &format!("stories260k.{name}.json"),
+            BosRule::Tokenizer,
+        );
+        agrees(
+            &project,
+            name,
+            &format!("stories260k-nobos.{name}.json"),
+            BosRule::Never,
+        );
+    }
+}
+
+#[test]
+fn chat_templates_are_filled_as_by_the_harness() {
+    let project = project();
+    for (name, how) in [
+        ("arc_challenge", "chat"),
+        ("arc_challenge", "chat_multiturn"),
+        ("mmlu", "chat_multiturn"),
+        ("winogrande", "chat"),
+        ("gsm8k", "chat_multiturn"),
+    ] {
+        agrees(
+            &project,
+            name,
+            &format!("stories260k.{name}.{how}.json"),
+            BosRule::Tokenizer,
+        );
+    }
+}
+
+#[test]
+fn answers_are_generated_cut_and_scored_as_by_the_harness() {
+    agrees(
+        &project(),
+        "gsm8k",
+        "stories260k.gsm8k.json",
+        BosRule::Tokenizer,
+    );
+}
+
+// Answers are kept as they come; a cut line is asked again.
+#[test]
+fn what_was_answered_is_not_asked_again_and_the_answers_are_the_same() {
+    let project = project();
+    let task = || load_task(Path::new(""), "winogrande").unwrap();
+    let first = ask(&project, "winogrande", task(), "work/a");
+    let answers = project.read("work/a/answers-winogrande.jsonl");
+    let again = ask(&project, "winogrande", task(), "work/a");
+    assert_eq!(project.read("work/a/answers-winogrande.jsonl"), answers);
+    assert_eq!(first.samples, again.samples);
+    // Of an interrupted evaluation some answers are there, the last one cut.
+    let half = &answers[..answers.len() / 2];
+    project.write("work/b/answers-winogrande.jsonl", half);
+    let other = ask(&project, "winogrande", task(), "work/b");
+    assert_eq!(first.samples, other.samples);
+    assert_eq!(first.results, other.results);
+}
