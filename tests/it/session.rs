@@ -131,8 +131,9 @@ fn plain(project: &Project, text: &str) -> String {
     });
     static BLANKS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(\S) {2,}|─{2,}").unwrap());
     /// What is said of the noise of a column.
-    static NOISE: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"Noise of differences .*").unwrap());
+    static NOISE: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"Noise of differences .*|with .* \(noise of earlier results\)").unwrap()
+    });
     static NUMBER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\b\d+(\.\d+)?\b").unwrap());
     /// A cell of a table as CSV that is a number, however short.
     static CELL: LazyLock<Regex> = LazyLock::new(|| Regex::new(r",-?\d[-\d.e]*\b").unwrap());
