@@ -3,7 +3,6 @@
 use crate::config::spec::{
     Benchmark, DataSource, DpoRecipe, PipelineStage, ScorerRecipe, TaskRecipe, TrialConfig,
 };
-use crate::metrics::Family;
 use crate::metrics::registry::{
     ALPACA_EVAL, ARENA_HARD, DPO_MONITOR, DPO_STEPS, LENGTH_CONTROLLED, LIKELIHOOD, MT_BENCH,
     PREFERENCE, SFT_MONITOR, SFT_STEPS, STORIES, TRAINING_COST,
@@ -53,7 +52,7 @@ pub fn final_metric_keys(config: &TrialConfig) -> Vec<String> {
 }
 
 /// The metrics of an evaluation task: of the whole, and of its groups and parts.
-pub fn task_keys(name: &str, task: &TaskRecipe) -> Vec<String> {
+pub(super) fn task_keys(name: &str, task: &TaskRecipe) -> Vec<String> {
     let mut keys = Vec::new();
     for scorer in &task.score {
         let (filter, suffixes) = scorer_keys(scorer);

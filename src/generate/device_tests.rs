@@ -119,6 +119,7 @@ fn samples(model: &mut dyn Generator, batch: usize) -> Vec<Completion> {
         stop: &[3, 17],
         seed: &SeedTree::root(11),
         batch,
+        until: None,
     };
     sample(model, &job, &mut |_| true).unwrap()
 }

@@ -9,12 +9,12 @@ use crate::eval::task::score::Answer;
 use crate::eval::task::{
     KeptAnswers, PreparedTask, answer_choices, answer_texts, harness_results, harness_samples,
 };
-use crate::generate::Generator;
-use crate::model::{Decoder, HostOpener, ModelError};
+use crate::model::ModelError;
 use crate::rundir::MetricValue;
 use crate::stage::device::{DeviceAccess, micro_batch_tokens, open_device};
+use crate::stage::engine::{Model, open_asked};
 use crate::stage::error::StageError;
-use crate::train::{Scorer, TrainError, open_scorer_on_device};
+use crate::train::TrainError;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -57,38 +57,19 @@ pub struct TaskReport {
 struct Asked<'a> {
     ask: &'a AskTasks<'a>,
     config: DecoderConfig,
-    host: Option<Decoder>,
-    card: Option<Box<dyn Scorer>>,
+    model: Option<Box<dyn Model>>,
 }
 
 impl Asked<'_> {
-    fn host(&mut self) -> Result<&mut Decoder, StageError> {
-        let model = match self.host.take() {
-            Some(model) => model,
-            None => HostOpener(candle_core::Device::Cpu).decoder(
-                self.ask.model,
-                &self.config,
-                self.ask.precision,
-            )?,
-        };
-        Ok(self.host.insert(model))
-    }
-
-    fn scorer(&mut self) -> Result<&mut dyn Scorer, StageError> {
-        let (ask, config) = (self.ask, &self.config);
-        if self.card.is_none() {
+    fn model(&mut self) -> Result<&mut dyn Model, StageError> {
+        let ask = self.ask;
+        let model = if let Some(model) = self.model.take() {
+            model
+        } else {
             let gpu = open_device(ask.device, &ask.access)?;
-            let open = |gpu| open_scorer_on_device(gpu, ask.model, config, ask.precision);
-            self.card = gpu.map(open).transpose()?;
-        }
-        if let Some(ref mut card) = self.card {
-            return Ok(&mut **card);
-        }
-        Ok(self.host()?)
-    }
-
-    fn generator(&mut self) -> Result<&mut dyn Generator, StageError> {
-        Ok(self.host()?)
+            open_asked(gpu, ask.model, &self.config, ask.precision)?
+        };
+        Ok(&mut **self.model.insert(model))
     }
 }
 
@@ -125,8 +106,7 @@ pub fn ask_tasks(
     let mut model = Asked {
         ask,
         config,
-        host: None,
-        card: None,
+        model: None,
     };
     let mut results: Vec<SetResult> = Vec::new();
     let mut samples = BTreeMap::new();
@@ -172,17 +152,11 @@ fn answers(
     Ok(match &task.recipe.request {
         TaskRequest::Choices(_) => {
             let limit = micro_batch_tokens(ask.device);
-            answer_choices(model.scorer()?, requests, limit, &mut kept, &mut progress)?
+            answer_choices(model.model()?, requests, limit, &mut kept, &mut progress)?
         }
         TaskRequest::Generate(request) => {
             let asked = (&task.tokenizer, request);
-            answer_texts(
-                model.generator()?,
-                asked,
-                requests,
-                &mut kept,
-                &mut progress,
-            )?
+            answer_texts(model.model()?, asked, requests, &mut kept, &mut progress)?
         }
     })
 }

@@ -52,6 +52,22 @@ pub(super) trait Model: Scorer + Generator {}
 
 impl<M: Scorer + Generator> Model for M {}
 
+/// The model of a folder on a device, or on the processor without one.
+pub(super) fn open_asked(
+    gpu: Option<Box<dyn Gpu>>,
+    dir: &Path,
+    config: &DecoderConfig,
+    precision: Precision,
+) -> Result<Box<dyn Model>, StageError> {
+    Ok(match (gpu, precision) {
+        (Some(gpu), Precision::F32) => Box::new(DeviceModel::<f32>::open(gpu, dir, config)?),
+        (Some(gpu), Precision::Bf16) => Box::new(DeviceModel::<bf16>::open(gpu, dir, config)?),
+        (None, _) => {
+            Box::new(HostOpener(candle_core::Device::Cpu).decoder(dir, config, precision)?)
+        }
+    })
+}
+
 impl Attempt<'_> {
     /// The device; none if that is the processor. It is opened when it is first asked for.
     fn shared_device(&self) -> Result<Option<SharedGpu>, StageError> {
@@ -92,14 +108,7 @@ impl Attempt<'_> {
         config: &DecoderConfig,
         precision: Precision,
     ) -> Result<Box<dyn Model>, StageError> {
-        if let Some(gpu) = self.lend_device()? {
-            return Ok(match precision {
-                Precision::F32 => Box::new(DeviceModel::<f32>::open(gpu, dir, config)?),
-                Precision::Bf16 => Box::new(DeviceModel::<bf16>::open(gpu, dir, config)?),
-            });
-        }
-        let opener = HostOpener(self.device.clone());
-        Ok(Box::new(opener.decoder(dir, config, precision)?))
+        open_asked(self.lend_device()?, dir, config, precision)
     }
 
     /// Opens models that are read, and reward models.

@@ -291,12 +291,12 @@ fn measure_task(
     let mut kept = KeptAnswers::read(&job.all_work(&file), &job.work().join(&file));
     let answers = match &task.recipe.request {
         TaskRequest::Choices(_) => {
-            let scorer = model.scorer(job)?;
+            let scorer = model.model(job)?;
             let mut progress = |done| job.report(before + done);
             answer_choices(scorer, &task.requests, limit, &mut kept, &mut progress)?
         }
         TaskRequest::Generate(request) => {
-            let generator = model.generator(job)?;
+            let generator = model.model(job)?;
             let mut progress = |done| job.report(before + done);
             let asked = (&task.tokenizer, request);
             answer_texts(generator, asked, &task.requests, &mut kept, &mut progress)?

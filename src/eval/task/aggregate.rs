@@ -18,12 +18,15 @@ pub struct ScoredRow {
 /// Values of one metric on one part.
 type Values = Vec<f64>;
 
+/// Name of the scorer, if it has one, and key.
+type Measure<'a> = (Option<&'a str>, &'a str);
+
 /// The metrics of a task and the records of its rows.
 ///
 /// A mean has the standard error `sqrt(Σ(x − m)² / (n − 1) / n)`. Over parts whose rows count the same it is pooled, as
 /// in `api/metrics.py` of `lm_eval` 0.4.13: `sqrt(Σ (nᵢ − 1) nᵢ seᵢ² / (Σ nᵢ − K) / Σ nᵢ)` of K parts; over parts that
 /// count the same, `sqrt(Σ seᵢ²) / K`.
-pub fn task_result(
+pub(super) fn task_result(
     name: &str,
     recipe: &TaskRecipe,
     documents: &[Document],
@@ -32,8 +35,8 @@ pub fn task_result(
 ) -> SetResult {
     let mut result = SetResult::default();
     // By scorer and key, then by part in the order of the names.
-    let mut rows: BTreeMap<(Option<&str>, &str), BTreeMap<Option<&str>, Values>> = BTreeMap::new();
-    let mut items: BTreeMap<(Option<&str>, &str), Values> = BTreeMap::new();
+    let mut rows: BTreeMap<Measure<'_>, BTreeMap<Option<&str>, Values>> = BTreeMap::new();
+    let mut items: BTreeMap<Measure<'_>, Values> = BTreeMap::new();
     for (document, row) in documents.iter().zip(scored) {
         for (scorer, score) in &row.scores {
             for (key, value) in &score.values {
@@ -121,6 +124,7 @@ fn records(
             None => records.push(RowRecord {
                 set,
                 row: document.id(),
+                cluster: None,
                 metrics: values.collect(),
             }),
         }

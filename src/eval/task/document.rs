@@ -327,7 +327,7 @@ impl<'a> Writer<'a> {
         }
         match chat.shots {
             ShotTurns::OneTurn => {
-                turns.push(Message::new("user", &self.plain("", shots, prompt)));
+                turns.push(Message::new("user", self.plain("", shots, prompt)));
             }
             ShotTurns::Turns => {
                 for shot in shots {

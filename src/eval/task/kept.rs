@@ -139,7 +139,7 @@ mod tests {
         ])
         .unwrap();
         let all = std::fs::read_to_string(&path).unwrap();
-        std::fs::write(&path, &all[..all.len() - 4]).unwrap();
+        crate::base::write_atomic(&path, &all[..all.len() - 4]).unwrap();
         let mut again = KeptAnswers::read(std::slice::from_ref(&path), &path);
         assert_eq!(again.get("q"), Some(&Said::Logp(-1.25, 2)));
         assert_eq!(again.get("r"), None);

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 ///
 /// # Errors
 /// The tokenizer refuses a question, or the model cannot hold a continuation or any of a prompt.
-pub fn encode_questions(
+pub(super) fn encode_questions(
     name: &str,
     recipe: &TaskRecipe,
     documents: &[Document],

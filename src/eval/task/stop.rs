@@ -1,7 +1,10 @@
 //! Where a generated answer ends.
 
 /// The answer up to the first of each stop text, one after another; empty ones stop nothing.
-pub fn cut_at<'t>(text: &'t str, until: impl IntoIterator<Item = impl AsRef<str>>) -> &'t str {
+pub(super) fn cut_at<'t>(
+    text: &'t str,
+    until: impl IntoIterator<Item = impl AsRef<str>>,
+) -> &'t str {
     let cut = |text: &'t str, stop: &str| match text.find(stop) {
         Some(at) if !stop.is_empty() => &text[..at],
         _ => text,

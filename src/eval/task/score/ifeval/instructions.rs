@@ -23,6 +23,9 @@ pub(in crate::eval::task::score) struct Instructions {
     tools: Tools,
 }
 
+/// The kind of an instruction and its arguments.
+type Instruction = (String, Map<String, Value>);
+
 impl Instructions {
     /// Opens what the checks need.
     ///
@@ -45,7 +48,7 @@ impl Instructions {
     }
 
     /// The instructions of a row with their arguments.
-    fn of_row(&self, document: &Document) -> Result<Vec<(String, Map<String, Value>)>, String> {
+    fn of_row(&self, document: &Document) -> Result<Vec<Instruction>, String> {
         let scope = RowScope::new(&document.row.columns, []);
         let kinds = self.texts.value(INSTRUCTIONS, &scope)?;
         let arguments = self.texts.value(ARGUMENTS, &scope)?;
