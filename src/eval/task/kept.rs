@@ -126,6 +126,7 @@ impl Said {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::write_atomic;
 
     #[test]
     fn answers_come_back_and_a_cut_line_does_not() {
@@ -139,7 +140,7 @@ mod tests {
         ])
         .unwrap();
         let all = std::fs::read_to_string(&path).unwrap();
-        crate::base::write_atomic(&path, &all[..all.len() - 4]).unwrap();
+        write_atomic(&path, &all.as_bytes()[..all.len() - 4]).unwrap();
         let mut again = KeptAnswers::read(std::slice::from_ref(&path), &path);
         assert_eq!(again.get("q"), Some(&Said::Logp(-1.25, 2)));
         assert_eq!(again.get("r"), None);
