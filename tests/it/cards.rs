@@ -271,13 +271,13 @@ metrics = ["tales/loss", "told/rule_score"]
 
 /// Without `--device`; with a card that suits, and with one that does not.
 #[test]
-fn runs_take_the_cards_that_suit_and_say_what_is_computed_on_the_processor_instead() {
+fn runs_take_the_cards_that_suit_or_the_processor_and_say_so() {
     let folder = Pretended::get().blas.to_str().unwrap();
     let blas = ("LIONS_CUDA_LIB", folder);
-    let sampled = "samples and filters are computed on the CPU, not on `cuda:0`";
+    let beside = "computed on the CPU";
     let cpu = "runs use the CPU";
     for (vars, device, warnings) in [
-        (vec![("FAKE_CARDS", "1"), blas], "cuda:0", vec![sampled]),
+        (vec![("FAKE_CARDS", "1"), blas], "cuda:0", vec![]),
         (
             vec![("FAKE_CARDS", "1"), ("FAKE_COMPUTE", "75"), blas],
             "cpu",
@@ -293,7 +293,7 @@ fn runs_take_the_cards_that_suit_and_say_what_is_computed_on_the_processor_inste
             &vars,
         ));
         assert_eq!(said.code, 0, "{said:?}");
-        for known in [sampled, cpu] {
+        for known in [beside, cpu] {
             let wanted = warnings.iter().any(|warning| warning.contains(known));
             assert_eq!(said.err.contains(known), wanted, "{known}: {said:?}");
         }
