@@ -8,6 +8,9 @@ use parquet::record::{Field, Row};
 use serde_json::{Map, Number, Value};
 use std::path::Path;
 
+/// The key of an object that stands for bytes that are no text.
+pub(super) const NOT_UTF8: &str = "bytes that are not UTF-8";
+
 /// Reads the first `count` rows. `path` is the name for messages.
 pub(super) fn read_parquet(
     file: &Path,
@@ -77,8 +80,8 @@ fn value(field: Field) -> Value {
         Field::Str(v) => Value::String(v),
         Field::Bytes(v) => match std::str::from_utf8(v.data()) {
             Ok(text) => text.into(),
-            // Of images and the like: who asks for a text is told that it is none.
-            Err(_) => serde_json::json!({ "bytes": v.data().len() }),
+            // Images and the like, which nobody reads as text; of what is read the row is refused.
+            Err(_) => serde_json::json!({ (NOT_UTF8): v.data().len() }),
         },
         Field::Group(row) => Value::Object(object(row)),
         Field::ListInternal(list) => list.elements().iter().cloned().map(value).collect(),

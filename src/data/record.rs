@@ -21,6 +21,7 @@
 //! `chosen_finished` or `rejected_finished` is false: it has no end token to learn.
 
 use super::error::DataError;
+use super::parquet::NOT_UTF8;
 use super::source::{RawRow, kind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -450,6 +451,9 @@ fn message(value: Value) -> Result<Message, String> {
     let Value::Object(mut raw) = value else {
         return Err(format!("expected an object, found {}", kind(&value)));
     };
+    if raw.contains_key(NOT_UTF8) {
+        return Err(NOT_UTF8.to_owned());
+    }
     for key in ["tool_calls", "function_call"] {
         if has(&raw, key) {
             return Err(format!("`{key}` is not supported"));

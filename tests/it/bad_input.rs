@@ -116,7 +116,7 @@ fn parquet_that_cannot_be_read_as_text_is_told_with_the_way_out() {
         (
             "latin",
             1,
-            &["latin.parquet:1: `completion` must be a", "not an object"][..],
+            &["latin.parquet:1: `completion`: bytes that are not UTF-8"][..],
         ),
         ("image", 0, &["fine"][..]),
     ] {
