@@ -146,17 +146,18 @@ fn write_requests(
     set: &str,
     bodies: &[Value],
 ) -> Result<StageError, StageError> {
-    create_dir(&job.work())?;
-    let path = job.work().join(format!("{set}.requests.jsonl"));
+    let folder = job.work();
+    create_dir(&folder)?;
     let lines = bodies.iter().enumerate().map(|(at, body)| {
         let line = json!({
             "custom_id": format!("{set}-{at}"), "method": "POST", "url": "/v1/chat/completions", "body": body,
         });
         format!("{line}\n")
     });
+    let path = folder.join(format!("{set}.requests.jsonl"));
     write_atomic(&path, lines.collect::<String>().as_bytes())?;
     Ok(StageError::Dry {
         requests: bodies.len(),
-        path,
+        folder,
     })
 }

@@ -58,14 +58,15 @@ pub enum StageError {
     Judged(#[from] JudgedError),
     /// The judge was not to be asked.
     #[error(
-        "{requests} requests to the judge are written to `{}`, and none is sent: `dry` is set in the runtime of the judge",
-        path.display()
+        "{requests} requests to the judge are written to `*.requests.jsonl` in `{}`, and none is sent: `dry` is set in \
+         the runtime of the judge",
+        folder.display()
     )]
     Dry {
         /// How many.
         requests: usize,
-        /// The file.
-        path: PathBuf,
+        /// Where their files are.
+        folder: PathBuf,
     },
     /// Rows cannot be chosen.
     #[error(transparent)]

@@ -100,17 +100,36 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &EvalRecipe) -> Result<StageOut
     let mut model = Asked::new(source.clone(), config, recipe.precision);
     let (mut rows, mut samples): (Vec<RowRecord>, Vec<SampleRecord>) = Default::default();
     let mut done = 0;
+    let mut dry: Option<StageError> = None;
     for set in &sets {
         let asked = (set.name, &set.loaded);
-        let mut result = measure(job, &mut made, &mut model, &format, asked, done)?;
+        let result = measure(job, &mut made, &mut model, &format, asked, done);
+        done += set.loaded.units();
+        let mut result = match (result, &mut dry) {
+            // The requests of every benchmark are written before the run ends.
+            (
+                Err(StageError::Dry { requests, .. }),
+                Some(StageError::Dry { requests: all, .. }),
+            ) => {
+                *all += requests;
+                continue;
+            }
+            (Err(error @ StageError::Dry { .. }), dry) => {
+                *dry = Some(error);
+                continue;
+            }
+            (result, _) => result?,
+        };
         for row in &mut result.rows {
             let named = set.clusters.get(&row.row).cloned();
             row.cluster = named.or(row.cluster.take());
         }
-        done += set.loaded.units();
         made.metrics.extend(result.metrics);
         rows.extend(result.rows);
         samples.extend(result.samples);
+    }
+    if let Some(dry) = dry {
+        return Err(dry);
     }
     if let Some(record) = TrainingRecord::read(&source)? {
         record.tell(&mut made);

@@ -36,6 +36,12 @@ impl Project {
         );
         copy(&here.join("data/sft"), &dir.path().join("data/sft"), HEAD);
         copy(&here.join("data/pref"), &dir.path().join("data/pref"), HEAD);
+        // Whole: a question and its reference answer stand in different files.
+        copy(
+            &here.join("data/bench/mt_bench"),
+            &dir.path().join("data/bench/mt_bench"),
+            usize::MAX,
+        );
         copy(
             &here.join("sweeps/base"),
             &dir.path().join("sweeps/base"),
