@@ -505,7 +505,7 @@ fn labels_that_look_like_formulas_are_texts_in_every_csv() {
     let seed = |seed| {
         format!(
             "\"eval.recipe.likelihood.tales.max-seq-len\" = {}",
-            32 + seed
+            200 + seed
         )
     };
     let arms: Vec<_> = labels.into_iter().zip((0..).map(seed)).collect();
