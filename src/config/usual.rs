@@ -66,7 +66,7 @@ const USUAL: &[(&[&str], &str)] = &[
     ),
     // Which rows, and how much of them.
     (
-        &["count", "fraction", "max-examples"],
+        &["count", "fraction", "max-examples", "max-rows"],
         "leave it out to use all rows",
     ),
     (
@@ -108,7 +108,7 @@ const USUAL: &[(&[&str], &str)] = &[
     (&["samples"], "usual are 1 to 8"),
     (&["rounds"], "usual are 1 to 4"),
     (
-        &["per-round", "max-prompts"],
+        &["per-round", "max-prompts", "max-questions"],
         "leave it out to use all prompts",
     ),
     (
@@ -133,6 +133,10 @@ const USUAL: &[(&[&str], &str)] = &[
         "it is one of the stage's `save-steps`",
     ),
     (&["micro-batch-tokens"], "leave it out to have it chosen"),
+    (
+        &["version"],
+        "it is the task's version in lm-evaluation-harness, for example 1.0",
+    ),
     // What a base file says of inputs that are not there yet.
     (
         &["rows", "tokens-per-row"],

@@ -130,7 +130,7 @@ fn tables_and_sentences_fit_the_terminal_with_their_numbers_whole() {
                 let line = line.trim_end();
                 assert!(
                     display_width(line) <= width.into(),
-                    "{words:?} at {width}: {line}"
+                    "{words:?} at {width}: {line}\nof\n{text}"
                 );
             }
             let (whole, shown) = (numbers(&piped.out), numbers(&text));
@@ -259,7 +259,12 @@ fn the_lines_of_a_sweep_at_work_fit_the_terminal() {
         let (said, code) = on_a_terminal(&project, width, &words);
         assert_eq!(code, 0, "{said}");
         let screen = Screen::show(width.into(), &said);
-        assert!(screen.broken.is_empty(), "at {width}: {:#?}", screen.broken);
+        assert!(
+            screen.broken.is_empty(),
+            "at {width}: {:#?} of\n{}",
+            screen.broken,
+            plain(&said)
+        );
         // Each state of a line stands between two moves of the cursor.
         let drawn = plain(&said).replace(['\r', '\n'], "  ");
         assert!(step.is_match(&drawn), "at {width}: {said:?}");

@@ -39,6 +39,9 @@ title = "What is compared"
 metrics = ["instruct/loss", "tales/loss", "polite/rewards/margins"]
 """
 
+# The same where no pairs are learnt from.
+_SFT_TABLE = _TABLE.replace(', "polite/rewards/margins"', "")
+
 _MADE = """
 [base.model]
 path = "models/made"
@@ -92,11 +95,10 @@ def saved(name, steps):
     """Training that saves its state after every step."""
     saves = "[base.sft.runtime]\ncheckpoint-every-steps = 1"
     base = _BASE.format(steps=steps, more=saves).replace('["sft", "dpo"]', '["sft"]')
-    table = _TABLE.replace(', "polite/rewards/margins"', "")
-    return _HEAD.format(name=name, seeds=[1]) + base + table
+    return _HEAD.format(name=name, seeds=[1]) + base + _SFT_TABLE
 
 
 def large():
     """SFT of `models/made` in a step."""
     base = _BASE.format(steps=1, more="").replace('["sft", "dpo"]', '["sft"]')
-    return _HEAD.format(name="memory", seeds=[1]) + base + _MADE + _TABLE
+    return _HEAD.format(name="memory", seeds=[1]) + base + _MADE + _SFT_TABLE

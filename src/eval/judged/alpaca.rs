@@ -238,7 +238,7 @@ mod tests {
     // Python 3.11: `random.Random("is_switched_outputs" + text + "0").choices([False, True])`.
     #[test]
     fn the_order_is_drawn_as_python_draws_it() {
-        let golden = super::super::golden("own.json");
+        let golden = crate::eval::judged::testing::golden("own.json");
         let cases = golden["switched"].as_array().unwrap();
         assert!(cases.len() > 20);
         for case in cases {
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(preference(instruction, [("M", -30.0)]), Some(2.0));
         assert_eq!(preference(instruction, [("m", -30.0)]), Some(1.0));
         assert_eq!(preference(instruction, [("The", -0.1)]), None);
-        let golden = super::super::golden("own.json");
+        let golden = crate::eval::judged::testing::golden("own.json");
         let switched = golden["switched"].as_array().unwrap().iter();
         let switched = switched.map(|case| case["instruction"].as_str().unwrap());
         let instruction = switched
@@ -302,7 +302,7 @@ mod tests {
     }
 
     fn published() -> (Published, Vec<AlpacaAnnotation>, serde_json::Value) {
-        let golden = super::super::golden("own.json")["length_controlled"].clone();
+        let golden = crate::eval::judged::testing::golden("own.json")["length_controlled"].clone();
         let number = |v: &serde_json::Value| v.as_f64().unwrap();
         let mut published = Published {
             difficulty: BTreeMap::new(),

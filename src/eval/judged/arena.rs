@@ -216,7 +216,7 @@ mod tests {
     // tests/golden/judged/judged.json: counts by hand in Python, the score by the closed form and by scikit-learn.
     #[test]
     fn five_hundred_judgments_have_the_score_of_the_tool() {
-        let golden = &super::super::golden("judged.json")["arena_star"];
+        let golden = &crate::eval::judged::testing::golden("judged.json")["arena_star"];
         let judgments: Vec<ArenaJudgment> = golden["judgments"]
             .as_array()
             .unwrap()
@@ -255,7 +255,7 @@ mod tests {
     // tests/golden/judged/own.json: NumPy's draws and percentiles over the same battles.
     #[test]
     fn the_published_interval_is_that_of_numpy() {
-        let golden = &super::super::golden("own.json")["arena_interval"];
+        let golden = &crate::eval::judged::testing::golden("own.json")["arena_interval"];
         let battles: Vec<f64> = golden["battles"]
             .as_array()
             .unwrap()

@@ -116,7 +116,7 @@ mod tests {
     // tests/golden/judged/judged.json: what each tool's own expressions find.
     #[test]
     fn eighteen_texts_have_the_verdicts_of_each_tool() {
-        let golden = super::super::golden("judged.json");
+        let golden = crate::eval::judged::testing::golden("judged.json");
         let cases = golden["cases"].as_array().unwrap();
         assert_eq!(cases.len(), 18);
         for case in cases {

@@ -11,15 +11,9 @@ pub mod files;
 pub mod grammar;
 mod measure;
 pub mod mt_bench;
+#[cfg(test)]
+mod testing;
 
 pub use bench::{Ask, Bench, Judgments, Reply, Said};
 pub use error::JudgedError;
 pub use measure::{Measured, measure};
-
-/// A file of `tests/golden/judged`.
-#[cfg(test)]
-fn golden(name: &str) -> serde_json::Value {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-    let text = std::fs::read_to_string(root.join("tests/golden/judged").join(name)).unwrap();
-    serde_json::from_str(&text).unwrap()
-}

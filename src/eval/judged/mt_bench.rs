@@ -256,7 +256,7 @@ mod tests {
     // tests/golden/judged/judged.json: means by pandas over 160 turns, some without a rating.
     #[test]
     fn the_table_is_that_of_the_tool() {
-        let golden = &super::super::golden("judged.json")["mt_bench"];
+        let golden = &crate::eval::judged::testing::golden("judged.json")["mt_bench"];
         let rows = golden["rows"].as_array().unwrap();
         assert_eq!(rows.len(), 160);
         let table = table(rows.iter().map(|row| {
