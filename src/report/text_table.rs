@@ -101,13 +101,14 @@ impl TextTable<'_> {
         let mut blocks = vec![keys.clone()];
         let mut taken = self.room(&keys, least);
         for (column, own) in least.iter().enumerate().skip(keys.len()) {
+            let more = |at: usize| display_width(self.before(at)) + own;
             let at = blocks.last().map_or(0, Vec::len);
-            let more = display_width(self.before(at)) + own;
-            if at > keys.len() && taken + more > width {
+            if at > keys.len() && taken + more(at) > width {
                 blocks.push(keys.clone());
                 taken = self.room(&keys, least);
             }
-            taken += more;
+            // In a block of its own the bar stands before it.
+            taken += more(blocks.last().map_or(0, Vec::len));
             if let Some(block) = blocks.last_mut() {
                 block.push(column);
             }
@@ -325,7 +326,7 @@ mod tests {
             (TextAlign::Right, ColumnFit::Whole),
             (TextAlign::Right, ColumnFit::Whole),
         ];
-        for width in [40, 60, 80, 120] {
+        for width in 40..=120 {
             let lines = lines(&rows, &columns, Some(width));
             for line in &lines {
                 assert!(display_width(line) <= width, "{width}: {line}");

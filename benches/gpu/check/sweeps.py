@@ -99,6 +99,6 @@ def saved(name, steps):
 
 
 def large():
-    """SFT of `models/made` in a step."""
-    base = _BASE.format(steps=1, more="").replace('["sft", "dpo"]', '["sft"]')
+    """SFT of `models/made`, the second step with a rate."""
+    base = _BASE.format(steps=2, more="").replace('["sft", "dpo"]', '["sft"]')
     return _HEAD.format(name="memory", seeds=[1]) + base + _MADE + _SFT_TABLE
