@@ -3,7 +3,8 @@
 use crate::base::counted;
 use crate::config::sweep::{Sweep, TableSpec};
 use crate::metrics::{
-    Analysis, Contrast, Design, MetricSpec, Noise, TableNoise, fixed, metric_spec, two_digits,
+    Analysis, Contrast, Design, MetricSpec, Noise, TableNoise, Transform, fixed, metric_spec,
+    two_digits,
 };
 use crate::report::column::ColumnReader;
 use crate::report::select::{Configuration, ReportError, SweepResults};
@@ -18,12 +19,31 @@ const SHARE: Noise = Noise {
     with_rows: true,
 };
 
+/// The same of a loss: of three ways to feed the same instructions to that model, three seeds each, on 225
+/// held-out documents.
+const LOSS: Noise = Noise {
+    seed: 0.0004,
+    row: 0.006,
+    both: 0.013,
+    with_rows: true,
+};
+
+/// What is assumed of a metric before its first result, and where that was measured; `None` if nothing is.
+fn assumed(spec: &MetricSpec) -> Option<(Noise, &'static str)> {
+    let is_loss = spec.unit == "nats per token" && spec.transform == Transform::Identity;
+    match (spec.is_share, is_loss) {
+        (true, _) => Some((SHARE, "preference accuracy")),
+        (_, true) => Some((LOSS, "the loss on held-out instructions")),
+        _ => None,
+    }
+}
+
 /// Numbers of rows for which a plan is told, where nobody knows them.
 const ROWS: [usize; 3] = [100, 300, 1000];
 
 /// A sentence for each table of the sweep on its primary metric: the smallest difference that the planned
 /// seeds and rows see, and how many of each would see what matters. Noise is that of `earlier` results of
-/// the sweep where they have some.
+/// the sweep where they have some, else what is [`assumed`].
 ///
 /// # Errors
 /// A results file is there and cannot be read.
@@ -100,7 +120,8 @@ fn known_words(lead: &str, of: &TableNoise, planned: &Design, delta: Option<f64>
         || "nothing can be seen".to_owned(),
         |visible| {
             let visible = two_digits(visible);
-            format!("a true difference of {visible} is seen four times in five")
+            let seen = seen_words(&design);
+            format!("a true difference of {visible} {seen}")
         },
     );
     let needs = delta.map_or_else(String::new, |delta| {
@@ -118,29 +139,39 @@ fn known_words(lead: &str, of: &TableNoise, planned: &Design, delta: Option<f64>
     format!("{lead}: with {over}, {sees}{needs} (noise of earlier results)")
 }
 
-fn assumed_words(lead: &str, spec: &MetricSpec, design: &Design, delta: Option<f64>) -> String {
-    if !spec.is_share {
-        return format!("{lead}: what can be seen is not known before a first result");
+/// How often, and in what: one seed shows nothing of how seeds differ.
+fn seen_words(design: &Design) -> &'static str {
+    if design.seeds < 2 {
+        "between these very runs is seen four times in five"
+    } else {
+        "is seen four times in five"
     }
+}
+
+fn assumed_words(lead: &str, spec: &MetricSpec, design: &Design, delta: Option<f64>) -> String {
+    let Some((noise, of)) = assumed(spec) else {
+        return format!("{lead}: what can be seen is not known before a first result");
+    };
     let on = |rows: usize| Design { rows, ..*design };
     let visible = |rows: usize| {
-        let seen = SHARE.smallest_visible(&on(rows))?;
+        let seen = noise.smallest_visible(&on(rows))?;
         Some(format!("{} on {}", fixed(seen, 2), counted(rows, "row")))
     };
     let seen: Vec<String> = ROWS.into_iter().filter_map(visible).collect();
     let needs = delta.and_then(|delta| {
-        let rows = SHARE.rows_for(delta, design)?;
+        let rows = noise.rows_for(delta, design)?;
         Some(format!("; {delta} takes {}", counted(rows, "row")))
     });
     let deviation = |variance: f64| fixed(variance.sqrt(), 2);
     format!(
-        "{lead}: with {} a true difference of {} is seen four times in five{} (assumed noise: that of preference \
-         accuracy on the shipped model, standard deviation of a difference by row {}, of a row at a seed {}, by seed {})",
+        "{lead}: with {} a true difference of {} {}{} (assumed noise: that of {of} \
+         on the shipped model, standard deviation of a difference by row {}, of a row at a seed {}, by seed {})",
         counted(design.seeds, "seed"),
         seen.join(", "),
+        seen_words(design),
         needs.unwrap_or_default(),
-        deviation(SHARE.row),
-        deviation(SHARE.both),
-        deviation(SHARE.seed)
+        deviation(noise.row),
+        deviation(noise.both),
+        deviation(noise.seed)
     )
 }

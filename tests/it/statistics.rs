@@ -62,8 +62,14 @@ fn a_study_says_what_became_of_its_claims_and_how_sure_it_is() {
     project.write("sweeps/told.toml", TOLD);
     let plan = |project: &Project| project.lions(&["plan", "sweeps/told.toml"]).out;
     let before = plan(&project);
-    let unknown = "table rate, tales/loss: what can be seen is not known before a first result";
-    assert!(before.contains(unknown), "{before}");
+    let assumed = "table rate, tales/loss: with 4 seeds a true difference of ";
+    assert!(before.contains(assumed), "{before}");
+    assert!(
+        before.contains(
+            "(assumed noise: that of the loss on held-out instructions on the shipped model, "
+        ),
+        "{before}"
+    );
 
     let run = project.lions(&["run", "sweeps/told.toml", "--jobs", "2"]);
     assert_eq!(run.code, 0, "{run:?}");
@@ -275,7 +281,7 @@ fn one_seed_has_intervals_for_rows_alone_and_every_caption_says_so() {
     let figure = project.read("reports/told/figures/rate.json");
     assert!(figure.contains(alone), "{figure}");
     assert!(
-        figure.contains("one seed each; whiskers: 95 % interval for new rows"),
+        figure.contains("one seed each; whiskers: 95 % interval for new rows, wider than"),
         "{figure}"
     );
     let said = project.lions(&["compare", "told", "--null"]).out;

@@ -145,9 +145,20 @@ impl<'a> Builder<'a> {
         Analysis::of(&self.column)
     }
 
-    /// What the marks and their whiskers are: `Points: mean over 3 seeds; whiskers: 95 % interval for …`;
-    /// `seeds` is their number in words.
+    /// What marks of configurations and their whiskers are; `seeds` is their number in words.
     pub(super) fn marks_words(&self, marks: &str, seeds: &str) -> String {
+        let words = self.whiskers_words(marks, seeds);
+        // Rows that are hard for one are hard for all: whiskers overlap where differences are clear.
+        let paired = if self.column.row_sets.is_empty() {
+            ""
+        } else {
+            ", wider than that of a paired difference"
+        };
+        words + paired
+    }
+
+    /// `Points: mean over 3 seeds; whiskers: 95 % interval for …`.
+    pub(super) fn whiskers_words(&self, marks: &str, seeds: &str) -> String {
         let with_rows = !self.column.row_sets.is_empty();
         match (seeds == ONE_SEED, with_rows) {
             (true, true) => {

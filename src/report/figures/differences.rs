@@ -59,7 +59,7 @@ impl KindOfFigure for DifferencesSpec {
     }
 
     fn note(&self, builder: &Builder<'_>, seeds: &str, _panels: &[Panel]) -> String {
-        let marks = builder.marks_words("Points", seeds);
+        let marks = builder.whiskers_words("Points", seeds);
         let dots = if seeds == ONE_SEED {
             "."
         } else {
