@@ -33,6 +33,13 @@ impl Mt19937 {
         Self { state, next: N }
     }
 
+    /// As `random.Random(seed)` of Python 3: `init_by_array` with the words of the seed.
+    pub fn of_python(seed: u64) -> Self {
+        let (low, high) = (seed as u32, (seed >> 32) as u32);
+        let words = [low, high];
+        Self::by_array(if high == 0 { &words[..1] } else { &words })
+    }
+
     /// As `random.Random(text)` of Python 3: `init_by_array` with the words of the text and its SHA-512, read as one
     /// number.
     pub fn of_python_text(text: &str) -> Self {

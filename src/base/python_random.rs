@@ -1,93 +1,32 @@
-//! Python's `random.Random`: the draws that other tools make, to the bit.
-//!
-//! MT19937 (Matsumoto and Nishimura, ACM TOMACS 8, 1998), seeded and read as CPython does it
-//! (`Modules/_randommodule.c`, `Lib/random.py` of Python 3.11). For what must agree with a Python program and for
-//! nothing else: seeds of our own are [`SeedTree`](crate::base::SeedTree)s.
+//! Samples and deviates of Python's `random.Random`, to the bit (`Lib/random.py` of Python 3.11).
 
-/// Words of the state.
-const N: usize = 624;
-/// Distance to the word that is mixed in.
-const M: usize = 397;
+use crate::base::mt19937::Mt19937;
 
 /// A generator in the state of `random.Random(seed)`.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct PythonRandom {
-    state: [u32; N],
-    next: usize,
+    words: Mt19937,
     /// The second of two normal deviates that come together.
     spare: Option<f64>,
-}
-
-impl std::fmt::Debug for PythonRandom {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PythonRandom").finish_non_exhaustive()
-    }
 }
 
 impl PythonRandom {
     /// As `random.Random(seed)`.
     pub fn new(seed: u64) -> Self {
-        let (low, high) = (seed as u32, (seed >> 32) as u32);
-        if high == 0 {
-            Self::by_array(&[low])
-        } else {
-            Self::by_array(&[low, high])
-        }
-    }
-
-    /// `init_by_array` of the reference implementation.
-    fn by_array(key: &[u32]) -> Self {
-        let mut state = [0u32; N];
-        state[0] = 19_650_218;
-        for i in 1..N {
-            state[i] = spread(state[i - 1], 1_812_433_253).wrapping_add(i as u32);
-        }
-        let (mut i, mut j) = (1, 0);
-        for _ in 0..N.max(key.len()) {
-            let mixed = state[i] ^ spread(state[i - 1], 1_664_525);
-            state[i] = mixed.wrapping_add(key[j]).wrapping_add(j as u32);
-            i = advance(&mut state, i);
-            j = (j + 1) % key.len();
-        }
-        for _ in 1..N {
-            let mixed = state[i] ^ spread(state[i - 1], 1_566_083_941);
-            state[i] = mixed.wrapping_sub(i as u32);
-            i = advance(&mut state, i);
-        }
-        state[0] = 0x8000_0000;
         Self {
-            state,
-            next: N,
+            words: Mt19937::of_python(seed),
             spare: None,
         }
     }
 
     /// `getrandbits(32)`.
     pub fn word(&mut self) -> u32 {
-        if self.next >= N {
-            self.twist();
-        }
-        let mut y = self.state[self.next];
-        self.next += 1;
-        y ^= y >> 11;
-        y ^= (y << 7) & 0x9d2c_5680;
-        y ^= (y << 15) & 0xefc6_0000;
-        y ^ (y >> 18)
-    }
-
-    fn twist(&mut self) {
-        for i in 0..N {
-            let y = (self.state[i] & 0x8000_0000) | (self.state[(i + 1) % N] & 0x7fff_ffff);
-            let odd = if y & 1 == 1 { 0x9908_b0df } else { 0 };
-            self.state[i] = self.state[(i + M) % N] ^ (y >> 1) ^ odd;
-        }
-        self.next = 0;
+        self.words.word()
     }
 
     /// `random()`: 53 bits of [0, 1).
     pub fn unit(&mut self) -> f64 {
-        let (high, low) = (self.word() >> 5, self.word() >> 6);
-        (f64::from(high) * 67_108_864.0 + f64::from(low)) / 9_007_199_254_740_992.0
+        self.words.unit()
     }
 
     /// `_randbelow(n)` for `n` of at most 32 bits: a number below `n`, 0 for `n` = 0.
@@ -147,19 +86,6 @@ fn pool_size(k: usize) -> usize {
         size += 4usize.pow(power.ceil() as u32);
     }
     size
-}
-
-fn spread(word: u32, by: u32) -> u32 {
-    (word ^ (word >> 30)).wrapping_mul(by)
-}
-
-/// The next place of the seeding, which wraps around to the second word.
-fn advance(state: &mut [u32; N], i: usize) -> usize {
-    if i + 1 < N {
-        return i + 1;
-    }
-    state[0] = state[N - 1];
-    1
 }
 
 #[cfg(test)]
