@@ -4,34 +4,18 @@ use crate::arch::DecoderConfig;
 use crate::base::SeedTree;
 use crate::config::spec::SamplingRecipe;
 use crate::generate::{Completion, Generator, Room, SampleJob, sample};
-use crate::gpu::testing::emulated;
+use crate::gpu::testing::{FAMILIES, emulated, family, ids};
 use crate::gpu::{SharedGpu, Stored};
 use crate::model::{Decoder, DeviceModel, FrozenParams};
 use candle_core::{DType, Device};
 use half::bf16;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Relative error (L2) allowed between two orders of the same sums in f32; the device's exponentials are approximations.
 const F32: f64 = 1e-5;
 /// How many times as far as the host's bf16 that of the device may be from f32: its cache is bf16, too, and its sums round
 /// in other places.
 const BF16_ERRORS: f64 = 2.0;
-
-const FAMILIES: [&str; 9] = [
-    "llama-gqa",
-    "llama3-rope",
-    "llama-bias",
-    "smollm",
-    "mistral",
-    "gemma",
-    "gemma2",
-    "qwen2",
-    "qwen3",
-];
-
-fn family(name: &str) -> PathBuf {
-    Path::new("tests/golden/families").join(name)
-}
 
 /// Of a model that was made for 64 positions: of more, so that rows go over the end of a page.
 fn config(folder: &Path) -> DecoderConfig {
@@ -49,12 +33,6 @@ fn host(folder: &Path, dtype: DType) -> Decoder {
 
 fn device<T: Stored>(folder: &Path, bytes: usize) -> DeviceModel<T> {
     DeviceModel::open(Box::new(emulated(bytes)), folder, &config(folder)).unwrap()
-}
-
-fn ids(seed: u32, count: u32) -> Vec<u32> {
-    (0..count)
-        .map(|i| (i * 37 + seed * 11 + i * i) % 96)
-        .collect()
 }
 
 /// Logits of prompts and of some steps behind them, rows joining and leaving.

@@ -70,6 +70,31 @@ pub(crate) fn folder(path: &str) -> PathBuf {
     places.find(|place| place.is_dir()).unwrap()
 }
 
+/// Small models in `tests/golden/families`, of every family of decoders.
+pub(crate) const FAMILIES: [&str; 9] = [
+    "llama-gqa",
+    "llama3-rope",
+    "llama-bias",
+    "smollm",
+    "mistral",
+    "gemma",
+    "gemma2",
+    "qwen2",
+    "qwen3",
+];
+
+/// The folder of one of [`FAMILIES`].
+pub(crate) fn family(name: &str) -> PathBuf {
+    folder("tests/golden/families").join(name)
+}
+
+/// Tokens of the vocabulary, of 96, of [`FAMILIES`]; the same for the same seed.
+pub(crate) fn ids(seed: u32, count: u32) -> Vec<u32> {
+    (0..count)
+        .map(|i| (i * 37 + seed * 11 + i * i) % 96)
+        .collect()
+}
+
 /// A device under test.
 pub(crate) struct Device<'a> {
     gpu: &'a mut dyn Gpu,

@@ -5,23 +5,19 @@ use crate::gpu::decoder::{
     Batch, Found, KeyValues, Layout, Pages, Parts, Passes, Prompt, Sequence, Shape, Weight,
 };
 use crate::gpu::ops::decode_attention::SequenceList;
-use crate::gpu::testing::{agree, device, emulated, folder};
+use crate::gpu::testing::{FAMILIES, agree, device, emulated, family, folder, ids};
 use crate::gpu::{Buf, Gpu, Result, Stored};
 use half::bf16;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Relative error allowed against PyTorch in f32.
 const PARITY: f64 = 1e-4;
 
-fn golden() -> PathBuf {
-    folder("tests/golden")
-}
-
 /// The documents, and what transformers computes of them.
 fn families() -> Value {
-    let text = std::fs::read_to_string(golden().join("families.json")).unwrap();
+    let text = std::fs::read_to_string(folder("tests/golden").join("families.json")).unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
@@ -161,6 +157,15 @@ fn distance(got: &[f32], want: &Value) -> f64 {
     projected.max(norm(head)) / want["norm"].as_f64().unwrap().max(1e-30)
 }
 
+/// Without adapters, with so many rows of logits at a time.
+fn shape(head_rows: usize) -> Shape {
+    Shape {
+        head_rows,
+        rank: 0,
+        recompute: false,
+    }
+}
+
 /// Loss and gradients, by name, of a family; logits are made for some rows at a time.
 fn step<T: Stored>(
     name: &str,
@@ -168,14 +173,13 @@ fn step<T: Stored>(
     head_rows: usize,
 ) -> (f64, BTreeMap<String, Vec<f32>>) {
     let gpu: &mut dyn Gpu = &mut *device(1 << 24);
-    let on: OnDevice<T> = open(gpu, &golden().join("families").join(name));
+    let on: OnDevice<T> = open(gpu, &family(name));
     let documents = Documents::of(&families());
     let trunks: Vec<u32> = (0..documents.bounds.len() as u32 - 1).collect();
     let batch = documents.batch(&trunks);
     let shape = Shape {
-        head_rows,
-        rank: 0,
         recompute,
+        ..shape(head_rows)
     };
     let mut passes = Passes::new(&on.config, shape);
     let count = batch.targets.len() as f32;
@@ -191,18 +195,6 @@ fn step<T: Stored>(
     let loss = -sum(&found.logps) / f64::from(count);
     (loss, on.layout.iter().map(gradient).collect())
 }
-
-const FAMILIES: [&str; 9] = [
-    "llama-gqa",
-    "llama3-rope",
-    "llama-bias",
-    "smollm",
-    "mistral",
-    "gemma",
-    "gemma2",
-    "qwen2",
-    "qwen3",
-];
 
 #[test]
 fn loss_and_gradients_of_every_family_are_those_of_transformers() {
@@ -249,14 +241,10 @@ fn gradient(
 #[test]
 fn factors_reach_the_targets_of_all_chunks_and_no_targets_give_no_gradient() {
     let gpu: &mut dyn Gpu = &mut *device(1 << 24);
-    let on: OnDevice<f32> = open(gpu, &golden().join("families/gemma2"));
+    let on: OnDevice<f32> = open(gpu, &family("gemma2"));
     let documents = Documents::of(&families());
     let batch = documents.batch(&[0, 1]);
-    let shape = Shape {
-        head_rows: 16,
-        rank: 0,
-        recompute: false,
-    };
+    let shape = shape(16);
     assert!(batch.targets.len() > 2 * shape.head_rows);
     let mut passes = Passes::new(&on.config, shape);
     let mut summed = |batch: &Batch<'_>| {
@@ -281,14 +269,10 @@ fn factors_reach_the_targets_of_all_chunks_and_no_targets_give_no_gradient() {
 #[test]
 fn heads_that_no_kernel_takes_are_refused() {
     let gpu: &mut dyn Gpu = &mut *device(1 << 24);
-    let on: OnDevice<f32> = open(gpu, &golden().join("families/llama-gqa"));
+    let on: OnDevice<f32> = open(gpu, &family("llama-gqa"));
     let documents = Documents::of(&families());
     let batch = documents.batch(&[0, 1]);
-    let shape = Shape {
-        head_rows: 16,
-        rank: 0,
-        recompute: false,
-    };
+    let shape = shape(16);
     for (heads, head_dim) in [(2, 258), (1 << 16, 2)] {
         let config = DecoderConfig {
             heads,
@@ -319,24 +303,18 @@ fn read_whole<T: Stored>(gpu: &mut dyn Gpu, on: &OnDevice<T>, sequences: &[&[u32
         .map(|(tokens, place)| Prompt { tokens, place })
         .collect();
     let mut logits = Vec::new();
-    let mut passes = Passes::new(&on.config, READING);
+    let mut passes = Passes::new(&on.config, shape(2));
     passes
         .prefill(gpu, &on.parts, &cache, &prompts, &mut logits)
         .unwrap();
     logits
 }
 
-const READING: Shape = Shape {
-    head_rows: 2,
-    rank: 0,
-    recompute: false,
-};
-
 /// The same of which only the first tokens are a prompt; the others follow one by one, beside an idle row.
 fn read_on<T: Stored>(gpu: &mut dyn Gpu, on: &OnDevice<T>, sequences: [&[u32]; 2]) -> Vec<f32> {
     let cache = KeyValues::new(gpu, &on.config, 8).unwrap();
     let (mut stock, mut logits) = (Pages::new(8), Vec::new());
-    let mut passes = Passes::new(&on.config, READING);
+    let mut passes = Passes::new(&on.config, shape(2));
     let steps = 3;
     let mut places = sequences.map(|tokens| stock.sequence(tokens.len() - steps).unwrap());
     let [a, b] = [0, 1].map(|i| Prompt {
@@ -374,11 +352,7 @@ fn read_on<T: Stored>(gpu: &mut dyn Gpu, on: &OnDevice<T>, sequences: [&[u32]; 2
 
 fn continued<T: Stored>(name: &str, tolerance: f64) {
     let gpu: &mut dyn Gpu = &mut emulated(1 << 24);
-    let on: OnDevice<T> = open(gpu, &golden().join("families").join(name));
-    let ids = |seed: u32, count: u32| -> Vec<u32> {
-        let id = |i| (i * 37 + seed * 11 + i * i) % 96;
-        (0..count).map(id).collect()
-    };
+    let on: OnDevice<T> = open(gpu, &family(name));
     // One goes over the end of its first page.
     let (long, short) = (ids(1, 66), ids(2, 9));
     let want = read_whole(gpu, &on, &[&long, &short]);
@@ -400,9 +374,9 @@ fn sequences_that_go_on_token_by_token_are_those_read_at_once() {
 #[test]
 fn tokens_that_do_not_fit_a_cache_are_refused() {
     let gpu: &mut dyn Gpu = &mut emulated(1 << 24);
-    let on: OnDevice<f32> = open(gpu, &golden().join("families/llama-gqa"));
+    let on: OnDevice<f32> = open(gpu, &family("llama-gqa"));
     let cache = KeyValues::new(gpu, &on.config, 2).unwrap();
-    let mut passes = Passes::new(&on.config, READING);
+    let mut passes = Passes::new(&on.config, shape(2));
     let place = Pages::new(2).sequence(2).unwrap();
     let mut said = |gpu: &mut dyn Gpu, tokens: &[u32]| {
         let prompt = Prompt {

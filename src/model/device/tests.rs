@@ -4,22 +4,18 @@ use crate::arch::DecoderConfig;
 use crate::config::select::Pooling;
 use crate::config::spec::Precision;
 use crate::gpu::SharedGpu;
-use crate::gpu::testing::emulated;
+use crate::gpu::testing::{emulated, family, ids};
 use crate::model::{
     Companions, DeviceOpener, FrozenParams, HostOpener, ModelError, ModelOpener, save_checkpoint,
 };
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Relative error (L2) allowed between two orders of the same sums in f32.
 const F32: f64 = 1e-5;
 /// The same through bf16 activations: a rounding changes a value by 2^-9 at most, and of some thirty a few are left.
 const BF16: f64 = 2e-2;
-
-fn family(name: &str) -> PathBuf {
-    Path::new("tests/golden/families").join(name)
-}
 
 fn device() -> DeviceOpener {
     DeviceOpener(SharedGpu::new(Box::new(emulated(1 << 24))))
@@ -31,9 +27,7 @@ fn host() -> HostOpener {
 
 /// Three sequences, one of a single token.
 fn sequences() -> Vec<Vec<u32>> {
-    [13, 1, 6]
-        .map(|n: u32| (0..n).map(|i| (i * 37 + n * 11 + i * i) % 96).collect())
-        .to_vec()
+    [13, 1, 6].map(|n| ids(n, n)).to_vec()
 }
 
 #[track_caller]

@@ -5,7 +5,7 @@ use crate::base::SeedTree;
 use crate::config::parse_toml;
 use crate::config::spec::{Precision, TrainingRecipe};
 use crate::data::TokenBatch;
-use crate::gpu::testing::emulated;
+use crate::gpu::testing::{FAMILIES, emulated, family, ids};
 use crate::model::{Companions, Decoder, DeviceModel, FrozenParams, Params, save_checkpoint};
 use crate::train::device::{open_learner_on_device, open_on_device};
 use crate::train::{
@@ -25,22 +25,6 @@ const BF16_SCORES: f64 = 2.0 / 512.0;
 /// How many times as far as the host's bf16 that of the device may be from f32. The host rounds activations alone; the
 /// device rounds their gradients too, which doubles the squares of the errors.
 const BF16_ERRORS: f64 = 2.0;
-
-const FAMILIES: [&str; 9] = [
-    "llama-gqa",
-    "llama3-rope",
-    "llama-bias",
-    "smollm",
-    "mistral",
-    "gemma",
-    "gemma2",
-    "qwen2",
-    "qwen3",
-];
-
-fn family(name: &str) -> PathBuf {
-    Path::new("tests/golden/families").join(name)
-}
 
 fn recipe(more: &str) -> TrainingRecipe {
     parse_toml(&format!(
@@ -91,12 +75,6 @@ fn start<R>(
 
 fn host(folder: &Path, recipe: &TrainingRecipe, mix: Option<f64>) -> Box<dyn Engine> {
     start(folder, recipe, mix, open_on_host).unwrap()
-}
-
-fn ids(seed: u32, count: u32) -> Vec<u32> {
-    (0..count)
-        .map(|i| (i * 37 + seed * 11 + i * i) % 96)
-        .collect()
 }
 
 /// Documents of which some tokens count, one of them longer than the windows of some families.
