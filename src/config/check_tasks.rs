@@ -9,6 +9,9 @@ use std::collections::BTreeSet;
 impl Checker<'_> {
     /// Everything about the task `name`.
     pub(super) fn task(&mut self, name: &str, task: &TaskRecipe) {
+        if task.file.is_some() {
+            return; // it could not be read, which is told
+        }
         let path = format!("eval.recipe.tasks.{name}");
         let at = |key: &str| format!("{path}.{key}");
         self.task_files(&task.data, &at("data"));

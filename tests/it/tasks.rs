@@ -117,6 +117,8 @@ fn a_task_that_is_wrong_is_told_at_its_place() {
     );
     let said = project.lions(&["check", "sweeps/tasks.toml"]);
     assert!(said.err.contains("did you mean `winogrande`?"), "{said:?}");
+    // What the file would say is not missed beside it.
+    assert_eq!(said.err.matches("error: ").count(), 1, "{said:?}");
     project.edit(
         "sweeps/tasks.toml",
         "file = \"winogrand\"",
