@@ -148,11 +148,11 @@ impl<'a> Builder<'a> {
     /// What marks of configurations and their whiskers are; `seeds` is their number in words.
     pub(super) fn marks_words(&self, marks: &str, seeds: &str) -> String {
         let words = self.whiskers_words(marks, seeds);
-        // Rows that are hard for one are hard for all: whiskers overlap where differences are clear.
+        // Rows that are hard for one are hard for all: whiskers may overlap where differences are clear.
         let paired = if self.column.row_sets.is_empty() {
             ""
         } else {
-            ", wider than that of a paired difference"
+            ", which is not that of a paired difference"
         };
         words + paired
     }

@@ -161,12 +161,12 @@ fn common_words(axis: &str, best_places: &[Vec<f64>]) -> String {
         .map(|x| setting(*x))
         .collect();
     match common.as_slice() {
-        [] => format!("the best {axis} differs between the lines: none may be the best of all."),
+        [] => format!("The best {axis} differs between the lines: none may be the best of all."),
         [one] if best_places.iter().all(|places| places.len() == 1) => {
-            format!("the best {axis} is the same in every line: {one}.")
+            format!("The best {axis} is the same in every line: {one}.")
         }
         some => format!(
-            "the best {axis} may be the same in every line: {} (not clearly worse than the best in any).",
+            "The best {axis} may be the same in every line: {} (not clearly worse than the best in any).",
             some.join(", ")
         ),
     }
