@@ -1,7 +1,7 @@
 //! The files of the three projects: questions, answers and judgments, each in the form that its own tool reads and
 //! writes, so that either can go on where the other stopped.
 
-use crate::base::PathError;
+use crate::base::fs::read_to_string;
 use crate::eval::judged::error::JudgedError;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
@@ -256,7 +256,7 @@ pub struct AlpacaAnnotation {
 /// # Errors
 /// The file cannot be read, or a row is of another form; the line is named.
 pub fn read_rows<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, JudgedError> {
-    let text = std::fs::read_to_string(path).map_err(|e| PathError::new("read", path, e))?;
+    let text = read_to_string(path)?;
     let wrong = |line: usize, error: serde_json::Error| JudgedError::Form {
         path: path.to_owned(),
         line,
@@ -280,7 +280,7 @@ pub fn read_columns<const N: usize>(
     path: &Path,
     names: [&str; N],
 ) -> Result<Vec<[f64; N]>, JudgedError> {
-    let text = std::fs::read_to_string(path).map_err(|e| PathError::new("read", path, e))?;
+    let text = read_to_string(path)?;
     let wrong = |line: usize, problem: String| JudgedError::Form {
         path: path.to_owned(),
         line,

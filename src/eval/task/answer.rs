@@ -5,11 +5,10 @@ use super::kept::{KeptAnswers, Said, question_name};
 use super::score::{Answer, Likelihood};
 use super::stop::cut_at;
 use crate::base::SeedTree;
-use crate::config::spec::{GenerateRequest, SamplingRecipe};
+use crate::config::spec::{GenerateRequest, NonNegative, SamplingRecipe, Share};
 use crate::data::{ContextGroup, ContinuationTokenizer, TokenizedRequest, continuation_batches};
 use crate::generate::{Generator, SampleJob, StopTexts, sample};
 use crate::train::{Scorer, TrainError};
-use std::collections::BTreeMap;
 
 /// Prompts that are answered before the answers are put on disk: what a crash can cost.
 const CHUNK: usize = 64;
@@ -38,6 +37,7 @@ pub fn answer_choices(
     open.sort_by(|a, b| a[0].context.cmp(&b[0].context));
     let done = requests.len() - open.len();
     let groups: Vec<ContextGroup<'_>> = open.iter().flat_map(|row| by_context(row)).collect();
+    let per_row = requests.iter().map(Vec::len).sum::<usize>() / requests.len().max(1);
     let mut answered = 0;
     for part in continuation_batches(&groups, max_positions) {
         let scores = model.score(&part.batch)?;
@@ -55,7 +55,6 @@ pub fn answer_choices(
         }
         answered += said.len();
         kept.add(said).map_err(crate::data::DataError::from)?;
-        let per_row = requests.iter().map(Vec::len).sum::<usize>() / requests.len().max(1);
         progress((done + answered / per_row.max(1)).min(requests.len()))?;
     }
     let of_row = |row: &Vec<TokenizedRequest>| {
@@ -113,6 +112,7 @@ pub fn answer_texts(
     open.sort_by_key(|&at| requests[at][0].context.len());
     let stop_texts = StopTexts::new(tokenizer, &until)?;
     let stop: Vec<u32> = tokenizer.eos_token().into_iter().collect();
+    let recipe = greedy(request);
     let mut done = requests.len() - open.len();
     for chunk in open.chunks(CHUNK) {
         let prompts: Vec<Vec<u32>> = chunk
@@ -122,7 +122,7 @@ pub fn answer_texts(
         let job = SampleJob {
             prompts: &prompts,
             samples: 1,
-            recipe: &greedy(request)?,
+            recipe: &recipe,
             stop: &stop,
             until: Some(&stop_texts),
             seed: &SeedTree::root(0),
@@ -148,11 +148,7 @@ pub fn answer_texts(
         kept.add(said).map_err(crate::data::DataError::from)?;
         done += chunk.len();
     }
-    let answers: BTreeMap<&str, &Said> = names
-        .iter()
-        .filter_map(|name| Some((name.as_str(), kept.get(name)?)))
-        .collect();
-    let answer = |name: &String| match answers.get(name.as_str()) {
+    let answer = |name: &String| match kept.get(name) {
         Some(Said::Text(text, tokens, finished)) => Answer::Text {
             text: cut_at(text, &until).to_owned(),
             tokens: *tokens,
@@ -167,15 +163,10 @@ pub fn answer_texts(
     Ok(names.iter().map(answer).collect())
 }
 
-fn greedy(request: &GenerateRequest) -> Result<SamplingRecipe, TaskError> {
-    let refused = |e: crate::config::spec::OutOfRange| TaskError::Task {
-        task: String::new(),
-        what: "sampling".to_owned(),
-        reason: e.to_string(),
-    };
-    Ok(SamplingRecipe {
-        temperature: 0.0.try_into().map_err(refused)?,
-        top_p: 1.0.try_into().map_err(refused)?,
+fn greedy(request: &GenerateRequest) -> SamplingRecipe {
+    SamplingRecipe {
+        temperature: NonNegative::ZERO,
+        top_p: Share::WHOLE,
         max_new_tokens: request.max_new_tokens,
-    })
+    }
 }
