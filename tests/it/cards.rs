@@ -272,8 +272,7 @@ metrics = ["tales/loss", "told/rule_score"]
 /// Without `--device`; with a card that suits, and with one that does not.
 #[test]
 fn runs_take_the_cards_that_suit_or_the_processor_and_say_so() {
-    let folder = Pretended::get().blas.to_str().unwrap();
-    let blas = ("LIONS_CUDA_LIB", folder);
+    let blas = ("LIONS_CUDA_LIB", pretended_cublas());
     let beside = "computed on the CPU";
     let cpu = "runs use the CPU";
     for (vars, device, warnings) in [
@@ -285,7 +284,7 @@ fn runs_take_the_cards_that_suit_or_the_processor_and_say_so() {
         ),
         (vec![("FAKE_CARDS", "0"), blas], "cpu", vec![]),
     ] {
-        let project = crate::tiny::project();
+        let project = tiny::project();
         project.write("sweeps/measured.toml", MEASURED);
         let said = said(pretending(
             &project,

@@ -56,17 +56,18 @@ impl Batch<'_> {
                 self.targets.len()
             )));
         }
-        let within = |what: &str, numbers: &[u32], end: usize| match numbers
-            .iter()
-            .find(|&&n| n as usize >= end)
-        {
-            Some(n) => Err(GpuError::Request(format!("{what} {n} of {end}"))),
-            None => Ok(()),
-        };
         within("token", self.tokens, vocabulary)?;
         within("target token", self.targets, vocabulary)?;
         within("position", self.positions, rows)?;
         within("target row", self.target_rows, rows)
+    }
+}
+
+/// Refuses numbers that are not below `end`.
+pub(super) fn within(what: &str, numbers: &[u32], end: usize) -> Result<()> {
+    match numbers.iter().find(|&&n| n as usize >= end) {
+        Some(n) => Err(GpuError::Request(format!("{what} {n} of {end}"))),
+        None => Ok(()),
     }
 }
 
@@ -221,7 +222,6 @@ impl BatchMemory {
         let lengths = packed.put(sequences.lengths.iter().copied());
         let rows: Vec<u32> = (0..).take(next.len()).collect();
         let chunks = packed.put_chunks((&rows, next), head_rows);
-        let nowhere = || 0..0;
         let all = self.of(gpu, packed.0.len())?;
         gpu.upload(&packed.0, all)?;
         let none = all.part(0..0);
@@ -233,14 +233,11 @@ impl BatchMemory {
                 ranges: Buf::new(none.region()),
                 range_at: none,
             },
-            places: places_in(
-                all,
-                Places {
-                    tokens: nowhere(),
-                    starts: nowhere(),
-                    order: nowhere(),
-                },
-            ),
+            places: Places {
+                tokens: none,
+                starts: none,
+                order: none,
+            },
             chunks: chunks.into_iter().map(|chunk| chunk.within(all)).collect(),
             in_cache: Some(InCache::Next(SequenceBufs {
                 pages: all.part(pages),

@@ -1,7 +1,7 @@
 //! Passes over sequences that are continued: prompts are read into a cache, and one token after another behind them.
 
 use crate::gpu::decoder::activations::Activations;
-use crate::gpu::decoder::batch::Batch;
+use crate::gpu::decoder::batch::{Batch, within};
 use crate::gpu::decoder::key_values::KeyValues;
 use crate::gpu::decoder::linear::Weight;
 use crate::gpu::decoder::pages::Sequence;
@@ -100,14 +100,12 @@ impl Passes {
         logits: &mut Vec<f32>,
     ) -> Result<()> {
         self.check()?;
-        let (count, vocabulary) = (tokens.len(), self.config.vocab_size);
+        let count = tokens.len();
         if count != sequences.lengths.len() || count == 0 {
             let of = sequences.lengths.len();
             return Err(GpuError::Request(format!("{count} tokens for {of} rows")));
         }
-        if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
-            return Err(GpuError::Request(format!("token {token} of {vocabulary}")));
-        }
+        within("token", tokens, self.config.vocab_size)?;
         let extent = self.reading(count, count);
         let memory = self.memory::<T>(gpu, &extent)?;
         let longest = sequences.lengths.iter().copied().max().unwrap_or(0);
