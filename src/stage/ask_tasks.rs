@@ -7,12 +7,13 @@ use crate::data::{Message, TextFormat};
 use crate::eval::SetResult;
 use crate::eval::task::score::Answer;
 use crate::eval::task::{
-    KeptAnswers, PreparedTask, answer_choices, answer_texts, harness_results, harness_samples,
+    KeptAnswers, PreparedTask, RowProgress, TaskError, answer_choices, answer_texts,
+    harness_results, harness_samples,
 };
 use crate::model::ModelError;
 use crate::rundir::MetricValue;
 use crate::stage::device::{DeviceAccess, micro_batch_tokens, open_device};
-use crate::stage::engine::{Model, open_asked};
+use crate::stage::engine::{Asked, Model};
 use crate::stage::error::StageError;
 use crate::train::TrainError;
 use serde_json::Value;
@@ -53,26 +54,6 @@ pub struct TaskReport {
     pub samples: BTreeMap<String, Vec<Value>>,
 }
 
-/// The model, opened when it is first asked.
-struct Asked<'a> {
-    ask: &'a AskTasks<'a>,
-    config: DecoderConfig,
-    model: Option<Box<dyn Model>>,
-}
-
-impl Asked<'_> {
-    fn model(&mut self) -> Result<&mut dyn Model, StageError> {
-        let ask = self.ask;
-        let model = if let Some(model) = self.model.take() {
-            model
-        } else {
-            let gpu = open_device(ask.device, &ask.access)?;
-            open_asked(gpu, ask.model, &self.config, ask.precision)?
-        };
-        Ok(&mut **self.model.insert(model))
-    }
-}
-
 /// Asks every question that the work folder has no answer to, and scores the answers. `tell` is told the task, how many of
 /// its rows are done, and of how many.
 ///
@@ -103,15 +84,11 @@ pub fn ask_tasks(
         }
         tasks.push(task);
     }
-    let mut model = Asked {
-        ask,
-        config,
-        model: None,
-    };
+    let mut model = Asked::new(ask.model.to_owned(), config, ask.precision);
     let mut results: Vec<SetResult> = Vec::new();
     let mut samples = BTreeMap::new();
     for task in &tasks {
-        let answers = answers(&mut model, task, tell)?;
+        let answers = answers(ask, &mut model, task, tell)?;
         let scored = task.score(&answers)?;
         samples.insert(
             task.name.to_owned(),
@@ -133,11 +110,11 @@ pub fn ask_tasks(
 }
 
 fn answers(
-    model: &mut Asked<'_>,
+    ask: &AskTasks<'_>,
+    model: &mut Asked,
     task: &PreparedTask<'_>,
     tell: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<Vec<Answer>, StageError> {
-    let ask = model.ask;
     let path = ask.work.join(format!("answers-{}.jsonl", task.name));
     let mut kept = KeptAnswers::read(std::slice::from_ref(&path), &path);
     let total = task.documents.len();
@@ -148,15 +125,28 @@ fn answers(
         }
         Ok(())
     };
+    let limit = micro_batch_tokens(ask.device);
+    let model = model.model_on(|| Ok(open_device(ask.device, &ask.access)?))?;
+    Ok(answer_task(model, task, limit, &mut kept, &mut progress)?)
+}
+
+/// The answers to every question of a task, those that are kept among them, in passes of at most `max_positions`
+/// positions.
+///
+/// # Errors
+/// The device refuses, `progress` ends the work, or answers cannot be kept.
+pub(super) fn answer_task(
+    model: &mut dyn Model,
+    task: &PreparedTask<'_>,
+    max_positions: usize,
+    kept: &mut KeptAnswers,
+    progress: &mut RowProgress<'_>,
+) -> Result<Vec<Answer>, TaskError> {
     let requests = &task.requests;
-    Ok(match &task.recipe.request {
-        TaskRequest::Choices(_) => {
-            let limit = micro_batch_tokens(ask.device);
-            answer_choices(model.model()?, requests, limit, &mut kept, &mut progress)?
-        }
+    match &task.recipe.request {
+        TaskRequest::Choices(_) => answer_choices(model, requests, max_positions, kept, progress),
         TaskRequest::Generate(request) => {
-            let asked = (&task.tokenizer, request);
-            answer_texts(model.model()?, asked, requests, &mut kept, &mut progress)?
+            answer_texts(model, (&task.tokenizer, request), requests, kept, progress)
         }
-    })
+    }
 }

@@ -38,10 +38,18 @@ impl Asked {
     }
 
     pub(super) fn model(&mut self, job: &Attempt<'_>) -> Result<&mut dyn Model, StageError> {
+        self.model_on(|| job.lend_device())
+    }
+
+    /// The model, on the device that `device` opens if the model is not open yet.
+    pub(super) fn model_on(
+        &mut self,
+        device: impl FnOnce() -> Result<Option<Box<dyn Gpu>>, StageError>,
+    ) -> Result<&mut dyn Model, StageError> {
         let model = if let Some(model) = self.model.take() {
             model
         } else {
-            job.open_model(&self.dir, &self.config, self.precision)?
+            open_asked(device()?, &self.dir, &self.config, self.precision)?
         };
         Ok(&mut **self.model.insert(model))
     }
@@ -53,7 +61,7 @@ pub(super) trait Model: Scorer + Generator {}
 impl<M: Scorer + Generator> Model for M {}
 
 /// The model of a folder on a device, or on the processor without one.
-pub(super) fn open_asked(
+fn open_asked(
     gpu: Option<Box<dyn Gpu>>,
     dir: &Path,
     config: &DecoderConfig,
@@ -86,7 +94,7 @@ impl Attempt<'_> {
         Ok(memory.map(|memory| memory.most as u64))
     }
 
-    /// The same for one user of it.
+    /// The device for one of its users; none if that is the processor.
     fn lend_device(&self) -> Result<Option<Box<dyn Gpu>>, StageError> {
         Ok(self.shared_device()?.map(|gpu| gpu.lend()))
     }

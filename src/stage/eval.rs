@@ -2,18 +2,19 @@
 
 use crate::arch::Pass;
 use crate::base::{SeedTree, counted};
-use crate::config::spec::{EvalRecipe, LikelihoodEval, StoriesEval, TaskRequest};
+use crate::config::spec::{EvalRecipe, LikelihoodEval, StoriesEval};
 use crate::data::{
     ChatRow, Message, TextFormat, TokenizedExample, TokenizedPair, load_chat, load_pairs,
     mixture_seed,
 };
-use crate::eval::task::{KeptAnswers, PreparedTask, answer_choices, answer_texts};
+use crate::eval::task::{KeptAnswers, PreparedTask};
 use crate::eval::{
     RowRecord, SampleRecord, SetResult, Story, StoryPrompt, cluster_by, likelihood_metrics,
     preference_metrics, story_metrics, story_prompt,
 };
 use crate::generate::Generator;
 use crate::plan::{EVAL_ROWS_ARTIFACT, SAMPLES_ARTIFACT};
+use crate::stage::ask_tasks::answer_task;
 use crate::stage::attempt::Attempt;
 use crate::stage::benchmark::LoadedBench;
 use crate::stage::benchmarks;
@@ -308,19 +309,9 @@ fn measure_task(
     let limit = job.micro_batch_tokens();
     let file = format!("answers-{}.jsonl", task.name);
     let mut kept = KeptAnswers::read(&job.all_work(&file), &job.work().join(&file));
-    let answers = match &task.recipe.request {
-        TaskRequest::Choices(_) => {
-            let scorer = model.model(job)?;
-            let mut progress = |done| job.report(before + done);
-            answer_choices(scorer, &task.requests, limit, &mut kept, &mut progress)?
-        }
-        TaskRequest::Generate(request) => {
-            let generator = model.model(job)?;
-            let mut progress = |done| job.report(before + done);
-            let asked = (&task.tokenizer, request);
-            answer_texts(generator, asked, &task.requests, &mut kept, &mut progress)?
-        }
-    };
+    let asked = model.model(job)?;
+    let mut progress = |done| job.report(before + done);
+    let answers = answer_task(asked, task, limit, &mut kept, &mut progress)?;
     let (positions, pass) = task.cost(&answers);
     made.spend(&model.config, positions, &pass);
     let scored = task.score(&answers)?;
