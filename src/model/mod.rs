@@ -24,7 +24,8 @@ mod weights;
 pub use allocator::tune_allocator;
 pub use decoder::{CachedPrompt, Decoder, KvCache, Recompute, RewardModel, check_reward_weights};
 pub use device::{
-    DeviceModel, DeviceOpener, WeightSource, frozen_parts, upload_rounded, upload_weights,
+    DeviceModel, DeviceOpener, WeightSource, frozen_parts, placed_parts, upload_rounded,
+    upload_weights,
 };
 pub use error::ModelError;
 pub use host_opener::HostOpener;

@@ -10,4 +10,4 @@ mod upload;
 
 pub use frozen::DeviceModel;
 pub use opener::DeviceOpener;
-pub use upload::{WeightSource, frozen_parts, upload_rounded, upload_weights};
+pub use upload::{WeightSource, frozen_parts, placed_parts, upload_rounded, upload_weights};

@@ -71,12 +71,24 @@ pub fn frozen_parts<T: Stored>(
     layout: &Layout,
     value: Buf<T>,
 ) -> Result<Parts<Weight<T>>, GpuError> {
+    placed_parts(config, layout, |_, range| Weight {
+        value: value.part(range),
+        grad: None,
+        adapter: None,
+    })
+}
+
+/// The parts of a decoder, each made of its name and its place in `layout`.
+///
+/// # Errors
+/// The layout has no place for one.
+pub fn placed_parts<T: Stored>(
+    config: &DecoderConfig,
+    layout: &Layout,
+    mut weight: impl FnMut(&str, Range<usize>) -> Weight<T>,
+) -> Result<Parts<Weight<T>>, GpuError> {
     Parts::build(config, |name| match layout.get(name) {
-        Some(place) => Ok(Weight {
-            value: value.part(place.range.clone()),
-            grad: None,
-            adapter: None,
-        }),
+        Some(place) => Ok(weight(name, place.range.clone())),
         None => Err(GpuError::Request(format!("no place for `{name}`"))),
     })
 }

@@ -4,7 +4,7 @@ use crate::arch::{DecoderConfig, FloatFormat, Learned};
 use crate::data::TokenBatch;
 use crate::gpu::decoder::{Layout, Parts, Place, Weight, rounded};
 use crate::gpu::{Buf, GpuError, Region, Stored};
-use crate::model::{Arrays, frozen_parts};
+use crate::model::{Arrays, frozen_parts, placed_parts};
 use crate::train::device::adapters::Base;
 use crate::train::device::learning::Learning;
 use crate::train::device::machine::{Machine, Scoring};
@@ -41,18 +41,6 @@ fn model_layout<'a, T>(base: Option<&'a Base<T>>, learning: &'a Learning<T>) -> 
     base.map_or(&learning.layout, |base| &base.layout)
 }
 
-/// The parts of a decoder, by where each lies.
-pub(super) fn parts<T: Stored>(
-    config: &DecoderConfig,
-    layout: &Layout,
-    mut weight: impl FnMut(&str, std::ops::Range<usize>) -> Weight<T>,
-) -> Result<Parts<Weight<T>>, GpuError> {
-    Parts::build(config, |name| match layout.get(name) {
-        Some(place) => Ok(weight(name, place.range.clone())),
-        None => Err(GpuError::Request(format!("no place for `{name}`"))),
-    })
-}
-
 impl<T: Stored> DeviceEngine<T> {
     /// An engine whose weights have been uploaded.
     pub(super) fn new(
@@ -62,10 +50,10 @@ impl<T: Stored> DeviceEngine<T> {
         base: Option<Base<T>>,
     ) -> Result<Self, TrainError> {
         let parts = match &base {
-            Some(base) => parts(config, &base.layout, |name, range| {
+            Some(base) => placed_parts(config, &base.layout, |name, range| {
                 base.weight(name, range, &learning)
             }),
-            None => parts(config, &learning.layout, |_, range| learning.weight(range)),
+            None => placed_parts(config, &learning.layout, |_, range| learning.weight(range)),
         };
         Ok(Self {
             config: config.clone(),

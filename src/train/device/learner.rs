@@ -5,8 +5,7 @@ use crate::config::spec::Precision;
 use crate::data::TokenBatch;
 use crate::gpu::decoder::{Layout, Parts, Weight};
 use crate::gpu::{Buf, Gpu, Stored};
-use crate::model::{StoredWeights, WeightSource, upload_rounded, upload_weights};
-use crate::train::device::engine::parts;
+use crate::model::{StoredWeights, WeightSource, placed_parts, upload_rounded, upload_weights};
 use crate::train::device::learning::take_gradients;
 use crate::train::device::machine::Machine;
 use crate::train::device::open::machine;
@@ -56,7 +55,7 @@ impl<T: Stored> DeviceLearner<T> {
             &layout,
             |range, numbers| upload_rounded(&mut *gpu, numbers, value.part(range)),
         )?;
-        let parts = parts(config, &layout, |_, range| Weight {
+        let parts = placed_parts(config, &layout, |_, range| Weight {
             value: value.part(range.clone()),
             grad: Some(grad.part(range)),
             adapter: None,
