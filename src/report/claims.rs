@@ -7,8 +7,8 @@ use crate::metrics::{
     metric_spec, p_value, signed,
 };
 use crate::report::column::ColumnReader;
-use crate::report::compare::delta_of;
-use crate::report::select::{Configuration, ReportError, SweepResults, configuration_key, fits};
+use crate::report::compare::{delta_of, find_baselines};
+use crate::report::select::{Configuration, ReportError, SweepResults, fits};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -182,7 +182,9 @@ pub fn claims(results: &SweepResults) -> Result<Vec<ClaimOutcome>, ReportError> 
     let mut outcomes = Vec::new();
     for (index, spec) in specs.iter().enumerate() {
         let (contrast, pairs) = &columns[index].1;
-        let delta = spec.delta.or_else(|| delta_of(results, &spec.metric));
+        let delta = spec
+            .delta
+            .or_else(|| delta_of(&results.sweep.report, &spec.metric));
         let alpha = alphas[index].unwrap_or(crate::metrics::ALPHA);
         let mut comparison = measured[index]
             .0
@@ -218,7 +220,9 @@ fn p_of(
     if spec.direction != ClaimDirection::Equal {
         return spread.p_value(measured.value);
     }
-    let delta = spec.delta.or_else(|| delta_of(results, &spec.metric))?;
+    let delta = spec
+        .delta
+        .or_else(|| delta_of(&results.sweep.report, &spec.metric))?;
     let room = delta - measured.value.abs();
     if room > 0.0 {
         spread.p_value(room)
@@ -257,29 +261,13 @@ fn verdict(direction: ClaimDirection, comparison: Option<&Comparison>) -> ClaimV
 /// Arms with their weights, and of how many pairs they are the mean: each configuration with the values of
 /// `ours` and the one that has the baseline's values and otherwise its own, or the one baseline there is.
 fn contrast_of(configurations: &[Configuration<'_>], spec: &ClaimSpec) -> (Contrast, usize) {
-    let places: BTreeMap<String, usize> = configurations
+    let baselines = find_baselines(configurations, &spec.baseline);
+    let pairs: Vec<(usize, usize)> = configurations
         .iter()
+        .zip(baselines)
         .enumerate()
-        .map(|(index, c)| (configuration_key(c.assignments), index))
-        .collect();
-    let having = |wanted: &BTreeMap<String, AxisValue>| -> Vec<usize> {
-        let all = 0..configurations.len();
-        all.filter(|at| fits(configurations[*at].assignments, wanted))
-            .collect()
-    };
-    let baselines = having(&spec.baseline);
-    let counterpart = |ours: usize| -> Option<usize> {
-        let mut wanted = configurations[ours].assignments.clone();
-        wanted.extend(spec.baseline.iter().map(|(k, v)| (k.clone(), v.clone())));
-        let own = places.get(&configuration_key(&wanted)).copied();
-        own.or(match baselines.as_slice() {
-            [one] => Some(*one),
-            _ => None,
-        })
-    };
-    let ours = having(&spec.ours).into_iter();
-    let pairs: Vec<(usize, usize)> = ours
-        .filter_map(|at| Some((at, counterpart(at)?)))
+        .filter(|(_, (c, _))| fits(c.assignments, &spec.ours))
+        .filter_map(|(ours, (_, base))| Some((ours, base?)))
         .filter(|(ours, base)| ours != base)
         .collect();
     let mut weights: BTreeMap<usize, f64> = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! One row a configuration, all seeds together, each compared with its baseline.
 
-use crate::config::sweep::{AxisValue, Direction, TableSpec};
+use crate::config::sweep::{AxisValue, Direction, ReportSpec, TableSpec};
 use crate::metrics::{
     Analysis, Better, Comparison, Contrast, Estimate, Interval, TableNoise, mean, metric_spec,
 };
@@ -146,7 +146,7 @@ pub fn compare(results: &SweepResults, spec: &TableSpec) -> Result<SweepTable, R
     let mut metrics = Vec::new();
     for (index, key) in spec.metrics.iter().enumerate() {
         let better = better_of(key, spec.direction.filter(|_| index == 0));
-        let delta = delta_of(results, key);
+        let delta = delta_of(&results.sweep.report, key);
         let column = reader.column(&configurations, key)?;
         let analysis = Analysis::of(&column);
         let (metric, cells) = measure(
@@ -231,8 +231,8 @@ fn measure(
 }
 
 /// Up to where a difference in a metric makes none: as the sweep file says, else as is known of it.
-pub(crate) fn delta_of(results: &SweepResults, key: &str) -> Option<f64> {
-    let own = results.sweep.report.delta.get(key).copied();
+pub(crate) fn delta_of(report: &ReportSpec, key: &str) -> Option<f64> {
+    let own = report.delta.get(key).copied();
     own.or(metric_spec(key).delta)
 }
 
@@ -245,8 +245,9 @@ pub(crate) fn better_of(key: &str, direction: Option<Direction>) -> Better {
     }
 }
 
-/// For each configuration, the index of its baseline.
-fn find_baselines(
+/// For each configuration, the index of its baseline: the one that has the baseline's values and otherwise its
+/// own, or the only one that has them; none without values.
+pub(crate) fn find_baselines(
     configurations: &[Configuration<'_>],
     baseline: &BTreeMap<String, AxisValue>,
 ) -> Vec<Option<usize>> {

@@ -7,6 +7,7 @@ use crate::metrics::{
     two_digits,
 };
 use crate::report::column::ColumnReader;
+use crate::report::compare::delta_of;
 use crate::report::select::{Configuration, ReportError, SweepResults};
 use std::collections::BTreeSet;
 
@@ -56,12 +57,7 @@ pub fn power_lines(
         let Some(key) = table.metrics.first() else {
             continue;
         };
-        let delta = sweep
-            .report
-            .delta
-            .get(key)
-            .copied()
-            .or(metric_spec(key).delta);
+        let delta = delta_of(&sweep.report, key);
         let design = planned(sweep, table);
         let measured = match earlier {
             Some(results) => measured(results, table, key)?,

@@ -94,6 +94,8 @@ pub(super) struct Builder<'a> {
     pub(super) seeds: BTreeSet<usize>,
     /// Metrics along training, read once a run.
     pub(super) steps: BTreeMap<RunId, Vec<StepRow>>,
+    /// Intervals of final metrics under panels by metric and configuration, read once a metric.
+    pub(super) finals: BTreeMap<String, BTreeMap<String, Interval>>,
 }
 
 impl<'a> Builder<'a> {
@@ -130,6 +132,7 @@ impl<'a> Builder<'a> {
             runs: BTreeSet::new(),
             seeds: BTreeSet::new(),
             steps: BTreeMap::new(),
+            finals: BTreeMap::new(),
         })
     }
 
@@ -143,6 +146,18 @@ impl<'a> Builder<'a> {
     /// The noise of the figure's metric, pooled over what it shows.
     pub(super) fn analysis(&self) -> Analysis<'_> {
         Analysis::of(&self.column)
+    }
+
+    /// The places on x of arms that are not clearly worse than the best of them, in order; `None` where some
+    /// cannot be compared.
+    pub(super) fn not_clearly_worse(&self, places: &[(usize, f64)]) -> Option<Vec<f64>> {
+        let arms: Vec<usize> = places.iter().map(|p| p.0).collect();
+        let set = self.analysis().best_set(&arms, self.better());
+        let set: Vec<bool> = set.into_iter().collect::<Option<_>>()?;
+        let may = places.iter().zip(set).filter(|(_, may)| *may);
+        let mut found: Vec<f64> = may.map(|(place, _)| place.1).collect();
+        found.sort_by(f64::total_cmp);
+        Some(found)
     }
 
     /// What marks of configurations and their whiskers are; `seeds` is their number in words.

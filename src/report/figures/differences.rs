@@ -2,7 +2,7 @@
 
 use crate::config::sweep::{AxisValue, DifferencesSpec};
 use crate::figures::{BarChart, Chart, Panel, Point, ReferenceLine, SeedValue, Series};
-use crate::metrics::{Estimate, mean};
+use crate::metrics::{Estimate, Interval, mean};
 use crate::report::compare::summarise;
 use crate::report::figures::builder::{Builder, KindOfFigure, ONE_SEED, assignments_text};
 use crate::report::select::{Configuration, ReportError, short_label};
@@ -32,15 +32,12 @@ impl KindOfFigure for DifferencesSpec {
         members: &[Configuration<'_>],
     ) -> Result<Box<dyn Chart>, ReportError> {
         let baseline = builder.reference.clone();
+        let intervals = intervals(builder, members, baseline.as_ref());
         let mut points = Vec::new();
-        for (index, c) in members.iter().enumerate() {
+        for (index, (c, interval)) in members.iter().zip(intervals).enumerate() {
             builder.note_cell(c);
-            points.push(difference(
-                builder,
-                c,
-                baseline.as_ref(),
-                (index as f64, members.len()),
-            ));
+            let mark = (index as f64, interval);
+            points.push(difference(builder, c, baseline.as_ref(), mark));
         }
         let seeds = baseline.as_ref().map_or(0, |c| builder.note_cell(c));
         let label = |c: &Configuration<'_>| short_label(c.assignments, &builder.varying);
@@ -95,12 +92,27 @@ fn zero(seeds: usize) -> Point {
     }
 }
 
+/// Of each member's difference, all of them right together.
+fn intervals(
+    builder: &Builder<'_>,
+    members: &[Configuration<'_>],
+    baseline: Option<&Configuration<'_>>,
+) -> Vec<Option<Interval>> {
+    let analysis = builder.analysis();
+    let base = baseline.and_then(|c| builder.arm(c));
+    let interval = |c: &Configuration<'_>| -> Option<Interval> {
+        let compared = analysis.compare(builder.arm(c)?, base?, members.len(), None)?;
+        compared.interval
+    };
+    members.iter().map(interval).collect()
+}
+
 /// The mean difference over the seeds that both have; pairs that share both runs count once.
 fn difference(
     builder: &mut Builder<'_>,
     c: &Configuration<'_>,
     baseline: Option<&Configuration<'_>>,
-    (x, family): (f64, usize),
+    (x, interval): (f64, Option<Interval>),
 ) -> Point {
     let value = |trial| {
         let found = builder.results.metric(trial, &builder.measured.metric)?;
@@ -126,12 +138,6 @@ fn difference(
     }
     let estimate = mean(&seeds.iter().map(|s| s.value).collect::<Vec<_>>());
     builder.seeds.extend(estimate.map(|e| e.n));
-    let arms = (builder.arm(c), baseline.and_then(|c| builder.arm(c)));
-    let interval = match arms {
-        (Some(ours), Some(base)) => builder.analysis().compare(ours, base, family, None),
-        _ => None,
-    };
-    let interval = interval.and_then(|compared| compared.interval);
     Point {
         x,
         estimate,

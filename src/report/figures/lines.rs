@@ -44,7 +44,8 @@ impl KindOfFigure for LinesSpec {
                 }
             }
             points.sort_by(|a, b| a.x.total_cmp(&b.x));
-            best_places.push(not_clearly_worse(builder, &places));
+            // Where some cannot be compared nothing is clearly worse, and nothing is said of it.
+            best_places.push(builder.not_clearly_worse(&places).unwrap_or_default());
             series.push(Series {
                 name: builder.series_name(value.as_ref()),
                 points,
@@ -87,20 +88,6 @@ impl LinesSpec {
             }),
         }
     }
-}
-
-/// The places of the arms that are not clearly worse than the best of them.
-fn not_clearly_worse(builder: &Builder<'_>, places: &[(usize, f64)]) -> Vec<f64> {
-    let arms: Vec<usize> = places.iter().map(|p| p.0).collect();
-    let set = builder.analysis().best_set(&arms, builder.better());
-    // Where some cannot be compared nothing is clearly worse.
-    let Some(set) = set.into_iter().collect::<Option<Vec<bool>>>() else {
-        return Vec::new();
-    };
-    let may = places.iter().zip(set).filter(|(_, may)| *may);
-    let mut found: Vec<f64> = may.map(|(place, _)| place.1).collect();
-    found.sort_by(f64::total_cmp);
-    found
 }
 
 /// Says the best x of each line with its interval and what is not clearly worse, and what lines have in

@@ -50,7 +50,8 @@ impl KindOfFigure for ScalingSpec {
             let name = builder.series_name(value.as_ref());
             let fit = fit_of(&means(&points), scale);
             let turn = turn_of(builder, &places, scale);
-            let first = first_good(builder, &places);
+            let good = builder.not_clearly_worse(&places);
+            let first = good.and_then(|places| places.first().copied());
             let lead = led(title, &name);
             let words = self.saturation_words(turn, first, &points, better);
             builder.findings.extend(words.map(|words| lead + &words));
@@ -176,16 +177,6 @@ fn turn_of(builder: &Builder<'_>, places: &[(usize, f64)], scale: Scale) -> Opti
         },
         p: turn.p,
     })
-}
-
-/// The first place that is not clearly worse than the best.
-fn first_good(builder: &Builder<'_>, places: &[(usize, f64)]) -> Option<f64> {
-    let arms: Vec<usize> = places.iter().map(|p| p.0).collect();
-    let set = builder.analysis().best_set(&arms, builder.better());
-    // Where some cannot be compared nothing is clearly worse.
-    let set: Vec<bool> = set.into_iter().collect::<Option<_>>()?;
-    let may = places.iter().zip(set).filter(|(_, may)| *may);
-    may.map(|(place, _)| place.1).reduce(f64::min)
 }
 
 fn means(points: &[Point]) -> Vec<(f64, f64)> {

@@ -14,6 +14,7 @@ use crate::report::figures::findings::led;
 use crate::report::select::{
     Configuration, ReportError, StepRow, TrialResult, configuration_key, short_label,
 };
+use std::collections::BTreeMap;
 
 impl KindOfFigure for TrainingSpec {
     fn names_configurations(&self) -> bool {
@@ -218,16 +219,25 @@ impl Builder<'_> {
 
     /// The interval of a final metric of a configuration, its noise pooled over the figure's.
     fn final_interval(
-        &self,
+        &mut self,
         c: &Configuration<'_>,
         key: &str,
     ) -> Result<Option<Interval>, ReportError> {
-        let all = self.results.configurations(&self.head.filter);
-        let column = ColumnReader::new(self.results).column(&all, key)?;
+        if !self.finals.contains_key(key) {
+            let results = self.results;
+            let all = results.configurations(&self.head.filter);
+            let column = ColumnReader::new(results).column(&all, key)?;
+            let analysis = Analysis::of(&column);
+            let mut found: BTreeMap<String, Interval> = BTreeMap::new();
+            for (arm, c) in all.iter().enumerate() {
+                let interval = analysis.cell_interval(arm);
+                found.extend(interval.map(|i| (configuration_key(c.assignments), i)));
+            }
+            self.finals.insert(key.to_owned(), found);
+        }
         let own = configuration_key(c.assignments);
-        let mut arms = all.iter();
-        let arm = arms.position(|c| configuration_key(c.assignments) == own);
-        Ok(arm.and_then(|arm| Analysis::of(&column).cell_interval(arm)))
+        let of_metric = self.finals.get(key);
+        Ok(of_metric.and_then(|found| found.get(&own)).copied())
     }
 
     /// A final metric of a configuration, or the last values of a step metric, or why there is none.
