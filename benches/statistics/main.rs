@@ -11,7 +11,7 @@ mod regimes;
 use before::Draws;
 use lions::base::SeedTree;
 use lions::metrics::{Analysis, Arm, Column, RowSet, SeedValues, family_alpha, holm, mean};
-use regimes::{FAMILIES, Regime, SINGLE, table};
+use regimes::{FAMILIES, Regime, SINGLE, column, table};
 
 const ROWS: usize = 161;
 
@@ -68,32 +68,6 @@ fn main() {
     }
 }
 
-/// A column of arms on rows that are their own clusters.
-fn column(values: Vec<Vec<Vec<f64>>>) -> Column {
-    let rows = RowSet {
-        weights: vec![1.0; ROWS],
-        clusters: (0..ROWS).collect(),
-    };
-    let arm = |(index, seeds): (usize, Vec<Vec<f64>>)| {
-        let count = seeds.len();
-        let seed = |(seed, rows): (usize, Vec<f64>)| SeedValues {
-            seed: seed as u64,
-            run: index * count + seed,
-            value: rows.iter().sum::<f64>() / rows.len() as f64,
-            rows,
-        };
-        Arm {
-            seeds: seeds.into_iter().enumerate().map(seed).collect(),
-            row_set: Some(0),
-        }
-    };
-    Column {
-        arms: values.into_iter().enumerate().map(arm).collect(),
-        row_sets: vec![rows],
-        ..Column::default()
-    }
-}
-
 fn difference(ours: &[Vec<f64>], base: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let seed = |(a, b): (&Vec<f64>, &Vec<f64>)| a.iter().zip(b).map(|(a, b)| a - b).collect();
     ours.iter().zip(base).map(seed).collect()
@@ -123,7 +97,7 @@ fn single(regime: &Regime, seeds: usize, sets: usize, draws: usize) {
         before[0] += usize::from(old.p < 0.05);
         before[1] += usize::from(old.p < 0.001);
         reach_before += (old.high - old.low) / 2.0;
-        let column = column(values);
+        let column = column(values, (0..ROWS).collect());
         let compared = Analysis::of(&column)
             .compare(1, 0, 1, None)
             .expect("seeds are paired");
@@ -159,7 +133,7 @@ fn family(regime: &Regime, seeds: usize, arms: usize, sets: usize, draws: usize)
             let old: Vec<Option<f64>> = (1..=arms)
                 .map(|k| Some(bootstrap.of(&difference(&values[k], &values[0])).p))
                 .collect();
-            let column = column(values.clone());
+            let column = column(values.clone(), (0..ROWS).collect());
             let analysis = Analysis::of(&column);
             let p: Vec<Option<f64>> = (1..=arms)
                 .map(|k| analysis.compare(k, 0, arms, None).and_then(|c| c.p))

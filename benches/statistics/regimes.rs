@@ -2,6 +2,8 @@
 //!
 //! Used by the bench and, in small, by the tests of `src/metrics`.
 
+// Of the library or, in its own tests, of the crate.
+use super::{Arm, Column, RowSet, SeedValues};
 use rand::Rng;
 
 /// Where the noise of a difference comes from, in shares of its variance at three seeds.
@@ -96,6 +98,33 @@ pub(crate) fn table(
         (0..seeds).map(|_| seed()).collect()
     };
     (0..arms).map(arm).collect()
+}
+
+/// A column of the values of arms by seed and row, (K, S, R), each seed a run of its own; `clusters` are
+/// those of the rows, (R,).
+pub(crate) fn column(values: Vec<Vec<Vec<f64>>>, clusters: Vec<usize>) -> Column {
+    let arm = |(index, seeds): (usize, Vec<Vec<f64>>)| {
+        let count = seeds.len();
+        let seed = |(seed, rows): (usize, Vec<f64>)| SeedValues {
+            seed: seed as u64,
+            run: index * count + seed,
+            value: rows.iter().sum::<f64>() / rows.len() as f64,
+            rows,
+        };
+        Arm {
+            seeds: seeds.into_iter().enumerate().map(seed).collect(),
+            row_set: Some(0),
+        }
+    };
+    let row_sets = vec![RowSet {
+        weights: vec![1.0; clusters.len()],
+        clusters,
+    }];
+    Column {
+        arms: values.into_iter().enumerate().map(arm).collect(),
+        row_sets,
+        ..Column::default()
+    }
 }
 
 /// A standard normal deviate (Box and Muller 1958).

@@ -11,34 +11,9 @@ use rayon::prelude::*;
 #[path = "../../benches/statistics/regimes.rs"]
 mod regimes;
 
-use regimes::{FAMILIES, Regime, SINGLE, normal, table};
+use regimes::{FAMILIES, Regime, SINGLE, column, normal, table};
 
 const ROWS: usize = 60;
-
-fn column(values: Vec<Vec<Vec<f64>>>, clusters: Vec<usize>) -> Column {
-    let arm = |(index, seeds): (usize, Vec<Vec<f64>>)| {
-        let count = seeds.len();
-        let seed = |(seed, rows): (usize, Vec<f64>)| SeedValues {
-            seed: seed as u64,
-            run: index * count + seed,
-            value: rows.iter().sum::<f64>() / rows.len() as f64,
-            rows,
-        };
-        Arm {
-            seeds: seeds.into_iter().enumerate().map(seed).collect(),
-            row_set: Some(0),
-        }
-    };
-    let row_sets = vec![RowSet {
-        weights: vec![1.0; clusters.len()],
-        clusters,
-    }];
-    Column {
-        arms: values.into_iter().enumerate().map(arm).collect(),
-        row_sets,
-        ..Column::default()
-    }
-}
 
 /// Share of `sets` tables of `arms` comparisons with any clear difference, where there is none.
 fn false_alarms(regime: &Regime, (arms, seeds): (usize, usize), sets: u64) -> f64 {
