@@ -33,7 +33,7 @@ pub struct AskTasks<'a> {
     pub tasks: &'a BTreeMap<String, TaskRecipe>,
     /// Number format.
     pub precision: Precision,
-    /// Where log-likelihoods are computed; answers are generated on the processor.
+    /// Where the model is asked.
     pub device: Device,
     /// How that is reached.
     pub access: DeviceAccess,

@@ -56,7 +56,7 @@ pub(crate) struct EvalArgs {
     /// Number format
     #[arg(long, value_enum, default_value = "f32", value_name = "FORMAT")]
     precision: Format,
-    /// `cpu` or `cuda:N`; answers are generated on the CPU
+    /// `cpu` or `cuda:N`
     #[arg(long, default_value = "cpu")]
     device: String,
 }
