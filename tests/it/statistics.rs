@@ -281,7 +281,9 @@ fn one_seed_has_intervals_for_rows_alone_and_every_caption_says_so() {
     let figure = project.read("reports/told/figures/rate.json");
     assert!(figure.contains(alone), "{figure}");
     assert!(
-        figure.contains("one seed each; whiskers: 95 % interval for new rows, wider than"),
+        figure.contains(
+            "one seed each; whiskers: 95 % interval for new rows, which is not that of a paired difference"
+        ),
         "{figure}"
     );
     let said = project.lions(&["compare", "told", "--null"]).out;
