@@ -6,7 +6,7 @@ use crate::plan::RunId;
 use crate::queue::RunState;
 use crate::report::select::{Details, ReportError, RunInfo, RunStatus, SweepResults, TrialResult};
 use crate::rundir::{RunDir, RundirError, read_provenance, read_stage_head};
-use crate::store::{ReadStore, RunRow};
+use crate::store::{ReadStore, RunRow, read_notes};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -34,6 +34,7 @@ pub fn load_results(
     depth: Depth,
 ) -> Result<SweepResults, ReportError> {
     let mut sweep = store.sweep(name)?;
+    sweep.notes = read_notes(root, name)?;
     let mut runs: BTreeMap<RunId, RunInfo> = store
         .runs(name)?
         .into_iter()
@@ -265,6 +266,7 @@ mod tests {
         let sweep = Sweep {
             name: "sample".to_owned(),
             question: "Does it come back?".to_owned(),
+            tags: Vec::new(),
             axes: Vec::new(),
             trials: Vec::new(),
             report: ReportSpec::default(),
