@@ -72,6 +72,7 @@ commands! {
     Schema => schema, SchemaArgs;
     Merge => merge, MergeArgs;
     Export => export, ExportArgs;
+    ExportRecipe => export_recipe, ExportRecipeArgs;
     Eval => eval, EvalArgs;
     Bench => bench, BenchArgs;
     Doctor => doctor, DoctorArgs;

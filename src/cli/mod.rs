@@ -24,6 +24,8 @@ mod slots;
 mod starter;
 mod sweep_file;
 mod text;
+mod translate;
+mod trl;
 mod ui;
 mod work_left;
 

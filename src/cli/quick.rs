@@ -316,7 +316,9 @@ fn report(sweep: &Sweep, axes: &[Axis]) -> String {
 
 /// The base file: as typed, or in `sweeps/`; without a word the only one that there is.
 fn read_base(project: &Project, typed: Option<&Path>) -> Result<Base, CommandError> {
-    let bases = toml_files(project, "sweeps/base");
+    let mut bases = toml_files(project, "sweeps/base");
+    // Others lie on it; alone it names no model.
+    bases.retain(|base| !base.ends_with("/default.toml"));
     let path = match (typed, bases.as_slice()) {
         (Some(typed), _) => {
             let below = project.root.join("sweeps");

@@ -117,12 +117,13 @@ fn add_details(
         None
     });
     if let Some(facts) = provenance {
-        let facts = [
+        let named = [
             ("device", facts.device.to_string()),
             ("lions", facts.version),
         ];
-        run.provenance = facts
+        run.provenance = named
             .into_iter()
+            .chain(facts.facts.named())
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
     }
@@ -156,7 +157,7 @@ mod tests {
     };
     use crate::rundir::Usage;
     use crate::rundir::{
-        MetricValue, OUTCOME_FORMAT, Outcome, Provenance, StageResult, write_provenance,
+        Facts, MetricValue, OUTCOME_FORMAT, Outcome, Provenance, StageResult, write_provenance,
         write_run_files,
     };
     use crate::store::{FoundRun, Retry, Store};
@@ -253,7 +254,12 @@ mod tests {
         for run in [&sft, &done] {
             let folder = RunDir::new(dir.path(), &run.id);
             write_run_files(&folder, &run.identity, &run.stage).unwrap();
-            let provenance = Provenance::of_this_process(Vec::new(), Device::Cpu, Timestamp(0));
+            let provenance = Provenance::of_this_process(
+                Vec::new(),
+                Device::Cpu,
+                Timestamp(0),
+                Facts::default(),
+            );
             write_provenance(&folder.attempt(1), &provenance).unwrap();
             found.insert(
                 run.id.clone(),

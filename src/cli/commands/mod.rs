@@ -10,6 +10,7 @@ pub(crate) mod doctor;
 pub(crate) mod eval;
 pub(crate) mod exec;
 pub(crate) mod export;
+pub(crate) mod export_recipe;
 pub(crate) mod figures;
 pub(crate) mod init;
 pub(crate) mod inspect;

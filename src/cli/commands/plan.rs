@@ -104,6 +104,10 @@ pub(crate) fn make(
     lengths: &KnownLengths,
 ) -> Result<Plan, CommandError> {
     let mut digests = DigestCache::load(&project.digests());
+    // Attempts record which program computed them; it is digested once for all of them.
+    if let Ok(program) = std::env::current_exe() {
+        drop(digests.file(&program));
+    }
     let plan = plan_sweep(sweep, &project.root, &mut digests, lengths);
     let plan = plan.map_err(CommandError::user)?;
     // The cache only saves time: a read-only project must still be able to plan.
