@@ -139,7 +139,7 @@ fn unread_text(error: &RundirError, what: &str, run: &RunId) -> String {
     let why = chain(error);
     let text = format!("{why}: the {what} of run {run} is not known");
     if is_mended {
-        text + "; the next `lions run` mends the file"
+        text + "; the next `lions run` writes it again"
     } else {
         text
     }
@@ -309,7 +309,7 @@ mod tests {
             write_atomic(&stage, text.as_bytes()).unwrap();
             let told = read(Depth::Everything).sweep.unread.join("\n");
             assert!(told.contains("stage.json") && told.contains(why), "{told}");
-            assert_eq!(told.contains("mends the file"), mends, "{told}");
+            assert_eq!(told.contains("writes it again"), mends, "{told}");
         }
     }
 }

@@ -369,7 +369,7 @@ fn stage_table(ui: &Ui, plan: &Plan, view: &View) -> Vec<Vec<String>> {
         "runs",
         "done",
         "to do",
-        "asked for",
+        "used",
         "tokens to do",
         "FLOPs to do",
         "peak memory",

@@ -122,7 +122,7 @@ fn states_text(ui: &Ui, states: &StateCounts, silent: usize) -> String {
         (states.succeeded, "done", Tone::Good),
         (
             states.leased.saturating_sub(silent),
-            "at work",
+            "running",
             Tone::Accent,
         ),
         (silent, "silent", Tone::Warn),
@@ -318,7 +318,7 @@ fn word_of(state: RunState) -> (Tone, &'static str) {
     match state {
         RunState::Blocked => (Tone::Dim, "waiting"),
         RunState::Ready => (Tone::Dim, "ready"),
-        RunState::Leased { .. } => (Tone::Accent, "at work"),
+        RunState::Leased { .. } => (Tone::Accent, "running"),
         RunState::Succeeded => (Tone::Good, "done"),
         RunState::Failed => (Tone::Bad, "failed"),
         RunState::Skipped => (Tone::Warn, "skipped"),

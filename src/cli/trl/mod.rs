@@ -10,5 +10,5 @@ mod yaml;
 
 pub(crate) use read::{Became, FromTrl, read_recipe};
 pub(crate) use sweep::{File, Stage, Translated};
-pub(crate) use write::{Lost, TrlRecipe, trl_recipe};
+pub(crate) use write::{TrlRecipe, trl_recipe};
 pub(crate) use yaml::yaml_text;
