@@ -100,6 +100,9 @@ impl QuickSweep {
                 ui.say(&format!("wrote {}", shown.display()));
             }
         }
+        // As a person would type it.
+        let cwd = std::env::current_dir().unwrap_or_default();
+        let file = file.strip_prefix(&cwd).map_or(file.clone(), Path::to_owned);
         Ok(SweepFile {
             file,
             changes: Changes {

@@ -4,7 +4,7 @@ use crate::config::diagnose::{Diagnostic, suggest};
 use crate::config::tree::{Key, Kind, Node};
 
 /// The tables of named evaluation sets, below `[base]`.
-const SETS: [&str; 5] = [
+pub(crate) const SETS: [&str; 5] = [
     "eval.recipe.likelihood",
     "eval.recipe.preference",
     "eval.recipe.stories",

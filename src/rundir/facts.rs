@@ -18,6 +18,9 @@ pub struct Facts {
     /// The processor's model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processor: Option<String>,
+    /// The instruction set that the kernels of the CPU used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<String>,
     /// The card's model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub card: Option<String>,
@@ -67,6 +70,7 @@ impl Facts {
             ("built from", self.built_from.clone()),
             ("project", project),
             ("processor", self.processor.clone()),
+            ("instructions", self.instructions.clone()),
             ("card", self.card.clone()),
             ("driver", self.driver.clone()),
         ];

@@ -198,12 +198,12 @@ fn the_chapter_on_json_is_what_the_commands_give() {
         answers of a small study:\n\n| command | gives |\n| --- | --- |\n"
         .to_owned();
     for line in DATA {
-        let words: Vec<&str> = line.split(' ').map(|word| match word {
+        let words = line.split(' ').map(|word| match word {
             "<dpo>" => study.id("dpo"),
             "<failed>" => study.id("failed"),
             word => word,
         });
-        let value = study.project.json(&words.collect::<Vec<_>>());
+        let value = study.project.json(&words.collect::<Vec<&str>>());
         let told = line
             .replace("<dpo>", "RUN")
             .replace("<failed>", "RUN")

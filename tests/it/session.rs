@@ -127,7 +127,7 @@ fn plain(project: &Project, text: &str) -> String {
             (r"files, [\d.]+ [KMG]iB", "files, <n>"),
             // What computed a run, which machines differ in.
             (
-                r"(?m)^  (processor|built from|project|card|driver) .*\n",
+                r"(?m)^  (processor|instructions|built from|project|card|driver) .*\n",
                 "",
             ),
             (r"(?m)^  machine .*$", "  machine <here>"),

@@ -10,6 +10,7 @@ use crate::cli::project::Project;
 use crate::cli::signals;
 use crate::cli::ui::Ui;
 use crate::gpu::cards;
+use crate::model::instruction_set;
 use crate::plan::{DIGESTS_PATH, DigestCache, RunId};
 use crate::rundir::{Facts, FailureClass, RunDir};
 use crate::stage::{DeviceAccess, StageContext, StageError, execute};
@@ -84,6 +85,7 @@ fn facts(root: &Path, device: Device) -> Facts {
     Facts {
         program: program.map(|digest| digest.to_string()),
         project: git_state(root),
+        instructions: Some(instruction_set().to_owned()),
         card: card.map(|card| card.name.clone()),
         driver: shown.as_ref().and_then(|(shown, _)| shown.release.clone()),
         ..Facts::of_this_machine()

@@ -23,7 +23,7 @@ pub(crate) struct FiguresArgs {
     #[command(flatten)]
     picked: TrialFilter,
     /// All figures of all sweeps that redraw one of the paper, with an index beside what is published
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["base", "sets", "wheres"])]
     paper: bool,
     /// Folder to write into [default: reports/<sweep>/figures, or reports/paper]
     #[arg(long, value_name = "DIR")]

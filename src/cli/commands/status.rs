@@ -40,6 +40,10 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &StatusArgs) -> Result<u8, Com
         sweep,
         changes: args.changes.clone(),
     });
+    if word.is_none() && (!args.picked.is_empty() || args.only.stage.is_some()) {
+        let error = CommandError::user("`--where` and `--only` pick from one sweep");
+        return Err(error.hint("name it: `lions status SWEEP`"));
+    }
     let near = word.as_ref().and_then(SweepWord::near);
     let project = Project::find(global.root.as_deref(), near)?;
     let name = word.as_ref().map(SweepWord::name).transpose()?;

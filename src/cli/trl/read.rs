@@ -601,7 +601,9 @@ impl Reader<'_> {
         );
         let told: Vec<String> = self.told.iter().map(|told| told.key.clone()).collect();
         for key in self.keys.keys().filter(|key| !told.contains(key)) {
-            if IDLE.contains(&key.as_str()) {
+            if self.keys[key].is_null() {
+                self.tell(key, Became::Idle, "not set");
+            } else if IDLE.contains(&key.as_str()) {
                 self.tell(key, Became::Idle, "changes no result, or lions chooses it");
             } else {
                 self.tell(key, Became::Unknown, "not known, and left out");
