@@ -51,6 +51,13 @@ pub(crate) fn translate(ui: &Ui, words: &[String], given: &Given<'_>) -> Result<
         return Err(CommandError::user(message).hint("name one for each stage"));
     }
     // The first stage begins from the base model, later ones from what came before.
+    for stage in stages.iter_mut().skip(1) {
+        let mut told = stage.recipe.told.iter_mut();
+        if let Some(told) = told.find(|told| told.key == "model_name_or_path") {
+            told.became = Became::Differs;
+            "the stage before it makes the model".clone_into(&mut told.words);
+        }
+    }
     let named = stages.first().and_then(|stage| stage.recipe.model.clone());
     let (model, model_from) = match (&given.model, named) {
         (Some(model), _) => (model.clone(), None),
@@ -89,6 +96,7 @@ pub(crate) fn translate(ui: &Ui, words: &[String], given: &Given<'_>) -> Result<
         ui.say(&format!("wrote {}", path.display()));
     }
     tell(ui, &translated)?;
+    ui.say("a key that a file leaves out has TRL's default");
     let root = &given.project.root;
     load_placed_sweep(&Overrides::default(), &file, root, Inputs::Optional)
         .map_err(|error| mistakes(ui, error))?;
@@ -213,9 +221,10 @@ fn tell(ui: &Ui, translated: &Translated<'_>) -> Result<(), CommandError> {
             .filter(|told| told.became == Became::Unknown)
             .count();
         if unknown > 0 {
+            let of_stage = recipe.stage;
+            let keys = counted(unknown, "key");
             ui.warn(&format!(
-                "{} of the file are not known",
-                counted(unknown, "key")
+                "the file of `{of_stage}` has {keys} that lions does not know"
             ));
         }
     }

@@ -8,7 +8,7 @@ use crate::config::diagnose::{
 };
 use crate::config::expand::{GridPoint, axis_infos, expand};
 use crate::config::expected::Inputs;
-use crate::config::file::{Axis, Reader, SweepFile};
+use crate::config::file::{Assignment, Axis, Reader, SweepFile};
 use crate::config::overrides::{Overrides, Setting, lay_sets};
 use crate::config::places::{Places, PointTrees, overlaid};
 use crate::config::presets::fill_presets;
@@ -120,8 +120,10 @@ impl Loader {
         }
         let file = file?;
         let points = expand(&file, &mut self.problems);
-        self.idle_sets(&sets, &file, &points);
         let trials = self.trials(&file, &points, inputs);
+        if self.problems.is_empty() {
+            self.idle_sets(&sets, &file, &points, &trials);
+        }
         let axes = axis_infos(&file);
         let mut report = file.report.clone();
         if self.problems.is_empty() {
@@ -338,22 +340,42 @@ impl Loader {
         trials
     }
 
-    /// Values of the command line that an axis replaces in every trial of the grid.
-    fn idle_sets(&mut self, sets: &[Setting], file: &SweepFile, points: &[GridPoint<'_>]) {
-        let covers = |over: &[Key], path: &[Key]| {
-            let mut pairs = over.iter().zip(path);
-            over.len() <= path.len() && pairs.all(|(a, b)| a.name == b.name)
+    /// Values of the command line that no trial has: an axis sets them in all that run the stage, or none does.
+    fn idle_sets(
+        &mut self,
+        sets: &[Setting],
+        file: &SweepFile,
+        points: &[GridPoint<'_>],
+        trials: &[Trial],
+    ) {
+        let covers = |over: &Assignment, path: &[Key]| {
+            let mut pairs = over.path.iter().zip(path);
+            over.path.len() <= path.len() && pairs.all(|(a, b)| a.name == b.name)
         };
-        let grid: Vec<_> = points.iter().filter(|p| !p.chosen.is_empty()).collect();
+        let firsts = points.iter().scan(0, |at, point| {
+            let first = *at;
+            *at += point.seeds.len();
+            Some(first)
+        });
+        let configs = firsts.filter_map(|first| trials.get(first));
+        let points: Vec<_> = points.iter().zip(configs).collect();
         for set in sets {
-            let replaced = |point: &&GridPoint<'_>| {
-                point.sets.iter().any(|over| covers(&over.path, &set.path))
-            };
+            let stage = set.path.first().and_then(|key| stage_named(&key.name));
+            let runs = |trial: &Trial| stage.is_none_or(|s| trial.config.pipeline.contains(&s));
+            let mut running = points.iter().filter(|(_, trial)| runs(trial)).peekable();
+            if let (None, Some(stage)) = (running.peek(), stage) {
+                let message = format!("no trial runs `{}`, so this changes nothing", stage.name());
+                let found = Diagnostic::new(set.place, message);
+                self.problems
+                    .insert(found.help("set `pipeline`, too, or leave it out"));
+                continue;
+            }
+            let replaced = |point: &GridPoint<'_>| point.sets.iter().any(|s| covers(s, &set.path));
             let axis = file.axes.iter().find(|axis| {
                 let mut over = axis.points.iter().flat_map(|point| &point.sets);
-                over.any(|over| covers(&over.path, &set.path))
+                over.any(|over| covers(over, &set.path))
             });
-            if let (false, true, Some(axis)) = (grid.is_empty(), grid.iter().all(replaced), axis) {
+            if let (true, Some(axis)) = (running.all(|(point, _)| replaced(point)), axis) {
                 let message = format!("axis `{}` sets this in every trial", axis.name);
                 let help = format!("`--where {}=…` picks trials of the axis", axis.name);
                 let found = Diagnostic::new(set.place, message).also(axis.name_place, "the axis");
@@ -399,12 +421,17 @@ fn only_stage(axis: &Axis) -> Option<PipelineStage> {
         .map(|set| set.path.first());
     let first = firsts.next()??;
     let same = firsts.all(|other| other.is_some_and(|key| key.name == first.name));
-    match (&*first.name, same) {
-        ("sft", true) => Some(PipelineStage::Sft),
-        ("dpo", true) => Some(PipelineStage::Dpo),
-        ("online-dpo", true) => Some(PipelineStage::OnlineDpo),
-        _ => None,
-    }
+    stage_named(&first.name).filter(|_| same)
+}
+
+/// The stage whose table has this name.
+fn stage_named(name: &str) -> Option<PipelineStage> {
+    let all = [
+        PipelineStage::Sft,
+        PipelineStage::Dpo,
+        PipelineStage::OnlineDpo,
+    ];
+    all.into_iter().find(|stage| stage.name() == name)
 }
 
 /// Relative to the root where it lies below it, without `.` and `a/..`.

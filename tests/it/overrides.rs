@@ -97,7 +97,14 @@ fn a_mistake_in_a_value_is_answered_as_in_a_file() {
         "eval.recipe.likelihood.tails=false",
         &["no set `tails` to leave out", "did you mean `tales`?"],
     );
-    // What an axis sets everywhere cannot be set below it.
+    refused(
+        "online-dpo.recipe.rounds=3",
+        &["no trial runs `online-dpo`"],
+    );
+    refused(
+        "dpo.recipe.beta=0.3",
+        &["axis `beta` sets this in every trial"],
+    );
     let said = project.lions(&["check", "sweeps/smoke.toml", "--json", "--set", "nonsense"]);
     let error: Value = serde_json::from_str(said.err.lines().next().unwrap()).unwrap();
     assert_eq!(error["findings"][0]["file"], "--set", "{said:?}");

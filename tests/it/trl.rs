@@ -107,7 +107,8 @@ fn the_handbooks_recipes_become_a_sweep_that_is_planned_before_anything_is_there
     answered("gradient_checkpointing", "left out");
     answered("chat_template", "differs");
     assert!(
-        said.err.contains("1 key of the file are not known") || said.err.contains("not known"),
+        said.err
+            .contains("the file of `sft` has 1 key that lions does not know"),
         "{said:?}"
     );
 

@@ -69,7 +69,8 @@ impl Translated<'_> {
     pub(crate) fn base(&self) -> String {
         let pipeline: Vec<&str> = self.stages.iter().map(|stage| stage.recipe.stage).collect();
         let mut text = format!(
-            "# Translated from recipes of TRL; `lions init` told what became of each of their keys.\n\n\
+            "# Translated from recipes of TRL; `lions init` told what became of each of their keys.\n\
+             # Keys that they leave out have TRL's defaults.\n\n\
              [base]\npipeline = {}\n\n[base.model]\npath = {}\n",
             toml_text(&pipeline),
             toml_text(self.model),
