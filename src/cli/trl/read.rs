@@ -104,15 +104,7 @@ pub(crate) fn read_recipe(text: &str, processes: u64) -> Result<FromTrl, String>
     let Value::Object(keys) = tree else {
         return Err("it is no table of keys".to_owned());
     };
-    let of_pairs = [
-        "beta",
-        "loss_type",
-        "max_prompt_length",
-        "rpo_alpha",
-        "precompute_ref_log_probs",
-        "truncation_mode",
-    ];
-    let is_dpo = keys.keys().any(|key| of_pairs.contains(&key.as_str()));
+    let is_dpo = is_of_pairs(&keys);
     let stage = if is_dpo { "dpo" } else { "sft" };
     let mut reader = Reader {
         keys: &keys,
@@ -137,6 +129,27 @@ pub(crate) fn read_recipe(text: &str, processes: u64) -> Result<FromTrl, String>
         recipe,
         told: reader.told,
     })
+}
+
+/// Keys that only trainers on preference pairs have.
+const OF_PAIRS: [&str; 8] = [
+    "beta",
+    "max_prompt_length",
+    "rpo_alpha",
+    "precompute_ref_log_probs",
+    "sync_ref_model",
+    "reference_free",
+    "discopop_tau",
+    "loss_weights",
+];
+/// Losses of `SFTConfig`, which has a key `loss_type`, too.
+const OF_CHATS: [&str; 3] = ["nll", "chunked_nll", "dft"];
+
+fn is_of_pairs(keys: &Map<String, Value>) -> bool {
+    let loss = keys.get("loss_type").filter(|loss| !loss.is_null());
+    let of_chats = |loss: &Value| loss.as_str().is_some_and(|loss| OF_CHATS.contains(&loss));
+    loss.is_some_and(|loss| !of_chats(loss))
+        || keys.keys().any(|key| OF_PAIRS.contains(&key.as_str()))
 }
 
 struct Reader<'a> {
@@ -294,7 +307,8 @@ impl Reader<'_> {
             );
             return "bf16";
         }
-        let is_half = bf16 == Some(true) || dtype.as_deref() == Some("bfloat16");
+        // TRL trains in bf16 unless it is told otherwise.
+        let is_half = bf16.unwrap_or(true) || dtype.as_deref() == Some("bfloat16");
         if is_half { "bf16" } else { "f32" }
     }
 
@@ -394,15 +408,31 @@ impl Reader<'_> {
             (true, "wrapped") => "concat",
             (true, _) => "best-fit",
         };
-        self.tell(
-            "packing_strategy",
-            Became::Taken,
-            "batching; documents see themselves alone in every kind",
-        );
+        let (became, words) = match (packed, strategy) {
+            (true, "bfd") => (
+                Became::Differs,
+                "batching; a document longer than a window goes on in another one here, and is cut off there",
+            ),
+            (true, "wrapped") => (
+                Became::Differs,
+                "batching; documents of a window do not see each other here",
+            ),
+            _ => (Became::Taken, "batching"),
+        };
+        self.tell("packing_strategy", became, words);
         recipe.insert("batching".to_owned(), json!(batching));
         let masked = self
             .switch("assistant_only_loss", "loss-mask")
             .unwrap_or(false);
+        if self.keys.contains_key("loss_type") {
+            let idle = self.keys["loss_type"] != "dft";
+            let became = if idle { Became::Idle } else { Became::Differs };
+            self.tell(
+                "loss_type",
+                became,
+                "the loss is the negative log-likelihood",
+            );
+        }
         let completion = self
             .switch("completion_only_loss", "loss-mask")
             .unwrap_or(false);
