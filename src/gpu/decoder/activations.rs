@@ -1,21 +1,11 @@
-//! Where the activations of a pass lie: one function gives every place, and so the size.
+//! Where the activations of a pass lie: one function gives every place. What they take in all,
+//! [`activation_bytes`](crate::arch::activation_bytes) says beforehand.
 
-use crate::arch::DecoderConfig;
+use crate::arch::{ACTIVATION_ALIGNMENT, DecoderConfig, Extent, Keep, PARTS};
 use crate::gpu::buf::{Buf, Region};
 use crate::gpu::decoder::linear::Room;
 use crate::gpu::element::{Element, Stored};
 use crate::gpu::ops::head::Scores;
-
-/// What a pass keeps for its backward pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    /// Nothing: there is none.
-    Nothing,
-    /// The input of each layer, which is then computed again: the same bits in less memory.
-    Inputs,
-    /// What each layer's backward pass reads.
-    All,
-}
 
 /// What one layer's backward pass reads beside the layer's input.
 #[derive(Clone, Copy, Debug)]
@@ -118,24 +108,7 @@ pub struct Activations<T> {
     pub(super) bytes: usize,
 }
 
-/// How large a pass is.
-#[derive(Clone, Copy, Debug)]
-pub struct Extent {
-    /// T.
-    pub positions: usize,
-    /// What is kept.
-    pub keep: Keep,
-    /// C.
-    pub head_rows: usize,
-    /// R, the largest of all adapters; 0 without any.
-    pub rank: usize,
-}
-
-/// Rows of partial sums of the widest array; a narrower one has more of them. As many blocks sum columns, or the gradient
-/// of a norm's weight, at a time.
-const PARTS: usize = 128;
-
-/// Hands out memory from front to back, each piece at a multiple of 256 bytes, as fresh memory is.
+/// Hands out memory from front to back, each piece aligned as fresh memory is.
 struct Cursor {
     at: u64,
     used: usize,
@@ -145,17 +118,12 @@ impl Cursor {
     fn take<T: Element>(&mut self, len: usize) -> Buf<T> {
         let bytes = len * size_of::<T>();
         let at = self.at + self.used as u64;
-        self.used = (self.used + bytes).next_multiple_of(256);
+        self.used = (self.used + bytes).next_multiple_of(ACTIVATION_ALIGNMENT);
         Buf::new(Region { at, bytes })
     }
 }
 
 impl<T: Stored> Activations<T> {
-    /// Bytes that a pass takes.
-    pub fn bytes(config: &DecoderConfig, extent: &Extent) -> usize {
-        Self::lay_out(config, extent, 0).bytes
-    }
-
     /// The places of everything in `memory`.
     ///
     /// # Panics
@@ -298,6 +266,39 @@ impl<T: Stored> HeadRoom<T> {
                 hidden: to.take(extent.positions * d),
                 factors: to.take(targets),
             }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::activation_bytes;
+    use crate::gpu::testing::{FAMILIES, family};
+    use half::bf16;
+
+    fn same<T: Stored>(config: &DecoderConfig, extent: &Extent) {
+        let placed = Activations::<T>::lay_out(config, extent, 0).bytes;
+        let said = activation_bytes(config, extent, size_of::<T>());
+        assert_eq!(placed, said, "{extent:?} of {config:?}");
+    }
+
+    #[test]
+    fn activations_take_what_was_said_beforehand_in_every_family() {
+        for name in FAMILIES {
+            let config = DecoderConfig::from_file(&family(name)).unwrap();
+            for keep in [Keep::Nothing, Keep::Inputs, Keep::All] {
+                for (positions, head_rows, rank) in [(1, 3, 0), (37, 100, 5), (2048, 256, 16)] {
+                    let extent = Extent {
+                        positions,
+                        keep,
+                        head_rows,
+                        rank,
+                    };
+                    same::<f32>(&config, &extent);
+                    same::<bf16>(&config, &extent);
+                }
+            }
         }
     }
 }

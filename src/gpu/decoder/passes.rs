@@ -1,9 +1,9 @@
 //! Passes over batches: scores, and gradients.
 
-use crate::arch::DecoderConfig;
+use crate::arch::{DecoderConfig, Extent, Keep, activation_bytes};
 use crate::gpu::buf::Region;
 use crate::gpu::call::HIGHEST;
-use crate::gpu::decoder::activations::{Activations, Extent, Keep};
+use crate::gpu::decoder::activations::Activations;
 use crate::gpu::decoder::batch::{Batch, BatchBufs, BatchMemory};
 use crate::gpu::decoder::convert::rounded;
 use crate::gpu::decoder::head::{Found, Head};
@@ -27,12 +27,6 @@ pub struct Shape {
     pub rank: usize,
     /// Layers are computed again in the backward pass.
     pub recompute: bool,
-}
-
-/// Rows of logits at a time of a vocabulary of so many tokens: as many as 2 GiB of `f32` hold, which is 2048 for a quarter
-/// of a million tokens. Fewer rows would read the head more often, more would take memory from activations.
-pub fn head_rows(vocabulary: usize) -> usize {
-    ((1 << 29) / vocabulary.max(1)).clamp(256, 8192)
 }
 
 /// Refuses a decoder with heads that no kernel takes.
@@ -200,7 +194,7 @@ impl Passes {
         gpu: &mut dyn Gpu,
         extent: &Extent,
     ) -> Result<Region> {
-        let bytes = Activations::<T>::bytes(&self.config, extent);
+        let bytes = activation_bytes(&self.config, extent, size_of::<T>());
         if let Some(memory) = self.memory.filter(|memory| memory.bytes() >= bytes) {
             return Ok(memory);
         }
