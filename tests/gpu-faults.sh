@@ -34,7 +34,7 @@ fn main() {
     println!("cargo::rustc-env=EMULATION_LIBRARY=$work/lib/libemulation.so");
 }
 RS
-sed "s|\.\./\.\./src/gpu/emu|$work/emulation|" tests/gpu/Cargo.toml >"$work/crate/Cargo.toml"
+sed "s|../../src/gpu/emu|$work/emulation|; s|../../src|$root/src|" tests/gpu/Cargo.toml >"$work/crate/Cargo.toml"
 sed "s|\.\./\.\./src|$root/src|" tests/gpu/lib.rs >"$work/crate/lib.rs"
 cargo test --quiet --no-run --manifest-path "$work/crate/Cargo.toml"
 built=$(cargo test --no-run --manifest-path "$work/crate/Cargo.toml" 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')

@@ -8,10 +8,19 @@ use crate::arch::config::DecoderConfig;
 pub enum Keep {
     /// Nothing: there is none.
     Nothing,
-    /// The input of each layer, which is then computed again: the same bits in less memory.
-    Inputs,
-    /// What each layer's backward pass reads.
-    All,
+    /// The input of each layer, and of so many of the last ones what their backward pass reads; one at least. The others are
+    /// computed again: the same bits in less memory.
+    Layers(usize),
+}
+
+impl Keep {
+    /// Layers of which a pass holds everything.
+    pub fn layers(self) -> usize {
+        match self {
+            Self::Nothing => 1,
+            Self::Layers(count) => count,
+        }
+    }
 }
 
 /// How large a pass is.
@@ -54,11 +63,7 @@ pub fn activation_bytes(config: &DecoderConfig, extent: &Extent, width: usize) -
     let back = extent.keep != Keep::Nothing;
 
     let streams = if back { config.layers() + 1 } else { 2 };
-    let kept = if extent.keep == Keep::All {
-        config.layers()
-    } else {
-        1
-    };
+    let kept = extent.keep.layers();
     let mut layer = 2 * stored(rows * q)
         + 2 * stored(rows * kv)
         + wide(rows * config.heads)
@@ -89,4 +94,21 @@ pub fn activation_bytes(config: &DecoderConfig, extent: &Extent, width: usize) -
     let head_back = logits_back + stored(chunk * d) + wide(rows * d) + wide(rows);
     let backward = if back { gradients + head_back } else { 0 };
     streams * stored(rows * d) + kept * layer + working + head + backward
+}
+
+/// The most layers of `most`, of which `extent` can hold everything in `room` bytes; one, also if that is too much.
+pub fn layers_that_fit(
+    config: &DecoderConfig,
+    extent: &Extent,
+    width: usize,
+    (room, most): (usize, usize),
+) -> usize {
+    let bytes = |count| {
+        let keep = Keep::Layers(count);
+        activation_bytes(config, &Extent { keep, ..*extent }, width)
+    };
+    let least = bytes(1);
+    let each = bytes(2) - least;
+    let more = room.saturating_sub(least).checked_div(each);
+    more.unwrap_or(most).saturating_add(1).min(most).max(1)
 }

@@ -27,8 +27,8 @@ pub struct CardFootprint<'a> {
     pub learned: Option<&'a Learned>,
     /// Positions of one pass.
     pub positions: usize,
-    /// Layers are computed again in the backward pass.
-    pub recompute: bool,
+    /// Layers whose activations are kept for the backward pass; the others are computed again.
+    pub kept_layers: usize,
     /// The model is measured while it learns.
     pub measured: bool,
     /// The share of the policy in a reference that moves, if one does.
@@ -39,13 +39,12 @@ impl CardFootprint<'_> {
     /// Bytes at the peak.
     pub fn peak(&self, config: &DecoderConfig) -> u64 {
         let width = if self.bf16 { 2 } else { 4 };
-        let model = aligned(config.tensors().values());
+        let model = parameter_numbers(config);
         let extent = Extent {
             positions: self.positions,
-            keep: match (self.learned, self.recompute) {
-                (None, _) => Keep::Nothing,
-                (Some(_), true) => Keep::Inputs,
-                (Some(_), false) => Keep::All,
+            keep: match self.learned {
+                None => Keep::Nothing,
+                Some(_) => Keep::Layers(self.kept_layers),
             },
             head_rows: head_rows(config.vocab_size),
             rank: match self.learned {
@@ -93,9 +92,9 @@ fn numbers(shape: &[usize]) -> usize {
     shape.iter().product()
 }
 
-/// Numbers of parameters of these shapes, with what lies between them.
-fn aligned<'a>(shapes: impl Iterator<Item = &'a Vec<usize>>) -> usize {
-    shapes
-        .map(|shape| numbers(shape).next_multiple_of(PARAMETER_ALIGNMENT))
-        .sum()
+/// Numbers of an array that all parameters of a decoder share, with what lies between them.
+pub fn parameter_numbers(config: &DecoderConfig) -> usize {
+    let tensors = config.tensors();
+    let aligned = |shape: &Vec<usize>| numbers(shape).next_multiple_of(PARAMETER_ALIGNMENT);
+    tensors.values().map(aligned).sum()
 }

@@ -17,8 +17,10 @@ mod layout;
 mod memory;
 mod rope;
 
-pub use activations::{ACTIVATION_ALIGNMENT, Extent, Keep, PARTS, activation_bytes, head_rows};
-pub use card_memory::{CardFootprint, JOINING_ROOM, PARAMETER_ALIGNMENT};
+pub use activations::{
+    ACTIVATION_ALIGNMENT, Extent, Keep, PARTS, activation_bytes, head_rows, layers_that_fit,
+};
+pub use card_memory::{CardFootprint, JOINING_ROOM, PARAMETER_ALIGNMENT, parameter_numbers};
 pub use config::{DecoderConfig, FloatFormat};
 pub use cost::{Learned, Pass, forward_flops, parameter_count, training_flops};
 pub use error::ArchError;

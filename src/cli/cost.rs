@@ -162,41 +162,45 @@ pub(crate) fn device_lines(rate: DeviceRate, todo: &[&PlannedRun]) -> Vec<String
         Shown(rate)
     )];
     for &kind in crate::plan::StageKind::ALL {
-        let of_kind = todo.iter().filter(|run| run.kind == kind);
-        let peak = of_kind.map(|run| run.estimate.card_memory_bytes).max();
-        let (Some(peak), Some(gpu)) = (peak, rate.gpu) else {
+        let of_kind = || todo.iter().filter(|run| run.kind == kind);
+        let peak = of_kind().map(|run| run.estimate.card_memory_bytes).max();
+        let least = of_kind()
+            .map(|run| run.estimate.least_card_memory_bytes)
+            .max();
+        let (Some(peak), Some(least), Some(gpu)) = (peak, least, rate.gpu) else {
             continue;
         };
-        if rate.too_small_for(peak) {
+        let (name, has) = (gpu.name(), bytes(gpu.memory_bytes() as f64));
+        if rate.too_small_for(least) {
+            let would = Gpu::that_holds(least).map_or_else(String::new, |larger| {
+                format!("one {} would hold it, and ", larger.name())
+            });
             lines.push(format!(
-                "{kind} does not fit one {}: about {} are needed, it has {}, and a run has one GPU; {}",
-                gpu.name(),
+                "{kind} does not fit one {name}: about {} are needed, it has {has}, and a run has one GPU; \
+                 {would}a runtime with fewer `micro-batch-tokens` takes less",
+                bytes(least as f64),
+            ));
+        } else if rate.too_small_for(peak) {
+            lines.push(format!(
+                "{kind} fits one {name} with some layers computed again in the backward pass: {} without, and it has {has}",
                 bytes(peak as f64),
-                bytes(gpu.memory_bytes() as f64),
-                what_would(peak)
             ));
         }
     }
     lines
 }
 
-/// What would make room for runs of so many bytes.
-fn what_would(peak: u64) -> String {
-    let less = "a runtime with `recompute = true` or fewer `micro-batch-tokens` takes less";
-    match Gpu::that_holds(peak) {
-        Some(larger) => format!("one {} would hold it, and {less}", larger.name()),
-        None => less.to_owned(),
-    }
-}
-
 /// As an object for `--json`.
 pub(crate) fn device_json(rate: DeviceRate, todo: &[&PlannedRun]) -> Value {
     let flops: f64 = todo.iter().map(|run| run.estimate.flops).sum();
-    let peak = todo.iter().map(|run| run.estimate.card_memory_bytes).max();
+    let least = todo
+        .iter()
+        .map(|run| run.estimate.least_card_memory_bytes)
+        .max();
     json!({
         "gpu": rate.gpu.map(Gpu::name), "peak_flops": rate.peak_flops,
         "utilisation": rate.utilisation, "memory_bytes": rate.gpu.map(Gpu::memory_bytes),
-        "hours": rate.hours(flops), "fits": rate.gpu.map(|_| !rate.too_small_for(peak.unwrap_or(0))),
+        "hours": rate.hours(flops), "fits": rate.gpu.map(|_| !rate.too_small_for(least.unwrap_or(0))),
     })
 }
 

@@ -40,6 +40,9 @@ pub struct RunCost {
     /// Most memory of a card, bytes, without what its driver takes; 0 if the model's shape is not known.
     #[serde(default, skip_serializing_if = "is_none")]
     pub card_memory_bytes: u64,
+    /// The same where all layers but one are computed again, which a run does as far as it has to.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub least_card_memory_bytes: u64,
     /// Requests to judges of chat benchmarks, at least: one whose answer fails or holds no verdict is asked again.
     #[serde(default, skip_serializing_if = "is_none")]
     pub judge_requests: u64,
@@ -179,7 +182,11 @@ impl Estimator<'_, '_> {
             bf16: footprint.bf16,
             learned: footprint.learned,
             positions: work.at_once.card as usize,
-            recompute: self.recompute,
+            kept_layers: if self.recompute {
+                1
+            } else {
+                model.layers().max(1)
+            },
             measured: work.monitored,
             reference: work.reference,
         };
@@ -188,6 +195,11 @@ impl Estimator<'_, '_> {
             flops: flops + forward_flops(model, &work.measured),
             peak_memory_bytes: footprint.peak(model) as u64,
             card_memory_bytes: on_card.peak(model),
+            least_card_memory_bytes: CardFootprint {
+                kept_layers: 1,
+                ..on_card
+            }
+            .peak(model),
             ..RunCost::default()
         }
     }

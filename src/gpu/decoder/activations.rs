@@ -145,7 +145,7 @@ impl<T: Stored> Activations<T> {
         let (rows, back) = (extent.positions, extent.keep != Keep::Nothing);
         let (layers, d) = (config.layers(), config.hidden_size);
         let streams = if back { layers + 1 } else { 2 };
-        let kept = if extent.keep == Keep::All { layers } else { 1 };
+        let kept = extent.keep.layers();
         let all = Self {
             streams: (0..streams).map(|_| to.take(rows * d)).collect(),
             kept: (0..kept).map(|_| Kept::take(to, config, rows)).collect(),
@@ -165,9 +165,16 @@ impl<T: Stored> Activations<T> {
         self.streams[layer % self.streams.len()]
     }
 
-    /// What layer `layer` keeps.
-    pub(super) fn kept(&self, layer: usize) -> &Kept<T> {
-        &self.kept[layer % self.kept.len()]
+    /// What layer `layer` keeps, of `layers`: the last ones have places of their own, and all before them share one with the
+    /// first of these, which writes it last.
+    pub(super) fn kept(&self, layer: usize, layers: usize) -> &Kept<T> {
+        let first = layers.saturating_sub(self.kept.len());
+        &self.kept[layer.saturating_sub(first)]
+    }
+
+    /// Whether what layer `layer` of `layers` keeps is overwritten by another before the backward pass reads it.
+    pub(super) fn is_shared(&self, layer: usize, layers: usize) -> bool {
+        layer + self.kept.len() < layers
     }
 }
 
@@ -287,7 +294,8 @@ mod tests {
     fn activations_take_what_was_said_beforehand_in_every_family() {
         for name in FAMILIES {
             let config = DecoderConfig::from_file(&family(name)).unwrap();
-            for keep in [Keep::Nothing, Keep::Inputs, Keep::All] {
+            let keeps = [1, 2, config.layers()].map(Keep::Layers);
+            for keep in keeps.into_iter().chain([Keep::Nothing]) {
                 for (positions, head_rows, rank) in [(1, 3, 0), (37, 100, 5), (2048, 256, 16)] {
                     let extent = Extent {
                         positions,

@@ -620,7 +620,7 @@ fn a_training_takes_the_memory_that_was_planned() {
             bf16: recipe.precision == Precision::Bf16,
             learned: Some(&learned),
             positions: 300,
-            recompute,
+            kept_layers: if recompute { 1 } else { config.layers() },
             measured: false,
             reference: mix,
         };
