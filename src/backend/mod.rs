@@ -4,12 +4,14 @@
 //! after an attempt or stop it. [`LocalBackend`] starts child processes on this machine;
 //! `ScriptedBackend` plays attempts in tests. A backend is a file here and an entry of [`BACKENDS`].
 
+mod git;
 mod local;
 mod registry;
 #[cfg(test)]
 mod scripted;
 mod traits;
 
+pub use git::git_state;
 pub use local::{LocalBackend, end_with_runner, restart_with_threads};
 pub use registry::{BACKENDS, BackendSpec};
 #[cfg(test)]

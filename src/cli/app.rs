@@ -6,7 +6,7 @@ use crate::cli::error::{CommandError, exit_code};
 use crate::cli::global::Global;
 use crate::cli::ui::{Ui, json_line};
 use clap::error::{ContextKind, ContextValue};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use serde_json::json;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,15 +35,18 @@ struct Lions {
 }
 
 macro_rules! commands {
-    ($($variant:ident => $module:ident, $args:ident;)*) => {
+    ($($variant:ident => $module:ident, $args:ident;)* -- $($of_all:ident => $of:ident, $all:ident;)*) => {
         #[derive(Debug, Subcommand)]
         enum Command {
             $(#[allow(missing_docs, reason = "the help comes from the Args type")] $variant(commands::$module::$args),)*
+            $(#[allow(missing_docs, reason = "the help comes from the Args type")] $of_all(commands::$of::$all),)*
         }
 
         fn dispatch(command: &Command, ui: &Ui, global: &Global) -> Result<u8, CommandError> {
             match command {
                 $(Command::$variant(args) => commands::$module::run(ui, global, args),)*
+                // These tell of the command line as a whole.
+                $(Command::$of_all(args) => commands::$of::run(ui, Lions::command(), args),)*
             }
         }
     };
@@ -55,6 +58,7 @@ commands! {
     Plan => plan, PlanArgs;
     Run => run, RunArgs;
     Status => status, StatusArgs;
+    Note => note, NoteArgs;
     Show => show, ShowArgs;
     Why => why, WhyArgs;
     Log => log, LogArgs;
@@ -68,11 +72,15 @@ commands! {
     Schema => schema, SchemaArgs;
     Merge => merge, MergeArgs;
     Export => export, ExportArgs;
+    ExportRecipe => export_recipe, ExportRecipeArgs;
     Eval => eval, EvalArgs;
     Bench => bench, BenchArgs;
     Doctor => doctor, DoctorArgs;
     Store => store, StoreArgs;
     Exec => exec, ExecArgs;
+    --
+    Completions => completions, CompletionsArgs;
+    Man => man, ManArgs;
 }
 
 /// Parses the command line, runs the command, returns the exit code.

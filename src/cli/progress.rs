@@ -234,7 +234,7 @@ impl Reporter for BarsReporter {
             }
             RunnerEvent::Stopping { attempts } => {
                 self.tell(&format!(
-                    "stopping: {} at work: the state is saved (Ctrl-C again ends at once)",
+                    "stopping: the state of {} is saved (Ctrl-C again ends at once)",
                     counted(*attempts, "run")
                 ))?;
             }

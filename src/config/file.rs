@@ -22,6 +22,7 @@ use std::sync::Arc;
 pub(crate) struct SweepFile {
     pub(crate) name: String,
     pub(crate) question: String,
+    pub(crate) tags: Vec<String>,
     pub(crate) seeds: Vec<u64>,
     pub(crate) base: Node,
     pub(crate) axes: Vec<Axis>,
@@ -307,6 +308,9 @@ impl Reader<'_> {
         let name = name.and_then(|node| self.word(node, "the name"));
         let question = self.required(header, "question", "`sweep`");
         let question = question.and_then(|node| self.prose(node, "the question"));
+        let tags = header.get("tags").map(|node| self.list(node, "`tags`"));
+        let tags = tags.unwrap_or_default().iter();
+        let tags: Vec<String> = tags.filter_map(|tag| self.word(tag, "a tag")).collect();
         let seeds = self.required(header, "seeds", "`sweep`");
         let seeds = seeds.map(|node| self.seeds(node)).unwrap_or_default();
 
@@ -346,6 +350,7 @@ impl Reader<'_> {
         Some(SweepFile {
             name: name?,
             question: question?,
+            tags,
             seeds,
             base,
             axes,
@@ -444,7 +449,7 @@ impl Reader<'_> {
     }
 
     /// Splits a dotted path; each part gets its own place where the text is written plainly.
-    fn path(&mut self, text: &str, place: Place, layer: u32) -> Option<Vec<Key>> {
+    pub(crate) fn path(&mut self, text: &str, place: Place, layer: u32) -> Option<Vec<Key>> {
         let written = self.sources.text_at(place);
         let start = written.find(text).map(|skip| place.start + skip);
         self.path_parts(text, place, layer, start)

@@ -35,6 +35,7 @@ mod loss;
 mod near_file;
 mod online;
 mod options;
+mod overrides;
 mod paths;
 mod peers;
 mod places;
@@ -44,6 +45,7 @@ mod published;
 mod range;
 #[cfg(test)]
 mod reference;
+mod removed;
 mod schema;
 #[cfg(test)]
 mod schema_tests;
@@ -64,8 +66,8 @@ mod tree;
 mod typed;
 mod usual;
 
+pub use base_file::BASE_MARK;
 pub(crate) use base_file::plain_path;
-pub use base_file::{BASE_MARK, name_on_base};
 pub(crate) use check::MOST_STEPS;
 pub use check::is_data_file;
 pub use diagnose::{ConfigError, FieldProblem, Finding};
@@ -74,6 +76,7 @@ pub use expected::{ExpectedInput, ExpectedInputs, Inputs, ModelSizes};
 pub use keys::{file_stem, final_metric_keys, step_metric_keys};
 pub(crate) use load::stated_name;
 pub use load::{load_placed_sweep, load_sweep};
+pub use overrides::{Overrides, SET_MARK};
 pub use places::{Places, Remark, Written};
 pub use published::{Published, all_published, published};
 pub use schema::{editor_schema, field_schema};

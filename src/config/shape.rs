@@ -62,6 +62,9 @@ pub(crate) struct HeaderShape {
     question: String,
     /// Each point runs once with each of these.
     seeds: Vec<u64>,
+    /// Words that `lions status` and the page show with the sweep.
+    #[serde(default)]
+    tags: Vec<String>,
 }
 
 /// `[[axis]]`: `path` or `paths` with `values`, or `points`.

@@ -21,6 +21,9 @@ pub struct Sweep {
     pub name: String,
     /// The question that the sweep answers, one sentence.
     pub question: String,
+    /// Words that it is filed under.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// Axis names in the order of the file.
     pub axes: Vec<AxisInfo>,
     /// Every trial: each point of the grid times each seed, in a fixed order.

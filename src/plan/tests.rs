@@ -105,6 +105,7 @@ pub(super) fn sweep_of(trials: Vec<Trial>) -> Sweep {
     Sweep {
         name: "t".into(),
         question: "t".into(),
+        tags: Vec::new(),
         axes: Vec::new(),
         trials,
         report: ReportSpec::default(),

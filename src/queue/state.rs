@@ -343,7 +343,7 @@ pub fn rest_after_crash(crashes: u32, class: Option<FailureClass>) -> i64 {
 /// What a person can do about a failure of this class; nothing is retried by itself.
 pub fn hint(class: FailureClass) -> &'static str {
     match class {
-        FailureClass::User => "mend the recipe, the data or the model, then `lions retry`",
+        FailureClass::User => "fix the recipe, the data or the model, then `lions retry`",
         FailureClass::NotFinite => "lower the learning rate or raise the precision",
         FailureClass::OutOfMemory => {
             "lower `runtime.micro-batch-tokens` or `--jobs`, then `lions retry`"

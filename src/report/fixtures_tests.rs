@@ -76,6 +76,8 @@ fn sweep() -> StoredSweep {
         name: "sample".to_owned(),
         question: "Does packing beat padding at equal compute, and how do β and |D| shape DPO?"
             .to_owned(),
+        tags: Vec::new(),
+        notes: Vec::new(),
         axes: vec![
             axis("stage", vec![json!("sft"), json!("dpo")]),
             axis(

@@ -14,6 +14,7 @@ use crate::report::published::published_blocks;
 use crate::report::select::{ReportError, RunInfo, RunStatus, SweepResults};
 use crate::report::summary::{answer, coverage};
 use crate::report::table::{grouped, table_grid};
+use crate::store::SweepNote;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A report before it is written.
@@ -55,6 +56,7 @@ pub fn build_report(results: &SweepResults) -> Result<Report, ReportError> {
         .map(|s| build_figure(results, s))
         .collect::<Result<_, _>>()?;
     let mut blocks = vec![PageBlock::Question(results.sweep.question.clone())];
+    blocks.extend(filed_under(results));
     let claims = claims(results)?;
     answer_section(&mut blocks, results, &claims, &tables);
     if !figures.is_empty() {
@@ -95,6 +97,24 @@ pub fn build_report(results: &SweepResults) -> Result<Report, ReportError> {
         figures,
         claims,
     })
+}
+
+/// The sweep's tags, and what people noted of it.
+fn filed_under(results: &SweepResults) -> Vec<PageBlock> {
+    let mut blocks = Vec::new();
+    if !results.sweep.tags.is_empty() {
+        let tags = format!("Tags: {}", results.sweep.tags.join(", "));
+        blocks.push(PageBlock::Paragraph(vec![Span::Text(tags)]));
+    }
+    let note = |note: &SweepNote| {
+        let date: String = note.at.iso8601().chars().take(10).collect();
+        vec![Span::Text(format!("{date}: {}", note.text))]
+    };
+    if !results.sweep.notes.is_empty() {
+        let notes = results.sweep.notes.iter().map(note);
+        blocks.push(PageBlock::List(notes.collect()));
+    }
+    blocks
 }
 
 /// What was claimed beforehand, a sentence each, and what all else is.

@@ -114,7 +114,7 @@ pub struct RunInfo {
     pub notes: Vec<String>,
     /// What it cost, if it is done.
     pub usage: Option<Usage>,
-    /// Version and device, by name. No host: a committed report should not name machines.
+    /// Version, device and what else computed it, by name. No host: a committed report should not name machines.
     pub provenance: BTreeMap<String, String>,
 }
 

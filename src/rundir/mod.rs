@@ -8,6 +8,7 @@ mod batch_layout;
 mod disk;
 mod error;
 mod event;
+mod facts;
 mod files;
 mod heartbeat;
 mod journal;
@@ -24,6 +25,7 @@ pub use batch_layout::{
 pub use disk::{free_bytes, network_file_system};
 pub use error::RundirError;
 pub use event::{AttemptEvent, FailureClass};
+pub use facts::{Facts, GitState};
 pub use files::{
     Provenance, StageHead, attempt_at_work, attempt_numbers, host_name, mend_descriptions,
     read_identity, read_outcome, read_provenance, read_result, read_stage, read_stage_head,

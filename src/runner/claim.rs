@@ -83,6 +83,7 @@ fn assign(
     let slots = job.options.slots.iter().enumerate();
     let free: Vec<(usize, &Slot)> = slots.filter(|(at, _)| !taken.contains(at)).collect();
     let mut ready = ledger.graph.runs_in(|state| state == RunState::Ready);
+    ready.retain(|at| job.options.wants(ledger.graph.id(*at)));
     let idle = free.is_empty() || ready.is_empty();
     // Others are told of a pause, so it ends with its cause, not with the next run that can begin.
     let asks = !idle || admission.is_paused();

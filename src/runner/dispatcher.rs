@@ -193,9 +193,12 @@ impl<'r> Dispatcher<'r> {
             return true;
         }
         let graph = &self.ledger.graph;
-        let elsewhere = graph.count(|state| matches!(state, RunState::Leased { .. }));
+        let elsewhere = wanted(self.job, graph, |state| {
+            matches!(state, RunState::Leased { .. })
+        });
         let ready = graph.runs_in(|state| state == RunState::Ready);
-        elsewhere == 0 && !ready.into_iter().any(|at| fits(self.job, graph, at))
+        let to_do = |at: usize| self.job.options.wants(graph.id(at)) && fits(self.job, graph, at);
+        elsewhere.is_empty() && !ready.into_iter().any(to_do)
     }
 
     fn handle_shutdown(&mut self, now: Timestamp) -> Result<(), RunnerError> {
@@ -226,12 +229,12 @@ impl<'r> Dispatcher<'r> {
             // The last result was stored while a pause was still told.
             self.admission.resume(&mut ledger.reporting);
         }
-        let graph = &ledger.graph;
-        let failed = graph.runs_in(|state| state == RunState::Failed);
+        let runs_in = |state| wanted(self.job, &ledger.graph, state);
+        let failed = runs_in(|state| state == RunState::Failed);
         let failures = failed.into_iter().map(|at| ledger.failure(at));
         let failures = failures.collect::<Result<Vec<_>, _>>()?;
-        let succeeded = graph.count(|state| state == RunState::Succeeded);
-        let runs = graph.ids().len();
+        let succeeded = runs_in(|state| state == RunState::Succeeded).len();
+        let runs = runs_in(|_| true).len();
         let end = match (succeeded == runs, self.stopping.is_some()) {
             (true, _) => SweepEnd::Succeeded,
             (false, true) => SweepEnd::Interrupted,
@@ -245,9 +248,9 @@ impl<'r> Dispatcher<'r> {
             reused: ledger.reporting.reused,
             executed: ledger.reporting.executed,
             failed: failures.len(),
-            skipped: graph.count(|state| state == RunState::Skipped),
-            cancelled: graph.count(|state| state == RunState::Cancelled),
-            waiting: graph.count(|state| !state.is_final()),
+            skipped: runs_in(|state| state == RunState::Skipped).len(),
+            cancelled: runs_in(|state| state == RunState::Cancelled).len(),
+            waiting: runs_in(|state| !state.is_final()).len(),
             secs: self.clock.now().secs_since(self.began),
             failures,
         };
@@ -266,17 +269,17 @@ fn report_begin(
     registered: Registered,
     damaged: &BTreeMap<RunId, String>,
 ) {
-    reporting.reused = graph.count(|state| state == RunState::Succeeded);
+    reporting.reused = wanted(job, graph, |state| state == RunState::Succeeded).len();
     reporting.report(RunnerEvent::SweepStarted {
         sweep: job.sweep.name.clone(),
         trials: job.plan.trials.len(),
-        runs: job.plan.runs.len(),
+        runs: wanted(job, graph, |_| true).len(),
         done: reporting.reused,
         new: registered.new,
-        barred: graph.count(RunState::bars_children),
+        barred: wanted(job, graph, RunState::bars_children).len(),
         slots: job.options.slots.len(),
     });
-    for at in graph.runs_in(|state| !state.is_final()) {
+    for at in wanted(job, graph, |state| !state.is_final()) {
         if !fits(job, graph, at) {
             let gib = graph.peak_memory_bytes(at) as f64 / f64::from(1 << 30);
             let message = format!("needs about {gib:.1} GiB, and no slot has so much");
@@ -292,6 +295,13 @@ fn report_begin(
             reporting.warn(&run, message);
         }
     }
+}
+
+/// Runs in a state, of those that are to be carried out.
+fn wanted(job: &SweepJob<'_>, graph: &Graph<'_>, state: fn(RunState) -> bool) -> Vec<usize> {
+    let mut runs = graph.runs_in(state);
+    runs.retain(|at| job.options.wants(graph.id(*at)));
+    runs
 }
 
 fn fits(job: &SweepJob<'_>, graph: &Graph<'_>, at: usize) -> bool {

@@ -76,11 +76,6 @@ impl<'a> Graph<'a> {
         all.filter(|at| wanted(self.states[*at])).collect()
     }
 
-    /// How many runs are in a state.
-    pub(crate) fn count(&self, wanted: fn(RunState) -> bool) -> usize {
-        self.states.iter().filter(|state| wanted(**state)).count()
-    }
-
     pub(crate) fn peak_memory_bytes(&self, at: usize) -> u64 {
         self.runs[at].estimate.peak_memory_bytes
     }

@@ -8,7 +8,7 @@ use crate::queue::{LEASE_MILLIS, Slot};
 use crate::rundir::{RunDir, RundirError, attempt_numbers, mend_descriptions, sealed_outcome};
 use crate::runner::error::RunnerError;
 use crate::store::{FoundRun, Retry, Store};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// An attempt that was asked to stop is killed after so long: it saves its state after the step at
@@ -36,6 +36,8 @@ pub struct RunOptions {
     pub hang_millis: i64,
     /// Below so much free space nothing is started.
     pub disk_floor_bytes: u64,
+    /// Only these runs are carried out; absent: all of the plan.
+    pub only: Option<BTreeSet<RunId>>,
 }
 
 impl RunOptions {
@@ -48,7 +50,13 @@ impl RunOptions {
             grace_millis: GRACE_MILLIS,
             hang_millis: HANG_MILLIS,
             disk_floor_bytes: DISK_FLOOR_BYTES,
+            only: None,
         }
+    }
+
+    /// Whether a run is to be carried out.
+    pub(crate) fn wants(&self, run: &RunId) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(run))
     }
 }
 

@@ -141,7 +141,7 @@ impl<W: Write> LinesReporter<W> {
             }
             RunnerEvent::Stopping { attempts } => {
                 format!(
-                    "stopping: {} at work, the state is saved\n",
+                    "stopping: the state of {} is saved\n",
                     counted(*attempts, "run")
                 )
             }

@@ -1,7 +1,7 @@
 //! What an attempt is given.
 
 use crate::base::{Clock, Device, Shutdown, SystemClock};
-use crate::rundir::RunDir;
+use crate::rundir::{Facts, RunDir};
 use crate::stage::device::DeviceAccess;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,6 +25,8 @@ pub struct StageContext {
     pub clock: Arc<dyn Clock>,
     /// The command line, for the record.
     pub argv: Vec<String>,
+    /// What computes it, for the record.
+    pub facts: Facts,
     /// Looks up a secret, such as the key of an endpoint, by name; only what the stage asks for is
     /// looked up, and nothing of it is stored.
     pub secret: fn(&str) -> Option<String>,
@@ -42,6 +44,7 @@ impl StageContext {
             shutdown: Shutdown::new(),
             clock: Arc::new(SystemClock),
             argv: Vec::new(),
+            facts: Facts::default(),
             secret: |_| None,
         }
     }

@@ -61,7 +61,8 @@ fn carry_out(
 ) -> Result<StageResult, StageError> {
     let device = context.device;
     let started = context.clock.now();
-    let provenance = Provenance::of_this_process(context.argv.clone(), device, started);
+    let provenance =
+        Provenance::of_this_process(context.argv.clone(), device, started, context.facts.clone());
     write_provenance(attempt, &provenance)?;
     telemetry.tell(&AttemptEvent::Started { device })?;
     let made = catch_unwind(AssertUnwindSafe(|| work(context, attempt, telemetry)))

@@ -6,6 +6,7 @@
 //! people, with a worked query, stand at the end of `migrations/0001_first.sql`.
 
 mod error;
+mod notes;
 mod open;
 mod read;
 mod rebuild;
@@ -21,6 +22,7 @@ mod verify;
 mod write;
 
 pub use error::{GIVE_THE_RIGHT, StoreError};
+pub use notes::{SweepNote, add_note, read_notes};
 pub use open::{ReadStore, STORE_PATH, Store};
 pub use rebuild::{Rebuilt, rebuild, recorded_steps};
 pub use register::{FoundRun, Registered, Retry};

@@ -188,15 +188,19 @@ fn folder(root: &Path) -> PathBuf {
     root.join("results/sweeps")
 }
 
-/// A file for each name, whatever stands in it.
 fn file_name(sweep: &str) -> String {
+    format!("{}.json", stem_of(sweep))
+}
+
+/// What a file of a sweep is called: another for each name, whatever stands in it.
+pub(super) fn stem_of(sweep: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_@".contains(c);
     if sweep.len() <= 100 && sweep.chars().all(plain) {
-        return format!("{sweep}.json");
+        return sweep.to_owned();
     }
     let digest = digest_bytes(sweep.as_bytes());
     let start: String = sweep.chars().filter(|c| plain(*c)).take(40).collect();
-    format!("{start}.{}.json", digest.short())
+    format!("{start}.{}", digest.short())
 }
 
 #[cfg(test)]

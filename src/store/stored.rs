@@ -9,6 +9,7 @@
 use crate::base::Timestamp;
 use crate::config::sweep::{AxisInfo, ClaimSpec, FigureSpec, ReportSpec, Sweep, TableSpec};
 use crate::store::error::StoreError;
+use crate::store::notes::SweepNote;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -21,6 +22,10 @@ pub struct StoredSweep {
     pub name: String,
     /// Its question.
     pub question: String,
+    /// Words that it is filed under.
+    pub tags: Vec<String>,
+    /// What people noted of it.
+    pub notes: Vec<SweepNote>,
     /// Its axes in the order of the file.
     pub axes: Vec<AxisInfo>,
     /// What it reports, as far as this build can read it.
@@ -37,6 +42,8 @@ struct Content {
     name: String,
     #[serde(default)]
     question: String,
+    #[serde(default)]
+    tags: Vec<String>,
     #[serde(default)]
     axes: Vec<AxisInfo>,
     #[serde(default)]
@@ -72,6 +79,8 @@ impl StoredSweep {
         Ok(Self {
             name: content.name,
             question: content.question,
+            tags: content.tags,
+            notes: Vec::new(),
             axes: content.axes,
             report,
             unread,

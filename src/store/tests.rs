@@ -487,7 +487,7 @@ fn why_names_the_failed_run_that_a_skipped_one_needs() {
         .unwrap();
     let text = why.blockers[0].to_string();
     assert!(
-        text.starts_with("failed: no rows; mend the recipe"),
+        text.starts_with("failed: no rows; fix the recipe"),
         "{text}"
     );
 }

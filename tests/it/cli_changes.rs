@@ -26,6 +26,28 @@ fn cancelled_and_failed_runs_go_back_into_the_queue() {
 }
 
 #[test]
+fn a_sweep_is_noted_and_a_recipe_goes_out() {
+    assert_snapshot!(
+        "note_export_recipe",
+        Study::copied().session(&[
+            "note study first",
+            "note study",
+            "note study --json",
+            "status study --only dpo --where rate=0.01",
+            "note nope first",
+            "note",
+            "export-recipe <dpo>",
+            "export-recipe <sft> --json",
+            "export-recipe <eval>",
+            "export-recipe",
+            "man pages",
+            "man",
+            "completions cmd",
+        ])
+    );
+}
+
+#[test]
 fn a_database_is_made_anew_from_the_run_folders() {
     let study = Study::copied();
     study

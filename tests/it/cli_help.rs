@@ -78,7 +78,10 @@ fn every_command_is_called_rightly_and_wrongly() {
     };
     let commands = commands();
     assert!(commands.len() > 10, "{commands:?}");
-    let never: BTreeSet<&String> = commands.iter().filter(|c| !calls(c, true)).collect();
+    // Of thousands of lines that hold every option; `book.rs` calls it well.
+    let is_long = |command: &String| command == "completions";
+    let listed = commands.iter().filter(|c| !is_long(c));
+    let never: BTreeSet<&String> = listed.filter(|c| !calls(c, true)).collect();
     assert!(
         never.is_empty(),
         "no session in which these succeed: {never:?}"

@@ -1,7 +1,7 @@
 //! The shipped studies: on every base they are what they say, and one training serves many points.
 
 use lions::config::sweep::Sweep;
-use lions::config::{Inputs, load_placed_sweep};
+use lions::config::{Inputs, Overrides, load_placed_sweep};
 use lions::plan::{DigestCache, KnownLengths, Plan, StageKind, plan_sweep};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ fn studies() -> Vec<PathBuf> {
 
 fn load(study: &Path, base: Option<&str>) -> Sweep {
     let base = base.map(|name| root().join("sweeps/base").join(name));
-    let loaded = load_placed_sweep(base.as_deref(), study, root(), Inputs::Optional);
+    let loaded = load_placed_sweep(&Overrides::on(base), study, root(), Inputs::Optional);
     loaded.unwrap_or_else(|e| panic!("{}", e.render(false))).0
 }
 

@@ -1,6 +1,7 @@
 //! `lions export`.
 
 use crate::arch::FloatFormat;
+use crate::base::write_atomic;
 use crate::cli::commands::show;
 use crate::cli::database::{must_open, store_error};
 use crate::cli::error::CommandError;
@@ -82,6 +83,13 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportArgs) -> Result<u8, Com
     })?;
     let folder = dir.artifacts().join(wanted);
     let weights = convert_checkpoint(&folder, &args.out, format).map_err(CommandError::user)?;
+    let attempts = store.attempts(&id).map_err(store_error)?;
+    let about = json!({
+        "run": id, "artifact": prefix.trim_end_matches('/'), "recipe": identity(&store, &id)?,
+        "provenance": show::provenance(&attempts, &dir),
+    });
+    let text = serde_json::to_string_pretty(&about).map_err(CommandError::internal)?;
+    write_atomic(&args.out.join("lions.json"), text.as_bytes()).map_err(CommandError::user)?;
     if ui.json {
         ui.print_json(&json!({ "model": args.out, "tensors": weights }))?;
     } else {
@@ -91,11 +99,15 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportArgs) -> Result<u8, Com
     Ok(DONE)
 }
 
+/// What the run's id is the digest of.
+fn identity(store: &ReadStore, id: &RunId) -> Result<Value, CommandError> {
+    let identity = store.identity(id).map_err(store_error)?;
+    serde_json::from_str(&identity).map_err(CommandError::internal)
+}
+
 /// The number format of the run's training.
 fn trained_in(store: &ReadStore, id: &RunId) -> Result<FloatFormat, CommandError> {
-    let identity = store.identity(id).map_err(store_error)?;
-    let identity: Value = serde_json::from_str(&identity).map_err(CommandError::internal)?;
-    match identity["recipe"]["precision"].as_str() {
+    match identity(store, id)?["recipe"]["precision"].as_str() {
         Some("f32") => Ok(FloatFormat::F32),
         Some("bf16") => Ok(FloatFormat::Bf16),
         _ => {

@@ -5,9 +5,11 @@ use crate::cli::cost::{DeviceArgs, assumed, device_json, device_lines, hours};
 use crate::cli::database::earlier;
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
+use crate::cli::pick::{OnlyStage, TrialFilter, part_of};
 use crate::cli::preflight::Look;
 use crate::cli::project::Project;
-use crate::cli::sweep_file::SweepFile;
+use crate::cli::quick::{QuickSweep, SWEEP_FILES};
+use crate::cli::sweep_file::{Changes, SweepFile};
 use crate::cli::text::{bytes, counted, si};
 use crate::cli::ui::{Tone, Ui};
 use crate::config::Inputs;
@@ -24,7 +26,7 @@ use crate::report::{
 use crate::rundir::{RunDir, Verify, run_folders, verified_outcome};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Expand a sweep and show the runs it needs
 ///
@@ -33,8 +35,17 @@ use std::path::Path;
 /// what is missing is listed, and counts with the sizes that the base file gives.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PlanArgs {
+    /// Sweep file
+    #[arg(id = SWEEP_FILES, value_name = "FILE", required_unless_present = "axes")]
+    file: Option<PathBuf>,
     #[command(flatten)]
-    sweep: SweepFile,
+    changes: Changes,
+    #[command(flatten)]
+    quick: QuickSweep,
+    #[command(flatten)]
+    picked: TrialFilter,
+    #[command(flatten)]
+    only: OnlyStage,
     /// Say, for every new run, how it differs from the nearest earlier one
     #[arg(long)]
     explain: bool,
@@ -49,11 +60,23 @@ pub(crate) struct PlanArgs {
 const LISTED: usize = 80;
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &PlanArgs) -> Result<u8, CommandError> {
-    let project = Project::find(global.root.as_deref(), Some(&args.sweep.file))?;
-    let (sweep, places) = args.sweep.load_placed(ui, &project, Inputs::Optional)?;
+    let project = Project::find(global.root.as_deref(), args.file.as_deref())?;
+    let (sweep, places) = match &args.file {
+        Some(file) => {
+            let word = SweepFile {
+                file: file.clone(),
+                changes: args.changes.clone(),
+            };
+            word.load_placed(ui, &project, Inputs::Optional)?
+        }
+        None => args
+            .quick
+            .load(ui, &project, &args.changes, Inputs::Optional)?,
+    };
     let mut look = Look::new(&project, Depth::Sample);
     let told = look.tell(ui, &sweep, &places);
-    let plan = make(&project, &sweep, look.lengths())?;
+    let mut plan = make(&project, &sweep, look.lengths())?;
+    part_of(&mut plan, &sweep.axes, &args.picked, args.only)?;
     if told.errors > 0 {
         ui.warn("this is what would run; `lions run` refuses it for the problems above");
     }
@@ -81,6 +104,10 @@ pub(crate) fn make(
     lengths: &KnownLengths,
 ) -> Result<Plan, CommandError> {
     let mut digests = DigestCache::load(&project.digests());
+    // Attempts record which program computed them; it is digested once for all of them.
+    if let Ok(program) = std::env::current_exe() {
+        drop(digests.file(&program));
+    }
     let plan = plan_sweep(sweep, &project.root, &mut digests, lengths);
     let plan = plan.map_err(CommandError::user)?;
     // The cache only saves time: a read-only project must still be able to plan.
@@ -350,7 +377,7 @@ fn stage_table(ui: &Ui, plan: &Plan, view: &View) -> Vec<Vec<String>> {
         "runs",
         "done",
         "to do",
-        "asked for",
+        "used",
         "tokens to do",
         "FLOPs to do",
         "peak memory",

@@ -7,17 +7,19 @@ use crate::cli::database::{results, store_error};
 use crate::cli::error::{CommandError, ErrorKind, exit_code};
 use crate::cli::global::{DONE, Global};
 use crate::cli::numbers::at_least;
+use crate::cli::pick::{OnlyStage, TrialFilter, wanted_runs};
 use crate::cli::preflight::Look;
 use crate::cli::progress::BarsReporter;
 use crate::cli::project::Project;
+use crate::cli::quick::{QuickSweep, SWEEP_FILES};
 use crate::cli::signals;
 use crate::cli::slots::{Devices, slots};
-use crate::cli::sweep_file::{SweepFile, refuse_one_name_twice};
+use crate::cli::sweep_file::{Changes, SweepFile, refuse_one_name_twice};
 use crate::cli::text::{counted, secs};
 use crate::cli::ui::{Tone, Ui};
 use crate::config::Inputs;
 use crate::config::sweep::Sweep;
-use crate::plan::Plan;
+use crate::plan::{Plan, RunId};
 use crate::preflight::Depth;
 use crate::queue::Slot;
 use crate::rundir::RunDir;
@@ -27,6 +29,7 @@ use crate::runner::{
 };
 use crate::store::{GIVE_THE_RIGHT, Retry, Store, last_change};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
@@ -39,12 +42,16 @@ use std::time::{Duration, UNIX_EPOCH};
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArgs {
     /// Sweep files, run one after the other
-    #[arg(required = true, value_name = "SWEEP")]
+    #[arg(id = SWEEP_FILES, value_name = "SWEEP", required_unless_present = "axes")]
     files: Vec<PathBuf>,
-    /// Base file to use instead of the one in `base/` that the sweeps extend; the base's name is
-    /// added to theirs, for example `quickstart@gemma-2b`
-    #[arg(long, value_name = "FILE")]
-    base: Option<PathBuf>,
+    #[command(flatten)]
+    changes: Changes,
+    #[command(flatten)]
+    quick: QuickSweep,
+    #[command(flatten)]
+    picked: TrialFilter,
+    #[command(flatten)]
+    only: OnlyStage,
     /// Runs side by side [default: one for each core, or one for each GPU]
     #[arg(long, short, value_name = "N", value_parser = at_least(1_u32))]
     jobs: Option<u32>,
@@ -87,11 +94,16 @@ fn millis_of_minutes(text: &str) -> Result<i64, String> {
 }
 
 impl RunArgs {
-    fn words(&self) -> impl Iterator<Item = SweepFile> {
-        self.files.iter().map(|file| SweepFile {
+    /// The sweep files; that of a sweep which is told on the command line is written.
+    fn words(&self, ui: &Ui, project: &Project) -> Result<Vec<SweepFile>, CommandError> {
+        if self.quick.is_asked() {
+            return Ok(vec![self.quick.write(ui, project, &self.changes)?]);
+        }
+        let word = |file: &PathBuf| SweepFile {
             file: file.clone(),
-            base: self.base.clone(),
-        })
+            changes: self.changes.clone(),
+        };
+        Ok(self.files.iter().map(word).collect())
     }
 }
 
@@ -104,7 +116,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     let mut loaded = Vec::new();
     let mut look = Look::new(&project, Depth::Sample).for_slots(&slots);
     let mut errors = 0;
-    for word in args.words() {
+    for word in args.words(ui, &project)? {
         let (sweep, places) = word.load_placed(ui, &project, Inputs::Required)?;
         word.warn_of_same_name(ui, &project, &sweep);
         errors += look.tell(ui, &sweep, &places).new_errors;
@@ -118,6 +130,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
             return Err(CommandError::user(format!("{what} `{path}` is not there")).hint(hint));
         }
         plan::warn_of_equal_trials(ui, &plan);
+        // A slip of the pen in the filter of the last sweep, too.
+        wanted_runs(&plan, &sweep.axes, &args.picked, args.only)?;
         loaded.push((word, sweep));
     }
     if errors > 0 {
@@ -166,7 +180,8 @@ fn one(
     slots: &[Slot],
     shutdown: &Shutdown,
 ) -> Result<u8, CommandError> {
-    let mut reporter = reporter(ui, project, plan);
+    let only = wanted_runs(plan, &sweep.axes, &args.picked, args.only)?;
+    let mut reporter = reporter(ui, project, plan, only.as_ref());
     let failed = |error| failed(error, word, shutdown);
     let opened = open_store(&project.root, shutdown, reporter.as_mut());
     let mut store = opened.map_err(failed)?;
@@ -177,6 +192,7 @@ fn one(
         Retry::Never
     };
     options.hang_millis = args.hang_millis;
+    options.only = only;
     let program = std::env::current_exe().map_err(CommandError::internal)?;
     let mut backend = (args.backend.open)(program);
     let job = SweepJob {
@@ -232,14 +248,23 @@ fn failed(error: RunnerError, word: &SweepFile, shutdown: &Shutdown) -> CommandE
     }
 }
 
-fn reporter(ui: &Ui, project: &Project, plan: &Plan) -> Box<dyn Reporter> {
+fn reporter(
+    ui: &Ui,
+    project: &Project,
+    plan: &Plan,
+    only: Option<&BTreeSet<RunId>>,
+) -> Box<dyn Reporter> {
     if ui.json {
         Box::new(JsonReporter(io::stdout()))
     } else if ui.quiet {
         Box::new(NoReport)
     } else if ui.interactive() {
         let is_done = |id| RunDir::new(&project.root, id).outcome().is_file();
-        let todo = plan.runs.iter().filter(|run| !is_done(&run.id));
+        let wanted = |id| only.is_none_or(|only| only.contains(id));
+        let todo = plan
+            .runs
+            .iter()
+            .filter(|run| !is_done(&run.id) && wanted(&run.id));
         let todo = todo.map(|run| (run.id.clone(), run.estimate.flops));
         Box::new(BarsReporter::new(ui.colors_err(), todo.collect()))
     } else {

@@ -4,16 +4,18 @@ use crate::base::{Clock as _, SystemClock, Timestamp};
 use crate::cli::database::{open, store_error, unknown_sweep};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
+use crate::cli::pick::{OnlyStage, TrialFilter};
 use crate::cli::project::Project;
-use crate::cli::sweep_file::SweepWord;
+use crate::cli::sweep_file::{Changes, SweepWord};
 use crate::cli::text::{counted, secs};
 use crate::cli::ui::{Tone, Ui};
+use crate::plan::RunId;
 use crate::queue::{Blocker, LEASE_MILLIS, RunState};
 use crate::report::ColumnFit::{Cut, Whole, Wrap};
 use crate::rundir::{RunDir, attempt_at_work, pauses};
-use crate::store::{AttemptRow, ReadStore, RunRow, StateCounts, TrialRow};
+use crate::store::{AttemptRow, ReadStore, RunRow, StateCounts, TrialRow, read_notes};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Show sweeps, or the runs and trials of one
 ///
@@ -22,16 +24,26 @@ use std::collections::BTreeMap;
 pub(crate) struct StatusArgs {
     /// Sweep name, or its file; all sweeps if absent
     sweep: Option<String>,
+    #[command(flatten)]
+    changes: Changes,
     /// List trials instead of runs
     #[arg(long, requires = "sweep")]
     trials: bool,
+    #[command(flatten)]
+    picked: TrialFilter,
+    #[command(flatten)]
+    only: OnlyStage,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &StatusArgs) -> Result<u8, CommandError> {
-    let word = args
-        .sweep
-        .clone()
-        .map(|sweep| SweepWord { sweep, base: None });
+    let word = args.sweep.clone().map(|sweep| SweepWord {
+        sweep,
+        changes: args.changes.clone(),
+    });
+    if word.is_none() && (!args.picked.is_empty() || args.only.stage.is_some()) {
+        let error = CommandError::user("`--where` and `--only` pick from one sweep");
+        return Err(error.hint("name it: `lions status SWEEP`"));
+    }
     let near = word.as_ref().and_then(SweepWord::near);
     let project = Project::find(global.root.as_deref(), near)?;
     let name = word.as_ref().map(SweepWord::name).transpose()?;
@@ -52,8 +64,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &StatusArgs) -> Result<u8, Com
     }
     match &name {
         None => sweeps(ui, &store)?,
-        Some(name) if args.trials => trials(ui, &project, &store, name)?,
-        Some(name) => runs(ui, &project, &store, name)?,
+        Some(name) if args.trials => trials(ui, &project, &store, name, args)?,
+        Some(name) => runs(ui, &project, &store, name, args)?,
     }
     Ok(DONE)
 }
@@ -114,7 +126,7 @@ fn states_text(ui: &Ui, states: &StateCounts, silent: usize) -> String {
         (states.succeeded, "done", Tone::Good),
         (
             states.leased.saturating_sub(silent),
-            "at work",
+            "running",
             Tone::Accent,
         ),
         (silent, "silent", Tone::Warn),
@@ -135,24 +147,52 @@ fn states_text(ui: &Ui, states: &StateCounts, silent: usize) -> String {
     }
 }
 
-fn runs(ui: &Ui, project: &Project, store: &ReadStore, name: &str) -> Result<(), CommandError> {
+fn runs(
+    ui: &Ui,
+    project: &Project,
+    store: &ReadStore,
+    name: &str,
+    args: &StatusArgs,
+) -> Result<(), CommandError> {
     let sweep = store
         .sweep(name)
         .map_err(|e| unknown_sweep(project, store, e))?;
-    let runs = store.runs(name).map_err(store_error)?;
+    let mut runs = store.runs(name).map_err(store_error)?;
+    let trials = picked_trials(project, store, name, args)?;
+    let of_picked: BTreeSet<&RunId> = trials
+        .iter()
+        .flat_map(|trial| &trial.runs)
+        .map(|run| &run.id)
+        .collect();
+    runs.retain(|run| {
+        of_picked.contains(&run.id) && args.only.stage.is_none_or(|kind| kind == run.kind)
+    });
     let counts = store.state_counts(name).map_err(store_error)?;
+    let notes = read_notes(&project.root, name).map_err(store_error)?;
     if ui.json {
-        return ui.print_json(&json!({ "sweep": name, "states": counts, "runs": runs }));
+        return ui.print_json(&json!({
+            "sweep": name, "tags": sweep.tags, "notes": notes, "states": counts, "runs": runs,
+        }));
     }
     ui.text(&format!(
         "{}  {}",
         ui.tone(Tone::Strong, name),
         sweep.question
     ));
+    if !sweep.tags.is_empty() {
+        ui.text(&format!("tags: {}", sweep.tags.join(", ")));
+    }
+    for note in &notes {
+        ui.text(&format!(
+            "{}  {}",
+            ui.tone(Tone::Dim, &note.at.iso8601()),
+            note.text
+        ));
+    }
     ui.text(&states_text(ui, &counts, silent_runs(store, name)?));
     ui.out("");
     let mut uses: BTreeMap<_, usize> = BTreeMap::new();
-    for trial in store.trials(name).map_err(store_error)? {
+    for trial in trials {
         trial
             .runs
             .iter()
@@ -214,10 +254,14 @@ fn run_row(
     ]
 }
 
-fn trials(ui: &Ui, project: &Project, store: &ReadStore, name: &str) -> Result<(), CommandError> {
-    let trials = store
-        .trials(name)
-        .map_err(|e| unknown_sweep(project, store, e))?;
+fn trials(
+    ui: &Ui,
+    project: &Project,
+    store: &ReadStore,
+    name: &str,
+    args: &StatusArgs,
+) -> Result<(), CommandError> {
+    let trials = picked_trials(project, store, name, args)?;
     if ui.json {
         return ui.print_json(&trials);
     }
@@ -231,6 +275,27 @@ fn trials(ui: &Ui, project: &Project, store: &ReadStore, name: &str) -> Result<(
     ];
     ui.headed_table(columns, trials.iter().map(|trial| trial_row(ui, trial)));
     Ok(())
+}
+
+/// The trials that the command line picks.
+fn picked_trials(
+    project: &Project,
+    store: &ReadStore,
+    name: &str,
+    args: &StatusArgs,
+) -> Result<Vec<TrialRow>, CommandError> {
+    let unknown = |error| unknown_sweep(project, store, error);
+    let mut trials = store.trials(name).map_err(unknown)?;
+    if args.picked.is_empty() {
+        return Ok(trials);
+    }
+    let sweep = store.sweep(name).map_err(unknown)?;
+    let picked = args
+        .picked
+        .read(&sweep.axes, trials.iter().map(|trial| trial.seed))?;
+    trials.retain(|trial| picked.fits(&trial.assignments, trial.seed));
+    picked.not_none(trials.len())?;
+    Ok(trials)
 }
 
 fn trial_row(ui: &Ui, trial: &TrialRow) -> Vec<String> {
@@ -257,7 +322,7 @@ fn word_of(state: RunState) -> (Tone, &'static str) {
     match state {
         RunState::Blocked => (Tone::Dim, "waiting"),
         RunState::Ready => (Tone::Dim, "ready"),
-        RunState::Leased { .. } => (Tone::Accent, "at work"),
+        RunState::Leased { .. } => (Tone::Accent, "running"),
         RunState::Succeeded => (Tone::Good, "done"),
         RunState::Failed => (Tone::Bad, "failed"),
         RunState::Skipped => (Tone::Warn, "skipped"),
