@@ -69,6 +69,7 @@ commands! {
     Merge => merge, MergeArgs;
     Export => export, ExportArgs;
     Eval => eval, EvalArgs;
+    Generate => generate, GenerateArgs;
     Bench => bench, BenchArgs;
     Doctor => doctor, DoctorArgs;
     Store => store, StoreArgs;

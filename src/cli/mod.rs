@@ -5,7 +5,10 @@
 //! Start at [`app`].
 
 mod app;
+mod axis_filter;
 mod cards;
+mod chat;
+mod checkpoint;
 mod commands;
 mod cost;
 mod database;
@@ -17,6 +20,7 @@ mod preflight;
 mod progress;
 mod progress_line;
 mod project;
+mod prompts;
 mod signals;
 mod slots;
 mod starter;

@@ -1,6 +1,7 @@
 //! `lions export`.
 
 use crate::arch::FloatFormat;
+use crate::cli::checkpoint::model_of;
 use crate::cli::commands::show;
 use crate::cli::database::{must_open, store_error};
 use crate::cli::error::CommandError;
@@ -8,9 +9,9 @@ use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::text::counted;
 use crate::cli::ui::Ui;
+use crate::config::spec::Precision;
 use crate::model::convert_checkpoint;
-use crate::plan::{MODEL_ARTIFACT, RunId, checkpoint_artifact};
-use crate::rundir::{RunDir, verify_artifact};
+use crate::plan::RunId;
 use crate::store::ReadStore;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -41,6 +42,15 @@ pub(crate) enum Format {
     Bf16,
 }
 
+impl From<Format> for Precision {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::F32 => Self::F32,
+            Format::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 impl From<Format> for FloatFormat {
     fn from(format: Format) -> Self {
         match format {
@@ -54,18 +64,6 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportArgs) -> Result<u8, Com
     let project = Project::find(global.root.as_deref(), None)?;
     let store = must_open(&project)?;
     let id = show::find(&store, &args.id)?;
-    let wanted = args
-        .step
-        .map_or_else(|| MODEL_ARTIFACT.to_owned(), checkpoint_artifact);
-    let artifacts = store.artifacts(&id).map_err(store_error)?;
-    let prefix = format!("{wanted}/");
-    if !artifacts.iter().any(|file| file.path.starts_with(&prefix)) {
-        let short = id.short();
-        return Err(
-            CommandError::user(format!("run `{short}` has no `{wanted}`"))
-                .hint(format!("`lions show {short}` lists what it has")),
-        );
-    }
     if args.out.exists() {
         let message = format!("`{}` is there already", args.out.display());
         return Err(
@@ -76,11 +74,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportArgs) -> Result<u8, Com
         Some(format) => format.into(),
         None => trained_in(&store, &id)?,
     };
-    let dir = RunDir::new(&project.root, &id);
-    verify_artifact(&dir, &wanted).map_err(|error| {
-        CommandError::user(error).hint("`lions run` makes damaged results again")
-    })?;
-    let folder = dir.artifacts().join(wanted);
+    let folder = model_of(&project, &store, &id, args.step)?;
     let weights = convert_checkpoint(&folder, &args.out, format).map_err(CommandError::user)?;
     if ui.json {
         ui.print_json(&json!({ "model": args.out, "tensors": weights }))?;

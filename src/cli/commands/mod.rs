@@ -10,6 +10,7 @@ pub(crate) mod eval;
 pub(crate) mod exec;
 pub(crate) mod export;
 pub(crate) mod figures;
+pub(crate) mod generate;
 pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod log;
