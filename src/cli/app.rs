@@ -61,6 +61,8 @@ commands! {
     Cancel => cancel, CancelArgs;
     Retry => retry, RetryArgs;
     Compare => compare, CompareArgs;
+    Samples => samples, SamplesArgs;
+    Diff => diff, DiffArgs;
     Figures => figures, FiguresArgs;
     Report => report, ReportArgs;
     Inspect => inspect, InspectArgs;
@@ -70,6 +72,7 @@ commands! {
     Export => export, ExportArgs;
     Eval => eval, EvalArgs;
     Generate => generate, GenerateArgs;
+    ServeModel => serve_model, ServeModelArgs;
     Bench => bench, BenchArgs;
     Doctor => doctor, DoctorArgs;
     Store => store, StoreArgs;

@@ -42,13 +42,16 @@ impl AxisFilter {
     }
 }
 
-/// Whether a trial fits all of them.
+/// Whether a trial has one of the values that are named of each axis.
 pub(crate) fn fits_all(
     filters: &[AxisFilter],
     assignments: &BTreeMap<String, AxisValue>,
     seed: u64,
 ) -> bool {
-    filters.iter().all(|filter| filter.fits(assignments, seed))
+    filters.iter().all(|filter| {
+        let mut of_axis = filters.iter().filter(|other| other.axis == filter.axis);
+        of_axis.any(|filter| filter.fits(assignments, seed))
+    })
 }
 
 /// Refuses an axis that the sweep has not.
@@ -89,6 +92,10 @@ mod tests {
         };
         assert!(fits("beta=0.10") && fits("beta = 1e-1") && fits("loss=ipo") && fits("seed=3"));
         assert!(!fits("beta=0.2") && !fits("loss=dpo") && !fits("seed=4") && !fits("size=1"));
+        let either = ["beta=0.1", "beta=0.2", "loss=ipo"].map(|text| text.parse().unwrap());
+        assert!(fits_all(&either, &assignments, 3));
+        let neither = ["beta=0.1", "loss=dpo"].map(|text| text.parse().unwrap());
+        assert!(!fits_all(&neither, &assignments, 3));
         assert!("beta".parse::<AxisFilter>().is_err());
         let filters = ["bta=1".parse().unwrap()];
         let error = check_axes(&filters, ["beta", "loss"].into_iter()).unwrap_err();

@@ -25,6 +25,7 @@ mod signals;
 mod slots;
 mod starter;
 mod sweep_file;
+mod table_files;
 mod text;
 mod ui;
 mod work_left;

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// Documents that a person writes.
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -26,15 +26,16 @@ const DOCUMENTS: [&str; 9] = [
     "data/README.md",
     "models/README.md",
     "reports/README.md",
+    "docs/export.md",
     "tests/golden/README.md",
 ];
 
 /// Commands that are carried out, in a project that has the shipped studies and one of its own that
 /// has run. Of all others (`run`, `bench`, …) only the command line is parsed: their work takes
 /// minutes.
-const READING: [&str; 17] = [
+const READING: [&str; 19] = [
     "check", "plan", "inspect", "status", "show", "why", "log", "compare", "figures", "report",
-    "retry", "doctor", "store", "schema", "export", "config", "init",
+    "retry", "doctor", "store", "schema", "export", "config", "init", "samples", "diff",
 ];
 
 /// Words of the documents and what stands for them here: the study that has run, one of its
