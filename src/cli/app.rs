@@ -65,6 +65,8 @@ commands! {
     Cancel => cancel, CancelArgs;
     Retry => retry, RetryArgs;
     Compare => compare, CompareArgs;
+    Samples => samples, SamplesArgs;
+    Diff => diff, DiffArgs;
     Figures => figures, FiguresArgs;
     Report => report, ReportArgs;
     Inspect => inspect, InspectArgs;
@@ -74,6 +76,8 @@ commands! {
     Export => export, ExportArgs;
     ExportRecipe => export_recipe, ExportRecipeArgs;
     Eval => eval, EvalArgs;
+    Generate => generate, GenerateArgs;
+    ServeModel => serve_model, ServeModelArgs;
     Bench => bench, BenchArgs;
     Doctor => doctor, DoctorArgs;
     Store => store, StoreArgs;

@@ -5,7 +5,10 @@
 //! Start at [`app`].
 
 mod app;
+mod axis_filter;
 mod cards;
+mod chat;
+mod checkpoint;
 mod commands;
 mod cost;
 mod database;
@@ -19,10 +22,12 @@ mod progress;
 mod progress_line;
 mod project;
 mod quick;
+mod prompts;
 mod signals;
 mod slots;
 mod starter;
 mod sweep_file;
+mod table_files;
 mod text;
 mod translate;
 mod trl;

@@ -3,6 +3,16 @@
 use crate::base::Shutdown;
 use crate::cli::error::CommandError;
 use signal_hook::consts::{SIGINT, SIGTERM};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Sets `flag` on INT; another INT while it is set ends the process with 130. Whoever goes on resets it.
+pub(crate) fn flag_on_interrupt(flag: &Arc<AtomicBool>) -> Result<(), CommandError> {
+    signal_hook::flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(flag))
+        .and_then(|_| signal_hook::flag::register(SIGINT, Arc::clone(flag)))
+        .map_err(CommandError::internal)?;
+    Ok(())
+}
 
 /// Sets `shutdown` on INT and TERM; a second signal of either kind ends the process with 130.
 pub(crate) fn stop_on_signals(shutdown: &Shutdown) -> Result<(), CommandError> {

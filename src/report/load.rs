@@ -69,7 +69,7 @@ pub fn load_results(
     })
 }
 
-fn plain_run(row: RunRow) -> RunInfo {
+pub(super) fn plain_run(row: RunRow) -> RunInfo {
     let status = match row.state {
         RunState::Succeeded => RunStatus::Done,
         RunState::Leased { .. } => RunStatus::Running,

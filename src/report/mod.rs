@@ -10,7 +10,9 @@
 pub mod claims;
 pub mod column;
 pub mod compare;
+mod diff;
 pub mod doc;
+mod export;
 pub mod figures;
 pub mod grid;
 pub mod html;
@@ -25,9 +27,11 @@ pub mod paper;
 pub mod power;
 pub mod published;
 pub mod replication;
+mod samples;
 pub mod select;
 pub mod summary;
 pub mod table;
+mod tensorboard;
 pub mod text_fit;
 pub mod text_table;
 pub mod write;
@@ -39,6 +43,8 @@ mod tests;
 
 pub use claims::{ClaimOutcome, claims, claims_csv};
 pub use compare::{Cell, ConfigRow, MetricColumn, SweepTable, compare, default_table};
+pub use diff::{FlippedRow, MetricFlips, RunDiff, StageDiff, diff_runs};
+pub use export::export_tables;
 pub use figures::build_figure;
 pub use grid::{Grid, grid_text};
 pub use join::join_results;
@@ -51,10 +57,12 @@ pub use paper::{PaperReport, build_paper, write_paper};
 pub use power::power_lines;
 pub use published::{published_blocks, published_grid};
 pub use replication::{Replication, replication};
+pub use samples::{JudgeWords, Reply, SampleRow, side_by_side};
 pub use select::{
     Details, ReportError, RowValue, RunInfo, RunStatus, StepRow, SweepResults, TrialResult,
 };
 pub use table::{table_csv, table_grid, table_json};
+pub use tensorboard::event_file;
 pub use text_fit::{cut_text, display_width, wrap_text};
 pub use text_table::{ColumnFit, TextAlign, TextTable};
 pub use write::{write_figures, write_report};

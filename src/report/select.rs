@@ -270,10 +270,7 @@ impl SweepResults {
     pub fn rows(&self, run: &RunId) -> Result<Vec<RowValue>, ReportError> {
         match &self.details {
             Details::Memory { rows, .. } => Ok(rows.get(run).cloned().unwrap_or_default()),
-            Details::Folders(root) => {
-                let path = RunDir::new(root, run).artifacts().join(EVAL_ROWS_ARTIFACT);
-                read_lines(&path, |line| serde_json::from_str(line).map(Some))
-            }
+            Details::Folders(root) => rows_in(root, run),
         }
     }
 
@@ -363,6 +360,12 @@ pub(crate) fn short_label(assignments: &BTreeMap<String, AxisValue>, axes: &[Str
     } else {
         label
     }
+}
+
+/// The evaluated rows in the folder of a run.
+pub(super) fn rows_in(root: &Path, run: &RunId) -> Result<Vec<RowValue>, ReportError> {
+    let path = RunDir::new(root, run).artifacts().join(EVAL_ROWS_ARTIFACT);
+    read_lines(&path, |line| serde_json::from_str(line).map(Some))
 }
 
 /// Parses every line of a file that may be absent; a torn last line is dropped.

@@ -124,6 +124,9 @@ pub enum StageError {
         /// The model folder.
         path: PathBuf,
     },
+    /// A model that cannot be asked in conversations.
+    #[error("the model cannot be talked to: {0}")]
+    NoChat(String),
     /// A set has nothing to measure.
     #[error("set `{set}`: {why}")]
     EmptySet {

@@ -131,6 +131,24 @@ impl ReadStore {
         self.rows(&sql, [sweep], run_row)
     }
 
+    /// Every run, in order of first registration.
+    pub fn all_runs(&self) -> Result<Vec<RunRow>, StoreError> {
+        self.rows(&format_runs("ORDER BY run.id"), [], run_row)
+    }
+
+    /// Metrics along training of a run, step by step: of a step that several attempts made, the last attempt's.
+    pub fn training_steps(
+        &self,
+        id: &RunId,
+    ) -> Result<Vec<(u64, String, Option<f64>)>, StoreError> {
+        let sql = "SELECT step, key, value, max(attempt) FROM step_metric
+            JOIN run ON run.id = step_metric.run AND run.run_id = ?1
+            GROUP BY step, key ORDER BY step, key";
+        self.rows(sql, [&id.0], |row| {
+            Ok((uint(row.get(0)?), row.get(1)?, row.get(2)?))
+        })
+    }
+
     /// A run.
     pub fn run(&self, id: &RunId) -> Result<RunRow, StoreError> {
         let found = self.rows(&format_runs("WHERE run.run_id = ?1"), [&id.0], run_row)?;

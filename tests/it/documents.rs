@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// Documents that a person writes.
-const DOCUMENTS: [&str; 18] = [
+const DOCUMENTS: [&str; 19] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
@@ -26,6 +26,7 @@ const DOCUMENTS: [&str; 18] = [
     "data/README.md",
     "models/README.md",
     "reports/README.md",
+    "docs/export.md",
     "tests/golden/README.md",
     "docs/start.md",
     "docs/install.md",
@@ -41,7 +42,7 @@ const DOCUMENTS: [&str; 18] = [
 /// Commands that are carried out, in a project that has the shipped studies and one of its own that
 /// has run. Of all others (`run`, `bench`, …) only the command line is parsed: their work takes
 /// minutes.
-const READING: [&str; 19] = [
+const READING: [&str; 21] = [
     "check",
     "plan",
     "inspect",
@@ -61,6 +62,8 @@ const READING: [&str; 19] = [
     "init",
     "note",
     "export-recipe",
+    "samples",
+    "diff",
 ];
 
 /// Words of the documents and what stands for them here: the study that has run, one of its

@@ -38,7 +38,8 @@ const FLOORS: &[(&str, u8, Wing)] = &[
     ("store", 6, Control),
     ("runner", 7, Control),
     ("report", 8, Control),
-    ("cli", 9, Roof),
+    ("serving", 9, Engine),
+    ("cli", 10, Roof),
 ];
 
 /// Crate (as written in code), modules that may name it.
@@ -52,6 +53,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("safetensors", &["model", "train"]),
     ("gemm", &[]),
     ("ureq", &["judge"]),
+    ("tiny_http", &["serving"]),
     ("tokenizers", &["data"]),
     ("minijinja", &["data"]),
     ("parquet", &["data"]),

@@ -15,7 +15,7 @@ use crate::train::engine::{
     Engine, Give, Learner, Nll, Part, Take, Update, Weigh, none_kept, not_filled,
 };
 use crate::train::error::TrainError;
-use crate::train::score::{ReplyScore, Scorer};
+use crate::train::score::Scorer;
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -156,8 +156,9 @@ impl<T: Stored> DeviceEngine<T> {
 }
 
 impl<T: Stored> Scorer for DeviceEngine<T> {
-    fn score(&mut self, batch: &TokenBatch) -> Result<Vec<ReplyScore>, TrainError> {
-        self.inner.get_mut().machine.score(&self.parts, batch)
+    fn token_logps(&mut self, batch: &TokenBatch) -> Result<Vec<f64>, TrainError> {
+        let machine = &mut self.inner.get_mut().machine;
+        machine.token_logps(&self.parts, batch)
     }
 }
 
