@@ -23,7 +23,7 @@ mod starter;
 mod sweep_file;
 mod text;
 mod ui;
-mod work_left;
+mod watch;
 
 pub use app::main;
 pub use error::{CommandError, ErrorKind, exit_code};

@@ -51,6 +51,7 @@ pub use published::{published_blocks, published_grid};
 pub use replication::{Replication, replication};
 pub use select::{
     Details, ReportError, RowValue, RunInfo, RunStatus, StepRow, SweepResults, TrialResult,
+    read_steps,
 };
 pub use table::{table_csv, table_grid, table_json};
 pub use text_fit::{cut_text, display_width, wrap_text};
