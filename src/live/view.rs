@@ -100,10 +100,10 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// Four queries, whatever the number of runs.
+    /// A few queries, whatever the number of runs.
     pub(crate) fn read(store: &ReadStore, name: &str) -> Result<Self, StoreError> {
         let question = store.sweep(name)?.question;
-        let trials = store.trials(name)?;
+        let trials = store.trials_unmeasured(name)?;
         Ok(Self {
             question,
             labels: labels(&trials),

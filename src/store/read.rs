@@ -224,6 +224,13 @@ impl ReadStore {
 
     /// The trials of a sweep in order, each with the final metrics of its evaluation.
     pub fn trials(&self, sweep: &str) -> Result<Vec<TrialRow>, StoreError> {
+        let mut trials = self.trials_unmeasured(sweep)?;
+        self.add_metrics(sweep, &mut trials)?;
+        Ok(trials)
+    }
+
+    /// The same without metrics, which are many.
+    pub fn trials_unmeasured(&self, sweep: &str) -> Result<Vec<TrialRow>, StoreError> {
         let sql = "SELECT trial.number, trial.label, trial.seed, trial.assignments, run.run_id,
                 run.state, live.number, live.expires
             FROM trial
@@ -251,7 +258,6 @@ impl ReadStore {
             self.sweep(sweep)?;
         }
         self.add_runs(sweep, &mut trials)?;
-        self.add_metrics(sweep, &mut trials)?;
         Ok(trials)
     }
 

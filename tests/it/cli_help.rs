@@ -78,7 +78,9 @@ fn every_command_is_called_rightly_and_wrongly() {
     };
     let commands = commands();
     assert!(commands.len() > 10, "{commands:?}");
-    let never: BTreeSet<&String> = commands.iter().filter(|c| !calls(c, true)).collect();
+    // A server ends by a signal, as `serve::` sends one.
+    let unending = |command: &&String| command.as_str() == "serve";
+    let never: BTreeSet<&String> = commands.iter().filter(|c| !calls(c, true) && !unending(c)).collect();
     assert!(
         never.is_empty(),
         "no session in which these succeed: {never:?}"

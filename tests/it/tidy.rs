@@ -37,8 +37,10 @@ const FLOORS: &[(&str, u8, Wing)] = &[
     ("figures", 5, Control),
     ("store", 6, Control),
     ("runner", 7, Control),
+    ("live", 7, Control),
     ("report", 8, Control),
-    ("cli", 9, Roof),
+    ("serve", 9, Control),
+    ("cli", 10, Roof),
 ];
 
 /// Crate (as written in code), modules that may name it.
@@ -68,6 +70,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("lions_kernels", &["arch", "model"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
+    ("ratatui", &["cli"]),
+    ("httparse", &["serve"]),
     ("terminal_size", &["cli"]),
     ("signal_hook", &["cli", "base"]),
     ("tracing_subscriber", &["cli"]),
