@@ -32,7 +32,7 @@ mod text;
 mod translate;
 mod trl;
 mod ui;
-mod work_left;
+mod watch;
 
 pub use app::main;
 pub use error::{CommandError, ErrorKind, exit_code};

@@ -5,7 +5,7 @@ use crate::base::printable;
 use crate::cli::progress_line::{RunLine, RunName, RunPlace, SweepLine};
 use crate::cli::text::{counted, secs};
 use crate::cli::ui::{Tone, paint, shown, width_err};
-use crate::cli::work_left::WorkLeft;
+use crate::live::WorkLeft;
 use crate::plan::{RunId, StageKind};
 use crate::report::wrap_text;
 use crate::runner::{Reporter, RunnerEvent};

@@ -60,6 +60,7 @@ pub use replication::{Replication, replication};
 pub use samples::{JudgeWords, Reply, SampleRow, side_by_side};
 pub use select::{
     Details, ReportError, RowValue, RunInfo, RunStatus, StepRow, SweepResults, TrialResult,
+    read_steps,
 };
 pub use table::{table_csv, table_grid, table_json};
 pub use tensorboard::event_file;

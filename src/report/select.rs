@@ -395,7 +395,12 @@ fn read_lines<T>(
     Ok(values)
 }
 
-fn read_steps(dir: &RunDir) -> Result<Vec<StepRow>, ReportError> {
+/// The metrics along training in a run's journals, in step order; of a step that several attempts made, the last
+/// attempt's.
+///
+/// # Errors
+/// A file is there and cannot be read.
+pub fn read_steps(dir: &RunDir) -> Result<Vec<StepRow>, ReportError> {
     let mut steps: BTreeMap<u64, BTreeMap<String, f64>> = BTreeMap::new();
     for number in attempt_numbers(dir)? {
         for event in read_events(&dir.attempt(number).events())? {

@@ -69,6 +69,16 @@ impl ReadStore {
     pub fn of_project(root: &Path) -> Result<Self, StoreError> {
         Self::open(&root.join(STORE_PATH))
     }
+
+    /// A number that moves when another connection commits.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn version(&self) -> Result<i64, StoreError> {
+        Ok(self
+            .conn
+            .pragma_query_value(None, "data_version", |row| row.get(0))?)
+    }
 }
 
 impl Store {
@@ -133,8 +143,7 @@ impl Store {
     /// # Errors
     /// The file cannot be read.
     pub fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
-        let conn = &self.inner.conn;
-        let now: i64 = conn.pragma_query_value(None, "data_version", |row| row.get(0))?;
+        let now = self.inner.version()?;
         let changed = now != self.seen;
         self.seen = now;
         Ok(changed)

@@ -193,25 +193,32 @@ impl ReadStore {
 
     /// Every attempt of a run, in order.
     pub fn attempts(&self, id: &RunId) -> Result<Vec<AttemptRow>, StoreError> {
-        let sql = "SELECT a.number, a.state, a.owner, a.device, a.handle, a.started, a.expires,
-                a.ended, a.class, a.message, a.wall_secs, a.cpu_secs, a.peak_memory_bytes,
-                a.tokens, a.positions, a.flops
-            FROM attempt AS a JOIN run ON run.id = a.run AND run.run_id = ?1 ORDER BY a.number";
-        self.rows(sql, [&id.0], |row| {
-            Ok(AttemptRow {
-                number: row.get(0)?,
-                state: row.get(1)?,
-                owner: row.get(2)?,
-                device: row.get(3)?,
-                handle: row.get(4)?,
-                started: Timestamp(row.get(5)?),
-                expires: Timestamp(row.get(6)?),
-                ended: row.get::<_, Option<i64>>(7)?.map(Timestamp),
-                class: class_of(row.get(8)?)?,
-                message: row.get(9)?,
-                usage: usage_of(row)?,
-            })
-        })
+        let sql = format_attempts("WHERE run.run_id = ?1 ORDER BY a.number");
+        self.rows(&sql, [&id.0], attempt_row)
+    }
+
+    /// Every attempt at the runs of a sweep, in order, by run: one query, whatever the number of runs.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn sweep_attempts(
+        &self,
+        sweep: &str,
+    ) -> Result<BTreeMap<RunId, Vec<AttemptRow>>, StoreError> {
+        let sql = format_attempts(
+            "WHERE run.id IN (SELECT trial_run.run FROM trial_run
+                JOIN trial ON trial.id = trial_run.trial
+                JOIN sweep ON sweep.id = trial.sweep AND sweep.name = ?1)
+            ORDER BY run.id, a.number",
+        );
+        let all = self.rows(&sql, [sweep], |row| {
+            Ok((RunId(row.get(16)?), attempt_row(row)?))
+        })?;
+        let mut by_run: BTreeMap<RunId, Vec<AttemptRow>> = BTreeMap::new();
+        for (run, attempt) in all {
+            by_run.entry(run).or_default().push(attempt);
+        }
+        Ok(by_run)
     }
 
     /// Every attempt that is at work, by run.
@@ -235,6 +242,13 @@ impl ReadStore {
 
     /// The trials of a sweep in order, each with the final metrics of its evaluation.
     pub fn trials(&self, sweep: &str) -> Result<Vec<TrialRow>, StoreError> {
+        let mut trials = self.trials_unmeasured(sweep)?;
+        self.add_metrics(sweep, &mut trials)?;
+        Ok(trials)
+    }
+
+    /// The same without metrics, which are many.
+    pub fn trials_unmeasured(&self, sweep: &str) -> Result<Vec<TrialRow>, StoreError> {
         let sql = "SELECT trial.number, trial.label, trial.seed, trial.assignments, run.run_id,
                 run.state, live.number, live.expires
             FROM trial
@@ -262,7 +276,6 @@ impl ReadStore {
             self.sweep(sweep)?;
         }
         self.add_runs(sweep, &mut trials)?;
-        self.add_metrics(sweep, &mut trials)?;
         Ok(trials)
     }
 
@@ -459,6 +472,33 @@ impl ReadStore {
         }
         Ok(all)
     }
+}
+
+const ATTEMPT_COLUMNS: &str =
+    "SELECT a.number, a.state, a.owner, a.device, a.handle, a.started, a.expires,
+    a.ended, a.class, a.message, a.wall_secs, a.cpu_secs, a.peak_memory_bytes,
+    a.tokens, a.positions, a.flops, run.run_id
+FROM attempt AS a JOIN run ON run.id = a.run ";
+
+/// The columns of an [`AttemptRow`] with one of this module's own conditions.
+fn format_attempts(condition: &'static str) -> String {
+    [ATTEMPT_COLUMNS, condition].concat()
+}
+
+fn attempt_row(row: &Row<'_>) -> Result<AttemptRow, StoreError> {
+    Ok(AttemptRow {
+        number: row.get(0)?,
+        state: row.get(1)?,
+        owner: row.get(2)?,
+        device: row.get(3)?,
+        handle: row.get(4)?,
+        started: Timestamp(row.get(5)?),
+        expires: Timestamp(row.get(6)?),
+        ended: row.get::<_, Option<i64>>(7)?.map(Timestamp),
+        class: class_of(row.get(8)?)?,
+        message: row.get(9)?,
+        usage: usage_of(row)?,
+    })
 }
 
 /// The columns of a [`RunRow`] with one of this module's own conditions.

@@ -37,8 +37,10 @@ const FLOORS: &[(&str, u8, Wing)] = &[
     ("figures", 5, Control),
     ("store", 6, Control),
     ("runner", 7, Control),
+    ("live", 7, Control),
     ("report", 8, Control),
     ("serving", 9, Engine),
+    ("serve", 9, Control),
     ("cli", 10, Roof),
 ];
 
@@ -70,6 +72,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("lions_kernels", &["arch", "model"]),
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
+    ("ratatui", &["cli"]),
+    ("httparse", &["serve"]),
     ("terminal_size", &["cli"]),
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),

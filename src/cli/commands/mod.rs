@@ -26,6 +26,7 @@ pub(crate) mod retry;
 pub(crate) mod run;
 pub(crate) mod samples;
 pub(crate) mod schema;
+pub(crate) mod serve;
 pub(crate) mod serve_model;
 pub(crate) mod show;
 pub(crate) mod status;

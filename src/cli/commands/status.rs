@@ -9,13 +9,16 @@ use crate::cli::project::Project;
 use crate::cli::sweep_file::{Changes, SweepWord};
 use crate::cli::text::{counted, secs};
 use crate::cli::ui::{Tone, Ui};
+use crate::cli::watch::{Looker, Page, WatchState, follow, watch};
+use crate::live::{self, silent_since};
 use crate::plan::RunId;
-use crate::queue::{Blocker, LEASE_MILLIS, RunState};
+use crate::queue::{Blocker, RunState};
 use crate::report::ColumnFit::{Cut, Whole, Wrap};
 use crate::rundir::{RunDir, attempt_at_work, pauses};
 use crate::store::{AttemptRow, ReadStore, RunRow, StateCounts, TrialRow, read_notes};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, IsTerminal as _};
 
 /// Show sweeps, or the runs and trials of one
 ///
@@ -29,6 +32,9 @@ pub(crate) struct StatusArgs {
     /// List trials instead of runs
     #[arg(long, requires = "sweep")]
     trials: bool,
+    /// Follow what is at work: a screen with keys, or where no terminal is a line at each change until all is done
+    #[arg(long, short, conflicts_with = "trials")]
+    watch: bool,
     #[command(flatten)]
     picked: TrialFilter,
     #[command(flatten)]
@@ -55,6 +61,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &StatusArgs) -> Result<u8, Com
         }
         return Ok(DONE);
     };
+    if args.watch {
+        return watched(ui, &project, &store, name);
+    }
     for pause in pauses(&project.root).map_err(CommandError::user)? {
         let since = pause.since.iso8601();
         ui.warn(&format!(
@@ -68,6 +77,28 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &StatusArgs) -> Result<u8, Com
         Some(name) => runs(ui, &project, &store, name, args)?,
     }
     Ok(DONE)
+}
+
+/// The same again and again.
+fn watched(
+    ui: &Ui,
+    project: &Project,
+    store: &ReadStore,
+    name: Option<String>,
+) -> Result<u8, CommandError> {
+    if let Some(name) = &name {
+        store
+            .sweep(name)
+            .map_err(|e| unknown_sweep(project, store, e))?;
+    }
+    let Some(mut looker) = Looker::open(&project.root)? else {
+        return Ok(DONE);
+    };
+    if ui.json || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        return follow(ui, &mut looker, name.as_deref());
+    }
+    let first = name.map_or(Page::Sweeps, Page::Sweep);
+    watch(&mut looker, WatchState::new(first), ui.colors_out())
 }
 
 fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
@@ -108,16 +139,6 @@ fn silent_runs(store: &ReadStore, sweep: &str) -> Result<usize, CommandError> {
         .iter()
         .filter(|(_, state)| silent_since(*state, now).is_some());
     Ok(silent.count())
-}
-
-/// When an attempt whose lease has run out was last seen to live.
-fn silent_since(state: RunState, now: Timestamp) -> Option<Timestamp> {
-    match state {
-        RunState::Leased { expires, .. } if now > expires => {
-            Some(expires.plus_millis(-LEASE_MILLIS))
-        }
-        _ => None,
-    }
 }
 
 /// `31 done, 2 at work, 1 failed`.
@@ -311,22 +332,18 @@ fn trial_row(ui: &Ui, trial: &TrialRow) -> Vec<String> {
 
 /// A run's state in one word.
 pub(crate) fn state_word(ui: &Ui, state: RunState) -> String {
-    let (tone, word) = match silent_since(state, SystemClock.now()) {
-        Some(_) => (Tone::Warn, "silent"),
-        None => word_of(state),
-    };
-    ui.tone(tone, word)
+    let word = live::state_word(state, SystemClock.now());
+    ui.tone(tone_of(word), word)
 }
 
-fn word_of(state: RunState) -> (Tone, &'static str) {
-    match state {
-        RunState::Blocked => (Tone::Dim, "waiting"),
-        RunState::Ready => (Tone::Dim, "ready"),
-        RunState::Leased { .. } => (Tone::Accent, "running"),
-        RunState::Succeeded => (Tone::Good, "done"),
-        RunState::Failed => (Tone::Bad, "failed"),
-        RunState::Skipped => (Tone::Warn, "skipped"),
-        RunState::Cancelled => (Tone::Warn, "cancelled"),
+/// The tone of a word for a state.
+pub(crate) fn tone_of(word: &str) -> Tone {
+    match word {
+        "done" => Tone::Good,
+        "running" => Tone::Accent,
+        "failed" => Tone::Bad,
+        "silent" | "skipped" | "cancelled" => Tone::Warn,
+        _ => Tone::Dim,
     }
 }
 

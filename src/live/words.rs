@@ -1,0 +1,28 @@
+//! Where a run stands, in one word.
+
+use crate::base::Timestamp;
+use crate::queue::{LEASE_MILLIS, RunState};
+
+/// When an attempt whose lease has run out was last seen to live.
+pub fn silent_since(state: RunState, now: Timestamp) -> Option<Timestamp> {
+    match state {
+        RunState::Leased { expires, .. } if now > expires => {
+            Some(expires.plus_millis(-LEASE_MILLIS))
+        }
+        _ => None,
+    }
+}
+
+/// A run's state as people read it: `waiting`, `ready`, `running`, `silent`, `done`, `failed`, `skipped` or `cancelled`.
+pub fn state_word(state: RunState, now: Timestamp) -> &'static str {
+    match state {
+        RunState::Leased { .. } if silent_since(state, now).is_some() => "silent",
+        RunState::Blocked => "waiting",
+        RunState::Ready => "ready",
+        RunState::Leased { .. } => "running",
+        RunState::Succeeded => "done",
+        RunState::Failed => "failed",
+        RunState::Skipped => "skipped",
+        RunState::Cancelled => "cancelled",
+    }
+}
