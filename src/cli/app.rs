@@ -73,6 +73,7 @@ commands! {
     Doctor => doctor, DoctorArgs;
     Store => store, StoreArgs;
     Exec => exec, ExecArgs;
+    Job => job, JobArgs;
 }
 
 /// Parses the command line, runs the command, returns the exit code.

@@ -54,7 +54,10 @@ impl ProjectFile {
         match read_text(&path) {
             Ok(Ok(text)) => Self::of_text(&text),
             Ok(Err((text, _))) => Err(refused(&text, Diagnostic::nowhere("it is not UTF-8"))),
-            Err(why) => Err(refused("", Diagnostic::nowhere(format!("cannot read it: {why}")))),
+            Err(why) => Err(refused(
+                "",
+                Diagnostic::nowhere(format!("cannot read it: {why}")),
+            )),
         }
     }
 
@@ -69,7 +72,10 @@ impl ProjectFile {
         if problems.is_empty() {
             return Ok(file);
         }
-        Err(ConfigError::new(sources(text), problems.into_iter().collect()))
+        Err(ConfigError::new(
+            sources(text),
+            problems.into_iter().collect(),
+        ))
     }
 
     /// The backend of a name, or of a profile.
@@ -302,8 +308,16 @@ mod tests {
             ["lions.toml:2:8: there is no kind `comand` of backend (did you mean `command`?)"]
         );
         assert!(wrong("[profile.x]\nbackend = \"slrum\"\n")[0].contains("did you mean `slurm`?"));
-        assert!(wrong("[backend.pbs]\nsubmit = [\"qsub\"]\n")[0].contains("does not say its `kind`"));
-        let unknown = ProjectFile::of_text("").unwrap().backend("slrum").unwrap_err();
-        assert_eq!(unknown, "there is no backend `slrum`; did you mean `slurm`?");
+        assert!(
+            wrong("[backend.pbs]\nsubmit = [\"qsub\"]\n")[0].contains("does not say its `kind`")
+        );
+        let unknown = ProjectFile::of_text("")
+            .unwrap()
+            .backend("slrum")
+            .unwrap_err();
+        assert_eq!(
+            unknown,
+            "there is no backend `slrum`; did you mean `slurm`?"
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! What stands in an attempt's folder when a scheduler starts it: where it was given to, that it began, how its process
 //! ended. These hold across machines, where a lock does not.
 
-use crate::base::{PathError, Timestamp, write_atomic};
 use crate::base::fs::is_gone;
+use crate::base::{PathError, Timestamp, write_atomic};
 use crate::rundir::error::RundirError;
 use crate::rundir::layout::AttemptDir;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,9 @@ pub struct JobEnd {
     /// It was told that its time runs out.
     #[serde(default)]
     pub warned: bool,
+    /// The system ended it because memory ran out, as far as that can be told.
+    #[serde(default)]
+    pub starved: bool,
     /// It was found dead when the scheduler started it once more.
     #[serde(default)]
     pub restarted: bool,

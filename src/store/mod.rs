@@ -21,7 +21,7 @@ mod verify;
 mod write;
 
 pub use error::{GIVE_THE_RIGHT, StoreError};
-pub use open::{ReadStore, STORE_PATH, Store};
+pub use open::{ReadStore, STORE_PATH, Store, store_path};
 pub use rebuild::{Rebuilt, rebuild, recorded_steps};
 pub use register::{FoundRun, Registered, Retry};
 pub use rows::{

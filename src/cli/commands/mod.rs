@@ -12,6 +12,7 @@ pub(crate) mod export;
 pub(crate) mod figures;
 pub(crate) mod init;
 pub(crate) mod inspect;
+pub(crate) mod job;
 pub(crate) mod log;
 pub(crate) mod merge;
 pub(crate) mod plan;
