@@ -46,7 +46,7 @@ pub fn watch_attempt(
 ) -> Result<u8, BackendError> {
     let dir = launch.run_dir().attempt(launch.attempt);
     if is_outdated(launch)? {
-        eprintln!("a later attempt has begun; nothing is done");
+        tracing::warn!("a later attempt has begun; nothing is done");
         return Ok(LEFT_ALONE);
     }
     if !begin_once(&dir, &host_name())? {
@@ -79,7 +79,7 @@ fn begun_before(dir: &AttemptDir) -> Result<u8, BackendError> {
         };
         write_job_end(dir, &end)?;
     }
-    eprintln!("this attempt has begun before; nothing is done");
+    tracing::warn!("this attempt has begun before; nothing is done");
     Ok(LEFT_ALONE)
 }
 

@@ -54,6 +54,7 @@ mod rows;
 mod selection;
 mod session;
 mod shipped;
+mod slurm;
 mod statistics;
 mod tasks;
 mod terminal;
