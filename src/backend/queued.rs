@@ -15,7 +15,7 @@ use crate::base::{Clock as _, PathError, SystemClock, digest_bytes, write_atomic
 use crate::plan::RunId;
 use crate::rundir::{
     AttemptDir, JobEnd, JobNote, RunDir, Waits, has_begun, host_name, is_locked,
-    network_file_system, read_job_end, read_job_note, write_job_note,
+    network_file_system, read_heartbeat, read_job_end, read_job_note, write_job_note,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -78,6 +78,8 @@ struct Job {
     lost: Option<Instant>,
     begun: bool,
     end: Option<JobEnd>,
+    /// The heartbeat, and since when it stands there.
+    beat: Option<(Option<u64>, Instant)>,
     folder_read: Option<Instant>,
     stop: Option<StopSignal>,
     /// The stop has still to be told to the scheduler.
@@ -249,10 +251,22 @@ impl<S: Scheduler> QueuedBackend<S> {
         job.read_folder()?;
         let poll = job.judge(settled, unanswered.as_deref(), &name);
         job.note(handle, &poll);
-        if poll.is_over() {
-            self.jobs.remove(handle);
+        if poll.is_over()
+            && let Some(job) = self.jobs.remove(handle)
+        {
+            self.clear_away(&job);
         }
         Ok(poll)
+    }
+
+    /// A job whose attempt is over must not wait in the queue for nothing.
+    fn clear_away(&mut self, job: &Job) {
+        if matches!(job.seen, Some(Seen::Queued(_))) {
+            let folder = self.folder(&job.key.0);
+            if let Err(why) = self.scheduler.cancel(&job.key, &folder, StopSignal::Kill) {
+                tracing::warn!("a job named `{}` is left in the queue: {why}", job.key.0);
+            }
+        }
     }
 }
 
@@ -267,6 +281,7 @@ impl Job {
             lost: None,
             begun: false,
             end: None,
+            beat: None,
             folder_read: None,
             stop: None,
             stop_owed: false,
@@ -286,6 +301,10 @@ impl Job {
         self.begun = self.begun || has_begun(&self.dir)?;
         if self.begun && self.end.is_none() {
             self.end = read_job_end(&self.dir);
+            let beat = read_heartbeat(&self.dir.heartbeat());
+            if self.beat.is_none_or(|(before, _)| before != beat) {
+                self.beat = Some((beat, Instant::now()));
+            }
         }
         Ok(())
     }
@@ -302,7 +321,17 @@ impl Job {
                 (Some(why), None) => queued(format!("{backend} does not take it: {why}")),
                 (None, None) => queued("is being submitted".to_owned()),
             },
-            // A person looks at the job's own words; that it began and waits again says that its machine went.
+            // It was put back into the queue, and will do nothing more: an attempt begins once.
+            Some(Seen::Queued(_)) if self.begun => {
+                let still = self
+                    .beat
+                    .is_some_and(|(_, since)| since.elapsed() >= settled);
+                if still {
+                    evicted(Ended::Machine)
+                } else {
+                    Poll::Running
+                }
+            }
             Some(Seen::Queued(reason)) => queued(reason.clone()),
             Some(Seen::Alive) => Poll::Running,
             Some(Seen::Ended(Ended::Cancelled)) if !self.begun => evicted(Ended::Cancelled),
@@ -343,9 +372,9 @@ impl Job {
         if !by_itself && self.stop.is_none() {
             match &self.seen {
                 Some(Seen::Ended(Ended::Memory)) => return starved(),
-                Some(Seen::Ended(Ended::Itself)) | None if over => {}
                 Some(Seen::Ended(Ended::Itself)) => {}
                 Some(Seen::Ended(other)) => return evicted(*other),
+                None if over => {}
                 // It ended, so that the scheduler has to hear of it.
                 _ => return Poll::Running,
             }

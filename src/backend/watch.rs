@@ -142,6 +142,7 @@ fn wait_for(
 /// Signals the child, which has not been waited for: its number is its own.
 fn send(child: &Child, signal: Signal) {
     if let Ok(pid) = i32::try_from(child.id()) {
-        drop(kill(Pid::from_raw(pid), signal));
+        // One that has ended meanwhile needs no signal.
+        let _ = kill(Pid::from_raw(pid), signal);
     }
 }

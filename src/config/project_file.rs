@@ -107,9 +107,10 @@ fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> + Cl
         Some(near) => format!("did you mean `{near}`?"),
         None => {
             let known: Vec<String> = known.map(|name| format!("`{name}`")).collect();
-            match known.is_empty() {
-                true => format!("`{PROJECT_FILE}` describes none"),
-                false => format!("there is {}", known.join(", ")),
+            if known.is_empty() {
+                format!("`{PROJECT_FILE}` describes none")
+            } else {
+                format!("there is {}", known.join(", "))
             }
         }
     };

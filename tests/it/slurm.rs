@@ -12,8 +12,7 @@ use std::process::Command;
 const STEPS: u32 = 150;
 const SAVES: &str = "[base.sft.runtime]\ncheckpoint-every-steps = 1";
 
-const PROJECT_FILE: &str =
-    "[backend.slurm]\npoll-seconds = 1\njobs = 4\npartition = \"main\"\n[profile.long]\nbackend = \"slurm\"\ntime = \"1-0\"\n";
+const PROJECT_FILE: &str = "[backend.slurm]\npoll-seconds = 1\njobs = 4\npartition = \"main\"\n[profile.long]\nbackend = \"slurm\"\ntime = \"1-0\"\n";
 
 /// A project and a scripted Slurm.
 struct Cluster {
@@ -35,7 +34,9 @@ impl Cluster {
         let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slurm/fake");
         let path = format!("{}:{}", fake.display(), std::env::var("PATH").unwrap());
         let mut command = self.project.command(words);
-        command.env("PATH", path).env("FAKE_SLURM", self.slurm.path());
+        command
+            .env("PATH", path)
+            .env("FAKE_SLURM", self.slurm.path());
         command
     }
 
@@ -51,7 +52,10 @@ impl Cluster {
     /// Makes something odd.
     fn set(&self, what: &str, text: &str) {
         let path = self.slurm.path().join(what);
-        #[expect(clippy::disallowed_methods, reason = "a test's own files need not be atomic")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a test's own files need not be atomic"
+        )]
         fs::write(path, text).unwrap();
     }
 
@@ -70,7 +74,10 @@ impl Cluster {
     /// Jobs that were submitted; a rehearsal is none.
     fn submitted(&self) -> usize {
         let asked = self.asked("sbatch");
-        asked.iter().filter(|line| !line.contains("--test-only")).count()
+        asked
+            .iter()
+            .filter(|line| !line.contains("--test-only"))
+            .count()
     }
 
     fn job_folders(&self) -> Vec<PathBuf> {
@@ -83,8 +90,17 @@ impl Cluster {
     /// The process that Slurm started last.
     fn job_process(&self) -> String {
         let with_pid = |folder: &PathBuf| folder.join("pid").is_file();
-        let newest = |folder: &PathBuf| fs::metadata(folder.join("pid")).unwrap().modified().unwrap();
-        let started = self.job_folders().into_iter().filter(with_pid).max_by_key(newest);
+        let newest = |folder: &PathBuf| {
+            fs::metadata(folder.join("pid"))
+                .unwrap()
+                .modified()
+                .unwrap()
+        };
+        let started = self
+            .job_folders()
+            .into_iter()
+            .filter(with_pid)
+            .max_by_key(newest);
         let text = fs::read_to_string(started.unwrap().join("pid")).unwrap();
         text.trim().to_owned()
     }
@@ -97,13 +113,17 @@ impl Cluster {
 
     /// State of every attempt at the training.
     fn trainings(&self) -> Vec<String> {
-        attempts(&self.project, "sft").into_iter().map(|(state, _)| state).collect()
+        attempts(&self.project, "sft")
+            .into_iter()
+            .map(|(state, _)| state)
+            .collect()
     }
 
     fn attempt_folder(&self, event: &Value) -> PathBuf {
         let run = &event["run"].as_str().unwrap()[..12];
         let number = event["attempt"].as_u64().unwrap();
-        self.project.path(format!("results/runs/{run}/attempts/{number:03}"))
+        self.project
+            .path(format!("results/runs/{run}/attempts/{number:03}"))
     }
 
     /// Waits until an attempt has saved a state.
@@ -128,9 +148,15 @@ fn a_sweep_waits_at_slurm_says_why_and_comes_to_its_table() {
         }
     };
     let why = cluster.lions(&["why", &queued["run"].as_str().unwrap()[..12]]);
-    assert!(why.out.contains("has waited at the scheduler") && why.out.contains("Priority"), "{why:?}");
+    assert!(
+        why.out.contains("has waited at the scheduler") && why.out.contains("Priority"),
+        "{why:?}"
+    );
     let status = cluster.lions(&["status", "waits"]);
-    assert!(status.out.contains("waits at the scheduler: Priority"), "{status:?}");
+    assert!(
+        status.out.contains("waits at the scheduler: Priority"),
+        "{status:?}"
+    );
     cluster.unset("hold");
     driver.wait("run-started");
     let ended = driver.end();
@@ -138,7 +164,13 @@ fn a_sweep_waits_at_slurm_says_why_and_comes_to_its_table() {
     assert_eq!(cluster.trainings(), ["succeeded"]);
     cluster.has_its_table("waits");
     let asked = cluster.asked("sbatch");
-    let want = ["--array=0-0", "--no-requeue", "--signal=B:USR1@180", "--partition=main", "--job-name=lions-"];
+    let want = [
+        "--array=0-0",
+        "--no-requeue",
+        "--signal=B:USR1@180",
+        "--partition=main",
+        "--job-name=lions-",
+    ];
     assert!(want.iter().all(|word| asked[1].contains(word)), "{asked:?}");
 }
 
@@ -147,19 +179,28 @@ fn a_sweep_waits_at_slurm_says_why_and_comes_to_its_table() {
 fn odd_answers_of_slurm_cost_no_attempt() {
     let cluster = Cluster::new("odd", STEPS);
     cluster.set("word", "INVENTED");
-    cluster.set("more", "slurm_load_jobs: noise\n1|0|theirs|FAILED|None\n1|N/A|theirs|TIMEOUT|None\n");
+    cluster.set(
+        "more",
+        "slurm_load_jobs: noise\n1|0|theirs|FAILED|None\n1|N/A|theirs|TIMEOUT|None\n",
+    );
     let mut driver = Driver::start(&mut cluster.run_command("odd"));
     let started = driver.wait("run-started");
     cluster.set("down", "");
     cluster.wait_for_state(&started);
     let looks = cluster.asked("squeue").len();
-    wait_until("looks in vain", || cluster.asked("squeue").len() > looks + 2);
+    wait_until("looks in vain", || {
+        cluster.asked("squeue").len() > looks + 2
+    });
     cluster.unset("down");
     cluster.set("forget", "");
     let ended = driver.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(cluster.trainings(), ["succeeded"]);
-    assert_eq!(cluster.asked("sacct").len(), 1, "accounting that is off is asked once");
+    assert_eq!(
+        cluster.asked("sacct").len(),
+        1,
+        "accounting that is off is asked once"
+    );
     cluster.has_its_table("odd");
 }
 
@@ -203,7 +244,13 @@ fn a_driver_that_dies_between_record_and_submission_loses_no_run() {
     cluster.set("refuse", "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)");
     let mut driver = Driver::start(&mut cluster.run_command("between"));
     let queued = driver.wait("run-queued");
-    assert!(queued["reason"].as_str().unwrap().contains("does not take it"), "{queued}");
+    assert!(
+        queued["reason"]
+            .as_str()
+            .unwrap()
+            .contains("does not take it"),
+        "{queued}"
+    );
     drop(driver);
     cluster.unset("refuse");
     let mut driver = Driver::start(&mut cluster.run_command("between"));
@@ -239,7 +286,11 @@ fn an_attempt_whose_time_runs_out_saves_its_state_and_the_next_one_goes_on() {
     // What `--signal=B:USR1@…` sends goes to the process that the script has become.
     let job = cluster.job_process();
     let mut find = Command::new("sh");
-    let watcher = find.args(["-c", "ps -o pid=,args= -g \"$0\" | grep ' job --manifest' | head -1", &job]);
+    let watcher = find.args([
+        "-c",
+        "ps -o pid=,args= -g \"$0\" | grep ' job --manifest' | head -1",
+        &job,
+    ]);
     let line = String::from_utf8(watcher.output().unwrap().stdout).unwrap();
     signal("USR1", line.split_whitespace().next().unwrap());
     let interrupted = driver.wait("run-interrupted");
@@ -247,7 +298,10 @@ fn an_attempt_whose_time_runs_out_saves_its_state_and_the_next_one_goes_on() {
     let ended = driver.end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert_eq!(cluster.trainings(), ["interrupted", "succeeded"]);
-    let events = cluster.attempt_folder(&started).with_file_name("002").join("events.jsonl");
+    let events = cluster
+        .attempt_folder(&started)
+        .with_file_name("002")
+        .join("events.jsonl");
     assert!(fs::read_to_string(events).unwrap().contains("\"resumed\""));
     cluster.has_its_table("limit");
 }
@@ -282,25 +336,40 @@ fn a_run_that_is_cancelled_is_cancelled_at_slurm_by_its_name_and_number() {
     assert_eq!(ended.code, Some(100), "{ended:?}");
     assert_eq!(cluster.trainings(), ["cancelled"]);
     let asked = cluster.asked("scancel");
-    assert!(asked[0].contains("--name=lions-") && asked[0].ends_with(" 1_0"), "{asked:?}");
+    assert!(
+        asked[0].contains("--name=lions-") && asked[0].ends_with(" 1_0"),
+        "{asked:?}"
+    );
 }
 
 #[test]
 fn what_slurm_would_never_start_ends_the_command_before_anything_is_queued() {
     let cluster = Cluster::new("refused", 5);
-    cluster.set("refuse", "allocation failure: Requested node configuration is not available");
+    cluster.set(
+        "refuse",
+        "allocation failure: Requested node configuration is not available",
+    );
     let said = cluster.lions(&["run", "sweeps/refused.toml", "--profile", "long"]);
     assert_eq!(said.code, 1, "{said:?}");
-    assert!(said.err.contains("slurm would not start such runs: allocation failure"), "{said:?}");
+    assert!(
+        said.err
+            .contains("slurm would not start such runs: allocation failure"),
+        "{said:?}"
+    );
     assert!(said.err.contains("[backend.slurm]"), "{said:?}");
     assert!(cluster.asked("sbatch")[0].contains("--time=1-0"));
     assert!(!cluster.project.path("results/lions.db").exists());
     let said = cluster.lions(&["run", "sweeps/refused.toml", "--backend", "slrum"]);
     assert!(said.err.contains("did you mean `slurm`?"), "{said:?}");
-    cluster.project.write("lions.toml", "[backend.slurm]\npartitoin = \"main\"\n");
+    cluster
+        .project
+        .write("lions.toml", "[backend.slurm]\npartitoin = \"main\"\n");
     let said = cluster.lions(&["run", "sweeps/refused.toml", "--backend", "slurm"]);
     assert_eq!(said.code, 1, "{said:?}");
-    assert!(said.err.contains("lions.toml:2:1") && said.err.contains("`partition`"), "{said:?}");
+    assert!(
+        said.err.contains("lions.toml:2:1") && said.err.contains("`partition`"),
+        "{said:?}"
+    );
 }
 
 /// A scheduler of a shell: `submit` starts a script in the background, `poll` looks whether it is there.
@@ -318,15 +387,29 @@ fn a_scheduler_of_three_commands_carries_a_sweep_to_its_table() {
     let project = crate::tiny::project();
     write_sweep(&project, "commands", 5, "");
     project.write("lions.toml", SHELL);
-    let words = ["run", "sweeps/commands.toml", "--backend", "shell", "--json"];
+    let words = [
+        "run",
+        "sweeps/commands.toml",
+        "--backend",
+        "shell",
+        "--json",
+    ];
     let ended = Driver::start(&mut project.command(&words)).end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let states: Vec<String> = attempts(&project, "sft").into_iter().map(|(state, _)| state).collect();
+    let states: Vec<String> = attempts(&project, "sft")
+        .into_iter()
+        .map(|(state, _)| state)
+        .collect();
     assert_eq!(states, ["succeeded"]);
     let table = &project.json(&["compare", "commands"])[0];
-    assert!(table["rows"][0]["results"][0]["estimate"]["value"].is_f64(), "{table}");
+    assert!(
+        table["rows"][0]["results"][0]["estimate"]["value"].is_f64(),
+        "{table}"
+    );
     let sql = "SELECT count(*) FROM attempt WHERE handle LIKE 'shell:lions-%'";
-    let handles: i64 = database(&project).query_row(sql, [], |row| row.get(0)).unwrap();
+    let handles: i64 = database(&project)
+        .query_row(sql, [], |row| row.get(0))
+        .unwrap();
     assert_eq!(handles, 2);
 }
 
@@ -336,12 +419,18 @@ fn the_database_lies_where_the_project_says() {
     write_sweep(&project, "placed", 2, "");
     let local = tempfile::tempdir().unwrap();
     let place = local.path().join("deep/lions.db");
-    project.write("lions.toml", format!("database = {:?}\n", place.display().to_string()));
+    project.write(
+        "lions.toml",
+        format!("database = {:?}\n", place.display().to_string()),
+    );
     let said = project.lions(&["run", "sweeps/placed.toml", "--quiet"]);
     assert_eq!(said.code, 0, "{said:?}");
     assert!(place.is_file() && !project.path("results/lions.db").exists());
     let table = &project.json(&["compare", "placed"])[0];
-    assert!(table["rows"][0]["results"][0]["estimate"]["value"].is_f64(), "{table}");
+    assert!(
+        table["rows"][0]["results"][0]["estimate"]["value"].is_f64(),
+        "{table}"
+    );
     fs::remove_file(&place).unwrap();
     assert_eq!(project.lions(&["store", "rebuild"]).code, 0);
     assert!(place.is_file());
