@@ -83,6 +83,7 @@ commands! {
     Doctor => doctor, DoctorArgs;
     Store => store, StoreArgs;
     Exec => exec, ExecArgs;
+    Job => job, JobArgs;
     --
     Completions => completions, CompletionsArgs;
     Man => man, ManArgs;

@@ -7,6 +7,7 @@
 //! a mistake, it is shown with file, line, column, snippet and the nearest valid name.
 
 mod axis_value;
+mod backend_spec;
 mod base_file;
 #[cfg(test)]
 mod base_tests;
@@ -41,6 +42,7 @@ mod peers;
 mod places;
 mod preference;
 mod presets;
+mod project_file;
 mod published;
 mod range;
 #[cfg(test)]
@@ -66,6 +68,7 @@ mod tree;
 mod typed;
 mod usual;
 
+pub use backend_spec::{CommandSpec, SlurmSpec};
 pub use base_file::BASE_MARK;
 pub(crate) use base_file::plain_path;
 pub(crate) use check::MOST_STEPS;
@@ -78,6 +81,7 @@ pub(crate) use load::stated_name;
 pub use load::{load_placed_sweep, load_sweep};
 pub use overrides::{Overrides, SET_MARK};
 pub use places::{Places, Remark, Written};
+pub use project_file::{BackendChoice, LOCAL, PROJECT_FILE, ProjectFile};
 pub use published::{Published, all_published, published};
 pub use schema::{editor_schema, field_schema};
 pub use task_file::{load_task, shipped_tasks};

@@ -29,6 +29,15 @@ pub enum Blocker {
         /// Seconds since it began.
         secs: f64,
     },
+    /// An attempt waits at a scheduler.
+    Queued {
+        /// Its number.
+        attempt: u32,
+        /// Why, in the scheduler's words.
+        reason: String,
+        /// Seconds since it says so.
+        secs: f64,
+    },
     /// An attempt was at work, but its claim has run out.
     LeaseExpired {
         /// Its number.
@@ -87,6 +96,14 @@ impl fmt::Display for Blocker {
                     "attempt {attempt} has been running on {device} for {secs:.0} s"
                 )
             }
+            Self::Queued {
+                attempt,
+                reason,
+                secs,
+            } => write!(
+                f,
+                "attempt {attempt} has waited at the scheduler for {secs:.0} s: {reason}"
+            ),
             Self::LeaseExpired { attempt, secs } => write!(
                 f,
                 "attempt {attempt} was last seen more than {secs:.0} s ago; the next `lions run` takes it back"
@@ -141,6 +158,8 @@ pub struct Facts {
     pub inputs: Vec<(RunId, StageKind, RunState)>,
     /// Device and start of the live attempt.
     pub live: Option<(Device, Timestamp)>,
+    /// Why the live attempt waits at a scheduler, and since when.
+    pub waits: Option<(String, Timestamp)>,
     /// The attempt whose folder a process holds.
     pub held: Option<u32>,
     /// Why the runner that is alive starts nothing, and since when.
@@ -157,6 +176,14 @@ pub fn explain(facts: &Facts, now: Timestamp) -> Vec<Blocker> {
                 attempt,
                 secs: now.secs_since(expires),
             });
+        }
+        RunState::Leased { attempt, .. } if facts.waits.is_some() => {
+            let waits = facts.waits.iter();
+            blockers.extend(waits.map(|(reason, since)| Blocker::Queued {
+                attempt,
+                reason: reason.clone(),
+                secs: now.secs_since(*since),
+            }));
         }
         RunState::Leased { attempt, .. } => {
             let started = facts.live.map_or(now, |(_, started)| started);
@@ -214,6 +241,7 @@ mod tests {
             message: String::new(),
             inputs: vec![],
             live: None,
+            waits: None,
             held: None,
             paused: None,
         }
@@ -272,6 +300,17 @@ mod tests {
         let mut done = facts(RunState::Succeeded);
         done.held = Some(1);
         assert_eq!(lines(&done), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_attempt_that_waits_at_a_scheduler_says_why() {
+        let mut facts = facts(RunState::Leased {
+            attempt: 2,
+            expires: Timestamp(20_000),
+        });
+        facts.waits = Some(("Priority".into(), Timestamp(4_000)));
+        let want = ["attempt 2 has waited at the scheduler for 6 s: Priority"];
+        assert_eq!(lines(&facts), want);
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct Slot {
     pub threads: usize,
     /// Memory for one attempt; absent: not limited.
     pub memory_bytes: Option<u64>,
+    /// A scheduler shares out the device, which belongs to whatever machine it chooses.
+    pub elsewhere: bool,
 }
 
 impl Slot {
@@ -25,6 +27,7 @@ impl Slot {
             card: None,
             threads,
             memory_bytes: None,
+            elsewhere: false,
         }
     }
 

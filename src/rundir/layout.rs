@@ -92,6 +92,21 @@ impl AttemptDir {
         self.path.join("stderr.log")
     }
 
+    /// A [`crate::rundir::JobNote`], where a scheduler starts the attempt.
+    pub fn job(&self) -> PathBuf {
+        self.path.join("job.json")
+    }
+
+    /// Where a scheduler starts the attempt: made by the process that is the attempt, once.
+    pub fn begun(&self) -> PathBuf {
+        self.path.join("begun")
+    }
+
+    /// A [`crate::rundir::JobEnd`], where a scheduler starts the attempt.
+    pub fn ended(&self) -> PathBuf {
+        self.path.join("ended.json")
+    }
+
     /// Version, command line, host, device.
     pub fn provenance(&self) -> PathBuf {
         self.path.join("provenance.json")

@@ -11,6 +11,7 @@ mod event;
 mod facts;
 mod files;
 mod heartbeat;
+mod job_note;
 mod journal;
 mod layout;
 mod lock;
@@ -32,6 +33,10 @@ pub use files::{
     run_folders, tail_lines, write_made, write_provenance, write_result, write_run_files,
 };
 pub use heartbeat::{HEARTBEAT_MILLIS, Heartbeat, SILENCE_MILLIS, read_heartbeat};
+pub use job_note::{
+    JobEnd, JobNote, Waits, begin_once, has_begun, read_job_end, read_job_note, write_job_end,
+    write_job_note,
+};
 pub use journal::{Journal, JournalReader, read_events};
 pub use layout::{AttemptDir, RunDir};
 pub use lock::{FolderLock, is_locked};

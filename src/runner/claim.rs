@@ -5,8 +5,8 @@ use crate::base::{Timestamp, chain};
 use crate::plan::RunId;
 use crate::queue::{AttemptEnd, RunState, Slot, schedule};
 use crate::rundir::{
-    AttemptDir, Publication, RunDir, RundirError, attempt_numbers, is_locked, read_result,
-    sealed_outcome, write_run_files,
+    AttemptDir, Publication, RunDir, RundirError, attempt_numbers, read_result, sealed_outcome,
+    write_run_files,
 };
 use crate::runner::admission::Admission;
 use crate::runner::attempts::Attempts;
@@ -36,6 +36,7 @@ pub(super) fn claim(
     let request = |(at, slot): &(usize, usize)| ClaimRequest {
         run: ledger.graph.id(*at).clone(),
         device: slots[*slot].device,
+        elsewhere: slots[*slot].elsewhere,
     };
     let requests: Vec<ClaimRequest> = pairs.iter().map(request).collect();
     let lease = job.options.lease_millis;
@@ -68,6 +69,8 @@ pub(super) fn claim(
             }
         }
     }
+    // Every handle is in the store by now.
+    attempts.submit()?;
     failed.map_or(Ok(()), Err)
 }
 
@@ -122,7 +125,7 @@ fn has_to_run(
     }
     let numbers = attempt_numbers(&dir)?;
     if let Some(number) = numbers.last()
-        && is_locked(dir.attempt(*number).path())?
+        && attempts.is_at_work(&dir.attempt(*number))?
     {
         let reason = format!("its attempt {number} is still at work");
         admission.hold(&mut ledger.reporting, &ledger.graph, at, reason);
@@ -208,6 +211,10 @@ fn launch(
     admission.release(at);
     // First, since whoever hears of the attempt may want to find it; without it the attempt is at work too.
     let kept = ledger.store.set_handle(&planned.id, attempt, &handle.0);
+    if job.options.slots[slot].elsewhere {
+        // It is told when it begins.
+        return Ok(kept?);
+    }
     ledger.reporting.report(RunnerEvent::RunStarted {
         run: launch.run,
         stage: planned.kind,

@@ -97,6 +97,7 @@ impl<'r> Dispatcher<'r> {
             (clock, shutdown),
         )?;
         let states = std::mem::take(&mut registered.states);
+        let journal_millis = attempts.habits().journal_millis;
         let mut ledger = Ledger {
             store,
             graph: Graph::new(job.plan, states),
@@ -120,7 +121,7 @@ impl<'r> Dispatcher<'r> {
             ledger,
             attempts,
             admission,
-            timers: Timers::new(clock.now()),
+            timers: Timers::new(clock.now(), journal_millis),
             began: now,
             stopping: None,
         })
@@ -165,7 +166,7 @@ impl<'r> Dispatcher<'r> {
             sync_store(ledger, attempts, now)?;
         }
         if self.timers.reclaim.due(now) {
-            reclaim_orphans(self.job.root, &self.owner, ledger, attempts, now)?;
+            reclaim_orphans(self.job, &self.owner, ledger, attempts, now)?;
         }
         while let Some(answer) = attempts.published(now) {
             commit(ledger, attempts, admission, answer, now)?;
@@ -186,6 +187,9 @@ impl<'r> Dispatcher<'r> {
     }
 
     fn is_over(&self) -> bool {
+        if self.stopping.is_some() && self.attempts.habits().outlive_runner {
+            return !self.attempts.is_publishing_any();
+        }
         if !self.attempts.is_empty() {
             return false;
         }
@@ -204,6 +208,12 @@ impl<'r> Dispatcher<'r> {
     fn handle_shutdown(&mut self, now: Timestamp) -> Result<(), RunnerError> {
         if self.stopping.is_none() && self.shutdown.requested() {
             self.stopping = Some(now);
+            if self.attempts.habits().outlive_runner {
+                self.ledger.reporting.report(RunnerEvent::Leaving {
+                    attempts: self.attempts.running.len(),
+                });
+                return Ok(());
+            }
             self.ledger.reporting.report(RunnerEvent::Stopping {
                 attempts: self.attempts.running.len(),
             });

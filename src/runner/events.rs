@@ -54,6 +54,30 @@ pub enum RunnerEvent {
         /// Where it computes.
         device: Device,
     },
+    /// An attempt waits at a scheduler, or waits for another reason than before.
+    RunQueued {
+        /// The run.
+        run: RunId,
+        /// Its stage.
+        stage: StageKind,
+        /// What its trials have in common.
+        label: String,
+        /// Number of the attempt.
+        attempt: u32,
+        /// Why, in the scheduler's words.
+        reason: String,
+    },
+    /// This runner goes on with an attempt that outlived another one.
+    RunAdopted {
+        /// The run.
+        run: RunId,
+        /// Its stage.
+        stage: StageKind,
+        /// What its trials have in common.
+        label: String,
+        /// Number of the attempt.
+        attempt: u32,
+    },
     /// An attempt has got on.
     RunProgress {
         /// The run.
@@ -141,6 +165,11 @@ pub enum RunnerEvent {
     },
     /// Attempts are being asked to save their state and stop.
     Stopping {
+        /// How many.
+        attempts: usize,
+    },
+    /// The runner ends, and its attempts go on without it until the next one.
+    Leaving {
         /// How many.
         attempts: usize,
     },

@@ -164,6 +164,7 @@ impl TestProject {
         let request = ClaimRequest {
             run: id(name),
             device: Device::Cpu,
+            elsewhere: false,
         };
         let (sweep, plan) = (&self.sweep, &self.plan);
         let mut store = self.store();

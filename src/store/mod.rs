@@ -23,7 +23,7 @@ mod write;
 
 pub use error::{GIVE_THE_RIGHT, StoreError};
 pub use notes::{SweepNote, add_note, read_notes};
-pub use open::{ReadStore, STORE_PATH, Store};
+pub use open::{ReadStore, STORE_PATH, Store, store_path};
 pub use rebuild::{Rebuilt, rebuild, recorded_steps};
 pub use register::{FoundRun, Registered, Retry};
 pub use rows::{

@@ -1,14 +1,24 @@
 //! Opening the file, its settings and its migrations.
 
 use crate::base::PathError;
+use crate::config::ProjectFile;
 use crate::rundir::network_file_system;
 use crate::store::error::StoreError;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where the store lies below the project root.
+/// Where the store lies below the project root, unless `lions.toml` says otherwise.
 pub const STORE_PATH: &str = "results/lions.db";
+
+/// Where the store of the project at `root` lies: where `lions.toml` says, or at the usual place.
+///
+/// # Errors
+/// [`StoreError::Project`] if that file is wrong.
+pub fn store_path(root: &Path) -> Result<PathBuf, StoreError> {
+    let file = ProjectFile::read(root).map_err(|error| StoreError::Project(error.to_string()))?;
+    Ok(root.join(file.database.unwrap_or_else(|| PathBuf::from(STORE_PATH))))
+}
 
 /// Appended to, never edited: `user_version` counts how many of them a file has.
 const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_first.sql")];
@@ -67,7 +77,7 @@ impl ReadStore {
     /// # Errors
     /// As [`ReadStore::open`].
     pub fn of_project(root: &Path) -> Result<Self, StoreError> {
-        Self::open(&root.join(STORE_PATH))
+        Self::open(&store_path(root)?)
     }
 
     /// A number that moves when another connection commits.
@@ -113,7 +123,7 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn of_project(root: &Path) -> Result<Self, StoreError> {
-        Self::open(&root.join(STORE_PATH))
+        Self::open(&store_path(root)?)
     }
 
     /// The reading side.

@@ -399,12 +399,12 @@ impl ReadStore {
     /// Why a run is not done.
     ///
     /// `paused` is what the runner that is alive says of why it starts nothing, and since when; `held` the
-    /// attempt whose folder a process holds.
+    /// attempt whose folder a process holds; `waits` why the live one waits at a scheduler, and since when.
     pub fn why(
         &self,
         id: &RunId,
         paused: Option<(String, Timestamp)>,
-        held: Option<u32>,
+        (held, waits): (Option<u32>, Option<(String, Timestamp)>),
         now: Timestamp,
     ) -> Result<Why, StoreError> {
         let run = self.run(id)?;
@@ -418,6 +418,7 @@ impl ReadStore {
             message: run.message.clone().unwrap_or_default(),
             inputs: self.parents(id)?,
             paused,
+            waits,
             held,
             live: live.and_then(|attempt| Some((attempt.device.parse().ok()?, attempt.started))),
         };

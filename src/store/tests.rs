@@ -49,6 +49,7 @@ impl TestStore {
         let request = ClaimRequest {
             run: id(name),
             device: Device::Cpu,
+            elsewhere: false,
         };
         self.store
             .claim(&[request], "me", NOW, 90_000)
@@ -209,6 +210,7 @@ fn eight_writers_claim_every_run_exactly_once_and_none_finds_the_store_locked() 
         .map(|run| ClaimRequest {
             run: run.id.clone(),
             device: Device::Cpu,
+            elsewhere: false,
         })
         .collect();
     let taken: usize = std::thread::scope(|scope| {
@@ -251,6 +253,7 @@ fn an_accelerator_is_not_shared_between_runners() {
         let request = ClaimRequest {
             run: id(name),
             device: Device::Cuda(0),
+            elsewhere: false,
         };
         project
             .store
@@ -477,13 +480,13 @@ fn why_names_the_failed_run_that_a_skipped_one_needs() {
     let why = project
         .store
         .read()
-        .why(&id("dpo/0.1/10/1"), None, None, NOW)
+        .why(&id("dpo/0.1/10/1"), None, (None, None), NOW)
         .unwrap();
     assert!(matches!(&why.blockers[..], [Blocker::Input { run, .. }] if *run == id("sft")));
     let why = project
         .store
         .read()
-        .why(&id("sft"), None, None, NOW)
+        .why(&id("sft"), None, (None, None), NOW)
         .unwrap();
     let text = why.blockers[0].to_string();
     assert!(

@@ -23,6 +23,8 @@ pub struct ClaimRequest {
     pub run: RunId,
     /// Where it is to compute.
     pub device: Device,
+    /// A scheduler shares out the device: another attempt on one of that name is on another.
+    pub elsewhere: bool,
 }
 
 /// The answer to a [`ClaimRequest`].
@@ -101,6 +103,24 @@ impl Store {
         tx.prepare_cached(sql)?
             .execute(params![run.0, attempt, handle])?;
         Ok(tx.commit()?)
+    }
+
+    /// Makes a runner the owner of an attempt whose runner is dead, `before`; whether it was still that one's.
+    pub fn adopt(
+        &mut self,
+        run: &RunId,
+        attempt: u32,
+        (before, owner): (&str, &str),
+        expires: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let sql = "UPDATE attempt SET owner = ?4, expires = ?5
+            WHERE run = (SELECT id FROM run WHERE run_id = ?1) AND number = ?2 AND owner = ?3
+                AND state = 'live'";
+        let tx = self.writer()?;
+        let values = params![run.0, attempt, before, owner, expires.0];
+        let adopted = tx.prepare_cached(sql)?.execute(values)?;
+        tx.commit()?;
+        Ok(adopted == 1)
     }
 
     /// Records what attempts told since the last call and extends the leases of those that live.
@@ -271,7 +291,9 @@ fn claim_one(
         Ok(stepped) => stepped,
         Err(Stale { state }) => return Ok(Claim::NotReady { state }),
     };
-    if let Some(owner) = device_owner(tx, request.device, owner)? {
+    if !request.elsewhere
+        && let Some(owner) = device_owner(tx, request.device, owner)?
+    {
         return Ok(Claim::DeviceBusy { owner });
     }
     save(tx, row, &next, None)?;
@@ -289,7 +311,7 @@ fn claim_one(
     Ok(Claim::Taken { attempt: taken })
 }
 
-/// The other runner whose attempt is on a card; processors are shared.
+/// The other runner whose attempt is on a card of this machine; processors are shared.
 fn device_owner(
     tx: &Transaction<'_>,
     device: Device,
@@ -298,7 +320,9 @@ fn device_owner(
     if !device.is_card() {
         return Ok(None);
     }
-    let sql = "SELECT owner FROM attempt WHERE state = 'live' AND device = ?1 AND owner <> ?2";
+    // An attempt has no handle for the moment between its claim and its start.
+    let sql = "SELECT owner FROM attempt WHERE state = 'live' AND device = ?1 AND owner <> ?2
+        AND (handle IS NULL OR handle LIKE 'local:%' OR handle LIKE 'scripted:%')";
     Ok(tx
         .prepare_cached(sql)?
         .query_row([&device.to_string(), owner], |row| row.get(0))

@@ -8,6 +8,7 @@
 //! | `toml` | a whole sweep file |
 //! | `toml fragment` | laid over [`WHOLE`], a sweep file that has all parts |
 //! | `toml lines of TABLE` | as many fragments as lines, each in that table |
+//! | `toml project` | a whole `lions.toml` |
 //! | `sh` | command lines; which of them are run says [`READING`] |
 
 use crate::project::Project;
@@ -17,11 +18,12 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// Documents that a person writes.
-const DOCUMENTS: [&str; 19] = [
+const DOCUMENTS: [&str; 20] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
+    "docs/clusters.md",
     "sweeps/README.md",
     "data/README.md",
     "models/README.md",
@@ -187,6 +189,10 @@ fn sweep_files_in_documents_are_right() {
                     .and_then(|t| t.split('"').next());
                 let name = named.unwrap_or_else(|| panic!("{place}: a sweep file has a name"));
                 accepted(project, name, text, "check", place);
+            }
+            Some((_, "project")) => {
+                let read = lions::config::ProjectFile::of_text(text);
+                assert!(read.is_ok(), "{place}: {read:?}");
             }
             Some((_, "fragment")) => laid_on(project, text, place),
             Some((_, how)) => {

@@ -61,6 +61,7 @@ mod serve;
 mod serve_model;
 mod session;
 mod shipped;
+mod slurm;
 mod statistics;
 mod tasks;
 mod terminal;

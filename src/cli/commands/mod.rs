@@ -16,6 +16,7 @@ pub(crate) mod figures;
 pub(crate) mod generate;
 pub(crate) mod init;
 pub(crate) mod inspect;
+pub(crate) mod job;
 pub(crate) mod log;
 pub(crate) mod man;
 pub(crate) mod merge;

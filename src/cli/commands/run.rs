@@ -1,6 +1,6 @@
 //! `lions run`.
 
-use crate::backend::{BACKENDS, BackendSpec};
+use crate::backend::{Backend, open_backend};
 use crate::base::{Shutdown, SystemClock};
 use crate::cli::commands::{compare, plan, report};
 use crate::cli::database::{results, store_error};
@@ -13,12 +13,12 @@ use crate::cli::progress::BarsReporter;
 use crate::cli::project::Project;
 use crate::cli::quick::{QuickSweep, SWEEP_FILES};
 use crate::cli::signals;
-use crate::cli::slots::{Devices, slots};
+use crate::cli::slots::{Devices, job_slots, slots};
 use crate::cli::sweep_file::{Changes, SweepFile, refuse_one_name_twice};
 use crate::cli::text::{counted, secs};
 use crate::cli::ui::{Tone, Ui};
-use crate::config::Inputs;
 use crate::config::sweep::Sweep;
+use crate::config::{BackendChoice, Inputs, LOCAL};
 use crate::plan::{Plan, RunId};
 use crate::preflight::Depth;
 use crate::queue::Slot;
@@ -28,7 +28,6 @@ use crate::runner::{
     SweepJob, SweepSummary, open_store, run_sweep,
 };
 use crate::store::{GIVE_THE_RIGHT, Retry, Store, last_change};
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
@@ -61,9 +60,12 @@ pub(crate) struct RunArgs {
     /// Threads of each run on the CPU
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = at_least(1_u32))]
     threads: u32,
-    /// What starts the runs
-    #[arg(long, default_value = BACKENDS[0].name, value_parser = backends())]
-    backend: BackendSpec,
+    /// What starts the runs: `local` (processes on this machine), `slurm`, or a backend of `lions.toml`
+    #[arg(long, default_value = LOCAL, value_name = "NAME", conflicts_with = "profile")]
+    backend: String,
+    /// A profile of `lions.toml`: a backend with other options
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
     /// Try failed and cancelled runs again
     #[arg(long)]
     retry: bool,
@@ -74,16 +76,6 @@ pub(crate) struct RunArgs {
     /// Leave reports/ alone
     #[arg(long)]
     no_report: bool,
-}
-
-/// Reads the name of a backend.
-fn backends() -> impl TypedValueParser<Value = BackendSpec> {
-    let value = |spec: &BackendSpec| PossibleValue::new(spec.name).help(spec.about);
-    let names = PossibleValuesParser::new(BACKENDS.iter().map(value));
-    names.map(|name| {
-        let named = BACKENDS.iter().find(|spec| spec.name == name);
-        *named.unwrap_or(&BACKENDS[0])
-    })
 }
 
 /// Minutes, also a part of one, as milliseconds. However few they are they are not 0, which is for ever.
@@ -111,10 +103,10 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     let near = args.files.first().map(PathBuf::as_path);
     let project = Project::find(global.root.as_deref(), near)?;
     // Before anything is queued: a device that cannot be used ends the command.
-    let slots = slots(ui, &args.device, args.jobs, args.threads)?;
+    let place = Place::chosen(ui, &project, args)?;
     // All are read before any starts: a typo in the last must not be found after hours.
     let mut loaded = Vec::new();
-    let mut look = Look::new(&project, Depth::Sample).for_slots(&slots);
+    let mut look = Look::new(&project, Depth::Sample).for_slots(&place.slots);
     let mut errors = 0;
     for word in args.words(ui, &project)? {
         let (sweep, places) = word.load_placed(ui, &project, Inputs::Required)?;
@@ -161,7 +153,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
             &project,
             args,
             (&word, &sweep, &planned),
-            &slots,
+            &place,
             &shutdown,
         )? {
             exit_code::INTERRUPTED => return Ok(exit_code::INTERRUPTED),
@@ -171,13 +163,59 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     Ok(code)
 }
 
+/// Where the runs of a command execute.
+struct Place {
+    name: String,
+    choice: BackendChoice,
+    slots: Vec<Slot>,
+}
+
+impl Place {
+    /// What was asked for. A scheduler is asked whether it would start such runs, before anything is queued.
+    fn chosen(ui: &Ui, project: &Project, args: &RunArgs) -> Result<Self, CommandError> {
+        let file = project.file(ui.colors_err())?;
+        let (name, choice) = match &args.profile {
+            Some(profile) => file.profile(profile),
+            None => file
+                .backend(&args.backend)
+                .map(|choice| (args.backend.as_str(), choice)),
+        }
+        .map_err(CommandError::user)?;
+        let slots = match choice {
+            BackendChoice::Local => slots(ui, &args.device, args.jobs, args.threads)?,
+            other => job_slots(other, args.jobs),
+        };
+        let place = Self {
+            name: name.to_owned(),
+            choice: choice.clone(),
+            slots,
+        };
+        let asked = place.open(project)?.rehearse();
+        asked.map_err(|error| {
+            let hint = format!("`[backend.{name}]` of `lions.toml` says what runs ask for");
+            CommandError::user(error).hint(hint)
+        })?;
+        Ok(place)
+    }
+
+    fn open(&self, project: &Project) -> Result<Box<dyn Backend>, CommandError> {
+        let program = std::env::current_exe().map_err(CommandError::internal)?;
+        Ok(open_backend(
+            &self.name,
+            &self.choice,
+            &project.root,
+            program,
+        ))
+    }
+}
+
 /// Runs one sweep to its report.
 fn one(
     ui: &Ui,
     project: &Project,
     args: &RunArgs,
     (word, sweep, plan): (&SweepFile, &Sweep, &Plan),
-    slots: &[Slot],
+    place: &Place,
     shutdown: &Shutdown,
 ) -> Result<u8, CommandError> {
     let only = wanted_runs(plan, &sweep.axes, &args.picked, args.only)?;
@@ -185,7 +223,7 @@ fn one(
     let failed = |error| failed(error, word, shutdown);
     let opened = open_store(&project.root, shutdown, reporter.as_mut());
     let mut store = opened.map_err(failed)?;
-    let mut options = RunOptions::new(slots.to_vec());
+    let mut options = RunOptions::new(place.slots.clone());
     options.retry = if args.retry {
         Retry::Failed
     } else {
@@ -193,8 +231,8 @@ fn one(
     };
     options.hang_millis = args.hang_millis;
     options.only = only;
-    let program = std::env::current_exe().map_err(CommandError::internal)?;
-    let mut backend = (args.backend.open)(program);
+    let mut backend = place.open(project)?;
+    options.lease_millis = backend.habits().silence_millis;
     let job = SweepJob {
         root: &project.root,
         sweep,

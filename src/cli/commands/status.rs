@@ -1,6 +1,7 @@
 //! `lions status`.
 
 use crate::base::{Clock as _, SystemClock, Timestamp};
+use crate::cli::commands::why::queue_reason;
 use crate::cli::database::{open, store_error, unknown_sweep};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
@@ -230,7 +231,14 @@ fn runs(
             _ => None,
         };
         let held = held.flatten();
-        rows.push(run_row(ui, run, trials, (attempts.last(), held), now));
+        let waits = queue_reason(project, &run.id, run.state).map(|(reason, _)| reason);
+        rows.push(run_row(
+            ui,
+            run,
+            trials,
+            (attempts.last(), held, waits),
+            now,
+        ));
     }
     let columns = [
         ("run", Whole),
@@ -249,7 +257,7 @@ fn run_row(
     ui: &Ui,
     run: &RunRow,
     trials: usize,
-    (last, held): (Option<&AttemptRow>, Option<u32>),
+    (last, held, waits): (Option<&AttemptRow>, Option<u32>, Option<String>),
     now: Timestamp,
 ) -> Vec<String> {
     let silent = silent_since(run.state, now);
@@ -262,6 +270,9 @@ fn run_row(
             format!("no heartbeat since {since}; the next `lions run` takes it back")
         }
         (None, Some(attempt)) => Blocker::Held { attempt }.to_string(),
+        (None, None) if waits.is_some() => {
+            format!("waits at the scheduler: {}", waits.unwrap_or_default())
+        }
         (None, None) => first_line(run.message.as_deref().unwrap_or_default()),
     };
     vec![
