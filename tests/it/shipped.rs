@@ -1,6 +1,6 @@
 //! The shipped studies: on every base they are what they say, and one training serves many points.
 
-use lions::base::Digest;
+use lions::base::digest_bytes;
 use lions::config::sweep::{Sweep, Trial};
 use lions::config::{Inputs, load_placed_sweep};
 use lions::plan::{DigestCache, KnownLengths, Plan, StageKind, plan_sweep};
@@ -140,7 +140,7 @@ fn prompts(path: &str) -> BTreeSet<String> {
 /// In the order of their digests.
 fn by_digest(prompts: BTreeSet<String>) -> Vec<String> {
     let mut prompts: Vec<String> = prompts.into_iter().collect();
-    prompts.sort_by_cached_key(|prompt| Digest::of(prompt.as_bytes()).to_string());
+    prompts.sort_by_cached_key(|prompt| digest_bytes(prompt.as_bytes()).0);
     prompts
 }
 
