@@ -1,5 +1,6 @@
 //! AVX2 with fused multiply-add: sixteen registers of 256 bits.
 
+use super::bf16_tile;
 use super::set::{SQUARE, Simd, TileJob};
 use std::arch::x86_64::{
     _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_set1_ps,
@@ -46,6 +47,13 @@ impl Simd for Avx2 {
                 tile::<MR, 2>(depth, a, b, c, add);
             }
         }
+    }
+
+    #[expect(unsafe_code, reason = "as declared")]
+    #[inline(always)]
+    unsafe fn bf16_tile(self, steps: usize, a: *const f32, b: *const f32, c: (*mut f32, usize)) {
+        // SAFETY: the caller's promise; `self` proves the features.
+        unsafe { bf16_tile::avx2(steps, a, b, c) }
     }
 
     #[expect(unsafe_code, reason = "as declared")]

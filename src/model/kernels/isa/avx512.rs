@@ -1,6 +1,7 @@
 //! AVX-512 F, BW, DQ and VL: thirty-two registers of 512 bits.
 
 use super::avx2;
+use super::bf16_tile;
 use super::set::{SQUARE, Simd, TileJob};
 use std::arch::x86_64::{
     _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
@@ -60,6 +61,13 @@ impl Simd for Avx512 {
                 tile::<MR, 2>(depth, a, b, c, add);
             }
         }
+    }
+
+    #[expect(unsafe_code, reason = "as declared")]
+    #[inline(always)]
+    unsafe fn bf16_tile(self, steps: usize, a: *const f32, b: *const f32, c: (*mut f32, usize)) {
+        // SAFETY: the caller's promise; `self` proves the features.
+        unsafe { bf16_tile::avx512(steps, a, b, c) }
     }
 
     #[expect(unsafe_code, reason = "as declared")]

@@ -39,6 +39,23 @@ pub trait Simd: Copy + Send + Sync {
     ) {
     }
 
+    /// Adds the product of bf16 in packed panels to a tile of the shape that [`Simd::with_tile`] gives for
+    /// `f32`, of [`Simd::TILE_COLUMNS`] columns, in the order that `bf16_gemm` says.
+    ///
+    /// # Safety
+    /// `a` has `32 * steps` columns of as many values as a panel of the left operand is high, `b` as many
+    /// rows of the tile's columns; `c` is valid for reads and writes of the tile, its rows `stride` apart.
+    #[expect(unsafe_code, reason = "loads and stores without checks of bounds")]
+    #[inline(always)]
+    unsafe fn bf16_tile(
+        self,
+        _steps: usize,
+        _a: *const f32,
+        _b: *const f32,
+        (_c, _stride): (*mut f32, usize),
+    ) {
+    }
+
     /// `to[c * stride + r] = from[rows[r] + c]` for `r` and `c` below [`SQUARE`].
     ///
     /// # Safety
