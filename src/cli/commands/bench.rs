@@ -14,7 +14,7 @@ use crate::model::{tune_allocator, use_instruction_set};
 use crate::report::ColumnFit;
 use crate::stage::{
     BenchDevice, BenchKind, BenchModel, BenchReport, BenchRequest, BenchShape, BenchStep,
-    PhaseTime, Spread, bench,
+    BenchUnit, PhaseTime, Spread, bench,
 };
 use std::path::PathBuf;
 
@@ -258,6 +258,9 @@ fn show(ui: &Ui, report: &BenchReport) {
         si_of(report.matmul_flops_per_cpu_sec, "FLOP/CPU s"),
         si_of(report.flops_per_wall_sec, "FLOP/s"),
     ));
+    for unit in &report.units {
+        ui.text(&limit(unit));
+    }
     if let Some(device) = &report.device {
         ui.text(&described(device));
     }
@@ -282,6 +285,15 @@ fn show(ui: &Ui, report: &BenchReport) {
     };
     let columns = heads.map(|head| (head, ColumnFit::Whole));
     ui.headed_table(columns, report.phases.iter().map(row));
+}
+
+/// What a unit did, how much it could do, and how much of that a step was.
+fn limit(unit: &BenchUnit) -> String {
+    let most = unit.flops_per_cpu_sec.zip(unit.share).map(|(most, share)| {
+        let most = si_of(most, "FLOP/CPU s");
+        format!(": {most} at most, {:.0} % of it in a step", share * 100.0)
+    });
+    format!("{} by {}{}", unit.does, unit.isa, most.unwrap_or_default())
 }
 
 fn described(device: &BenchDevice) -> String {

@@ -11,7 +11,7 @@ kernel! {
     /// Rounds every value to one that bf16 can hold.
     pub fn round<F>(x: &mut [F]) {
         for x in x.iter_mut() {
-            *x = F::from_bf16(x.to_bf16());
+            *x = x.rounded_to_bf16();
         }
     }
 }

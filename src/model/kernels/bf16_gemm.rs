@@ -12,7 +12,7 @@
 //! column alone, and any processor gives the bytes of any other.
 
 use crate::aligned::Aligned;
-use crate::isa::{Isa, Simd, TileJob, isa, kernel};
+use crate::isa::{Isa, LeftRows, Simd, TileJob, isa, kernel};
 use crate::mat::{MatRef, Store};
 use crate::pack::{pack_left, pack_panel, panel_width};
 #[cfg(target_arch = "x86_64")]
@@ -73,14 +73,11 @@ pub fn multiply<F: Real>(m: usize, a: MatRef<'_, F>, b: Panels<'_, F>, c: &mut [
         let b = (b.pairs, b.k, b.n);
         return LEFT_PAIRS.with_borrow_mut(|left| amx::multiply(proof, m, a, b, (c, store), left));
     }
-    if store == Store::Set {
-        c.fill(F::ZERO);
-    }
     LEFT.with_borrow_mut(|left| {
         let left: &mut dyn Any = left;
         match left.downcast_mut() {
-            Some(left) => multiply_rounded(m, a, b, c, left),
-            None => multiply_rounded(m, a, b, c, &mut Aligned::zeroed(0)),
+            Some(left) => multiply_rounded(m, a, b, (c, store), left),
+            None => multiply_rounded(m, a, b, (c, store), &mut Aligned::zeroed(0)),
         }
     });
 }
@@ -90,7 +87,7 @@ pub fn multiply<F: Real>(m: usize, a: MatRef<'_, F>, b: Panels<'_, F>, c: &mut [
 fn finish<F: Real>(panel: &mut [F], filled: usize) {
     let (values, rest) = panel.split_at_mut(filled);
     for v in values {
-        *v = F::from_bf16(v.to_bf16());
+        *v = v.rounded_to_bf16();
     }
     rest.fill(F::ZERO);
 }
@@ -149,7 +146,7 @@ impl<F: Real> TileJob for Pack<'_, F> {
 kernel! {
     /// [`multiply`] by vectors, or value by value.
     fn multiply_rounded<F>[simd](
-        m: usize, a: MatRef<'_, F>, b: Panels<'_, F>, c: &mut [F], left: &mut Aligned<F>,
+        m: usize, a: MatRef<'_, F>, b: Panels<'_, F>, c: (&mut [F], Store), left: &mut Aligned<F>,
     ) {
         simd.with_tile(Blocks { m, a, b, c, left });
     }
@@ -159,7 +156,7 @@ struct Blocks<'a, F> {
     m: usize,
     a: MatRef<'a, F>,
     b: Panels<'a, F>,
-    c: &'a mut [F],
+    c: (&'a mut [F], Store),
     left: &'a mut Aligned<F>,
 }
 
@@ -171,42 +168,80 @@ impl<F: Real> TileJob for Blocks<'_, F> {
     fn run<S: Simd, const MR: usize, const LANES: usize, const NR: usize>(self, simd: S) {
         let (m, n, k) = (self.m, self.b.n, self.b.k);
         let wide = n.next_multiple_of(NR);
-        let (row, col) = self.a.strides();
         let held = k.next_multiple_of(STEP) * wide;
         assert!(
             self.b.values.len() >= held,
             "packed for the instruction set in use"
         );
+        let (c, store) = self.c;
         for i0 in (0..m).step_by(ROWS) {
             let rows = (m - i0).min(ROWS);
+            let c = &mut c[i0 * n..][..rows * n];
             for k0 in (0..k).step_by(BLOCK) {
                 let depth = (k - k0).min(BLOCK);
                 let padded = depth.next_multiple_of(STEP);
                 let left = self.left.at_least(rows.div_ceil(MR) * LANES * padded);
-                let from = self.a.from(i0, k0);
-                for (i, panel) in left.chunks_exact_mut(LANES * padded).enumerate() {
-                    let lanes = (row, (rows - i * MR).min(MR));
-                    pack_left::<F, S, LANES>(
-                        simd,
-                        &from[i * MR * row..],
-                        lanes,
-                        (col, depth),
-                        panel,
-                    );
-                    finish(panel, LANES * depth);
-                }
+                let from = (self.a.from(i0, k0), self.a.strides());
+                let lie = lay::<F, S, MR, LANES>(simd, from, (rows, depth), left);
                 for j in (0..n).step_by(NR) {
+                    let width = (n - j).min(NR);
+                    if k0 == 0 && store == Store::Set {
+                        for c in c.chunks_exact_mut(n) {
+                            c[j..j + width].fill(F::ZERO);
+                        }
+                    }
                     let right = &self.b.values[k0 * wide + j * padded..][..padded * NR];
-                    for (i, left) in left.chunks_exact(LANES * padded).enumerate() {
-                        let size = ((rows - i * MR).min(MR), (n - j).min(NR));
-                        let c = &mut self.c[(i0 + i * MR) * n + j..];
+                    let whole = if width == NR { rows / MR } else { 0 };
+                    let a = (&*left, lie);
+                    tiles::<F, S, MR, NR>(simd, whole, a, right, (&mut c[j..], n));
+                    for i in whole..rows.div_ceil(MR) {
+                        let a = (&left[i * lie.tile..], lie);
+                        let size = ((rows - i * MR).min(MR), width);
+                        let c = &mut c[i * MR * n + j..];
                         with_whole_tile::<F, MR, NR>(size, (c, n), true, |c| {
-                            tile::<F, S, MR, LANES, NR>(simd, left, right, c);
+                            tiles::<F, S, MR, NR>(simd, 1, a, right, c);
                         });
                     }
                 }
             }
         }
+    }
+}
+
+/// Lays `rows` rows of `depth` values, rounded and filled up with zeros to whole steps: as they lie, if a
+/// row's values are neighbours, since transposing them would cost more than tiles gain; else in panels.
+#[inline(always)]
+fn lay<F: Real, S: Simd, const MR: usize, const LANES: usize>(
+    simd: S,
+    (from, (row, col)): (&[F], (usize, usize)),
+    (rows, depth): (usize, usize),
+    left: &mut [F],
+) -> LeftRows {
+    let padded = depth.next_multiple_of(STEP);
+    if col == 1 {
+        for (i, to) in left.chunks_exact_mut(padded).take(rows).enumerate() {
+            let (to, rest) = to.split_at_mut(depth);
+            for (to, v) in to.iter_mut().zip(&from[i * row..][..depth]) {
+                *to = v.rounded_to_bf16();
+            }
+            rest.fill(F::ZERO);
+        }
+        return LeftRows {
+            row: padded,
+            step: 1,
+            tile: MR * padded,
+        };
+    }
+    for (i, panel) in left.chunks_exact_mut(LANES * padded).enumerate() {
+        let lanes = (row, (rows - i * MR).min(MR));
+        let from = &from[i * MR * row..];
+        pack_left::<F, S, LANES>(simd, from, lanes, (col, depth), panel);
+        finish(panel, LANES * depth);
+    }
+    LeftRows {
+        row: 1,
+        step: LANES,
+        tile: LANES * padded,
     }
 }
 
@@ -234,30 +269,38 @@ fn with_whole_tile<F: Real, const MR: usize, const NR: usize>(
     }
 }
 
-/// Adds the product of packed panels to `MR` rows by `NR` columns of `c`.
+/// Adds the product of laid rows and a packed panel to `count` tiles of `MR` rows by `NR` columns of `c`.
 #[inline(always)]
-fn tile<F: Real, S: Simd, const MR: usize, const LANES: usize, const NR: usize>(
+fn tiles<F: Real, S: Simd, const MR: usize, const NR: usize>(
     simd: S,
-    a: &[F],
+    count: usize,
+    (a, lie): (&[F], LeftRows),
     b: &[F],
     (c, stride): (&mut [F], usize),
 ) {
     let steps = b.len() / (STEP * NR);
-    assert!(a.len() == steps * STEP * LANES && c.len() >= (MR - 1) * stride + NR);
+    if count == 0 || steps == 0 {
+        return;
+    }
+    let last = (count - 1) * lie.tile + (MR - 1) * lie.row + (STEP * steps - 1) * lie.step;
+    assert!(last < a.len() && c.len() >= (count * MR - 1) * stride + NR);
     if const { S::TILE_COLUMNS == NR && F::IS_F32 } {
         let (a, b, c) = (a.as_ptr().cast(), b.as_ptr().cast(), c.as_mut_ptr().cast());
         #[expect(unsafe_code, reason = "tiles read and write through pointers")]
         // SAFETY: F is `f32`, and this is the set's own shape of tiles; the assert covers what it reads
         // and writes.
-        return unsafe { simd.bf16_tile(steps, a, b, (c, stride)) };
+        return unsafe { simd.bf16_tiles((steps, count), (a, lie), b, (c, stride)) };
     }
-    let (a, b) = (a.as_chunks::<LANES>().0, b.as_chunks::<NR>().0);
-    for (a, b) in a.chunks_exact(STEP).zip(b.chunks_exact(STEP)) {
-        for r in 0..MR {
-            for (j, c) in c[r * stride..][..NR].iter_mut().enumerate() {
+    let b = b.as_chunks::<NR>().0;
+    for (i, r) in (0..count).flat_map(|i| (0..MR).map(move |r| (i, r))) {
+        let a = &a[i * lie.tile + r * lie.row..];
+        let c = &mut c[(i * MR + r) * stride..][..NR];
+        for (s, b) in b.chunks_exact(STEP).enumerate() {
+            for (j, c) in c.iter_mut().enumerate() {
                 let mut sums = [F::ZERO; 2];
-                for (l, (a, b)) in a.iter().zip(b).enumerate() {
-                    sums[l % 2] = a[r].mul_add_flushed(b[j], sums[l % 2]);
+                for (l, b) in b.iter().enumerate() {
+                    let a = a[(s * STEP + l) * lie.step];
+                    sums[l % 2] = a.mul_add_flushed(b[j], sums[l % 2]);
                 }
                 *c = c.add_flushed(sums[0].add_flushed(sums[1]));
             }

@@ -69,6 +69,9 @@ pub trait Real:
     /// The value of a bf16.
     #[must_use]
     fn from_bf16(bits: u16) -> Self;
+    /// The nearest value that bf16 can hold.
+    #[must_use]
+    fn rounded_to_bf16(self) -> Self;
 }
 
 impl Real for f64 {
@@ -143,6 +146,11 @@ impl Real for f64 {
     #[inline(always)]
     fn from_bf16(bits: u16) -> Self {
         f64::from(bf16_value(bits))
+    }
+
+    #[inline(always)]
+    fn rounded_to_bf16(self) -> Self {
+        Self::from_bf16(self.to_bf16())
     }
 }
 
@@ -267,6 +275,15 @@ impl Real for f32 {
     #[inline(always)]
     fn from_bf16(bits: u16) -> Self {
         bf16_value(bits)
+    }
+
+    // Without the way through 16 bits, on which vectors are cut in two and widened again.
+    #[inline(always)]
+    fn rounded_to_bf16(self) -> Self {
+        let raw = self.to_bits();
+        let nearest = raw.wrapping_add(0x7FFF + ((raw >> 16) & 1));
+        let quiet = raw | 0x40_0000;
+        Self::from_bits(if self.is_nan() { quiet } else { nearest } & 0xFFFF_0000)
     }
 }
 

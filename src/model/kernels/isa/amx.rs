@@ -169,6 +169,37 @@ impl Tiles {
     }
 }
 
+impl Tiles {
+    /// `rounds` times four products of tiles that wait for nothing; gives the operations that these are.
+    pub(super) fn multiply_adds(&self, rounds: u32) -> f64 {
+        if rounds > 0 {
+            #[expect(unsafe_code, reason = "instructions of AMX")]
+            // SAFETY: `self` proves that there are eight tiles; those that are written are named.
+            unsafe {
+                asm!(
+                    "tilezero tmm4",
+                    "tilezero tmm5",
+                    "tilezero tmm6",
+                    "tilezero tmm7",
+                    "2:",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    "dec {rounds:e}",
+                    "jnz 2b",
+                    rounds = inout(reg) rounds => _,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack, nomem)
+                );
+            }
+        }
+        // Two for each of a tile's 16 by 16 sums of 32 products.
+        f64::from(rounds) * f64::from(4 * 2 * 16 * 16 * 32_u32)
+    }
+}
+
 impl Drop for Tiles {
     fn drop(&mut self) {
         #[expect(unsafe_code, reason = "an instruction of AMX")]

@@ -2,7 +2,7 @@
 
 use super::avx2;
 use super::bf16_tile;
-use super::set::{SQUARE, Simd, TileJob};
+use super::set::{LeftRows, SQUARE, Simd, TileJob};
 use std::arch::x86_64::{
     _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
     _mm512_storeu_ps,
@@ -65,9 +65,15 @@ impl Simd for Avx512 {
 
     #[expect(unsafe_code, reason = "as declared")]
     #[inline(always)]
-    unsafe fn bf16_tile(self, steps: usize, a: *const f32, b: *const f32, c: (*mut f32, usize)) {
+    unsafe fn bf16_tiles(
+        self,
+        size: (usize, usize),
+        a: (*const f32, LeftRows),
+        b: *const f32,
+        c: (*mut f32, usize),
+    ) {
         // SAFETY: the caller's promise; `self` proves the features.
-        unsafe { bf16_tile::avx512(steps, a, b, c) }
+        unsafe { bf16_tile::avx512(size, a, b, c) }
     }
 
     #[expect(unsafe_code, reason = "as declared")]

@@ -12,6 +12,7 @@ mod avx2;
 mod avx512;
 #[cfg(target_arch = "x86_64")]
 mod bf16_tile;
+mod limit;
 mod select;
 mod set;
 
@@ -21,6 +22,7 @@ pub use amx::Amx;
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
+pub use limit::Unit;
 pub(crate) use select::kernel;
 pub use select::{Isa, Vectors, isa, vectors};
 pub use select::{IsaError, instruction_set, use_instruction_set};
@@ -28,4 +30,4 @@ pub use select::{IsaError, instruction_set, use_instruction_set};
 pub use select::{on_this_thread, use_on_this_thread};
 #[cfg(any(test, feature = "testing"))]
 pub use set::Baseline;
-pub use set::{SQUARE, Simd, TileJob};
+pub use set::{LeftRows, SQUARE, Simd, TileJob};

@@ -73,6 +73,15 @@ impl Isa {
         }
     }
 
+    /// Whether it has tiles beside vectors.
+    pub(super) fn has_tiles(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether it multiplies and adds in one instruction; sets that do give the same bytes.
     #[cfg(any(test, feature = "testing"))]
     pub fn fma(self) -> bool {
