@@ -56,7 +56,7 @@ mod vectors {
     const SUMS: u32 = 12;
 
     macro_rules! rounds {
-        ($rounds:expr, $x:literal, [$($sum:literal)*]) => {
+        ($rounds:expr, $x:tt, [$($sum:tt)*]) => {
             if $rounds > 0 {
                 #[expect(unsafe_code, reason = "instructions that a compiler would leave out")]
                 // SAFETY: the caller proves the set; every register that is written is named, nothing else is
