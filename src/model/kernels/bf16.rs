@@ -18,12 +18,32 @@ kernel! {
 
 /// Rounded values in two bytes each.
 pub fn to_bf16<F: Real>(x: &[F]) -> Vec<u16> {
-    x.iter().map(|x| x.to_bf16()).collect()
+    let mut halves = vec![0; x.len()];
+    halve(x, &mut halves);
+    halves
 }
 
 /// The values again.
 pub fn to_f32<F: Real>(x: &[u16]) -> Vec<F> {
-    x.iter().map(|&x| F::from_bf16(x)).collect()
+    let mut values = vec![F::ZERO; x.len()];
+    widen(x, &mut values);
+    values
+}
+
+kernel! {
+    fn halve<F>(x: &[F], halves: &mut [u16]) {
+        for (half, x) in halves.iter_mut().zip(x) {
+            *half = x.to_bf16();
+        }
+    }
+}
+
+kernel! {
+    fn widen<F>(halves: &[u16], x: &mut [F]) {
+        for (x, &half) in x.iter_mut().zip(halves) {
+            *x = F::from_bf16(half);
+        }
+    }
 }
 
 #[cfg(test)]
