@@ -40,8 +40,8 @@ mod tests;
 pub use ask_tasks::{AskTasks, TaskReport, ask_tasks};
 pub use attempt::kept_rows;
 pub use bench::{
-    BenchDevice, BenchKind, BenchModel, BenchReport, BenchRequest, BenchShape, BenchStep, Between,
-    PhaseTime, Spread, bench,
+    BenchDevice, BenchKind, BenchModel, BenchReport, BenchRequest, BenchShape, BenchStep,
+    BenchUnit, Between, PhaseTime, Spread, bench,
 };
 pub use context::StageContext;
 pub use device::{DeviceAccess, open_device};
