@@ -163,7 +163,7 @@ impl JudgeRecipe {
         match self {
             Self::RewardModel(judge) => Some(&judge.model_path),
             Self::Pairrm(judge) => Some(&judge.model_path),
-            Self::Rules | Self::Openai(_) => None,
+            Self::Rules | Self::SomeRules(_) | Self::Openai(_) => None,
         }
     }
 }

@@ -12,5 +12,5 @@ mod work_left;
 pub use progress::{Progress, Tail};
 pub use view::{AtWork, RunView, SweepView};
 pub use watch::Watch;
-pub use words::{silent_since, state_word};
+pub use words::{queue_reason, silent_since, state_word};
 pub use work_left::WorkLeft;

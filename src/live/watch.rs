@@ -5,7 +5,7 @@ use crate::live::progress::{Progress, Tail};
 use crate::live::view::{RunView, Stored, SweepView};
 use crate::plan::RunId;
 use crate::rundir::RunDir;
-use crate::store::{ReadStore, STORE_PATH, StoreError, SweepRow};
+use crate::store::{ReadStore, StoreError, SweepRow, store_path};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -128,13 +128,13 @@ impl Watch {
 #[cfg(unix)]
 fn file_number(root: &Path) -> Option<u64> {
     use std::os::unix::fs::MetadataExt as _;
-    let meta = root.join(STORE_PATH).metadata();
+    let meta = store_path(root).ok()?.metadata();
     meta.ok().map(|meta| meta.ino())
 }
 
 #[cfg(not(unix))]
 fn file_number(root: &Path) -> Option<u64> {
-    root.join(STORE_PATH).is_file().then_some(0)
+    store_path(root).ok()?.is_file().then_some(0)
 }
 
 fn follow(

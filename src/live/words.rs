@@ -1,7 +1,10 @@
 //! Where a run stands, in one word.
 
 use crate::base::Timestamp;
+use crate::plan::RunId;
 use crate::queue::{LEASE_MILLIS, RunState};
+use crate::rundir::{RunDir, read_job_note};
+use std::path::Path;
 
 /// When an attempt whose lease has run out was last seen to live.
 pub fn silent_since(state: RunState, now: Timestamp) -> Option<Timestamp> {
@@ -25,4 +28,13 @@ pub fn state_word(state: RunState, now: Timestamp) -> &'static str {
         RunState::Skipped => "skipped",
         RunState::Cancelled => "cancelled",
     }
+}
+
+/// Why the live attempt of a run in this state waits at a scheduler, and since when; none if it does not.
+pub fn queue_reason(root: &Path, id: &RunId, state: RunState) -> Option<(String, Timestamp)> {
+    let RunState::Leased { attempt, .. } = state else {
+        return None;
+    };
+    let note = read_job_note(&RunDir::new(root, id).attempt(attempt))?;
+    note.waits.map(|waits| (waits.reason, waits.since))
 }

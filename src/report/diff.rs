@@ -120,6 +120,8 @@ fn both(store: &ReadStore, root: &Path, ids: [&RunId; 2]) -> Result<SweepResults
     let sweep = StoredSweep {
         name: "diff".to_owned(),
         question: String::new(),
+        tags: Vec::new(),
+        notes: Vec::new(),
         axes: vec![axis],
         report: ReportSpec::default(),
         unread: Vec::new(),

@@ -1,7 +1,7 @@
 //! One run as JSON: what it is, where it stands and why, what it said.
 
 use crate::base::{Clock as _, SystemClock, chain};
-use crate::live::state_word;
+use crate::live::{queue_reason, state_word};
 use crate::plan::{RunId, SAMPLES_ARTIFACT};
 use crate::queue::Blocker;
 use crate::rundir::{
@@ -29,7 +29,8 @@ pub(crate) fn run(site: &Site, id: &str) -> Result<Response, Response> {
         let dir = RunDir::new(root, &id);
         // A folder that may not be entered says nothing.
         let held = attempt_at_work(&dir).ok().flatten();
-        let why = store.why(&id, paused, held, now)?;
+        let waits = queue_reason(root, &id, store.run(&id)?.state);
+        let why = store.why(&id, paused, (held, waits), now)?;
         let reasons: Vec<String> = why.blockers.iter().map(Blocker::to_string).collect();
         let mut json = stored(store, &id, &dir)?;
         json["state"] = json!(state_word(why.run.state, now));

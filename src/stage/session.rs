@@ -8,7 +8,7 @@ use crate::generate::{
     Completion, Drawn, GenerateError, SampleJob, StopTexts, TextStream, sample_watched,
 };
 use crate::model::ModelError;
-use crate::stage::device::{DeviceAccess, micro_batch_tokens, open_device};
+use crate::stage::device::{DeviceAccess, open_device};
 use crate::stage::engine::{Model, open_asked};
 use crate::stage::error::StageError;
 use serde::Serialize;
@@ -156,7 +156,7 @@ impl Session {
             format,
             model: open_asked(gpu, dir, &config, open.precision)?,
             config,
-            at_once: micro_batch_tokens(open.device),
+            at_once: open.device.usual_micro_batch(),
         })
     }
 

@@ -55,6 +55,7 @@ pub(crate) fn grid(betas: &[f64], pairs: &[u64], seeds: &[u64]) -> (Sweep, Plan)
     let sweep = Sweep {
         name: "grid".into(),
         question: "Which beta?".into(),
+        tags: vec![],
         axes: vec![
             axis("beta", betas.iter().map(|b| json!(b)).collect()),
             axis("pairs", pairs.iter().map(|p| json!(p)).collect()),

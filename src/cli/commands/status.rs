@@ -1,7 +1,6 @@
 //! `lions status`.
 
 use crate::base::{Clock as _, SystemClock, Timestamp};
-use crate::cli::commands::why::queue_reason;
 use crate::cli::database::{open, store_error, unknown_sweep};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
@@ -231,7 +230,7 @@ fn runs(
             _ => None,
         };
         let held = held.flatten();
-        let waits = queue_reason(project, &run.id, run.state).map(|(reason, _)| reason);
+        let waits = live::queue_reason(&project.root, &run.id, run.state).map(|(reason, _)| reason);
         rows.push(run_row(
             ui,
             run,

@@ -1,6 +1,6 @@
 //! `lions why`.
 
-use crate::base::{Clock as _, SystemClock, Timestamp};
+use crate::base::{Clock as _, SystemClock};
 use crate::cli::commands::show::find;
 use crate::cli::commands::status::state_word;
 use crate::cli::database::{must_open, store_error};
@@ -8,10 +8,9 @@ use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::ui::Ui;
-use crate::plan::RunId;
-use crate::queue::{Blocker, RunState};
-use crate::rundir::{RunDir, attempt_at_work, pauses, read_job_note};
-use crate::store::ReadStore;
+use crate::live::queue_reason;
+use crate::queue::Blocker;
+use crate::rundir::{RunDir, attempt_at_work, pauses};
 
 /// Say why a run is not done
 #[derive(Debug, clap::Args)]
@@ -27,7 +26,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &WhyArgs) -> Result<u8, Comman
     let paused = pauses(&project.root).map_err(CommandError::user)?;
     let paused = paused.into_iter().next().map(|p| (p.reason, p.since));
     let held = attempt_at_work(&RunDir::new(&project.root, &id)).map_err(CommandError::user)?;
-    let waits = waits(&project, &store, &id)?;
+    let state = store.run(&id).map_err(store_error)?.state;
+    let waits = queue_reason(&project.root, &id, state);
     let why = store.why(&id, paused, (held, waits), SystemClock.now());
     let why = why.map_err(store_error)?;
     if ui.json {
@@ -49,27 +49,4 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &WhyArgs) -> Result<u8, Comman
         }
     }
     Ok(DONE)
-}
-
-/// Why the live attempt of a run waits at a scheduler, and since when.
-fn waits(
-    project: &Project,
-    store: &ReadStore,
-    id: &RunId,
-) -> Result<Option<(String, Timestamp)>, CommandError> {
-    let state = store.run(id).map_err(store_error)?.state;
-    Ok(queue_reason(project, id, state))
-}
-
-/// The same of a run in this state.
-pub(crate) fn queue_reason(
-    project: &Project,
-    id: &RunId,
-    state: RunState,
-) -> Option<(String, Timestamp)> {
-    let RunState::Leased { attempt, .. } = state else {
-        return None;
-    };
-    let note = read_job_note(&RunDir::new(&project.root, id).attempt(attempt))?;
-    note.waits.map(|waits| (waits.reason, waits.since))
 }

@@ -4,7 +4,7 @@ use crate::base::{Clock as _, SystemClock};
 use crate::cli::database::store_error;
 use crate::cli::error::CommandError;
 use crate::cli::watch::state::Page;
-use crate::live::{AtWork, RunView, SweepView, Watch};
+use crate::live::{AtWork, RunView, SweepView, Watch, queue_reason};
 use crate::plan::RunId;
 use crate::queue::Blocker;
 use crate::report::read_steps;
@@ -125,7 +125,8 @@ impl Looker {
             .map(|pause| (pause.reason, pause.since));
         // A folder that may not be entered says nothing.
         let held = attempt_at_work(&dir).ok().flatten();
-        let why = store.why(run, paused, held, SystemClock.now())?;
+        let waits = queue_reason(&self.root, run, store.run(run)?.state);
+        let why = store.why(run, paused, (held, waits), SystemClock.now())?;
         let losses = match &at_work {
             Some(work) => work.progress.losses.clone(),
             None => losses(&dir),
