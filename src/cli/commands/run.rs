@@ -79,6 +79,15 @@ fn millis_of_minutes(text: &str) -> Result<i64, String> {
 }
 
 impl RunArgs {
+    /// The words that choose where runs execute, as they have to be typed again.
+    fn place_words(&self) -> String {
+        match &self.profile {
+            Some(profile) => format!(" --profile {profile}"),
+            None if self.backend != LOCAL => format!(" --backend {}", self.backend),
+            None => String::new(),
+        }
+    }
+
     fn words(&self) -> impl Iterator<Item = SweepFile> {
         self.files.iter().map(|file| SweepFile {
             file: file.clone(),
@@ -296,8 +305,9 @@ fn after(
 ) -> Result<u8, CommandError> {
     if summary.end == SweepEnd::Interrupted {
         ui.say(&format!(
-            "stopped; `lions run {}` goes on from here",
-            word.shown()
+            "stopped; `lions run {}{}` goes on from here",
+            word.shown(),
+            args.place_words()
         ));
         return Ok(exit_code::INTERRUPTED);
     }
