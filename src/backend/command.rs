@@ -104,7 +104,7 @@ fn filled(template: &[String], values: &[(&str, &str)]) -> Vec<String> {
 impl Scheduler for CommandScheduler {
     fn submit(&mut self, batch: &Batch) -> Result<(), String> {
         let cpus = self.spec.cpus.map_or(1, u32::from).to_string();
-        for index in 0..batch.count {
+        for &index in &batch.indices {
             if handle_of(&batch.folder, index).is_some() {
                 continue;
             }

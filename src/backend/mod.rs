@@ -10,6 +10,9 @@ mod command;
 mod local;
 mod outside;
 mod queued;
+mod queued_job;
+#[cfg(test)]
+mod queued_tests;
 mod registry;
 mod scheduler;
 #[cfg(test)]

@@ -12,8 +12,8 @@ pub(crate) type TaskKey = (String, u32);
 pub(crate) struct Batch {
     /// Their name.
     pub(crate) name: String,
-    /// How many they are, numbered from 0.
-    pub(crate) count: u32,
+    /// Their numbers, ascending.
+    pub(crate) indices: Vec<u32>,
     /// Where their script lies and what they print goes.
     pub(crate) folder: PathBuf,
 }

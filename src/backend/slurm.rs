@@ -127,10 +127,7 @@ impl Scheduler for Slurm {
         let folder = batch.folder.display();
         let mut words = vec!["sbatch".to_owned(), "--parsable".to_owned()];
         words.push(format!("--job-name={}", batch.name));
-        words.push(format!(
-            "--array=0-{}{throttle}",
-            batch.count.saturating_sub(1)
-        ));
+        words.push(format!("--array={}{throttle}", array(&batch.indices)));
         words.push(format!("--output={folder}/%a.out"));
         words.push("--open-mode=append".to_owned());
         words.extend(self.options());
@@ -212,6 +209,20 @@ impl Scheduler for Slurm {
     }
 }
 
+/// Numbers as `--array` takes them.
+fn array(indices: &[u32]) -> String {
+    match indices {
+        [first, .., last] if (last - first) as usize == indices.len() - 1 => {
+            format!("{first}-{last}")
+        }
+        _ => indices
+            .iter()
+            .map(u32::to_string)
+            .collect::<Vec<_>>()
+            .join(","),
+    }
+}
+
 /// A line of `squeue`, if it is one.
 fn queued(line: &str) -> Option<(TaskKey, Seen)> {
     let mut fields = line.splitn(5, '|').map(str::trim);
@@ -256,6 +267,13 @@ mod tests {
 
     fn key(index: u32) -> TaskKey {
         ("lions-a".to_owned(), index)
+    }
+
+    #[test]
+    fn numbers_of_an_array_are_written_as_a_range_where_they_are_one() {
+        assert_eq!(array(&[0, 1, 2, 3]), "0-3");
+        assert_eq!(array(&[0, 2, 3]), "0,2,3");
+        assert_eq!(array(&[5]), "5");
     }
 
     #[test]

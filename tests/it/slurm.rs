@@ -165,7 +165,7 @@ fn a_sweep_waits_at_slurm_says_why_and_comes_to_its_table() {
     cluster.has_its_table("waits");
     let asked = cluster.asked("sbatch");
     let want = [
-        "--array=0-0",
+        "--array=0",
         "--no-requeue",
         "--signal=B:USR1@180",
         "--partition=main",

@@ -86,6 +86,15 @@ fn millis_of_minutes(text: &str) -> Result<i64, String> {
 }
 
 impl RunArgs {
+    /// The words that choose where runs execute, as they have to be typed again.
+    fn place_words(&self) -> String {
+        match &self.profile {
+            Some(profile) => format!(" --profile {profile}"),
+            None if self.backend != LOCAL => format!(" --backend {}", self.backend),
+            None => String::new(),
+        }
+    }
+
     /// The sweep files; that of a sweep which is told on the command line is written.
     fn words(&self, ui: &Ui, project: &Project) -> Result<Vec<SweepFile>, CommandError> {
         if self.quick.is_asked() {
@@ -321,8 +330,9 @@ fn after(
 ) -> Result<u8, CommandError> {
     if summary.end == SweepEnd::Interrupted {
         ui.say(&format!(
-            "stopped; `lions run {}` goes on from here",
-            word.shown()
+            "stopped; `lions run {}{}` goes on from here",
+            word.shown(),
+            args.place_words()
         ));
         return Ok(exit_code::INTERRUPTED);
     }
