@@ -80,7 +80,10 @@ fn every_command_is_called_rightly_and_wrongly() {
     assert!(commands.len() > 10, "{commands:?}");
     // A server ends by a signal, as `serve::` sends one.
     let unending = |command: &&String| command.as_str() == "serve";
-    let never: BTreeSet<&String> = commands.iter().filter(|c| !calls(c, true) && !unending(c)).collect();
+    let never: BTreeSet<&String> = commands
+        .iter()
+        .filter(|c| !calls(c, true) && !unending(c))
+        .collect();
     assert!(
         never.is_empty(),
         "no session in which these succeed: {never:?}"
