@@ -73,6 +73,7 @@ const link = (to, text, props) => h("a", { href: to, ...props }, text);
 const runLink = (id) => link("/runs/" + short(id), short(id), { class: "id" });
 const sweepLink = (name) => link("/sweeps/" + encodeURIComponent(name), name);
 const stateMark = (word) => h("span", { class: "state " + word.replace(" ", "-") }, word);
+const marked = (text) => text.split("`").map((part, i) => (i % 2 ? h("code", {}, part) : part));
 const rich = (parts) => parts.map((p) => ("code" in p ? h("code", {}, p.code) : "strong" in p ? h("strong", {}, p.strong) : p.text));
 
 function table(heads, rows, props) {
@@ -302,9 +303,9 @@ function runList(main, base) {
     compare.textContent = "Curves of " + counted(ticked.size, "run");
     compare.href = "/curves?" + [...ticked.keys()].map((id) => "run=" + short(id)).join("&");
   };
-  const COLUMNS = [["run", "run"], ["stage", "stage"], ["state", "state"], ["trials", "trials"], ["attempts", "attempts"], ["secs", "took"], ["label", "configuration"]];
+  const COLUMNS = [["run", "run"], ["stage", "stage"], ["state", "state"], ["label", "configuration"], ["secs", "took"], ["trials", "trials"], ["attempts", "attempts"]];
   const runRow = (run) => row(h("input", { type: "checkbox", "data-key": "tick" + run.run, "aria-label": "compare " + short(run.run), checked: ticked.has(run.run), onchange: tick(run) }),
-    runLink(run.run), run.stage, stateMark(run.state), right(run.trials), right(run.attempts), right(secs(run.secs)), h("td", {}, run.label, run.message && h("span", { class: "bad" }, " " + run.message)));
+    runLink(run.run), run.stage, stateMark(run.state), h("td", {}, run.label, run.message && h("span", { class: "bad" }, " " + run.message)), right(secs(run.secs)), right(run.trials), right(run.attempts));
   const turn = (to, word) => h("button", { type: "button", "data-key": word, onclick: () => { page = to; look(); } }, word);
   const look = async () => {
     const found = await get(base + "/runs" + query({ page, sort, state: state.value, text: text.value }));
@@ -327,7 +328,7 @@ function ticks(low, high, most) {
   const span = high - low || Math.abs(high) || 1;
   const raw = span / most;
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].find((n) => n * power >= raw) * power;
+  const step = [1, 2, 2.5, 5, 10].find((n) => n * power >= raw * 0.999) * power;
   const all = [];
   for (let at = Math.ceil(low / step) * step; at <= high + step * 1e-9; at += step) all.push(Math.abs(at) < step * 1e-9 ? 0 : at);
   return all;
@@ -356,7 +357,7 @@ function curve(metric, runs) {
     let low = Math.min(...points), high = Math.max(...points);
     if (low === high) { low -= Math.abs(low) * 0.1 || 1; high += Math.abs(high) * 0.1 || 1; }
     const y = (value) => T + (1 - (value - low) / (high - low)) * (H - T - B);
-    for (const value of ticks(low, high, 4)) svg.append(h("line", { class: "grid", x1: L, x2: W - R, y1: y(value), y2: y(value) }), h("text", { x: L - 6, y: y(value) + 4, "text-anchor": "end" }, tickText(value)));
+    for (const value of ticks(low, high, 6)) svg.append(h("line", { class: "grid", x1: L, x2: W - R, y1: y(value), y2: y(value) }), h("text", { x: L - 6, y: y(value) + 4, "text-anchor": "end" }, tickText(value)));
     for (const step of ticks(...view(), 5).filter(Number.isInteger)) svg.append(h("text", { x: x(step), y: H - 8, "text-anchor": "middle" }, tickText(step)));
     curves.forEach((one, i) => {
       const path = one.points.filter((p) => Number.isFinite(p[1])).map((p, j) => (j ? "L" : "M") + x(p[0]).toFixed(1) + " " + y(p[1]).toFixed(1)).join("");
@@ -474,12 +475,12 @@ function attemptRow(a) {
 
 function runPage(main, id) {
   const base = "/api/runs/" + encodeURIComponent(id);
-  const head = place(), work = place(), rest = place(), log = place();
+  const head = place(), work = place(), numbers = place(), rest = place(), log = place();
   const curves = section("Curves"), samples = sampleList(base);
   const grid = curveGrid([encodeURIComponent(id)], null);
   curves.append(h("p", { class: "tools" }, link("/curves?run=" + encodeURIComponent(id), "Compare with other runs", { class: "button" })), grid.node);
   curves.hidden = true;
-  main.append(head, work, curves, rest, samples.node, section("Log", log));
+  main.append(head, work, curves, numbers, samples.node, section("Log", log), rest);
   let seen = null;
   keepLooking(async () => {
     const run = await get(base);
@@ -499,12 +500,12 @@ function runPage(main, id) {
     }
     if (state !== seen && run.samples) samples.look();
     seen = state;
-    fill(rest, [run.metrics, run.counts, run.attempts, run.artifacts, run.identity], () => [
-      Object.keys(run.metrics).length > 0 && section("Metrics", metricTable(run.metrics)),
+    fill(numbers, run.metrics, () => Object.keys(run.metrics).length > 0 && section("Metrics", metricTable(run.metrics)));
+    fill(rest, [run.counts, run.attempts, run.artifacts, run.identity], () => [
       section("Attempts", table([{ text: "number", class: "r" }, "state", "device", "began", { text: "took", class: "r" }, { text: "tokens", class: "r" }, { text: "memory", class: "r" }, { text: "on the device", class: "r" }, ""], run.attempts.map(attemptRow), { label: "attempts" })),
       section("Recipe", h("details", { open: true }, h("summary", {}, "What its id is made of"), h("div", { class: "tree" }, tree(run.identity))),
         run.inputs.length > 0 && h("p", {}, "inputs: ", run.inputs.map((input, i) => [i > 0 && ", ", input.stage + " ", runLink(input.run)]))),
-      (Object.keys(run.counts).length > 0 || run.notes.length > 0) && section("Data", table(["count", { text: "", class: "r" }], Object.entries(run.counts).map(([name, n]) => row(name.replaceAll("_", " "), right(n))), { label: "data counts" }), run.notes.map((note) => h("p", { class: "note" }, note))),
+      (Object.keys(run.counts).length > 0 || run.notes.length > 0) && section("Data", table(["count", { text: "", class: "r" }], Object.entries(run.counts).map(([name, n]) => row(name.replaceAll("_", " "), right(n))), { label: "data counts" }), run.notes.map((note) => h("p", { class: "note" }, marked(note)))),
       run.artifacts.length > 0 && section("Artifacts", h("p", { class: "note" }, run.folder), table(["file", { text: "size", class: "r" }, "digest"], run.artifacts.map((a) => row(a.path, right(bytes(a.bytes)), a.digest.slice(0, 12))), { label: "artifacts" })),
     ]);
     return run.at_work === null ? "over" : "";

@@ -70,7 +70,11 @@ impl Screen {
         let begun = Instant::now();
         let is_there = || self.rows(width).iter().any(|row| row.contains(what));
         while !is_there() {
-            assert!(begun.elapsed() < LONG, "no `{what}` on\n{}", self.rows(width).join("\n"));
+            assert!(
+                begun.elapsed() < LONG,
+                "no `{what}` on\n{}",
+                self.rows(width).join("\n")
+            );
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -124,7 +128,10 @@ fn screen(said: &str, width: usize) -> Vec<String> {
     let (mut y, mut x, mut from) = (0, 0, 0);
     for code in CODES.captures_iter(text) {
         let whole = code.get(0).unwrap();
-        for c in text[from..whole.start()].chars().filter(|c| !c.is_control()) {
+        for c in text[from..whole.start()]
+            .chars()
+            .filter(|c| !c.is_control())
+        {
             let wide = display_width(&c.to_string()).max(1);
             if x + wide > width {
                 rows[y] = vec![BEYOND.to_owned()];
@@ -138,7 +145,10 @@ fn screen(said: &str, width: usize) -> Vec<String> {
         from = whole.end();
         if &code[2] == "H" {
             let mut numbers = code[1].split(';').map(|number| number.parse().unwrap_or(1));
-            (y, x) = (numbers.next().unwrap_or(1) - 1, numbers.next().unwrap_or(1) - 1);
+            (y, x) = (
+                numbers.next().unwrap_or(1) - 1,
+                numbers.next().unwrap_or(1) - 1,
+            );
         }
     }
     let text = |row: &Vec<String>| row.concat().trim_end().to_owned();
@@ -187,7 +197,11 @@ fn what_is_at_work_is_followed_on_a_screen_of_any_width_and_in_a_pipe() {
     let mut driver = Driver::start(&mut project.command(&run_words("sweeps/watched.toml")));
     driver.wait("run-started");
     let mut piped = project.command(&["status", "watched", "--watch"]);
-    let piped = piped.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let piped = piped
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut screen = Screen::start(&project, 200, &["status", "watched", "--watch"]);
     screen.wait(200, "/600");
     screen.wait(200, " tok/s");
@@ -212,24 +226,39 @@ fn what_is_at_work_is_followed_on_a_screen_of_any_width_and_in_a_pipe() {
     let said = Said::of(&piped.wait_with_output().unwrap());
     assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
     let hex = Regex::new(r"\b[0-9a-f]{12}\b|\d+\.\d+s|\d+m\d+s|\d+s\b").unwrap();
-    let lines: Vec<String> = said.out.lines().map(|line| hex.replace_all(line, "…").into_owned()).collect();
+    let lines: Vec<String> = said
+        .out
+        .lines()
+        .map(|line| hex.replace_all(line, "…").into_owned())
+        .collect();
     let has = |line: &str| lines.iter().any(|found| found == line);
     assert!(has("running   sft       …  seed=1"), "{lines:#?}");
     assert!(has("done      sft       …  seed=1"), "{lines:#?}");
     assert!(has("done      eval      …  seed=1"), "{lines:#?}");
-    assert_eq!(lines.last().unwrap(), "watched  2 of 2 runs done", "{lines:#?}");
+    assert_eq!(
+        lines.last().unwrap(),
+        "watched  2 of 2 runs done",
+        "{lines:#?}"
+    );
 }
 
 #[test]
 fn into_a_pipe_a_finished_sweep_is_told_and_nothing_more() {
     let project = &Study::shared().project;
     let said = project.lions(&["status", "study", "--watch"]);
-    assert_eq!((said.code, said.out.as_str()), (0, "study  10 of 10 runs done\n"), "{said:?}");
+    assert_eq!(
+        (said.code, said.out.as_str()),
+        (0, "study  10 of 10 runs done\n"),
+        "{said:?}"
+    );
     let said = project.lions(&["status", "--watch"]);
     assert_eq!(said.out.lines().count(), 2, "{said:?}");
     let said = project.lions(&["status", "broken", "--watch", "--json"]);
     let value: serde_json::Value = serde_json::from_str(&said.out).unwrap();
-    assert_eq!((&value["kind"], &value["over"], &value["states"]["failed"]), (&"sweep".into(), &true.into(), &1.into()));
+    assert_eq!(
+        (&value["kind"], &value["over"], &value["states"]["failed"]),
+        (&"sweep".into(), &true.into(), &1.into())
+    );
     let said = project.lions(&["status", "nope", "--watch"]);
     assert_eq!(said.code, 1, "{said:?}");
 }
