@@ -186,7 +186,7 @@ fn a_chat_remembers_what_was_said_until_it_is_reset() {
     let said = with_input(&project, &words, &long);
     assert_eq!(said.code, 1, "{said:?}");
     assert!(
-        said.err.contains("the model has room for 512") && said.err.contains("/reset") == false,
+        said.err.contains("the model has room for 512") && !said.err.contains("/reset"),
         "{said:?}"
     );
 }

@@ -453,8 +453,7 @@ fn a_model_that_is_served_judges_a_chat_benchmark() {
     let path = "models/judge/tokenizer.json";
     let mut tokenizer: Value = serde_json::from_str(&project.read(path)).unwrap();
     let rate = json!({"type": "Replace", "pattern": {"String": "e"}, "content": "[[7]]"});
-    tokenizer["decoder"] =
-        json!({"type": "Sequence", "decoders": [tokenizer["decoder"], rate]});
+    tokenizer["decoder"] = json!({"type": "Sequence", "decoders": [tokenizer["decoder"], rate]});
     project.write(path, tokenizer.to_string());
     let prompt = |name: &str, template: &str| {
         let line = json!({"name": name, "type": "single", "system_prompt": "Be fair.",
@@ -473,7 +472,10 @@ fn a_model_that_is_served_judges_a_chat_benchmark() {
         "turns": ["Tell me about a cat.", "Now about a dog."]});
     project.write("bench/questions.jsonl", format!("{question}\n"));
     let served = Served::of(&project, "models/judge", &[]);
-    project.write("sweeps/judged.toml", JUDGED.replace("ADDRESS", &served.address));
+    project.write(
+        "sweeps/judged.toml",
+        JUDGED.replace("ADDRESS", &served.address),
+    );
     let said = project.lions(&["run", "sweeps/judged.toml", "--quiet"]);
     assert_eq!(said.code, 0, "{said:?}");
     let metrics = project.json(&["compare", "judged"]);
