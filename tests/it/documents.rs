@@ -33,15 +33,17 @@ const DOCUMENTS: [&str; 10] = [
 /// Commands that are carried out, in a project that has the shipped studies and one of its own that
 /// has run. Of all others (`run`, `bench`, …) only the command line is parsed: their work takes
 /// minutes.
-const READING: [&str; 19] = [
+const READING: [&str; 18] = [
     "check", "plan", "inspect", "status", "show", "why", "log", "compare", "figures", "report",
-    "retry", "doctor", "store", "schema", "export", "config", "init", "samples", "diff",
+    "retry", "doctor", "store", "schema", "export", "config", "init", "diff",
 ];
 
 /// Words of the documents and what stands for them here: the study that has run, one of its
 /// runs, and a folder that is yet to be made.
-const STANDS_FOR: [(&str, &str); 3] = [
+const STANDS_FOR: [(&str, &str); 5] = [
     ("quickstart", "study"),
+    ("quickstart/0", "study/0"),
+    ("quickstart/1", "study/1"),
     ("3f9a", "<dpo>"),
     ("DIR", "exported"),
 ];
