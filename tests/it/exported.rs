@@ -2,7 +2,6 @@
 
 use crate::project::{Project, Said};
 use crate::session::Study;
-use insta::assert_snapshot;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -250,18 +249,6 @@ fn samples_stand_side_by_side_with_their_scores() {
     for text in [&rows[0]["prompt"], &first["text"], &second["text"]] {
         assert!(shown.out.contains(text.as_str().unwrap()), "{shown:?}");
     }
-    assert_snapshot!(
-        "samples_refused",
-        study.session(&[
-            "samples nope",
-            "samples study --set nope",
-            "samples study --where rte=1",
-            "samples study --where rate=5",
-            "samples study --page 99",
-            "samples study --csv --json",
-            "samples broken --where rate=1e38",
-        ])
-    );
 }
 
 #[test]
@@ -282,18 +269,6 @@ fn two_runs_are_compared_in_recipe_metrics_and_rows() {
     assert_eq!(fields.len(), 1, "{fields:?}");
     let same = project.lions(&["diff", "study/0", "study/0"]);
     assert!(same.out.starts_with("both are run"), "{same:?}");
-    assert_snapshot!(
-        "diff",
-        study.session(&[
-            "diff study/0 study/1",
-            "diff <sft> <dpo>",
-            "diff study/0",
-            "diff study/0 study/99",
-            "diff study/x study/1",
-            "diff nope study/1",
-            "diff study/0 study/1 --json",
-        ])
-    );
 }
 
 /// The probability of at most so many heads, twice, of so many fair coins.
