@@ -57,14 +57,12 @@ impl TableFiles {
     /// Appends the rows of a table to its file, which begins with the first.
     pub(crate) fn add(&mut self, table: &Table) -> Result<(), CommandError> {
         let name = format!("{}.{}", table.name, self.form.ending());
-        let at = match self.open.iter().position(|file| file.name == name) {
-            Some(at) => at,
-            None => {
-                let to = self.begin(&self.dir.join(&name), table)?;
-                self.open.push(OneFile { name, rows: 0, to });
-                self.open.len() - 1
-            }
-        };
+        let known = self.open.iter().position(|file| file.name == name);
+        let at = known.unwrap_or(self.open.len());
+        if known.is_none() {
+            let to = self.begin(&self.dir.join(&name), table)?;
+            self.open.push(OneFile { name, rows: 0, to });
+        }
         let file = &mut self.open[at];
         file.rows += table.len();
         match &mut file.to {

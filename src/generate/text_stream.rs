@@ -105,8 +105,9 @@ impl<'a> TextStream<'a> {
 
 /// Bytes at the end of `text` that are a beginning of `stop`.
 fn begun(text: &str, stop: &str) -> usize {
-    let ends = stop.char_indices().map(|(at, _)| at).rev();
-    ends.into_iter()
+    let lengths = stop.char_indices().map(|(at, _)| at);
+    let mut longest_first = lengths.rev();
+    longest_first
         .find(|&len| text.ends_with(&stop[..len]))
         .unwrap_or(0)
 }

@@ -226,7 +226,7 @@ impl Session {
             seed: &SeedTree::root(ask.seed),
             batch: usize::MAX,
         };
-        let replies = Replies::begin(ask, &self.tokenizer, tell)?;
+        let replies = Replies::begin(ask, &self.tokenizer, tell);
         let replies = RefCell::new(replies);
         let drawn = sample_watched(
             &mut *self.model,
@@ -333,7 +333,7 @@ impl<'a> Replies<'a> {
         ask: &Ask<'a>,
         tokenizer: &'a ContinuationTokenizer,
         tell: &'a mut dyn FnMut(&Piece<'_>) -> bool,
-    ) -> Result<Self, DataError> {
+    ) -> Self {
         let mut replies = Vec::with_capacity(ask.prompts.len() * ask.samples);
         for prompt in ask.prompts {
             let known = if ask.chat { 0 } else { CONTEXT };
@@ -348,14 +348,14 @@ impl<'a> Replies<'a> {
                 replies.push((TextStream::behind(tokenizer, ask.until, behind), written));
             }
         }
-        Ok(Self {
+        Self {
             samples: ask.samples,
             top: ask.top,
             replies,
             tell,
             on: true,
             failed: None,
-        })
+        }
     }
 
     fn take(&mut self, drawn: &Drawn<'_>) {

@@ -44,7 +44,7 @@ const DOCUMENTS: [&str; 20] = [
 /// Commands that are carried out, in a project that has the shipped studies and one of its own that
 /// has run. Of all others (`run`, `bench`, …) only the command line is parsed: their work takes
 /// minutes.
-const READING: [&str; 21] = [
+const READING: [&str; 20] = [
     "check",
     "plan",
     "inspect",
@@ -64,14 +64,15 @@ const READING: [&str; 21] = [
     "init",
     "note",
     "export-recipe",
-    "samples",
     "diff",
 ];
 
 /// Words of the documents and what stands for them here: the study that has run, one of its
 /// runs, and a folder that is yet to be made.
-const STANDS_FOR: [(&str, &str); 4] = [
+const STANDS_FOR: [(&str, &str); 6] = [
     ("quickstart", "study"),
+    ("quickstart/0", "study/0"),
+    ("quickstart/1", "study/1"),
     ("3f9a", "<dpo>"),
     ("DIR", "exported"),
     ("beta=0.1,0.5", "rate=0.01"),

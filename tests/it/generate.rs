@@ -2,8 +2,7 @@
 
 use crate::driver::signal;
 use crate::project::{Project, Said};
-use crate::session::{Study, session_in};
-use insta::assert_snapshot;
+use crate::session::Study;
 use serde_json::{Value, json};
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
@@ -97,23 +96,6 @@ fn a_run_a_stage_of_a_sweep_and_a_folder_are_the_same_model() {
         "rate=0.01",
     ]);
     assert_ne!(dpo[0]["text"], by_folder[0]["text"]);
-    assert_snapshot!(
-        "generate_refused",
-        study.session(&[
-            "generate nope hi",
-            "generate study/dpo hi",
-            "generate study/dpo hi --where rte=1",
-            "generate study/dpo hi --where rate=7",
-            "generate study/sft hi --step 3 --where seed=1",
-            "generate <eval> hi",
-            "generate models/stories260k --raw",
-            "generate models/stories260k hi --temperature -1",
-            "generate models/stories260k hi --top-p 0",
-            "generate models/stories260k hi --prompts x",
-            "generate models/stories260k --prompts nope.jsonl",
-            "generate models/stories260k hi --device cuda",
-        ])
-    );
 }
 
 #[test]
@@ -186,7 +168,7 @@ fn a_chat_remembers_what_was_said_until_it_is_reset() {
     let said = with_input(&project, &words, &long);
     assert_eq!(said.code, 1, "{said:?}");
     assert!(
-        said.err.contains("the model has room for 512") && said.err.contains("/reset") == false,
+        said.err.contains("the model has room for 512") && !said.err.contains("/reset"),
         "{said:?}"
     );
 }
@@ -276,24 +258,5 @@ fn what_steers_a_terminal_is_made_visible_and_json_keeps_it() {
             .as_str()
             .unwrap()
             .contains("\u{1b}[2J")
-    );
-}
-
-#[test]
-fn a_model_without_a_chat_template_continues_texts() {
-    let project = Project::new();
-    let path = "models/stories260k/tokenizer_config.json";
-    let mut config: Value = serde_json::from_str(&project.read(path)).unwrap();
-    config.as_object_mut().unwrap().remove("chat_template");
-    project.write(path, config.to_string());
-    assert_snapshot!(
-        "generate_without_template",
-        session_in(
-            &project,
-            &[
-                "generate models/stories260k Once",
-                "generate models/stories260k Once --raw --temperature 0 --max-new-tokens 8",
-            ]
-        )
     );
 }

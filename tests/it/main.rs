@@ -13,6 +13,7 @@ mod cards;
 mod check;
 mod cli_changes;
 mod cli_help;
+mod cli_models;
 mod cli_results;
 mod cli_sweeps;
 mod cli_words;

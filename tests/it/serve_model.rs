@@ -2,7 +2,7 @@
 
 use crate::driver::signal;
 use crate::parity_tasks;
-use crate::project::Project;
+use crate::project::{Project, copy_tree};
 use lions::config::spec::BosRule;
 use lions::data::ContinuationTokenizer;
 use serde_json::{Value, json};
@@ -46,7 +46,11 @@ impl Answer {
 
 impl Served {
     fn start(project: &Project, words: &[&str]) -> Self {
-        let all = [&["serve-model", MODEL, "--port", "0", "--json"], words].concat();
+        Self::of(project, MODEL, words)
+    }
+
+    fn of(project: &Project, model: &str, words: &[&str]) -> Self {
+        let all = [&["serve-model", model, "--port", "0", "--json"], words].concat();
         let mut command = project.command(&all);
         let mut child = command
             .stdout(Stdio::piped())
@@ -160,31 +164,7 @@ fn log_likelihoods_are_those_of_lions_eval_and_greedy_tokens_those_of_the_harnes
     ]);
     assert_eq!(said.code, 0, "{said:?}");
     let samples = project.read("out/samples_winogrande.jsonl");
-    let served = {
-        let words = [
-            "serve-model",
-            model.to_str().unwrap(),
-            "--port",
-            "0",
-            "--json",
-        ];
-        let mut child = project
-            .command(&words)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let told: Value = serde_json::from_str(&line).unwrap();
-        let url = told["url"].as_str().unwrap().to_owned();
-        let address = url
-            .trim_start_matches("http://")
-            .trim_end_matches("/v1")
-            .to_owned();
-        Served { child, address }
-    };
+    let served = Served::of(&project, model.to_str().unwrap(), &[]);
     let golden = root.join("tests/golden/eval/lm/stories260k.winogrande.json");
     let golden: Value = serde_json::from_str(&std::fs::read_to_string(golden).unwrap()).unwrap();
     let tokenizer = ContinuationTokenizer::open(&model, BosRule::Tokenizer).unwrap();
@@ -463,3 +443,92 @@ fn what_cannot_be_answered_is_refused_in_the_form_of_openai() {
     );
     served.end();
 }
+
+// A judge needs no service: a model of one's own behind this command is asked as any endpoint is.
+#[test]
+fn a_model_that_is_served_judges_a_chat_benchmark() {
+    let project = Project::new();
+    copy_tree(&project.path(MODEL), &project.path("models/judge"));
+    // What it writes holds a rating wherever it would hold an `e`.
+    let path = "models/judge/tokenizer.json";
+    let mut tokenizer: Value = serde_json::from_str(&project.read(path)).unwrap();
+    let rate = json!({"type": "Replace", "pattern": {"String": "e"}, "content": "[[7]]"});
+    tokenizer["decoder"] = json!({"type": "Sequence", "decoders": [tokenizer["decoder"], rate]});
+    project.write(path, tokenizer.to_string());
+    let prompt = |name: &str, template: &str| {
+        let line = json!({"name": name, "type": "single", "system_prompt": "Be fair.",
+            "prompt_template": template, "output_format": "[[rating]]"});
+        format!("{line}\n")
+    };
+    let turns = "{question_1}|{answer_1}|{question_2}|{answer_2}";
+    let prompts = [
+        prompt("single-v1", "{question}|{answer}"),
+        prompt("single-math-v1", "{question}|{ref_answer_1}|{answer}"),
+        prompt("single-v1-multi-turn", turns),
+        prompt("single-math-v1-multi-turn", turns),
+    ];
+    project.write("bench/prompts.jsonl", prompts.concat());
+    let question = json!({"question_id": 81, "category": "writing",
+        "turns": ["Tell me about a cat.", "Now about a dog."]});
+    project.write("bench/questions.jsonl", format!("{question}\n"));
+    let served = Served::of(&project, "models/judge", &[]);
+    project.write(
+        "sweeps/judged.toml",
+        JUDGED.replace("ADDRESS", &served.address),
+    );
+    let said = project.lions(&["run", "sweeps/judged.toml", "--quiet"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let metrics = project.json(&["compare", "judged"]);
+    assert!(metrics[0].to_string().contains("mt/rating"), "{metrics}");
+    // Its words stand beside the replies.
+    let samples = project.json(&["samples", "judged"]);
+    let replies = samples["rows"][0]["replies"].as_array().unwrap();
+    assert_eq!(replies.len(), 2);
+    for reply in replies {
+        assert!(!reply["text"].as_str().unwrap().is_empty());
+        let judge = reply["judge"].as_array().unwrap();
+        let about: Vec<&str> = judge.iter().map(|w| w["about"].as_str().unwrap()).collect();
+        assert_eq!(about, ["turn 1", "turn 2"]);
+        assert_eq!(judge[0]["verdict"], "7");
+        assert!(judge[0]["text"].as_str().unwrap().contains("[[7]]"));
+    }
+    let shown = project.lions(&["samples", "judged"]);
+    assert!(shown.out.contains("judge, turn 1: 7"), "{shown:?}");
+    served.end();
+}
+
+const JUDGED: &str = r#"extends = ["base/mini.toml"]
+
+[sweep]
+name = "judged"
+question = "What does a judge of our own say?"
+seeds = [1]
+
+[base]
+pipeline = []
+
+[base.eval.judge-runtime]
+concurrency = 2
+
+[base.eval.recipe]
+likelihood.instruct = { data = [{ path = "data/sft/instruct_test.jsonl", count = 2 }], max-seq-len = 256 }
+likelihood.tales = { data = [{ path = "data/sft/stories_test.jsonl", count = 2 }], max-seq-len = 256 }
+
+[base.eval.recipe.judged.mt]
+max-new-tokens = 12
+seed = 1
+judge = { base-url = "http://ADDRESS/v1", model = "judge", temperature = 0.0, max-tokens = 24 }
+
+[base.eval.recipe.judged.mt.benchmark.mt-bench]
+questions-path = "bench/questions.jsonl"
+prompts-path = "bench/prompts.jsonl"
+
+[[axis]]
+path = "eval.recipe.judged.mt.max-new-tokens"
+values = [8, 12]
+
+[[report.table]]
+name = "rating"
+title = "Rating"
+metrics = ["mt/rating"]
+"#;

@@ -73,12 +73,11 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &SamplesArgs) -> Result<u8, Co
             "there is no page {page} of {pages}"
         )));
     }
-    let shown = match whole {
-        true => &found[..],
-        false => {
-            let from = (page - 1) * args.rows;
-            &found[from..found.len().min(from + args.rows)]
-        }
+    let shown = if whole {
+        &found[..]
+    } else {
+        let from = (page - 1) * args.rows;
+        &found[from..found.len().min(from + args.rows)]
     };
     let labels: Vec<&str> = sides.iter().map(|(label, _)| label.as_str()).collect();
     if ui.json {
