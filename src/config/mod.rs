@@ -44,6 +44,7 @@ mod published;
 mod range;
 #[cfg(test)]
 mod reference;
+mod samples_spec;
 mod schema;
 #[cfg(test)]
 mod schema_tests;

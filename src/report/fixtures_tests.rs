@@ -117,6 +117,7 @@ fn sweep() -> StoredSweep {
                     &[("beta", json!(0.1)), ("pairs", json!(440))],
                 ),
             ],
+            samples: Vec::new(),
             figures: vec![
                 figure(
                     "packing",
@@ -447,6 +448,7 @@ pub(crate) fn results() -> SweepResults {
             rows: maker.rows,
             steps: maker.steps,
             batches: maker.batches,
+            samples: BTreeMap::new(),
         },
     }
 }

@@ -1,5 +1,6 @@
 //! `lions figures`.
 
+use crate::cli::commands::report::warn_of_labels;
 use crate::cli::database::{must_open, results};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
@@ -63,6 +64,7 @@ fn of_sweep(
     let project = Project::find(global.root.as_deref(), sweep.near())?;
     let name = sweep.name()?;
     let results = results(ui, &project, &name)?;
+    warn_of_labels(ui, &results);
     let folder = out.unwrap_or_else(|| project.report_dir(&name).join("figures"));
     write_figures(&results, &folder).map_err(CommandError::user)
 }
