@@ -48,6 +48,7 @@ mod range;
 #[cfg(test)]
 mod reference;
 mod removed;
+mod samples_spec;
 mod schema;
 #[cfg(test)]
 mod schema_tests;

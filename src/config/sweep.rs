@@ -12,6 +12,7 @@ pub use crate::config::figure_spec::{
     AxisRole, BarOrder, BarsSpec, ChartSpec, DifferencesSpec, FigureHead, FigureSpec, LinesSpec,
     Measured, MetricRole, Numbers, ScalingSpec, TrainingSpec,
 };
+pub use crate::config::samples_spec::SamplesSpec;
 pub use crate::config::table_spec::{Direction, TableSpec};
 
 /// A sweep file, fully expanded and checked.
@@ -87,4 +88,7 @@ pub struct ReportSpec {
     /// Figures, in order.
     #[serde(default, rename = "figure")]
     pub figures: Vec<FigureSpec>,
+    /// Sampled texts of two configurations side by side, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<SamplesSpec>,
 }

@@ -119,6 +119,7 @@ fn sweep() -> StoredSweep {
                     &[("beta", json!(0.1)), ("pairs", json!(440))],
                 ),
             ],
+            samples: Vec::new(),
             figures: vec![
                 figure(
                     "packing",
@@ -449,6 +450,7 @@ pub(crate) fn results() -> SweepResults {
             rows: maker.rows,
             steps: maker.steps,
             batches: maker.batches,
+            samples: BTreeMap::new(),
         },
     }
 }

@@ -66,6 +66,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
     ("plotters", &["figures"]),
     ("resvg", &["figures"]),
+    ("ttf_parser", &["figures"]),
     ("csv", &["base"]),
     ("cudarc", &["gpu"]),
     ("lions_emulation", &["gpu"]),

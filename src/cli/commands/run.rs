@@ -348,7 +348,7 @@ fn after(
             compare::print_tables(ui, &results, None)?;
         }
         if !args.no_report {
-            report::write(project, &results)?;
+            report::write(ui, project, &results)?;
         }
     }
     if page.is_file() && !args.no_report {
