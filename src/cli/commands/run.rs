@@ -257,7 +257,16 @@ fn one(
     let summary = run_sweep(&job, services, reporter.as_mut()).map_err(failed)?;
     drop(reporter);
     let current = has_later_pages(project, &store, &summary.sweep);
-    after(ui, project, args, word, &summary, current)
+    let code = after(ui, project, args, word, &summary, current)?;
+    let left_out = plan.runs.len().saturating_sub(summary.runs);
+    if left_out > 0 && code != exit_code::INTERRUPTED {
+        ui.say(&format!(
+            "{} of the sweep left out; `lions run {}` does the rest",
+            counted(left_out, "run"),
+            word.shown()
+        ));
+    }
+    Ok(code)
 }
 
 /// Whether the pages of a sweep are later than its last change and than the end of every attempt at its runs.

@@ -1,5 +1,7 @@
 //! A configuration of TRL's trainers, or a recipe of alignment-handbook, as a recipe of ours.
 
+use crate::cli::trl::reader::{Became, Reader, Told};
+use crate::cli::trl::sets::Named;
 use serde_json::{Map, Value, json};
 
 /// A recipe of another program, read.
@@ -19,82 +21,6 @@ pub(crate) struct FromTrl {
     pub(crate) told: Vec<Told>,
 }
 
-/// A set of rows by the names of the Hub.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Named {
-    pub(crate) set: String,
-    pub(crate) split: String,
-    /// Files of one's own, if the set is none of the Hub's.
-    pub(crate) file: Option<String>,
-    /// Share of the rows.
-    pub(crate) share: f64,
-}
-
-/// What became of a key.
-#[derive(Debug, serde::Serialize)]
-pub(crate) struct Told {
-    pub(crate) key: String,
-    pub(crate) value: Value,
-    pub(crate) became: Became,
-    /// The field of ours, or why there is none.
-    pub(crate) words: String,
-}
-
-/// In a word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, strum::IntoStaticStr)]
-#[serde(rename_all = "kebab-case")]
-#[strum(serialize_all = "kebab-case")]
-pub(crate) enum Became {
-    /// A field of the recipe holds it.
-    Taken,
-    /// It is done otherwise, as the words say.
-    Differs,
-    /// It changes no result, or is no matter of a recipe.
-    Idle,
-    /// Nobody knows it.
-    Unknown,
-}
-
-/// Keys that change no result: where and how it runs, what it logs and uploads.
-const IDLE: [&str; 36] = [
-    "output_dir",
-    "overwrite_output_dir",
-    "logging_steps",
-    "logging_strategy",
-    "logging_first_step",
-    "log_level",
-    "report_to",
-    "run_name",
-    "push_to_hub",
-    "hub_model_id",
-    "hub_strategy",
-    "hub_private_repo",
-    "hub_model_revision",
-    "save_strategy",
-    "save_steps",
-    "save_total_limit",
-    "eval_strategy",
-    "evaluation_strategy",
-    "eval_steps",
-    "do_eval",
-    "do_train",
-    "per_device_eval_batch_size",
-    "gradient_checkpointing",
-    "gradient_checkpointing_kwargs",
-    "preprocessing_num_workers",
-    "dataset_num_proc",
-    "dataloader_num_workers",
-    "attn_implementation",
-    "use_flash_attention_2",
-    "remove_unused_columns",
-    "ddp_timeout",
-    "use_cache",
-    "precompute_ref_log_probs",
-    "tf32",
-    "model_revision",
-    "trust_remote_code",
-];
-
 /// Reads one file; `processes` is how many devices it ran on, which such files do not say.
 ///
 /// # Errors
@@ -104,15 +30,7 @@ pub(crate) fn read_recipe(text: &str, processes: u64) -> Result<FromTrl, String>
     let Value::Object(keys) = tree else {
         return Err("it is no table of keys".to_owned());
     };
-    let of_pairs = [
-        "beta",
-        "loss_type",
-        "max_prompt_length",
-        "rpo_alpha",
-        "precompute_ref_log_probs",
-        "truncation_mode",
-    ];
-    let is_dpo = keys.keys().any(|key| of_pairs.contains(&key.as_str()));
+    let is_dpo = is_of_pairs(&keys);
     let stage = if is_dpo { "dpo" } else { "sft" };
     let mut reader = Reader {
         keys: &keys,
@@ -139,224 +57,28 @@ pub(crate) fn read_recipe(text: &str, processes: u64) -> Result<FromTrl, String>
     })
 }
 
-struct Reader<'a> {
-    keys: &'a Map<String, Value>,
-    told: Vec<Told>,
+/// Keys that only trainers on preference pairs have.
+const OF_PAIRS: [&str; 8] = [
+    "beta",
+    "max_prompt_length",
+    "rpo_alpha",
+    "precompute_ref_log_probs",
+    "sync_ref_model",
+    "reference_free",
+    "discopop_tau",
+    "loss_weights",
+];
+/// Losses of `SFTConfig`, which has a key `loss_type`, too.
+const OF_CHATS: [&str; 3] = ["nll", "chunked_nll", "dft"];
+
+fn is_of_pairs(keys: &Map<String, Value>) -> bool {
+    let loss = keys.get("loss_type").filter(|loss| !loss.is_null());
+    let of_chats = |loss: &Value| loss.as_str().is_some_and(|loss| OF_CHATS.contains(&loss));
+    loss.is_some_and(|loss| !of_chats(loss))
+        || keys.keys().any(|key| OF_PAIRS.contains(&key.as_str()))
 }
 
 impl Reader<'_> {
-    fn tell(&mut self, key: &str, became: Became, words: impl Into<String>) {
-        if let Some(value) = self.keys.get(key) {
-            self.told.push(Told {
-                key: key.to_owned(),
-                value: value.clone(),
-                became,
-                words: words.into(),
-            });
-        }
-    }
-
-    fn text(&mut self, key: &str, ours: &str) -> Option<String> {
-        let text = self.keys.get(key)?.as_str()?.to_owned();
-        self.tell(key, Became::Taken, ours);
-        Some(text)
-    }
-
-    /// A number, which YAML 1.1 also writes as a text (`5e-7`).
-    fn number(&mut self, key: &str, ours: &str) -> Option<f64> {
-        let value = self.keys.get(key)?;
-        let number = value.as_f64().or_else(|| value.as_str()?.parse().ok())?;
-        self.tell(key, Became::Taken, ours);
-        Some(number)
-    }
-
-    fn count(&mut self, key: &str, ours: &str) -> Option<u64> {
-        let number = self.number(key, ours).filter(|number| *number >= 1.0)?;
-        Some(number as u64)
-    }
-
-    fn switch(&mut self, key: &str, ours: &str) -> Option<bool> {
-        let value = self.keys.get(key)?.as_bool()?;
-        self.tell(key, Became::Taken, ours);
-        Some(value)
-    }
-
-    /// How the stage learns; where a key is absent TRL's default stands.
-    fn training(&mut self, recipe: &mut Map<String, Value>, is_dpo: bool) {
-        let rate = self.number("learning_rate", "optimizer.learning-rate");
-        let rate = rate.unwrap_or(if is_dpo { 1e-6 } else { 2e-5 });
-        let mut optimizer = Map::new();
-        optimizer.insert("learning-rate".to_owned(), json!(rate));
-        for (theirs, ours, usual) in [
-            ("adam_beta1", "beta1", 0.9),
-            ("adam_beta2", "beta2", 0.999),
-            ("adam_epsilon", "eps", 1e-8),
-            ("weight_decay", "weight-decay", 0.0),
-            ("max_grad_norm", "max-grad-norm", 1.0),
-        ] {
-            let value = self
-                .number(theirs, &format!("optimizer.{ours}"))
-                .unwrap_or(usual);
-            optimizer.insert(ours.to_owned(), json!(value));
-        }
-        if let Some(name) = self.keys.get("optim").and_then(Value::as_str) {
-            let words = "the optimiser here is AdamW with f32 moments";
-            let same = ["adamw_torch", "adamw_torch_fused", "adamw_hf"].contains(&name);
-            self.tell(
-                "optim",
-                if same { Became::Taken } else { Became::Differs },
-                words,
-            );
-        }
-        let steps = self
-            .number("max_steps", "duration.steps")
-            .filter(|steps| *steps > 0.0);
-        let epochs = self
-            .number("num_train_epochs", "duration.epochs")
-            .unwrap_or(3.0);
-        let duration = match steps {
-            Some(steps) => json!({"steps": steps as u64}),
-            None => json!({"epochs": whole(epochs)}),
-        };
-        recipe.insert("duration".to_owned(), duration);
-        recipe.insert("optimizer".to_owned(), Value::Object(optimizer));
-        let schedule = self.schedule(steps, rate);
-        recipe.insert("schedule".to_owned(), schedule);
-        let precision = self.precision();
-        recipe.insert("precision".to_owned(), json!(precision));
-        self.adapters(recipe);
-        self.tell(
-            "seed",
-            Became::Idle,
-            "`seeds` of the sweep: each configuration runs once with each",
-        );
-    }
-
-    fn schedule(&mut self, steps: Option<f64>, rate: f64) -> Value {
-        let named = self.text("lr_scheduler_type", "schedule.decay");
-        let kwargs = self
-            .keys
-            .get("lr_scheduler_kwargs")
-            .cloned()
-            .unwrap_or_default();
-        let least = kwargs["min_lr_rate"]
-            .as_f64()
-            .or(kwargs["min_lr_ratio"].as_f64());
-        let least = least.or_else(|| Some(kwargs["lr_end"].as_f64()? / rate));
-        self.tell("lr_scheduler_kwargs", Became::Taken, "schedule.min-ratio");
-        let decay = match named.as_deref().unwrap_or("linear") {
-            "cosine" | "cosine_with_min_lr" => "cosine",
-            "linear" | "polynomial" => "linear",
-            "constant" | "constant_with_warmup" => "constant",
-            "warmup_stable_decay" => "warmup-stable-decay",
-            other => {
-                let words = format!("`{other}` is no schedule here: `cosine` stands instead");
-                self.told.retain(|told| told.key != "lr_scheduler_type");
-                self.tell("lr_scheduler_type", Became::Differs, words);
-                "cosine"
-            }
-        };
-        let ratio = self.number("warmup_ratio", "schedule.warmup-ratio");
-        let warmup = self
-            .number("warmup_steps", "schedule.warmup-ratio")
-            .filter(|steps| *steps > 0.0);
-        let ratio = ratio.or_else(|| Some((warmup? / steps?).min(1.0)));
-        if let (Some(_), None, None) = (warmup, steps, ratio) {
-            self.told.retain(|told| told.key != "warmup_steps");
-            let words = "warm-up is a share of all steps here, whose number this file does not say: set \
-                         schedule.warmup-ratio";
-            self.tell("warmup_steps", Became::Differs, words);
-        }
-        let mut schedule = json!({
-            "decay": decay, "warmup-ratio": ratio.unwrap_or(0.0), "min-ratio": least.unwrap_or(0.0),
-        });
-        if decay == "warmup-stable-decay" {
-            let of_steps = Some(
-                kwargs["num_decay_steps"].as_f64().unwrap_or(0.0) / steps.unwrap_or(f64::INFINITY),
-            );
-            let share = of_steps.filter(|share| *share > 0.0).unwrap_or(0.1);
-            schedule["decay-ratio"] = json!(share.min(1.0));
-        }
-        schedule
-    }
-
-    fn precision(&mut self) -> &'static str {
-        let bf16 = self.switch("bf16", "precision");
-        let dtype = self
-            .text("torch_dtype", "precision")
-            .or_else(|| self.text("dtype", "precision"));
-        if self.switch("fp16", "precision") == Some(true) {
-            self.told.retain(|told| told.key != "fp16");
-            self.tell(
-                "fp16",
-                Became::Differs,
-                "there is no fp16 here: bf16 stands instead",
-            );
-            return "bf16";
-        }
-        let is_half = bf16 == Some(true) || dtype.as_deref() == Some("bfloat16");
-        if is_half { "bf16" } else { "f32" }
-    }
-
-    fn adapters(&mut self, recipe: &mut Map<String, Value>) {
-        if self.switch("use_peft", "lora") != Some(true) {
-            for key in [
-                "lora_r",
-                "lora_alpha",
-                "lora_dropout",
-                "lora_target_modules",
-                "load_in_4bit",
-            ] {
-                self.tell(key, Became::Idle, "`use_peft` is off");
-            }
-            return;
-        }
-        let rank = self.count("lora_r", "lora.rank").unwrap_or(16);
-        let alpha = self.number("lora_alpha", "lora.alpha").unwrap_or(32.0);
-        let all = [
-            "q_proj",
-            "k_proj",
-            "v_proj",
-            "o_proj",
-            "gate_proj",
-            "up_proj",
-            "down_proj",
-        ];
-        let listed = self
-            .keys
-            .get("lora_target_modules")
-            .and_then(Value::as_array);
-        let named: Vec<&str> = listed
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect();
-        let known: Vec<&str> = all
-            .into_iter()
-            .filter(|name| named.contains(name))
-            .collect();
-        let targets = if known.is_empty() {
-            all.to_vec()
-        } else {
-            known
-        };
-        self.tell("lora_target_modules", Became::Taken, "lora.targets");
-        self.tell(
-            "lora_dropout",
-            Became::Differs,
-            "adapters have no dropout here",
-        );
-        self.tell(
-            "load_in_4bit",
-            Became::Differs,
-            "weights are not quantised here",
-        );
-        recipe.insert(
-            "lora".to_owned(),
-            json!({"rank": rank, "alpha": whole(alpha), "targets": targets}),
-        );
-    }
-
     /// Rows of a step, on all devices together.
     fn size(&mut self, recipe: &mut Map<String, Value>, is_dpo: bool, processes: u64) {
         let ours = if is_dpo {
@@ -394,15 +116,31 @@ impl Reader<'_> {
             (true, "wrapped") => "concat",
             (true, _) => "best-fit",
         };
-        self.tell(
-            "packing_strategy",
-            Became::Taken,
-            "batching; documents see themselves alone in every kind",
-        );
+        let (became, words) = match (packed, strategy) {
+            (true, "bfd") => (
+                Became::Differs,
+                "batching; a document longer than a window goes on in another one here, and is cut off there",
+            ),
+            (true, "wrapped") => (
+                Became::Differs,
+                "batching; documents of a window do not see each other here",
+            ),
+            _ => (Became::Taken, "batching"),
+        };
+        self.tell("packing_strategy", became, words);
         recipe.insert("batching".to_owned(), json!(batching));
         let masked = self
             .switch("assistant_only_loss", "loss-mask")
             .unwrap_or(false);
+        if self.keys.contains_key("loss_type") {
+            let idle = self.keys["loss_type"] != "dft";
+            let became = if idle { Became::Idle } else { Became::Differs };
+            self.tell(
+                "loss_type",
+                became,
+                "the loss is the negative log-likelihood",
+            );
+        }
         let completion = self
             .switch("completion_only_loss", "loss-mask")
             .unwrap_or(false);
@@ -512,112 +250,6 @@ impl Reader<'_> {
         }
         self.tell("loss_weights", Became::Taken, "sft-weight");
         (loss, weight)
-    }
-
-    /// The sets to train and to evaluate on, in each form that such files name them in.
-    fn sets(&mut self) -> (Vec<Named>, Vec<Named>) {
-        let (mut train, mut test) = (Vec::new(), Vec::new());
-        let named = |set: &str, split: &str, share: f64| Named {
-            set: set.to_owned(),
-            split: split.to_owned(),
-            file: None,
-            share,
-        };
-        if let Some(mixer) = self.keys.get("dataset_mixer").and_then(Value::as_object) {
-            let splits = self.keys.get("dataset_splits").and_then(Value::as_array);
-            let splits: Vec<&str> = splits
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str)
-                .collect();
-            for (set, share) in mixer {
-                let share = share.as_f64().unwrap_or(1.0);
-                for split in if splits.is_empty() {
-                    vec!["train"]
-                } else {
-                    splits.clone()
-                } {
-                    if split.contains("test") || split.contains("eval") {
-                        test.push(named(set, split, 1.0));
-                    } else {
-                        train.push(named(set, split, share));
-                    }
-                }
-            }
-            self.tell("dataset_mixer", Became::Taken, "data");
-            self.tell(
-                "dataset_splits",
-                Became::Taken,
-                "data, and the held-out sets",
-            );
-        }
-        let mixture = self
-            .keys
-            .get("dataset_mixture")
-            .and_then(|mixture| mixture["datasets"].as_array());
-        let listed = self.keys.get("datasets").and_then(Value::as_array);
-        for set in mixture.or(listed).into_iter().flatten() {
-            let id = set["id"]
-                .as_str()
-                .or(set["path"].as_str())
-                .unwrap_or_default();
-            let mut one = named(
-                id,
-                set["split"].as_str().unwrap_or("train"),
-                set["weight"].as_f64().unwrap_or(1.0),
-            );
-            one.file = set["data_files"].as_str().map(str::to_owned);
-            train.push(one);
-        }
-        self.tell(
-            "dataset_mixture",
-            Became::Taken,
-            "data; columns are those that lions knows",
-        );
-        self.tell("datasets", Became::Taken, "data");
-        if let Some(set) = self.keys.get("dataset_name").and_then(Value::as_str) {
-            let split =
-                |key: &str, usual| self.keys.get(key).and_then(Value::as_str).unwrap_or(usual);
-            train.push(named(set, split("dataset_train_split", "train"), 1.0));
-            test.push(named(set, split("dataset_test_split", "test"), 1.0));
-            self.tell("dataset_name", Became::Taken, "data");
-            self.tell("dataset_train_split", Became::Taken, "data");
-            self.tell("dataset_test_split", Became::Taken, "the held-out set");
-        }
-        (train, test)
-    }
-
-    /// What no field of ours holds.
-    fn rest(&mut self) {
-        self.tell(
-            "chat_template",
-            Became::Differs,
-            "the tokenizer's own template is used; model.chat-template names a file",
-        );
-        self.tell(
-            "dataset_configs",
-            Became::Differs,
-            "files are named here, not configurations of a set",
-        );
-        let told: Vec<String> = self.told.iter().map(|told| told.key.clone()).collect();
-        for key in self.keys.keys().filter(|key| !told.contains(key)) {
-            if self.keys[key].is_null() {
-                self.tell(key, Became::Idle, "not set");
-            } else if IDLE.contains(&key.as_str()) {
-                self.tell(key, Became::Idle, "changes no result, or lions chooses it");
-            } else {
-                self.tell(key, Became::Unknown, "not known, and left out");
-            }
-        }
-    }
-}
-
-/// `1` and not `1.0` where a number is whole.
-fn whole(number: f64) -> Value {
-    if number.fract() == 0.0 && number.abs() < 1e15 {
-        json!(number as i64)
-    } else {
-        json!(number)
     }
 }
 

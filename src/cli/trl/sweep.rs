@@ -1,6 +1,7 @@
 //! The files of a sweep that recipes of TRL come to.
 
-use crate::cli::trl::read::{FromTrl, Named};
+use crate::cli::trl::read::FromTrl;
+use crate::cli::trl::sets::Named;
 use crate::config::toml_text;
 use serde_json::{Map, Value, json};
 

@@ -246,9 +246,8 @@ fn of_sft(trl: &mut TrlRecipe, field: &str, value: &Value, all: &Map<String, Val
             }
             _ => {
                 trl.set("packing", true);
-                trl.set("packing_strategy", "bfd");
-                let why = "TRL's `bfd` cuts a document that is longer than a window and drops the rest, which here \
-                           begins another window; documents see themselves alone only under FlashAttention";
+                trl.set("packing_strategy", "bfd_split");
+                let why = "in TRL documents of a window see themselves alone under FlashAttention only; here always";
                 trl.lose(field, value, why);
             }
         },
@@ -327,8 +326,12 @@ fn limits(trl: &mut TrlRecipe, value: &Value) {
     let why = "TRL 1 has no `max_prompt_length` any more (0.x has): cut long prompts beforehand";
     trl.lose("limits.max-prompt-len", prompt, why);
     match value["truncation"].as_str() {
-        Some("keep-end") => trl.set("truncation_mode", "keep_end"),
-        Some("keep-start") => trl.set("truncation_mode", "keep_start"),
+        Some(end @ ("keep-end" | "keep-start")) => {
+            trl.set("truncation_mode", end.replace('-', "_"));
+            let why =
+                "TRL cuts prompt and reply as one sequence, at one end; here the prompt is cut";
+            trl.lose("limits.truncation", &value["truncation"], why);
+        }
         _ => {
             let why = "TRL leaves no pair out for its length: drop them beforehand";
             trl.lose("limits.truncation", &value["truncation"], why);
