@@ -145,12 +145,13 @@ fn table_json(table: &SweepTable) -> Value {
     })
 }
 
-/// Running text in parts: `{"text"}`, `{"strong"}` or `{"code"}`.
+/// Running text in parts: `{"text"}`, `{"strong"}` or `{"code"}`. Links lead to files beside a written page; here they are text.
 fn text(marked: &str) -> Vec<Value> {
     let part = |span: Span| match span {
         Span::Text(text) => json!({ "text": text }),
         Span::Strong(text) => json!({ "strong": text }),
         Span::Code(text) => json!({ "code": text }),
+        Span::Link(link) => json!({ "text": link.text }),
     };
     spans(marked).into_iter().map(part).collect()
 }

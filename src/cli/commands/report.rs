@@ -4,7 +4,7 @@ use crate::cli::database::{must_open, results};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
-use crate::cli::sweep_file::SweepWord;
+use crate::cli::sweep_file::{Changes, SweepWord};
 use crate::cli::ui::Ui;
 use crate::report::{SweepResults, index_entry, unshown_labels, write_index, write_report};
 use std::path::PathBuf;
@@ -21,11 +21,10 @@ pub(crate) struct ReportArgs {
         value_name = "SWEEP"
     )]
     sweeps: Vec<String>,
-    /// Base file that the sweeps ran on, if another than their own
-    #[arg(long, value_name = "FILE", conflicts_with = "all")]
-    base: Option<PathBuf>,
+    #[command(flatten)]
+    changes: Changes,
     /// Every sweep that the store knows
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["base", "sets"])]
     all: bool,
     /// Folder to write into; of several sweeps, that of their folders [default: reports/<sweep>, or reports]
     #[arg(long, value_name = "DIR")]
@@ -68,7 +67,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ReportArgs) -> Result<u8, Com
 fn word(args: &ReportArgs, sweep: &str) -> SweepWord {
     SweepWord {
         sweep: sweep.to_owned(),
-        base: args.base.clone(),
+        changes: args.changes.clone(),
     }
 }
 
