@@ -54,6 +54,7 @@ mod rows;
 mod selection;
 mod session;
 mod shipped;
+#[cfg(target_os = "linux")]
 mod slurm;
 mod statistics;
 mod tasks;
