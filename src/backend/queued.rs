@@ -151,12 +151,13 @@ impl<S: Scheduler> QueuedBackend<S> {
             return;
         };
         let dir = RunDir::new(&self.options.root, &run).attempt(attempt);
+        let folder = self.folder(&key.0);
         let note = read_job_note(&dir).unwrap_or_else(|| JobNote {
             handle: handle.0.clone(),
             waits: None,
         });
         self.jobs
-            .insert(handle.clone(), Job::new(key, dir, true, note));
+            .insert(handle.clone(), Job::new(key, (dir, &folder), true, note));
         // It may be gone, or wait: nothing is said before the scheduler was asked.
         self.looked = None;
     }
@@ -282,9 +283,10 @@ impl<S: Scheduler> Backend for QueuedBackend<S> {
         };
         write_job_note(&dir, &note)?;
         self.add_to_batch(&name, index, launch)?;
+        let folder = self.folder(&name);
         self.jobs.insert(
             handle.clone(),
-            Job::new((name.clone(), index), dir, false, note),
+            Job::new((name.clone(), index), (dir, &folder), false, note),
         );
         self.batch = Some((name, index + 1));
         Ok(handle)

@@ -4,18 +4,25 @@ use crate::backend::scheduler::{Ended, Seen, TaskKey};
 use crate::backend::traits::{BackendError, Eviction, Handle, Poll, StopSignal};
 use crate::base::{Clock as _, SystemClock};
 use crate::rundir::{
-    AttemptDir, JobEnd, JobNote, Waits, has_begun, read_heartbeat, read_job_end, write_job_note,
+    AttemptDir, JobEnd, JobNote, Waits, has_begun, read_heartbeat, read_job_end, tail_lines,
+    write_job_note,
 };
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How often the end of an attempt is looked for in its folder.
 const FOLDER_EVERY: Duration = Duration::from_millis(500);
+
+/// So many lines are told of what a script printed.
+const TOLD_LINES: usize = 3;
 
 /// An attempt as this backend knows it.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) key: TaskKey,
     pub(crate) dir: AttemptDir,
+    /// What its script printed.
+    out: PathBuf,
     /// The scheduler has taken it, now or in an earlier runner.
     pub(crate) submitted: bool,
     /// Why it could not be submitted.
@@ -35,8 +42,15 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    pub(crate) fn new(key: TaskKey, dir: AttemptDir, submitted: bool, note: JobNote) -> Self {
+    /// `folder` is that of its batch.
+    pub(crate) fn new(
+        key: TaskKey,
+        (dir, folder): (AttemptDir, &Path),
+        submitted: bool,
+        note: JobNote,
+    ) -> Self {
         Self {
+            out: folder.join(format!("{}.out", key.1)),
             key,
             dir,
             submitted,
@@ -100,12 +114,27 @@ impl Job {
             Some(Seen::Alive) => Poll::Running,
             Some(Seen::Ended(Ended::Cancelled)) if !self.begun => evicted(Ended::Cancelled),
             Some(Seen::Ended(ended)) if over => match ended {
+                Ended::Itself if !self.begun => self.never_began(),
                 Ended::Itself => Poll::Gone,
                 Ended::Memory => starved(),
                 other => evicted(*other),
             },
             Some(Seen::Ended(_)) => Poll::Running,
             None => self.judge_unknown(over, unanswered, backend),
+        }
+    }
+
+    /// Its script ended before the program had begun: a prologue failed, or the program is not there.
+    fn never_began(&self) -> Poll {
+        let said = tail_lines(&self.out, TOLD_LINES).unwrap_or_default();
+        let said = if said.is_empty() {
+            format!("nothing stands in `{}`", self.out.display())
+        } else {
+            said.join(" / ")
+        };
+        Poll::Evicted {
+            cause: Eviction::Broken,
+            message: format!("its job ended before the run began; it said: {said}"),
         }
     }
 

@@ -126,6 +126,8 @@ pub enum Eviction {
     Infrastructure,
     /// A person cancelled the job at the scheduler.
     Cancelled,
+    /// Its job ended by itself before the program had begun.
+    Broken,
 }
 
 /// How a runner deals with a backend's attempts.

@@ -225,9 +225,11 @@ impl RunningAttempt {
                 None,
                 format!("{message} before it had saved a later state; it needs more time"),
             ),
-            Eviction::TimeLimit | Eviction::Infrastructure | Eviction::Cancelled => {
-                AttemptEnd::Interrupted
-            }
+            Eviction::Broken if self.stop.is_none() => self.crashed(None, message),
+            Eviction::Broken
+            | Eviction::TimeLimit
+            | Eviction::Infrastructure
+            | Eviction::Cancelled => AttemptEnd::Interrupted,
         }
     }
 

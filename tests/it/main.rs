@@ -62,6 +62,7 @@ mod serve;
 mod serve_model;
 mod session;
 mod shipped;
+#[cfg(target_os = "linux")]
 mod slurm;
 mod statistics;
 mod tasks;

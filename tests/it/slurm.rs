@@ -372,6 +372,36 @@ fn what_slurm_would_never_start_ends_the_command_before_anything_is_queued() {
     );
 }
 
+#[test]
+fn a_job_whose_prologue_fails_says_so() {
+    let cluster = Cluster::new("prologue", 5);
+    let file = format!(
+        "{PROJECT_FILE}[profile.broken]\nbackend = \"slurm\"\nprologue = [\"echo no such module >&2; exit 9\"]\n"
+    );
+    cluster.project.write("lions.toml", file);
+    let words = [
+        "run",
+        "sweeps/prologue.toml",
+        "--profile",
+        "broken",
+        "--json",
+    ];
+    let mut driver = Driver::start(&mut cluster.command(&words));
+    let crashed = driver.wait("run-crashed");
+    let message = crashed["message"].as_str().unwrap();
+    assert!(
+        message.contains("before the run began") && message.contains("no such module"),
+        "{message}"
+    );
+    drop(driver);
+    let ended = Driver::start(&mut cluster.run_command("prologue")).end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(
+        cluster.trainings().last().map(String::as_str),
+        Some("succeeded")
+    );
+}
+
 /// A scheduler of a shell: `submit` starts a script in the background, `poll` looks whether it is there.
 const SHELL: &str = r#"[backend.shell]
 kind = "command"

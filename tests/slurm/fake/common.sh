@@ -20,7 +20,8 @@ begin() {
     local job=$1 index=${1##*.}
     SLURM_ARRAY_TASK_ID=$index setsid bash -c '
         echo $$ > "$1/pid"
-        bash "$(cat "$1/script")" >> "$1/out" 2>&1
+        script=$(cat "$1/script")
+        bash "$script" >> "$(dirname "$script")/$SLURM_ARRAY_TASK_ID.out" 2>&1
         echo $? > "$1/code"
     ' _ "$job" > /dev/null 2>&1 < /dev/null &
     echo begun > "$job/state"
