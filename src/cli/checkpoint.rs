@@ -1,14 +1,13 @@
 //! Which model a command line means: a folder, a run, or a stage of a sweep.
 
 use crate::cli::axis_filter::{AxisFilter, check_axes, fits_all};
-use crate::cli::commands::show;
-use crate::cli::database::{must_open, store_error, unknown_sweep};
+use crate::cli::database::{open, store_error, unknown_sweep};
 use crate::cli::error::CommandError;
 use crate::cli::project::Project;
 use crate::cli::text::counted;
 use crate::plan::{MODEL_ARTIFACT, RunId, StageKind, checkpoint_artifact};
 use crate::rundir::{RunDir, verify_artifact};
-use crate::store::ReadStore;
+use crate::store::{ReadStore, StoreError};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -41,21 +40,26 @@ impl CheckpointArgs {
         if folder.is_dir() && !of_run {
             return Ok(folder.to_owned());
         }
-        let store = must_open(project).map_err(|error| self.no_folder(error))?;
+        let store = open(project)?.ok_or_else(|| self.no_folder())?;
         let id = match self.checkpoint.rsplit_once('/') {
             Some((sweep, stage)) if stage_named(stage).is_some() => {
                 self.of_sweep(project, &store, sweep, stage)?
             }
-            _ => show::find(&store, &self.checkpoint).map_err(|error| self.no_folder(error))?,
+            _ => match store.find_run(&self.checkpoint) {
+                Err(StoreError::NoRun { .. }) => return Err(self.no_folder()),
+                found => found.map_err(store_error)?,
+            },
         };
         model_of(project, &store, &id, self.step)
     }
 
-    fn no_folder(&self, error: CommandError) -> CommandError {
+    fn no_folder(&self) -> CommandError {
         let name = &self.checkpoint;
-        let mut error = error;
-        error.source = format!("`{name}` is no model folder, run or stage of a sweep").into();
-        error
+        let message = format!("`{name}` is no model folder, no run and no stage of a sweep");
+        CommandError::user(message).hint(
+            "name a folder with `config.json`, the first digits of a run's id, or `SWEEP/sft` and `SWEEP/dpo`; \
+             `lions status` lists sweeps and runs",
+        )
     }
 
     fn of_sweep(

@@ -221,7 +221,12 @@ fn samples_stand_side_by_side_with_their_scores() {
         .map(|row| row["apart"].as_f64().unwrap_or(-1.0))
         .collect();
     assert!(apart.is_sorted_by(|a, b| a >= b), "{apart:?}");
-    assert!(apart[0] > 0.0, "the rates are far apart");
+    let by_words = project.json(&["samples", "study", "--metric", "words"]);
+    for row in by_words["rows"].as_array().unwrap() {
+        let words = |side: usize| row["replies"][side]["scores"]["words"].as_f64().unwrap();
+        let apart = row["apart"].as_f64().unwrap();
+        assert!(((words(0) - words(1)).abs() - apart).abs() < 1e-12, "{row}");
+    }
     // The texts are those of the evaluations.
     let run = all["configurations"][1]["run"].as_str().unwrap();
     let own = lines(&project.read(&format!(

@@ -46,7 +46,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &DiffArgs) -> Result<u8, Comma
     }
     show_stages(ui, &diff);
     show_metrics(ui, (&first, &second), &diff);
-    diff.flips.iter().for_each(|flips| show_flips(ui, flips));
+    let flipped = diff.flips.iter().filter(|flips| !flips.rows.is_empty());
+    flipped.for_each(|flips| show_flips(ui, flips));
     Ok(DONE)
 }
 
