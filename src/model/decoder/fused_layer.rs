@@ -359,8 +359,11 @@ impl LayerShape {
                         normed
                     });
                     let added = normed.as_deref().unwrap_or(raw);
-                    sum.iter_mut().zip(added).for_each(|(a, &b)| *a += b);
-                    self.round(sum);
+                    if self.bf16 {
+                        bf16::add_rounded(sum, added);
+                    } else {
+                        sum.iter_mut().zip(added).for_each(|(a, &b)| *a += b);
+                    }
                 };
                 add(attention_post, mixed, &wo, Slot::OBias, ra, middle);
                 scratch.resize(rows * f.max(d), F::ZERO);

@@ -16,6 +16,15 @@ kernel! {
     }
 }
 
+kernel! {
+    /// Adds to every value, and rounds the sum.
+    pub fn add_rounded<F>(x: &mut [F], more: &[F]) {
+        for (x, &more) in x.iter_mut().zip(more) {
+            *x = (*x + more).rounded_to_bf16();
+        }
+    }
+}
+
 /// Rounded values in two bytes each.
 pub fn to_bf16<F: Real>(x: &[F]) -> Vec<u16> {
     let mut halves = vec![0; x.len()];
@@ -84,5 +93,11 @@ mod tests {
         let infinities = [f32::INFINITY, f32::NEG_INFINITY];
         assert_eq!(got, [&want[..], &infinities].concat());
         assert_eq!(to_f32::<f32>(&to_bf16(&got)), got);
+        let sums = on_every_set(|| {
+            let mut sums = vec![1.0f32, -1.0, 3.0];
+            add_rounded(&mut sums, &[0.003_906_3, -0.000_1, 1.0]);
+            sums
+        });
+        assert_eq!(sums, [1.007_812_5, -1.0, 4.0]);
     }
 }

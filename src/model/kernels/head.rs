@@ -140,12 +140,15 @@ impl<F: Real> Logits<F> {
             self.x.extend_from_slice(&h[at..at + d]);
         }
         if self.values.len() < n * head.vocab {
-            // Fresh memory is zero already; growing would write it.
-            self.values = vec![F::ZERO; n * head.vocab];
+            self.values = Vec::with_capacity(n * head.vocab);
         }
         self.tops.clear();
         let mut parts = vec![Part::nothing(); n];
         for block in blocks(head.vocab) {
+            if self.values.len() < n * block.end {
+                // Block by block, since a cache holds one: memory that was in use before is not zero.
+                self.values.resize(n * block.end, F::ZERO);
+            }
             let values = &mut self.values[n * block.start..n * block.end];
             let weight = &head.weight[block.start * d..block.end * d];
             let weight = PackedB::new(
