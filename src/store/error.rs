@@ -235,6 +235,14 @@ mod tests {
     }
 
     #[test]
+    fn a_database_on_a_network_file_system_is_offered_another_place() {
+        let path = std::path::PathBuf::from("/nfs/results");
+        let said = StoreError::Network { path, kind: "nfs" }.to_string();
+        let words = ["(nfs, `/nfs/results`)", "`lions.toml`", "`lions store rebuild`"];
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
+    }
+
+    #[test]
     fn a_rebuild_is_the_remedy_of_what_is_wrong_with_the_file_alone() {
         let rebuild = |error: StoreError| error.remedy().map(|what| what.contains("rebuild"));
         for code in [
