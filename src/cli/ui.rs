@@ -36,6 +36,17 @@ pub(crate) enum Tone {
 }
 
 impl Tone {
+    /// The tone of a word for the state of a run.
+    pub(crate) fn of_state(word: &str) -> Self {
+        match word {
+            "done" => Self::Good,
+            "running" => Self::Accent,
+            "failed" => Self::Bad,
+            "silent" | "skipped" | "cancelled" => Self::Warn,
+            _ => Self::Dim,
+        }
+    }
+
     fn style(self) -> Style {
         match self {
             Self::Good => AnsiColor::Green.on_default(),

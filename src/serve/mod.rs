@@ -1,6 +1,6 @@
 //! `lions serve`: a read-only web page over the store and the run folders, while others write both.
 //!
-//! [`serve`] takes connections ([`http`](self)), a [`Guard`] decides who may ask, and each path is a function of the
+//! [`serve`] takes connections, a [`Guard`] decides who may ask, and each path is a function of the
 //! project: pages without content of their own, and the JSON that they show. Nothing here writes anything. The endpoints
 //! are in `docs/serve.md`.
 

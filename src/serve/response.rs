@@ -1,6 +1,7 @@
 //! What a client is answered.
 
-use crate::base::printable_json;
+use crate::base::{chain, printable_json};
+use crate::store::StoreError;
 use serde::Serialize;
 use serde_json::json;
 use std::borrow::Cow;
@@ -96,4 +97,14 @@ fn reason(status: u16) -> &'static str {
         431 => "Request Header Fields Too Large",
         _ => "Internal Server Error",
     }
+}
+
+/// What a client is told of a store that does not answer.
+pub(crate) fn refusal(error: &StoreError) -> Response {
+    let status = match error {
+        StoreError::NoSweep { .. } | StoreError::NoRun { .. } => 404,
+        StoreError::Ambiguous { .. } => 400,
+        _ => 500,
+    };
+    Response::error(status, &chain(error))
 }

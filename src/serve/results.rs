@@ -7,7 +7,7 @@ use crate::report::{
     Depth, ReportError, SweepResults, SweepTable, build_figure, claims, compare, default_table,
     load_results, summary, table_grid,
 };
-use crate::serve::response::Response;
+use crate::serve::response::{Response, refusal};
 use crate::store::ReadStore;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -78,7 +78,7 @@ impl Results {
     /// Reads and computes them.
     pub(crate) fn of(store: &ReadStore, root: &Path, name: &str) -> Result<Self, Response> {
         let told = |error: ReportError| match error {
-            ReportError::Store(error) => super::site::refusal(&error),
+            ReportError::Store(error) => refusal(&error),
             other => Response::error(500, &chain(&other)),
         };
         let results = load_results(store, root, name, "", Depth::Scores).map_err(told)?;

@@ -1,7 +1,7 @@
 //! The project that is shown, and what is remembered of it between requests.
 
 use crate::live::Watch;
-use crate::serve::response::Response;
+use crate::serve::response::{Response, refusal};
 use crate::serve::results::{Results, Shelf};
 use crate::store::{ReadStore, StoreError};
 use std::path::{Path, PathBuf};
@@ -85,14 +85,4 @@ impl Site {
             Results::of(&store, &self.root, name)
         })
     }
-}
-
-/// What a client is told of a store that does not answer.
-pub(crate) fn refusal(error: &StoreError) -> Response {
-    let status = match error {
-        StoreError::NoSweep { .. } | StoreError::NoRun { .. } => 404,
-        StoreError::Ambiguous { .. } => 400,
-        _ => 500,
-    };
-    Response::error(status, &crate::base::chain(error))
 }

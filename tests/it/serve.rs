@@ -17,6 +17,9 @@ use std::time::{Duration, Instant};
 
 /// What a run, a machine and an hour make different, by words that stand for it.
 fn plain(project: &Project, value: &Value) -> String {
+    /// What is said of noise depends on the numbers.
+    static NOISE: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r#""Noise of differences [^"]*""#).unwrap());
     static RULES: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         [
             (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "<time>"),
@@ -41,9 +44,6 @@ fn plain(project: &Project, value: &Value) -> String {
     for (rule, word) in RULES.iter() {
         text = rule.replace_all(&text, *word).into_owned();
     }
-    // What is said of noise depends on the numbers.
-    static NOISE: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r#""Noise of differences [^"]*""#).unwrap());
     NOISE
         .replace_all(&text, |_: &Captures<'_>| "\"Noise of differences …\"")
         .into_owned()
@@ -51,7 +51,7 @@ fn plain(project: &Project, value: &Value) -> String {
 
 #[test]
 fn the_endpoints_tell_a_sweep_whole() {
-    let study = Study::shared();
+    let study = Study::copied();
     let server = Server::start(&study.project, &[]);
     assert_eq!(server.url, format!("http://{}/", server.address));
     let (dpo, failed, eval) = (study.id("dpo"), study.id("failed"), study.id("eval"));

@@ -343,18 +343,7 @@ fn trial_row(ui: &Ui, trial: &TrialRow) -> Vec<String> {
 /// A run's state in one word.
 pub(crate) fn state_word(ui: &Ui, state: RunState) -> String {
     let word = live::state_word(state, SystemClock.now());
-    ui.tone(tone_of(word), word)
-}
-
-/// The tone of a word for a state.
-pub(crate) fn tone_of(word: &str) -> Tone {
-    match word {
-        "done" => Tone::Good,
-        "running" => Tone::Accent,
-        "failed" => Tone::Bad,
-        "silent" | "skipped" | "cancelled" => Tone::Warn,
-        _ => Tone::Dim,
-    }
+    ui.tone(Tone::of_state(word), word)
 }
 
 fn first_line(text: &str) -> String {

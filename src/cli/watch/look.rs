@@ -3,7 +3,6 @@
 use crate::base::{Clock as _, SystemClock};
 use crate::cli::database::store_error;
 use crate::cli::error::CommandError;
-use crate::cli::watch::state::Page;
 use crate::live::{AtWork, RunView, SweepView, Watch, queue_reason};
 use crate::plan::RunId;
 use crate::queue::Blocker;
@@ -17,6 +16,14 @@ use std::path::{Path, PathBuf};
 
 /// Lines of a log below a run.
 const LOG_LINES: usize = 20;
+
+/// A page of the screen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Page {
+    Sweeps,
+    Sweep(String),
+    Run { sweep: String, run: RunId },
+}
 
 /// What a page shows.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! `lions status --watch`: a screen that follows what is at work, or lines at each change where no terminal is.
 //!
-//! [`look`](Looker) reads what is shown, [`WatchState`] is what keys do to it, `screen` draws it, `terminal` owns the
+//! [`Looker`] reads what is shown, [`WatchState`] is what keys do to it, `screen` draws it, `terminal` owns the
 //! terminal.
 
 mod look;
@@ -12,7 +12,7 @@ mod screen_tests;
 mod state;
 mod terminal;
 
-pub(crate) use look::Looker;
+pub(crate) use look::{Looker, Page};
 pub(crate) use plain::follow;
-pub(crate) use state::{Page, WatchState};
+pub(crate) use state::WatchState;
 pub(crate) use terminal::watch;

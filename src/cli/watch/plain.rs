@@ -1,13 +1,12 @@
 //! Where no terminal is: a line at each change, until nothing is left to do.
 
 use crate::base::{Clock as _, Shutdown, SystemClock};
-use crate::cli::commands::status::tone_of;
 use crate::cli::database::store_error;
 use crate::cli::error::{CommandError, exit_code};
 use crate::cli::global::DONE;
 use crate::cli::signals::stop_on_signals;
 use crate::cli::text::{counted, secs};
-use crate::cli::ui::Ui;
+use crate::cli::ui::{Tone, Ui};
 use crate::cli::watch::look::Looker;
 use crate::live::{RunView, SweepView};
 use crate::plan::RunId;
@@ -82,7 +81,7 @@ impl Told {
                 )?;
                 continue;
             }
-            let state = ui.tone(tone_of(run.state), &format!("{:<9}", run.state));
+            let state = ui.tone(Tone::of_state(run.state), &format!("{:<9}", run.state));
             let message = run.message.as_ref().filter(|_| run.state != "done");
             let message = message.map_or_else(String::new, |message| format!("  {message}"));
             ui.out(&format!(

@@ -43,11 +43,15 @@ pub(crate) fn spark(values: &[f64], width: usize) -> String {
     let means: Vec<f64> = (0..columns).map(mean).collect();
     let low = means.iter().copied().fold(f64::INFINITY, f64::min);
     let high = means.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    let block = |value: &f64| match high > low {
-        true => BLOCKS[(((value - low) / (high - low)) * 7.0).round() as usize],
-        false => BLOCKS[3],
+    let span = high - low;
+    let height = |value: &f64| {
+        if span > 0.0 {
+            ((value - low) / span * 7.0).round() as usize
+        } else {
+            3
+        }
     };
-    means.iter().map(block).collect()
+    means.iter().map(|value| BLOCKS[height(value)]).collect()
 }
 
 #[cfg(test)]

@@ -1,10 +1,9 @@
 //! Draws a page on a terminal of any size. What gives way where it is narrow is the bar, then the id, then the end of a
 //! label; a number never.
 
-use crate::cli::commands::status::tone_of;
 use crate::cli::text::{bytes, counted, measured, secs, si};
 use crate::cli::ui::Tone;
-use crate::cli::watch::look::{RunDetail, Shown};
+use crate::cli::watch::look::{Page, RunDetail, Shown};
 use crate::cli::watch::rows::{left, one_line, right, spark};
 use crate::cli::watch::state::WatchState;
 use crate::live::{AtWork, RunView, SweepView};
@@ -184,7 +183,7 @@ impl Pen {
         match work {
             Some(work) => cells.extend(self.work_cells(work)),
             None => {
-                let word = self.span(tone_of(run.state), left(run.state, 9) + " ");
+                let word = self.span(Tone::of_state(run.state), left(run.state, 9) + " ");
                 let took = run.secs.map(secs).unwrap_or_default();
                 cells.extend([word, Span::raw(right(&took, 7) + " ")]);
             }
@@ -237,7 +236,7 @@ impl Pen {
         let title = format!("{} {}  ", run.stage.name(), run.run.short());
         let mut lines = vec![Line::from(vec![
             self.span(Tone::Strong, title),
-            self.span(tone_of(run.state), run.state),
+            self.span(Tone::of_state(run.state), run.state),
         ])];
         lines.extend(self.text(Tone::Dim, &run.label));
         lines
@@ -313,7 +312,7 @@ impl Pen {
             ));
         }
         let keys = match (state.page(), state.is_deep()) {
-            (crate::cli::watch::state::Page::Run { .. }, _) => "q quit  ↑↓ scroll  esc back",
+            (Page::Run { .. }, _) => "q quit  ↑↓ scroll  esc back",
             (_, true) => "q quit  ↑↓ move  enter open  / filter  esc back",
             (_, false) => "q quit  ↑↓ move  enter open  / filter",
         };

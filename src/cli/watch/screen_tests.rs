@@ -1,9 +1,9 @@
 //! The screen at several widths, and what keys do to it.
 
 use crate::base::Timestamp;
-use crate::cli::watch::look::{RunDetail, Shown};
+use crate::cli::watch::look::{Page, RunDetail, Shown};
 use crate::cli::watch::screen::draw;
-use crate::cli::watch::state::{Next, Page, WatchState};
+use crate::cli::watch::state::{Next, WatchState};
 use crate::live::{AtWork, Progress, RunView, SweepView};
 use crate::plan::{RunId, StageKind};
 use crate::report::display_width;

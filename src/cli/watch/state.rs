@@ -1,17 +1,9 @@
 //! What keys do: which page is shown, what is chosen on it, what it is filtered by.
 
-use crate::cli::watch::look::Shown;
+use crate::cli::watch::look::{Page, Shown};
 use crate::live::RunView;
 use crate::plan::RunId;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-
-/// A page of the screen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Page {
-    Sweeps,
-    Sweep(String),
-    Run { sweep: String, run: RunId },
-}
 
 /// What to do after a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +34,7 @@ pub(crate) struct WatchState {
 }
 
 /// A screen moves by so many rows with PageUp and PageDown.
-const PAGE_ROWS: usize = 10;
+const PAGE_ROWS: isize = 10;
 
 impl WatchState {
     /// At the beginning of a page.
@@ -120,8 +112,8 @@ impl WatchState {
             KeyCode::Char('/') => self.typing = !matches!(shown, Shown::Run(_)),
             KeyCode::Up | KeyCode::Char('k') => self.step(&rows, -1),
             KeyCode::Down | KeyCode::Char('j') => self.step(&rows, 1),
-            KeyCode::PageUp => self.step(&rows, -(PAGE_ROWS as isize)),
-            KeyCode::PageDown => self.step(&rows, PAGE_ROWS as isize),
+            KeyCode::PageUp => self.step(&rows, -PAGE_ROWS),
+            KeyCode::PageDown => self.step(&rows, PAGE_ROWS),
             KeyCode::Home => self.step(&rows, isize::MIN),
             KeyCode::End => self.step(&rows, isize::MAX),
             KeyCode::Enter | KeyCode::Right => return self.open(&rows),
