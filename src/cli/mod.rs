@@ -26,6 +26,7 @@ mod slots;
 mod starter;
 mod sweep_file;
 mod table_files;
+mod talk;
 mod text;
 mod ui;
 mod work_left;
