@@ -1,8 +1,8 @@
 //! A conversation in the terminal.
 
-use crate::cli::commands::generate::failed;
 use crate::cli::error::CommandError;
 use crate::cli::global::DONE;
+use crate::cli::talk::talk_failed;
 use crate::cli::ui::{Tone, Ui};
 use crate::config::spec::SamplingRecipe;
 use crate::data::Message;
@@ -82,7 +82,7 @@ fn reply(
     turns: &[Message],
     number: u64,
 ) -> Result<String, CommandError> {
-    let prompts = [session.encode_chat(turns).map_err(failed)?];
+    let prompts = [session.encode_chat(turns).map_err(talk_failed)?];
     let ask = Ask {
         prompts: &prompts,
         samples: 1,
@@ -98,7 +98,7 @@ fn reply(
         }
         !chat.interrupt.load(Ordering::SeqCst)
     });
-    let written = written.map_err(failed)?.pop();
+    let written = written.map_err(talk_failed)?.pop();
     let written = written.ok_or_else(|| CommandError::internal("no reply was written"))?;
     if ui.json {
         ui.json_row(&json!({

@@ -28,6 +28,7 @@ mod slots;
 mod starter;
 mod sweep_file;
 mod table_files;
+mod talk;
 mod text;
 mod translate;
 mod trl;

@@ -31,6 +31,7 @@ mod session;
 mod sft;
 mod telemetry;
 mod training;
+mod written;
 
 #[cfg(test)]
 mod option_tests;
@@ -47,4 +48,5 @@ pub use context::StageContext;
 pub use device::{DeviceAccess, open_device};
 pub use error::StageError;
 pub use execute::execute;
-pub use session::{Ask, Finish, OpenModel, Piece, Session, TokenLogp, Written};
+pub use session::{OpenModel, Session};
+pub use written::{Ask, Finish, Piece, TokenLogp, Written};

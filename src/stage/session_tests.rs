@@ -1,4 +1,6 @@
 use super::*;
+use crate::config::spec::SamplingRecipe;
+use crate::stage::written::Finish;
 use std::num::NonZeroUsize;
 
 /// Between log-probabilities that the head and a row of logits give.

@@ -1,22 +1,18 @@
 //! `lions generate`.
 
-use crate::base::Device;
-use crate::cli::cards::access;
 use crate::cli::chat::{Chat, chat};
 use crate::cli::checkpoint::CheckpointArgs;
-use crate::cli::commands::export::Format;
-use crate::cli::error::{CommandError, ErrorKind, exit_code};
+use crate::cli::error::{CommandError, exit_code};
 use crate::cli::global::{DONE, Global};
 use crate::cli::numbers::at_least;
 use crate::cli::project::Project;
 use crate::cli::prompts::{Prompt, read_prompts};
 use crate::cli::signals::flag_on_interrupt;
+use crate::cli::talk::{TalkArgs, talk_failed};
 use crate::cli::ui::{Tone, Ui};
 use crate::config::spec::{NonNegative, SamplingRecipe, Share};
 use crate::data::Message;
-use crate::model::tune_allocator;
-use crate::rundir::FailureClass;
-use crate::stage::{Ask, Finish, OpenModel, Session, StageError, Written};
+use crate::stage::{Ask, Finish, Session, Written};
 use serde_json::{Value, json};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -64,15 +60,8 @@ pub(crate) struct GenerateArgs {
     /// Seed of the draws
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// A chat template in place of the model's own
-    #[arg(long, value_name = "FILE", conflicts_with = "raw")]
-    chat_template: Option<PathBuf>,
-    /// Number format
-    #[arg(long, value_enum, default_value = "f32", value_name = "FORMAT")]
-    precision: Format,
-    /// `cpu` or `cuda:N`
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    talk: TalkArgs,
 }
 
 fn temperature(text: &str) -> Result<NonNegative, String> {
@@ -88,7 +77,6 @@ fn share(text: &str) -> Result<Share, String> {
 pub(crate) fn run(ui: &Ui, global: &Global, args: &GenerateArgs) -> Result<u8, CommandError> {
     let project = Project::find(global.root.as_deref(), None)?;
     let folder = args.checkpoint.folder(&project)?;
-    let device: Device = args.device.parse().map_err(CommandError::user)?;
     let prompts = match (&args.prompt, &args.prompts) {
         (Some(text), _) => Some(vec![Prompt::Text(text.clone())]),
         (None, Some(path)) => Some(read_prompts(path)?),
@@ -99,15 +87,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &GenerateArgs) -> Result<u8, C
             CommandError::user("a chat has one reply to a turn, written by a chat template");
         return Err(error.hint("`--raw` and `--samples` want a prompt or `--prompts`"));
     }
-    tune_allocator();
-    let mut session = Session::open(&OpenModel {
-        model: &folder,
-        chat_template: args.chat_template.as_deref(),
-        precision: args.precision.into(),
-        device,
-        access: &access(),
-    })
-    .map_err(failed)?;
+    let mut session = args.talk.open(&folder)?;
     let interrupt = Arc::new(AtomicBool::new(false));
     flag_on_interrupt(&interrupt)?;
     let sampling = SamplingRecipe {
@@ -152,7 +132,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &GenerateArgs) -> Result<u8, C
             }
             !interrupt.load(Ordering::SeqCst)
         });
-        for (at, reply) in replies.map_err(failed)?.iter().enumerate() {
+        for (at, reply) in replies.map_err(talk_failed)?.iter().enumerate() {
             let prompt = chunk * CHUNK + at / args.samples;
             let place = (prompt, at % args.samples);
             show(ui, &prompts[prompt], place, reply, streams);
@@ -164,28 +144,13 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &GenerateArgs) -> Result<u8, C
     Ok(DONE)
 }
 
-/// A failure of the engine as one of the command.
-pub(crate) fn failed(error: StageError) -> CommandError {
-    let without_template = matches!(error, StageError::NoChat(_));
-    let kind = match error.class() {
-        FailureClass::Internal => ErrorKind::Internal,
-        _ => ErrorKind::User,
-    };
-    let error = CommandError::of(kind, error);
-    if without_template {
-        return error
-            .hint("`--raw` continues texts as they are; `--chat-template` names a template");
-    }
-    error
-}
-
 fn encode(
     session: &Session,
     args: &GenerateArgs,
     prompt: &Prompt,
 ) -> Result<Vec<u32>, CommandError> {
     let turns = match prompt {
-        Prompt::Text(text) if args.raw => return session.encode(text).map_err(failed),
+        Prompt::Text(text) if args.raw => return session.encode(text).map_err(talk_failed),
         Prompt::Turns(_) if args.raw => {
             let error = CommandError::user("a conversation cannot be continued as it is");
             return Err(error.hint("without `--raw` the chat template writes it"));
@@ -195,7 +160,7 @@ fn encode(
     };
     let system = args.system.iter().map(|text| Message::new("system", text));
     let turns: Vec<Message> = system.chain(turns).collect();
-    session.encode_chat(&turns).map_err(failed)
+    session.encode_chat(&turns).map_err(talk_failed)
 }
 
 fn show(ui: &Ui, prompt: &Prompt, (at, sample): (usize, usize), reply: &Written, streamed: bool) {

@@ -1,20 +1,16 @@
 //! `lions serve-model`.
 
-use crate::base::{Device, Shutdown};
-use crate::cli::cards::access;
+use crate::base::Shutdown;
 use crate::cli::checkpoint::CheckpointArgs;
-use crate::cli::commands::export::Format;
-use crate::cli::commands::generate::failed;
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::signals;
+use crate::cli::talk::TalkArgs;
 use crate::cli::ui::Ui;
-use crate::model::tune_allocator;
 use crate::serving::ModelServer;
-use crate::stage::{OpenModel, Session};
 use serde_json::json;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Serve a model to programs on this machine, as OpenAI's interface has it
 ///
@@ -34,21 +30,13 @@ pub(crate) struct ServeModelArgs {
     /// Seed of the first request that names none; each further one has the next
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// A chat template in place of the model's own
-    #[arg(long, value_name = "FILE")]
-    chat_template: Option<PathBuf>,
-    /// Number format
-    #[arg(long, value_enum, default_value = "f32", value_name = "FORMAT")]
-    precision: Format,
-    /// `cpu` or `cuda:N`
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    talk: TalkArgs,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &ServeModelArgs) -> Result<u8, CommandError> {
     let project = Project::find(global.root.as_deref(), None)?;
     let folder = args.checkpoint.folder(&project)?;
-    let device: Device = args.device.parse().map_err(CommandError::user)?;
     let called = args.checkpoint.name();
     let last = Path::new(called).file_name();
     let last = last.map_or(called.into(), |last| last.to_string_lossy());
@@ -56,15 +44,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ServeModelArgs) -> Result<u8,
     // Before the model is read: a port that is taken is told at once.
     let server = ModelServer::bind(args.port)
         .map_err(|error| CommandError::user(error).hint("`--port 0` takes a port that is free"))?;
-    tune_allocator();
-    let mut session = Session::open(&OpenModel {
-        model: &folder,
-        chat_template: args.chat_template.as_deref(),
-        precision: args.precision.into(),
-        device,
-        access: &access(),
-    })
-    .map_err(failed)?;
+    let mut session = args.talk.open(&folder)?;
     let shutdown = Shutdown::new();
     signals::stop_on_signals(&shutdown)?;
     let url = format!("http://{}/v1", server.address());
