@@ -8,10 +8,12 @@ mod local;
 mod registry;
 #[cfg(test)]
 mod scripted;
+mod tell;
 mod traits;
 
 pub use local::{LocalBackend, end_with_runner, restart_with_threads};
 pub use registry::{BACKENDS, BackendSpec};
 #[cfg(test)]
 pub use scripted::{Act, ScriptedBackend};
+pub use tell::tell_command;
 pub use traits::{Backend, BackendError, Handle, Launch, Poll, StopSignal, THREAD_VARIABLES};

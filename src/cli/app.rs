@@ -58,6 +58,9 @@ commands! {
     Show => show, ShowArgs;
     Why => why, WhyArgs;
     Log => log, LogArgs;
+    Pause => pause, PauseArgs;
+    Resume => resume, ResumeArgs;
+    Priority => priority, PriorityArgs;
     Cancel => cancel, CancelArgs;
     Retry => retry, RetryArgs;
     Compare => compare, CompareArgs;
@@ -71,6 +74,8 @@ commands! {
     Eval => eval, EvalArgs;
     Bench => bench, BenchArgs;
     Doctor => doctor, DoctorArgs;
+    Gc => gc, GcArgs;
+    Rm => rm, RmArgs;
     Store => store, StoreArgs;
     Exec => exec, ExecArgs;
 }

@@ -12,6 +12,7 @@ mod database;
 mod error;
 mod global;
 mod held_out;
+mod notify;
 mod numbers;
 mod preflight;
 mod progress;
@@ -22,6 +23,7 @@ mod slots;
 mod starter;
 mod sweep_file;
 mod text;
+mod time_limit;
 mod ui;
 mod work_left;
 

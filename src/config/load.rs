@@ -126,6 +126,7 @@ impl Loader {
                 None => file.name,
             },
             question: file.question,
+            keep: file.keep,
             axes,
             trials,
             report,

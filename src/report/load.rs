@@ -147,6 +147,7 @@ fn unread_text(error: &RundirError, what: &str, run: &RunId) -> String {
 mod tests {
     use super::*;
     use crate::base::{Device, Timestamp, digest_bytes, write_atomic};
+    use crate::config::KeepPolicy;
     use crate::config::spec::TrainRuntime;
     use crate::config::sweep::{ReportSpec, Sweep};
     use crate::plan::{
@@ -265,6 +266,7 @@ mod tests {
         let sweep = Sweep {
             name: "sample".to_owned(),
             question: "Does it come back?".to_owned(),
+            keep: KeepPolicy::All,
             axes: Vec::new(),
             trials: Vec::new(),
             report: ReportSpec::default(),

@@ -50,6 +50,7 @@ mod parity_select;
 mod parity_support;
 mod parity_tasks;
 mod project;
+mod queue;
 mod rows;
 mod selection;
 mod session;

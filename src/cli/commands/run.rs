@@ -1,11 +1,12 @@
 //! `lions run`.
 
 use crate::backend::{BACKENDS, BackendSpec};
-use crate::base::{Shutdown, SystemClock};
+use crate::base::{Shutdown, SystemClock, Timestamp};
 use crate::cli::commands::{compare, plan, report};
 use crate::cli::database::{results, store_error};
 use crate::cli::error::{CommandError, ErrorKind, exit_code};
 use crate::cli::global::{DONE, Global};
+use crate::cli::notify::NotifyArgs;
 use crate::cli::numbers::at_least;
 use crate::cli::preflight::Look;
 use crate::cli::progress::BarsReporter;
@@ -14,6 +15,7 @@ use crate::cli::signals;
 use crate::cli::slots::{Devices, slots};
 use crate::cli::sweep_file::{SweepFile, refuse_one_name_twice};
 use crate::cli::text::{counted, secs};
+use crate::cli::time_limit::{millis_of, time_of};
 use crate::cli::ui::{Tone, Ui};
 use crate::config::Inputs;
 use crate::config::sweep::Sweep;
@@ -25,8 +27,10 @@ use crate::runner::{
     JsonReporter, LinesReporter, NoReport, Reporter, RunOptions, RunnerError, Services, SweepEnd,
     SweepJob, SweepSummary, open_store, run_sweep,
 };
-use crate::store::{GIVE_THE_RIGHT, Retry, Store, last_change};
+use crate::store::{GIVE_THE_RIGHT, ReadStore, Retry, Store, last_change};
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use std::cmp::Reverse;
+use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
@@ -64,6 +68,15 @@ pub(crate) struct RunArgs {
     /// hung; 0: never
     #[arg(long = "hang-after", default_value = "120", value_name = "MINUTES", value_parser = millis_of_minutes)]
     hang_millis: i64,
+    /// Stop after so long (`2h`, `90m`) or at a time of day (`07:30Z`): what could neither end by then nor
+    /// save its state is not started, and the same command goes on later
+    #[arg(long, value_name = "TIME", value_parser = time_of)]
+    until: Option<Timestamp>,
+    /// Stop when runs have been at work for so long, all together (`10h` is five hours of two GPUs)
+    #[arg(long, value_name = "TIME", value_parser = millis_of)]
+    budget: Option<i64>,
+    #[command(flatten)]
+    notify: NotifyArgs,
     /// Leave reports/ alone
     #[arg(long)]
     no_report: bool,
@@ -101,7 +114,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     // Before anything is queued: a device that cannot be used ends the command.
     let slots = slots(ui, &args.device, args.jobs, args.threads)?;
     // All are read before any starts: a typo in the last must not be found after hours.
-    let mut loaded = Vec::new();
+    let mut loaded = VecDeque::new();
     let mut look = Look::new(&project, Depth::Sample).for_slots(&slots);
     let mut errors = 0;
     for word in args.words() {
@@ -118,7 +131,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
             return Err(CommandError::user(format!("{what} `{path}` is not there")).hint(hint));
         }
         plan::warn_of_equal_trials(ui, &plan);
-        loaded.push((word, sweep));
+        loaded.push_back((word, sweep));
     }
     if errors > 0 {
         let message = format!(
@@ -136,8 +149,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     let shutdown = Shutdown::new();
     signals::stop_on_signals(&shutdown)?;
     let many = loaded.len() > 1;
-    let mut code = DONE;
-    for (word, sweep) in loaded {
+    let (mut code, mut spent) = (DONE, 0);
+    while let Some((word, sweep)) = take_first(&project, &mut loaded) {
         if many {
             ui.say(&format!("--- {}", sweep.name));
         }
@@ -147,7 +160,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
             &project,
             args,
             (&word, &sweep, &planned),
-            &slots,
+            (slots.as_slice(), &mut spent),
             &shutdown,
         )? {
             exit_code::INTERRUPTED => return Ok(exit_code::INTERRUPTED),
@@ -157,13 +170,27 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     Ok(code)
 }
 
+/// Takes the sweep that is next: the one with the highest priority, of several the first.
+fn take_first<T>(project: &Project, loaded: &mut VecDeque<(T, Sweep)>) -> Option<(T, Sweep)> {
+    // What is said of them may have changed while the one before was at work; none is said of a new one.
+    let store = ReadStore::of_project(&project.root).ok();
+    let priority = |name: &str| {
+        let orders = store.as_ref().and_then(|store| store.orders(name).ok());
+        orders.unwrap_or_default().priority
+    };
+    let places = loaded.iter().enumerate();
+    let first = places.max_by_key(|(at, (_, sweep))| (priority(&sweep.name), Reverse(*at)));
+    let at = first.map(|(at, _)| at)?;
+    loaded.remove(at)
+}
+
 /// Runs one sweep to its report.
 fn one(
     ui: &Ui,
     project: &Project,
     args: &RunArgs,
     (word, sweep, plan): (&SweepFile, &Sweep, &Plan),
-    slots: &[Slot],
+    (slots, spent): (&[Slot], &mut i64),
     shutdown: &Shutdown,
 ) -> Result<u8, CommandError> {
     let mut reporter = reporter(ui, project, plan);
@@ -177,6 +204,8 @@ fn one(
         Retry::Never
     };
     options.hang_millis = args.hang_millis;
+    options.until = args.until;
+    options.budget_millis = args.budget.map(|budget| budget - *spent);
     let program = std::env::current_exe().map_err(CommandError::internal)?;
     let mut backend = (args.backend.open)(program);
     let job = SweepJob {
@@ -193,6 +222,8 @@ fn one(
     };
     let summary = run_sweep(&job, services, reporter.as_mut()).map_err(failed)?;
     drop(reporter);
+    *spent += (summary.work_secs * 1000.0) as i64;
+    args.notify.tell(ui, &summary);
     let current = has_later_pages(project, &store, &summary.sweep);
     after(ui, project, args, word, &summary, current)
 }
@@ -284,6 +315,13 @@ fn after(
     last_words(ui, word, summary);
     Ok(match summary.end {
         SweepEnd::Succeeded => DONE,
+        SweepEnd::TimeUp => {
+            let shown = word.shown();
+            ui.say(&format!(
+                "the time is up; `lions run {shown}` goes on from here"
+            ));
+            exit_code::INTERRUPTED
+        }
         _ => exit_code::RUNS,
     })
 }

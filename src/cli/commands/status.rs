@@ -6,14 +6,13 @@ use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::sweep_file::SweepWord;
-use crate::cli::text::{counted, secs};
+use crate::cli::text::{bytes, counted, secs};
 use crate::cli::ui::{Tone, Ui};
 use crate::queue::{Blocker, LEASE_MILLIS, RunState};
 use crate::report::ColumnFit::{Cut, Whole, Wrap};
 use crate::rundir::{RunDir, attempt_at_work, pauses};
-use crate::store::{AttemptRow, ReadStore, RunRow, StateCounts, TrialRow};
+use crate::store::{ReadStore, RunRow, StateCounts, TrialRow};
 use serde_json::json;
-use std::collections::BTreeMap;
 
 /// Show sweeps, or the runs and trials of one
 ///
@@ -67,13 +66,17 @@ fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
         ui.text("no sweep is known here; `lions run <sweep file>` registers one, with the runs that it finds done");
         return Ok(());
     }
+    let disk = store.published_bytes().map_err(store_error)?;
     let mut rows = Vec::new();
     for sweep in &sweeps {
+        let states = states_text(ui, &sweep.states, silent_runs(store, &sweep.name)?);
+        let size = disk.get(&sweep.name).copied().unwrap_or_default();
         rows.push(vec![
             ui.tone(Tone::Strong, &sweep.name),
             sweep.trials.to_string(),
             sweep.states.total().to_string(),
-            states_text(ui, &sweep.states, silent_runs(store, &sweep.name)?),
+            with_orders(ui, states, sweep.paused, sweep.priority),
+            bytes(size as f64),
             sweep.registered.iso8601(),
         ]);
     }
@@ -82,10 +85,24 @@ fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
         ("trials", Whole),
         ("runs", Whole),
         ("state", Wrap),
+        ("made", Whole),
         ("last run", Whole),
     ];
     ui.headed_table(columns, rows);
     Ok(())
+}
+
+/// `3 ready, paused since 2026-11-28T22:00:00Z, priority 2`.
+fn with_orders(ui: &Ui, states: String, paused: Option<Timestamp>, priority: i64) -> String {
+    let mut parts = vec![states];
+    if let Some(since) = paused {
+        let since = since.iso8601();
+        parts.push(ui.tone(Tone::Warn, &format!("paused since {since}")));
+    }
+    if priority != 0 {
+        parts.push(format!("priority {priority}"));
+    }
+    parts.join(", ")
 }
 
 /// Runs that are leased and whose lease has run out.
@@ -149,27 +166,24 @@ fn runs(ui: &Ui, project: &Project, store: &ReadStore, name: &str) -> Result<(),
         ui.tone(Tone::Strong, name),
         sweep.question
     ));
-    ui.text(&states_text(ui, &counts, silent_runs(store, name)?));
+    let states = states_text(ui, &counts, silent_runs(store, name)?);
+    let orders = store.orders(name).map_err(store_error)?;
+    ui.text(&with_orders(ui, states, orders.paused, orders.priority));
     ui.out("");
-    let mut uses: BTreeMap<_, usize> = BTreeMap::new();
-    for trial in store.trials(name).map_err(store_error)? {
-        trial
-            .runs
-            .iter()
-            .for_each(|run| *uses.entry(run.id.clone()).or_default() += 1);
-    }
+    let uses = store.uses(name).map_err(store_error)?;
+    let last = store.last_attempts(name).map_err(store_error)?;
     let now = SystemClock.now();
     let mut rows = Vec::new();
     for run in &runs {
         let trials = uses.get(&run.id).copied().unwrap_or(0);
-        let attempts = store.attempts(&run.id).map_err(store_error)?;
+        let times = last.get(&run.id).copied();
         // Folders that this user may not enter say nothing.
         let held = match run.state {
             RunState::Ready => attempt_at_work(&RunDir::new(&project.root, &run.id)).ok(),
             _ => None,
         };
         let held = held.flatten();
-        rows.push(run_row(ui, run, trials, (attempts.last(), held), now));
+        rows.push(run_row(ui, run, trials, (times, held), now));
     }
     let columns = [
         ("run", Whole),
@@ -188,25 +202,35 @@ fn run_row(
     ui: &Ui,
     run: &RunRow,
     trials: usize,
-    (last, held): (Option<&AttemptRow>, Option<u32>),
+    (last, held): (Option<(Timestamp, Option<Timestamp>)>, Option<u32>),
     now: Timestamp,
 ) -> Vec<String> {
     let silent = silent_since(run.state, now);
     // What became of a silent attempt after it was seen last nobody knows.
-    let end = |attempt: &AttemptRow| attempt.ended.or(silent).unwrap_or(now);
-    let took = last.map(|attempt| secs(end(attempt).secs_since(attempt.started)));
+    let took = last.map(|(started, ended)| {
+        let end = ended.or(silent).unwrap_or(now);
+        secs(end.secs_since(started))
+    });
     let note = match (silent, held) {
         (Some(since), _) => {
             let since = since.iso8601();
             format!("no heartbeat since {since}; the next `lions run` takes it back")
         }
         (None, Some(attempt)) => Blocker::Held { attempt }.to_string(),
+        (None, None) if run.paused.is_some() && !run.state.is_final() => {
+            "`lions resume` lets it go on".to_owned()
+        }
         (None, None) => first_line(run.message.as_deref().unwrap_or_default()),
     };
     vec![
         run.id.to_string(),
         run.kind.name().to_owned(),
-        state_word(ui, run.state),
+        match run.paused {
+            Some(_) if matches!(run.state, RunState::Ready | RunState::Blocked) => {
+                ui.tone(Tone::Warn, "paused")
+            }
+            _ => state_word(ui, run.state),
+        },
         trials.to_string(),
         run.attempts.to_string(),
         took.unwrap_or_default(),
