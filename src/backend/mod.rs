@@ -18,6 +18,7 @@ mod scheduler;
 #[cfg(test)]
 mod scripted;
 mod slurm;
+mod tell;
 mod traits;
 mod watch;
 
@@ -26,6 +27,7 @@ pub use local::{LocalBackend, end_with_runner, restart_with_threads};
 pub use registry::open_backend;
 #[cfg(test)]
 pub use scripted::{Act, ScriptedBackend};
+pub use tell::tell_command;
 pub use traits::{
     Backend, BackendError, Eviction, Habits, Handle, Launch, Poll, StopSignal, THREAD_VARIABLES,
 };

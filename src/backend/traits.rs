@@ -32,6 +32,8 @@ pub struct Launch {
     pub card: Option<String>,
     /// Threads that it may use.
     pub threads: usize,
+    /// Whether it computes with half the micro-batch, since memory ran out before.
+    pub halved: bool,
 }
 
 impl Launch {
@@ -40,8 +42,8 @@ impl Launch {
         RunDir::new(&self.root, &self.run)
     }
 
-    /// What stands behind the program's name: `exec --root R --run ID --attempt N --device D`, and `--card NAME` if it
-    /// has one.
+    /// What stands behind the program's name: `exec --root R --run ID --attempt N --device D`, and `--card NAME` and
+    /// `--half-micro-batch` where that is so.
     pub fn arguments(&self) -> Vec<OsString> {
         let (attempt, device) = (self.attempt.to_string(), self.device.to_string());
         let words = ["exec", "--root"].map(OsString::from).into_iter();
@@ -55,9 +57,11 @@ impl Launch {
             &device,
         ];
         let card = self.card.iter().flat_map(|card| ["--card", card]);
+        let half = self.halved.then_some("--half-micro-batch");
+        let rest = rest.into_iter().chain(card).chain(half);
         words
             .chain([root])
-            .chain(rest.into_iter().chain(card).map(OsString::from))
+            .chain(rest.map(OsString::from))
             .collect()
     }
 

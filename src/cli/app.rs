@@ -63,6 +63,9 @@ commands! {
     Show => show, ShowArgs;
     Why => why, WhyArgs;
     Log => log, LogArgs;
+    Pause => pause, PauseArgs;
+    Resume => resume, ResumeArgs;
+    Priority => priority, PriorityArgs;
     Cancel => cancel, CancelArgs;
     Retry => retry, RetryArgs;
     Compare => compare, CompareArgs;
@@ -81,6 +84,8 @@ commands! {
     ServeModel => serve_model, ServeModelArgs;
     Bench => bench, BenchArgs;
     Doctor => doctor, DoctorArgs;
+    Gc => gc, GcArgs;
+    Rm => rm, RmArgs;
     Store => store, StoreArgs;
     Exec => exec, ExecArgs;
     Job => job, JobArgs;

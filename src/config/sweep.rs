@@ -1,6 +1,7 @@
 //! A sweep after expansion: trials, the question, and what to report.
 
 use crate::config::expected::ExpectedInputs;
+use crate::config::keep::KeepPolicy;
 use crate::config::spec::TrialConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,9 @@ pub struct Sweep {
     /// Words that it is filed under.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
+    /// What stays on the disk.
+    #[serde(default, skip_serializing_if = "KeepPolicy::is_usual")]
+    pub keep: KeepPolicy,
     /// Axis names in the order of the file.
     pub axes: Vec<AxisInfo>,
     /// Every trial: each point of the grid times each seed, in a fixed order.

@@ -19,7 +19,7 @@ use crate::base::Device;
 use crate::config::spec::{
     BatchSize, Batching, DataSource, DpoRecipe, Duration, EvalRecipe, JudgedEval, LoraRecipe,
     LossMask, Monitor, OnlineDpoRecipe, Precision, SamplingRecipe, SelectMethod, SftRecipe, Share,
-    TaskRecipe, TaskRequest, TrainRuntime,
+    TaskRecipe, TaskRequest, TrainRuntime, TrainingRecipe,
 };
 use crate::plan::documents::{Documents, KnownLengths};
 use crate::plan::error::PlanError;
@@ -43,6 +43,9 @@ pub struct RunCost {
     /// The same where all layers but one are computed again, which a run does as far as it has to.
     #[serde(default, skip_serializing_if = "is_none")]
     pub least_card_memory_bytes: u64,
+    /// Weights that it leaves on the disk, checkpoints among them, bytes; 0 if the model's shape is not known.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub weights_bytes: u64,
     /// Requests to judges of chat benchmarks, at least: one whose answer fails or holds no verdict is asked again.
     #[serde(default, skip_serializing_if = "is_none")]
     pub judge_requests: u64,
@@ -259,7 +262,7 @@ impl Estimator<'_, '_> {
             measured = pass.times(measurements(monitor, steps));
         }
         let at_once = at_once(runtime, step, row);
-        Ok(self.total(&Work {
+        let mut estimate = self.total(&Work {
             trained,
             measured,
             at_once,
@@ -268,7 +271,19 @@ impl Estimator<'_, '_> {
             reference: None,
             precision: recipe.training.precision,
             lora: recipe.training.lora.as_ref(),
-        }))
+        });
+        estimate.weights_bytes = self.weights_bytes(&recipe.training);
+        Ok(estimate)
+    }
+
+    /// What a training leaves: a model at its end, and one for each step that is kept.
+    fn weights_bytes(&self, training: &TrainingRecipe) -> u64 {
+        let bytes = match training.save_precision {
+            Some(Precision::Bf16) => 2,
+            Some(Precision::F32) | None => 4,
+        };
+        let parameters = self.model.map_or(0, parameter_count);
+        parameters * bytes * (1 + training.save_steps.len() as u64)
     }
 
     /// Offline DPO: each prompt and both replies to it, forward and backward.
@@ -328,6 +343,7 @@ impl Estimator<'_, '_> {
             lora: recipe.training.lora.as_ref(),
         });
         estimate.peak_memory_bytes += copy as u64;
+        estimate.weights_bytes = self.weights_bytes(&recipe.training);
         Ok(estimate)
     }
 

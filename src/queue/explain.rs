@@ -59,6 +59,13 @@ pub enum Blocker {
         /// Seconds since it paused.
         secs: f64,
     },
+    /// A person paused it, or its sweep.
+    PausedByPerson {
+        /// The sweep; absent: the run by itself.
+        sweep: Option<String>,
+        /// Seconds since then.
+        secs: f64,
+    },
     /// It crashed before and will be tried again.
     Crashed {
         /// How often.
@@ -116,6 +123,15 @@ impl fmt::Display for Blocker {
             Self::Paused { reason, secs } => {
                 write!(f, "`lions run` has paused for {secs:.0} s: {reason}")
             }
+            Self::PausedByPerson { sweep, secs } => {
+                let sweep = sweep.as_ref();
+                let what =
+                    sweep.map_or_else(|| "it".to_owned(), |sweep| format!("its sweep `{sweep}`"));
+                write!(
+                    f,
+                    "{what} was paused {secs:.0} s ago; `lions resume` lets it go on"
+                )
+            }
             Self::Crashed {
                 crashes,
                 limit,
@@ -164,11 +180,21 @@ pub struct Facts {
     pub held: Option<u32>,
     /// Why the runner that is alive starts nothing, and since when.
     pub paused: Option<(String, Timestamp)>,
+    /// Since when a person has it paused, with the sweep if it is all of that.
+    pub paused_by_person: Option<(Timestamp, Option<String>)>,
 }
 
 /// Every reason why a run is not done, most telling first; empty if it is done.
 pub fn explain(facts: &Facts, now: Timestamp) -> Vec<Blocker> {
     let mut blockers = Vec::new();
+    if let Some((since, sweep)) = &facts.paused_by_person
+        && !facts.state.is_final()
+    {
+        blockers.push(Blocker::PausedByPerson {
+            sweep: sweep.clone(),
+            secs: now.secs_since(*since),
+        });
+    }
     match facts.state {
         RunState::Succeeded => {}
         RunState::Leased { attempt, expires } if now > expires => {
@@ -198,6 +224,7 @@ pub fn explain(facts: &Facts, now: Timestamp) -> Vec<Blocker> {
             message: facts.message.clone(),
         }),
         RunState::Cancelled => blockers.push(Blocker::Cancelled),
+        RunState::Ready if facts.paused_by_person.is_some() && facts.held.is_none() => {}
         RunState::Ready => blockers.push(match (facts.held, &facts.paused) {
             (Some(attempt), _) => Blocker::Held { attempt },
             (None, Some((reason, since))) => Blocker::Paused {
@@ -244,6 +271,7 @@ mod tests {
             waits: None,
             held: None,
             paused: None,
+            paused_by_person: None,
         }
     }
 
@@ -285,6 +313,24 @@ mod tests {
         facts.paused = Some(("the disk is full".into(), Timestamp(7_000)));
         let want = ["`lions run` has paused for 3 s: the disk is full"];
         assert_eq!(lines(&facts), want);
+    }
+
+    #[test]
+    fn a_run_that_a_person_paused_says_that_before_what_else_it_waits_for() {
+        let mut paused = facts(RunState::Ready);
+        paused.paused_by_person = Some((Timestamp(4_000), None));
+        let own = "it was paused 6 s ago; `lions resume` lets it go on";
+        assert_eq!(lines(&paused), [own]);
+        paused.state = RunState::Blocked;
+        paused.inputs = vec![(RunId("a".repeat(64)), StageKind::Sft, RunState::Ready)];
+        paused.paused_by_person = Some((Timestamp(4_000), Some("beta".to_owned())));
+        let sweep = "its sweep `beta` was paused 6 s ago; `lions resume` lets it go on";
+        assert_eq!(
+            lines(&paused),
+            [sweep, "needs sft run aaaaaaaaaaaa, which is ready"]
+        );
+        paused.state = RunState::Succeeded;
+        assert_eq!(lines(&paused), Vec::<String>::new());
     }
 
     #[test]

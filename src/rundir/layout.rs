@@ -42,6 +42,11 @@ impl RunDir {
         self.path.join("outcome.json")
     }
 
+    /// What was deleted of the artifacts to make room.
+    pub fn collected(&self) -> PathBuf {
+        self.path.join("collected.json")
+    }
+
     /// Stamps of published files, so that they need not be read again.
     pub fn seal(&self) -> PathBuf {
         self.path.join("seal.json")

@@ -5,6 +5,7 @@
 //! [`publish()`] the runner's.
 
 mod batch_layout;
+mod collected;
 mod disk;
 mod error;
 mod event;
@@ -23,6 +24,7 @@ mod seal;
 pub use batch_layout::{
     BATCH_LAYOUT_ARTIFACT, BatchLayout, PairLengths, read_batch_layout, write_batch_layout,
 };
+pub use collected::{collect, forget_collected, read_collected};
 pub use disk::{free_bytes, network_file_system};
 pub use error::RundirError;
 pub use event::{AttemptEvent, FailureClass};

@@ -20,6 +20,8 @@ pub(crate) enum StopReason {
     Shutdown,
     /// A person cancelled the run.
     Cancel,
+    /// A person paused it, or its sweep; it saves its state.
+    Pause,
     /// No sign of life.
     Silent,
     /// It lives, and its work does not get on.
@@ -191,6 +193,10 @@ impl RunningAttempt {
             return AttemptEnd::Cancelled;
         }
         if let Some((class, message)) = self.failure.clone() {
+            if class == FailureClass::DeviceFault {
+                // The next process may have the card, or another one, and goes on from what is saved.
+                return self.crashed(Some(class), message);
+            }
             return AttemptEnd::Failed { class, message };
         }
         if asked == Some(StopReason::Hung) {

@@ -3,14 +3,14 @@
 use crate::backend::{BackendError, Launch};
 use crate::base::{Timestamp, chain};
 use crate::plan::RunId;
-use crate::queue::{AttemptEnd, RunState, Slot, schedule};
+use crate::queue::{AttemptEnd, Candidate, RunState, Slot, schedule};
 use crate::rundir::{
-    AttemptDir, Publication, RunDir, RundirError, attempt_numbers, read_result, sealed_outcome,
-    write_run_files,
+    AttemptDir, Publication, RunDir, RundirError, attempt_numbers, read_collected, read_result,
+    sealed_outcome, write_run_files,
 };
 use crate::runner::admission::Admission;
 use crate::runner::attempts::Attempts;
-use crate::runner::commit::{reject_damaged, reject_result};
+use crate::runner::commit::{reject_all, reject_damaged, reject_result};
 use crate::runner::error::RunnerError;
 use crate::runner::events::RunnerEvent;
 use crate::runner::job::{SweepJob, is_there};
@@ -44,13 +44,13 @@ pub(super) fn claim(
     let mut failed = None;
     for ((at, slot), claim) in pairs.into_iter().zip(claims) {
         tracing::debug!(run = %ledger.graph.id(at), ?claim, "claim");
-        if let (Some(_), Claim::Taken { attempt }) = (&failed, &claim) {
+        if let (Some(_), Claim::Taken { attempt, .. }) = (&failed, &claim) {
             // An attempt of the same batch could not be started: what was claimed is given back.
             drop(ledger.end_attempt(at, *attempt, AttemptEnd::Interrupted, now));
             continue;
         }
         match claim {
-            Claim::Taken { attempt } => {
+            Claim::Taken { attempt, halved } => {
                 ledger.graph.set_state(
                     at,
                     RunState::Leased {
@@ -58,10 +58,12 @@ pub(super) fn claim(
                         expires: now.plus_millis(lease),
                     },
                 );
-                let claimed = (at, slot, attempt);
+                let claimed = (at, slot, attempt, halved);
                 failed = launch(job, ledger, attempts, admission, claimed, now).err();
             }
             Claim::NotReady { state } => failed = ledger.follow(at, state).err().or(failed),
+            // The next look at the store brings the order.
+            Claim::Paused => {}
             Claim::DeviceBusy { owner } => {
                 let device = slots[slot].device;
                 let reason = format!("{device} is in use by runner `{owner}`");
@@ -84,9 +86,12 @@ fn assign(
 ) -> Result<Vec<(usize, usize)>, RunnerError> {
     let taken = attempts.taken_slots();
     let slots = job.options.slots.iter().enumerate();
-    let free: Vec<(usize, &Slot)> = slots.filter(|(at, _)| !taken.contains(at)).collect();
+    let free: Vec<(usize, &Slot)> = slots
+        .filter(|(at, _)| !taken.contains(at) && !ledger.health.is_excluded(*at))
+        .collect();
     let mut ready = ledger.graph.runs_in(|state| state == RunState::Ready);
     ready.retain(|at| job.options.wants(ledger.graph.id(*at)));
+    ready.retain(|at| !ledger.orders.hold(ledger.graph.id(*at)));
     let idle = free.is_empty() || ready.is_empty();
     // Others are told of a pause, so it ends with its cause, not with the next run that can begin.
     let asks = !idle || admission.is_paused();
@@ -94,10 +99,27 @@ fn assign(
         return Ok(Vec::new());
     }
     ready.retain(|at| !attempts.is_publishing(ledger.graph.id(*at)));
+    let at = (now, attempts.elapsed);
+    let left = ledger.limits.left_millis(&attempts.running, at);
+    ready.retain(|at| ledger.limits.admits(&ledger.graph, *at, left));
     let admitted = admission.admitted(ready, &ledger.resting, now);
     let candidates: Vec<_> = admitted
         .into_iter()
-        .map(|at| ledger.graph.candidate(at))
+        .map(|at| {
+            let candidate = ledger.graph.candidate(at);
+            let (slots, peak) = (&job.options.slots, candidate.peak_memory_bytes);
+            let avoid = ledger.health.avoided(slots, at, peak);
+            // With little time a trial that is nearly complete says more than the beginning of a long one.
+            let chain = match left {
+                Some(_) => -candidate.chain,
+                None => candidate.chain,
+            };
+            Candidate {
+                avoid,
+                chain,
+                ..candidate
+            }
+        })
         .collect();
     let mut pairs = Vec::new();
     for (at, slot) in schedule(&candidates, &free) {
@@ -137,7 +159,16 @@ fn has_to_run(
             reject_damaged(&dir, &error)?;
             None
         }
-        read => read?,
+        read => {
+            let outcome = read?;
+            if outcome.is_some() && !read_collected(&dir)?.is_empty() {
+                // It was put back because what was deleted of it is needed.
+                reject_all(&dir)?;
+                None
+            } else {
+                outcome
+            }
+        }
     };
     let by = outcome.as_ref().map(|outcome| outcome.attempt);
     let Some(number) = numbers.last().copied().or(by) else {
@@ -183,7 +214,7 @@ fn launch(
     ledger: &mut Ledger<'_>,
     attempts: &mut Attempts<'_>,
     admission: &mut Admission,
-    (at, slot, attempt): (usize, usize, u32),
+    (at, slot, attempt, halved): (usize, usize, u32, bool),
     now: Timestamp,
 ) -> Result<(), RunnerError> {
     let Slot {
@@ -200,6 +231,7 @@ fn launch(
         device,
         card,
         threads,
+        halved,
     };
     let launched = write_run_files(&launch.run_dir(), &planned.identity, &planned.stage)
         .map_err(RunnerError::from)

@@ -197,6 +197,8 @@ pub enum SweepEnd {
     Incomplete,
     /// It was asked to stop; what was at work is ready again.
     Interrupted,
+    /// The time that it was given is up; what was at work is ready again.
+    TimeUp,
 }
 
 /// A run that failed.
@@ -241,6 +243,9 @@ pub struct SweepSummary {
     pub waiting: usize,
     /// Seconds from start to end.
     pub secs: f64,
+    /// Seconds that attempts of this runner were at work, all together.
+    #[serde(default)]
+    pub work_secs: f64,
     /// Every failed run, earlier failures included.
     pub failures: Vec<Failure>,
 }

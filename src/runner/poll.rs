@@ -242,9 +242,14 @@ fn conclude(
         return Ok(());
     };
     let lost = matches!(ended.stop, Some((StopReason::LeaseLost, _)));
-    let end = match read_result(&ended.dir) {
+    let result = read_result(&ended.dir);
+    let flops = ledger.graph.planned(at).estimate.flops;
+    let flops = matches!(result, Ok(Some(_))).then_some(flops);
+    ledger.limits.note(attempts.elapsed - ended.began, flops);
+    let end = match result {
         _ if lost => AttemptEnd::Lost,
         Ok(Some(_)) => {
+            ledger.health.well(ended.slot, at);
             let planned = ledger.graph.planned(at);
             attempts.publish(PublishJob {
                 dir: RunDir::new(job.root, &planned.id),
@@ -269,6 +274,15 @@ fn conclude(
         ledger.reporting.warn(ledger.graph.id(at), message.clone());
     }
     give_up_job(&ended.dir);
+    if end.class() == Some(FailureClass::DeviceFault) {
+        let Ledger {
+            health,
+            reporting,
+            graph,
+            ..
+        } = ledger;
+        health.fault(&job.options.slots, ended.slot, at, reporting, graph);
+    }
     let damaged =
         matches!(&end, AttemptEnd::Failed { class, .. } if *class == FailureClass::Damaged);
     let end = for_want_of_room(job, ledger, admission, at, end, now);

@@ -224,6 +224,9 @@ fn summary_line(summary: &SweepSummary) -> String {
     if summary.end == SweepEnd::Interrupted {
         line += "; interrupted, `lions run` goes on from here";
     }
+    if summary.end == SweepEnd::TimeUp {
+        line += "; the time is up, `lions run` goes on from here";
+    }
     line + "\n"
 }
 

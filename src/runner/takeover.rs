@@ -16,6 +16,7 @@ use crate::store::LiveAttempt;
 
 /// Heeds requests of other processes, and follows states that other runners changed.
 pub(super) fn sync_store(
+    sweep: &str,
     ledger: &mut Ledger<'_>,
     attempts: &mut Attempts<'_>,
     now: Timestamp,
@@ -27,6 +28,12 @@ pub(super) fn sync_store(
         if let Some(at) = ledger.graph.index_of(&run) {
             attempts.stop(at, StopReason::Cancel, now)?;
         }
+    }
+    ledger.orders = ledger.store.read().orders(sweep)?;
+    let running = attempts.running.keys().copied();
+    let held = running.filter(|at| ledger.orders.hold(ledger.graph.id(*at)));
+    for at in held.collect::<Vec<_>>() {
+        attempts.stop(at, StopReason::Pause, now)?;
     }
     let states = ledger.store.read().states(ledger.graph.ids())?;
     for (at, state) in states.into_iter().enumerate() {
@@ -41,6 +48,20 @@ pub(super) fn sync_store(
         }
     }
     Ok(())
+}
+
+/// A sweep of a higher priority that a runner is at.
+pub(super) fn rival(
+    sweep: &str,
+    owner: &Owner,
+    ledger: &Ledger<'_>,
+) -> Result<Option<String>, RunnerError> {
+    for rival in ledger.store.read().rivals(sweep, owner.name())? {
+        if owner.is_alive(&rival.runner)? {
+            return Ok(Some(rival.sweep));
+        }
+    }
+    Ok(None)
 }
 
 /// Attempts whose runner died, or whose lease ran out: finished ones are published, the others are

@@ -44,7 +44,12 @@ impl Attempt<'_> {
     pub(super) fn micro_batch_tokens(&self) -> usize {
         let wanted = self.file.runtime.micro_batch_tokens;
         let chosen = || self.context.device.usual_micro_batch();
-        wanted.map_or_else(chosen, NonZeroUsize::get)
+        let whole = wanted.map_or_else(chosen, NonZeroUsize::get);
+        if self.context.halved {
+            (whole / 2).max(1)
+        } else {
+            whole
+        }
     }
 
     /// Refuses anything that is not what was planned with, or not what its run published.

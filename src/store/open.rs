@@ -21,7 +21,10 @@ pub fn store_path(root: &Path) -> Result<PathBuf, StoreError> {
 }
 
 /// Appended to, never edited: `user_version` counts how many of them a file has.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_first.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_first.sql"),
+    include_str!("migrations/0002_orders.sql"),
+];
 
 /// A writer waits so long for another one. Transactions take milliseconds; a minute is for a disk that
 /// stalls, and more would hide a process that hangs with the lock.
@@ -66,7 +69,11 @@ impl ReadStore {
         };
         let known = known_version();
         match found.cmp(&known) {
-            std::cmp::Ordering::Less => Err(StoreError::TooOld { found, known }),
+            std::cmp::Ordering::Less if found == 0 => Err(StoreError::TooOld { found, known }),
+            std::cmp::Ordering::Less => {
+                add_missing_tables(&conn, found)?;
+                Ok(Self { conn })
+            }
             std::cmp::Ordering::Greater => Err(StoreError::TooNew { found, known }),
             std::cmp::Ordering::Equal => Ok(Self { conn }),
         }
@@ -158,6 +165,15 @@ impl Store {
         self.seen = now;
         Ok(changed)
     }
+}
+
+/// Gives an older file, for this reader alone, the tables that it lacks; they are empty.
+fn add_missing_tables(conn: &Connection, found: u32) -> Result<(), StoreError> {
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    for sql in MIGRATIONS.iter().skip(found as usize) {
+        conn.execute_batch(&sql.replace("CREATE TABLE", "CREATE TEMP TABLE"))?;
+    }
+    Ok(())
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
@@ -327,9 +343,24 @@ mod tests {
             .iter()
             .map(|sql| digest_bytes(sql.as_bytes()).short().to_owned())
             .collect();
-        assert_eq!(digests, [FIRST]);
+        assert_eq!(digests, [FIRST, ORDERS]);
     }
     const FIRST: &str = "56bc7349fe99";
+    const ORDERS: &str = "f2844a7b2e94";
+
+    // What reads an older file cannot change its tables.
+    #[test]
+    fn migrations_after_the_first_only_make_tables() {
+        for sql in &MIGRATIONS[1..] {
+            let lines = sql
+                .lines()
+                .map(|line| line.split("--").next().unwrap_or_default());
+            let text = lines.collect::<Vec<_>>().join("\n");
+            for statement in text.split(';').filter(|text| !text.trim().is_empty()) {
+                assert!(statement.trim().starts_with("CREATE TABLE "), "{statement}");
+            }
+        }
+    }
 
     #[test]
     fn a_store_of_a_later_version_is_refused_for_reading_and_writing() {
@@ -342,7 +373,7 @@ mod tests {
             .pragma_update(None, "user_version", 99)
             .unwrap();
         drop(store);
-        let want = "the store has schema 99, this build knows up to 1; use a newer lions";
+        let want = "the store has schema 99, this build knows up to 2; use a newer lions";
         assert_eq!(Store::open(&path).unwrap_err().to_string(), want);
         assert_eq!(ReadStore::open(&path).unwrap_err().to_string(), want);
     }

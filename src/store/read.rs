@@ -16,8 +16,9 @@ use std::collections::BTreeMap;
 
 const RUN_COLUMNS: &str = "SELECT run.run_id, run.kind, run.state, run.attempts, run.crashes,
     run.tokens, run.flops, run.peak_memory_bytes, run.created, run.finished,
-    live.number, live.expires, last.class, last.message
+    live.number, live.expires, last.class, last.message, run_order.paused
 FROM run
+LEFT JOIN run_order ON run_order.run = run.id
 LEFT JOIN attempt AS live ON live.run = run.id AND live.state = 'live'
 LEFT JOIN attempt AS last ON last.run = run.id AND last.number =
     (SELECT max(number) FROM attempt WHERE run = run.id AND ended IS NOT NULL) ";
@@ -26,14 +27,18 @@ impl ReadStore {
     /// Every sweep, latest registration first.
     pub fn sweeps(&self) -> Result<Vec<SweepRow>, StoreError> {
         let sql = "SELECT sweep.name, sweep.question, sweep.registered,
-                (SELECT count(*) FROM trial WHERE trial.sweep = sweep.id)
-            FROM sweep ORDER BY sweep.registered DESC, sweep.name";
+                (SELECT count(*) FROM trial WHERE trial.sweep = sweep.id),
+                sweep_order.paused, coalesce(sweep_order.priority, 0)
+            FROM sweep LEFT JOIN sweep_order ON sweep_order.sweep = sweep.id
+            ORDER BY sweep.registered DESC, sweep.name";
         let rows = self.rows(sql, [], |row| {
             Ok(SweepRow {
                 name: row.get(0)?,
                 question: row.get(1)?,
                 registered: Timestamp(row.get(2)?),
                 trials: size(row, 3)?,
+                paused: row.get::<_, Option<i64>>(4)?.map(Timestamp),
+                priority: row.get(5)?,
                 states: StateCounts::default(),
             })
         })?;
@@ -219,6 +224,40 @@ impl ReadStore {
             by_run.entry(run).or_default().push(attempt);
         }
         Ok(by_run)
+    }
+
+    /// Of each run of a sweep that was tried: when its last attempt was claimed, and when it ended.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn last_attempts(
+        &self,
+        sweep: &str,
+    ) -> Result<BTreeMap<RunId, (Timestamp, Option<Timestamp>)>, StoreError> {
+        let sql = "SELECT run.run_id, a.started, a.ended FROM run
+            JOIN attempt AS a ON a.run = run.id AND a.number = run.attempts
+            WHERE run.id IN (SELECT trial_run.run FROM trial_run
+                JOIN trial ON trial.id = trial_run.trial
+                JOIN sweep ON sweep.id = trial.sweep AND sweep.name = ?1)";
+        let rows = self.rows(sql, [sweep], |row| {
+            let ended: Option<i64> = row.get(2)?;
+            let times = (Timestamp(row.get(1)?), ended.map(Timestamp));
+            Ok((RunId(row.get(0)?), times))
+        })?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// How many trials of a sweep have each of its runs.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn uses(&self, sweep: &str) -> Result<BTreeMap<RunId, usize>, StoreError> {
+        let sql = "SELECT run.run_id, count(*) FROM trial_run
+            JOIN trial ON trial.id = trial_run.trial
+            JOIN sweep ON sweep.id = trial.sweep AND sweep.name = ?1
+            JOIN run ON run.id = trial_run.run GROUP BY run.id";
+        let rows = self.rows(sql, [sweep], |row| Ok((RunId(row.get(0)?), size(row, 1)?)))?;
+        Ok(rows.into_iter().collect())
     }
 
     /// Every attempt that is at work, by run.
@@ -419,6 +458,7 @@ impl ReadStore {
             inputs: self.parents(id)?,
             paused,
             waits,
+            paused_by_person: self.paused_since(id)?,
             held,
             live: live.and_then(|attempt| Some((attempt.device.parse().ok()?, attempt.started))),
         };
@@ -459,7 +499,7 @@ impl ReadStore {
         }
     }
 
-    fn rows<T>(
+    pub(crate) fn rows<T>(
         &self,
         sql: &str,
         params: impl Params,
@@ -521,6 +561,7 @@ fn run_row(row: &Row<'_>) -> Result<RunRow, StoreError> {
         finished: row.get::<_, Option<i64>>(9)?.map(Timestamp),
         class: class_of(row.get(12)?)?,
         message: row.get(13)?,
+        paused: row.get::<_, Option<i64>>(14)?.map(Timestamp),
     })
 }
 

@@ -226,7 +226,10 @@ fn put_folder(tx: &Transaction<'_>, folder: &Folder, now: Timestamp) -> Result<i
         _ if folder.outcome.is_some() => RunState::Succeeded,
         // For want of room, or of an input that is made again, no run has failed.
         Some(AttemptEvent::Failed { class, .. })
-            if !matches!(class, FailureClass::DiskFull | FailureClass::Damaged) =>
+            if !matches!(
+                class,
+                FailureClass::DiskFull | FailureClass::Damaged | FailureClass::DeviceFault
+            ) =>
         {
             RunState::Failed
         }
@@ -241,6 +244,7 @@ fn put_folder(tx: &Transaction<'_>, folder: &Folder, now: Timestamp) -> Result<i
             state,
             attempts,
             crashes: 0,
+            starved: 0,
         },
         finished,
     )?;

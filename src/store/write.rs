@@ -9,6 +9,7 @@ use crate::rundir::{Outcome, Usage};
 use crate::store::error::StoreError;
 use crate::store::open::Store;
 use crate::store::rows::{class_name, int, state_of};
+use crate::store::run_order::{is_paused, save_starved};
 use crate::store::snapshot::SnapshotTrial;
 use rusqlite::{OptionalExtension as _, Transaction, TransactionBehavior, params};
 use std::collections::BTreeMap;
@@ -34,7 +35,11 @@ pub enum Claim {
     Taken {
         /// Its number.
         attempt: u32,
+        /// Whether it computes with half the micro-batch.
+        halved: bool,
     },
+    /// A person has paused it since.
+    Paused,
     /// Somebody was faster, or the run is no longer wanted.
     NotReady {
         /// Where it stands.
@@ -291,6 +296,9 @@ fn claim_one(
         Ok(stepped) => stepped,
         Err(Stale { state }) => return Ok(Claim::NotReady { state }),
     };
+    if is_paused(tx, row)? {
+        return Ok(Claim::Paused);
+    }
     if !request.elsewhere
         && let Some(owner) = device_owner(tx, request.device, owner)?
     {
@@ -308,7 +316,10 @@ fn claim_one(
             taken = attempt;
         }
     }
-    Ok(Claim::Taken { attempt: taken })
+    Ok(Claim::Taken {
+        attempt: taken,
+        halved: next.is_halved(),
+    })
 }
 
 /// The other runner whose attempt is on a card of this machine; processors are shared.
@@ -341,21 +352,31 @@ pub(crate) fn row_of(tx: &Transaction<'_>, run: &RunId) -> Result<i64, StoreErro
 }
 
 pub(crate) fn queued(tx: &Transaction<'_>, row: i64) -> Result<QueuedRun, StoreError> {
-    let sql = "SELECT run.state, run.attempts, run.crashes, live.number, live.expires
+    let sql = "SELECT run.state, run.attempts, run.crashes, live.number, live.expires,
+            coalesce(run_order.starved, 0)
         FROM run LEFT JOIN attempt AS live ON live.run = run.id AND live.state = 'live'
+        LEFT JOIN run_order ON run_order.run = run.id
         WHERE run.id = ?1";
-    let (state, attempts, crashes, number, expires) =
+    let (state, attempts, crashes, number, expires, starved) =
         tx.prepare_cached(sql)?.query_row([row], |row| {
             let state: String = row.get(0)?;
             let number: Option<u32> = row.get(3)?;
             let expires: Option<i64> = row.get(4)?;
-            Ok((state, row.get(1)?, row.get(2)?, number, expires))
+            Ok((
+                state,
+                row.get(1)?,
+                row.get(2)?,
+                number,
+                expires,
+                row.get(5)?,
+            ))
         })?;
     let state = state_of(&state, number.zip(expires.map(Timestamp)))?;
     Ok(QueuedRun {
         state,
         attempts,
         crashes,
+        starved,
     })
 }
 
@@ -451,7 +472,7 @@ pub(crate) fn save(
     let finished = finished.map(|at| at.0);
     let values = params![row, run.state.name(), run.attempts, run.crashes, finished];
     tx.prepare_cached(sql)?.execute(values)?;
-    Ok(())
+    save_starved(tx, row, run.starved)
 }
 
 /// Records how an attempt ended and forgets what was asked of it.

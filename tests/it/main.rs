@@ -56,6 +56,7 @@ mod parity_select;
 mod parity_support;
 mod parity_tasks;
 mod project;
+mod queue;
 mod rows;
 mod selection;
 mod serve;

@@ -31,6 +31,9 @@ pub(crate) struct ExecArgs {
     /// The card's own name (`GPU-…`), which goes before its number: what a process is shown is numbered anew
     #[arg(long, value_name = "NAME", hide = true)]
     card: Option<String>,
+    /// Compute with half the micro-batch, since memory ran out before
+    #[arg(long, hide = true)]
+    half_micro_batch: bool,
     /// Process number of the runner, to end with it
     #[arg(long, value_name = "PID", hide = true)]
     parent: Option<u32>,
@@ -59,6 +62,7 @@ pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8, Comm
         ..access()
     };
     context.shutdown = shutdown;
+    context.halved = args.half_micro_batch;
     context.argv = std::env::args().collect();
     context.facts = facts(&context.root, device);
     context.secret = secret;

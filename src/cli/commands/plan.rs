@@ -215,6 +215,7 @@ impl View {
                 "parents": run.parents.iter().map(|id| &id.0).collect::<Vec<_>>(),
                 "trials": run.trials, "tokens": run.estimate.tokens, "flops": run.estimate.flops,
                 "peak_memory_bytes": run.estimate.peak_memory_bytes,
+                "weights_bytes": run.estimate.weights_bytes,
                 "judge_requests": run.estimate.judge_requests, "judge_tokens": run.estimate.judge_tokens,
                 "card_memory_bytes": run.estimate.card_memory_bytes,
                 "gpu_hours": self.rate().map(|rate| rate.hours(run.estimate.flops)),
@@ -268,7 +269,9 @@ fn print(ui: &Ui, sweep: &Sweep, plan: &Plan, view: &View, args: &PlanArgs) {
     let device = view.rates.iter().flat_map(lines);
     let assumptions = assumption_lines(sweep, plan);
     let asked = judge_line(&view.todo(plan));
-    for line in device.chain(asked).chain(assumptions) {
+    let weights = weights_line(&view.todo(plan));
+    let told = device.chain(asked).chain(weights);
+    for line in told.chain(assumptions) {
         ui.text(&line);
     }
     ui.out("");
@@ -305,6 +308,17 @@ fn judge_line(todo: &[&PlannedRun]) -> Option<String> {
             counted(requests as usize, "request"),
             names.join(", "),
             si(tokens as f64)
+        )
+    })
+}
+
+/// What runs that are to be done leave on the disk.
+fn weights_line(todo: &[&PlannedRun]) -> Option<String> {
+    let all: u64 = todo.iter().map(|run| run.estimate.weights_bytes).sum();
+    (all > 0).then(|| {
+        format!(
+            "{} of weights to write; `keep` in the sweep file says what `lions gc` leaves of them",
+            bytes(all as f64)
         )
     })
 }

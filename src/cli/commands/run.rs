@@ -1,11 +1,12 @@
 //! `lions run`.
 
 use crate::backend::{Backend, open_backend};
-use crate::base::{Shutdown, SystemClock};
+use crate::base::{Shutdown, SystemClock, Timestamp};
 use crate::cli::commands::{compare, plan, report};
 use crate::cli::database::{results, store_error};
 use crate::cli::error::{CommandError, ErrorKind, exit_code};
 use crate::cli::global::{DONE, Global};
+use crate::cli::notify::NotifyArgs;
 use crate::cli::numbers::at_least;
 use crate::cli::pick::{OnlyStage, TrialFilter, wanted_runs};
 use crate::cli::preflight::Look;
@@ -16,6 +17,7 @@ use crate::cli::signals;
 use crate::cli::slots::{Devices, job_slots, slots};
 use crate::cli::sweep_file::{Changes, SweepFile, refuse_one_name_twice};
 use crate::cli::text::{counted, secs};
+use crate::cli::time_limit::{millis_of, time_of};
 use crate::cli::ui::{Tone, Ui};
 use crate::config::sweep::Sweep;
 use crate::config::{BackendChoice, Inputs, LOCAL};
@@ -27,8 +29,9 @@ use crate::runner::{
     JsonReporter, LinesReporter, NoReport, Reporter, RunOptions, RunnerError, Services, SweepEnd,
     SweepJob, SweepSummary, open_store, run_sweep,
 };
-use crate::store::{GIVE_THE_RIGHT, Retry, Store, last_change};
-use std::collections::BTreeSet;
+use crate::store::{GIVE_THE_RIGHT, ReadStore, Retry, Store, last_change};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
@@ -73,6 +76,15 @@ pub(crate) struct RunArgs {
     /// hung; 0: never
     #[arg(long = "hang-after", default_value = "120", value_name = "MINUTES", value_parser = millis_of_minutes)]
     hang_millis: i64,
+    /// Stop after so long (`2h`, `90m`) or at a time of day (`07:30Z`): what could neither end by then nor
+    /// save its state is not started, and the same command goes on later
+    #[arg(long, value_name = "TIME", value_parser = time_of)]
+    until: Option<Timestamp>,
+    /// Stop when runs have been at work for so long, all together (`10h` is five hours of two GPUs)
+    #[arg(long, value_name = "TIME", value_parser = millis_of)]
+    budget: Option<i64>,
+    #[command(flatten)]
+    notify: NotifyArgs,
     /// Leave reports/ alone
     #[arg(long)]
     no_report: bool,
@@ -114,7 +126,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     // Before anything is queued: a device that cannot be used ends the command.
     let place = Place::chosen(ui, &project, args)?;
     // All are read before any starts: a typo in the last must not be found after hours.
-    let mut loaded = Vec::new();
+    let mut loaded = VecDeque::new();
     let mut look = Look::new(&project, Depth::Sample).for_slots(&place.slots);
     let mut errors = 0;
     for word in args.words(ui, &project)? {
@@ -133,7 +145,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
         plan::warn_of_equal_trials(ui, &plan);
         // A slip of the pen in the filter of the last sweep, too.
         wanted_runs(&plan, &sweep.axes, &args.picked, args.only)?;
-        loaded.push((word, sweep));
+        loaded.push_back((word, sweep));
     }
     if errors > 0 {
         let message = format!(
@@ -151,8 +163,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     let shutdown = Shutdown::new();
     signals::stop_on_signals(&shutdown)?;
     let many = loaded.len() > 1;
-    let mut code = DONE;
-    for (word, sweep) in loaded {
+    let (mut code, mut spent) = (DONE, 0);
+    while let Some((word, sweep)) = take_first(&project, &mut loaded) {
         if many {
             ui.say(&format!("--- {}", sweep.name));
         }
@@ -162,7 +174,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
             &project,
             args,
             (&word, &sweep, &planned),
-            &place,
+            (&place, &mut spent),
             &shutdown,
         )? {
             exit_code::INTERRUPTED => return Ok(exit_code::INTERRUPTED),
@@ -218,13 +230,27 @@ impl Place {
     }
 }
 
+/// Takes the sweep that is next: the one with the highest priority, of several the first.
+fn take_first<T>(project: &Project, loaded: &mut VecDeque<(T, Sweep)>) -> Option<(T, Sweep)> {
+    // What is said of them may have changed while the one before was at work; none is said of a new one.
+    let store = ReadStore::of_project(&project.root).ok();
+    let priority = |name: &str| {
+        let orders = store.as_ref().and_then(|store| store.orders(name).ok());
+        orders.unwrap_or_default().priority
+    };
+    let places = loaded.iter().enumerate();
+    let first = places.max_by_key(|(at, (_, sweep))| (priority(&sweep.name), Reverse(*at)));
+    let at = first.map(|(at, _)| at)?;
+    loaded.remove(at)
+}
+
 /// Runs one sweep to its report.
 fn one(
     ui: &Ui,
     project: &Project,
     args: &RunArgs,
     (word, sweep, plan): (&SweepFile, &Sweep, &Plan),
-    place: &Place,
+    (place, spent): (&Place, &mut i64),
     shutdown: &Shutdown,
 ) -> Result<u8, CommandError> {
     let only = wanted_runs(plan, &sweep.axes, &args.picked, args.only)?;
@@ -240,6 +266,8 @@ fn one(
     };
     options.hang_millis = args.hang_millis;
     options.only = only;
+    options.until = args.until;
+    options.budget_millis = args.budget.map(|budget| budget - *spent);
     let mut backend = place.open(project)?;
     options.lease_millis = backend.habits().silence_millis;
     let job = SweepJob {
@@ -256,6 +284,8 @@ fn one(
     };
     let summary = run_sweep(&job, services, reporter.as_mut()).map_err(failed)?;
     drop(reporter);
+    *spent += (summary.work_secs * 1000.0) as i64;
+    args.notify.tell(ui, &summary);
     let current = has_later_pages(project, &store, &summary.sweep);
     let code = after(ui, project, args, word, &summary, current)?;
     let left_out = plan.runs.len().saturating_sub(summary.runs);
@@ -366,6 +396,13 @@ fn after(
     last_words(ui, word, summary);
     Ok(match summary.end {
         SweepEnd::Succeeded => DONE,
+        SweepEnd::TimeUp => {
+            let shown = word.shown();
+            ui.say(&format!(
+                "the time is up; `lions run {shown}` goes on from here"
+            ));
+            exit_code::INTERRUPTED
+        }
         _ => exit_code::RUNS,
     })
 }

@@ -7,7 +7,7 @@ use crate::cli::global::{DONE, Global};
 use crate::cli::pick::{OnlyStage, TrialFilter};
 use crate::cli::project::Project;
 use crate::cli::sweep_file::{Changes, SweepWord};
-use crate::cli::text::{counted, secs};
+use crate::cli::text::{bytes, counted, secs};
 use crate::cli::ui::{Tone, Ui};
 use crate::cli::watch::{Looker, Page, WatchState, follow, watch};
 use crate::live::{self, silent_since};
@@ -15,9 +15,9 @@ use crate::plan::RunId;
 use crate::queue::{Blocker, RunState};
 use crate::report::ColumnFit::{Cut, Whole, Wrap};
 use crate::rundir::{RunDir, attempt_at_work, pauses};
-use crate::store::{AttemptRow, ReadStore, RunRow, StateCounts, TrialRow, read_notes};
+use crate::store::{ReadStore, RunRow, StateCounts, TrialRow, read_notes};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _};
 
 /// Show sweeps, or the runs and trials of one
@@ -110,13 +110,17 @@ fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
         ui.text("no sweep is known here; `lions run <sweep file>` registers one, with the runs that it finds done");
         return Ok(());
     }
+    let disk = store.published_bytes().map_err(store_error)?;
     let mut rows = Vec::new();
     for sweep in &sweeps {
+        let states = states_text(ui, &sweep.states, silent_runs(store, &sweep.name)?);
+        let size = disk.get(&sweep.name).copied().unwrap_or_default();
         rows.push(vec![
             ui.tone(Tone::Strong, &sweep.name),
             sweep.trials.to_string(),
             sweep.states.total().to_string(),
-            states_text(ui, &sweep.states, silent_runs(store, &sweep.name)?),
+            with_orders(ui, states, sweep.paused, sweep.priority),
+            bytes(size as f64),
             sweep.registered.iso8601(),
         ]);
     }
@@ -125,10 +129,24 @@ fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
         ("trials", Whole),
         ("runs", Whole),
         ("state", Wrap),
+        ("made", Whole),
         ("last run", Whole),
     ];
     ui.headed_table(columns, rows);
     Ok(())
+}
+
+/// `3 ready, paused since 2026-11-28T22:00:00Z, priority 2`.
+fn with_orders(ui: &Ui, states: String, paused: Option<Timestamp>, priority: i64) -> String {
+    let mut parts = vec![states];
+    if let Some(since) = paused {
+        let since = since.iso8601();
+        parts.push(ui.tone(Tone::Warn, &format!("paused since {since}")));
+    }
+    if priority != 0 {
+        parts.push(format!("priority {priority}"));
+    }
+    parts.join(", ")
 }
 
 /// Runs that are leased and whose lease has run out.
@@ -179,14 +197,9 @@ fn runs(
         .sweep(name)
         .map_err(|e| unknown_sweep(project, store, e))?;
     let mut runs = store.runs(name).map_err(store_error)?;
-    let trials = picked_trials(project, store, name, args)?;
-    let of_picked: BTreeSet<&RunId> = trials
-        .iter()
-        .flat_map(|trial| &trial.runs)
-        .map(|run| &run.id)
-        .collect();
+    let uses = uses(project, store, name, args)?;
     runs.retain(|run| {
-        of_picked.contains(&run.id) && args.only.stage.is_none_or(|kind| kind == run.kind)
+        uses.contains_key(&run.id) && args.only.stage.is_none_or(|kind| kind == run.kind)
     });
     let counts = store.state_counts(name).map_err(store_error)?;
     let notes = read_notes(&project.root, name).map_err(store_error)?;
@@ -210,20 +223,16 @@ fn runs(
             note.text
         ));
     }
-    ui.text(&states_text(ui, &counts, silent_runs(store, name)?));
+    let states = states_text(ui, &counts, silent_runs(store, name)?);
+    let orders = store.orders(name).map_err(store_error)?;
+    ui.text(&with_orders(ui, states, orders.paused, orders.priority));
     ui.out("");
-    let mut uses: BTreeMap<_, usize> = BTreeMap::new();
-    for trial in trials {
-        trial
-            .runs
-            .iter()
-            .for_each(|run| *uses.entry(run.id.clone()).or_default() += 1);
-    }
+    let last = store.last_attempts(name).map_err(store_error)?;
     let now = SystemClock.now();
     let mut rows = Vec::new();
     for run in &runs {
         let trials = uses.get(&run.id).copied().unwrap_or(0);
-        let attempts = store.attempts(&run.id).map_err(store_error)?;
+        let times = last.get(&run.id).copied();
         // Folders that this user may not enter say nothing.
         let held = match run.state {
             RunState::Ready => attempt_at_work(&RunDir::new(&project.root, &run.id)).ok(),
@@ -235,7 +244,7 @@ fn runs(
             ui,
             run,
             trials,
-            (attempts.last(), held, waits),
+            (times, held, waits),
             now,
         ));
     }
@@ -256,13 +265,19 @@ fn run_row(
     ui: &Ui,
     run: &RunRow,
     trials: usize,
-    (last, held, waits): (Option<&AttemptRow>, Option<u32>, Option<String>),
+    (last, held, waits): (
+        Option<(Timestamp, Option<Timestamp>)>,
+        Option<u32>,
+        Option<String>,
+    ),
     now: Timestamp,
 ) -> Vec<String> {
     let silent = silent_since(run.state, now);
     // What became of a silent attempt after it was seen last nobody knows.
-    let end = |attempt: &AttemptRow| attempt.ended.or(silent).unwrap_or(now);
-    let took = last.map(|attempt| secs(end(attempt).secs_since(attempt.started)));
+    let took = last.map(|(started, ended)| {
+        let end = ended.or(silent).unwrap_or(now);
+        secs(end.secs_since(started))
+    });
     let note = match (silent, held) {
         (Some(since), _) => {
             let since = since.iso8601();
@@ -272,12 +287,20 @@ fn run_row(
         (None, None) if waits.is_some() => {
             format!("waits at the scheduler: {}", waits.unwrap_or_default())
         }
+        (None, None) if run.paused.is_some() && !run.state.is_final() => {
+            "`lions resume` lets it go on".to_owned()
+        }
         (None, None) => first_line(run.message.as_deref().unwrap_or_default()),
     };
     vec![
         run.id.to_string(),
         run.kind.name().to_owned(),
-        state_word(ui, run.state),
+        match run.paused {
+            Some(_) if matches!(run.state, RunState::Ready | RunState::Blocked) => {
+                ui.tone(Tone::Warn, "paused")
+            }
+            _ => state_word(ui, run.state),
+        },
         trials.to_string(),
         run.attempts.to_string(),
         took.unwrap_or_default(),
@@ -306,6 +329,25 @@ fn trials(
     ];
     ui.headed_table(columns, trials.iter().map(|trial| trial_row(ui, trial)));
     Ok(())
+}
+
+/// How many of the trials that the command line picks need each run.
+fn uses(
+    project: &Project,
+    store: &ReadStore,
+    name: &str,
+    args: &StatusArgs,
+) -> Result<BTreeMap<RunId, usize>, CommandError> {
+    if args.picked.is_empty() {
+        return store.uses(name).map_err(store_error);
+    }
+    let mut uses = BTreeMap::new();
+    for trial in picked_trials(project, store, name, args)? {
+        for run in trial.runs {
+            *uses.entry(run.id).or_default() += 1;
+        }
+    }
+    Ok(uses)
 }
 
 /// The trials that the command line picks.
