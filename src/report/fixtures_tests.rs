@@ -142,6 +142,7 @@ fn sweep() -> StoredSweep {
                             measured,
                             x: "beta".to_owned(),
                             log_x: true,
+                            ..LinesSpec::default()
                         })
                     },
                 ),
