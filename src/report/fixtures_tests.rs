@@ -144,6 +144,7 @@ fn sweep() -> StoredSweep {
                             measured,
                             x: "beta".to_owned(),
                             log_x: true,
+                            ..LinesSpec::default()
                         })
                     },
                 ),

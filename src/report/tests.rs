@@ -384,6 +384,7 @@ fn margins(under: &[&str]) -> ChartSpec {
             ..measured("eval_polite_test/prob_margin")
         },
         under: under.iter().map(|key| (*key).to_owned()).collect(),
+        ..TrainingSpec::default()
     })
 }
 
@@ -543,7 +544,7 @@ fn panels_stand_in_one_row_with_final_scores_under_each() {
     // Seeds 0.900, 0.908, 0.894: half-width 4.303 · 0.00702 / √3 = 0.01745.
     assert_eq!(
         figure.panels[1].note.lines().next(),
-        Some("polite: preference accuracy 0.901 ± 0.017")
+        Some("preference accuracy on polite 0.901 ± 0.017")
     );
     assert_eq!(figure.panels[1].note.lines().count(), 2);
     assert!(
@@ -800,12 +801,13 @@ fn figures_and_tables_are_numbered_and_readers_of_all_kinds_get_at_them() {
     assert!(!html.contains("aria-label=\"\""));
     // The primary metric and one more are seen, the others open on demand.
     assert!(html.contains("<summary>1 other metric of this table</summary>"));
-    // What a seed repeats is said once on the page.
-    assert_eq!(html.matches("Unit of replication:").count(), 1);
-    assert!(
-        !html.contains("eval_polite"),
-        "a name of files, not of readers"
-    );
+    // What a seed repeats is said once on the page: of the fine-tuned, and of what is learnt from one of them.
+    let page = crate::report::markdown::document_markdown(&report.document);
+    assert_eq!(page.matches("Unit of replication: the whole").count(), 1);
+    assert_eq!(page.matches("Unit of replication: what").count(), 1);
+    // A name of files stands with the metric's key alone.
+    assert_eq!(html.matches("eval_polite").count(), 1);
+    assert!(html.contains("<code>eval_polite_test/prob_margin</code>"));
 }
 
 #[test]
