@@ -5,8 +5,8 @@
 //! `scheduler`, which is `slurm` or any that has commands (`command`), whose jobs are `watch_attempt`;
 //! `ScriptedBackend` plays attempts in tests. [`open_backend`] knows them all.
 
-mod git;
 mod command;
+mod git;
 mod local;
 mod outside;
 mod queued;

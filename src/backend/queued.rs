@@ -376,7 +376,8 @@ impl<S: Scheduler> QueuedBackend<S> {
         std::fs::create_dir_all(&folder).map_err(|e| PathError::new("create", &folder, e))?;
         let manifest = folder.join("manifest");
         let mut text = std::fs::read_to_string(&manifest).unwrap_or_default();
-        text.push_str(&format!("{} {}\n", launch.run.0, launch.attempt));
+        let half = if launch.halved { " half" } else { "" };
+        text.push_str(&format!("{} {}{half}\n", launch.run.0, launch.attempt));
         write_atomic(&manifest, text.as_bytes())?;
         let (file, number) = match self.scheduler.index_variable() {
             Some(_) => ("job.sh".to_owned(), None),

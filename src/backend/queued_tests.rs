@@ -91,6 +91,7 @@ impl Desk {
             device: Device::Cuda(0),
             card: None,
             threads: 3,
+            halved: false,
         }
     }
 
@@ -143,7 +144,11 @@ fn attempts_that_are_launched_together_are_one_batch_and_nothing_is_submitted_be
         manifest,
         format!("{} 2\n{} 2\n", "a".repeat(64), "b".repeat(64))
     );
-    backend.launch(&desk.launch("c")).unwrap();
+    let halved = Launch {
+        halved: true,
+        ..desk.launch("c")
+    };
+    backend.launch(&halved).unwrap();
     backend.submit().unwrap();
     let names: Vec<String> = desk
         .script

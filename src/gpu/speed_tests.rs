@@ -13,7 +13,9 @@ use crate::gpu::ops::embedding::{Places, embedding_backward, embedding_forward};
 use crate::gpu::ops::gated::{Columns, gated_backward, gated_forward};
 use crate::gpu::ops::head::{Scores, head_gradient, head_score};
 use crate::gpu::ops::norm::{Norm, NormGradient, norm_backward, norm_backward_fast, norm_forward};
-use crate::gpu::ops::optimizer::{Halves, Learning, Parameters, Step, adamw_step, chunks, gradient_norm, norm_parts};
+use crate::gpu::ops::optimizer::{
+    Halves, Learning, Parameters, Step, adamw_step, chunks, gradient_norm, norm_parts,
+};
 use crate::gpu::ops::rope::{Angles, Direction, rope};
 use crate::gpu::ops::rows::narrow;
 use crate::gpu::testing::{device, noise};

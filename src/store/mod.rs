@@ -25,9 +25,9 @@ mod verify;
 mod write;
 
 pub use error::{GIVE_THE_RIGHT, StoreError};
+pub use garbage::{Garbage, SweepRemains};
 pub use notes::{SweepNote, add_note, read_notes};
 pub use open::{ReadStore, STORE_PATH, Store, store_path};
-pub use garbage::{Garbage, SweepRemains};
 pub use orders::{Orders, Rival};
 pub use rebuild::{Rebuilt, rebuild, recorded_steps};
 pub use register::{FoundRun, Registered, Retry};

@@ -70,6 +70,6 @@ mod tasks;
 mod terminal;
 mod tidy;
 mod tiny;
-mod watch;
 mod trl;
+mod watch;
 mod whole_way;

@@ -131,7 +131,11 @@ fn prompts(path: &str) -> BTreeSet<String> {
     let prompt = |line: &str| -> String {
         let row: serde_json::Value = serde_json::from_str(line).unwrap();
         let turns = row.get("messages").unwrap_or(&row["prompt"]);
-        let first = turns.as_array().unwrap().iter().find(|turn| turn["role"] == "user");
+        let first = turns
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|turn| turn["role"] == "user");
         first.unwrap()["content"].as_str().unwrap().to_owned()
     };
     text.lines().map(prompt).collect()

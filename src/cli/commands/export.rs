@@ -79,7 +79,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportArgs) -> Result<u8, Com
     let folder = model_of(&project, &store, &id, args.step)?;
     let weights = convert_checkpoint(&folder, &args.out, format).map_err(CommandError::user)?;
     let attempts = store.attempts(&id).map_err(store_error)?;
-    let artifact = args.step.map_or_else(|| MODEL_ARTIFACT.to_owned(), checkpoint_artifact);
+    let artifact = args
+        .step
+        .map_or_else(|| MODEL_ARTIFACT.to_owned(), checkpoint_artifact);
     let about = json!({
         "run": id, "artifact": artifact, "recipe": identity(&store, &id)?,
         "provenance": show::provenance(&attempts, &RunDir::new(&project.root, &id)),

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 /// Watch over one attempt (what a job that `run` submits to a scheduler does)
 #[derive(Debug, clap::Args)]
 pub(crate) struct JobArgs {
-    /// Runs and attempts, a line each, that were submitted together
+    /// Runs and attempts, a line each, that were submitted together; `half` behind those with half the micro-batch
     #[arg(long, value_name = "FILE")]
     manifest: PathBuf,
     /// The line of this job, from 0
@@ -36,7 +36,7 @@ pub(crate) fn run(_ui: &Ui, global: &Global, args: &JobArgs) -> Result<u8, Comma
     let device: Device = args.device.parse().map_err(CommandError::user)?;
     let project = Project::find(global.root.as_deref(), None)?;
     let text = read_to_string(&args.manifest).map_err(CommandError::user)?;
-    let Some((run, attempt)) = text.lines().nth(args.index).and_then(entry) else {
+    let Some((run, attempt, halved)) = text.lines().nth(args.index).and_then(entry) else {
         let (index, file) = (args.index, args.manifest.display());
         return Err(
             CommandError::user(format!("`{file}` has no attempt of number {index}"))
@@ -50,13 +50,16 @@ pub(crate) fn run(_ui: &Ui, global: &Global, args: &JobArgs) -> Result<u8, Comma
         device,
         card: None,
         threads: args.threads as usize,
+        halved,
     };
     let program = std::env::current_exe().map_err(CommandError::internal)?;
     watch_attempt(&program, &launch, &heard).map_err(CommandError::user)
 }
 
 /// A line of a manifest.
-fn entry(line: &str) -> Option<(RunId, u32)> {
-    let (run, attempt) = line.split_once(' ')?;
-    Some((RunId(run.to_owned()), attempt.parse().ok()?))
+fn entry(line: &str) -> Option<(RunId, u32, bool)> {
+    let mut words = line.split(' ');
+    let (run, attempt) = (words.next()?, words.next()?);
+    let halved = words.next() == Some("half");
+    Some((RunId(run.to_owned()), attempt.parse().ok()?, halved))
 }

@@ -240,13 +240,7 @@ fn runs(
         };
         let held = held.flatten();
         let waits = live::queue_reason(&project.root, &run.id, run.state).map(|(reason, _)| reason);
-        rows.push(run_row(
-            ui,
-            run,
-            trials,
-            (times, held, waits),
-            now,
-        ));
+        rows.push(run_row(ui, run, trials, (times, held, waits), now));
     }
     let columns = [
         ("run", Whole),
