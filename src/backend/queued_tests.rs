@@ -158,6 +158,9 @@ fn attempts_that_are_launched_together_are_one_batch_and_nothing_is_submitted_be
         .map(|b| b.name.clone())
         .collect();
     assert_ne!(names[0], names[1]);
+    let folder = desk.script.borrow().batches[1].folder.clone();
+    let manifest = std::fs::read_to_string(folder.join("manifest")).unwrap();
+    assert_eq!(manifest, format!("{} 2 half\n", "c".repeat(64)));
 }
 
 #[test]
