@@ -277,6 +277,7 @@ mod tests {
             device: crate::base::Device::Cpu,
             card: None,
             threads: 3,
+            halved: false,
         }
     }
 

@@ -111,8 +111,8 @@ fn assign(
                 None => candidate.chain,
             };
             Candidate {
-                avoid,
                 chain,
+                avoid,
                 ..candidate
             }
         })
