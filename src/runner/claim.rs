@@ -115,8 +115,8 @@ fn assign(
                 None => candidate.chain,
             };
             Candidate {
-                avoid,
                 chain,
+                avoid,
                 ..candidate
             }
         })
