@@ -155,5 +155,5 @@ fn before_anything_has_run_every_command_says_how_to_begin() {
 #[test]
 fn a_server_says_what_is_wrong_before_it_listens() {
     let session = Study::shared().session(&["serve --token short", "serve --port 99999"]);
-    insta::assert_snapshot!("serve", session);
+    assert_snapshot!("serve", session);
 }

@@ -165,12 +165,12 @@ fn keys_lead_from_the_sweeps_to_a_run_and_out() {
     screen.press("/stud\r\r");
     screen.wait(80, "How fast may the policy learn?");
     screen.wait(80, "10/10 runs");
-    screen.press("\u{1b}");
-    screen.wait(80, "enter open");
     screen.press("/dpo\r\r");
     screen.wait(80, "attempts");
     screen.wait(80, "loss ");
     screen.wait(80, "succeeded");
+    screen.press("\u{1b}");
+    screen.wait(80, "/dpo");
     screen.press("q");
     assert_eq!(screen.end(), Some(0));
 }

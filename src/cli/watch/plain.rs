@@ -101,7 +101,14 @@ impl Told {
             .secs_left
             .map_or_else(String::new, |rest| format!(" (left {})", secs(rest)));
         let (done, all) = (view.states.succeeded, counted(view.states.total(), "run"));
-        ui.out(&format!("{}  {done} of {all} done{rest}", view.name));
+        let failed = match view.states.failed {
+            0 => String::new(),
+            failed => format!(", {failed} failed"),
+        };
+        ui.out(&format!(
+            "{}  {done} of {all} done{failed}{rest}",
+            view.name
+        ));
         Ok(())
     }
 }

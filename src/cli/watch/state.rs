@@ -21,8 +21,8 @@ pub(crate) enum Next {
 /// Where a person is on the screen.
 #[derive(Clone, Debug)]
 pub(crate) struct WatchState {
-    /// Pages from the first to the one that is shown, each with what was chosen on it.
-    stack: Vec<(Page, usize)>,
+    /// Pages from the first to the one that is shown, each with what it was filtered by when it was left.
+    stack: Vec<(Page, String)>,
     /// What is chosen: it may move on the page while it is watched.
     chosen: Option<String>,
     /// Its place when it was chosen, for when it is gone.
@@ -40,7 +40,7 @@ impl WatchState {
     /// At the beginning of a page.
     pub(crate) fn new(first: Page) -> Self {
         Self {
-            stack: vec![(first, 0)],
+            stack: vec![(first, String::new())],
             chosen: None,
             cursor: 0,
             filter: String::new(),
@@ -164,9 +164,9 @@ impl WatchState {
             Page::Run { .. } => return Next::Draw,
         };
         if let Some((_, kept)) = self.stack.last_mut() {
-            *kept = place;
+            *kept = std::mem::take(&mut self.filter);
         }
-        self.stack.push((page, 0));
+        self.stack.push((page, String::new()));
         (self.chosen, self.cursor) = (None, 0);
         Next::Look
     }
@@ -176,7 +176,10 @@ impl WatchState {
             return Next::Draw;
         }
         let left = self.stack.pop().map(|(page, _)| page);
-        self.cursor = self.stack.last().map_or(0, |(_, place)| *place);
+        self.cursor = 0;
+        if let Some((_, kept)) = self.stack.last_mut() {
+            self.filter = std::mem::take(kept);
+        }
         self.chosen = match left {
             Some(Page::Sweep(name)) => Some(name),
             Some(Page::Run { run, .. }) => Some(run.0),
