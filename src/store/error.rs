@@ -238,7 +238,11 @@ mod tests {
     fn a_database_on_a_network_file_system_is_offered_another_place() {
         let path = std::path::PathBuf::from("/nfs/results");
         let said = StoreError::Network { path, kind: "nfs" }.to_string();
-        let words = ["(nfs, `/nfs/results`)", "`lions.toml`", "`lions store rebuild`"];
+        let words = [
+            "(nfs, `/nfs/results`)",
+            "`lions.toml`",
+            "`lions store rebuild`",
+        ];
         assert!(words.iter().all(|word| said.contains(word)), "{said}");
     }
 
