@@ -165,8 +165,9 @@ impl<S: Scheduler> QueuedBackend<S> {
     /// Asks the scheduler after all jobs, and tells it what it could not be told before.
     fn look(&mut self) {
         self.looked = Some(Instant::now());
-        let open = self.jobs.values().filter(|job| job.end.is_none());
-        let asked: Vec<(TaskKey, PathBuf)> = open
+        // Those that have ended, too: the scheduler says why.
+        let all = self.jobs.values();
+        let asked: Vec<(TaskKey, PathBuf)> = all
             .map(|job| (job.key.clone(), self.folder(&job.key.0)))
             .collect();
         if asked.is_empty() {

@@ -35,13 +35,16 @@ impl Scheduler for Scripted {
         }
     }
 
-    fn look(&mut self, _jobs: &[(TaskKey, PathBuf)]) -> Result<BTreeMap<TaskKey, Seen>, String> {
+    fn look(&mut self, jobs: &[(TaskKey, PathBuf)]) -> Result<BTreeMap<TaskKey, Seen>, String> {
         let script = self.0.borrow();
         if script.silent {
-            Err("down".to_owned())
-        } else {
-            Ok(script.seen.clone())
+            return Err("down".to_owned());
         }
+        let asked = jobs.iter().filter_map(|(key, _)| {
+            let seen = script.seen.get(key)?;
+            Some((key.clone(), seen.clone()))
+        });
+        Ok(asked.collect())
     }
 
     fn cancel(&mut self, job: &TaskKey, _folder: &Path, _how: StopSignal) -> Result<(), String> {

@@ -97,24 +97,22 @@ impl Slurm {
         }
     }
 
-    /// A reason that names nodes which are out of use, with what their keeper says of them.
+    /// What their keepers say of nodes that are out of use.
+    fn out_of_use(&self) -> Option<String> {
+        let words = ["sinfo", "--noheader", "--list-reasons", "--format=%n: %E"];
+        let out = self.ask(&words.map(str::to_owned)).ok()?;
+        let lines: Vec<&str> = out.lines().take(3).collect();
+        (!lines.is_empty()).then(|| lines.join("; "))
+    }
+
+    /// A reason that names nodes which are out of use, with what their keepers say of them.
     fn explained(&self, reason: &str) -> String {
-        let nodes_are_out = [
-            "ReqNodeNotAvail",
-            "Nodes required for job are DOWN",
-            "PartitionDown",
-        ];
+        let nodes_are_out = ["ReqNodeNotAvail", "Nodes required for job are DOWN"];
         if !nodes_are_out.iter().any(|word| reason.starts_with(word)) {
             return reason.to_owned();
         }
-        let words = ["sinfo", "--noheader", "--list-reasons", "--format=%n: %E"];
-        match self.ask(&words.map(str::to_owned)) {
-            Ok(out) if !out.trim().is_empty() => {
-                let lines: Vec<&str> = out.lines().take(3).collect();
-                format!("{reason} ({})", lines.join("; "))
-            }
-            _ => reason.to_owned(),
-        }
+        let said = self.out_of_use();
+        said.map_or_else(|| reason.to_owned(), |said| format!("{reason} ({said})"))
     }
 }
 
@@ -199,6 +197,11 @@ impl Scheduler for Slurm {
         ];
         if passing.iter().any(|word| why.contains(word)) {
             tracing::warn!("Slurm does not answer: {why}");
+            return None;
+        }
+        // It says the same of nodes that are out of use as of those that are not there.
+        if let Some(said) = self.out_of_use() {
+            tracing::warn!("Slurm has no node for such runs now: {why} ({said})");
             return None;
         }
         Some(why)

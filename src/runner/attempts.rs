@@ -70,6 +70,8 @@ impl<'r> Attempts<'r> {
         let dir = launch.run_dir().attempt(launch.attempt);
         let mut attempt = RunningAttempt::new(launch.attempt, handle.clone(), slot, dir, now);
         attempt.began = self.elapsed;
+        // That it has begun is told when a scheduler has begun it.
+        attempt.waits = self.habits().outlive_runner.then(String::new);
         self.running.insert(at, attempt);
         Ok(handle)
     }

@@ -55,6 +55,10 @@ fn look_after(
     now: Timestamp,
 ) -> Result<(), RunnerError> {
     if poll.is_over() {
+        if matches!(poll, Poll::Exited { .. }) {
+            // It may have begun and ended between two looks.
+            note_begun(job, ledger, attempts, at, now);
+        }
         read_journal(ledger, attempts, at, now)?;
         return conclude(job, ledger, attempts, admission, (at, poll), now);
     }
