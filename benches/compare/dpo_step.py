@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from peer import (
-    EOS, MODEL, encoder, flatten, fused_adamw, jsonl, load, parse, parser, prompt_ids, report, train,
+    EOS, encoder, flatten, fused_adamw, jsonl, load, parse, parser, prompt_ids, report, train,
 )
 
 BETA = 0.1
@@ -53,7 +53,7 @@ def flat_logps(model, pairs, cu):
     return torch.zeros(len(sequences)).index_add(0, torch.tensor(segment), logps)
 
 
-def trl_trainer(model, pairs):
+def trl_trainer(model, pairs, folder):
     """The trainer as TRL configures it, without its tokenisation: the ids are given."""
     from datasets import Dataset
     from transformers import PreTrainedTokenizerFast
@@ -63,8 +63,8 @@ def trl_trainer(model, pairs):
         def _prepare_dataset(self, dataset, processing_class, args, dataset_name):
             return dataset
 
-    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(MODEL / "tokenizer.json"),
-                                        bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
+    tokenizer.pad_token = tokenizer.eos_token = tokenizer.convert_ids_to_tokens(EOS)
     args = DPOConfig(output_dir=tempfile.mkdtemp(), report_to=[], use_cpu=True, beta=BETA,
                      gradient_checkpointing=False, bf16=False, precompute_ref_log_probs=True,
                      per_device_train_batch_size=16, disable_tqdm=True)
@@ -90,8 +90,8 @@ def main():
         pairs = [pairs[i] for i in order[: 12 * n]]
     if options.layout == "trl":
         attention = "sdpa"
-        model = load(attention)
-        trainer = trl_trainer(model, pairs)
+        model = load(attention, options.model)
+        trainer = trl_trainer(model, pairs, options.model)
         trainer.model.train()
         pairs = list(trainer.train_dataset)  # now with ref_chosen_logps and ref_rejected_logps
         batches = [pairs[i:i + n] for i in range(0, len(pairs), n)]
@@ -100,7 +100,7 @@ def main():
             return trainer._compute_loss(trainer.model, trainer.data_collator(batch), False)
     else:
         attention = options.attention
-        model = load(attention)
+        model = load(attention, options.model)
         cu = attention == "segments"
         batches = [pairs[i:i + n] for i in range(0, len(pairs), n)]
         with torch.no_grad():

@@ -32,7 +32,7 @@ def main():
         prompts = options.work[0]["prompts"]
         options.samples = options.work[0]["samples"]
         options.max_new_tokens = options.work[0]["max_new_tokens"]
-    model = load("sdpa").eval()
+    model = load("sdpa", options.model).eval()
     model.generation_config.pad_token_id = EOS
 
     def sample(part, new_tokens):

@@ -30,6 +30,8 @@ def parse(parser, argv=None):
                         help="bf16: torch.autocast, the weights stay f32")
     parser.add_argument("--work", metavar="FILE",
                         help="do the steps that `lions bench --work FILE` wrote, instead of own ones")
+    parser.add_argument("--model", type=Path, default=MODEL, metavar="DIR",
+                        help="folder in Hugging Face layout; another than the shipped one needs --work")
     parser.add_argument("--paced", action="store_true",
                         help="wait for a line on stdin before each step, answer each with a JSON line")
     options = parser.parse_args(argv)
@@ -76,7 +78,7 @@ def prompt_ids(encode, messages):
     return [BOS] + encode(f"User: {messages[0]['content']}\nAssistant:")
 
 
-def load(attention, path=MODEL):
+def load(attention, path):
     import torch
     from transformers import AutoModelForCausalLM
 

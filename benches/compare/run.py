@@ -3,6 +3,8 @@
     cargo build --release
     python benches/compare/run.py --what sft15m            # and sft15m-best, sft-shipped, dpo,
     python benches/compare/run.py --what dpo --threads 2   # dpo-flat, generate, packing
+    python benches/compare/run.py --what sft-model --model DIR   # and dpo-model: any model folder
+    python benches/compare/run.py --what bf16 --lions-args '--isa avx2'   # and bf16-shipped: no peer
 
 Every contestant is one process that waits for its turn, so all see the same minutes of the machine.
 With one thread speeds are in CPU seconds, with more in wall seconds. A ratio is taken in each round
@@ -77,9 +79,9 @@ class Peer(Contestant):
         super().__init__(name, list(map(str, command)), threads)
 
 
-def plans():
+def plans(model="models/stories260k"):
     """By name: contestants (name, class, arguments, which work file), rows (label, unit, over, under,
-    limit)."""
+    limit). `model` is what the plans `*-model` are of."""
     sft, dpo, gen = "sft_step.py", "dpo_step.py", "generate.py"
     shipped = ["train", "--model", "models/stories260k"]
     padded = [*shipped, "--batching", "padded"]
@@ -98,6 +100,31 @@ def plans():
         "sft-shipped": (
             [("lions", Lions, shipped, "w"), ("torch", Peer, [sft], "w")],
             [("SFT step, shipped model, packed rows", "real_tokens", ["lions"], ["torch"], 3.0)]),
+        "sft-model": (
+            [("lions bf16", Lions, ["train", "--model", model, "--precision", "bf16"], "w"),
+             ("torch bf16", Peer, [sft, "--model", model, "--precision", "bf16"], "w"),
+             ("lions f32", Lions, ["train", "--model", model], None),
+             ("torch f32", Peer, [sft, "--model", model], "w")],
+            [("SFT step, bf16", "real_tokens", ["lions bf16"], ["torch bf16"], None),
+             ("SFT step, f32", "real_tokens", ["lions f32"], ["torch f32"], None),
+             ("SFT step, best precision of each", "real_tokens",
+              ["lions bf16", "lions f32"], ["torch bf16", "torch f32"], 1.2)]),
+        "dpo-model": (
+            [("lions bf16", Lions, ["dpo", "--model", model, "--precision", "bf16"], "w"),
+             ("trl bf16", Peer, [dpo, "--layout", "trl", "--model", model, "--precision", "bf16"], "w"),
+             ("flat bf16", Peer, [dpo, "--layout", "flat", "--model", model, "--precision", "bf16"],
+              "w")],
+            [("DPO step, bf16, against TRL", "pairs", ["lions bf16"], ["trl bf16"], 1.2),
+             ("DPO step, bf16, against padding-free torch", "pairs", ["lions bf16"], ["flat bf16"],
+              None)]),
+        "bf16": (
+            [("lions bf16", Lions, ["train", "--shape", "15m", "--precision", "bf16"], None),
+             ("lions f32", Lions, ["train", "--shape", "15m"], None)],
+            [("bf16 over f32, 15M shape", "real_tokens", ["lions bf16"], ["lions f32"], 1.0)]),
+        "bf16-shipped": (
+            [("lions bf16", Lions, [*shipped, "--precision", "bf16"], None),
+             ("lions f32", Lions, shipped, None)],
+            [("bf16 over f32, shipped model", "real_tokens", ["lions bf16"], ["lions f32"], 1.0)]),
         "dpo": (
             [("lions", Lions, ["dpo"], "w"), ("trl", Peer, [dpo, "--layout", "trl"], "w")],
             [("DPO step, real pairs, against TRL", "pairs", ["lions"], ["trl"], 2.5)]),
@@ -172,7 +199,7 @@ def memory_row(label, a, b):
 
 
 def run(name, options):
-    who, rows = plans()[name]
+    who, rows = plans(str(options.model))[name]
     rounds = options.rounds or (3 if name == "generate" else 11)
     with tempfile.TemporaryDirectory() as folder:
         contestants = {}
@@ -206,6 +233,8 @@ def run(name, options):
 def main():
     args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     args.add_argument("--what", required=True, choices=sorted(plans()))
+    args.add_argument("--model", type=Path, default=ROOT / "models" / "stories260k", metavar="DIR",
+                      help="of the plans sft-model and dpo-model")
     args.add_argument("--threads", type=int, default=1)
     args.add_argument("--rounds", type=int, help="measured rounds [default: 11, sampling 3]")
     args.add_argument("--warmup", type=int, default=2, help="rounds before them")

@@ -122,7 +122,7 @@ def main():
         options.layout = "packed" if packed else "rows"
     attention = options.attention if packed else "sdpa"
     if given:
-        model = shape_15m(attention) if options.shape == "15m" else load(attention)
+        model = shape_15m(attention) if options.shape == "15m" else load(attention, options.model)
         batches = given
     elif options.shape == "15m":
         model = shape_15m(attention)
@@ -130,7 +130,7 @@ def main():
         batches = [{"input_ids": t, "rows": None, "targets": t[:, 1:].flatten(),
                     "real": t.numel()} for t in tokens]
     else:
-        model = load(attention)
+        model = load(attention, options.model)
         batches = packed_batches(8) if packed else padded_batches(8)
     optimizer = fused_adamw(model)
     decoder = torch.compile(model.model) if options.compile else model.model

@@ -1,5 +1,6 @@
 //! The same study on another base: what changes, what a mistake says and where.
 
+use super::base_file::name_on_base;
 use super::spec::Duration;
 use super::sweep::Sweep;
 use super::tests::{BASE, Mistake, STUDY, assert_caught, project};

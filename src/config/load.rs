@@ -140,6 +140,7 @@ impl Loader {
             name: self.overrides.name(&file.name),
             question: file.question,
             tags: file.tags,
+            keep: file.keep,
             axes,
             trials,
             report,

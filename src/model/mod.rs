@@ -32,7 +32,7 @@ pub use host_opener::HostOpener;
 use lions_kernels as kernels;
 pub use lions_kernels::isa::{IsaError, instruction_set, use_instruction_set};
 pub use ops::{Segments, SummedNll, TokenStats};
-pub use rate::{MatmulRate, matmul_rate};
+pub use rate::{MatmulRate, UnitLimit, matmul_rate, unit_limit};
 pub use sequences::{ModelOpener, SequenceReader, SequenceScorer, in_passes, score_sequences};
 pub use weights::{
     ArrayReader, ArrayWriter, Arrays, Companions, FrozenParams, Lora, Params, StoredWeights, Take,

@@ -1,6 +1,7 @@
 //! How fast this machine multiplies matrices: the yardstick for the speed of a decoder.
 
 use crate::model::error::ModelError;
+use crate::model::kernels::isa::Unit;
 use crate::model::ops::linear;
 use crate::model::phase_timer::{Moment, Seconds};
 use candle_core::{DType, Device, Tensor};
@@ -64,6 +65,34 @@ pub fn matmul_rate(
         size,
         seconds: best.unwrap_or_default(),
     })
+}
+
+/// What multiplies on this processor, and the most that it can do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct UnitLimit {
+    /// The instruction set whose vectors or tiles it is.
+    pub unit: &'static str,
+    /// Floating-point operations a second of processor time, of one thread; none where the compiler chooses
+    /// the instructions.
+    pub flops_per_cpu_sec: Option<f64>,
+}
+
+/// Times independent multiply-adds in registers, of products in bf16 or of all else; the fastest of
+/// `repeats` counts.
+pub fn unit_limit(bf16_products: bool, repeats: usize) -> UnitLimit {
+    // A millisecond of vectors, ten of tiles.
+    const ROUNDS: u32 = 1 << 19;
+    let unit = Unit::of_products(bf16_products);
+    let rates = (0..repeats.max(1)).map(|_| {
+        let begin = Moment::now();
+        let operations = unit.multiply_adds(ROUNDS);
+        operations / begin.elapsed().cpu.max(1e-12)
+    });
+    let best = rates.fold(0.0, f64::max);
+    UnitLimit {
+        unit: unit.name(),
+        flops_per_cpu_sec: (best > 0.0).then_some(best),
+    }
 }
 
 #[cfg(test)]

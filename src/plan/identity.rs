@@ -84,7 +84,11 @@ pub(crate) fn recipe_document<T: Serialize>(
 ) -> Result<RecipeDocument, PlanError> {
     let (mut document, data) = with_content(recipe, what, resolver)?;
     finite(&document, what)?;
+    let sums = in_bf16(&document).then_some(BF16_SUMS);
     if let Value::Object(fields) = &mut document {
+        if let Some(sums) = sums {
+            fields.insert("bf16-sums".to_owned(), sums.into());
+        }
         fields.remove("seed"); // stands in the document's own `seed`
         let names = monitor_names(recipe);
         if let (Some(names), Some(monitor)) = (names, fields.get_mut("monitor")) {
@@ -98,6 +102,23 @@ pub(crate) fn recipe_document<T: Serialize>(
         text: canonical(&document),
         data,
     })
+}
+
+/// How the CPU computes in bf16; raised by hand whenever that gives other results. What computes in f32 does
+/// not have it, and keeps its ids.
+///
+/// 2: products round their operands (in the backward pass, too) and add in the order of AMX.
+const BF16_SUMS: u32 = 2;
+
+/// Whether anything in a recipe is computed in bf16.
+fn in_bf16(recipe: &Value) -> bool {
+    match recipe {
+        Value::Object(fields) => fields
+            .iter()
+            .any(|(key, value)| (key == "precision" && value == "bf16") || in_bf16(value)),
+        Value::Array(items) => items.iter().any(in_bf16),
+        _ => false,
+    }
 }
 
 /// What the keys of a monitor's metrics call its files: of all names of data files, these alone are in a

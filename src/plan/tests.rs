@@ -4,12 +4,13 @@ use super::identity::{recipe_document, run_id};
 use super::resolve::Resolver;
 use super::*;
 use crate::base::write_atomic;
-use crate::config::load_sweep;
 use crate::config::spec::{
     DataSource, Decontamination, DpoRecipe, Duration, EvalRecipe, LoraRecipe, LoraTarget,
-    PairLimits, Positive, ReferenceUpdate, RowsRecipe, SftRecipe, TrainableEmbeddings, Truncation,
+    PairLimits, Positive, Precision, ReferenceUpdate, RowsRecipe, SftRecipe, TrainableEmbeddings,
+    Truncation,
 };
 use crate::config::sweep::{ReportSpec, Sweep, Trial};
+use crate::config::{KeepPolicy, load_sweep};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,6 +107,7 @@ pub(super) fn sweep_of(trials: Vec<Trial>) -> Sweep {
         name: "t".into(),
         question: "t".into(),
         tags: Vec::new(),
+        keep: KeepPolicy::All,
         axes: Vec::new(),
         trials,
         report: ReportSpec::default(),
@@ -141,6 +143,32 @@ fn the_ids_of_a_fixed_trial_stay_as_they_are() {
         plan.runs[2].parents,
         [plan.runs[0].id.clone(), plan.runs[1].id.clone()]
     );
+}
+
+// What the CPU adds in bf16 has changed once; what it adds in f32 has not, and keeps its ids.
+#[test]
+fn what_computes_in_bf16_is_named_by_how_that_adds_and_nothing_else_is() {
+    let dir = tiny_project();
+    let mut trial = tiny_trial(&["sft", "dpo"]);
+    let named = |trial: &Trial| -> Vec<StageKind> {
+        let runs = plan(&sweep_of(vec![trial.clone()]), dir.path()).runs;
+        let bf16 = runs
+            .iter()
+            .filter(|run| run.identity.contains(r#""bf16-sums":2"#));
+        bf16.map(|run| run.kind).collect()
+    };
+    assert_eq!(named(&trial), []);
+    trial.config.sft.as_mut().unwrap().recipe.training.precision = Precision::Bf16;
+    assert_eq!(named(&trial), [StageKind::Sft]);
+    trial.config.dpo.as_mut().unwrap().recipe.training.precision = Precision::Bf16;
+    trial.config.eval.recipe.precision = Precision::Bf16;
+    let all = [
+        StageKind::Sft,
+        StageKind::RefLogps,
+        StageKind::Dpo,
+        StageKind::Eval,
+    ];
+    assert_eq!(named(&trial), all);
 }
 
 // By hand: six SFT arms of three seeds, and the one checkpoint under every DPO trial; its

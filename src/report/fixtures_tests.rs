@@ -119,6 +119,7 @@ fn sweep() -> StoredSweep {
                     &[("beta", json!(0.1)), ("pairs", json!(440))],
                 ),
             ],
+            samples: Vec::new(),
             figures: vec![
                 figure(
                     "packing",
@@ -143,6 +144,7 @@ fn sweep() -> StoredSweep {
                             measured,
                             x: "beta".to_owned(),
                             log_x: true,
+                            ..LinesSpec::default()
                         })
                     },
                 ),
@@ -449,6 +451,7 @@ pub(crate) fn results() -> SweepResults {
             rows: maker.rows,
             steps: maker.steps,
             batches: maker.batches,
+            samples: BTreeMap::new(),
         },
     }
 }

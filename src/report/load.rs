@@ -69,7 +69,7 @@ pub fn load_results(
     })
 }
 
-fn plain_run(row: RunRow) -> RunInfo {
+pub(super) fn plain_run(row: RunRow) -> RunInfo {
     let status = match row.state {
         RunState::Succeeded => RunStatus::Done,
         RunState::Leased { .. } => RunStatus::Running,
@@ -149,6 +149,7 @@ fn unread_text(error: &RundirError, what: &str, run: &RunId) -> String {
 mod tests {
     use super::*;
     use crate::base::{Device, Timestamp, digest_bytes, write_atomic};
+    use crate::config::KeepPolicy;
     use crate::config::spec::TrainRuntime;
     use crate::config::sweep::{ReportSpec, Sweep};
     use crate::plan::{
@@ -273,6 +274,7 @@ mod tests {
             name: "sample".to_owned(),
             question: "Does it come back?".to_owned(),
             tags: Vec::new(),
+            keep: KeepPolicy::All,
             axes: Vec::new(),
             trials: Vec::new(),
             report: ReportSpec::default(),

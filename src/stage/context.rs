@@ -17,6 +17,8 @@ pub struct StageContext {
     pub attempt: u32,
     /// Where to compute.
     pub device: Device,
+    /// Whether passes have half their usual positions, since memory ran out before.
+    pub halved: bool,
     /// How that is reached.
     pub access: DeviceAccess,
     /// Asks the stage to save its state and end.
@@ -40,6 +42,7 @@ impl StageContext {
             run_dir,
             attempt,
             device: Device::Cpu,
+            halved: false,
             access: DeviceAccess::default(),
             shutdown: Shutdown::new(),
             clock: Arc::new(SystemClock),

@@ -126,6 +126,18 @@ pub fn write_snapshot(root: &Path, sweep: &Sweep, plan: &Plan) -> Result<(), Sto
     Ok(write_atomic(&path, text.as_bytes())?)
 }
 
+/// Forgets what a sweep was registered with.
+///
+/// # Errors
+/// The file cannot be removed.
+pub(crate) fn remove_snapshot(root: &Path, sweep: &str) -> Result<(), StoreError> {
+    let path = folder(root).join(file_name(sweep));
+    match std::fs::remove_file(&path) {
+        Err(e) if !is_gone(&e) => Err(PathError::new("remove", path, e).into()),
+        _ => Ok(()),
+    }
+}
+
 /// When a sweep, its report included, last was another one than now: its file was written then.
 ///
 /// # Errors

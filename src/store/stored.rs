@@ -7,7 +7,9 @@
 //! and named.
 
 use crate::base::Timestamp;
-use crate::config::sweep::{AxisInfo, ClaimSpec, FigureSpec, ReportSpec, Sweep, TableSpec};
+use crate::config::sweep::{
+    AxisInfo, ClaimSpec, FigureSpec, ReportSpec, SamplesSpec, Sweep, TableSpec,
+};
 use crate::store::error::StoreError;
 use crate::store::notes::SweepNote;
 use serde::Deserialize;
@@ -60,6 +62,8 @@ struct ReportContent {
     table: Vec<Value>,
     #[serde(default)]
     figure: Vec<Value>,
+    #[serde(default)]
+    samples: Vec<Value>,
 }
 
 impl StoredSweep {
@@ -75,6 +79,7 @@ impl StoredSweep {
             delta: content.report.delta,
             tables: known::<TableSpec>("table", content.report.table, &mut unread),
             figures: known::<FigureSpec>("figure", content.report.figure, &mut unread),
+            samples: known::<SamplesSpec>("samples", content.report.samples, &mut unread),
         };
         Ok(Self {
             name: content.name,

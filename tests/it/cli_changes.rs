@@ -1,5 +1,5 @@
-//! Sessions with the commands that change what is stored, or look at the machine: `cancel`, `retry`,
-//! `store`, `merge`, `eval`, `bench`, `doctor`.
+//! Sessions with the commands that change what is stored, or look at the machine: `cancel`, `retry`, `pause`,
+//! `resume`, `priority`, `gc`, `rm`, `store`, `merge`, `eval`, `bench`, `doctor`.
 
 use crate::session::Study;
 use insta::assert_snapshot;
@@ -43,6 +43,36 @@ fn a_sweep_is_noted_and_a_recipe_goes_out() {
             "man pages",
             "man",
             "completions cmd",
+        ])
+    );
+}
+
+#[test]
+fn the_queue_is_told_what_waits_what_goes_first_and_what_may_go() {
+    assert_snapshot!(
+        "queue",
+        Study::copied().session(&[
+            "pause broken <failed>",
+            "pause broken",
+            "status",
+            "why <failed>",
+            "pause nope",
+            "pause",
+            "resume broken <failed> --json",
+            "resume broken",
+            "resume nope",
+            "priority broken 3",
+            "priority <failed> 3",
+            "priority broken",
+            "status",
+            "gc",
+            "gc broken --json",
+            "gc nope",
+            "rm broken",
+            "rm nope",
+            "rm broken --yes --json",
+            "status",
+            "retry --failed",
         ])
     );
 }

@@ -8,6 +8,7 @@
 //! | `toml` | a whole sweep file |
 //! | `toml fragment` | laid over [`WHOLE`], a sweep file that has all parts |
 //! | `toml lines of TABLE` | as many fragments as lines, each in that table |
+//! | `toml project` | a whole `lions.toml` |
 //! | `sh` | command lines; which of them are run says [`READING`] |
 
 use crate::project::Project;
@@ -17,15 +18,17 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// Documents that a person writes.
-const DOCUMENTS: [&str; 18] = [
+const DOCUMENTS: [&str; 20] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
+    "docs/clusters.md",
     "sweeps/README.md",
     "data/README.md",
     "models/README.md",
     "reports/README.md",
+    "docs/export.md",
     "tests/golden/README.md",
     "docs/start.md",
     "docs/install.md",
@@ -41,7 +44,7 @@ const DOCUMENTS: [&str; 18] = [
 /// Commands that are carried out, in a project that has the shipped studies and one of its own that
 /// has run. Of all others (`run`, `bench`, …) only the command line is parsed: their work takes
 /// minutes.
-const READING: [&str; 19] = [
+const READING: [&str; 20] = [
     "check",
     "plan",
     "inspect",
@@ -61,12 +64,15 @@ const READING: [&str; 19] = [
     "init",
     "note",
     "export-recipe",
+    "diff",
 ];
 
 /// Words of the documents and what stands for them here: the study that has run, one of its
 /// runs, and a folder that is yet to be made.
-const STANDS_FOR: [(&str, &str); 4] = [
+const STANDS_FOR: [(&str, &str); 6] = [
     ("quickstart", "study"),
+    ("quickstart/0", "study/0"),
+    ("quickstart/1", "study/1"),
     ("3f9a", "<dpo>"),
     ("DIR", "exported"),
     ("beta=0.1,0.5", "rate=0.01"),
@@ -184,6 +190,10 @@ fn sweep_files_in_documents_are_right() {
                     .and_then(|t| t.split('"').next());
                 let name = named.unwrap_or_else(|| panic!("{place}: a sweep file has a name"));
                 accepted(project, name, text, "check", place);
+            }
+            Some((_, "project")) => {
+                let read = lions::config::ProjectFile::of_text(text);
+                assert!(read.is_ok(), "{place}: {read:?}");
             }
             Some((_, "fragment")) => laid_on(project, text, place),
             Some((_, how)) => {

@@ -14,7 +14,7 @@ use crate::model::{tune_allocator, use_instruction_set};
 use crate::report::ColumnFit;
 use crate::stage::{
     BenchDevice, BenchKind, BenchModel, BenchReport, BenchRequest, BenchShape, BenchStep,
-    PhaseTime, Spread, bench,
+    BenchUnit, PhaseTime, Spread, bench,
 };
 use std::path::PathBuf;
 
@@ -76,7 +76,7 @@ pub(crate) struct BenchArgs {
     /// Threads
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least(1_u32))]
     threads: u32,
-    /// Instruction set of the kernels: `avx512`, `avx2` or `baseline` [default: the best here]
+    /// Instruction set of the kernels: `amx`, `avx512`, `avx2` or `baseline` [default: the best here]
     #[arg(long, value_name = "SET")]
     isa: Option<String>,
     /// Seed of order, random weights, random tokens and samples
@@ -258,6 +258,9 @@ fn show(ui: &Ui, report: &BenchReport) {
         si_of(report.matmul_flops_per_cpu_sec, "FLOP/CPU s"),
         si_of(report.flops_per_wall_sec, "FLOP/s"),
     ));
+    for unit in &report.units {
+        ui.text(&limit(unit));
+    }
     if let Some(device) = &report.device {
         ui.text(&described(device));
     }
@@ -282,6 +285,15 @@ fn show(ui: &Ui, report: &BenchReport) {
     };
     let columns = heads.map(|head| (head, ColumnFit::Whole));
     ui.headed_table(columns, report.phases.iter().map(row));
+}
+
+/// What a unit did, how much it could do, and how much of that a step was.
+fn limit(unit: &BenchUnit) -> String {
+    let most = unit.flops_per_cpu_sec.zip(unit.share).map(|(most, share)| {
+        let most = si_of(most, "FLOP/CPU s");
+        format!(": {most} at most, {:.0} % of it in a step", share * 100.0)
+    });
+    format!("{} by {}{}", unit.does, unit.isa, most.unwrap_or_default())
 }
 
 fn described(device: &BenchDevice) -> String {

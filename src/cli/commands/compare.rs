@@ -12,7 +12,8 @@ use crate::config::{nearest, published, suggest};
 use crate::metrics::{FAMILIES, metric_spec};
 use crate::report::{
     Grid, SweepResults, SweepTable, claims, compare, default_table, grid_latex, grid_markdown,
-    grid_text, join_results, null_columns, published_grid, table_csv, table_grid, table_json,
+    grid_text, join_results, null_columns, page_grid, published_grid, table_csv, table_grid,
+    table_json,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -127,7 +128,10 @@ fn print_published(ui: &Ui, spec: &TableSpec, form: Form) {
     match form {
         Form::Text => ui.raw(&text(ui, &grid)),
         Form::Markdown => ui.raw(&format!("### {}\n\n{}", grid.title, grid_markdown(&grid))),
-        Form::Latex => ui.raw(&grid_latex(&grid)),
+        Form::Latex => ui.raw(&grid_latex(
+            &grid,
+            spec.published.as_deref().unwrap_or_default(),
+        )),
         Form::Csv => return,
     }
     ui.out("");
@@ -144,7 +148,7 @@ fn shown(ui: &Ui, table: &SweepTable, form: Form) -> String {
         Form::Text => text(ui, &grid()),
         Form::Markdown => format!("### {}\n\n{}", table.title, grid_markdown(&grid())),
         Form::Csv => table_csv(table),
-        Form::Latex => grid_latex(&grid()),
+        Form::Latex => grid_latex(&page_grid(table), &table.name),
     }
 }
 

@@ -31,9 +31,15 @@ pub(crate) struct ExecArgs {
     /// The card's own name (`GPU-…`), which goes before its number: what a process is shown is numbered anew
     #[arg(long, value_name = "NAME", hide = true)]
     card: Option<String>,
+    /// Compute with half the micro-batch, since memory ran out before
+    #[arg(long, hide = true)]
+    half_micro_batch: bool,
     /// Process number of the runner, to end with it
     #[arg(long, value_name = "PID", hide = true)]
     parent: Option<u32>,
+    /// A scheduler started it, which repeats its signals and kills by itself
+    #[arg(long, hide = true)]
+    scheduled: bool,
 }
 
 pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8, CommandError> {
@@ -43,7 +49,11 @@ pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8, Comm
     let device: Device = args.device.parse().map_err(CommandError::user)?;
     let project = Project::find(global.root.as_deref(), None)?;
     let shutdown = Shutdown::new();
-    signals::stop_on_signals(&shutdown)?;
+    if args.scheduled {
+        signals::save_on_signals(&shutdown, &shutdown)?;
+    } else {
+        signals::stop_on_signals(&shutdown)?;
+    }
     let run_dir = prepared(&project, &args.run)?;
     let mut context = StageContext::new(project.root, run_dir, args.attempt);
     context.device = device;
@@ -52,6 +62,7 @@ pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8, Comm
         ..access()
     };
     context.shutdown = shutdown;
+    context.halved = args.half_micro_batch;
     context.argv = std::env::args().collect();
     context.facts = facts(&context.root, device);
     context.secret = secret;

@@ -2,6 +2,7 @@
 
 use crate::arch::FloatFormat;
 use crate::base::write_atomic;
+use crate::cli::checkpoint::model_of;
 use crate::cli::commands::show;
 use crate::cli::database::{must_open, store_error};
 use crate::cli::error::CommandError;
@@ -9,9 +10,10 @@ use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::text::counted;
 use crate::cli::ui::Ui;
+use crate::config::spec::Precision;
 use crate::model::convert_checkpoint;
 use crate::plan::{MODEL_ARTIFACT, RunId, checkpoint_artifact};
-use crate::rundir::{RunDir, verify_artifact};
+use crate::rundir::RunDir;
 use crate::store::ReadStore;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -42,6 +44,15 @@ pub(crate) enum Format {
     Bf16,
 }
 
+impl From<Format> for Precision {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::F32 => Self::F32,
+            Format::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 impl From<Format> for FloatFormat {
     fn from(format: Format) -> Self {
         match format {
@@ -55,18 +66,6 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportArgs) -> Result<u8, Com
     let project = Project::find(global.root.as_deref(), None)?;
     let store = must_open(&project)?;
     let id = show::find(&store, &args.id)?;
-    let wanted = args
-        .step
-        .map_or_else(|| MODEL_ARTIFACT.to_owned(), checkpoint_artifact);
-    let artifacts = store.artifacts(&id).map_err(store_error)?;
-    let prefix = format!("{wanted}/");
-    if !artifacts.iter().any(|file| file.path.starts_with(&prefix)) {
-        let short = id.short();
-        return Err(
-            CommandError::user(format!("run `{short}` has no `{wanted}`"))
-                .hint(format!("`lions show {short}` lists what it has")),
-        );
-    }
     if args.out.exists() {
         let message = format!("`{}` is there already", args.out.display());
         return Err(
@@ -77,16 +76,15 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportArgs) -> Result<u8, Com
         Some(format) => format.into(),
         None => trained_in(&store, &id)?,
     };
-    let dir = RunDir::new(&project.root, &id);
-    verify_artifact(&dir, &wanted).map_err(|error| {
-        CommandError::user(error).hint("`lions run` makes damaged results again")
-    })?;
-    let folder = dir.artifacts().join(wanted);
+    let folder = model_of(&project, &store, &id, args.step)?;
     let weights = convert_checkpoint(&folder, &args.out, format).map_err(CommandError::user)?;
     let attempts = store.attempts(&id).map_err(store_error)?;
+    let artifact = args
+        .step
+        .map_or_else(|| MODEL_ARTIFACT.to_owned(), checkpoint_artifact);
     let about = json!({
-        "run": id, "artifact": prefix.trim_end_matches('/'), "recipe": identity(&store, &id)?,
-        "provenance": show::provenance(&attempts, &dir),
+        "run": id, "artifact": artifact, "recipe": identity(&store, &id)?,
+        "provenance": show::provenance(&attempts, &RunDir::new(&project.root, &id)),
     });
     let text = serde_json::to_string_pretty(&about).map_err(CommandError::internal)?;
     write_atomic(&args.out.join("lions.json"), text.as_bytes()).map_err(CommandError::user)?;

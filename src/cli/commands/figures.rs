@@ -1,5 +1,6 @@
 //! `lions figures`.
 
+use crate::cli::commands::report::warn_of_labels;
 use crate::cli::database::{must_open, results};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
@@ -66,6 +67,7 @@ fn of_sweep(
     let name = sweep.name()?;
     let mut results = results(ui, &project, &name)?;
     args.picked.keep_results(&mut results)?;
+    warn_of_labels(ui, &results);
     let out = args.out.clone();
     let folder = out.unwrap_or_else(|| project.report_dir(&name).join("figures"));
     write_figures(&results, &folder).map_err(CommandError::user)

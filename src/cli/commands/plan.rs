@@ -81,8 +81,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PlanArgs) -> Result<u8, Comma
         ui.warn("this is what would run; `lions run` refuses it for the problems above");
     }
     warn_of_equal_trials(ui, &plan);
-    let rate = args.device.rate(&plan)?;
-    let view = View::of(&plan, &project.root, args.explain, rate);
+    let rates = args.device.rates(&plan)?;
+    let view = View::of(&plan, &project.root, args.explain, rates);
     let earlier = earlier(&project, &sweep.name);
     let power = power_lines(&sweep, earlier.as_ref()).map_err(CommandError::user)?;
     if ui.json {
@@ -138,14 +138,14 @@ pub(crate) fn warn_of_equal_trials(ui: &Ui, plan: &Plan) {
 /// What the plan looks like against what is already there.
 struct View {
     done: BTreeSet<RunId>,
-    /// On which GPU, if on one.
-    rate: Option<DeviceRate>,
+    /// On which GPUs, if on any.
+    rates: Vec<DeviceRate>,
     about: BTreeMap<RunId, String>,
     explained: BTreeMap<RunId, (RunId, Vec<FieldChange>)>,
 }
 
 impl View {
-    fn of(plan: &Plan, root: &Path, explain: bool, rate: Option<DeviceRate>) -> Self {
+    fn of(plan: &Plan, root: &Path, explain: bool, rates: Vec<DeviceRate>) -> Self {
         let is_done = |run: &&PlannedRun| {
             matches!(
                 verified_outcome(&RunDir::new(root, &run.id), Verify::Sizes),
@@ -169,10 +169,15 @@ impl View {
         }
         Self {
             done,
-            rate,
+            rates,
             about: describe(plan),
             explained,
         }
+    }
+
+    /// The GPU that columns are for.
+    fn rate(&self) -> Option<DeviceRate> {
+        self.rates.first().copied()
     }
 
     /// The runs that are not done.
@@ -210,8 +215,10 @@ impl View {
                 "parents": run.parents.iter().map(|id| &id.0).collect::<Vec<_>>(),
                 "trials": run.trials, "tokens": run.estimate.tokens, "flops": run.estimate.flops,
                 "peak_memory_bytes": run.estimate.peak_memory_bytes,
+                "weights_bytes": run.estimate.weights_bytes,
                 "judge_requests": run.estimate.judge_requests, "judge_tokens": run.estimate.judge_tokens,
-                "gpu_hours": self.rate.map(|rate| rate.hours(run.estimate.flops)),
+                "card_memory_bytes": run.estimate.card_memory_bytes,
+                "gpu_hours": self.rate().map(|rate| rate.hours(run.estimate.flops)),
             })
         });
         let trials = plan.trials.iter().map(|trial| {
@@ -228,7 +235,8 @@ impl View {
         json!({
             "sweep": sweep.name, "question": sweep.question,
             "missing": missing.collect::<Vec<_>>(), "assumed": assumed, "not_counted": unknown,
-            "device": self.rate.map(|rate| device_json(rate, &self.todo(plan))),
+            "device": self.rate().map(|rate| device_json(rate, &self.todo(plan))),
+            "devices": self.rates.iter().map(|&rate| device_json(rate, &self.todo(plan))).collect::<Vec<_>>(),
             "power": power,
             "runs": runs.collect::<Vec<_>>(), "trials": trials.collect::<Vec<_>>(),
         })
@@ -257,10 +265,13 @@ fn print(ui: &Ui, sweep: &Sweep, plan: &Plan, view: &View, args: &PlanArgs) {
     ui.out("");
     let stages = stage_table(ui, plan, view);
     ui.table(&stages, &vec![Whole; stages[0].len()]);
-    let device = view.rate.map(|rate| device_lines(rate, &view.todo(plan)));
+    let lines = |&rate: &DeviceRate| device_lines(rate, &view.todo(plan));
+    let device = view.rates.iter().flat_map(lines);
     let assumptions = assumption_lines(sweep, plan);
     let asked = judge_line(&view.todo(plan));
-    for line in device.into_iter().flatten().chain(asked).chain(assumptions) {
+    let weights = weights_line(&view.todo(plan));
+    let told = device.chain(asked).chain(weights);
+    for line in told.chain(assumptions) {
         ui.text(&line);
     }
     ui.out("");
@@ -297,6 +308,17 @@ fn judge_line(todo: &[&PlannedRun]) -> Option<String> {
             counted(requests as usize, "request"),
             names.join(", "),
             si(tokens as f64)
+        )
+    })
+}
+
+/// What runs that are to be done leave on the disk.
+fn weights_line(todo: &[&PlannedRun]) -> Option<String> {
+    let all: u64 = todo.iter().map(|run| run.estimate.weights_bytes).sum();
+    (all > 0).then(|| {
+        format!(
+            "{} of weights to write; `keep` in the sweep file says what `lions gc` leaves of them",
+            bytes(all as f64)
         )
     })
 }
@@ -373,9 +395,10 @@ fn stage_table(ui: &Ui, plan: &Plan, view: &View) -> Vec<Vec<String>> {
         "tokens to do",
         "FLOPs to do",
         "peak memory",
+        "on a GPU",
         "GPU-hours",
     ];
-    let head = &head[..head.len() - usize::from(view.rate.is_none())];
+    let head = &head[..head.len() - if view.rates.is_empty() { 2 } else { 0 }];
     let mut rows = vec![
         head.iter()
             .copied()
@@ -393,11 +416,9 @@ fn stage_table(ui: &Ui, plan: &Plan, view: &View) -> Vec<Vec<String>> {
             .collect();
         let tokens: f64 = todo.iter().map(|run| run.estimate.tokens as f64).sum();
         let flops: f64 = todo.iter().map(|run| run.estimate.flops).sum();
-        let peak = todo
-            .iter()
-            .map(|run| run.estimate.peak_memory_bytes)
-            .max()
-            .unwrap_or(0);
+        let most = |of: fn(&PlannedRun) -> u64| todo.iter().map(|run| of(run)).max().unwrap_or(0);
+        let peak = most(|run| run.estimate.peak_memory_bytes);
+        let on_card = most(|run| run.estimate.card_memory_bytes);
         let mut row = vec![
             kind.name().to_owned(),
             all.len().to_string(),
@@ -411,7 +432,9 @@ fn stage_table(ui: &Ui, plan: &Plan, view: &View) -> Vec<Vec<String>> {
             si(flops),
             bytes(peak as f64),
         ];
-        row.extend(view.rate.map(|rate| hours(rate.hours(flops))));
+        if let Some(rate) = view.rate() {
+            row.extend([bytes(on_card as f64), hours(rate.hours(flops))]);
+        }
         rows.push(row);
     }
     rows

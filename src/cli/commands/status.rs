@@ -7,15 +7,18 @@ use crate::cli::global::{DONE, Global};
 use crate::cli::pick::{OnlyStage, TrialFilter};
 use crate::cli::project::Project;
 use crate::cli::sweep_file::{Changes, SweepWord};
-use crate::cli::text::{counted, secs};
+use crate::cli::text::{bytes, counted, secs};
 use crate::cli::ui::{Tone, Ui};
+use crate::cli::watch::{Looker, Page, WatchState, follow, watch};
+use crate::live::{self, silent_since};
 use crate::plan::RunId;
-use crate::queue::{Blocker, LEASE_MILLIS, RunState};
+use crate::queue::{Blocker, RunState};
 use crate::report::ColumnFit::{Cut, Whole, Wrap};
 use crate::rundir::{RunDir, attempt_at_work, pauses};
-use crate::store::{AttemptRow, ReadStore, RunRow, StateCounts, TrialRow, read_notes};
+use crate::store::{ReadStore, RunRow, StateCounts, TrialRow, read_notes};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _};
 
 /// Show sweeps, or the runs and trials of one
 ///
@@ -29,6 +32,9 @@ pub(crate) struct StatusArgs {
     /// List trials instead of runs
     #[arg(long, requires = "sweep")]
     trials: bool,
+    /// Follow what is at work: a screen with keys, or where no terminal is a line at each change until all is done
+    #[arg(long, short, conflicts_with = "trials")]
+    watch: bool,
     #[command(flatten)]
     picked: TrialFilter,
     #[command(flatten)]
@@ -55,6 +61,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &StatusArgs) -> Result<u8, Com
         }
         return Ok(DONE);
     };
+    if args.watch {
+        return watched(ui, &project, &store, name);
+    }
     for pause in pauses(&project.root).map_err(CommandError::user)? {
         let since = pause.since.iso8601();
         ui.warn(&format!(
@@ -70,6 +79,28 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &StatusArgs) -> Result<u8, Com
     Ok(DONE)
 }
 
+/// The same again and again.
+fn watched(
+    ui: &Ui,
+    project: &Project,
+    store: &ReadStore,
+    name: Option<String>,
+) -> Result<u8, CommandError> {
+    if let Some(name) = &name {
+        store
+            .sweep(name)
+            .map_err(|e| unknown_sweep(project, store, e))?;
+    }
+    let Some(mut looker) = Looker::open(&project.root)? else {
+        return Ok(DONE);
+    };
+    if ui.json || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        return follow(ui, &mut looker, name.as_deref());
+    }
+    let first = name.map_or(Page::Sweeps, Page::Sweep);
+    watch(&mut looker, WatchState::new(first), ui.colors_out())
+}
+
 fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
     let sweeps = store.sweeps().map_err(store_error)?;
     if ui.json {
@@ -79,13 +110,17 @@ fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
         ui.text("no sweep is known here; `lions run <sweep file>` registers one, with the runs that it finds done");
         return Ok(());
     }
+    let disk = store.published_bytes().map_err(store_error)?;
     let mut rows = Vec::new();
     for sweep in &sweeps {
+        let states = states_text(ui, &sweep.states, silent_runs(store, &sweep.name)?);
+        let size = disk.get(&sweep.name).copied().unwrap_or_default();
         rows.push(vec![
             ui.tone(Tone::Strong, &sweep.name),
             sweep.trials.to_string(),
             sweep.states.total().to_string(),
-            states_text(ui, &sweep.states, silent_runs(store, &sweep.name)?),
+            with_orders(ui, states, sweep.paused, sweep.priority),
+            bytes(size as f64),
             sweep.registered.iso8601(),
         ]);
     }
@@ -94,10 +129,24 @@ fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
         ("trials", Whole),
         ("runs", Whole),
         ("state", Wrap),
+        ("made", Whole),
         ("last run", Whole),
     ];
     ui.headed_table(columns, rows);
     Ok(())
+}
+
+/// `3 ready, paused since 2026-11-28T22:00:00Z, priority 2`.
+fn with_orders(ui: &Ui, states: String, paused: Option<Timestamp>, priority: i64) -> String {
+    let mut parts = vec![states];
+    if let Some(since) = paused {
+        let since = since.iso8601();
+        parts.push(ui.tone(Tone::Warn, &format!("paused since {since}")));
+    }
+    if priority != 0 {
+        parts.push(format!("priority {priority}"));
+    }
+    parts.join(", ")
 }
 
 /// Runs that are leased and whose lease has run out.
@@ -108,16 +157,6 @@ fn silent_runs(store: &ReadStore, sweep: &str) -> Result<usize, CommandError> {
         .iter()
         .filter(|(_, state)| silent_since(*state, now).is_some());
     Ok(silent.count())
-}
-
-/// When an attempt whose lease has run out was last seen to live.
-fn silent_since(state: RunState, now: Timestamp) -> Option<Timestamp> {
-    match state {
-        RunState::Leased { expires, .. } if now > expires => {
-            Some(expires.plus_millis(-LEASE_MILLIS))
-        }
-        _ => None,
-    }
 }
 
 /// `31 done, 2 at work, 1 failed`.
@@ -158,14 +197,9 @@ fn runs(
         .sweep(name)
         .map_err(|e| unknown_sweep(project, store, e))?;
     let mut runs = store.runs(name).map_err(store_error)?;
-    let trials = picked_trials(project, store, name, args)?;
-    let of_picked: BTreeSet<&RunId> = trials
-        .iter()
-        .flat_map(|trial| &trial.runs)
-        .map(|run| &run.id)
-        .collect();
+    let uses = uses(project, store, name, args)?;
     runs.retain(|run| {
-        of_picked.contains(&run.id) && args.only.stage.is_none_or(|kind| kind == run.kind)
+        uses.contains_key(&run.id) && args.only.stage.is_none_or(|kind| kind == run.kind)
     });
     let counts = store.state_counts(name).map_err(store_error)?;
     let notes = read_notes(&project.root, name).map_err(store_error)?;
@@ -189,27 +223,24 @@ fn runs(
             note.text
         ));
     }
-    ui.text(&states_text(ui, &counts, silent_runs(store, name)?));
+    let states = states_text(ui, &counts, silent_runs(store, name)?);
+    let orders = store.orders(name).map_err(store_error)?;
+    ui.text(&with_orders(ui, states, orders.paused, orders.priority));
     ui.out("");
-    let mut uses: BTreeMap<_, usize> = BTreeMap::new();
-    for trial in trials {
-        trial
-            .runs
-            .iter()
-            .for_each(|run| *uses.entry(run.id.clone()).or_default() += 1);
-    }
+    let last = store.last_attempts(name).map_err(store_error)?;
     let now = SystemClock.now();
     let mut rows = Vec::new();
     for run in &runs {
         let trials = uses.get(&run.id).copied().unwrap_or(0);
-        let attempts = store.attempts(&run.id).map_err(store_error)?;
+        let times = last.get(&run.id).copied();
         // Folders that this user may not enter say nothing.
         let held = match run.state {
             RunState::Ready => attempt_at_work(&RunDir::new(&project.root, &run.id)).ok(),
             _ => None,
         };
         let held = held.flatten();
-        rows.push(run_row(ui, run, trials, (attempts.last(), held), now));
+        let waits = live::queue_reason(&project.root, &run.id, run.state).map(|(reason, _)| reason);
+        rows.push(run_row(ui, run, trials, (times, held, waits), now));
     }
     let columns = [
         ("run", Whole),
@@ -228,25 +259,42 @@ fn run_row(
     ui: &Ui,
     run: &RunRow,
     trials: usize,
-    (last, held): (Option<&AttemptRow>, Option<u32>),
+    (last, held, waits): (
+        Option<(Timestamp, Option<Timestamp>)>,
+        Option<u32>,
+        Option<String>,
+    ),
     now: Timestamp,
 ) -> Vec<String> {
     let silent = silent_since(run.state, now);
     // What became of a silent attempt after it was seen last nobody knows.
-    let end = |attempt: &AttemptRow| attempt.ended.or(silent).unwrap_or(now);
-    let took = last.map(|attempt| secs(end(attempt).secs_since(attempt.started)));
+    let took = last.map(|(started, ended)| {
+        let end = ended.or(silent).unwrap_or(now);
+        secs(end.secs_since(started))
+    });
     let note = match (silent, held) {
         (Some(since), _) => {
             let since = since.iso8601();
             format!("no heartbeat since {since}; the next `lions run` takes it back")
         }
         (None, Some(attempt)) => Blocker::Held { attempt }.to_string(),
+        (None, None) if waits.is_some() => {
+            format!("waits at the scheduler: {}", waits.unwrap_or_default())
+        }
+        (None, None) if run.paused.is_some() && !run.state.is_final() => {
+            "`lions resume` lets it go on".to_owned()
+        }
         (None, None) => first_line(run.message.as_deref().unwrap_or_default()),
     };
     vec![
         run.id.to_string(),
         run.kind.name().to_owned(),
-        state_word(ui, run.state),
+        match run.paused {
+            Some(_) if matches!(run.state, RunState::Ready | RunState::Blocked) => {
+                ui.tone(Tone::Warn, "paused")
+            }
+            _ => state_word(ui, run.state),
+        },
         trials.to_string(),
         run.attempts.to_string(),
         took.unwrap_or_default(),
@@ -275,6 +323,25 @@ fn trials(
     ];
     ui.headed_table(columns, trials.iter().map(|trial| trial_row(ui, trial)));
     Ok(())
+}
+
+/// How many of the trials that the command line picks need each run.
+fn uses(
+    project: &Project,
+    store: &ReadStore,
+    name: &str,
+    args: &StatusArgs,
+) -> Result<BTreeMap<RunId, usize>, CommandError> {
+    if args.picked.is_empty() {
+        return store.uses(name).map_err(store_error);
+    }
+    let mut uses = BTreeMap::new();
+    for trial in picked_trials(project, store, name, args)? {
+        for run in trial.runs {
+            *uses.entry(run.id).or_default() += 1;
+        }
+    }
+    Ok(uses)
 }
 
 /// The trials that the command line picks.
@@ -311,23 +378,8 @@ fn trial_row(ui: &Ui, trial: &TrialRow) -> Vec<String> {
 
 /// A run's state in one word.
 pub(crate) fn state_word(ui: &Ui, state: RunState) -> String {
-    let (tone, word) = match silent_since(state, SystemClock.now()) {
-        Some(_) => (Tone::Warn, "silent"),
-        None => word_of(state),
-    };
-    ui.tone(tone, word)
-}
-
-fn word_of(state: RunState) -> (Tone, &'static str) {
-    match state {
-        RunState::Blocked => (Tone::Dim, "waiting"),
-        RunState::Ready => (Tone::Dim, "ready"),
-        RunState::Leased { .. } => (Tone::Accent, "running"),
-        RunState::Succeeded => (Tone::Good, "done"),
-        RunState::Failed => (Tone::Bad, "failed"),
-        RunState::Skipped => (Tone::Warn, "skipped"),
-        RunState::Cancelled => (Tone::Warn, "cancelled"),
-    }
+    let word = live::state_word(state, SystemClock.now());
+    ui.tone(Tone::of_state(word), word)
 }
 
 fn first_line(text: &str) -> String {

@@ -11,7 +11,7 @@ use crate::model::kernels::decode_attention::{Scratch, decode_attention};
 use crate::model::kernels::gated::gated_forward;
 use crate::model::kernels::kv_page::{CachedRow, PageShape};
 use crate::model::kernels::mat::{MatRef, Store};
-use crate::model::kernels::matmul::{PackedB, matmul_packed};
+use crate::model::kernels::matmul::{Operands, PackedB, matmul_packed};
 use crate::model::kernels::rope::{Rotation, rotate_rows};
 use crate::model::kernels::rows::threads;
 use candle_core::{Result, Tensor};
@@ -30,7 +30,11 @@ impl Map {
     fn new(weight: &Tensor, bias: Option<Vec<f32>>) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
         let values = values(weight)?;
-        let weight = PackedB::new(MatRef::transposed(&values, inputs), (inputs, outputs));
+        let weight = PackedB::new(
+            Operands::Exact,
+            MatRef::transposed(&values, inputs),
+            (inputs, outputs),
+        );
         Ok(Self {
             weight,
             outputs,

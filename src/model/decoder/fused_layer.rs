@@ -10,7 +10,7 @@ use crate::model::kernels::attention::{SegmentInputs, attention_backward, attent
 use crate::model::kernels::bf16;
 use crate::model::kernels::gated::{gated_both, gated_forward};
 use crate::model::kernels::mat::{MatRef, Store};
-use crate::model::kernels::matmul::{OperandB, matmul};
+use crate::model::kernels::matmul::{OperandB, Operands, matmul};
 use crate::model::kernels::norm::{norm_backward, norm_rows};
 use crate::model::kernels::real::Real;
 use crate::model::kernels::rope::rotate_rows;
@@ -18,7 +18,7 @@ use crate::model::kernels::rows::for_tiles;
 use crate::model::kernels::segments::Segments;
 
 /// The two factors of a weight gradient: upstream rows, input rows.
-type Operands<'a, F> = (&'a [F], &'a [F]);
+type Factors<'a, F> = (&'a [F], &'a [F]);
 
 /// Shape and form of a layer.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,8 @@ pub(crate) struct LayerShape {
     pub(crate) eps: f64,
     pub(crate) norm: NormWeight,
     pub(crate) activation: GateActivation,
-    /// The result of every op is rounded to bf16, as if it were stored in that format.
+    /// The result of every op is rounded to bf16, as if it were stored in that format, and so are the
+    /// operands of products in the backward pass.
     pub(crate) bf16: bool,
 }
 
@@ -161,6 +162,7 @@ fn map_back<F: Real>(g: &[F], w: &OperandB<'_, F>, dx: &mut [F], store: Store) {
 
 /// `dw (n, d) = g^T x` and the sums of the columns of `g` if there is a bias.
 fn map_weights<F: Real>(
+    operands: Operands,
     (g, x): (&[F], &[F]),
     tokens: usize,
     bias: Option<&[F]>,
@@ -168,6 +170,7 @@ fn map_weights<F: Real>(
     let (n, d) = (g.len() / tokens, x.len() / tokens);
     let mut dw = zeros(n * d);
     matmul(
+        operands,
         (n, d, tokens),
         MatRef::transposed(g, n),
         MatRef::new(x, d),
@@ -197,6 +200,11 @@ impl LayerShape {
         self.round(y);
     }
 
+    /// What products make of their operands.
+    fn operands(&self) -> Operands {
+        Operands::of(self.bf16)
+    }
+
     /// What becomes of an op's result before the next one reads it.
     pub(crate) fn round<F: Real>(&self, y: &mut [F]) {
         if self.bf16 {
@@ -211,19 +219,28 @@ impl LayerShape {
 
     /// A weight `(n, d)` for `x w^T` over `t` tokens.
     fn transposed_weight<'a, F: Real>(
+        &self,
         w: &Weights<'a, F>,
         slot: Slot,
         d: usize,
         t: usize,
     ) -> OperandB<'a, F> {
         let w = w.at(slot);
-        OperandB::new(MatRef::transposed(w, d), (d, w.len() / d), t)
+        let shape = (d, w.len() / d);
+        OperandB::new(self.operands(), MatRef::transposed(w, d), shape, t)
     }
 
     /// A weight `(n, d)` for `g w` over `t` tokens.
-    fn weight<'a, F: Real>(w: &Weights<'a, F>, slot: Slot, d: usize, t: usize) -> OperandB<'a, F> {
+    fn weight<'a, F: Real>(
+        &self,
+        w: &Weights<'a, F>,
+        slot: Slot,
+        d: usize,
+        t: usize,
+    ) -> OperandB<'a, F> {
         let w = w.at(slot);
-        OperandB::new(MatRef::new(w, d), (w.len() / d, d), t)
+        let shape = (w.len() / d, d);
+        OperandB::new(self.operands(), MatRef::new(w, d), shape, t)
     }
 
     /// The whole of `x` normalised.
@@ -248,7 +265,7 @@ impl LayerShape {
         let (mut q, mut k, mut v) = (zeros(t * qw), zeros(t * kw), zeros(t * kw));
         let head_norms = w.get(Slot::QNorm).zip(w.get(Slot::KNorm));
         let [wq, wk, wv] =
-            [Slot::Q, Slot::K, Slot::V].map(|slot| Self::transposed_weight(w, slot, d, t));
+            [Slot::Q, Slot::K, Slot::V].map(|slot| self.transposed_weight(w, slot, d, t));
         for_tiles(
             t,
             [(&mut q, qw), (&mut k, kw), (&mut v, kw)],
@@ -308,7 +325,7 @@ impl LayerShape {
             (Slot::Down, f),
         ];
         let [wo, w_gate, w_up, w_down] =
-            parts.map(|(slot, d)| Self::transposed_weight(w, slot, d, t));
+            parts.map(|(slot, d)| self.transposed_weight(w, slot, d, t));
         let outputs = [
             (&mut middle[..], d),
             (&mut gate[..], f),
@@ -342,8 +359,11 @@ impl LayerShape {
                         normed
                     });
                     let added = normed.as_deref().unwrap_or(raw);
-                    sum.iter_mut().zip(added).for_each(|(a, &b)| *a += b);
-                    self.round(sum);
+                    if self.bf16 {
+                        bf16::add_rounded(sum, added);
+                    } else {
+                        sum.iter_mut().zip(added).for_each(|(a, &b)| *a += b);
+                    }
                 };
                 add(attention_post, mixed, &wo, Slot::OBias, ra, middle);
                 scratch.resize(rows * f.max(d), F::ZERO);
@@ -378,8 +398,8 @@ impl LayerShape {
     }
 
     /// `dy (T, D)`, the gradient of the layer's output, -> the gradient of its input, and those of
-    /// the weights: a matrix and its bias get one only if the matrix is `wanted`. Gradients are not
-    /// rounded, and pass through a rounding as if there were none.
+    /// the weights: a matrix and its bias get one only if the matrix is `wanted`. Gradients are
+    /// rounded where products read them alone, and pass through a rounding as if there were none.
     pub(crate) fn backward<F: Real>(
         &self,
         w: &Weights<'_, F>,
@@ -418,12 +438,12 @@ impl LayerShape {
         });
         let g = through_norm.as_ref().unwrap_or(&d_middle);
         if wanted[Slot::O as usize] {
-            let (dw, db) = map_weights((g, &saved.mixed), t, w.get(Slot::OBias));
+            let (dw, db) = map_weights(self.operands(), (g, &saved.mixed), t, w.get(Slot::OBias));
             put(Slot::O, dw);
             put(Slot::OBias, db);
         }
         let mut d_mixed = zeros(t * qw);
-        let wo = Self::weight(w, Slot::O, qw, t);
+        let wo = self.weight(w, Slot::O, qw, t);
         for_tiles(t, [(&mut d_mixed, qw)], |_, first, [out]| {
             map_back(part(g, first, out.len() / qw, d), &wo, out, Store::Set);
         });
@@ -458,12 +478,12 @@ impl LayerShape {
             (&dv, Slot::V, Slot::VBias),
         ];
         for (g, slot, bias) in parts.into_iter().filter(|part| wanted[part.1 as usize]) {
-            let (dw, db) = map_weights((g, &normed), t, w.get(bias));
+            let (dw, db) = map_weights(self.operands(), (g, &normed), t, w.get(bias));
             put(slot, dw);
             put(bias, db);
         }
         let mut d_normed = normed;
-        let [wq, wk, wv] = [Slot::Q, Slot::K, Slot::V].map(|slot| Self::weight(w, slot, d, t));
+        let [wq, wk, wv] = [Slot::Q, Slot::K, Slot::V].map(|slot| self.weight(w, slot, d, t));
         for_tiles(t, [(&mut d_normed, d)], |_, first, [out]| {
             let rows = out.len() / d;
             map_back(part(&dq, first, rows, qw), &wq, out, Store::Set);
@@ -505,7 +525,7 @@ impl LayerShape {
             (&mut d_normed[..], d),
         ];
         let parts = [(Slot::Down, f), (Slot::Gate, d), (Slot::Up, d)];
-        let [w_down, w_gate, w_up] = parts.map(|(slot, d)| Self::weight(w, slot, d, t));
+        let [w_down, w_gate, w_up] = parts.map(|(slot, d)| self.weight(w, slot, d, t));
         for_tiles(t, outputs, |scratch, first, [gate, up, inner, d_normed]| {
             scratch.resize(gate.len(), F::ZERO);
             let g = part(g, first, gate.len() / f, d);
@@ -517,13 +537,13 @@ impl LayerShape {
         });
         drop((w_down, w_gate, w_up));
         let normed = self.normed(middle, w.at(Slot::MlpNorm));
-        let parts: [(Operands<'_, F>, Slot, Slot); 3] = [
+        let parts: [(Factors<'_, F>, Slot, Slot); 3] = [
             ((g, &inner), Slot::Down, Slot::DownBias),
             ((gate, &normed), Slot::Gate, Slot::GateBias),
             ((up, &normed), Slot::Up, Slot::UpBias),
         ];
         for (pair, slot, bias) in parts.into_iter().filter(|part| wanted[part.1 as usize]) {
-            let (dw, db) = map_weights(pair, t, w.get(bias));
+            let (dw, db) = map_weights(self.operands(), pair, t, w.get(bias));
             put(slot, dw);
             put(bias, db);
         }

@@ -7,6 +7,7 @@ use crate::model::decoder::fused_layer::LayerShape;
 use crate::model::decoder::layer::{Layer, PassLayout};
 use crate::model::decoder::slot::SLOTS;
 use crate::model::error::ModelError;
+use crate::model::kernels::matmul::Operands;
 use crate::model::kernels::rope::Rotation;
 use crate::model::kernels::segments::Segments;
 use crate::model::ops::storage::{Path, path};
@@ -231,6 +232,7 @@ impl Decoder {
             rows: rows.into(),
             tokens: tokens.into(),
             softcap: self.config.logit_softcap,
+            operands: Operands::of(self.bf16_activations),
         }
     }
 

@@ -1,6 +1,5 @@
 //! Numbers that begin at a cache line: vectors that straddle two lines cost twice.
 
-use crate::real::Real;
 use std::ops::{Deref, DerefMut};
 
 /// Alignment, bytes.
@@ -14,11 +13,11 @@ pub struct Aligned<F> {
     len: usize,
 }
 
-impl<F: Real> Aligned<F> {
+impl<F: Copy + Default> Aligned<F> {
     /// `len` zeros.
     pub fn zeroed(len: usize) -> Self {
         let most = LINE / size_of::<F>();
-        let memory = vec![F::ZERO; len + most];
+        let memory = vec![F::default(); len + most];
         // Less than a line: the allocator aligns to the element at least.
         let start = memory.as_ptr().align_offset(LINE).min(most);
         Self { memory, start, len }
@@ -33,7 +32,7 @@ impl<F: Real> Aligned<F> {
     }
 }
 
-impl<F: Real> Clone for Aligned<F> {
+impl<F: Copy + Default> Clone for Aligned<F> {
     /// The copy has an address of its own, and so another start.
     fn clone(&self) -> Self {
         let mut copy = Self::zeroed(self.len);

@@ -11,19 +11,48 @@ kernel! {
     /// Rounds every value to one that bf16 can hold.
     pub fn round<F>(x: &mut [F]) {
         for x in x.iter_mut() {
-            *x = F::from_bf16(x.to_bf16());
+            *x = x.rounded_to_bf16();
+        }
+    }
+}
+
+kernel! {
+    /// Adds to every value, and rounds the sum.
+    pub fn add_rounded<F>(x: &mut [F], more: &[F]) {
+        for (x, &more) in x.iter_mut().zip(more) {
+            *x = (*x + more).rounded_to_bf16();
         }
     }
 }
 
 /// Rounded values in two bytes each.
 pub fn to_bf16<F: Real>(x: &[F]) -> Vec<u16> {
-    x.iter().map(|x| x.to_bf16()).collect()
+    let mut halves = vec![0; x.len()];
+    halve(x, &mut halves);
+    halves
 }
 
 /// The values again.
 pub fn to_f32<F: Real>(x: &[u16]) -> Vec<F> {
-    x.iter().map(|&x| F::from_bf16(x)).collect()
+    let mut values = vec![F::ZERO; x.len()];
+    widen(x, &mut values);
+    values
+}
+
+kernel! {
+    fn halve<F>(x: &[F], halves: &mut [u16]) {
+        for (half, x) in halves.iter_mut().zip(x) {
+            *half = x.to_bf16();
+        }
+    }
+}
+
+kernel! {
+    fn widen<F>(halves: &[u16], x: &mut [F]) {
+        for (x, &half) in x.iter_mut().zip(halves) {
+            *x = F::from_bf16(half);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -64,5 +93,11 @@ mod tests {
         let infinities = [f32::INFINITY, f32::NEG_INFINITY];
         assert_eq!(got, [&want[..], &infinities].concat());
         assert_eq!(to_f32::<f32>(&to_bf16(&got)), got);
+        let sums = on_every_set(|| {
+            let mut sums = vec![1.0f32, -1.0, 3.0];
+            add_rounded(&mut sums, &[0.003_906_3, -0.000_1, 1.0]);
+            sums
+        });
+        assert_eq!(sums, [1.007_812_5, -1.0, 4.0]);
     }
 }

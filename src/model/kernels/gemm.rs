@@ -156,8 +156,11 @@ impl<F: Real> TileJob for Blocks<'_, F> {
         let wide = b.n.next_multiple_of(NR);
         // With one block nothing is added to the result, and it need not stay.
         let columns = if b.k <= b.block { b.n } else { COLUMNS };
-        let packs = m > MR && b.n.min(columns) >= WORTH_PACKING;
         let (row, col) = a.strides();
+        // Tiles of 512 bits read two vectors of the right operand for twelve values of the left one, and take
+        // these as fast from rows as from a panel: a pass that transposes gains nothing.
+        let as_it_lies = S::WIDE && col == 1;
+        let packs = m > MR && b.n.min(columns) >= WORTH_PACKING && !as_it_lies;
         for j0 in (0..b.n).step_by(columns) {
             let cols = (b.n - j0).min(columns);
             for i0 in (0..m).step_by(ROWS) {

@@ -7,7 +7,7 @@
 use crate::isa::{Simd, kernel};
 use crate::lanes::{LANES, lane_sum, row_max, tanh};
 use crate::mat::{MatRef, Store};
-use crate::matmul::{PackedB, matmul_packed, matmul_with};
+use crate::matmul::{Operands, PackedB, matmul_packed, matmul_with};
 use crate::real::Real;
 use crate::rows::{TILE_ROWS, threads};
 use rayon::prelude::*;
@@ -99,6 +99,8 @@ pub struct Head<'a, F> {
     pub vocab: usize,
     /// Logits are bounded by `cap * tanh(logit / cap)`.
     pub softcap: Option<f64>,
+    /// What its products make of their operands.
+    pub operands: Operands,
 }
 
 /// Logits of a chunk of rows, later their exponentials, later their gradients.
@@ -138,15 +140,22 @@ impl<F: Real> Logits<F> {
             self.x.extend_from_slice(&h[at..at + d]);
         }
         if self.values.len() < n * head.vocab {
-            // Fresh memory is zero already; growing would write it.
-            self.values = vec![F::ZERO; n * head.vocab];
+            self.values = Vec::with_capacity(n * head.vocab);
         }
         self.tops.clear();
         let mut parts = vec![Part::nothing(); n];
         for block in blocks(head.vocab) {
+            if self.values.len() < n * block.end {
+                // Block by block, since a cache holds one: memory that was in use before is not zero.
+                self.values.resize(n * block.end, F::ZERO);
+            }
             let values = &mut self.values[n * block.start..n * block.end];
             let weight = &head.weight[block.start * d..block.end * d];
-            let weight = PackedB::new(MatRef::transposed(weight, d), (d, block.len()));
+            let weight = PackedB::new(
+                head.operands,
+                MatRef::transposed(weight, d),
+                (d, block.len()),
+            );
             let (first, x) = (self.tops.len(), &self.x);
             self.tops.resize(first + n, F::ZERO);
             let tops = &mut self.tops[first..];
@@ -182,13 +191,18 @@ impl<F: Real> Logits<F> {
         (dx, dw): (&mut [F], Option<&mut [F]>),
     ) {
         let (d, n) = (head.width, tokens.len());
-        let mut of_head = dw.map(|dw| (dw, PackedB::new(MatRef::new(&self.x, d), (n, d))));
+        let mut of_head = dw.map(|dw| {
+            (
+                dw,
+                PackedB::new(head.operands, MatRef::new(&self.x, d), (n, d)),
+            )
+        });
         for (i, block) in blocks(head.vocab).enumerate() {
             let values = &mut self.values[n * block.start..n * block.end];
             let tops = &mut self.tops[i * n..(i + 1) * n];
             let own = block.start * d..block.end * d;
             let weight = MatRef::new(&head.weight[own.clone()], d);
-            let weight = PackedB::new(weight, (block.len(), d));
+            let weight = PackedB::new(head.operands, weight, (block.len(), d));
             let store = if i == 0 { Store::Set } else { Store::Add };
             for_rows(
                 (values, block.len()),
@@ -404,6 +418,7 @@ mod tests {
                 width: d,
                 vocab,
                 softcap,
+                operands: Operands::Exact,
             };
             on_every_set(|| {
                 let mut logits = Logits::default();

@@ -5,7 +5,7 @@
 //! everything is compiled where it is called, and this does nothing.)
 
 use crate::attention::{attention_backward, attention_forward};
-use crate::bf16::{round, to_bf16, to_f32};
+use crate::bf16::{add_rounded, round, to_bf16, to_f32};
 use crate::gated::{gated_backward, gated_both, gated_forward};
 use crate::head::Logits;
 use crate::matmul::{OperandB, PackedB, matmul, matmul_packed};
@@ -18,6 +18,7 @@ fn of<F: Real>() {
     let kernels = [
         attention_forward::<F> as *const (),
         attention_backward::<F> as *const (),
+        add_rounded::<F> as *const (),
         round::<F> as *const (),
         to_bf16::<F> as *const (),
         to_f32::<F> as *const (),

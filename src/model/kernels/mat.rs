@@ -48,6 +48,19 @@ impl<'a, F: Real> MatRef<'a, F> {
         &self.data[at.min(self.data.len())..]
     }
 
+    /// Itself, if its values are `f32`.
+    pub fn f32(self) -> Option<MatRef<'a, f32>> {
+        let (rows, cols, row_stride, col_stride) =
+            (self.rows, self.cols, self.row_stride, self.col_stride);
+        F::as_f32(self.data).map(|data| MatRef {
+            data,
+            rows,
+            cols,
+            row_stride,
+            col_stride,
+        })
+    }
+
     /// Distances of neighbours in a column and in a row.
     #[inline(always)]
     pub fn strides(&self) -> (usize, usize) {

@@ -4,6 +4,7 @@
 //! computed together; so threads may cut a result anywhere without changing a bit.
 
 use crate::aligned::Aligned;
+use crate::bf16_gemm;
 use crate::gemm::{inner_block, multiply, multiply_packed};
 use crate::mat::{MatRef, Store};
 use crate::pack::{Panels, pack, panel_width};
@@ -11,10 +12,30 @@ use crate::real::Real;
 use crate::rows::{ROW_BLOCK, TILE_ROWS, threads};
 use rayon::prelude::*;
 
+/// What a product makes of its operands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Operands {
+    /// Nothing.
+    #[default]
+    Exact,
+    /// They are rounded to bf16, and sums are in the order of [`bf16_gemm`].
+    Bf16,
+}
+
+impl Operands {
+    /// Those of a model whose activations are in bf16, or not.
+    pub fn of(bf16: bool) -> Self {
+        if bf16 { Self::Bf16 } else { Self::Exact }
+    }
+}
+
 /// A right operand that several products share, packed once.
 #[derive(Debug)]
 pub struct PackedB<F> {
+    operands: Operands,
     buffer: Aligned<F>,
+    /// Pairs of bf16 instead, where the set in use multiplies them.
+    pairs: Aligned<u32>,
     k: usize,
     n: usize,
     /// Columns of a panel.
@@ -23,31 +44,47 @@ pub struct PackedB<F> {
 
 impl<F: Real> PackedB<F> {
     /// Packs `b (k, n)`; takes about as much memory again. Panels of columns in parallel.
-    pub fn new(b: MatRef<'_, F>, (k, n): (usize, usize)) -> Self {
+    pub fn new(operands: Operands, b: MatRef<'_, F>, (k, n): (usize, usize)) -> Self {
         assert!(b.covers(k, n), "the operand holds its shape");
-        let (block, width) = (inner_block(k), panel_width::<F>());
-        let wide = n.next_multiple_of(width);
-        let mut buffer = Aligned::zeroed(k * wide);
-        let mut tasks = Vec::new();
-        for (i, part) in buffer.chunks_mut((block * wide).max(1)).enumerate() {
-            let depth = (k - i * block).min(block);
-            for (j, part) in part.chunks_mut(depth * width * PANELS).enumerate() {
-                let columns = (n - j * PANELS * width).min(PANELS * width);
-                tasks.push(((i * block, depth), (j * PANELS * width, columns), part));
-            }
-        }
-        let one = |(rows, columns, part): (_, _, &mut [F])| pack(b, rows, columns, block, part);
-        if threads() == 1 || tasks.len() == 1 {
-            tasks.into_iter().for_each(one);
-        } else {
-            tasks.into_par_iter().for_each(one);
-        }
-        Self {
-            buffer,
+        let mut packed = Self {
+            operands,
+            buffer: Aligned::zeroed(0),
+            pairs: Aligned::zeroed(0),
             k,
             n,
-            width,
+            width: panel_width::<F>(),
+        };
+        match operands {
+            Operands::Exact => {
+                let (block, width) = (inner_block(k), packed.width);
+                packed.buffer = Aligned::zeroed(k * n.next_multiple_of(width));
+                let one = |rows, columns, part: &mut [F]| pack(b, rows, columns, block, part);
+                in_parts(&mut packed.buffer, (k, n), (block, 1), width, one);
+            }
+            Operands::Bf16 => {
+                let (width, pairs) = bf16_gemm::panel::<F>();
+                let (step, len) = (bf16_gemm::STEP, n.next_multiple_of(width));
+                let (cut, len) = ((bf16_gemm::BLOCK, step), k.next_multiple_of(step) * len);
+                packed.width = width;
+                if pairs {
+                    // Two values in each.
+                    packed.pairs = Aligned::zeroed(len / 2);
+                    let (size, cut) = ((k.div_ceil(2), n), (cut.0 / 2, cut.1 / 2));
+                    let one = |(k0, _): (usize, usize), columns, part: &mut [u32]| {
+                        let rows = (2 * k0, (k - 2 * k0).min(bf16_gemm::BLOCK));
+                        bf16_gemm::pack_pairs(b, rows, columns, part);
+                    };
+                    in_parts(&mut packed.pairs, size, cut, width, one);
+                } else {
+                    packed.buffer = Aligned::zeroed(len);
+                    let one = |rows, columns, part: &mut [F]| {
+                        bf16_gemm::pack_values(b, rows, columns, part);
+                    };
+                    in_parts(&mut packed.buffer, (k, n), cut, width, one);
+                }
+            }
         }
+        packed
     }
 
     fn panels(&self) -> Panels<'_, F> {
@@ -61,6 +98,33 @@ impl<F: Real> PackedB<F> {
     }
 }
 
+/// Calls `f(rows, columns, part)` on parts of what `(k, n)` is packed into, in parallel: blocks of `block`
+/// rows, filled up to whole `step`s, by [`PANELS`] panels of `width` columns.
+fn in_parts<T: Send>(
+    buffer: &mut [T],
+    (k, n): (usize, usize),
+    (block, step): (usize, usize),
+    width: usize,
+    f: impl Fn((usize, usize), (usize, usize), &mut [T]) + Sync + Send,
+) {
+    let mut tasks = Vec::new();
+    let wide = n.next_multiple_of(width);
+    for (i, part) in buffer.chunks_mut((block * wide).max(1)).enumerate() {
+        let depth = (k - i * block).min(block);
+        let panels = depth.next_multiple_of(step) * width * PANELS;
+        for (j, part) in part.chunks_mut(panels).enumerate() {
+            let columns = (n - j * PANELS * width).min(PANELS * width);
+            tasks.push(((i * block, depth), (j * PANELS * width, columns), part));
+        }
+    }
+    let one = |(rows, columns, part)| f(rows, columns, part);
+    if threads() == 1 || tasks.len() == 1 {
+        tasks.into_iter().for_each(one);
+    } else {
+        tasks.into_par_iter().for_each(one);
+    }
+}
+
 /// A right operand of several products: packed if it pays.
 pub enum OperandB<'a, F> {
     /// Packed anew in each product.
@@ -71,9 +135,9 @@ pub enum OperandB<'a, F> {
 
 impl<'a, F: Real> OperandB<'a, F> {
     /// `b (k, n)` for products with `rows` rows in all, made by blocks of [`ROW_BLOCK`].
-    pub fn new(b: MatRef<'a, F>, shape: (usize, usize), rows: usize) -> Self {
-        if rows > ROW_BLOCK {
-            Self::Packed(PackedB::new(b, shape))
+    pub fn new(operands: Operands, b: MatRef<'a, F>, shape: (usize, usize), rows: usize) -> Self {
+        if rows > ROW_BLOCK || operands == Operands::Bf16 {
+            Self::Packed(PackedB::new(operands, b, shape))
         } else {
             Self::AsIs(b, shape)
         }
@@ -110,16 +174,17 @@ fn rows_per_thread(m: usize) -> usize {
 
 /// `c (m, n) = a (m, k) b (k, n)`, `c` row-major; in parallel.
 pub fn matmul<F: Real>(
+    operands: Operands,
     (m, n, k): (usize, usize, usize),
     a: MatRef<'_, F>,
     b: MatRef<'_, F>,
     c: &mut [F],
     store: Store,
 ) {
-    if threads() == 1 || m * n * k < WORTH_THREADS {
+    if operands == Operands::Exact && (threads() == 1 || m * n * k < WORTH_THREADS) {
         return multiply((m, n, k), a, b, c, store);
     }
-    matmul_with(m, a, &PackedB::new(b, (k, n)), c, store);
+    matmul_with(m, a, &PackedB::new(operands, b, (k, n)), c, store);
 }
 
 /// `c (m, n) = a (m, k) b`; in parallel.
@@ -143,7 +208,18 @@ pub fn matmul_packed<F: Real>(
     c: &mut [F],
     store: Store,
 ) {
-    multiply_packed(m, a, b.panels(), c, store);
+    match b.operands {
+        Operands::Exact => multiply_packed(m, a, b.panels(), c, store),
+        Operands::Bf16 => {
+            let panels = bf16_gemm::Panels {
+                values: &b.buffer,
+                pairs: &b.pairs,
+                k: b.k,
+                n: b.n,
+            };
+            bf16_gemm::multiply(m, a, panels, c, store);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -160,7 +236,7 @@ mod tests {
         let c = on_every_set(|| {
             let mut c = vec![1.0; m * n];
             let (a, b) = (MatRef::new(&a, k), MatRef::transposed(&b, k));
-            matmul((m, n, k), a, b, &mut c, Store::Add);
+            matmul(Operands::Exact, (m, n, k), a, b, &mut c, Store::Add);
             c
         });
         for i in 0..m {
@@ -224,8 +300,22 @@ mod tests {
                     let wants: Vec<f64> = (0..m * n).map(want).collect();
                     on_every_set(|| {
                         let (mut set, mut added) = (vec![f32::NAN; m * n], start.clone());
-                        matmul((m, n, k), left, right, &mut set, Store::Set);
-                        matmul((m, n, k), left, right, &mut added, Store::Add);
+                        matmul(
+                            Operands::Exact,
+                            (m, n, k),
+                            left,
+                            right,
+                            &mut set,
+                            Store::Set,
+                        );
+                        matmul(
+                            Operands::Exact,
+                            (m, n, k),
+                            left,
+                            right,
+                            &mut added,
+                            Store::Add,
+                        );
                         let most = 1e-6 * (k as f64).sqrt().max(4.0);
                         for (at, want) in wants.iter().enumerate() {
                             let (set, added) = (f64::from(set[at]), f64::from(added[at]));
@@ -251,8 +341,15 @@ mod tests {
         on_every_set(|| {
             let mut all = vec![0.0; m * n];
             let whole_a = MatRef::new(&a, k);
-            matmul((m, n, k), whole_a, MatRef::new(&b, n), &mut all, Store::Set);
-            let packed = PackedB::new(MatRef::new(&b, n), (k, n));
+            matmul(
+                Operands::Exact,
+                (m, n, k),
+                whole_a,
+                MatRef::new(&b, n),
+                &mut all,
+                Store::Set,
+            );
+            let packed = PackedB::new(Operands::Exact, MatRef::new(&b, n), (k, n));
             for (rows, columns) in [
                 (0..1, 0..n),
                 (3..10, 0..17),
@@ -263,7 +360,14 @@ mod tests {
                 let a = MatRef::new(&a[rows.start * k..rows.end * k], k);
                 let (mut some, mut whole) = (vec![0.0; m * narrow], vec![0.0; m * n]);
                 let right = MatRef::new(&b, n).skip_columns(columns.start);
-                matmul((m, narrow, k), a, right, &mut some, Store::Set);
+                matmul(
+                    Operands::Exact,
+                    (m, narrow, k),
+                    a,
+                    right,
+                    &mut some,
+                    Store::Set,
+                );
                 matmul_packed(m, a, &packed, &mut whole, Store::Set);
                 for i in 0..m {
                     let want = &all[(rows.start + i) * n..][..n];
@@ -286,7 +390,7 @@ mod tests {
         };
         let widths: Vec<(Isa, usize)> = sets.iter().map(of).collect();
         let b = [1.0f32; 12];
-        let packed = PackedB::new(MatRef::new(&b, 4), (3, 4));
+        let packed = PackedB::new(Operands::Exact, MatRef::new(&b, 4), (3, 4));
         match widths.iter().find(|(_, width)| *width != packed.width) {
             Some((other, _)) => use_on_this_thread(Some(*other)),
             None => panic!("this processor has one set: packed for the instruction set in use"),
@@ -298,6 +402,7 @@ mod tests {
     fn an_empty_inner_index_sets_zeros_and_adds_nothing_and_no_rows_or_columns_change_nothing() {
         let mut c = [3.0f32; 6];
         matmul(
+            Operands::Exact,
             (2, 3, 0),
             MatRef::new(&[], 0),
             MatRef::new(&[], 3),
@@ -306,6 +411,7 @@ mod tests {
         );
         assert_eq!(c.map(f32::to_bits), [3.0f32.to_bits(); 6]);
         matmul(
+            Operands::Exact,
             (2, 3, 0),
             MatRef::new(&[], 0),
             MatRef::new(&[], 3),
@@ -329,6 +435,7 @@ mod tests {
             let mut c = vec![0.0f32; m * n];
             pool(threads).install(|| {
                 matmul(
+                    Operands::Exact,
                     (m, n, k),
                     MatRef::new(&a, k),
                     MatRef::transposed(&b, k),

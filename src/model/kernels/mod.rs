@@ -15,6 +15,7 @@
 pub mod aligned;
 pub mod attention;
 pub mod bf16;
+pub mod bf16_gemm;
 pub mod decode_attention;
 pub mod gated;
 pub mod gemm;
@@ -27,6 +28,8 @@ pub mod mat;
 pub mod matmul;
 pub mod norm;
 pub mod pack;
+#[cfg(target_arch = "x86_64")]
+pub mod pairs;
 pub mod real;
 pub mod rope;
 pub mod rows;

@@ -82,7 +82,7 @@ impl<F: Real> TileJob for Pack<'_, F> {
 
 /// `to[l * W + i] = from[i * lane + l * step]` for `i < lanes`, and zero for the others.
 #[inline(always)]
-fn pack_panel<F: Real, S: Simd, const W: usize>(
+pub fn pack_panel<F: Real, S: Simd, const W: usize>(
     simd: S,
     from: &[F],
     (lane, lanes): (usize, usize),

@@ -8,6 +8,7 @@ use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub};
 pub trait Real:
     Copy
     + Debug
+    + Default
     + PartialOrd
     + Send
     + Sync
@@ -38,6 +39,17 @@ pub trait Real:
     /// `self * a + b`, with one rounding if the instruction set has that.
     #[must_use]
     fn mul_add_if<S: Simd>(self, a: Self, b: Self) -> Self;
+    /// `self * a + b` with one rounding, as products of bf16 add: in `f32` numbers below the smallest
+    /// normal one are zero, those that are read and the one that comes out.
+    #[must_use]
+    fn mul_add_flushed(self, a: Self, b: Self) -> Self;
+    /// `self + b`, likewise.
+    #[must_use]
+    fn add_flushed(self, b: Self) -> Self;
+    /// The values themselves, if they are `f32`.
+    fn as_f32(x: &[Self]) -> Option<&[f32]>;
+    /// The values themselves to be changed, if they are `f32`.
+    fn as_f32_mut(x: &mut [Self]) -> Option<&mut [f32]>;
     /// `e^self`; relative error below 2e-7 in `f32`, correctly zero at minus infinity.
     #[must_use]
     fn exp_if<S: Simd>(self) -> Self;
@@ -57,6 +69,9 @@ pub trait Real:
     /// The value of a bf16.
     #[must_use]
     fn from_bf16(bits: u16) -> Self;
+    /// The nearest value that bf16 can hold.
+    #[must_use]
+    fn rounded_to_bf16(self) -> Self;
 }
 
 impl Real for f64 {
@@ -81,6 +96,26 @@ impl Real for f64 {
         } else {
             self * a + b
         }
+    }
+
+    #[inline(always)]
+    fn mul_add_flushed(self, a: Self, b: Self) -> Self {
+        self.mul_add(a, b)
+    }
+
+    #[inline(always)]
+    fn add_flushed(self, b: Self) -> Self {
+        self + b
+    }
+
+    #[inline(always)]
+    fn as_f32(_: &[Self]) -> Option<&[f32]> {
+        None
+    }
+
+    #[inline(always)]
+    fn as_f32_mut(_: &mut [Self]) -> Option<&mut [f32]> {
+        None
     }
 
     #[inline(always)]
@@ -112,6 +147,11 @@ impl Real for f64 {
     fn from_bf16(bits: u16) -> Self {
         f64::from(bf16_value(bits))
     }
+
+    #[inline(always)]
+    fn rounded_to_bf16(self) -> Self {
+        Self::from_bf16(self.to_bf16())
+    }
 }
 
 impl Real for f32 {
@@ -137,6 +177,35 @@ impl Real for f32 {
         } else {
             self * a + b
         }
+    }
+
+    #[inline(always)]
+    fn mul_add_flushed(self, a: Self, b: Self) -> Self {
+        let (x, a, b) = (flushed(self), flushed(a), flushed(b));
+        let sum = x.mul_add(a, b);
+        // What would round up to the smallest normal number only because those below are spaced wider
+        // than normal ones near them is still below. The sum of `f64` tells: its error is far smaller.
+        let (smallest, half) = (2f64.powi(-126), 2f64.powi(-151));
+        let exact = f64::from(x) * f64::from(a) + f64::from(b);
+        if sum.abs() <= f32::MIN_POSITIVE && exact.abs() < smallest - half {
+            return 0f32.copysign(sum);
+        }
+        flushed(sum)
+    }
+
+    #[inline(always)]
+    fn add_flushed(self, b: Self) -> Self {
+        flushed(flushed(self) + flushed(b))
+    }
+
+    #[inline(always)]
+    fn as_f32(x: &[Self]) -> Option<&[f32]> {
+        Some(x)
+    }
+
+    #[inline(always)]
+    fn as_f32_mut(x: &mut [Self]) -> Option<&mut [f32]> {
+        Some(x)
     }
 
     /// Cephes' `expf`: `2^n * p(r)` with `x = n ln 2 + r`, free of branches so that loops vectorise.
@@ -206,6 +275,25 @@ impl Real for f32 {
     #[inline(always)]
     fn from_bf16(bits: u16) -> Self {
         bf16_value(bits)
+    }
+
+    // Without the way through 16 bits, on which vectors are cut in two and widened again.
+    #[inline(always)]
+    fn rounded_to_bf16(self) -> Self {
+        let raw = self.to_bits();
+        let nearest = raw.wrapping_add(0x7FFF + ((raw >> 16) & 1));
+        let quiet = raw | 0x40_0000;
+        Self::from_bits(if self.is_nan() { quiet } else { nearest } & 0xFFFF_0000)
+    }
+}
+
+/// Zero, with the sign, for numbers below the smallest normal one.
+#[inline(always)]
+fn flushed(x: f32) -> f32 {
+    if x.abs() < f32::MIN_POSITIVE {
+        0f32.copysign(x)
+    } else {
+        x
     }
 }
 

@@ -93,6 +93,11 @@ unsafe fn sums<F: Real, S: Simd, const MR: usize, const NR: usize>(
             if here == 1 {
                 // SAFETY: the caller's promise; of `c` one row is enough.
                 unsafe { tile::<F, S, 1, NR>(simd, depth, (a, [0], col), b, c, add) }
+            } else if here == MR {
+                // By one distance: of twelve the compiler would keep some in memory.
+                let rows_at = std::array::from_fn(|r| r * row);
+                // SAFETY: the caller's promise: no row is beyond `here`.
+                unsafe { tile::<F, S, MR, NR>(simd, depth, (a, rows_at, col), b, c, add) }
             } else {
                 // Rows beyond the last are the last again: their sums are not used.
                 let rows_at = std::array::from_fn(|r| r.min(here - 1) * row);

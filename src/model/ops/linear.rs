@@ -1,7 +1,7 @@
 //! Linear layer `y = x W^T + b` without transposed copies.
 
 use crate::model::kernels::mat::{MatRef, Store};
-use crate::model::kernels::matmul::matmul;
+use crate::model::kernels::matmul::{Operands, matmul};
 use crate::model::kernels::real::Real;
 use crate::model::ops::storage::{Path, by_dtype, gradient, operand, path, result, with_slice};
 use candle_core::backend::BackendStorage as _;
@@ -12,12 +12,21 @@ use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Tensor};
 /// # Errors
 /// Shapes or dtypes do not fit.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let product = |x: &Tensor, weight: &Tensor, operands| {
+        x.contiguous()?
+            .apply_op2(&weight.contiguous()?, LinearOp { operands })
+    };
     let y = match path(x) {
-        Path::F32 | Path::F64 => x.contiguous()?.apply_op2(&weight.contiguous()?, LinearOp)?,
+        Path::F32 | Path::F64 => product(x, weight, Operands::Exact)?,
         Path::Upcast => {
+            let operands = Operands::of(x.dtype() == DType::BF16);
             let wide = |t: &Tensor| t.to_dtype(DType::F32);
-            let bias = bias.map(wide).transpose()?;
-            return linear(&wide(x)?, &wide(weight)?, bias.as_ref())?.to_dtype(x.dtype());
+            let y = product(&wide(x)?, &wide(weight)?, operands)?;
+            let y = match bias {
+                Some(bias) => y.broadcast_add(&wide(bias)?)?,
+                None => y,
+            };
+            return y.to_dtype(x.dtype());
         }
         Path::Naive => return linear_naive(x, weight, bias),
     };
@@ -39,11 +48,14 @@ pub fn linear_naive(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resul
     }
 }
 
-struct LinearOp;
+struct LinearOp {
+    operands: Operands,
+}
 
 impl LinearOp {
     /// `dx = g W`, `dW = g^T x`.
     fn backward<F: Real>(
+        &self,
         x: &[F],
         w: &[F],
         g: &[F],
@@ -51,6 +63,7 @@ impl LinearOp {
     ) -> (Vec<F>, Vec<F>) {
         let (mut dx, mut dw) = (vec![F::ZERO; t * d], vec![F::ZERO; n * d]);
         matmul(
+            self.operands,
             (t, d, n),
             MatRef::new(g, n),
             MatRef::new(w, d),
@@ -58,6 +71,7 @@ impl LinearOp {
             Store::Set,
         );
         matmul(
+            self.operands,
             (n, d, t),
             MatRef::transposed(g, n),
             MatRef::new(x, d),
@@ -87,7 +101,8 @@ impl CustomOp2 for LinearOp {
         by_dtype!(x.dtype(), F => {
             let (x, w) = (operand::<F>("linear", x, xl)?, operand::<F>("linear", w, wl)?);
             let mut y = vec![0.0; t * n];
-            matmul((t, n, d), MatRef::new(x, d), MatRef::transposed(w, d), &mut y, Store::Set);
+            let w = MatRef::transposed(w, d);
+            matmul(self.operands, (t, n, d), MatRef::new(x, d), w, &mut y, Store::Set);
             Ok(result(y, (t, n)))
         })
     }
@@ -104,7 +119,7 @@ impl CustomOp2 for LinearOp {
         by_dtype!(x.dtype(), F => {
             let (dx, dw) = with_slice::<F, _>("linear", x, |xs| {
                 with_slice("linear", w, |ws| {
-                    with_slice("linear", g, |gs| Ok(Self::backward(xs, ws, gs, (t, d, n))))
+                    with_slice("linear", g, |gs| Ok(self.backward(xs, ws, gs, (t, d, n))))
                 })
             })?;
             Ok((Some(gradient(dx, x)?), Some(gradient(dw, w)?)))

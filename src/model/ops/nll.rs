@@ -183,6 +183,7 @@ impl CustomOp2 for NllOp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::kernels::matmul::Operands;
     use crate::model::ops::check::{agree, gradients_match, noise};
     use crate::model::ops::token_logps;
     use candle_core::Var;
@@ -192,6 +193,7 @@ mod tests {
             rows: [0u32, 2, 2, 4].into(),
             tokens: [1u32, 0, 18, 7].into(),
             softcap,
+            operands: Operands::Exact,
         }
     }
 
@@ -246,6 +248,7 @@ mod tests {
                 rows: rows.as_slice().into(),
                 tokens: tokens.as_slice().into(),
                 softcap,
+                operands: Operands::Exact,
             };
             let forward = summed_nll(&h, &w, targets.clone(), factor)?
                 .loss
@@ -287,6 +290,7 @@ mod tests {
                     rows: (0..300).collect(),
                     tokens: (0..300).map(|i| i * 7 % 9000).collect(),
                     softcap: None,
+                    operands: Operands::Exact,
                 };
                 let nll = summed_nll(&h, &w, targets, 1.0 / 300.0)?;
                 let grads = nll.loss.backward()?;

@@ -5,6 +5,7 @@
 
 use crate::arch::logit_rows;
 use crate::model::kernels::head::{Head, Logits, Scored};
+use crate::model::kernels::matmul::Operands;
 use crate::model::kernels::real::Real;
 use crate::model::ops::storage::{Path, by_dtype, gradient, operand, path, result, with_slice};
 use crate::model::phase_timer::{Phase, end_phase};
@@ -21,6 +22,8 @@ pub struct Targets {
     pub tokens: Arc<[u32]>,
     /// Logits are bounded by `cap * tanh(logit / cap)` (Gemma 2).
     pub softcap: Option<f64>,
+    /// What the head's products make of their operands, on the CPU.
+    pub operands: Operands,
 }
 
 /// Measures that fall out of the same pass, one a target; they carry no gradient.
@@ -144,6 +147,7 @@ impl Targets {
             width,
             vocab,
             softcap: self.softcap,
+            operands: self.operands,
         }
     }
 
@@ -280,6 +284,7 @@ mod tests {
             rows: [0u32, 2, 2, 4].into(),
             tokens: [1u32, 0, 18, 7].into(),
             softcap,
+            operands: Operands::Exact,
         }
     }
 
@@ -338,6 +343,7 @@ mod tests {
             rows: [0].into(),
             tokens: [1].into(),
             softcap: None,
+            operands: Operands::Exact,
         };
         let (logps, stats) = token_logps(&h, &w, targets)?;
         assert!((logps.to_vec1::<f64>()?[0] - 0.5f64.ln()).abs() < 1e-12);

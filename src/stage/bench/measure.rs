@@ -1,9 +1,10 @@
 //! Takes the steps and looks at the clocks.
 
 use crate::arch::{DecoderConfig, Pass, forward_flops, parameter_count};
+use crate::config::spec::Precision;
 use crate::generate::{Completion, Generator, SampleJob, sample};
 use crate::model::phase_timer::{self, Moment};
-use crate::model::{dtype_of, instruction_set, matmul_rate};
+use crate::model::{dtype_of, instruction_set, matmul_rate, unit_limit};
 use crate::stage::bench::recipe::BenchRecipe;
 use crate::stage::bench::report::{BenchReport, BenchStep, Setting};
 use crate::stage::bench::request::{BenchModel, BenchRequest, Between};
@@ -68,6 +69,8 @@ pub(super) fn run(
         peak_memory_bytes: memory("VmHWM:"),
         memory_before_bytes,
         device: place.described(request.precision)?,
+        units: [request.precision == Precision::Bf16, false]
+            .map(|bf16| unit_limit(bf16, RATE_REPEATS)),
         rate: matmul_rate(
             RATE_SIZE,
             RATE_REPEATS,

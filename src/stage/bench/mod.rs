@@ -16,6 +16,6 @@ mod request;
 mod run;
 mod work;
 
-pub use report::{BenchDevice, BenchReport, BenchStep, PhaseTime, Spread};
+pub use report::{BenchDevice, BenchReport, BenchStep, BenchUnit, PhaseTime, Spread};
 pub use request::{BenchKind, BenchModel, BenchRequest, BenchShape, Between};
 pub use run::bench;

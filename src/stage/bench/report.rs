@@ -1,8 +1,8 @@
 //! What a bench found: steps, medians and quartiles, shares of time.
 
 use crate::config::spec::Precision;
-use crate::model::MatmulRate;
 use crate::model::phase_timer::{Phase, PhaseTimes, Seconds};
+use crate::model::{MatmulRate, UnitLimit};
 use serde::Serialize;
 
 /// One step as it was measured.
@@ -87,6 +87,20 @@ pub struct BenchDevice {
     pub share_of_peak: Option<f64>,
 }
 
+/// A unit of the processor that computed, and the most that it can do.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct BenchUnit {
+    /// `products`, `the rest` or `everything`.
+    pub does: &'static str,
+    /// The instruction set whose tiles or vectors it is.
+    pub isa: &'static str,
+    /// Operations a second of processor time of independent multiply-adds in registers; none where that is not
+    /// known.
+    pub flops_per_cpu_sec: Option<f64>,
+    /// Useful operations of a step, of products and all else, as a share of that.
+    pub share: Option<f64>,
+}
+
 /// What was measured, over the steps that count.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BenchReport {
@@ -128,6 +142,8 @@ pub struct BenchReport {
     pub matmul_flops_per_wall_sec: f64,
     /// Share of that rate, by processor time.
     pub share_of_matmul_rate: f64,
+    /// What computed, if that was the processor.
+    pub units: Vec<BenchUnit>,
     /// Largest resident size up to the last step, bytes (`VmHWM`).
     pub peak_memory_bytes: u64,
     /// Resident size before the first step, bytes: program, weights and data.
@@ -156,6 +172,8 @@ pub(super) struct Setting {
     pub(super) isa: &'static str,
     pub(super) threads: usize,
     pub(super) rate: MatmulRate,
+    /// What makes products, and what does the rest.
+    pub(super) units: [UnitLimit; 2],
     pub(super) peak_memory_bytes: u64,
     pub(super) memory_before_bytes: u64,
     pub(super) device: Option<BenchDevice>,
@@ -195,6 +213,10 @@ impl BenchReport {
             matmul_flops_per_cpu_sec: rate.per_cpu_sec(),
             matmul_flops_per_wall_sec: rate.per_wall_sec(),
             share_of_matmul_rate: flops_per_cpu_sec / rate.per_cpu_sec(),
+            units: match setting.device {
+                Some(_) => Vec::new(),
+                None => units(setting.units, flops_per_cpu_sec),
+            },
             peak_memory_bytes: setting.peak_memory_bytes,
             memory_before_bytes: setting.memory_before_bytes,
             cpu_secs: spread(&cpu),
@@ -208,6 +230,20 @@ impl BenchReport {
             }),
         }
     }
+}
+
+/// The units of products and of the rest, or the one that does both.
+fn units([products, rest]: [UnitLimit; 2], flops_per_cpu_sec: f64) -> Vec<BenchUnit> {
+    let unit = |does, limit: UnitLimit| BenchUnit {
+        does,
+        isa: limit.unit,
+        flops_per_cpu_sec: limit.flops_per_cpu_sec,
+        share: limit.flops_per_cpu_sec.map(|most| flops_per_cpu_sec / most),
+    };
+    if products.unit == rest.unit {
+        return vec![unit("everything", products)];
+    }
+    vec![unit("products", products), unit("the rest", rest)]
 }
 
 fn phases(steps: &[&BenchStep]) -> Vec<PhaseTime> {

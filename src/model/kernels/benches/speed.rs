@@ -8,7 +8,7 @@
 use lions_kernels::attention::{SegmentInputs, attention_backward, attention_forward};
 use lions_kernels::isa::{Isa, use_on_this_thread};
 use lions_kernels::mat::{MatRef, Store};
-use lions_kernels::matmul::{PackedB, matmul, matmul_packed};
+use lions_kernels::matmul::{Operands, PackedB, matmul, matmul_packed};
 use lions_kernels::segments::Segments;
 use lions_kernels::shape::AttentionShape;
 use std::time::{Duration, Instant};
@@ -49,22 +49,43 @@ fn compare(only: Option<&str>, name: &str, work: f64, mut run: impl FnMut()) {
     println!();
 }
 
-fn product(only: Option<&str>, (m, n, k): (usize, usize, usize)) {
+fn product(only: Option<&str>, operands: Operands, (m, n, k): (usize, usize, usize)) {
     let (a, b) = (wave(m * k, 0.37), wave(k * n, 0.59));
     let mut c = vec![0.0; m * n];
     let work = 2.0 * (m * n * k) as f64;
-    let name = |how: &str| format!("product {how} {m}x{n}x{k}");
+    let name = |how: &str| format!("{operands:?} {how} {m}x{n}x{k}");
     compare(only, &name("x w^T"), work, || {
         let w = MatRef::transposed(&b, k);
-        matmul((m, n, k), MatRef::new(&a, k), w, &mut c, Store::Set);
+        matmul(
+            operands,
+            (m, n, k),
+            MatRef::new(&a, k),
+            w,
+            &mut c,
+            Store::Set,
+        );
     });
     compare(only, &name("g w"), work, || {
         let w = MatRef::new(&b, n);
-        matmul((m, n, k), MatRef::new(&a, k), w, &mut c, Store::Set);
+        matmul(
+            operands,
+            (m, n, k),
+            MatRef::new(&a, k),
+            w,
+            &mut c,
+            Store::Set,
+        );
     });
     compare(only, &name("g^T x"), work, || {
         let a = MatRef::transposed(&a, m);
-        matmul((m, n, k), a, MatRef::new(&b, n), &mut c, Store::Add);
+        matmul(
+            operands,
+            (m, n, k),
+            a,
+            MatRef::new(&b, n),
+            &mut c,
+            Store::Add,
+        );
     });
 }
 
@@ -124,8 +145,11 @@ fn main() {
         (240, 512, 288),
         (1024, 1024, 1024),
     ] {
-        product(only, shape);
+        for operands in [Operands::Exact, Operands::Bf16] {
+            product(only, operands, shape);
+        }
     }
+    let operands = Operands::Exact;
     for (m, n, k) in [(256, 64, 64), (256, 768, 288), (1024, 1024, 1024)] {
         let (a, b) = (wave(m * k, 0.37), wave(k * n, 0.59));
         let mut c = vec![0.0; m * n];
@@ -133,7 +157,7 @@ fn main() {
             .into_iter()
             .map(|set| {
                 use_on_this_thread(Some(set));
-                PackedB::new(MatRef::new(&b, n), (k, n))
+                PackedB::new(operands, MatRef::new(&b, n), (k, n))
             })
             .collect();
         let names: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();

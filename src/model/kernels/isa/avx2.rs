@@ -1,6 +1,7 @@
 //! AVX2 with fused multiply-add: sixteen registers of 256 bits.
 
-use super::set::{SQUARE, Simd, TileJob};
+use super::bf16_tile;
+use super::set::{LeftRows, SQUARE, Simd, TileJob};
 use std::arch::x86_64::{
     _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_set1_ps,
     _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
@@ -46,6 +47,19 @@ impl Simd for Avx2 {
                 tile::<MR, 2>(depth, a, b, c, add);
             }
         }
+    }
+
+    #[expect(unsafe_code, reason = "as declared")]
+    #[inline(always)]
+    unsafe fn bf16_tiles(
+        self,
+        size: (usize, usize),
+        a: (*const f32, LeftRows),
+        b: *const f32,
+        c: (*mut f32, usize),
+    ) {
+        // SAFETY: the caller's promise; `self` proves the features.
+        unsafe { bf16_tile::avx2(size, a, b, c) }
     }
 
     #[expect(unsafe_code, reason = "as declared")]

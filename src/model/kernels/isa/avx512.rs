@@ -1,7 +1,8 @@
 //! AVX-512 F, BW, DQ and VL: thirty-two registers of 512 bits.
 
 use super::avx2;
-use super::set::{SQUARE, Simd, TileJob};
+use super::bf16_tile;
+use super::set::{LeftRows, SQUARE, Simd, TileJob};
 use std::arch::x86_64::{
     _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
     _mm512_storeu_ps,
@@ -60,6 +61,19 @@ impl Simd for Avx512 {
                 tile::<MR, 2>(depth, a, b, c, add);
             }
         }
+    }
+
+    #[expect(unsafe_code, reason = "as declared")]
+    #[inline(always)]
+    unsafe fn bf16_tiles(
+        self,
+        size: (usize, usize),
+        a: (*const f32, LeftRows),
+        b: *const f32,
+        c: (*mut f32, usize),
+    ) {
+        // SAFETY: the caller's promise; `self` proves the features.
+        unsafe { bf16_tile::avx512(size, a, b, c) }
     }
 
     #[expect(unsafe_code, reason = "as declared")]

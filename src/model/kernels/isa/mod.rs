@@ -5,21 +5,29 @@
 //! `select.rs` (the list of sets, and an arm of `kernel!`).
 
 #[cfg(target_arch = "x86_64")]
+pub mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod bf16_tile;
+mod limit;
 mod select;
 mod set;
 
 #[cfg(target_arch = "x86_64")]
+pub use amx::Amx;
+#[cfg(target_arch = "x86_64")]
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
+pub use limit::Unit;
 pub(crate) use select::kernel;
-pub use select::{Isa, isa};
+pub use select::{Isa, Vectors, isa, vectors};
 pub use select::{IsaError, instruction_set, use_instruction_set};
 #[cfg(any(test, feature = "testing"))]
 pub use select::{on_this_thread, use_on_this_thread};
 #[cfg(any(test, feature = "testing"))]
 pub use set::Baseline;
-pub use set::{SQUARE, Simd, TileJob};
+pub use set::{LeftRows, SQUARE, Simd, TileJob};

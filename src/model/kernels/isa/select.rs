@@ -1,6 +1,8 @@
 //! Which instruction set kernels use, and how they are compiled for it.
 
 #[cfg(target_arch = "x86_64")]
+use super::amx::Amx;
+#[cfg(target_arch = "x86_64")]
 use super::avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 use super::avx512::Avx512;
@@ -30,6 +32,9 @@ pub fn on_this_thread() -> Option<Isa> {
 /// An instruction set that this processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isa {
+    /// AVX-512, and AMX for products of bf16.
+    #[cfg(target_arch = "x86_64")]
+    Amx(Amx),
     /// AVX-512 F, BW, DQ, VL.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
@@ -47,6 +52,7 @@ impl Isa {
         let mut sets = Vec::new();
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         {
+            sets.extend(Amx::detect().map(Self::Amx));
             sets.extend(Avx512::detect().map(Self::Avx512));
             sets.extend(Avx2::detect().map(Self::Avx2));
         }
@@ -58,10 +64,21 @@ impl Isa {
     pub fn name(self) -> &'static str {
         match self {
             #[cfg(target_arch = "x86_64")]
+            Self::Amx(_) => "amx",
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => "avx512",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "avx2",
             Self::Baseline(_) => "baseline",
+        }
+    }
+
+    /// Whether it has tiles beside vectors.
+    pub(super) fn has_tiles(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx(_) => true,
+            _ => false,
         }
     }
 
@@ -70,7 +87,7 @@ impl Isa {
     pub fn fma(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) | Self::Avx2(_) => true,
+            Self::Amx(_) | Self::Avx512(_) | Self::Avx2(_) => true,
             Self::Baseline(_) => Baseline::FMA,
         }
     }
@@ -140,6 +157,33 @@ pub fn isa() -> Isa {
     *CHOSEN.get_or_init(best)
 }
 
+/// The sets that kernels are compiled for: AMX is AVX-512 but for products of bf16.
+#[derive(Clone, Copy)]
+pub enum Vectors {
+    /// AVX-512 F, BW, DQ, VL.
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
+    /// AVX2 and fused multiply-add.
+    #[cfg(target_arch = "x86_64")]
+    Avx2(Avx2),
+    /// What the compiler was told to assume.
+    Baseline(Baseline),
+}
+
+/// The vectors of the set that kernels use.
+#[inline]
+pub fn vectors() -> Vectors {
+    match isa() {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Amx(set) => Vectors::Avx512(set.vectors()),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512(set) => Vectors::Avx512(set),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2(set) => Vectors::Avx2(set),
+        Isa::Baseline(set) => Vectors::Baseline(set),
+    }
+}
+
 fn best() -> Isa {
     let sets = Isa::available();
     sets.first().copied().unwrap_or(Isa::Baseline(Baseline))
@@ -174,9 +218,9 @@ macro_rules! kernel {
             fn avx2<F: $crate::real::Real>(simd: $crate::isa::Avx2, $($arg: $ty),*) $(-> $ret)? {
                 body::<F, _>(simd, $($arg),*)
             }
-            match $crate::isa::isa() {
+            match $crate::isa::vectors() {
                 #[cfg(target_arch = "x86_64")]
-                $crate::isa::Isa::Avx512(simd) => {
+                $crate::isa::Vectors::Avx512(simd) => {
                     #[expect(unsafe_code, reason = "code for the instruction set found at run time")]
                     // SAFETY: `simd` proves that this processor has the features.
                     unsafe {
@@ -184,14 +228,14 @@ macro_rules! kernel {
                     }
                 }
                 #[cfg(target_arch = "x86_64")]
-                $crate::isa::Isa::Avx2(simd) => {
+                $crate::isa::Vectors::Avx2(simd) => {
                     #[expect(unsafe_code, reason = "code for the instruction set found at run time")]
                     // SAFETY: `simd` proves that this processor has the features.
                     unsafe {
                         avx2::<F>(simd, $($arg),*)
                     }
                 }
-                $crate::isa::Isa::Baseline(simd) => body::<F, _>(simd, $($arg),*),
+                $crate::isa::Vectors::Baseline(simd) => body::<F, _>(simd, $($arg),*),
             }
         }
     };

@@ -39,6 +39,24 @@ pub trait Simd: Copy + Send + Sync {
     ) {
     }
 
+    /// Adds products of bf16 to `tiles` tiles below each other, of the shape that [`Simd::with_tile`] gives
+    /// for `f32` with [`Simd::TILE_COLUMNS`] columns, `steps` times 32 to each value, in the order that
+    /// `bf16_gemm` says.
+    ///
+    /// # Safety
+    /// `a` has `32 * steps` values of each row of the tiles, which lie as [`LeftRows`] says; `b` has as many
+    /// rows of a tile's columns; `c` is valid for reads and writes of the tiles, their rows `stride` apart.
+    #[expect(unsafe_code, reason = "loads and stores without checks of bounds")]
+    #[inline(always)]
+    unsafe fn bf16_tiles(
+        self,
+        (_steps, _tiles): (usize, usize),
+        (_a, _lie): (*const f32, LeftRows),
+        _b: *const f32,
+        (_c, _stride): (*mut f32, usize),
+    ) {
+    }
+
     /// `to[c * stride + r] = from[rows[r] + c]` for `r` and `c` below [`SQUARE`].
     ///
     /// # Safety
@@ -54,6 +72,17 @@ pub trait Simd: Copy + Send + Sync {
         _stride: usize,
     ) {
     }
+}
+
+/// How rows of a left operand lie: distances, in values.
+#[derive(Clone, Copy, Debug)]
+pub struct LeftRows {
+    /// Of the rows of a tile.
+    pub row: usize,
+    /// Of the values of a row.
+    pub step: usize,
+    /// Of the first rows of a tile and of the next one.
+    pub tile: usize,
 }
 
 /// Work that depends on the shape of the tiles of the matrix product: `MR` rows by `NR` columns of

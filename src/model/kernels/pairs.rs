@@ -1,0 +1,142 @@
+//! Pairs of bf16 in the tiles that AMX reads.
+
+use crate::isa::{Amx, SQUARE, Simd as _};
+use std::arch::x86_64::{
+    __m512, __m512i, _CMP_UNORD_Q, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512,
+    _mm512_castsi256_si512, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi16, _mm512_inserti64x4,
+    _mm512_mask_mov_epi32, _mm512_maskz_loadu_ps, _mm512_or_si512, _mm512_set1_epi32,
+    _mm512_srli_epi32, _mm512_storeu_si512,
+};
+
+/// Rows or columns of a tile, and pairs of a step.
+const SIDE: usize = 16;
+
+/// A tile: 16 lines of 16 pairs, the earlier value of a pair in the lower half.
+type Tile = [[u32; SIDE]; SIDE];
+
+/// Packs `lanes` rows of a left operand, or columns of a right one (`right`), of `depth` values
+/// `from[lane * i + step * l]`, where `lane` or `step` is 1: for every 32 lanes, for every 32 values, the
+/// tile of the first 16 lanes and that of the others. A tile of a left operand has a line for each lane,
+/// one of a right operand a line for each pair. What is beyond `lanes` and `depth` is zero.
+pub fn pack_pairs(
+    proof: Amx,
+    from: &[f32],
+    (lane, lanes): (usize, usize),
+    (step, depth): (usize, usize),
+    right: bool,
+    out: &mut [u32],
+) {
+    assert!(lane == 1 || step == 1, "rows or columns are whole");
+    let last = lanes.saturating_sub(1) * lane + depth.saturating_sub(1) * step;
+    assert!(lanes == 0 || depth == 0 || last < from.len());
+    let (lines, _) = out.as_chunks_mut::<SIDE>();
+    let mut tiles = lines.as_chunks_mut::<SIDE>().0.iter_mut();
+    for first in (0..lanes).step_by(2 * SIDE) {
+        for l in (0..depth).step_by(2 * SIDE) {
+            for (first, tile) in [first, first + SIDE].into_iter().zip(&mut tiles) {
+                let here = lanes.saturating_sub(first).min(SIDE);
+                let depth = (depth - l).min(2 * SIDE);
+                if here == 0 {
+                    *tile = [[0; SIDE]; SIDE];
+                    continue;
+                }
+                let from = &from[first * lane + l * step..];
+                #[expect(unsafe_code, reason = "vectors with masks")]
+                // SAFETY: `proof` is of AVX-512, too; the assert above covers the last value.
+                unsafe {
+                    if step == 1 {
+                        by_lane(from.as_ptr(), (lane, here), depth, tile);
+                    } else {
+                        by_pair(from.as_ptr(), here, (step, depth), tile);
+                    }
+                }
+                if right == (step == 1) {
+                    turn(proof, tile);
+                }
+            }
+        }
+    }
+}
+
+/// A mask of the first `count` of 16 values.
+fn first(count: usize) -> u16 {
+    ((1u32 << count.min(SIDE)) - 1) as u16
+}
+
+/// Values rounded to bf16 in their upper halves, as `bf16::round` rounds; the lower halves hold anything.
+#[target_feature(enable = "avx512f")]
+fn rounded(x: __m512) -> __m512i {
+    let raw = _mm512_castps_si512(x);
+    let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(raw), _mm512_set1_epi32(1));
+    let nearest = _mm512_add_epi32(raw, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7FFF)));
+    let quiet = _mm512_or_si512(raw, _mm512_set1_epi32(0x40_0000));
+    let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+    _mm512_mask_mov_epi32(nearest, nan, quiet)
+}
+
+/// A line for each lane, whose `depth` values are neighbours; lanes are `lane` apart.
+///
+/// # Safety
+/// `from` is valid for reads of `depth` values at each lane.
+#[target_feature(enable = "avx512f")]
+#[expect(unsafe_code, reason = "vectors with masks")]
+unsafe fn by_lane(from: *const f32, (lane, lanes): (usize, usize), depth: usize, tile: &mut Tile) {
+    let (low, high) = (first(depth), first(depth.saturating_sub(SIDE)));
+    for (i, line) in tile.iter_mut().enumerate() {
+        if i >= lanes {
+            *line = [0; SIDE];
+            continue;
+        }
+        // SAFETY: the caller's promise: masks let no more than `depth` values be read.
+        let [low, high] = unsafe {
+            let from = from.add(i * lane);
+            [(low, from), (high, from.wrapping_add(SIDE))]
+                .map(|(mask, from)| rounded(_mm512_maskz_loadu_ps(mask, from)))
+        };
+        let [low, high] = [low, high].map(|x| _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(x)));
+        let both = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+        // SAFETY: a line is 64 bytes.
+        unsafe { _mm512_storeu_si512(line.as_mut_ptr().cast(), both) };
+    }
+}
+
+/// A line for each pair of `depth` rows, `step` apart, of `lanes` neighbouring values.
+///
+/// # Safety
+/// `from` is valid for reads of `lanes` values at each row.
+#[target_feature(enable = "avx512f")]
+#[expect(unsafe_code, reason = "vectors with masks")]
+unsafe fn by_pair(from: *const f32, lanes: usize, (step, depth): (usize, usize), tile: &mut Tile) {
+    for (p, line) in tile.iter_mut().enumerate() {
+        let [low, high] = [2 * p, 2 * p + 1].map(|l| {
+            let mask = if l < depth { first(lanes) } else { 0 };
+            // SAFETY: the caller's promise: masks let `lanes` values be read, or none of no row.
+            rounded(unsafe { _mm512_maskz_loadu_ps(mask, from.wrapping_add(l * step)) })
+        });
+        let high = _mm512_and_si512(high, _mm512_set1_epi32(0xFFFF_0000_u32.cast_signed()));
+        let both = _mm512_or_si512(_mm512_srli_epi32::<16>(low), high);
+        // SAFETY: a line is 64 bytes.
+        unsafe { _mm512_storeu_si512(line.as_mut_ptr().cast(), both) };
+    }
+}
+
+/// Transposes a tile.
+fn turn(proof: Amx, tile: &mut Tile) {
+    let from = *tile;
+    for i in (0..SIDE).step_by(SQUARE) {
+        for j in (0..SIDE).step_by(SQUARE) {
+            let rows = std::array::from_fn(|r| (i + r) * SIDE + j);
+            #[expect(
+                unsafe_code,
+                reason = "vectors, which the compiler does not make of this"
+            )]
+            // SAFETY: eight values from each of `rows` lie in `from`, and the square at row `j` and
+            // column `i` in the tile; a `u32` is as large as an `f32`, and these are only moved.
+            unsafe {
+                let to = tile.as_mut_ptr().cast::<f32>().add(j * SIDE + i);
+                let from = from.as_ptr().cast();
+                proof.vectors().transpose_square(from, rows, to, SIDE);
+            }
+        }
+    }
+}
