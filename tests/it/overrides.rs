@@ -342,20 +342,18 @@ fn a_sweep_is_told_on_the_command_line_and_kept_as_a_file() {
     let said = project.lions(&[&["run"], other.as_slice()].concat());
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.err.contains("holds another sweep"), "{said:?}");
-    let said = project.lions(&["plan", "--axis", "dpo.recipe.btea=1"]);
+    let axis = |axis: &str, base: &str| {
+        let said = project.lions(&["plan", "--axis", axis, "--base", base]);
+        assert_eq!(said.code, 1, "{said:?}");
+        said.err
+    };
+    let wrong = axis("dpo.recipe.btea=1", "base/mini.toml");
+    assert!(wrong.contains("did you mean `dpo.recipe.beta`?"), "{wrong}");
+    let wrong = axis("dpo.recipe.beta=1", "base/mni.toml");
     assert!(
-        said.err.contains("did you mean `dpo.recipe.beta`?"),
-        "{said:?}"
+        wrong.contains("base files here: ") && wrong.contains("sweeps/base/mini.toml"),
+        "{wrong}"
     );
-    let said = project.lions(&[
-        "plan",
-        "--axis",
-        "dpo.recipe.beta=1",
-        "--base",
-        "base/mni.toml",
-    ]);
-    assert!(
-        said.err.contains("base files here: sweeps/base/mini.toml"),
-        "{said:?}"
-    );
+    let said = project.lions(&["plan", "--axis", "dpo.recipe.beta=1"]);
+    assert!(said.err.contains("needs to know on which base"), "{said:?}");
 }
