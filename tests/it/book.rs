@@ -215,27 +215,29 @@ fn the_chapter_on_json_is_what_the_commands_give() {
     let said = study
         .project
         .lions(&["run", "sweeps/smoke.toml", "--json", "--jobs", "1"]);
-    let mut kinds: Vec<String> = Vec::new();
-    for line in said.out.lines() {
-        let event: serde_json::Value = serde_json::from_str(line).unwrap();
-        let kind = event["kind"].as_str().unwrap();
-        let keys = event
-            .as_object()
-            .unwrap()
-            .keys()
-            .filter(|key| *key != "kind");
-        let row = format!(
-            "| `{kind}` | {} |\n",
-            keys.map(|key| format!("`{key}`"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        );
-        if !kinds.contains(&row) {
-            kinds.push(row);
+    // Others come by the clock.
+    for kind in [
+        "sweep-started",
+        "run-started",
+        "run-finished",
+        "sweep-finished",
+    ] {
+        let mut keys = BTreeSet::new();
+        for line in said.out.lines() {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            if event["kind"] == kind {
+                let own = event.as_object().unwrap().keys();
+                keys.extend(
+                    own.filter(|key| *key != "kind")
+                        .map(|key| format!("`{key}`")),
+                );
+            }
         }
+        assert!(!keys.is_empty(), "{kind}");
+        let keys: Vec<String> = keys.into_iter().collect();
+        text += &format!("| `{kind}` | {} |\n", keys.join(", "));
     }
-    kinds.sort();
-    text += &kinds.concat();
+    text += "\nOthers tell of progress (`run-progress`), waits, retries and warnings.\n";
     text += "\nOn stderr every line is an object, too: `{\"warning\": …}`, `{\"note\": …}`, or what a command ended with: \
         `error`, `exit_code`, `hints` and `findings` (`file`, `line`, `column`, `message`, `help`).\n";
     renewed("docs/json.md", &text);

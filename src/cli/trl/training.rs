@@ -31,12 +31,18 @@ impl Reader<'_> {
                 words,
             );
         }
-        let steps = self
-            .number("max_steps", "duration.steps")
-            .filter(|steps| *steps > 0.0);
-        let epochs = self
-            .number("num_train_epochs", "duration.epochs")
-            .unwrap_or(3.0);
+        let counted = self.keys.get("max_steps").and_then(Value::as_f64);
+        let steps = counted.filter(|steps| *steps > 0.0);
+        match steps {
+            Some(_) => self.tell("max_steps", Became::Taken, "duration.steps"),
+            None => self.tell("max_steps", Became::Idle, "below 1: epochs count"),
+        }
+        let epochs = self.keys.get("num_train_epochs").and_then(Value::as_f64);
+        let epochs = epochs.unwrap_or(3.0);
+        match steps {
+            Some(_) => self.tell("num_train_epochs", Became::Idle, "`max_steps` counts"),
+            None => self.tell("num_train_epochs", Became::Taken, "duration.epochs"),
+        }
         let duration = match steps {
             Some(steps) => json!({"steps": steps as u64}),
             None => json!({"epochs": whole(epochs)}),
