@@ -402,6 +402,18 @@ fn a_job_whose_prologue_fails_says_so() {
     );
 }
 
+#[test]
+fn a_job_that_has_no_attempt_says_so() {
+    let project = Project::bare();
+    project.write("manifest", format!("{} 1\n", "ab".repeat(32)));
+    let said = project.lions(&["job", "--manifest", "manifest", "--index", "1"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(
+        said.err.contains("`manifest` has no attempt of number 1"),
+        "{said:?}"
+    );
+}
+
 /// A scheduler of a shell: `submit` starts a script in the background, `poll` looks whether it is there.
 const SHELL: &str = r#"[backend.shell]
 kind = "command"
