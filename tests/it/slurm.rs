@@ -32,7 +32,8 @@ impl Cluster {
 
     fn command(&self, words: &[&str]) -> Command {
         let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slurm/fake");
-        let path = format!("{}:{}", fake.display(), std::env::var("PATH").unwrap());
+        let usual = std::env::var_os("PATH").unwrap_or_default();
+        let path = format!("{}:{}", fake.display(), usual.display());
         let mut command = self.project.command(words);
         command
             .env("PATH", path)
