@@ -292,10 +292,8 @@ impl Pen {
         }
         lines.extend([Line::default(), Line::from(self.span(Tone::Accent, name))]);
         for item in items {
-            lines.push(Line::from(left(
-                &format!("  {}", one_line(&item)),
-                self.width,
-            )));
+            let item = format!("  {}", one_line(&item));
+            lines.extend(wrap_text(&item, self.width, 2).into_iter().map(Line::from));
         }
     }
 
