@@ -209,6 +209,11 @@ mod tests {
     use crate::cli::global::DONE;
 
     #[test]
+    fn no_option_of_a_command_is_there_twice() {
+        Lions::command().debug_assert();
+    }
+
+    #[test]
     fn an_unknown_option_is_not_told_to_hide_behind_two_dashes() {
         let said = |words: &[&str]| {
             let error = Lions::try_parse_from(words).unwrap_err();

@@ -71,7 +71,7 @@ fn samples_are_shown_side_by_side_or_refused() {
         Study::shared().session(&[
             "samples study --json",
             "samples nope",
-            "samples study --set nope",
+            "samples study --of nope",
             "samples study --where rte=1",
             "samples study --where rate=5",
             "samples study --page 99",

@@ -27,7 +27,7 @@ pub(crate) struct SamplesArgs {
     #[arg(long = "where", value_name = "AXIS=VALUE")]
     filters: Vec<AxisFilter>,
     /// Only this evaluated set
-    #[arg(long, value_name = "NAME")]
+    #[arg(long = "of", value_name = "NAME")]
     set: Option<String>,
     /// Score by which rows differ, without its set [default: the first that has a better side]
     #[arg(long, value_name = "KEY")]
