@@ -34,7 +34,7 @@ fn main() {
     println!("cargo::rustc-env=EMULATION_LIBRARY=$work/lib/libemulation.so");
 }
 RS
-sed "s|\.\./\.\./src/gpu/emu|$work/emulation|" tests/gpu/Cargo.toml >"$work/crate/Cargo.toml"
+sed "s|../../src/gpu/emu|$work/emulation|; s|../../src|$root/src|" tests/gpu/Cargo.toml >"$work/crate/Cargo.toml"
 sed "s|\.\./\.\./src|$root/src|" tests/gpu/lib.rs >"$work/crate/lib.rs"
 cargo test --quiet --no-run --manifest-path "$work/crate/Cargo.toml"
 built=$(cargo test --no-run --manifest-path "$work/crate/Cargo.toml" 2>&1 | sed -n 's/.*Executable.*(\(.*\))/\1/p')
@@ -134,6 +134,8 @@ try 'head: no slope of the cap' head.cu '/if (cap > 0.0f) d \*= /d' ops::head
 try 'optimizer: a step that is not finite is taken' optimizer.cu 's/if (clip\[2\] != 0.0f) return;//' ops::optimizer
 try 'optimizer: weight decay for all' optimizer.cu 's/decays ? p \* s.keep : p/p * s.keep/' ops::optimizer
 try 'optimizer: a part of the norm left out' optimizer.cu 's/first + span < n ? first + span : n/first + span < n ? first + span - 1 : n/' ops::optimizer
+try 'optimizer: halves whose sign is lost' optimizer.cu 's/uint32_t(int(low))/uint32_t(uint16_t(low))/' ops::optimizer
+try 'optimizer: a tie that does not give way' optimizer.cu 's/missing < 0x7fff ? missing : 0x7fff/missing/' ops::optimizer
 try 'mix: the shares exchanged' mix.cu 's/share \* to_f32(x\[at\]) + rest \* y\[at\]/rest * to_f32(x[at]) + share * y[at]/' ops::mix
 try 'rows: bias of the next column' rows.cu 's/bias\[at % d\]/bias[(at + 1) % d]/' ops::rows
 echo "$planted faults planted, $missed not found"

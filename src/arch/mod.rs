@@ -3,8 +3,10 @@
 //! Nothing here computes: no tensors, no devices. [`DecoderConfig`] is the one description of a
 //! model that planning, training and measuring share. `families` says what the families of decoders
 //! differ in, `hf_config` is the one reader of `config.json`, `layout` names the tensors, `cost` counts
-//! parameters and operations, `memory` what work on a model takes.
+//! parameters and operations, `memory` what work on a model takes on the CPU, `card_memory` what on a card.
 
+mod activations;
+mod card_memory;
 mod config;
 mod cost;
 mod error;
@@ -15,6 +17,10 @@ mod layout;
 mod memory;
 mod rope;
 
+pub use activations::{
+    ACTIVATION_ALIGNMENT, Extent, Keep, PARTS, activation_bytes, head_rows, layers_that_fit,
+};
+pub use card_memory::{CardFootprint, JOINING_ROOM, PARAMETER_ALIGNMENT, parameter_numbers};
 pub use config::{DecoderConfig, FloatFormat};
 pub use cost::{Learned, Pass, forward_flops, parameter_count, training_flops};
 pub use error::ArchError;

@@ -186,7 +186,7 @@ impl Drop for LocalBackend {
 
 /// Processes that the kernel ended since it started because memory ran out, of the machine or of a
 /// group; nothing where it does not say.
-fn memory_kills() -> Option<u64> {
+pub(crate) fn memory_kills() -> Option<u64> {
     let counts = std::fs::read_to_string("/proc/vmstat").ok()?;
     let line = counts
         .lines()
@@ -230,7 +230,7 @@ fn start_time(pid: u32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-fn create(path: &Path) -> Result<File, BackendError> {
+pub(crate) fn create(path: &Path) -> Result<File, BackendError> {
     Ok(File::create(path).map_err(|e| PathError::new("create", path, e))?)
 }
 
@@ -243,7 +243,7 @@ fn send_group(pid: u32, signal: Option<Signal>) -> nix::Result<()> {
 
 /// Starts the command; waits a moment where the program is still open for writing, as just after an
 /// upgrade, or while a sibling that was forked in between holds it.
-fn spawn(command: &mut Command) -> io::Result<Child> {
+pub(crate) fn spawn(command: &mut Command) -> io::Result<Child> {
     for _ in 0..20 {
         match command.spawn() {
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => {
@@ -277,6 +277,7 @@ mod tests {
             device: crate::base::Device::Cpu,
             card: None,
             threads: 3,
+            halved: false,
         }
     }
 

@@ -2,7 +2,9 @@
 
 use crate::base::{Device, PathError};
 use crate::plan::RunId;
-use crate::rundir::{RunDir, RundirError};
+use crate::rundir::{
+    AttemptDir, RunDir, RundirError, SILENCE_MILLIS, is_locked, read_job_end, read_job_note,
+};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
@@ -30,6 +32,8 @@ pub struct Launch {
     pub card: Option<String>,
     /// Threads that it may use.
     pub threads: usize,
+    /// Whether it computes with half the micro-batch, since memory ran out before.
+    pub halved: bool,
 }
 
 impl Launch {
@@ -38,8 +42,8 @@ impl Launch {
         RunDir::new(&self.root, &self.run)
     }
 
-    /// What stands behind the program's name: `exec --root R --run ID --attempt N --device D`, and `--card NAME` if it
-    /// has one.
+    /// What stands behind the program's name: `exec --root R --run ID --attempt N --device D`, and `--card NAME` and
+    /// `--half-micro-batch` where that is so.
     pub fn arguments(&self) -> Vec<OsString> {
         let (attempt, device) = (self.attempt.to_string(), self.device.to_string());
         let words = ["exec", "--root"].map(OsString::from).into_iter();
@@ -53,9 +57,11 @@ impl Launch {
             &device,
         ];
         let card = self.card.iter().flat_map(|card| ["--card", card]);
+        let half = self.halved.then_some("--half-micro-batch");
+        let rest = rest.into_iter().chain(card).chain(half);
         words
             .chain([root])
-            .chain(rest.into_iter().chain(card).map(OsString::from))
+            .chain(rest.map(OsString::from))
             .collect()
     }
 
@@ -81,6 +87,11 @@ impl fmt::Display for Handle {
 /// What is known of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Poll {
+    /// It waits at a scheduler and has not begun.
+    Queued {
+        /// Why, in the scheduler's words.
+        reason: String,
+    },
     /// It is at work, or nothing says otherwise.
     Running,
     /// It has ended by itself or by a signal.
@@ -92,8 +103,55 @@ pub enum Poll {
         /// Whether the system ended it because memory ran out, as far as that can be told.
         starved: bool,
     },
+    /// The scheduler ended it, or never began it.
+    Evicted {
+        /// Why; decides what follows.
+        cause: Eviction,
+        /// The same for a person.
+        message: String,
+    },
     /// It is not there any more, and nobody knows how it ended.
     Gone,
+}
+
+impl Poll {
+    /// Whether the attempt is over.
+    pub fn is_over(&self) -> bool {
+        !matches!(self, Self::Queued { .. } | Self::Running)
+    }
+}
+
+/// Why a scheduler ended an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eviction {
+    /// Its time was up. That is no fault if it had got on.
+    TimeLimit,
+    /// Another job took its place, its machine failed, or the scheduler lost it: it is not to blame.
+    Infrastructure,
+    /// A person cancelled the job at the scheduler.
+    Cancelled,
+    /// Its job ended by itself before the program had begun.
+    Broken,
+}
+
+/// How a runner deals with a backend's attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Habits {
+    /// Attempts outlive their runner: one that stops leaves them, and the next one takes them over.
+    pub outlive_runner: bool,
+    /// How often journals are read, ms.
+    pub journal_millis: i64,
+    /// An attempt without a sign of life is taken for dead after so long, ms.
+    pub silence_millis: i64,
+}
+
+impl Habits {
+    /// Those of processes on this machine: journals are read as often as a bar that moves looks smooth.
+    pub const LOCAL: Self = Self {
+        outlive_runner: false,
+        journal_millis: 100,
+        silence_millis: SILENCE_MILLIS,
+    };
 }
 
 /// How urgently to stop.
@@ -134,6 +192,14 @@ pub enum BackendError {
         /// The attempt.
         attempt: u32,
     },
+    /// The scheduler would never start such attempts.
+    #[error("{backend} would not start such runs: {message}")]
+    Refused {
+        /// The backend's name.
+        backend: String,
+        /// What the scheduler said.
+        message: String,
+    },
     /// A file operation failed.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -144,17 +210,63 @@ pub enum BackendError {
 
 /// A place where attempts run.
 pub trait Backend {
-    /// Starts an attempt and returns at once.
+    /// Starts an attempt and returns at once, or makes it ready for [`Backend::submit`].
     ///
-    /// The attempt holds a [`crate::rundir::FolderLock`] on its folder for as long as it lives.
+    /// On this machine the attempt holds a [`crate::rundir::FolderLock`] on its folder for as long as it lives; elsewhere its
+    /// folder has a [`crate::rundir::JobNote`].
+    ///
+    /// # Errors
+    /// It cannot be started.
     fn launch(&mut self, launch: &Launch) -> Result<Handle, BackendError>;
+
+    /// Gives a scheduler what was launched since the last call, whose handles are stored by now: a runner that dies
+    /// in between finds its attempts again. Where a scheduler cannot take them they wait, and [`Backend::poll`] tries again.
+    ///
+    /// # Errors
+    /// What is to be given to it cannot be written.
+    fn submit(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
 
     /// Asks after all of `handles` together, so that a cluster is queried once a round; the
     /// answers are in their order. Handles of another runner are answered as well as is possible.
+    ///
+    /// # Errors
+    /// They cannot be asked after. A scheduler that does not answer is no error: it says nothing of its attempts.
     fn poll(&mut self, handles: &[Handle]) -> Result<Vec<Poll>, BackendError>;
 
     /// Asks an attempt to stop; one that has ended is left alone.
+    ///
+    /// # Errors
+    /// It cannot be asked.
     fn stop(&mut self, handle: &Handle, signal: StopSignal) -> Result<(), BackendError>;
+
+    /// Whether an attempt that no runner watches lives or may still begin, told by its folder.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    fn is_at_work(&mut self, attempt: &AttemptDir) -> Result<bool, BackendError> {
+        let elsewhere = || read_job_note(attempt).is_some() && read_job_end(attempt).is_none();
+        Ok(is_locked(attempt.path())? || elsewhere())
+    }
+
+    /// Whether a handle is one that this backend made, now or in an earlier runner.
+    fn knows(&self, _handle: &Handle) -> bool {
+        false
+    }
+
+    /// How a runner is to deal with its attempts.
+    fn habits(&self) -> Habits {
+        Habits::LOCAL
+    }
+
+    /// Asks a scheduler whether it would start such attempts at all.
+    ///
+    /// # Errors
+    /// It would not.
+    fn rehearse(&mut self) -> Result<(), BackendError> {
+        Ok(())
+    }
 
     /// Waits until something may have happened, at most `millis`.
     fn wait(&mut self, millis: u64) {

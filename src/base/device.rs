@@ -21,6 +21,15 @@ impl Device {
     pub fn is_card(self) -> bool {
         matches!(self, Self::Cuda(_))
     }
+
+    /// Positions of one forward and backward pass where the recipe's runtime names none: what keeps a processor's caches
+    /// and a card's multiprocessors busy.
+    pub fn usual_micro_batch(self) -> usize {
+        match self {
+            Self::Cpu | Self::Emulated => 2048,
+            Self::Cuda(_) => 16_384,
+        }
+    }
 }
 
 /// A word that names no device.

@@ -18,6 +18,7 @@ pub mod seed;
 mod sha512;
 pub mod shutdown;
 pub mod stamp;
+pub mod table;
 pub mod text;
 
 pub use checked::{is_as_written, with_check};
@@ -36,4 +37,5 @@ pub use python_random::PythonRandom;
 pub use seed::SeedTree;
 pub use shutdown::Shutdown;
 pub use stamp::Stamp;
+pub use table::{Cell, Cells, Table};
 pub use text::{chain, counted, measured, printable, printable_json, steers};

@@ -6,7 +6,7 @@ use crate::cli::error::{CommandError, exit_code};
 use crate::cli::global::Global;
 use crate::cli::ui::{Ui, json_line};
 use clap::error::{ContextKind, ContextValue};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use serde_json::json;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,15 +35,18 @@ struct Lions {
 }
 
 macro_rules! commands {
-    ($($variant:ident => $module:ident, $args:ident;)*) => {
+    ($($variant:ident => $module:ident, $args:ident;)* -- $($of_all:ident => $of:ident, $all:ident;)*) => {
         #[derive(Debug, Subcommand)]
         enum Command {
             $(#[allow(missing_docs, reason = "the help comes from the Args type")] $variant(commands::$module::$args),)*
+            $(#[allow(missing_docs, reason = "the help comes from the Args type")] $of_all(commands::$of::$all),)*
         }
 
         fn dispatch(command: &Command, ui: &Ui, global: &Global) -> Result<u8, CommandError> {
             match command {
                 $(Command::$variant(args) => commands::$module::run(ui, global, args),)*
+                // These tell of the command line as a whole.
+                $(Command::$of_all(args) => commands::$of::run(ui, Lions::command(), args),)*
             }
         }
     };
@@ -55,12 +58,19 @@ commands! {
     Plan => plan, PlanArgs;
     Run => run, RunArgs;
     Status => status, StatusArgs;
+    Serve => serve, ServeArgs;
+    Note => note, NoteArgs;
     Show => show, ShowArgs;
     Why => why, WhyArgs;
     Log => log, LogArgs;
+    Pause => pause, PauseArgs;
+    Resume => resume, ResumeArgs;
+    Priority => priority, PriorityArgs;
     Cancel => cancel, CancelArgs;
     Retry => retry, RetryArgs;
     Compare => compare, CompareArgs;
+    Samples => samples, SamplesArgs;
+    Diff => diff, DiffArgs;
     Figures => figures, FiguresArgs;
     Report => report, ReportArgs;
     Inspect => inspect, InspectArgs;
@@ -68,11 +78,20 @@ commands! {
     Schema => schema, SchemaArgs;
     Merge => merge, MergeArgs;
     Export => export, ExportArgs;
+    ExportRecipe => export_recipe, ExportRecipeArgs;
     Eval => eval, EvalArgs;
+    Generate => generate, GenerateArgs;
+    ServeModel => serve_model, ServeModelArgs;
     Bench => bench, BenchArgs;
     Doctor => doctor, DoctorArgs;
+    Gc => gc, GcArgs;
+    Rm => rm, RmArgs;
     Store => store, StoreArgs;
     Exec => exec, ExecArgs;
+    Job => job, JobArgs;
+    --
+    Completions => completions, CompletionsArgs;
+    Man => man, ManArgs;
 }
 
 /// Parses the command line, runs the command, returns the exit code.
@@ -195,12 +214,12 @@ mod tests {
             let error = Lions::try_parse_from(words).unwrap_err();
             without_double_dash(error).render().to_string()
         };
-        let unknown = said(&["lions", "status", "--watch"]);
+        let unknown = said(&["lions", "status", "--nope"]);
         assert!(
-            unknown.contains("unexpected argument '--watch'"),
+            unknown.contains("unexpected argument '--nope'"),
             "{unknown}"
         );
-        assert!(!unknown.contains("-- --watch"), "{unknown}");
+        assert!(!unknown.contains("-- --nope"), "{unknown}");
         // What helps stays.
         let near = said(&["lions", "status", "--trial"]);
         assert!(near.contains("'--trials'"), "{near}");

@@ -4,6 +4,7 @@ use crate::cli::error::CommandError;
 use crate::cli::text::{bytes, si_of};
 use crate::config::spec::Precision;
 use crate::config::sweep::Sweep;
+use crate::gpu::cards;
 use crate::plan::{DeviceRate, Gpu, Plan, PlannedRun, StageRecipe};
 use serde_json::{Value, json};
 use std::fmt;
@@ -14,9 +15,9 @@ const UTILISATION: f64 = 0.4;
 // A doc comment here would replace the help of the command that takes these.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DeviceArgs {
-    /// Tell GPU-hours and memory for this GPU [default: a100 where a run computes in bf16]
-    #[arg(long, value_enum)]
-    gpu: Option<GpuName>,
+    /// Tell GPU-hours and memory for these GPUs [default: a100 where a run computes in bf16]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    gpu: Vec<GpuName>,
     /// Peak operations per second of the device, instead of a known GPU's, for example 400e12
     #[arg(long, value_name = "RATE")]
     device_flops: Option<f64>,
@@ -30,13 +31,52 @@ pub(crate) struct DeviceArgs {
 enum GpuName {
     /// A100-80GB, 312e12 bf16 operations per second at peak
     A100,
+    /// A100-40GB, 312e12
+    #[value(name = "a100-40gb")]
+    A100Of40,
     /// H100-80GB SXM, 989e12
     H100,
+    /// H200-141GB SXM, 989e12
+    H200,
+    /// L40S-48GB, 362e12
+    L40s,
+    /// RTX 4090, 24 GB, 165e12
+    #[value(name = "rtx4090")]
+    Rtx4090,
+    /// The first card of this machine
+    Here,
+}
+
+impl GpuName {
+    fn gpu(self) -> Result<Gpu, CommandError> {
+        Ok(match self {
+            Self::A100 => Gpu::A100,
+            Self::A100Of40 => Gpu::A100Of40,
+            Self::H100 => Gpu::H100,
+            Self::H200 => Gpu::H200,
+            Self::L40s => Gpu::L40s,
+            Self::Rtx4090 => Gpu::Rtx4090,
+            Self::Here => return at_hand(),
+        })
+    }
+}
+
+/// The first card of this machine.
+fn at_hand() -> Result<Gpu, CommandError> {
+    let hint = "name one, for example `--gpu h100`; `lions doctor` looks at this machine's";
+    let shown = cards().map_err(|error| CommandError::user(error).hint(hint))?;
+    let none = || CommandError::user("this machine has no card").hint(hint);
+    let first = shown.cards.first().ok_or_else(none)?;
+    let unknown = || {
+        let why = format!("nothing is known of the speed of `{}`", first.name);
+        CommandError::user(why).hint("say it with `--device-flops`")
+    };
+    Gpu::of_driver(&first.name, first.bytes as u64).ok_or_else(unknown)
 }
 
 impl DeviceArgs {
     /// What the plan is told for; nothing for a plan of CPU runs about which nothing was asked.
-    pub(crate) fn rate(&self, plan: &Plan) -> Result<Option<DeviceRate>, CommandError> {
+    pub(crate) fn rates(&self, plan: &Plan) -> Result<Vec<DeviceRate>, CommandError> {
         let utilisation = self.mfu.unwrap_or(UTILISATION);
         if !(utilisation > 0.0 && utilisation <= 1.0) {
             return Err(CommandError::user(format!(
@@ -50,21 +90,24 @@ impl DeviceArgs {
                 "`--device-flops` must be above 0, not {flops}"
             )));
         }
-        let gpu = self.gpu.map(|name| match name {
-            GpuName::A100 => Gpu::A100,
-            GpuName::H100 => Gpu::H100,
-        });
-        let asked = gpu.is_some() || self.device_flops.is_some() || self.mfu.is_some();
+        let asked = !self.gpu.is_empty() || self.device_flops.is_some() || self.mfu.is_some();
         if !asked && !plan.runs.iter().any(in_bf16) {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let gpu = gpu.or(self.device_flops.is_none().then_some(Gpu::A100));
-        let peak_flops = self.device_flops.or(gpu.map(Gpu::peak_flops));
-        Ok(peak_flops.map(|peak_flops| DeviceRate {
-            gpu,
-            peak_flops,
-            utilisation,
-        }))
+        let named = self.gpu.iter().map(|name| name.gpu().map(Some));
+        let mut gpus = named.collect::<Result<Vec<_>, _>>()?;
+        if gpus.is_empty() {
+            gpus.push(self.device_flops.is_none().then_some(Gpu::A100));
+        }
+        let rate = |gpu: Option<Gpu>| {
+            let peak_flops = self.device_flops.or(gpu.map(Gpu::peak_flops));
+            peak_flops.map(|peak_flops| DeviceRate {
+                gpu,
+                peak_flops,
+                utilisation,
+            })
+        };
+        Ok(gpus.into_iter().filter_map(rate).collect())
     }
 }
 
@@ -119,17 +162,28 @@ pub(crate) fn device_lines(rate: DeviceRate, todo: &[&PlannedRun]) -> Vec<String
         Shown(rate)
     )];
     for &kind in crate::plan::StageKind::ALL {
-        let of_kind = todo.iter().filter(|run| run.kind == kind);
-        let peak = of_kind.map(|run| run.estimate.peak_memory_bytes).max();
-        let (Some(peak), Some(gpu)) = (peak, rate.gpu) else {
+        let of_kind = || todo.iter().filter(|run| run.kind == kind);
+        let peak = of_kind().map(|run| run.estimate.card_memory_bytes).max();
+        let least = of_kind()
+            .map(|run| run.estimate.least_card_memory_bytes)
+            .max();
+        let (Some(peak), Some(least), Some(gpu)) = (peak, least, rate.gpu) else {
             continue;
         };
-        if rate.too_small_for(peak) {
+        let (name, has) = (gpu.name(), bytes(gpu.memory_bytes() as f64));
+        if rate.too_small_for(least) {
+            let would = Gpu::that_holds(least).map_or_else(String::new, |larger| {
+                format!("one {} would hold it, and ", larger.name())
+            });
             lines.push(format!(
-                "{kind} does not fit one {}: about {} are needed, it has {}, and a run has one GPU",
-                gpu.name(),
+                "{kind} does not fit one {name}: about {} are needed, it has {has}, and a run has one GPU; \
+                 {would}a runtime with fewer `micro-batch-tokens` takes less",
+                bytes(least as f64),
+            ));
+        } else if rate.too_small_for(peak) {
+            lines.push(format!(
+                "{kind} fits one {name} with some layers computed again in the backward pass: {} without, and it has {has}",
                 bytes(peak as f64),
-                bytes(gpu.memory_bytes() as f64)
             ));
         }
     }
@@ -139,11 +193,14 @@ pub(crate) fn device_lines(rate: DeviceRate, todo: &[&PlannedRun]) -> Vec<String
 /// As an object for `--json`.
 pub(crate) fn device_json(rate: DeviceRate, todo: &[&PlannedRun]) -> Value {
     let flops: f64 = todo.iter().map(|run| run.estimate.flops).sum();
-    let peak = todo.iter().map(|run| run.estimate.peak_memory_bytes).max();
+    let least = todo
+        .iter()
+        .map(|run| run.estimate.least_card_memory_bytes)
+        .max();
     json!({
         "gpu": rate.gpu.map(Gpu::name), "peak_flops": rate.peak_flops,
         "utilisation": rate.utilisation, "memory_bytes": rate.gpu.map(Gpu::memory_bytes),
-        "hours": rate.hours(flops), "fits": rate.gpu.map(|_| !rate.too_small_for(peak.unwrap_or(0))),
+        "hours": rate.hours(flops), "fits": rate.gpu.map(|_| !rate.too_small_for(least.unwrap_or(0))),
     })
 }
 

@@ -1,6 +1,7 @@
 //! How a failure looks and with which code the program ends.
 
 use crate::config::Finding;
+use crate::report::ReportError;
 use serde_json::{Value, json};
 use std::error::Error;
 use std::fmt::Write as _;
@@ -113,6 +114,12 @@ impl CommandError {
             cause = error.source();
         }
         text
+    }
+}
+
+impl From<ReportError> for CommandError {
+    fn from(error: ReportError) -> Self {
+        Self::user(error)
     }
 }
 

@@ -5,25 +5,37 @@
 //! Start at [`app`].
 
 mod app;
+mod axis_filter;
 mod cards;
+mod chat;
+mod checkpoint;
 mod commands;
 mod cost;
 mod database;
 mod error;
 mod global;
 mod held_out;
+mod notify;
 mod numbers;
+mod pick;
 mod preflight;
 mod progress;
 mod progress_line;
 mod project;
+mod prompts;
+mod quick;
 mod signals;
 mod slots;
 mod starter;
 mod sweep_file;
+mod table_files;
+mod talk;
 mod text;
+mod time_limit;
+mod translate;
+mod trl;
 mod ui;
-mod work_left;
+mod watch;
 
 pub use app::main;
 pub use error::{CommandError, ErrorKind, exit_code};

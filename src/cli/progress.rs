@@ -5,7 +5,7 @@ use crate::base::printable;
 use crate::cli::progress_line::{RunLine, RunName, RunPlace, SweepLine};
 use crate::cli::text::{counted, secs};
 use crate::cli::ui::{Tone, paint, shown, width_err};
-use crate::cli::work_left::WorkLeft;
+use crate::live::WorkLeft;
 use crate::plan::{RunId, StageKind};
 use crate::report::wrap_text;
 use crate::runner::{Reporter, RunnerEvent};
@@ -160,7 +160,10 @@ impl Reporter for BarsReporter {
             }
             RunnerEvent::RunStarted {
                 run, stage, label, ..
-            } => self.start(named(*stage, run, label)),
+            } => {
+                self.stop(run);
+                self.start(named(*stage, run, label));
+            }
             RunnerEvent::RunProgress {
                 run,
                 unit,
@@ -232,9 +235,32 @@ impl Reporter for BarsReporter {
                     .unwrap_or_default();
                 self.tell(&format!("! {about}{message}"))?;
             }
+            RunnerEvent::RunQueued {
+                run,
+                stage,
+                label,
+                reason,
+                ..
+            } => {
+                let name = named(*stage, run, label);
+                self.tell(&format!(
+                    "{} {}  waits: {reason}",
+                    name.head("·"),
+                    name.label
+                ))?;
+            }
+            RunnerEvent::RunAdopted {
+                run, stage, label, ..
+            } => self.start(named(*stage, run, label)),
+            RunnerEvent::Leaving { attempts } => {
+                self.tell(&format!(
+                    "leaving: {} wait or work at the scheduler and go on",
+                    counted(*attempts, "run")
+                ))?;
+            }
             RunnerEvent::Stopping { attempts } => {
                 self.tell(&format!(
-                    "stopping: {} at work: the state is saved (Ctrl-C again ends at once)",
+                    "stopping: the state of {} is saved (Ctrl-C again ends at once)",
                     counted(*attempts, "run")
                 ))?;
             }

@@ -2,8 +2,9 @@
 
 use crate::base::PathError;
 use crate::cli::error::CommandError;
-use crate::config::plain_path;
+use crate::config::{ProjectFile, plain_path};
 use crate::plan::DIGESTS_PATH;
+use crate::store::store_path;
 use std::path::{Path, PathBuf};
 
 /// The project root.
@@ -38,8 +39,20 @@ impl Project {
         self.root.join("results")
     }
 
+    /// Where the database lies; at the usual place if `lions.toml` cannot be read, which is told elsewhere.
     pub(crate) fn database(&self) -> PathBuf {
-        self.results().join("lions.db")
+        store_path(&self.root).unwrap_or_else(|_| self.results().join("lions.db"))
+    }
+
+    /// What `lions.toml` says.
+    pub(crate) fn file(&self, color: bool) -> Result<ProjectFile, CommandError> {
+        ProjectFile::read(&self.root).map_err(|error| {
+            let (rendered, findings) = (error.render(color), error.findings());
+            let mut failure = CommandError::user(error);
+            failure.rendered = Some(rendered);
+            failure.findings = findings;
+            failure
+        })
     }
 
     pub(crate) fn digests(&self) -> PathBuf {

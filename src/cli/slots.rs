@@ -4,6 +4,7 @@ use crate::base::{Device, counted};
 use crate::cli::cards::access;
 use crate::cli::error::CommandError;
 use crate::cli::ui::Ui;
+use crate::config::BackendChoice;
 use crate::gpu::{Card, GpuError, cards, cublas};
 use crate::queue::Slot;
 use crate::stage::{DeviceAccess, open_device};
@@ -87,6 +88,46 @@ pub(crate) fn slots(
     Ok(cards.into_iter().take(wanted).map(slot).collect())
 }
 
+/// Jobs at a scheduler at once, where neither the command nor the project says how many.
+const JOBS: u32 = 64;
+
+/// One slot for each attempt that may wait or run at a scheduler. Its device is the one that a job is given, whatever
+/// machine it is on.
+pub(crate) fn job_slots(choice: &BackendChoice, jobs: Option<u32>) -> Vec<Slot> {
+    let (gpu, cpus, own, memory) = match choice {
+        BackendChoice::Local => (false, None, None, None),
+        BackendChoice::Slurm(spec) => {
+            let gpu = spec.gpus.is_some() || spec.gres.is_some();
+            (gpu, spec.cpus, spec.jobs, spec.memory.as_deref())
+        }
+        BackendChoice::Command(spec) => (spec.gpu, spec.cpus, spec.jobs, None),
+    };
+    let slot = Slot {
+        device: if gpu { Device::Cuda(0) } else { Device::Cpu },
+        // What a run needs is planned for its device; a job's memory is that of the machine.
+        memory_bytes: memory.filter(|_| !gpu).and_then(slurm_bytes),
+        elsewhere: true,
+        ..Slot::cpu(cpus.map_or(1, u32::from) as usize)
+    };
+    let count = jobs.or(own.map(u32::from)).unwrap_or(JOBS);
+    vec![slot; count as usize]
+}
+
+/// `16G` as Slurm reads it: megabytes unless a unit follows. Nothing for 0, which is all that a machine has, and for what is
+/// no size.
+fn slurm_bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "K" | "KB" => 10,
+        "" | "M" | "MB" => 20,
+        "G" | "GB" => 30,
+        "T" | "TB" => 40,
+        _ => return None,
+    };
+    let number: u64 = digits.parse().ok()?;
+    number.checked_mul(1 << shift).filter(|bytes| *bytes > 0)
+}
+
 fn place(ui: &Ui, devices: &Devices) -> Result<Place, CommandError> {
     let access = access();
     let found = match devices {
@@ -141,6 +182,31 @@ fn these_cards(listed: &[Device], access: &DeviceAccess) -> Result<Vec<Card>, Gp
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn jobs_have_the_memory_that_they_ask_for_and_the_gpu_that_they_are_given() {
+        let bytes = ["16G", "500", "0", "lots", "1T", "99999999999999T"].map(slurm_bytes);
+        let want = [
+            Some(16 << 30),
+            Some(500 << 20),
+            None,
+            None,
+            Some(1 << 40),
+            None,
+        ];
+        assert_eq!(bytes, want);
+        let file = crate::config::ProjectFile::of_text(
+            "[backend.slurm]\ngpus = \"1\"\njobs = 3\ncpus = 4\nmemory = \"8G\"\n",
+        );
+        let file = file.unwrap();
+        let slots = job_slots(file.backend("slurm").unwrap(), None);
+        assert_eq!(
+            (slots.len(), slots[0].device, slots[0].threads),
+            (3, Device::Cuda(0), 4)
+        );
+        assert_eq!(slots[0].memory_bytes, None);
+        assert_eq!(job_slots(file.backend("slurm").unwrap(), Some(5)).len(), 5);
+    }
 
     #[test]
     fn devices_are_read_and_nonsense_is_refused() {

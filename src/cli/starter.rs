@@ -89,7 +89,7 @@ impl Starter<'_> {
         )
     }
 
-    /// The base: every recipe value, fitted to the model.
+    /// The base: the values that go by the model and the data, over [`DEFAULT_BASE`].
     pub(crate) fn base(&self) -> String {
         let sized = self.sized();
         let stages = [(&self.sft, "\"sft\""), (&self.pairs, "\"dpo\"")];
@@ -100,7 +100,9 @@ impl Starter<'_> {
         let mut text = format!(
             "# {model}: {millions:.1} million parameters. Rates, β and precision are a beginning, from\n\
              # {source}.\n\
+             # Whatever else a recipe needs is in default.toml, and may stand here.\n\
              # `lions schema sft.recipe.batching` says what a field may be.\n\n\
+             extends = [\"default.toml\"]\n\n\
              [base]\npipeline = [{pipeline}]\n\n[base.model]\npath = {path}\n",
             model = self.model,
             millions = parameter_count(self.config) as f64 / 1e6,
@@ -115,19 +117,36 @@ impl Starter<'_> {
             text += &self.dpo_part(set, sized);
         }
         text += &format!(
-            "\n[base.eval.recipe]\nprecision = {}\n",
+            "\n# --- what is measured\n\n[base.eval.recipe]\nprecision = {}\n",
             toml_text(sized.precision)
         );
+        text + &self.measured()
+    }
+
+    /// The held-out sets.
+    fn measured(&self) -> String {
+        let mut text = String::new();
+        if let Some(set) = &self.pairs {
+            text += &format!(
+                "\n[base.eval.recipe.preference.held-out-pairs]\ndata = [{{ path = {} }}]\nlimits = {}\n",
+                toml_text(&set.test),
+                self.limits()
+            );
+        }
+        if let Some(set) = &self.sft {
+            text += &format!(
+                "\n[base.eval.recipe.likelihood.held-out]\ndata = [{{ path = {} }}]\nmax-seq-len = {}\n",
+                toml_text(&set.test),
+                self.max_seq_len()
+            );
+        }
         text
     }
 
     fn sft_part(&self, set: &Set, sized: &Sized) -> String {
         format!(
-            "\n# --- supervised fine-tuning\n\n[base.sft.recipe]\ndata = [{{ path = {data} }}]\nmax-seq-len = {longest}\n\
-             batching = \"best-fit\"        # whole conversations packed into full windows\n\
-             loss-mask = \"assistant-only\"\nbatch = {{ rows = {rows} }}\nduration = {{ epochs = 1 }}\n\
-             precision = {precision}\n\n[base.sft.recipe.optimizer]\nlearning-rate = {rate}\n{ADAMW}\n\
-             [base.sft.recipe.schedule]\ndecay = \"cosine\"\nwarmup-ratio = 0.1\nmin-ratio = 0.0\n",
+            "\n[base.sft.recipe]\ndata = [{{ path = {data} }}]\nmax-seq-len = {longest}\n\
+             batch = {{ rows = {rows} }}\nprecision = {precision}\noptimizer.learning-rate = {rate}\n",
             data = toml_text(&set.train),
             longest = self.max_seq_len(),
             rows = batch_rows(self.windows(set)),
@@ -138,11 +157,8 @@ impl Starter<'_> {
 
     fn dpo_part(&self, set: &Set, sized: &Sized) -> String {
         format!(
-            "\n# --- preference learning\n\n[base.dpo.recipe]\ndata = [{{ path = {data} }}]\nlimits = {limits}\n\
-             loss = \"sigmoid\"\nbeta = {beta}\nreference = \"init\"\nglobal-batch-size = {rows}\n\
-             duration = {{ epochs = 1 }}\nprecision = {precision}\n\n\
-             [base.dpo.recipe.optimizer]\nlearning-rate = {rate}\n{ADAMW}\n\
-             [base.dpo.recipe.schedule]\ndecay = \"linear\"\nwarmup-ratio = 0.1\nmin-ratio = 0.0\n",
+            "\n[base.dpo.recipe]\ndata = [{{ path = {data} }}]\nlimits = {limits}\nbeta = {beta}\n\
+             global-batch-size = {rows}\nprecision = {precision}\noptimizer.learning-rate = {rate}\n",
             data = toml_text(&set.train),
             limits = self.limits(),
             beta = sized.beta,
@@ -172,23 +188,13 @@ impl Starter<'_> {
         let (below, above) = around(own);
         text += &format!("\n[[axis]]\npath = \"{path}\"\nvalues = [{below}, {own}, {above}]\n");
         let mut metrics = Vec::new();
-        if let Some(set) = &self.pairs {
-            text += &format!(
-                "\n[base.eval.recipe.preference.held-out-pairs]\ndata = [{{ path = {} }}]\nlimits = {}\n",
-                toml_text(&set.test),
-                self.limits()
-            );
+        if self.pairs.is_some() {
             metrics.extend([
                 "held-out-pairs/rewards/accuracies",
                 "held-out-pairs/rewards/margins",
             ]);
         }
-        if let Some(set) = &self.sft {
-            text += &format!(
-                "\n[base.eval.recipe.likelihood.held-out]\ndata = [{{ path = {} }}]\nmax-seq-len = {}\n",
-                toml_text(&set.test),
-                self.max_seq_len()
-            );
+        if self.sft.is_some() {
             metrics.push("held-out/loss");
         }
         let listed: Vec<_> = metrics.iter().map(toml_text).collect();
@@ -204,9 +210,8 @@ impl Starter<'_> {
     }
 }
 
-/// The optimiser's other values, as in most published recipes (TRL's defaults).
-const ADAMW: &str =
-    "beta1 = 0.9\nbeta2 = 0.999\neps = 1e-8\nweight-decay = 0.0\nmax-grad-norm = 1.0\n";
+/// The base under the one that is written: what does not go by the size of the model.
+pub(crate) const DEFAULT_BASE: &str = include_str!("../../sweeps/base/default.toml");
 
 /// Rows of an optimiser step: at most the 128 of the released recipe, and few enough for 20 steps an
 /// epoch.

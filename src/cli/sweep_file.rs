@@ -4,33 +4,76 @@ use crate::cli::error::CommandError;
 use crate::cli::project::Project;
 use crate::cli::ui::Ui;
 use crate::config::sweep::Sweep;
-use crate::config::{Inputs, Places, load_placed_sweep, name_on_base, nearest, stated_name};
+use crate::config::{
+    ConfigError, Inputs, Overrides, Places, load_placed_sweep, nearest, stated_name,
+};
 use std::path::{Path, PathBuf};
 
 // A doc comment here would replace the help of the commands that take these.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Changes {
+    /// Base file to use instead of the one in `base/` that a sweep extends; the base's name is
+    /// added to the sweep's, for example `quickstart@gemma-2b`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) base: Option<PathBuf>,
+    /// A value of `[base]` as if the sweep file gave it, in TOML; repeatable, and added to the
+    /// sweep's name, for example `quickstart+dpo.recipe.max-examples=100`
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub(crate) sets: Vec<String>,
+}
+
+impl Changes {
+    /// What the configuration is told.
+    pub(crate) fn overrides(&self) -> Overrides {
+        Overrides {
+            base: self.base.clone(),
+            sets: self.sets.clone(),
+            text: None,
+        }
+    }
+
+    /// The words of the command line, each behind a blank.
+    fn shown(&self) -> String {
+        let base = self
+            .base
+            .iter()
+            .map(|base| format!(" --base {}", base.display()));
+        let sets = self
+            .sets
+            .iter()
+            .map(|set| format!(" --set {}", quoted(set)));
+        base.chain(sets).collect()
+    }
+}
+
+/// A word as a shell takes it.
+pub(crate) fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@+".contains(c);
+    if word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+// As above.
 #[derive(Debug, clap::Args)]
 pub(crate) struct SweepFile {
     /// Sweep file
     pub(crate) file: PathBuf,
-    /// Base file to use instead of the one in `base/` that the sweep extends; the base's name is
-    /// added to the sweep's, for example `quickstart@gemma-2b`
-    #[arg(long, value_name = "FILE")]
-    pub(crate) base: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) changes: Changes,
 }
 
 impl SweepFile {
     /// The words that name it on the command line.
     pub(crate) fn shown(&self) -> String {
-        let file = self.file.display();
-        match &self.base {
-            Some(base) => format!("{file} --base {}", base.display()),
-            None => file.to_string(),
-        }
+        format!("{}{}", self.file.display(), self.changes.shown())
     }
 
     /// Refuses a base file that is neither in the working folder nor beside the sweep file.
     fn base_exists(&self, project: &Project) -> Result<(), CommandError> {
-        let Some(base) = &self.base else {
+        let Some(base) = &self.changes.base else {
             return Ok(());
         };
         let beside = self.file.parent().map(|folder| folder.join(base));
@@ -118,14 +161,18 @@ impl SweepFile {
     ) -> Result<(Sweep, Places), CommandError> {
         let file = &self.found(project)?;
         self.base_exists(project)?;
-        load_placed_sweep(self.base.as_deref(), file, &project.root, inputs).map_err(|error| {
-            let (rendered, findings) = (error.render(ui.colors_err()), error.findings());
-            let mut failure = CommandError::user(error);
-            failure.rendered = Some(rendered);
-            failure.findings = findings;
-            failure
-        })
+        load_placed_sweep(&self.changes.overrides(), file, &project.root, inputs)
+            .map_err(|error| mistakes(ui, error))
     }
+}
+
+/// What is wrong with a sweep file, as an error that shows the places.
+pub(crate) fn mistakes(ui: &Ui, error: ConfigError) -> CommandError {
+    let (rendered, findings) = (error.render(ui.colors_err()), error.findings());
+    let mut failure = CommandError::user(error);
+    failure.rendered = Some(rendered);
+    failure.findings = findings;
+    failure
 }
 
 // As above.
@@ -133,9 +180,8 @@ impl SweepFile {
 pub(crate) struct SweepWord {
     /// Sweep name, or its file
     pub(crate) sweep: String,
-    /// Base file that the sweep ran on, if another than its own
-    #[arg(long, value_name = "FILE")]
-    pub(crate) base: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) changes: Changes,
 }
 
 impl SweepWord {
@@ -145,13 +191,18 @@ impl SweepWord {
         path.is_file().then_some(path)
     }
 
-    /// The sweep's name: as typed, or as its file says; with that of the base.
+    /// Of a sweep as it is.
+    pub(crate) fn of(sweep: String) -> Self {
+        Self {
+            sweep,
+            changes: Changes::default(),
+        }
+    }
+
+    /// The sweep's name: as typed, or as its file says; with those of the base and of the values set.
     pub(crate) fn name(&self) -> Result<String, CommandError> {
         let name = name_typed(&self.sweep)?;
-        Ok(match &self.base {
-            Some(base) => name_on_base(&name, base),
-            None => name,
-        })
+        Ok(self.changes.overrides().name(&name))
     }
 }
 
@@ -205,7 +256,7 @@ pub(crate) fn refuse_one_name_twice(named: &[(PathBuf, String)]) -> Result<(), C
 }
 
 /// The TOML files of a folder of the project, in name order.
-fn toml_files(project: &Project, folder: &str) -> Vec<String> {
+pub(crate) fn toml_files(project: &Project, folder: &str) -> Vec<String> {
     let entries = std::fs::read_dir(project.root.join(folder))
         .into_iter()
         .flatten()

@@ -36,6 +36,17 @@ pub(crate) enum Tone {
 }
 
 impl Tone {
+    /// The tone of a word for the state of a run.
+    pub(crate) fn of_state(word: &str) -> Self {
+        match word {
+            "done" => Self::Good,
+            "running" => Self::Accent,
+            "failed" => Self::Bad,
+            "silent" | "skipped" | "cancelled" => Self::Warn,
+            _ => Self::Dim,
+        }
+    }
+
     fn style(self) -> Style {
         match self {
             Self::Good => AnsiColor::Green.on_default(),
@@ -156,6 +167,21 @@ impl Ui {
     #[expect(clippy::unused_self, reason = "all output goes through the Ui")]
     pub(crate) fn raw(&self, text: &str) {
         drop(io::stdout().lock().write_all(shown(text).as_bytes()));
+    }
+
+    /// A part of a text to stdout at once, as it comes; colours of strangers do not pass.
+    #[expect(clippy::unused_self, reason = "all output goes through the Ui")]
+    pub(crate) fn stream(&self, text: &str) {
+        let mut stdout = io::stdout().lock();
+        let written = stdout.write_all(printable(text).as_bytes());
+        drop(written.and_then(|()| stdout.flush()));
+    }
+
+    /// A value as a line of JSON to stdout.
+    #[expect(clippy::unused_self, reason = "all output goes through the Ui")]
+    pub(crate) fn json_row(&self, value: &Value) {
+        let text = value.to_string();
+        drop(writeln!(io::stdout().lock(), "{}", printable_json(&text)));
     }
 
     /// A value as pretty JSON to stdout.

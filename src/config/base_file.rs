@@ -55,7 +55,7 @@ impl OtherBase {
     ///
     /// Nothing was replaced, or the file's name cannot stand in a sweep's: a problem at `extends`,
     /// the place of that key if there is one.
-    pub(crate) fn used(&self, extends: Option<Place>, problems: &mut Problems) -> Option<PathBuf> {
+    pub(crate) fn used(&self, extends: Option<Place>, problems: &mut Problems) -> Option<()> {
         let at = |message: String, help: String| {
             let found = match extends {
                 Some(place) => Diagnostic::new(place, message),
@@ -80,12 +80,12 @@ impl OtherBase {
             problems.insert(at(message, help));
             return None;
         }
-        Some(self.file.clone())
+        Some(())
     }
 }
 
 /// The name of a sweep on another base file, so that results of two bases never mix.
-pub fn name_on_base(sweep: &str, base: &Path) -> String {
+pub(crate) fn name_on_base(sweep: &str, base: &Path) -> String {
     let stem = base.file_stem().unwrap_or_default().to_string_lossy();
     format!("{sweep}{BASE_MARK}{stem}")
 }

@@ -1,5 +1,6 @@
 //! The same study on another base: what changes, what a mistake says and where.
 
+use super::base_file::name_on_base;
 use super::spec::Duration;
 use super::sweep::Sweep;
 use super::tests::{BASE, Mistake, STUDY, assert_caught, project};
@@ -45,7 +46,13 @@ fn load_on(base: &str, files: &[(&str, &str)]) -> Result<Sweep, ConfigError> {
     let dir = project(files);
     let path = dir.path().join("study.toml");
     let base = Some(Path::new(base));
-    load_placed_sweep(base, &path, dir.path(), Inputs::Required).map(|(sweep, _)| sweep)
+    load_placed_sweep(
+        &Overrides::on(base.map(Path::to_owned)),
+        &path,
+        dir.path(),
+        Inputs::Required,
+    )
+    .map(|(sweep, _)| sweep)
 }
 
 fn first_finding(base: &str, files: &[(&str, &str)]) -> String {
@@ -268,7 +275,7 @@ fn every_shipped_base_is_complete() {
     let study = root.join("sweeps/quickstart.toml");
     for base in ["mini", "gemma-2b", "llama-3-8b"] {
         let file = root.join(format!("sweeps/base/{base}.toml"));
-        let loaded = load_placed_sweep(Some(&file), &study, root, Inputs::Optional);
+        let loaded = load_placed_sweep(&Overrides::on(Some(file)), &study, root, Inputs::Optional);
         let (sweep, _) = loaded.unwrap_or_else(|error| panic!("{}", error.render(false)));
         assert_eq!(sweep.name, format!("quickstart@{base}"));
         assert_eq!(sweep.trials.len(), 45);

@@ -198,13 +198,18 @@ impl Checker<'_> {
             self.plain_file(template, "model.chat-template");
         }
         let runs = |stage| config.pipeline.contains(&stage);
+        // A stage that no trial runs and that names no data is a base's, for whoever gives it some.
         if let Some(sft) = &config.sft {
             let used = runs(PipelineStage::Sft);
-            self.read_if(used, |checker| checker.sft(&sft.recipe, most));
+            if used || !sft.recipe.rows.data.is_empty() {
+                self.read_if(used, |checker| checker.sft(&sft.recipe, most));
+            }
         }
         if let Some(dpo) = &config.dpo {
             let used = runs(PipelineStage::Dpo);
-            self.read_if(used, |checker| checker.dpo(&dpo.recipe, most));
+            if used || !dpo.recipe.rows.data.is_empty() {
+                self.read_if(used, |checker| checker.dpo(&dpo.recipe, most));
+            }
         }
         if let Some(online) = &config.online_dpo {
             let used = runs(PipelineStage::OnlineDpo);

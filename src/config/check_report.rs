@@ -4,7 +4,9 @@ use crate::config::diagnose::{Diagnostic, Place, Problems, suggest};
 use crate::config::file::{is_plain, made_plain, no_file_name, same_value, unshowable};
 use crate::config::keys::{final_metric_keys, step_metric_keys};
 use crate::config::published::{all_published, published};
-use crate::config::sweep::{AxisInfo, AxisValue, ReportSpec, TableSpec, Trial, show_value};
+use crate::config::sweep::{
+    AxisInfo, AxisValue, ReportSpec, SamplesSpec, TableSpec, Trial, show_value,
+};
 use crate::config::tree::Node;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -82,6 +84,42 @@ impl ReportChecker<'_> {
             self.prose("title", &figure.head.title, &path);
             self.prose("caption", &figure.head.caption, &path);
             self.figure(figure, &path);
+        }
+        names.clear();
+        for (index, samples) in report.samples.iter_mut().enumerate() {
+            let path = format!("samples.{index}");
+            self.name(&samples.name, &path, &mut names);
+            self.prose("title", &samples.title, &path);
+            self.samples(samples, &path);
+        }
+    }
+
+    /// Both sides must mean one configuration each that samples the set.
+    fn samples(&mut self, samples: &mut SamplesSpec, path: &str) {
+        let all = self.trials;
+        for (key, wanted) in [("left", &mut samples.left), ("right", &mut samples.right)] {
+            let at = format!("{path}.{key}");
+            if !self.assignments(wanted, &at) {
+                continue;
+            }
+            let row = Row {
+                what: key,
+                of: "the sweep",
+                within: &[],
+            };
+            self.one_row(wanted, &all.iter().collect::<Vec<_>>(), &row, &at);
+            let own = all.iter().filter(|trial| matches(trial, wanted));
+            let sets: BTreeSet<&str> = own
+                .flat_map(|trial| trial.config.eval.recipe.stories.keys())
+                .map(String::as_str)
+                .collect();
+            if !sets.contains(samples.set.as_str()) {
+                let help = suggest(&samples.set, sets);
+                let none = || "add `[base.eval.recipe.stories.NAME]`".to_owned();
+                let message = format!("the {key} side samples no stories `{}`", samples.set);
+                let place = self.place(&format!("{path}.set"));
+                return self.fail(place, message, help.unwrap_or_else(none));
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::config::diagnose::{Diagnostic, Place, Problems, suggest};
 use crate::config::file::{Assignment, Axis, Condition, SweepFile, same_value};
 use crate::config::sweep::{AxisInfo, AxisValue, show_value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// More trials than this are taken for a mistake.
 const MOST_TRIALS: usize = 100_000;
@@ -142,7 +142,13 @@ pub(crate) fn expand<'a>(file: &'a SweepFile, problems: &mut Problems) -> Vec<Gr
         sets: Vec::new(),
         seeds: &file.seeds,
     }];
+    if let Some(search) = file.search {
+        points = drawn(file, search.draws as usize);
+    }
     for (index, axis) in file.axes.iter().enumerate() {
+        if file.search.is_some() {
+            break;
+        }
         if let Some(found) = too_many(&points, &file.axes[index..], file.seeds.len()) {
             problems.insert(found);
             return Vec::new();
@@ -168,6 +174,36 @@ pub(crate) fn expand<'a>(file: &'a SweepFile, problems: &mut Problems) -> Vec<Gr
         sets: extra.sets.iter().collect(),
         seeds: extra.seeds.as_deref().unwrap_or(&file.seeds),
     }));
+    points
+}
+
+/// The points of a random search: those of its draws that are different.
+fn drawn(file: &SweepFile, draws: usize) -> Vec<GridPoint<'_>> {
+    let mut points: Vec<GridPoint<'_>> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for draw in 0..draws {
+        let mut point = GridPoint {
+            assignments: BTreeMap::new(),
+            chosen: Vec::new(),
+            sets: Vec::new(),
+            seeds: &file.seeds,
+        };
+        for (index, axis) in file.axes.iter().enumerate() {
+            let at = axis.drawn.get(draw).copied();
+            let value = at.and_then(|at| Some((at, axis.points.get(at)?)));
+            if let Some((at, value)) = value
+                && holds(&axis.when, &point.assignments)
+            {
+                let name = axis.name.clone();
+                point.assignments.insert(name, value.value.clone());
+                point.chosen.push((index, at));
+                point.sets.extend(&value.sets);
+            }
+        }
+        if seen.insert(point.chosen.clone()) {
+            points.push(point);
+        }
+    }
     points
 }
 
@@ -264,7 +300,7 @@ fn check_overlaps(file: &SweepFile, points: &[GridPoint<'_>], problems: &mut Pro
                 .collect()
         })
         .collect();
-    let mut clash = std::collections::BTreeSet::new();
+    let mut clash = BTreeSet::new();
     for (a, axis) in file.axes.iter().enumerate() {
         for (b, other) in file.axes.iter().enumerate().skip(a + 1) {
             let of = |index: usize| paths[index].iter().flatten();

@@ -164,6 +164,9 @@ pub struct LinesSpec {
     /// Logarithmic x axis.
     #[serde(default)]
     pub log_x: bool,
+    /// Axis values of the one configuration whose value is a line across the plot; `where` does not apply to it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reference: BTreeMap<String, AxisValue>,
 }
 
 /// Curves along training.
@@ -176,6 +179,9 @@ pub struct TrainingSpec {
     /// Final metrics, or step metrics for their last values, written under each panel.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub under: Vec<String>,
+    /// Logarithmic axis of steps; what is before training stands left of the first one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub log_x: bool,
 }
 
 /// A metric over another one.
@@ -262,7 +268,8 @@ impl ChartSpec {
         match self {
             Self::Bars(spec) => Some(("reference", false, &mut spec.reference)),
             Self::Differences(spec) => Some(("baseline", true, &mut spec.baseline)),
-            Self::Lines(_) | Self::Training(_) | Self::Scaling(_) | Self::Layout => None,
+            Self::Lines(spec) => Some(("reference", false, &mut spec.reference)),
+            Self::Training(_) | Self::Scaling(_) | Self::Layout => None,
         }
     }
 

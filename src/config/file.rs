@@ -5,9 +5,11 @@ use crate::base::{counted, steers};
 use crate::config::diagnose::{Diagnostic, Place, Problems, Sources, nearest, suggest};
 use crate::config::expected::{ExpectedInputs, ModelSizes};
 use crate::config::figure_file::read_figure;
+use crate::config::keep::KeepPolicy;
 use crate::config::peers::{fits, peer_key};
 use crate::config::presets::PRESETS;
 use crate::config::schema::{known_prefix, nearest_path};
+use crate::config::search::{MOST_DRAWS, RandomSearch, Search, ValueRange};
 use crate::config::shape::{AxisShape, ExtraShape, FileShape, HeaderShape, PointShape};
 use crate::config::struct_keys::keys_of;
 use crate::config::sweep::{AxisValue, ReportSpec};
@@ -22,8 +24,11 @@ use std::sync::Arc;
 pub(crate) struct SweepFile {
     pub(crate) name: String,
     pub(crate) question: String,
+    pub(crate) tags: Vec<String>,
     pub(crate) seeds: Vec<u64>,
+    pub(crate) keep: KeepPolicy,
     pub(crate) base: Node,
+    pub(crate) search: Option<RandomSearch>,
     pub(crate) axes: Vec<Axis>,
     pub(crate) excludes: Vec<Exclude>,
     pub(crate) extras: Vec<Extra>,
@@ -39,6 +44,8 @@ pub(crate) struct Axis {
     pub(crate) name: String,
     pub(crate) name_place: Place,
     pub(crate) points: Vec<Point>,
+    /// In a random search: the place of each draw's point.
+    pub(crate) drawn: Vec<usize>,
     pub(crate) when: Vec<Condition>,
 }
 
@@ -307,13 +314,18 @@ impl Reader<'_> {
         let name = name.and_then(|node| self.word(node, "the name"));
         let question = self.required(header, "question", "`sweep`");
         let question = question.and_then(|node| self.prose(node, "the question"));
+        let tags = header.get("tags").map(|node| self.list(node, "`tags`"));
+        let tags = tags.unwrap_or_default().iter();
+        let tags: Vec<String> = tags.filter_map(|tag| self.word(tag, "a tag")).collect();
         let seeds = self.required(header, "seeds", "`sweep`");
         let seeds = seeds.map(|node| self.seeds(node)).unwrap_or_default();
+        let keep = header.get("keep").map(|node| self.keep(node));
 
+        let search = root.get("search").and_then(|node| self.search(node));
         let axes: Vec<Axis> = self
             .tables(root, "axis")
             .into_iter()
-            .filter_map(|node| self.axis(node))
+            .filter_map(|node| self.axis(node, search))
             .collect();
         self.distinct_axes(&axes);
         let excludes = self
@@ -346,14 +358,24 @@ impl Reader<'_> {
         Some(SweepFile {
             name: name?,
             question: question?,
+            tags,
             seeds,
+            keep: keep.unwrap_or_default(),
             base,
+            search,
             axes,
             excludes,
             extras,
             report,
             report_node,
             inputs,
+        })
+    }
+
+    fn keep(&mut self, node: &Node) -> KeepPolicy {
+        typed::read_all(node, "sweep.keep", |_| None).unwrap_or_else(|problems| {
+            self.problems.extend(problems);
+            KeepPolicy::default()
         })
     }
 
@@ -444,7 +466,7 @@ impl Reader<'_> {
     }
 
     /// Splits a dotted path; each part gets its own place where the text is written plainly.
-    fn path(&mut self, text: &str, place: Place, layer: u32) -> Option<Vec<Key>> {
+    pub(crate) fn path(&mut self, text: &str, place: Place, layer: u32) -> Option<Vec<Key>> {
         let written = self.sources.text_at(place);
         let start = written.find(text).map(|skip| place.start + skip);
         self.path_parts(text, place, layer, start)
@@ -514,7 +536,7 @@ impl Reader<'_> {
         sets
     }
 
-    fn axis(&mut self, node: &Node) -> Option<Axis> {
+    fn axis(&mut self, node: &Node, search: Option<RandomSearch>) -> Option<Axis> {
         if !self.only_keys(node, "an axis", keys_of::<AxisShape>()) {
             return None;
         }
@@ -540,7 +562,7 @@ impl Reader<'_> {
         };
         let (points, default_name) = match *form {
             "points" => {
-                for other in ["values", "labels"] {
+                for other in ["values", "labels", "range"] {
                     if let Some(extra) = node.get(other) {
                         let message = format!("`{other}` does not go with `points`");
                         self.fail(
@@ -552,6 +574,7 @@ impl Reader<'_> {
                 }
                 (self.bundles(node.get("points")?), None)
             }
+            _ if node.get("range").is_some() => self.ranged(node, form)?,
             _ => self.columns(node, form)?,
         };
         let (name, name_place) = match (node.get("name"), default_name) {
@@ -566,6 +589,14 @@ impl Reader<'_> {
             let message = format!("an axis cannot be called `{name}`: the word is taken");
             self.fail(name_place, message, "give it another `name`");
         }
+        let (points, drawn) = match (node.get("range"), search) {
+            (Some(range), search) => self.draws(range, &points, (&name, search))?,
+            (None, Some(search)) => {
+                let drawn = search.choices(&name, points.len());
+                (points, drawn)
+            }
+            (None, None) => (points, Vec::new()),
+        };
         self.distinct_points(&name, &points);
         let when = node
             .get("when")
@@ -575,8 +606,108 @@ impl Reader<'_> {
             name,
             name_place,
             points,
+            drawn,
             when,
         })
+    }
+
+    /// `[search]`.
+    fn search(&mut self, node: &Node) -> Option<RandomSearch> {
+        let read: Result<Search, _> = typed::read_all(node, "search", |_| None);
+        match read {
+            Ok(search) if (1..=MOST_DRAWS).contains(&search.random.draws) => Some(search.random),
+            Ok(_) => {
+                let place = node.nearest_place("random.draws");
+                let message = format!("`draws` must be 1 to {MOST_DRAWS}");
+                self.fail(place, message, "for example 20");
+                None
+            }
+            Err(problems) => {
+                self.problems.extend(problems);
+                None
+            }
+        }
+    }
+
+    /// `path` with `range`: a point that stands for those that are drawn.
+    #[expect(clippy::type_complexity, reason = "as of `columns`")]
+    fn ranged(&mut self, node: &Node, form: &str) -> Option<(Vec<Point>, Option<(String, Place)>)> {
+        let (range, written) = (node.get("range")?, node.get(form)?);
+        for other in ["values", "labels"] {
+            if let Some(extra) = node.get(other) {
+                let message = format!("`{other}` does not go with `range`");
+                self.fail(extra.place, message, "keep one of them");
+                return None;
+            }
+        }
+        if form != "path" {
+            let message = "`range` does not go with `paths`";
+            self.fail(
+                range.place,
+                message,
+                "each path is drawn by an axis of its own",
+            );
+            return None;
+        }
+        let text = self.string(written, "the path")?;
+        let path = self.path(&text, written.place, 0)?;
+        let name = path.last().map(|key| (key.name.to_string(), key.place));
+        let sets = vec![Assignment {
+            path,
+            value: range.clone(),
+        }];
+        let point = Point {
+            value: AxisValue::Null,
+            place: range.place,
+            sets,
+        };
+        Some((vec![point], name))
+    }
+
+    /// The points that are drawn of a range, and the place of each draw's.
+    fn draws(
+        &mut self,
+        node: &Node,
+        points: &[Point],
+        (name, search): (&str, Option<RandomSearch>),
+    ) -> Option<(Vec<Point>, Vec<usize>)> {
+        let Some(search) = search else {
+            let message = "a `range` is drawn from, and this sweep is a grid";
+            let help = "write `[search]` with `random = { draws = 20, seed = 1 }`, or `values`";
+            self.fail(node.place, message, help);
+            return None;
+        };
+        let range: ValueRange = match typed::read_all(node, "axis.range", |_| None) {
+            Ok(range) => range,
+            Err(problems) => {
+                self.problems.extend(problems);
+                return None;
+            }
+        };
+        if let Some((message, help)) = range.fault() {
+            self.fail(node.place, message, help);
+            return None;
+        }
+        let (values, drawn) = search.values(name, &range);
+        let path = &points.first()?.sets.first()?.path;
+        let point = |value: f64| {
+            let kind = if range.whole {
+                Kind::Int(value as i64)
+            } else {
+                Kind::Float(value)
+            };
+            let place = node.place;
+            let value = Node { place, kind };
+            Point {
+                value: value.to_json(),
+                place,
+                sets: vec![Assignment {
+                    path: path.clone(),
+                    value,
+                }],
+            }
+        };
+        Some((values.into_iter().map(point).collect(), drawn))
     }
 
     /// `path` or `paths` with `values`, and perhaps `labels`; the default name is the last part of

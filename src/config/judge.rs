@@ -16,12 +16,39 @@ use strum::IntoStaticStr;
 pub enum JudgeRecipe {
     /// The verifiable rules of the shipped story task; the score is the share that holds.
     Rules,
+    /// Some of these rules; the score is the share of them that holds.
+    SomeRules(SomeRules),
     /// A local decoder with a scalar head.
     RewardModel(RewardModelJudge),
     /// A local PairRM (Jiang et al. 2023), which compares two replies at a time.
     Pairrm(PairrmJudge),
     /// A model behind an endpoint that speaks OpenAI's chat protocol.
     Openai(OpenaiJudge),
+}
+
+/// The rules that a judge sees: with some of them left out, a policy can be measured by what it was not
+/// trained on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SomeRules {
+    /// Their names.
+    pub rules: Vec<StoryRule>,
+}
+
+/// A rule of the story task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StoryRule {
+    /// It ends by itself, within the token budget.
+    Ends,
+    /// It names the hero twice or more; holds for no reply where the prompt names nobody.
+    Name,
+    /// Quotation marks are balanced, and there is a quotation if one was asked for.
+    Dialogue,
+    /// No five words in a row occur twice.
+    NoRepeat,
+    /// It has 60 to 140 words.
+    Length,
 }
 
 /// A reward model in Hugging Face layout.
@@ -136,7 +163,7 @@ impl JudgeRecipe {
         match self {
             Self::RewardModel(judge) => Some(&judge.model_path),
             Self::Pairrm(judge) => Some(&judge.model_path),
-            Self::Rules | Self::Openai(_) => None,
+            Self::Rules | Self::SomeRules(_) | Self::Openai(_) => None,
         }
     }
 }
@@ -195,6 +222,14 @@ pub(crate) fn judge_problems(recipe: &JudgeRecipe) -> Vec<FieldProblem> {
     };
     match recipe {
         JudgeRecipe::Rules => {}
+        JudgeRecipe::SomeRules(judge) => {
+            let again = |at: usize| judge.rules[..at].contains(&judge.rules[at]);
+            if judge.rules.is_empty() || (0..judge.rules.len()).any(again) {
+                let message = "`rules` must name one rule at least, and each once";
+                let help = "for example `rules = [\"name\", \"no-repeat\"]`; all of them are `judge = \"rules\"`";
+                fail("rules", message.to_owned(), help);
+            }
+        }
         JudgeRecipe::RewardModel(judge) => {
             if judge.max_seq_len.is_some_and(|len| len < 2) {
                 let message = "`max-seq-len` must be 2 or more";

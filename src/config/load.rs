@@ -1,6 +1,6 @@
 //! The passes, one after another: parse, extends, overlay, type, check.
 
-use crate::config::base_file::{OtherBase, name_on_base, plain_path};
+use crate::config::base_file::{OtherBase, plain_path};
 use crate::config::check::{Checker, Files};
 use crate::config::check_report::ReportChecker;
 use crate::config::diagnose::{
@@ -8,15 +8,17 @@ use crate::config::diagnose::{
 };
 use crate::config::expand::{GridPoint, axis_infos, expand};
 use crate::config::expected::Inputs;
-use crate::config::file::{Axis, Reader, SweepFile};
+use crate::config::file::{Assignment, Axis, Reader, SweepFile};
+use crate::config::overrides::{Overrides, Setting, lay_sets};
 use crate::config::places::{Places, PointTrees, overlaid};
 use crate::config::presets::fill_presets;
+use crate::config::removed::{take_out_removed, unknown_removals};
 use crate::config::schema::nearest_path;
 use crate::config::spec::{PipelineStage, TrialConfig};
 use crate::config::sweep::{Sweep, Trial};
 use crate::config::task_file::TaskFiles;
 use crate::config::text::read_text;
-use crate::config::tree::Node;
+use crate::config::tree::{Key, Node};
 use crate::config::typed;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,26 +31,29 @@ use std::sync::Arc;
 /// # Errors
 /// Everything that is wrong, each thing at its file, line and column.
 pub fn load_sweep(path: &Path, root: &Path) -> Result<Sweep, ConfigError> {
-    load_placed_sweep(None, path, root, Inputs::Required).map(|(sweep, _)| sweep)
+    load_placed_sweep(&Overrides::default(), path, root, Inputs::Required).map(|(sweep, _)| sweep)
 }
 
 /// As [`load_sweep`], with where the values of each trial stand in the files. With
 /// [`Inputs::Optional`] missing data and models are no mistake.
 ///
-/// The file in `base/` that the sweep extends is replaced by `base`, whose stem is added to the sweep's
-/// name: `study@gemma-2b`. It is relative to the working folder or, if there is none, to the sweep file's.
+/// What `overrides` changes is added to the sweep's name: `study@gemma-2b+dpo.recipe.beta=0.1`.
 ///
 /// # Errors
-/// As [`load_sweep`]; the sweep extends no file in `base/`, or two.
+/// As [`load_sweep`]; another base is asked for and the sweep extends no file in `base/`, or two.
 pub fn load_placed_sweep(
-    base: Option<&Path>,
+    overrides: &Overrides,
     path: &Path,
     root: &Path,
     inputs: Inputs,
 ) -> Result<(Sweep, Places), ConfigError> {
     let mut loader = Loader {
         root: root.to_owned(),
-        base: base.map(|base| OtherBase::new(base, path)),
+        base: overrides
+            .base
+            .as_deref()
+            .map(|base| OtherBase::new(base, path)),
+        overrides: overrides.clone(),
         sources: Sources::default(),
         done: Vec::new(),
         tasks: TaskFiles::default(),
@@ -73,6 +78,7 @@ pub fn load_placed_sweep(
 struct Loader {
     root: PathBuf,
     base: Option<OtherBase>,
+    overrides: Overrides,
     sources: Sources,
     /// Files that were laid on already, by their real path.
     done: Vec<PathBuf>,
@@ -86,12 +92,19 @@ const MOST_PROBLEMS: usize = 200;
 impl Loader {
     fn sweep(&mut self, path: &Path, inputs: Inputs) -> Option<(Sweep, PointTrees)> {
         let mut stack = Vec::new();
-        let tree = self.merged(path, None, &mut stack)?;
+        let mut tree = self.merged(path, None, &mut stack)?;
         let extends = tree.get("extends").map(|node| node.place);
-        let base = match &self.base {
-            Some(base) => Some(base.used(extends, &mut self.problems)?),
-            None => None,
-        };
+        if let Some(base) = &self.base {
+            base.used(extends, &mut self.problems)?;
+        }
+        let above = u32::try_from(self.done.len()).ok()? + 1;
+        let sets = lay_sets(
+            &self.overrides.sets,
+            &mut tree,
+            above,
+            &mut self.sources,
+            &mut self.problems,
+        );
         if !self.problems.is_empty() {
             return None;
         }
@@ -108,6 +121,9 @@ impl Loader {
         let file = file?;
         let points = expand(&file, &mut self.problems);
         let trials = self.trials(&file, &points, inputs);
+        if self.problems.is_empty() {
+            self.idle_sets(&sets, &file, &points, &trials);
+        }
         let axes = axis_infos(&file);
         let mut report = file.report.clone();
         if self.problems.is_empty() {
@@ -121,11 +137,10 @@ impl Loader {
         }
         let trees = PointTrees::new(&file, &points, std::mem::take(&mut self.tasks));
         let sweep = Sweep {
-            name: match base {
-                Some(base) => name_on_base(&file.name, &base),
-                None => file.name,
-            },
+            name: self.overrides.name(&file.name),
             question: file.question,
+            tags: file.tags,
+            keep: file.keep,
             axes,
             trials,
             report,
@@ -155,7 +170,8 @@ impl Loader {
         if self.done.contains(&real) {
             return Some(Node::empty(named_at?));
         }
-        let text = match read_text(path) {
+        let given = self.overrides.text.take().map(|text| Ok(Ok(text)));
+        let text = match given.unwrap_or_else(|| read_text(path)) {
             Ok(text) => text,
             Err(reason) => {
                 self.unreadable(path, (&shown, &reason), named_at);
@@ -210,6 +226,8 @@ impl Loader {
         let layer = u32::try_from(self.done.len()).ok()?;
         own.set_layers(layer);
         fill_presets(&mut own, merged.as_ref(), layer, &mut self.problems);
+        self.problems
+            .extend(unknown_removals(&own, merged.as_ref()));
         let Some(mut merged) = merged else {
             return Some(own);
         };
@@ -273,8 +291,11 @@ impl Loader {
 
     /// What is wrong with the base as it stands; what it lacks an axis may give.
     fn wrong_in_base(&mut self, tree: &Node) {
-        let Some(base) = tree.get("base") else { return };
-        let read = typed::read_all::<TrialConfig>(base, "", nearest_path);
+        let Some(mut base) = tree.get("base").cloned() else {
+            return;
+        };
+        take_out_removed(&mut base);
+        let read = typed::read_all::<TrialConfig>(&base, "", nearest_path);
         let wrong = read.err().unwrap_or_default();
         self.problems
             .extend(wrong.into_iter().filter(|found| !found.absent));
@@ -320,6 +341,50 @@ impl Loader {
         trials
     }
 
+    /// Values of the command line that no trial has: an axis sets them in all that run the stage, or none does.
+    fn idle_sets(
+        &mut self,
+        sets: &[Setting],
+        file: &SweepFile,
+        points: &[GridPoint<'_>],
+        trials: &[Trial],
+    ) {
+        let covers = |over: &Assignment, path: &[Key]| {
+            let mut pairs = over.path.iter().zip(path);
+            over.path.len() <= path.len() && pairs.all(|(a, b)| a.name == b.name)
+        };
+        let firsts = points.iter().scan(0, |at, point| {
+            let first = *at;
+            *at += point.seeds.len();
+            Some(first)
+        });
+        let configs = firsts.filter_map(|first| trials.get(first));
+        let points: Vec<_> = points.iter().zip(configs).collect();
+        for set in sets {
+            let stage = set.path.first().and_then(|key| stage_named(&key.name));
+            let runs = |trial: &Trial| stage.is_none_or(|s| trial.config.pipeline.contains(&s));
+            let mut running = points.iter().filter(|(_, trial)| runs(trial)).peekable();
+            if let (None, Some(stage)) = (running.peek(), stage) {
+                let message = format!("no trial runs `{}`, so this changes nothing", stage.name());
+                let found = Diagnostic::new(set.place, message);
+                self.problems
+                    .insert(found.help("set `pipeline`, too, or leave it out"));
+                continue;
+            }
+            let replaced = |point: &GridPoint<'_>| point.sets.iter().any(|s| covers(s, &set.path));
+            let axis = file.axes.iter().find(|axis| {
+                let mut over = axis.points.iter().flat_map(|point| &point.sets);
+                over.any(|over| covers(over, &set.path))
+            });
+            if let (true, Some(axis)) = (running.all(|(point, _)| replaced(point)), axis) {
+                let message = format!("axis `{}` sets this in every trial", axis.name);
+                let help = format!("`--where {}=…` picks trials of the axis", axis.name);
+                let found = Diagnostic::new(set.place, message).also(axis.name_place, "the axis");
+                self.problems.insert(found.help(help));
+            }
+        }
+    }
+
     /// An axis that sets only fields of a stage that the trial does not have would make trials
     /// that differ in name alone.
     fn idle_axes(&mut self, file: &SweepFile, point: &GridPoint<'_>, config: &TrialConfig) {
@@ -357,12 +422,17 @@ fn only_stage(axis: &Axis) -> Option<PipelineStage> {
         .map(|set| set.path.first());
     let first = firsts.next()??;
     let same = firsts.all(|other| other.is_some_and(|key| key.name == first.name));
-    match (&*first.name, same) {
-        ("sft", true) => Some(PipelineStage::Sft),
-        ("dpo", true) => Some(PipelineStage::Dpo),
-        ("online-dpo", true) => Some(PipelineStage::OnlineDpo),
-        _ => None,
-    }
+    stage_named(&first.name).filter(|_| same)
+}
+
+/// The stage whose table has this name.
+fn stage_named(name: &str) -> Option<PipelineStage> {
+    let all = [
+        PipelineStage::Sft,
+        PipelineStage::Dpo,
+        PipelineStage::OnlineDpo,
+    ];
+    all.into_iter().find(|stage| stage.name() == name)
 }
 
 /// Relative to the root where it lies below it, without `.` and `a/..`.

@@ -7,6 +7,7 @@
 //! a mistake, it is shown with file, line, column, snippet and the nearest valid name.
 
 mod axis_value;
+mod backend_spec;
 mod base_file;
 #[cfg(test)]
 mod base_tests;
@@ -29,24 +30,30 @@ mod file;
 mod flat;
 mod judge;
 mod judged;
+mod keep;
 mod keys;
 mod load;
 mod loss;
 mod near_file;
 mod online;
 mod options;
+mod overrides;
 mod paths;
 mod peers;
 mod places;
 mod preference;
 mod presets;
+mod project_file;
 mod published;
 mod range;
 #[cfg(test)]
 mod reference;
+mod removed;
+mod samples_spec;
 mod schema;
 #[cfg(test)]
 mod schema_tests;
+mod search;
 pub mod select;
 mod shape;
 pub mod spec;
@@ -64,17 +71,21 @@ mod tree;
 mod typed;
 mod usual;
 
+pub use backend_spec::{CommandSpec, SlurmSpec};
+pub use base_file::BASE_MARK;
 pub(crate) use base_file::plain_path;
-pub use base_file::{BASE_MARK, name_on_base};
 pub(crate) use check::MOST_STEPS;
 pub use check::is_data_file;
 pub use diagnose::{ConfigError, FieldProblem, Finding};
 pub(crate) use diagnose::{nearest, suggest};
 pub use expected::{ExpectedInput, ExpectedInputs, Inputs, ModelSizes};
+pub use keep::KeepPolicy;
 pub use keys::{file_stem, final_metric_keys, step_metric_keys};
 pub(crate) use load::stated_name;
 pub use load::{load_placed_sweep, load_sweep};
+pub use overrides::{Overrides, SET_MARK};
 pub use places::{Places, Remark, Written};
+pub use project_file::{BackendChoice, LOCAL, PROJECT_FILE, ProjectFile};
 pub use published::{Published, all_published, published};
 pub use schema::{editor_schema, field_schema};
 pub use task_file::{load_task, shipped_tasks};

@@ -3,6 +3,7 @@
 use crate::config::diagnose::{ConfigError, Diagnostic, Finding, Place, Sources};
 use crate::config::expand::GridPoint;
 use crate::config::file::{Assignment, SweepFile};
+use crate::config::removed::take_out_removed;
 use crate::config::task_file::TaskFiles;
 use crate::config::tree::{Kind, Node};
 
@@ -145,6 +146,7 @@ pub(crate) fn overlaid<'a>(
             wrong.push(*problem);
         }
     }
+    take_out_removed(&mut node);
     (node, wrong)
 }
 

@@ -2,6 +2,7 @@
 //! what `docs/reference.md` is written from, and the paths that axes and messages know.
 
 use crate::config::diagnose::{LONGEST_WORD, nearest};
+use crate::config::removed::SETS;
 use crate::config::shape::FileShape;
 use crate::config::spec::TrialConfig;
 use crate::config::usual::usual;
@@ -34,6 +35,16 @@ pub fn editor_schema() -> Value {
             if name != "presets" {
                 open(part);
             }
+        }
+    }
+    for path in SETS {
+        let path = path.replace('.', "/properties/");
+        let sets = format!("/properties/base/properties/{path}/additionalProperties");
+        if let Some(set) = schema.pointer_mut(&sets) {
+            let left_out = json!({
+                "const": false, "description": "The set that a file below gives is left out.",
+            });
+            *set = json!({ "anyOf": [set.take(), left_out] });
         }
     }
     if let Some(root) = schema.as_object_mut() {

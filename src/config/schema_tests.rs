@@ -135,6 +135,16 @@ fn an_editor_knows_both_names_of_a_schedule() {
 }
 
 #[test]
+fn an_editor_knows_how_a_set_is_left_out() {
+    let with = |value: &str| {
+        let sets = format!("[base.eval.recipe.likelihood]\ntales = {value}\n");
+        of_text(&sets)
+    };
+    assert_eq!(with("false"), [""; 0]);
+    assert!(!with("true").is_empty() && !with("1").is_empty());
+}
+
+#[test]
 fn an_editor_points_at_a_wrong_key_word_or_number() {
     let mini = Path::new(env!("CARGO_MANIFEST_DIR")).join("sweeps/base/mini.toml");
     let mini = std::fs::read_to_string(mini).unwrap();

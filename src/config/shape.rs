@@ -4,6 +4,8 @@
 
 use crate::config::axis_value::AxisValue;
 use crate::config::expected::ExpectedInputs;
+use crate::config::keep::KeepPolicy;
+use crate::config::search::{Search, ValueRange};
 use crate::config::spec::TrialConfig;
 use crate::config::sweep::ReportSpec;
 use schemars::JsonSchema;
@@ -22,6 +24,9 @@ pub(crate) struct FileShape {
     sweep: HeaderShape,
     /// The configuration that all trials have in common.
     base: TrialConfig,
+    /// Which points of the grid there are. Absent: all.
+    #[serde(default)]
+    search: Option<Search>,
     /// What is varied: the grid is the product of all axes.
     #[serde(default)]
     axis: Vec<AxisShape>,
@@ -62,6 +67,12 @@ pub(crate) struct HeaderShape {
     question: String,
     /// Each point runs once with each of these.
     seeds: Vec<u64>,
+    /// Words that `lions status` and the page show with the sweep.
+    #[serde(default)]
+    tags: Vec<String>,
+    /// Which weights of finished runs `lions gc` leaves. Absent: all.
+    #[serde(default)]
+    keep: KeepPolicy,
 }
 
 /// `[[axis]]`: `path` or `paths` with `values`, or `points`.
@@ -81,6 +92,9 @@ pub(crate) struct AxisShape {
     /// The values, one a point.
     #[serde(default)]
     values: Option<Vec<AxisValue>>,
+    /// Instead of `values`, with `[search]`: from where to where they are drawn.
+    #[serde(default)]
+    range: Option<ValueRange>,
     /// What tables call the values; needed where they are lists or tables.
     #[serde(default)]
     labels: Option<Vec<String>>,

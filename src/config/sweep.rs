@@ -1,6 +1,7 @@
 //! A sweep after expansion: trials, the question, and what to report.
 
 use crate::config::expected::ExpectedInputs;
+use crate::config::keep::KeepPolicy;
 use crate::config::spec::TrialConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ pub use crate::config::figure_spec::{
     AxisRole, BarOrder, BarsSpec, ChartSpec, DifferencesSpec, FigureHead, FigureSpec, LinesSpec,
     Measured, MetricRole, Numbers, ScalingSpec, TrainingSpec,
 };
+pub use crate::config::samples_spec::SamplesSpec;
 pub use crate::config::table_spec::{Direction, TableSpec};
 
 /// A sweep file, fully expanded and checked.
@@ -21,6 +23,12 @@ pub struct Sweep {
     pub name: String,
     /// The question that the sweep answers, one sentence.
     pub question: String,
+    /// Words that it is filed under.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// What stays on the disk.
+    #[serde(default, skip_serializing_if = "KeepPolicy::is_usual")]
+    pub keep: KeepPolicy,
     /// Axis names in the order of the file.
     pub axes: Vec<AxisInfo>,
     /// Every trial: each point of the grid times each seed, in a fixed order.
@@ -84,4 +92,7 @@ pub struct ReportSpec {
     /// Figures, in order.
     #[serde(default, rename = "figure")]
     pub figures: Vec<FigureSpec>,
+    /// Sampled texts of two configurations side by side, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub samples: Vec<SamplesSpec>,
 }

@@ -279,7 +279,7 @@ fn missing_inputs_are_no_mistake_when_planning_ahead() {
     let dir = project(&[("base.toml", &text), ("study.toml", STUDY)]);
     let path = dir.path().join("study.toml");
     assert!(load_sweep(&path, dir.path()).is_err());
-    let loaded = load_placed_sweep(None, &path, dir.path(), Inputs::Optional);
+    let loaded = load_placed_sweep(&Overrides::default(), &path, dir.path(), Inputs::Optional);
     assert_eq!(loaded.unwrap().0.trials.len(), 8);
 }
 

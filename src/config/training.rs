@@ -355,7 +355,8 @@ pub struct TrainRuntime {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_every_steps: Option<NonZeroU64>,
     /// Keep only the input of each layer for the backward pass and compute the rest again: a third
-    /// more compute for much less memory, and the same bytes. Absent: no.
+    /// more compute for much less memory, and the same bytes. Absent: no; on a card, for as many layers
+    /// as its memory does not hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recompute_layers: Option<bool>,
 }

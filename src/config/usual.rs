@@ -106,6 +106,7 @@ const USUAL: &[(&[&str], &str)] = &[
     (&["top-p"], "1 keeps every token; usual are 0.9 to 1"),
     (&["max-new-tokens", "max-tokens"], "usual are 64 to 1024"),
     (&["samples"], "usual are 1 to 8"),
+    (&["prompts"], "leave it out to show 3"),
     (&["rounds"], "usual are 1 to 4"),
     (
         &["per-round", "max-prompts", "max-questions"],

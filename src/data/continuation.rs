@@ -165,6 +165,19 @@ impl ContinuationTokenizer {
         text.map_err(|e| DataError::Decode(e.to_string()))
     }
 
+    /// Text of one token for people and programs, special ones by name.
+    pub fn token_text(&self, token: u32) -> String {
+        let text = self.tokenizer.decode(&[token], false).unwrap_or_default();
+        match self.tokenizer.id_to_token(token) {
+            // Decoders drop the blank at the beginning of a text.
+            Some(piece) if piece.starts_with('▁') && !text.starts_with(' ') => {
+                piece.replace('▁', " ")
+            }
+            Some(_) => text,
+            None => format!("<no token {token}>"),
+        }
+    }
+
     fn with_specials(&self, text: &str) -> Result<Vec<u32>, DataError> {
         let encoded = guarded(LIBRARY, || {
             let encoding = self.tokenizer.encode_fast(text, true);

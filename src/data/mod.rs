@@ -38,6 +38,7 @@ mod pack;
 mod pair;
 mod params;
 mod parquet;
+mod parquet_file;
 mod pattern;
 mod percent;
 mod plain;
@@ -67,6 +68,7 @@ pub use mix::{LoadReport, SourceReport, load_chat, load_pairs};
 pub use order::{permutation, select};
 pub use pack::{PackReport, PackedRow, Segment};
 pub use pair::{DropReason, PairCut, PairEncoding, PairReport, TokenizedPair};
+pub use parquet_file::ParquetFile;
 pub use pattern::{Flags, Pattern};
 pub use plain::PlainTokenizer;
 pub use prepare::{

@@ -157,6 +157,15 @@ impl Opened {
         if !found.is_file() {
             return Err(failed("read", std::io::Error::other("it is no file")).into());
         }
+        if found.len() == 0 {
+            // Not opened: files of the kernel's say that they are empty, and some of them (/proc/kmsg) never end.
+            return Ok(Self {
+                size: 0,
+                packed: false,
+                text: Some(Box::new(std::io::empty())),
+                file,
+            });
+        }
         let open = || std::fs::File::open(&file).map_err(|e| failed("open", e));
         let mut head = Vec::new();
         let read = open()?.take(8).read_to_end(&mut head);

@@ -253,7 +253,7 @@ mod tests {
         let differ =
             |item: &Candidates| replies_differ(item.replies.iter().map(|r| r.text.as_str()));
         assert!(items.len() == 4 && items.iter().all(differ));
-        let scores = RuleJudge.judge(&items, &mut |_| true).unwrap();
+        let scores = RuleJudge::default().judge(&items, &mut |_| true).unwrap();
 
         let measured = story_metrics("s", &prompts, &stories);
         let rule_scores: Vec<f64> = measured

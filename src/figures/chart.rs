@@ -26,6 +26,11 @@ pub trait Chart: Any + Debug {
         false
     }
 
+    /// Whether known values that marks are seen against must be in the range, however far they are.
+    fn shows_levels(&self) -> bool {
+        false
+    }
+
     /// A line across the plot that is named above it.
     fn reference(&self) -> Option<&ReferenceLine> {
         None
@@ -132,8 +137,8 @@ pub enum Coordinates {
     Numbers(Axis),
     /// Values go up; equally wide slots, each with its name in lines below.
     Columns(Vec<Vec<String>>),
-    /// Values go right; equally high rows, each with its name before it.
-    Rows(Vec<String>),
+    /// Values go right; equally high rows, each with its name in lines before it.
+    Rows(Vec<Vec<String>>),
     /// Positions go right; up and down mean nothing.
     Positions(Axis),
 }
@@ -151,6 +156,8 @@ impl Coordinates {
 /// Where and how a chart is drawn.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
+    /// Width of the panel, pixels.
+    pub width: f64,
     /// The plot, in pixels.
     pub plot: &'a Rect,
     /// The axis of values.

@@ -16,6 +16,8 @@ pub enum Scale {
 pub struct Series {
     /// Shown in the legend; empty if it is the only one.
     pub name: String,
+    /// Which of the looks it has ([`crate::figures::looks_of`]).
+    pub look: usize,
     /// Its points, in x order.
     pub points: Vec<Point>,
 }
@@ -60,6 +62,15 @@ pub struct SeedValue {
     pub x: Option<f64>,
     /// The run it came from.
     pub run: String,
+}
+
+/// A known value that marks are seen against, such as that of guessing: a dotted line across the plot.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Level {
+    /// What it is.
+    pub name: String,
+    /// Where it is.
+    pub value: f64,
 }
 
 /// A value that other values are seen against: a line across the plot.

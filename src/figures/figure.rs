@@ -2,6 +2,7 @@
 
 use crate::base::PathError;
 use crate::figures::chart::Chart;
+use crate::figures::data::Level;
 use crate::metrics::Better;
 use std::any::Any;
 
@@ -51,9 +52,9 @@ pub struct Figure {
     pub title: String,
     /// What the marks and intervals are, with n; shown small below the drawing.
     pub note: String,
-    /// What the marks say, a sentence each; shown below the note.
+    /// What the marks say, a sentence each, for the page around the figure; not drawn.
     pub findings: Vec<String>,
-    /// What is missing and why, one entry each; shown below the findings.
+    /// What is missing and why, one entry each; shown below the note.
     pub missing: Vec<String>,
     /// Definition and comment for the page around the figure; not drawn.
     pub caption: String,
@@ -80,6 +81,8 @@ pub struct Panel {
     pub decimals: usize,
     /// Shown small below the panel, for example scores of its runs, one a line.
     pub note: String,
+    /// Known values that the marks are seen against.
+    pub levels: Vec<Level>,
     /// The marks.
     pub chart: Box<dyn Chart>,
 }

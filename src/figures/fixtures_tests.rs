@@ -1,11 +1,11 @@
 //! Figures with made-up numbers, for the tests of this module.
 
 use crate::figures::{
-    BarChart, BatchChart, BatchPiece, BatchRow, Chart, Curve, Figure, Fit, LineChart, Panel, Part,
-    Point, ReferenceLine, Saturation, Scale, ScalingChart, ScalingCurve, SeedCurve, SeedValue,
-    Series, TrainingChart,
+    BarChart, BatchChart, BatchPiece, BatchRow, Chart, Curve, Figure, Fit, Level, LineChart, Panel,
+    Part, Point, ReferenceLine, Saturation, Scale, ScalingChart, ScalingCurve, SeedCurve,
+    SeedValue, Series, TrainingChart,
 };
-use crate::metrics::{Better, mean, parabola};
+use crate::metrics::{Better, Interval, mean, parabola};
 
 pub(crate) fn point(x: f64, values: &[f64]) -> Point {
     let estimate = mean(values);
@@ -55,14 +55,16 @@ pub(crate) fn panel(title: &str, labels: (&str, &str), better: Better, chart: im
         better,
         decimals: 3,
         note: String::new(),
+        levels: Vec::new(),
         chart: Box::new(chart),
     }
 }
 
 pub(crate) fn bars(from_zero: bool) -> Figure {
     let categories = ["padded", "concat", "best-fit"].map(str::to_owned).to_vec();
-    let series = |name: &str, rows: [&[f64]; 3]| Series {
+    let series = |name: &str, look: usize, rows: [&[f64]; 3]| Series {
         name: name.to_owned(),
+        look,
         points: (0..)
             .zip(rows)
             .map(|(x, v)| point(f64::from(x), v))
@@ -80,10 +82,11 @@ pub(crate) fn bars(from_zero: bool) -> Figure {
         categories,
         from_zero,
         series: vec![
-            series("mask = assistant-only", [&a, &b, &c]),
-            series("mask = all-tokens", [&d, &[], &f]),
+            series("mask = assistant-only", 0, [&a, &b, &c]),
+            series("mask = all-tokens", 1, [&d, &[], &f]),
         ],
         reference: None,
+        forest: false,
     };
     let label = if from_zero {
         "preference accuracy (share of pairs)"
@@ -103,8 +106,9 @@ pub(crate) fn bars(from_zero: bool) -> Figure {
 }
 
 pub(crate) fn lines() -> Figure {
-    let series = |name: &str, base: f64| Series {
+    let series = |name: &str, look: usize, base: f64| Series {
         name: name.to_owned(),
+        look,
         points: [0.01, 0.05, 0.1, 0.5]
             .iter()
             .enumerate()
@@ -117,11 +121,12 @@ pub(crate) fn lines() -> Figure {
     let chart = LineChart {
         scale: Scale::Log,
         series: vec![
-            series("|D| = 110", 0.842),
-            series("|D| = 220", 0.851),
-            series("|D| = 440", 0.878),
-            series("|D| = 933", 0.902),
+            series("|D| = 110", 0, 0.842),
+            series("|D| = 220", 1, 0.851),
+            series("|D| = 440", 2, 0.878),
+            series("|D| = 933", 3, 0.902),
         ],
+        reference: None,
     };
     figure(
         "lines",
@@ -150,14 +155,17 @@ fn curve(name: &str, rate: f64, steps: u32) -> Curve {
             })
             .collect(),
     };
+    let looks = ["β = 0.01", "β = 0.1", "β = 0.5"];
     Curve {
         name: name.to_owned(),
+        look: looks.iter().position(|n| *n == name).unwrap_or(0),
         seeds: vec![seed(1), seed(2), seed(3)],
     }
 }
 
 pub(crate) fn training() -> Figure {
     let chart = TrainingChart {
+        scale: Scale::Linear,
         curves: vec![
             curve("β = 0.01", 0.16, 40),
             curve("β = 0.1", 0.11, 40),
@@ -179,6 +187,7 @@ pub(crate) fn training() -> Figure {
 pub(crate) fn panels() -> Figure {
     let one = |title: &str, k: f64| {
         let chart = TrainingChart {
+            scale: Scale::Linear,
             curves: vec![
                 curve("β = 0.01", 0.16 * k, 30),
                 curve("β = 0.1", 0.11 * k, 30),
@@ -215,6 +224,7 @@ pub(crate) fn crowded() -> Figure {
             name: format!(
                 "an arm with a rather long name, number {s}, which says everything twice"
             ),
+            look: s as usize,
             points: (0..9)
                 .map(|k| {
                     point(
@@ -230,6 +240,7 @@ pub(crate) fn crowded() -> Figure {
         from_zero: false,
         series,
         reference: None,
+        forest: false,
     };
     figure(
         "crowded",
@@ -257,6 +268,7 @@ pub(crate) fn many() -> Figure {
     });
     let one = Series {
         name: String::new(),
+        look: 0,
         points: points.collect(),
     };
     let chart = |from_zero| BarChart {
@@ -267,6 +279,7 @@ pub(crate) fn many() -> Figure {
             name: "before preference learning".to_owned(),
             point: point(0.0, &[0.62, 0.64, 0.6]),
         }),
+        forest: false,
     };
     let label = ("loss", "preference accuracy (share of pairs)");
     let panels = [true, false].map(|zero| panel("", label, Better::Higher, chart(zero)));
@@ -292,12 +305,14 @@ pub(crate) fn reference(from_zero: bool) -> Figure {
         from_zero,
         series: vec![Series {
             name: String::new(),
+            look: 0,
             points: points.collect(),
         }],
         reference: Some(ReferenceLine {
             name: "filter = none, pairs = 933".to_owned(),
             point: point(0.0, &[0.874, 0.881, 0.872]),
         }),
+        forest: false,
     };
     figure(
         if from_zero {
@@ -315,9 +330,67 @@ pub(crate) fn reference(from_zero: bool) -> Figure {
     )
 }
 
+/// Paired differences with intervals written beside them, one of them far, and a known value.
+pub(crate) fn forest() -> Figure {
+    let names = [
+        "loss = ipo, label smoothing 0.1 and a length term",
+        "loss = hinge",
+        "loss = sigmoid",
+    ];
+    let points = (0..3).map(|k| {
+        let v = f64::from(k) * 0.03 - 0.04;
+        point(f64::from(k), &[v, v, v + 0.012])
+    });
+    let chart = BarChart {
+        categories: names.map(str::to_owned).to_vec(),
+        from_zero: false,
+        series: vec![Series {
+            name: String::new(),
+            look: 0,
+            points: points.collect(),
+        }],
+        reference: Some(ReferenceLine {
+            name: "baseline, loss = dpo".to_owned(),
+            point: point(0.0, &[0.0]),
+        }),
+        forest: true,
+    };
+    let labels = ("configuration", "difference in preference accuracy");
+    let mut panel = panel("", labels, Better::Higher, chart);
+    panel.levels = vec![Level {
+        name: "what matters".to_owned(),
+        value: 0.02,
+    }];
+    figure(
+        "forest",
+        "Which loss differs from the baseline?",
+        vec![panel],
+    )
+}
+
+/// Curves over a logarithmic axis of steps, the state before training at its left end.
+pub(crate) fn log_steps() -> Figure {
+    let mut one = curve("β = 0.1", 0.11, 40);
+    for seed in &mut one.seeds {
+        let kept = |step: f64| step == 0.0 || (step / 5.0).log2().fract() == 0.0;
+        seed.points.retain(|(step, _)| kept(*step));
+    }
+    let chart = TrainingChart {
+        scale: Scale::Log,
+        curves: vec![one],
+    };
+    let labels = ("optimiser step (log scale)", "probability margin");
+    let panel = panel("", labels, Better::Higher, chart);
+    figure(
+        "log-steps",
+        "Probability margin along training",
+        vec![panel],
+    )
+}
+
 /// Three sizes of data over compute; the smallest saturates early, the largest not in range.
 pub(crate) fn scaling() -> Figure {
-    let curve = |name: &str, top: f64, at: f64, steps: usize| {
+    let curve = |name: &str, look: usize, top: f64, at: f64, steps: usize| {
         let points: Vec<Point> = (0..steps)
             .map(|k| {
                 let x = 2e9 * 2f64.powf(k as f64);
@@ -333,6 +406,12 @@ pub(crate) fn scaling() -> Figure {
             parabola,
             scale: Scale::Log,
         });
+        let around = |fit: Fit, k: i32| {
+            let x = 2e9 * 2f64.powf(f64::from(k) * (steps as f64 - 1.0) / 8.0);
+            let half = 0.004 + 0.0004 * f64::from((k - 4) * (k - 4));
+            let (low, high) = (fit.at(x) - half, fit.at(x) + half);
+            (x, Interval { low, high })
+        };
         let last = points[points.len() - 1].clone();
         let turn = fit.and_then(|f| Some((f.turn()?, f)));
         let on_fit = turn.filter(|(x, _)| *x < last.x);
@@ -340,19 +419,24 @@ pub(crate) fn scaling() -> Figure {
             Some((x, f)) => Saturation {
                 x,
                 y: f.at(x),
-                on_fit: true,
+                turn: Some(Interval {
+                    low: x * 0.7,
+                    high: x * 1.6,
+                }),
             },
             None => Saturation {
                 x: last.x,
                 y: last.estimate.unwrap().value,
-                on_fit: false,
+                turn: None,
             },
         };
         ScalingCurve {
             series: Series {
                 name: name.to_owned(),
+                look,
                 points,
             },
+            band: fit.map_or_else(Vec::new, |f| (0..9).map(|k| around(f, k)).collect()),
             fit,
             saturation: Some(saturation),
         }
@@ -360,9 +444,9 @@ pub(crate) fn scaling() -> Figure {
     let chart = ScalingChart {
         scale: Scale::Log,
         curves: vec![
-            curve("|D| = 110", 0.842, 9.9, 6),
-            curve("|D| = 440", 0.871, 10.4, 7),
-            curve("|D| = 933", 0.893, 11.2, 7),
+            curve("|D| = 110", 0, 0.842, 9.9, 6),
+            curve("|D| = 440", 1, 0.871, 10.4, 7),
+            curve("|D| = 933", 2, 0.893, 11.2, 7),
         ],
     };
     let labels = (
@@ -454,6 +538,7 @@ pub(crate) fn margins() -> Figure {
             ),
             Better::Higher,
             TrainingChart {
+                scale: Scale::Linear,
                 curves: vec![curve("", 0.16 * k, 30)],
             },
         )
@@ -497,5 +582,7 @@ pub(crate) fn all() -> Vec<Figure> {
         panels(),
         crowded(),
         many(),
+        forest(),
+        log_steps(),
     ]
 }

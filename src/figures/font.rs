@@ -38,6 +38,23 @@ impl Weight {
     }
 }
 
+/// The characters of `text` that the font has not, each once: other programs draw them with fonts of their own, a PNG
+/// leaves them out.
+pub fn lacking(text: &str) -> String {
+    static FACE: OnceLock<Option<ttf_parser::Face<'static>>> = OnceLock::new();
+    let face = FACE.get_or_init(|| ttf_parser::Face::parse(FONT_REGULAR, 0).ok());
+    let Some(face) = face else {
+        return String::new();
+    };
+    let mut found = String::new();
+    for c in text.chars() {
+        if !c.is_control() && face.glyph_index(c).is_none() && !found.contains(c) {
+            found.push(c);
+        }
+    }
+    found
+}
+
 /// Makes the font known to plotters, once; false if it refused the bytes.
 fn registered() -> bool {
     static DONE: OnceLock<bool> = OnceLock::new();
@@ -73,6 +90,12 @@ pub(crate) fn text_width(text: &str, em: f64, weight: Weight) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scripts_that_the_font_has_not_are_found() {
+        assert_eq!(lacking("β = 0.1 ≥ 95 %, é\n"), "");
+        assert_eq!(lacking("大きい大 🙂 سلام"), "大きい🙂سلام");
+    }
 
     // The advance width of "0" in Inter Regular is 1760 of 2816 units (read with fontTools).
     #[test]

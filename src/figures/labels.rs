@@ -52,12 +52,29 @@ fn push_line(lines: &mut Vec<String>, line: &str) {
     }
 }
 
-/// Parts after which a line may break, each with its trailing separator.
+/// Parts after which a line may break, each with its trailing separator: not within `95 %`, `0.942 ± 0.032` or
+/// `β = 0.1`.
 fn pieces(text: &str) -> Vec<&str> {
+    const BOUND: [&str; 3] = ["%", "±", "="];
+    let binds = |word: &str| BOUND.iter().any(|sign| word.starts_with(sign));
     let mut pieces: Vec<&str> = Vec::new();
-    for word in text.split_inclusive(' ') {
-        pieces.extend(word.split_inclusive(['=', '-', '/', '_', ',']));
+    let (mut start, mut end) = (0, 0);
+    let words: Vec<&str> = text.split_inclusive(' ').collect();
+    for (index, word) in words.iter().enumerate() {
+        end += word.len();
+        let next = words.get(index + 1).is_some_and(|next| binds(next));
+        if next || (word.len() > 1 && matches!(word.trim_end(), "±" | "=")) {
+            continue;
+        }
+        let whole = &text[start..end];
+        start = end;
+        if whole.trim_end().contains(' ') {
+            pieces.push(whole);
+        } else {
+            pieces.extend(whole.split_inclusive(['=', '-', '/', '_', ',']));
+        }
     }
+    pieces.extend((start < text.len()).then(|| &text[start..]));
     pieces
 }
 
@@ -187,6 +204,25 @@ mod tests {
         let bare = |s: &str| s.replace(' ', "");
         assert_eq!(bare(&lines.concat()), bare(text));
         assert!(wrap("", 90.0, 12.0, Weight::Regular).is_empty());
+    }
+
+    #[test]
+    fn a_value_is_not_parted_from_its_unit_or_half_width() {
+        let whole = pieces("accuracy 0.942 ± 0.032, over 95 % of beta = 0.1 and a-b");
+        assert_eq!(
+            whole,
+            [
+                "accuracy ",
+                "0.942 ± 0.032, ",
+                "over ",
+                "95 % ",
+                "of ",
+                "beta = 0.1 ",
+                "and ",
+                "a-",
+                "b"
+            ]
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::figures::axes::{Axis, Rect};
 use crate::figures::canvas::{Canvas, Stroke};
+use crate::figures::chart::Frame;
 use crate::figures::data::{Point, ReferenceLine};
 use crate::figures::labels::{SWATCH, regular, shorten, spread};
 use crate::figures::theme::{AXIS, INK, LEGEND_EM, PAPER, series_look};
@@ -123,7 +124,7 @@ pub(crate) fn draw_seeds(
 pub(crate) fn label_ends(
     canvas: &mut Canvas<'_>,
     plot: &Rect,
-    names: &[String],
+    names: &[(String, usize)],
     ends: &[Option<f64>],
     from_x: f64,
 ) {
@@ -135,7 +136,7 @@ pub(crate) fn label_ends(
     let wishes: Vec<f64> = shown.iter().map(|s| s.1).collect();
     let placed = spread(&wishes, LEGEND_EM * 1.3, plot.top, plot.bottom);
     for ((index, wish), y) in shown.into_iter().zip(placed) {
-        let look = series_look(index);
+        let (name, look) = (&names[index].0, series_look(names[index].1));
         let lead = Stroke {
             color: AXIS,
             width: 0.8,
@@ -152,23 +153,45 @@ pub(crate) fn label_ends(
         );
         canvas.marker(plot.right + 21.0, y, 7.5, &look);
         let style = regular(LEGEND_EM, INK);
-        canvas.text(&names[index], plot.right + 31.0, y + 4.4, style);
+        canvas.text(name, plot.right + 31.0, y + 4.4, style);
     }
 }
 
-/// What stands for a series' line in a legend, dashed as it is.
-pub(crate) fn series_swatch(canvas: &mut Canvas<'_>, index: usize, at: (f64, f64)) {
-    line_swatch(canvas, (index, series_look(index).dash), at, 7.0);
+/// What stands for the line of a series of this look in a legend, dashed as it is.
+pub(crate) fn series_swatch(canvas: &mut Canvas<'_>, look: usize, at: (f64, f64)) {
+    line_swatch(canvas, (look, series_look(look).dash), at, 7.0);
+}
+
+/// Draws the line of the reference, if it has a value, and its interval across a plot of values that go up.
+pub(crate) fn draw_reference_across(
+    canvas: &mut Canvas<'_>,
+    at: &Frame<'_>,
+    reference: Option<&ReferenceLine>,
+) {
+    let Some(point) = reference.map(|r| &r.point) else {
+        return;
+    };
+    let plot = at.plot;
+    if let Some(Interval { low, high }) = point.interval {
+        let inside = |y: f64| y.clamp(plot.top, plot.bottom);
+        let (top, bottom) = (inside(at.y(high)), inside(at.y(low)));
+        canvas.rect(plot.left, top, plot.right, bottom, INK, REFERENCE_BAND);
+    }
+    if let Some(estimate) = point.estimate {
+        let y = at.y(estimate.value);
+        let line = [(plot.left, y), (plot.right, y)];
+        canvas.dashed(&line, REFERENCE_DASH, REFERENCE);
+    }
 }
 
 /// What stands for a line in a legend: a piece of it with a marker of `size` pixels.
 pub(crate) fn line_swatch(
     canvas: &mut Canvas<'_>,
-    (index, dash): (usize, &[f64]),
+    (look, dash): (usize, &[f64]),
     (left, middle): (f64, f64),
     size: f64,
 ) {
-    let look = series_look(index);
+    let look = series_look(look);
     let stroke = Stroke {
         color: look.color,
         width: 2.0,

@@ -24,9 +24,10 @@ pub(crate) fn check_values(figure: &Figure) -> Result<(), FigureError> {
         if let Some(x) = values.x.iter().find(wrong) {
             return fault("x", *x);
         }
-        let mut ys = values.marks.iter().chain(&values.ends);
+        let ys = values.marks.iter().chain(&values.ends).copied();
+        let mut ys = ys.chain(panel.levels.iter().map(|l| l.value));
         if let Some(y) = ys.find(|y| !y.is_finite()) {
-            return fault("y", *y);
+            return fault("y", y);
         }
     }
     Ok(())
@@ -57,6 +58,9 @@ fn shown_range(values: &Values) -> (f64, f64) {
     )
 }
 
+/// Known values are shown where that makes the range at most so many times as wide; elsewhere they are only said.
+const WIDER_FOR_LEVELS: f64 = 2.0;
+
 /// The range of y of each panel: panels with the same y label share one, so that they compare.
 pub(crate) fn common_ranges(panels: &[Panel]) -> Vec<(f64, f64)> {
     let own: Vec<(f64, f64)> = panels
@@ -68,23 +72,44 @@ pub(crate) fn common_ranges(panels: &[Panel]) -> Vec<(f64, f64)> {
             .iter()
             .zip(&own)
             .filter(|(p, _)| p.y_label == panel.y_label);
-        alike.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), (_, r)| {
+        let shared = alike.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), (_, r)| {
             (l.min(r.0), h.max(r.1))
-        })
+        });
+        with_levels(panel, shared)
     };
     panels.iter().map(joined).collect()
 }
 
-/// The names of a figure's series, of the panel that has most; empty names are left out.
+/// The range with the known values that are to be seen in it.
+fn with_levels(panel: &Panel, (low, high): (f64, f64)) -> (f64, f64) {
+    let wider = |(l, h): (f64, f64), value: f64| (l.min(value), h.max(value));
+    let values = panel.levels.iter().map(|level| level.value);
+    values.fold((low, high), |range, value| {
+        let (l, h) = wider(range, value);
+        if panel.chart.shows_levels() || h - l <= WIDER_FOR_LEVELS * (high - low) {
+            (l, h)
+        } else {
+            range
+        }
+    })
+}
+
+/// The panel that has most names, whose marks the legend shows: all panels of a figure are of one kind.
+pub(crate) fn named_panel(figure: &Figure) -> &Panel {
+    let names = |panel: &Panel| panel.chart.names().len();
+    let first = &figure.panels[0];
+    figure.panels.iter().fold(first, |most, panel| {
+        if names(panel) > names(most) {
+            panel
+        } else {
+            most
+        }
+    })
+}
+
+/// The names of a figure's series; empty names are left out.
 pub(crate) fn shared_names(figure: &Figure) -> Vec<String> {
-    let longest = figure
-        .panels
-        .iter()
-        .map(|p| p.chart.names())
-        .max_by_key(Vec::len);
-    longest
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|n| !n.is_empty())
-        .collect()
+    let mut names = named_panel(figure).chart.names();
+    names.retain(|name| !name.is_empty());
+    names
 }

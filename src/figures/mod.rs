@@ -10,6 +10,7 @@ pub(crate) mod axes;
 mod canvas;
 mod chart;
 mod charts;
+mod clear;
 mod data;
 mod draw;
 mod export;
@@ -33,8 +34,9 @@ pub use charts::{
     BarChart, BatchChart, BatchPiece, BatchRow, Curve, Fit, LineChart, Part, Saturation,
     ScalingChart, ScalingCurve, SeedCurve, TrainingChart,
 };
-pub use data::{Point, ReferenceLine, Scale, SeedValue, Series};
-pub use draw::{Drawing, draw};
+pub use data::{Level, Point, ReferenceLine, Scale, SeedValue, Series};
+pub use draw::{Drawing, draw, draw_narrow};
 pub use export::write_figure;
 pub use figure::{Figure, FigureError, Panel};
-pub use font::{FONT_REGULAR_WOFF2, FONT_SEMIBOLD_WOFF2};
+pub use font::{FONT_REGULAR_WOFF2, FONT_SEMIBOLD_WOFF2, lacking};
+pub use theme::looks_of;

@@ -3,14 +3,15 @@
 use crate::figures::axes::{Axis, Rect, linear_axis};
 use crate::figures::canvas::{Align, Canvas, Stroke, TextLook};
 use crate::figures::chart::{Arrangement, Coordinates, Frame, Room};
+use crate::figures::data::Level;
 use crate::figures::figure::Panel;
 use crate::figures::font::{Weight, text_width};
 use crate::figures::labels::{paragraph, regular, wrap};
 use crate::figures::marks::draw_reference_key;
 use crate::figures::theme::{
-    AXIS, DISTINCT_LOOKS, GRID, INK, LABEL_EM, LEGEND_EM, NOTE_EM, SOFT_INK, TICK_EM,
+    AXIS, DISTINCT_LOOKS, GRID, INK, LABEL_EM, LEGEND_EM, NOTE_EM, ROW_LINE, SOFT_INK, TICK_EM,
 };
-use crate::metrics::Better;
+use crate::metrics::{Better, fixed};
 
 /// About so many ticks of values: more would crowd the small panels.
 const VALUE_TICKS: usize = 5;
@@ -20,11 +21,15 @@ const NAMES_BESIDE: f64 = 0.3;
 const LEAD: f64 = 33.0;
 /// Height of the line that names a reference, in em of a legend.
 const KEY_LINE: f64 = 1.5;
+/// On and off lengths of the line of a known value, pixels.
+const LEVEL_DASH: &[f64] = &[1.5, 3.0];
 
 /// Everything about a panel that is known before it is drawn.
 pub(crate) struct PanelLayout {
     title: Vec<String>,
     y_label: Vec<String>,
+    /// What is said of known values.
+    levels: Vec<String>,
     x_label: Vec<String>,
     note: Vec<String>,
     y_axis: Axis,
@@ -35,18 +40,18 @@ pub(crate) struct PanelLayout {
     pub(crate) names_at_ends: bool,
 }
 
-/// Measures a panel of `width`; names stand beside the lines if the panel is `alone` in its row
-/// and they fit. `height` is that of its plot, unless the chart needs its own.
+/// Measures a panel of `width`, which says what its values are if it is `labelled`; names stand `beside` the lines if
+/// they may and fit. `height` is that of its plot, unless the chart needs its own.
 pub(crate) fn lay_out(
     panel: &Panel,
     (low, high): (f64, f64),
     (width, height): (f64, f64),
-    alone: bool,
+    (labelled, beside): (bool, bool),
 ) -> PanelLayout {
     let y_axis = linear_axis(low, high, panel.chart.starts_at_zero(), VALUE_TICKS);
     let names = panel.chart.names();
     let widest = widest(&names, LEGEND_EM);
-    let names_at_ends = alone
+    let names_at_ends = beside
         && panel.chart.ends_in_lines()
         && (2..=DISTINCT_LOOKS).contains(&names.len())
         && widest < width * NAMES_BESIDE;
@@ -58,12 +63,23 @@ pub(crate) fn lay_out(
         decimals: panel.decimals,
     });
     let in_rows = matches!(plot.coordinates, Coordinates::Rows(_));
+    let mut y_label = rows_label(panel, in_rows);
+    if labelled {
+        y_label = value_label(panel) + &y_label;
+    }
+    let levels = level_words(panel, &y_axis);
     let plot_width = width - plot.left - plot.right;
     let x_label = if in_rows { "" } else { &panel.x_label };
     let note = panel.note.lines();
     PanelLayout {
         title: wrap(&panel.title, width, LEGEND_EM, Weight::Semibold),
-        y_label: wrap(&y_label(panel, in_rows), width, LABEL_EM, Weight::Regular),
+        y_label: wrap(
+            y_label.trim_start_matches("; "),
+            width,
+            LABEL_EM,
+            Weight::Regular,
+        ),
+        levels: wrap(&levels, width, LABEL_EM, Weight::Regular),
         x_label: wrap(x_label, plot_width, LABEL_EM, Weight::Regular),
         note: note
             .flat_map(|line| wrap(line, width, NOTE_EM, Weight::Regular))
@@ -82,26 +98,43 @@ fn widest<'a>(texts: impl IntoIterator<Item = &'a String>, em: f64) -> f64 {
     widths.fold(0.0, f64::max)
 }
 
-/// What the values are, which way they are better, and what the rows are, if there are any.
-fn y_label(panel: &Panel, in_rows: bool) -> String {
+/// What the values are and which way they are better.
+pub(crate) fn value_label(panel: &Panel) -> String {
     let good = match panel.better {
         Better::Higher => " — higher is better",
         Better::Lower => " — lower is better",
         Better::Neither => "",
     };
-    let rows = if in_rows && !panel.x_label.is_empty() {
+    format!("{}{good}", panel.y_label)
+}
+
+/// What the rows are, if there are any.
+fn rows_label(panel: &Panel, in_rows: bool) -> String {
+    if in_rows && !panel.x_label.is_empty() {
         format!("; rows: {}", panel.x_label)
     } else {
         String::new()
+    }
+}
+
+/// Which known values are drawn, and which lie outside.
+fn level_words(panel: &Panel, axis: &Axis) -> String {
+    let inside = |value: f64| (axis.low..=axis.high).contains(&value);
+    let text = |level: &Level| format!("{} {}", level.name, fixed(level.value, panel.decimals));
+    let part = |lead: &str, shown: bool| {
+        let these = panel.levels.iter().filter(|l| inside(l.value) == shown);
+        let these: Vec<String> = these.map(text).collect();
+        (!these.is_empty()).then(|| format!("{lead}: {}", these.join(", ")))
     };
-    format!("{}{good}{rows}", panel.y_label)
+    let parts = [part("Dotted", true), part("outside the plot", false)];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 impl PanelLayout {
     /// Room above the plot.
     fn header(&self) -> f64 {
         self.title.len() as f64 * LEGEND_EM * 1.4
-            + self.y_label.len() as f64 * LABEL_EM * 1.35
+            + (self.y_label.len() + self.levels.len()) as f64 * LABEL_EM * 1.35
             + if self.keyed {
                 LEGEND_EM * KEY_LINE
             } else {
@@ -159,7 +192,9 @@ pub(crate) fn draw_panel(
         bottom: top + layout.plot.height,
     };
     draw_coordinates(canvas, layout, &plot);
+    draw_levels(canvas, panel, layout, &plot);
     let frame = Frame {
+        width,
         plot: &plot,
         axis: &layout.y_axis,
         coordinates: &layout.plot.coordinates,
@@ -198,7 +233,7 @@ fn draw_header(
         };
         canvas.text(line, left, y - LEGEND_EM * 0.4, look);
     }
-    for line in &layout.y_label {
+    for line in layout.y_label.iter().chain(&layout.levels) {
         y += LABEL_EM * 1.35;
         canvas.text(line, left, y - LABEL_EM * 0.35, regular(LABEL_EM, SOFT_INK));
     }
@@ -223,6 +258,33 @@ fn draw_coordinates(canvas: &mut Canvas<'_>, layout: &PanelLayout, plot: &Rect) 
             draw_rows(canvas, names, plot);
         }
         Coordinates::Positions(x_axis) => draw_x_ticks(canvas, x_axis, plot),
+    }
+}
+
+/// Lines at the known values that lie in the plot.
+fn draw_levels(canvas: &mut Canvas<'_>, panel: &Panel, layout: &PanelLayout, plot: &Rect) {
+    let axis = &layout.y_axis;
+    let stroke = Stroke {
+        color: SOFT_INK,
+        width: 1.3,
+        alpha: 1.0,
+    };
+    for value in panel.levels.iter().map(|level| level.value) {
+        if !(axis.low..=axis.high).contains(&value) {
+            continue;
+        }
+        let line = match layout.plot.coordinates {
+            Coordinates::Numbers(_) | Coordinates::Columns(_) => {
+                let y = axis.y(value, plot);
+                [(plot.left, y), (plot.right, y)]
+            }
+            Coordinates::Rows(_) => {
+                let x = axis.x(value, plot);
+                [(x, plot.top), (x, plot.bottom)]
+            }
+            Coordinates::Positions(_) => continue,
+        };
+        canvas.dashed(&line, LEVEL_DASH, stroke);
     }
 }
 
@@ -308,14 +370,17 @@ fn draw_columns(canvas: &mut Canvas<'_>, names: &[Vec<String>], plot: &Rect) {
 }
 
 /// The names of rows before them.
-fn draw_rows(canvas: &mut Canvas<'_>, names: &[String], plot: &Rect) {
+fn draw_rows(canvas: &mut Canvas<'_>, names: &[Vec<String>], plot: &Rect) {
     let row = plot.height() / names.len().max(1) as f64;
-    for (index, name) in names.iter().enumerate() {
-        let y = plot.top + (index as f64 + 0.5) * row + TICK_EM * 0.36;
+    for (index, lines) in names.iter().enumerate() {
+        let middle = plot.top + (index as f64 + 0.5) * row + TICK_EM * 0.36;
+        let first = middle - (lines.len() as f64 - 1.0) / 2.0 * ROW_LINE;
         let right = TextLook {
             align: Align::Right,
             ..regular(TICK_EM, INK)
         };
-        canvas.text(name, plot.left - 8.0, y, right);
+        for (k, line) in lines.iter().enumerate() {
+            canvas.text(line, plot.left - 8.0, first + k as f64 * ROW_LINE, right);
+        }
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::figures::export::{figure_csv, figure_sidecar, rasterize};
 use crate::figures::fixtures_tests as fixtures;
-use crate::figures::{BarChart, FigureError, LineChart, Scale, draw, write_figure};
+use crate::figures::{
+    BarChart, Drawing, FigureError, LineChart, Scale, draw, draw_narrow, looks_of, write_figure,
+};
 use crate::metrics::Better;
 
 #[test]
@@ -34,20 +36,28 @@ fn every_fixture_has_the_committed_bytes() {
 #[test]
 fn no_two_texts_overlap_and_all_stand_inside() {
     for figure in fixtures::all() {
-        let drawing = draw(&figure).unwrap();
-        for (i, a) in drawing.texts.iter().enumerate() {
+        for drawing in [draw(&figure).unwrap(), draw_narrow(&figure).unwrap()] {
+            texts_are_apart(&figure.name, &drawing);
+        }
+    }
+}
+
+fn texts_are_apart(name: &str, drawing: &Drawing) {
+    for (i, a) in drawing.texts.iter().enumerate() {
+        assert!(
+            a.left >= 0.0
+                && a.right <= drawing.size.0
+                && a.top >= 0.0
+                && a.bottom <= drawing.size.1,
+            "{name}: {a:?} outside {:?}",
+            drawing.size
+        );
+        for b in &drawing.texts[i + 1..] {
             assert!(
-                a.left >= 0.0
-                    && a.right <= drawing.size.0
-                    && a.top >= 0.0
-                    && a.bottom <= drawing.size.1,
-                "{}: {a:?} outside {:?}",
-                figure.name,
-                drawing.size
+                !a.overlaps(b),
+                "{name}, {} wide: {a:?} on {b:?}",
+                drawing.size.0
             );
-            for b in &drawing.texts[i + 1..] {
-                assert!(!a.overlaps(b), "{}: {a:?} on {b:?}", figure.name);
-            }
         }
     }
 }
@@ -97,8 +107,10 @@ fn four_files_appear_and_the_second_time_nothing_changes() {
 fn numbers_that_cannot_be_drawn_are_refused() {
     let chart = LineChart {
         scale: Scale::Log,
+        reference: None,
         series: vec![crate::figures::Series {
             name: String::new(),
+            look: 0,
             points: vec![fixtures::point(0.0, &[1.0])],
         }],
     };
@@ -135,6 +147,9 @@ fn every_sample_can_be_written() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("target/figure-samples");
     for figure in fixtures::all() {
         assert_eq!(write_figure(&folder, &figure).unwrap().len(), 4);
+        let narrow = draw_narrow(&figure).unwrap().svg;
+        let path = folder.join(format!("{}-narrow.svg", figure.name));
+        crate::base::write_atomic(&path, narrow.as_bytes()).unwrap();
     }
 }
 
@@ -149,7 +164,7 @@ fn a_scaling_figure_says_how_each_series_saturates() {
             .to_owned()
     };
     assert_eq!(how(0), "turn of the fit");
-    assert_eq!(how(2), "best observed point");
+    assert_eq!(how(2), "first point not clearly worse than the best");
     assert_eq!(sidecar["fits"][0]["fit"]["u"], "log10 x");
     // The sample's parabola is 0.842 + 1/3000 − 0.03·(u − 9.9)².
     let turn = sidecar["fits"][0]["saturation"]["x"].as_f64().unwrap();
@@ -176,4 +191,39 @@ fn a_batch_is_drawn_to_scale() {
     let rects = |svg: &str| svg.matches("<rect ").count();
     // 8 padded rows of 2 pieces and 5 of padding or more; 16 pieces flat; legend and background.
     assert!(rects(&draw(&figure).unwrap().svg) > 8 * 2 + 5 + 16);
+}
+
+// Of a sweep with three and of one with two of these values.
+#[test]
+fn a_value_has_one_look_whichever_others_stand_beside_it() {
+    let names = |values: &[&str]| -> Vec<String> {
+        let name = values.iter().map(|v| format!("loss-mask = {v}"));
+        name.collect()
+    };
+    let two = looks_of(&names(&["assistant-only", "all-tokens"]));
+    let turned = looks_of(&names(&["all-tokens", "assistant-only"]));
+    assert_eq!(two, [turned[1], turned[0]]);
+    let three = looks_of(&names(&["assistant-only", "last-turn", "all-tokens"]));
+    assert_eq!([three[0], three[2]], [two[0], two[1]]);
+    let many: Vec<String> = (0..8).map(|k| format!("k = {k}")).collect();
+    let mut all = looks_of(&many);
+    all.sort_unstable();
+    assert_eq!(all, [0, 1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
+fn a_known_value_is_a_line_or_said_to_lie_outside() {
+    let level = |value| crate::figures::Level {
+        name: "chance".to_owned(),
+        value,
+    };
+    let said = |value| {
+        let mut figure = fixtures::lines();
+        figure.panels[0].levels = vec![level(value)];
+        let texts = draw(&figure).unwrap().texts;
+        let found = texts.into_iter().find(|t| t.text.contains("chance"));
+        found.unwrap().text
+    };
+    assert_eq!(said(0.9), "Dotted: chance 0.900");
+    assert_eq!(said(0.5), "outside the plot: chance 0.500");
 }

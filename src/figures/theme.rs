@@ -19,6 +19,10 @@ pub(crate) const PAPER: RGBColor = RGBColor(0xFF, 0xFF, 0xFF);
 
 /// Width of every figure, pixels: that of a page's text column (`report/page.css`).
 pub(crate) const WIDTH: f64 = 760.0;
+/// Width of a figure on a telephone, pixels: 390 less the margins of the page.
+pub(crate) const NARROW_WIDTH: f64 = 358.0;
+/// Space around a figure on a telephone, pixels.
+pub(crate) const NARROW_MARGIN: f64 = 8.0;
 /// Height of the plot of a single panel, pixels.
 pub(crate) const PLOT_HEIGHT: f64 = 300.0;
 /// Height of the plots of several panels, pixels: two rows of them fit a screen.
@@ -37,6 +41,8 @@ pub(crate) const LEGEND_EM: f64 = 12.5;
 pub(crate) const LABEL_EM: f64 = 12.0;
 /// Em of tick labels, pixels.
 pub(crate) const TICK_EM: f64 = 11.5;
+/// Height of a line of a row's name, pixels.
+pub(crate) const ROW_LINE: f64 = 13.0;
 /// Em of notes below, pixels.
 pub(crate) const NOTE_EM: f64 = 11.0;
 
@@ -144,6 +150,38 @@ const LOOKS: [Look; 8] = [
 pub(crate) fn series_look(index: usize) -> Look {
     LOOKS[index % LOOKS.len()]
 }
+
+/// The looks of series by what they show (`loss-mask = all-tokens`), so that a value has one colour in every figure
+/// of every report, whichever other values stand beside it. Each name has a look of its own that a digest of it
+/// picks; of names that would share one, the later in the alphabet takes the next that is free.
+pub fn looks_of(names: &[String]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..names.len()).collect();
+    order.sort_by(|a, b| names[*a].cmp(&names[*b]));
+    let mut looks = vec![0; names.len()];
+    let mut taken = [0usize; LOOKS.len()];
+    for (round, index) in order.into_iter().enumerate() {
+        let own = digest(&names[index]) as usize % LOOKS.len();
+        let places = (0..LOOKS.len()).map(|step| (own + step) % LOOKS.len());
+        let full = round / LOOKS.len();
+        let place = places
+            .into_iter()
+            .find(|place| taken[*place] <= full)
+            .unwrap_or(own);
+        taken[place] = full + 1;
+        looks[index] = place;
+    }
+    looks
+}
+
+/// FNV-1a, begun so that values which are often compared (strengths of β, kinds of packing and masks) get looks of
+/// their own that differ in lightness.
+fn digest(text: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    text.bytes().fold(LOOKS_BEGIN, step) >> 41
+}
+
+/// Where the digests of names begin.
+const LOOKS_BEGIN: u64 = 0xcbf2_9ce4_8422_3db7;
 
 /// On and off lengths of a fitted line: dots.
 pub(crate) const FIT_DASH: &[f64] = &[2.2, 3.6];

@@ -10,7 +10,9 @@ mod draw;
 mod error;
 mod generator;
 mod host;
+mod logits;
 mod sample;
+mod text_stream;
 mod until;
 
 #[cfg(test)]
@@ -21,5 +23,7 @@ mod generator_tests;
 pub use draw::draw_token;
 pub use error::GenerateError;
 pub use generator::{Generator, Room, Rows};
-pub use sample::{Completion, SampleJob, sample};
+pub use logits::LogitReader;
+pub use sample::{Completion, Drawn, SampleJob, sample, sample_watched};
+pub use text_stream::TextStream;
 pub use until::StopTexts;

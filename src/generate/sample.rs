@@ -42,6 +42,21 @@ pub struct Completion {
     pub finished: bool,
 }
 
+/// A token, told as it is drawn.
+#[derive(Clone, Copy, Debug)]
+pub struct Drawn<'a> {
+    /// Index of the prompt.
+    pub prompt: usize,
+    /// Which sample of the prompt.
+    pub sample: usize,
+    /// The token.
+    pub token: u32,
+    /// Whether it is a stop token, which is no part of the completion.
+    pub stops: bool,
+    /// What it was drawn from, (V,).
+    pub logits: &'a [f32],
+}
+
 /// Draws `samples` completions of each prompt, ordered by prompt and sample.
 ///
 /// A row's arithmetic never depends on the rows beside it and each sample has its own generator, so
@@ -53,6 +68,19 @@ pub struct Completion {
 pub fn sample(
     model: &mut dyn Generator,
     job: &SampleJob<'_>,
+    progress: &mut dyn FnMut(usize) -> bool,
+) -> Result<Vec<Completion>, GenerateError> {
+    sample_watched(model, job, &mut |_| {}, progress)
+}
+
+/// As [`sample`]; `watch` is told every token that is drawn.
+///
+/// # Errors
+/// As [`sample`].
+pub fn sample_watched(
+    model: &mut dyn Generator,
+    job: &SampleJob<'_>,
+    watch: &mut dyn FnMut(&Drawn<'_>),
     progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Vec<Completion>, GenerateError> {
     let limit = model.max_positions();
@@ -72,6 +100,7 @@ pub fn sample(
         job,
         limit,
         rows,
+        watch,
         read: 0..0,
         first: Vec::new(),
         live: Vec::new(),
@@ -106,6 +135,7 @@ struct Sampler<'a> {
     job: &'a SampleJob<'a>,
     limit: usize,
     rows: Box<dyn Rows + 'a>,
+    watch: &'a mut dyn FnMut(&Drawn<'_>),
     /// The prompts that were read last: samples of the last one may start one by one, as others end.
     read: Range<usize>,
     /// Logits after them, (P, V).
@@ -155,7 +185,7 @@ impl Sampler<'_> {
                 over: false,
             };
             let logits = &self.first[at * width..(at + 1) * width];
-            draw(self.job, self.limit, &mut live, logits)?;
+            draw((self.job, self.limit), &mut live, logits, self.watch)?;
             self.live.push(live);
         }
         Ok(())
@@ -172,7 +202,7 @@ impl Sampler<'_> {
         end_phase(Phase::Decode);
         let width = logits.len() / tokens.len().max(1);
         for (live, logits) in self.live.iter_mut().zip(logits.chunks_exact(width.max(1))) {
-            draw(self.job, self.limit, live, logits)?;
+            draw((self.job, self.limit), live, logits, self.watch)?;
         }
         end_phase(Phase::Draw);
         Ok(())
@@ -197,10 +227,10 @@ impl Sampler<'_> {
 
 /// Draws a row's next token and sees whether that ends it.
 fn draw(
-    job: &SampleJob<'_>,
-    limit: usize,
+    (job, limit): (&SampleJob<'_>, usize),
     live: &mut Live,
     logits: &[f32],
+    watch: &mut dyn FnMut(&Drawn<'_>),
 ) -> Result<(), GenerateError> {
     let completion = &mut live.completion;
     let token = draw_token(logits, job.recipe, &mut live.rng).ok_or({
@@ -210,7 +240,15 @@ fn draw(
             token: completion.tokens.len(),
         }
     })?;
-    if job.stop.contains(&token) {
+    let stops = job.stop.contains(&token);
+    watch(&Drawn {
+        prompt: completion.prompt,
+        sample: completion.sample,
+        token,
+        stops,
+        logits,
+    });
+    if stops {
         completion.finished = true;
         live.over = true;
         return Ok(());

@@ -8,6 +8,7 @@ use crate::gpu::testing::{Device, F32, agree, noise, on_devices, wide};
 use half::bf16;
 
 const CONVERT: Entry = entry!("check_convert", "&f32 *bf16 *f32 *u32 i32");
+const BITS: Entry = entry!("check_bits", "&f32 &i16 *u32 *f32 i32");
 const FUNCTIONS: Entry = entry!("check_functions", "&f32 *f32 *f64 i32");
 const APPROXIMATIONS: Entry = entry!("check_approximations", "&f32 *f32 i32");
 const WARP: Entry = entry!("check_warp", "&f32 *f32 *f32");
@@ -24,6 +25,7 @@ const TILE: Entry = entry!("tile_16", "&bf16 &bf16 *f32");
 /// The kernels of `conformance.cu` and `tile.cu`.
 pub(crate) const CHECKS: &[&Entry] = &[
     &CONVERT,
+    &BITS,
     &FUNCTIONS,
     &APPROXIMATIONS,
     &WARP,
@@ -123,6 +125,32 @@ fn conversions_are_exact_for_every_kind_of_number() {
             assert_eq!(u32::from(short[i].to_bits()), low, "{:?}", x[i]);
             assert_eq!(long[i], low << 16, "{:?}", x[i]);
             assert_eq!(packed[i], low | high << 16, "{:?}", x[i]);
+        }
+    });
+}
+
+#[test]
+fn bits_of_numbers_are_theirs_and_whole_numbers_of_16_bits_keep_their_sign() {
+    let x: Vec<f32> = bits(1000, 3).into_iter().map(f32::from_bits).collect();
+    let add: Vec<i16> = bits(1000, 4).into_iter().map(|bits| bits as i16).collect();
+    on_devices(|device| {
+        let (from, by) = (device.put(&x), device.put(&add));
+        let (of, moved) = (device.empty::<u32>(1000), device.empty::<u32>(1000));
+        // Read as bits: a NaN is not equal to itself.
+        let moved_f32 = crate::gpu::Buf::<f32>::new(moved.region());
+        let args = [
+            Arg::read(from),
+            Arg::read(by),
+            Arg::write(of),
+            Arg::write(moved_f32),
+            Arg::int(1000),
+        ];
+        run(device, &BITS, Launch::of(8, 128), args);
+        let (of, moved) = (device.get(of), device.get(moved));
+        for at in 0..1000 {
+            assert_eq!(of[at], x[at].to_bits());
+            let sum = x[at].to_bits().wrapping_add_signed(i32::from(add[at]));
+            assert_eq!(moved[at], sum, "{:?} and {}", x[at], add[at]);
         }
     });
 }

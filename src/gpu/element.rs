@@ -26,7 +26,7 @@ pub trait Stored: Element + Default {
 /// Bytes of a number or structure, by its name in signatures: that of a structure ends with its bytes (`Form:20`).
 pub(crate) const fn size_named(name: &str) -> usize {
     match name.as_bytes() {
-        b"bf16" => 2,
+        b"bf16" | b"i16" => 2,
         b"f32" | b"i32" | b"u32" => 4,
         b"f64" | b"i64" => 8,
         [.., b':', tens @ b'0'..=b'9', ones @ b'0'..=b'9'] => {
@@ -45,7 +45,7 @@ macro_rules! elements {
         const _: () = assert!(size_of::<$of>() == size_named($name));
     )*};
 }
-elements! { f32: "f32", f64: "f64", bf16: "bf16", i32: "i32", u32: "u32" }
+elements! { f32: "f32", f64: "f64", bf16: "bf16", i16: "i16", i32: "i32", u32: "u32" }
 
 impl Stored for f32 {
     fn of(x: f32) -> Self {

@@ -13,7 +13,9 @@ use crate::gpu::ops::embedding::{Places, embedding_backward, embedding_forward};
 use crate::gpu::ops::gated::{Columns, gated_backward, gated_forward};
 use crate::gpu::ops::head::{Scores, head_gradient, head_score};
 use crate::gpu::ops::norm::{Norm, NormGradient, norm_backward, norm_backward_fast, norm_forward};
-use crate::gpu::ops::optimizer::{Learning, Step, adamw_step, chunks, gradient_norm, norm_parts};
+use crate::gpu::ops::optimizer::{
+    Halves, Learning, Parameters, Step, adamw_step, chunks, gradient_norm, norm_parts,
+};
 use crate::gpu::ops::rope::{Angles, Direction, rope};
 use crate::gpu::ops::rows::narrow;
 use crate::gpu::testing::{device, noise};
@@ -281,9 +283,12 @@ fn embedding_and_head_are_timed() {
 fn the_optimizer_is_timed() {
     let mut on = Bench::open();
     let n = on.size(1 << 28, 1 << 12);
-    let [master, m, grad] = [(); 3].map(|()| on.numbers::<f32>(n));
-    let (v, short) = (on.empty::<f32>(n), on.empty::<bf16>(n));
-    on.gpu.fill(v.region(), 0).unwrap();
+    let [m, grad] = [(); 2].map(|()| on.numbers::<f32>(n));
+    let (v, low) = (on.empty::<f32>(n), on.empty::<i16>(n));
+    let value = on.numbers::<bf16>(n);
+    for zeros in [v.region(), low.region()] {
+        on.gpu.fill(zeros, 0).unwrap();
+    }
     let (loss, clip) = (on.put(&[1.0_f32]), on.empty(3));
     let parts = on.empty(norm_parts(n));
     on.time("norm of gradients", (4 * n, 0), |gpu| {
@@ -291,8 +296,7 @@ fn the_optimizer_is_timed() {
     });
     let all = on.put(&chunks(&[(0..n, true)]));
     let of = Learning {
-        master,
-        short: Some(short),
+        parameters: Parameters::Halves(Halves { value, low }),
         m,
         v,
         grad,
@@ -306,7 +310,7 @@ fn the_optimizer_is_timed() {
         root_correction: 0.3,
         eps: 1e-8,
     };
-    on.time("AdamW", (30 * n, 0), |gpu| {
+    on.time("AdamW", (28 * n, 0), |gpu| {
         adamw_step(gpu, &of, clip, all, &step)
     });
 }

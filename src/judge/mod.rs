@@ -19,6 +19,7 @@ mod openai_tests;
 mod pairrm;
 #[cfg(test)]
 mod pairrm_tests;
+mod post;
 mod reward;
 mod rules;
 mod story;
@@ -32,6 +33,7 @@ pub use error::JudgeError;
 pub use open::{JudgePlace, open_judge};
 pub use openai::OpenaiJudgment;
 pub use pairrm::{PairRm, PairrmJudgment};
+pub use post::post_json;
 pub use reward::RewardJudge;
 pub use rules::RuleJudge;
 pub use story::{StoryConstraints, judge_story};

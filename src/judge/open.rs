@@ -36,7 +36,8 @@ pub fn open_judge(
     place: JudgePlace<'_>,
 ) -> Result<Box<dyn Judge>, JudgeError> {
     Ok(match recipe {
-        JudgeRecipe::Rules => Box::new(RuleJudge),
+        JudgeRecipe::Rules => Box::new(RuleJudge::default()),
+        JudgeRecipe::SomeRules(judge) => Box::new(RuleJudge::of(&judge.rules)),
         JudgeRecipe::RewardModel(judge) => {
             Box::new(RewardJudge::open(judge, place.root, place.opener)?)
         }

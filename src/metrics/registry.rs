@@ -246,13 +246,34 @@ impl MetricSpec {
         }
     }
 
-    /// As [`MetricSpec::label`], led by the evaluated set: `stories: loss (nats per token)`.
+    /// As [`MetricSpec::label`], led by the evaluated set: `stories: loss (nats per token)`; what was held out along
+    /// training by its file: `held-out polite_test: loss`.
     pub fn full_label(&self, key: &str) -> String {
-        match metric_set(key) {
+        match shown_set(key).as_str() {
             "" => self.label(key),
             set => format!("{set}: {}", self.label(key)),
         }
     }
+
+    /// As it is called in sentences and column heads: `loss on stories`.
+    pub fn name_of(&self, key: &str) -> String {
+        let known = if self.suffix.is_empty() {
+            key
+        } else {
+            self.name
+        };
+        match shown_set(key).as_str() {
+            "" => known.to_owned(),
+            set => format!("{known} on {set}"),
+        }
+    }
+}
+
+/// The evaluated set of a key as it is shown; that of a monitor without the mark before its file.
+fn shown_set(key: &str) -> String {
+    let set = metric_set(key);
+    let file = set.strip_prefix("eval_");
+    file.map_or_else(|| set.to_owned(), |file| format!("held-out {file}"))
 }
 
 #[cfg(test)]
@@ -284,6 +305,11 @@ mod tests {
         assert_eq!(
             metric_spec("polite/rewards/accuracies").full_label("polite/rewards/accuracies"),
             "polite: preference accuracy (share of pairs)"
+        );
+        let held_out = "eval_polite_test/prob_margin";
+        assert_eq!(
+            metric_spec(held_out).name_of(held_out),
+            "probability margin on held-out polite_test"
         );
     }
 

@@ -64,6 +64,8 @@ pub struct MetricSpec {
     pub by_tokens: bool,
     /// Whether it lies between 0 and 1, a share of something.
     pub is_share: bool,
+    /// What guessing gives; `None` where that depends on the rows or means nothing.
+    pub chance: Option<f64>,
     /// Differences up to here make no difference, in its unit, unless a sweep file says otherwise; `None` if
     /// that cannot be said without knowing the sweep.
     pub delta: Option<f64>,
@@ -89,6 +91,7 @@ pub(super) const fn spec(
         transform: Transform::Identity,
         by_tokens: false,
         is_share: false,
+        chance: None,
         delta: None,
     }
 }

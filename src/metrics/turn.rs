@@ -80,6 +80,30 @@ impl Analysis<'_> {
     }
 }
 
+impl Analysis<'_> {
+    /// The 95 % interval of the least-squares parabola through arms at `places`, at each of `xs`; none where a noise is
+    /// not known. A fitted value is a weighted mean of the arms, so that its noise is that of a contrast.
+    pub fn fitted(&self, places: &[(usize, f64)], xs: &[f64]) -> Option<Vec<Interval>> {
+        let unit = |index: usize| {
+            let one = |k: usize| f64::from(u8::from(k == index));
+            let points = places.iter().enumerate().map(|(k, (_, x))| (*x, one(k)));
+            parabola(&points.collect::<Vec<_>>())
+        };
+        let weights: Vec<_> = (0..places.len()).map(unit).collect::<Option<_>>()?;
+        let interval = |x: &f64| {
+            let weights = weights.iter().map(|fit| fit.at(*x));
+            let there: Contrast = places.iter().map(|p| p.0).zip(weights).collect();
+            let fitted = self.contrast(&there)?;
+            let half = fitted.real_spread()?.half_width(ALPHA)?;
+            Some(Interval {
+                low: fitted.value - half,
+                high: fitted.value + half,
+            })
+        };
+        xs.iter().map(interval).collect()
+    }
+}
+
 /// Slope at the middle and curvature of the least-squares parabola as contrasts, x being scaled.
 fn shape(places: &[(usize, f64)], middle: f64, half: f64) -> Option<[Contrast; 2]> {
     let unit = |index: usize| {

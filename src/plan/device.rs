@@ -1,35 +1,82 @@
 //! From operations to GPU-hours, by the vendor's peak and a stated utilisation.
 
+use strum::VariantArray;
+
 /// A GPU whose data sheet is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray)]
 pub enum Gpu {
+    /// NVIDIA GeForce RTX 4090.
+    Rtx4090,
+    /// NVIDIA A100 with 40 GB.
+    A100Of40,
+    /// NVIDIA L40S.
+    L40s,
     /// NVIDIA A100 with 80 GB.
     A100,
     /// NVIDIA H100 SXM with 80 GB.
     H100,
+    /// NVIDIA H200 SXM.
+    H200,
+}
+
+/// What is known of a GPU.
+struct Sheet {
+    name: &'static str,
+    /// What its driver calls it, behind "NVIDIA" and among other words.
+    driver_name: &'static str,
+    /// Dense bfloat16 peak with sums in f32, operations per second, of the vendor's data sheets.
+    peak_flops: f64,
+    /// Memory as the driver reports it, MiB.
+    memory: u64,
 }
 
 impl Gpu {
+    fn sheet(self) -> Sheet {
+        let (name, driver_name, peak_flops, memory) = match self {
+            Self::Rtx4090 => ("RTX-4090-24GB", "RTX 4090", 165.2e12, 24_564),
+            Self::A100Of40 => ("A100-40GB", "A100", 312e12, 40_960),
+            Self::L40s => ("L40S-48GB", "L40S", 362.05e12, 46_068),
+            Self::A100 => ("A100-80GB", "A100", 312e12, 81_920),
+            Self::H100 => ("H100-80GB", "H100", 989e12, 81_559),
+            Self::H200 => ("H200-141GB", "H200", 989e12, 143_771),
+        };
+        Sheet {
+            name,
+            driver_name,
+            peak_flops,
+            memory,
+        }
+    }
+
     /// As people call it.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::A100 => "A100-80GB",
-            Self::H100 => "H100-80GB",
-        }
+        self.sheet().name
     }
 
-    /// Dense bfloat16 peak, operations per second, of the vendor's data sheets: 312 and 989
-    /// teraFLOPS (NVIDIA A100 80GB and H100 SXM).
+    /// Dense bfloat16 peak with sums in f32, operations per second, of the vendor's data sheets.
     pub fn peak_flops(self) -> f64 {
-        match self {
-            Self::A100 => 312e12,
-            Self::H100 => 989e12,
-        }
+        self.sheet().peak_flops
     }
 
-    /// Memory, bytes: 80 GiB each.
+    /// Memory, bytes.
     pub fn memory_bytes(self) -> u64 {
-        80 << 30
+        self.sheet().memory << 20
+    }
+
+    /// The one that a driver calls so and that has so much memory, in bytes, to a tenth.
+    pub fn of_driver(name: &str, memory_bytes: u64) -> Option<Self> {
+        Self::VARIANTS.iter().copied().find(|gpu| {
+            let share = memory_bytes as f64 / gpu.memory_bytes() as f64;
+            name.contains(gpu.sheet().driver_name) && (0.9..=1.1).contains(&share)
+        })
+    }
+
+    /// The smallest one that has so much memory.
+    pub fn that_holds(bytes: u64) -> Option<Self> {
+        Self::VARIANTS
+            .iter()
+            .copied()
+            .find(|gpu| bytes <= gpu.memory_bytes())
     }
 }
 
@@ -71,5 +118,19 @@ mod tests {
         };
         assert!((rate.hours(4.4928e17) - 1.0).abs() < 1e-12);
         assert!(rate.too_small_for(81 << 30) && !rate.too_small_for(80 << 30));
+    }
+
+    #[test]
+    fn a_gpu_is_known_by_its_drivers_name_and_its_memory() {
+        let found = |name, gib: u64| Gpu::of_driver(name, gib << 30);
+        assert_eq!(found("NVIDIA H200", 140), Some(Gpu::H200));
+        assert_eq!(found("NVIDIA A100-SXM4-80GB", 80), Some(Gpu::A100));
+        assert_eq!(found("NVIDIA A100-PCIE-40GB", 40), Some(Gpu::A100Of40));
+        assert_eq!(found("NVIDIA GeForce RTX 4090", 24), Some(Gpu::Rtx4090));
+        // A part of one is not that one.
+        assert_eq!(found("NVIDIA H100 80GB HBM3 MIG 3g.40gb", 40), None);
+        assert_eq!(found("Tesla T4", 16), None);
+        assert_eq!(Gpu::that_holds(41 << 30), Some(Gpu::L40s));
+        assert_eq!(Gpu::that_holds(200 << 30), None);
     }
 }

@@ -41,6 +41,15 @@ pub fn nearest_difference(
     best
 }
 
+/// The fields in which two identity documents differ, but for the runs that they name: what those are made of differs,
+/// or it is the same. `None` if one is no identity document.
+pub fn recipe_difference(old: &str, new: &str) -> Option<Vec<FieldChange>> {
+    let mut changes = changes(&leaves(old)?, &leaves(new)?);
+    changes
+        .retain(|change| !(change.field.starts_with("inputs.") && change.field.ends_with(".run")));
+    Some(changes)
+}
+
 fn leaves(identity: &str) -> Option<BTreeMap<String, String>> {
     let value: Value = serde_json::from_str(identity).ok()?;
     let mut found = BTreeMap::new();

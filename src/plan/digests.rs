@@ -204,7 +204,8 @@ fn measure(path: &Path, size: u64) -> Result<TextSize, PathError> {
     let failed = |error| PathError::new("read", path, error);
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(failed)?;
-    file.take(SAMPLE_BYTES)
+    // No more than it says that it holds: some files of the kernel's never end.
+    file.take(size.min(SAMPLE_BYTES))
         .read_to_end(&mut bytes)
         .map_err(failed)?;
     let text = String::from_utf8_lossy(&bytes);

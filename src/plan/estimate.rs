@@ -12,13 +12,14 @@
 //! - A data file or a model that is not there counts as `[inputs]` says; without that as nothing.
 
 use crate::arch::{
-    DecoderConfig, Footprint, Learned, PROCESS_BYTES, Pass, forward_flops, parameter_count,
-    training_flops,
+    CardFootprint, DecoderConfig, Footprint, Learned, PROCESS_BYTES, Pass, forward_flops,
+    parameter_count, training_flops,
 };
+use crate::base::Device;
 use crate::config::spec::{
     BatchSize, Batching, DataSource, DpoRecipe, Duration, EvalRecipe, JudgedEval, LoraRecipe,
     LossMask, Monitor, OnlineDpoRecipe, Precision, SamplingRecipe, SelectMethod, SftRecipe, Share,
-    TaskRecipe, TaskRequest, TrainRuntime,
+    TaskRecipe, TaskRequest, TrainRuntime, TrainingRecipe,
 };
 use crate::plan::documents::{Documents, KnownLengths};
 use crate::plan::error::PlanError;
@@ -34,8 +35,17 @@ pub struct RunCost {
     pub tokens: u64,
     /// Floating-point operations; 0 if the model's shape is not known.
     pub flops: f64,
-    /// Most memory, bytes; 0 if the model's shape is not known.
+    /// Most memory on the CPU, bytes; 0 if the model's shape is not known.
     pub peak_memory_bytes: u64,
+    /// Most memory of a card, bytes, without what its driver takes; 0 if the model's shape is not known.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub card_memory_bytes: u64,
+    /// The same where all layers but one are computed again, which a run does as far as it has to.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub least_card_memory_bytes: u64,
+    /// Weights that it leaves on the disk, checkpoints among them, bytes; 0 if the model's shape is not known.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub weights_bytes: u64,
     /// Requests to judges of chat benchmarks, at least: one whose answer fails or holds no verdict is asked again.
     #[serde(default, skip_serializing_if = "is_none")]
     pub judge_requests: u64,
@@ -61,9 +71,13 @@ struct Work<'a> {
     /// Forward alone.
     measured: Pass,
     /// Positions in one pass.
-    at_once: f64,
+    at_once: AtOnce,
     /// Whether a step takes several passes.
     split: bool,
+    /// Whether the model is measured while it learns.
+    monitored: bool,
+    /// The share of the policy in a reference that moves, if one does.
+    reference: Option<f64>,
     precision: Precision,
     lora: Option<&'a LoraRecipe>,
 }
@@ -86,8 +100,6 @@ pub(crate) struct Estimator<'r, 'a> {
 const TEMPLATE_TOKENS: f64 = 8.0;
 /// Tokens of a question of a chat benchmark; those of MT-Bench have 60 to 90 on average, of the others up to 150.
 const QUESTION_TOKENS: f64 = 100.0;
-/// Positions computed at once where the runtime does not say.
-const DEFAULT_MICRO_TOKENS: f64 = 4096.0;
 
 impl Estimator<'_, '_> {
     /// The documents of a mixture; of `pairs` prompt and both replies.
@@ -150,7 +162,7 @@ impl Estimator<'_, '_> {
         };
         let learned = work.lora.map_or(Learned::All, LoraRecipe::learned);
         let trains = work.trained.positions() > 0.0;
-        let passes = (work.trained.positions() / work.at_once.max(1.0)).ceil();
+        let passes = (work.trained.positions() / work.at_once.cpu.max(1.0)).ceil();
         let flops = if trains {
             passes * training_flops(model, &work.trained.times(1.0 / passes), &learned)
         } else {
@@ -164,15 +176,33 @@ impl Estimator<'_, '_> {
         let footprint = Footprint {
             bf16: work.precision == Precision::Bf16,
             learned: trains.then_some(&learned),
-            positions: work.at_once,
-            scored: work.at_once * heaviest.scored() / heaviest.positions().max(1.0),
+            positions: work.at_once.cpu,
+            scored: work.at_once.cpu * heaviest.scored() / heaviest.positions().max(1.0),
             split: work.split,
             recompute: self.recompute,
+        };
+        let on_card = CardFootprint {
+            bf16: footprint.bf16,
+            learned: footprint.learned,
+            positions: work.at_once.card as usize,
+            kept_layers: if self.recompute {
+                1
+            } else {
+                model.layers().max(1)
+            },
+            measured: work.monitored,
+            reference: work.reference,
         };
         RunCost {
             tokens,
             flops: flops + forward_flops(model, &work.measured),
             peak_memory_bytes: footprint.peak(model) as u64,
+            card_memory_bytes: on_card.peak(model),
+            least_card_memory_bytes: CardFootprint {
+                kept_layers: 1,
+                ..on_card
+            }
+            .peak(model),
             ..RunCost::default()
         }
     }
@@ -185,6 +215,8 @@ impl Estimator<'_, '_> {
             measured,
             at_once,
             split: false,
+            monitored: false,
+            reference: None,
             precision,
             lora: None,
         })
@@ -230,14 +262,28 @@ impl Estimator<'_, '_> {
             measured = pass.times(measurements(monitor, steps));
         }
         let at_once = at_once(runtime, step, row);
-        Ok(self.total(&Work {
+        let mut estimate = self.total(&Work {
             trained,
             measured,
             at_once,
-            split: at_once < step,
+            split: at_once.cpu < step,
+            monitored: recipe.training.monitor.is_some(),
+            reference: None,
             precision: recipe.training.precision,
             lora: recipe.training.lora.as_ref(),
-        }))
+        });
+        estimate.weights_bytes = self.weights_bytes(&recipe.training);
+        Ok(estimate)
+    }
+
+    /// What a training leaves: a model at its end, and one for each step that is kept.
+    fn weights_bytes(&self, training: &TrainingRecipe) -> u64 {
+        let bytes = match training.save_precision {
+            Some(Precision::Bf16) => 2,
+            Some(Precision::F32) | None => 4,
+        };
+        let parameters = self.model.map_or(0, parameter_count);
+        parameters * bytes * (1 + training.save_steps.len() as u64)
     }
 
     /// Offline DPO: each prompt and both replies to it, forward and backward.
@@ -269,7 +315,7 @@ impl Estimator<'_, '_> {
         let pair = epoch.positions() / count.max(1.0);
         let step = batch * pair;
         let at_once = at_once(runtime, step, pair);
-        if recipe.objective.kind.couples_pairs() && at_once < step {
+        if recipe.objective.kind.couples_pairs() && at_once.cpu < step {
             // Every pair is scored before the first gradient.
             measured.extend(&trained);
         }
@@ -287,11 +333,17 @@ impl Estimator<'_, '_> {
             trained,
             measured,
             at_once,
-            split: at_once < step,
+            split: at_once.cpu < step,
+            monitored: recipe.training.monitor.is_some(),
+            reference: recipe
+                .reference
+                .reference_update
+                .map(|update| update.mix.get()),
             precision: recipe.training.precision,
             lora: recipe.training.lora.as_ref(),
         });
         estimate.peak_memory_bytes += copy as u64;
+        estimate.weights_bytes = self.weights_bytes(&recipe.training);
         Ok(estimate)
     }
 
@@ -491,10 +543,23 @@ fn measurements(monitor: &Monitor, steps: f64) -> f64 {
     2.0 + (steps / monitor.every_steps.get() as f64).floor()
 }
 
+/// Positions of one pass on the CPU and on a card.
+#[derive(Clone, Copy, Debug)]
+struct AtOnce {
+    cpu: f64,
+    card: f64,
+}
+
 /// Positions of one pass: what fits the runtime's limit, at least one whole row of the step.
-fn at_once(runtime: &TrainRuntime, step: f64, row: f64) -> f64 {
-    let most = runtime
-        .micro_batch_tokens
-        .map_or(DEFAULT_MICRO_TOKENS, |tokens| tokens.get() as f64);
-    step.min(most.max(row))
+fn at_once(runtime: &TrainRuntime, step: f64, row: f64) -> AtOnce {
+    let on = |device: Device| {
+        let most = runtime
+            .micro_batch_tokens
+            .map_or(device.usual_micro_batch(), NonZeroUsize::get);
+        step.min((most as f64).max(row))
+    };
+    AtOnce {
+        cpu: on(Device::Cpu),
+        card: on(Device::Cuda(0)),
+    }
 }

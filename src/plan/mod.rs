@@ -21,7 +21,7 @@ mod stage;
 mod tests;
 
 pub use device::{DeviceRate, Gpu};
-pub use difference::{FieldChange, nearest_difference};
+pub use difference::{FieldChange, nearest_difference, recipe_difference};
 pub use digests::{DIGESTS_PATH, DigestCache, TextSize};
 pub use documents::{Documents, KnownLengths};
 pub use error::PlanError;

@@ -4,13 +4,13 @@ use super::identity::{recipe_document, run_id};
 use super::resolve::Resolver;
 use super::*;
 use crate::base::write_atomic;
-use crate::config::load_sweep;
 use crate::config::spec::{
     DataSource, Decontamination, DpoRecipe, Duration, EvalRecipe, LoraRecipe, LoraTarget,
     PairLimits, Positive, Precision, ReferenceUpdate, RowsRecipe, SftRecipe, TrainableEmbeddings,
     Truncation,
 };
 use crate::config::sweep::{ReportSpec, Sweep, Trial};
+use crate::config::{KeepPolicy, load_sweep};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,6 +106,8 @@ pub(super) fn sweep_of(trials: Vec<Trial>) -> Sweep {
     Sweep {
         name: "t".into(),
         question: "t".into(),
+        tags: Vec::new(),
+        keep: KeepPolicy::All,
         axes: Vec::new(),
         trials,
         report: ReportSpec::default(),

@@ -17,7 +17,9 @@ pub(super) fn look_at_judge(inputs: &mut Inputs, stage: &Stage<'_>, recipe: &Onl
     let (folder, role) = match &recipe.judge {
         JudgeRecipe::RewardModel(model) => (&model.model_path, Role::Reward),
         JudgeRecipe::Pairrm(model) => (&model.model_path, Role::Pairrm),
-        JudgeRecipe::Rules => return constraints(inputs, stage, recipe),
+        JudgeRecipe::Rules | JudgeRecipe::SomeRules(_) => {
+            return constraints(inputs, stage, recipe);
+        }
         JudgeRecipe::Openai(_) => return,
     };
     let path = format!("online-dpo.recipe.judge.{}.model-path", recipe.judge.name());

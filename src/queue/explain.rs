@@ -29,6 +29,15 @@ pub enum Blocker {
         /// Seconds since it began.
         secs: f64,
     },
+    /// An attempt waits at a scheduler.
+    Queued {
+        /// Its number.
+        attempt: u32,
+        /// Why, in the scheduler's words.
+        reason: String,
+        /// Seconds since it says so.
+        secs: f64,
+    },
     /// An attempt was at work, but its claim has run out.
     LeaseExpired {
         /// Its number.
@@ -48,6 +57,13 @@ pub enum Blocker {
         /// Why, in its words.
         reason: String,
         /// Seconds since it paused.
+        secs: f64,
+    },
+    /// A person paused it, or its sweep.
+    PausedByPerson {
+        /// The sweep; absent: the run by itself.
+        sweep: Option<String>,
+        /// Seconds since then.
         secs: f64,
     },
     /// It crashed before and will be tried again.
@@ -87,6 +103,14 @@ impl fmt::Display for Blocker {
                     "attempt {attempt} has been running on {device} for {secs:.0} s"
                 )
             }
+            Self::Queued {
+                attempt,
+                reason,
+                secs,
+            } => write!(
+                f,
+                "attempt {attempt} has waited at the scheduler for {secs:.0} s: {reason}"
+            ),
             Self::LeaseExpired { attempt, secs } => write!(
                 f,
                 "attempt {attempt} was last seen more than {secs:.0} s ago; the next `lions run` takes it back"
@@ -98,6 +122,15 @@ impl fmt::Display for Blocker {
             Self::NoSlot => f.write_str("waits for a free slot of a `lions run`"),
             Self::Paused { reason, secs } => {
                 write!(f, "`lions run` has paused for {secs:.0} s: {reason}")
+            }
+            Self::PausedByPerson { sweep, secs } => {
+                let sweep = sweep.as_ref();
+                let what =
+                    sweep.map_or_else(|| "it".to_owned(), |sweep| format!("its sweep `{sweep}`"));
+                write!(
+                    f,
+                    "{what} was paused {secs:.0} s ago; `lions resume` lets it go on"
+                )
             }
             Self::Crashed {
                 crashes,
@@ -141,15 +174,27 @@ pub struct Facts {
     pub inputs: Vec<(RunId, StageKind, RunState)>,
     /// Device and start of the live attempt.
     pub live: Option<(Device, Timestamp)>,
+    /// Why the live attempt waits at a scheduler, and since when.
+    pub waits: Option<(String, Timestamp)>,
     /// The attempt whose folder a process holds.
     pub held: Option<u32>,
     /// Why the runner that is alive starts nothing, and since when.
     pub paused: Option<(String, Timestamp)>,
+    /// Since when a person has it paused, with the sweep if it is all of that.
+    pub paused_by_person: Option<(Timestamp, Option<String>)>,
 }
 
 /// Every reason why a run is not done, most telling first; empty if it is done.
 pub fn explain(facts: &Facts, now: Timestamp) -> Vec<Blocker> {
     let mut blockers = Vec::new();
+    if let Some((since, sweep)) = &facts.paused_by_person
+        && !facts.state.is_final()
+    {
+        blockers.push(Blocker::PausedByPerson {
+            sweep: sweep.clone(),
+            secs: now.secs_since(*since),
+        });
+    }
     match facts.state {
         RunState::Succeeded => {}
         RunState::Leased { attempt, expires } if now > expires => {
@@ -157,6 +202,14 @@ pub fn explain(facts: &Facts, now: Timestamp) -> Vec<Blocker> {
                 attempt,
                 secs: now.secs_since(expires),
             });
+        }
+        RunState::Leased { attempt, .. } if facts.waits.is_some() => {
+            let waits = facts.waits.iter();
+            blockers.extend(waits.map(|(reason, since)| Blocker::Queued {
+                attempt,
+                reason: reason.clone(),
+                secs: now.secs_since(*since),
+            }));
         }
         RunState::Leased { attempt, .. } => {
             let started = facts.live.map_or(now, |(_, started)| started);
@@ -171,6 +224,7 @@ pub fn explain(facts: &Facts, now: Timestamp) -> Vec<Blocker> {
             message: facts.message.clone(),
         }),
         RunState::Cancelled => blockers.push(Blocker::Cancelled),
+        RunState::Ready if facts.paused_by_person.is_some() && facts.held.is_none() => {}
         RunState::Ready => blockers.push(match (facts.held, &facts.paused) {
             (Some(attempt), _) => Blocker::Held { attempt },
             (None, Some((reason, since))) => Blocker::Paused {
@@ -214,8 +268,10 @@ mod tests {
             message: String::new(),
             inputs: vec![],
             live: None,
+            waits: None,
             held: None,
             paused: None,
+            paused_by_person: None,
         }
     }
 
@@ -260,6 +316,24 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_a_person_paused_says_that_before_what_else_it_waits_for() {
+        let mut paused = facts(RunState::Ready);
+        paused.paused_by_person = Some((Timestamp(4_000), None));
+        let own = "it was paused 6 s ago; `lions resume` lets it go on";
+        assert_eq!(lines(&paused), [own]);
+        paused.state = RunState::Blocked;
+        paused.inputs = vec![(RunId("a".repeat(64)), StageKind::Sft, RunState::Ready)];
+        paused.paused_by_person = Some((Timestamp(4_000), Some("beta".to_owned())));
+        let sweep = "its sweep `beta` was paused 6 s ago; `lions resume` lets it go on";
+        assert_eq!(
+            lines(&paused),
+            [sweep, "needs sft run aaaaaaaaaaaa, which is ready"]
+        );
+        paused.state = RunState::Succeeded;
+        assert_eq!(lines(&paused), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_ready_run_whose_folder_is_held_waits_for_that_attempt() {
         let mut facts = facts(RunState::Ready);
         (facts.held, facts.paused) = (Some(1), Some(("the disk is full".into(), Timestamp(7_000))));
@@ -272,6 +346,17 @@ mod tests {
         let mut done = facts(RunState::Succeeded);
         done.held = Some(1);
         assert_eq!(lines(&done), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_attempt_that_waits_at_a_scheduler_says_why() {
+        let mut facts = facts(RunState::Leased {
+            attempt: 2,
+            expires: Timestamp(20_000),
+        });
+        facts.waits = Some(("Priority".into(), Timestamp(4_000)));
+        let want = ["attempt 2 has waited at the scheduler for 6 s: Priority"];
+        assert_eq!(lines(&facts), want);
     }
 
     #[test]

@@ -6,6 +6,8 @@
 
 mod explain;
 mod schedule;
+#[cfg(test)]
+mod simulation_tests;
 mod state;
 
 pub use explain::{Blocker, Facts, explain};

@@ -3,6 +3,7 @@
 use crate::base::Device;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
+use std::collections::BinaryHeap;
 
 /// Room for one attempt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +16,8 @@ pub struct Slot {
     pub threads: usize,
     /// Memory for one attempt; absent: not limited.
     pub memory_bytes: Option<u64>,
+    /// A scheduler shares out the device, which belongs to whatever machine it chooses.
+    pub elsewhere: bool,
 }
 
 impl Slot {
@@ -25,6 +28,7 @@ impl Slot {
             card: None,
             threads,
             memory_bytes: None,
+            elsewhere: false,
         }
     }
 
@@ -42,47 +46,72 @@ pub struct Candidate {
     pub run: usize,
     /// Work from its start to the end of the longest chain that needs it; any unit.
     pub chain: f64,
+    /// The place among a sweep's seeds, from 0, of the first seed that needs it.
+    pub round: usize,
     /// First trial that needs it.
     pub trial: usize,
     /// Whether no run needs it: an evaluation, with which a row of a table is complete.
     pub last: bool,
     /// Estimated peak memory, bytes.
     pub peak_memory_bytes: u64,
+    /// The number of a slot that it is not to be given: its card was lost under it.
+    pub avoid: Option<usize>,
 }
 
 /// Pairs of (run, slot number), best first: runs that complete a trial, so that tables fill from the
-/// beginning; then by the longest remaining chain, trial order, plan order. A run that fits no free slot
-/// is passed over.
+/// beginning; then those of the first seed of all arms before those of the second; then by the longest
+/// remaining chain, trial order, plan order. A run that fits no free slot is passed over.
 pub fn schedule(ready: &[Candidate], slots: &[(usize, &Slot)]) -> Vec<(usize, usize)> {
-    let mut order: Vec<&Candidate> = ready.iter().collect();
-    order.sort_by(|a, b| {
-        let last = b.last.cmp(&a.last);
-        let chain = b.chain.total_cmp(&a.chain);
-        // Of evaluations the first trial's first: a longer one completes no more than a short one.
-        let chain = if a.last && b.last {
-            Ordering::Equal
-        } else {
-            chain
-        };
-        last.then(chain)
-            .then(a.trial.cmp(&b.trial))
-            .then(a.run.cmp(&b.run))
-    });
     let mut free = slots.to_vec();
     let mut pairs = Vec::new();
-    for candidate in order {
-        if free.is_empty() {
+    // A heap: of ten thousand that are ready few are started in a turn.
+    let mut best: BinaryHeap<Ranked<'_>> = ready.iter().map(Ranked).collect();
+    while !free.is_empty() {
+        let Some(Ranked(candidate)) = best.pop() else {
             break;
-        }
-        let fitting = free
-            .iter()
-            .position(|(_, slot)| slot.fits(candidate.peak_memory_bytes));
+        };
+        let fitting = free.iter().position(|(number, slot)| {
+            candidate.avoid != Some(*number) && slot.fits(candidate.peak_memory_bytes)
+        });
         if let Some(at) = fitting {
             pairs.push((candidate.run, free.remove(at).0));
         }
     }
     pairs
 }
+
+/// A candidate by how soon it is to be started: the greatest first.
+struct Ranked<'a>(&'a Candidate);
+
+impl Ord for Ranked<'_> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (a, b) = (self.0, other.0);
+        // Of evaluations the first trial's first: a longer one completes no more than a short one.
+        let chain = if a.last && b.last {
+            Ordering::Equal
+        } else {
+            a.chain.total_cmp(&b.chain)
+        };
+        let last = a.last.cmp(&b.last).then(b.round.cmp(&a.round));
+        last.then(chain)
+            .then(b.trial.cmp(&a.trial))
+            .then(b.run.cmp(&a.run))
+    }
+}
+
+impl PartialOrd for Ranked<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Ranked<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Ranked<'_> {}
 
 /// For each run of a plan in topological order: its own work plus the longest chain after it.
 /// `parents[i]` are the places of run `i`'s parents, all before `i`.
@@ -107,9 +136,11 @@ mod tests {
         Candidate {
             run,
             chain,
+            round: 0,
             trial,
             last: false,
             peak_memory_bytes: 10,
+            avoid: None,
         }
     }
 
@@ -124,6 +155,26 @@ mod tests {
         assert_eq!(
             schedule(&ready, &[(7, &slot), (8, &slot)]),
             [(2, 7), (1, 8)]
+        );
+    }
+
+    #[test]
+    fn the_first_seed_of_all_arms_goes_before_the_second_of_any() {
+        let mut ready = [candidate(0, 9.0, 1), candidate(1, 1.0, 2)];
+        ready[0].round = 1;
+        let slot = Slot::cpu(1);
+        assert_eq!(schedule(&ready, &[(0, &slot)]), [(1, 0)]);
+    }
+
+    #[test]
+    fn a_run_is_not_given_the_slot_whose_card_was_lost_under_it() {
+        let mut ready = [candidate(0, 9.0, 0), candidate(1, 1.0, 1)];
+        ready[0].avoid = Some(4);
+        let slot = Slot::cpu(1);
+        assert_eq!(schedule(&ready, &[(4, &slot)]), [(1, 4)]);
+        assert_eq!(
+            schedule(&ready, &[(4, &slot), (5, &slot)]),
+            [(0, 5), (1, 4)]
         );
     }
 

@@ -66,6 +66,8 @@ pub struct QueuedRun {
     pub attempts: u32,
     /// Attempts that went silent since the last retry by a person.
     pub crashes: u32,
+    /// Attempts that ran out of memory since then: after the first the micro-batch is halved.
+    pub starved: u32,
 }
 
 impl QueuedRun {
@@ -75,7 +77,13 @@ impl QueuedRun {
             state: inputs.resting_state(),
             attempts: 0,
             crashes: 0,
+            starved: 0,
         }
+    }
+
+    /// Whether the next attempt is given half the micro-batch: memory ran out before.
+    pub fn is_halved(&self) -> bool {
+        self.starved > 0
     }
 }
 
@@ -140,6 +148,17 @@ pub enum AttemptEnd {
     Lost,
     /// A person cancelled the run.
     Cancelled,
+}
+
+impl AttemptEnd {
+    /// Of a failure or crash, where it is known.
+    pub fn class(&self) -> Option<FailureClass> {
+        match self {
+            Self::Failed { class, .. } => Some(*class),
+            Self::Crashed { class, .. } => *class,
+            Self::Interrupted | Self::Lost | Self::Cancelled => None,
+        }
+    }
 }
 
 /// Something that happened to a run.
@@ -286,6 +305,7 @@ pub fn step(
                 QueuedRun {
                     state,
                     crashes: 0,
+                    starved: 0,
                     ..*run
                 },
                 effects,
@@ -299,9 +319,17 @@ pub fn step(
 }
 
 fn after_end(run: &QueuedRun, end: &AttemptEnd, inputs: Inputs, crash_limit: u32) -> QueuedRun {
+    let starved = run.starved + u32::from(end.class() == Some(FailureClass::OutOfMemory));
     match end {
+        // How a step is cut is not part of what is computed, so half of it is the same run.
+        AttemptEnd::Failed { .. } if starved > run.starved && !run.is_halved() => QueuedRun {
+            state: inputs.resting_state(),
+            starved,
+            ..*run
+        },
         AttemptEnd::Failed { .. } => QueuedRun {
             state: RunState::Failed,
+            starved,
             ..*run
         },
         AttemptEnd::Crashed { progressed, .. } => {
@@ -316,6 +344,7 @@ fn after_end(run: &QueuedRun, end: &AttemptEnd, inputs: Inputs, crash_limit: u32
             QueuedRun {
                 state,
                 crashes,
+                starved,
                 ..*run
             }
         }
@@ -343,10 +372,10 @@ pub fn rest_after_crash(crashes: u32, class: Option<FailureClass>) -> i64 {
 /// What a person can do about a failure of this class; nothing is retried by itself.
 pub fn hint(class: FailureClass) -> &'static str {
     match class {
-        FailureClass::User => "mend the recipe, the data or the model, then `lions retry`",
+        FailureClass::User => "fix the recipe, the data or the model, then `lions retry`",
         FailureClass::NotFinite => "lower the learning rate or raise the precision",
         FailureClass::OutOfMemory => {
-            "lower `runtime.micro-batch-tokens` or `--jobs`, then `lions retry`"
+            "it was tried with half the micro-batch, too; set `runtime.recompute-layers = true`, lower `runtime.micro-batch-tokens` or `--jobs`, or shorten the sequences, then `lions retry`"
         }
         FailureClass::DiskFull => "free some space, then `lions retry`; the saved state is kept",
         FailureClass::Damaged => {
@@ -355,6 +384,9 @@ pub fn hint(class: FailureClass) -> &'static str {
         FailureClass::Permission => "give this user the right to it, then `lions retry`",
         FailureClass::Hung => {
             "`lions log` shows how far it came; `lions run --hang-after` gives it longer, `lions retry` goes on from its saved state"
+        }
+        FailureClass::DeviceFault => {
+            "`nvidia-smi` and the log of the system's kernel say more; `--device` names other cards, `lions retry` tries again"
         }
         FailureClass::Internal => {
             "unless the disk failed, this is a bug in lions; `lions log` has the details"
@@ -375,6 +407,7 @@ mod tests {
             },
             attempts: attempt,
             crashes,
+            starved: 0,
         }
     }
 
@@ -403,6 +436,7 @@ mod tests {
             state: RunState::Ready,
             attempts: 2,
             crashes: 1,
+            starved: 0,
         };
         let (next, effects) = step(
             &ready,
@@ -471,6 +505,40 @@ mod tests {
     }
 
     #[test]
+    fn memory_that_runs_out_is_tried_once_more_with_half_the_micro_batch() {
+        let end = AttemptEnd::Failed {
+            class: FailureClass::OutOfMemory,
+            message: String::new(),
+        };
+        let (next, effects) = step(&leased(1, 3), &ended(1, end.clone()), 5).unwrap();
+        assert_eq!((next.state, next.crashes), (RunState::Ready, 3));
+        assert!(next.is_halved());
+        assert_eq!(effects, [Effect::CloseAttempt(1)]);
+        let state = leased(2, 3).state;
+        let again = QueuedRun {
+            state,
+            attempts: 2,
+            ..next
+        };
+        let (next, _) = step(&again, &ended(2, end), 5).unwrap();
+        assert_eq!((next.state, next.starved), (RunState::Failed, 2));
+    }
+
+    #[test]
+    fn a_run_that_the_system_ends_for_want_of_memory_has_its_budget_and_half_the_micro_batch() {
+        let end = AttemptEnd::Crashed {
+            class: Some(FailureClass::OutOfMemory),
+            message: String::new(),
+            progressed: false,
+        };
+        let (next, _) = step(&leased(1, 0), &ended(1, end.clone()), 5).unwrap();
+        assert_eq!((next.state, next.crashes), (RunState::Ready, 1));
+        assert!(next.is_halved());
+        let (next, _) = step(&leased(5, 4), &ended(5, end), 5).unwrap();
+        assert_eq!(next.state, RunState::Failed);
+    }
+
+    #[test]
     fn a_run_whose_runner_died_is_ready_again_without_a_crash() {
         let (next, _) = step(&leased(1, 2), &ended(1, AttemptEnd::Lost), 5).unwrap();
         assert_eq!((next.state, next.crashes), (RunState::Ready, 2));
@@ -482,6 +550,7 @@ mod tests {
             state: RunState::Failed,
             attempts: 5,
             crashes: 5,
+            starved: 2,
         };
         let (next, _) = step(&failed, &RunEvent::Retried(Inputs::Done), 5).unwrap();
         assert_eq!(
@@ -489,7 +558,8 @@ mod tests {
             QueuedRun {
                 state: RunState::Ready,
                 attempts: 5,
-                crashes: 0
+                crashes: 0,
+                starved: 0,
             }
         );
     }

@@ -11,6 +11,47 @@ pub enum Span {
     Strong(String),
     /// A name from a file: a key, an axis, a path.
     Code(String),
+    /// A reference to a file beside the page or to a place on it.
+    Link(Link),
+}
+
+/// A reference to a file beside the page, or to a place on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// What it is called.
+    pub text: String,
+    /// Its address relative to the page.
+    pub href: String,
+}
+
+/// A table of a page.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PageTable {
+    /// What is in it; the title is left to the heading above.
+    pub grid: Grid,
+    /// What it is called to readers that cannot see the heading above.
+    pub label: String,
+    /// Its files.
+    pub files: Vec<Link>,
+}
+
+/// A figure of a page, whose files are `figures/<name>.*`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PageFigure {
+    /// File-name stem.
+    pub name: String,
+    /// What leads its caption: `Figure 1`; empty: nothing.
+    pub label: String,
+    /// For readers that cannot see it.
+    pub alt: String,
+    /// Shown below.
+    pub caption: String,
+    /// The SVG document.
+    pub svg: String,
+    /// The same drawn for a narrow screen.
+    pub narrow: String,
+    /// Its files.
+    pub files: Vec<Link>,
 }
 
 /// One block of a page.
@@ -27,18 +68,9 @@ pub enum PageBlock {
     /// A list.
     List(Vec<Vec<Span>>),
     /// A table.
-    Table(Grid),
-    /// A figure whose files are `figures/<name>.*`.
-    Figure {
-        /// File-name stem.
-        name: String,
-        /// For readers that cannot see it.
-        alt: String,
-        /// Shown below.
-        caption: String,
-        /// The SVG document.
-        svg: String,
-    },
+    Table(PageTable),
+    /// A figure.
+    Figure(PageFigure),
     /// Text as it stands in a file.
     Code {
         /// The text.
@@ -85,6 +117,17 @@ pub fn spans(text: &str) -> Vec<Span> {
         }
     }
     out
+}
+
+impl PageBlock {
+    /// A table without heading and files; `label` is what it is called.
+    pub(crate) fn table(label: &str, grid: Grid) -> Self {
+        Self::Table(PageTable {
+            grid,
+            label: label.to_owned(),
+            files: Vec::new(),
+        })
+    }
 }
 
 /// A paragraph of [`spans`].

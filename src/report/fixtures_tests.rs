@@ -76,6 +76,8 @@ fn sweep() -> StoredSweep {
         name: "sample".to_owned(),
         question: "Does packing beat padding at equal compute, and how do β and |D| shape DPO?"
             .to_owned(),
+        tags: Vec::new(),
+        notes: Vec::new(),
         axes: vec![
             axis("stage", vec![json!("sft"), json!("dpo")]),
             axis(
@@ -117,6 +119,7 @@ fn sweep() -> StoredSweep {
                     &[("beta", json!(0.1)), ("pairs", json!(440))],
                 ),
             ],
+            samples: Vec::new(),
             figures: vec![
                 figure(
                     "packing",
@@ -141,6 +144,7 @@ fn sweep() -> StoredSweep {
                             measured,
                             x: "beta".to_owned(),
                             log_x: true,
+                            ..LinesSpec::default()
                         })
                     },
                 ),
@@ -447,6 +451,7 @@ pub(crate) fn results() -> SweepResults {
             rows: maker.rows,
             steps: maker.steps,
             batches: maker.batches,
+            samples: BTreeMap::new(),
         },
     }
 }

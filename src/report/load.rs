@@ -6,7 +6,7 @@ use crate::plan::RunId;
 use crate::queue::RunState;
 use crate::report::select::{Details, ReportError, RunInfo, RunStatus, SweepResults, TrialResult};
 use crate::rundir::{RunDir, RundirError, read_provenance, read_stage_head};
-use crate::store::{ReadStore, RunRow};
+use crate::store::{ReadStore, RunRow, read_notes};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -34,6 +34,7 @@ pub fn load_results(
     depth: Depth,
 ) -> Result<SweepResults, ReportError> {
     let mut sweep = store.sweep(name)?;
+    sweep.notes = read_notes(root, name)?;
     let mut runs: BTreeMap<RunId, RunInfo> = store
         .runs(name)?
         .into_iter()
@@ -68,7 +69,7 @@ pub fn load_results(
     })
 }
 
-fn plain_run(row: RunRow) -> RunInfo {
+pub(super) fn plain_run(row: RunRow) -> RunInfo {
     let status = match row.state {
         RunState::Succeeded => RunStatus::Done,
         RunState::Leased { .. } => RunStatus::Running,
@@ -116,12 +117,13 @@ fn add_details(
         None
     });
     if let Some(facts) = provenance {
-        let facts = [
+        let named = [
             ("device", facts.device.to_string()),
             ("lions", facts.version),
         ];
-        run.provenance = facts
+        run.provenance = named
             .into_iter()
+            .chain(facts.facts.named())
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
     }
@@ -137,7 +139,7 @@ fn unread_text(error: &RundirError, what: &str, run: &RunId) -> String {
     let why = chain(error);
     let text = format!("{why}: the {what} of run {run} is not known");
     if is_mended {
-        text + "; the next `lions run` mends the file"
+        text + "; the next `lions run` writes it again"
     } else {
         text
     }
@@ -147,6 +149,7 @@ fn unread_text(error: &RundirError, what: &str, run: &RunId) -> String {
 mod tests {
     use super::*;
     use crate::base::{Device, Timestamp, digest_bytes, write_atomic};
+    use crate::config::KeepPolicy;
     use crate::config::spec::TrainRuntime;
     use crate::config::sweep::{ReportSpec, Sweep};
     use crate::plan::{
@@ -155,7 +158,7 @@ mod tests {
     };
     use crate::rundir::Usage;
     use crate::rundir::{
-        MetricValue, OUTCOME_FORMAT, Outcome, Provenance, StageResult, write_provenance,
+        Facts, MetricValue, OUTCOME_FORMAT, Outcome, Provenance, StageResult, write_provenance,
         write_run_files,
     };
     use crate::store::{FoundRun, Retry, Store};
@@ -252,7 +255,12 @@ mod tests {
         for run in [&sft, &done] {
             let folder = RunDir::new(dir.path(), &run.id);
             write_run_files(&folder, &run.identity, &run.stage).unwrap();
-            let provenance = Provenance::of_this_process(Vec::new(), Device::Cpu, Timestamp(0));
+            let provenance = Provenance::of_this_process(
+                Vec::new(),
+                Device::Cpu,
+                Timestamp(0),
+                Facts::default(),
+            );
             write_provenance(&folder.attempt(1), &provenance).unwrap();
             found.insert(
                 run.id.clone(),
@@ -265,6 +273,8 @@ mod tests {
         let sweep = Sweep {
             name: "sample".to_owned(),
             question: "Does it come back?".to_owned(),
+            tags: Vec::new(),
+            keep: KeepPolicy::All,
             axes: Vec::new(),
             trials: Vec::new(),
             report: ReportSpec::default(),
@@ -301,7 +311,7 @@ mod tests {
             write_atomic(&stage, text.as_bytes()).unwrap();
             let told = read(Depth::Everything).sweep.unread.join("\n");
             assert!(told.contains("stage.json") && told.contains(why), "{told}");
-            assert_eq!(told.contains("mends the file"), mends, "{told}");
+            assert_eq!(told.contains("writes it again"), mends, "{told}");
         }
     }
 }

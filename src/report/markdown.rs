@@ -1,6 +1,6 @@
 //! Markdown of tables and pages.
 
-use crate::report::doc::{Document, PageBlock, Span};
+use crate::report::doc::{Document, Link, PageBlock, Span};
 use crate::report::grid::{ColumnKind, Grid};
 
 /// A Markdown table with its notes; the best is bold. The title is left to the heading above.
@@ -56,8 +56,22 @@ fn spans(text: &[Span]) -> String {
         Span::Text(text) => escape(text),
         Span::Strong(text) => format!("**{}**", escape(text)),
         Span::Code(text) => format!("`{}`", text.replace('`', "'")),
+        Span::Link(link) => anchor(link),
     };
     text.iter().map(one).collect()
+}
+
+fn anchor(link: &Link) -> String {
+    format!("[{}]({})", escape(&link.text), link.href)
+}
+
+/// The files of a table or figure, a line.
+fn files_line(files: &[Link]) -> String {
+    if files.is_empty() {
+        return String::new();
+    }
+    let links: Vec<String> = files.iter().map(anchor).collect();
+    format!("\n{}\n", links.join(" · "))
 }
 
 /// The whole page.
@@ -71,15 +85,22 @@ pub fn document_markdown(document: &Document) -> String {
             PageBlock::Question(text) => out += &format!("> {}\n", escape(text)),
             PageBlock::Paragraph(text) => out += &format!("{}\n", spans(text)),
             PageBlock::List(items) => out.extend(items.iter().map(|i| format!("- {}\n", spans(i)))),
-            PageBlock::Table(grid) => out += &grid_markdown(grid),
-            PageBlock::Figure {
-                name, alt, caption, ..
-            } => {
-                let alt = escape(alt).replace('\n', " ");
-                out += &format!("![{alt}](figures/{name}.svg)\n");
-                if !caption.is_empty() {
-                    out += &format!("\n*{}*\n", escape(caption));
+            PageBlock::Table(table) => {
+                out += &grid_markdown(&table.grid);
+                out += &files_line(&table.files);
+            }
+            PageBlock::Figure(figure) => {
+                let alt = escape(&figure.alt).replace('\n', " ");
+                out += &format!("![{alt}](figures/{}.svg)\n", figure.name);
+                let label = match figure.label.as_str() {
+                    "" => String::new(),
+                    label => format!("**{}.** ", escape(label)),
+                };
+                let below = format!("{label}{}", escape(&figure.caption));
+                if !below.is_empty() {
+                    out += &format!("\n{}\n", below.trim_end());
                 }
+                out += &files_line(&figure.files);
             }
             PageBlock::Code { text, language } => {
                 // A fence longer than any run of backticks inside.

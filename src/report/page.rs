@@ -2,19 +2,24 @@
 
 use crate::base::counted;
 use crate::config::sweep::TableSpec;
-use crate::figures::{Figure, FigureError, draw};
+use crate::figures::{Figure, FigureError, draw, draw_narrow};
 use crate::metrics::{Better, metric_set, metric_spec};
-use crate::plan::StageKind;
 use crate::report::claims::{ClaimOutcome, claims};
 use crate::report::compare::{SweepTable, compare, default_table};
-use crate::report::doc::{Document, PageBlock, Span, paragraph, spans};
+use crate::report::doc::{
+    Document, Link, PageBlock, PageFigure, PageTable, Span, paragraph, spans,
+};
 use crate::report::figures::build_figure;
 use crate::report::grid::Grid;
+use crate::report::origin::{cost_section, data_section, runs_section};
 use crate::report::published::published_blocks;
-use crate::report::select::{ReportError, RunInfo, RunStatus, SweepResults};
-use crate::report::summary::{answer, coverage};
-use crate::report::table::{grouped, table_grid};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::report::said::{Said, named};
+use crate::report::sample_blocks::samples_blocks;
+use crate::report::select::{ReportError, SweepResults};
+use crate::report::summary::{answer, coverage, verdict_line};
+use crate::report::table::{SHOWN_COLUMNS, split_grid, table_grid};
+use crate::store::SweepNote;
+use std::collections::BTreeSet;
 
 /// A report before it is written.
 #[derive(Debug)]
@@ -54,22 +59,33 @@ pub fn build_report(results: &SweepResults) -> Result<Report, ReportError> {
         .iter()
         .map(|s| build_figure(results, s))
         .collect::<Result<_, _>>()?;
-    let mut blocks = vec![PageBlock::Question(results.sweep.question.clone())];
     let claims = claims(results)?;
-    answer_section(&mut blocks, results, &claims, &tables);
+    let keys = metric_keys(results, &tables, &claims);
+    let mut said = Said::default();
+    let mut blocks = vec![PageBlock::Question(results.sweep.question.clone())];
+    blocks.extend(filed_under(results));
+    answer_section(&mut blocks, results, &claims, (&tables, &keys));
     if !figures.is_empty() {
         blocks.push(PageBlock::Heading("Figures".to_owned()));
-        for (figure, spec) in figures.iter().zip(&results.sweep.report.figures) {
-            figure_blocks(&mut blocks, figure, &figure.name)?;
+        for ((number, figure), spec) in (1..).zip(&figures).zip(&results.sweep.report.figures) {
+            let label = format!("Figure {number}");
+            figure_blocks(&mut blocks, figure, (&figure.name, &label), &mut said)?;
             blocks.extend(published_blocks(spec.head.published.as_deref()));
         }
     }
     blocks.push(PageBlock::Heading("Tables".to_owned()));
-    for (table, spec) in tables.iter().zip(&specs) {
-        table_blocks(&mut blocks, results, table);
+    for ((number, table), spec) in (1..).zip(&tables).zip(&specs) {
+        let label = format!("Table {number}");
+        table_blocks(&mut blocks, results, table, &label, &mut said);
         blocks.extend(published_blocks(spec.published.as_deref()));
     }
-    metrics_section(&mut blocks, results, &tables);
+    if !results.sweep.report.samples.is_empty() {
+        blocks.push(PageBlock::Heading("Samples".to_owned()));
+        for spec in &results.sweep.report.samples {
+            blocks.extend(samples_blocks(results, spec)?);
+        }
+    }
+    metrics_section(&mut blocks, &keys);
     data_section(&mut blocks, results);
     cost_section(&mut blocks, results);
     runs_section(&mut blocks, results);
@@ -97,53 +113,109 @@ pub fn build_report(results: &SweepResults) -> Result<Report, ReportError> {
     })
 }
 
-/// What was claimed beforehand, a sentence each, and what all else is.
-fn claim_blocks(claims: &[ClaimOutcome]) -> Vec<PageBlock> {
-    if claims.is_empty() {
-        return vec![paragraph(
-            "The sweep file claims nothing beforehand: every comparison below is exploratory.",
-        )];
+/// The sweep's tags, and what people noted of it.
+fn filed_under(results: &SweepResults) -> Vec<PageBlock> {
+    let mut blocks = Vec::new();
+    if !results.sweep.tags.is_empty() {
+        let tags = format!("Tags: {}", results.sweep.tags.join(", "));
+        blocks.push(PageBlock::Paragraph(vec![Span::Text(tags)]));
     }
-    vec![
-        PageBlock::List(claims.iter().map(|claim| spans(&claim.words())).collect()),
-        paragraph(
-            "Claimed in the sweep file and corrected together; every comparison below is exploratory.",
-        ),
-    ]
+    let note = |note: &SweepNote| {
+        let date: String = note.at.iso8601().chars().take(10).collect();
+        vec![Span::Text(format!("{date}: {}", note.text))]
+    };
+    if !results.sweep.notes.is_empty() {
+        let notes = results.sweep.notes.iter().map(note);
+        blocks.push(PageBlock::List(notes.collect()));
+    }
+    blocks
 }
 
+/// Keys of every metric that the page speaks of.
+fn metric_keys(
+    results: &SweepResults,
+    tables: &[SweepTable],
+    claims: &[ClaimOutcome],
+) -> BTreeSet<String> {
+    let of_tables = tables.iter().flat_map(|t| &t.metrics).map(|m| &m.key);
+    let of_claims = claims.iter().map(|c| &c.metric);
+    let mut keys: BTreeSet<String> = of_tables.chain(of_claims).cloned().collect();
+    for figure in &results.sweep.report.figures {
+        let metrics = figure.chart.metrics().into_iter().map(|role| role.metric);
+        keys.extend(metrics.filter(|key| !key.is_empty()).map(str::to_owned));
+    }
+    keys
+}
+
+/// A verdict on each claim; what else was compared is folded, a sentence a table.
 fn answer_section(
     blocks: &mut Vec<PageBlock>,
     results: &SweepResults,
     claims: &[ClaimOutcome],
-    tables: &[SweepTable],
+    (tables, keys): (&[SweepTable], &BTreeSet<String>),
 ) {
     blocks.push(PageBlock::Heading("Answer".to_owned()));
     blocks.push(paragraph(&coverage(results)));
     blocks.extend(results.sweep.unread.iter().map(|text| paragraph(text)));
-    blocks.extend(claim_blocks(claims));
-    for table in tables {
+    let words = |text: &String| spans(&named(text, keys));
+    let claimed: Vec<_> = claims.iter().map(|c| words(&c.words())).collect();
+    let exploratory = match claimed.len() {
+        0 => {
+            "The sweep file claims nothing beforehand: every comparison is exploratory, whatever its p-value."
+        }
+        1 => "Claimed in the sweep file; every other comparison is exploratory.",
+        _ => {
+            "Claimed in the sweep file and corrected together; every other comparison is exploratory."
+        }
+    };
+    blocks.extend((!claimed.is_empty()).then_some(PageBlock::List(claimed)));
+    blocks.push(paragraph(exploratory));
+    for (number, table) in (1..).zip(tables) {
         let lines = answer(table);
         if lines.is_empty() {
             continue;
         }
-        blocks.push(PageBlock::Subheading(table.title.clone()));
-        blocks.push(PageBlock::List(lines.iter().map(|l| spans(l)).collect()));
+        let lines: Vec<_> = lines.iter().map(words).collect();
+        let verdict = named(&verdict_line(table), keys);
+        let title = table.title.trim_end_matches('.');
+        blocks.push(PageBlock::Folded {
+            summary: format!("Table {number}. {title}: {verdict}"),
+            blocks: vec![PageBlock::List(lines)],
+        });
     }
 }
 
-/// A figure, whose files are `figures/<file>.*`, and what it says in words.
+/// The files beside a page that start with this path.
+fn files(stem: &str, endings: &[(&str, &str)]) -> Vec<Link> {
+    let link = |(text, ending): &(&str, &str)| Link {
+        text: (*text).to_owned(),
+        href: format!("{stem}.{ending}"),
+    };
+    endings.iter().map(link).collect()
+}
+
+/// A figure, whose files are `figures/<file>.*`, under its label (`Figure 1`, or none), and what it says in words.
 pub(crate) fn figure_blocks(
     blocks: &mut Vec<PageBlock>,
     figure: &Figure,
-    file: &str,
+    (file, label): (&str, &str),
+    said: &mut Said,
 ) -> Result<(), FigureError> {
-    blocks.push(PageBlock::Figure {
+    let endings = [
+        ("SVG", "svg"),
+        ("PNG", "png"),
+        ("numbers", "csv"),
+        ("runs", "json"),
+    ];
+    blocks.push(PageBlock::Figure(PageFigure {
         name: file.to_owned(),
+        label: label.to_owned(),
         alt: figure.title.clone(),
-        caption: figure.caption.clone(),
+        caption: said.rest(&figure.caption),
         svg: draw(figure)?.svg,
-    });
+        narrow: draw_narrow(figure)?.svg,
+        files: files(&format!("figures/{file}"), &endings),
+    }));
     if !figure.findings.is_empty() {
         let items = figure.findings.iter().map(|f| vec![Span::Text(f.clone())]);
         blocks.push(PageBlock::List(items.collect()));
@@ -151,16 +223,63 @@ pub(crate) fn figure_blocks(
     Ok(())
 }
 
-/// A table under its title.
+/// A table under its label (`Table 1`, or none) and title: its first metrics, the others folded.
 pub(crate) fn table_blocks(
     blocks: &mut Vec<PageBlock>,
     results: &SweepResults,
     table: &SweepTable,
+    label: &str,
+    said: &mut Said,
 ) {
+    let mut grid = page_grid(table);
+    let title = match label {
+        "" => grid.title.clone(),
+        label => format!("{label}. {}", grid.title),
+    };
+    let mut all = std::mem::take(&mut grid.notes);
+    all.extend(length_notes(results, table));
+    let mut new: Vec<String> = all.iter().map(|note| said.rest(note)).collect();
+    let repeats = new.iter().zip(&all).any(|(new, all)| new.len() < all.len());
+    new.retain(|note| !note.is_empty());
+    if repeats {
+        new.push("What stands under figures and tables above holds here, too.".to_owned());
+    }
+    let table_of = |grid: Grid, files| {
+        PageBlock::Table(PageTable {
+            grid,
+            label: title.clone(),
+            files,
+        })
+    };
+    blocks.push(PageBlock::Subheading(title.clone()));
+    let files = match label {
+        "" => Vec::new(),
+        _ => files(
+            &format!("tables/{}", table.name),
+            &[("CSV", "csv"), ("LaTeX", "tex")],
+        ),
+    };
+    let (mut first, others) = split_grid(grid, SHOWN_COLUMNS);
+    first.notes = new;
+    blocks.push(table_of(first, files));
+    if let Some(others) = others {
+        let count = table.metrics.len() - SHOWN_COLUMNS;
+        blocks.push(PageBlock::Folded {
+            summary: format!("{} of this table", counted(count, "other metric")),
+            blocks: vec![table_of(others, Vec::new())],
+        });
+    }
+}
+
+/// The table as a page and a paper show it: by names of metrics instead of their keys.
+pub fn page_grid(table: &SweepTable) -> Grid {
+    let keys: BTreeSet<String> = table.metrics.iter().map(|m| m.key.clone()).collect();
     let mut grid = table_grid(table);
-    grid.notes.extend(length_notes(results, table));
-    blocks.push(PageBlock::Subheading(grid.title.clone()));
-    blocks.push(PageBlock::Table(grid));
+    let heads = grid.columns.iter_mut().map(|column| &mut column.head);
+    for text in grid.notes.iter_mut().chain(heads) {
+        *text = named(text, &keys);
+    }
+    grid
 }
 
 /// What length alone explains, beside every accuracy of a table.
@@ -189,265 +308,25 @@ fn length_notes(results: &SweepResults, table: &SweepTable) -> Vec<String> {
     accuracies.filter_map(|m| note(&m.key)).collect()
 }
 
-fn metrics_section(blocks: &mut Vec<PageBlock>, results: &SweepResults, tables: &[SweepTable]) {
-    let mut keys: BTreeSet<&str> = tables
-        .iter()
-        .flat_map(|t| &t.metrics)
-        .map(|m| m.key.as_str())
-        .collect();
-    for figure in &results.sweep.report.figures {
-        let metrics = figure.chart.metrics().into_iter();
-        keys.extend(
-            metrics
-                .map(|role| role.metric)
-                .filter(|key| !key.is_empty()),
-        );
-    }
-    let row = |key: &&str| {
+/// What each metric is.
+fn metrics_section(blocks: &mut Vec<PageBlock>, keys: &BTreeSet<String>) {
+    let item = |key: &String| {
         let spec = metric_spec(key);
-        let better = match spec.better {
-            Better::Higher => "higher",
-            Better::Lower => "lower",
-            Better::Neither => "–",
+        let unit = match spec.unit {
+            "" => String::new(),
+            unit => format!(", {unit}"),
         };
-        vec![
-            (*key).to_owned(),
-            spec.unit.to_owned(),
-            better.to_owned(),
-            spec.description.to_owned(),
-        ]
+        let better = match spec.better {
+            Better::Higher => " Higher is better.",
+            Better::Lower => " Lower is better.",
+            Better::Neither => "",
+        };
+        let name = spec.name_of(key);
+        spans(&format!(
+            "**{name}** (`{key}`{unit}): {}{better}",
+            spec.description
+        ))
     };
     blocks.push(PageBlock::Heading("Metrics".to_owned()));
-    let items = keys.iter().map(row).map(|r| {
-        let unit = if r[1].is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", r[1])
-        };
-        let better = if r[2] == "–" {
-            String::new()
-        } else {
-            format!(" {} is better.", capital(&r[2]))
-        };
-        spans(&format!("`{}`{unit}: {}{better}", r[0], r[3]))
-    });
-    blocks.push(PageBlock::List(items.collect()));
-}
-
-fn capital(word: &str) -> String {
-    let mut chars = word.chars();
-    chars.next().map_or_else(String::new, |c| {
-        c.to_uppercase().collect::<String>() + chars.as_str()
-    })
-}
-
-fn done(results: &SweepResults) -> impl Iterator<Item = &RunInfo> {
-    results
-        .runs
-        .values()
-        .filter(|r| r.status == RunStatus::Done)
-}
-
-/// What a run counted, by name.
-type Counts = Vec<(String, u64)>;
-
-/// Counts of documents, pairs and tokens, a row per distinct set of counts.
-fn data_section(blocks: &mut Vec<PageBlock>, results: &SweepResults) {
-    let mut groups: BTreeMap<(StageKind, Counts), Vec<String>> = BTreeMap::new();
-    for run in done(results).filter(|r| !r.counts.is_empty()) {
-        let counts = run.counts.iter().map(|(k, v)| (k.clone(), *v)).collect();
-        groups
-            .entry((run.kind, counts))
-            .or_default()
-            .push(run.id.to_string());
-    }
-    let notes: BTreeSet<String> = done(results)
-        .flat_map(|r| r.notes.iter().map(move |n| format!("{}: {n}", r.kind)))
-        .collect();
-    if groups.is_empty() && notes.is_empty() {
-        return;
-    }
-    blocks.push(PageBlock::Heading("Data".to_owned()));
-    blocks.push(paragraph(
-        "What each run read, kept, cut and dropped; nothing is left out silently.",
-    ));
-    let kinds: BTreeSet<StageKind> = groups.keys().map(|k| k.0).collect();
-    let mut folded = Vec::new();
-    for kind in kinds {
-        let of_kind = || groups.iter().filter(|g| g.0.0 == kind);
-        let names: BTreeSet<&String> = of_kind().flat_map(|g| g.0.1.iter().map(|c| &c.0)).collect();
-        let mut heads: Vec<&str> = vec!["runs|"];
-        heads.extend(names.iter().map(|n| n.as_str()));
-        let rows = of_kind().map(|((_, counts), runs)| {
-            let more = if runs.len() > 2 {
-                format!(" +{}", runs.len() - 2)
-            } else {
-                String::new()
-            };
-            let mut row = vec![format!("{}{more}", runs[..runs.len().min(2)].join(" "))];
-            row.extend(names.iter().map(|n| {
-                counts
-                    .iter()
-                    .find(|c| c.0 == **n)
-                    .map_or("–".to_owned(), |c| grouped(c.1))
-            }));
-            row
-        });
-        folded.push(PageBlock::Subheading(kind.name().to_owned()));
-        folded.push(PageBlock::Table(Grid::plain("", &heads, rows.collect())));
-    }
-    blocks.push(PageBlock::Folded {
-        summary: "Counts by run".to_owned(),
-        blocks: folded,
-    });
-    if !notes.is_empty() {
-        blocks.push(PageBlock::List(notes.iter().map(|n| spans(n)).collect()));
-    }
-}
-
-/// What the finished runs cost, by stage.
-fn cost_section(blocks: &mut Vec<PageBlock>, results: &SweepResults) {
-    let mut rows = Vec::new();
-    let mut total = (0usize, 0.0, 0.0);
-    for &kind in StageKind::ALL {
-        let usages: Vec<_> = done(results)
-            .filter(|r| r.kind == kind)
-            .filter_map(|r| r.usage)
-            .collect();
-        if usages.is_empty() {
-            continue;
-        }
-        let (tokens, positions) = (
-            usages.iter().map(|u| u.tokens).sum::<u64>(),
-            usages.iter().map(|u| u.positions).sum::<u64>(),
-        );
-        let (wall, cpu) = (
-            usages.iter().map(|u| u.wall_secs).sum::<f64>(),
-            usages.iter().map(|u| u.cpu_secs).sum::<f64>(),
-        );
-        let peak = usages
-            .iter()
-            .map(|u| u.peak_memory_bytes)
-            .max()
-            .unwrap_or(0);
-        let flops: f64 = usages.iter().map(|u| u.flops).sum();
-        let padding = if positions > 0 {
-            format!(
-                "{:.1} %",
-                100.0 * (positions.saturating_sub(tokens)) as f64 / positions as f64
-            )
-        } else {
-            "–".to_owned()
-        };
-        total = (total.0 + usages.len(), total.1 + wall, total.2 + cpu);
-        rows.push(vec![
-            kind.name().to_owned(),
-            usages.len().to_string(),
-            grouped(tokens),
-            padding,
-            format!("{flops:.2e}"),
-            format!("{wall:.1} s"),
-            format!("{cpu:.1} s"),
-            format!("{:.0} MiB", peak as f64 / 1_048_576.0),
-        ]);
-    }
-    if rows.is_empty() {
-        return;
-    }
-    blocks.push(PageBlock::Heading("Cost".to_owned()));
-    let heads = [
-        "stage|",
-        "runs",
-        "real tokens",
-        "padding",
-        "FLOPs (est.)",
-        "wall time, summed",
-        "processor time",
-        "peak memory",
-    ];
-    let mut grid = Grid::plain("", &heads, rows);
-    grid.notes.push(format!(
-        "{}, {:.1} s of wall time one after another, {:.1} s of processor time.",
-        counted(total.0, "run"),
-        total.1,
-        total.2
-    ));
-    blocks.push(PageBlock::Table(grid));
-}
-
-/// Every run with its seed and the trials it serves, and what executed them.
-fn runs_section(blocks: &mut Vec<PageBlock>, results: &SweepResults) {
-    let mut serves: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for trial in &results.trials {
-        for id in &trial.runs {
-            serves.entry(&id.0).or_default().push(trial.index);
-        }
-    }
-    blocks.push(PageBlock::Heading("Runs".to_owned()));
-    let seeds: BTreeSet<u64> = results.trials.iter().map(|t| t.seed).collect();
-    let seeds: Vec<String> = seeds.iter().map(u64::to_string).collect();
-    blocks.push(paragraph(&format!(
-        "{} with {} {} {} {}.",
-        counted(results.trials.len(), "trial"),
-        if seeds.len() == 1 { "seed" } else { "seeds" },
-        seeds.join(", "),
-        if results.trials.len() == 1 {
-            "needs"
-        } else {
-            "share"
-        },
-        counted(results.runs.len(), "run")
-    )));
-    blocks.push(PageBlock::List(
-        provenance(results).iter().map(|l| spans(l)).collect(),
-    ));
-    let row = |run: &RunInfo| {
-        let trials = serves.get(run.id.0.as_str()).map_or(0, Vec::len);
-        let first = serves
-            .get(run.id.0.as_str())
-            .and_then(|t| results.trials.get(*t.first()?))
-            .map_or(String::new(), |t| t.label.clone());
-        let more = if trials > 1 {
-            format!(" +{}", trials - 1)
-        } else {
-            String::new()
-        };
-        vec![
-            run.id.to_string(),
-            run.kind.name().to_owned(),
-            run.seed.map_or_else(|| "–".to_owned(), |s| s.to_string()),
-            run.status.word().to_owned(),
-            format!("{first}{more}"),
-        ]
-    };
-    let mut runs: Vec<&RunInfo> = results.runs.values().collect();
-    runs.sort_by_key(|r| (r.kind, serves.get(r.id.0.as_str()).cloned(), r.id.clone()));
-    let rows = runs.into_iter().map(row).collect();
-    let grid = Grid::plain("", &["run|", "stage|", "seed", "status:", "trials:"], rows);
-    blocks.push(PageBlock::Folded {
-        summary: "All runs".to_owned(),
-        blocks: vec![PageBlock::Table(grid)],
-    });
-}
-
-/// What executed the runs: each named fact with its distinct values.
-fn provenance(results: &SweepResults) -> Vec<String> {
-    let mut facts: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
-    for run in done(results) {
-        for (name, value) in &run.provenance {
-            *facts.entry(name).or_default().entry(value).or_default() += 1;
-        }
-    }
-    let line = |(name, values): (&str, BTreeMap<&str, usize>)| {
-        let many = values.len() > 1;
-        let values = values.iter().map(|(v, n)| {
-            if many {
-                format!("`{v}` ({})", counted(*n, "run"))
-            } else {
-                format!("`{v}`")
-            }
-        });
-        format!("{name}: {}", values.collect::<Vec<_>>().join(", "))
-    };
-    facts.into_iter().map(line).collect()
+    blocks.push(PageBlock::List(keys.iter().map(item).collect()));
 }

@@ -5,12 +5,13 @@ use crate::config::all_published;
 use crate::config::sweep::FigureSpec;
 use crate::figures::{Figure, write_figure};
 use crate::report::compare::compare;
-use crate::report::doc::{Document, PageBlock, Span, paragraph, spans};
+use crate::report::doc::{Document, PageBlock, Span, paragraph};
 use crate::report::figures::build_figure;
 use crate::report::html::document_html;
 use crate::report::markdown::document_markdown;
 use crate::report::page::{figure_blocks, table_blocks};
 use crate::report::published::published_blocks;
+use crate::report::said::Said;
 use crate::report::select::{ReportError, SweepResults};
 use crate::report::summary::coverage;
 use std::collections::BTreeSet;
@@ -86,8 +87,8 @@ fn figure_section(
                 results.sweep.question,
                 coverage(results)
             )));
-            figure_blocks(blocks, &figure, &figure.name)?;
-            blocks.push(PageBlock::List(sources(&figure)));
+            figure_blocks(blocks, &figure, (&figure.name, ""), &mut Said::default())?;
+            blocks.extend(sources(&figure));
             ids.extend(spec.head.published.clone());
             figures.push(figure);
             drawn += 1;
@@ -107,21 +108,24 @@ fn figure_section(
     Ok(())
 }
 
-/// What is missing from a figure and the runs it shows.
-fn sources(figure: &Figure) -> Vec<Vec<Span>> {
-    let mut items: Vec<Vec<Span>> = figure
-        .missing
-        .iter()
-        .map(|gap| vec![Span::Text(format!("Missing: {gap}"))])
-        .collect();
-    if figure.missing.is_empty() {
-        items.push(spans("Nothing is missing."));
+/// What is missing from a figure, and the runs it shows, folded.
+fn sources(figure: &Figure) -> Vec<PageBlock> {
+    let missing = figure.missing.iter();
+    let missing = missing.map(|gap| vec![Span::Text(format!("Missing: {gap}"))]);
+    let missing: Vec<_> = missing.collect();
+    let gaps = if missing.is_empty() {
+        paragraph("Nothing is missing.")
+    } else {
+        PageBlock::List(missing)
+    };
+    if figure.runs.is_empty() {
+        return vec![gaps, paragraph("Runs: none.")];
     }
-    items.push(vec![Span::Text(match figure.runs.len() {
-        0 => "Runs: none.".to_owned(),
-        n => format!("Runs ({n}): {}.", figure.runs.join(" ")),
-    })]);
-    items
+    let runs = PageBlock::Folded {
+        summary: format!("Runs ({})", figure.runs.len()),
+        blocks: vec![paragraph(&figure.runs.join(" "))],
+    };
+    vec![gaps, runs]
 }
 
 /// Our tables that name published results, each above those.
@@ -135,7 +139,13 @@ fn tables_section(blocks: &mut Vec<PageBlock>, sweeps: &[SweepResults]) -> Resul
             let sweep = &results.sweep.name;
             let coverage = coverage(results);
             blocks.push(paragraph(&format!("Sweep `{sweep}`: {coverage}")));
-            table_blocks(blocks, results, &compare(results, spec)?);
+            table_blocks(
+                blocks,
+                results,
+                &compare(results, spec)?,
+                "",
+                &mut Said::default(),
+            );
             blocks.extend(published_blocks(Some(id)));
         }
     }

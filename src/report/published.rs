@@ -65,7 +65,8 @@ pub fn published_blocks(id: Option<&str>) -> Vec<PageBlock> {
         };
         blocks.push(PageBlock::List(entry.claims.iter().map(claim).collect()));
     }
-    blocks.extend(grid.map(PageBlock::Table));
+    let label = heading(entry);
+    blocks.extend(grid.map(|grid| PageBlock::table(&label, grid)));
     blocks
 }
 

@@ -3,7 +3,7 @@
 use crate::base::PathError;
 use crate::config::sweep::{AxisValue, show_value};
 use crate::figures::FigureError;
-use crate::plan::{EVAL_ROWS_ARTIFACT, RunId, StageKind};
+use crate::plan::{EVAL_ROWS_ARTIFACT, RunId, SAMPLES_ARTIFACT, StageKind};
 use crate::rundir::{
     AttemptEvent, BatchLayout, MetricValue, RunDir, RundirError, Usage, attempt_numbers,
     read_batch_layout, read_events,
@@ -114,7 +114,7 @@ pub struct RunInfo {
     pub notes: Vec<String>,
     /// What it cost, if it is done.
     pub usage: Option<Usage>,
-    /// Version and device, by name. No host: a committed report should not name machines.
+    /// Version, device and what else computed it, by name. No host: a committed report should not name machines.
     pub provenance: BTreeMap<String, String>,
 }
 
@@ -149,6 +149,21 @@ pub struct RowValue {
     pub cluster: Option<String>,
 }
 
+/// One sampled text of an evaluation.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct SampleText {
+    /// The evaluated set.
+    pub set: String,
+    /// The id of the prompt's row, the same in every run.
+    pub row: String,
+    /// Which sample of the prompt, from 0.
+    pub sample: usize,
+    /// The prompt.
+    pub prompt: String,
+    /// What the model wrote.
+    pub text: String,
+}
+
 /// Metrics at one optimiser step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepRow {
@@ -171,6 +186,8 @@ pub enum Details {
         steps: BTreeMap<RunId, Vec<StepRow>>,
         /// First batches of DPO runs.
         batches: BTreeMap<RunId, BatchLayout>,
+        /// Sampled texts.
+        samples: BTreeMap<RunId, Vec<SampleText>>,
     },
 }
 
@@ -270,8 +287,19 @@ impl SweepResults {
     pub fn rows(&self, run: &RunId) -> Result<Vec<RowValue>, ReportError> {
         match &self.details {
             Details::Memory { rows, .. } => Ok(rows.get(run).cloned().unwrap_or_default()),
+            Details::Folders(root) => rows_in(root, run),
+        }
+    }
+
+    /// The texts that an evaluation sampled, in the order of the data; none if it sampled nothing.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn samples(&self, run: &RunId) -> Result<Vec<SampleText>, ReportError> {
+        match &self.details {
+            Details::Memory { samples, .. } => Ok(samples.get(run).cloned().unwrap_or_default()),
             Details::Folders(root) => {
-                let path = RunDir::new(root, run).artifacts().join(EVAL_ROWS_ARTIFACT);
+                let path = RunDir::new(root, run).artifacts().join(SAMPLES_ARTIFACT);
                 read_lines(&path, |line| serde_json::from_str(line).map(Some))
             }
         }
@@ -365,6 +393,12 @@ pub(crate) fn short_label(assignments: &BTreeMap<String, AxisValue>, axes: &[Str
     }
 }
 
+/// The evaluated rows in the folder of a run.
+pub(super) fn rows_in(root: &Path, run: &RunId) -> Result<Vec<RowValue>, ReportError> {
+    let path = RunDir::new(root, run).artifacts().join(EVAL_ROWS_ARTIFACT);
+    read_lines(&path, |line| serde_json::from_str(line).map(Some))
+}
+
 /// Parses every line of a file that may be absent; a torn last line is dropped.
 fn read_lines<T>(
     path: &Path,
@@ -392,7 +426,12 @@ fn read_lines<T>(
     Ok(values)
 }
 
-fn read_steps(dir: &RunDir) -> Result<Vec<StepRow>, ReportError> {
+/// The metrics along training in a run's journals, in step order; of a step that several attempts made, the last
+/// attempt's.
+///
+/// # Errors
+/// A file is there and cannot be read.
+pub fn read_steps(dir: &RunDir) -> Result<Vec<StepRow>, ReportError> {
     let mut steps: BTreeMap<u64, BTreeMap<String, f64>> = BTreeMap::new();
     for number in attempt_numbers(dir)? {
         for event in read_events(&dir.attempt(number).events())? {

@@ -24,6 +24,39 @@ pub fn answer(table: &SweepTable) -> Vec<String> {
     lines
 }
 
+/// What the comparisons of a table's primary metric come to, in one sentence: `loss against the baseline, 4 better,
+/// 1 unresolved of 5`.
+pub(crate) fn verdict_line(table: &SweepTable) -> String {
+    let Some(metric) = table.metrics.first() else {
+        return "nothing is measured.".to_owned();
+    };
+    let of_row = |row: &ConfigRow| Some(row.cells[0].comparison.as_ref()?.verdict(metric.better));
+    let verdicts: Vec<Verdict> = table.rows.iter().filter_map(of_row).collect();
+    if verdicts.is_empty() {
+        return format!("`{}`, compared with no baseline.", metric.key);
+    }
+    let known = [
+        Verdict::Better,
+        Verdict::Worse,
+        Verdict::More,
+        Verdict::Less,
+        Verdict::Equivalent,
+        Verdict::Unresolved,
+        Verdict::Untested,
+    ];
+    let part = |verdict: &Verdict| match verdicts.iter().filter(|v| *v == verdict).count() {
+        0 => None,
+        n => Some(format!("{n} {}", verdict.words())),
+    };
+    let parts: Vec<String> = known.iter().filter_map(part).collect();
+    format!(
+        "`{}` against the baseline, {} of {}.",
+        metric.key,
+        parts.join(", "),
+        verdicts.len()
+    )
+}
+
 fn better_words(better: Better) -> &'static str {
     match better {
         Better::Higher => ", higher is better",

@@ -61,6 +61,48 @@ pub fn table_grid(table: &SweepTable) -> Grid {
     }
 }
 
+/// So many metrics of a table are seen without opening anything: the primary one and one beside it, which is what
+/// stands on a page without scrolling.
+pub(crate) const SHOWN_COLUMNS: usize = 2;
+
+/// The configuration with the first `shown` metrics, and with the others, if there are any.
+pub(crate) fn split_grid(grid: Grid, shown: usize) -> (Grid, Option<Grid>) {
+    let is_config = |column: &&GridColumn| column.kind == ColumnKind::Config;
+    let keys = grid.columns.iter().take_while(is_config).count();
+    // The column of n stands between the configuration and the metrics of our tables; those of others stay whole.
+    if grid
+        .columns
+        .get(keys)
+        .is_none_or(|column| column.head != "n")
+    {
+        return (grid, None);
+    }
+    let keys = keys + 1;
+    let metric_of = |column: usize| {
+        let before = grid.columns[..=column].iter().skip(keys);
+        before.filter(|c| c.kind == ColumnKind::Result).count()
+    };
+    let places: Vec<usize> = (0..grid.columns.len()).map(metric_of).collect();
+    if places.last().is_none_or(|last| *last <= shown) {
+        return (grid, None);
+    }
+    let part = |wanted: &dyn Fn(usize) -> bool| {
+        let kept = |index: &usize| places[*index] == 0 || wanted(places[*index]);
+        let kept: Vec<usize> = (0..places.len()).filter(kept).collect();
+        let of_row = |row: &Vec<GridCell>| kept.iter().map(|at| row[*at].clone()).collect();
+        Grid {
+            title: grid.title.clone(),
+            columns: kept.iter().map(|at| grid.columns[*at].clone()).collect(),
+            rows: grid.rows.iter().map(of_row).collect(),
+            notes: Vec::new(),
+        }
+    };
+    (
+        part(&|place| place <= shown),
+        Some(part(&|place| place > shown)),
+    )
+}
+
 fn head_of(metric: &MetricColumn) -> String {
     match metric.better {
         Better::Higher => format!("{} ↑", metric.key),

@@ -2,20 +2,22 @@
 
 use crate::config::sweep::{
     BarOrder, BarsSpec, ChartSpec, ClaimDirection, ClaimSpec, DifferencesSpec, FigureHead,
-    FigureSpec, Measured, ScalingSpec, TableSpec, TrainingSpec,
+    FigureSpec, Measured, SamplesSpec, ScalingSpec, TableSpec, TrainingSpec,
 };
 use crate::figures::{BarChart, ScalingChart};
 use crate::metrics::{Method, Verdict};
 use crate::plan::RunId;
 use crate::report::claims::ClaimVerdict;
 use crate::report::fixtures_tests::results;
-use crate::report::select::{Details, SweepResults};
+use crate::report::select::{Details, SampleText, SweepResults};
 use crate::report::{
-    Replication, build_figure, build_paper, claims, compare, default_table, grid_latex,
-    grid_markdown, grid_text, table_csv, table_grid, table_json, write_paper, write_report,
+    Replication, build_figure, build_index, build_paper, claims, compare, default_table,
+    grid_latex, grid_markdown, grid_text, index_entry, page_grid, table_csv, table_grid,
+    table_json, write_paper, write_report,
 };
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 fn sft(results: &SweepResults) -> TableSpec {
     results.sweep.report.tables[0].clone()
@@ -247,12 +249,20 @@ fn the_markdown_table_marks_the_best_and_keeps_its_columns() {
 #[test]
 fn latex_escapes_everything_that_would_mean_something() {
     let results = results();
-    let text = grid_latex(&table_grid(
-        &compare(&results, &results.sweep.report.tables[1]).unwrap(),
-    ));
+    let table = compare(&results, &results.sweep.report.tables[1]).unwrap();
+    let text = grid_latex(&page_grid(&table), "sample-dpo");
     assert!(text.contains("\\toprule") && text.contains("\\textbf{"));
-    assert!(text.contains("polite/prob\\_margin $\\uparrow$"));
+    assert!(text.contains("\\shortstack[r]{probability margin\\\\on polite $\\uparrow$}"));
+    assert!(text.contains("\\label{tab:sample-dpo}") && text.contains("\\label{tab:sample-dpo-2}"));
+    assert_eq!(text.matches("\\begin{table}").count(), 2);
     assert!(text.is_ascii(), "{text}");
+    let mut strange = page_grid(&table);
+    strange.rows[0][0].text = "大 ș 大".to_owned();
+    let text = grid_latex(&strange, "strange");
+    assert!(
+        text.contains("% pdfLaTeX knows no ș 大: use LuaLaTeX"),
+        "{text}"
+    );
     assert_eq!(
         crate::report::latex::latex_escape("50% of a_b & {c}\\d ~ β"),
         "50\\% of a\\_b \\& \\{c\\}\\textbackslash{}d \\textasciitilde{} $\\beta$"
@@ -374,6 +384,7 @@ fn margins(under: &[&str]) -> ChartSpec {
             ..measured("eval_polite_test/prob_margin")
         },
         under: under.iter().map(|key| (*key).to_owned()).collect(),
+        ..TrainingSpec::default()
     })
 }
 
@@ -533,7 +544,7 @@ fn panels_stand_in_one_row_with_final_scores_under_each() {
     // Seeds 0.900, 0.908, 0.894: half-width 4.303 · 0.00702 / √3 = 0.01745.
     assert_eq!(
         figure.panels[1].note.lines().next(),
-        Some("polite: preference accuracy 0.901 ± 0.017")
+        Some("preference accuracy on polite 0.901 ± 0.017")
     );
     assert_eq!(figure.panels[1].note.lines().count(), 2);
     assert!(
@@ -595,7 +606,7 @@ fn the_paper_page_names_sweep_runs_gaps_and_what_is_published() {
             .unwrap()
     };
     assert!(section("Figure 1").contains("no sweep in the store has a figure"));
-    assert!(section("Figure 2").contains("Runs (18): "));
+    assert!(section("Figure 2").contains("Runs (18)</summary>"));
     assert!(section("Figure 2").contains("The best β is about the same at every dataset size."));
     let order = [
         "Figure 1",
@@ -740,11 +751,154 @@ fn the_page_is_well_formed_and_needs_no_other_file() {
     let html = crate::report::html::document_html(&report.document);
     assert_eq!(unbalanced_tag(&html), None);
     for reach in [
-        "http://", "https://", "src=\"", "href=", "@import", "<script", "<link",
+        "http://", "https://", "src=\"", "@import", "<script", "<link",
     ] {
         let outside = html.replace("http://www.w3.org/2000/svg", "");
         assert!(!outside.contains(reach), "{reach}");
     }
+    // What it refers to is a place on it, or a file that is written beside it.
+    let folder = tempfile::tempdir().unwrap();
+    write_report(&results(), folder.path()).unwrap();
+    let links: Vec<&str> = html.split("href=\"").skip(1).collect();
+    assert!(links.len() > 20);
+    for link in links {
+        let link = link.split('"').next().unwrap();
+        match link.strip_prefix('#') {
+            Some(place) => assert_eq!(
+                html.matches(&format!(" id=\"{place}\"")).count(),
+                1,
+                "{link}"
+            ),
+            None => assert!(folder.path().join(link).is_file(), "{link}"),
+        }
+    }
+}
+
+#[test]
+fn figures_and_tables_are_numbered_and_readers_of_all_kinds_get_at_them() {
+    let report = crate::report::build_report(&results()).unwrap();
+    let html = crate::report::html::document_html(&report.document);
+    for number in 1..=3 {
+        assert_eq!(
+            html.matches(&format!("<strong>Figure {number}.</strong>"))
+                .count(),
+            1
+        );
+    }
+    assert!(
+        html.contains("<h3 id=\"table-2-dpo-pull-to-the-reference-and-number-of-pairs\">Table 2.")
+    );
+    assert_eq!(html.matches("<div class=\"narrow\"><svg").count(), 3);
+    // Every table scrolls by keys and says what its heads are of.
+    let tables = html.matches("<table>").count();
+    let regions =
+        html.matches("<div class=\"scroll\" role=\"region\" tabindex=\"0\" aria-label=\"");
+    assert_eq!(regions.count(), tables);
+    assert_eq!(
+        html.matches("<th").count(),
+        html.matches("<th scope=").count() + html.matches("<thead").count()
+    );
+    assert!(!html.contains("aria-label=\"\""));
+    // The primary metric and one more are seen, the others open on demand.
+    assert!(html.contains("<summary>1 other metric of this table</summary>"));
+    // What a seed repeats is said once on the page: of the fine-tuned, and of what is learnt from one of them.
+    let page = crate::report::markdown::document_markdown(&report.document);
+    assert_eq!(page.matches("Unit of replication: the whole").count(), 1);
+    assert_eq!(page.matches("Unit of replication: what").count(), 1);
+    // A name of files stands with the metric's key alone.
+    assert_eq!(html.matches("eval_polite").count(), 1);
+    assert!(html.contains("<code>eval_polite_test/prob_margin</code>"));
+}
+
+#[test]
+fn samples_stand_side_by_side_and_are_nothing_but_text() {
+    let mut results = results();
+    let spec = SamplesSpec {
+        name: "stories".to_owned(),
+        title: "What β does to the stories".to_owned(),
+        set: "stories".to_owned(),
+        left: [
+            ("beta".to_owned(), json!(0.01)),
+            ("pairs".to_owned(), json!(440)),
+        ]
+        .into(),
+        right: [
+            ("beta".to_owned(), json!(0.5)),
+            ("pairs".to_owned(), json!(440)),
+        ]
+        .into(),
+        prompts: NonZeroUsize::new(2),
+    };
+    results.sweep.report.samples = vec![spec];
+    let page = |results: &SweepResults| {
+        let report = crate::report::build_report(results).unwrap();
+        crate::report::html::document_html(&report.document)
+    };
+    assert!(page(&results).contains("No prompt of <code>stories</code> has texts of both"));
+    let trials: Vec<(f64, RunId)> = results
+        .trials
+        .iter()
+        .filter_map(|t| Some((t.assignments.get("beta")?.as_f64()?, t.eval.clone())))
+        .collect();
+    let Details::Memory { samples, .. } = &mut results.details else {
+        panic!("in memory");
+    };
+    for (beta, run) in trials {
+        let text = |row: usize, sample: usize| SampleText {
+            set: "stories".to_owned(),
+            row: format!("row {row}"),
+            sample,
+            prompt: format!("Prompt {row}"),
+            text: format!("<script>alert({beta})</script>\u{202e} **{sample}** of {row}"),
+        };
+        samples.insert(run, vec![text(0, 0), text(0, 1), text(1, 0), text(2, 0)]);
+    }
+    let html = page(&results);
+    assert_eq!(unbalanced_tag(&html), None);
+    assert!(!html.contains("<script") && !html.contains('\u{202e}'));
+    for (beta, times) in [("0.01", 2), ("0.5", 2), ("0.1", 0)] {
+        let text = format!("&lt;script&gt;alert({beta})&lt;/script&gt;");
+        assert_eq!(html.matches(&text).count(), times, "{beta}");
+    }
+    assert!(
+        html.contains("<th scope=\"col\" class=\"w\">beta=0.01</th>"),
+        "{html}"
+    );
+    assert!(
+        !html.contains("**1** of"),
+        "the first sample of each prompt"
+    );
+}
+
+#[test]
+fn the_index_has_the_verdict_on_every_claim() {
+    let mut results = results();
+    let silent = index_entry(&results).unwrap();
+    results.sweep.name = "claiming".to_owned();
+    results.sweep.report.claims = vec![ClaimSpec {
+        statement: "More pairs <help>".to_owned(),
+        metric: "polite/prob_margin".to_owned(),
+        filter: [("stage".to_owned(), json!("dpo"))].into(),
+        ours: [("pairs".to_owned(), json!(440))].into(),
+        baseline: [("pairs".to_owned(), json!(110))].into(),
+        direction: ClaimDirection::Higher,
+        delta: None,
+    }];
+    let entries = [index_entry(&results).unwrap(), silent];
+    let html = crate::report::html::document_html(&build_index(&entries));
+    assert_eq!(unbalanced_tag(&html), None);
+    let verdict = entries[0].claims[0].verdict.words();
+    assert!(
+        html.contains(&format!(
+            "More pairs &lt;help&gt;: <strong>{verdict}</strong>"
+        )),
+        "{html}"
+    );
+    assert!(html.contains(&format!("2 studies with 1 claim: 1 {verdict}.")));
+    assert!(
+        html.contains("<a href=\"claiming/index.html\">")
+            && html.contains("<a href=\"sample/index.html\">")
+    );
 }
 
 #[test]
@@ -767,6 +921,7 @@ fn a_sweep_that_never_ran_gives_a_page_that_says_so() {
         rows: BTreeMap::new(),
         steps: BTreeMap::new(),
         batches: BTreeMap::new(),
+        samples: BTreeMap::new(),
     };
     let report = crate::report::build_report(&results).unwrap();
     let page = crate::report::markdown::document_markdown(&report.document);

@@ -7,9 +7,9 @@ use crate::report::figures::build_figure;
 use crate::report::html::document_html;
 use crate::report::latex::grid_latex;
 use crate::report::markdown::document_markdown;
-use crate::report::page::build_report;
+use crate::report::page::{build_report, page_grid};
 use crate::report::select::{ReportError, SweepResults};
-use crate::report::table::{table_csv, table_grid};
+use crate::report::table::table_csv;
 use std::path::{Path, PathBuf};
 
 /// Writes every figure of the sweep file into `folder`; returns the files' paths.
@@ -47,7 +47,10 @@ pub fn write_report(results: &SweepResults, folder: &Path) -> Result<Vec<PathBuf
         put(format!("tables/{}.csv", table.name), table_csv(table))?;
         put(
             format!("tables/{}.tex", table.name),
-            grid_latex(&table_grid(table)),
+            grid_latex(
+                &page_grid(table),
+                &format!("{}-{}", results.sweep.name, table.name),
+            ),
         )?;
     }
     for figure in &report.figures {

@@ -31,6 +31,8 @@ pub enum FailureClass {
     Damaged,
     /// The system refused access to a file or folder.
     Permission,
+    /// The card that it computed on answers no more: its fault or the run's, which the next card tells.
+    DeviceFault,
     /// No progress for longer than is allowed; it was ended.
     Hung,
     /// Our bug.

@@ -7,6 +7,7 @@ use crate::base::{
 use crate::plan::{RunId, STAGE_FORMAT, StageFile, StageKind};
 use crate::rundir::error::RundirError;
 use crate::rundir::event::AttemptEvent;
+use crate::rundir::facts::Facts;
 use crate::rundir::journal::read_events;
 use crate::rundir::layout::{AttemptDir, RunDir};
 use crate::rundir::lock::is_locked;
@@ -34,6 +35,9 @@ pub struct Provenance {
     pub device: Device,
     /// When the attempt began.
     pub started: Timestamp,
+    /// What computed it.
+    #[serde(flatten)]
+    pub facts: Facts,
 }
 
 /// Version of `provenance.json`.
@@ -41,7 +45,12 @@ const PROVENANCE_FORMAT: u32 = 1;
 
 impl Provenance {
     /// Of the calling process.
-    pub fn of_this_process(argv: Vec<String>, device: Device, started: Timestamp) -> Self {
+    pub fn of_this_process(
+        argv: Vec<String>,
+        device: Device,
+        started: Timestamp,
+        facts: Facts,
+    ) -> Self {
         Self {
             format: PROVENANCE_FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -50,6 +59,7 @@ impl Provenance {
             pid: std::process::id(),
             device,
             started,
+            facts,
         }
     }
 }
@@ -134,6 +144,7 @@ pub fn mend_descriptions(
         pid: 0,
         device: device.unwrap_or(Device::Cpu),
         started: outcome.started,
+        facts: Facts::default(),
     };
     write_provenance(&attempt, &provenance)
 }

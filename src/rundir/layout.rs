@@ -42,6 +42,11 @@ impl RunDir {
         self.path.join("outcome.json")
     }
 
+    /// What was deleted of the artifacts to make room.
+    pub fn collected(&self) -> PathBuf {
+        self.path.join("collected.json")
+    }
+
     /// Stamps of published files, so that they need not be read again.
     pub fn seal(&self) -> PathBuf {
         self.path.join("seal.json")
@@ -90,6 +95,21 @@ impl AttemptDir {
     /// What the process complained of.
     pub fn stderr(&self) -> PathBuf {
         self.path.join("stderr.log")
+    }
+
+    /// A [`crate::rundir::JobNote`], where a scheduler starts the attempt.
+    pub fn job(&self) -> PathBuf {
+        self.path.join("job.json")
+    }
+
+    /// Where a scheduler starts the attempt: made by the process that is the attempt, once.
+    pub fn begun(&self) -> PathBuf {
+        self.path.join("begun")
+    }
+
+    /// A [`crate::rundir::JobEnd`], where a scheduler starts the attempt.
+    pub fn ended(&self) -> PathBuf {
+        self.path.join("ended.json")
     }
 
     /// Version, command line, host, device.

@@ -5,11 +5,14 @@
 //! [`publish()`] the runner's.
 
 mod batch_layout;
+mod collected;
 mod disk;
 mod error;
 mod event;
+mod facts;
 mod files;
 mod heartbeat;
+mod job_note;
 mod journal;
 mod layout;
 mod lock;
@@ -21,15 +24,21 @@ mod seal;
 pub use batch_layout::{
     BATCH_LAYOUT_ARTIFACT, BatchLayout, PairLengths, read_batch_layout, write_batch_layout,
 };
+pub use collected::{collect, forget_collected, read_collected};
 pub use disk::{free_bytes, network_file_system};
 pub use error::RundirError;
 pub use event::{AttemptEvent, FailureClass};
+pub use facts::{Facts, GitState};
 pub use files::{
     Provenance, StageHead, attempt_at_work, attempt_numbers, host_name, mend_descriptions,
     read_identity, read_outcome, read_provenance, read_result, read_stage, read_stage_head,
     run_folders, tail_lines, write_made, write_provenance, write_result, write_run_files,
 };
 pub use heartbeat::{HEARTBEAT_MILLIS, Heartbeat, SILENCE_MILLIS, read_heartbeat};
+pub use job_note::{
+    JobEnd, JobNote, Waits, begin_once, has_begun, read_job_end, read_job_note, write_job_end,
+    write_job_note,
+};
 pub use journal::{Journal, JournalReader, read_events};
 pub use layout::{AttemptDir, RunDir};
 pub use lock::{FolderLock, is_locked};

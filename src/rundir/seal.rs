@@ -7,12 +7,13 @@
 
 use crate::base::fs::is_gone;
 use crate::base::{Digest, PathError, Stamp, counted, digest_file};
+use crate::rundir::collected::read_collected;
 use crate::rundir::error::RundirError;
 use crate::rundir::files::{read_outcome, to_json, write_renamed};
 use crate::rundir::layout::RunDir;
 use crate::rundir::outcome::{Artifact, Outcome};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -90,7 +91,8 @@ pub fn verified_outcome(dir: &RunDir, verify: Verify) -> Result<Option<Outcome>,
         return Ok(None);
     };
     let mut seal = Seal::read(dir);
-    for artifact in &outcome.artifacts {
+    let collected = read_collected(dir)?;
+    for artifact in kept(&outcome, &collected) {
         verify_file(dir, artifact, verify, &mut seal, SystemTime::now())?;
     }
     Ok(Some(outcome))
@@ -112,7 +114,8 @@ pub(super) fn sealed_at(dir: &RunDir, moment: SystemTime) -> Result<Option<Outco
     };
     let before = Seal::read(dir);
     let mut seal = before.clone();
-    for artifact in &outcome.artifacts {
+    let collected = read_collected(dir)?;
+    for artifact in kept(&outcome, &collected) {
         verify_file(dir, artifact, Verify::Changed, &mut seal, moment)?;
     }
     if seal != before {
@@ -132,10 +135,26 @@ pub fn verify_artifact(dir: &RunDir, name: &str) -> Result<(), RundirError> {
     })?;
     let mut seal = Seal::read(dir);
     let named = outcome.artifacts.iter();
+    let collected = read_collected(dir)?;
     for artifact in named.filter(|file| Path::new(&file.path).starts_with(name)) {
+        if collected.contains(&artifact.path) {
+            return Err(RundirError::Damaged {
+                path: dir.artifacts().join(&artifact.path),
+                why: "`lions gc` deleted it".to_owned(),
+            });
+        }
         verify_file(dir, artifact, Verify::Changed, &mut seal, SystemTime::now())?;
     }
     Ok(())
+}
+
+/// The files that are to be there.
+fn kept<'o>(
+    outcome: &'o Outcome,
+    collected: &BTreeSet<String>,
+) -> impl Iterator<Item = &'o Artifact> {
+    let files = outcome.artifacts.iter();
+    files.filter(|file| !collected.contains(&file.path))
 }
 
 fn verify_file(

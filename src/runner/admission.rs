@@ -87,6 +87,25 @@ impl Admission {
         }
     }
 
+    /// Tells of a pause that people want, or of its end. While there is no room that is told instead.
+    pub(crate) fn obey(
+        &mut self,
+        reporting: &mut Reporting<'_>,
+        reason: Option<String>,
+        now: Timestamp,
+    ) {
+        if self.paused_until.is_some() || self.pause.as_ref().map(|p| &p.reason) == reason.as_ref()
+        {
+            return;
+        }
+        self.changed = true;
+        self.pause = reason.clone().map(|reason| Pause { reason, since: now });
+        reporting.report(match reason {
+            Some(reason) => RunnerEvent::Paused { reason },
+            None => RunnerEvent::Resumed,
+        });
+    }
+
     /// Whether a pause is told and not over.
     pub(crate) fn is_paused(&self) -> bool {
         self.paused_until.is_some()

@@ -3,7 +3,7 @@
 //! What is known comes from its folder and from the backend's [`Poll`] alone; nothing here depends on
 //! where it runs.
 
-use crate::backend::{Handle, Poll};
+use crate::backend::{Eviction, Handle, Poll};
 use crate::base::Timestamp;
 use crate::plan::RunId;
 use crate::queue::AttemptEnd;
@@ -20,6 +20,8 @@ pub(crate) enum StopReason {
     Shutdown,
     /// A person cancelled the run.
     Cancel,
+    /// A person paused it, or its sweep; it saves its state.
+    Pause,
     /// No sign of life.
     Silent,
     /// It lives, and its work does not get on.
@@ -56,6 +58,8 @@ pub(crate) struct RunningAttempt {
     interrupted: bool,
     pub(crate) stop: Option<(StopReason, Timestamp)>,
     pub(crate) killed: bool,
+    /// Why it has not begun, if it waits at a scheduler.
+    pub(crate) waits: Option<String>,
 }
 
 /// What reading an attempt's files brought.
@@ -95,7 +99,29 @@ impl RunningAttempt {
             interrupted: false,
             stop: None,
             killed: false,
+            waits: None,
         }
+    }
+
+    /// It waits at a scheduler: nothing is to be heard of it. Whether the reason is new.
+    pub(crate) fn wait_in_queue(&mut self, reason: &str, now: Timestamp) -> bool {
+        self.note_sign_of_life(now);
+        self.last_work = now;
+        if self.waits.as_deref() == Some(reason) {
+            return false;
+        }
+        self.waits = Some(reason.to_owned());
+        true
+    }
+
+    /// It has begun; whether it had waited until now.
+    pub(crate) fn begin(&mut self, now: Timestamp, elapsed: i64) -> bool {
+        if self.waits.take().is_none() {
+            return false;
+        }
+        (self.started, self.began) = (now, elapsed);
+        (self.last_sign, self.last_work) = (now, now);
+        true
     }
 
     fn note_sign_of_life(&mut self, now: Timestamp) {
@@ -167,6 +193,10 @@ impl RunningAttempt {
             return AttemptEnd::Cancelled;
         }
         if let Some((class, message)) = self.failure.clone() {
+            if class == FailureClass::DeviceFault {
+                // The next process may have the card, or another one, and goes on from what is saved.
+                return self.crashed(Some(class), message);
+            }
             return AttemptEnd::Failed { class, message };
         }
         if asked == Some(StopReason::Hung) {
@@ -181,13 +211,32 @@ impl RunningAttempt {
         }
         let code = match poll {
             Poll::Exited { code, .. } => *code,
-            Poll::Running | Poll::Gone => None,
+            Poll::Evicted { cause, message } => return self.evicted(*cause, message.clone()),
+            Poll::Queued { .. } | Poll::Running | Poll::Gone => None,
         };
         if asked.is_some() || self.interrupted || code == Some(130) {
             return AttemptEnd::Interrupted;
         }
         let (class, message) = self.cause_of_crash(poll);
         self.crashed(class, message)
+    }
+
+    /// A scheduler ended it.
+    fn evicted(&self, cause: Eviction, message: String) -> AttemptEnd {
+        let (from, to) = self.states;
+        match cause {
+            Eviction::Cancelled if self.stop.is_none() => AttemptEnd::Cancelled,
+            // Else a run that needs longer than it is ever given would be tried for ever.
+            Eviction::TimeLimit if to <= from && self.stop.is_none() => self.crashed(
+                None,
+                format!("{message} before it had saved a later state; it needs more time"),
+            ),
+            Eviction::Broken if self.stop.is_none() => self.crashed(None, message),
+            Eviction::Broken
+            | Eviction::TimeLimit
+            | Eviction::Infrastructure
+            | Eviction::Cancelled => AttemptEnd::Interrupted,
+        }
     }
 
     /// It ended without a word, or with one that cannot be read.

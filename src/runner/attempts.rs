@@ -1,8 +1,9 @@
 //! The attempts of this runner: at work on the backend, or finished and being published.
 
-use crate::backend::{Backend, Handle, Launch, Poll, StopSignal};
+use crate::backend::{Backend, Habits, Handle, Launch, Poll, StopSignal};
 use crate::base::Timestamp;
 use crate::plan::RunId;
+use crate::rundir::AttemptDir;
 use crate::runner::attempt::{RunningAttempt, StopReason};
 use crate::runner::error::RunnerError;
 use crate::runner::publisher::{Answer, PublishJob, Publisher};
@@ -69,8 +70,51 @@ impl<'r> Attempts<'r> {
         let dir = launch.run_dir().attempt(launch.attempt);
         let mut attempt = RunningAttempt::new(launch.attempt, handle.clone(), slot, dir, now);
         attempt.began = self.elapsed;
+        // That it has begun is told when a scheduler has begun it.
+        attempt.waits = self.habits().outlive_runner.then(String::new);
         self.running.insert(at, attempt);
         Ok(handle)
+    }
+
+    /// Gives a scheduler what was launched.
+    pub(crate) fn submit(&mut self) -> Result<(), RunnerError> {
+        Ok(self.backend.submit()?)
+    }
+
+    /// Goes on with an attempt of a dead runner, in whatever slot is free, or beside all of them.
+    pub(crate) fn adopt(
+        &mut self,
+        at: usize,
+        (attempt, handle): (u32, Handle),
+        dir: AttemptDir,
+        slots: usize,
+        now: Timestamp,
+    ) {
+        let taken = self.taken_slots();
+        let room = slots + self.running.len() + 1;
+        let slot = (0..room).find(|slot| !taken.contains(slot)).unwrap_or(room);
+        let mut running = RunningAttempt::new(attempt, handle, slot, dir, now);
+        running.began = self.elapsed;
+        self.running.insert(at, running);
+        self.last_change = now;
+    }
+
+    /// Whether a handle is one of this runner's backend.
+    pub(crate) fn knows(&self, handle: &Handle) -> bool {
+        self.backend.knows(handle)
+    }
+
+    /// Whether an attempt that this runner does not watch lives, or may still begin.
+    pub(crate) fn is_at_work(&mut self, attempt: &AttemptDir) -> Result<bool, RunnerError> {
+        Ok(self.backend.is_at_work(attempt)?)
+    }
+
+    pub(crate) fn habits(&self) -> Habits {
+        self.backend.habits()
+    }
+
+    pub(crate) fn is_publishing_any(&self) -> bool {
+        !self.publishing.is_empty()
     }
 
     /// Asks the backend after every attempt at work.
@@ -230,12 +274,15 @@ impl<'r> Attempts<'r> {
     /// After an error: stops what is at work as well as is possible, and hands it over when it has ended,
     /// or after `grace` milliseconds.
     pub(crate) fn abandon(&mut self, grace: i64) -> BTreeMap<usize, RunningAttempt> {
+        if self.habits().outlive_runner {
+            return BTreeMap::new();
+        }
         for attempt in self.running.values() {
             drop(self.backend.stop(&attempt.handle, StopSignal::Terminate));
         }
         // Each saves its state; what still lives is killed when the backend goes.
         let (_, pause) = WAIT_MILLIS;
-        let is_running = |(_, poll): &(usize, Poll)| *poll == Poll::Running;
+        let is_running = |(_, poll): &(usize, Poll)| !poll.is_over();
         let mut waited = 0;
         while waited < grace && self.poll().is_ok_and(|polls| polls.iter().any(is_running)) {
             self.backend.wait(pause.cast_unsigned());

@@ -78,6 +78,7 @@ pub(super) fn begin(
         |error| pause(Some(&owner), error),
         || register(job, store, clock.now()),
     )?;
+    store.set_runner(&job.sweep.name, owner.name())?;
     admission.resume(reporting);
     admission.tell(&owner);
     if let Err(error) = write_snapshot(job.root, job.sweep, job.plan) {

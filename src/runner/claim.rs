@@ -3,14 +3,14 @@
 use crate::backend::{BackendError, Launch};
 use crate::base::{Timestamp, chain};
 use crate::plan::RunId;
-use crate::queue::{AttemptEnd, RunState, Slot, schedule};
+use crate::queue::{AttemptEnd, Candidate, RunState, Slot, schedule};
 use crate::rundir::{
-    AttemptDir, Publication, RunDir, RundirError, attempt_numbers, is_locked, read_result,
+    AttemptDir, Publication, RunDir, RundirError, attempt_numbers, read_collected, read_result,
     sealed_outcome, write_run_files,
 };
 use crate::runner::admission::Admission;
 use crate::runner::attempts::Attempts;
-use crate::runner::commit::{reject_damaged, reject_result};
+use crate::runner::commit::{reject_all, reject_damaged, reject_result};
 use crate::runner::error::RunnerError;
 use crate::runner::events::RunnerEvent;
 use crate::runner::job::{SweepJob, is_there};
@@ -36,6 +36,7 @@ pub(super) fn claim(
     let request = |(at, slot): &(usize, usize)| ClaimRequest {
         run: ledger.graph.id(*at).clone(),
         device: slots[*slot].device,
+        elsewhere: slots[*slot].elsewhere,
     };
     let requests: Vec<ClaimRequest> = pairs.iter().map(request).collect();
     let lease = job.options.lease_millis;
@@ -43,13 +44,13 @@ pub(super) fn claim(
     let mut failed = None;
     for ((at, slot), claim) in pairs.into_iter().zip(claims) {
         tracing::debug!(run = %ledger.graph.id(at), ?claim, "claim");
-        if let (Some(_), Claim::Taken { attempt }) = (&failed, &claim) {
+        if let (Some(_), Claim::Taken { attempt, .. }) = (&failed, &claim) {
             // An attempt of the same batch could not be started: what was claimed is given back.
             drop(ledger.end_attempt(at, *attempt, AttemptEnd::Interrupted, now));
             continue;
         }
         match claim {
-            Claim::Taken { attempt } => {
+            Claim::Taken { attempt, halved } => {
                 ledger.graph.set_state(
                     at,
                     RunState::Leased {
@@ -57,10 +58,12 @@ pub(super) fn claim(
                         expires: now.plus_millis(lease),
                     },
                 );
-                let claimed = (at, slot, attempt);
+                let claimed = (at, slot, attempt, halved);
                 failed = launch(job, ledger, attempts, admission, claimed, now).err();
             }
             Claim::NotReady { state } => failed = ledger.follow(at, state).err().or(failed),
+            // The next look at the store brings the order.
+            Claim::Paused => {}
             Claim::DeviceBusy { owner } => {
                 let device = slots[slot].device;
                 let reason = format!("{device} is in use by runner `{owner}`");
@@ -68,6 +71,8 @@ pub(super) fn claim(
             }
         }
     }
+    // Every handle is in the store by now.
+    attempts.submit()?;
     failed.map_or(Ok(()), Err)
 }
 
@@ -81,8 +86,12 @@ fn assign(
 ) -> Result<Vec<(usize, usize)>, RunnerError> {
     let taken = attempts.taken_slots();
     let slots = job.options.slots.iter().enumerate();
-    let free: Vec<(usize, &Slot)> = slots.filter(|(at, _)| !taken.contains(at)).collect();
+    let free: Vec<(usize, &Slot)> = slots
+        .filter(|(at, _)| !taken.contains(at) && !ledger.health.is_excluded(*at))
+        .collect();
     let mut ready = ledger.graph.runs_in(|state| state == RunState::Ready);
+    ready.retain(|at| job.options.wants(ledger.graph.id(*at)));
+    ready.retain(|at| !ledger.orders.hold(ledger.graph.id(*at)));
     let idle = free.is_empty() || ready.is_empty();
     // Others are told of a pause, so it ends with its cause, not with the next run that can begin.
     let asks = !idle || admission.is_paused();
@@ -90,10 +99,27 @@ fn assign(
         return Ok(Vec::new());
     }
     ready.retain(|at| !attempts.is_publishing(ledger.graph.id(*at)));
+    let at = (now, attempts.elapsed);
+    let left = ledger.limits.left_millis(&attempts.running, at);
+    ready.retain(|at| ledger.limits.admits(&ledger.graph, *at, left));
     let admitted = admission.admitted(ready, &ledger.resting, now);
     let candidates: Vec<_> = admitted
         .into_iter()
-        .map(|at| ledger.graph.candidate(at))
+        .map(|at| {
+            let candidate = ledger.graph.candidate(at);
+            let (slots, peak) = (&job.options.slots, candidate.peak_memory_bytes);
+            let avoid = ledger.health.avoided(slots, at, peak);
+            // With little time a trial that is nearly complete says more than the beginning of a long one.
+            let chain = match left {
+                Some(_) => -candidate.chain,
+                None => candidate.chain,
+            };
+            Candidate {
+                chain,
+                avoid,
+                ..candidate
+            }
+        })
         .collect();
     let mut pairs = Vec::new();
     for (at, slot) in schedule(&candidates, &free) {
@@ -121,7 +147,7 @@ fn has_to_run(
     }
     let numbers = attempt_numbers(&dir)?;
     if let Some(number) = numbers.last()
-        && is_locked(dir.attempt(*number).path())?
+        && attempts.is_at_work(&dir.attempt(*number))?
     {
         let reason = format!("its attempt {number} is still at work");
         admission.hold(&mut ledger.reporting, &ledger.graph, at, reason);
@@ -133,7 +159,16 @@ fn has_to_run(
             reject_damaged(&dir, &error)?;
             None
         }
-        read => read?,
+        read => {
+            let outcome = read?;
+            if outcome.is_some() && !read_collected(&dir)?.is_empty() {
+                // It was put back because what was deleted of it is needed.
+                reject_all(&dir)?;
+                None
+            } else {
+                outcome
+            }
+        }
     };
     let by = outcome.as_ref().map(|outcome| outcome.attempt);
     let Some(number) = numbers.last().copied().or(by) else {
@@ -179,7 +214,7 @@ fn launch(
     ledger: &mut Ledger<'_>,
     attempts: &mut Attempts<'_>,
     admission: &mut Admission,
-    (at, slot, attempt): (usize, usize, u32),
+    (at, slot, attempt, halved): (usize, usize, u32, bool),
     now: Timestamp,
 ) -> Result<(), RunnerError> {
     let Slot {
@@ -196,6 +231,7 @@ fn launch(
         device,
         card,
         threads,
+        halved,
     };
     let launched = write_run_files(&launch.run_dir(), &planned.identity, &planned.stage)
         .map_err(RunnerError::from)
@@ -207,6 +243,10 @@ fn launch(
     admission.release(at);
     // First, since whoever hears of the attempt may want to find it; without it the attempt is at work too.
     let kept = ledger.store.set_handle(&planned.id, attempt, &handle.0);
+    if job.options.slots[slot].elsewhere {
+        // It is told when it begins.
+        return Ok(kept?);
+    }
     ledger.reporting.report(RunnerEvent::RunStarted {
         run: launch.run,
         stage: planned.kind,

@@ -4,13 +4,14 @@ use crate::base::fs::is_gone;
 use crate::base::{PathError, Timestamp, chain};
 use crate::queue::{AttemptEnd, RunState};
 use crate::rundir::{
-    AttemptDir, Outcome, RunDir, RundirError, Verify, attempt_numbers, verified_outcome,
+    AttemptDir, Outcome, RunDir, RundirError, Verify, attempt_numbers, forget_collected,
+    verified_outcome,
 };
 use crate::runner::admission::Admission;
 use crate::runner::attempts::Attempts;
 use crate::runner::error::RunnerError;
 use crate::runner::events::OutcomeSource;
-use crate::runner::job::{costs_result, remedy};
+use crate::runner::job::{costs_result, needs_collected, remedy};
 use crate::runner::ledger::Ledger;
 use crate::runner::publisher::{Answer, PublishJob};
 use crate::store::{StepRecord, recorded_steps};
@@ -174,6 +175,10 @@ pub(super) fn lose_inputs(
         for parent in &ledger.graph.planned(at).parents {
             let dir = RunDir::new(root, parent);
             let (why, again) = match verified_outcome(&dir, verify) {
+                Ok(Some(_)) if needs_collected(root, ledger.graph.planned(at), parent)? => {
+                    reject_all(&dir)?;
+                    ("what `lions gc` deleted is needed".to_owned(), remedy(true))
+                }
                 Ok(Some(outcome)) => {
                     is_mended |= outcome.finished > began;
                     continue;
@@ -201,13 +206,19 @@ pub(super) fn lose_inputs(
 /// Puts an outcome that is damaged out of the way, and the results that it was made of if what they made
 /// is damaged. Otherwise the run is published again from them.
 pub(super) fn reject_damaged(dir: &RunDir, error: &RundirError) -> Result<(), RunnerError> {
-    reject_outcome(dir)?;
     if costs_result(dir, error) {
-        for number in attempt_numbers(dir)? {
-            reject_result(&dir.attempt(number));
-        }
+        return reject_all(dir);
     }
-    Ok(())
+    Ok(reject_outcome(dir)?)
+}
+
+/// Puts an outcome and the results that it was made of out of the way: the run is done again.
+pub(super) fn reject_all(dir: &RunDir) -> Result<(), RunnerError> {
+    reject_outcome(dir)?;
+    for number in attempt_numbers(dir)? {
+        reject_result(&dir.attempt(number));
+    }
+    Ok(forget_collected(dir)?)
 }
 
 /// What is left of it stays for a person to see.

@@ -11,14 +11,17 @@ use crate::runner::commit::commit;
 use crate::runner::error::RunnerError;
 use crate::runner::events::{Reporter, RunnerEvent, SweepEnd, SweepSummary};
 use crate::runner::graph::Graph;
+use crate::runner::health::Health;
 use crate::runner::job::{Services, SweepJob, remedy};
 use crate::runner::ledger::Ledger;
+use crate::runner::limits::Limits;
+use crate::runner::obey::obey;
 use crate::runner::owner::Owner;
 use crate::runner::poll::{flush, poll};
 use crate::runner::report::Reporting;
-use crate::runner::takeover::{reclaim_orphans, sync_store};
+use crate::runner::takeover::{reclaim_orphans, rival, sync_store};
 use crate::runner::timers::Timers;
-use crate::store::Registered;
+use crate::store::{Orders, Registered};
 use std::collections::BTreeMap;
 
 /// Registers a sweep and carries its runs out until all are done, nothing more can be done, or a
@@ -56,9 +59,13 @@ struct Dispatcher<'r> {
     attempts: Attempts<'r>,
     admission: Admission,
     timers: Timers,
+    /// A sweep that goes first.
+    rival: Option<String>,
     began: Timestamp,
     /// Since when it is stopping.
     stopping: Option<Timestamp>,
+    /// Whether it stops, or starts nothing more, because its time is up.
+    time_up: bool,
 }
 
 impl<'r> Dispatcher<'r> {
@@ -97,12 +104,16 @@ impl<'r> Dispatcher<'r> {
             (clock, shutdown),
         )?;
         let states = std::mem::take(&mut registered.states);
+        let journal_millis = attempts.habits().journal_millis;
         let mut ledger = Ledger {
             store,
             graph: Graph::new(job.plan, states),
             reporting,
             resting: BTreeMap::new(),
             without_room: BTreeMap::new(),
+            orders: Orders::default(),
+            health: Health::default(),
+            limits: Limits::new(job.options.until, job.options.budget_millis),
             untold: Vec::new(),
         };
         report_begin(
@@ -120,9 +131,11 @@ impl<'r> Dispatcher<'r> {
             ledger,
             attempts,
             admission,
-            timers: Timers::new(clock.now()),
+            timers: Timers::new(clock.now(), journal_millis),
+            rival: None,
             began: now,
             stopping: None,
+            time_up: false,
         })
     }
 
@@ -156,24 +169,31 @@ impl<'r> Dispatcher<'r> {
             self.attempts.forgive_silence(now);
         }
         self.handle_shutdown(now)?;
+        self.handle_time(now)?;
         let (ledger, attempts) = (&mut self.ledger, &mut self.attempts);
         let admission = &mut self.admission;
         // First, since a store that takes nothing ends the turn, and attempts end all the same.
         poll(self.job, ledger, attempts, admission, &mut self.timers, now)?;
         ledger.tell_again(now)?;
         if self.timers.sync.due(now) {
-            sync_store(ledger, attempts, now)?;
+            sync_store(&self.job.sweep.name, ledger, attempts, now)?;
         }
         if self.timers.reclaim.due(now) {
-            reclaim_orphans(self.job.root, &self.owner, ledger, attempts, now)?;
+            reclaim_orphans(self.job, &self.owner, ledger, attempts, now)?;
+            let sweep = &self.job.sweep.name;
+            self.rival = rival(sweep, &self.owner, ledger)?;
         }
         while let Some(answer) = attempts.published(now) {
             commit(ledger, attempts, admission, answer, now)?;
         }
         if self.stopping.is_none() {
-            claim(self.job, &self.owner, ledger, attempts, admission, now)?;
+            let rival = self.rival.as_deref();
+            obey(ledger, attempts, admission, rival, now);
+            if rival.is_none() {
+                claim(self.job, &self.owner, ledger, attempts, admission, now)?;
+            }
         }
-        if self.is_over() {
+        if self.is_over(now) {
             let lease = self.job.options.lease_millis;
             flush(&mut self.ledger, &mut self.attempts, lease, now)?;
             return Ok(true);
@@ -185,7 +205,10 @@ impl<'r> Dispatcher<'r> {
         Ok(false)
     }
 
-    fn is_over(&self) -> bool {
+    fn is_over(&mut self, now: Timestamp) -> bool {
+        if self.stopping.is_some() && self.attempts.habits().outlive_runner {
+            return !self.attempts.is_publishing_any();
+        }
         if !self.attempts.is_empty() {
             return false;
         }
@@ -193,14 +216,50 @@ impl<'r> Dispatcher<'r> {
             return true;
         }
         let graph = &self.ledger.graph;
-        let elsewhere = graph.count(|state| matches!(state, RunState::Leased { .. }));
-        let ready = graph.runs_in(|state| state == RunState::Ready);
-        elsewhere == 0 && !ready.into_iter().any(|at| fits(self.job, graph, at))
+        let elsewhere = wanted(self.job, graph, |state| {
+            matches!(state, RunState::Leased { .. })
+        });
+        let mut ready = wanted(self.job, graph, |state| state == RunState::Ready);
+        ready.retain(|at| self.fits(*at));
+        if !elsewhere.is_empty() || ready.is_empty() {
+            return elsewhere.is_empty();
+        }
+        let limits = &self.ledger.limits;
+        let left = limits.left_millis(&self.attempts.running, (now, self.attempts.elapsed));
+        self.time_up = !ready.iter().any(|at| limits.admits(graph, *at, left));
+        self.time_up
+    }
+
+    /// Whether a run fits a slot where anything is started.
+    fn fits(&self, at: usize) -> bool {
+        let peak = self.ledger.graph.peak_memory_bytes(at);
+        let mut slots = self.job.options.slots.iter().enumerate();
+        slots.any(|(number, slot)| slot.fits(peak) && !self.ledger.health.is_excluded(number))
+    }
+
+    /// Stops when the time is up.
+    fn handle_time(&mut self, now: Timestamp) -> Result<(), RunnerError> {
+        let at = (now, self.attempts.elapsed);
+        let left = self.ledger.limits.left_millis(&self.attempts.running, at);
+        if self.stopping.is_none() && left.is_some_and(|left| left <= 0) {
+            (self.stopping, self.time_up) = (Some(now), true);
+            self.ledger.reporting.report(RunnerEvent::Stopping {
+                attempts: self.attempts.running.len(),
+            });
+            self.attempts.stop_all(now)?;
+        }
+        Ok(())
     }
 
     fn handle_shutdown(&mut self, now: Timestamp) -> Result<(), RunnerError> {
         if self.stopping.is_none() && self.shutdown.requested() {
             self.stopping = Some(now);
+            if self.attempts.habits().outlive_runner {
+                self.ledger.reporting.report(RunnerEvent::Leaving {
+                    attempts: self.attempts.running.len(),
+                });
+                return Ok(());
+            }
             self.ledger.reporting.report(RunnerEvent::Stopping {
                 attempts: self.attempts.running.len(),
             });
@@ -226,14 +285,15 @@ impl<'r> Dispatcher<'r> {
             // The last result was stored while a pause was still told.
             self.admission.resume(&mut ledger.reporting);
         }
-        let graph = &ledger.graph;
-        let failed = graph.runs_in(|state| state == RunState::Failed);
+        let runs_in = |state| wanted(self.job, &ledger.graph, state);
+        let failed = runs_in(|state| state == RunState::Failed);
         let failures = failed.into_iter().map(|at| ledger.failure(at));
         let failures = failures.collect::<Result<Vec<_>, _>>()?;
-        let succeeded = graph.count(|state| state == RunState::Succeeded);
-        let runs = graph.ids().len();
+        let succeeded = runs_in(|state| state == RunState::Succeeded).len();
+        let runs = runs_in(|_| true).len();
         let end = match (succeeded == runs, self.stopping.is_some()) {
             (true, _) => SweepEnd::Succeeded,
+            (false, _) if self.time_up => SweepEnd::TimeUp,
             (false, true) => SweepEnd::Interrupted,
             (false, false) => SweepEnd::Incomplete,
         };
@@ -245,10 +305,11 @@ impl<'r> Dispatcher<'r> {
             reused: ledger.reporting.reused,
             executed: ledger.reporting.executed,
             failed: failures.len(),
-            skipped: graph.count(|state| state == RunState::Skipped),
-            cancelled: graph.count(|state| state == RunState::Cancelled),
-            waiting: graph.count(|state| !state.is_final()),
+            skipped: runs_in(|state| state == RunState::Skipped).len(),
+            cancelled: runs_in(|state| state == RunState::Cancelled).len(),
+            waiting: runs_in(|state| !state.is_final()).len(),
             secs: self.clock.now().secs_since(self.began),
+            work_secs: ledger.limits.spent_millis() as f64 / 1000.0,
             failures,
         };
         ledger.reporting.report(RunnerEvent::SweepFinished {
@@ -266,17 +327,17 @@ fn report_begin(
     registered: Registered,
     damaged: &BTreeMap<RunId, String>,
 ) {
-    reporting.reused = graph.count(|state| state == RunState::Succeeded);
+    reporting.reused = wanted(job, graph, |state| state == RunState::Succeeded).len();
     reporting.report(RunnerEvent::SweepStarted {
         sweep: job.sweep.name.clone(),
         trials: job.plan.trials.len(),
-        runs: job.plan.runs.len(),
+        runs: wanted(job, graph, |_| true).len(),
         done: reporting.reused,
         new: registered.new,
-        barred: graph.count(RunState::bars_children),
+        barred: wanted(job, graph, RunState::bars_children).len(),
         slots: job.options.slots.len(),
     });
-    for at in graph.runs_in(|state| !state.is_final()) {
+    for at in wanted(job, graph, |state| !state.is_final()) {
         if !fits(job, graph, at) {
             let gib = graph.peak_memory_bytes(at) as f64 / f64::from(1 << 30);
             let message = format!("needs about {gib:.1} GiB, and no slot has so much");
@@ -292,6 +353,13 @@ fn report_begin(
             reporting.warn(&run, message);
         }
     }
+}
+
+/// Runs in a state, of those that are to be carried out.
+fn wanted(job: &SweepJob<'_>, graph: &Graph<'_>, state: fn(RunState) -> bool) -> Vec<usize> {
+    let mut runs = graph.runs_in(state);
+    runs.retain(|at| job.options.wants(graph.id(*at)));
+    runs
 }
 
 fn fits(job: &SweepJob<'_>, graph: &Graph<'_>, at: usize) -> bool {

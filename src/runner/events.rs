@@ -54,6 +54,30 @@ pub enum RunnerEvent {
         /// Where it computes.
         device: Device,
     },
+    /// An attempt waits at a scheduler, or waits for another reason than before.
+    RunQueued {
+        /// The run.
+        run: RunId,
+        /// Its stage.
+        stage: StageKind,
+        /// What its trials have in common.
+        label: String,
+        /// Number of the attempt.
+        attempt: u32,
+        /// Why, in the scheduler's words.
+        reason: String,
+    },
+    /// This runner goes on with an attempt that outlived another one.
+    RunAdopted {
+        /// The run.
+        run: RunId,
+        /// Its stage.
+        stage: StageKind,
+        /// What its trials have in common.
+        label: String,
+        /// Number of the attempt.
+        attempt: u32,
+    },
     /// An attempt has got on.
     RunProgress {
         /// The run.
@@ -144,6 +168,11 @@ pub enum RunnerEvent {
         /// How many.
         attempts: usize,
     },
+    /// The runner ends, and its attempts go on without it until the next one.
+    Leaving {
+        /// How many.
+        attempts: usize,
+    },
     /// No attempt is started for now.
     Paused {
         /// Why.
@@ -168,6 +197,8 @@ pub enum SweepEnd {
     Incomplete,
     /// It was asked to stop; what was at work is ready again.
     Interrupted,
+    /// The time that it was given is up; what was at work is ready again.
+    TimeUp,
 }
 
 /// A run that failed.
@@ -212,6 +243,9 @@ pub struct SweepSummary {
     pub waiting: usize,
     /// Seconds from start to end.
     pub secs: f64,
+    /// Seconds that attempts of this runner were at work, all together.
+    #[serde(default)]
+    pub work_secs: f64,
     /// Every failed run, earlier failures included.
     pub failures: Vec<Failure>,
 }

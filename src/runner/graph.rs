@@ -22,6 +22,8 @@ struct Node {
     /// Estimated work up to the end of the longest chain that needs it.
     chain: f64,
     first_trial: usize,
+    /// The place of the first seed that needs it.
+    round: usize,
     /// Whether no run of the plan needs it.
     last: bool,
 }
@@ -76,11 +78,6 @@ impl<'a> Graph<'a> {
         all.filter(|at| wanted(self.states[*at])).collect()
     }
 
-    /// How many runs are in a state.
-    pub(crate) fn count(&self, wanted: fn(RunState) -> bool) -> usize {
-        self.states.iter().filter(|state| wanted(**state)).count()
-    }
-
     pub(crate) fn peak_memory_bytes(&self, at: usize) -> u64 {
         self.runs[at].estimate.peak_memory_bytes
     }
@@ -90,9 +87,11 @@ impl<'a> Graph<'a> {
         Candidate {
             run: at,
             chain: self.nodes[at].chain,
+            round: self.nodes[at].round,
             trial: self.nodes[at].first_trial,
             last: self.nodes[at].last,
             peak_memory_bytes: self.peak_memory_bytes(at),
+            avoid: None,
         }
     }
 }
@@ -106,6 +105,16 @@ fn nodes(plan: &Plan, index_of: &BTreeMap<RunId, usize>) -> Vec<Node> {
     };
     let parents: Vec<Vec<usize>> = plan.runs.iter().map(parents_of).collect();
     let chains = chains(&work, &parents);
+    let mut rounds: BTreeMap<u64, usize> = BTreeMap::new();
+    for trial in &plan.trials {
+        let next = rounds.len();
+        rounds.entry(trial.seed).or_insert(next);
+    }
+    let round_of = |run: &PlannedRun| {
+        let seeds = run.trials.iter().filter_map(|at| plan.trials.get(*at));
+        let places = seeds.filter_map(|trial| rounds.get(&trial.seed));
+        places.copied().min().unwrap_or_default()
+    };
     let needed: BTreeSet<usize> = parents.into_iter().flatten().collect();
     let nodes = plan.runs.iter().zip(chains).enumerate();
     let nodes = nodes.map(|(at, (run, chain))| Node {
@@ -113,6 +122,7 @@ fn nodes(plan: &Plan, index_of: &BTreeMap<RunId, usize>) -> Vec<Node> {
         label: common_label(plan, &run.trials),
         chain,
         first_trial: run.trials.iter().copied().min().unwrap_or(usize::MAX),
+        round: round_of(run),
     });
     nodes.collect()
 }

@@ -1,14 +1,16 @@
 //! What a runner is given.
 
 use crate::backend::Backend;
-use crate::base::{Clock, PathError, Shutdown, chain};
+use crate::base::{Clock, PathError, Shutdown, Timestamp, chain};
 use crate::config::sweep::Sweep;
-use crate::plan::{Plan, RunId};
+use crate::plan::{InputRef, Plan, PlannedRun, RunId};
 use crate::queue::{LEASE_MILLIS, Slot};
-use crate::rundir::{RunDir, RundirError, attempt_numbers, mend_descriptions, sealed_outcome};
+use crate::rundir::{
+    RunDir, RundirError, attempt_numbers, mend_descriptions, read_collected, sealed_outcome,
+};
 use crate::runner::error::RunnerError;
 use crate::store::{FoundRun, Retry, Store};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// An attempt that was asked to stop is killed after so long: it saves its state after the step at
@@ -34,8 +36,14 @@ pub struct RunOptions {
     pub grace_millis: i64,
     /// An attempt whose work does not get on for so long is ended; 0: never.
     pub hang_millis: i64,
+    /// At this time all is to have ended: what cannot end by then or save its state is not started.
+    pub until: Option<Timestamp>,
+    /// Time that attempts may be at work, all together, ms; what is at work then is stopped.
+    pub budget_millis: Option<i64>,
     /// Below so much free space nothing is started.
     pub disk_floor_bytes: u64,
+    /// Only these runs are carried out; absent: all of the plan.
+    pub only: Option<BTreeSet<RunId>>,
 }
 
 impl RunOptions {
@@ -47,8 +55,16 @@ impl RunOptions {
             lease_millis: LEASE_MILLIS,
             grace_millis: GRACE_MILLIS,
             hang_millis: HANG_MILLIS,
+            until: None,
+            budget_millis: None,
             disk_floor_bytes: DISK_FLOOR_BYTES,
+            only: None,
         }
+    }
+
+    /// Whether a run is to be carried out.
+    pub(crate) fn wants(&self, run: &RunId) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(run))
     }
 }
 
@@ -90,9 +106,12 @@ pub(crate) struct FoundFolders {
 /// digested.
 pub(crate) fn look_at_folders(root: &Path, plan: &Plan) -> Result<FoundFolders, RunnerError> {
     let mut found = FoundFolders::default();
-    for run in &plan.runs {
+    // What a run that is not done needs has to be there, and so from the last runs to the first.
+    let mut lost: BTreeSet<RunId> = BTreeSet::new();
+    for run in plan.runs.iter().rev() {
         let dir = RunDir::new(root, &run.id);
         if !is_there(dir.path())? {
+            lose_collected(root, run, &mut lost)?;
             continue;
         }
         let outcome = match sealed_outcome(&dir) {
@@ -106,6 +125,10 @@ pub(crate) fn look_at_folders(root: &Path, plan: &Plan) -> Result<FoundFolders, 
             read => read?,
         };
         let outcome = outcome.filter(|outcome| outcome.run == run.id);
+        let outcome = outcome.filter(|_| !lost.contains(&run.id));
+        if outcome.is_none() {
+            lose_collected(root, run, &mut lost)?;
+        }
         if let Some(outcome) = &outcome
             && let Err(error) = mend_descriptions(&dir, &run.identity, &run.stage, outcome)
         {
@@ -117,6 +140,37 @@ pub(crate) fn look_at_folders(root: &Path, plan: &Plan) -> Result<FoundFolders, 
         found.runs.insert(run, FoundRun { outcome, attempts });
     }
     Ok(found)
+}
+
+/// Adds the runs of which something was deleted that `run`, which is not done, needs.
+fn lose_collected(
+    root: &Path,
+    run: &PlannedRun,
+    lost: &mut BTreeSet<RunId>,
+) -> Result<(), RunnerError> {
+    for parent in &run.parents {
+        if needs_collected(root, run, parent)? {
+            lost.insert(parent.clone());
+        }
+    }
+    Ok(())
+}
+
+/// Whether a run needs what was deleted of another.
+pub(crate) fn needs_collected(
+    root: &Path,
+    run: &PlannedRun,
+    parent: &RunId,
+) -> Result<bool, RunnerError> {
+    let collected = read_collected(&RunDir::new(root, parent))?;
+    let mut inputs = run.stage.inputs.values();
+    Ok(inputs.any(|input| match input {
+        InputRef::Run { id, artifact } if id == parent => {
+            let mut paths = collected.iter();
+            paths.any(|path| Path::new(path).starts_with(artifact))
+        }
+        _ => false,
+    }))
 }
 
 /// Whether what is damaged of an outcome is one of its artifacts. The marker itself is written again from

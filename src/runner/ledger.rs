@@ -7,8 +7,10 @@ use crate::rundir::FailureClass;
 use crate::runner::error::RunnerError;
 use crate::runner::events::{Failure, OutcomeSource, RunnerEvent};
 use crate::runner::graph::Graph;
+use crate::runner::health::Health;
+use crate::runner::limits::Limits;
 use crate::runner::report::Reporting;
-use crate::store::{Change, Store, StoreError};
+use crate::store::{Change, Orders, Store, StoreError};
 use std::collections::BTreeMap;
 
 /// What is known of every run, and who hears of it.
@@ -20,6 +22,12 @@ pub(crate) struct Ledger<'r> {
     pub(crate) resting: BTreeMap<usize, Timestamp>,
     /// How often a run has found no room, by index.
     pub(crate) without_room: BTreeMap<usize, u32>,
+    /// What people say of the sweep and its runs.
+    pub(crate) orders: Orders,
+    /// Which cards were lost.
+    pub(crate) health: Health,
+    /// The time that it may take.
+    pub(crate) limits: Limits,
     /// Ends of attempts that the store could not take yet.
     pub(crate) untold: Vec<(usize, u32, AttemptEnd)>,
 }
@@ -117,7 +125,11 @@ impl Ledger<'_> {
                 self.reporting
                     .report(RunnerEvent::RunInterrupted { run, stage });
             }
-            AttemptEnd::Failed { .. } | AttemptEnd::Cancelled => {}
+            AttemptEnd::Failed { .. } => {
+                let message = "memory ran out; it is tried again with half the micro-batch";
+                self.reporting.warn(&run, message.to_owned());
+            }
+            AttemptEnd::Cancelled => {}
         }
         self.apply_changes(changes);
         Ok(())

@@ -1,9 +1,12 @@
 //! Attempts at work: reading what they tell, noticing how they end.
 
 use crate::backend::Poll;
-use crate::base::{Timestamp, chain};
+use crate::base::{Device, Timestamp, chain};
 use crate::queue::AttemptEnd;
-use crate::rundir::{FailureClass, Publication, RunDir, free_bytes, read_result};
+use crate::rundir::{
+    AttemptDir, FailureClass, JobEnd, Publication, RunDir, free_bytes, read_job_end, read_job_note,
+    read_result, write_job_end,
+};
 use crate::runner::admission::Admission;
 use crate::runner::attempt::StopReason;
 use crate::runner::attempts::Attempts;
@@ -51,10 +54,19 @@ fn look_after(
     (journals, heartbeats): (bool, bool),
     now: Timestamp,
 ) -> Result<(), RunnerError> {
-    if *poll != Poll::Running {
+    if poll.is_over() {
+        if matches!(poll, Poll::Exited { .. }) {
+            // It may have begun and ended between two looks.
+            note_begun(job, ledger, attempts, at, now);
+        }
         read_journal(ledger, attempts, at, now)?;
         return conclude(job, ledger, attempts, admission, (at, poll), now);
     }
+    if let Poll::Queued { reason } = poll {
+        note_queued(ledger, attempts, at, reason, now);
+        return Ok(());
+    }
+    note_begun(job, ledger, attempts, at, now);
     if journals {
         read_journal(ledger, attempts, at, now)?;
     }
@@ -63,6 +75,53 @@ fn look_after(
         check_heartbeat(attempts, at, limits, now)?;
     }
     Ok(())
+}
+
+/// It waits at a scheduler; a new reason is told.
+fn note_queued(
+    ledger: &mut Ledger<'_>,
+    attempts: &mut Attempts<'_>,
+    at: usize,
+    reason: &str,
+    now: Timestamp,
+) {
+    let Some(attempt) = attempts.running.get_mut(&at) else {
+        return;
+    };
+    if attempt.wait_in_queue(reason, now) {
+        ledger.reporting.report(RunnerEvent::RunQueued {
+            run: ledger.graph.id(at).clone(),
+            stage: ledger.graph.planned(at).kind,
+            label: ledger.graph.label(at),
+            attempt: attempt.attempt,
+            reason: reason.to_owned(),
+        });
+    }
+}
+
+/// It is at work; that it has begun is told of one that has waited.
+fn note_begun(
+    job: &SweepJob<'_>,
+    ledger: &mut Ledger<'_>,
+    attempts: &mut Attempts<'_>,
+    at: usize,
+    now: Timestamp,
+) {
+    let elapsed = attempts.elapsed;
+    let Some(attempt) = attempts.running.get_mut(&at) else {
+        return;
+    };
+    if attempt.begin(now, elapsed) {
+        let slots = &job.options.slots;
+        let slot = slots.get(attempt.slot).or(slots.first());
+        ledger.reporting.report(RunnerEvent::RunStarted {
+            run: ledger.graph.id(at).clone(),
+            stage: ledger.graph.planned(at).kind,
+            label: ledger.graph.label(at),
+            attempt: attempt.attempt,
+            device: slot.map_or(Device::Cpu, |slot| slot.device),
+        });
+    }
 }
 
 fn read_journal(
@@ -161,6 +220,19 @@ fn is_full(job: &SweepJob<'_>) -> bool {
     free_bytes(&job.root.join("results")).is_ok_and(|free| free < floor)
 }
 
+/// An attempt of a scheduler that did not say how it ended is over all the same, also for the runners to come.
+fn give_up_job(dir: &AttemptDir) {
+    if read_job_note(dir).is_some()
+        && read_job_end(dir).is_none()
+        && let Err(error) = write_job_end(dir, &JobEnd::default())
+    {
+        tracing::warn!(
+            "an attempt that is over is not marked so: {}",
+            chain(&error)
+        );
+    }
+}
+
 /// An attempt is over: publish what it made, or say how it ended.
 fn conclude(
     job: &SweepJob<'_>,
@@ -174,9 +246,14 @@ fn conclude(
         return Ok(());
     };
     let lost = matches!(ended.stop, Some((StopReason::LeaseLost, _)));
-    let end = match read_result(&ended.dir) {
+    let result = read_result(&ended.dir);
+    let flops = ledger.graph.planned(at).estimate.flops;
+    let flops = matches!(result, Ok(Some(_))).then_some(flops);
+    ledger.limits.note(attempts.elapsed - ended.began, flops);
+    let end = match result {
         _ if lost => AttemptEnd::Lost,
         Ok(Some(_)) => {
+            ledger.health.well(ended.slot, at);
             let planned = ledger.graph.planned(at);
             attempts.publish(PublishJob {
                 dir: RunDir::new(job.root, &planned.id),
@@ -195,6 +272,21 @@ fn conclude(
         Ok(None) => ended.end(poll),
         Err(error) => ended.crashed(None, chain(&error)),
     };
+    if let Poll::Evicted { message, .. } = poll
+        && matches!(end, AttemptEnd::Interrupted | AttemptEnd::Cancelled)
+    {
+        ledger.reporting.warn(ledger.graph.id(at), message.clone());
+    }
+    give_up_job(&ended.dir);
+    if end.class() == Some(FailureClass::DeviceFault) {
+        let Ledger {
+            health,
+            reporting,
+            graph,
+            ..
+        } = ledger;
+        health.fault(&job.options.slots, ended.slot, at, reporting, graph);
+    }
     let damaged =
         matches!(&end, AttemptEnd::Failed { class, .. } if *class == FailureClass::Damaged);
     let end = for_want_of_room(job, ledger, admission, at, end, now);

@@ -80,6 +80,21 @@ impl<W: Write> LinesReporter<W> {
                 };
                 format!("start  {stage} {run}  {label}  on {device}{again}\n")
             }
+            RunnerEvent::RunQueued {
+                run,
+                stage,
+                label,
+                reason,
+                ..
+            } => format!("queue  {stage} {run}  {label}  {reason}\n"),
+            RunnerEvent::RunAdopted {
+                run,
+                stage,
+                label,
+                attempt,
+            } => {
+                format!("adopt  {stage} {run}  {label}  attempt {attempt}, of an earlier runner\n")
+            }
             RunnerEvent::RunProgress {
                 run,
                 unit,
@@ -141,10 +156,14 @@ impl<W: Write> LinesReporter<W> {
             }
             RunnerEvent::Stopping { attempts } => {
                 format!(
-                    "stopping: {} at work, the state is saved\n",
+                    "stopping: the state of {} is saved\n",
                     counted(*attempts, "run")
                 )
             }
+            RunnerEvent::Leaving { attempts } => format!(
+                "leaving: {} wait or work at the scheduler and go on\n",
+                counted(*attempts, "run")
+            ),
             RunnerEvent::Paused { reason } => format!("paused: {reason}\n"),
             RunnerEvent::Resumed => "going on\n".to_owned(),
             RunnerEvent::SweepFinished { summary } => summary_line(summary),
@@ -204,6 +223,9 @@ fn summary_line(summary: &SweepSummary) -> String {
     let mut line = parts.join(", ");
     if summary.end == SweepEnd::Interrupted {
         line += "; interrupted, `lions run` goes on from here";
+    }
+    if summary.end == SweepEnd::TimeUp {
+        line += "; the time is up, `lions run` goes on from here";
     }
     line + "\n"
 }

@@ -3,17 +3,20 @@
 use crate::backend::Handle;
 use crate::base::Timestamp;
 use crate::queue::{AttemptEnd, RunState};
-use crate::rundir::{Publication, RunDir, is_locked, read_result};
+use crate::rundir::{Publication, RunDir, read_result};
 use crate::runner::attempt::StopReason;
 use crate::runner::attempts::Attempts;
 use crate::runner::error::RunnerError;
+use crate::runner::events::RunnerEvent;
+use crate::runner::job::SweepJob;
 use crate::runner::ledger::Ledger;
 use crate::runner::owner::Owner;
 use crate::runner::publisher::PublishJob;
-use std::path::Path;
+use crate::store::LiveAttempt;
 
 /// Heeds requests of other processes, and follows states that other runners changed.
 pub(super) fn sync_store(
+    sweep: &str,
     ledger: &mut Ledger<'_>,
     attempts: &mut Attempts<'_>,
     now: Timestamp,
@@ -25,6 +28,12 @@ pub(super) fn sync_store(
         if let Some(at) = ledger.graph.index_of(&run) {
             attempts.stop(at, StopReason::Cancel, now)?;
         }
+    }
+    ledger.orders = ledger.store.read().orders(sweep)?;
+    let running = attempts.running.keys().copied();
+    let held = running.filter(|at| ledger.orders.hold(ledger.graph.id(*at)));
+    for at in held.collect::<Vec<_>>() {
+        attempts.stop(at, StopReason::Pause, now)?;
     }
     let states = ledger.store.read().states(ledger.graph.ids())?;
     for (at, state) in states.into_iter().enumerate() {
@@ -41,10 +50,24 @@ pub(super) fn sync_store(
     Ok(())
 }
 
+/// A sweep of a higher priority that a runner is at.
+pub(super) fn rival(
+    sweep: &str,
+    owner: &Owner,
+    ledger: &Ledger<'_>,
+) -> Result<Option<String>, RunnerError> {
+    for rival in ledger.store.read().rivals(sweep, owner.name())? {
+        if owner.is_alive(&rival.runner)? {
+            return Ok(Some(rival.sweep));
+        }
+    }
+    Ok(None)
+}
+
 /// Attempts whose runner died, or whose lease ran out: finished ones are published, the others are
 /// ready again as soon as their process is gone.
 pub(super) fn reclaim_orphans(
-    root: &Path,
+    job: &SweepJob<'_>,
     owner: &Owner,
     ledger: &mut Ledger<'_>,
     attempts: &mut Attempts<'_>,
@@ -59,9 +82,12 @@ pub(super) fn reclaim_orphans(
         if !orphan && !expired {
             continue;
         }
-        let dir = RunDir::new(root, &found.run);
+        let dir = RunDir::new(job.root, &found.run);
         let attempt = dir.attempt(found.attempt);
-        if is_locked(attempt.path())? {
+        if orphan && adopt(job, owner, ledger, attempts, &found, now)? {
+            continue;
+        }
+        if attempts.is_at_work(&attempt)? && !is_given_up(ledger, &found)? {
             // It was told to stop when its runner died, and is given as long as a lease for it.
             if orphan
                 && expired
@@ -94,4 +120,51 @@ pub(super) fn reclaim_orphans(
         ledger.apply_changes(ended.unwrap_or_default());
     }
     Ok(())
+}
+
+/// Goes on with an attempt that outlived its runner, if it is one of this sweep and of this runner's backend.
+fn adopt(
+    job: &SweepJob<'_>,
+    owner: &Owner,
+    ledger: &mut Ledger<'_>,
+    attempts: &mut Attempts<'_>,
+    found: &LiveAttempt,
+    now: Timestamp,
+) -> Result<bool, RunnerError> {
+    let Some(at) = ledger.graph.index_of(&found.run) else {
+        return Ok(false);
+    };
+    let handle = found.handle.clone().map(Handle);
+    let Some(handle) = handle.filter(|handle| attempts.knows(handle)) else {
+        return Ok(false);
+    };
+    let expires = now.plus_millis(job.options.lease_millis);
+    let names = (found.owner.as_str(), owner.name());
+    let number = found.attempt;
+    if !ledger.store.adopt(&found.run, number, names, expires)? {
+        // Another runner was faster.
+        return Ok(true);
+    }
+    let state = RunState::Leased {
+        attempt: number,
+        expires,
+    };
+    ledger.graph.set_state(at, state);
+    let dir = RunDir::new(job.root, &found.run).attempt(number);
+    attempts.adopt(at, (number, handle), dir, job.options.slots.len(), now);
+    ledger.reporting.report(RunnerEvent::RunAdopted {
+        run: found.run.clone(),
+        stage: found.kind,
+        label: ledger.graph.label(at),
+        attempt: number,
+    });
+    Ok(true)
+}
+
+/// Whether a person has cancelled an attempt that this runner's backend cannot stop: it is given up, and whatever becomes of its
+/// process comes too late.
+fn is_given_up(ledger: &Ledger<'_>, found: &LiveAttempt) -> Result<bool, RunnerError> {
+    let elsewhere = |handle: &String| !handle.starts_with("local:");
+    let asked = ledger.store.read().cancel_requests()?.contains(&found.run);
+    Ok(asked && found.handle.as_ref().is_some_and(elsewhere))
 }

@@ -164,6 +164,7 @@ impl TestProject {
         let request = ClaimRequest {
             run: id(name),
             device: Device::Cpu,
+            elsewhere: false,
         };
         let (sweep, plan) = (&self.sweep, &self.plan);
         let mut store = self.store();
@@ -192,6 +193,7 @@ impl TestProject {
             device,
             card: None,
             threads: 1,
+            halved: false,
         }
     }
 }
@@ -238,7 +240,7 @@ fn a_failure_skips_what_needs_it_siblings_go_on_and_a_retry_does_only_the_rest()
     let bad = id("dpo/0.1/10/1");
     let mut backend = project
         .scripted(SUCCEED)
-        .with(&bad, [Act::Fail(FailureClass::OutOfMemory)]);
+        .with(&bad, vec![Act::Fail(FailureClass::OutOfMemory); 2]);
     let (summary, watcher) = project.run(&mut backend);
     let counts = (
         summary.succeeded,
@@ -261,6 +263,55 @@ fn a_failure_skips_what_needs_it_siblings_go_on_and_a_retry_does_only_the_rest()
     };
     let (retried, _) = project.run(&mut backend);
     assert_eq!((retried.end, retried.executed), (SweepEnd::Succeeded, 2));
+}
+
+#[test]
+fn a_run_whose_memory_ran_out_is_tried_once_more_with_half_the_micro_batch() {
+    let project = project();
+    let run = id("dpo/0.1/10/1");
+    let mut backend = project
+        .scripted(SUCCEED)
+        .with(&run, [Act::Fail(FailureClass::OutOfMemory)]);
+    let (summary, watcher) = project.run(&mut backend);
+    assert_eq!((summary.end, summary.failed), (SweepEnd::Succeeded, 0));
+    let tries = backend.launched.iter().filter(|launch| launch.run == run);
+    let halved: Vec<bool> = tries.map(|launch| launch.halved).collect();
+    assert_eq!(halved, [false, true]);
+    let others = backend.launched.iter().filter(|launch| launch.run != run);
+    assert!(others.into_iter().all(|launch| !launch.halved));
+    assert!(watcher.warnings()[0].contains("half the micro-batch"));
+}
+
+#[test]
+fn a_run_under_which_a_card_was_lost_goes_to_another_and_a_card_lost_under_two_gets_no_more() {
+    let mut project = project();
+    let card = |number| Slot {
+        device: Device::Cuda(number),
+        ..Slot::cpu(1)
+    };
+    let fault = || [Act::Fail(FailureClass::DeviceFault)];
+    project.options.slots = vec![card(0), card(1)];
+    let mut backend = project.scripted(SUCCEED).with(&id("sft"), fault());
+    let (summary, _) = project.run(&mut backend);
+    assert_eq!(summary.end, SweepEnd::Succeeded);
+    let devices: Vec<Device> = backend
+        .launched
+        .iter()
+        .map(|launch| launch.device)
+        .collect();
+    assert_eq!(devices[..2], [Device::Cuda(0), Device::Cuda(1)]);
+
+    let mut alone = self::project();
+    alone.options.slots = vec![card(0)];
+    let mut backend = alone
+        .scripted(SUCCEED)
+        .with(&id("dpo/0.1/10/1"), fault())
+        .with(&id("dpo/0.5/10/1"), fault());
+    let (summary, watcher) = alone.run(&mut backend);
+    assert_eq!((summary.end, summary.waiting), (SweepEnd::Incomplete, 4));
+    assert!(watcher.warnings()[0].contains("cuda:0 was lost under two runs"));
+    let (again, _) = alone.run(&mut backend);
+    assert_eq!(again.end, SweepEnd::Succeeded);
 }
 
 #[test]

@@ -30,7 +30,7 @@ impl Every {
 /// The intervals of the loop, and its last turn.
 #[derive(Debug)]
 pub(crate) struct Timers {
-    /// Reading of attempts' journals: as often as a bar that moves looks smooth.
+    /// Reading of attempts' journals, as often as the backend allows.
     pub(crate) journals: Every,
     /// Reading of heartbeats and extending of leases: several looks at each beat, and one write to
     /// the store a second however many attempts there are.
@@ -47,9 +47,9 @@ pub(crate) struct Timers {
 const SUSPENDED_MILLIS: i64 = 20_000;
 
 impl Timers {
-    pub(crate) fn new(now: Timestamp) -> Self {
+    pub(crate) fn new(now: Timestamp, journal_millis: i64) -> Self {
         Self {
-            journals: Every::millis(100),
+            journals: Every::millis(journal_millis),
             heartbeats: Every::millis(1_000),
             sync: Every::millis(250),
             reclaim: Every::millis(1_000),

@@ -12,7 +12,7 @@ use crate::eval::task::{
 };
 use crate::model::ModelError;
 use crate::rundir::MetricValue;
-use crate::stage::device::{DeviceAccess, micro_batch_tokens, open_device};
+use crate::stage::device::{DeviceAccess, open_device};
 use crate::stage::engine::{Asked, Model};
 use crate::stage::error::StageError;
 use crate::train::TrainError;
@@ -125,7 +125,7 @@ fn answers(
         }
         Ok(())
     };
-    let limit = micro_batch_tokens(ask.device);
+    let limit = ask.device.usual_micro_batch();
     let model = model.model_on(|| Ok(open_device(ask.device, &ask.access)?))?;
     Ok(answer_task(model, task, limit, &mut kept, &mut progress)?)
 }

@@ -11,7 +11,6 @@ use crate::plan::{
 };
 use crate::rundir::{AttemptDir, AttemptEvent, RunDir, RundirError, verify_artifact};
 use crate::stage::context::StageContext;
-use crate::stage::device::micro_batch_tokens;
 use crate::stage::error::StageError;
 use crate::stage::output::{StageOutput, count_rows};
 use crate::stage::telemetry::Telemetry;
@@ -44,8 +43,13 @@ impl Attempt<'_> {
     /// Most positions in one pass.
     pub(super) fn micro_batch_tokens(&self) -> usize {
         let wanted = self.file.runtime.micro_batch_tokens;
-        let chosen = || micro_batch_tokens(self.context.device).max(1);
-        wanted.map_or_else(chosen, NonZeroUsize::get)
+        let chosen = || self.context.device.usual_micro_batch();
+        let whole = wanted.map_or_else(chosen, NonZeroUsize::get);
+        if self.context.halved {
+            (whole / 2).max(1)
+        } else {
+            whole
+        }
     }
 
     /// Refuses anything that is not what was planned with, or not what its run published.

@@ -1,7 +1,7 @@
 //! What an attempt is given.
 
 use crate::base::{Clock, Device, Shutdown, SystemClock};
-use crate::rundir::RunDir;
+use crate::rundir::{Facts, RunDir};
 use crate::stage::device::DeviceAccess;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ pub struct StageContext {
     pub attempt: u32,
     /// Where to compute.
     pub device: Device,
+    /// Whether passes have half their usual positions, since memory ran out before.
+    pub halved: bool,
     /// How that is reached.
     pub access: DeviceAccess,
     /// Asks the stage to save its state and end.
@@ -25,6 +27,8 @@ pub struct StageContext {
     pub clock: Arc<dyn Clock>,
     /// The command line, for the record.
     pub argv: Vec<String>,
+    /// What computes it, for the record.
+    pub facts: Facts,
     /// Looks up a secret, such as the key of an endpoint, by name; only what the stage asks for is
     /// looked up, and nothing of it is stored.
     pub secret: fn(&str) -> Option<String>,
@@ -38,10 +42,12 @@ impl StageContext {
             run_dir,
             attempt,
             device: Device::Cpu,
+            halved: false,
             access: DeviceAccess::default(),
             shutdown: Shutdown::new(),
             clock: Arc::new(SystemClock),
             argv: Vec::new(),
+            facts: Facts::default(),
             secret: |_| None,
         }
     }

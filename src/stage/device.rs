@@ -50,14 +50,6 @@ fn numbered(name: &str) -> Result<usize, GpuError> {
         .ok_or_else(|| GpuError::NoCard(name.to_owned()))
 }
 
-/// Positions of one forward and backward pass where the recipe's runtime names none.
-pub(super) fn micro_batch_tokens(device: Device) -> usize {
-    match device {
-        Device::Cpu | Device::Emulated => 2048,
-        Device::Cuda(_) => 16_384,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

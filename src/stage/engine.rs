@@ -4,7 +4,7 @@
 use crate::arch::DecoderConfig;
 use crate::base::Device;
 use crate::config::spec::{Precision, ReferenceUpdate, TrainingRecipe};
-use crate::generate::Generator;
+use crate::generate::{Generator, LogitReader};
 use crate::gpu::{Gpu, SharedGpu};
 use crate::model::{Decoder, DeviceModel, DeviceOpener, HostOpener, ModelOpener, Params, dtype_of};
 use crate::rundir::AttemptEvent;
@@ -56,12 +56,12 @@ impl Asked {
 }
 
 /// What scores and samples.
-pub(super) trait Model: Scorer + Generator {}
+pub(super) trait Model: Scorer + Generator + LogitReader {}
 
-impl<M: Scorer + Generator> Model for M {}
+impl<M: Scorer + Generator + LogitReader> Model for M {}
 
 /// The model of a folder on a device, or on the processor without one.
-fn open_asked(
+pub(super) fn open_asked(
     gpu: Option<Box<dyn Gpu>>,
     dir: &Path,
     config: &DecoderConfig,

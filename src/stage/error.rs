@@ -124,6 +124,9 @@ pub enum StageError {
         /// The model folder.
         path: PathBuf,
     },
+    /// A model that cannot be asked in conversations.
+    #[error("the model cannot be talked to: {0}")]
+    NoChat(String),
     /// A set has nothing to measure.
     #[error("set `{set}`: {why}")]
     EmptySet {
@@ -282,11 +285,6 @@ impl StageError {
         }
     }
 
-    /// Whether the device answers no more, so that only another process may get on.
-    pub(super) fn lost_its_device(&self) -> bool {
-        matches!(device_error(self), Some(GpuError::Lost(_)))
-    }
-
     /// The error and all its causes in one line.
     pub fn chain_text(&self) -> String {
         let mut text = String::new();
@@ -338,6 +336,8 @@ fn device_error(error: &StageError) -> Option<&GpuError> {
 fn class_of_device(error: &GpuError) -> FailureClass {
     match error {
         GpuError::OutOfMemory { .. } => FailureClass::OutOfMemory,
+        // Nothing on the card can be used until this process has ended, and another may.
+        GpuError::Lost(_) => FailureClass::DeviceFault,
         // A kernel or a request that cannot be is ours.
         GpuError::Launch { .. } | GpuError::Request(_) | GpuError::Wrong { .. } => {
             FailureClass::Internal
@@ -412,24 +412,19 @@ mod tests {
         let lost = || GpuError::Lost("unspecified launch failure".to_owned());
         let trained = |error: GpuError| TrainError::from(error).into();
         let observed = |error: GpuError| TrainError::Observer(Box::new(error)).into();
-        for (error, class, is_lost) in [
-            (full().into(), FailureClass::OutOfMemory, false),
-            (observed(full()), FailureClass::OutOfMemory, false),
-            (trained(full()), FailureClass::OutOfMemory, false),
-            (GpuError::NoDriver.into(), FailureClass::User, false),
+        for (error, class) in [
+            (full().into(), FailureClass::OutOfMemory),
+            (observed(full()), FailureClass::OutOfMemory),
+            (trained(full()), FailureClass::OutOfMemory),
+            (GpuError::NoDriver.into(), FailureClass::User),
             (
                 GpuError::Request("x".to_owned()).into(),
                 FailureClass::Internal,
-                false,
             ),
-            (observed(lost()), FailureClass::User, true),
+            (observed(lost()), FailureClass::DeviceFault),
         ] {
             let error: StageError = error;
-            assert_eq!(
-                (error.class(), error.lost_its_device()),
-                (class, is_lost),
-                "{error}"
-            );
+            assert_eq!(error.class(), class, "{error}");
         }
     }
 

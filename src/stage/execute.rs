@@ -34,17 +34,14 @@ pub fn execute(context: &StageContext) -> Result<StageResult, StageError> {
     let ended = carry_out(context, &attempt, &mut telemetry);
     drop(heartbeat);
     let last = match &ended {
-        Ok(_) => Some(AttemptEvent::Finished),
-        Err(StageError::Interrupted) => Some(AttemptEvent::Interrupted),
-        // Nothing on the card can be used until this process has ended, and another may: as after a crash, which is
-        // what an attempt that says nothing has had.
-        Err(error) if error.lost_its_device() => None,
-        Err(error) => Some(AttemptEvent::Failed {
+        Ok(_) => AttemptEvent::Finished,
+        Err(StageError::Interrupted) => AttemptEvent::Interrupted,
+        Err(error) => AttemptEvent::Failed {
             class: error.class(),
             message: error.chain_text(),
-        }),
+        },
     };
-    let told = last.map_or(Ok(()), |last| telemetry.tell(&last));
+    let told = telemetry.tell(&last);
     let told = told.and_then(|()| telemetry.sync());
     match (ended, told) {
         // A failure is worth more than the failure to tell of it.
@@ -61,7 +58,8 @@ fn carry_out(
 ) -> Result<StageResult, StageError> {
     let device = context.device;
     let started = context.clock.now();
-    let provenance = Provenance::of_this_process(context.argv.clone(), device, started);
+    let provenance =
+        Provenance::of_this_process(context.argv.clone(), device, started, context.facts.clone());
     write_provenance(attempt, &provenance)?;
     telemetry.tell(&AttemptEvent::Started { device })?;
     let made = catch_unwind(AssertUnwindSafe(|| work(context, attempt, telemetry)))

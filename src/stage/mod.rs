@@ -4,7 +4,7 @@
 //! measures, and writes events, artifacts and `result.json`. There is one file for each kind of
 //! stage; what they share is in `attempt` (inputs), `engine` (what computes), `output` (results), `training` (watching
 //! and resuming) and `checkpoints` (models that are kept). [`bench`] measures the same work without a run,
-//! [`ask_tasks`] asks a checkpoint the questions of evaluation tasks without one.
+//! [`ask_tasks`] asks a checkpoint the questions of evaluation tasks without one, and a [`Session`] talks to one.
 
 mod ask_tasks;
 mod attempt;
@@ -27,9 +27,11 @@ mod output;
 mod ref_logps;
 mod sample;
 mod select;
+mod session;
 mod sft;
 mod telemetry;
 mod training;
+mod written;
 
 #[cfg(test)]
 mod option_tests;
@@ -46,3 +48,5 @@ pub use context::StageContext;
 pub use device::{DeviceAccess, open_device};
 pub use error::StageError;
 pub use execute::execute;
+pub use session::{OpenModel, Session};
+pub use written::{Ask, Finish, Piece, TokenLogp, Written};

@@ -25,6 +25,9 @@ pub enum StoreError {
     /// A folder operation failed.
     #[error(transparent)]
     Path(#[from] PathError),
+    /// `lions.toml`, which may say where it lies, cannot be read.
+    #[error("where the database lies cannot be told: {0}")]
+    Project(String),
     /// A later version wrote it.
     #[error("the store has schema {found}, this build knows up to {known}; use a newer lions")]
     TooNew {
@@ -45,7 +48,9 @@ pub enum StoreError {
     },
     /// SQLite's locks do not hold over a network.
     #[error(
-        "`{}` lies on a network file system ({kind}), where SQLite loses data; put the project on a local disk",
+        "the database would lie on a network file system ({kind}, `{}`), where SQLite loses data; \
+         `database = \"/local/disk/lions.db\"` in `lions.toml` names a place on a local disk, and \
+         `lions store rebuild` fills it with what has run here",
         path.display()
     )]
     Network {
@@ -227,6 +232,18 @@ mod tests {
         }
         let full = PathError::new("create", "results", io::ErrorKind::StorageFull.into());
         assert!(StoreError::from(full).may_begin_later());
+    }
+
+    #[test]
+    fn a_database_on_a_network_file_system_is_offered_another_place() {
+        let path = std::path::PathBuf::from("/nfs/results");
+        let said = StoreError::Network { path, kind: "nfs" }.to_string();
+        let words = [
+            "(nfs, `/nfs/results`)",
+            "`lions.toml`",
+            "`lions store rebuild`",
+        ];
+        assert!(words.iter().all(|word| said.contains(word)), "{said}");
     }
 
     #[test]

@@ -6,11 +6,15 @@
 //! people, with a worked query, stand at the end of `migrations/0001_first.sql`.
 
 mod error;
+mod garbage;
+mod notes;
 mod open;
+mod orders;
 mod read;
 mod rebuild;
 mod register;
 mod rows;
+mod run_order;
 mod snapshot;
 mod stored;
 #[cfg(test)]
@@ -21,7 +25,10 @@ mod verify;
 mod write;
 
 pub use error::{GIVE_THE_RIGHT, StoreError};
-pub use open::{ReadStore, STORE_PATH, Store};
+pub use garbage::{Garbage, SweepRemains};
+pub use notes::{SweepNote, add_note, read_notes};
+pub use open::{ReadStore, STORE_PATH, Store, store_path};
+pub use orders::{Orders, Rival};
 pub use rebuild::{Rebuilt, rebuild, recorded_steps};
 pub use register::{FoundRun, Registered, Retry};
 pub use rows::{

@@ -1,17 +1,30 @@
 //! Opening the file, its settings and its migrations.
 
 use crate::base::PathError;
+use crate::config::ProjectFile;
 use crate::rundir::network_file_system;
 use crate::store::error::StoreError;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Where the store lies below the project root.
+/// Where the store lies below the project root, unless `lions.toml` says otherwise.
 pub const STORE_PATH: &str = "results/lions.db";
 
+/// Where the store of the project at `root` lies: where `lions.toml` says, or at the usual place.
+///
+/// # Errors
+/// [`StoreError::Project`] if that file is wrong.
+pub fn store_path(root: &Path) -> Result<PathBuf, StoreError> {
+    let file = ProjectFile::read(root).map_err(|error| StoreError::Project(error.to_string()))?;
+    Ok(root.join(file.database.unwrap_or_else(|| PathBuf::from(STORE_PATH))))
+}
+
 /// Appended to, never edited: `user_version` counts how many of them a file has.
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_first.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_first.sql"),
+    include_str!("migrations/0002_orders.sql"),
+];
 
 /// A writer waits so long for another one. Transactions take milliseconds; a minute is for a disk that
 /// stalls, and more would hide a process that hangs with the lock.
@@ -56,7 +69,11 @@ impl ReadStore {
         };
         let known = known_version();
         match found.cmp(&known) {
-            std::cmp::Ordering::Less => Err(StoreError::TooOld { found, known }),
+            std::cmp::Ordering::Less if found == 0 => Err(StoreError::TooOld { found, known }),
+            std::cmp::Ordering::Less => {
+                add_missing_tables(&conn, found)?;
+                Ok(Self { conn })
+            }
             std::cmp::Ordering::Greater => Err(StoreError::TooNew { found, known }),
             std::cmp::Ordering::Equal => Ok(Self { conn }),
         }
@@ -67,7 +84,17 @@ impl ReadStore {
     /// # Errors
     /// As [`ReadStore::open`].
     pub fn of_project(root: &Path) -> Result<Self, StoreError> {
-        Self::open(&root.join(STORE_PATH))
+        Self::open(&store_path(root)?)
+    }
+
+    /// A number that moves when another connection commits.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn version(&self) -> Result<i64, StoreError> {
+        Ok(self
+            .conn
+            .pragma_query_value(None, "data_version", |row| row.get(0))?)
     }
 }
 
@@ -103,7 +130,7 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn of_project(root: &Path) -> Result<Self, StoreError> {
-        Self::open(&root.join(STORE_PATH))
+        Self::open(&store_path(root)?)
     }
 
     /// The reading side.
@@ -133,12 +160,20 @@ impl Store {
     /// # Errors
     /// The file cannot be read.
     pub fn changed_elsewhere(&mut self) -> Result<bool, StoreError> {
-        let conn = &self.inner.conn;
-        let now: i64 = conn.pragma_query_value(None, "data_version", |row| row.get(0))?;
+        let now = self.inner.version()?;
         let changed = now != self.seen;
         self.seen = now;
         Ok(changed)
     }
+}
+
+/// Gives an older file, for this reader alone, the tables that it lacks; they are empty.
+fn add_missing_tables(conn: &Connection, found: u32) -> Result<(), StoreError> {
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
+    for sql in MIGRATIONS.iter().skip(found as usize) {
+        conn.execute_batch(&sql.replace("CREATE TABLE", "CREATE TEMP TABLE"))?;
+    }
+    Ok(())
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
@@ -308,9 +343,24 @@ mod tests {
             .iter()
             .map(|sql| digest_bytes(sql.as_bytes()).short().to_owned())
             .collect();
-        assert_eq!(digests, [FIRST]);
+        assert_eq!(digests, [FIRST, ORDERS]);
     }
     const FIRST: &str = "56bc7349fe99";
+    const ORDERS: &str = "f2844a7b2e94";
+
+    // What reads an older file cannot change its tables.
+    #[test]
+    fn migrations_after_the_first_only_make_tables() {
+        for sql in &MIGRATIONS[1..] {
+            let lines = sql
+                .lines()
+                .map(|line| line.split("--").next().unwrap_or_default());
+            let text = lines.collect::<Vec<_>>().join("\n");
+            for statement in text.split(';').filter(|text| !text.trim().is_empty()) {
+                assert!(statement.trim().starts_with("CREATE TABLE "), "{statement}");
+            }
+        }
+    }
 
     #[test]
     fn a_store_of_a_later_version_is_refused_for_reading_and_writing() {
@@ -323,7 +373,7 @@ mod tests {
             .pragma_update(None, "user_version", 99)
             .unwrap();
         drop(store);
-        let want = "the store has schema 99, this build knows up to 1; use a newer lions";
+        let want = "the store has schema 99, this build knows up to 2; use a newer lions";
         assert_eq!(Store::open(&path).unwrap_err().to_string(), want);
         assert_eq!(ReadStore::open(&path).unwrap_err().to_string(), want);
     }

@@ -16,8 +16,9 @@ use std::collections::BTreeMap;
 
 const RUN_COLUMNS: &str = "SELECT run.run_id, run.kind, run.state, run.attempts, run.crashes,
     run.tokens, run.flops, run.peak_memory_bytes, run.created, run.finished,
-    live.number, live.expires, last.class, last.message
+    live.number, live.expires, last.class, last.message, run_order.paused
 FROM run
+LEFT JOIN run_order ON run_order.run = run.id
 LEFT JOIN attempt AS live ON live.run = run.id AND live.state = 'live'
 LEFT JOIN attempt AS last ON last.run = run.id AND last.number =
     (SELECT max(number) FROM attempt WHERE run = run.id AND ended IS NOT NULL) ";
@@ -26,14 +27,18 @@ impl ReadStore {
     /// Every sweep, latest registration first.
     pub fn sweeps(&self) -> Result<Vec<SweepRow>, StoreError> {
         let sql = "SELECT sweep.name, sweep.question, sweep.registered,
-                (SELECT count(*) FROM trial WHERE trial.sweep = sweep.id)
-            FROM sweep ORDER BY sweep.registered DESC, sweep.name";
+                (SELECT count(*) FROM trial WHERE trial.sweep = sweep.id),
+                sweep_order.paused, coalesce(sweep_order.priority, 0)
+            FROM sweep LEFT JOIN sweep_order ON sweep_order.sweep = sweep.id
+            ORDER BY sweep.registered DESC, sweep.name";
         let rows = self.rows(sql, [], |row| {
             Ok(SweepRow {
                 name: row.get(0)?,
                 question: row.get(1)?,
                 registered: Timestamp(row.get(2)?),
                 trials: size(row, 3)?,
+                paused: row.get::<_, Option<i64>>(4)?.map(Timestamp),
+                priority: row.get(5)?,
                 states: StateCounts::default(),
             })
         })?;
@@ -131,6 +136,24 @@ impl ReadStore {
         self.rows(&sql, [sweep], run_row)
     }
 
+    /// Every run, in order of first registration.
+    pub fn all_runs(&self) -> Result<Vec<RunRow>, StoreError> {
+        self.rows(&format_runs("ORDER BY run.id"), [], run_row)
+    }
+
+    /// Metrics along training of a run, step by step: of a step that several attempts made, the last attempt's.
+    pub fn training_steps(
+        &self,
+        id: &RunId,
+    ) -> Result<Vec<(u64, String, Option<f64>)>, StoreError> {
+        let sql = "SELECT step, key, value, max(attempt) FROM step_metric
+            JOIN run ON run.id = step_metric.run AND run.run_id = ?1
+            GROUP BY step, key ORDER BY step, key";
+        self.rows(sql, [&id.0], |row| {
+            Ok((uint(row.get(0)?), row.get(1)?, row.get(2)?))
+        })
+    }
+
     /// A run.
     pub fn run(&self, id: &RunId) -> Result<RunRow, StoreError> {
         let found = self.rows(&format_runs("WHERE run.run_id = ?1"), [&id.0], run_row)?;
@@ -175,25 +198,66 @@ impl ReadStore {
 
     /// Every attempt of a run, in order.
     pub fn attempts(&self, id: &RunId) -> Result<Vec<AttemptRow>, StoreError> {
-        let sql = "SELECT a.number, a.state, a.owner, a.device, a.handle, a.started, a.expires,
-                a.ended, a.class, a.message, a.wall_secs, a.cpu_secs, a.peak_memory_bytes,
-                a.tokens, a.positions, a.flops
-            FROM attempt AS a JOIN run ON run.id = a.run AND run.run_id = ?1 ORDER BY a.number";
-        self.rows(sql, [&id.0], |row| {
-            Ok(AttemptRow {
-                number: row.get(0)?,
-                state: row.get(1)?,
-                owner: row.get(2)?,
-                device: row.get(3)?,
-                handle: row.get(4)?,
-                started: Timestamp(row.get(5)?),
-                expires: Timestamp(row.get(6)?),
-                ended: row.get::<_, Option<i64>>(7)?.map(Timestamp),
-                class: class_of(row.get(8)?)?,
-                message: row.get(9)?,
-                usage: usage_of(row)?,
-            })
-        })
+        let sql = format_attempts("WHERE run.run_id = ?1 ORDER BY a.number");
+        self.rows(&sql, [&id.0], attempt_row)
+    }
+
+    /// Every attempt at the runs of a sweep, in order, by run: one query, whatever the number of runs.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn sweep_attempts(
+        &self,
+        sweep: &str,
+    ) -> Result<BTreeMap<RunId, Vec<AttemptRow>>, StoreError> {
+        let sql = format_attempts(
+            "WHERE run.id IN (SELECT trial_run.run FROM trial_run
+                JOIN trial ON trial.id = trial_run.trial
+                JOIN sweep ON sweep.id = trial.sweep AND sweep.name = ?1)
+            ORDER BY run.id, a.number",
+        );
+        let all = self.rows(&sql, [sweep], |row| {
+            Ok((RunId(row.get(16)?), attempt_row(row)?))
+        })?;
+        let mut by_run: BTreeMap<RunId, Vec<AttemptRow>> = BTreeMap::new();
+        for (run, attempt) in all {
+            by_run.entry(run).or_default().push(attempt);
+        }
+        Ok(by_run)
+    }
+
+    /// Of each run of a sweep that was tried: when its last attempt was claimed, and when it ended.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn last_attempts(
+        &self,
+        sweep: &str,
+    ) -> Result<BTreeMap<RunId, (Timestamp, Option<Timestamp>)>, StoreError> {
+        let sql = "SELECT run.run_id, a.started, a.ended FROM run
+            JOIN attempt AS a ON a.run = run.id AND a.number = run.attempts
+            WHERE run.id IN (SELECT trial_run.run FROM trial_run
+                JOIN trial ON trial.id = trial_run.trial
+                JOIN sweep ON sweep.id = trial.sweep AND sweep.name = ?1)";
+        let rows = self.rows(sql, [sweep], |row| {
+            let ended: Option<i64> = row.get(2)?;
+            let times = (Timestamp(row.get(1)?), ended.map(Timestamp));
+            Ok((RunId(row.get(0)?), times))
+        })?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// How many trials of a sweep have each of its runs.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn uses(&self, sweep: &str) -> Result<BTreeMap<RunId, usize>, StoreError> {
+        let sql = "SELECT run.run_id, count(*) FROM trial_run
+            JOIN trial ON trial.id = trial_run.trial
+            JOIN sweep ON sweep.id = trial.sweep AND sweep.name = ?1
+            JOIN run ON run.id = trial_run.run GROUP BY run.id";
+        let rows = self.rows(sql, [sweep], |row| Ok((RunId(row.get(0)?), size(row, 1)?)))?;
+        Ok(rows.into_iter().collect())
     }
 
     /// Every attempt that is at work, by run.
@@ -217,6 +281,13 @@ impl ReadStore {
 
     /// The trials of a sweep in order, each with the final metrics of its evaluation.
     pub fn trials(&self, sweep: &str) -> Result<Vec<TrialRow>, StoreError> {
+        let mut trials = self.trials_unmeasured(sweep)?;
+        self.add_metrics(sweep, &mut trials)?;
+        Ok(trials)
+    }
+
+    /// The same without metrics, which are many.
+    pub fn trials_unmeasured(&self, sweep: &str) -> Result<Vec<TrialRow>, StoreError> {
         let sql = "SELECT trial.number, trial.label, trial.seed, trial.assignments, run.run_id,
                 run.state, live.number, live.expires
             FROM trial
@@ -244,7 +315,6 @@ impl ReadStore {
             self.sweep(sweep)?;
         }
         self.add_runs(sweep, &mut trials)?;
-        self.add_metrics(sweep, &mut trials)?;
         Ok(trials)
     }
 
@@ -368,12 +438,12 @@ impl ReadStore {
     /// Why a run is not done.
     ///
     /// `paused` is what the runner that is alive says of why it starts nothing, and since when; `held` the
-    /// attempt whose folder a process holds.
+    /// attempt whose folder a process holds; `waits` why the live one waits at a scheduler, and since when.
     pub fn why(
         &self,
         id: &RunId,
         paused: Option<(String, Timestamp)>,
-        held: Option<u32>,
+        (held, waits): (Option<u32>, Option<(String, Timestamp)>),
         now: Timestamp,
     ) -> Result<Why, StoreError> {
         let run = self.run(id)?;
@@ -387,6 +457,8 @@ impl ReadStore {
             message: run.message.clone().unwrap_or_default(),
             inputs: self.parents(id)?,
             paused,
+            waits,
+            paused_by_person: self.paused_since(id)?,
             held,
             live: live.and_then(|attempt| Some((attempt.device.parse().ok()?, attempt.started))),
         };
@@ -427,7 +499,7 @@ impl ReadStore {
         }
     }
 
-    fn rows<T>(
+    pub(crate) fn rows<T>(
         &self,
         sql: &str,
         params: impl Params,
@@ -441,6 +513,33 @@ impl ReadStore {
         }
         Ok(all)
     }
+}
+
+const ATTEMPT_COLUMNS: &str =
+    "SELECT a.number, a.state, a.owner, a.device, a.handle, a.started, a.expires,
+    a.ended, a.class, a.message, a.wall_secs, a.cpu_secs, a.peak_memory_bytes,
+    a.tokens, a.positions, a.flops, run.run_id
+FROM attempt AS a JOIN run ON run.id = a.run ";
+
+/// The columns of an [`AttemptRow`] with one of this module's own conditions.
+fn format_attempts(condition: &'static str) -> String {
+    [ATTEMPT_COLUMNS, condition].concat()
+}
+
+fn attempt_row(row: &Row<'_>) -> Result<AttemptRow, StoreError> {
+    Ok(AttemptRow {
+        number: row.get(0)?,
+        state: row.get(1)?,
+        owner: row.get(2)?,
+        device: row.get(3)?,
+        handle: row.get(4)?,
+        started: Timestamp(row.get(5)?),
+        expires: Timestamp(row.get(6)?),
+        ended: row.get::<_, Option<i64>>(7)?.map(Timestamp),
+        class: class_of(row.get(8)?)?,
+        message: row.get(9)?,
+        usage: usage_of(row)?,
+    })
 }
 
 /// The columns of a [`RunRow`] with one of this module's own conditions.
@@ -462,6 +561,7 @@ fn run_row(row: &Row<'_>) -> Result<RunRow, StoreError> {
         finished: row.get::<_, Option<i64>>(9)?.map(Timestamp),
         class: class_of(row.get(12)?)?,
         message: row.get(13)?,
+        paused: row.get::<_, Option<i64>>(14)?.map(Timestamp),
     })
 }
 

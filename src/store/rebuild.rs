@@ -10,7 +10,7 @@ use crate::rundir::{
     run_folders, sealed_outcome,
 };
 use crate::store::error::StoreError;
-use crate::store::open::{STORE_PATH, Store};
+use crate::store::open::{Store, store_path};
 use crate::store::rows::{class_name, int};
 use crate::store::snapshot::{Snapshot, read_snapshots};
 use crate::store::write::{
@@ -53,7 +53,7 @@ struct Folder {
 /// A runner is at work, or a file cannot be read or written. The old file is in its place then.
 pub fn rebuild(root: &Path, now: Timestamp) -> Result<Rebuilt, StoreError> {
     no_runner_at_work(root)?;
-    let path = root.join(STORE_PATH);
+    let path = store_path(root)?;
     let results = path.parent().unwrap_or(root);
     create_dir(results)?;
     // Two at a time would write one file.
@@ -226,7 +226,10 @@ fn put_folder(tx: &Transaction<'_>, folder: &Folder, now: Timestamp) -> Result<i
         _ if folder.outcome.is_some() => RunState::Succeeded,
         // For want of room, or of an input that is made again, no run has failed.
         Some(AttemptEvent::Failed { class, .. })
-            if !matches!(class, FailureClass::DiskFull | FailureClass::Damaged) =>
+            if !matches!(
+                class,
+                FailureClass::DiskFull | FailureClass::Damaged | FailureClass::DeviceFault
+            ) =>
         {
             RunState::Failed
         }
@@ -241,6 +244,7 @@ fn put_folder(tx: &Transaction<'_>, folder: &Folder, now: Timestamp) -> Result<i
             state,
             attempts,
             crashes: 0,
+            starved: 0,
         },
         finished,
     )?;

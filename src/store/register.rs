@@ -12,10 +12,11 @@ use crate::store::rows::{int, known_flops};
 use crate::store::snapshot::SnapshotTrial;
 use crate::store::stored::content_of;
 use crate::store::write::{
-    apply, delete_outcome, inputs_of, insert_outcome, insert_steps, insert_trial, queued, save,
+    StepRecord, apply, delete_outcome, inputs_of, insert_outcome, insert_steps, insert_trial,
+    queued, save,
 };
 use rusqlite::{OptionalExtension as _, Transaction, params};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// What the folder of a run holds.
@@ -68,6 +69,9 @@ impl Store {
         now: Timestamp,
     ) -> Result<Registered, StoreError> {
         let content = content_of(sweep)?;
+        // Before the lock is taken: the journals of many runs take seconds, for which no attempt of another
+        // runner could be claimed.
+        let steps = self.steps_to_import(root, found)?;
         let tx = self.writer()?;
         let sweep_row = put_sweep(&tx, sweep, &content, now)?;
         let mut registered = Registered::default();
@@ -81,7 +85,12 @@ impl Store {
         }
         // With the outcomes, since no later registration sees that they are missing.
         for run in &registered.imported {
-            insert_steps(&tx, &recorded_steps(&RunDir::new(root, run), run)?)?;
+            let steps = match steps.get(run) {
+                Some(steps) => steps,
+                // Another runner has put it back since.
+                None => &recorded_steps(&RunDir::new(root, run), run)?,
+            };
+            insert_steps(&tx, steps)?;
         }
         for trial in &plan.trials {
             let trial = SnapshotTrial::of(trial)?;
@@ -93,6 +102,24 @@ impl Store {
         }
         tx.commit()?;
         Ok(registered)
+    }
+}
+
+impl Store {
+    /// The steps of runs whose outcome was found and is not in the store.
+    fn steps_to_import(
+        &self,
+        root: &Path,
+        found: &BTreeMap<RunId, FoundRun>,
+    ) -> Result<BTreeMap<RunId, Vec<StepRecord>>, StoreError> {
+        let known: BTreeSet<RunId> = self.read().succeeded()?.into_iter().collect();
+        let mut steps = BTreeMap::new();
+        for (run, found) in found {
+            if found.outcome.is_some() && !known.contains(run) {
+                steps.insert(run.clone(), recorded_steps(&RunDir::new(root, run), run)?);
+            }
+        }
+        Ok(steps)
     }
 }
 

@@ -21,6 +21,17 @@ pub struct SweepRow {
     pub trials: usize,
     /// How many of its runs are in each state.
     pub states: StateCounts,
+    /// Since when it is paused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Timestamp>,
+    /// Of several sweeps the one with the higher number goes first.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub priority: i64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_usual(priority: &i64) -> bool {
+    *priority == 0
 }
 
 /// How many runs are in each state.
@@ -99,6 +110,9 @@ pub struct RunRow {
     pub class: Option<FailureClass>,
     /// Why its last attempt ended badly.
     pub message: Option<String>,
+    /// Since when it is paused by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Timestamp>,
 }
 
 /// An attempt.

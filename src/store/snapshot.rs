@@ -126,6 +126,18 @@ pub fn write_snapshot(root: &Path, sweep: &Sweep, plan: &Plan) -> Result<(), Sto
     Ok(write_atomic(&path, text.as_bytes())?)
 }
 
+/// Forgets what a sweep was registered with.
+///
+/// # Errors
+/// The file cannot be removed.
+pub(crate) fn remove_snapshot(root: &Path, sweep: &str) -> Result<(), StoreError> {
+    let path = folder(root).join(file_name(sweep));
+    match std::fs::remove_file(&path) {
+        Err(e) if !is_gone(&e) => Err(PathError::new("remove", path, e).into()),
+        _ => Ok(()),
+    }
+}
+
 /// When a sweep, its report included, last was another one than now: its file was written then.
 ///
 /// # Errors
@@ -188,15 +200,19 @@ fn folder(root: &Path) -> PathBuf {
     root.join("results/sweeps")
 }
 
-/// A file for each name, whatever stands in it.
 fn file_name(sweep: &str) -> String {
+    format!("{}.json", stem_of(sweep))
+}
+
+/// What a file of a sweep is called: another for each name, whatever stands in it.
+pub(super) fn stem_of(sweep: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_@".contains(c);
     if sweep.len() <= 100 && sweep.chars().all(plain) {
-        return format!("{sweep}.json");
+        return sweep.to_owned();
     }
     let digest = digest_bytes(sweep.as_bytes());
     let start: String = sweep.chars().filter(|c| plain(*c)).take(40).collect();
-    format!("{start}.{}.json", digest.short())
+    format!("{start}.{}", digest.short())
 }
 
 #[cfg(test)]

@@ -7,8 +7,11 @@
 //! and named.
 
 use crate::base::Timestamp;
-use crate::config::sweep::{AxisInfo, ClaimSpec, FigureSpec, ReportSpec, Sweep, TableSpec};
+use crate::config::sweep::{
+    AxisInfo, ClaimSpec, FigureSpec, ReportSpec, SamplesSpec, Sweep, TableSpec,
+};
 use crate::store::error::StoreError;
+use crate::store::notes::SweepNote;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -21,6 +24,10 @@ pub struct StoredSweep {
     pub name: String,
     /// Its question.
     pub question: String,
+    /// Words that it is filed under.
+    pub tags: Vec<String>,
+    /// What people noted of it.
+    pub notes: Vec<SweepNote>,
     /// Its axes in the order of the file.
     pub axes: Vec<AxisInfo>,
     /// What it reports, as far as this build can read it.
@@ -38,6 +45,8 @@ struct Content {
     #[serde(default)]
     question: String,
     #[serde(default)]
+    tags: Vec<String>,
+    #[serde(default)]
     axes: Vec<AxisInfo>,
     #[serde(default)]
     report: ReportContent,
@@ -53,6 +62,8 @@ struct ReportContent {
     table: Vec<Value>,
     #[serde(default)]
     figure: Vec<Value>,
+    #[serde(default)]
+    samples: Vec<Value>,
 }
 
 impl StoredSweep {
@@ -68,10 +79,13 @@ impl StoredSweep {
             delta: content.report.delta,
             tables: known::<TableSpec>("table", content.report.table, &mut unread),
             figures: known::<FigureSpec>("figure", content.report.figure, &mut unread),
+            samples: known::<SamplesSpec>("samples", content.report.samples, &mut unread),
         };
         Ok(Self {
             name: content.name,
             question: content.question,
+            tags: content.tags,
+            notes: Vec::new(),
             axes: content.axes,
             report,
             unread,

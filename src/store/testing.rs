@@ -1,6 +1,7 @@
 //! Small sweeps and plans for tests of the store and the runner.
 
 use crate::base::{Timestamp, digest_bytes};
+use crate::config::KeepPolicy;
 use crate::config::spec::{Precision, TrainRuntime};
 use crate::config::sweep::{AxisInfo, ReportSpec, Sweep};
 use crate::plan::{
@@ -55,6 +56,8 @@ pub(crate) fn grid(betas: &[f64], pairs: &[u64], seeds: &[u64]) -> (Sweep, Plan)
     let sweep = Sweep {
         name: "grid".into(),
         question: "Which beta?".into(),
+        tags: vec![],
+        keep: KeepPolicy::All,
         axes: vec![
             axis("beta", betas.iter().map(|b| json!(b)).collect()),
             axis("pairs", pairs.iter().map(|p| json!(p)).collect()),

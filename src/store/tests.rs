@@ -27,6 +27,14 @@ fn project() -> TestStore {
     TestStore { dir, path, store }
 }
 
+/// The claim of an attempt with the whole micro-batch.
+fn taken(attempt: u32) -> Claim {
+    Claim::Taken {
+        attempt,
+        halved: false,
+    }
+}
+
 impl TestStore {
     fn register(&mut self, betas: &[f64], pairs: &[u64], seeds: &[u64]) -> Plan {
         let (sweep, plan) = grid(betas, pairs, seeds);
@@ -49,6 +57,7 @@ impl TestStore {
         let request = ClaimRequest {
             run: id(name),
             device: Device::Cpu,
+            elsewhere: false,
         };
         self.store
             .claim(&[request], "me", NOW, 90_000)
@@ -57,7 +66,7 @@ impl TestStore {
     }
 
     fn succeed(&mut self, name: &str, score: f64) {
-        let Claim::Taken { attempt } = self.claim(name) else {
+        let Claim::Taken { attempt, .. } = self.claim(name) else {
             panic!("{name} is not ready")
         };
         let outcome = outcome(&id(name), attempt, score);
@@ -65,7 +74,7 @@ impl TestStore {
     }
 
     fn fail(&mut self, name: &str) -> Vec<(RunId, RunState)> {
-        let Claim::Taken { attempt } = self.claim(name) else {
+        let Claim::Taken { attempt, .. } = self.claim(name) else {
             panic!("{name} is not ready")
         };
         let end = AttemptEnd::Failed {
@@ -154,7 +163,7 @@ fn a_failure_skips_what_needs_it_spares_its_siblings_and_a_retry_brings_all_back
 fn a_claimed_run_cannot_be_claimed_again_and_the_database_itself_forbids_it() {
     let mut project = project();
     project.register(&[0.1], &[10], &[1]);
-    assert_eq!(project.claim("sft"), Claim::Taken { attempt: 1 });
+    assert_eq!(project.claim("sft"), taken(1));
     assert!(matches!(
         project.claim("sft"),
         Claim::NotReady {
@@ -176,7 +185,7 @@ fn messages_of_an_attempt_that_lost_its_lease_change_nothing() {
         .end_attempt(&id("sft"), 1, AttemptEnd::Lost, NOW)
         .unwrap()
         .unwrap();
-    assert_eq!(project.claim("sft"), Claim::Taken { attempt: 2 });
+    assert_eq!(project.claim("sft"), taken(2));
     let stale = project
         .store
         .end_attempt(&id("sft"), 1, AttemptEnd::Interrupted, NOW)
@@ -209,6 +218,7 @@ fn eight_writers_claim_every_run_exactly_once_and_none_finds_the_store_locked() 
         .map(|run| ClaimRequest {
             run: run.id.clone(),
             device: Device::Cpu,
+            elsewhere: false,
         })
         .collect();
     let taken: usize = std::thread::scope(|scope| {
@@ -251,6 +261,7 @@ fn an_accelerator_is_not_shared_between_runners() {
         let request = ClaimRequest {
             run: id(name),
             device: Device::Cuda(0),
+            elsewhere: false,
         };
         project
             .store
@@ -258,14 +269,14 @@ fn an_accelerator_is_not_shared_between_runners() {
             .unwrap()
             .remove(0)
     };
-    assert_eq!(claim("dpo/0.1/10/1", "one"), Claim::Taken { attempt: 1 });
+    assert_eq!(claim("dpo/0.1/10/1", "one"), taken(1));
     assert_eq!(
         claim("dpo/0.5/10/1", "two"),
         Claim::DeviceBusy {
             owner: "one".into()
         }
     );
-    assert_eq!(claim("dpo/0.5/10/1", "one"), Claim::Taken { attempt: 1 });
+    assert_eq!(claim("dpo/0.5/10/1", "one"), taken(1));
 }
 
 #[test]
@@ -477,17 +488,17 @@ fn why_names_the_failed_run_that_a_skipped_one_needs() {
     let why = project
         .store
         .read()
-        .why(&id("dpo/0.1/10/1"), None, None, NOW)
+        .why(&id("dpo/0.1/10/1"), None, (None, None), NOW)
         .unwrap();
     assert!(matches!(&why.blockers[..], [Blocker::Input { run, .. }] if *run == id("sft")));
     let why = project
         .store
         .read()
-        .why(&id("sft"), None, None, NOW)
+        .why(&id("sft"), None, (None, None), NOW)
         .unwrap();
     let text = why.blockers[0].to_string();
     assert!(
-        text.starts_with("failed: no rows; mend the recipe"),
+        text.starts_with("failed: no rows; fix the recipe"),
         "{text}"
     );
 }

@@ -8,7 +8,7 @@ use crate::rundir::{
     read_outcome, read_provenance, read_stage_head, run_folders, verified_outcome,
 };
 use crate::store::error::StoreError;
-use crate::store::open::{ReadStore, STORE_PATH};
+use crate::store::open::{ReadStore, store_path};
 use crate::store::rows::int;
 use serde::Serialize;
 use std::path::Path;
@@ -63,7 +63,7 @@ pub fn verify(root: &Path) -> Result<Verified, StoreError> {
         verified.runs += 1;
         outcomes.extend(verify_folder(root, &path, &mut verified));
     }
-    if root.join(STORE_PATH).exists()
+    if store_path(root)?.exists()
         && let Err(error) = verify_database(root, &outcomes, &mut verified.damage)
     {
         verified.damage.push(of_database(chain(&error)));

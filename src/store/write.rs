@@ -9,6 +9,7 @@ use crate::rundir::{Outcome, Usage};
 use crate::store::error::StoreError;
 use crate::store::open::Store;
 use crate::store::rows::{class_name, int, state_of};
+use crate::store::run_order::{is_paused, save_starved};
 use crate::store::snapshot::SnapshotTrial;
 use rusqlite::{OptionalExtension as _, Transaction, TransactionBehavior, params};
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ pub struct ClaimRequest {
     pub run: RunId,
     /// Where it is to compute.
     pub device: Device,
+    /// A scheduler shares out the device: another attempt on one of that name is on another.
+    pub elsewhere: bool,
 }
 
 /// The answer to a [`ClaimRequest`].
@@ -32,7 +35,11 @@ pub enum Claim {
     Taken {
         /// Its number.
         attempt: u32,
+        /// Whether it computes with half the micro-batch.
+        halved: bool,
     },
+    /// A person has paused it since.
+    Paused,
     /// Somebody was faster, or the run is no longer wanted.
     NotReady {
         /// Where it stands.
@@ -101,6 +108,24 @@ impl Store {
         tx.prepare_cached(sql)?
             .execute(params![run.0, attempt, handle])?;
         Ok(tx.commit()?)
+    }
+
+    /// Makes a runner the owner of an attempt whose runner is dead, `before`; whether it was still that one's.
+    pub fn adopt(
+        &mut self,
+        run: &RunId,
+        attempt: u32,
+        (before, owner): (&str, &str),
+        expires: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let sql = "UPDATE attempt SET owner = ?4, expires = ?5
+            WHERE run = (SELECT id FROM run WHERE run_id = ?1) AND number = ?2 AND owner = ?3
+                AND state = 'live'";
+        let tx = self.writer()?;
+        let values = params![run.0, attempt, before, owner, expires.0];
+        let adopted = tx.prepare_cached(sql)?.execute(values)?;
+        tx.commit()?;
+        Ok(adopted == 1)
     }
 
     /// Records what attempts told since the last call and extends the leases of those that live.
@@ -271,7 +296,12 @@ fn claim_one(
         Ok(stepped) => stepped,
         Err(Stale { state }) => return Ok(Claim::NotReady { state }),
     };
-    if let Some(owner) = device_owner(tx, request.device, owner)? {
+    if is_paused(tx, row)? {
+        return Ok(Claim::Paused);
+    }
+    if !request.elsewhere
+        && let Some(owner) = device_owner(tx, request.device, owner)?
+    {
         return Ok(Claim::DeviceBusy { owner });
     }
     save(tx, row, &next, None)?;
@@ -286,10 +316,13 @@ fn claim_one(
             taken = attempt;
         }
     }
-    Ok(Claim::Taken { attempt: taken })
+    Ok(Claim::Taken {
+        attempt: taken,
+        halved: next.is_halved(),
+    })
 }
 
-/// The other runner whose attempt is on a card; processors are shared.
+/// The other runner whose attempt is on a card of this machine; processors are shared.
 fn device_owner(
     tx: &Transaction<'_>,
     device: Device,
@@ -298,7 +331,9 @@ fn device_owner(
     if !device.is_card() {
         return Ok(None);
     }
-    let sql = "SELECT owner FROM attempt WHERE state = 'live' AND device = ?1 AND owner <> ?2";
+    // An attempt has no handle for the moment between its claim and its start.
+    let sql = "SELECT owner FROM attempt WHERE state = 'live' AND device = ?1 AND owner <> ?2
+        AND (handle IS NULL OR handle LIKE 'local:%' OR handle LIKE 'scripted:%')";
     Ok(tx
         .prepare_cached(sql)?
         .query_row([&device.to_string(), owner], |row| row.get(0))
@@ -317,21 +352,31 @@ pub(crate) fn row_of(tx: &Transaction<'_>, run: &RunId) -> Result<i64, StoreErro
 }
 
 pub(crate) fn queued(tx: &Transaction<'_>, row: i64) -> Result<QueuedRun, StoreError> {
-    let sql = "SELECT run.state, run.attempts, run.crashes, live.number, live.expires
+    let sql = "SELECT run.state, run.attempts, run.crashes, live.number, live.expires,
+            coalesce(run_order.starved, 0)
         FROM run LEFT JOIN attempt AS live ON live.run = run.id AND live.state = 'live'
+        LEFT JOIN run_order ON run_order.run = run.id
         WHERE run.id = ?1";
-    let (state, attempts, crashes, number, expires) =
+    let (state, attempts, crashes, number, expires, starved) =
         tx.prepare_cached(sql)?.query_row([row], |row| {
             let state: String = row.get(0)?;
             let number: Option<u32> = row.get(3)?;
             let expires: Option<i64> = row.get(4)?;
-            Ok((state, row.get(1)?, row.get(2)?, number, expires))
+            Ok((
+                state,
+                row.get(1)?,
+                row.get(2)?,
+                number,
+                expires,
+                row.get(5)?,
+            ))
         })?;
     let state = state_of(&state, number.zip(expires.map(Timestamp)))?;
     Ok(QueuedRun {
         state,
         attempts,
         crashes,
+        starved,
     })
 }
 
@@ -427,7 +472,7 @@ pub(crate) fn save(
     let finished = finished.map(|at| at.0);
     let values = params![row, run.state.name(), run.attempts, run.crashes, finished];
     tx.prepare_cached(sql)?.execute(values)?;
-    Ok(())
+    save_starved(tx, row, run.starved)
 }
 
 /// Records how an attempt ended and forgets what was asked of it.

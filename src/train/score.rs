@@ -34,13 +34,21 @@ pub struct PairScore {
 
 /// A model that scores.
 pub trait Scorer {
-    /// Sums the log-probabilities of a batch's targets by segment, (S,), in f64 in the order of the
-    /// targets; no gradient is kept. A segment's score depends on its tokens alone, and on a CPU to the
-    /// bit.
+    /// Log-probabilities of a batch's targets, nats, (N,); no gradient is kept. That of a token depends on
+    /// those of its segment before it alone, and on a CPU to the bit.
     ///
     /// # Errors
     /// A token lies outside the vocabulary, or the device refuses.
-    fn score(&mut self, batch: &TokenBatch) -> Result<Vec<ReplyScore>, TrainError>;
+    fn token_logps(&mut self, batch: &TokenBatch) -> Result<Vec<f64>, TrainError>;
+
+    /// Sums them by segment, (S,), in f64 in the order of the targets.
+    ///
+    /// # Errors
+    /// As [`Self::token_logps`].
+    fn score(&mut self, batch: &TokenBatch) -> Result<Vec<ReplyScore>, TrainError> {
+        let logps = self.token_logps(batch)?;
+        Ok(by_segment(batch, logps))
+    }
 }
 
 /// Scores of a batch's segments, (S,), from the log-probabilities of its targets, (N,), summed in their order.

@@ -37,6 +37,19 @@ fn a_misspelt_field_is_shown_at_its_place_with_the_nearest_name() {
     );
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_of_the_kernels_that_never_ends_is_an_empty_one() {
+    let project = Project::new();
+    let data = project.path("data/pref/polite_test.jsonl");
+    std::fs::remove_file(&data).unwrap();
+    std::os::unix::fs::symlink("/proc/kmsg", &data).unwrap();
+    for (command, code) in [("check", FOUND_BEFORE), ("plan", 0), ("run", FOUND_BEFORE)] {
+        let has_none = "`data/pref/polite_test.jsonl` has no rows";
+        refused(&project, command, code, &[has_none]);
+    }
+}
+
 #[test]
 fn a_missing_or_unknown_model_is_refused_before_anything_runs() {
     let project = Project::new();

@@ -369,3 +369,79 @@ fn a_sweep_gives_the_same_numbers_on_cards() {
     }
     on_cards.agrees_with(&on_cpu);
 }
+
+/// Two seeds of SFT on a card.
+fn two_runs() -> Project {
+    let project = tiny::project();
+    let one_stage = STUDY.replace("pipeline = [\"sft\", \"dpo\"]", "pipeline = [\"sft\"]");
+    let seeds = one_stage.replace("[base.sft.recipe]\nseed = 1\n", "[base.sft.recipe]\n");
+    let axis = "[[axis]]\npath = \"sft.recipe.seed\"\nvalues = [1, 2]\n";
+    let text = seeds.replace("[[report.table]]", &format!("{axis}[[report.table]]"));
+    project.write(
+        "sweeps/devices.toml",
+        text.replace("seeds = [1, 2]", "seeds = [1]"),
+    );
+    project
+}
+
+#[test]
+fn a_card_that_is_lost_under_two_runs_in_a_row_is_given_no_more() {
+    let project = two_runs();
+    let losses = [("FAKE_LOST", "lost"), ("FAKE_LOST_LATE", "lost-late")];
+    for (_, file) in losses {
+        project.write(file, "");
+    }
+    let words = ["run", "sweeps/devices.toml", "--device", "cuda:0", "--json"];
+    let on_card = || {
+        let mut command = pretending(&project, &words, &[("FAKE_CARDS", "1")]);
+        command.env("LIONS_CUDA_LIB", pretended_cublas());
+        command.envs(losses.map(|(name, file)| (name, project.path(file))));
+        said(command)
+    };
+    let ended = on_card();
+    assert_eq!(ended.code, 100, "{ended:?}");
+    let why = "cuda:0 was lost under two runs, one after the other";
+    assert!(ended.out.contains(why), "{ended:?}");
+    let fault = ("crashed".to_owned(), Some("device-fault".to_owned()));
+    assert_eq!(
+        crate::driver::attempts(&project, "sft"),
+        [fault.clone(), fault]
+    );
+    // The next command tries the card again.
+    let ended = on_card();
+    assert_eq!(ended.code, 0, "{ended:?}");
+}
+
+#[test]
+fn memory_of_a_card_that_runs_out_is_tried_once_more_with_half_the_micro_batch() {
+    let project = two_runs();
+    let words = ["run", "sweeps/devices.toml", "--device", "cuda:0"];
+    let vars = [("FAKE_CARDS", "1"), ("FAKE_MEMORY", "1000000")];
+    let mut command = pretending(&project, &words, &vars);
+    command.env("LIONS_CUDA_LIB", pretended_cublas());
+    let ended = said(command);
+    assert_eq!(ended.code, 100, "{ended:?}");
+    assert!(
+        ended.err.contains("tried again with half the micro-batch"),
+        "{ended:?}"
+    );
+    let full = ("failed".to_owned(), Some("out-of-memory".to_owned()));
+    assert_eq!(crate::driver::attempts(&project, "sft"), vec![full; 4]);
+    let failed = project.json(&["status", "devices"]);
+    let mut runs = failed["runs"].as_array().unwrap().iter();
+    let run = runs.find(|run| run["state"]["state"] == "failed").unwrap();
+    let id = run["id"].as_str().unwrap();
+    let why = project.lions(&["why", id]);
+    assert!(
+        why.out.contains("`runtime.recompute-layers = true`"),
+        "{why:?}"
+    );
+    for (attempt, halved) in [("001", false), ("002", true)] {
+        let path = format!(
+            "results/runs/{}/attempts/{attempt}/provenance.json",
+            &id[..12]
+        );
+        let told = project.read(&path);
+        assert_eq!(told.contains("--half-micro-batch"), halved, "{told}");
+    }
+}

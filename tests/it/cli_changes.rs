@@ -1,5 +1,5 @@
-//! Sessions with the commands that change what is stored, or look at the machine: `cancel`, `retry`,
-//! `store`, `merge`, `eval`, `bench`, `doctor`.
+//! Sessions with the commands that change what is stored, or look at the machine: `cancel`, `retry`, `pause`,
+//! `resume`, `priority`, `gc`, `rm`, `store`, `merge`, `eval`, `bench`, `doctor`.
 
 use crate::session::Study;
 use insta::assert_snapshot;
@@ -21,6 +21,58 @@ fn cancelled_and_failed_runs_go_back_into_the_queue() {
             "cancel nope",
             "retry",
             "retry nope",
+        ])
+    );
+}
+
+#[test]
+fn a_sweep_is_noted_and_a_recipe_goes_out() {
+    assert_snapshot!(
+        "note_export_recipe",
+        Study::copied().session(&[
+            "note study first",
+            "note study",
+            "note study --json",
+            "status study --only dpo --where rate=0.01",
+            "note nope first",
+            "note",
+            "export-recipe <dpo>",
+            "export-recipe <sft> --json",
+            "export-recipe <eval>",
+            "export-recipe",
+            "man pages",
+            "man",
+            "completions cmd",
+        ])
+    );
+}
+
+#[test]
+fn the_queue_is_told_what_waits_what_goes_first_and_what_may_go() {
+    assert_snapshot!(
+        "queue",
+        Study::copied().session(&[
+            "pause broken <failed>",
+            "pause broken",
+            "status",
+            "why <failed>",
+            "pause nope",
+            "pause",
+            "resume broken <failed> --json",
+            "resume broken",
+            "resume nope",
+            "priority broken 3",
+            "priority <failed> 3",
+            "priority broken",
+            "status",
+            "gc",
+            "gc broken --json",
+            "gc nope",
+            "rm broken",
+            "rm nope",
+            "rm broken --yes --json",
+            "status",
+            "retry --failed",
         ])
     );
 }

@@ -42,6 +42,9 @@ fn every_command_has_its_help() {
     }
 }
 
+/// Commands that work until they are told to end; tests of their own call them.
+const UNENDING: [&str; 2] = ["serve", "serve-model"];
+
 /// The lines of all sessions and whether they succeeded.
 fn sessions() -> Vec<(String, bool)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/snapshots");
@@ -78,7 +81,12 @@ fn every_command_is_called_rightly_and_wrongly() {
     };
     let commands = commands();
     assert!(commands.len() > 10, "{commands:?}");
-    let never: BTreeSet<&String> = commands.iter().filter(|c| !calls(c, true)).collect();
+    // Of thousands of lines that hold every option; `book.rs` calls it well.
+    let is_long = |command: &String| command == "completions";
+    let listed = commands
+        .iter()
+        .filter(|c| !is_long(c) && !UNENDING.contains(&c.as_str()));
+    let never: BTreeSet<&String> = listed.filter(|c| !calls(c, true)).collect();
     assert!(
         never.is_empty(),
         "no session in which these succeed: {never:?}"

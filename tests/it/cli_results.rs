@@ -151,3 +151,9 @@ fn before_anything_has_run_every_command_says_how_to_begin() {
         )
     );
 }
+
+#[test]
+fn a_server_says_what_is_wrong_before_it_listens() {
+    let session = Study::shared().session(&["serve --token short", "serve --port 99999"]);
+    assert_snapshot!("serve", session);
+}

@@ -8,6 +8,7 @@
 //! | `toml` | a whole sweep file |
 //! | `toml fragment` | laid over [`WHOLE`], a sweep file that has all parts |
 //! | `toml lines of TABLE` | as many fragments as lines, each in that table |
+//! | `toml project` | a whole `lions.toml` |
 //! | `sh` | command lines; which of them are run says [`READING`] |
 
 use crate::project::Project;
@@ -17,32 +18,64 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 /// Documents that a person writes.
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 20] = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
+    "docs/clusters.md",
     "sweeps/README.md",
     "data/README.md",
     "models/README.md",
     "reports/README.md",
+    "docs/export.md",
     "tests/golden/README.md",
+    "docs/start.md",
+    "docs/install.md",
+    "docs/own-study.md",
+    "docs/design.md",
+    "docs/paper.md",
+    "docs/gpus.md",
+    "docs/results.md",
+    "docs/how-it-works.md",
+    "docs/comparison.md",
 ];
 
 /// Commands that are carried out, in a project that has the shipped studies and one of its own that
 /// has run. Of all others (`run`, `bench`, …) only the command line is parsed: their work takes
 /// minutes.
-const READING: [&str; 17] = [
-    "check", "plan", "inspect", "status", "show", "why", "log", "compare", "figures", "report",
-    "retry", "doctor", "store", "schema", "export", "config", "init",
+const READING: [&str; 20] = [
+    "check",
+    "plan",
+    "inspect",
+    "status",
+    "show",
+    "why",
+    "log",
+    "compare",
+    "figures",
+    "report",
+    "retry",
+    "doctor",
+    "store",
+    "schema",
+    "export",
+    "config",
+    "init",
+    "note",
+    "export-recipe",
+    "diff",
 ];
 
 /// Words of the documents and what stands for them here: the study that has run, one of its
 /// runs, and a folder that is yet to be made.
-const STANDS_FOR: [(&str, &str); 3] = [
+const STANDS_FOR: [(&str, &str); 6] = [
     ("quickstart", "study"),
+    ("quickstart/0", "study/0"),
+    ("quickstart/1", "study/1"),
     ("3f9a", "<dpo>"),
     ("DIR", "exported"),
+    ("beta=0.1,0.5", "rate=0.01"),
 ];
 
 /// Under every fragment.
@@ -158,6 +191,10 @@ fn sweep_files_in_documents_are_right() {
                 let name = named.unwrap_or_else(|| panic!("{place}: a sweep file has a name"));
                 accepted(project, name, text, "check", place);
             }
+            Some((_, "project")) => {
+                let read = lions::config::ProjectFile::of_text(text);
+                assert!(read.is_ok(), "{place}: {read:?}");
+            }
             Some((_, "fragment")) => laid_on(project, text, place),
             Some((_, how)) => {
                 let table = how.strip_prefix("lines of ");
@@ -179,7 +216,15 @@ fn words(line: &str) -> Option<Vec<String>> {
     let words = ["lions ", "cargo run --release -- "]
         .iter()
         .find_map(|program| line.trim().strip_prefix(program))?;
-    Some(words.split_whitespace().map(str::to_owned).collect())
+    // What stands in double quotes is one word.
+    let mut all = Vec::new();
+    for (at, part) in words.split('"').enumerate() {
+        match at % 2 {
+            0 => all.extend(part.split_whitespace().map(str::to_owned)),
+            _ => all.push(part.to_owned()),
+        }
+    }
+    Some(all)
 }
 
 #[test]
@@ -189,6 +234,11 @@ fn command_lines_in_documents_work() {
         if block.text.contains("name = \"my-beta\"") {
             study.project.write("sweeps/my-beta.toml", &block.text);
         }
+    }
+    // The configurations of TRL that are translated.
+    for (stage, key) in [("sft", "max_seq_length: 256"), ("dpo", "beta: 0.1")] {
+        let text = format!("model_name_or_path: org/model\ndataset_name: org/rows\n{key}\n");
+        study.project.write(format!("config_{stage}.yaml"), text);
     }
     let mut tried = 0;
     for block in DOCUMENTS.iter().flat_map(|document| blocks(document)) {

@@ -65,7 +65,7 @@ where = { step = "3" }
 reference = { beta = 0.1, pairs = 4, step = "1" }
 [[report.figure]]
 name = "lines"
-title = "Lines"
+title = "Lines 線 🙂"
 kind = "lines"
 metric = "polite/rewards/margins"
 direction = "higher"
@@ -73,6 +73,7 @@ where = { step = "3" }
 x = "beta"
 series = "pairs"
 log-x = true
+reference = { beta = 0.1, pairs = 4, step = "1" }
 paper = "Figure 2"
 [[report.figure]]
 name = "scaling"
@@ -91,6 +92,7 @@ metric = "eval_polite_test/prob_margin"
 where = { step = "3" }
 series = "pairs"
 panels = "beta"
+log-x = true
 under = ["polite/rewards/accuracies", "eval_polite_test/loss"]
 [[report.figure]]
 name = "differences"
@@ -202,6 +204,8 @@ fn every_kind_of_figure_is_drawn_from_the_store() {
     the_papers_figures_stand_with_what_is_published(&drawn);
     tables_say_the_same_in_every_form(&drawn);
     the_report_holds_it_all(&drawn);
+    the_tables_are_latex_that_fits_a_page(&drawn);
+    several_reports_have_an_index(&drawn);
 }
 
 fn values_of_configurations(drawn: &Drawn) {
@@ -255,12 +259,12 @@ fn values_of_configurations(drawn: &Drawn) {
             .any(|row| same(row.value, mean("0.1", "4", "1"))),
         "{reference:?}"
     );
-    assert_eq!(
-        drawn.rows["lines"].len(),
-        12,
-        "four points, each a mean and two seeds"
-    );
-    for row in &drawn.rows["lines"] {
+    let (across, lines): (Vec<_>, Vec<_>) = drawn.rows["lines"]
+        .iter()
+        .partition(|row| row.series == "reference");
+    assert!(same(across[0].value, mean("0.1", "4", "1")), "{across:?}");
+    assert_eq!(lines.len(), 12, "four points, each a mean and two seeds");
+    for row in lines {
         let beta = if row.x == "1" { "1.0" } else { "0.1" };
         let pairs = word(&row.series);
         let want = match row.seed.as_str() {
@@ -462,7 +466,18 @@ fn the_report_holds_it_all(drawn: &Drawn) {
         drawn.project.read("elsewhere/report.md"),
     );
     assert_eq!(page, drawn.project.read("reports/drawn/index.html"));
-    assert_eq!(page.matches("<svg").count(), drawn.rows.len());
+    let drawings = page.matches("<svg").count();
+    assert_eq!(
+        drawings,
+        2 * drawn.rows.len(),
+        "for wide and narrow screens"
+    );
+    assert!(
+        said.err.contains(
+            "the figures' font has no `線🙂`, which the title of a figure `Lines 線 🙂` holds"
+        ),
+        "{said:?}"
+    );
     assert!(!page.contains("<figcaption></figcaption>"));
     assert!(
         !text.contains("\n**\n"),
@@ -495,6 +510,64 @@ fn the_report_holds_it_all(drawn: &Drawn) {
                 .contains("\\toprule")
         );
     }
+}
+
+/// Where there is a pdflatex: in the class and at the width of an ordinary article.
+fn the_tables_are_latex_that_fits_a_page(drawn: &Drawn) {
+    let folder = drawn.project.path("reports/drawn/tables");
+    for table in ["main", "all"] {
+        let text = drawn
+            .project
+            .read(&format!("reports/drawn/tables/{table}.tex"));
+        assert!(
+            text.contains(&format!("\\label{{tab:drawn-{table}}}")),
+            "{text}"
+        );
+        let needs = text.lines().next().unwrap().trim_start_matches("% ");
+        let whole = format!(
+            "\\documentclass{{article}}\n{needs}\n\\begin{{document}}\n{text}\\end{{document}}\n"
+        );
+        std::fs::write(folder.join(format!("{table}-page.tex")), whole).unwrap();
+        let mut latex = std::process::Command::new("pdflatex");
+        latex.args(["-interaction=nonstopmode", "-halt-on-error"]);
+        let Ok(done) = latex
+            .arg(format!("{table}-page"))
+            .current_dir(&folder)
+            .output()
+        else {
+            return;
+        };
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(done.status.success(), "{said}");
+        assert!(
+            !said.contains("Overfull \\hbox"),
+            "{table} is wider than the page: {said}"
+        );
+        assert!(
+            !said.contains("Float too large"),
+            "{table} is higher than the page: {said}"
+        );
+    }
+}
+
+fn several_reports_have_an_index(drawn: &Drawn) {
+    let project = &drawn.project;
+    let said = project.lions(&["report", "--all", "--out", "several"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(
+        said.out.trim_end().ends_with("several/index.html"),
+        "{said:?}"
+    );
+    let page = project.read("several/index.html");
+    assert!(page.contains("Is everything drawn that was measured?"));
+    assert!(page.contains("<a href=\"drawn/index.html\">"));
+    assert!(page.contains("Nothing is claimed beforehand"));
+    assert_eq!(
+        project.read("several/drawn/index.html"),
+        project.read("reports/drawn/index.html")
+    );
+    let refused = project.lions(&["report", "--all", "drawn"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
 }
 
 /// Texts that a spreadsheet would compute: a figure's and a table's, on the terminal and in files.

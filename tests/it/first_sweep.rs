@@ -74,6 +74,40 @@ fn three_commands_lead_from_a_model_and_two_files_to_a_table_and_a_figure() {
 }
 
 #[test]
+fn what_init_writes_is_a_base_for_further_questions() {
+    let project = strangers();
+    let words = [
+        "init",
+        "mine",
+        "--model",
+        "model",
+        "--pairs",
+        "choices.jsonl",
+    ];
+    let said = project.lions(&words);
+    assert_eq!(said.code, 0, "{said:?}");
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let shipped = std::fs::read_to_string(here.join("sweeps/base/default.toml")).unwrap();
+    assert_eq!(project.read("mine/sweeps/base/default.toml"), shipped);
+    // The sweep itself is short: the question, what is varied, what is reported.
+    let sweep = project.read("mine/sweeps/first.toml");
+    let lines = sweep.lines().filter(|line| !line.is_empty()).count();
+    assert!(lines <= 20, "{lines} lines:\n{sweep}");
+    // Another question needs no file of its own, nor a word on the base, which is the only one.
+    let axis = "dpo.recipe.optimizer.learning-rate=1e-4,1e-3";
+    let said = project.lions(&[
+        "run", "--root", "mine", "--axis", axis, "--seeds", "1", "--name", "rate", "--quiet",
+    ]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(project.path("mine/sweeps/rate.toml").is_file());
+    assert!(
+        project
+            .path("mine/reports/rate/figures/learning-rate.svg")
+            .is_file()
+    );
+}
+
+#[test]
 fn no_prompt_is_on_both_sides_and_a_file_that_grows_keeps_its_own() {
     let project = strangers();
     let held_out = |name: &str| {
@@ -148,6 +182,19 @@ fn init_says_what_is_missing_and_overwrites_nothing() {
             "a/b",
         ],
         "`a/b` cannot be a sweep's name",
+    );
+    refused(
+        &[
+            "init",
+            "mine",
+            "--model",
+            "model",
+            "--sft",
+            "talks.jsonl",
+            "--name",
+            "default",
+        ],
+        "the base that others lie on",
     );
     assert!(!project.path("mine/sweeps/first.toml").exists());
     let words = ["init", "mine", "--model", "model", "--sft", "talks.jsonl"];

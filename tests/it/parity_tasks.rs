@@ -50,9 +50,17 @@ pub(crate) fn project() -> Project {
     project
 }
 
-fn ask(project: &Project, name: &str, task: TaskRecipe, work: &str) -> TaskReport {
+/// The folder of a model that golden files are named after.
+fn model_of(name: &str) -> PathBuf {
+    match name {
+        "tiny-qwen2" => golden_dir().join(name),
+        _ => Path::new(env!("CARGO_MANIFEST_DIR")).join("models/stories260k"),
+    }
+}
+
+fn ask(project: &Project, model: &str, (name, task): (&str, TaskRecipe), work: &str) -> TaskReport {
     let tasks = BTreeMap::from([(name.to_owned(), task)]);
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/stories260k");
+    let model = model_of(model);
     let ask = AskTasks {
         root: &project.path(""),
         model: &model,
@@ -105,7 +113,8 @@ fn agrees(project: &Project, name: &str, file: &str, bos: BosRule) {
     let golden = golden(file);
     let mut task = as_asked(load_task(Path::new(""), name).unwrap(), &golden);
     task.bos = bos;
-    let report = ask(project, name, task, &format!("work/{file}"));
+    let model = file.split('.').next().unwrap();
+    let report = ask(project, model, (name, task), &format!("work/{file}"));
     let samples = &report.samples[name];
     let docs = golden["docs"].as_array().unwrap();
     assert_eq!(samples.len(), docs.len(), "{file}");
@@ -192,6 +201,12 @@ fn choices_are_asked_and_scored_as_by_the_harness() {
             &format!("stories260k-nobos.{name}.json"),
             BosRule::Never,
         );
+        agrees(
+            &project,
+            name,
+            &format!("tiny-qwen2.{name}.json"),
+            BosRule::Tokenizer,
+        );
     }
 }
 
@@ -205,23 +220,19 @@ fn chat_templates_are_filled_as_by_the_harness() {
         ("winogrande", "chat"),
         ("gsm8k", "chat_multiturn"),
     ] {
-        agrees(
-            &project,
-            name,
-            &format!("stories260k.{name}.{how}.json"),
-            BosRule::Tokenizer,
-        );
+        for model in ["stories260k", "tiny-qwen2"] {
+            let file = format!("{model}.{name}.{how}.json");
+            agrees(&project, name, &file, BosRule::Tokenizer);
+        }
     }
 }
 
 #[test]
 fn answers_are_generated_cut_and_scored_as_by_the_harness() {
-    agrees(
-        &project(),
-        "gsm8k",
-        "stories260k.gsm8k.json",
-        BosRule::Tokenizer,
-    );
+    for model in ["stories260k", "tiny-qwen2"] {
+        let file = format!("{model}.gsm8k.json");
+        agrees(&project(), "gsm8k", &file, BosRule::Tokenizer);
+    }
 }
 
 // Answers are kept as they come; a cut line is asked again.
@@ -229,15 +240,16 @@ fn answers_are_generated_cut_and_scored_as_by_the_harness() {
 fn what_was_answered_is_not_asked_again_and_the_answers_are_the_same() {
     let project = project();
     let task = || load_task(Path::new(""), "winogrande").unwrap();
-    let first = ask(&project, "winogrande", task(), "work/a");
+    let ask = |work: &str| ask(&project, "stories260k", ("winogrande", task()), work);
+    let first = ask("work/a");
     let answers = project.read("work/a/answers-winogrande.jsonl");
-    let again = ask(&project, "winogrande", task(), "work/a");
+    let again = ask("work/a");
     assert_eq!(project.read("work/a/answers-winogrande.jsonl"), answers);
     assert_eq!(first.samples, again.samples);
     // Of an interrupted evaluation some answers are there, the last one cut.
     let half = &answers[..answers.len() / 2];
     project.write("work/b/answers-winogrande.jsonl", half);
-    let other = ask(&project, "winogrande", task(), "work/b");
+    let other = ask("work/b");
     assert_eq!(first.samples, other.samples);
     assert_eq!(first.results, other.results);
 }

@@ -125,6 +125,12 @@ fn plain(project: &Project, text: &str) -> String {
             (r"p ([<=>]) \.\d+", "p $1 <n>"),
             (r"\([\d.]+k?/s\), [\d.]+ [KMG]iB", "(<n>/s), <n>"),
             (r"files, [\d.]+ [KMG]iB", "files, <n>"),
+            // What computed a run, which machines differ in.
+            (
+                r"(?m)^  (processor|instructions|built from|project|card|driver) .*\n",
+                "",
+            ),
+            (r"(?m)^  machine .*$", "  machine <here>"),
         ]
         .map(|(rule, word)| (Regex::new(rule).unwrap(), word))
         .into()

@@ -1,7 +1,8 @@
 //! The shipped studies: on every base they are what they say, and one training serves many points.
 
-use lions::config::sweep::Sweep;
-use lions::config::{Inputs, load_placed_sweep};
+use lions::base::digest_bytes;
+use lions::config::sweep::{Sweep, Trial};
+use lions::config::{Inputs, Overrides, load_placed_sweep};
 use lions::plan::{DigestCache, KnownLengths, Plan, StageKind, plan_sweep};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ fn studies() -> Vec<PathBuf> {
 
 fn load(study: &Path, base: Option<&str>) -> Sweep {
     let base = base.map(|name| root().join("sweeps/base").join(name));
-    let loaded = load_placed_sweep(base.as_deref(), study, root(), Inputs::Optional);
+    let loaded = load_placed_sweep(&Overrides::on(base), study, root(), Inputs::Optional);
     loaded.unwrap_or_else(|e| panic!("{}", e.render(false))).0
 }
 
@@ -47,7 +48,7 @@ fn study(name: &str) -> Sweep {
 #[test]
 fn every_shipped_study_is_planned_on_every_base() {
     let studies = studies();
-    assert_eq!(studies.len(), 12);
+    assert_eq!(studies.len(), 14);
     for study in studies {
         let text = std::fs::read_to_string(&study).unwrap();
         assert!(
@@ -69,14 +70,14 @@ fn every_shipped_study_is_planned_on_every_base() {
     }
 }
 
-// Four sizes, three seeds: twelve trainings for 72 points.
+// Three sizes, five pipelines: 15 trainings for 90 points.
 #[test]
 fn one_training_serves_a_whole_curve_of_steps() {
     let plan = plan(&study("dpo-size-steps.toml"));
-    assert_eq!(count(&plan, StageKind::Dpo), 12);
-    assert_eq!(count(&plan, StageKind::Eval), 72);
-    assert_eq!(count(&plan, StageKind::Sft), 1);
-    assert_eq!(count(&plan, StageKind::RefLogps), 1);
+    assert_eq!(count(&plan, StageKind::Dpo), 15);
+    assert_eq!(count(&plan, StageKind::Eval), 90);
+    assert_eq!(count(&plan, StageKind::Sft), 5);
+    assert_eq!(count(&plan, StageKind::RefLogps), 5);
 }
 
 #[test]
@@ -95,9 +96,70 @@ fn one_more_beta_costs_its_own_training_and_evaluation_and_nothing_else() {
     let after = plan(&more);
     assert!(ids(&before).is_subset(&ids(&after)));
     let added = |kind| count(&after, kind) - count(&before, kind);
-    // Three sizes, three seeds.
-    assert_eq!((added(StageKind::Dpo), added(StageKind::Eval)), (9, 9));
-    assert_eq!(after.runs.len() - before.runs.len(), 18);
+    // Three sizes, six seeds.
+    assert_eq!((added(StageKind::Dpo), added(StageKind::Eval)), (18, 18));
+    assert_eq!(after.runs.len() - before.runs.len(), 36);
+}
+
+/// Of the studies, not the quickstart, which is to be quick, and not of what only chooses rates.
+fn compared() -> impl Iterator<Item = (String, Sweep)> {
+    let named = |path: PathBuf| {
+        let sweep = load(&path, None);
+        (sweep.name.clone(), sweep)
+    };
+    let all = studies().into_iter().map(named);
+    all.filter(|(name, _)| name != "quickstart" && name != "sft-rates")
+}
+
+// What seeds share they do not repeat: intervals would be for that one checkpoint.
+#[test]
+fn every_seed_of_a_study_is_a_whole_pipeline_and_every_claim_is_declared() {
+    for (name, sweep) in compared() {
+        let fixed = |trial: &Trial| {
+            let sft = trial.config.sft.as_ref();
+            sft.is_some_and(|sft| sft.recipe.training.seed.is_some())
+        };
+        assert!(!sweep.trials.iter().any(fixed), "{name}");
+        let nothing_beforehand = name == "dpo-losses";
+        assert_eq!(sweep.report.claims.is_empty(), nothing_beforehand, "{name}");
+    }
+}
+
+/// First user turns of a file of chats or pairs.
+fn prompts(path: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(root().join(path)).unwrap();
+    let prompt = |line: &str| -> String {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        let turns = row.get("messages").unwrap_or(&row["prompt"]);
+        let first = turns
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|turn| turn["role"] == "user");
+        first.unwrap()["content"].as_str().unwrap().to_owned()
+    };
+    text.lines().map(prompt).collect()
+}
+
+/// In the order of their digests.
+fn by_digest(prompts: BTreeSet<String>) -> Vec<String> {
+    let mut prompts: Vec<String> = prompts.into_iter().collect();
+    prompts.sort_by_cached_key(|prompt| digest_bytes(prompt.as_bytes()).0);
+    prompts
+}
+
+// `data/README.md` says the rule.
+#[test]
+fn files_kept_aside_hold_the_prompts_that_their_rule_names() {
+    let pairs = by_digest(prompts("data/pref/polite_train.jsonl"));
+    let first = |from: usize, to: usize| pairs[from..to].iter().cloned().collect();
+    let mut held_out: BTreeSet<String> = first(0, 220);
+    held_out.extend(prompts("data/pref/polite_test.jsonl"));
+    assert_eq!(prompts("data/pref/polite_held_out.jsonl"), held_out);
+    assert_eq!(prompts("data/pref/polite_target.jsonl"), first(220, 252));
+    let chats = by_digest(prompts("data/sft/instruct_train.jsonl"));
+    let kept = chats[..160].iter().cloned().collect();
+    assert_eq!(prompts("data/sft/instruct_validation.jsonl"), kept);
 }
 
 #[test]

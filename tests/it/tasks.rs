@@ -5,7 +5,7 @@ use crate::project::{Project, copy_tree};
 use serde_json::{Value, json};
 
 /// The small project with the golden rows of the shipped tasks.
-fn project() -> Project {
+pub(crate) fn project() -> Project {
     let project = Project::new();
     copy_tree(&golden_rows().path("data/eval"), &project.path("data/eval"));
     project.write("tasks/capitals.toml", CAPITALS);

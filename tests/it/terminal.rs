@@ -10,6 +10,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::LazyLock;
 use std::thread;
@@ -30,8 +31,8 @@ fn until_the_mark(mut terminal: File) -> Vec<u8> {
     said
 }
 
-/// What the program writes to a terminal so wide, with the codes that colour and move, and how it ended.
-fn on_a_terminal(project: &Project, width: u16, words: &[&str]) -> (String, i32) {
+/// Both ends of a terminal so wide: ours, and the program's.
+pub(crate) fn pty(width: u16) -> (OwnedFd, OwnedFd) {
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
@@ -42,13 +43,24 @@ fn on_a_terminal(project: &Project, width: u16, words: &[&str]) -> (String, i32)
         Mode::empty(),
     )
     .unwrap();
+    resize(&slave, width);
+    (master, slave)
+}
+
+/// Makes a terminal so wide.
+pub(crate) fn resize(slave: &OwnedFd, width: u16) {
     let size = Winsize {
         ws_row: 40,
         ws_col: width,
         ws_xpixel: 0,
         ws_ypixel: 0,
     };
-    tcsetwinsize(&slave, size).unwrap();
+    tcsetwinsize(slave, size).unwrap();
+}
+
+/// What the program writes to a terminal so wide, with the codes that colour and move, and how it ended.
+fn on_a_terminal(project: &Project, width: u16, words: &[&str]) -> (String, i32) {
+    let (master, slave) = pty(width);
     let mut command = project.command(words);
     command
         .env("TERM", "xterm-256color")

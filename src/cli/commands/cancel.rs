@@ -63,30 +63,52 @@ pub(crate) fn named_runs(
     words: &[String],
     wanted: fn(RunState) -> bool,
 ) -> Result<Vec<RunId>, CommandError> {
+    let mut runs = Vec::new();
+    for word in named(project, store, words)? {
+        match word {
+            Named::Run(run) => runs.push(run),
+            Named::Sweep(sweep) => {
+                let states = store.run_states(&sweep).map_err(store_error)?;
+                let wanted = states.into_iter().filter(|(_, state)| wanted(*state));
+                runs.extend(wanted.map(|(id, _)| id));
+            }
+        }
+    }
+    Ok(runs)
+}
+
+/// What a word of a command means.
+pub(crate) enum Named {
+    /// A sweep that is known here.
+    Sweep(String),
+    /// A run.
+    Run(RunId),
+}
+
+/// What the words mean, in their order.
+pub(crate) fn named(
+    project: &Project,
+    store: &ReadStore,
+    words: &[String],
+) -> Result<Vec<Named>, CommandError> {
     let names: Vec<_> = store
         .sweeps()
         .map_err(store_error)?
         .into_iter()
         .map(|sweep| sweep.name)
         .collect();
-    let mut runs = Vec::new();
+    let mut named = Vec::new();
     for typed in words {
-        let word = &name_typed(typed)?;
+        let word = name_typed(typed)?;
         // A file means its sweep, known here or not.
-        if names.contains(word) || word != typed {
+        if names.contains(&word) || word != *typed {
             store
-                .sweep(word)
+                .sweep(&word)
                 .map_err(|e| unknown_sweep(project, store, e))?;
-            let states = store.run_states(word).map_err(store_error)?;
-            runs.extend(
-                states
-                    .into_iter()
-                    .filter(|(_, state)| wanted(*state))
-                    .map(|(id, _)| id),
-            );
+            named.push(Named::Sweep(word));
         } else {
-            runs.push(find(store, word)?);
+            named.push(Named::Run(find(store, &word)?));
         }
     }
-    Ok(runs)
+    Ok(named)
 }

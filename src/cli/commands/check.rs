@@ -4,7 +4,7 @@ use crate::cli::error::{CommandError, exit_code};
 use crate::cli::global::{DONE, Global};
 use crate::cli::preflight::{Look, Told};
 use crate::cli::project::Project;
-use crate::cli::sweep_file::{SweepFile, refuse_one_name_twice};
+use crate::cli::sweep_file::{Changes, SweepFile, refuse_one_name_twice};
 use crate::cli::text::counted;
 use crate::cli::ui::{Tone, Ui};
 use crate::config::Inputs;
@@ -24,10 +24,8 @@ pub(crate) struct CheckArgs {
     /// Sweep files
     #[arg(required = true, value_name = "SWEEP")]
     files: Vec<PathBuf>,
-    /// Base file to use instead of the one in `base/` that the sweeps extend; the base's name is
-    /// added to theirs, for example `quickstart@gemma-2b`
-    #[arg(long, value_name = "FILE")]
-    base: Option<PathBuf>,
+    #[command(flatten)]
+    changes: Changes,
     /// Send every row through template and tokenizer, and read files above 16 MiB to their end
     #[arg(long)]
     deep: bool,
@@ -38,7 +36,7 @@ impl CheckArgs {
     pub(crate) fn of(file: PathBuf) -> Self {
         Self {
             files: vec![file],
-            base: None,
+            changes: Changes::default(),
             deep: false,
         }
     }
@@ -58,7 +56,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &CheckArgs) -> Result<u8, Comm
     for file in &args.files {
         let word = SweepFile {
             file: file.clone(),
-            base: args.base.clone(),
+            changes: args.changes.clone(),
         };
         let loaded = word.load_placed(ui, &project, Inputs::Required);
         let (sweep, places) = match loaded {

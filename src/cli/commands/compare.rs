@@ -3,17 +3,19 @@
 use crate::cli::database::results;
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
+use crate::cli::pick::TrialFilter;
 use crate::cli::project::Project;
-use crate::cli::sweep_file::SweepWord;
+use crate::cli::sweep_file::{SweepWord, name_typed};
 use crate::cli::ui::{Ui, ours};
 use crate::config::sweep::TableSpec;
 use crate::config::{nearest, published, suggest};
 use crate::metrics::{FAMILIES, metric_spec};
 use crate::report::{
     Grid, SweepResults, SweepTable, claims, compare, default_table, grid_latex, grid_markdown,
-    grid_text, null_columns, published_grid, table_csv, table_grid, table_json,
+    grid_text, join_results, null_columns, page_grid, published_grid, table_csv, table_grid,
+    table_json,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Compare the configurations of a sweep in tables
 ///
@@ -23,6 +25,11 @@ use std::collections::BTreeSet;
 pub(crate) struct CompareArgs {
     #[command(flatten)]
     sweep: SweepWord,
+    /// Further sweeps, whose configurations stand in one table with those of the first
+    #[arg(value_name = "SWEEP", conflicts_with_all = ["table", "null"])]
+    others: Vec<String>,
+    #[command(flatten)]
+    picked: TrialFilter,
     /// Form of the tables [default: text]
     #[arg(long, value_enum)]
     format: Option<Form>,
@@ -55,7 +62,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &CompareArgs) -> Result<u8, Co
         return Err(CommandError::user(message).hint("leave one of them out"));
     }
     let project = Project::find(global.root.as_deref(), args.sweep.near())?;
-    let results = results(ui, &project, &args.sweep.name()?)?;
+    let results = compared(ui, &project, args)?;
     let specs = specs(&results, args)?;
     if args.null {
         return print_null(ui, &results, &specs);
@@ -121,7 +128,10 @@ fn print_published(ui: &Ui, spec: &TableSpec, form: Form) {
     match form {
         Form::Text => ui.raw(&text(ui, &grid)),
         Form::Markdown => ui.raw(&format!("### {}\n\n{}", grid.title, grid_markdown(&grid))),
-        Form::Latex => ui.raw(&grid_latex(&grid)),
+        Form::Latex => ui.raw(&grid_latex(
+            &grid,
+            spec.published.as_deref().unwrap_or_default(),
+        )),
         Form::Csv => return,
     }
     ui.out("");
@@ -138,8 +148,25 @@ fn shown(ui: &Ui, table: &SweepTable, form: Form) -> String {
         Form::Text => text(ui, &grid()),
         Form::Markdown => format!("### {}\n\n{}", table.title, grid_markdown(&grid())),
         Form::Csv => table_csv(table),
-        Form::Latex => grid_latex(&grid()),
+        Form::Latex => grid_latex(&page_grid(table), &table.name),
     }
+}
+
+/// The results of the sweep, or of several as one.
+fn compared(ui: &Ui, project: &Project, args: &CompareArgs) -> Result<SweepResults, CommandError> {
+    let first = results(ui, project, &args.sweep.name()?)?;
+    let mut sweeps: Vec<SweepResults> = Vec::new();
+    for other in &args.others {
+        let name = args.sweep.changes.overrides().name(&name_typed(other)?);
+        let mut known = std::iter::once(&first).chain(&sweeps);
+        if known.any(|known| known.sweep.name == name) {
+            return Err(CommandError::user(format!("`{name}` is named twice")));
+        }
+        sweeps.push(results(ui, project, &name)?);
+    }
+    let mut joined = join_results(first, sweeps);
+    args.picked.keep_results(&mut joined)?;
+    Ok(joined)
 }
 
 fn specs(results: &SweepResults, args: &CompareArgs) -> Result<Vec<TableSpec>, CommandError> {
@@ -153,6 +180,7 @@ fn specs(results: &SweepResults, args: &CompareArgs) -> Result<Vec<TableSpec>, C
     }
     let all = &results.sweep.report.tables;
     match &args.table {
+        None if !args.others.is_empty() => Ok(vec![across(results)]),
         None if all.is_empty() => Ok(vec![default_table(results)]),
         None => Ok(all.clone()),
         Some(name) => {
@@ -167,6 +195,27 @@ fn specs(results: &SweepResults, args: &CompareArgs) -> Result<Vec<TableSpec>, C
             Ok(found)
         }
     }
+}
+
+/// A table over several sweeps: what all of them measure, each against the first.
+fn across(results: &SweepResults) -> TableSpec {
+    let mut spec = default_table(results);
+    let axis = results.sweep.axes.first();
+    let sweeps = axis.map(|axis| axis.values.as_slice()).unwrap_or_default();
+    let name = axis.map(|axis| axis.name.clone()).unwrap_or_default();
+    spec.metrics.retain(|key| {
+        sweeps.iter().all(|sweep| {
+            let mut of_sweep = results.trials.iter();
+            of_sweep.any(|trial| {
+                trial.assignments.get(&name) == Some(sweep) && results.metric(trial, key).is_some()
+            })
+        })
+    });
+    spec.title = format!("All configurations of {}", results.sweep.name);
+    if let Some(first) = sweeps.first() {
+        spec.baseline = BTreeMap::from([(name, first.clone())]);
+    }
+    spec
 }
 
 fn no_table(sweep: &str, name: &str, tables: &[TableSpec]) -> CommandError {
@@ -224,10 +273,9 @@ pub(crate) fn print_tables(
     only: Option<&str>,
 ) -> Result<(), CommandError> {
     let args = CompareArgs {
-        sweep: SweepWord {
-            sweep: results.sweep.name.clone(),
-            base: None,
-        },
+        sweep: SweepWord::of(results.sweep.name.clone()),
+        others: Vec::new(),
+        picked: TrialFilter::default(),
         format: None,
         table: only.map(str::to_owned),
         metrics: Vec::new(),

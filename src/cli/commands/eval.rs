@@ -2,6 +2,7 @@
 
 use crate::base::{Device, Shutdown, write_atomic};
 use crate::cli::cards::access;
+use crate::cli::checkpoint::CheckpointArgs;
 use crate::cli::commands::export::Format;
 use crate::cli::error::{CommandError, ErrorKind, exit_code};
 use crate::cli::global::{DONE, Global};
@@ -10,7 +11,7 @@ use crate::cli::project::Project;
 use crate::cli::signals;
 use crate::cli::ui::Ui;
 use crate::config::load_task;
-use crate::config::spec::{Precision, ShotTurns, TaskChat, TaskRecipe, TaskRequest};
+use crate::config::spec::{ShotTurns, TaskChat, TaskRecipe, TaskRequest};
 use crate::metrics::metric_spec;
 use crate::model::tune_allocator;
 use crate::rundir::FailureClass;
@@ -27,8 +28,8 @@ use std::path::{Path, PathBuf};
 /// the folder: the same command goes on from there.
 #[derive(Debug, clap::Args)]
 pub(crate) struct EvalArgs {
-    /// Model folder in Hugging Face layout
-    checkpoint: PathBuf,
+    #[command(flatten)]
+    checkpoint: CheckpointArgs,
     /// Shipped tasks or task files, with commas between them
     #[arg(long, required = true, value_delimiter = ',', value_name = "TASKS")]
     tasks: Vec<String>,
@@ -70,6 +71,7 @@ enum Chat {
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &EvalArgs) -> Result<u8, CommandError> {
     let project = Project::find(global.root.as_deref(), None)?;
+    let checkpoint = args.checkpoint.folder(&project)?;
     let device: Device = args.device.parse().map_err(CommandError::user)?;
     let mut tasks = BTreeMap::new();
     for name in &args.tasks {
@@ -85,13 +87,10 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &EvalArgs) -> Result<u8, Comma
     signals::stop_on_signals(&shutdown)?;
     let ask = AskTasks {
         root: &project.root,
-        model: &args.checkpoint,
+        model: &checkpoint,
         chat_template: args.chat_template.as_deref(),
         tasks: &tasks,
-        precision: match args.precision {
-            Format::F32 => Precision::F32,
-            Format::Bf16 => Precision::Bf16,
-        },
+        precision: args.precision.into(),
         device,
         access: access(),
         work: &args.out,

@@ -1,6 +1,6 @@
 //! `lions exec`: one attempt, as the runner or a cluster starts it.
 
-use crate::backend::end_with_runner;
+use crate::backend::{end_with_runner, git_state};
 use crate::base::{Device, Shutdown};
 use crate::cli::cards::access;
 use crate::cli::error::{CommandError, ErrorKind, exit_code};
@@ -9,9 +9,12 @@ use crate::cli::numbers::at_least;
 use crate::cli::project::Project;
 use crate::cli::signals;
 use crate::cli::ui::Ui;
-use crate::plan::RunId;
-use crate::rundir::{FailureClass, RunDir};
+use crate::gpu::cards;
+use crate::model::instruction_set;
+use crate::plan::{DIGESTS_PATH, DigestCache, RunId};
+use crate::rundir::{Facts, FailureClass, RunDir};
 use crate::stage::{DeviceAccess, StageContext, StageError, execute};
+use std::path::Path;
 
 /// Carry out one attempt of a run in its folder (what `run` starts for each run)
 #[derive(Debug, clap::Args)]
@@ -28,9 +31,15 @@ pub(crate) struct ExecArgs {
     /// The card's own name (`GPU-…`), which goes before its number: what a process is shown is numbered anew
     #[arg(long, value_name = "NAME", hide = true)]
     card: Option<String>,
+    /// Compute with half the micro-batch, since memory ran out before
+    #[arg(long, hide = true)]
+    half_micro_batch: bool,
     /// Process number of the runner, to end with it
     #[arg(long, value_name = "PID", hide = true)]
     parent: Option<u32>,
+    /// A scheduler started it, which repeats its signals and kills by itself
+    #[arg(long, hide = true)]
+    scheduled: bool,
 }
 
 pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8, CommandError> {
@@ -40,7 +49,11 @@ pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8, Comm
     let device: Device = args.device.parse().map_err(CommandError::user)?;
     let project = Project::find(global.root.as_deref(), None)?;
     let shutdown = Shutdown::new();
-    signals::stop_on_signals(&shutdown)?;
+    if args.scheduled {
+        signals::save_on_signals(&shutdown, &shutdown)?;
+    } else {
+        signals::stop_on_signals(&shutdown)?;
+    }
     let run_dir = prepared(&project, &args.run)?;
     let mut context = StageContext::new(project.root, run_dir, args.attempt);
     context.device = device;
@@ -49,7 +62,9 @@ pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8, Comm
         ..access()
     };
     context.shutdown = shutdown;
+    context.halved = args.half_micro_batch;
     context.argv = std::env::args().collect();
+    context.facts = facts(&context.root, device);
     context.secret = secret;
     match execute(&context) {
         Ok(_) => Ok(DONE),
@@ -61,6 +76,30 @@ pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8, Comm
             };
             Err(CommandError::of(kind, error))
         }
+    }
+}
+
+/// What computes here, for the record.
+fn facts(root: &Path, device: Device) -> Facts {
+    // `lions run` has digested the program already, and remembered it.
+    let mut digests = DigestCache::load(&root.join(DIGESTS_PATH));
+    let program = std::env::current_exe().ok();
+    let program = program.and_then(|path| digests.file(&path).ok()?);
+    let shown = match device {
+        Device::Cuda(index) => cards().ok().map(|shown| (shown, index as usize)),
+        _ => None,
+    };
+    let card = shown.as_ref().and_then(|(shown, index)| {
+        let mut cards = shown.cards.iter();
+        cards.find(|card| card.index == *index)
+    });
+    Facts {
+        program: program.map(|digest| digest.to_string()),
+        project: git_state(root),
+        instructions: Some(instruction_set().to_owned()),
+        card: card.map(|card| card.name.clone()),
+        driver: shown.as_ref().and_then(|(shown, _)| shown.release.clone()),
+        ..Facts::of_this_machine()
     }
 }
 

@@ -1,6 +1,8 @@
 //! `lions export`.
 
 use crate::arch::FloatFormat;
+use crate::base::write_atomic;
+use crate::cli::checkpoint::model_of;
 use crate::cli::commands::show;
 use crate::cli::database::{must_open, store_error};
 use crate::cli::error::CommandError;
@@ -8,9 +10,10 @@ use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::text::counted;
 use crate::cli::ui::Ui;
+use crate::config::spec::Precision;
 use crate::model::convert_checkpoint;
 use crate::plan::{MODEL_ARTIFACT, RunId, checkpoint_artifact};
-use crate::rundir::{RunDir, verify_artifact};
+use crate::rundir::RunDir;
 use crate::store::ReadStore;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -41,6 +44,15 @@ pub(crate) enum Format {
     Bf16,
 }
 
+impl From<Format> for Precision {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::F32 => Self::F32,
+            Format::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 impl From<Format> for FloatFormat {
     fn from(format: Format) -> Self {
         match format {
@@ -54,18 +66,6 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportArgs) -> Result<u8, Com
     let project = Project::find(global.root.as_deref(), None)?;
     let store = must_open(&project)?;
     let id = show::find(&store, &args.id)?;
-    let wanted = args
-        .step
-        .map_or_else(|| MODEL_ARTIFACT.to_owned(), checkpoint_artifact);
-    let artifacts = store.artifacts(&id).map_err(store_error)?;
-    let prefix = format!("{wanted}/");
-    if !artifacts.iter().any(|file| file.path.starts_with(&prefix)) {
-        let short = id.short();
-        return Err(
-            CommandError::user(format!("run `{short}` has no `{wanted}`"))
-                .hint(format!("`lions show {short}` lists what it has")),
-        );
-    }
     if args.out.exists() {
         let message = format!("`{}` is there already", args.out.display());
         return Err(
@@ -76,12 +76,18 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportArgs) -> Result<u8, Com
         Some(format) => format.into(),
         None => trained_in(&store, &id)?,
     };
-    let dir = RunDir::new(&project.root, &id);
-    verify_artifact(&dir, &wanted).map_err(|error| {
-        CommandError::user(error).hint("`lions run` makes damaged results again")
-    })?;
-    let folder = dir.artifacts().join(wanted);
+    let folder = model_of(&project, &store, &id, args.step)?;
     let weights = convert_checkpoint(&folder, &args.out, format).map_err(CommandError::user)?;
+    let attempts = store.attempts(&id).map_err(store_error)?;
+    let artifact = args
+        .step
+        .map_or_else(|| MODEL_ARTIFACT.to_owned(), checkpoint_artifact);
+    let about = json!({
+        "run": id, "artifact": artifact, "recipe": identity(&store, &id)?,
+        "provenance": show::provenance(&attempts, &RunDir::new(&project.root, &id)),
+    });
+    let text = serde_json::to_string_pretty(&about).map_err(CommandError::internal)?;
+    write_atomic(&args.out.join("lions.json"), text.as_bytes()).map_err(CommandError::user)?;
     if ui.json {
         ui.print_json(&json!({ "model": args.out, "tensors": weights }))?;
     } else {
@@ -91,11 +97,15 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportArgs) -> Result<u8, Com
     Ok(DONE)
 }
 
+/// What the run's id is the digest of.
+fn identity(store: &ReadStore, id: &RunId) -> Result<Value, CommandError> {
+    let identity = store.identity(id).map_err(store_error)?;
+    serde_json::from_str(&identity).map_err(CommandError::internal)
+}
+
 /// The number format of the run's training.
 fn trained_in(store: &ReadStore, id: &RunId) -> Result<FloatFormat, CommandError> {
-    let identity = store.identity(id).map_err(store_error)?;
-    let identity: Value = serde_json::from_str(&identity).map_err(CommandError::internal)?;
-    match identity["recipe"]["precision"].as_str() {
+    match identity(store, id)?["recipe"]["precision"].as_str() {
         Some("f32") => Ok(FloatFormat::F32),
         Some("bf16") => Ok(FloatFormat::Bf16),
         _ => {

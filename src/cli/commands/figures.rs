@@ -1,10 +1,12 @@
 //! `lions figures`.
 
+use crate::cli::commands::report::warn_of_labels;
 use crate::cli::database::{must_open, results};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
+use crate::cli::pick::TrialFilter;
 use crate::cli::project::Project;
-use crate::cli::sweep_file::SweepWord;
+use crate::cli::sweep_file::{Changes, SweepWord};
 use crate::cli::ui::Ui;
 use crate::report::{write_figures, write_paper};
 use std::path::PathBuf;
@@ -17,11 +19,12 @@ pub(crate) struct FiguresArgs {
     /// Sweep name, or its file
     #[arg(required_unless_present = "paper", conflicts_with = "paper")]
     sweep: Option<String>,
-    /// Base file that the sweep ran on, if another than its own
-    #[arg(long, value_name = "FILE", conflicts_with = "paper")]
-    base: Option<PathBuf>,
+    #[command(flatten)]
+    changes: Changes,
+    #[command(flatten)]
+    picked: TrialFilter,
     /// All figures of all sweeps that redraw one of the paper, with an index beside what is published
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["base", "sets", "wheres"])]
     paper: bool,
     /// Folder to write into [default: reports/<sweep>/figures, or reports/paper]
     #[arg(long, value_name = "DIR")]
@@ -33,9 +36,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &FiguresArgs) -> Result<u8, Co
         Some(sweep) => {
             let word = SweepWord {
                 sweep: sweep.clone(),
-                base: args.base.clone(),
+                changes: args.changes.clone(),
             };
-            of_sweep(ui, global, &word, args.out.clone())?
+            of_sweep(ui, global, &word, args)?
         }
         None => of_paper(ui, global, args.out.clone())?,
     };
@@ -58,11 +61,14 @@ fn of_sweep(
     ui: &Ui,
     global: &Global,
     sweep: &SweepWord,
-    out: Option<PathBuf>,
+    args: &FiguresArgs,
 ) -> Result<Vec<PathBuf>, CommandError> {
     let project = Project::find(global.root.as_deref(), sweep.near())?;
     let name = sweep.name()?;
-    let results = results(ui, &project, &name)?;
+    let mut results = results(ui, &project, &name)?;
+    args.picked.keep_results(&mut results)?;
+    warn_of_labels(ui, &results);
+    let out = args.out.clone();
     let folder = out.unwrap_or_else(|| project.report_dir(&name).join("figures"));
     write_figures(&results, &folder).map_err(CommandError::user)
 }

@@ -6,18 +6,23 @@ use crate::cli::commands::check;
 use crate::cli::error::CommandError;
 use crate::cli::global::Global;
 use crate::cli::held_out::{Rows, measure, part};
+use crate::cli::numbers::at_least;
 use crate::cli::project::Project;
-use crate::cli::starter::{Set, Starter};
+use crate::cli::starter::{DEFAULT_BASE, Set, Starter};
+use crate::cli::translate::{Given, translate};
 use crate::cli::ui::Ui;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 /// Write a first sweep for a model and data of your own
 ///
-/// Looks at the model's `config.json` and at the rows, and writes `sweeps/NAME.toml` (what is varied,
-/// measured and reported) over `sweeps/base/NAME.toml` (every recipe value, fitted to the model's
-/// size). Without a file to test on, one prompt in ten is held out of training: both parts are
+/// Looks at the model's `config.json` and at the rows, and writes `sweeps/NAME.toml` (what is varied
+/// and reported) over `sweeps/base/NAME.toml` (what goes by the model and the data, and what is
+/// measured) and `sweeps/base/default.toml` (every other recipe value). Without a file to test on, one prompt in ten is held out of training: both parts are
 /// written below `data/`. Then checks what it wrote. On a terminal it asks for what is not given.
+///
+/// With `--from trl FILE` the recipe values are those of a configuration of TRL's trainers, or of
+/// alignment-handbook; what became of each of its keys is told.
 #[derive(Debug, clap::Args)]
 pub(crate) struct InitArgs {
     /// Folder of the project; made if it is not there
@@ -44,9 +49,19 @@ pub(crate) struct InitArgs {
     /// The question that the sweep answers
     #[arg(long, value_name = "TEXT")]
     question: Option<String>,
+    /// Translate a YAML file of TRL (`trl`) or of alignment-handbook's recipes; once for `sft`, once
+    /// for `dpo`
+    #[arg(long, num_args = 2, value_names = ["FORMAT", "FILE"])]
+    from: Vec<String>,
+    /// With `--from`: devices that the file's batch size is for
+    #[arg(long, default_value_t = 1, value_name = "N", requires = "from", value_parser = at_least(1_u64))]
+    processes: u64,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &InitArgs) -> Result<u8, CommandError> {
+    if !args.from.is_empty() {
+        return translated(ui, global, args);
+    }
     let model = match &args.model {
         Some(model) => model.clone(),
         None => asked(ui, "Model folder (Hugging Face layout)", "--model DIR")?,
@@ -66,21 +81,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &InitArgs) -> Result<u8, Comma
     }
     plain_name(&args.name)?;
     let config = DecoderConfig::from_file(&model).map_err(CommandError::user)?;
-    std::fs::create_dir_all(args.dir.join("sweeps/base")).map_err(|error| {
-        CommandError::user(format!(
-            "cannot make `{}/sweeps/base`: {error}",
-            args.dir.display()
-        ))
-    })?;
-    let project = Project::find(Some(global.root.as_deref().unwrap_or(&args.dir)), None)?;
-    let file = project.root.join(format!("sweeps/{}.toml", args.name));
-    let base = project.root.join(format!("sweeps/base/{}.toml", args.name));
-    for path in [&file, &base] {
-        if path.exists() {
-            let error = CommandError::user(format!("`{}` is there already", path.display()));
-            return Err(error.hint("`--name` gives the sweep another name"));
-        }
-    }
+    let (project, file, base) = new_files(global, args)?;
     let question = match (&args.question, &pairs) {
         (Some(question), _) => question.clone(),
         (None, Some(_)) => {
@@ -101,21 +102,72 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &InitArgs) -> Result<u8, Comma
         pairs: set(pairs.as_ref(), args.test_pairs.as_ref(), Rows::Pairs)?,
     };
     let sweep = starter.sweep(&format!("base/{}.toml", args.name));
+    let below = base.with_file_name("default.toml");
+    if !below.exists() {
+        write_atomic(&below, DEFAULT_BASE.as_bytes()).map_err(CommandError::user)?;
+    }
     for (path, text) in [(&base, starter.base()), (&file, sweep)] {
         write_atomic(path, text.as_bytes()).map_err(CommandError::user)?;
         ui.say(&format!("wrote {}", path.display()));
     }
     let code = check::run(ui, global, &check::CheckArgs::of(file.clone()))?;
-    let typed = match &global.root {
-        Some(root) => root,
-        None => &args.dir,
-    };
-    let shown = typed.join(format!("sweeps/{}.toml", args.name));
-    let shown = shown.strip_prefix(".").unwrap_or(&shown).display();
+    let shown = shown(global, args);
     ui.say(&format!(
         "next: `lions plan {shown}` says what it would cost, `lions run {shown}` does it"
     ));
     Ok(code)
+}
+
+/// The sweep file as a person types it.
+fn shown(global: &Global, args: &InitArgs) -> String {
+    let typed = global.root.as_ref().unwrap_or(&args.dir);
+    let shown = typed.join(format!("sweeps/{}.toml", args.name));
+    let shown = shown.strip_prefix(".").unwrap_or(&shown);
+    shown.display().to_string()
+}
+
+/// The project, made if need be, with the sweep and base files that are to be written and not there yet.
+fn new_files(
+    global: &Global,
+    args: &InitArgs,
+) -> Result<(Project, PathBuf, PathBuf), CommandError> {
+    std::fs::create_dir_all(args.dir.join("sweeps/base")).map_err(|error| {
+        CommandError::user(format!(
+            "cannot make `{}/sweeps/base`: {error}",
+            args.dir.display()
+        ))
+    })?;
+    let project = Project::find(Some(global.root.as_deref().unwrap_or(&args.dir)), None)?;
+    let file = project.root.join(format!("sweeps/{}.toml", args.name));
+    let base = project.root.join(format!("sweeps/base/{}.toml", args.name));
+    for path in [&file, &base] {
+        if path.exists() {
+            let error = CommandError::user(format!("`{}` is there already", path.display()));
+            return Err(error.hint("`--name` gives the sweep another name"));
+        }
+    }
+    Ok((project, file, base))
+}
+
+/// A sweep from the recipes of another program.
+fn translated(ui: &Ui, global: &Global, args: &InitArgs) -> Result<u8, CommandError> {
+    plain_name(&args.name)?;
+    let (project, ..) = new_files(global, args)?;
+    let named = |path: &Option<PathBuf>| {
+        let path = path.as_ref();
+        path.map(|path| from_root(&project.root, path)).transpose()
+    };
+    let given = Given {
+        project: &project,
+        name: &args.name,
+        question: args.question.as_deref(),
+        model: named(&args.model)?,
+        sft: (named(&args.sft)?, named(&args.test_sft)?),
+        pairs: (named(&args.pairs)?, named(&args.test_pairs)?),
+        processes: args.processes,
+        shown: shown(global, args),
+    };
+    translate(ui, &args.from, &given)
 }
 
 /// The training file and what is held out of it, as the sweep names them.
@@ -167,6 +219,10 @@ fn from_root(root: &Path, path: &Path) -> Result<String, CommandError> {
 
 /// Refuses what could not be the name of a file.
 fn plain_name(name: &str) -> Result<(), CommandError> {
+    if name == "default" {
+        let error = CommandError::user("`default` is the base that others lie on");
+        return Err(error.hint("`--name` gives the sweep another name"));
+    }
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
     if !name.is_empty() && name.len() <= 100 && name.chars().all(plain) {
         return Ok(());

@@ -5,9 +5,11 @@ use crate::cli::cost::{DeviceArgs, assumed, device_json, device_lines, hours};
 use crate::cli::database::earlier;
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
+use crate::cli::pick::{OnlyStage, TrialFilter, part_of};
 use crate::cli::preflight::Look;
 use crate::cli::project::Project;
-use crate::cli::sweep_file::SweepFile;
+use crate::cli::quick::{QuickSweep, SWEEP_FILES};
+use crate::cli::sweep_file::{Changes, SweepFile};
 use crate::cli::text::{bytes, counted, si};
 use crate::cli::ui::{Tone, Ui};
 use crate::config::Inputs;
@@ -24,7 +26,7 @@ use crate::report::{
 use crate::rundir::{RunDir, Verify, run_folders, verified_outcome};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Expand a sweep and show the runs it needs
 ///
@@ -33,8 +35,17 @@ use std::path::Path;
 /// what is missing is listed, and counts with the sizes that the base file gives.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PlanArgs {
+    /// Sweep file
+    #[arg(id = SWEEP_FILES, value_name = "FILE", required_unless_present = "axes")]
+    file: Option<PathBuf>,
     #[command(flatten)]
-    sweep: SweepFile,
+    changes: Changes,
+    #[command(flatten)]
+    quick: QuickSweep,
+    #[command(flatten)]
+    picked: TrialFilter,
+    #[command(flatten)]
+    only: OnlyStage,
     /// Say, for every new run, how it differs from the nearest earlier one
     #[arg(long)]
     explain: bool,
@@ -49,17 +60,29 @@ pub(crate) struct PlanArgs {
 const LISTED: usize = 80;
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &PlanArgs) -> Result<u8, CommandError> {
-    let project = Project::find(global.root.as_deref(), Some(&args.sweep.file))?;
-    let (sweep, places) = args.sweep.load_placed(ui, &project, Inputs::Optional)?;
+    let project = Project::find(global.root.as_deref(), args.file.as_deref())?;
+    let (sweep, places) = match &args.file {
+        Some(file) => {
+            let word = SweepFile {
+                file: file.clone(),
+                changes: args.changes.clone(),
+            };
+            word.load_placed(ui, &project, Inputs::Optional)?
+        }
+        None => args
+            .quick
+            .load(ui, &project, &args.changes, Inputs::Optional)?,
+    };
     let mut look = Look::new(&project, Depth::Sample);
     let told = look.tell(ui, &sweep, &places);
-    let plan = make(&project, &sweep, look.lengths())?;
+    let mut plan = make(&project, &sweep, look.lengths())?;
+    part_of(&mut plan, &sweep.axes, &args.picked, args.only)?;
     if told.errors > 0 {
         ui.warn("this is what would run; `lions run` refuses it for the problems above");
     }
     warn_of_equal_trials(ui, &plan);
-    let rate = args.device.rate(&plan)?;
-    let view = View::of(&plan, &project.root, args.explain, rate);
+    let rates = args.device.rates(&plan)?;
+    let view = View::of(&plan, &project.root, args.explain, rates);
     let earlier = earlier(&project, &sweep.name);
     let power = power_lines(&sweep, earlier.as_ref()).map_err(CommandError::user)?;
     if ui.json {
@@ -81,6 +104,10 @@ pub(crate) fn make(
     lengths: &KnownLengths,
 ) -> Result<Plan, CommandError> {
     let mut digests = DigestCache::load(&project.digests());
+    // Attempts record which program computed them; it is digested once for all of them.
+    if let Ok(program) = std::env::current_exe() {
+        drop(digests.file(&program));
+    }
     let plan = plan_sweep(sweep, &project.root, &mut digests, lengths);
     let plan = plan.map_err(CommandError::user)?;
     // The cache only saves time: a read-only project must still be able to plan.
@@ -111,14 +138,14 @@ pub(crate) fn warn_of_equal_trials(ui: &Ui, plan: &Plan) {
 /// What the plan looks like against what is already there.
 struct View {
     done: BTreeSet<RunId>,
-    /// On which GPU, if on one.
-    rate: Option<DeviceRate>,
+    /// On which GPUs, if on any.
+    rates: Vec<DeviceRate>,
     about: BTreeMap<RunId, String>,
     explained: BTreeMap<RunId, (RunId, Vec<FieldChange>)>,
 }
 
 impl View {
-    fn of(plan: &Plan, root: &Path, explain: bool, rate: Option<DeviceRate>) -> Self {
+    fn of(plan: &Plan, root: &Path, explain: bool, rates: Vec<DeviceRate>) -> Self {
         let is_done = |run: &&PlannedRun| {
             matches!(
                 verified_outcome(&RunDir::new(root, &run.id), Verify::Sizes),
@@ -142,10 +169,15 @@ impl View {
         }
         Self {
             done,
-            rate,
+            rates,
             about: describe(plan),
             explained,
         }
+    }
+
+    /// The GPU that columns are for.
+    fn rate(&self) -> Option<DeviceRate> {
+        self.rates.first().copied()
     }
 
     /// The runs that are not done.
@@ -183,8 +215,10 @@ impl View {
                 "parents": run.parents.iter().map(|id| &id.0).collect::<Vec<_>>(),
                 "trials": run.trials, "tokens": run.estimate.tokens, "flops": run.estimate.flops,
                 "peak_memory_bytes": run.estimate.peak_memory_bytes,
+                "weights_bytes": run.estimate.weights_bytes,
                 "judge_requests": run.estimate.judge_requests, "judge_tokens": run.estimate.judge_tokens,
-                "gpu_hours": self.rate.map(|rate| rate.hours(run.estimate.flops)),
+                "card_memory_bytes": run.estimate.card_memory_bytes,
+                "gpu_hours": self.rate().map(|rate| rate.hours(run.estimate.flops)),
             })
         });
         let trials = plan.trials.iter().map(|trial| {
@@ -201,7 +235,8 @@ impl View {
         json!({
             "sweep": sweep.name, "question": sweep.question,
             "missing": missing.collect::<Vec<_>>(), "assumed": assumed, "not_counted": unknown,
-            "device": self.rate.map(|rate| device_json(rate, &self.todo(plan))),
+            "device": self.rate().map(|rate| device_json(rate, &self.todo(plan))),
+            "devices": self.rates.iter().map(|&rate| device_json(rate, &self.todo(plan))).collect::<Vec<_>>(),
             "power": power,
             "runs": runs.collect::<Vec<_>>(), "trials": trials.collect::<Vec<_>>(),
         })
@@ -230,10 +265,13 @@ fn print(ui: &Ui, sweep: &Sweep, plan: &Plan, view: &View, args: &PlanArgs) {
     ui.out("");
     let stages = stage_table(ui, plan, view);
     ui.table(&stages, &vec![Whole; stages[0].len()]);
-    let device = view.rate.map(|rate| device_lines(rate, &view.todo(plan)));
+    let lines = |&rate: &DeviceRate| device_lines(rate, &view.todo(plan));
+    let device = view.rates.iter().flat_map(lines);
     let assumptions = assumption_lines(sweep, plan);
     let asked = judge_line(&view.todo(plan));
-    for line in device.into_iter().flatten().chain(asked).chain(assumptions) {
+    let weights = weights_line(&view.todo(plan));
+    let told = device.chain(asked).chain(weights);
+    for line in told.chain(assumptions) {
         ui.text(&line);
     }
     ui.out("");
@@ -270,6 +308,17 @@ fn judge_line(todo: &[&PlannedRun]) -> Option<String> {
             counted(requests as usize, "request"),
             names.join(", "),
             si(tokens as f64)
+        )
+    })
+}
+
+/// What runs that are to be done leave on the disk.
+fn weights_line(todo: &[&PlannedRun]) -> Option<String> {
+    let all: u64 = todo.iter().map(|run| run.estimate.weights_bytes).sum();
+    (all > 0).then(|| {
+        format!(
+            "{} of weights to write; `keep` in the sweep file says what `lions gc` leaves of them",
+            bytes(all as f64)
         )
     })
 }
@@ -342,13 +391,14 @@ fn stage_table(ui: &Ui, plan: &Plan, view: &View) -> Vec<Vec<String>> {
         "runs",
         "done",
         "to do",
-        "asked for",
+        "used",
         "tokens to do",
         "FLOPs to do",
         "peak memory",
+        "on a GPU",
         "GPU-hours",
     ];
-    let head = &head[..head.len() - usize::from(view.rate.is_none())];
+    let head = &head[..head.len() - if view.rates.is_empty() { 2 } else { 0 }];
     let mut rows = vec![
         head.iter()
             .copied()
@@ -366,11 +416,9 @@ fn stage_table(ui: &Ui, plan: &Plan, view: &View) -> Vec<Vec<String>> {
             .collect();
         let tokens: f64 = todo.iter().map(|run| run.estimate.tokens as f64).sum();
         let flops: f64 = todo.iter().map(|run| run.estimate.flops).sum();
-        let peak = todo
-            .iter()
-            .map(|run| run.estimate.peak_memory_bytes)
-            .max()
-            .unwrap_or(0);
+        let most = |of: fn(&PlannedRun) -> u64| todo.iter().map(|run| of(run)).max().unwrap_or(0);
+        let peak = most(|run| run.estimate.peak_memory_bytes);
+        let on_card = most(|run| run.estimate.card_memory_bytes);
         let mut row = vec![
             kind.name().to_owned(),
             all.len().to_string(),
@@ -384,7 +432,9 @@ fn stage_table(ui: &Ui, plan: &Plan, view: &View) -> Vec<Vec<String>> {
             si(flops),
             bytes(peak as f64),
         ];
-        row.extend(view.rate.map(|rate| hours(rate.hours(flops))));
+        if let Some(rate) = view.rate() {
+            row.extend([bytes(on_card as f64), hours(rate.hours(flops))]);
+        }
         rows.push(row);
     }
     rows

@@ -11,6 +11,7 @@ use crate::cli::ui::Ui;
 use crate::queue::RunState;
 use crate::store::Store;
 use serde_json::json;
+use std::collections::BTreeSet;
 
 /// Put failed, cancelled or skipped runs back into the queue
 ///
@@ -18,15 +19,31 @@ use serde_json::json;
 #[derive(Debug, clap::Args)]
 pub(crate) struct RetryArgs {
     /// Runs, by the first digits of their ids, or a sweep's name or file for all that failed
-    #[arg(required = true)]
+    #[arg(required_unless_present = "failed")]
     what: Vec<String>,
+    /// Of sweeps only the runs that failed, and not those that were cancelled; of all sweeps if none is
+    /// named
+    #[arg(long)]
+    failed: bool,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &RetryArgs) -> Result<u8, CommandError> {
     let project = Project::find(global.root.as_deref(), None)?;
-    let runs = named_runs(&project, &must_open(&project)?, &args.what, |state| {
-        matches!(state, RunState::Failed | RunState::Cancelled)
-    })?;
+    let known = must_open(&project)?;
+    let mut words = args.what.clone();
+    if words.is_empty() {
+        let sweeps = known.sweeps().map_err(store_error)?;
+        words.extend(sweeps.into_iter().map(|sweep| sweep.name));
+    }
+    let wanted = if args.failed {
+        |state| state == RunState::Failed
+    } else {
+        |state| matches!(state, RunState::Failed | RunState::Cancelled)
+    };
+    let mut runs = named_runs(&project, &known, &words, wanted)?;
+    // Sweeps share runs.
+    let mut seen = BTreeSet::new();
+    runs.retain(|run| seen.insert(run.clone()));
     let mut store = Store::of_project(&project.root).map_err(store_error)?;
     let mut back = 0_usize;
     for run in &runs {

@@ -1,23 +1,27 @@
 //! `lions run`.
 
-use crate::backend::{BACKENDS, BackendSpec};
-use crate::base::{Shutdown, SystemClock};
+use crate::backend::{Backend, open_backend};
+use crate::base::{Shutdown, SystemClock, Timestamp};
 use crate::cli::commands::{compare, plan, report};
 use crate::cli::database::{results, store_error};
 use crate::cli::error::{CommandError, ErrorKind, exit_code};
 use crate::cli::global::{DONE, Global};
+use crate::cli::notify::NotifyArgs;
 use crate::cli::numbers::at_least;
+use crate::cli::pick::{OnlyStage, TrialFilter, wanted_runs};
 use crate::cli::preflight::Look;
 use crate::cli::progress::BarsReporter;
 use crate::cli::project::Project;
+use crate::cli::quick::{QuickSweep, SWEEP_FILES};
 use crate::cli::signals;
-use crate::cli::slots::{Devices, slots};
-use crate::cli::sweep_file::{SweepFile, refuse_one_name_twice};
+use crate::cli::slots::{Devices, job_slots, slots};
+use crate::cli::sweep_file::{Changes, SweepFile, refuse_one_name_twice};
 use crate::cli::text::{counted, secs};
+use crate::cli::time_limit::{millis_of, time_of};
 use crate::cli::ui::{Tone, Ui};
-use crate::config::Inputs;
 use crate::config::sweep::Sweep;
-use crate::plan::Plan;
+use crate::config::{BackendChoice, Inputs, LOCAL};
+use crate::plan::{Plan, RunId};
 use crate::preflight::Depth;
 use crate::queue::Slot;
 use crate::rundir::RunDir;
@@ -25,8 +29,9 @@ use crate::runner::{
     JsonReporter, LinesReporter, NoReport, Reporter, RunOptions, RunnerError, Services, SweepEnd,
     SweepJob, SweepSummary, open_store, run_sweep,
 };
-use crate::store::{GIVE_THE_RIGHT, Retry, Store, last_change};
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use crate::store::{GIVE_THE_RIGHT, ReadStore, Retry, Store, last_change};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
@@ -39,12 +44,16 @@ use std::time::{Duration, UNIX_EPOCH};
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArgs {
     /// Sweep files, run one after the other
-    #[arg(required = true, value_name = "SWEEP")]
+    #[arg(id = SWEEP_FILES, value_name = "SWEEP", required_unless_present = "axes")]
     files: Vec<PathBuf>,
-    /// Base file to use instead of the one in `base/` that the sweeps extend; the base's name is
-    /// added to theirs, for example `quickstart@gemma-2b`
-    #[arg(long, value_name = "FILE")]
-    base: Option<PathBuf>,
+    #[command(flatten)]
+    changes: Changes,
+    #[command(flatten)]
+    quick: QuickSweep,
+    #[command(flatten)]
+    picked: TrialFilter,
+    #[command(flatten)]
+    only: OnlyStage,
     /// Runs side by side [default: one for each core, or one for each GPU]
     #[arg(long, short, value_name = "N", value_parser = at_least(1_u32))]
     jobs: Option<u32>,
@@ -54,9 +63,12 @@ pub(crate) struct RunArgs {
     /// Threads of each run on the CPU
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = at_least(1_u32))]
     threads: u32,
-    /// What starts the runs
-    #[arg(long, default_value = BACKENDS[0].name, value_parser = backends())]
-    backend: BackendSpec,
+    /// What starts the runs: `local` (processes on this machine), `slurm`, or a backend of `lions.toml`
+    #[arg(long, default_value = LOCAL, value_name = "NAME", conflicts_with = "profile")]
+    backend: String,
+    /// A profile of `lions.toml`: a backend with other options
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
     /// Try failed and cancelled runs again
     #[arg(long)]
     retry: bool,
@@ -64,19 +76,18 @@ pub(crate) struct RunArgs {
     /// hung; 0: never
     #[arg(long = "hang-after", default_value = "120", value_name = "MINUTES", value_parser = millis_of_minutes)]
     hang_millis: i64,
+    /// Stop after so long (`2h`, `90m`) or at a time of day (`07:30Z`): what could neither end by then nor
+    /// save its state is not started, and the same command goes on later
+    #[arg(long, value_name = "TIME", value_parser = time_of)]
+    until: Option<Timestamp>,
+    /// Stop when runs have been at work for so long, all together (`10h` is five hours of two GPUs)
+    #[arg(long, value_name = "TIME", value_parser = millis_of)]
+    budget: Option<i64>,
+    #[command(flatten)]
+    notify: NotifyArgs,
     /// Leave reports/ alone
     #[arg(long)]
     no_report: bool,
-}
-
-/// Reads the name of a backend.
-fn backends() -> impl TypedValueParser<Value = BackendSpec> {
-    let value = |spec: &BackendSpec| PossibleValue::new(spec.name).help(spec.about);
-    let names = PossibleValuesParser::new(BACKENDS.iter().map(value));
-    names.map(|name| {
-        let named = BACKENDS.iter().find(|spec| spec.name == name);
-        *named.unwrap_or(&BACKENDS[0])
-    })
 }
 
 /// Minutes, also a part of one, as milliseconds. However few they are they are not 0, which is for ever.
@@ -87,11 +98,25 @@ fn millis_of_minutes(text: &str) -> Result<i64, String> {
 }
 
 impl RunArgs {
-    fn words(&self) -> impl Iterator<Item = SweepFile> {
-        self.files.iter().map(|file| SweepFile {
+    /// The words that choose where runs execute, as they have to be typed again.
+    fn place_words(&self) -> String {
+        match &self.profile {
+            Some(profile) => format!(" --profile {profile}"),
+            None if self.backend != LOCAL => format!(" --backend {}", self.backend),
+            None => String::new(),
+        }
+    }
+
+    /// The sweep files; that of a sweep which is told on the command line is written.
+    fn words(&self, ui: &Ui, project: &Project) -> Result<Vec<SweepFile>, CommandError> {
+        if self.quick.is_asked() {
+            return Ok(vec![self.quick.write(ui, project, &self.changes)?]);
+        }
+        let word = |file: &PathBuf| SweepFile {
             file: file.clone(),
-            base: self.base.clone(),
-        })
+            changes: self.changes.clone(),
+        };
+        Ok(self.files.iter().map(word).collect())
     }
 }
 
@@ -99,12 +124,12 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     let near = args.files.first().map(PathBuf::as_path);
     let project = Project::find(global.root.as_deref(), near)?;
     // Before anything is queued: a device that cannot be used ends the command.
-    let slots = slots(ui, &args.device, args.jobs, args.threads)?;
+    let place = Place::chosen(ui, &project, args)?;
     // All are read before any starts: a typo in the last must not be found after hours.
-    let mut loaded = Vec::new();
-    let mut look = Look::new(&project, Depth::Sample).for_slots(&slots);
+    let mut loaded = VecDeque::new();
+    let mut look = Look::new(&project, Depth::Sample).for_slots(&place.slots);
     let mut errors = 0;
-    for word in args.words() {
+    for word in args.words(ui, &project)? {
         let (sweep, places) = word.load_placed(ui, &project, Inputs::Required)?;
         word.warn_of_same_name(ui, &project, &sweep);
         errors += look.tell(ui, &sweep, &places).new_errors;
@@ -118,7 +143,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
             return Err(CommandError::user(format!("{what} `{path}` is not there")).hint(hint));
         }
         plan::warn_of_equal_trials(ui, &plan);
-        loaded.push((word, sweep));
+        // A slip of the pen in the filter of the last sweep, too.
+        wanted_runs(&plan, &sweep.axes, &args.picked, args.only)?;
+        loaded.push_back((word, sweep));
     }
     if errors > 0 {
         let message = format!(
@@ -136,8 +163,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     let shutdown = Shutdown::new();
     signals::stop_on_signals(&shutdown)?;
     let many = loaded.len() > 1;
-    let mut code = DONE;
-    for (word, sweep) in loaded {
+    let (mut code, mut spent) = (DONE, 0);
+    while let Some((word, sweep)) = take_first(&project, &mut loaded) {
         if many {
             ui.say(&format!("--- {}", sweep.name));
         }
@@ -147,7 +174,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
             &project,
             args,
             (&word, &sweep, &planned),
-            &slots,
+            (&place, &mut spent),
             &shutdown,
         )? {
             exit_code::INTERRUPTED => return Ok(exit_code::INTERRUPTED),
@@ -157,28 +184,92 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     Ok(code)
 }
 
+/// Where the runs of a command execute.
+struct Place {
+    name: String,
+    choice: BackendChoice,
+    slots: Vec<Slot>,
+}
+
+impl Place {
+    /// What was asked for. A scheduler is asked whether it would start such runs, before anything is queued.
+    fn chosen(ui: &Ui, project: &Project, args: &RunArgs) -> Result<Self, CommandError> {
+        let file = project.file(ui.colors_err())?;
+        let (name, choice) = match &args.profile {
+            Some(profile) => file.profile(profile),
+            None => file
+                .backend(&args.backend)
+                .map(|choice| (args.backend.as_str(), choice)),
+        }
+        .map_err(CommandError::user)?;
+        let slots = match choice {
+            BackendChoice::Local => slots(ui, &args.device, args.jobs, args.threads)?,
+            other => job_slots(other, args.jobs),
+        };
+        let place = Self {
+            name: name.to_owned(),
+            choice: choice.clone(),
+            slots,
+        };
+        let asked = place.open(project)?.rehearse();
+        asked.map_err(|error| {
+            let hint = format!("`[backend.{name}]` of `lions.toml` says what runs ask for");
+            CommandError::user(error).hint(hint)
+        })?;
+        Ok(place)
+    }
+
+    fn open(&self, project: &Project) -> Result<Box<dyn Backend>, CommandError> {
+        let program = std::env::current_exe().map_err(CommandError::internal)?;
+        Ok(open_backend(
+            &self.name,
+            &self.choice,
+            &project.root,
+            program,
+        ))
+    }
+}
+
+/// Takes the sweep that is next: the one with the highest priority, of several the first.
+fn take_first<T>(project: &Project, loaded: &mut VecDeque<(T, Sweep)>) -> Option<(T, Sweep)> {
+    // What is said of them may have changed while the one before was at work; none is said of a new one.
+    let store = ReadStore::of_project(&project.root).ok();
+    let priority = |name: &str| {
+        let orders = store.as_ref().and_then(|store| store.orders(name).ok());
+        orders.unwrap_or_default().priority
+    };
+    let places = loaded.iter().enumerate();
+    let first = places.max_by_key(|(at, (_, sweep))| (priority(&sweep.name), Reverse(*at)));
+    let at = first.map(|(at, _)| at)?;
+    loaded.remove(at)
+}
+
 /// Runs one sweep to its report.
 fn one(
     ui: &Ui,
     project: &Project,
     args: &RunArgs,
     (word, sweep, plan): (&SweepFile, &Sweep, &Plan),
-    slots: &[Slot],
+    (place, spent): (&Place, &mut i64),
     shutdown: &Shutdown,
 ) -> Result<u8, CommandError> {
-    let mut reporter = reporter(ui, project, plan);
+    let only = wanted_runs(plan, &sweep.axes, &args.picked, args.only)?;
+    let mut reporter = reporter(ui, project, plan, only.as_ref());
     let failed = |error| failed(error, word, shutdown);
     let opened = open_store(&project.root, shutdown, reporter.as_mut());
     let mut store = opened.map_err(failed)?;
-    let mut options = RunOptions::new(slots.to_vec());
+    let mut options = RunOptions::new(place.slots.clone());
     options.retry = if args.retry {
         Retry::Failed
     } else {
         Retry::Never
     };
     options.hang_millis = args.hang_millis;
-    let program = std::env::current_exe().map_err(CommandError::internal)?;
-    let mut backend = (args.backend.open)(program);
+    options.only = only;
+    options.until = args.until;
+    options.budget_millis = args.budget.map(|budget| budget - *spent);
+    let mut backend = place.open(project)?;
+    options.lease_millis = backend.habits().silence_millis;
     let job = SweepJob {
         root: &project.root,
         sweep,
@@ -193,8 +284,19 @@ fn one(
     };
     let summary = run_sweep(&job, services, reporter.as_mut()).map_err(failed)?;
     drop(reporter);
+    *spent += (summary.work_secs * 1000.0) as i64;
+    args.notify.tell(ui, &summary);
     let current = has_later_pages(project, &store, &summary.sweep);
-    after(ui, project, args, word, &summary, current)
+    let code = after(ui, project, args, word, &summary, current)?;
+    let left_out = plan.runs.len().saturating_sub(summary.runs);
+    if left_out > 0 && code != exit_code::INTERRUPTED {
+        ui.say(&format!(
+            "{} of the sweep left out; `lions run {}` does the rest",
+            counted(left_out, "run"),
+            word.shown()
+        ));
+    }
+    Ok(code)
 }
 
 /// Whether the pages of a sweep are later than its last change and than the end of every attempt at its runs.
@@ -232,14 +334,23 @@ fn failed(error: RunnerError, word: &SweepFile, shutdown: &Shutdown) -> CommandE
     }
 }
 
-fn reporter(ui: &Ui, project: &Project, plan: &Plan) -> Box<dyn Reporter> {
+fn reporter(
+    ui: &Ui,
+    project: &Project,
+    plan: &Plan,
+    only: Option<&BTreeSet<RunId>>,
+) -> Box<dyn Reporter> {
     if ui.json {
         Box::new(JsonReporter(io::stdout()))
     } else if ui.quiet {
         Box::new(NoReport)
     } else if ui.interactive() {
         let is_done = |id| RunDir::new(&project.root, id).outcome().is_file();
-        let todo = plan.runs.iter().filter(|run| !is_done(&run.id));
+        let wanted = |id| only.is_none_or(|only| only.contains(id));
+        let todo = plan
+            .runs
+            .iter()
+            .filter(|run| !is_done(&run.id) && wanted(&run.id));
         let todo = todo.map(|run| (run.id.clone(), run.estimate.flops));
         Box::new(BarsReporter::new(ui.colors_err(), todo.collect()))
     } else {
@@ -258,8 +369,9 @@ fn after(
 ) -> Result<u8, CommandError> {
     if summary.end == SweepEnd::Interrupted {
         ui.say(&format!(
-            "stopped; `lions run {}` goes on from here",
-            word.shown()
+            "stopped; `lions run {}{}` goes on from here",
+            word.shown(),
+            args.place_words()
         ));
         return Ok(exit_code::INTERRUPTED);
     }
@@ -275,7 +387,7 @@ fn after(
             compare::print_tables(ui, &results, None)?;
         }
         if !args.no_report {
-            report::write(project, &results)?;
+            report::write(ui, project, &results)?;
         }
     }
     if page.is_file() && !args.no_report {
@@ -284,6 +396,13 @@ fn after(
     last_words(ui, word, summary);
     Ok(match summary.end {
         SweepEnd::Succeeded => DONE,
+        SweepEnd::TimeUp => {
+            let shown = word.shown();
+            ui.say(&format!(
+                "the time is up; `lions run {shown}` goes on from here"
+            ));
+            exit_code::INTERRUPTED
+        }
         _ => exit_code::RUNS,
     })
 }

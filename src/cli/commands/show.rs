@@ -10,7 +10,7 @@ use crate::cli::ui::{Tone, Ui};
 use crate::config::nearest;
 use crate::plan::RunId;
 use crate::report::ColumnFit::{Cut, Whole, Wrap};
-use crate::rundir::{MetricValue, RunDir, read_outcome};
+use crate::rundir::{MetricValue, Provenance, RunDir, read_outcome, read_provenance};
 use crate::store::{ArtifactRow, AttemptRow, ReadStore, TrialUse};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -40,10 +40,12 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ShowArgs) -> Result<u8, Comma
     let artifacts = store.artifacts(&id).map_err(store_error)?;
     let trials = store.trials_of(&id).map_err(store_error)?;
     let folder = run_dir.path().to_path_buf();
+    let provenance = provenance(&attempts, &run_dir);
     if ui.json {
         ui.print_json(&json!({
             "run": row, "folder": folder, "identity": identity, "attempts": attempts, "metrics": metrics,
             "counts": counts, "notes": notes, "artifacts": artifacts, "trials": trials,
+            "provenance": provenance,
         }))?;
         return Ok(DONE);
     }
@@ -69,6 +71,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ShowArgs) -> Result<u8, Comma
         print_tree(ui, &identity, 1);
     }
     print_attempts(ui, &attempts);
+    print_provenance(ui, provenance.as_ref());
     print_metrics(ui, &metrics);
     print_counts(ui, &counts, &notes);
     print_artifacts(ui, &artifacts);
@@ -86,6 +89,26 @@ fn add_device_memory(attempts: &mut [AttemptRow], dir: &RunDir) {
     if let Some(usage) = published.and_then(|a| a.usage.as_mut()) {
         usage.device_memory_bytes = outcome.result.usage.device_memory_bytes;
     }
+}
+
+/// Who executed the last attempt that has told; a file that is gone or damaged says nothing.
+pub(crate) fn provenance(attempts: &[AttemptRow], dir: &RunDir) -> Option<Provenance> {
+    let told = |attempt: &AttemptRow| read_provenance(&dir.attempt(attempt.number)).ok()?;
+    attempts.iter().rev().find_map(told)
+}
+
+fn print_provenance(ui: &Ui, provenance: Option<&Provenance>) {
+    let Some(provenance) = provenance else { return };
+    section(ui, "computed by");
+    let own = [
+        ("lions", provenance.version.clone()),
+        ("machine", provenance.host.clone()),
+    ];
+    let facts = own.into_iter().chain(provenance.facts.named());
+    let rows: Vec<_> = facts
+        .map(|(name, value)| vec![name.to_owned(), value])
+        .collect();
+    ui.indented_table(2, &rows, &[Whole, Wrap]);
 }
 
 /// The id of the run that `prefix` means; the error shows the way to the ids.

@@ -4,16 +4,21 @@ use crate::base::{Clock as _, SystemClock, Timestamp};
 use crate::cli::database::{open, store_error, unknown_sweep};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
+use crate::cli::pick::{OnlyStage, TrialFilter};
 use crate::cli::project::Project;
-use crate::cli::sweep_file::SweepWord;
-use crate::cli::text::{counted, secs};
+use crate::cli::sweep_file::{Changes, SweepWord};
+use crate::cli::text::{bytes, counted, secs};
 use crate::cli::ui::{Tone, Ui};
-use crate::queue::{Blocker, LEASE_MILLIS, RunState};
+use crate::cli::watch::{Looker, Page, WatchState, follow, watch};
+use crate::live::{self, silent_since};
+use crate::plan::RunId;
+use crate::queue::{Blocker, RunState};
 use crate::report::ColumnFit::{Cut, Whole, Wrap};
 use crate::rundir::{RunDir, attempt_at_work, pauses};
-use crate::store::{AttemptRow, ReadStore, RunRow, StateCounts, TrialRow};
+use crate::store::{ReadStore, RunRow, StateCounts, TrialRow, read_notes};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::io::{self, IsTerminal as _};
 
 /// Show sweeps, or the runs and trials of one
 ///
@@ -22,16 +27,29 @@ use std::collections::BTreeMap;
 pub(crate) struct StatusArgs {
     /// Sweep name, or its file; all sweeps if absent
     sweep: Option<String>,
+    #[command(flatten)]
+    changes: Changes,
     /// List trials instead of runs
     #[arg(long, requires = "sweep")]
     trials: bool,
+    /// Follow what is at work: a screen with keys, or where no terminal is a line at each change until all is done
+    #[arg(long, short, conflicts_with = "trials")]
+    watch: bool,
+    #[command(flatten)]
+    picked: TrialFilter,
+    #[command(flatten)]
+    only: OnlyStage,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &StatusArgs) -> Result<u8, CommandError> {
-    let word = args
-        .sweep
-        .clone()
-        .map(|sweep| SweepWord { sweep, base: None });
+    let word = args.sweep.clone().map(|sweep| SweepWord {
+        sweep,
+        changes: args.changes.clone(),
+    });
+    if word.is_none() && (!args.picked.is_empty() || args.only.stage.is_some()) {
+        let error = CommandError::user("`--where` and `--only` pick from one sweep");
+        return Err(error.hint("name it: `lions status SWEEP`"));
+    }
     let near = word.as_ref().and_then(SweepWord::near);
     let project = Project::find(global.root.as_deref(), near)?;
     let name = word.as_ref().map(SweepWord::name).transpose()?;
@@ -43,6 +61,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &StatusArgs) -> Result<u8, Com
         }
         return Ok(DONE);
     };
+    if args.watch {
+        return watched(ui, &project, &store, name);
+    }
     for pause in pauses(&project.root).map_err(CommandError::user)? {
         let since = pause.since.iso8601();
         ui.warn(&format!(
@@ -52,10 +73,32 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &StatusArgs) -> Result<u8, Com
     }
     match &name {
         None => sweeps(ui, &store)?,
-        Some(name) if args.trials => trials(ui, &project, &store, name)?,
-        Some(name) => runs(ui, &project, &store, name)?,
+        Some(name) if args.trials => trials(ui, &project, &store, name, args)?,
+        Some(name) => runs(ui, &project, &store, name, args)?,
     }
     Ok(DONE)
+}
+
+/// The same again and again.
+fn watched(
+    ui: &Ui,
+    project: &Project,
+    store: &ReadStore,
+    name: Option<String>,
+) -> Result<u8, CommandError> {
+    if let Some(name) = &name {
+        store
+            .sweep(name)
+            .map_err(|e| unknown_sweep(project, store, e))?;
+    }
+    let Some(mut looker) = Looker::open(&project.root)? else {
+        return Ok(DONE);
+    };
+    if ui.json || !io::stdout().is_terminal() || !io::stdin().is_terminal() {
+        return follow(ui, &mut looker, name.as_deref());
+    }
+    let first = name.map_or(Page::Sweeps, Page::Sweep);
+    watch(&mut looker, WatchState::new(first), ui.colors_out())
 }
 
 fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
@@ -67,13 +110,17 @@ fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
         ui.text("no sweep is known here; `lions run <sweep file>` registers one, with the runs that it finds done");
         return Ok(());
     }
+    let disk = store.published_bytes().map_err(store_error)?;
     let mut rows = Vec::new();
     for sweep in &sweeps {
+        let states = states_text(ui, &sweep.states, silent_runs(store, &sweep.name)?);
+        let size = disk.get(&sweep.name).copied().unwrap_or_default();
         rows.push(vec![
             ui.tone(Tone::Strong, &sweep.name),
             sweep.trials.to_string(),
             sweep.states.total().to_string(),
-            states_text(ui, &sweep.states, silent_runs(store, &sweep.name)?),
+            with_orders(ui, states, sweep.paused, sweep.priority),
+            bytes(size as f64),
             sweep.registered.iso8601(),
         ]);
     }
@@ -82,10 +129,24 @@ fn sweeps(ui: &Ui, store: &ReadStore) -> Result<(), CommandError> {
         ("trials", Whole),
         ("runs", Whole),
         ("state", Wrap),
+        ("made", Whole),
         ("last run", Whole),
     ];
     ui.headed_table(columns, rows);
     Ok(())
+}
+
+/// `3 ready, paused since 2026-11-28T22:00:00Z, priority 2`.
+fn with_orders(ui: &Ui, states: String, paused: Option<Timestamp>, priority: i64) -> String {
+    let mut parts = vec![states];
+    if let Some(since) = paused {
+        let since = since.iso8601();
+        parts.push(ui.tone(Tone::Warn, &format!("paused since {since}")));
+    }
+    if priority != 0 {
+        parts.push(format!("priority {priority}"));
+    }
+    parts.join(", ")
 }
 
 /// Runs that are leased and whose lease has run out.
@@ -98,23 +159,13 @@ fn silent_runs(store: &ReadStore, sweep: &str) -> Result<usize, CommandError> {
     Ok(silent.count())
 }
 
-/// When an attempt whose lease has run out was last seen to live.
-fn silent_since(state: RunState, now: Timestamp) -> Option<Timestamp> {
-    match state {
-        RunState::Leased { expires, .. } if now > expires => {
-            Some(expires.plus_millis(-LEASE_MILLIS))
-        }
-        _ => None,
-    }
-}
-
 /// `31 done, 2 at work, 1 failed`.
 fn states_text(ui: &Ui, states: &StateCounts, silent: usize) -> String {
     let parts = [
         (states.succeeded, "done", Tone::Good),
         (
             states.leased.saturating_sub(silent),
-            "at work",
+            "running",
             Tone::Accent,
         ),
         (silent, "silent", Tone::Warn),
@@ -135,41 +186,61 @@ fn states_text(ui: &Ui, states: &StateCounts, silent: usize) -> String {
     }
 }
 
-fn runs(ui: &Ui, project: &Project, store: &ReadStore, name: &str) -> Result<(), CommandError> {
+fn runs(
+    ui: &Ui,
+    project: &Project,
+    store: &ReadStore,
+    name: &str,
+    args: &StatusArgs,
+) -> Result<(), CommandError> {
     let sweep = store
         .sweep(name)
         .map_err(|e| unknown_sweep(project, store, e))?;
-    let runs = store.runs(name).map_err(store_error)?;
+    let mut runs = store.runs(name).map_err(store_error)?;
+    let uses = uses(project, store, name, args)?;
+    runs.retain(|run| {
+        uses.contains_key(&run.id) && args.only.stage.is_none_or(|kind| kind == run.kind)
+    });
     let counts = store.state_counts(name).map_err(store_error)?;
+    let notes = read_notes(&project.root, name).map_err(store_error)?;
     if ui.json {
-        return ui.print_json(&json!({ "sweep": name, "states": counts, "runs": runs }));
+        return ui.print_json(&json!({
+            "sweep": name, "tags": sweep.tags, "notes": notes, "states": counts, "runs": runs,
+        }));
     }
     ui.text(&format!(
         "{}  {}",
         ui.tone(Tone::Strong, name),
         sweep.question
     ));
-    ui.text(&states_text(ui, &counts, silent_runs(store, name)?));
-    ui.out("");
-    let mut uses: BTreeMap<_, usize> = BTreeMap::new();
-    for trial in store.trials(name).map_err(store_error)? {
-        trial
-            .runs
-            .iter()
-            .for_each(|run| *uses.entry(run.id.clone()).or_default() += 1);
+    if !sweep.tags.is_empty() {
+        ui.text(&format!("tags: {}", sweep.tags.join(", ")));
     }
+    for note in &notes {
+        ui.text(&format!(
+            "{}  {}",
+            ui.tone(Tone::Dim, &note.at.iso8601()),
+            note.text
+        ));
+    }
+    let states = states_text(ui, &counts, silent_runs(store, name)?);
+    let orders = store.orders(name).map_err(store_error)?;
+    ui.text(&with_orders(ui, states, orders.paused, orders.priority));
+    ui.out("");
+    let last = store.last_attempts(name).map_err(store_error)?;
     let now = SystemClock.now();
     let mut rows = Vec::new();
     for run in &runs {
         let trials = uses.get(&run.id).copied().unwrap_or(0);
-        let attempts = store.attempts(&run.id).map_err(store_error)?;
+        let times = last.get(&run.id).copied();
         // Folders that this user may not enter say nothing.
         let held = match run.state {
             RunState::Ready => attempt_at_work(&RunDir::new(&project.root, &run.id)).ok(),
             _ => None,
         };
         let held = held.flatten();
-        rows.push(run_row(ui, run, trials, (attempts.last(), held), now));
+        let waits = live::queue_reason(&project.root, &run.id, run.state).map(|(reason, _)| reason);
+        rows.push(run_row(ui, run, trials, (times, held, waits), now));
     }
     let columns = [
         ("run", Whole),
@@ -188,25 +259,42 @@ fn run_row(
     ui: &Ui,
     run: &RunRow,
     trials: usize,
-    (last, held): (Option<&AttemptRow>, Option<u32>),
+    (last, held, waits): (
+        Option<(Timestamp, Option<Timestamp>)>,
+        Option<u32>,
+        Option<String>,
+    ),
     now: Timestamp,
 ) -> Vec<String> {
     let silent = silent_since(run.state, now);
     // What became of a silent attempt after it was seen last nobody knows.
-    let end = |attempt: &AttemptRow| attempt.ended.or(silent).unwrap_or(now);
-    let took = last.map(|attempt| secs(end(attempt).secs_since(attempt.started)));
+    let took = last.map(|(started, ended)| {
+        let end = ended.or(silent).unwrap_or(now);
+        secs(end.secs_since(started))
+    });
     let note = match (silent, held) {
         (Some(since), _) => {
             let since = since.iso8601();
             format!("no heartbeat since {since}; the next `lions run` takes it back")
         }
         (None, Some(attempt)) => Blocker::Held { attempt }.to_string(),
+        (None, None) if waits.is_some() => {
+            format!("waits at the scheduler: {}", waits.unwrap_or_default())
+        }
+        (None, None) if run.paused.is_some() && !run.state.is_final() => {
+            "`lions resume` lets it go on".to_owned()
+        }
         (None, None) => first_line(run.message.as_deref().unwrap_or_default()),
     };
     vec![
         run.id.to_string(),
         run.kind.name().to_owned(),
-        state_word(ui, run.state),
+        match run.paused {
+            Some(_) if matches!(run.state, RunState::Ready | RunState::Blocked) => {
+                ui.tone(Tone::Warn, "paused")
+            }
+            _ => state_word(ui, run.state),
+        },
         trials.to_string(),
         run.attempts.to_string(),
         took.unwrap_or_default(),
@@ -214,10 +302,14 @@ fn run_row(
     ]
 }
 
-fn trials(ui: &Ui, project: &Project, store: &ReadStore, name: &str) -> Result<(), CommandError> {
-    let trials = store
-        .trials(name)
-        .map_err(|e| unknown_sweep(project, store, e))?;
+fn trials(
+    ui: &Ui,
+    project: &Project,
+    store: &ReadStore,
+    name: &str,
+    args: &StatusArgs,
+) -> Result<(), CommandError> {
+    let trials = picked_trials(project, store, name, args)?;
     if ui.json {
         return ui.print_json(&trials);
     }
@@ -233,6 +325,46 @@ fn trials(ui: &Ui, project: &Project, store: &ReadStore, name: &str) -> Result<(
     Ok(())
 }
 
+/// How many of the trials that the command line picks need each run.
+fn uses(
+    project: &Project,
+    store: &ReadStore,
+    name: &str,
+    args: &StatusArgs,
+) -> Result<BTreeMap<RunId, usize>, CommandError> {
+    if args.picked.is_empty() {
+        return store.uses(name).map_err(store_error);
+    }
+    let mut uses = BTreeMap::new();
+    for trial in picked_trials(project, store, name, args)? {
+        for run in trial.runs {
+            *uses.entry(run.id).or_default() += 1;
+        }
+    }
+    Ok(uses)
+}
+
+/// The trials that the command line picks.
+fn picked_trials(
+    project: &Project,
+    store: &ReadStore,
+    name: &str,
+    args: &StatusArgs,
+) -> Result<Vec<TrialRow>, CommandError> {
+    let unknown = |error| unknown_sweep(project, store, error);
+    let mut trials = store.trials(name).map_err(unknown)?;
+    if args.picked.is_empty() {
+        return Ok(trials);
+    }
+    let sweep = store.sweep(name).map_err(unknown)?;
+    let picked = args
+        .picked
+        .read(&sweep.axes, trials.iter().map(|trial| trial.seed))?;
+    trials.retain(|trial| picked.fits(&trial.assignments, trial.seed));
+    picked.not_none(trials.len())?;
+    Ok(trials)
+}
+
 fn trial_row(ui: &Ui, trial: &TrialRow) -> Vec<String> {
     let runs: Vec<_> = trial.runs.iter().map(|run| run.id.to_string()).collect();
     vec![
@@ -246,23 +378,8 @@ fn trial_row(ui: &Ui, trial: &TrialRow) -> Vec<String> {
 
 /// A run's state in one word.
 pub(crate) fn state_word(ui: &Ui, state: RunState) -> String {
-    let (tone, word) = match silent_since(state, SystemClock.now()) {
-        Some(_) => (Tone::Warn, "silent"),
-        None => word_of(state),
-    };
-    ui.tone(tone, word)
-}
-
-fn word_of(state: RunState) -> (Tone, &'static str) {
-    match state {
-        RunState::Blocked => (Tone::Dim, "waiting"),
-        RunState::Ready => (Tone::Dim, "ready"),
-        RunState::Leased { .. } => (Tone::Accent, "at work"),
-        RunState::Succeeded => (Tone::Good, "done"),
-        RunState::Failed => (Tone::Bad, "failed"),
-        RunState::Skipped => (Tone::Warn, "skipped"),
-        RunState::Cancelled => (Tone::Warn, "cancelled"),
-    }
+    let word = live::state_word(state, SystemClock.now());
+    ui.tone(Tone::of_state(word), word)
 }
 
 fn first_line(text: &str) -> String {

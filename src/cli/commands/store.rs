@@ -1,14 +1,21 @@
 //! `lions store`.
 
-use crate::base::{Clock as _, SystemClock};
+use crate::base::fs::create_dir;
+use crate::base::{Clock as _, PathError, SystemClock, write_atomic};
+use crate::cli::database::{must_open, store_error};
 use crate::cli::error::{CommandError, exit_code};
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
+use crate::cli::table_files::{TableFiles, TableForm};
 use crate::cli::text::counted;
 use crate::cli::ui::Ui;
-use crate::store::{Trouble, rebuild, verify};
+use crate::report::ColumnFit::Whole;
+use crate::report::{event_file, export_tables};
+use crate::store::{ReadStore, Trouble, rebuild, verify};
 use clap::Subcommand;
 use serde_json::json;
+use std::fs::{remove_dir_all, rename};
+use std::path::{Path, PathBuf};
 
 /// Look after the database
 #[derive(Debug, clap::Args)]
@@ -28,11 +35,34 @@ enum StoreCommand {
     ///
     /// Nothing is changed. `lions run` makes damaged results again, `lions store rebuild` the database.
     Verify,
+    /// Write runs, trials, metrics, training curves, evaluated rows and samples for other programs
+    ///
+    /// A file for each table, as docs/export.md describes them; or a folder of events for each run that was trained, which
+    /// TensorBoard opens.
+    Export(StoreExportArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct StoreExportArgs {
+    /// Folder to write; must not be there
+    dir: PathBuf,
+    /// Form of the files
+    #[arg(long, value_enum, value_name = "FORM")]
+    format: ExportForm,
+}
+
+/// Forms in which results leave the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum ExportForm {
+    Csv,
+    Jsonl,
+    Parquet,
+    Tensorboard,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &StoreArgs) -> Result<u8, CommandError> {
     let project = Project::find(global.root.as_deref(), None)?;
-    match args.command {
+    match &args.command {
         StoreCommand::Rebuild => {
             let rebuilt = rebuild(&project.root, SystemClock.now()).map_err(CommandError::user)?;
             if ui.json {
@@ -58,8 +88,71 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &StoreArgs) -> Result<u8, Comm
             ));
         }
         StoreCommand::Verify => return verified(ui, &project),
+        StoreCommand::Export(args) => return export(ui, &project, args),
     }
     Ok(DONE)
+}
+
+/// Writes everything into a folder, which appears when it is whole.
+fn export(ui: &Ui, project: &Project, args: &StoreExportArgs) -> Result<u8, CommandError> {
+    let dir = &args.dir;
+    if dir.exists() {
+        let error = CommandError::user(format!("`{}` is there already", dir.display()));
+        return Err(error.hint("name a folder that is yet to be made"));
+    }
+    let store = must_open(project)?;
+    let partial = dir.with_extension("partial");
+    if partial.exists() {
+        let removed = remove_dir_all(&partial);
+        removed.map_err(|error| CommandError::user(PathError::new("remove", &partial, error)))?;
+    }
+    create_dir(&partial).map_err(CommandError::user)?;
+    let written = match args.format {
+        ExportForm::Tensorboard => write_events(&store, &partial)?,
+        form => {
+            let form = match form {
+                ExportForm::Csv => TableForm::Csv,
+                ExportForm::Parquet => TableForm::Parquet,
+                _ => TableForm::Jsonl,
+            };
+            let mut files = TableFiles::new(&partial, form);
+            export_tables(&store, &project.root, &mut |table| files.add(table))?;
+            files.finish()?
+        }
+    };
+    rename(&partial, dir)
+        .map_err(|error| CommandError::user(PathError::new("write", dir, error)))?;
+    if ui.json {
+        ui.print_json(&json!({"folder": dir, "written": written}))?;
+        return Ok(DONE);
+    }
+    let rows: Vec<Vec<String>> = written
+        .iter()
+        .map(|(name, rows)| vec![name.clone(), rows.to_string()])
+        .collect();
+    ui.headed_table([("file", Whole), ("rows", Whole)], rows);
+    ui.out(&format!("written to {}", dir.display()));
+    Ok(DONE)
+}
+
+/// A file of events for each run with training curves: its name and the events in it.
+fn write_events(store: &ReadStore, dir: &Path) -> Result<Vec<(String, usize)>, CommandError> {
+    let mut written = Vec::new();
+    for run in store.all_runs().map_err(store_error)? {
+        let Some(bytes) = event_file(store, &run.id).map_err(CommandError::user)? else {
+            continue;
+        };
+        // TensorBoard shows a folder as a run, and reads files whose name has this in it.
+        let name = format!(
+            "{}-{}/events.out.tfevents.0.lions",
+            run.kind.name(),
+            run.id.short()
+        );
+        write_atomic(&dir.join(&name), &bytes).map_err(CommandError::user)?;
+        let steps = store.training_steps(&run.id).map_err(store_error)?;
+        written.push((name, steps.len()));
+    }
+    Ok(written)
 }
 
 /// Says what is damaged, and what mends it.

@@ -8,6 +8,7 @@ use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::ui::Ui;
+use crate::live::queue_reason;
 use crate::queue::Blocker;
 use crate::rundir::{RunDir, attempt_at_work, pauses};
 
@@ -25,7 +26,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &WhyArgs) -> Result<u8, Comman
     let paused = pauses(&project.root).map_err(CommandError::user)?;
     let paused = paused.into_iter().next().map(|p| (p.reason, p.since));
     let held = attempt_at_work(&RunDir::new(&project.root, &id)).map_err(CommandError::user)?;
-    let why = store.why(&id, paused, held, SystemClock.now());
+    let state = store.run(&id).map_err(store_error)?.state;
+    let waits = queue_reason(&project.root, &id, state);
+    let why = store.why(&id, paused, (held, waits), SystemClock.now());
     let why = why.map_err(store_error)?;
     if ui.json {
         ui.print_json(&why)?;

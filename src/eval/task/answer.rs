@@ -2,7 +2,7 @@
 
 use super::error::TaskError;
 use super::kept::{KeptAnswers, Said, question_name};
-use super::score::{Answer, Likelihood};
+use super::score::Answer;
 use super::stop::cut_at;
 use crate::base::SeedTree;
 use crate::config::spec::{GenerateRequest, NonNegative, SamplingRecipe, Share};
@@ -57,17 +57,14 @@ pub fn answer_choices(
         kept.add(said).map_err(crate::data::DataError::from)?;
         progress((done + answered / per_row.max(1)).min(requests.len()))?;
     }
-    let of_row = |row: &Vec<TokenizedRequest>| {
+    let of_row = |(at, row): (usize, &Vec<TokenizedRequest>)| {
         let likelihoods = row.iter().map(|request| {
             let said = kept.get(&name(request)).and_then(Said::likelihood);
-            said.unwrap_or(Likelihood {
-                logp: f64::NAN,
-                tokens: 0,
-            })
+            said.ok_or_else(|| kept.unanswered(at))
         });
-        Answer::Choices(likelihoods.collect())
+        Ok(Answer::Choices(likelihoods.collect::<Result<_, _>>()?))
     };
-    Ok(requests.iter().map(of_row).collect())
+    requests.iter().enumerate().map(of_row).collect()
 }
 
 /// Requests of a row that have their context in common.
@@ -148,19 +145,15 @@ pub fn answer_texts(
         kept.add(said).map_err(crate::data::DataError::from)?;
         done += chunk.len();
     }
-    let answer = |name: &String| match kept.get(name) {
-        Some(Said::Text(text, tokens, finished)) => Answer::Text {
+    let answer = |(at, name): (usize, &String)| match kept.get(name) {
+        Some(Said::Text(text, tokens, finished)) => Ok(Answer::Text {
             text: cut_at(text, &until).to_owned(),
             tokens: *tokens,
             finished: *finished,
-        },
-        _ => Answer::Text {
-            text: String::new(),
-            tokens: 0,
-            finished: false,
-        },
+        }),
+        _ => Err(kept.unanswered(at)),
     };
-    Ok(names.iter().map(answer).collect())
+    names.iter().enumerate().map(answer).collect()
 }
 
 fn greedy(request: &GenerateRequest) -> SamplingRecipe {

@@ -3,6 +3,7 @@
 use crate::data::{DataError, Origin};
 use crate::generate::GenerateError;
 use crate::train::TrainError;
+use std::path::PathBuf;
 
 /// A task that cannot be measured.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,14 @@ pub enum TaskError {
         what: String,
         /// Why.
         reason: String,
+    },
+    /// A question has no answer although all were asked: what was kept of it is of another kind.
+    #[error("question {row} has no answer; remove `{}` and ask again", path.display())]
+    Unanswered {
+        /// Which row, from 0.
+        row: usize,
+        /// Where answers are kept.
+        path: PathBuf,
     },
     /// Files or tokens.
     #[error(transparent)]

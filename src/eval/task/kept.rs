@@ -1,5 +1,6 @@
 //! Answers that are on disk already, so that an interrupted evaluation asks no question twice.
 
+use super::error::TaskError;
 use super::score::Likelihood;
 use crate::base::fs::{append_line, create_dir};
 use crate::base::{PathError, digest_bytes};
@@ -57,6 +58,14 @@ impl KeptAnswers {
     /// What was said to a question.
     pub(super) fn get(&self, question: &str) -> Option<&Said> {
         self.known.get(question)
+    }
+
+    /// That a row's question has no answer of the kind that it asks for.
+    pub(super) fn unanswered(&self, row: usize) -> TaskError {
+        TaskError::Unanswered {
+            row,
+            path: self.path.clone(),
+        }
     }
 
     /// Keeps answers.

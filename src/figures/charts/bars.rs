@@ -3,14 +3,14 @@
 
 use crate::figures::canvas::{Align, Canvas, Stroke, TextLook};
 use crate::figures::chart::{Arrangement, Chart, Coordinates, Frame, Room, Values};
-use crate::figures::charts::horizontal_bars;
+use crate::figures::charts::horizontal_bars::{self, RowStyle};
 use crate::figures::data::{Point, ReferenceLine, Series};
 use crate::figures::font::{Weight, text_width};
 use crate::figures::labels::{SWATCH, regular, wrap};
-use crate::figures::marks::{REFERENCE, REFERENCE_BAND, REFERENCE_DASH, draw_interval, draw_seeds};
+use crate::figures::marks::{draw_interval, draw_reference_across, draw_seeds};
 use crate::figures::rows::FigureRows;
-use crate::figures::theme::{INK, Look, PAPER, SOFT_INK, TICK_EM, series_look};
-use crate::metrics::{Interval, fixed};
+use crate::figures::theme::{INK, Look, SOFT_INK, TICK_EM, series_look};
+use crate::metrics::fixed;
 
 /// Share of a slot that its bars take; the rest parts the groups.
 const FILLED: f64 = 0.8;
@@ -31,6 +31,9 @@ pub struct BarChart {
     pub series: Vec<Series>,
     /// A configuration that is a line across all groups.
     pub reference: Option<ReferenceLine>,
+    /// Rows that lie below each other with values and intervals written beside them, as in a forest plot, whatever
+    /// the length of their names.
+    pub forest: bool,
 }
 
 impl Chart for BarChart {
@@ -50,14 +53,18 @@ impl Chart for BarChart {
         self.from_zero
     }
 
+    fn shows_levels(&self) -> bool {
+        true
+    }
+
     fn reference(&self) -> Option<&ReferenceLine> {
         self.reference.as_ref()
     }
 
     fn arrange(&self, room: &Room) -> Arrangement {
         let slot = room.plot_width() / self.categories.len().max(1) as f64 - 8.0;
-        if horizontal_bars::needed(&self.categories, slot) {
-            return horizontal_bars::arrange(&self.categories, &self.series, room);
+        if self.forest || horizontal_bars::needed(&self.categories, slot) {
+            return horizontal_bars::arrange(&self.categories, &self.series, room, self.forest);
         }
         let lines = |name: &String| wrap(name, slot, TICK_EM, Weight::Regular);
         room.with(Coordinates::Columns(
@@ -66,18 +73,23 @@ impl Chart for BarChart {
     }
 
     fn draw(&self, canvas: &mut Canvas<'_>, at: &Frame<'_>) {
-        let reference = self.reference.as_ref().map(|r| &r.point);
         if let Coordinates::Rows(_) = at.coordinates {
-            let rows = self.categories.len();
-            horizontal_bars::draw(canvas, at, (&self.series, reference), self.from_zero, rows);
+            let reference = self.reference.as_ref().map(|r| &r.point);
+            let style = RowStyle {
+                rows: self.categories.len(),
+                from_zero: self.from_zero,
+                forest: self.forest,
+            };
+            horizontal_bars::draw(canvas, at, (&self.series, reference), style);
         } else {
-            let reference = reference.filter(|p| p.estimate.is_some());
-            self.draw_columns(canvas, at, reference);
+            self.draw_columns(canvas, at);
+            // Above the bars, which would hide it.
+            draw_reference_across(canvas, at, self.reference.as_ref());
         }
     }
 
     fn draw_swatch(&self, canvas: &mut Canvas<'_>, index: usize, left: f64, middle: f64) {
-        let look = series_look(index);
+        let look = series_look(self.series[index].look);
         if self.from_zero {
             let (top, bottom) = (middle - 6.0, middle + 6.0);
             canvas.bar(left + 3.0, top, left + SWATCH - 1.0, bottom, &look);
@@ -116,33 +128,24 @@ struct ValueLabel {
 }
 
 impl BarChart {
-    /// Draws all groups, and the reference, if it has a value, across them.
-    fn draw_columns(&self, canvas: &mut Canvas<'_>, at: &Frame<'_>, reference: Option<&Point>) {
+    /// Draws all groups.
+    fn draw_columns(&self, canvas: &mut Canvas<'_>, at: &Frame<'_>) {
+        let reference = self.reference.as_ref().and_then(|r| r.point.estimate);
         let plot = at.plot;
         let slot = plot.width() / self.categories.len().max(1) as f64;
         let pitch = (slot * FILLED / self.series.len().max(1) as f64).min(WIDEST);
-        if let Some(Interval { low, high }) = reference.and_then(|p| p.interval) {
-            let inside = |y: f64| y.clamp(plot.top, plot.bottom);
-            let (top, bottom) = (inside(at.y(high)), inside(at.y(low)));
-            canvas.rect(plot.left, top, plot.right, bottom, INK, REFERENCE_BAND);
-        }
         let mut labels: Vec<ValueLabel> = Vec::new();
         for (index, one) in self.series.iter().enumerate() {
             let offset = (index as f64 - (self.series.len() as f64 - 1.0) / 2.0) * pitch;
             for point in &one.points {
                 let x = plot.left + (point.x + 0.5) * slot + offset;
-                let label = self.draw_mark(canvas, at, point, (x, pitch), &series_look(index));
+                let label = self.draw_mark(canvas, at, point, (x, pitch), &series_look(one.look));
                 labels.extend(label);
             }
         }
-        if let Some(estimate) = reference.and_then(|p| p.estimate) {
-            let y = at.y(estimate.value);
-            let line = [(plot.left, y), (plot.right, y)];
-            canvas.dashed(&line, REFERENCE_DASH, REFERENCE);
-        }
         // All values or none: one alone would look like a mark of its own.
         if labels.iter().all(|label| label.fits) {
-            write_values(canvas, &labels, reference.is_some());
+            write_values(canvas, &labels, reference.map(|e| at.y(e.value)));
         }
     }
 
@@ -197,15 +200,12 @@ const VALUE: TextLook = TextLook {
     align: Align::Middle,
 };
 
-/// Writes values above their bars, on paper of their own where a line may run through them.
-fn write_values(canvas: &mut Canvas<'_>, labels: &[ValueLabel], crossed: bool) {
+/// Writes values above their bars, and above a line that would run through them.
+fn write_values(canvas: &mut Canvas<'_>, labels: &[ValueLabel], line: Option<f64>) {
     for label in labels {
         let (x, y) = label.at;
-        if crossed {
-            let half = text_width(&label.text, VALUE.em, VALUE.weight) / 2.0 + 1.5;
-            let (top, bottom) = (y - VALUE.em * 0.82, y + 2.0);
-            canvas.rect(x - half, top, x + half, bottom, PAPER, 0.88);
-        }
+        let crosses = |line: &f64| (y - VALUE.em..=y + 4.0).contains(line);
+        let y = line.filter(crosses).map_or(y, |line| line - 4.0);
         canvas.text(&label.text, x, y, VALUE);
     }
 }

@@ -6,7 +6,7 @@ use crate::figures::data::{Point, Series};
 use crate::figures::font::{Weight, text_width};
 use crate::figures::labels::{breaks_words, shorten, wrap};
 use crate::figures::marks::{REFERENCE, REFERENCE_BAND, REFERENCE_DASH};
-use crate::figures::theme::{INK, Look, PAPER, SOFT_INK, TICK_EM, series_look};
+use crate::figures::theme::{INK, Look, PAPER, ROW_LINE, SOFT_INK, TICK_EM, series_look};
 use crate::metrics::{Interval, fixed};
 use plotters::style::RGBColor;
 
@@ -16,8 +16,10 @@ const PITCH: f64 = 22.0;
 const GAP: f64 = 6.0;
 /// Share of a panel's width that names may take; the bars keep more than half of it.
 const NAMES: f64 = 0.36;
-/// Lines that a name may take below a column.
+/// Lines that a name may take below a column or before a row.
 const MOST_LINES: usize = 3;
+/// Width from which on a panel has room for intervals beside the values, pixels.
+const ROOM_FOR_INTERVALS: f64 = 500.0;
 /// Values beside the bars.
 const VALUE: Weight = Weight::Semibold;
 
@@ -30,65 +32,108 @@ pub(crate) fn needed(categories: &[String], slot: f64) -> bool {
     })
 }
 
+/// How rows are drawn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RowStyle {
+    /// Their number.
+    pub(crate) rows: usize,
+    /// Bars from zero, instead of points.
+    pub(crate) from_zero: bool,
+    /// Intervals are written beside the values where there is room.
+    pub(crate) forest: bool,
+}
+
 /// A row for each category, with room for names to the left and for values to the right.
-pub(crate) fn arrange(categories: &[String], series: &[Series], room: &Room) -> Arrangement {
-    let names: Vec<String> = categories
-        .iter()
-        .map(|name| shorten(name, room.width * NAMES, TICK_EM))
-        .collect();
-    let of_names = names
-        .iter()
-        .map(|n| text_width(n, TICK_EM, Weight::Regular));
+pub(crate) fn arrange(
+    categories: &[String],
+    series: &[Series],
+    room: &Room,
+    forest: bool,
+) -> Arrangement {
+    let lines = |name: &String| {
+        let mut lines = wrap(name, room.width * NAMES, TICK_EM, Weight::Regular);
+        if lines.len() > MOST_LINES {
+            let rest = lines.split_off(MOST_LINES - 1).join(" ");
+            lines.push(shorten(&rest, room.width * NAMES, TICK_EM));
+        }
+        lines
+    };
+    let names: Vec<Vec<String>> = categories.iter().map(lines).collect();
+    let of_names = names.iter().flatten();
+    let of_names = of_names.map(|n| text_width(n, TICK_EM, Weight::Regular));
     let points = series.iter().flat_map(|s| &s.points);
-    let of_values = points.map(|p| text_width(&value_of(p, room.decimals), TICK_EM, VALUE));
+    let with_interval = forest && room.width >= ROOM_FOR_INTERVALS;
+    let of_values =
+        points.map(|p| text_width(&value_of(p, room.decimals, with_interval), TICK_EM, VALUE));
+    let most_lines = names.iter().map(Vec::len).max().unwrap_or(1) as f64;
+    let row = (series.len().max(1) as f64 * PITCH).max(most_lines * ROW_LINE + 4.0) + GAP;
     Arrangement {
         left: of_names.fold(0.0, f64::max) + 10.0,
         right: of_values.fold(0.0, f64::max) + 12.0,
-        height: names.len() as f64 * (series.len().max(1) as f64 * PITCH + GAP),
+        height: names.len() as f64 * row,
         coordinates: Coordinates::Rows(names),
     }
 }
 
 /// What is written beside a bar.
-fn value_of(point: &Point, decimals: usize) -> String {
-    match point.estimate {
-        Some(estimate) => fixed(estimate.value, decimals),
-        None => point.absent.clone(),
+fn value_of(point: &Point, decimals: usize, with_interval: bool) -> String {
+    match (point.estimate, point.interval.filter(|_| with_interval)) {
+        (Some(estimate), Some(Interval { low, high })) => format!(
+            "{} [{}, {}]",
+            fixed(estimate.value, decimals),
+            fixed(low, decimals),
+            fixed(high, decimals)
+        ),
+        (Some(estimate), None) => fixed(estimate.value, decimals),
+        (None, _) => point.absent.clone(),
     }
 }
 
-/// Draws the bars of `rows` categories with their values, and the reference across them.
+/// Draws the rows with their values, and the reference across them.
 pub(crate) fn draw(
     canvas: &mut Canvas<'_>,
     at: &Frame<'_>,
     (series, reference): (&[Series], Option<&Point>),
-    from_zero: bool,
-    rows: usize,
+    style: RowStyle,
 ) {
     let plot = at.plot;
-    let row = plot.height() / rows.max(1) as f64;
+    let row = plot.height() / style.rows.max(1) as f64;
     if let Some(Interval { low, high }) = reference.and_then(|p| p.interval) {
         let inside = |x: f64| x.clamp(plot.left, plot.right);
         let (from, to) = (inside(at.axis.x(low, plot)), inside(at.axis.x(high, plot)));
         canvas.rect(from, plot.top, to, plot.bottom, INK, REFERENCE_BAND);
     }
-    for (index, one) in series.iter().enumerate() {
-        let offset = (index as f64 - (series.len() as f64 - 1.0) / 2.0) * PITCH;
-        for point in &one.points {
-            let y = plot.top + (point.x + 0.5) * row + offset;
-            write_value(canvas, at, point, y);
-            draw_mark(canvas, at, point, y, &series_look(index), from_zero);
-        }
-    }
+    // Below the marks, which it must not hide.
     if let Some(estimate) = reference.and_then(|p| p.estimate) {
         let x = at.axis.x(estimate.value, plot);
         let line = [(x, plot.top), (x, plot.bottom)];
         canvas.dashed(&line, REFERENCE_DASH, REFERENCE);
     }
+    let with_interval = style.forest && at.width >= ROOM_FOR_INTERVALS;
+    for (index, one) in series.iter().enumerate() {
+        let offset = (index as f64 - (series.len() as f64 - 1.0) / 2.0) * PITCH;
+        for point in &one.points {
+            let y = plot.top + (point.x + 0.5) * row + offset;
+            write_value(canvas, at, (point, with_interval), y);
+            draw_mark(
+                canvas,
+                at,
+                point,
+                y,
+                &series_look(one.look),
+                style.from_zero,
+            );
+        }
+    }
 }
 
 /// Writes the value of a row right of the plot, or why there is none.
-fn write_value(canvas: &mut Canvas<'_>, at: &Frame<'_>, point: &Point, y: f64) {
+fn write_value(
+    canvas: &mut Canvas<'_>,
+    at: &Frame<'_>,
+    (point, with_interval): (&Point, bool),
+    y: f64,
+) {
     let look = TextLook {
         em: TICK_EM,
         weight: VALUE,
@@ -99,7 +144,7 @@ fn write_value(canvas: &mut Canvas<'_>, at: &Frame<'_>, point: &Point, y: f64) {
         },
         align: Align::Right,
     };
-    let text = value_of(point, at.decimals);
+    let text = value_of(point, at.decimals, with_interval);
     let end = at.plot.right + text_width(&text, TICK_EM, VALUE) + 10.0;
     canvas.text(&text, end, y + TICK_EM * 0.36, look);
 }
@@ -127,10 +172,14 @@ fn draw_mark(
         canvas.marker(x, y, 10.0, own);
     }
     if point.seeds.len() > 1 {
-        for seed in &point.seeds {
+        let middle = (point.seeds.len() - 1) as f64 / 2.0;
+        for (k, seed) in point.seeds.iter().enumerate() {
             let x = at.axis.x(seed.value, at.plot);
-            canvas.disc(x, y + half * 0.62, 2.4, PAPER, 1.0);
-            canvas.disc(x, y + half * 0.62, 1.7, INK, 0.75);
+            // Apart, so that equal values do not hide each other.
+            let aside = (k as f64 - middle) * (5.0 / middle.max(1.0)).min(2.5);
+            let y = y + half * 0.75 + aside;
+            canvas.disc(x, y, 2.4, PAPER, 1.0);
+            canvas.disc(x, y, 1.7, INK, 0.75);
         }
     }
 }

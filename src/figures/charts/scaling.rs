@@ -4,15 +4,19 @@ use crate::figures::axes::measured_axis;
 use crate::figures::canvas::{Canvas, Stroke};
 use crate::figures::chart::{Arrangement, Chart, Coordinates, Frame, Room, Values};
 use crate::figures::data::{Scale, Series};
+use crate::figures::labels::spread;
 use crate::figures::marks::{draw_interval, label_ends, line_swatch};
 use crate::figures::rows::FigureRows;
 use crate::figures::theme::{FIT_DASH, INK, Look, series_look};
-use crate::metrics::Parabola;
+use crate::metrics::{Interval, Parabola};
 
 /// Pieces of a drawn fit: none is longer than a dozen pixels, so that its corners are not seen.
 const FIT_PIECES: u32 = 60;
 
-/// Points over a measured quantity with a parabola through each series, dotted, and where it
+/// Pixels between marks that would else hide each other: a marker with its white edge.
+const APART: f64 = 11.0;
+
+/// Points over a measured quantity with a parabola through each series, dotted in its band, and where it
 /// saturates, ringed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScalingChart {
@@ -29,6 +33,8 @@ pub struct ScalingCurve {
     pub series: Series,
     /// The least-squares parabola through their means; absent with fewer than three distinct x.
     pub fit: Option<Fit>,
+    /// The 95 % interval of the parabola at places along x: `(x, interval)`.
+    pub band: Vec<(f64, Interval)>,
     /// Where the series stops gaining.
     pub saturation: Option<Saturation>,
 }
@@ -69,8 +75,8 @@ pub struct Saturation {
     pub x: f64,
     /// Fitted value, or the mean of the best point.
     pub y: f64,
-    /// Whether it is the turn of the fit; else the best observed point.
-    pub on_fit: bool,
+    /// Where it is the turn of the fit, the interval of its position; `None` at an observed point.
+    pub turn: Option<Interval>,
 }
 
 impl Chart for ScalingChart {
@@ -81,6 +87,8 @@ impl Chart for ScalingChart {
         };
         let fits = self.curves.iter().flat_map(fitted);
         values.marks.extend(fits.map(|p| p.1));
+        let bands = self.curves.iter().flat_map(|c| &c.band);
+        values.ends.extend(bands.flat_map(|(_, i)| [i.low, i.high]));
         values
     }
 
@@ -98,9 +106,13 @@ impl Chart for ScalingChart {
     }
 
     fn draw(&self, canvas: &mut Canvas<'_>, at: &Frame<'_>) {
+        for curve in &self.curves {
+            draw_band(canvas, at, curve);
+        }
+        let places = self.places(at);
         let mut ends = Vec::new();
-        for (index, curve) in self.curves.iter().enumerate() {
-            let look = series_look(index);
+        for (curve, places) in self.curves.iter().zip(&places) {
+            let look = series_look(curve.series.look);
             let fit = fitted(curve).into_iter();
             let line: Vec<_> = fit.map(|(x, y)| (at.x(x), at.y(y))).collect();
             let dotted = Stroke {
@@ -109,24 +121,40 @@ impl Chart for ScalingChart {
                 alpha: 1.0,
             };
             canvas.dashed(&line, FIT_DASH, dotted);
-            let last = draw_points(canvas, at, curve, &look);
-            ends.push(line.last().copied().or(last).map(|p| p.1));
+            ends.push(
+                line.last()
+                    .copied()
+                    .or(places.last().copied().flatten())
+                    .map(|p| p.1),
+            );
+        }
+        for (curve, places) in self.curves.iter().zip(&places) {
+            draw_points(canvas, at, curve, places);
         }
         // Above all lines, so that no series hides another's.
-        for (index, curve) in self.curves.iter().enumerate() {
+        for (curve, places) in self.curves.iter().zip(&places) {
             if let Some(found) = curve.saturation {
-                draw_saturation(canvas, at, found, &series_look(index));
+                let mut points = curve.series.points.iter().zip(places);
+                let own =
+                    points.find(|(p, _)| found.turn.is_none() && p.x.total_cmp(&found.x).is_eq());
+                let middle = own.and_then(|(_, place)| *place);
+                draw_saturation(canvas, at, found, middle, &series_look(curve.series.look));
             }
         }
         if at.names_at_ends {
             let points = self.curves.iter().flat_map(|c| &c.series.points);
             let last = points.map(|p| at.x(p.x)).fold(at.plot.left, f64::max);
-            label_ends(canvas, at.plot, &self.names(), &ends, last);
+            let names = self.curves.iter();
+            let names: Vec<_> = names
+                .map(|c| (c.series.name.clone(), c.series.look))
+                .collect();
+            label_ends(canvas, at.plot, &names, &ends, last);
         }
     }
 
     fn draw_swatch(&self, canvas: &mut Canvas<'_>, index: usize, left: f64, middle: f64) {
-        line_swatch(canvas, (index, FIT_DASH), (left, middle), 8.0);
+        let look = self.curves[index].series.look;
+        line_swatch(canvas, (look, FIT_DASH), (left, middle), 8.0);
     }
 
     fn write_rows(&self, rows: &mut FigureRows) {
@@ -164,39 +192,80 @@ fn fitted(curve: &ScalingCurve) -> Vec<(f64, f64)> {
     (0..=FIT_PIECES).map(at).collect()
 }
 
-/// Draws the measured points; returns where the last one is.
+impl ScalingChart {
+    /// Where each point of each series stands, in pixels; marks that would hide each other are moved apart sideways.
+    fn places(&self, at: &Frame<'_>) -> Vec<Vec<Option<(f64, f64)>>> {
+        let points = || self.curves.iter().flat_map(|c| &c.series.points);
+        let wishes: Vec<f64> = points().map(|p| at.x(p.x)).collect();
+        // Where there are too many for all to stand apart, they keep what distance there is.
+        let gap = APART.min(at.plot.width() / wishes.len().max(1) as f64);
+        let mut xs = spread(&wishes, gap, at.plot.left, at.plot.right).into_iter();
+        let of_curve = |curve: &ScalingCurve| {
+            let points = curve.series.points.iter();
+            points
+                .map(|p| xs.next().zip(p.estimate).map(|(x, e)| (x, at.y(e.value))))
+                .collect()
+        };
+        self.curves.iter().map(of_curve).collect()
+    }
+}
+
+/// The interval of a fit, below all marks.
+fn draw_band(canvas: &mut Canvas<'_>, at: &Frame<'_>, curve: &ScalingCurve) {
+    let inside = |y: f64| at.y(y).clamp(at.plot.top, at.plot.bottom);
+    let upper = curve.band.iter().map(|(x, i)| (at.x(*x), inside(i.high)));
+    let lower = curve
+        .band
+        .iter()
+        .rev()
+        .map(|(x, i)| (at.x(*x), inside(i.low)));
+    let outline: Vec<_> = upper.chain(lower).collect();
+    if outline.len() > 2 {
+        canvas.polygon(&outline, series_look(curve.series.look).color, 0.11);
+    }
+}
+
+/// Draws the measured points of a series at their places.
 fn draw_points(
     canvas: &mut Canvas<'_>,
     at: &Frame<'_>,
     curve: &ScalingCurve,
-    look: &Look,
-) -> Option<(f64, f64)> {
-    let mut last = None;
-    for p in &curve.series.points {
-        let Some(estimate) = p.estimate else { continue };
-        let (x, y) = (at.x(p.x), at.y(estimate.value));
-        let whisker = Stroke {
-            color: look.color,
-            width: 1.3,
-            alpha: 0.75,
-        };
+    places: &[Option<(f64, f64)>],
+) {
+    let look = series_look(curve.series.look);
+    let whisker = Stroke {
+        color: look.color,
+        width: 1.3,
+        alpha: 0.75,
+    };
+    for (p, place) in curve.series.points.iter().zip(places) {
+        let Some((x, y)) = *place else { continue };
         draw_interval(canvas, at.plot, at.axis, p.interval, x, whisker);
-        canvas.marker(x, y, 8.5, look);
-        last = Some((x, y));
+        canvas.marker(x, y, 8.5, &look);
     }
-    last
 }
 
-/// A ring where a series saturates, with a line down to the axis if that is the turn of its fit.
-fn draw_saturation(canvas: &mut Canvas<'_>, at: &Frame<'_>, found: Saturation, look: &Look) {
-    let (x, y) = (at.x(found.x), at.y(found.y));
-    if found.on_fit {
-        let drop = Stroke {
+/// A ring where a series saturates, around the mark of a point, or on a fit with the interval of its turn.
+fn draw_saturation(
+    canvas: &mut Canvas<'_>,
+    at: &Frame<'_>,
+    found: Saturation,
+    mark: Option<(f64, f64)>,
+    look: &Look,
+) {
+    let (x, y) = mark.unwrap_or((at.x(found.x), at.y(found.y)));
+    if let Some(Interval { low, high }) = found.turn {
+        let bracket = Stroke {
             color: look.color,
-            width: 1.1,
-            alpha: 0.8,
+            width: 2.0,
+            alpha: 1.0,
         };
-        canvas.dashed(&[(x, y + 8.0), (x, at.plot.bottom)], &[5.0, 3.0], drop);
+        let inside = |x: f64| at.x(x).clamp(at.plot.left, at.plot.right);
+        let ends = [inside(low), inside(high)];
+        canvas.path(&[(ends[0], y), (ends[1], y)], bracket);
+        for end in ends {
+            canvas.path(&[(end, y - 5.0), (end, y + 5.0)], bracket);
+        }
     }
     let ring = Stroke {
         color: INK,
@@ -216,12 +285,11 @@ fn fit_json(panel: &str, curve: &ScalingCurve) -> serde_json::Value {
         serde_json::json!({"u": over, "a": f.parabola.a, "b": f.parabola.b, "c": f.parabola.c})
     });
     let saturation = curve.saturation.map(|s| {
-        let how = if s.on_fit {
-            "turn of the fit"
-        } else {
-            "best observed point"
+        let how = match s.turn {
+            Some(_) => "turn of the fit",
+            None => "first point not clearly worse than the best",
         };
-        serde_json::json!({"x": s.x, "y": s.y, "how": how})
+        serde_json::json!({"x": s.x, "y": s.y, "how": how, "interval": s.turn})
     });
     serde_json::json!({"panel": panel, "series": curve.series.name, "fit": fit, "saturation": saturation})
 }

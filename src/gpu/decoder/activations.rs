@@ -1,21 +1,11 @@
-//! Where the activations of a pass lie: one function gives every place, and so the size.
+//! Where the activations of a pass lie: one function gives every place. What they take in all,
+//! [`activation_bytes`](crate::arch::activation_bytes) says beforehand.
 
-use crate::arch::DecoderConfig;
+use crate::arch::{ACTIVATION_ALIGNMENT, DecoderConfig, Extent, Keep, PARTS};
 use crate::gpu::buf::{Buf, Region};
 use crate::gpu::decoder::linear::Room;
 use crate::gpu::element::{Element, Stored};
 use crate::gpu::ops::head::Scores;
-
-/// What a pass keeps for its backward pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    /// Nothing: there is none.
-    Nothing,
-    /// The input of each layer, which is then computed again: the same bits in less memory.
-    Inputs,
-    /// What each layer's backward pass reads.
-    All,
-}
 
 /// What one layer's backward pass reads beside the layer's input.
 #[derive(Clone, Copy, Debug)]
@@ -118,24 +108,7 @@ pub struct Activations<T> {
     pub(super) bytes: usize,
 }
 
-/// How large a pass is.
-#[derive(Clone, Copy, Debug)]
-pub struct Extent {
-    /// T.
-    pub positions: usize,
-    /// What is kept.
-    pub keep: Keep,
-    /// C.
-    pub head_rows: usize,
-    /// R, the largest of all adapters; 0 without any.
-    pub rank: usize,
-}
-
-/// Rows of partial sums of the widest array; a narrower one has more of them. As many blocks sum columns, or the gradient
-/// of a norm's weight, at a time.
-const PARTS: usize = 128;
-
-/// Hands out memory from front to back, each piece at a multiple of 256 bytes, as fresh memory is.
+/// Hands out memory from front to back, each piece aligned as fresh memory is.
 struct Cursor {
     at: u64,
     used: usize,
@@ -145,17 +118,12 @@ impl Cursor {
     fn take<T: Element>(&mut self, len: usize) -> Buf<T> {
         let bytes = len * size_of::<T>();
         let at = self.at + self.used as u64;
-        self.used = (self.used + bytes).next_multiple_of(256);
+        self.used = (self.used + bytes).next_multiple_of(ACTIVATION_ALIGNMENT);
         Buf::new(Region { at, bytes })
     }
 }
 
 impl<T: Stored> Activations<T> {
-    /// Bytes that a pass takes.
-    pub fn bytes(config: &DecoderConfig, extent: &Extent) -> usize {
-        Self::lay_out(config, extent, 0).bytes
-    }
-
     /// The places of everything in `memory`.
     ///
     /// # Panics
@@ -177,7 +145,7 @@ impl<T: Stored> Activations<T> {
         let (rows, back) = (extent.positions, extent.keep != Keep::Nothing);
         let (layers, d) = (config.layers(), config.hidden_size);
         let streams = if back { layers + 1 } else { 2 };
-        let kept = if extent.keep == Keep::All { layers } else { 1 };
+        let kept = extent.keep.layers();
         let all = Self {
             streams: (0..streams).map(|_| to.take(rows * d)).collect(),
             kept: (0..kept).map(|_| Kept::take(to, config, rows)).collect(),
@@ -197,9 +165,16 @@ impl<T: Stored> Activations<T> {
         self.streams[layer % self.streams.len()]
     }
 
-    /// What layer `layer` keeps.
-    pub(super) fn kept(&self, layer: usize) -> &Kept<T> {
-        &self.kept[layer % self.kept.len()]
+    /// What layer `layer` keeps, of `layers`: the last ones have places of their own, and all before them share one with the
+    /// first of these, which writes it last.
+    pub(super) fn kept(&self, layer: usize, layers: usize) -> &Kept<T> {
+        let first = layers.saturating_sub(self.kept.len());
+        &self.kept[layer.saturating_sub(first)]
+    }
+
+    /// Whether what layer `layer` of `layers` keeps is overwritten by another before the backward pass reads it.
+    pub(super) fn is_shared(&self, layer: usize, layers: usize) -> bool {
+        layer + self.kept.len() < layers
     }
 }
 
@@ -298,6 +273,40 @@ impl<T: Stored> HeadRoom<T> {
                 hidden: to.take(extent.positions * d),
                 factors: to.take(targets),
             }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::activation_bytes;
+    use crate::gpu::testing::{FAMILIES, family};
+    use half::bf16;
+
+    fn same<T: Stored>(config: &DecoderConfig, extent: &Extent) {
+        let placed = Activations::<T>::lay_out(config, extent, 0).bytes;
+        let said = activation_bytes(config, extent, size_of::<T>());
+        assert_eq!(placed, said, "{extent:?} of {config:?}");
+    }
+
+    #[test]
+    fn activations_take_what_was_said_beforehand_in_every_family() {
+        for name in FAMILIES {
+            let config = DecoderConfig::from_file(&family(name)).unwrap();
+            let keeps = [1, 2, config.layers()].map(Keep::Layers);
+            for keep in keeps.into_iter().chain([Keep::Nothing]) {
+                for (positions, head_rows, rank) in [(1, 3, 0), (37, 100, 5), (2048, 256, 16)] {
+                    let extent = Extent {
+                        positions,
+                        keep,
+                        head_rows,
+                        rank,
+                    };
+                    same::<f32>(&config, &extent);
+                    same::<bf16>(&config, &extent);
+                }
+            }
         }
     }
 }

@@ -1,13 +1,10 @@
 //! Where the parameters lie in arrays that all of them share: weights, masters, moments and gradients.
 
-use crate::arch::{DecoderConfig, decays};
+use crate::arch::{DecoderConfig, PARAMETER_ALIGNMENT, decays};
 use crate::gpu::decoder::parts::Parts;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::Range;
-
-/// Numbers to whose multiples each parameter is aligned: 128 bytes of bf16.
-const ALIGNED: usize = 64;
 
 /// Where one parameter lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +66,7 @@ impl Layout {
                 shape,
             };
             layout.places.insert(name, place);
-            layout.len = end.next_multiple_of(ALIGNED);
+            layout.len = end.next_multiple_of(PARAMETER_ALIGNMENT);
         }
         layout
     }

@@ -24,7 +24,7 @@ mod reading;
 #[cfg(test)]
 mod tests;
 
-pub use activations::{Activations, Extent, Keep};
+pub use activations::Activations;
 pub use batch::Batch;
 pub use continuing::Prompt;
 pub use convert::{beside, rounded, widened};
@@ -34,4 +34,4 @@ pub use layout::{Layout, Place};
 pub use linear::{Adapter, Weight, product};
 pub use pages::{Pages, Sequence};
 pub use parts::{LayerParts, Linear, Parts};
-pub use passes::{Passes, Shape, check_heads, head_rows};
+pub use passes::{Passes, Shape, check_heads};

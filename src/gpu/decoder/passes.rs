@@ -1,9 +1,11 @@
 //! Passes over batches: scores, and gradients.
 
-use crate::arch::DecoderConfig;
+use crate::arch::{
+    DecoderConfig, Extent, Keep, activation_bytes, layers_that_fit, parameter_numbers,
+};
 use crate::gpu::buf::Region;
 use crate::gpu::call::HIGHEST;
-use crate::gpu::decoder::activations::{Activations, Extent, Keep};
+use crate::gpu::decoder::activations::Activations;
 use crate::gpu::decoder::batch::{Batch, BatchBufs, BatchMemory};
 use crate::gpu::decoder::convert::rounded;
 use crate::gpu::decoder::head::{Found, Head};
@@ -25,14 +27,8 @@ pub struct Shape {
     pub head_rows: usize,
     /// The largest rank of an adapter; 0 without any.
     pub rank: usize,
-    /// Layers are computed again in the backward pass.
+    /// Layers are computed again in the backward pass; else only those whose activations the memory does not hold.
     pub recompute: bool,
-}
-
-/// Rows of logits at a time of a vocabulary of so many tokens: as many as 2 GiB of `f32` hold, which is 2048 for a quarter
-/// of a million tokens. Fewer rows would read the head more often, more would take memory from activations.
-pub fn head_rows(vocabulary: usize) -> usize {
-    ((1 << 29) / vocabulary.max(1)).clamp(256, 8192)
 }
 
 /// Refuses a decoder with heads that no kernel takes.
@@ -55,6 +51,8 @@ pub fn check_heads(config: &DecoderConfig) -> Result<()> {
 pub struct Passes {
     pub(super) config: DecoderConfig,
     pub(super) shape: Shape,
+    /// Layers whose activations passes with gradients keep.
+    pub(super) kept: usize,
     memory: Option<Region>,
     pub(super) numbers: BatchMemory,
     /// For sums of hidden states.
@@ -78,6 +76,11 @@ impl Passes {
         Self {
             config: config.clone(),
             shape,
+            kept: if shape.recompute {
+                1
+            } else {
+                config.layers().max(1)
+            },
             memory: None,
             numbers: BatchMemory::default(),
             sums: None,
@@ -91,8 +94,7 @@ impl Passes {
     /// The decoder has heads that no kernel takes, or out of memory.
     pub fn reserve<T: Stored>(&mut self, gpu: &mut dyn Gpu, positions: usize) -> Result<()> {
         self.check()?;
-        let extent = self.extent(positions, true);
-        self.memory::<T>(gpu, &extent)?;
+        self.room::<T>(gpu, positions, true)?;
         self.angles(gpu, positions)?;
         Ok(())
     }
@@ -184,14 +186,40 @@ impl Passes {
     fn extent(&self, positions: usize, back: bool) -> Extent {
         Extent {
             positions,
-            keep: match (back, self.shape.recompute) {
-                (false, _) => Keep::Nothing,
-                (true, true) => Keep::Inputs,
-                (true, false) => Keep::All,
+            keep: if back {
+                Keep::Layers(self.kept)
+            } else {
+                Keep::Nothing
             },
             head_rows: self.shape.head_rows,
             rank: self.shape.rank,
         }
+    }
+
+    /// Memory for a pass over so many positions, and how large it is; with gradients, of as many layers as there is memory for
+    /// everything is kept.
+    fn room<T: Stored>(
+        &mut self,
+        gpu: &mut dyn Gpu,
+        positions: usize,
+        back: bool,
+    ) -> Result<(Region, Extent)> {
+        let extent = self.extent(positions, back);
+        let (had, width) = (self.memory.map_or(0, Region::bytes), size_of::<T>());
+        if back && activation_bytes(&self.config, &extent, width) > had {
+            let memory = gpu.memory()?;
+            // A thirty-second for what a batch uploads and cuBLAS takes; with adapters also for a second copy of the model,
+            // which is made when it is measured.
+            let copy = if self.shape.rank > 0 {
+                width * parameter_numbers(&self.config)
+            } else {
+                0
+            };
+            let room = (memory.free + had).saturating_sub(memory.total / 32 + copy);
+            self.kept = layers_that_fit(&self.config, &extent, width, (room, self.kept));
+        }
+        let extent = self.extent(positions, back);
+        Ok((self.memory::<T>(gpu, &extent)?, extent))
     }
 
     /// Memory for a pass: that of the largest one so far. It grows by a quarter at least, so that it does so a few times.
@@ -200,7 +228,7 @@ impl Passes {
         gpu: &mut dyn Gpu,
         extent: &Extent,
     ) -> Result<Region> {
-        let bytes = Activations::<T>::bytes(&self.config, extent);
+        let bytes = activation_bytes(&self.config, extent, size_of::<T>());
         if let Some(memory) = self.memory.filter(|memory| memory.bytes() >= bytes) {
             return Ok(memory);
         }
@@ -252,8 +280,7 @@ impl Passes {
     ) -> Result<Pass<'a, T>> {
         self.check()?;
         batch.check(self.config.vocab_size)?;
-        let extent = self.extent(batch.len(), back);
-        let memory = self.memory::<T>(gpu, &extent)?;
+        let (memory, extent) = self.room::<T>(gpu, batch.len(), back)?;
         Ok(Pass {
             parts,
             activations: Activations::within(memory, &self.config, &extent),
@@ -286,7 +313,7 @@ impl Passes {
                 work: &pass.batch.work,
             },
             parts: &pass.parts.layers[index],
-            kept: pass.activations.kept(index),
+            kept: pass.activations.kept(index, self.config.layers()),
             working: &pass.activations.working,
             cached: pass
                 .cache
@@ -338,8 +365,7 @@ impl Passes {
         norm_back(gpu, self.norm(), weight, of, (None, to.stream), sums)?;
         for index in (0..self.config.layers()).rev() {
             let (layer, x) = (self.layer(pass, index), all.stream(index));
-            // What the last layer keeps is still there.
-            if self.shape.recompute && index + 1 < self.config.layers() {
+            if all.is_shared(index, self.config.layers()) {
                 layer.again(gpu, x)?;
             }
             let below = index > 0 || pass.parts.embedding.grad.is_some();

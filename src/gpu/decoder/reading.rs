@@ -1,6 +1,7 @@
 //! Passes that read: logits and hidden states go to the host.
 
-use crate::gpu::decoder::activations::{Activations, Extent, Keep};
+use crate::arch::{Extent, Keep};
+use crate::gpu::decoder::activations::Activations;
 use crate::gpu::decoder::batch::{Batch, grown};
 use crate::gpu::decoder::key_values::KeyValues;
 use crate::gpu::decoder::linear::{Weight, product};

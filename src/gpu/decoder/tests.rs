@@ -1,12 +1,12 @@
 //! Every family of decoders on the emulation, or on a card, against the numbers of transformers.
 
-use crate::arch::DecoderConfig;
+use crate::arch::{DecoderConfig, Extent, Keep, activation_bytes};
 use crate::gpu::decoder::{
     Batch, Found, KeyValues, Layout, Pages, Parts, Passes, Prompt, Sequence, Shape, Weight,
 };
 use crate::gpu::ops::decode_attention::SequenceList;
 use crate::gpu::testing::{FAMILIES, agree, device, emulated, family, folder, ids};
-use crate::gpu::{Buf, Gpu, Result, Stored};
+use crate::gpu::{Buf, Gpu, GpuError, Result, Stored};
 use half::bf16;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -222,6 +222,49 @@ fn layers_computed_again_give_the_same_bits() {
         assert_eq!(step::<f32>(name, false, 64), step::<f32>(name, true, 64));
         assert_eq!(step::<bf16>(name, false, 64), step::<bf16>(name, true, 64));
     }
+}
+
+#[test]
+fn where_memory_is_short_fewer_layers_are_kept_and_the_bits_are_the_same() {
+    let (name, documents) = ("qwen3", Documents::of(&families()));
+    let trunks: Vec<u32> = (0..documents.bounds.len() as u32 - 1).collect();
+    let run = |memory: usize| {
+        let gpu: &mut dyn Gpu = &mut emulated(memory);
+        let on: OnDevice<f32> = open(gpu, &family(name));
+        let mut passes = Passes::new(&on.config, shape(64));
+        let batch = documents.batch(&trunks);
+        let found = passes.summed(gpu, &on.parts, &batch, 1.0)?;
+        let mut all = vec![0.0; on.grad.len()];
+        gpu.download(on.grad, &mut all)?;
+        Result::Ok((passes.kept, (found, all), gpu.memory()?.most))
+    };
+    let (layers, want, most) = run(1 << 24).unwrap();
+    let config = DecoderConfig::from_file(&family(name)).unwrap();
+    let with = |count| {
+        let extent = Extent {
+            positions: documents.tokens.len(),
+            keep: Keep::Layers(count),
+            head_rows: 64,
+            rank: 0,
+        };
+        activation_bytes(&config, &extent, 4)
+    };
+    let layer = with(2) - with(1);
+    // Half a layer less each time, from what everything took and the thirty-second that is left alone.
+    let steps = (0..2 * layers - 1).map(|step| most / 31 * 32 + 8192 - step * layer / 2);
+    let mut kept = Vec::new();
+    for memory in steps {
+        let (now, same, _) = run(memory).unwrap();
+        assert!(same == want, "{now} of {layers} layers");
+        kept.push(now);
+    }
+    kept.dedup();
+    assert_eq!(kept, (1..=layers).rev().collect::<Vec<_>>());
+    let too_little = run(most - layers * layer).unwrap_err();
+    assert!(
+        matches!(too_little, GpuError::OutOfMemory { .. }),
+        "{too_little}"
+    );
 }
 
 /// The gradient that a pass adds.

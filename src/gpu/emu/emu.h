@@ -154,6 +154,7 @@ template <class T> struct Name; // structures are named by STRUCTURE
 template <> struct Name<float> { static std::string of() { return "f32"; } };
 template <> struct Name<double> { static std::string of() { return "f64"; } };
 template <> struct Name<int> { static std::string of() { return "i32"; } };
+template <> struct Name<int16_t> { static std::string of() { return "i16"; } };
 template <> struct Name<int64_t> { static std::string of() { return "i64"; } };
 template <> struct Name<uint32_t> { static std::string of() { return "u32"; } };
 template <class T> struct Name<T *> { static std::string of() { return "*" + Name<T>::of(); } };

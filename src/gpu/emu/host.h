@@ -35,6 +35,16 @@ GPU bf16 to_bf16(float x) {
   return {uint16_t((u + 0x7fff + (u >> 16 & 1)) >> 16)};
 }
 GPU uint32_t pack_bf16(float lo, float hi) { return to_bf16(lo).bits | uint32_t(to_bf16(hi).bits) << 16; }
+GPU uint32_t bits_of(float x) {
+  uint32_t u;
+  memcpy(&u, &x, 4);
+  return u;
+}
+GPU float of_bits(uint32_t u) {
+  float x;
+  memcpy(&x, &u, 4);
+  return x;
+}
 GPU float exp_(float x) { return expf(x); }
 GPU float log_(float x) { return logf(x); }
 GPU float sqrt_(float x) { return sqrtf(x); }

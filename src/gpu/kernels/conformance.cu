@@ -12,6 +12,15 @@ KERNEL(128, 1) check_convert(const float *x, bf16 *narrow, float *wide, uint32_t
 }
 EXPORT(check_convert)
 
+// The bits of numbers, and numbers of bits; whole numbers of 16 bits keep their sign.
+KERNEL(128, 1) check_bits(const float *x, const int16_t *add, uint32_t *bits, float *moved, int n) {
+  const int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= n) return;
+  bits[i] = bits_of(x[i]);
+  moved[i] = of_bits(bits_of(x[i]) + uint32_t(int(add[i])));
+}
+EXPORT(check_bits)
+
 // The functions that are accurate to a few units in the last place: four results for each x.
 KERNEL(128, 1) check_functions(const float *x, float *y, double *roots, int n) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;

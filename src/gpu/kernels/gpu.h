@@ -38,6 +38,8 @@ GPU uint32_t pack_bf16(float lo, float hi) {
   __nv_bfloat162 p = __floats2bfloat162_rn(lo, hi);
   return *reinterpret_cast<uint32_t *>(&p);
 }
+GPU uint32_t bits_of(float x) { return __float_as_uint(x); }
+GPU float of_bits(uint32_t u) { return __uint_as_float(u); }
 GPU float exp_(float x) { return expf(x); }
 GPU float log_(float x) { return logf(x); }
 GPU float sqrt_(float x) { return sqrtf(x); }

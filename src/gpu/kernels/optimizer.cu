@@ -44,17 +44,43 @@ GPU float updated(const Step &s, float p, float g, float &m, float &v, bool deca
   return (decays ? p * s.keep : p) - s.step_size * (m / denominator);
 }
 
-// A block a chunk. `master` holds the f32 numbers, `short_`, if it is there, their copy in bf16. clip as clip_factor left it.
-GPU void step(float *master, bf16 *short_, float *m, float *v, const float *g, const float *clip, const Chunk *chunks,
-              const Step &s) {
+// An f32 number in 4 bytes of which bf16 is a part: the number rounded to bf16, ties to even, and what is missing of
+// its bits. A tie that was rounded down is one bit too many for 16; it becomes the number below it, 2^-24 of it away.
+GPU float joined(bf16 value, int16_t low) { return of_bits(bits_of(to_f32(value)) + uint32_t(int(low))); }
+struct Halves {
+  bf16 *value;
+  int16_t *low;
+
+  GPU float get(int64_t at) const { return joined(value[at], low[at]); }
+  GPU void set(int64_t at, float x) const {
+    const bf16 near = to_bf16(x);
+    const int missing = x == x ? int(bits_of(x) - bits_of(to_f32(near))) : 0;
+    value[at] = near;
+    low[at] = int16_t(missing < 0x7fff ? missing : 0x7fff);
+  }
+};
+
+// Numbers in f32 and, if it is there, their copy in bf16.
+struct Whole {
+  float *master;
+  bf16 *short_;
+
+  GPU float get(int64_t at) const { return master[at]; }
+  GPU void set(int64_t at, float x) const {
+    master[at] = x;
+    if (short_) short_[at] = to_bf16(x);
+  }
+};
+
+// A block a chunk. clip as clip_factor left it.
+template <class Kept>
+GPU void step(const Kept &kept, float *m, float *v, const float *g, const float *clip, const Chunk *chunks, const Step &s) {
   if (clip[2] != 0.0f) return;
   const float scale = clip[1];
   const Chunk c = chunks[blockIdx.x];
   for (int i = threadIdx.x; i < c.count; i += blockDim.x) {
     const int64_t at = c.first + i;
-    const float p = updated(s, master[at], g[at] * scale, m[at], v[at], c.decays != 0);
-    master[at] = p;
-    if (short_) short_[at] = to_bf16(p);
+    kept.set(at, updated(s, kept.get(at), g[at] * scale, m[at], v[at], c.decays != 0));
   }
 }
 } // namespace adamw
@@ -63,6 +89,23 @@ STRUCTURE(adamw::Step)
 
 KERNEL(256, 1) adamw_step(float *master, bf16 *short_, float *m, float *v, const float *g, const float *clip,
                           const adamw::Chunk *chunks, adamw::Step s) {
-  adamw::step(master, short_, m, v, g, clip, chunks, s);
+  adamw::step(adamw::Whole{master, short_}, m, v, g, clip, chunks, s);
 }
 EXPORT(adamw_step)
+KERNEL(256, 1) adamw_step_halves(bf16 *value, int16_t *low, float *m, float *v, const float *g, const float *clip,
+                                 const adamw::Chunk *chunks, adamw::Step s) {
+  adamw::step(adamw::Halves{value, low}, m, v, g, clip, chunks, s);
+}
+EXPORT(adamw_step_halves)
+
+// Numbers in f32 to halves, and back.
+KERNEL(256, 1) halve(const float *x, bf16 *value, int16_t *low, int64_t n) {
+  const int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+  if (at < n) adamw::Halves{value, low}.set(at, x[at]);
+}
+EXPORT(halve)
+KERNEL(256, 1) join(const bf16 *value, const int16_t *low, float *x, int64_t n) {
+  const int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+  if (at < n) x[at] = adamw::joined(value[at], low[at]);
+}
+EXPORT(join)

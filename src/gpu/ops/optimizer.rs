@@ -12,7 +12,13 @@ const ADAMW: Entry = entry!(
     "adamw_step",
     "*f32 *bf16 *f32 *f32 &f32 &f32 &adamw::Chunk:16 adamw::Step:28"
 );
-pub(crate) const ALONE: &[Entry] = &[SQUARES, CLIP, ADAMW];
+const ADAMW_HALVES: Entry = entry!(
+    "adamw_step_halves",
+    "*bf16 *i16 *f32 *f32 &f32 &f32 &adamw::Chunk:16 adamw::Step:28"
+);
+const HALVE: Entry = entry!("halve", "&f32 *bf16 *i16 i64");
+const JOIN: Entry = entry!("join", "&bf16 &i16 *f32 i64");
+pub(crate) const ALONE: &[Entry] = &[SQUARES, CLIP, ADAMW, ADAMW_HALVES, HALVE, JOIN];
 
 /// Numbers that a block sums or updates.
 const SPAN: usize = 4096;
@@ -116,13 +122,99 @@ impl Step {
     }
 }
 
+/// Numbers in f32 that are kept as their rounding to bf16, ties to even, and the 16 bits that it lacks. One in 2^17 of all
+/// f32 numbers, every second tie, is kept as the number below it in magnitude, 2^-24 of it away.
+#[derive(Clone, Copy, Debug)]
+pub struct Halves {
+    /// What passes read.
+    pub value: Buf<bf16>,
+    /// What the bits of the f32 number have more than those of `value`, filled up with zeros.
+    pub low: Buf<i16>,
+}
+
+impl Halves {
+    /// How many numbers.
+    pub fn len(&self) -> usize {
+        self.value.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Some of them.
+    ///
+    /// # Panics
+    /// There are no such numbers.
+    #[must_use]
+    pub fn part(&self, range: Range<usize>) -> Self {
+        Self {
+            value: self.value.part(range.clone()),
+            low: self.low.part(range),
+        }
+    }
+
+    /// They become `x`.
+    ///
+    /// # Errors
+    /// The launch fails.
+    ///
+    /// # Panics
+    /// Lengths differ.
+    pub fn set(&self, gpu: &mut dyn Gpu, x: Buf<f32>) -> Result<()> {
+        assert_eq!([self.low.len(), x.len()], [self.len(); 2]);
+        let args = [
+            Arg::read(x),
+            Arg::write(self.value),
+            Arg::write(self.low),
+            Arg::long(x.len()),
+        ];
+        Call::new(&HALVE, Launch::over(x.len()), args).run(gpu)
+    }
+
+    /// `x` becomes what they are.
+    ///
+    /// # Errors
+    /// The launch fails.
+    ///
+    /// # Panics
+    /// Lengths differ.
+    pub fn get(&self, gpu: &mut dyn Gpu, x: Buf<f32>) -> Result<()> {
+        assert_eq!([self.low.len(), x.len()], [self.len(); 2]);
+        let args = [
+            Arg::read(self.value),
+            Arg::read(self.low),
+            Arg::write(x),
+            Arg::long(x.len()),
+        ];
+        Call::new(&JOIN, Launch::over(x.len()), args).run(gpu)
+    }
+}
+
+/// How parameters are kept.
+#[derive(Clone, Copy, Debug)]
+pub enum Parameters {
+    /// In f32, beside a copy in bf16 if passes read one.
+    Whole(Buf<f32>, Option<Buf<bf16>>),
+    /// In two halves.
+    Halves(Halves),
+}
+
+impl Parameters {
+    fn len(&self) -> usize {
+        match self {
+            Self::Whole(master, _) => master.len(),
+            Self::Halves(halves) => halves.len(),
+        }
+    }
+}
+
 /// Parameters, moments and gradients, number by number in the same order.
 #[derive(Clone, Copy, Debug)]
 pub struct Learning {
-    /// The parameters in f32.
-    pub master: Buf<f32>,
-    /// Their copy in bf16, if they have one.
-    pub short: Option<Buf<bf16>>,
+    /// The parameters.
+    pub parameters: Parameters,
     /// First moments.
     pub m: Buf<f32>,
     /// Second moments.
@@ -145,15 +237,25 @@ pub fn adamw_step(
     chunks: Buf<Chunk>,
     step: &Step,
 ) -> Result<()> {
-    let n = of.master.len();
+    let n = of.parameters.len();
     assert_eq!(
         [of.m.len(), of.v.len(), of.grad.len(), clip.len()],
         [n, n, n, 3]
     );
-    assert!(of.short.is_none_or(|short| short.len() == n));
+    let (entry, parameters) = match of.parameters {
+        Parameters::Whole(master, short) => {
+            assert!(short.is_none_or(|short| short.len() == n));
+            (&ADAMW, [Arg::write(master), Arg::write_if(short)])
+        }
+        Parameters::Halves(Halves { value, low }) => {
+            assert_eq!(low.len(), n);
+            (&ADAMW_HALVES, [Arg::write(value), Arg::write(low)])
+        }
+    };
+    let [first, second] = parameters;
     let args = [
-        Arg::write(of.master),
-        Arg::write_if(of.short),
+        first,
+        second,
         Arg::write(of.m),
         Arg::write(of.v),
         Arg::read(of.grad),
@@ -161,7 +263,7 @@ pub fn adamw_step(
         Arg::read(chunks),
         step.arg(),
     ];
-    Call::new(&ADAMW, Launch::of(chunks.len(), 256), args).run(gpu)
+    Call::new(entry, Launch::of(chunks.len(), 256), args).run(gpu)
 }
 
 #[cfg(test)]
@@ -210,8 +312,7 @@ mod tests {
                 let grad = device.put(&g);
                 let clip = clip_of(device, grad, loss, 1.0);
                 let of = Learning {
-                    master,
-                    short: None,
+                    parameters: Parameters::Whole(master, None),
                     m: moments,
                     v: moments,
                     grad,
@@ -232,9 +333,9 @@ mod tests {
             let [p, m, g] = [1, 2, 3].map(|seed| noise::<f32>(n, seed));
             let v: Vec<f32> = noise::<f32>(n, 4).iter().map(|v| v * v).collect();
             let short: Vec<bf16> = p.iter().map(|&p| bf16::from_f32(p)).collect();
+            let (whole, copy) = (device.put(&p), device.put(&short));
             let of = Learning {
-                master: device.put(&p),
-                short: Some(device.put(&short)),
+                parameters: Parameters::Whole(whole, Some(copy)),
                 m: device.put(&m),
                 v: device.put(&v),
                 grad: device.put(&g),
@@ -250,23 +351,69 @@ mod tests {
                 let keep = if at < 300 { 1.0 } else { 0.99 };
                 wp[at] = wp[at] * keep - 0.02 * wm[at] / (wv[at].sqrt() / 0.3 + 1e-8);
             }
-            let master = device.get(of.master);
+            let master = device.get(whole);
             agree("master", &master, &wp, F32);
             agree("m", &device.get(of.m), &wm, F32);
             agree("v", &device.get(of.v), &wv, F32);
             let rounded: Vec<bf16> = master.iter().map(|&p| bf16::from_f32(p)).collect();
-            assert_eq!(device.get(of.short.unwrap()), rounded);
+            assert_eq!(device.get(copy), rounded);
             assert_eq!((&master[..100], &master[4700..]), (&p[..100], &p[4700..]));
-            // Without a copy in bf16 the numbers are the same.
-            let alone = Learning {
-                master: device.put(&p),
-                short: None,
-                m: device.put(&m),
-                v: device.put(&v),
-                grad: of.grad,
-            };
-            adamw_step(device.gpu(), &alone, clip, parts, &STEP).unwrap();
-            assert_eq!(device.get(alone.master), master);
+            // Without a copy in bf16 the numbers are the same, and in halves.
+            let (whole, halves) = (device.put(&p), halves(device, &p));
+            for parameters in [Parameters::Whole(whole, None), Parameters::Halves(halves)] {
+                let other = Learning {
+                    parameters,
+                    m: device.put(&m),
+                    v: device.put(&v),
+                    grad: of.grad,
+                };
+                adamw_step(device.gpu(), &other, clip, parts, &STEP).unwrap();
+            }
+            assert_eq!(device.get(whole), master);
+            assert_eq!(device.get(halves.value), rounded);
+            let joined = device.empty(n);
+            halves.get(device.gpu(), joined).unwrap();
+            assert_eq!(device.get(joined), master);
+        });
+    }
+
+    fn halves(device: &mut Device, x: &[f32]) -> Halves {
+        let halves = Halves {
+            value: device.empty(x.len()),
+            low: device.empty(x.len()),
+        };
+        let from = device.put(x);
+        halves.set(device.gpu(), from).unwrap();
+        halves
+    }
+
+    #[test]
+    fn halves_are_their_numbers_and_of_two_ties_one_gives_way_by_a_bit() {
+        // Every lower half, with upper halves of both parities: of subnormal, common and the largest numbers.
+        let upper = [
+            0x0000, 0x0001, 0x3f80, 0x3f81, 0xbf80, 0xc2f7, 0x7f7f, 0xff7e,
+        ];
+        let numbers = upper
+            .into_iter()
+            .flat_map(|high: u32| (0..=0xffff).map(move |low| f32::from_bits(high << 16 | low)));
+        let mut x: Vec<f32> = numbers.collect();
+        x.extend([f32::INFINITY, f32::NEG_INFINITY, f32::NAN]);
+        on_devices(|device| {
+            let kept = halves(device, &x);
+            let joined = device.empty(x.len());
+            kept.get(device.gpu(), joined).unwrap();
+            let mut nudged = 0;
+            for ((x, got), value) in x.iter().zip(device.get(joined)).zip(device.get(kept.value)) {
+                if x.is_nan() {
+                    assert!(got.is_nan() && value.is_nan());
+                    continue;
+                }
+                assert_eq!(value, bf16::from_f32(*x), "{x:e}");
+                let tie = x.to_bits() & 0x1_ffff == 0x8000;
+                nudged += u32::from(tie);
+                assert_eq!(got.to_bits(), x.to_bits() - u32::from(tie), "{x:e}");
+            }
+            assert_eq!(nudged, 4);
         });
     }
 }

@@ -83,12 +83,15 @@ pub static EVALUATED_REWARDS: &[MetricSpec] = &[
 /// Metrics of a pair, in training and held out, in the words of TRL.
 pub static PAIR: &[Metric<PairMeasures>] = &[
     Metric {
-        spec: share(
-            "rewards/accuracies",
-            "preference accuracy",
-            "share of pairs",
-            "Share of pairs whose chosen reply has the higher implicit reward.",
-        ),
+        spec: MetricSpec {
+            chance: Some(0.5),
+            ..share(
+                "rewards/accuracies",
+                "preference accuracy",
+                "share of pairs",
+                "Share of pairs whose chosen reply has the higher implicit reward.",
+            )
+        },
         // Equal rewards count as wrong.
         of: |pair| Some(f64::from(pair.chosen.reward > pair.rejected.reward)),
     },

@@ -1,7 +1,7 @@
 //! A frozen decoder on a device.
 
-use crate::arch::DecoderConfig;
-use crate::gpu::decoder::{Layout, Parts, Passes, Shape, Weight, head_rows};
+use crate::arch::{DecoderConfig, head_rows};
+use crate::gpu::decoder::{Layout, Parts, Passes, Shape, Weight};
 use crate::gpu::{Gpu, Stored};
 use crate::model::device::upload::{WeightSource, frozen_parts, upload_rounded, upload_weights};
 use crate::model::error::ModelError;

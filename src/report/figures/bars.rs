@@ -1,9 +1,9 @@
 //! Bars: a group for each value of the axis, or for each configuration.
 
 use crate::config::sweep::{AxisValue, BarOrder, BarsSpec, show_value};
-use crate::figures::{BarChart, Chart, Panel, ReferenceLine, Series};
+use crate::figures::{BarChart, Chart, Panel, Series};
 use crate::metrics::{Better, metric_spec};
-use crate::report::figures::builder::{Builder, KindOfFigure, ONE_SEED, assignments_text, has};
+use crate::report::figures::builder::{Builder, KindOfFigure, ONE_SEED, has};
 use crate::report::select::{Configuration, ReportError, short_label};
 use std::collections::BTreeMap;
 
@@ -37,20 +37,20 @@ impl KindOfFigure for BarsSpec {
         if self.order == Some(BarOrder::Value) {
             categories = sort(categories, &mut series, builder.better());
         }
-        let reference = builder.reference.clone().map(|c| ReferenceLine {
-            name: assignments_text(&self.reference),
-            point: builder.point(&c, 0.0),
-        });
+        let reference = builder.reference_line(&self.reference);
         let points = series.iter().flat_map(|s| &s.points);
         let negative = points
             .chain(reference.iter().map(|r| &r.point))
             .flat_map(|p| &p.seeds)
             .any(|s| s.value < 0.0);
+        // Where guessing gives more than zero, lengths from zero say nothing.
+        let spec = metric_spec(&self.measured.metric);
         Ok(Box::new(BarChart {
             categories,
-            from_zero: metric_spec(&self.measured.metric).from_zero && !negative,
+            from_zero: spec.from_zero && spec.chance.is_none() && !negative,
             series,
             reference,
+            forest: false,
         }))
     }
 
@@ -94,6 +94,7 @@ fn by_axis(
         }
         series.push(Series {
             name: builder.series_name(value.as_ref()),
+            look: builder.series_look(value.as_ref()),
             points,
         });
     }
@@ -112,6 +113,7 @@ fn by_configuration(
     let places = members.iter().enumerate();
     let one = Series {
         name: String::new(),
+        look: 0,
         points: places.map(|(i, c)| builder.point(c, i as f64)).collect(),
     };
     (names, vec![one])

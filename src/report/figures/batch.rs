@@ -80,6 +80,7 @@ fn panel(title: &str, rows: &[BatchRow], width: usize, note: String) -> Panel {
         better: Better::Neither,
         decimals: 0,
         note,
+        levels: Vec::new(),
         chart: Box::new(BatchChart {
             rows: rows.to_vec(),
             width,

@@ -6,6 +6,7 @@ use crate::metrics::metric_spec;
 use crate::report::figures::batch;
 use crate::report::figures::builder::{Builder, KindOfFigure, axis_is};
 use crate::report::replication::Replication;
+use crate::report::said::Said;
 use crate::report::select::{
     Configuration, ReportError, SweepResults, configuration_key, short_label,
 };
@@ -78,6 +79,11 @@ fn fill(
             better: builder.better(),
             decimals: builder.decimals(),
             note,
+            levels: if kind.has_levels() {
+                builder.levels()
+            } else {
+                Vec::new()
+            },
             chart,
         });
     }
@@ -123,11 +129,13 @@ fn empty_panel(builder: &Builder<'_>, kind: &dyn KindOfFigure) -> Panel {
         better: builder.better(),
         decimals: builder.decimals(),
         note: String::new(),
+        levels: Vec::new(),
         chart: Box::new(BarChart {
             categories: Vec::new(),
             from_zero: false,
             series: Vec::new(),
             reference: None,
+            forest: false,
         }),
     }
 }
@@ -193,11 +201,7 @@ fn caption(own: &str, metric: &str, replication: Replication) -> String {
     } else {
         known.description
     };
-    let parts = [
-        format!("{own}{end}"),
-        definition.to_owned(),
-        replication.words(),
-    ];
-    let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-    parts.join(" ")
+    // A caption that defines the metric itself does not do it twice.
+    let text = format!("{own}{end} {definition} {}", replication.words());
+    Said::default().rest(&text)
 }

@@ -2,8 +2,8 @@
 
 use crate::base::counted;
 use crate::config::sweep::{AxisValue, FigureHead, Measured, show_value};
-use crate::figures::{Chart, Panel, Point, Scale, SeedValue};
-use crate::metrics::{Analysis, Better, Column, Interval, metric_spec};
+use crate::figures::{Chart, Level, Panel, Point, ReferenceLine, Scale, SeedValue, looks_of};
+use crate::metrics::{Analysis, Better, Column, Interval, metric_set, metric_spec};
 use crate::plan::RunId;
 use crate::report::column::ColumnReader;
 use crate::report::compare::{better_of, summarise};
@@ -36,6 +36,11 @@ pub(super) trait KindOfFigure {
     /// The configuration that is a line across the marks instead of a mark.
     fn reference(&self) -> Option<&BTreeMap<String, AxisValue>> {
         None
+    }
+
+    /// Whether its values are the metric's own, which known values such as that of guessing are lines for.
+    fn has_levels(&self) -> bool {
+        true
     }
 
     /// Label of the x axis.
@@ -264,6 +269,57 @@ impl<'a> Builder<'a> {
     pub(super) fn series_name(&self, value: Option<&AxisValue>) -> String {
         let axis = self.measured.series.as_ref();
         axis.map_or_else(String::new, |axis| axis_is(axis, value))
+    }
+
+    /// The look of the series of `value`: that of the value among all that its axis has in the sweep, in every figure.
+    pub(super) fn series_look(&self, value: Option<&AxisValue>) -> usize {
+        let (Some(axis), Some(value)) = (&self.measured.series, value) else {
+            return 0;
+        };
+        let axes = &self.results.sweep.axes;
+        let values = axes.iter().find(|a| a.name == *axis).map(|a| &a.values);
+        let names = values.into_iter().flatten().map(|v| axis_is(axis, Some(v)));
+        let names: Vec<String> = names.collect();
+        let own = axis_is(axis, Some(value));
+        let place = names.iter().position(|name| *name == own);
+        place.map_or(0, |place| looks_of(&names)[place])
+    }
+
+    /// What the marks are seen against: guessing, and what length alone gives on the same pairs.
+    pub(super) fn levels(&self) -> Vec<Level> {
+        let key = &self.measured.metric;
+        let level = |name: &str, value: f64| Level {
+            name: name.to_owned(),
+            value,
+        };
+        let chance = metric_spec(key).chance.map(|value| level("chance", value));
+        let set = metric_set(key);
+        let of_length = |end: &str| {
+            let baseline = format!("{set}/length_baseline/{end}");
+            let mut runs = self.results.runs.values();
+            runs.find_map(|run| run.metrics.get(&baseline).map(|m| m.value))
+        };
+        let (longer, shorter) = (of_length("longer"), of_length("shorter"));
+        let best = match (longer, shorter) {
+            (Some(longer), Some(shorter)) if shorter > longer => Some(("shorter", shorter)),
+            (Some(longer), _) => Some(("longer", longer)),
+            _ => None,
+        };
+        let best = best.filter(|_| chance.is_some());
+        let length = best.map(|(end, value)| level(&format!("always the {end} reply"), value));
+        chance.into_iter().chain(length).collect()
+    }
+
+    /// The line of the reference with its name, and its runs among those that are shown.
+    pub(super) fn reference_line(
+        &mut self,
+        wanted: &BTreeMap<String, AxisValue>,
+    ) -> Option<ReferenceLine> {
+        let configuration = self.reference.clone()?;
+        Some(ReferenceLine {
+            name: assignments_text(wanted),
+            point: self.point(&configuration, 0.0),
+        })
     }
 
     /// Notes why seeds of a configuration have no value, once for all panels.

@@ -17,6 +17,10 @@ impl KindOfFigure for DifferencesSpec {
         Some(&self.baseline)
     }
 
+    fn has_levels(&self) -> bool {
+        false
+    }
+
     fn x_label(&self) -> String {
         "configuration".to_owned()
     }
@@ -46,12 +50,14 @@ impl KindOfFigure for DifferencesSpec {
             from_zero: false,
             series: vec![Series {
                 name: String::new(),
+                look: 0,
                 points,
             }],
             reference: Some(ReferenceLine {
                 name: format!("baseline, {}", assignments_text(&self.baseline)),
                 point: zero(seeds),
             }),
+            forest: true,
         }))
     }
 

@@ -1,12 +1,13 @@
 //! Lines over a numeric axis, and which of its values is best.
 
-use crate::config::sweep::{LinesSpec, show_value};
+use crate::config::sweep::{AxisValue, LinesSpec, show_value};
 use crate::figures::axes::setting;
 use crate::figures::{Chart, LineChart, Panel, Series};
 use crate::metrics::{Better, fixed};
 use crate::report::figures::builder::{Builder, KindOfFigure, scale_of};
 use crate::report::figures::findings::{best_point, led};
 use crate::report::select::{Configuration, ReportError};
+use std::collections::BTreeMap;
 
 impl KindOfFigure for LinesSpec {
     fn x(&self) -> Option<&str> {
@@ -15,6 +16,10 @@ impl KindOfFigure for LinesSpec {
 
     fn names_configurations(&self) -> bool {
         false
+    }
+
+    fn reference(&self) -> Option<&BTreeMap<String, AxisValue>> {
+        Some(&self.reference).filter(|r| !r.is_empty())
     }
 
     fn x_label(&self) -> String {
@@ -48,6 +53,7 @@ impl KindOfFigure for LinesSpec {
             best_places.push(builder.not_clearly_worse(&places).unwrap_or_default());
             series.push(Series {
                 name: builder.series_name(value.as_ref()),
+                look: builder.series_look(value.as_ref()),
                 points,
             });
         }
@@ -55,6 +61,7 @@ impl KindOfFigure for LinesSpec {
         Ok(Box::new(LineChart {
             scale: scale_of(self.log_x),
             series,
+            reference: builder.reference_line(&self.reference),
         }))
     }
 
@@ -64,7 +71,13 @@ impl KindOfFigure for LinesSpec {
         } else {
             " Ringed: the best mean of each line."
         };
-        format!("{}.{best}", builder.marks_words("Points", seeds))
+        let line = if self.reference.is_empty() {
+            ""
+        } else {
+            " Dashed line and band: the reference and its interval."
+        };
+        let points = builder.marks_words("Points", seeds);
+        format!("{points}. Marks at one place stand side by side.{line}{best}")
     }
 }
 

@@ -49,6 +49,8 @@ impl KindOfFigure for ScalingSpec {
             points.sort_by(|a, b| a.x.total_cmp(&b.x));
             let name = builder.series_name(value.as_ref());
             let fit = fit_of(&means(&points), scale);
+            let band = band_of(builder, &places, scale);
+            let look = builder.series_look(value.as_ref());
             let turn = turn_of(builder, &places, scale);
             let good = builder.not_clearly_worse(&places);
             let first = good.and_then(|places| places.first().copied());
@@ -59,21 +61,18 @@ impl KindOfFigure for ScalingSpec {
                 (Some(turn), Some(fit)) => Some(Saturation {
                     x: turn.at,
                     y: fit.at(turn.at),
-                    on_fit: true,
+                    turn: Some(turn.interval),
                 }),
                 _ => first.and_then(|x| {
                     let point = points.iter().find(|p| p.x.total_cmp(&x).is_eq())?;
                     let y = point.estimate?.value;
-                    Some(Saturation {
-                        x,
-                        y,
-                        on_fit: false,
-                    })
+                    Some(Saturation { x, y, turn: None })
                 }),
             };
             curves.push(ScalingCurve {
-                series: Series { name, points },
+                series: Series { name, look, points },
                 fit,
+                band,
                 saturation,
             });
         }
@@ -85,10 +84,12 @@ impl KindOfFigure for ScalingSpec {
         let ring = if builder.better() == Better::Neither {
             ""
         } else {
-            " Ringed: the first point that is not clearly worse than the best, or, with a dashed line down, a turn that a straight line does not explain."
+            " Ringed: the first point that is not clearly worse than the best, or, on a fit, a turn that a straight line does not explain, with its interval."
         };
         let points = builder.marks_words("Points", seeds);
-        format!("{points}. Dotted: least-squares parabola in {over} through the means.{ring}")
+        format!(
+            "{points}. Marks that would hide each other stand side by side. Dotted, with its 95 % band: least-squares parabola in {over} through the means.{ring}"
+        )
     }
 }
 
@@ -178,6 +179,35 @@ fn turn_of(builder: &Builder<'_>, places: &[(usize, f64)], scale: Scale) -> Opti
         p: turn.p,
     })
 }
+
+/// The interval of the fit of a series along its places, evenly spaced on the scale of x; empty without one.
+fn band_of(builder: &Builder<'_>, places: &[(usize, f64)], scale: Scale) -> Vec<(f64, Interval)> {
+    let scaled = |x: f64| match scale {
+        Scale::Linear => x,
+        Scale::Log => x.log10(),
+    };
+    let places: Vec<(usize, f64)> = places.iter().map(|(arm, x)| (*arm, scaled(*x))).collect();
+    let ends = (f64::INFINITY, f64::NEG_INFINITY);
+    let (low, high) = places
+        .iter()
+        .fold(ends, |(l, h), (_, x)| (l.min(*x), h.max(*x)));
+    if low >= high {
+        return Vec::new();
+    }
+    let step = (high - low) / f64::from(BAND_PIECES);
+    let xs: Vec<f64> = (0..=BAND_PIECES)
+        .map(|k| low + step * f64::from(k))
+        .collect();
+    let back = |u: f64| match scale {
+        Scale::Linear => u,
+        Scale::Log => 10f64.powf(u),
+    };
+    let fitted = builder.analysis().fitted(&places, &xs).unwrap_or_default();
+    xs.iter().map(|u| back(*u)).zip(fitted).collect()
+}
+
+/// Pieces of the band of a fit, whose corners are not seen: it bends little.
+const BAND_PIECES: u32 = 24;
 
 fn means(points: &[Point]) -> Vec<(f64, f64)> {
     let mean = |p: &Point| Some((p.x, p.estimate?.value));

@@ -1,15 +1,15 @@
 //! Curves along training, and what is written under their panels.
 
 use crate::config::sweep::TrainingSpec;
-use crate::figures::{Chart, Curve, Panel, SeedCurve, TrainingChart};
+use crate::figures::{Chart, Curve, Panel, SeedCurve, TrainingChart, looks_of};
 use crate::metrics::{
     Analysis, Arm, Better, Column, Comparison, Estimate, Interval, SeedValues, fixed, mean,
-    metric_set, metric_spec,
+    metric_spec,
 };
 use crate::plan::{RunId, StageKind};
 use crate::report::column::ColumnReader;
 use crate::report::compare::summarise;
-use crate::report::figures::builder::{Builder, KindOfFigure, ONE_SEED};
+use crate::report::figures::builder::{Builder, KindOfFigure, ONE_SEED, scale_of};
 use crate::report::figures::findings::led;
 use crate::report::select::{
     Configuration, ReportError, StepRow, TrialResult, configuration_key, short_label,
@@ -22,7 +22,8 @@ impl KindOfFigure for TrainingSpec {
     }
 
     fn x_label(&self) -> String {
-        "optimiser step".to_owned()
+        let log = if self.log_x { " (log scale)" } else { "" };
+        format!("optimiser step{log}")
     }
 
     fn chart(
@@ -44,7 +45,13 @@ impl KindOfFigure for TrainingSpec {
             }
             if !seeds.is_empty() {
                 builder.seeds.insert(seeds.len());
-                curves.push(Curve { name, seeds });
+                let value = self
+                    .measured
+                    .series
+                    .as_ref()
+                    .and_then(|axis| c.assignments.get(axis));
+                let look = builder.series_look(value);
+                curves.push(Curve { name, look, seeds });
             }
         }
         // Curves of an axis stand in the order of its values.
@@ -61,7 +68,19 @@ impl KindOfFigure for TrainingSpec {
                 builder.findings.extend(text.map(|text| lead + &text));
             }
         }
-        Ok(Box::new(TrainingChart { curves }))
+        // Configurations that no axis names are told apart by their order.
+        if self.measured.series.is_none() {
+            let names: Vec<String> = curves.iter().map(|c| c.name.clone()).collect();
+            let looks = looks_of(&names);
+            if curves.len() > 1 {
+                curves
+                    .iter_mut()
+                    .zip(looks)
+                    .for_each(|(c, look)| c.look = look);
+            }
+        }
+        let scale = scale_of(self.log_x);
+        Ok(Box::new(TrainingChart { scale, curves }))
     }
 
     /// Final metrics, or last values of step metrics, of a panel's configurations, a line each:
@@ -97,19 +116,14 @@ impl KindOfFigure for TrainingSpec {
             " Under each panel: mean ± half of its 95 % interval."
         };
         format!(
-            "Thick line: mean over {seeds}; band: lowest to highest seed; thin lines: single seeds.{under}"
+            "Thick line: mean over {seeds}, with a mark at each measured step; band: lowest to highest seed; thin lines: single seeds.{under}"
         )
     }
 }
 
-/// `polite: preference accuracy`.
+/// `preference accuracy on polite`.
 fn what_of(key: &str) -> String {
-    let known = metric_spec(key);
-    match (known.suffix, metric_set(key)) {
-        ("", _) => key.to_owned(),
-        (_, "") => known.name.to_owned(),
-        (_, set) => format!("{set}: {}", known.name),
-    }
+    metric_spec(key).name_of(key)
 }
 
 /// `1.482 ± 0.020`.

@@ -9,7 +9,7 @@ use crate::stage::bench::peak::peak_flops;
 use crate::stage::bench::recipe::BenchRecipe;
 use crate::stage::bench::report::BenchDevice;
 use crate::stage::bench::request::BenchRequest;
-use crate::stage::device::{micro_batch_tokens, open_device};
+use crate::stage::device::open_device;
 use crate::stage::engine::Model;
 use crate::stage::error::StageError;
 use crate::train::{Engine, EngineStart, HostEngine, Trained, open_on_device};
@@ -60,7 +60,7 @@ impl Place {
             reference: None,
             seed: &SeedTree::root(request.seed),
             recompute: false,
-            positions: micro_batch_tokens(request.device),
+            positions: request.device.usual_micro_batch(),
         };
         Ok(open_on_device(gpu.lend(), &start)?)
     }

@@ -6,7 +6,7 @@ use super::{BenchKind, BenchModel, BenchRequest, BenchShape, bench};
 use crate::arch::{DecoderConfig, Learned};
 use crate::base::{Device, SeedTree, write_atomic};
 use crate::config::spec::{Batching, LoraRecipe, LoraTarget, LossMask, Precision};
-use crate::config::{ExpectedInput, Inputs, load_placed_sweep};
+use crate::config::{ExpectedInput, Inputs, Overrides, load_placed_sweep};
 use crate::model::{FrozenParams, Lora};
 use crate::plan::{DigestCache, KnownLengths, RunCost, StageKind, plan_sweep};
 use crate::stage::DeviceAccess;
@@ -60,8 +60,9 @@ model.path = "models/it"
     );
     write("study.toml", &study);
     let path = root.path().join("study.toml");
-    let (mut sweep, _) = load_placed_sweep(None, &path, root.path(), Inputs::Optional)
-        .unwrap_or_else(|error| panic!("{}", error.render(false)));
+    let (mut sweep, _) =
+        load_placed_sweep(&Overrides::default(), &path, root.path(), Inputs::Optional)
+            .unwrap_or_else(|error| panic!("{}", error.render(false)));
     let rows = ExpectedInput {
         rows: NonZeroU64::new(rows),
         tokens_per_row: NonZeroU64::new(tokens as u64),

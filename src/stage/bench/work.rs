@@ -14,7 +14,6 @@ use crate::model::{FrozenParams, ModelError, Params, dtype_of};
 use crate::stage::bench::place::Place;
 use crate::stage::bench::recipe::BenchRecipe;
 use crate::stage::bench::request::{BenchKind, BenchModel, BenchRequest, BenchShape};
-use crate::stage::device::micro_batch_tokens;
 use crate::stage::error::StageError;
 use crate::train::{DpoObjective, ReferenceLogps, SftObjective, score_pairs};
 use candle_core::Device;
@@ -160,7 +159,7 @@ fn training(
     Ok(SftObjective {
         plan: SftPlan::new(examples, &layout, Duration::Steps(steps), &seed, pad)?,
         max_seq_len: request.max_seq_len,
-        micro_batch_tokens: micro_batch_tokens(request.device),
+        micro_batch_tokens: request.device.usual_micro_batch(),
         config: config.clone(),
         monitors: Vec::new(),
         monitor_every: None,
@@ -210,7 +209,7 @@ fn preference(
         Source::Random(seed) => random_pairs(seed, wanted, request.max_seq_len, config),
     };
     let mut model = place.model(request.precision, config, params)?;
-    let limit = micro_batch_tokens(request.device);
+    let limit = request.device.usual_micro_batch();
     let scores = score_pairs(&mut *model, &pairs, limit, &mut |_| Ok(()))?;
     let keys = pairs.iter().map(|pair| pair.key.as_str());
     let reference = ReferenceLogps::from_scores(keys.zip(&scores));

@@ -3,9 +3,10 @@
 use crate::arch::{DecoderConfig, FloatFormat};
 use crate::config::spec::LoraRecipe;
 use crate::gpu::decoder::{Adapter, Layout, Weight, product, rounded, widened};
-use crate::gpu::{Buf, Gpu, Matrix, Result, Stored};
+use crate::gpu::{Buf, Gpu, GpuError, Matrix, Result, Stored};
 use crate::model::{StoredWeights, adapter_names};
 use crate::train::device::learning::Learning;
+use crate::train::device::masters::Masters;
 use crate::train::device::pieces::visit_as;
 use crate::train::engine::Take;
 use crate::train::error::TrainError;
@@ -86,8 +87,11 @@ impl<T: Stored> Base<T> {
         sum: Buf<f32>,
     ) -> Result<()> {
         let (rank, width) = (self.recipe.rank.get(), of.width);
-        let a = Matrix::new(learning.master.part(of.a.clone()), width);
-        let b = Matrix::new(learning.master.part(of.b.clone()), rank);
+        let Masters::Whole(master) = learning.masters else {
+            return Err(GpuError::Request("adapters are kept whole".to_owned()));
+        };
+        let a = Matrix::new(master.part(of.a.clone()), width);
+        let b = Matrix::new(master.part(of.b.clone()), rank);
         let all = (b, a, Matrix::new(sum, width));
         product(gpu, all, (of.out, width, rank), (self.scale(), 1.0))
     }

@@ -8,14 +8,16 @@ use crate::model::{Arrays, frozen_parts, placed_parts};
 use crate::train::device::adapters::Base;
 use crate::train::device::learning::Learning;
 use crate::train::device::machine::{Machine, Scoring};
-use crate::train::device::pieces::{fill, visit, visit_as};
+use crate::train::device::masters::Masters;
+use crate::train::device::pieces::{fill, visit};
 use crate::train::device::reference::Reference;
 use crate::train::engine::{
     Engine, Give, Learner, Nll, Part, Take, Update, Weigh, none_kept, not_filled,
 };
 use crate::train::error::TrainError;
-use crate::train::score::{ReplyScore, Scorer};
+use crate::train::score::Scorer;
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// A model in training on a device, its weights and activations in `T`.
 pub struct DeviceEngine<T> {
@@ -34,6 +36,15 @@ struct Inner<T> {
     machine: Machine,
     /// What lies under adapters, if these are what learns.
     base: Option<Base<T>>,
+}
+
+/// Numbers of one name that files keep.
+#[derive(Clone)]
+enum Kept {
+    /// As they lie on the device.
+    Region(Region),
+    /// These of the masters.
+    Masters(Range<usize>),
 }
 
 /// The layout of the model's own weights.
@@ -99,26 +110,35 @@ impl<T: Stored> DeviceEngine<T> {
     }
 
     /// The arrays of a part that is kept as files have it, in their order.
-    fn regions(&self, part: Part, layout: &Layout) -> Vec<Region> {
+    fn regions(&self, part: Part, layout: &Layout) -> Vec<Kept> {
         let own = &self.learning.layout;
-        let by_number = |layout: &Layout, all: Region, size: usize| -> Vec<Region> {
-            let region = |(_, place): (&str, &Place)| Region {
-                at: all.at + (place.range.start * size) as u64,
-                bytes: place.range.len() * size,
+        let by_number = |layout: &Layout, all: Region, size: usize| -> Vec<Kept> {
+            let region = |(_, place): (&str, &Place)| {
+                Kept::Region(Region {
+                    at: all.at + (place.range.start * size) as u64,
+                    bytes: place.range.len() * size,
+                })
             };
             layout.iter().map(region).collect()
         };
         let wide = |layout: &Layout, all: Buf<f32>| by_number(layout, all.region(), 4);
         let stored = |layout: &Layout, all: Buf<T>| by_number(layout, all.region(), size_of::<T>());
+        let masters = || {
+            let range = |(_, place): (&str, &Place)| Kept::Masters(place.range.clone());
+            own.iter().map(range).collect()
+        };
         match part {
-            Part::Weights if self.adapters => wide(own, self.learning.master),
+            Part::Weights if self.adapters => masters(),
             Part::Weights => stored(own, self.learning.value),
             Part::Optimizer => {
                 // By name: those of `m.`, of `master.` and of `v.`.
-                let [m, v] = self.learning.moments;
-                let master = self.masters().then_some(self.learning.master);
-                let all = [Some(m), master, Some(v)].into_iter().flatten();
-                all.flat_map(|all| wide(own, all)).collect()
+                let [m, v] = self.learning.moments.map(|all| wide(own, all));
+                let masters = if self.masters() {
+                    masters()
+                } else {
+                    Vec::new()
+                };
+                [m, masters, v].concat()
             }
             Part::Reference => match self.reference.as_ref().map(Reference::arrays) {
                 Some((Some(mixture), _)) => wide(layout, mixture),
@@ -136,8 +156,9 @@ impl<T: Stored> DeviceEngine<T> {
 }
 
 impl<T: Stored> Scorer for DeviceEngine<T> {
-    fn score(&mut self, batch: &TokenBatch) -> Result<Vec<ReplyScore>, TrainError> {
-        self.inner.get_mut().machine.score(&self.parts, batch)
+    fn token_logps(&mut self, batch: &TokenBatch) -> Result<Vec<f64>, TrainError> {
+        let machine = &mut self.inner.get_mut().machine;
+        machine.token_logps(&self.parts, batch)
     }
 }
 
@@ -228,13 +249,16 @@ impl<T: Stored> Engine for DeviceEngine<T> {
             return match base {
                 Some(base) => base.visit((gpu, &self.config), own, format, take),
                 None => own.layout.iter().try_for_each(|(_, place)| {
-                    visit_as(gpu, own.master.part(place.range.clone()), format, take)
+                    own.masters.visit_as(gpu, place.range.clone(), format, take)
                 }),
             };
         }
         let layout = model_layout(base.as_ref(), own);
         let mut regions = self.regions(part, layout).into_iter();
-        regions.try_for_each(|region| visit(gpu, region, take))
+        regions.try_for_each(|kept| match kept {
+            Kept::Region(region) => visit(gpu, region, take),
+            Kept::Masters(range) => own.masters.visit(gpu, range, take),
+        })
     }
 
     fn fill(&mut self, part: Part, give: &mut Give<'_>) -> Result<(), TrainError> {
@@ -247,12 +271,17 @@ impl<T: Stored> Engine for DeviceEngine<T> {
         // They are of weights that go now.
         self.learning.forget_gradients(gpu)?;
         let layout = model_layout(base.as_ref(), &self.learning);
-        for region in self.regions(part, layout) {
-            fill(gpu, region, give)?;
+        for kept in self.regions(part, layout) {
+            match kept {
+                Kept::Region(region) => fill(gpu, region, give)?,
+                Kept::Masters(range) => self.learning.masters.fill(gpu, range, give)?,
+            }
         }
         match (part, &mut self.reference) {
             (Part::Weights, _) if self.adapters => {
-                rounded(gpu, self.learning.master, self.learning.value)?;
+                if let Masters::Whole(master) = self.learning.masters {
+                    rounded(gpu, master, self.learning.value)?;
+                }
             }
             (Part::Reference, Some(reference)) => reference.filled(gpu)?,
             _ => {}

@@ -1,14 +1,14 @@
 //! The arrays of parameters that learn, and their optimiser.
 
 use crate::config::spec::OptimizerRecipe;
-use crate::gpu::decoder::{Layout, Weight, beside, rounded};
+use crate::gpu::decoder::{Layout, Weight};
 use crate::gpu::ops::optimizer::{
     Chunk, Learning as Arrays, adamw_step, chunks, gradient_norm, norm_parts,
 };
 use crate::gpu::{Buf, Gpu, GpuError, Result, Stored};
 use crate::train::adamw::scalars;
+use crate::train::device::masters::Masters;
 use crate::train::engine::Update;
-use half::bf16;
 use std::ops::Range;
 
 /// Parameters that learn: all of them in arrays of one layout.
@@ -16,8 +16,8 @@ pub(super) struct Learning<T> {
     pub(super) layout: Layout,
     /// As passes read them.
     pub(super) value: Buf<T>,
-    /// In f32; the same array where passes read f32.
-    pub(super) master: Buf<f32>,
+    /// In f32.
+    pub(super) masters: Masters,
     /// First and second moments.
     pub(super) moments: [Buf<f32>; 2],
     grad: Buf<f32>,
@@ -38,16 +38,16 @@ struct NormRoom {
 }
 
 impl<T: Stored> Learning<T> {
-    /// Moments and gradients 0, parameters of any value. With `limited`, only some rows of one matrix learn.
+    /// Moments and gradients 0, parameters of any value. With `limited`, only some rows of one matrix learn. Adapters are
+    /// asked for as whole f32 arrays, and are small.
     pub(super) fn new(
         gpu: &mut dyn Gpu,
-        layout: Layout,
+        (layout, are_adapters): (Layout, bool),
         recipe: &OptimizerRecipe,
         limited: Option<(&str, Range<usize>)>,
     ) -> Result<Self> {
         let count = layout.len();
-        let master = gpu.alloc(count)?;
-        let value = beside(gpu, master)?;
+        let (masters, value) = Masters::new(gpu, count, !are_adapters)?;
         let zeros = |gpu: &mut dyn Gpu, count| -> Result<Buf<f32>> {
             let buf = gpu.alloc(count)?;
             gpu.fill(buf.region(), 0)?;
@@ -69,7 +69,7 @@ impl<T: Stored> Learning<T> {
         Ok(Self {
             still,
             value,
-            master,
+            masters,
             moments: [zeros(gpu, count)?, zeros(gpu, count)?],
             // Between parameters, too: the norm is taken over all of it.
             grad: zeros(gpu, count)?,
@@ -91,9 +91,7 @@ impl<T: Stored> Learning<T> {
         range: Range<usize>,
         numbers: &[f32],
     ) -> Result<()> {
-        let master = self.master.part(range.clone());
-        gpu.upload(numbers, master)?;
-        rounded(gpu, master, self.value.part(range))
+        self.masters.set(gpu, (range, self.value), numbers)
     }
 
     /// A parameter as passes see it.
@@ -137,8 +135,7 @@ impl<T: Stored> Learning<T> {
         gradient_norm(gpu, self.grad, loss, (parts, max_norm as f32), clip)?;
         let [m, v] = self.moments;
         let arrays = Arrays {
-            master: self.master,
-            short: T::pick(None, Some(Buf::<bf16>::new(self.value.region()))),
+            parameters: self.masters.parameters(self.value),
             m,
             v,
             grad: self.grad,

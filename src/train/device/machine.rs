@@ -29,26 +29,26 @@ fn scores(batch: &TokenBatch, found: &Found) -> Vec<ReplyScore> {
     by_segment(batch, found.logps.iter().copied().map(f64::from))
 }
 
-/// Scores a batch on a device.
-fn score<T: Stored>(
+/// Log-probabilities of a batch's targets on a device.
+fn token_logps<T: Stored>(
     (gpu, passes): (&mut dyn Gpu, &mut Passes),
     parts: &Parts<Weight<T>>,
     batch: &TokenBatch,
-) -> Result<Vec<ReplyScore>, TrainError> {
+) -> Result<Vec<f64>, TrainError> {
     if batch.targets.is_empty() {
-        return Ok(by_segment(batch, []));
+        return Ok(Vec::new());
     }
     let found = passes.score(gpu, parts, &view(batch))?;
-    Ok(scores(batch, &found))
+    Ok(found.logps.into_iter().map(f64::from).collect())
 }
 
 impl Machine {
-    pub(super) fn score<T: Stored>(
+    pub(super) fn token_logps<T: Stored>(
         &mut self,
         parts: &Parts<Weight<T>>,
         batch: &TokenBatch,
-    ) -> Result<Vec<ReplyScore>, TrainError> {
-        score((&mut *self.gpu, &mut self.passes), parts, batch)
+    ) -> Result<Vec<f64>, TrainError> {
+        token_logps((&mut *self.gpu, &mut self.passes), parts, batch)
     }
 
     pub(super) fn nll<T: Stored>(
@@ -89,13 +89,13 @@ pub(super) struct Scoring<'a, T> {
 }
 
 impl<T: Stored> Scorer for Scoring<'_, T> {
-    fn score(&mut self, batch: &TokenBatch) -> Result<Vec<ReplyScore>, TrainError> {
-        self.machine.score(&self.parts, batch)
+    fn token_logps(&mut self, batch: &TokenBatch) -> Result<Vec<f64>, TrainError> {
+        self.machine.token_logps(&self.parts, batch)
     }
 }
 
 impl<T: Stored> Scorer for DeviceModel<T> {
-    fn score(&mut self, batch: &TokenBatch) -> Result<Vec<ReplyScore>, TrainError> {
-        score((&mut *self.gpu, &mut self.passes), &self.parts, batch)
+    fn token_logps(&mut self, batch: &TokenBatch) -> Result<Vec<f64>, TrainError> {
+        token_logps((&mut *self.gpu, &mut self.passes), &self.parts, batch)
     }
 }

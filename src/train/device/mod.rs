@@ -6,6 +6,7 @@ mod engine;
 mod learner;
 mod learning;
 mod machine;
+mod masters;
 mod open;
 mod pieces;
 mod reference;

@@ -1,8 +1,8 @@
 //! From a folder and a recipe to an engine on a device.
 
-use crate::arch::{DecoderConfig, EMBEDDING};
+use crate::arch::{DecoderConfig, EMBEDDING, head_rows};
 use crate::config::spec::{LoraRecipe, Precision};
-use crate::gpu::decoder::{Layout, Passes, Shape, head_rows};
+use crate::gpu::decoder::{Layout, Passes, Shape};
 use crate::gpu::{Gpu, GpuError, Stored};
 use crate::model::{StoredWeights, WeightSource, new_adapters, upload_rounded, upload_weights};
 use crate::train::device::adapters::Base;
@@ -90,7 +90,12 @@ fn open_whole<T: Stored>(
     start: &EngineStart<'_>,
     model: Layout,
 ) -> Result<Learning<T>, TrainError> {
-    let learning = Learning::new(gpu, model, &start.recipe.optimizer, limited(start)?)?;
+    let learning = Learning::new(
+        gpu,
+        (model, false),
+        &start.recipe.optimizer,
+        limited(start)?,
+    )?;
     for_each_weight(start, &learning.layout, |range, numbers| {
         learning.set(gpu, range, numbers)
     })?;
@@ -110,7 +115,7 @@ fn open_adapters<T: Stored>(
         .map(|(name, t)| (name.clone(), t.dims().to_vec()));
     let learning = Learning::new(
         gpu,
-        Layout::new(shapes),
+        (Layout::new(shapes), true),
         &start.recipe.optimizer,
         limited(start)?,
     )?;

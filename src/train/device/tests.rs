@@ -1,10 +1,11 @@
 //! The device's engine on the emulation against the host's, in every family of decoders.
 
-use crate::arch::{DecoderConfig, EMBEDDING, FloatFormat};
+use crate::arch::{CardFootprint, DecoderConfig, EMBEDDING, FloatFormat, Learned};
 use crate::base::SeedTree;
 use crate::config::parse_toml;
 use crate::config::spec::{Precision, TrainingRecipe};
 use crate::data::TokenBatch;
+use crate::gpu::SharedGpu;
 use crate::gpu::testing::{FAMILIES, emulated, family, ids};
 use crate::model::{Companions, Decoder, DeviceModel, FrozenParams, Params, save_checkpoint};
 use crate::train::device::{open_learner_on_device, open_on_device};
@@ -579,4 +580,52 @@ fn heads_for_tensor_cores_and_layers_computed_again_train_as_on_the_host() {
         bytes(&*engine, Part::Model(FloatFormat::F32))
     };
     assert!(run(false) == run(true));
+}
+
+#[test]
+fn a_training_takes_the_memory_that_was_planned() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/stories260k");
+    let config = DecoderConfig::from_file(&folder).unwrap();
+    let bf16 = "precision = 'bf16'";
+    let cases = [
+        (recipe("precision = 'f32'"), None, false),
+        (recipe("precision = 'f32'"), None, true),
+        (recipe(bf16), None, false),
+        (recipe(bf16), Some(0.5), false),
+        (recipe(bf16), Some(1.0), true),
+        (recipe(&format!("{bf16}\n{LORA}")), Some(1.0), false),
+        (recipe(&format!("precision = 'f32'\n{LORA}")), None, false),
+    ];
+    for (recipe, mix, recompute) in cases {
+        let shared = SharedGpu::new(Box::new(emulated(1 << 26)));
+        let mut engine = start(&folder, &recipe, mix, |start| {
+            let start = EngineStart {
+                recompute,
+                positions: 300,
+                ..*start
+            };
+            open_on_device(shared.lend(), &start).unwrap()
+        });
+        engine.nll(&documents(), 1.0).unwrap();
+        engine.update(1, 1e-3, 1.0).unwrap();
+        if mix.is_some() {
+            engine.move_reference().unwrap();
+        }
+        bytes(&*engine, Part::Model(FloatFormat::F32));
+        let learned = recipe
+            .lora
+            .as_ref()
+            .map_or(Learned::All, |lora| lora.learned());
+        let planned = CardFootprint {
+            bf16: recipe.precision == Precision::Bf16,
+            learned: Some(&learned),
+            positions: 300,
+            kept_layers: if recompute { 1 } else { config.layers() },
+            measured: false,
+            reference: mix,
+        };
+        let (planned, taken) = (planned.peak(&config), shared.memory().unwrap().most);
+        let off = taken as f64 / planned as f64 - 1.0;
+        assert!(off.abs() < 0.01, "{taken} and not {planned}: {recipe:?}");
+    }
 }

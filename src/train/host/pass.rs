@@ -6,7 +6,7 @@ use crate::train::engine::{Learner, Nll, Weigh};
 use crate::train::error::TrainError;
 use crate::train::host::gradients::{Gradients, with_f32_slice};
 use crate::train::loss::segment_sums;
-use crate::train::score::{ReplyScore, Scorer, by_segment};
+use crate::train::score::{ReplyScore, Scorer};
 use candle_core::{DType, Tensor, Var};
 use std::collections::BTreeMap;
 
@@ -20,14 +20,13 @@ pub fn hidden_states(decoder: &Decoder, batch: &TokenBatch) -> candle_core::Resu
 }
 
 impl Scorer for Decoder {
-    fn score(&mut self, batch: &TokenBatch) -> Result<Vec<ReplyScore>, TrainError> {
+    fn token_logps(&mut self, batch: &TokenBatch) -> Result<Vec<f64>, TrainError> {
         if batch.targets.is_empty() {
-            return Ok(by_segment(batch, []));
+            return Ok(Vec::new());
         }
         let hidden = hidden_states(self, batch)?; // (T, D)
-        let logps = self.token_logps(&hidden, &batch.target_rows, &batch.targets)?; // (N,)
-        let logps = logps.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-        Ok(by_segment(batch, logps))
+        let logps = Decoder::token_logps(self, &hidden, &batch.target_rows, &batch.targets)?; // (N,)
+        Ok(logps.to_dtype(DType::F64)?.to_vec1::<f64>()?)
     }
 }
 
@@ -56,8 +55,8 @@ impl HostLearner {
 }
 
 impl Scorer for HostLearner {
-    fn score(&mut self, batch: &TokenBatch) -> Result<Vec<ReplyScore>, TrainError> {
-        self.decoder.score(batch)
+    fn token_logps(&mut self, batch: &TokenBatch) -> Result<Vec<f64>, TrainError> {
+        Scorer::token_logps(&mut self.decoder, batch)
     }
 }
 

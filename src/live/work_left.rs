@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// The rest by planned operations: runs differ by orders of magnitude.
-pub(crate) struct WorkLeft {
+#[derive(Debug)]
+pub struct WorkLeft {
     begun: Instant,
     /// Planned operations of each run that is not done.
     todo: BTreeMap<RunId, f64>,
@@ -17,7 +18,9 @@ pub(crate) struct WorkLeft {
 }
 
 impl WorkLeft {
-    pub(crate) fn new(todo: BTreeMap<RunId, f64>) -> Self {
+    /// `todo` are the planned operations of each run that is not done, or was done since the beginning and is told with
+    /// [`WorkLeft::end`].
+    pub fn new(todo: BTreeMap<RunId, f64>) -> Self {
         Self {
             begun: Instant::now(),
             todo,
@@ -27,7 +30,7 @@ impl WorkLeft {
     }
 
     /// `done` of `total` units of `run` are done; a total of 0 is not known.
-    pub(crate) fn report(&mut self, run: &RunId, done: u64, total: u64) {
+    pub fn report(&mut self, run: &RunId, done: u64, total: u64) {
         let share = match total {
             0 => 0.0,
             _ => (done as f64 / total as f64).min(1.0),
@@ -39,19 +42,19 @@ impl WorkLeft {
     }
 
     /// `run` will do nothing more.
-    pub(crate) fn end(&mut self, run: &RunId, worked: bool) {
+    pub fn end(&mut self, run: &RunId, worked: bool) {
         let first = self.shares.remove(run).map_or(0.0, |(first, _)| first);
         let work = self.todo.remove(run).unwrap_or_default();
         self.finished += if worked { (1.0 - first) * work } else { 0.0 };
     }
 
     /// Seconds since the beginning.
-    pub(crate) fn elapsed(&self) -> f64 {
+    pub fn elapsed(&self) -> f64 {
         self.begun.elapsed().as_secs_f64()
     }
 
     /// Seconds left if work goes on as in the `elapsed` ones; none before there is anything to go by.
-    pub(crate) fn secs(&self, elapsed: f64) -> Option<f64> {
+    pub fn secs(&self, elapsed: f64) -> Option<f64> {
         let (mut done, mut rest) = (self.finished, 0.0);
         for (run, work) in &self.todo {
             let (first, now) = self.shares.get(run).copied().unwrap_or_default();

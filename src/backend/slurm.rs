@@ -1,0 +1,348 @@
+//! Jobs of Slurm, over its commands. A job is known by its name, which nothing else has: numbers are used again.
+
+use crate::backend::outside::ask;
+use crate::backend::scheduler::{Batch, Ended, Scheduler, Seen, TaskKey};
+use crate::backend::traits::StopSignal;
+use crate::config::SlurmSpec;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// Seconds before the time limit at which an attempt saves its state: Slurm looks about once a minute, and a state takes
+/// a while.
+const SIGNAL_BEFORE: u32 = 180;
+
+/// Columns of `squeue`; the reason stands last, since it may hold anything.
+const COLUMNS: &str = "%F|%K|%j|%T|%r";
+
+/// See the module.
+pub(crate) struct Slurm {
+    spec: SlurmSpec,
+    /// The project's root.
+    root: PathBuf,
+    /// `sacct` has said that nothing is kept.
+    no_accounting: bool,
+}
+
+impl Slurm {
+    pub(crate) fn new(spec: SlurmSpec, root: &Path) -> Self {
+        Self {
+            spec,
+            root: root.to_owned(),
+            no_accounting: false,
+        }
+    }
+
+    fn ask(&self, words: &[String]) -> Result<String, String> {
+        ask(&self.spec.prefix, words)
+    }
+
+    /// What every job asks for.
+    fn options(&self) -> Vec<String> {
+        let spec = &self.spec;
+        let named = [
+            ("partition", &spec.partition),
+            ("account", &spec.account),
+            ("qos", &spec.qos),
+            ("reservation", &spec.reservation),
+            ("constraint", &spec.constraint),
+            ("exclude", &spec.exclude),
+            ("time", &spec.time),
+            ("mem", &spec.memory),
+            ("gpus", &spec.gpus),
+            ("gres", &spec.gres),
+        ];
+        let named = named
+            .into_iter()
+            .filter_map(|(name, value)| value.as_ref().map(|value| format!("--{name}={value}")));
+        let cpus = spec.cpus.map_or(1, u32::from);
+        let before = spec.signal_before.map_or(SIGNAL_BEFORE, u32::from);
+        // What continues a run is a new attempt, so that no two processes ever have the same folder.
+        let fixed = [
+            format!("--cpus-per-task={cpus}"),
+            "--ntasks=1".to_owned(),
+            "--no-requeue".to_owned(),
+            format!("--signal=B:USR1@{before}"),
+            format!("--chdir={}", self.root.display()),
+        ];
+        fixed
+            .into_iter()
+            .chain(named)
+            .chain(spec.extra.iter().cloned())
+            .collect()
+    }
+
+    /// What accounting knows of jobs that have left the queue; nothing where there is none.
+    fn look_back(&mut self, names: &BTreeSet<&str>) -> BTreeMap<TaskKey, Seen> {
+        if self.no_accounting || names.is_empty() {
+            return BTreeMap::new();
+        }
+        let names: Vec<&str> = names.iter().copied().collect();
+        let words = [
+            "sacct".to_owned(),
+            "--noheader".to_owned(),
+            "--allocations".to_owned(),
+            "--array".to_owned(),
+            "--parsable2".to_owned(),
+            format!("--name={}", names.join(",")),
+            "--format=JobID,JobName,State".to_owned(),
+        ];
+        match self.ask(&words) {
+            Ok(out) => out.lines().filter_map(accounted).collect(),
+            Err(why) => {
+                tracing::debug!("no accounting: {why}");
+                // Asked once: where it is off it fails each time.
+                self.no_accounting = why.contains("disabled");
+                BTreeMap::new()
+            }
+        }
+    }
+
+    /// What their keepers say of nodes that are out of use.
+    fn out_of_use(&self) -> Option<String> {
+        let words = ["sinfo", "--noheader", "--list-reasons", "--format=%n: %E"];
+        let out = self.ask(&words.map(str::to_owned)).ok()?;
+        let lines: Vec<&str> = out.lines().take(3).collect();
+        (!lines.is_empty()).then(|| lines.join("; "))
+    }
+
+    /// A reason that names nodes which are out of use, with what their keepers say of them.
+    fn explained(&self, reason: &str) -> String {
+        let nodes_are_out = ["ReqNodeNotAvail", "Nodes required for job are DOWN"];
+        if !nodes_are_out.iter().any(|word| reason.starts_with(word)) {
+            return reason.to_owned();
+        }
+        let said = self.out_of_use();
+        said.map_or_else(|| reason.to_owned(), |said| format!("{reason} ({said})"))
+    }
+}
+
+impl Scheduler for Slurm {
+    fn submit(&mut self, batch: &Batch) -> Result<(), String> {
+        let throttle = self
+            .spec
+            .throttle
+            .map_or_else(String::new, |most| format!("%{most}"));
+        let folder = batch.folder.display();
+        let mut words = vec!["sbatch".to_owned(), "--parsable".to_owned()];
+        words.push(format!("--job-name={}", batch.name));
+        words.push(format!("--array={}{throttle}", array(&batch.indices)));
+        words.push(format!("--output={folder}/%a.out"));
+        words.push("--open-mode=append".to_owned());
+        words.extend(self.options());
+        words.push(batch.folder.join("job.sh").display().to_string());
+        let said = self.ask(&words)?;
+        tracing::debug!(name = %batch.name, job = %said.trim(), "submitted");
+        Ok(())
+    }
+
+    fn look(&mut self, jobs: &[(TaskKey, PathBuf)]) -> Result<BTreeMap<TaskKey, Seen>, String> {
+        let words = ["squeue", "--noheader", "--array", "--me", "--states=all"];
+        let mut words: Vec<String> = words.map(str::to_owned).to_vec();
+        words.push(format!("--format={COLUMNS}"));
+        let out = self.ask(&words)?;
+        let mut seen: BTreeMap<TaskKey, Seen> = BTreeMap::new();
+        for (key, state) in out.lines().filter_map(queued) {
+            let names_it = jobs.iter().any(|(job, _)| *job == key);
+            if names_it {
+                let state = match state {
+                    Seen::Queued(reason) => Seen::Queued(self.explained(&reason)),
+                    other => other,
+                };
+                seen.insert(key, state);
+            }
+        }
+        let gone = jobs.iter().filter(|(key, _)| !seen.contains_key(key));
+        let gone: BTreeSet<&str> = gone.map(|((name, _), _)| name.as_str()).collect();
+        for (key, state) in self.look_back(&gone) {
+            seen.entry(key).or_insert(state);
+        }
+        Ok(seen)
+    }
+
+    fn cancel(&mut self, job: &TaskKey, _folder: &Path, _how: StopSignal) -> Result<(), String> {
+        let (name, index) = job;
+        let words = ["squeue", "--noheader", "--array", "--me", "--states=all"];
+        let mut words: Vec<String> = words.map(str::to_owned).to_vec();
+        words.extend([format!("--name={name}"), format!("--format={COLUMNS}")]);
+        let out = self.ask(&words)?;
+        let array = out.lines().find_map(|line| {
+            let array = line.split('|').next()?;
+            queued(line).filter(|(key, _)| key == job)?;
+            Some(array.to_owned())
+        });
+        let Some(array) = array else {
+            return Ok(());
+        };
+        // The name once more: between the two commands the number may have become another job's.
+        let words = [
+            "scancel".to_owned(),
+            format!("--name={name}"),
+            format!("{array}_{index}"),
+        ];
+        self.ask(&words).map(drop)
+    }
+
+    fn refuses(&mut self) -> Option<String> {
+        let mut words = vec!["sbatch".to_owned(), "--test-only".to_owned()];
+        words.extend(self.options());
+        words.push("--wrap=true".to_owned());
+        let why = self.ask(&words).err()?;
+        // Slurm that does not answer now may do so later.
+        let passing = [
+            "Unable to contact",
+            "onnection",
+            "connect failure",
+            "did not answer",
+            "timed out",
+        ];
+        if passing.iter().any(|word| why.contains(word)) {
+            tracing::warn!("Slurm does not answer: {why}");
+            return None;
+        }
+        // It says the same of nodes that are out of use as of those that are not there.
+        if let Some(said) = self.out_of_use() {
+            tracing::warn!("Slurm has no node for such runs now: {why} ({said})");
+            return None;
+        }
+        Some(why)
+    }
+
+    fn index_variable(&self) -> Option<&'static str> {
+        Some("SLURM_ARRAY_TASK_ID")
+    }
+}
+
+/// Numbers as `--array` takes them.
+fn array(indices: &[u32]) -> String {
+    match indices {
+        [first, .., last] if (last - first) as usize == indices.len() - 1 => {
+            format!("{first}-{last}")
+        }
+        _ => indices
+            .iter()
+            .map(u32::to_string)
+            .collect::<Vec<_>>()
+            .join(","),
+    }
+}
+
+/// A line of `squeue`, if it is one.
+fn queued(line: &str) -> Option<(TaskKey, Seen)> {
+    let mut fields = line.splitn(5, '|').map(str::trim);
+    let (_, index, name) = (fields.next()?, fields.next()?, fields.next()?);
+    let (state, reason) = (fields.next()?, fields.next().unwrap_or_default());
+    Some(((name.to_owned(), index.parse().ok()?), seen(state, reason)))
+}
+
+/// A line of `sacct`, if it is one of a job of an array.
+fn accounted(line: &str) -> Option<(TaskKey, Seen)> {
+    let mut fields = line.split('|');
+    let (id, name, state) = (fields.next()?, fields.next()?, fields.next()?);
+    let (_, index) = id.split_once('_')?;
+    Some(((name.to_owned(), index.parse().ok()?), seen(state, "")))
+}
+
+/// What a state word means. Words differ between versions: one that is not known means that the job lives.
+fn seen(state: &str, reason: &str) -> Seen {
+    // `CANCELLED by 1000`
+    let word = state.split_whitespace().next().unwrap_or_default();
+    let reason = if reason.is_empty() || reason == "None" {
+        word
+    } else {
+        reason
+    };
+    match word {
+        "PENDING" | "CONFIGURING" | "REQUEUED" | "REQUEUE_FED" | "REQUEUE_HOLD"
+        | "RESV_DEL_HOLD" | "SPECIAL_EXIT" => Seen::Queued(reason.to_owned()),
+        "COMPLETED" | "FAILED" => Seen::Ended(Ended::Itself),
+        "TIMEOUT" | "DEADLINE" => Seen::Ended(Ended::TimeLimit),
+        "OUT_OF_MEMORY" => Seen::Ended(Ended::Memory),
+        "PREEMPTED" => Seen::Ended(Ended::Preempted),
+        "NODE_FAIL" | "BOOT_FAIL" => Seen::Ended(Ended::Machine),
+        "CANCELLED" | "REVOKED" => Seen::Ended(Ended::Cancelled),
+        _ => Seen::Alive,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(index: u32) -> TaskKey {
+        ("lions-a".to_owned(), index)
+    }
+
+    #[test]
+    fn numbers_of_an_array_are_written_as_a_range_where_they_are_one() {
+        assert_eq!(array(&[0, 1, 2, 3]), "0-3");
+        assert_eq!(array(&[0, 2, 3]), "0,2,3");
+        assert_eq!(array(&[5]), "5");
+    }
+
+    #[test]
+    fn lines_of_the_queue_are_read_and_what_is_no_line_is_left_out() {
+        let wait = Seen::Queued("JobArrayTaskLimit".to_owned());
+        assert_eq!(
+            queued("1|2|lions-a|PENDING|JobArrayTaskLimit"),
+            Some((key(2), wait))
+        );
+        assert_eq!(
+            queued("1|0|lions-a|RUNNING|None"),
+            Some((key(0), Seen::Alive))
+        );
+        // A job that is no array's, a reason with a bar, and noise.
+        assert_eq!(queued("7|N/A|wrap|RUNNING|None"), None);
+        let odd = queued("1|1|lions-a|PENDING|a|b").unwrap().1;
+        assert_eq!(odd, Seen::Queued("a|b".to_owned()));
+        assert_eq!(queued("slurm_load_jobs error: Unable to contact"), None);
+        let ended = Seen::Ended(Ended::Cancelled);
+        assert_eq!(
+            accounted("12_3|lions-a|CANCELLED by 0"),
+            Some((key(3), ended))
+        );
+        assert_eq!(accounted("12|lions-a|RUNNING"), None);
+    }
+
+    // The states of Slurm 22.05 to 24.11 (`squeue(1)`, JOB STATE CODES), and words that it does not have.
+    #[test]
+    fn every_state_that_is_not_an_end_or_a_wait_means_that_the_job_lives() {
+        for word in [
+            "RUNNING",
+            "COMPLETING",
+            "SUSPENDED",
+            "STOPPED",
+            "SIGNALING",
+            "STAGE_OUT",
+            "RESIZING",
+            "LAUNCH_FAILED",
+            "RECONFIG_FAIL",
+            "POWER_UP_NODE",
+            "EXPEDITING",
+            "invented",
+            "",
+        ] {
+            assert_eq!(seen(word, "x"), Seen::Alive, "{word}");
+        }
+        for word in [
+            "PENDING",
+            "CONFIGURING",
+            "REQUEUED",
+            "REQUEUE_HOLD",
+            "RESV_DEL_HOLD",
+            "SPECIAL_EXIT",
+        ] {
+            assert_eq!(seen(word, "None"), Seen::Queued(word.to_owned()));
+        }
+        for (word, ended) in [
+            ("COMPLETED", Ended::Itself),
+            ("FAILED", Ended::Itself),
+            ("TIMEOUT", Ended::TimeLimit),
+            ("OUT_OF_MEMORY", Ended::Memory),
+            ("NODE_FAIL", Ended::Machine),
+            ("PREEMPTED", Ended::Preempted),
+            ("CANCELLED by 1000", Ended::Cancelled),
+        ] {
+            assert_eq!(seen(word, ""), Seen::Ended(ended), "{word}");
+        }
+    }
+}

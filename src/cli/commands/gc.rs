@@ -1,0 +1,104 @@
+//! `lions gc`.
+
+use crate::cli::commands::cancel::{Named, named};
+use crate::cli::database::{must_open, store_error};
+use crate::cli::error::CommandError;
+use crate::cli::global::{DONE, Global};
+use crate::cli::project::Project;
+use crate::cli::text::{bytes, counted};
+use crate::cli::ui::Ui;
+use crate::report::ColumnFit::{Whole, Wrap};
+use crate::store::{Garbage, Store};
+use serde_json::json;
+use std::collections::BTreeSet;
+
+/// Delete weights that no sweep wants kept
+///
+/// What a sweep keeps stands in its file: `keep = "last"` under `[sweep]` lets the checkpoints of earlier
+/// steps go, `"none"` all weights, each once every run that needs it is done. Nothing is said: all stays.
+/// Of runs that sweeps share the one that keeps most decides. Results stay, and a run that needs what is gone
+/// has it made again. Without `--yes` it only says what would go.
+#[derive(Debug, clap::Args)]
+pub(crate) struct GcArgs {
+    /// Only runs of these sweeps, by name or file; absent: of all
+    what: Vec<String>,
+    /// Delete
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(crate) fn run(ui: &Ui, global: &Global, args: &GcArgs) -> Result<u8, CommandError> {
+    let project = Project::find(global.root.as_deref(), None)?;
+    let read = must_open(&project)?;
+    let mut garbage = read.garbage(&project.root).map_err(store_error)?;
+    if !args.what.is_empty() {
+        let mut wanted = BTreeSet::new();
+        for word in named(&project, &read, &args.what)? {
+            match word {
+                Named::Run(run) => wanted.extend([run]),
+                Named::Sweep(sweep) => {
+                    let runs = read.run_states(&sweep).map_err(store_error)?;
+                    wanted.extend(runs.into_iter().map(|(run, _)| run));
+                }
+            }
+        }
+        garbage.retain(|found| wanted.contains(&found.run));
+    }
+    let mut freed = 0;
+    if args.yes {
+        let mut store = Store::of_project(&project.root).map_err(store_error)?;
+        for found in &garbage {
+            freed += store.collect(&project.root, found).map_err(store_error)?;
+        }
+    }
+    tell(ui, args.yes.then_some(freed), &garbage)?;
+    Ok(DONE)
+}
+
+/// What goes, or has gone with so many bytes.
+fn tell(ui: &Ui, freed: Option<u64>, garbage: &[Garbage]) -> Result<(), CommandError> {
+    let all: u64 = garbage.iter().map(|found| found.bytes).sum();
+    if ui.json {
+        let all = freed.unwrap_or(all);
+        return ui.print_json(&json!({
+            "deleted": freed.is_some(), "bytes": all, "runs": garbage,
+        }));
+    }
+    if garbage.is_empty() {
+        ui.text("nothing to delete; `keep = \"last\"` or `\"none\"` under `[sweep]` says what a sweep lets go");
+        return Ok(());
+    }
+    let row = |found: &Garbage| {
+        let mut names: Vec<String> = Vec::new();
+        for file in &found.files {
+            let folder = file
+                .rsplit_once('/')
+                .map_or(file.as_str(), |(folder, _)| folder);
+            if names.last().is_none_or(|last| last != folder) {
+                names.push(folder.to_owned());
+            }
+        }
+        vec![
+            found.run.to_string(),
+            found.kind.name().to_owned(),
+            bytes(found.bytes as f64),
+            names.join(" "),
+        ]
+    };
+    let columns = [
+        ("run", Whole),
+        ("stage", Whole),
+        ("size", Whole),
+        ("weights", Wrap),
+    ];
+    ui.headed_table(columns, garbage.iter().map(row));
+    let runs = counted(garbage.len(), "run");
+    match freed {
+        Some(freed) => ui.text(&format!("{} of {runs} deleted", bytes(freed as f64))),
+        None => ui.text(&format!(
+            "{} of {runs} would go; `--yes` deletes",
+            bytes(all as f64)
+        )),
+    }
+    Ok(())
+}

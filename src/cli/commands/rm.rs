@@ -1,0 +1,66 @@
+//! `lions rm`.
+
+use crate::cli::database::{must_open, store_error, unknown_sweep};
+use crate::cli::error::CommandError;
+use crate::cli::global::{DONE, Global};
+use crate::cli::project::Project;
+use crate::cli::sweep_file::name_typed;
+use crate::cli::text::{bytes, counted};
+use crate::cli::ui::Ui;
+use crate::store::Store;
+use serde_json::json;
+
+/// Remove a sweep with the runs that are its alone
+///
+/// Its trials and results go, and the folders of runs that no other sweep has and no other run needs. Its
+/// file and its pages under `reports/` stay. Without `--yes` it only says what would go.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RmArgs {
+    /// Sweep name, or its file
+    sweep: String,
+    /// Remove
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(crate) fn run(ui: &Ui, global: &Global, args: &RmArgs) -> Result<u8, CommandError> {
+    let project = Project::find(global.root.as_deref(), None)?;
+    let name = name_typed(&args.sweep)?;
+    let read = must_open(&project)?;
+    let mut remains = read
+        .remains(&name)
+        .map_err(|e| unknown_sweep(&project, &read, e))?;
+    if args.yes && remains.at_work.is_empty() {
+        let mut store = Store::of_project(&project.root).map_err(store_error)?;
+        remains = store
+            .remove_sweep(&project.root, &name)
+            .map_err(store_error)?;
+    }
+    if args.yes && !remains.at_work.is_empty() {
+        let count = counted(remains.at_work.len(), "run");
+        return Err(CommandError::user(format!(
+            "nothing was removed: {count} of `{name}` at work"
+        ))
+        .hint(format!(
+            "`lions cancel {name}` stops it, or end its `lions run`"
+        )));
+    }
+    if ui.json {
+        ui.print_json(&json!({ "sweep": name, "removed": args.yes, "remains": remains }))?;
+        return Ok(DONE);
+    }
+    let runs = counted(remains.runs.len(), "run");
+    let size = bytes(remains.bytes as f64);
+    let kept = match remains.kept {
+        0 => String::new(),
+        kept => format!(", {} that others have or need stay", counted(kept, "run")),
+    };
+    if args.yes {
+        ui.text(&format!("{name} removed, with {runs} and {size}{kept}"));
+    } else {
+        ui.text(&format!(
+            "{name} would go, with {runs} and {size}{kept}; `--yes` removes"
+        ));
+    }
+    Ok(DONE)
+}

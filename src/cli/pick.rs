@@ -1,0 +1,207 @@
+//! Some trials of a sweep, and runs of one stage.
+
+use crate::cli::error::CommandError;
+use crate::config::suggest;
+use crate::config::sweep::{AxisInfo, AxisValue, show_value};
+use crate::plan::{Plan, RunId, StageKind};
+use crate::report::SweepResults;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use std::collections::{BTreeMap, BTreeSet};
+
+// A doc comment here would replace the help of the commands that take these.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct TrialFilter {
+    /// Only trials where an axis has one of these values; repeatable, `seed` is an axis, too
+    #[arg(long = "where", value_name = "AXIS=VALUE,…")]
+    wheres: Vec<String>,
+}
+
+/// Values that trials must have.
+#[derive(Debug, Default)]
+pub(crate) struct Picked {
+    /// By axis the texts of the values, one of which a trial must have.
+    wanted: BTreeMap<String, Vec<String>>,
+}
+
+/// What stands for seeds among the axes.
+const SEED: &str = "seed";
+
+impl TrialFilter {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.wheres.is_empty()
+    }
+
+    /// Reads the words against what the sweep has.
+    pub(crate) fn read(
+        &self,
+        axes: &[AxisInfo],
+        seeds: impl IntoIterator<Item = u64>,
+    ) -> Result<Picked, CommandError> {
+        let mut known: BTreeMap<&str, Vec<String>> = axes
+            .iter()
+            .map(|axis| {
+                (
+                    axis.name.as_str(),
+                    axis.values.iter().map(show_value).collect(),
+                )
+            })
+            .collect();
+        let seeds: BTreeSet<u64> = seeds.into_iter().collect();
+        known.insert(SEED, seeds.iter().map(u64::to_string).collect());
+        let mut picked = Picked::default();
+        for word in &self.wheres {
+            let Some((axis, values)) = word.split_once('=') else {
+                let error = CommandError::user(format!("`--where {word}` has no `=`"));
+                return Err(error.hint("for example `--where beta=0.1`"));
+            };
+            let Some(takes) = known.get(axis) else {
+                let error = CommandError::user(format!("this sweep has no axis `{axis}`"));
+                let hint = suggest(axis, known.keys().copied()).unwrap_or_default();
+                return Err(error.hint(hint));
+            };
+            let wanted = picked.wanted.entry(axis.to_owned()).or_default();
+            // A label may hold a comma.
+            let whole = takes.iter().any(|value| same(value, values));
+            let parts: Vec<&str> = match whole {
+                true => vec![values],
+                false => values.split(',').collect(),
+            };
+            for part in parts {
+                let Some(value) = takes.iter().find(|value| same(value, part)) else {
+                    let error =
+                        CommandError::user(format!("axis `{axis}` never has the value `{part}`"));
+                    let hint = suggest(part, takes.iter().map(String::as_str));
+                    return Err(error.hint(hint.unwrap_or_default()));
+                };
+                wanted.push(value.clone());
+            }
+        }
+        Ok(picked)
+    }
+
+    /// Leaves the other trials out of results.
+    pub(crate) fn keep_results(&self, results: &mut SweepResults) -> Result<(), CommandError> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let seeds = results.trials.iter().map(|trial| trial.seed);
+        let picked = self.read(&results.sweep.axes, seeds)?;
+        results
+            .trials
+            .retain(|trial| picked.fits(&trial.assignments, trial.seed));
+        picked.not_none(results.trials.len())
+    }
+}
+
+/// Whether a value is what was typed; `0.10` and `0.1` are.
+fn same(value: &str, typed: &str) -> bool {
+    let numbers = || {
+        Some((
+            value.parse::<f64>().ok()?,
+            typed.trim().parse::<f64>().ok()?,
+        ))
+    };
+    value == typed.trim() || numbers().is_some_and(|(a, b)| a.to_bits() == b.to_bits())
+}
+
+impl Picked {
+    /// Whether a trial has the values.
+    pub(crate) fn fits(&self, assignments: &BTreeMap<String, AxisValue>, seed: u64) -> bool {
+        self.wanted.iter().all(|(axis, wanted)| {
+            let value = match axis.as_str() {
+                SEED => Some(seed.to_string()),
+                _ => assignments.get(axis).map(show_value),
+            };
+            value.is_some_and(|value| wanted.contains(&value))
+        })
+    }
+
+    /// Refuses values that no trial has together.
+    pub(crate) fn not_none(&self, trials: usize) -> Result<(), CommandError> {
+        if trials > 0 {
+            return Ok(());
+        }
+        let error = CommandError::user("no trial has all these values");
+        Err(error.hint("leave one `--where` out; `lions plan` lists the trials"))
+    }
+}
+
+// As above.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub(crate) struct OnlyStage {
+    /// Only runs of this stage, and what they need
+    #[arg(long = "only", value_name = "STAGE", value_parser = stages())]
+    pub(crate) stage: Option<StageKind>,
+}
+
+/// Reads the name of a stage.
+fn stages() -> impl TypedValueParser<Value = StageKind> {
+    let names = StageKind::ALL.iter().map(|kind| kind.name());
+    PossibleValuesParser::new(names).map(|name| {
+        let named = StageKind::ALL.iter().find(|kind| kind.name() == name);
+        *named.unwrap_or(&StageKind::Eval)
+    })
+}
+
+/// The runs that trials and stage ask for, with what they need; nothing if all are.
+pub(crate) fn wanted_runs(
+    plan: &Plan,
+    axes: &[AxisInfo],
+    filter: &TrialFilter,
+    only: OnlyStage,
+) -> Result<Option<BTreeSet<RunId>>, CommandError> {
+    if filter.is_empty() && only.stage.is_none() {
+        return Ok(None);
+    }
+    let picked = filter.read(axes, plan.trials.iter().map(|trial| trial.seed))?;
+    let fits = |index: &usize| {
+        let trial = plan.trials.iter().find(|trial| trial.index == *index);
+        trial.is_some_and(|trial| picked.fits(&trial.assignments, trial.seed))
+    };
+    picked.not_none(
+        plan.trials
+            .iter()
+            .filter(|trial| fits(&trial.index))
+            .count(),
+    )?;
+    let mut wanted = BTreeSet::new();
+    // Parents stand before children.
+    for run in plan.runs.iter().rev() {
+        let asked = only.stage.is_none_or(|kind| kind == run.kind) && run.trials.iter().any(fits);
+        if asked || wanted.contains(&run.id) {
+            wanted.insert(run.id.clone());
+            wanted.extend(run.parents.iter().cloned());
+        }
+    }
+    if let (true, Some(kind)) = (wanted.is_empty(), only.stage) {
+        let error = CommandError::user(format!("these trials have no run of stage `{kind}`"));
+        let has: BTreeSet<&str> = plan.runs.iter().map(|run| run.kind.name()).collect();
+        let has: Vec<&str> = has.into_iter().collect();
+        return Err(error.hint(format!("the sweep has {}", has.join(", "))));
+    }
+    Ok(Some(wanted))
+}
+
+/// The part of a plan that these runs are, with the trials that `filter` picks.
+pub(crate) fn part_of(
+    plan: &mut Plan,
+    axes: &[AxisInfo],
+    filter: &TrialFilter,
+    only: OnlyStage,
+) -> Result<(), CommandError> {
+    let Some(wanted) = wanted_runs(plan, axes, filter, only)? else {
+        return Ok(());
+    };
+    let picked = filter.read(axes, plan.trials.iter().map(|trial| trial.seed))?;
+    plan.runs.retain(|run| wanted.contains(&run.id));
+    plan.trials
+        .retain(|trial| picked.fits(&trial.assignments, trial.seed));
+    let kept: BTreeSet<usize> = plan.trials.iter().map(|trial| trial.index).collect();
+    for run in &mut plan.runs {
+        run.trials.retain(|trial| kept.contains(trial));
+    }
+    for trial in &mut plan.trials {
+        trial.runs.retain(|run| wanted.contains(run));
+    }
+    Ok(())
+}

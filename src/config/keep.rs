@@ -1,0 +1,26 @@
+//! What stays on the disk of what a sweep has made.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Which weights of finished runs `lions gc` leaves; results, samples and log-probabilities always stay.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeepPolicy {
+    /// None, once nothing more needs them.
+    None,
+    /// The model at the end of each training, and no checkpoints of earlier steps.
+    Last,
+    /// All.
+    #[default]
+    All,
+}
+
+impl KeepPolicy {
+    /// Whether it is what holds where nothing is said.
+    pub fn is_usual(&self) -> bool {
+        *self == Self::All
+    }
+}

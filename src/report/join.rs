@@ -1,0 +1,60 @@
+//! Several sweeps as one, for tables over all of them.
+
+use crate::config::sweep::{AxisInfo, ReportSpec};
+use crate::report::select::{SweepResults, TrialResult};
+use serde_json::json;
+
+/// The axis that tells the sweeps apart.
+const SWEEP_AXIS: &str = "sweep";
+
+/// The trials of all sweeps, each with the sweep's name as a value of an axis `sweep`; a single one stays as it
+/// is. Tables and figures of the sweep files are left out: each speaks of its own axes.
+pub fn join_results(first: SweepResults, others: Vec<SweepResults>) -> SweepResults {
+    if others.is_empty() {
+        return first;
+    }
+    let all = std::iter::once(&first).chain(&others);
+    let names: Vec<String> = all.map(|one| one.sweep.name.clone()).collect();
+    let mut joined = first;
+    let mut trials = Vec::new();
+    let mut take = |name: &str, of_sweep: &mut Vec<TrialResult>| {
+        for mut trial in of_sweep.drain(..) {
+            trial.index = trials.len();
+            trial.assignments.insert(SWEEP_AXIS.to_owned(), json!(name));
+            trials.push(trial);
+        }
+    };
+    take(&names[0], &mut joined.trials);
+    for (mut other, name) in others.into_iter().zip(&names[1..]) {
+        take(name, &mut other.trials);
+        joined.runs.extend(other.runs);
+        joined.sweep.unread.extend(other.sweep.unread);
+        for axis in other.sweep.axes {
+            add_axis(&mut joined.sweep.axes, axis);
+        }
+    }
+    joined.trials = trials;
+    let sweep_axis = AxisInfo {
+        name: SWEEP_AXIS.to_owned(),
+        values: names.iter().map(|name| json!(name)).collect(),
+    };
+    joined.sweep.axes.insert(0, sweep_axis);
+    joined.sweep.name = names.join(" and ");
+    joined.sweep.report = ReportSpec::default();
+    joined
+}
+
+/// An axis with the values that it has in any of the sweeps.
+fn add_axis(axes: &mut Vec<AxisInfo>, axis: AxisInfo) {
+    match axes.iter_mut().find(|known| known.name == axis.name) {
+        Some(known) => {
+            let new = axis
+                .values
+                .into_iter()
+                .filter(|value| !known.values.contains(value));
+            let new: Vec<_> = new.collect();
+            known.values.extend(new);
+        }
+        None => axes.push(axis),
+    }
+}

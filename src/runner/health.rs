@@ -1,0 +1,65 @@
+//! Cards that were lost, and what is kept from them.
+
+use crate::queue::Slot;
+use crate::runner::graph::Graph;
+use crate::runner::report::Reporting;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What is known of the slots, by number; and of the runs that were lost with one, by index.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    /// The run with which a card was lost last, if nothing has come to its end there since.
+    lost: BTreeMap<usize, usize>,
+    /// Where nothing more is started.
+    excluded: BTreeSet<usize>,
+    /// The slot that was lost under a run last.
+    avoided: BTreeMap<usize, usize>,
+}
+
+impl Health {
+    /// A run came to its end in a slot.
+    pub(crate) fn well(&mut self, slot: usize, at: usize) {
+        self.lost.remove(&slot);
+        self.avoided.remove(&at);
+    }
+
+    /// The card of a slot was lost under a run. One run may be to blame itself; two different ones in a row
+    /// are not, and the card is excluded.
+    pub(crate) fn fault(
+        &mut self,
+        slots: &[Slot],
+        slot: usize,
+        at: usize,
+        reporting: &mut Reporting<'_>,
+        graph: &Graph<'_>,
+    ) {
+        self.avoided.insert(at, slot);
+        let before = self.lost.insert(slot, at);
+        if before.is_some_and(|before| before != at) && self.excluded.insert(slot) {
+            let device = slots[slot].device;
+            let message = format!(
+                "{device} was lost under two runs, one after the other; nothing more is started on it before the next `lions run`"
+            );
+            reporting.warn(graph.id(at), message);
+        }
+    }
+
+    pub(crate) fn is_excluded(&self, slot: usize) -> bool {
+        self.excluded.contains(&slot)
+    }
+
+    /// The slot that a run is not to be given: the one that it was lost with, if there are others where it
+    /// fits. With one card alone it is tried there again.
+    pub(crate) fn avoided(
+        &self,
+        slots: &[Slot],
+        at: usize,
+        peak_memory_bytes: u64,
+    ) -> Option<usize> {
+        let avoided = *self.avoided.get(&at)?;
+        let others = slots.iter().enumerate().any(|(slot, room)| {
+            slot != avoided && !self.is_excluded(slot) && room.fits(peak_memory_bytes)
+        });
+        others.then_some(avoided)
+    }
+}

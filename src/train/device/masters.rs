@@ -1,0 +1,141 @@
+//! The parameters that learn, in f32, as they are kept.
+
+use crate::arch::{FloatFormat, JOINING_ROOM};
+use crate::gpu::decoder::{beside, rounded};
+use crate::gpu::ops::optimizer::{Halves, Parameters};
+use crate::gpu::{Buf, Gpu, Result, Stored};
+use crate::train::device::pieces::{fill, visit, visit_as};
+use crate::train::engine::{Give, Take};
+use crate::train::error::TrainError;
+use half::bf16;
+use std::ops::Range;
+
+/// Parameters in f32.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Masters {
+    /// As they are.
+    Whole(Buf<f32>),
+    /// In the two bytes that passes read and two more.
+    Halves {
+        kept: Halves,
+        /// Where some of them are made whole.
+        room: Buf<f32>,
+    },
+}
+
+impl Masters {
+    /// Parameters and the array of them that passes read: in halves if they may be and passes read bf16, since one of
+    /// the halves is then that array.
+    ///
+    /// # Errors
+    /// Out of memory.
+    pub(super) fn new<T: Stored>(
+        gpu: &mut dyn Gpu,
+        count: usize,
+        may_be_halves: bool,
+    ) -> Result<(Self, Buf<T>)> {
+        if may_be_halves && T::pick(false, true) {
+            let value: Buf<bf16> = gpu.alloc(count)?;
+            let kept = Halves {
+                value,
+                low: gpu.alloc(count)?,
+            };
+            let room = gpu.alloc(count.min(JOINING_ROOM / 4))?;
+            return Ok((Self::Halves { kept, room }, Buf::new(value.region())));
+        }
+        let master = gpu.alloc(count)?;
+        Ok((Self::Whole(master), beside(gpu, master)?))
+    }
+
+    /// As AdamW takes them, with the array that passes read.
+    pub(super) fn parameters<T: Stored>(&self, value: Buf<T>) -> Parameters {
+        match self {
+            Self::Whole(master) => {
+                let copy = T::pick(None, Some(Buf::new(value.region())));
+                Parameters::Whole(*master, copy)
+            }
+            Self::Halves { kept, .. } => Parameters::Halves(*kept),
+        }
+    }
+
+    /// Sets some of them, and what passes read of them.
+    pub(super) fn set<T: Stored>(
+        &self,
+        gpu: &mut dyn Gpu,
+        (range, value): (Range<usize>, Buf<T>),
+        numbers: &[f32],
+    ) -> Result<()> {
+        match self {
+            Self::Whole(master) => {
+                let master = master.part(range.clone());
+                gpu.upload(numbers, master)?;
+                rounded(gpu, master, value.part(range))
+            }
+            Self::Halves { kept, room } => {
+                let mut start = range.start;
+                for some in numbers.chunks(room.len().max(1)) {
+                    let room = room.part(0..some.len());
+                    gpu.upload(some, room)?;
+                    kept.part(start..start + some.len()).set(gpu, room)?;
+                    start += some.len();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Gives the bytes of some of them in `format`.
+    pub(super) fn visit_as(
+        &self,
+        gpu: &mut dyn Gpu,
+        range: Range<usize>,
+        format: FloatFormat,
+        take: &mut Take<'_>,
+    ) -> std::result::Result<(), TrainError> {
+        match self {
+            Self::Whole(master) => visit_as(gpu, master.part(range), format, take),
+            Self::Halves { kept, room } => parts(range, *room).try_for_each(|(range, room)| {
+                kept.part(range).get(gpu, room)?;
+                visit_as(gpu, room, format, take)
+            }),
+        }
+    }
+
+    /// Gives the bytes of some of them.
+    pub(super) fn visit(
+        &self,
+        gpu: &mut dyn Gpu,
+        range: Range<usize>,
+        take: &mut Take<'_>,
+    ) -> std::result::Result<(), TrainError> {
+        match self {
+            Self::Whole(master) => visit(gpu, master.part(range).region(), take),
+            Self::Halves { .. } => self.visit_as(gpu, range, FloatFormat::F32, take),
+        }
+    }
+
+    /// Asks for the bytes of some of them. What passes read of whole ones is left as it is.
+    pub(super) fn fill(
+        &self,
+        gpu: &mut dyn Gpu,
+        range: Range<usize>,
+        give: &mut Give<'_>,
+    ) -> std::result::Result<(), TrainError> {
+        match self {
+            Self::Whole(master) => fill(gpu, master.part(range).region(), give),
+            Self::Halves { kept, room } => parts(range, *room).try_for_each(|(range, room)| {
+                fill(gpu, room.region(), give)?;
+                Ok(kept.part(range).set(gpu, room)?)
+            }),
+        }
+    }
+}
+
+/// A range in parts that the room takes, each with its part of the room.
+fn parts(range: Range<usize>, room: Buf<f32>) -> impl Iterator<Item = (Range<usize>, Buf<f32>)> {
+    let starts = range.clone().step_by(room.len().max(1));
+    starts.map(move |start| {
+        let end = range.end.min(start + room.len());
+        (start..end, room.part(0..end - start))
+    })
+}

@@ -1,0 +1,46 @@
+# A Slurm that tests script, for machines without one. Its state lies in $FAKE_SLURM: `jobs/NAME.INDEX/` for each job (its
+# array's number, script, process and how it ended), and files by which a test says what is odd:
+#   hold   jobs wait, for the reason in the file        down   no command is answered
+#   word   the state word of jobs at work               forget no job is known
+#   more   further lines of the queue                   refuse what `sbatch` says instead of taking a job
+#   lost   `sbatch` takes the job and fails all the same
+dir=${FAKE_SLURM:?}
+mkdir -p "$dir/jobs"
+echo "$(basename "$0") $*" >> "$dir/asked"
+
+unreachable() {
+    if [ -e "$dir/down" ]; then
+        echo "$1: error: Unable to contact slurm controller (connect failure)" >&2
+        exit 1
+    fi
+}
+
+# Starts a job's script as Slurm does, out of the reach of whoever submitted it.
+begin() {
+    local job=$1 index=${1##*.}
+    SLURM_ARRAY_TASK_ID=$index setsid bash -c '
+        echo $$ > "$1/pid"
+        script=$(cat "$1/script")
+        bash "$script" >> "$(dirname "$script")/$SLURM_ARRAY_TASK_ID.out" 2>&1
+        echo $? > "$1/code"
+    ' _ "$job" > /dev/null 2>&1 < /dev/null &
+    echo begun > "$job/state"
+}
+
+# Processes of a job: the one that was started and what it has started.
+members() {
+    ps -o pid= -g "$(cat "$1/pid")" 2> /dev/null
+}
+
+state_of() {
+    local job=$1
+    if [ -e "$job/cancelled" ]; then
+        echo CANCELLED
+    elif [ -e "$job/code" ]; then
+        if [ "$(cat "$job/code")" = 0 ]; then echo COMPLETED; else echo FAILED; fi
+    elif [ ! -e "$job/state" ]; then
+        echo PENDING
+    else
+        cat "$dir/word" 2> /dev/null || echo RUNNING
+    fi
+}
