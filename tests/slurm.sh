@@ -106,18 +106,17 @@ ls results/jobs/*/manifest | xargs wc -l | has ' 4 results' || fail "no array of
 
 say "two jobs, two GPUs"
 # Stages compute on the CPU here, where no card is: what counts is which card Slurm gives to whom.
-rm -f "$work/cards"
+: > "$work/cards"
 job() { sbatch --parsable --gres=gpu:1 --mem=100 -o /dev/null --wrap "echo CARDS=\$CUDA_VISIBLE_DEVICES >> $work/cards; sleep 2"; }
 job > /dev/null; job > /dev/null
-for _ in $(seq 100); do [ "$(wc -l < "$work/cards" 2> /dev/null || echo 0)" = 2 ] && break; sleep 0.1; done
+for _ in $(seq 100); do [ "$(wc -l < "$work/cards")" = 2 ] && break; sleep 0.1; done
 [ "$(sort "$work/cards" | tr '\n' ' ')" = "CARDS=0 CARDS=1 " ] || fail "cards: $(cat "$work/cards")"
 
 say "a held job waits and says why; it is cancelled and put back"
 sweep held 6 2 '0.1'
 scontrol update NodeName="$(hostname -s)" State=DRAIN Reason='disk is worn'
 start held
-until_told held 'disk is worn'
-"$lions" status held --json > /dev/null
+until_told held '^queue .*disk is worn'
 "$lions" status held | tr -s ' \n' ' ' | has 'waits at the scheduler: Nodes required' || fail "$("$lions" status held)"
 run=$("$lions" status held --json | python3 -c 'import json,sys; print([r["id"] for r in json.load(sys.stdin)["runs"] if r["kind"]=="sft"][0][:12])')
 "$lions" why "$run" | has 'has waited at the scheduler' || fail "$("$lions" why "$run")"
