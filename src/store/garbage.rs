@@ -100,9 +100,12 @@ impl ReadStore {
 
     /// What holds for each run of a sweep: of several sweeps the one that keeps most.
     fn policies(&self) -> Result<BTreeMap<RunId, KeepPolicy>, StoreError> {
-        let sql = "SELECT DISTINCT run.run_id, json_extract(sweep.content, '$.keep')
+        // Once a sweep: its content is megabytes where it has thousands of trials.
+        let sql = "WITH said (sweep, keep) AS MATERIALIZED (
+                SELECT id, json_extract(content, '$.keep') FROM sweep)
+            SELECT DISTINCT run.run_id, said.keep
             FROM trial_run JOIN run ON run.id = trial_run.run
-            JOIN trial ON trial.id = trial_run.trial JOIN sweep ON sweep.id = trial.sweep";
+            JOIN trial ON trial.id = trial_run.trial JOIN said ON said.sweep = trial.sweep";
         let mut policies = BTreeMap::new();
         for (run, text) in self.rows(sql, [], |row| {
             Ok((RunId(row.get(0)?), row.get::<_, Option<String>>(1)?))
