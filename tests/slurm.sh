@@ -83,11 +83,13 @@ metrics = ["tales/loss"]
 TOML
 }
 
+# Reads to the end: a pipe that is closed early would fail its writer.
+has() { grep -e "$1" > /dev/null; }
 say() { echo "== $*"; }
 fail() { echo "FAILED: $*" >&2; squeue -t all -o '%i %j %T %r' >&2 || true; exit 1; }
 start() { "$lions" run "sweeps/$1.toml" --backend slurm "${@:2}" > "$work/$1.log" 2>&1 & driver=$!; }
 ends_well() { wait "$driver" || fail "$1: $(tail -5 "$work/$1.log")"; driver=; has_its_table "$1"; }
-has_its_table() { "$lions" compare "$1" | grep -q 'tales/loss' || fail "$1 has no table"; }
+has_its_table() { "$lions" compare "$1" | has 'tales/loss' || fail "$1 has no table"; }
 until_told() { for _ in $(seq 600); do grep -q "$2" "$work/$1.log" && return; sleep 0.1; done; fail "$1 never told \`$2\`: $(cat "$work/$1.log")"; }
 saved_state() { for _ in $(seq 600); do grep -qs '"checkpointed"' results/runs/*/attempts/"$1"/events.jsonl && return; sleep 0.1; done; fail "no state"; }
 
@@ -100,25 +102,24 @@ say "a sweep of four trials: arrays, shared runs, the table"
 start whole
 ends_well whole
 [ "$(ls -d results/runs/*/attempts/*/ | wc -l)" = "$(ls -d results/runs/*/ | wc -l)" ] || fail "an attempt was repeated"
-ls results/jobs/*/manifest | xargs wc -l | grep -q ' 4 results' || fail "no array of four"
+ls results/jobs/*/manifest | xargs wc -l | has ' 4 results' || fail "no array of four"
 
 say "two jobs, two GPUs"
 # Stages compute on the CPU here, where no card is: what counts is which card Slurm gives to whom.
-rm -f "$work/cards"
+: > "$work/cards"
 job() { sbatch --parsable --gres=gpu:1 --mem=100 -o /dev/null --wrap "echo CARDS=\$CUDA_VISIBLE_DEVICES >> $work/cards; sleep 2"; }
 job > /dev/null; job > /dev/null
-for _ in $(seq 100); do [ "$(wc -l < "$work/cards" 2> /dev/null || echo 0)" = 2 ] && break; sleep 0.1; done
+for _ in $(seq 100); do [ "$(wc -l < "$work/cards")" = 2 ] && break; sleep 0.1; done
 [ "$(sort "$work/cards" | tr '\n' ' ')" = "CARDS=0 CARDS=1 " ] || fail "cards: $(cat "$work/cards")"
 
 say "a held job waits and says why; it is cancelled and put back"
 sweep held 6 2 '0.1'
 scontrol update NodeName="$(hostname -s)" State=DRAIN Reason='disk is worn'
 start held
-until_told held 'disk is worn'
-"$lions" status held --json > /dev/null
-"$lions" status held | tr -s ' \n' ' ' | grep -q 'waits at the scheduler: Nodes required' || fail "$("$lions" status held)"
+until_told held '^queue .*disk is worn'
+"$lions" status held | tr -s ' \n' ' ' | has 'waits at the scheduler: Nodes required' || fail "$("$lions" status held)"
 run=$("$lions" status held --json | python3 -c 'import json,sys; print([r["id"] for r in json.load(sys.stdin)["runs"] if r["kind"]=="sft"][0][:12])')
-"$lions" why "$run" | grep -q 'has waited at the scheduler' || fail "$("$lions" why "$run")"
+"$lions" why "$run" | has 'has waited at the scheduler' || fail "$("$lions" why "$run")"
 "$lions" cancel "$run"
 if wait "$driver"; then fail "a cancelled sweep succeeded"; fi
 driver=

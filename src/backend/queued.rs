@@ -155,6 +155,7 @@ impl<S: Scheduler> QueuedBackend<S> {
         let note = read_job_note(&dir).unwrap_or_else(|| JobNote {
             handle: handle.0.clone(),
             waits: None,
+            stopped: false,
         });
         self.jobs
             .insert(handle.clone(), Job::new(key, (dir, &folder), true, note));
@@ -281,6 +282,7 @@ impl<S: Scheduler> Backend for QueuedBackend<S> {
         let note = JobNote {
             handle: handle.0.clone(),
             waits: None,
+            stopped: false,
         };
         write_job_note(&dir, &note)?;
         self.add_to_batch(&name, index, launch)?;
@@ -331,6 +333,7 @@ impl<S: Scheduler> Backend for QueuedBackend<S> {
         };
         job.stop = Some(signal);
         job.stop_owed = job.submitted;
+        job.note_stop(handle);
         self.tell_stops();
         Ok(())
     }

@@ -112,8 +112,9 @@ impl Job {
             }
             Some(Seen::Queued(reason)) => queued(reason.clone()),
             Some(Seen::Alive) => Poll::Running,
-            Some(Seen::Ended(Ended::Cancelled)) if !self.begun => evicted(Ended::Cancelled),
+            Some(Seen::Ended(Ended::Cancelled)) if !self.begun => self.cancelled(),
             Some(Seen::Ended(ended)) if over => match ended {
+                Ended::Cancelled => self.cancelled(),
                 Ended::Itself if !self.begun => self.never_began(),
                 Ended::Itself => Poll::Gone,
                 Ended::Memory => starved(),
@@ -121,6 +122,29 @@ impl Job {
             },
             Some(Seen::Ended(_)) => Poll::Running,
             None => self.judge_unknown(over, unanswered, backend),
+        }
+    }
+
+    /// Whether a runner asked it to stop, this one or an earlier one.
+    fn was_stopped(&self) -> bool {
+        self.stop.is_some() || self.note.stopped
+    }
+
+    /// Its job was cancelled: by a runner, which knows why, or by a person at the scheduler.
+    fn cancelled(&self) -> Poll {
+        if self.was_stopped() {
+            return Poll::Evicted {
+                cause: Eviction::Infrastructure,
+                message: "it was asked to stop".to_owned(),
+            };
+        }
+        evicted(Ended::Cancelled)
+    }
+
+    /// Notes for later runners that it was asked to stop.
+    pub(crate) fn note_stop(&mut self, handle: &Handle) {
+        if !std::mem::replace(&mut self.note.stopped, true) {
+            self.write_note(handle);
         }
     }
 
@@ -162,7 +186,7 @@ impl Job {
             return evicted(Ended::TimeLimit);
         }
         let by_itself = matches!(end.code, Some(code) if code != 130);
-        if !by_itself && self.stop.is_none() {
+        if !by_itself && !self.was_stopped() {
             match &self.seen {
                 Some(Seen::Ended(Ended::Memory)) => return starved(),
                 Some(Seen::Ended(Ended::Itself)) => {}
@@ -192,6 +216,10 @@ impl Job {
             reason: reason.clone(),
             since: SystemClock.now(),
         });
+        self.write_note(handle);
+    }
+
+    fn write_note(&self, handle: &Handle) {
         if let Err(error) = write_job_note(&self.dir, &self.note) {
             tracing::warn!(%handle, "other commands cannot be told of the job: {error}");
         }

@@ -286,6 +286,29 @@ fn a_stop_that_cannot_be_told_is_told_later_and_a_job_that_was_never_submitted_i
     assert_eq!(desk.script.borrow().cancelled.len(), 1);
 }
 
+// A runner pauses a run, cancels its job and dies; the next one must not take that for a person's wish.
+#[test]
+fn a_job_that_an_earlier_runner_stopped_is_not_taken_for_one_that_a_person_cancelled() {
+    let desk = Desk::new();
+    let mut backend = desk.backend();
+    let handle = backend.launch(&desk.launch("a")).unwrap();
+    backend.submit().unwrap();
+    desk.says(0, Seen::Ended(Ended::Cancelled));
+    let cause = |poll: Poll| match poll {
+        Poll::Evicted { cause, .. } => cause,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        cause(poll(&mut desk.backend(), &handle)),
+        Eviction::Cancelled
+    );
+    backend.stop(&handle, StopSignal::Terminate).unwrap();
+    assert_eq!(
+        cause(poll(&mut desk.backend(), &handle)),
+        Eviction::Infrastructure
+    );
+}
+
 #[test]
 fn handles_of_other_backends_are_not_known() {
     let backend = Desk::new().backend();

@@ -142,13 +142,13 @@ pub(crate) fn expand<'a>(file: &'a SweepFile, problems: &mut Problems) -> Vec<Gr
         sets: Vec::new(),
         seeds: &file.seeds,
     }];
-    if let Some(search) = file.search {
+    let axes: &[Axis] = if let Some(search) = file.search {
         points = drawn(file, search.draws as usize);
-    }
-    for (index, axis) in file.axes.iter().enumerate() {
-        if file.search.is_some() {
-            break;
-        }
+        &[]
+    } else {
+        &file.axes
+    };
+    for (index, axis) in axes.iter().enumerate() {
         if let Some(found) = too_many(&points, &file.axes[index..], file.seeds.len()) {
             problems.insert(found);
             return Vec::new();

@@ -1,6 +1,6 @@
 //! One panel: how much room it needs, and drawing it.
 
-use crate::figures::axes::{Axis, Rect, linear_axis};
+use crate::figures::axes::{Axis, Rect, Tick, linear_axis};
 use crate::figures::canvas::{Align, Canvas, Stroke, TextLook};
 use crate::figures::chart::{Arrangement, Coordinates, Frame, Room};
 use crate::figures::data::Level;
@@ -126,8 +126,8 @@ fn level_words(panel: &Panel, axis: &Axis) -> String {
         let these: Vec<String> = these.map(text).collect();
         (!these.is_empty()).then(|| format!("{lead}: {}", these.join(", ")))
     };
-    let parts = [part("Dotted", true), part("outside the plot", false)];
-    parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+    let parts = [part("Dotted", true), part("Outside the plot", false)];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(". ")
 }
 
 impl PanelLayout {
@@ -314,17 +314,33 @@ fn draw_y_axis(canvas: &mut Canvas<'_>, axis: &Axis, plot: &Rect) {
     }
 }
 
-/// Values along the bottom with their grid.
+/// Values along the bottom with their grid; a label that would touch the one before it is left out.
 fn draw_value_grid(canvas: &mut Canvas<'_>, axis: &Axis, plot: &Rect) {
+    let mut free_from = f64::NEG_INFINITY;
     for tick in &axis.ticks {
         let x = axis.x(tick.value, plot);
         canvas.path(&[(x, plot.top), (x, plot.bottom)], grid_line(tick.value));
-        let middle = TextLook {
-            align: Align::Middle,
-            ..regular(TICK_EM, SOFT_INK)
-        };
-        canvas.text(&tick.text, x, plot.bottom + 6.0 + TICK_EM, middle);
+        draw_tick_label(canvas, tick, (x, plot.bottom), &mut free_from);
     }
+}
+
+/// Writes what a tick below the plot says, if it does not touch the one before it, which ends at `free_from`.
+fn draw_tick_label(
+    canvas: &mut Canvas<'_>,
+    tick: &Tick,
+    (x, bottom): (f64, f64),
+    free_from: &mut f64,
+) {
+    let half = text_width(&tick.text, TICK_EM, Weight::Regular) / 2.0;
+    if x - half < *free_from {
+        return;
+    }
+    *free_from = x + half + 6.0;
+    let look = TextLook {
+        align: Align::Middle,
+        ..regular(TICK_EM, SOFT_INK)
+    };
+    canvas.text(&tick.text, x, bottom + 6.0 + TICK_EM, look);
 }
 
 /// Ticks along the bottom; a label that would touch the one before it is left out.
@@ -335,16 +351,7 @@ fn draw_x_ticks(canvas: &mut Canvas<'_>, axis: &Axis, plot: &Rect) {
     for tick in &axis.ticks {
         let x = axis.x(tick.value, plot);
         canvas.path(&[(x, plot.bottom), (x, plot.bottom + 4.0)], AXIS_LINE);
-        let half = text_width(&tick.text, TICK_EM, Weight::Regular) / 2.0;
-        if x - half < free_from {
-            continue;
-        }
-        free_from = x + half + 6.0;
-        let look = TextLook {
-            align: Align::Middle,
-            ..regular(TICK_EM, SOFT_INK)
-        };
-        canvas.text(&tick.text, x, plot.bottom + 6.0 + TICK_EM, look);
+        draw_tick_label(canvas, tick, (x, plot.bottom), &mut free_from);
     }
 }
 

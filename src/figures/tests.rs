@@ -225,5 +225,5 @@ fn a_known_value_is_a_line_or_said_to_lie_outside() {
         found.unwrap().text
     };
     assert_eq!(said(0.9), "Dotted: chance 0.900");
-    assert_eq!(said(0.5), "outside the plot: chance 0.500");
+    assert_eq!(said(0.5), "Outside the plot: chance 0.500");
 }

@@ -161,12 +161,10 @@ pub fn looks_of(names: &[String]) -> Vec<usize> {
     let mut taken = [0usize; LOOKS.len()];
     for (round, index) in order.into_iter().enumerate() {
         let own = digest(&names[index]) as usize % LOOKS.len();
-        let places = (0..LOOKS.len()).map(|step| (own + step) % LOOKS.len());
+        let mut places = (0..LOOKS.len()).map(|step| (own + step) % LOOKS.len());
         let full = round / LOOKS.len();
-        let place = places
-            .into_iter()
-            .find(|place| taken[*place] <= full)
-            .unwrap_or(own);
+        let free = places.find(|place| taken[*place] <= full);
+        let place = free.unwrap_or(own);
         taken[place] = full + 1;
         looks[index] = place;
     }

@@ -252,16 +252,18 @@ pub(crate) fn table_blocks(
         })
     };
     blocks.push(PageBlock::Subheading(title.clone()));
-    let files = match label {
-        "" => Vec::new(),
-        _ => files(
-            &format!("tables/{}", table.name),
-            &[("CSV", "csv"), ("LaTeX", "tex")],
-        ),
-    };
+    let mut links = Vec::new();
+    if !label.is_empty() {
+        let stem = format!("tables/{}", table.name);
+        links = files(&stem, &[("CSV", "csv"), ("LaTeX", "tex")]);
+        links.push(Link {
+            text: "runs".to_owned(),
+            href: "#runs".to_owned(),
+        });
+    }
     let (mut first, others) = split_grid(grid, SHOWN_COLUMNS);
     first.notes = new;
-    blocks.push(table_of(first, files));
+    blocks.push(table_of(first, links));
     if let Some(others) = others {
         let count = table.metrics.len() - SHOWN_COLUMNS;
         blocks.push(PageBlock::Folded {

@@ -24,8 +24,8 @@ pub fn answer(table: &SweepTable) -> Vec<String> {
     lines
 }
 
-/// What the comparisons of a table's primary metric come to, in one sentence: `loss against the baseline, 4 better,
-/// 1 unresolved of 5`.
+/// What the comparisons of a table's primary metric come to, in one sentence: `loss against the baseline, 4 of 5
+/// better, 1 of 5 unresolved`.
 pub(crate) fn verdict_line(table: &SweepTable) -> String {
     let Some(metric) = table.metrics.first() else {
         return "nothing is measured.".to_owned();
@@ -46,14 +46,13 @@ pub(crate) fn verdict_line(table: &SweepTable) -> String {
     ];
     let part = |verdict: &Verdict| match verdicts.iter().filter(|v| *v == verdict).count() {
         0 => None,
-        n => Some(format!("{n} {}", verdict.words())),
+        n => Some(format!("{n} of {} {}", verdicts.len(), verdict.words())),
     };
     let parts: Vec<String> = known.iter().filter_map(part).collect();
     format!(
-        "`{}` against the baseline, {} of {}.",
+        "`{}` against the baseline, {}.",
         metric.key,
-        parts.join(", "),
-        verdicts.len()
+        parts.join(", ")
     )
 }
 

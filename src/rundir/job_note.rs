@@ -18,6 +18,9 @@ pub struct JobNote {
     /// Why it has not begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits: Option<Waits>,
+    /// A runner has asked it to stop: that its job was cancelled is nobody else's doing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
 }
 
 /// An attempt that waits at a scheduler.
@@ -133,6 +136,7 @@ mod tests {
                 reason: "Priority".to_owned(),
                 since: Timestamp(5),
             }),
+            stopped: true,
         };
         write_job_note(&dir, &note).unwrap();
         assert_eq!(read_job_note(&dir), Some(note));

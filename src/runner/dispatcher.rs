@@ -206,7 +206,9 @@ impl<'r> Dispatcher<'r> {
     }
 
     fn is_over(&mut self, now: Timestamp) -> bool {
-        if self.stopping.is_some() && self.attempts.habits().outlive_runner {
+        // When the time is up they are stopped, which takes a while at a scheduler; else they are left.
+        let leaves = self.stopping.is_some() && !self.time_up;
+        if leaves && self.attempts.habits().outlive_runner {
             return !self.attempts.is_publishing_any();
         }
         if !self.attempts.is_empty() {

@@ -33,10 +33,14 @@ impl Health {
         reporting: &mut Reporting<'_>,
         graph: &Graph<'_>,
     ) {
+        // A scheduler's next job may be on any machine, and it is for the scheduler to leave one out.
+        let Some(room) = slots.get(slot).filter(|room| !room.elsewhere) else {
+            return;
+        };
         self.avoided.insert(at, slot);
         let before = self.lost.insert(slot, at);
         if before.is_some_and(|before| before != at) && self.excluded.insert(slot) {
-            let device = slots[slot].device;
+            let device = room.device;
             let message = format!(
                 "{device} was lost under two runs, one after the other; nothing more is started on it before the next `lions run`"
             );

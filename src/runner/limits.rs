@@ -55,7 +55,9 @@ impl Limits {
     ) -> Option<i64> {
         let until = self.until.map(|until| until.0.saturating_sub(now.0));
         let budget = self.budget_millis.map(|budget| {
-            let at_work = running.values().map(|attempt| elapsed - attempt.began);
+            // What waits at a scheduler spends nothing.
+            let begun = running.values().filter(|attempt| attempt.waits.is_none());
+            let at_work = begun.map(|attempt| elapsed - attempt.began);
             let left = budget - self.spent_millis - at_work.sum::<i64>();
             // All that are at work spend it together.
             left / i64::try_from(running.len().max(1)).unwrap_or(i64::MAX)

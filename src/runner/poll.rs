@@ -249,7 +249,12 @@ fn conclude(
     let result = read_result(&ended.dir);
     let flops = ledger.graph.planned(at).estimate.flops;
     let flops = matches!(result, Ok(Some(_))).then_some(flops);
-    ledger.limits.note(attempts.elapsed - ended.began, flops);
+    // One that never began at its scheduler has only waited.
+    let worked = match ended.waits {
+        Some(_) => 0,
+        None => attempts.elapsed - ended.began,
+    };
+    ledger.limits.note(worked, flops);
     let end = match result {
         _ if lost => AttemptEnd::Lost,
         Ok(Some(_)) => {

@@ -277,8 +277,8 @@ fn a_run_whose_memory_ran_out_is_tried_once_more_with_half_the_micro_batch() {
     let tries = backend.launched.iter().filter(|launch| launch.run == run);
     let halved: Vec<bool> = tries.map(|launch| launch.halved).collect();
     assert_eq!(halved, [false, true]);
-    let others = backend.launched.iter().filter(|launch| launch.run != run);
-    assert!(others.into_iter().all(|launch| !launch.halved));
+    let mut others = backend.launched.iter().filter(|launch| launch.run != run);
+    assert!(others.all(|launch| !launch.halved));
     assert!(watcher.warnings()[0].contains("half the micro-batch"));
 }
 

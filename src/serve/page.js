@@ -266,7 +266,8 @@ function resultTable() {
       table(heads, shown.map((cells) => h("tr", {}, cells.map(cellOf))), { label: data.title }),
       h("p", { class: "note" }, shown.length + " of " + counted(data.rows.length, "configuration"), ". The best of a column, and what is not clearly worse, stands out."),
       shown.length < rows.length && h("button", { type: "button", onclick: () => { all = true; draw(); } }, "Show all " + rows.length),
-      data.answer.length > 0 && h("ul", {}, data.answer.map((line) => h("li", {}, rich(line)))),
+      data.answer.length > 0 && h("p", {}, rich(data.answer[0])),
+      data.answer.length > 1 && h("details", {}, h("summary", { "data-key": "words" }, "Every comparison in words"), h("ul", {}, data.answer.slice(1).map((line) => h("li", {}, rich(line))))),
       h("details", {}, h("summary", { "data-key": "notes" }, "How to read it"), data.notes.map((note) => h("p", { class: "note" }, note))),
     ]);
   };

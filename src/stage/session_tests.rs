@@ -1,3 +1,5 @@
+//! Replies and likelihoods of the shipped model, on the processor and on the emulation.
+
 use super::*;
 use crate::config::spec::SamplingRecipe;
 use crate::stage::written::Finish;

@@ -30,7 +30,8 @@ pub struct Garbage {
 /// What goes with a sweep.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SweepRemains {
-    /// Runs that no other sweep has, and that no run which stays needs.
+    /// Runs that no other sweep has, and that no run which stays needs; with earlier ones of no sweep any more
+    /// that need them.
     pub runs: Vec<RunId>,
     /// Runs that stay.
     pub kept: usize,
@@ -99,9 +100,12 @@ impl ReadStore {
 
     /// What holds for each run of a sweep: of several sweeps the one that keeps most.
     fn policies(&self) -> Result<BTreeMap<RunId, KeepPolicy>, StoreError> {
-        let sql = "SELECT DISTINCT run.run_id, json_extract(sweep.content, '$.keep')
+        // Once a sweep: its content is megabytes where it has thousands of trials.
+        let sql = "WITH said (sweep, keep) AS MATERIALIZED (
+                SELECT id, json_extract(content, '$.keep') FROM sweep)
+            SELECT DISTINCT run.run_id, said.keep
             FROM trial_run JOIN run ON run.id = trial_run.run
-            JOIN trial ON trial.id = trial_run.trial JOIN sweep ON sweep.id = trial.sweep";
+            JOIN trial ON trial.id = trial_run.trial JOIN said ON said.sweep = trial.sweep";
         let mut policies = BTreeMap::new();
         for (run, text) in self.rows(sql, [], |row| {
             Ok((RunId(row.get(0)?), row.get::<_, Option<String>>(1)?))
@@ -229,10 +233,13 @@ const RUN_TABLES: [&str; 9] = [
 ];
 
 fn remains_of(conn: &Connection, sweep: &str) -> Result<SweepRemains, StoreError> {
-    // Runs of the sweep; of those the ones of other sweeps, and what these need in turn.
+    // Runs of the sweep, and those of no sweep any more that need one of them; of these the ones of other
+    // sweeps, and what these need in turn.
     let sql = "WITH RECURSIVE mine (run) AS (
-            SELECT DISTINCT trial_run.run FROM trial_run JOIN trial ON trial.id = trial_run.trial
-            JOIN sweep ON sweep.id = trial.sweep AND sweep.name = ?1),
+            SELECT trial_run.run FROM trial_run JOIN trial ON trial.id = trial_run.trial
+            JOIN sweep ON sweep.id = trial.sweep AND sweep.name = ?1
+            UNION SELECT run_input.run FROM run_input JOIN mine ON mine.run = run_input.parent
+            WHERE NOT EXISTS (SELECT 1 FROM trial_run WHERE trial_run.run = run_input.run)),
         wanted (run) AS (
             SELECT id FROM run WHERE id NOT IN (SELECT run FROM mine)
             UNION SELECT trial_run.run FROM trial_run JOIN trial ON trial.id = trial_run.trial

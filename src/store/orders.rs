@@ -63,6 +63,17 @@ impl ReadStore {
         })
     }
 
+    /// The runner that began a sweep last, alive or not.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn runner_of(&self, sweep: &str) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT sweep_order.runner FROM sweep_order
+            JOIN sweep ON sweep.id = sweep_order.sweep AND sweep.name = ?1";
+        let found = self.rows(sql, [sweep], |row| Ok(row.get::<_, Option<String>>(0)?))?;
+        Ok(found.into_iter().next().flatten())
+    }
+
     /// Sweeps of a higher priority than `sweep` that are not paused, were begun by another runner, and have
     /// runs that could start or are at work. Highest first.
     ///

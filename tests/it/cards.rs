@@ -370,17 +370,22 @@ fn a_sweep_gives_the_same_numbers_on_cards() {
     on_cards.agrees_with(&on_cpu);
 }
 
-/// Two seeds of SFT on a card.
+/// SFT from two seeds of its own on a card, and what the models find likely.
 fn two_runs() -> Project {
     let project = tiny::project();
-    let one_stage = STUDY.replace("pipeline = [\"sft\", \"dpo\"]", "pipeline = [\"sft\"]");
-    let seeds = one_stage.replace("[base.sft.recipe]\nseed = 1\n", "[base.sft.recipe]\n");
-    let axis = "[[axis]]\npath = \"sft.recipe.seed\"\nvalues = [1, 2]\n";
-    let text = seeds.replace("[[report.table]]", &format!("{axis}[[report.table]]"));
-    project.write(
-        "sweeps/devices.toml",
-        text.replace("seeds = [1, 2]", "seeds = [1]"),
+    let polite = STUDY.split("[base.eval.recipe.preference.polite]").nth(1);
+    let polite = polite.and_then(|rest| rest.split("[[report.table]]").next());
+    let polite = format!(
+        "[base.eval.recipe.preference.polite]{}",
+        polite.unwrap_or_default()
     );
+    let axis = "[[axis]]\nname = \"start\"\npath = \"sft.recipe.seed\"\nvalues = [1, 2]\n";
+    let text = STUDY
+        .replace("pipeline = [\"sft\", \"dpo\"]", "pipeline = [\"sft\"]")
+        .replace("seeds = [1, 2]", "seeds = [1]")
+        .replace(", \"polite/rewards/margins\"", "")
+        .replace(&polite, axis);
+    project.write("sweeps/devices.toml", text);
     project
 }
 

@@ -116,11 +116,14 @@ fn figures_and_reports_are_written_and_named() {
             "report",
             "report nope",
             "report study --out sweeps/study.toml",
+            "report --all --out every",
+            "report study --all",
         ])
     );
     for path in [
         "drawn/rate.svg",
         "written/index.html",
+        "every/index.html",
         "reports/paper/index.html",
     ] {
         assert!(study.project.path(path).is_file(), "{path}");

@@ -120,6 +120,12 @@ impl Driver {
         self.stopped.push(attempt.to_owned());
     }
 
+    /// Lets an attempt that stands still go on.
+    pub(crate) fn go_on(&mut self, attempt: &str) {
+        signal("CONT", attempt);
+        self.stopped.retain(|stopped| stopped != attempt);
+    }
+
     /// Waits until it has ended by itself.
     pub(crate) fn end(mut self) -> Ended {
         loop {

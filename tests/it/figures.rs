@@ -527,7 +527,8 @@ fn the_tables_are_latex_that_fits_a_page(drawn: &Drawn) {
         let whole = format!(
             "\\documentclass{{article}}\n{needs}\n\\begin{{document}}\n{text}\\end{{document}}\n"
         );
-        std::fs::write(folder.join(format!("{table}-page.tex")), whole).unwrap();
+        let page = format!("reports/drawn/tables/{table}-page.tex");
+        drawn.project.write(&page, whole);
         let mut latex = std::process::Command::new("pdflatex");
         latex.args(["-interaction=nonstopmode", "-halt-on-error"]);
         let Ok(done) = latex

@@ -1,7 +1,7 @@
 //! `lions serve`: what its endpoints say of a sweep, who may ask, and that nothing a client or a stranger sends does harm.
 
 use crate::browser::Server;
-use crate::driver::{Driver, database, run_words, signal, write_sweep};
+use crate::driver::{Driver, database, process_of, run_words, signal, wait_until, write_sweep};
 use crate::project::Project;
 use crate::session::Study;
 use crate::tiny;
@@ -27,7 +27,7 @@ fn plain(project: &Project, value: &Value) -> String {
             (r"\b[0-9a-f]{64}\b|\b[0-9a-f]{12}\b", "<hex>"),
             (r"local:\d+:\d+", "<process>"),
             (r#"("owner": )"[^"]*""#, "$1<runner>"),
-            (r"[-−+]?\b\d+\.\d+(e[-+]?\d+)?\b|\b\d+e[-+]?\d+\b", "<n>"),
+            (r"[-−+]?\b\d+\.\d+(e[-−+]?\d+)?\b|\b\d+e[-−+]?\d+\b", "<n>"),
             (
                 r#"("(?:bytes|peak_memory_bytes|tokens|positions|flops)": )\d+"#,
                 "$1<n>",
@@ -70,7 +70,6 @@ fn the_endpoints_tell_a_sweep_whole() {
             format!("/api/runs/{dpo}/steps?metric=rewards/margins"),
         ),
         ("log", format!("/api/runs/{failed}/log?lines=2")),
-        ("samples", format!("/api/runs/{eval}/samples?size=1")),
     ] {
         let answer = server.get(&path);
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
@@ -93,6 +92,16 @@ fn the_endpoints_tell_a_sweep_whole() {
     ] {
         assert_eq!(run[part], shown[part], "{part}");
     }
+    let samples = server.json(&format!("/api/runs/{eval}/samples?size=1"));
+    let file = format!("results/runs/{}/artifacts/samples.jsonl", &eval[..12]);
+    let lines = study.project.read(&file);
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let told =
+        json!({ "run": eval, "matched": lines.len(), "page": 0, "size": 1, "samples": [lines[0]] });
+    assert_eq!(samples, told);
     let figure = server.get("/api/sweeps/study/figures/rate");
     assert_eq!(figure.headers["content-type"], "image/svg+xml");
     assert!(figure.text().starts_with("<svg "), "{}", figure.text());
@@ -229,7 +238,7 @@ fn evil_study() -> Study {
         .unwrap();
     store
         .execute(
-            "UPDATE sweep SET name = ?1, question = ?1 WHERE name = 'broken'",
+            "UPDATE sweep SET name = ?1, content = json_set(content, '$.question', ?1) WHERE name = 'broken'",
             [EVIL],
         )
         .unwrap();
@@ -507,53 +516,68 @@ fn nothing_is_written() {
 
 #[test]
 fn a_sweep_is_followed_while_a_driver_writes_it() {
+    const STEPS: u64 = 150;
     let project = tiny::project();
-    write_sweep(&project, "followed", 400, "");
+    write_sweep(&project, "followed", 150, "");
     // It may be there before anything has run.
     let server = Server::start(&project, &[]);
-    assert_eq!(
-        server.json("/api/sweeps"),
-        json!({ "pauses": [], "sweeps": [] })
-    );
+    let nothing = json!({ "pauses": [], "sweeps": [] });
+    assert_eq!(server.json("/api/sweeps"), nothing);
     assert_eq!(server.get("/api/sweeps/followed").status, 404);
     let mut driver = Driver::start(&mut project.command(&run_words("sweeps/followed.toml")));
-    let run = driver.wait("run-started")["run"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    let mut places: Vec<u64> = Vec::new();
-    let mut lengths: Vec<usize> = Vec::new();
-    let mut left = false;
-    let begun = Instant::now();
-    while begun.elapsed() < Duration::from_mins(3) {
-        let sweep = server.json("/api/sweeps/followed");
-        if sweep["over"] == true {
-            break;
-        }
-        for work in sweep["at_work"].as_array().unwrap() {
-            if work["run"] == run && work["progress"]["unit"] == "steps" {
-                places.push(work["progress"]["done"].as_u64().unwrap());
-                left |= work["secs_left"].is_number() && sweep["secs_left"].is_number();
-            }
-        }
-        let steps = server.json(&format!("/api/runs/{run}/steps"));
-        lengths.push(steps["points"].as_array().unwrap().len());
-        server.json("/api/sweeps/followed/runs");
-        server.json("/api/sweeps/followed/results");
-        std::thread::sleep(Duration::from_millis(50));
+    let started = driver.wait("run-started");
+    let run = started["run"].as_str().unwrap().to_owned();
+    let attempt = process_of(&project, &started);
+    while driver.wait("run-progress")["done"].as_u64() < Some(2) {}
+    // It stands still while it is looked at.
+    driver.stop(&attempt);
+    let steps = format!("/api/runs/{run}/steps");
+    let known = server.json(&steps)["of"].as_u64().unwrap();
+    assert!((2..STEPS).contains(&known), "{known}");
+    let sweep = server.json("/api/sweeps/followed");
+    let work = &sweep["at_work"][0];
+    assert_eq!(
+        (
+            &work["run"],
+            &work["stage"],
+            &work["label"],
+            &work["progress"]["total"]
+        ),
+        (&json!(run), &json!("sft"), &json!("seed=1"), &json!(STEPS))
+    );
+    assert_eq!(work["progress"]["done"], known);
+    assert_eq!(
+        work["progress"]["losses"].as_array().unwrap().len() as u64,
+        known
+    );
+    for left in [
+        &work["secs_left"],
+        &sweep["secs_left"],
+        &work["tokens_per_sec"],
+    ] {
+        assert!(left.as_f64().is_some_and(|left| left > 0.0), "{sweep}");
     }
+    let runs = server.json("/api/sweeps/followed/runs?state=at+work");
+    assert_eq!(
+        (&runs["matched"], &runs["runs"][0]["run"]),
+        (&json!(1), &json!(run))
+    );
+    let coverage = server.json("/api/sweeps/followed/results")["coverage"].to_string();
+    assert!(coverage.contains("is still running"), "{coverage}");
+    assert_eq!(
+        server.json(&format!("/api/runs/{run}"))["at_work"]["attempt"],
+        1
+    );
+    driver.go_on(&attempt);
     assert_eq!(driver.end().code, Some(0));
-    assert!(
-        places.is_sorted() && places.iter().any(|place| (1..400).contains(place)),
-        "{places:?}"
+    assert_eq!(server.json(&steps)["of"], STEPS);
+    wait_until("the end", || {
+        server.json("/api/sweeps/followed")["over"] == true
+    });
+    assert_eq!(
+        server.json("/api/sweeps/followed")["states"]["succeeded"],
+        2
     );
-    assert!(
-        lengths.is_sorted() && lengths.last() == Some(&400),
-        "{lengths:?}"
-    );
-    assert!(left, "no time left was told");
-    let state = server.json("/api/sweeps/followed")["states"]["succeeded"].clone();
-    assert_eq!(state, 2);
 }
 
 fn chromium() -> Option<&'static str> {

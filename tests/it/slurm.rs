@@ -32,7 +32,8 @@ impl Cluster {
 
     fn command(&self, words: &[&str]) -> Command {
         let fake = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/slurm/fake");
-        let path = format!("{}:{}", fake.display(), std::env::var("PATH").unwrap());
+        let usual = std::env::var_os("PATH").unwrap_or_default();
+        let path = format!("{}:{}", fake.display(), usual.display());
         let mut command = self.project.command(words);
         command
             .env("PATH", path)
@@ -399,6 +400,18 @@ fn a_job_whose_prologue_fails_says_so() {
     assert_eq!(
         cluster.trainings().last().map(String::as_str),
         Some("succeeded")
+    );
+}
+
+#[test]
+fn a_job_that_has_no_attempt_says_so() {
+    let project = Project::bare();
+    project.write("manifest", format!("{} 1\n", "ab".repeat(32)));
+    let said = project.lions(&["job", "--manifest", "manifest", "--index", "1"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(
+        said.err.contains("`manifest` has no attempt of number 1"),
+        "{said:?}"
     );
 }
 

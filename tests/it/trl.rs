@@ -159,7 +159,10 @@ fn a_recipe_of_trl_runs_on_a_model_and_files_of_ones_own() {
         .replace("max_length: 1024", "max_length: 256")
         .replace("max_prompt_length: 512", "max_prompt_length: 128")
         .replace("bf16: true", "bf16: false")
-        .replace("per_device_train_batch_size: 8", "per_device_train_batch_size: 2");
+        .replace(
+            "per_device_train_batch_size: 8",
+            "per_device_train_batch_size: 2",
+        );
     project.write("dpo.yaml", dpo);
     let words = [
         "init",

@@ -1,6 +1,6 @@
 //! `lions status --watch`: on a terminal of a test, with keys, new sizes and signals, and into a pipe.
 
-use crate::driver::{Driver, run_words, signal, write_sweep};
+use crate::driver::{Driver, process_of, run_words, signal, write_sweep};
 use crate::project::{Project, Said};
 use crate::session::Study;
 use crate::terminal::{pty, resize};
@@ -193,9 +193,12 @@ fn a_signal_or_ctrl_c_gives_the_terminal_back() {
 #[test]
 fn what_is_at_work_is_followed_on_a_screen_of_any_width_and_in_a_pipe() {
     let project = tiny::project();
-    write_sweep(&project, "watched", 600, "");
+    write_sweep(&project, "watched", 150, "");
     let mut driver = Driver::start(&mut project.command(&run_words("sweeps/watched.toml")));
-    driver.wait("run-started");
+    let started = driver.wait("run-started");
+    let attempt = process_of(&project, &started);
+    while driver.wait("run-progress")["done"].as_u64() < Some(2) {}
+    driver.stop(&attempt);
     let mut piped = project.command(&["status", "watched", "--watch"]);
     let piped = piped
         .stdout(std::process::Stdio::piped())
@@ -203,7 +206,7 @@ fn what_is_at_work_is_followed_on_a_screen_of_any_width_and_in_a_pipe() {
         .spawn()
         .unwrap();
     let mut screen = Screen::start(&project, 200, &["status", "watched", "--watch"]);
-    screen.wait(200, "/600");
+    screen.wait(200, "/150");
     screen.wait(200, " tok/s");
     screen.wait(200, "(left ");
     for width in [40_u16, 120] {
@@ -219,6 +222,7 @@ fn what_is_at_work_is_followed_on_a_screen_of_any_width_and_in_a_pipe() {
         let rows = screen.rows(width.into());
         assert!(!rows.iter().any(|row| row == BEYOND), "{rows:#?}");
     }
+    driver.go_on(&attempt);
     assert_eq!(driver.end().code, Some(0));
     screen.wait(120, "2/2 runs");
     screen.press("q");

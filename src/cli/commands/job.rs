@@ -12,8 +12,10 @@ use crate::cli::ui::Ui;
 use crate::plan::RunId;
 use std::path::PathBuf;
 
+// Hidden, since people never type it.
 /// Watch over one attempt (what a job that `run` submits to a scheduler does)
 #[derive(Debug, clap::Args)]
+#[command(hide = true)]
 pub(crate) struct JobArgs {
     /// Runs and attempts, a line each, that were submitted together; `half` behind those with half the micro-batch
     #[arg(long, value_name = "FILE")]

@@ -7,8 +7,10 @@ use crate::cli::project::Project;
 use crate::cli::sweep_file::name_typed;
 use crate::cli::text::{bytes, counted};
 use crate::cli::ui::Ui;
-use crate::store::Store;
+use crate::rundir::live_runners;
+use crate::store::{ReadStore, Store};
 use serde_json::json;
+use std::path::PathBuf;
 
 /// Remove a sweep with the runs that are its alone
 ///
@@ -30,6 +32,10 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RmArgs) -> Result<u8, Command
     let mut remains = read
         .remains(&name)
         .map_err(|e| unknown_sweep(&project, &read, e))?;
+    if args.yes && is_run(&project, &read, &name)? {
+        let message = format!("nothing was removed: a `lions run` is at `{name}`");
+        return Err(CommandError::user(message).hint("end it first, with Ctrl-C"));
+    }
     if args.yes && remains.at_work.is_empty() {
         let mut store = Store::of_project(&project.root).map_err(store_error)?;
         remains = store
@@ -63,4 +69,14 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RmArgs) -> Result<u8, Command
         ));
     }
     Ok(DONE)
+}
+
+/// Whether the runner that began a sweep last is alive: it may be between two runs, or wait.
+fn is_run(project: &Project, store: &ReadStore, sweep: &str) -> Result<bool, CommandError> {
+    let Some(runner) = store.runner_of(sweep).map_err(store_error)? else {
+        return Ok(false);
+    };
+    let live = live_runners(&project.root).map_err(CommandError::user)?;
+    let name = |path: &PathBuf| path.file_stem().is_some_and(|stem| stem == runner.as_str());
+    Ok(live.iter().any(name))
 }

@@ -102,7 +102,7 @@ impl Pen {
             .collect()
     }
 
-    /// `[ 71/92 runs, left 4m10s]` and how many are in each state.
+    /// Name, question, how much is done, and how many runs are in each state.
     fn head(&self, view: &SweepView, pauses: &[Pause]) -> Vec<Line<'static>> {
         let name = self.span(Tone::Strong, left(&one_line(&view.name), self.width));
         let mut lines = vec![Line::from(name)];
@@ -209,7 +209,7 @@ impl Pen {
         };
         let mut cells = Vec::new();
         if self.width >= WITH_ALL {
-            let full = (10 * progress.done / progress.total.max(1)).min(10) as usize;
+            let full = (progress.done.saturating_mul(10) / progress.total.max(1)).min(10) as usize;
             cells.push(self.span(Tone::Accent, "━".repeat(full)));
             cells.push(self.span(Tone::Dim, "─".repeat(10 - full)));
             cells.push(Span::raw(" "));
@@ -261,12 +261,11 @@ impl Pen {
                 .copied()
                 .map(measured)
                 .unwrap_or_default();
-            let cells = [
+            lines.push(Line::from(vec![
                 self.span(Tone::Dim, "loss "),
                 self.span(Tone::Accent, curve),
                 Span::raw(format!(" {last}")),
-            ];
-            lines.push(Line::from(cells.to_vec()));
+            ]));
         }
         self.section(
             &mut lines,
@@ -293,10 +292,8 @@ impl Pen {
         }
         lines.extend([Line::default(), Line::from(self.span(Tone::Accent, name))]);
         for item in items {
-            lines.push(Line::from(left(
-                &format!("  {}", one_line(&item)),
-                self.width,
-            )));
+            let item = format!("  {}", one_line(&item));
+            lines.extend(wrap_text(&item, self.width, 2).into_iter().map(Line::from));
         }
     }
 

@@ -118,7 +118,7 @@ impl WatchState {
             KeyCode::End => self.step(&rows, isize::MAX),
             KeyCode::Enter | KeyCode::Right => return self.open(&rows),
             KeyCode::Esc if !self.filter.is_empty() && !matches!(shown, Shown::Run(_)) => {
-                self.filter.clear()
+                self.filter.clear();
             }
             KeyCode::Esc | KeyCode::Left | KeyCode::Backspace => return self.back(),
             _ => {}

@@ -7,7 +7,7 @@ use crate::figures::font::{Weight, text_width};
 use crate::figures::labels::{breaks_words, shorten, wrap};
 use crate::figures::marks::{REFERENCE, REFERENCE_BAND, REFERENCE_DASH};
 use crate::figures::theme::{INK, Look, PAPER, ROW_LINE, SOFT_INK, TICK_EM, series_look};
-use crate::metrics::{Interval, fixed};
+use crate::metrics::{Interval, fixed, signed};
 use plotters::style::RGBColor;
 
 /// Height of a bar's row, pixels: a value of one line beside it with air above and below.
@@ -39,8 +39,31 @@ pub(crate) struct RowStyle {
     pub(crate) rows: usize,
     /// Bars from zero, instead of points.
     pub(crate) from_zero: bool,
-    /// Intervals are written beside the values where there is room.
+    /// Values are differences, written with their sign and, where there is room, their intervals.
     pub(crate) forest: bool,
+}
+
+/// What is written of a row.
+#[derive(Clone, Copy, PartialEq)]
+enum Written {
+    /// Its value.
+    Value,
+    /// A difference with its sign.
+    Difference,
+    /// That, and its interval.
+    WithInterval,
+}
+
+impl Written {
+    fn of(forest: bool, width: f64) -> Self {
+        if !forest {
+            Self::Value
+        } else if width < ROOM_FOR_INTERVALS {
+            Self::Difference
+        } else {
+            Self::WithInterval
+        }
+    }
 }
 
 /// A row for each category, with room for names to the left and for values to the right.
@@ -62,9 +85,9 @@ pub(crate) fn arrange(
     let of_names = names.iter().flatten();
     let of_names = of_names.map(|n| text_width(n, TICK_EM, Weight::Regular));
     let points = series.iter().flat_map(|s| &s.points);
-    let with_interval = forest && room.width >= ROOM_FOR_INTERVALS;
+    let written = Written::of(forest, room.width);
     let of_values =
-        points.map(|p| text_width(&value_of(p, room.decimals, with_interval), TICK_EM, VALUE));
+        points.map(|p| text_width(&value_of(p, room.decimals, written), TICK_EM, VALUE));
     let most_lines = names.iter().map(Vec::len).max().unwrap_or(1) as f64;
     let row = (series.len().max(1) as f64 * PITCH).max(most_lines * ROW_LINE + 4.0) + GAP;
     Arrangement {
@@ -76,16 +99,20 @@ pub(crate) fn arrange(
 }
 
 /// What is written beside a bar.
-fn value_of(point: &Point, decimals: usize, with_interval: bool) -> String {
-    match (point.estimate, point.interval.filter(|_| with_interval)) {
-        (Some(estimate), Some(Interval { low, high })) => format!(
+fn value_of(point: &Point, decimals: usize, written: Written) -> String {
+    let Some(estimate) = point.estimate else {
+        return point.absent.clone();
+    };
+    let interval = point.interval.filter(|_| written == Written::WithInterval);
+    match (written, interval) {
+        (Written::Value, _) => fixed(estimate.value, decimals),
+        (_, None) => signed(estimate.value, decimals),
+        (_, Some(Interval { low, high })) => format!(
             "{} [{}, {}]",
-            fixed(estimate.value, decimals),
+            signed(estimate.value, decimals),
             fixed(low, decimals),
             fixed(high, decimals)
         ),
-        (Some(estimate), None) => fixed(estimate.value, decimals),
-        (None, _) => point.absent.clone(),
     }
 }
 
@@ -109,12 +136,12 @@ pub(crate) fn draw(
         let line = [(x, plot.top), (x, plot.bottom)];
         canvas.dashed(&line, REFERENCE_DASH, REFERENCE);
     }
-    let with_interval = style.forest && at.width >= ROOM_FOR_INTERVALS;
+    let written = Written::of(style.forest, at.width);
     for (index, one) in series.iter().enumerate() {
         let offset = (index as f64 - (series.len() as f64 - 1.0) / 2.0) * PITCH;
         for point in &one.points {
             let y = plot.top + (point.x + 0.5) * row + offset;
-            write_value(canvas, at, (point, with_interval), y);
+            write_value(canvas, at, (point, written), y);
             draw_mark(
                 canvas,
                 at,
@@ -131,7 +158,7 @@ pub(crate) fn draw(
 fn write_value(
     canvas: &mut Canvas<'_>,
     at: &Frame<'_>,
-    (point, with_interval): (&Point, bool),
+    (point, written): (&Point, Written),
     y: f64,
 ) {
     let look = TextLook {
@@ -144,7 +171,7 @@ fn write_value(
         },
         align: Align::Right,
     };
-    let text = value_of(point, at.decimals, with_interval);
+    let text = value_of(point, at.decimals, written);
     let end = at.plot.right + text_width(&text, TICK_EM, VALUE) + 10.0;
     canvas.text(&text, end, y + TICK_EM * 0.36, look);
 }

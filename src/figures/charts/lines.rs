@@ -10,7 +10,7 @@ use crate::figures::labels::regular;
 use crate::figures::marks::{draw_interval, draw_reference_across, label_ends, series_swatch};
 use crate::figures::rows::FigureRows;
 use crate::figures::theme::{INK, TICK_EM, series_look};
-use crate::metrics::{Better, fixed};
+use crate::metrics::{Better, Interval, fixed};
 
 /// Pixels between the marks of neighbouring series at one x, so that neither hides the other: a marker with its
 /// white edge.
@@ -94,7 +94,7 @@ impl Chart for LineChart {
             taken.fill((near, far));
         }
         for (middle, point) in rings {
-            name_value(canvas, at, middle, value(point), &mut taken);
+            name_value(canvas, at, middle, point, &mut taken);
         }
         if at.names_at_ends {
             let points = self.series.iter().flat_map(|s| &s.points);
@@ -165,16 +165,16 @@ fn draw_intervals(
     }
 }
 
-/// Writes a value as near to its ring as it covers nothing, first on the good side; nowhere if there is no such
-/// place.
+/// Writes a value beside its ring or behind the end of its whisker, where it covers nothing, first on the good side;
+/// nowhere if there is no such place, since further away it would be taken for that of another mark.
 fn name_value(
     canvas: &mut Canvas<'_>,
     at: &Frame<'_>,
     (x, ring): (f64, f64),
-    value: f64,
+    point: &Point,
     taken: &mut Taken,
 ) {
-    let text = fixed(value, at.decimals);
+    let text = fixed(value(point), at.decimals);
     let look = TextLook {
         weight: Weight::Semibold,
         align: Align::Middle,
@@ -186,6 +186,10 @@ fn name_value(
     // What a text of its baseline covers; the space above a plot is free, ticks stand below it.
     let covers = |y: f64| ((x - half, y - 0.8 * look.em), (x + half, y + 3.0));
     let (highest, lowest) = (at.plot.top - 3.0, at.plot.bottom - 5.0);
+    let end = |value: fn(Interval) -> f64| point.interval.map_or(ring, |i| at.y(value(i)));
+    let (top, bottom) = (end(|i| i.high), end(|i| i.low));
+    let highest = highest.max(top.min(ring - RADIUS) - 10.0);
+    let lowest = lowest.min(bottom.max(ring + RADIUS) + 18.0);
     let steps = || (0..60).map(|step| f64::from(step) * 3.0);
     let above = || {
         steps()

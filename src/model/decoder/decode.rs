@@ -7,6 +7,7 @@
 use crate::model::decoder::fused::Stack;
 use crate::model::decoder::fused_layer::LayerShape;
 use crate::model::decoder::slot::{SLOTS, Slot};
+use crate::model::kernels::bf16;
 use crate::model::kernels::decode_attention::{Scratch, decode_attention};
 use crate::model::kernels::gated::gated_forward;
 use crate::model::kernels::kv_page::{CachedRow, PageShape};
@@ -26,10 +27,14 @@ struct Map {
 }
 
 impl Map {
-    /// Of a weight `(outputs, inputs)`.
-    fn new(weight: &Tensor, bias: Option<Vec<f32>>) -> Result<Self> {
+    /// Of a weight `(outputs, inputs)`, rounded if passes over whole sequences read it so. The order of sums is
+    /// that of `f32` all the same: tiles of bf16 would mostly multiply rows that are not there.
+    fn new(weight: &Tensor, bias: Option<Vec<f32>>, rounded: bool) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
-        let values = values(weight)?;
+        let mut values = values(weight)?;
+        if rounded {
+            bf16::round(&mut values);
+        }
         let weight = PackedB::new(
             Operands::Exact,
             MatRef::transposed(&values, inputs),
@@ -125,6 +130,7 @@ impl DecodeWeights {
         logit_softcap: Option<f64>,
     ) -> Result<Self> {
         let layers = stack.layers.iter();
+        let rounded = layers.clone().any(|(shape, _)| shape.bf16);
         Ok(Self {
             embed: stack.embed.detach(),
             embed_scale: stack.embed_scale,
@@ -133,7 +139,7 @@ impl DecodeWeights {
                 .map(|(shape, weights)| DecodeLayer::new(*shape, weights))
                 .collect::<Result<_>>()?,
             norm: values(&stack.norm)?,
-            head: Map::new(head, None)?,
+            head: Map::new(head, None, rounded)?,
             logit_softcap: logit_softcap.map(|cap| cap as f32),
         })
     }
@@ -208,7 +214,7 @@ impl DecodeLayer {
         let vector_if = |slot: Slot| get(slot).map(values).transpose();
         let vector = |slot: Slot| vector_if(slot).map(Option::unwrap_or_default);
         let map = |slot: Slot, bias: Slot| match get(slot) {
-            Some(weight) => Map::new(weight, vector_if(bias)?),
+            Some(weight) => Map::new(weight, vector_if(bias)?, shape.bf16),
             None => candle_core::bail!("decode: a layer without {slot:?}"),
         };
         Ok(Self {

@@ -95,7 +95,7 @@ mod tests {
         assert_eq!(to_f32::<f32>(&to_bf16(&got)), got);
         let sums = on_every_set(|| {
             let mut sums = vec![1.0f32, -1.0, 3.0];
-            add_rounded(&mut sums, &[0.003_906_3, -0.000_1, 1.0]);
+            add_rounded(&mut sums, &[0.004, -0.000_1, 1.0]);
             sums
         });
         assert_eq!(sums, [1.007_812_5, -1.0, 4.0]);

@@ -506,8 +506,8 @@ mod tests {
         assert!(merged.iter().all(|(_, t)| t.dtype() == DType::BF16));
         let adapted = hidden(&Decoder::adapted(&config, &lora).unwrap());
         let alone = hidden(&Decoder::frozen(&config, &merged).unwrap());
-        let error = relative_error(&adapted, &alone).unwrap();
-        assert!(error > 0.0 && error < 0.05, "{error:e}");
+        // Products round the sum of both, which is what the merged model holds.
+        assert_eq!(flat(&adapted), flat(&alone));
     }
 
     fn save(lora: &Lora, dir: &Path) {

@@ -171,7 +171,7 @@ impl Tiles {
 
 impl Tiles {
     /// `rounds` times four products of tiles that wait for nothing; gives the operations that these are.
-    pub(super) fn multiply_adds(&self, rounds: u32) -> f64 {
+    pub fn multiply_adds(&self, rounds: u32) -> f64 {
         if rounds > 0 {
             #[expect(unsafe_code, reason = "instructions of AMX")]
             // SAFETY: `self` proves that there are eight tiles; those that are written are named.
