@@ -3,7 +3,7 @@
 use crate::data::{ContinuationTokenizer, DataError};
 
 /// Turns the tokens of a reply into text, piece by piece: what it has given is always the beginning of the text of all
-/// tokens. A character whose bytes are not all there yet, and what may become a stop text, is held back.
+/// tokens, if their bytes are a text. A character whose bytes are not all there yet, and what may become a stop text, is held back.
 #[derive(Debug)]
 pub struct TextStream<'a> {
     tokenizer: &'a ContinuationTokenizer,
@@ -54,9 +54,9 @@ impl<'a> TextStream<'a> {
     /// The tokenizer fails.
     pub fn push(&mut self, token: u32) -> Result<String, DataError> {
         self.tokens.push(token);
-        let text = self.fresh()?;
+        let (text, whole) = self.fresh()?;
         // An unfinished character; four bytes are the longest.
-        if text.ends_with(char::REPLACEMENT_CHARACTER) && self.tokens.len() - self.window.1 < 4 {
+        if !whole && self.tokens.len() - self.window.1 < 4 {
             return Ok(String::new());
         }
         self.window = (self.window.1, self.tokens.len());
@@ -68,17 +68,23 @@ impl<'a> TextStream<'a> {
     /// # Errors
     /// The tokenizer fails.
     pub fn end(&mut self) -> Result<String, DataError> {
-        let text = self.fresh()?;
+        let (text, _) = self.fresh()?;
         self.window = (self.tokens.len(), self.tokens.len());
         Ok(self.let_go(&text, true))
     }
 
-    /// The text of the tokens behind the window's middle.
-    fn fresh(&self) -> Result<String, DataError> {
+    /// The text of the tokens behind the window's middle, and whether its last character is whole. Of bytes that are none
+    /// yet, decoders make replacement characters of all that stand before them without a break, known ones too: what is
+    /// unfinished has no known beginning.
+    fn fresh(&self) -> Result<(String, bool), DataError> {
         let (from, middle) = self.window;
         let known = self.tokenizer.decode(&self.tokens[from..middle])?;
         let all = self.tokenizer.decode(&self.tokens[from..])?;
-        Ok(all.get(known.len()..).unwrap_or_default().to_owned())
+        let text = match all.strip_prefix(known.as_str()) {
+            Some(text) => text.to_owned(),
+            None => self.tokenizer.decode(&self.tokens[middle..])?,
+        };
+        Ok((text, !all.ends_with(char::REPLACEMENT_CHARACTER)))
     }
 
     fn let_go(&mut self, text: &str, all: bool) -> String {
