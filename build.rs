@@ -11,6 +11,10 @@ fn git(words: &[&str]) -> Option<String> {
     done.status.success().then(|| text.trim().to_owned())
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo tells a build script the profile by the environment alone"
+)]
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     // An archive may lie inside the work tree of something else.

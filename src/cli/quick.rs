@@ -3,7 +3,7 @@
 use crate::base::write_atomic;
 use crate::cli::error::CommandError;
 use crate::cli::project::Project;
-use crate::cli::sweep_file::{Changes, SweepFile, mistakes, toml_files};
+use crate::cli::sweep_file::{Changes, SweepFile, base_files, mistakes};
 use crate::cli::ui::Ui;
 use crate::config::sweep::Sweep;
 use crate::config::{
@@ -319,9 +319,7 @@ fn report(sweep: &Sweep, axes: &[Axis]) -> String {
 
 /// The base file: as typed, or in `sweeps/`; without a word the only one that there is.
 fn read_base(project: &Project, typed: Option<&Path>) -> Result<Base, CommandError> {
-    let mut bases = toml_files(project, "sweeps/base");
-    // Others lie on it; alone it names no model.
-    bases.retain(|base| !base.ends_with("/default.toml"));
+    let bases = base_files(project);
     let path = match (typed, bases.as_slice()) {
         (Some(typed), _) => {
             let below = project.root.join("sweeps");

@@ -81,7 +81,7 @@ impl SweepFile {
             return Ok(());
         }
         let failure = CommandError::user(format!("there is no base file `{}`", base.display()));
-        let bases = toml_files(project, "sweeps/base");
+        let bases = base_files(project);
         Err(if bases.is_empty() {
             failure
         } else {
@@ -255,8 +255,15 @@ pub(crate) fn refuse_one_name_twice(named: &[(PathBuf, String)]) -> Result<(), C
     Ok(())
 }
 
+/// The base files of the project, without the one that others lie on: alone it names no model.
+pub(crate) fn base_files(project: &Project) -> Vec<String> {
+    let mut bases = toml_files(project, "sweeps/base");
+    bases.retain(|base| !base.ends_with("/default.toml"));
+    bases
+}
+
 /// The TOML files of a folder of the project, in name order.
-pub(crate) fn toml_files(project: &Project, folder: &str) -> Vec<String> {
+fn toml_files(project: &Project, folder: &str) -> Vec<String> {
     let entries = std::fs::read_dir(project.root.join(folder))
         .into_iter()
         .flatten()

@@ -125,15 +125,14 @@ fn plain(project: &Project, text: &str) -> String {
             (r"p ([<=>]) \.\d+", "p $1 <n>"),
             (r"\([\d.]+k?/s\), [\d.]+ [KMG]iB", "(<n>/s), <n>"),
             (r"files, [\d.]+ [KMG]iB", "files, <n>"),
-            // What computed a run, which machines differ in.
-            (
-                r"(?m)^  (processor|instructions|built from|project|card|driver) .*\n",
-                "",
-            ),
-            (r"(?m)^  machine .*$", "  machine <here>"),
+            (r"^  machine .*$", "  machine <here>"),
         ]
         .map(|(rule, word)| (Regex::new(rule).unwrap(), word))
         .into()
+    });
+    /// What computed a run: not every machine says all of it.
+    static COMPUTED: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"^  (processor|instructions|built.from|project|card|driver)[ :]").unwrap()
     });
     static BLANKS: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(\S) {2,}|─{2,}").unwrap());
     /// What is said of the noise of a column.
@@ -149,7 +148,8 @@ fn plain(project: &Project, text: &str) -> String {
     let root = root.to_str().unwrap().trim_end_matches('/');
     let version = env!("CARGO_PKG_VERSION");
     let mut shown = String::new();
-    for line in text.replace(root, "<project>").lines() {
+    let text = text.replace(root, "<project>");
+    for line in text.lines().filter(|line| !COMPUTED.is_match(line)) {
         let mut line = line.replace(version, "<version>");
         for (rule, word) in RULES.iter() {
             line = rule.replace_all(&line, *word).into_owned();

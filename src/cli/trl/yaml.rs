@@ -37,6 +37,7 @@ fn number_text(number: &str) -> String {
     } else {
         format!("{digits}.0")
     };
+    let exponent = exponent.trim_start_matches('+');
     let sign = if exponent.starts_with('-') { "" } else { "+" };
     format!("{digits}e{sign}{exponent}")
 }
