@@ -124,6 +124,7 @@ run=$("$lions" status held --json | python3 -c 'import json,sys; print([r["id"] 
 if wait "$driver"; then fail "a cancelled sweep succeeded"; fi
 driver=
 scontrol update NodeName="$(hostname -s)" State=RESUME
+for _ in $(seq 100); do [ "$(sinfo -h -o %t)" = idle ] && break; sleep 0.1; done
 [ -z "$(squeue -h -t pending,running)" ] || fail "the job was not cancelled"
 start held --retry
 ends_well held
