@@ -11,8 +11,8 @@ server_pid=$server_PID
 trap 'kill "$server_pid" 2>/dev/null || true; rm -rf "$profile"' EXIT
 read -r url <&"${server[0]}"
 sweep=$(curl -s "${url}api/sweeps" | python3 -c 'import json,sys; print(json.load(sys.stdin)["sweeps"][0]["name"])')
-run_of() { curl -s "${url}api/sweeps/$sweep/runs?text=$1&size=2" | python3 -c 'import json,sys; print(*(r["run"][:12] for r in json.load(sys.stdin)["runs"]))'; }
-read -r one two <<< "$(run_of dpo) $(run_of sft)"
+run_of() { curl -s "${url}api/sweeps/$sweep/runs?size=1000" | python3 -c 'import json,sys; print(*[r["run"][:12] for r in json.load(sys.stdin)["runs"] if r["stage"] == sys.argv[1]][:2])' "$1"; }
+read -r one two <<< "$(run_of dpo)"
 read -r eval _ <<< "$(run_of eval)"
 for page in sweeps: "sweep:sweeps/$sweep" "run:runs/$one" "eval:runs/$eval" "curves:curves?run=$one&run=$two"; do
   for width in 390 1280; do

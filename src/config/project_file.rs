@@ -298,7 +298,9 @@ mod tests {
     fn what_is_not_known_is_refused_at_its_place_with_the_nearest_name() {
         assert_eq!(
             wrong("[backend.slurm]\npartitoin = \"gpu\"\n"),
-            ["lions.toml:2:1: unknown key `backend.slurm.partitoin` (did you mean `partition`?)"]
+            [
+                "lions.toml:2:1: unknown key `partitoin` in `backend.slurm` (did you mean `partition`?)"
+            ]
         );
         assert_eq!(
             wrong("databse = \"x\"\n"),

@@ -3,7 +3,7 @@
 use crate::data::{ContinuationTokenizer, DataError};
 
 /// Turns the tokens of a reply into text, piece by piece: what it has given is always the beginning of the text of all
-/// tokens. A character whose bytes are not all there yet, and what may become a stop text, is held back.
+/// tokens, if their bytes are a text. A character whose bytes are not all there yet, and what may become a stop text, is held back.
 #[derive(Debug)]
 pub struct TextStream<'a> {
     tokenizer: &'a ContinuationTokenizer,
@@ -36,9 +36,15 @@ impl<'a> TextStream<'a> {
         until: &'a [String],
         known: &[u32],
     ) -> Self {
+        // Not from the middle of a character, of which decoders make none.
+        let decodes = |from: &usize| {
+            let text = tokenizer.decode(&known[*from..]).unwrap_or_default();
+            !text.contains(char::REPLACEMENT_CHARACTER)
+        };
+        let from = (0..known.len()).find(decodes).unwrap_or(known.len());
         Self {
             tokens: known.to_vec(),
-            window: (0, known.len()),
+            window: (from, known.len()),
             ..Self::new(tokenizer, until)
         }
     }
@@ -54,9 +60,9 @@ impl<'a> TextStream<'a> {
     /// The tokenizer fails.
     pub fn push(&mut self, token: u32) -> Result<String, DataError> {
         self.tokens.push(token);
-        let text = self.fresh()?;
+        let (text, whole) = self.fresh()?;
         // An unfinished character; four bytes are the longest.
-        if text.ends_with(char::REPLACEMENT_CHARACTER) && self.tokens.len() - self.window.1 < 4 {
+        if !whole && self.tokens.len() - self.window.1 < 4 {
             return Ok(String::new());
         }
         self.window = (self.window.1, self.tokens.len());
@@ -68,17 +74,23 @@ impl<'a> TextStream<'a> {
     /// # Errors
     /// The tokenizer fails.
     pub fn end(&mut self) -> Result<String, DataError> {
-        let text = self.fresh()?;
+        let (text, _) = self.fresh()?;
         self.window = (self.tokens.len(), self.tokens.len());
         Ok(self.let_go(&text, true))
     }
 
-    /// The text of the tokens behind the window's middle.
-    fn fresh(&self) -> Result<String, DataError> {
+    /// The text of the tokens behind the window's middle, and whether its last character is whole. Of bytes that are none
+    /// yet, decoders make replacement characters of all that stand before them without a break, known ones too: what is
+    /// unfinished has no known beginning.
+    fn fresh(&self) -> Result<(String, bool), DataError> {
         let (from, middle) = self.window;
         let known = self.tokenizer.decode(&self.tokens[from..middle])?;
         let all = self.tokenizer.decode(&self.tokens[from..])?;
-        Ok(all.get(known.len()..).unwrap_or_default().to_owned())
+        let text = match all.strip_prefix(known.as_str()) {
+            Some(text) => text.to_owned(),
+            None => self.tokenizer.decode(&self.tokens[middle..])?,
+        };
+        Ok((text, !all.ends_with(char::REPLACEMENT_CHARACTER)))
     }
 
     fn let_go(&mut self, text: &str, all: bool) -> String {
@@ -151,6 +163,30 @@ mod tests {
             );
         }
         assert!(pieces("Once upon a time", &[]).0.len() > 3);
+    }
+
+    #[test]
+    fn a_text_goes_on_behind_another_wherever_a_character_ends() {
+        let tokenizer = tokenizer();
+        let text = "日本語日本語 👩\u{200d}🔬👩\u{200d}🔬x one";
+        let tokens = tokenizer.encode(text).unwrap();
+        let mut whole = 0;
+        for cut in 1..tokens.len() {
+            let before = tokenizer.decode(&tokens[..cut]).unwrap();
+            if before.contains(char::REPLACEMENT_CHARACTER) {
+                continue;
+            }
+            let known = &tokens[cut.saturating_sub(6)..cut];
+            let mut stream = TextStream::behind(&tokenizer, &[], known);
+            let mut all = before;
+            for &token in &tokens[cut..] {
+                all.push_str(&stream.push(token).unwrap());
+            }
+            all.push_str(&stream.end().unwrap());
+            assert_eq!(all, text, "{cut}");
+            whole += 1;
+        }
+        assert!(whole > 10);
     }
 
     #[test]
