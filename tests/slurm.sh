@@ -117,13 +117,14 @@ sweep held 6 2 '0.1'
 scontrol update NodeName="$(hostname -s)" State=DRAIN Reason='disk is worn'
 start held
 until_told held '^queue .*disk is worn'
-"$lions" status held | tr -s ' \n' ' ' | has 'waits at the scheduler: Nodes required' || fail "$("$lions" status held)"
+"$lions" status held | tr -s ' \n' ' ' | has 'waits at the scheduler: .*disk is worn' || fail "$("$lions" status held)"
 run=$("$lions" status held --json | python3 -c 'import json,sys; print([r["id"] for r in json.load(sys.stdin)["runs"] if r["kind"]=="sft"][0][:12])')
 "$lions" why "$run" | has 'has waited at the scheduler' || fail "$("$lions" why "$run")"
 "$lions" cancel "$run"
 if wait "$driver"; then fail "a cancelled sweep succeeded"; fi
 driver=
 scontrol update NodeName="$(hostname -s)" State=RESUME
+for _ in $(seq 100); do [ "$(sinfo -h -o %t)" = idle ] && break; sleep 0.1; done
 [ -z "$(squeue -h -t pending,running)" ] || fail "the job was not cancelled"
 start held --retry
 ends_well held

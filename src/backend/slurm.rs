@@ -6,10 +6,14 @@ use crate::backend::traits::StopSignal;
 use crate::config::SlurmSpec;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Seconds before the time limit at which an attempt saves its state: Slurm looks about once a minute, and a state takes
 /// a while.
 const SIGNAL_BEFORE: u32 = 180;
+
+/// What was refused is asked for once more after so long.
+const REHEARSE_AGAIN: Duration = Duration::from_secs(3);
 
 /// Columns of `squeue`; the reason stands last, since it may hold anything.
 const COLUMNS: &str = "%F|%K|%j|%T|%r";
@@ -95,6 +99,32 @@ impl Slurm {
                 BTreeMap::new()
             }
         }
+    }
+
+    /// Why Slurm would not start such jobs, if it says so.
+    fn rehearse(&self) -> Option<String> {
+        let mut words = vec!["sbatch".to_owned(), "--test-only".to_owned()];
+        words.extend(self.options());
+        words.push("--wrap=true".to_owned());
+        let why = self.ask(&words).err()?;
+        // Slurm that does not answer now may do so later.
+        let passing = [
+            "Unable to contact",
+            "onnection",
+            "connect failure",
+            "did not answer",
+            "timed out",
+        ];
+        if passing.iter().any(|word| why.contains(word)) {
+            tracing::warn!("Slurm does not answer: {why}");
+            return None;
+        }
+        // It says the same of nodes that are out of use as of those that are not there.
+        if let Some(said) = self.out_of_use() {
+            tracing::warn!("Slurm has no node for such runs now: {why} ({said})");
+            return None;
+        }
+        Some(why)
     }
 
     /// What their keepers say of nodes that are out of use.
@@ -183,28 +213,10 @@ impl Scheduler for Slurm {
     }
 
     fn refuses(&mut self) -> Option<String> {
-        let mut words = vec!["sbatch".to_owned(), "--test-only".to_owned()];
-        words.extend(self.options());
-        words.push("--wrap=true".to_owned());
-        let why = self.ask(&words).err()?;
-        // Slurm that does not answer now may do so later.
-        let passing = [
-            "Unable to contact",
-            "onnection",
-            "connect failure",
-            "did not answer",
-            "timed out",
-        ];
-        if passing.iter().any(|word| why.contains(word)) {
-            tracing::warn!("Slurm does not answer: {why}");
-            return None;
-        }
-        // It says the same of nodes that are out of use as of those that are not there.
-        if let Some(said) = self.out_of_use() {
-            tracing::warn!("Slurm has no node for such runs now: {why} ({said})");
-            return None;
-        }
-        Some(why)
+        self.rehearse()?;
+        // A node that just came back is not there for a moment.
+        std::thread::sleep(REHEARSE_AGAIN);
+        self.rehearse()
     }
 
     fn index_variable(&self) -> Option<&'static str> {

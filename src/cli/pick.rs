@@ -62,9 +62,10 @@ impl TrialFilter {
             let wanted = picked.wanted.entry(axis.to_owned()).or_default();
             // A label may hold a comma.
             let whole = takes.iter().any(|value| same(value, values));
-            let parts: Vec<&str> = match whole {
-                true => vec![values],
-                false => values.split(',').collect(),
+            let parts: Vec<&str> = if whole {
+                vec![values]
+            } else {
+                values.split(',').collect()
             };
             for part in parts {
                 let Some(value) = takes.iter().find(|value| same(value, part)) else {

@@ -192,8 +192,7 @@ impl QuickSweep {
                 .iter()
                 .any(|value| value.is_array() || value.is_object())
             {
-                let labels: Vec<String> =
-                    axis.values.iter().map(|value| toml_text(value)).collect();
+                let labels: Vec<String> = axis.values.iter().map(toml_text).collect();
                 text += &format!("labels = {}\n", toml_text(&labels));
             }
         }

@@ -36,9 +36,15 @@ impl<'a> TextStream<'a> {
         until: &'a [String],
         known: &[u32],
     ) -> Self {
+        // Not from the middle of a character, of which decoders make none.
+        let decodes = |from: &usize| {
+            let text = tokenizer.decode(&known[*from..]).unwrap_or_default();
+            !text.contains(char::REPLACEMENT_CHARACTER)
+        };
+        let from = (0..known.len()).find(decodes).unwrap_or(known.len());
         Self {
             tokens: known.to_vec(),
-            window: (0, known.len()),
+            window: (from, known.len()),
             ..Self::new(tokenizer, until)
         }
     }
@@ -157,6 +163,30 @@ mod tests {
             );
         }
         assert!(pieces("Once upon a time", &[]).0.len() > 3);
+    }
+
+    #[test]
+    fn a_text_goes_on_behind_another_wherever_a_character_ends() {
+        let tokenizer = tokenizer();
+        let text = "日本語日本語 👩\u{200d}🔬👩\u{200d}🔬x one";
+        let tokens = tokenizer.encode(text).unwrap();
+        let mut whole = 0;
+        for cut in 1..tokens.len() {
+            let before = tokenizer.decode(&tokens[..cut]).unwrap();
+            if before.contains(char::REPLACEMENT_CHARACTER) {
+                continue;
+            }
+            let known = &tokens[cut.saturating_sub(6)..cut];
+            let mut stream = TextStream::behind(&tokenizer, &[], known);
+            let mut all = before;
+            for &token in &tokens[cut..] {
+                all.push_str(&stream.push(token).unwrap());
+            }
+            all.push_str(&stream.end().unwrap());
+            assert_eq!(all, text, "{cut}");
+            whole += 1;
+        }
+        assert!(whole > 10);
     }
 
     #[test]

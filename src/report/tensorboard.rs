@@ -51,14 +51,14 @@ const FIXED_32: u64 = 5;
 
 fn put_varint(to: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
-        to.push(number as u8 | 0x80);
+        to.push((number as u8) | 0x80);
         number >>= 7;
     }
     to.push(number as u8);
 }
 
 fn put_key(to: &mut Vec<u8>, field: u64, kind: u64) {
-    put_varint(to, field << 3 | kind);
+    put_varint(to, (field << 3) | kind);
 }
 
 fn put_double(to: &mut Vec<u8>, field: u64, number: f64) {

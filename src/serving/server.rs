@@ -268,8 +268,8 @@ fn read(client: &mut Client, name: &str, began: i64) -> Result<Read, ApiError> {
         return Err(too_large());
     }
     let mut body = Vec::new();
-    let reader = http.as_reader().take(LONGEST_BODY as u64 + 1);
-    let read = { reader }.read_to_end(&mut body);
+    let mut reader = http.as_reader().take(LONGEST_BODY as u64 + 1);
+    let read = reader.read_to_end(&mut body);
     read.map_err(|error| ApiError::bad(None, format!("the body cannot be read: {error}")))?;
     if body.len() > LONGEST_BODY {
         return Err(too_large());

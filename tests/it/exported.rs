@@ -283,7 +283,7 @@ fn two_runs_are_compared_in_recipe_metrics_and_rows() {
 fn two_sided(fewer: u64, coins: u64) -> f64 {
     let choose = |k: u64| (0..k).fold(1.0, |all, i| all * (coins - i) as f64 / (i + 1) as f64);
     let heads: f64 = (0..=fewer).map(choose).sum();
-    (2.0 * heads / 2.0_f64.powi(coins as i32)).min(1.0)
+    (2.0 * heads / 2.0_f64.powf(coins as f64)).min(1.0)
 }
 
 // A task is right or wrong on each row: which flipped is told with the exact test.

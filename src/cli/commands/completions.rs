@@ -24,6 +24,7 @@ pub(crate) fn run(
 ) -> Result<u8, CommandError> {
     let mut text = Vec::new();
     generate(args.shell, &mut lions, "lions", &mut text);
-    ui.raw(&String::from_utf8_lossy(&text));
+    let text = String::from_utf8(text).map_err(CommandError::internal)?;
+    ui.raw(&text);
     Ok(DONE)
 }

@@ -63,7 +63,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportRecipeArgs) -> Result<u
         }))?;
         return Ok(DONE);
     }
-    let text = text(&id.short(), &trl, from.as_deref());
+    let text = text(id.short(), &trl, from.as_deref());
     match &args.out {
         Some(out) => {
             write_atomic(out, text.as_bytes()).map_err(CommandError::user)?;
