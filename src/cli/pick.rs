@@ -90,7 +90,7 @@ impl TrialFilter {
         results
             .trials
             .retain(|trial| picked.fits(&trial.assignments, trial.seed));
-        picked.not_none(results.trials.len())
+        Picked::not_none(results.trials.len())
     }
 }
 
@@ -118,7 +118,7 @@ impl Picked {
     }
 
     /// Refuses values that no trial has together.
-    pub(crate) fn not_none(&self, trials: usize) -> Result<(), CommandError> {
+    pub(crate) fn not_none(trials: usize) -> Result<(), CommandError> {
         if trials > 0 {
             return Ok(());
         }
@@ -159,7 +159,7 @@ pub(crate) fn wanted_runs(
         let trial = plan.trials.iter().find(|trial| trial.index == *index);
         trial.is_some_and(|trial| picked.fits(&trial.assignments, trial.seed))
     };
-    picked.not_none(
+    Picked::not_none(
         plan.trials
             .iter()
             .filter(|trial| fits(&trial.index))

@@ -187,13 +187,14 @@ fn read_value(set: &str, at: usize, file: u32) -> Result<Node, Box<Diagnostic>> 
     // As long as the path, so that places in it are places in the word as it was typed.
     let line = format!("v{}={text}", " ".repeat(at - 1));
     match Node::parse(&line, file) {
-        Ok(tree) => match tree.table() {
-            Some([(_, value)]) => Ok(value.clone()),
-            _ => {
+        Ok(tree) => {
+            if let Some([(_, value)]) = tree.table() {
+                Ok(value.clone())
+            } else {
                 let found = Diagnostic::new(place, "expected one value");
                 Err(Box::new(found.help("give each value a `--set` of its own")))
             }
-        },
+        }
         Err(_) if !bare.starts_with(['[', '{', '"', '\'']) && !bare.contains(['\n', '=']) => {
             Ok(Node {
                 place,

@@ -4,7 +4,7 @@ use crate::base::{Clock as _, SystemClock, Timestamp};
 use crate::cli::database::{open, store_error, unknown_sweep};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
-use crate::cli::pick::{OnlyStage, TrialFilter};
+use crate::cli::pick::{OnlyStage, Picked, TrialFilter};
 use crate::cli::project::Project;
 use crate::cli::sweep_file::{Changes, SweepWord};
 use crate::cli::text::{bytes, counted, secs};
@@ -255,15 +255,14 @@ fn runs(
     Ok(())
 }
 
+/// When an attempt was claimed, and when it ended.
+type Times = (Timestamp, Option<Timestamp>);
+
 fn run_row(
     ui: &Ui,
     run: &RunRow,
     trials: usize,
-    (last, held, waits): (
-        Option<(Timestamp, Option<Timestamp>)>,
-        Option<u32>,
-        Option<String>,
-    ),
+    (last, held, waits): (Option<Times>, Option<u32>, Option<String>),
     now: Timestamp,
 ) -> Vec<String> {
     let silent = silent_since(run.state, now);
@@ -361,7 +360,7 @@ fn picked_trials(
         .picked
         .read(&sweep.axes, trials.iter().map(|trial| trial.seed))?;
     trials.retain(|trial| picked.fits(&trial.assignments, trial.seed));
-    picked.not_none(trials.len())?;
+    Picked::not_none(trials.len())?;
     Ok(trials)
 }
 

@@ -208,18 +208,14 @@ fn stable_decay(trl: &mut TrlRecipe, value: &Value, all: &Map<String, Value>, le
         .get("duration")
         .and_then(|duration| duration["steps"].as_f64());
     let share = value["decay-ratio"].as_f64();
-    match (steps, share) {
-        (Some(steps), Some(share)) => {
-            let steps = (steps * share).ceil() as u64;
-            let kwargs =
-                json!({"num_decay_steps": steps, "decay_type": "linear", "min_lr_ratio": least});
-            trl.set("lr_scheduler_kwargs", kwargs);
-        }
-        _ => {
-            let why =
-                "TRL wants `num_decay_steps` in `lr_scheduler_kwargs`: this share of all steps";
-            trl.lose("schedule.decay-ratio", &value["decay-ratio"], why);
-        }
+    if let (Some(steps), Some(share)) = (steps, share) {
+        let steps = (steps * share).ceil() as u64;
+        let kwargs =
+            json!({"num_decay_steps": steps, "decay_type": "linear", "min_lr_ratio": least});
+        trl.set("lr_scheduler_kwargs", kwargs);
+    } else {
+        let why = "TRL wants `num_decay_steps` in `lr_scheduler_kwargs`: this share of all steps";
+        trl.lose("schedule.decay-ratio", &value["decay-ratio"], why);
     }
 }
 
@@ -325,17 +321,13 @@ fn limits(trl: &mut TrlRecipe, value: &Value) {
     let prompt = &value["max-prompt-len"];
     let why = "TRL 1 has no `max_prompt_length` any more (0.x has): cut long prompts beforehand";
     trl.lose("limits.max-prompt-len", prompt, why);
-    match value["truncation"].as_str() {
-        Some(end @ ("keep-end" | "keep-start")) => {
-            trl.set("truncation_mode", end.replace('-', "_"));
-            let why =
-                "TRL cuts prompt and reply as one sequence, at one end; here the prompt is cut";
-            trl.lose("limits.truncation", &value["truncation"], why);
-        }
-        _ => {
-            let why = "TRL leaves no pair out for its length: drop them beforehand";
-            trl.lose("limits.truncation", &value["truncation"], why);
-        }
+    if let Some(end @ ("keep-end" | "keep-start")) = value["truncation"].as_str() {
+        trl.set("truncation_mode", end.replace('-', "_"));
+        let why = "TRL cuts prompt and reply as one sequence, at one end; here the prompt is cut";
+        trl.lose("limits.truncation", &value["truncation"], why);
+    } else {
+        let why = "TRL leaves no pair out for its length: drop them beforehand";
+        trl.lose("limits.truncation", &value["truncation"], why);
     }
 }
 
