@@ -90,7 +90,7 @@ impl TrialFilter {
         results
             .trials
             .retain(|trial| picked.fits(&trial.assignments, trial.seed));
-        Picked::not_none(results.trials.len())
+        not_none(results.trials.len())
     }
 }
 
@@ -116,15 +116,15 @@ impl Picked {
             value.is_some_and(|value| wanted.contains(&value))
         })
     }
+}
 
-    /// Refuses values that no trial has together.
-    pub(crate) fn not_none(trials: usize) -> Result<(), CommandError> {
-        if trials > 0 {
-            return Ok(());
-        }
-        let error = CommandError::user("no trial has all these values");
-        Err(error.hint("leave one `--where` out; `lions plan` lists the trials"))
+/// Refuses values that no trial has together.
+pub(crate) fn not_none(trials: usize) -> Result<(), CommandError> {
+    if trials > 0 {
+        return Ok(());
     }
+    let error = CommandError::user("no trial has all these values");
+    Err(error.hint("leave one `--where` out; `lions plan` lists the trials"))
 }
 
 // As above.
@@ -159,7 +159,7 @@ pub(crate) fn wanted_runs(
         let trial = plan.trials.iter().find(|trial| trial.index == *index);
         trial.is_some_and(|trial| picked.fits(&trial.assignments, trial.seed))
     };
-    Picked::not_none(
+    not_none(
         plan.trials
             .iter()
             .filter(|trial| fits(&trial.index))

@@ -188,12 +188,11 @@ fn read_value(set: &str, at: usize, file: u32) -> Result<Node, Box<Diagnostic>> 
     let line = format!("v{}={text}", " ".repeat(at - 1));
     match Node::parse(&line, file) {
         Ok(tree) => {
-            if let Some([(_, value)]) = tree.table() {
-                Ok(value.clone())
-            } else {
+            let Some([(_, value)]) = tree.table() else {
                 let found = Diagnostic::new(place, "expected one value");
-                Err(Box::new(found.help("give each value a `--set` of its own")))
-            }
+                return Err(Box::new(found.help("give each value a `--set` of its own")));
+            };
+            Ok(value.clone())
         }
         Err(_) if !bare.starts_with(['[', '{', '"', '\'']) && !bare.contains(['\n', '=']) => {
             Ok(Node {

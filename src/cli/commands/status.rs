@@ -4,7 +4,7 @@ use crate::base::{Clock as _, SystemClock, Timestamp};
 use crate::cli::database::{open, store_error, unknown_sweep};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
-use crate::cli::pick::{OnlyStage, Picked, TrialFilter};
+use crate::cli::pick::{OnlyStage, TrialFilter, not_none};
 use crate::cli::project::Project;
 use crate::cli::sweep_file::{Changes, SweepWord};
 use crate::cli::text::{bytes, counted, secs};
@@ -360,7 +360,7 @@ fn picked_trials(
         .picked
         .read(&sweep.axes, trials.iter().map(|trial| trial.seed))?;
     trials.retain(|trial| picked.fits(&trial.assignments, trial.seed));
-    Picked::not_none(trials.len())?;
+    not_none(trials.len())?;
     Ok(trials)
 }
 

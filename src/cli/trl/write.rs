@@ -321,14 +321,13 @@ fn limits(trl: &mut TrlRecipe, value: &Value) {
     let prompt = &value["max-prompt-len"];
     let why = "TRL 1 has no `max_prompt_length` any more (0.x has): cut long prompts beforehand";
     trl.lose("limits.max-prompt-len", prompt, why);
-    if let Some(end @ ("keep-end" | "keep-start")) = value["truncation"].as_str() {
+    let why = if let Some(end @ ("keep-end" | "keep-start")) = value["truncation"].as_str() {
         trl.set("truncation_mode", end.replace('-', "_"));
-        let why = "TRL cuts prompt and reply as one sequence, at one end; here the prompt is cut";
-        trl.lose("limits.truncation", &value["truncation"], why);
+        "TRL cuts prompt and reply as one sequence, at one end; here the prompt is cut"
     } else {
-        let why = "TRL leaves no pair out for its length: drop them beforehand";
-        trl.lose("limits.truncation", &value["truncation"], why);
-    }
+        "TRL leaves no pair out for its length: drop them beforehand"
+    };
+    trl.lose("limits.truncation", &value["truncation"], why);
 }
 
 fn loss(trl: &mut TrlRecipe, value: &Value, all: &Map<String, Value>) {
