@@ -145,7 +145,7 @@ fn read_tree(tree: &Node, problems: &mut Problems) -> ProjectFile {
     }
     if let Some(node) = tree.get("database") {
         if let Some(text) = node.text().filter(|text| !text.is_empty()) {
-            file.database = Some(PathBuf::from(text))
+            file.database = Some(PathBuf::from(text));
         } else {
             let message = format!("`database` must be a string, not {}", node.kind_name());
             let found = Diagnostic::new(node.place, message);

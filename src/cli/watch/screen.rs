@@ -181,7 +181,7 @@ impl Pen {
             cells.push(self.span(Tone::Dim, left(run.run.short(), 12) + " "));
         }
         if let Some(work) = work {
-            cells.extend(self.work_cells(work))
+            cells.extend(self.work_cells(work));
         } else {
             let word = self.span(Tone::of_state(run.state), left(run.state, 9) + " ");
             let took = run.secs.map(secs).unwrap_or_default();
