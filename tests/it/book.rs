@@ -110,7 +110,7 @@ fn renewed(file: &str, text: &str) {
     if std::fs::read_to_string(&path).is_ok_and(|found| found == text) {
         return;
     }
-    std::fs::write(&path, text).unwrap();
+    lions::base::write_atomic(&path, text.as_bytes()).unwrap();
     panic!("{file} was not up to date; it is now: look at it and commit it");
 }
 
