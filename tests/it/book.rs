@@ -335,7 +335,8 @@ fn completions_and_manual_pages_are_written() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let said = project.lions(&["completions", shell]);
         assert_eq!(said.code, 0, "{said:?}");
-        for word in ["export-recipe", "--where"] {
+        // Not every shell writes options with their dashes.
+        for word in ["export-recipe", "where"] {
             assert!(said.out.contains(word), "{shell}: no {word}");
         }
     }

@@ -360,7 +360,9 @@ fn a_random_search_draws_its_trials_and_more_draws_do_none_anew() {
     };
     let (two, first) = run();
     assert_eq!((two.len(), first), (2, 2));
-    assert!(two.iter().all(|rate| (1e-4..=1e-2).contains(rate)) && two[0].to_bits() != two[1].to_bits());
+    assert!(
+        two.iter().all(|rate| (1e-4..=1e-2).contains(rate)) && two[0].to_bits() != two[1].to_bits()
+    );
     project.edit("sweeps/drawn.toml", "draws = 2", "draws = 3");
     let (three, second) = run();
     assert_eq!((&three[..2], second), (&two[..], 3));
