@@ -131,7 +131,7 @@ ends_well held
 
 say "a job of a higher partition takes the place; the run goes on from its state"
 rm -rf results
-sweep taken 300 2 '0.1'
+sweep taken 120 2 '0.1'
 start taken
 until_told taken '^start  sft'
 saved_state 001
@@ -171,7 +171,7 @@ done
 
 say "a controller that is killed and started again"
 rm -rf results
-sweep controller 400 2 '0.1'
+sweep controller 120 2 '0.1'
 start controller
 until_told controller '^start  sft'
 saved_state 001

@@ -111,7 +111,6 @@ impl Job {
                 }
             }
             Some(Seen::Queued(reason)) => queued(reason.clone()),
-            Some(Seen::Alive) => Poll::Running,
             Some(Seen::Ended(Ended::Cancelled)) if !self.begun => self.cancelled(),
             Some(Seen::Ended(ended)) if over => match ended {
                 Ended::Cancelled => self.cancelled(),
@@ -120,7 +119,7 @@ impl Job {
                 Ended::Memory => starved(),
                 other => evicted(*other),
             },
-            Some(Seen::Ended(_)) => Poll::Running,
+            Some(Seen::Alive | Seen::Ended(_)) => Poll::Running,
             None => self.judge_unknown(over, unanswered, backend),
         }
     }

@@ -49,7 +49,7 @@ impl ProjectFile {
     pub fn read(root: &Path) -> Result<Self, ConfigError> {
         let path = root.join(PROJECT_FILE);
         if !path.exists() {
-            return Ok(Self::of_text("")?);
+            return Self::of_text("");
         }
         match read_text(&path) {
             Ok(Ok(text)) => Self::of_text(&text),
@@ -103,15 +103,14 @@ impl ProjectFile {
 /// Says that `lions.toml` has no such thing, and what it has.
 fn unknown<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     let near = nearest(name, known.clone());
-    let help = match near {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => {
-            let known: Vec<String> = known.map(|name| format!("`{name}`")).collect();
-            if known.is_empty() {
-                format!("`{PROJECT_FILE}` describes none")
-            } else {
-                format!("there is {}", known.join(", "))
-            }
+    let help = if let Some(near) = near {
+        format!("did you mean `{near}`?")
+    } else {
+        let known: Vec<String> = known.map(|name| format!("`{name}`")).collect();
+        if known.is_empty() {
+            format!("`{PROJECT_FILE}` describes none")
+        } else {
+            format!("there is {}", known.join(", "))
         }
     };
     format!("there is no {what} `{name}`; {help}")
@@ -145,13 +144,12 @@ fn read_tree(tree: &Node, problems: &mut Problems) -> ProjectFile {
         }
     }
     if let Some(node) = tree.get("database") {
-        match node.text().filter(|text| !text.is_empty()) {
-            Some(text) => file.database = Some(PathBuf::from(text)),
-            None => {
-                let message = format!("`database` must be a string, not {}", node.kind_name());
-                let found = Diagnostic::new(node.place, message);
-                problems.insert(found.help("write the path of a file on a local disk"));
-            }
+        if let Some(text) = node.text().filter(|text| !text.is_empty()) {
+            file.database = Some(PathBuf::from(text));
+        } else {
+            let message = format!("`database` must be a string, not {}", node.kind_name());
+            let found = Diagnostic::new(node.place, message);
+            problems.insert(found.help("write the path of a file on a local disk"));
         }
     }
     for (name, node) in tables(tree, "backend", problems) {
@@ -173,23 +171,20 @@ fn tables<'n>(tree: &'n Node, key: &str, problems: &mut Problems) -> Vec<(String
         return Vec::new();
     };
     let mut found = Vec::new();
-    match node.table() {
-        Some(entries) => {
-            for (name, node) in entries {
-                if node.table().is_some() {
-                    found.push((name.name.to_string(), node));
-                } else {
-                    let message = format!("`{key}.{}` is no table", name.name);
-                    let help = format!("write `[{key}.NAME]` and the options below it");
-                    problems.insert(Diagnostic::new(node.place, message).help(help));
-                }
+    if let Some(entries) = node.table() {
+        for (name, node) in entries {
+            if node.table().is_some() {
+                found.push((name.name.to_string(), node));
+            } else {
+                let message = format!("`{key}.{}` is no table", name.name);
+                let help = format!("write `[{key}.NAME]` and the options below it");
+                problems.insert(Diagnostic::new(node.place, message).help(help));
             }
         }
-        None => {
-            let help = format!("write `[{key}.NAME]`");
-            let message = format!("`{key}` is no table");
-            problems.insert(Diagnostic::new(node.place, message).help(help));
-        }
+    } else {
+        let help = format!("write `[{key}.NAME]`");
+        let message = format!("`{key}` is no table");
+        problems.insert(Diagnostic::new(node.place, message).help(help));
     }
     found
 }

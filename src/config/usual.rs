@@ -45,7 +45,7 @@ const USUAL: &[(&[&str], &str)] = &[
         "valid are `q_proj`, `k_proj`, `v_proj`, `o_proj`, `gate_proj`, `up_proj` and `down_proj`",
     ),
     (
-        &["from", "below"],
+        &["trainable-embeddings.from", "trainable-embeddings.below"],
         "it is an id of a token; without `trainable-embeddings` all of them learn",
     ),
     // What is minimised over pairs.
@@ -90,6 +90,11 @@ const USUAL: &[(&[&str], &str)] = &[
         "it is counted in words; for example 13",
     ),
     (&["keep"], "it is the number of rows that are kept"),
+    (
+        &["range.from", "range.to"],
+        "values are drawn between both; `from` is the smaller one",
+    ),
+    (&["draws"], "so many points are drawn, 1 to 10000"),
     (
         &["low", "high"],
         "they are quantiles, for example 0.1 and 0.9",

@@ -125,8 +125,8 @@ impl Page {
         Self {
             inner,
             margin,
-            label,
             title,
+            label,
             legend,
             columns,
             panel_width,

@@ -45,8 +45,9 @@ pub fn nearest_difference(
 /// or it is the same. `None` if one is no identity document.
 pub fn recipe_difference(old: &str, new: &str) -> Option<Vec<FieldChange>> {
     let mut changes = changes(&leaves(old)?, &leaves(new)?);
-    changes
-        .retain(|change| !(change.field.starts_with("inputs.") && change.field.ends_with(".run")));
+    let names_run =
+        |field: &str| field.starts_with("inputs.") && field.rsplit('.').next() == Some("run");
+    changes.retain(|change| !names_run(&change.field));
     Some(changes)
 }
 

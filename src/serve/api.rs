@@ -69,7 +69,7 @@ pub(crate) fn runs(site: &Site, name: &str, request: &Request) -> Result<Respons
                 || run.run.0.starts_with(*word)
                 || run.stage.name() == *word
         };
-        state.is_none_or(|state| state == run.state) && words.iter().all(|word| is_meant(&word))
+        state.is_none_or(|state| state == run.state) && words.iter().all(is_meant)
     };
     let mut found: Vec<&RunView> = runs.iter().filter(fits).collect();
     order(&mut found, request.value("sort").unwrap_or_default())?;

@@ -111,7 +111,7 @@ impl Guard {
             Some(_) => name.parse::<std::net::Ipv6Addr>().is_ok(),
             None => matches!(name.parse::<IpAddr>(), Ok(IpAddr::V4(_))),
         };
-        is_port && (is_address || self.names.contains(&name))
+        is_port && (is_address || bracketed.is_none() && self.names.contains(&name))
     }
 }
 

@@ -155,7 +155,7 @@ impl Answering<'_> {
     fn whole(&mut self, prepared: &Prepared) -> Result<(Vec<Value>, Usage), StageError> {
         let shutdown = self.shutdown;
         let replies = self.write(&prepared.prompts, &mut |_| !shutdown.requested())?;
-        let usage = self.usage(prepared, &replies);
+        let usage = Self::usage(prepared, &replies);
         let choices = replies.iter().enumerate().map(|(index, reply)| {
             let prompt = index / self.request.n;
             let echoed = prepared.echoed.get(prompt).map_or("", String::as_str);
@@ -166,7 +166,7 @@ impl Answering<'_> {
         Ok((choices.collect(), usage))
     }
 
-    fn usage(&self, prepared: &Prepared, replies: &[Written]) -> Usage {
+    fn usage(prepared: &Prepared, replies: &[Written]) -> Usage {
         Usage {
             prompt: prepared.prompts.iter().map(Vec::len).sum(),
             completion: replies.iter().map(|reply| reply.tokens).sum(),
@@ -232,7 +232,7 @@ impl Answering<'_> {
             };
             send(head.part(index, None, logprobs, Some(reply.finish)));
         }
-        let usage = self.usage(prepared, &replies);
+        let usage = Self::usage(prepared, &replies);
         if self.request.usage {
             client.send(&head.wrap(true, Vec::new(), Some(usage)));
         }

@@ -140,8 +140,11 @@ impl Request {
     }
 }
 
+/// Whether a field has a value at which it does nothing.
+type IsIdle = fn(&Value) -> bool;
+
 /// Fields that are known and must have a value at which they do nothing.
-const UNSUPPORTED: &[(&str, fn(&Value) -> bool)] = &[
+const UNSUPPORTED: &[(&str, IsIdle)] = &[
     ("best_of", |v| v == 1),
     ("frequency_penalty", is_zero),
     ("presence_penalty", is_zero),

@@ -84,7 +84,7 @@ pub struct Written {
 pub(super) struct Replies<'a> {
     samples: usize,
     top: Option<usize>,
-    replies: Vec<(TextStream<'a>, Written)>,
+    all: Vec<(TextStream<'a>, Written)>,
     tell: &'a mut dyn FnMut(&Piece<'_>) -> bool,
     /// Whether to go on.
     pub(super) on: bool,
@@ -115,7 +115,7 @@ impl<'a> Replies<'a> {
         Self {
             samples: ask.samples,
             top: ask.top,
-            replies,
+            all: replies,
             tell,
             on: true,
             failed: None,
@@ -124,7 +124,7 @@ impl<'a> Replies<'a> {
 
     /// Takes a token that was drawn.
     pub(super) fn take(&mut self, drawn: &Drawn<'_>) {
-        let (stream, written) = &mut self.replies[drawn.prompt * self.samples + drawn.sample];
+        let (stream, written) = &mut self.all[drawn.prompt * self.samples + drawn.sample];
         if stream.stopped() {
             return;
         }
@@ -165,7 +165,7 @@ impl<'a> Replies<'a> {
         if let Some(error) = self.failed {
             return Err(error.into());
         }
-        for (at, (stream, written)) in self.replies.iter_mut().enumerate() {
+        for (at, (stream, written)) in self.all.iter_mut().enumerate() {
             let text = stream.end()?;
             if !text.is_empty() {
                 written.text.push_str(&text);
@@ -184,11 +184,7 @@ impl<'a> Replies<'a> {
                 None => Finish::Interrupted,
             };
         }
-        Ok(self
-            .replies
-            .into_iter()
-            .map(|(_, written)| written)
-            .collect())
+        Ok(self.all.into_iter().map(|(_, written)| written).collect())
     }
 }
 

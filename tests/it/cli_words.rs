@@ -221,13 +221,13 @@ fn with_json_every_line_of_stderr_is_an_object() {
         "{lines:?}"
     );
     assert_eq!(lines[0]["hints"][0], "did you mean `study`?");
-    let (code, lines) = asked(&["status", "--watch"]);
+    let (code, lines) = asked(&["status", "--nonsense"]);
     assert_eq!(
         (code, &lines[0]["exit_code"]),
         (2, &Value::from(2)),
         "{lines:?}"
     );
-    assert_eq!(lines[0]["error"], "unexpected argument '--watch' found");
+    assert_eq!(lines[0]["error"], "unexpected argument '--nonsense' found");
     // A learning rate that destroys the model is warned of.
     let (code, lines) = asked(&["check", "sweeps/broken.toml"]);
     assert_eq!(code, 0, "{lines:?}");

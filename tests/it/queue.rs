@@ -261,8 +261,8 @@ fn what_a_sweep_lets_go_is_deleted_only_when_asked_and_made_again_when_it_is_nee
     run("sweeps/lean.toml");
     let id = |kind: &str| {
         let runs = project.json(&["status", "lean"]);
-        let runs = runs["runs"].as_array().unwrap().iter();
-        let found = runs.filter(|run| run["kind"] == kind).next_back();
+        let mut runs = runs["runs"].as_array().unwrap().iter();
+        let found = runs.rfind(|run| run["kind"] == kind);
         found.unwrap()["id"].as_str().unwrap().to_owned()
     };
     let sft = id("sft");
@@ -360,7 +360,9 @@ fn a_random_search_draws_its_trials_and_more_draws_do_none_anew() {
     };
     let (two, first) = run();
     assert_eq!((two.len(), first), (2, 2));
-    assert!(two.iter().all(|rate| (1e-4..=1e-2).contains(rate)) && two[0] != two[1]);
+    assert!(
+        two.iter().all(|rate| (1e-4..=1e-2).contains(rate)) && two[0].to_bits() != two[1].to_bits()
+    );
     project.edit("sweeps/drawn.toml", "draws = 2", "draws = 3");
     let (three, second) = run();
     assert_eq!((&three[..2], second), (&two[..], 3));

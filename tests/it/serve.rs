@@ -420,7 +420,7 @@ fn no_request_leads_out_of_the_project_or_ends_the_server() {
         (b"GET\r\n\r\n".to_vec(), 400),
         (b"GET http://other/ HTTP/1.1\r\n\r\n".to_vec(), 400),
         (
-            [b"GET / HTTP/1.1\r\nX: ".as_slice(), &[b'y'; 40_000]].concat(),
+            [b"GET / HTTP/1.1\r\nX: ".as_slice(), &vec![b'y'; 40_000]].concat(),
             431,
         ),
         (

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Long enough for a test to interfere, with a state saved after each step.
-const STEPS: u32 = 150;
+const STEPS: u32 = 60;
 const SAVES: &str = "[base.sft.runtime]\ncheckpoint-every-steps = 1";
 
 const PROJECT_FILE: &str = "[backend.slurm]\npoll-seconds = 1\njobs = 4\npartition = \"main\"\n[profile.long]\nbackend = \"slurm\"\ntime = \"1-0\"\n";
@@ -18,6 +18,18 @@ const PROJECT_FILE: &str = "[backend.slurm]\npoll-seconds = 1\njobs = 4\npartiti
 struct Cluster {
     project: Project,
     slurm: tempfile::TempDir,
+}
+
+impl Drop for Cluster {
+    /// Jobs outlive drivers, and must not outlive a test that fails.
+    fn drop(&mut self) {
+        let jobs = fs::read_dir(self.slurm.path().join("jobs"));
+        for job in jobs.into_iter().flatten().flatten() {
+            if let Ok(pid) = fs::read_to_string(job.path().join("pid")) {
+                signal("KILL", &format!("-{}", pid.trim()));
+            }
+        }
+    }
 }
 
 impl Cluster {

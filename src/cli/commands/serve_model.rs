@@ -56,7 +56,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ServeModelArgs) -> Result<u8,
         ui.stream(&format!("{name} is served at {url}; Ctrl-C ends it\n"));
     }
     server.serve(&mut session, &name, args.seed, &shutdown, &mut |line| {
-        ui.say(line)
+        ui.say(line);
     });
     Ok(DONE)
 }

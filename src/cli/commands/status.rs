@@ -255,15 +255,14 @@ fn runs(
     Ok(())
 }
 
+/// When an attempt was claimed, and when it ended.
+type Times = (Timestamp, Option<Timestamp>);
+
 fn run_row(
     ui: &Ui,
     run: &RunRow,
     trials: usize,
-    (last, held, waits): (
-        Option<(Timestamp, Option<Timestamp>)>,
-        Option<u32>,
-        Option<String>,
-    ),
+    (last, held, waits): (Option<Times>, Option<u32>, Option<String>),
     now: Timestamp,
 ) -> Vec<String> {
     let silent = silent_since(run.state, now);

@@ -180,13 +180,12 @@ impl Pen {
         if self.width >= WITH_ID {
             cells.push(self.span(Tone::Dim, left(run.run.short(), 12) + " "));
         }
-        match work {
-            Some(work) => cells.extend(self.work_cells(work)),
-            None => {
-                let word = self.span(Tone::of_state(run.state), left(run.state, 9) + " ");
-                let took = run.secs.map(secs).unwrap_or_default();
-                cells.extend([word, Span::raw(right(&took, 7) + " ")]);
-            }
+        if let Some(work) = work {
+            cells.extend(self.work_cells(work));
+        } else {
+            let word = self.span(Tone::of_state(run.state), left(run.state, 9) + " ");
+            let took = run.secs.map(secs).unwrap_or_default();
+            cells.extend([word, Span::raw(right(&took, 7) + " ")]);
         }
         let taken: usize = cells.iter().map(Span::width).sum();
         let label = match (&run.message, work) {

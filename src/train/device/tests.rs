@@ -3,7 +3,7 @@
 use crate::arch::{CardFootprint, DecoderConfig, EMBEDDING, FloatFormat, Learned};
 use crate::base::SeedTree;
 use crate::config::parse_toml;
-use crate::config::spec::{Precision, TrainingRecipe};
+use crate::config::spec::{LoraRecipe, Precision, TrainingRecipe};
 use crate::data::TokenBatch;
 use crate::gpu::SharedGpu;
 use crate::gpu::testing::{FAMILIES, emulated, family, ids};
@@ -615,7 +615,7 @@ fn a_training_takes_the_memory_that_was_planned() {
         let learned = recipe
             .lora
             .as_ref()
-            .map_or(Learned::All, |lora| lora.learned());
+            .map_or(Learned::All, LoraRecipe::learned);
         let planned = CardFootprint {
             bf16: recipe.precision == Precision::Bf16,
             learned: Some(&learned),
