@@ -247,7 +247,7 @@ fn weights(project: &Project, run: &str) -> Vec<std::path::PathBuf> {
     let folder = project.path(format!("results/runs/{}/artifacts", &run[..12]));
     let found = [
         "model/model.safetensors",
-        "checkpoints/step-1/model.safetensors",
+        "checkpoints/step-000001/model.safetensors",
     ];
     let found = found.into_iter().filter(|name| folder.join(name).is_file());
     found.map(|name| Path::new(name).to_owned()).collect()
@@ -281,7 +281,7 @@ fn what_a_sweep_lets_go_is_deleted_only_when_asked_and_made_again_when_it_is_nee
     keep("last");
     let would = is_ok(&project, &["gc", "lean"]);
     assert!(
-        would.contains("checkpoints/step-1") && would.contains("`--yes` deletes"),
+        would.contains("checkpoints/step-000001") && would.contains("`--yes` deletes"),
         "{would}"
     );
     assert_eq!(weights(&project, &sft).len(), 2, "it only said so");

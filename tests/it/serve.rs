@@ -557,7 +557,7 @@ fn a_sweep_is_followed_while_a_driver_writes_it() {
     ] {
         assert!(left.as_f64().is_some_and(|left| left > 0.0), "{sweep}");
     }
-    let runs = server.json("/api/sweeps/followed/runs?state=at+work");
+    let runs = server.json("/api/sweeps/followed/runs?state=running");
     assert_eq!(
         (&runs["matched"], &runs["runs"][0]["run"]),
         (&json!(1), &json!(run))
