@@ -6,6 +6,7 @@
 //! people, with a worked query, stand at the end of `migrations/0001_first.sql`.
 
 mod error;
+mod file_stem;
 mod garbage;
 mod notes;
 mod open;

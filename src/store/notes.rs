@@ -6,7 +6,7 @@
 use crate::base::fs::is_gone;
 use crate::base::{PathError, Timestamp, append_line};
 use crate::store::error::StoreError;
-use crate::store::snapshot::stem_of;
+use crate::store::file_stem::stem_of;
 use serde::{Deserialize, Serialize};
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};

@@ -4,10 +4,11 @@
 //! [`rebuild()`](crate::store::rebuild()) brings sweeps and trials back.
 
 use crate::base::fs::is_gone;
-use crate::base::{PathError, Timestamp, digest_bytes, is_as_written, with_check, write_atomic};
+use crate::base::{PathError, Timestamp, is_as_written, with_check, write_atomic};
 use crate::config::sweep::Sweep;
 use crate::plan::{Plan, PlannedTrial, RunId, StageKind};
 use crate::store::error::StoreError;
+use crate::store::file_stem::stem_of;
 use crate::store::rows::known_flops;
 use crate::store::stored::content_of;
 use serde::{Deserialize, Serialize};
@@ -202,17 +203,6 @@ fn folder(root: &Path) -> PathBuf {
 
 fn file_name(sweep: &str) -> String {
     format!("{}.json", stem_of(sweep))
-}
-
-/// What a file of a sweep is called: another for each name, whatever stands in it.
-pub(super) fn stem_of(sweep: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_@".contains(c);
-    if sweep.len() <= 100 && sweep.chars().all(plain) {
-        return sweep.to_owned();
-    }
-    let digest = digest_bytes(sweep.as_bytes());
-    let start: String = sweep.chars().filter(|c| plain(*c)).take(40).collect();
-    format!("{start}.{}", digest.short())
 }
 
 #[cfg(test)]
