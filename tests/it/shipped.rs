@@ -1,9 +1,9 @@
 //! The shipped studies: on every base they are what they say, and one training serves many points.
 
-use lions::base::digest_bytes;
 use lions::config::sweep::{Sweep, Trial};
 use lions::config::{Inputs, Overrides, load_placed_sweep};
 use lions::plan::{DigestCache, KnownLengths, Plan, StageKind, plan_sweep};
+use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -141,10 +141,10 @@ fn prompts(path: &str) -> BTreeSet<String> {
     text.lines().map(prompt).collect()
 }
 
-/// In the order of their digests.
+/// In the order of their SHA-256.
 fn by_digest(prompts: BTreeSet<String>) -> Vec<String> {
     let mut prompts: Vec<String> = prompts.into_iter().collect();
-    prompts.sort_by_cached_key(|prompt| digest_bytes(prompt.as_bytes()).0);
+    prompts.sort_by_cached_key(|prompt| Sha256::digest(prompt).to_vec());
     prompts
 }
 
