@@ -141,7 +141,7 @@ fn prompts(path: &str) -> BTreeSet<String> {
     text.lines().map(prompt).collect()
 }
 
-/// In the order of their digests.
+/// In the order of their SHA-256.
 fn by_digest(prompts: BTreeSet<String>) -> Vec<String> {
     let mut prompts: Vec<String> = prompts.into_iter().collect();
     prompts.sort_by_cached_key(|prompt| Sha256::digest(prompt.as_bytes()));
