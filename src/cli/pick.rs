@@ -5,6 +5,7 @@ use crate::config::suggest;
 use crate::config::sweep::{AxisInfo, AxisValue, show_value};
 use crate::plan::{Plan, RunId, StageKind};
 use crate::report::SweepResults;
+use crate::store::TrialRow;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -78,6 +79,20 @@ impl TrialFilter {
             }
         }
         Ok(picked)
+    }
+
+    /// Leaves the others out of a sweep's trials.
+    pub(crate) fn keep_trials(
+        &self,
+        axes: &[AxisInfo],
+        trials: &mut Vec<TrialRow>,
+    ) -> Result<(), CommandError> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let picked = self.read(axes, trials.iter().map(|trial| trial.seed))?;
+        trials.retain(|trial| picked.fits(&trial.assignments, trial.seed));
+        not_none(trials.len())
     }
 
     /// Leaves the other trials out of results.
