@@ -6,11 +6,13 @@
 mod progress;
 mod view;
 mod watch;
+mod why;
 mod words;
 mod work_left;
 
 pub use progress::{Progress, Tail};
 pub use view::{AtWork, RunView, SweepView};
 pub use watch::Watch;
+pub use why::why;
 pub use words::{queue_reason, silent_since, state_word};
 pub use work_left::WorkLeft;

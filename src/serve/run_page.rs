@@ -1,12 +1,10 @@
 //! One run as JSON: what it is, where it stands and why, what it said.
 
 use crate::base::{Clock as _, SystemClock, chain};
-use crate::live::{queue_reason, state_word};
+use crate::live::{state_word, why};
 use crate::plan::{RunId, SAMPLES_ARTIFACT};
 use crate::queue::Blocker;
-use crate::rundir::{
-    RunDir, RundirError, attempt_at_work, attempt_numbers, pauses, read_outcome, tail_lines,
-};
+use crate::rundir::{RunDir, RundirError, attempt_numbers, read_outcome, tail_lines};
 use crate::serve::request::Request;
 use crate::serve::response::Response;
 use crate::serve::site::Site;
@@ -21,16 +19,11 @@ const MOST_LINES: usize = 1000;
 pub(crate) fn run(site: &Site, id: &str) -> Result<Response, Response> {
     let now = SystemClock.now();
     let root = site.root();
-    let paused = pauses(root).unwrap_or_default().into_iter().next();
-    let paused = paused.map(|pause| (pause.reason, pause.since));
     let json = site.must_ask(|watch| {
         let store = watch.store();
         let id = store.find_run(id)?;
         let dir = RunDir::new(root, &id);
-        // A folder that may not be entered says nothing.
-        let held = attempt_at_work(&dir).ok().flatten();
-        let waits = queue_reason(root, &id, store.run(&id)?.state);
-        let why = store.why(&id, paused, (held, waits), now)?;
+        let why = why(root, store, &id, now)?;
         let reasons: Vec<String> = why.blockers.iter().map(Blocker::to_string).collect();
         let mut json = stored(store, &id, &dir)?;
         json["state"] = json!(state_word(why.run.state, now));
