@@ -3,6 +3,7 @@
 //! Nothing here changes anything. [`Watch`] answers again and again and reads only what is new; a [`SweepView`] is one
 //! answer, a [`Progress`] how far an attempt is. `lions status --watch` and `lions serve` show the same.
 
+mod device_memory;
 mod progress;
 mod view;
 mod watch;
@@ -10,6 +11,7 @@ mod why;
 mod words;
 mod work_left;
 
+pub use device_memory::add_device_memory;
 pub use progress::{Progress, Tail};
 pub use view::{AtWork, RunView, SweepView};
 pub use watch::Watch;
