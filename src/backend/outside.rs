@@ -1,5 +1,6 @@
 //! Commands of other programs, whose answers are waited for.
 
+use crate::base::quoted;
 use std::io::Read;
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
@@ -74,15 +75,6 @@ fn read_all(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
         drop(from.read_to_end(&mut bytes));
         String::from_utf8_lossy(&bytes).into_owned()
     })
-}
-
-/// A word as a shell reads it back.
-pub(crate) fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

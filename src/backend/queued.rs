@@ -6,11 +6,10 @@
 //! name alone. That it does not know a job means nothing as long as the attempt's heartbeat moves. The end of an attempt
 //! is told by its folder; the scheduler says why, and that nothing more will come.
 
-use crate::backend::outside::quoted;
 use crate::backend::queued_job::Job;
 use crate::backend::scheduler::{Batch, Scheduler, Seen, TaskKey};
 use crate::backend::traits::{Backend, BackendError, Habits, Handle, Launch, Poll, StopSignal};
-use crate::base::{Clock as _, PathError, SystemClock, digest_bytes, write_atomic};
+use crate::base::{Clock as _, PathError, SystemClock, digest_bytes, quoted, write_atomic};
 use crate::plan::RunId;
 use crate::rundir::{
     AttemptDir, JobNote, RunDir, host_name, is_locked, network_file_system, read_job_end,

@@ -75,6 +75,15 @@ impl Slurm {
             .collect()
     }
 
+    /// Lines of this user's queue, of one name or of all.
+    fn queue(&self, name: Option<&str>) -> Result<String, String> {
+        let words = ["squeue", "--noheader", "--array", "--me", "--states=all"];
+        let mut words: Vec<String> = words.map(str::to_owned).to_vec();
+        words.extend(name.map(|name| format!("--name={name}")));
+        words.push(format!("--format={COLUMNS}"));
+        self.ask(&words)
+    }
+
     /// What accounting knows of jobs that have left the queue; nothing where there is none.
     fn look_back(&mut self, names: &BTreeSet<&str>) -> BTreeMap<TaskKey, Seen> {
         if self.no_accounting || names.is_empty() {
@@ -166,10 +175,7 @@ impl Scheduler for Slurm {
     }
 
     fn look(&mut self, jobs: &[(TaskKey, PathBuf)]) -> Result<BTreeMap<TaskKey, Seen>, String> {
-        let words = ["squeue", "--noheader", "--array", "--me", "--states=all"];
-        let mut words: Vec<String> = words.map(str::to_owned).to_vec();
-        words.push(format!("--format={COLUMNS}"));
-        let out = self.ask(&words)?;
+        let out = self.queue(None)?;
         let mut seen: BTreeMap<TaskKey, Seen> = BTreeMap::new();
         for (key, state) in out.lines().filter_map(queued) {
             let names_it = jobs.iter().any(|(job, _)| *job == key);
@@ -191,10 +197,7 @@ impl Scheduler for Slurm {
 
     fn cancel(&mut self, job: &TaskKey, _folder: &Path, _how: StopSignal) -> Result<(), String> {
         let (name, index) = job;
-        let words = ["squeue", "--noheader", "--array", "--me", "--states=all"];
-        let mut words: Vec<String> = words.map(str::to_owned).to_vec();
-        words.extend([format!("--name={name}"), format!("--format={COLUMNS}")]);
-        let out = self.ask(&words)?;
+        let out = self.queue(Some(name))?;
         let array = out.lines().find_map(|line| {
             let array = line.split('|').next()?;
             queued(line).filter(|(key, _)| key == job)?;

@@ -1,7 +1,7 @@
 //! What every floor needs, each handed in rather than reached for.
 //!
 //! Time, devices, digests, stamps of files, seeds, the draws of Python's generators, atomic files, CSV, the files of a model folder, the
-//! stop flag, text fit to be shown and numbers as people read them. Nothing here knows of sweeps or models.
+//! stop flag, text fit to be shown, words for a shell and numbers as people read them. Nothing here knows of sweeps or models.
 
 pub mod checked;
 pub mod clock;
@@ -16,6 +16,7 @@ pub mod mt19937;
 pub mod python_random;
 pub mod seed;
 mod sha512;
+pub mod shell;
 pub mod shutdown;
 pub mod stamp;
 pub mod table;
@@ -35,6 +36,7 @@ pub use model_files::{ModelFile, is_model_file, is_weight_file};
 pub use mt19937::Mt19937;
 pub use python_random::PythonRandom;
 pub use seed::SeedTree;
+pub use shell::quoted;
 pub use shutdown::Shutdown;
 pub use stamp::Stamp;
 pub use table::{Cell, Cells, Table};

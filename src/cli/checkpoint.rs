@@ -1,8 +1,8 @@
 //! Which model a command line means: a folder, a run, or a stage of a sweep.
 
-use crate::cli::axis_filter::{AxisFilter, check_axes, fits_all};
 use crate::cli::database::{open, store_error, unknown_sweep};
 use crate::cli::error::CommandError;
+use crate::cli::pick::TrialFilter;
 use crate::cli::project::Project;
 use crate::cli::text::counted;
 use crate::plan::{MODEL_ARTIFACT, RunId, StageKind, checkpoint_artifact};
@@ -16,9 +16,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct CheckpointArgs {
     /// Model folder in Hugging Face layout, a run by the first digits of its id, or a sweep's stage (`study/dpo`)
     checkpoint: String,
-    /// Of a sweep's stage the trial with this value of an axis (or `seed=N`); may be repeated
-    #[arg(long = "where", value_name = "AXIS=VALUE")]
-    trials: Vec<AxisFilter>,
+    #[command(flatten)]
+    picked: TrialFilter,
     /// Of a run the model kept after this step (`save-steps`), instead of the last
     #[arg(long, value_name = "STEP")]
     step: Option<u64>,
@@ -36,7 +35,7 @@ impl CheckpointArgs {
     /// There is no such folder, run or stage; the run has no such model, or it is damaged; or several trials fit.
     pub(crate) fn folder(&self, project: &Project) -> Result<PathBuf, CommandError> {
         let folder = Path::new(&self.checkpoint);
-        let of_run = !self.trials.is_empty() || self.step.is_some();
+        let of_run = !self.picked.is_empty() || self.step.is_some();
         if folder.is_dir() && !of_run {
             return Ok(folder.to_owned());
         }
@@ -55,6 +54,11 @@ impl CheckpointArgs {
 
     fn no_folder(&self) -> CommandError {
         let name = &self.checkpoint;
+        if Path::new(name).is_dir() {
+            let message = format!("`{name}` is a folder, no run and no stage of a sweep");
+            return CommandError::user(message)
+                .hint("`--where` and `--step` choose among the models of a sweep or a run; leave them out");
+        }
         let message = format!("`{name}` is no model folder, no run and no stage of a sweep");
         CommandError::user(message).hint(
             "name a folder with `config.json`, the first digits of a run's id, or `SWEEP/sft` and `SWEEP/dpo`; \
@@ -72,16 +76,10 @@ impl CheckpointArgs {
         let stored = store
             .sweep(sweep)
             .map_err(|error| unknown_sweep(project, store, error))?;
-        check_axes(
-            &self.trials,
-            stored.axes.iter().map(|axis| axis.name.as_str()),
-        )?;
-        let trials = store.trials(sweep).map_err(store_error)?;
+        let mut trials = store.trials(sweep).map_err(store_error)?;
+        self.picked.keep_trials(&stored.axes, &mut trials)?;
         let mut found: BTreeMap<RunId, String> = BTreeMap::new();
         for trial in &trials {
-            if !fits_all(&self.trials, &trial.assignments, trial.seed) {
-                continue;
-            }
             // Of the rounds of online DPO the last.
             let run = trial.runs.iter().rev().find(|run| run.kind.name() == stage);
             if let Some(run) = run {

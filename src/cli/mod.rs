@@ -5,7 +5,6 @@
 //! Start at [`app`].
 
 mod app;
-mod axis_filter;
 mod cards;
 mod chat;
 mod checkpoint;

@@ -5,6 +5,7 @@ use crate::config::suggest;
 use crate::config::sweep::{AxisInfo, AxisValue, show_value};
 use crate::plan::{Plan, RunId, StageKind};
 use crate::report::SweepResults;
+use crate::store::TrialRow;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,6 +55,7 @@ impl TrialFilter {
                 let error = CommandError::user(format!("`--where {word}` has no `=`"));
                 return Err(error.hint("for example `--where beta=0.1`"));
             };
+            let axis = axis.trim();
             let Some(takes) = known.get(axis) else {
                 let error = CommandError::user(format!("this sweep has no axis `{axis}`"));
                 let hint = suggest(axis, known.keys().copied()).unwrap_or_default();
@@ -78,6 +80,20 @@ impl TrialFilter {
             }
         }
         Ok(picked)
+    }
+
+    /// Leaves the others out of a sweep's trials.
+    pub(crate) fn keep_trials(
+        &self,
+        axes: &[AxisInfo],
+        trials: &mut Vec<TrialRow>,
+    ) -> Result<(), CommandError> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let picked = self.read(axes, trials.iter().map(|trial| trial.seed))?;
+        trials.retain(|trial| picked.fits(&trial.assignments, trial.seed));
+        not_none(trials.len())
     }
 
     /// Leaves the other trials out of results.
@@ -205,4 +221,57 @@ pub(crate) fn part_of(
         trial.runs.retain(|run| wanted.contains(run));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(words: &[&str]) -> Result<Picked, CommandError> {
+        let axis = |name: &str, values: &[AxisValue]| AxisInfo {
+            name: name.to_owned(),
+            values: values.to_vec(),
+        };
+        let axes = [
+            axis("beta", &[json!(0.1), json!(0.2)]),
+            axis("loss", &[json!("dpo"), json!("ipo")]),
+        ];
+        let filter = TrialFilter {
+            wheres: words.iter().map(|word| (*word).to_owned()).collect(),
+        };
+        filter.read(&axes, [3, 4])
+    }
+
+    #[test]
+    fn values_are_compared_as_people_write_them() {
+        let assignments = BTreeMap::from([
+            ("beta".to_owned(), json!(0.1)),
+            ("loss".to_owned(), json!("ipo")),
+        ]);
+        let fits = |words: &[&str]| read(words).unwrap().fits(&assignments, 3);
+        for word in [
+            "beta=0.10",
+            "beta = 1e-1",
+            "beta=0.2,0.1",
+            "loss=ipo",
+            "seed=3",
+        ] {
+            assert!(fits(&[word]), "{word}");
+        }
+        for word in ["beta=0.2", "loss=dpo", "seed=4"] {
+            assert!(!fits(&[word]), "{word}");
+        }
+        assert!(fits(&["beta=0.1", "beta=0.2", "loss=ipo"]));
+        assert!(!fits(&["beta=0.1", "loss=dpo"]));
+    }
+
+    #[test]
+    fn what_the_sweep_has_not_is_refused() {
+        for word in ["beta", "size=1", "beta=0.7", "seed=9"] {
+            assert!(read(&[word]).is_err(), "{word}");
+        }
+        let error = read(&["bta=1"]).unwrap_err();
+        assert_eq!(error.hints, ["did you mean `beta`?"]);
+    }
 }

@@ -1,5 +1,6 @@
 //! Which sweep, on which base: the words that commands have in common.
 
+use crate::base::quoted;
 use crate::cli::error::CommandError;
 use crate::cli::project::Project;
 use crate::cli::ui::Ui;
@@ -43,16 +44,6 @@ impl Changes {
             .iter()
             .map(|set| format!(" --set {}", quoted(set)));
         base.chain(sets).collect()
-    }
-}
-
-/// A word as a shell takes it.
-pub(crate) fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=,:@+".contains(c);
-    if word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 

@@ -57,10 +57,10 @@ impl Limits {
         let budget = self.budget_millis.map(|budget| {
             // What waits at a scheduler spends nothing.
             let begun = running.values().filter(|attempt| attempt.waits.is_none());
-            let at_work = begun.map(|attempt| elapsed - attempt.began);
-            let left = budget - self.spent_millis - at_work.sum::<i64>();
+            let at_work: Vec<i64> = begun.map(|attempt| elapsed - attempt.began).collect();
+            let left = budget - self.spent_millis - at_work.iter().sum::<i64>();
             // All that are at work spend it together.
-            left / i64::try_from(running.len().max(1)).unwrap_or(i64::MAX)
+            left / i64::try_from(at_work.len().max(1)).unwrap_or(i64::MAX)
         });
         let left = [until, budget].into_iter().flatten().min()?;
         Some(left.saturating_sub(CLOSING_MILLIS))
@@ -85,8 +85,12 @@ impl Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Handle;
+    use crate::plan::RunId;
     use crate::queue::RunState;
+    use crate::rundir::RunDir;
     use crate::store::testing::grid;
+    use std::path::Path;
 
     #[test]
     fn what_cannot_end_in_time_is_not_started_and_what_saves_its_state_is() {
@@ -115,5 +119,17 @@ mod tests {
         limits.note(40_000, None);
         assert_eq!(limits.spent_millis(), 40_000);
         assert_eq!(limits.left_millis(&BTreeMap::new(), (now, 0)), Some(45_000));
+    }
+
+    #[test]
+    fn what_waits_at_a_scheduler_takes_no_part_of_a_budget() {
+        let now = Timestamp(0);
+        let limits = Limits::new(None, Some(100_000));
+        let run = RunDir::new(Path::new("project"), &RunId("a".repeat(64)));
+        let attempt = || RunningAttempt::new(1, Handle("1".to_owned()), 0, run.attempt(1), now);
+        let mut waits = attempt();
+        assert!(waits.wait_in_queue("Priority", now));
+        let running = BTreeMap::from([(0, attempt()), (1, waits)]);
+        assert_eq!(limits.left_millis(&running, (now, 10_000)), Some(75_000));
     }
 }

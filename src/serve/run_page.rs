@@ -1,16 +1,14 @@
 //! One run as JSON: what it is, where it stands and why, what it said.
 
 use crate::base::{Clock as _, SystemClock, chain};
-use crate::live::{queue_reason, state_word};
+use crate::live::{add_device_memory, state_word, why};
 use crate::plan::{RunId, SAMPLES_ARTIFACT};
 use crate::queue::Blocker;
-use crate::rundir::{
-    RunDir, RundirError, attempt_at_work, attempt_numbers, pauses, read_outcome, tail_lines,
-};
+use crate::rundir::{RunDir, RundirError, attempt_numbers, tail_lines};
 use crate::serve::request::Request;
 use crate::serve::response::Response;
 use crate::serve::site::Site;
-use crate::store::{AttemptRow, ReadStore, StoreError};
+use crate::store::{ReadStore, StoreError};
 use serde_json::{Value, json};
 
 /// Lines of a log, if none are asked for, and at most.
@@ -21,16 +19,11 @@ const MOST_LINES: usize = 1000;
 pub(crate) fn run(site: &Site, id: &str) -> Result<Response, Response> {
     let now = SystemClock.now();
     let root = site.root();
-    let paused = pauses(root).unwrap_or_default().into_iter().next();
-    let paused = paused.map(|pause| (pause.reason, pause.since));
     let json = site.must_ask(|watch| {
         let store = watch.store();
         let id = store.find_run(id)?;
         let dir = RunDir::new(root, &id);
-        // A folder that may not be entered says nothing.
-        let held = attempt_at_work(&dir).ok().flatten();
-        let waits = queue_reason(root, &id, store.run(&id)?.state);
-        let why = store.why(&id, paused, (held, waits), now)?;
+        let why = why(root, store, &id, now)?;
         let reasons: Vec<String> = why.blockers.iter().map(Blocker::to_string).collect();
         let mut json = stored(store, &id, &dir)?;
         json["state"] = json!(state_word(why.run.state, now));
@@ -63,17 +56,6 @@ fn stored(store: &ReadStore, id: &RunId, dir: &RunDir) -> Result<Value, StoreErr
         "inputs": store.parents(id)?.iter().map(|(run, kind, _)| json!({ "run": run, "stage": kind })).collect::<Vec<_>>(),
         "trials": store.trials_of(id)?, "samples": dir.artifacts().join(SAMPLES_ARTIFACT).is_file(),
     }))
-}
-
-/// Memory on a device, which the run's folder knows and the store does not.
-fn add_device_memory(attempts: &mut [AttemptRow], dir: &RunDir) {
-    let Ok(Some(outcome)) = read_outcome(dir) else {
-        return;
-    };
-    let published = attempts.iter_mut().find(|a| a.number == outcome.attempt);
-    if let Some(usage) = published.and_then(|a| a.usage.as_mut()) {
-        usage.device_memory_bytes = outcome.result.usage.device_memory_bytes;
-    }
 }
 
 /// `/api/runs/ID/log`: the last lines that an attempt's process wrote.

@@ -41,6 +41,11 @@ pub struct SweepRemains {
     pub bytes: u64,
 }
 
+/// That a run is done, and every run that takes something of it.
+const NOT_NEEDED: &str = "run.state = 'succeeded'
+    AND NOT EXISTS (SELECT 1 FROM run_input JOIN run AS child ON child.id = run_input.run
+        WHERE run_input.parent = run.id AND child.state <> 'succeeded')";
+
 /// Whether a path under `artifacts/` is part of a model, and whether of one of an earlier step.
 fn weights_of(path: &str) -> Option<bool> {
     match path.split('/').next()? {
@@ -59,12 +64,12 @@ impl ReadStore {
     pub fn garbage(&self, root: &Path) -> Result<Vec<Garbage>, StoreError> {
         let policies = self.policies()?;
         let mut garbage: Vec<Garbage> = Vec::new();
-        let sql = "SELECT run.run_id, run.kind, artifact.path, artifact.bytes
-            FROM artifact JOIN run ON run.id = artifact.run AND run.state = 'succeeded'
-            WHERE NOT EXISTS (SELECT 1 FROM run_input JOIN run AS child ON child.id = run_input.run
-                WHERE run_input.parent = run.id AND child.state <> 'succeeded')
-            ORDER BY run.id, artifact.path";
-        let files = self.rows(sql, [], |row| {
+        let sql = format!(
+            "SELECT run.run_id, run.kind, artifact.path, artifact.bytes
+            FROM artifact JOIN run ON run.id = artifact.run
+            WHERE {NOT_NEEDED} ORDER BY run.id, artifact.path"
+        );
+        let files = self.rows(&sql, [], |row| {
             let kind = kind_of(&row.get::<_, String>(1)?)?;
             let (path, bytes): (String, i64) = (row.get(2)?, row.get(3)?);
             Ok((RunId(row.get(0)?), kind, path, uint(bytes)))
@@ -163,11 +168,10 @@ impl Store {
         // With the lock, so that no run that needs it is claimed meanwhile.
         let tx = self.writer()?;
         let row = row_of(&tx, &garbage.run)?;
-        let sql = "SELECT run.state = 'succeeded' AND NOT EXISTS (SELECT 1 FROM run_input
-                JOIN run AS child ON child.id = run_input.run
-                WHERE run_input.parent = run.id AND child.state <> 'succeeded')
-            FROM run WHERE run.id = ?1";
-        let still: bool = tx.prepare_cached(sql)?.query_row([row], |row| row.get(0))?;
+        let sql = format!("SELECT {NOT_NEEDED} FROM run WHERE run.id = ?1");
+        let still: bool = tx
+            .prepare_cached(&sql)?
+            .query_row([row], |row| row.get(0))?;
         let dir = RunDir::new(root, &garbage.run);
         let bytes = if still && attempt_at_work(&dir)?.is_none() {
             collect(&dir, &garbage.files)?

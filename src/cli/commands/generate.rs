@@ -14,6 +14,7 @@ use crate::config::spec::{NonNegative, SamplingRecipe, Share};
 use crate::data::Message;
 use crate::stage::{Ask, Finish, Session, Written};
 use serde_json::{Value, json};
+use std::fmt::Display;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,10 +50,10 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "N", default_value = "256")]
     max_new_tokens: NonZeroUsize,
     /// 0 always takes the likeliest token
-    #[arg(long, value_name = "T", default_value = "0.7", value_parser = temperature)]
+    #[arg(long, value_name = "T", default_value = "0.7", value_parser = in_range::<NonNegative>)]
     temperature: NonNegative,
     /// Draw from the likeliest tokens that have this share of the probability together
-    #[arg(long, value_name = "P", default_value = "1", value_parser = share)]
+    #[arg(long, value_name = "P", default_value = "1", value_parser = in_range::<Share>)]
     top_p: Share,
     /// Text that ends a reply; may be repeated
     #[arg(long, value_name = "TEXT")]
@@ -64,14 +65,10 @@ pub(crate) struct GenerateArgs {
     talk: TalkArgs,
 }
 
-fn temperature(text: &str) -> Result<NonNegative, String> {
+/// A number in the range of its type.
+fn in_range<N: TryFrom<f64, Error: Display>>(text: &str) -> Result<N, String> {
     let number: f64 = text.parse().map_err(|_| "it must be a number".to_owned())?;
-    NonNegative::try_from(number).map_err(|error| error.to_string())
-}
-
-fn share(text: &str) -> Result<Share, String> {
-    let number: f64 = text.parse().map_err(|_| "it must be a number".to_owned())?;
-    Share::try_from(number).map_err(|error| error.to_string())
+    N::try_from(number).map_err(|error| error.to_string())
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &GenerateArgs) -> Result<u8, CommandError> {

@@ -98,6 +98,11 @@ fn millis_of_minutes(text: &str) -> Result<i64, String> {
 }
 
 impl RunArgs {
+    /// The command that goes on with a sweep where its runs execute now.
+    fn again(&self, word: &SweepFile) -> String {
+        format!("lions run {}{}", word.shown(), self.place_words())
+    }
+
     /// The words that choose where runs execute, as they have to be typed again.
     fn place_words(&self) -> String {
         match &self.profile {
@@ -255,7 +260,7 @@ fn one(
 ) -> Result<u8, CommandError> {
     let only = wanted_runs(plan, &sweep.axes, &args.picked, args.only)?;
     let mut reporter = reporter(ui, project, plan, only.as_ref());
-    let failed = |error| failed(error, word, shutdown);
+    let failed = |error| failed(error, &args.again(word), shutdown);
     let opened = open_store(&project.root, shutdown, reporter.as_mut());
     let mut store = opened.map_err(failed)?;
     let mut options = RunOptions::new(place.slots.clone());
@@ -291,9 +296,9 @@ fn one(
     let left_out = plan.runs.len().saturating_sub(summary.runs);
     if left_out > 0 && code != exit_code::INTERRUPTED {
         ui.say(&format!(
-            "{} of the sweep left out; `lions run {}` does the rest",
+            "{} of the sweep left out; `{}` does the rest",
             counted(left_out, "run"),
-            word.shown()
+            args.again(word)
         ));
     }
     Ok(code)
@@ -322,10 +327,10 @@ fn page(project: &Project, sweep: &str) -> PathBuf {
 
 /// Why a sweep ended before its end. One that was stopped while the store took nothing was interrupted
 /// like any other.
-fn failed(error: RunnerError, word: &SweepFile, shutdown: &Shutdown) -> CommandError {
+fn failed(error: RunnerError, again: &str, shutdown: &Shutdown) -> CommandError {
     if shutdown.requested() && error.is_passing() {
-        let again = format!("`lions run {}` goes on from here", word.shown());
-        return CommandError::of(ErrorKind::Interrupted, error).hint(again);
+        let hint = format!("`{again}` goes on from here");
+        return CommandError::of(ErrorKind::Interrupted, error).hint(hint);
     }
     match error {
         RunnerError::Store(error) => store_error(error),
@@ -369,9 +374,8 @@ fn after(
 ) -> Result<u8, CommandError> {
     if summary.end == SweepEnd::Interrupted {
         ui.say(&format!(
-            "stopped; `lions run {}{}` goes on from here",
-            word.shown(),
-            args.place_words()
+            "stopped; `{}` goes on from here",
+            args.again(word)
         ));
         return Ok(exit_code::INTERRUPTED);
     }
@@ -393,13 +397,13 @@ fn after(
     if page.is_file() && !args.no_report {
         ui.say(&format!("report: {}", page.display()));
     }
-    last_words(ui, word, summary);
+    last_words(ui, &args.again(word), summary);
     Ok(match summary.end {
         SweepEnd::Succeeded => DONE,
         SweepEnd::TimeUp => {
-            let shown = word.shown();
             ui.say(&format!(
-                "the time is up; `lions run {shown}` goes on from here"
+                "the time is up; `{}` goes on from here",
+                args.again(word)
             ));
             exit_code::INTERRUPTED
         }
@@ -407,7 +411,7 @@ fn after(
     })
 }
 
-fn last_words(ui: &Ui, word: &SweepFile, summary: &SweepSummary) {
+fn last_words(ui: &Ui, again: &str, summary: &SweepSummary) {
     for failure in &summary.failures {
         ui.warn(&format!(
             "{} {} failed: {}",
@@ -419,8 +423,7 @@ fn last_words(ui: &Ui, word: &SweepFile, summary: &SweepSummary) {
     }
     if summary.failed > 0 {
         ui.say(&format!(
-            "`lions log <run>` shows what a run said; `lions run {} --retry` tries failed runs again",
-            word.shown()
+            "`lions log <run>` shows what a run said; `{again} --retry` tries failed runs again"
         ));
     }
     let done = counted(summary.succeeded, "run");

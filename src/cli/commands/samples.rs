@@ -1,11 +1,11 @@
 //! `lions samples`.
 
 use crate::base::csv_line;
-use crate::cli::axis_filter::{AxisFilter, check_axes, fits_all};
 use crate::cli::database::results;
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::numbers::at_least;
+use crate::cli::pick::{TrialFilter, not_none};
 use crate::cli::project::Project;
 use crate::cli::sweep_file::SweepWord;
 use crate::cli::text::measured;
@@ -23,9 +23,8 @@ use std::collections::BTreeMap;
 pub(crate) struct SamplesArgs {
     #[command(flatten)]
     sweep: SweepWord,
-    /// Trials with this value of an axis (or `seed=N`); may be repeated
-    #[arg(long = "where", value_name = "AXIS=VALUE")]
-    filters: Vec<AxisFilter>,
+    #[command(flatten)]
+    picked: TrialFilter,
     /// Only this evaluated set
     #[arg(long = "of", value_name = "NAME")]
     set: Option<String>,
@@ -49,8 +48,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &SamplesArgs) -> Result<u8, Co
         return Err(error.hint("leave one of them out"));
     }
     let project = Project::find(global.root.as_deref(), args.sweep.near())?;
-    let results = results(ui, &project, &args.sweep.name()?)?;
-    let sides = sides(&results, &args.filters)?;
+    let mut results = results(ui, &project, &args.sweep.name()?)?;
+    args.picked.keep_results(&mut results)?;
+    let sides = sides(&results)?;
     let runs: Vec<_> = sides.iter().map(|(_, trial)| trial.eval.clone()).collect();
     let rows = runs.iter().map(|run| results.rows(run));
     let rows = rows
@@ -100,33 +100,17 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &SamplesArgs) -> Result<u8, Co
     Ok(DONE)
 }
 
-/// The configurations that fit, one or two, each with its trial of the first seed that all have finished.
-fn sides<'r>(
-    results: &'r SweepResults,
-    filters: &[AxisFilter],
-) -> Result<Vec<(String, &'r TrialResult)>, CommandError> {
-    check_axes(
-        filters,
-        results.sweep.axes.iter().map(|axis| axis.name.as_str()),
-    )?;
+/// The configurations, one or two, each with its trial of the first seed that all have finished.
+fn sides(results: &SweepResults) -> Result<Vec<(String, &TrialResult)>, CommandError> {
     let mut by_label: BTreeMap<&str, Vec<&TrialResult>> = BTreeMap::new();
     let mut labels: Vec<&str> = Vec::new();
     for trial in &results.trials {
-        if fits_all(filters, &trial.assignments, trial.seed) {
-            if !labels.contains(&trial.label.as_str()) {
-                labels.push(&trial.label);
-            }
-            by_label.entry(&trial.label).or_default().push(trial);
+        if !labels.contains(&trial.label.as_str()) {
+            labels.push(&trial.label);
         }
+        by_label.entry(&trial.label).or_default().push(trial);
     }
-    if labels.is_empty() {
-        return Err(
-            CommandError::user("no trial has these values").hint(format!(
-                "`lions status {} --trials` lists them",
-                results.sweep.name
-            )),
-        );
-    }
+    not_none(labels.len())?;
     if labels.len() > 2 {
         let error = CommandError::user(format!(
             "{} configurations fit, and two are compared",

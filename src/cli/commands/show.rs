@@ -8,9 +8,10 @@ use crate::cli::project::Project;
 use crate::cli::text::{bytes, measured, secs, si};
 use crate::cli::ui::{Tone, Ui};
 use crate::config::nearest;
+use crate::live::add_device_memory;
 use crate::plan::RunId;
 use crate::report::ColumnFit::{Cut, Whole, Wrap};
-use crate::rundir::{MetricValue, Provenance, RunDir, read_outcome, read_provenance};
+use crate::rundir::{MetricValue, Provenance, RunDir, read_provenance};
 use crate::store::{ArtifactRow, AttemptRow, ReadStore, TrialUse};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -77,18 +78,6 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ShowArgs) -> Result<u8, Comma
     print_artifacts(ui, &artifacts);
     print_uses(ui, &trials);
     Ok(DONE)
-}
-
-/// What the run's folder says of its attempt's memory on a device, which the store does not hold.
-fn add_device_memory(attempts: &mut [AttemptRow], dir: &RunDir) {
-    // A folder that is gone or damaged says nothing.
-    let Ok(Some(outcome)) = read_outcome(dir) else {
-        return;
-    };
-    let published = attempts.iter_mut().find(|a| a.number == outcome.attempt);
-    if let Some(usage) = published.and_then(|a| a.usage.as_mut()) {
-        usage.device_memory_bytes = outcome.result.usage.device_memory_bytes;
-    }
 }
 
 /// Who executed the last attempt that has told; a file that is gone or damaged says nothing.

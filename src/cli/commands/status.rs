@@ -4,7 +4,7 @@ use crate::base::{Clock as _, SystemClock, Timestamp};
 use crate::cli::database::{open, store_error, unknown_sweep};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
-use crate::cli::pick::{OnlyStage, TrialFilter, not_none};
+use crate::cli::pick::{OnlyStage, TrialFilter};
 use crate::cli::project::Project;
 use crate::cli::sweep_file::{Changes, SweepWord};
 use crate::cli::text::{bytes, counted, secs};
@@ -352,15 +352,8 @@ fn picked_trials(
 ) -> Result<Vec<TrialRow>, CommandError> {
     let unknown = |error| unknown_sweep(project, store, error);
     let mut trials = store.trials(name).map_err(unknown)?;
-    if args.picked.is_empty() {
-        return Ok(trials);
-    }
     let sweep = store.sweep(name).map_err(unknown)?;
-    let picked = args
-        .picked
-        .read(&sweep.axes, trials.iter().map(|trial| trial.seed))?;
-    trials.retain(|trial| picked.fits(&trial.assignments, trial.seed));
-    not_none(trials.len())?;
+    args.picked.keep_trials(&sweep.axes, &mut trials)?;
     Ok(trials)
 }
 

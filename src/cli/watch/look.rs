@@ -3,13 +3,11 @@
 use crate::base::{Clock as _, SystemClock};
 use crate::cli::database::store_error;
 use crate::cli::error::CommandError;
-use crate::live::{AtWork, RunView, SweepView, Watch, queue_reason};
+use crate::live::{AtWork, RunView, SweepView, Watch, why};
 use crate::plan::RunId;
 use crate::queue::Blocker;
 use crate::report::read_steps;
-use crate::rundir::{
-    MetricValue, Pause, RunDir, attempt_at_work, attempt_numbers, pauses, tail_lines,
-};
+use crate::rundir::{MetricValue, Pause, RunDir, attempt_numbers, pauses, tail_lines};
 use crate::store::{AttemptRow, StoreError};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -75,17 +73,16 @@ impl Looker {
         {
             self.watch = watch;
         }
-        let pauses = pauses(&self.root).unwrap_or_default();
         match page {
-            Page::Sweeps => Ok(Shown::Sweeps(self.sweeps()?, pauses)),
+            Page::Sweeps => Ok(Shown::Sweeps(self.sweeps()?, self.pauses())),
             Page::Sweep(name) => {
                 let view = self.watch.sweep(name)?;
                 let mut runs: Vec<RunView> = view.runs.to_vec();
                 runs.sort_by_key(|run| urgency(run.state));
-                Ok(Shown::Sweep(view, runs, pauses))
+                Ok(Shown::Sweep(view, runs, self.pauses()))
             }
             Page::Run { sweep, run } => {
-                let detail = self.run(sweep, run, pauses)?;
+                let detail = self.run(sweep, run)?;
                 Ok(Shown::Run(Box::new(detail)))
             }
         }
@@ -107,12 +104,11 @@ impl Looker {
         self.watch.sweep(name)
     }
 
-    fn run(
-        &mut self,
-        sweep: &str,
-        run: &RunId,
-        pauses: Vec<Pause>,
-    ) -> Result<RunDetail, StoreError> {
+    fn pauses(&self) -> Vec<Pause> {
+        pauses(&self.root).unwrap_or_default()
+    }
+
+    fn run(&mut self, sweep: &str, run: &RunId) -> Result<RunDetail, StoreError> {
         let view = self.watch.sweep(sweep)?;
         let missing = || StoreError::NoRun {
             prefix: run.short().to_owned(),
@@ -126,14 +122,7 @@ impl Looker {
         let at_work = view.at_work.into_iter().find(|work| work.run == *run);
         let dir = RunDir::new(&self.root, run);
         let store = self.watch.store();
-        let paused = pauses
-            .into_iter()
-            .next()
-            .map(|pause| (pause.reason, pause.since));
-        // A folder that may not be entered says nothing.
-        let held = attempt_at_work(&dir).ok().flatten();
-        let waits = queue_reason(&self.root, run, store.run(run)?.state);
-        let why = store.why(run, paused, (held, waits), SystemClock.now())?;
+        let why = why(&self.root, store, run, SystemClock.now())?;
         let losses = match &at_work {
             Some(work) => work.progress.losses.clone(),
             None => losses(&dir),

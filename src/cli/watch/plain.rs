@@ -35,7 +35,7 @@ pub(crate) fn follow(ui: &Ui, looker: &mut Looker, name: Option<&str>) -> Result
         };
         let views = views.map_err(store_error)?;
         for view in &views {
-            told.entry(view.name.clone()).or_default().tell(ui, view)?;
+            told.entry(view.name.clone()).or_default().tell(ui, view);
         }
         if views.iter().all(SweepView::is_over) {
             return Ok(DONE);
@@ -57,7 +57,7 @@ struct Told {
 }
 
 impl Told {
-    fn tell(&mut self, ui: &Ui, view: &SweepView) -> Result<(), CommandError> {
+    fn tell(&mut self, ui: &Ui, view: &SweepView) {
         let now: BTreeMap<RunId, &'static str> = view
             .runs
             .iter()
@@ -70,15 +70,12 @@ impl Told {
         };
         let changed: Vec<&RunView> = view.runs.iter().filter(is_new).collect();
         if before.is_some() && changed.is_empty() {
-            return Ok(());
+            return;
         }
         let at = SystemClock.now();
         for run in changed {
             if ui.json {
-                line(
-                    ui,
-                    &json!({ "kind": "run", "at": at, "sweep": view.name, "run": run }),
-                )?;
+                ui.json_row(&json!({ "kind": "run", "at": at, "sweep": view.name, "run": run }));
                 continue;
             }
             let state = ui.tone(Tone::of_state(run.state), &format!("{:<9}", run.state));
@@ -92,10 +89,11 @@ impl Told {
             ));
         }
         if ui.json {
-            return line(
-                ui,
-                &json!({ "kind": "sweep", "at": at, "sweep": view.name, "states": view.states, "silent": view.silent, "secs_left": view.secs_left, "over": view.is_over() }),
-            );
+            ui.json_row(&json!({
+                "kind": "sweep", "at": at, "sweep": view.name, "states": view.states, "silent": view.silent,
+                "secs_left": view.secs_left, "over": view.is_over(),
+            }));
+            return;
         }
         let rest = view
             .secs_left
@@ -109,13 +107,5 @@ impl Told {
             "{}  {done} of {all} done{failed}{rest}",
             view.name
         ));
-        Ok(())
     }
-}
-
-/// One value on a line.
-fn line(ui: &Ui, value: &serde_json::Value) -> Result<(), CommandError> {
-    let text = serde_json::to_string(value).map_err(CommandError::internal)?;
-    ui.out(&crate::base::printable_json(&text));
-    Ok(())
 }
