@@ -78,9 +78,7 @@ impl Analysis<'_> {
             p: straight.p?,
         })
     }
-}
 
-impl Analysis<'_> {
     /// The 95 % interval of the least-squares parabola through arms at `places`, at each of `xs`; none where a noise is
     /// not known. A fitted value is a weighted mean of the arms, so that its noise is that of a contrast.
     pub fn fitted(&self, places: &[(usize, f64)], xs: &[f64]) -> Option<Vec<Interval>> {
