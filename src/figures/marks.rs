@@ -18,6 +18,10 @@ pub(crate) const REFERENCE: Stroke = Stroke {
 pub(crate) const REFERENCE_DASH: &[f64] = &[7.0, 4.0];
 /// How dark the interval of a reference is: bars and whiskers on it must stay readable.
 pub(crate) const REFERENCE_BAND: f64 = 0.09;
+/// Pixels across the marker of a point.
+pub(crate) const MARKER: f64 = 8.5;
+/// Pixels between marks that would else hide each other: a marker with its white edge.
+pub(crate) const APART: f64 = 11.0;
 
 /// The line that names the reference: its stroke, what it is, its value and interval.
 pub(crate) fn draw_reference_key(

@@ -2,7 +2,7 @@
 
 use crate::metrics::column::{Analysis, Contrast};
 use crate::metrics::estimate::Interval;
-use crate::metrics::fit::parabola;
+use crate::metrics::fit::{Parabola, parabola};
 use crate::metrics::spec::Better;
 use crate::metrics::verdict::ALPHA;
 
@@ -78,20 +78,13 @@ impl Analysis<'_> {
             p: straight.p?,
         })
     }
-}
 
-impl Analysis<'_> {
     /// The 95 % interval of the least-squares parabola through arms at `places`, at each of `xs`; none where a noise is
     /// not known. A fitted value is a weighted mean of the arms, so that its noise is that of a contrast.
     pub fn fitted(&self, places: &[(usize, f64)], xs: &[f64]) -> Option<Vec<Interval>> {
-        let unit = |index: usize| {
-            let one = |k: usize| f64::from(u8::from(k == index));
-            let points = places.iter().enumerate().map(|(k, (_, x))| (*x, one(k)));
-            parabola(&points.collect::<Vec<_>>())
-        };
-        let weights: Vec<_> = (0..places.len()).map(unit).collect::<Option<_>>()?;
+        let units = unit_fits(&places.iter().map(|p| p.1).collect::<Vec<_>>())?;
         let interval = |x: &f64| {
-            let weights = weights.iter().map(|fit| fit.at(*x));
+            let weights = units.iter().map(|fit| fit.at(*x));
             let there: Contrast = places.iter().map(|p| p.0).zip(weights).collect();
             let fitted = self.contrast(&there)?;
             let half = fitted.real_spread()?.half_width(ALPHA)?;
@@ -104,17 +97,20 @@ impl Analysis<'_> {
     }
 }
 
+/// For each of `xs` the least-squares parabola of 1 there and 0 at the others: what a value there weighs in any fit.
+fn unit_fits(xs: &[f64]) -> Option<Vec<Parabola>> {
+    let unit = |index: usize| {
+        let one = |k: usize| f64::from(u8::from(k == index));
+        let points = xs.iter().enumerate().map(|(k, x)| (*x, one(k)));
+        parabola(&points.collect::<Vec<_>>())
+    };
+    (0..xs.len()).map(unit).collect()
+}
+
 /// Slope at the middle and curvature of the least-squares parabola as contrasts, x being scaled.
 fn shape(places: &[(usize, f64)], middle: f64, half: f64) -> Option<[Contrast; 2]> {
-    let unit = |index: usize| {
-        let points: Vec<(f64, f64)> = places
-            .iter()
-            .enumerate()
-            .map(|(k, (_, x))| ((x - middle) / half, f64::from(u8::from(k == index))))
-            .collect();
-        parabola(&points)
-    };
-    let fits: Vec<_> = (0..places.len()).map(unit).collect::<Option<_>>()?;
+    let scaled = places.iter().map(|p| (p.1 - middle) / half);
+    let fits = unit_fits(&scaled.collect::<Vec<_>>())?;
     let arms = || places.iter().map(|p| p.0);
     Some([
         arms().zip(fits.iter().map(|f| f.b)).collect(),

@@ -2,6 +2,7 @@
 
 use crate::base::{Cell, Table};
 use crate::config::sweep::AxisValue;
+use crate::plan::StageKind;
 use crate::report::samples::side_by_side;
 use crate::report::select::{ReportError, rows_in};
 use crate::rundir::Usage;
@@ -257,7 +258,7 @@ fn run_tables(store: &ReadStore, root: &Path, run: &RunRow) -> Result<[Table; 4]
         ]);
     }
     let (mut rows, mut samples) = (rows_table(), samples_table());
-    if stage == "eval" {
+    if run.kind == StageKind::Eval {
         let known = rows_in(root, &run.id)?;
         for row in &known {
             for (key, value) in &row.metrics {

@@ -292,13 +292,7 @@ fn length_notes(results: &SweepResults, table: &SweepTable) -> Vec<String> {
         .filter(|m| m.key.ends_with("rewards/accuracies"));
     let note = |key: &str| {
         let set = metric_set(key);
-        let value = |end: &str| {
-            let key = format!("{set}/length_baseline/{end}");
-            results
-                .runs
-                .values()
-                .find_map(|r| r.metrics.get(&key).copied())
-        };
+        let value = |end| results.length_baseline(set, end);
         let (longer, shorter) = (value("longer")?, value("shorter")?);
         Some(format!(
             "Length alone on {set}: always preferring the longer reply scores {:.3}, always the shorter {:.3} (n = {}).",

@@ -4,7 +4,7 @@ use crate::base::PathError;
 use crate::base::fs::is_gone;
 use crate::metrics::{Better, metric_spec};
 use crate::plan::{RunId, SAMPLES_ARTIFACT};
-use crate::report::select::{ReportError, RowValue};
+use crate::report::select::{ReportError, RowValue, read_lines};
 use crate::rundir::RunDir;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -44,13 +44,13 @@ pub struct SampleRow {
     pub set: String,
     /// The row.
     pub row: String,
-    /// Which sample of it.
+    /// Which sample of it, from 0.
     pub sample: u64,
     /// The last thing that was said to the model; empty where files do not hold it.
     pub prompt: String,
     /// In the order of the runs.
     pub replies: Vec<Option<Reply>>,
-    /// How far the scores are apart.
+    /// The highest score less the lowest, in the metric's unit; none where a reply or a score is missing.
     pub apart: Option<f64>,
 }
 
@@ -72,9 +72,9 @@ struct SampleLine {
 /// Set, row and sample.
 type Place = (String, String, u64);
 
-/// The replies of evaluations to the same rows, of one `set` if it is named. Rows that differ most in `metric` (a key
-/// without its set; absent: the first score that has a better side) come first, those of equal distance in their own
-/// order.
+/// The replies of the evaluations `runs` to the same rows, of one `set` if it is named; `rows` are what each of them
+/// measured by row, in the same order. Rows that differ most in `metric` (a key without its set; absent: the first
+/// score that has a better side) come first, those of equal distance in their own order.
 ///
 /// # Errors
 /// A file is there and cannot be read.
@@ -273,28 +273,12 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// The values of a file of JSON lines, which may be absent; a torn last line is left out.
+/// The values of a file of JSON lines, which may be absent and hold empty ones.
 fn lines(path: &Path) -> Result<Vec<Value>, ReportError> {
-    let all = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if is_gone(&error) => return Ok(Vec::new()),
-        Err(error) => return Err(PathError::new("read", path, error).into()),
-    };
-    let mut values = Vec::new();
-    for (number, line) in (1..).zip(all.lines()).filter(|(_, line)| !line.is_empty()) {
-        match serde_json::from_str(line) {
-            Ok(value) => values.push(value),
-            Err(_) if !all.ends_with('\n') && number == all.lines().count() => {}
-            Err(source) => {
-                return Err(ReportError::Line {
-                    path: path.to_owned(),
-                    line: number,
-                    source,
-                });
-            }
-        }
-    }
-    Ok(values)
+    read_lines(path, |line| match line {
+        "" => Ok(None),
+        line => serde_json::from_str(line).map(Some),
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What is known of a sweep: its trials, their runs, and rows and steps on demand.
 
 use crate::base::PathError;
+use crate::base::fs::is_gone;
 use crate::config::sweep::{AxisValue, show_value};
 use crate::figures::FigureError;
 use crate::plan::{EVAL_ROWS_ARTIFACT, RunId, SAMPLES_ARTIFACT, StageKind};
@@ -221,6 +222,14 @@ impl SweepResults {
         self.runs.get(&trial.eval)?.metrics.get(key).copied()
     }
 
+    /// The accuracy on a set's pairs of always preferring the reply that is `longer` or `shorter`, which `end` says, as
+    /// the first run that measured it has it.
+    pub(crate) fn length_baseline(&self, set: &str, end: &str) -> Option<MetricValue> {
+        let key = format!("{set}/length_baseline/{end}");
+        let mut runs = self.runs.values();
+        runs.find_map(|run| run.metrics.get(&key).copied())
+    }
+
     /// Why a trial has no value for a metric: the first unfinished run in stage order, or that the
     /// metric was not measured.
     pub fn why_missing(&self, trial: &TrialResult) -> Why {
@@ -399,14 +408,14 @@ pub(super) fn rows_in(root: &Path, run: &RunId) -> Result<Vec<RowValue>, ReportE
     read_lines(&path, |line| serde_json::from_str(line).map(Some))
 }
 
-/// Parses every line of a file that may be absent; a torn last line is dropped.
-fn read_lines<T>(
+/// Parses every line of a file that may be absent; a torn last line is dropped, as is what `parse` makes nothing of.
+pub(super) fn read_lines<T>(
     path: &Path,
     parse: impl Fn(&str) -> Result<Option<T>, serde_json::Error>,
 ) -> Result<Vec<T>, ReportError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if is_gone(&e) => return Ok(Vec::new()),
         Err(e) => return Err(PathError::new("read", path, e).into()),
     };
     let mut values = Vec::new();

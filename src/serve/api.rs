@@ -57,8 +57,7 @@ fn sweep_json(view: &SweepView) -> Value {
 
 /// `/api/sweeps/NAME/runs`: one page of the runs that fit `state` and every word of `text`.
 pub(crate) fn runs(site: &Site, name: &str, request: &Request) -> Result<Response, Response> {
-    let size = request.number("size", USUAL_ROWS, MOST_ROWS)?.max(1);
-    let page = request.number("page", 0, usize::MAX)?;
+    let (page, size) = request.page(USUAL_ROWS, MOST_ROWS)?;
     let runs = site.must_ask(|watch| watch.sweep(name))?.runs;
     let state = request.value("state").filter(|state| !state.is_empty());
     let text = request.value("text").unwrap_or_default().to_lowercase();

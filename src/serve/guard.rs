@@ -15,11 +15,6 @@ pub struct Guard {
     cookie: String,
 }
 
-/// Whether only this machine reaches an address.
-pub fn is_loopback(address: &SocketAddr) -> bool {
-    address.ip().is_loopback()
-}
-
 impl Guard {
     /// For a server at `address`, which is also called by `names`. With a `token`, which stands in cookies and addresses
     /// as it is, only those who know it may ask.

@@ -17,7 +17,7 @@ mod samples;
 mod site;
 
 pub use connections::serve;
-pub use guard::{Guard, is_loopback};
+pub use guard::Guard;
 pub use request::Request;
 pub use response::Response;
 pub use site::Site;

@@ -93,6 +93,16 @@ impl Request {
             },
         }
     }
+
+    /// Which page of a list is asked for, from 0, and how many rows a page has: `usual`, or what is asked for, `most` at
+    /// most and one at least.
+    ///
+    /// # Errors
+    /// One of them is no number.
+    pub(crate) fn page(&self, usual: usize, most: usize) -> Result<(usize, usize), Response> {
+        let size = self.number("size", usual, most)?.max(1);
+        Ok((self.number("page", 0, usize::MAX)?, size))
+    }
 }
 
 fn bad(message: &str) -> Response {

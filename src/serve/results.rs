@@ -3,9 +3,10 @@
 use crate::base::{Timestamp, chain};
 use crate::report::doc::{Span, spans};
 use crate::report::grid::{ColumnKind, Grid, GridCell};
+use crate::report::page::table_specs;
 use crate::report::{
-    Depth, ReportError, SweepResults, SweepTable, build_figure, claims, compare, default_table,
-    load_results, summary, table_grid,
+    Depth, ReportError, SweepResults, SweepTable, build_figure, claims, compare, load_results,
+    summary, table_grid,
 };
 use crate::serve::response::{Response, refusal};
 use crate::store::ReadStore;
@@ -113,11 +114,7 @@ impl Results {
 }
 
 fn tables(results: &SweepResults) -> Result<Vec<Value>, ReportError> {
-    let specs = match results.sweep.report.tables.as_slice() {
-        [] => vec![default_table(results)],
-        specs => specs.to_vec(),
-    };
-    specs
+    table_specs(results)
         .iter()
         .map(|spec| Ok(table_json(&compare(results, spec)?)))
         .collect()

@@ -15,8 +15,7 @@ const MOST_ROWS: usize = 200;
 
 /// `/api/runs/ID/samples`: one page of the samples whose line holds `text`.
 pub(crate) fn samples(site: &Site, id: &str, request: &Request) -> Result<Response, Response> {
-    let size = request.number("size", USUAL_ROWS, MOST_ROWS)?.max(1);
-    let page = request.number("page", 0, usize::MAX)?;
+    let (page, size) = request.page(USUAL_ROWS, MOST_ROWS)?;
     let wanted = request.value("text").unwrap_or_default().to_lowercase();
     let run = site.must_ask(|watch| watch.store().find_run(id))?;
     let path = RunDir::new(site.root(), &run)

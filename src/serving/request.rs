@@ -47,7 +47,6 @@ struct Common {
     n: Option<usize>,
     stop: Option<Stop>,
     seed: Option<i64>,
-    #[serde(default)]
     stream: Option<bool>,
     stream_options: Option<StreamOptions>,
     max_tokens: Option<usize>,

@@ -7,7 +7,7 @@ use crate::cli::project::Project;
 use crate::cli::signals::stop_on_signals;
 use crate::cli::ui::Ui;
 use crate::rundir::host_name;
-use crate::serve::{Guard, Site, is_loopback, serve};
+use crate::serve::{Guard, Site, serve};
 use rand::Rng as _;
 use serde_json::json;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
@@ -45,7 +45,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ServeArgs) -> Result<u8, Comm
     let address = listener.local_addr().map_err(CommandError::internal)?;
     let token = match &args.token {
         Some(word) => Some(word.clone()),
-        None if is_loopback(&address) => None,
+        None if address.ip().is_loopback() => None,
         None => Some(format!("{:032x}", rand::rng().random::<u128>())),
     };
     let machine = host_name();

@@ -7,20 +7,17 @@ use crate::figures::clear::Taken;
 use crate::figures::data::{Point, ReferenceLine, Scale, Series};
 use crate::figures::font::{Weight, text_width};
 use crate::figures::labels::regular;
-use crate::figures::marks::{draw_interval, draw_reference_across, label_ends, series_swatch};
+use crate::figures::marks::{
+    APART, MARKER, draw_interval, draw_reference_across, label_ends, series_swatch,
+};
 use crate::figures::rows::FigureRows;
 use crate::figures::theme::{INK, TICK_EM, series_look};
 use crate::metrics::{Better, Interval, fixed};
 
-/// Pixels between the marks of neighbouring series at one x, so that neither hides the other: a marker with its
-/// white edge.
-const SHIFT: f64 = 11.0;
 /// Share of the way to the next x that the marks of all series at one x may take.
 const MOST_SHIFTED: f64 = 0.6;
 /// Settings that are ticks themselves; more would touch in the narrowest panel.
 const MOST_SETTINGS: usize = 10;
-/// Pixels across a marker.
-const MARKER: f64 = 8.5;
 /// Radius of the ring around a best point, pixels.
 const RADIUS: f64 = 9.0;
 
@@ -132,7 +129,7 @@ impl LineChart {
         let gaps = places.windows(2).map(|pair| pair[1] - pair[0]);
         let gap = gaps.fold(f64::INFINITY, f64::min);
         let n = self.series.len() as f64;
-        let step = SHIFT.min(MOST_SHIFTED * gap / n);
+        let step = APART.min(MOST_SHIFTED * gap / n);
         let shift = |index: usize| (index as f64 - (n - 1.0) / 2.0) * step;
         (0..self.series.len()).map(shift).collect()
     }

@@ -5,16 +5,13 @@ use crate::figures::canvas::{Canvas, Stroke};
 use crate::figures::chart::{Arrangement, Chart, Coordinates, Frame, Room, Values};
 use crate::figures::data::{Scale, Series};
 use crate::figures::labels::spread;
-use crate::figures::marks::{draw_interval, label_ends, line_swatch};
+use crate::figures::marks::{APART, MARKER, draw_interval, label_ends, line_swatch};
 use crate::figures::rows::FigureRows;
 use crate::figures::theme::{FIT_DASH, INK, Look, series_look};
 use crate::metrics::{Interval, Parabola};
 
 /// Pieces of a drawn fit: none is longer than a dozen pixels, so that its corners are not seen.
 const FIT_PIECES: u32 = 60;
-
-/// Pixels between marks that would else hide each other: a marker with its white edge.
-const APART: f64 = 11.0;
 
 /// Points over a measured quantity with a parabola through each series, dotted in its band, and where it
 /// saturates, ringed.
@@ -241,7 +238,7 @@ fn draw_points(
     for (p, place) in curve.series.points.iter().zip(places) {
         let Some((x, y)) = *place else { continue };
         draw_interval(canvas, at.plot, at.axis, p.interval, x, whisker);
-        canvas.marker(x, y, 8.5, &look);
+        canvas.marker(x, y, MARKER, &look);
     }
 }
 

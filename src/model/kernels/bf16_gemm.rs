@@ -82,7 +82,7 @@ pub fn multiply<F: Real>(m: usize, a: MatRef<'_, F>, b: Panels<'_, F>, c: &mut [
     });
 }
 
-/// Rounds what was packed, whose first `depth` rows of `W` values mean something, and makes the rest zero.
+/// Rounds what was packed, whose first `filled` values mean something, and makes the rest zero.
 #[inline(always)]
 fn finish<F: Real>(panel: &mut [F], filled: usize) {
     let (values, rest) = panel.split_at_mut(filled);

@@ -13,10 +13,9 @@ use crate::rows::{ROW_BLOCK, TILE_ROWS, threads};
 use rayon::prelude::*;
 
 /// What a product makes of its operands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operands {
     /// Nothing.
-    #[default]
     Exact,
     /// They are rounded to bf16, and sums are in the order of [`bf16_gemm`].
     Bf16,

@@ -294,11 +294,7 @@ impl<'a> Builder<'a> {
         };
         let chance = metric_spec(key).chance.map(|value| level("chance", value));
         let set = metric_set(key);
-        let of_length = |end: &str| {
-            let baseline = format!("{set}/length_baseline/{end}");
-            let mut runs = self.results.runs.values();
-            runs.find_map(|run| run.metrics.get(&baseline).map(|m| m.value))
-        };
+        let of_length = |end| self.results.length_baseline(set, end).map(|m| m.value);
         let (longer, shorter) = (of_length("longer"), of_length("shorter"));
         let best = match (longer, shorter) {
             (Some(longer), Some(shorter)) if shorter > longer => Some(("shorter", shorter)),

@@ -100,7 +100,7 @@ impl KindOfFigure for TrainingSpec {
             };
             for key in &self.under {
                 let value = builder.score(c, key)?;
-                lines.push(format!("{lead}{} {value}", what_of(key)));
+                lines.push(format!("{lead}{} {value}", metric_spec(key).name_of(key)));
             }
         }
         Ok(lines.join("\n"))
@@ -119,11 +119,6 @@ impl KindOfFigure for TrainingSpec {
             "Thick line: mean over {seeds}, with a mark at each measured step; band: lowest to highest seed; thin lines: single seeds.{under}"
         )
     }
-}
-
-/// `preference accuracy on polite`.
-fn what_of(key: &str) -> String {
-    metric_spec(key).name_of(key)
 }
 
 /// `1.482 ± 0.020`.

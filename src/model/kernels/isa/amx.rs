@@ -167,9 +167,7 @@ impl Tiles {
             );
         }
     }
-}
 
-impl Tiles {
     /// `rounds` times four products of tiles that wait for nothing; gives the operations that these are.
     pub fn multiply_adds(&self, rounds: u32) -> f64 {
         if rounds > 0 {

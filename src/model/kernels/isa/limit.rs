@@ -10,16 +10,11 @@ pub struct Unit {
 }
 
 impl Unit {
-    /// The unit that makes products with the set in use: of operands rounded to bf16, or of `f32`.
+    /// The unit that, with the set in use, makes products of operands rounded to bf16, or those of `f32` and all else.
     pub fn of_products(bf16: bool) -> Self {
         let set = isa();
         let tiles = bf16 && set.has_tiles();
         Self { set, tiles }
-    }
-
-    /// The unit of all that is no product.
-    pub fn of_the_rest() -> Self {
-        Self::of_products(false)
     }
 
     /// As the set is called on the command line, and vectors beside tiles by their own set.
@@ -99,7 +94,7 @@ mod tests {
     fn a_unit_has_a_name_of_its_own_and_counts_two_operations_for_each_multiply_add() {
         for set in Isa::available() {
             use_on_this_thread(Some(set));
-            let (products, rest) = (Unit::of_products(true), Unit::of_the_rest());
+            let (products, rest) = (Unit::of_products(true), Unit::of_products(false));
             let want = match set.name() {
                 "amx" => (
                     "amx",
