@@ -8,7 +8,7 @@ use crate::config::figure_file::read_figure;
 use crate::config::keep::KeepPolicy;
 use crate::config::peers::{fits, peer_key};
 use crate::config::presets::PRESETS;
-use crate::config::schema::{known_prefix, nearest_path};
+use crate::config::schema::{known_prefix, names_below, path_alike, path_of_key};
 use crate::config::search::{MOST_DRAWS, RandomSearch, Search, ValueRange};
 use crate::config::shape::{AxisShape, ExtraShape, FileShape, HeaderShape, PointShape};
 use crate::config::struct_keys::keys_of;
@@ -506,10 +506,18 @@ impl Reader<'_> {
                 [] => format!("unknown key `{}`", wrong.name),
                 parts => format!("unknown key `{}` in `{}`", wrong.name, parts.join(".")),
             };
-            let help = nearest_path(text).map_or_else(
-                || "`docs/reference.md` lists the paths, as does `lions schema`".to_owned(),
-                |path| format!("did you mean `{path}`?"),
-            );
+            let peer = || {
+                let ours = peer_key(&wrong.name).filter(|ours| fits(ours, &names_below(&parts)));
+                ours.map(|ours| format!("here it is {ours}"))
+            };
+            let meant = |path: &str| format!("did you mean `{path}`?");
+            let help = path_of_key(text)
+                .map(meant)
+                .or_else(peer)
+                .or_else(|| path_alike(text).map(meant))
+                .unwrap_or_else(|| {
+                    "`docs/reference.md` lists the paths, as does `lions schema`".to_owned()
+                });
             self.fail(wrong.place, message, help);
             return None;
         }

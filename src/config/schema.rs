@@ -190,24 +190,57 @@ pub(crate) fn known_prefix(path: &str) -> usize {
     paths().iter().map(agree).max().unwrap_or_default()
 }
 
-/// The valid path that `wrong` was probably meant to be: one that ends in the same key, or one
-/// spelt alike.
-pub(crate) fn nearest_path(wrong: &str) -> Option<String> {
-    if wrong.len() > LONGEST_WORD {
-        return None;
-    }
-    let tail = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+/// The names that may follow these parts of a path.
+pub(crate) fn names_below(prefix: &[&str]) -> Vec<&'static str> {
+    let below = |path: &'static String| {
+        let mut parts = path.split('.');
+        let agrees = |want: &&str| {
+            parts
+                .next()
+                .is_some_and(|part| part == ANY || part == *want)
+        };
+        prefix.iter().all(agrees).then(|| parts.next()).flatten()
+    };
+    let mut names: Vec<&str> = paths().iter().filter_map(below).collect();
+    names.dedup();
+    names
+}
+
+/// The valid path that ends in the same key as `wrong`, the nearest of several.
+pub(crate) fn path_of_key(wrong: &str) -> Option<&'static str> {
+    let tail = |path: &str| {
+        path.rsplit('.')
+            .next()
+            .unwrap_or_default()
+            .replace('_', "-")
+    };
     let wrong_tail = tail(wrong);
     let same_tail = paths()
         .iter()
-        .filter(|path| tail(path) == wrong_tail && !path.contains(ANY))
+        .filter(|path| {
+            tail(path) == wrong_tail && !path.contains(ANY) && wrong.len() <= LONGEST_WORD
+        })
         // Of a parameter of several losses that of DPO's own, not of the first by name.
         .min_by_key(|path| {
             let distance = strsim::damerau_levenshtein(&without_loss(path), wrong);
             (distance, !path.contains(".loss.sigmoid."))
         });
-    let alike = || nearest(wrong, paths().iter().map(String::as_str));
-    same_tail.cloned().or_else(|| alike().map(str::to_owned))
+    same_tail.map(String::as_str)
+}
+
+/// The valid path that is spelt like `wrong`.
+pub(crate) fn path_alike(wrong: &str) -> Option<&'static str> {
+    let valid = || paths().iter().map(String::as_str);
+    (wrong.len() <= LONGEST_WORD)
+        .then(|| nearest(wrong, valid()))
+        .flatten()
+}
+
+/// The valid path that `wrong` was probably meant to be.
+pub(crate) fn nearest_path(wrong: &str) -> Option<String> {
+    path_of_key(wrong)
+        .or_else(|| path_alike(wrong))
+        .map(str::to_owned)
 }
 
 /// A path as it would be if parameters of losses stood beside them.

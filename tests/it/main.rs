@@ -23,6 +23,7 @@ mod documents;
 mod driver;
 mod exported;
 mod figures;
+mod first_day;
 mod first_sweep;
 mod followed;
 mod foreseen;
