@@ -24,7 +24,6 @@ use crate::config::{BackendChoice, Inputs, LOCAL};
 use crate::plan::{Plan, RunId};
 use crate::preflight::Depth;
 use crate::queue::Slot;
-use crate::rundir::RunDir;
 use crate::runner::{
     JsonReporter, LinesReporter, NoReport, Reporter, RunOptions, RunnerError, Services, SweepEnd,
     SweepJob, SweepSummary, open_store, run_sweep,
@@ -350,12 +349,12 @@ fn reporter(
     } else if ui.quiet {
         Box::new(NoReport)
     } else if ui.interactive() {
-        let is_done = |id| RunDir::new(&project.root, id).outcome().is_file();
+        let (done, _) = plan::done_and_again(plan, &project.root);
         let wanted = |id| only.is_none_or(|only| only.contains(id));
         let todo = plan
             .runs
             .iter()
-            .filter(|run| !is_done(&run.id) && wanted(&run.id));
+            .filter(|run| !done.contains(&run.id) && wanted(&run.id));
         let todo = todo.map(|run| (run.id.clone(), run.estimate.flops));
         Box::new(BarsReporter::new(ui.colors_err(), todo.collect()))
     } else {
@@ -381,10 +380,13 @@ fn after(
     }
     let page = page(project, &summary.sweep);
     if current {
-        ui.say(&format!(
-            "nothing to do; `lions compare {}` prints the tables",
-            summary.sweep
-        ));
+        // When the time is up something was left, which is said below.
+        if summary.end != SweepEnd::TimeUp {
+            ui.say(&format!(
+                "nothing to do; `lions compare {}` prints the tables",
+                summary.sweep
+            ));
+        }
     } else {
         let results = results(ui, project, &summary.sweep)?;
         if !ui.json && !ui.quiet {
