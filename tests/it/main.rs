@@ -55,6 +55,7 @@ mod parity_reward;
 mod parity_select;
 mod parity_support;
 mod parity_tasks;
+mod picked;
 mod project;
 mod queue;
 mod rows;

@@ -129,6 +129,7 @@ fn written(ui: &Ui, global: &Global, args: &InitArgs) -> Result<u8, CommandError
     let below = base.with_file_name("default.toml");
     if !below.exists() {
         write_atomic(&below, DEFAULT_BASE.as_bytes()).map_err(CommandError::user)?;
+        ui.say(&format!("wrote {}", below.display()));
     }
     for (path, text) in [(&base, starter.base()), (&file, sweep)] {
         write_atomic(path, text.as_bytes()).map_err(CommandError::user)?;

@@ -324,12 +324,16 @@ fn page(project: &Project, sweep: &str) -> PathBuf {
     project.report_dir(sweep).join("index.html")
 }
 
+/// What goes on with a sweep that was stopped.
+fn goes_on(again: &str) -> String {
+    format!("`{again}` goes on from here")
+}
+
 /// Why a sweep ended before its end. One that was stopped while the store took nothing was interrupted
 /// like any other.
 fn failed(error: RunnerError, again: &str, shutdown: &Shutdown) -> CommandError {
     if shutdown.requested() && error.is_passing() {
-        let hint = format!("`{again}` goes on from here");
-        return CommandError::of(ErrorKind::Interrupted, error).hint(hint);
+        return CommandError::of(ErrorKind::Interrupted, error).hint(goes_on(again));
     }
     match error {
         RunnerError::Store(error) => store_error(error),
@@ -372,10 +376,7 @@ fn after(
     current: bool,
 ) -> Result<u8, CommandError> {
     if summary.end == SweepEnd::Interrupted {
-        ui.say(&format!(
-            "stopped; `{}` goes on from here",
-            args.again(word)
-        ));
+        ui.say(&format!("stopped; {}", goes_on(&args.again(word))));
         return Ok(exit_code::INTERRUPTED);
     }
     let page = page(project, &summary.sweep);
@@ -403,10 +404,7 @@ fn after(
     Ok(match summary.end {
         SweepEnd::Succeeded => DONE,
         SweepEnd::TimeUp => {
-            ui.say(&format!(
-                "the time is up; `{}` goes on from here",
-                args.again(word)
-            ));
+            ui.say(&format!("the time is up; {}", goes_on(&args.again(word))));
             exit_code::INTERRUPTED
         }
         _ => exit_code::RUNS,
