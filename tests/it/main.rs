@@ -17,6 +17,8 @@ mod cli_models;
 mod cli_results;
 mod cli_sweeps;
 mod cli_words;
+#[cfg(target_os = "linux")]
+mod clusters;
 mod damaged;
 mod devices;
 mod documents;

@@ -85,10 +85,18 @@ prompts = 1
     let rows = project.json(&[
         "samples", "study", "--where", "rate=1e-5,1e-2", "--where", "seed=1",
     ]);
-    let text = rows.to_string();
-    // The beginnings of both replies to the first prompt, which is as far as no mark of Markdown stands in them.
-    let shown = part.split("\n").filter(|line| line.len() > 20).count();
-    assert!(shown > 1, "{part}");
-    assert!(text.contains("replies"), "{text}");
+    // The first prompt's line of the table has the first line of either reply.
+    let prompt = &rows["rows"].as_array().unwrap().iter();
+    let line = part.lines().find(|line| line.starts_with("| Tell me"));
+    let line = line.unwrap_or_else(|| panic!("{part}")).replace('\\', "");
+    let row = prompt
+        .clone()
+        .find(|row| line.contains(row["prompt"].as_str().unwrap()))
+        .unwrap_or_else(|| panic!("{line} {rows}"));
+    for reply in row["replies"].as_array().unwrap() {
+        let text = reply["text"].as_str().unwrap();
+        let first = text.lines().next().unwrap_or_default().trim();
+        assert!(!first.is_empty() && line.contains(first), "{first} in {line}");
+    }
     assert!(project.read("reports/study/index.html").contains(title));
 }
