@@ -6,7 +6,7 @@
 //! ends with its runner ([`end_with_runner`]).
 
 use crate::backend::traits::{
-    Backend, BackendError, Handle, Launch, Poll, StopSignal, THREAD_VARIABLES,
+    Backend, BackendError, Handle, LOCAL_HANDLE, Launch, Poll, StopSignal, THREAD_VARIABLES,
 };
 use crate::base::PathError;
 use crate::rundir::FolderLock;
@@ -108,7 +108,7 @@ impl Backend for LocalBackend {
             source,
         })?;
         let handle = Handle(format!(
-            "local:{}:{}",
+            "{LOCAL_HANDLE}{}:{}",
             child.id(),
             start_time(child.id()).unwrap_or(0)
         ));
@@ -196,7 +196,7 @@ pub(crate) fn memory_kills() -> Option<u64> {
 
 /// Process and its start time, so that a number that was used again is not mistaken.
 fn parse(handle: &Handle) -> Option<(u32, u64)> {
-    let (pid, started) = handle.0.strip_prefix("local:")?.split_once(':')?;
+    let (pid, started) = handle.0.strip_prefix(LOCAL_HANDLE)?.split_once(':')?;
     Some((pid.parse().ok()?, started.parse().ok()?))
 }
 

@@ -29,6 +29,7 @@ pub use registry::open_backend;
 pub use scripted::{Act, ScriptedBackend};
 pub use tell::tell_command;
 pub use traits::{
-    Backend, BackendError, Eviction, Habits, Handle, Launch, Poll, StopSignal, THREAD_VARIABLES,
+    Backend, BackendError, Eviction, Habits, Handle, LOCAL_HANDLE, Launch, Poll, SCRIPTED_HANDLE,
+    StopSignal, THREAD_VARIABLES,
 };
 pub use watch::{JobSignals, watch_attempt};

@@ -1,6 +1,8 @@
 //! Attempts that follow a script, for tests of the runner: no processes, and waiting if wanted.
 
-use crate::backend::traits::{Backend, BackendError, Handle, Launch, Poll, StopSignal};
+use crate::backend::traits::{
+    Backend, BackendError, Handle, Launch, Poll, SCRIPTED_HANDLE, StopSignal,
+};
 use crate::base::{FakeClock, write_atomic};
 use crate::plan::RunId;
 use crate::rundir::{
@@ -127,7 +129,7 @@ impl Backend for ScriptedBackend {
         }
         self.launched.push(launch.clone());
         let handle = Handle(format!(
-            "scripted:{}:{}",
+            "{SCRIPTED_HANDLE}{}:{}",
             launch.run.short(),
             launch.attempt
         ));

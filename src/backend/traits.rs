@@ -78,6 +78,18 @@ impl Launch {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Handle(pub String);
 
+/// How handles begin of processes on the machine of their runner.
+pub const LOCAL_HANDLE: &str = "local:";
+/// The same of what tests script.
+pub const SCRIPTED_HANDLE: &str = "scripted:";
+
+impl Handle {
+    /// Whether it is of a process on the machine of its runner.
+    pub fn is_local(&self) -> bool {
+        self.0.starts_with(LOCAL_HANDLE)
+    }
+}
+
 impl fmt::Display for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

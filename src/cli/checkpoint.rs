@@ -2,11 +2,13 @@
 
 use crate::cli::database::{open, store_error, unknown_sweep};
 use crate::cli::error::CommandError;
+use crate::cli::numbers::at_least;
 use crate::cli::pick::TrialFilter;
 use crate::cli::project::Project;
+use crate::cli::sweep_file::sweep_file_named;
 use crate::cli::text::counted;
 use crate::plan::{MODEL_ARTIFACT, RunId, StageKind, checkpoint_artifact};
-use crate::rundir::{RunDir, verify_artifact};
+use crate::rundir::{RunDir, read_collected, verify_artifact};
 use crate::store::{ReadStore, StoreError};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ pub(crate) struct CheckpointArgs {
     #[command(flatten)]
     picked: TrialFilter,
     /// Of a run the model kept after this step (`save-steps`), instead of the last
-    #[arg(long, value_name = "STEP")]
+    #[arg(long, value_name = "STEP", value_parser = at_least(0_u64))]
     step: Option<u64>,
 }
 
@@ -143,8 +145,35 @@ pub(crate) fn model_of(
         );
     }
     let dir = RunDir::new(&project.root, id);
+    let gone = read_collected(&dir).map_err(CommandError::user)?;
+    if gone.iter().any(|path| path.starts_with(&prefix)) {
+        return Err(deleted(project, store, id, &wanted));
+    }
     verify_artifact(&dir, &wanted).map_err(|error| {
         CommandError::user(error).hint("`lions run` makes damaged results again")
     })?;
     Ok(dir.artifacts().join(wanted))
+}
+
+/// That `lions gc` deleted a model, and how to have it made again.
+fn deleted(project: &Project, store: &ReadStore, id: &RunId, wanted: &str) -> CommandError {
+    let short = id.short();
+    let uses = store.trials_of(id).unwrap_or_default();
+    let mut files = uses
+        .iter()
+        .filter_map(|of| sweep_file_named(project, &of.sweep));
+    let sweep = match (files.next(), uses.first()) {
+        (Some(file), _) => {
+            let shown = file.strip_prefix(&project.root).unwrap_or(&file);
+            format!("`lions run {}`", shown.display())
+        }
+        (None, Some(of)) => format!("`lions run` of the sweep `{}`", of.sweep),
+        (None, None) => "`lions run` of its sweep".to_owned(),
+    };
+    CommandError::user(format!(
+        "run `{short}` has no `{wanted}` any more: `lions gc` deleted it"
+    ))
+    .hint(format!(
+        "`lions retry {short}`, then {sweep}, makes it again, the same bytes on the CPU"
+    ))
 }

@@ -78,7 +78,7 @@ pub(crate) fn unknown_sweep(
 }
 
 /// What runs a sweep that has a file and no results.
-fn not_run(project: &Project, name: &str) -> Option<String> {
+pub(crate) fn not_run(project: &Project, name: &str) -> Option<String> {
     let file = sweep_file_named(project, name)?;
     let file = file.strip_prefix(&project.root).ok()?.display().to_string();
     Some(format!(

@@ -3,7 +3,7 @@
 use crate::backend::tell_command;
 use crate::cli::text::{counted, secs};
 use crate::cli::ui::Ui;
-use crate::judge::post_json;
+use crate::judge::{check_address, post_json};
 use crate::runner::{SweepEnd, SweepSummary};
 use serde_json::json;
 
@@ -12,11 +12,16 @@ use serde_json::json;
 pub(crate) struct NotifyArgs {
     /// When a sweep ends, POST its summary to this address as JSON: `text` is a sentence, as chat webhooks
     /// show it, `summary` what `--json` prints last
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = address)]
     notify: Option<String>,
     /// When a sweep ends, run this shell command with the same JSON on its standard input
     #[arg(long, value_name = "COMMAND")]
     notify_command: Option<String>,
+}
+
+/// Read before anything runs: a slip of the pen must not be told after days.
+fn address(text: &str) -> Result<String, String> {
+    check_address(text).map(|()| text.to_owned())
 }
 
 impl NotifyArgs {

@@ -17,6 +17,12 @@ where
     }
 }
 
+/// A whole number, for clap.
+pub(crate) fn whole(text: &str) -> Result<i64, String> {
+    let read = text.parse();
+    read.map_err(|_| "it must be a whole number, such as 1 or -1".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

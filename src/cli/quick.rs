@@ -2,8 +2,9 @@
 
 use crate::base::write_atomic;
 use crate::cli::error::CommandError;
+use crate::cli::numbers::at_least;
 use crate::cli::project::Project;
-use crate::cli::sweep_file::{Changes, SweepFile, base_files, mistakes};
+use crate::cli::sweep_file::{Changes, SweepFile, base_files, mistakes, plain_name};
 use crate::cli::ui::Ui;
 use crate::config::sweep::Sweep;
 use crate::config::{
@@ -24,7 +25,7 @@ pub(crate) struct QuickSweep {
     )]
     axes: Vec<String>,
     /// With `--axis`: the seeds [default: 1,2,3]
-    #[arg(long, value_name = "N,…", value_delimiter = ',', requires = "axes")]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', requires = "axes", value_parser = at_least(0_u64))]
     seeds: Vec<u64>,
     /// With `--axis`: the sweep's name; its file is `sweeps/NAME.toml` [default: the axes' names]
     #[arg(long, value_name = "NAME", requires = "axes")]
@@ -123,6 +124,7 @@ impl QuickSweep {
         let axes = self.read_axes()?;
         let names: Vec<&str> = axes.iter().map(|axis| axis.name.as_str()).collect();
         let name = self.name.clone().unwrap_or_else(|| names.join("-"));
+        plain_name(&name)?;
         let file = project.root.join(format!("sweeps/{name}.toml"));
         let draft = self.draft(&base, &axes, &name);
         let optional = Inputs::Optional;
@@ -253,7 +255,22 @@ fn stages(base: &Base, axes: &[Axis]) -> String {
         text += "\n[base.eval.recipe.preference.held-out-pairs]\ndata = { preset = \"held-out-pairs\" }\n\
                  limits = { preset = \"pair-limits\" }\n";
     }
+    if learns && has("/presets/without-held-out") {
+        text += &without_held_out(base, &named);
+    }
     text
+}
+
+/// What keeps the held-out pairs from the stages that would train on them.
+fn without_held_out(base: &Base, stages: &[&str]) -> String {
+    let trained = ["sft", "dpo"].into_iter().filter(|stage| {
+        let own = format!("/base/{stage}/recipe/decontaminate");
+        stages.contains(stage) && base.tree.pointer(&own).is_none()
+    });
+    let line = |stage| {
+        format!("\n[base.{stage}.recipe]\ndecontaminate = {{ preset = \"without-held-out\" }}\n")
+    };
+    trained.map(line).collect()
 }
 
 /// A table of what is measured and, of few axes, a figure.

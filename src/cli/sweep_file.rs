@@ -101,7 +101,10 @@ impl SweepFile {
         let typed = file.to_string_lossy();
         let own = format!("sweeps/{typed}.toml");
         let of_stem = || files.contains(&own).then(|| project.root.join(&own));
-        if let Some(named) = sweep_file_named(project, &typed).or_else(of_stem) {
+        let below = project.root.join("sweeps").join(file);
+        let of_base = || (file.starts_with("base") && below.is_file()).then_some(below);
+        let named = sweep_file_named(project, &typed).or_else(of_stem);
+        if let Some(named) = named.or_else(of_base) {
             return Ok(named);
         }
         let message = if file.is_dir() {
@@ -143,6 +146,25 @@ impl SweepFile {
         }
     }
 
+    /// Refuses a base file, on which sweeps lie.
+    fn is_no_base(&self, project: &Project, file: &Path) -> Result<(), CommandError> {
+        let folder = file.parent().and_then(Path::file_name);
+        if folder.is_none_or(|name| name != "base") || sweep_name(file).is_some() {
+            return Ok(());
+        }
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let message = format!("`{}` is a base file, not a sweep", self.file.display());
+        let hint = format!(
+            "a sweep on it begins with `extends = [\"base/{name}\"]`; `lions run --base base/{name} --axis PATH=VALUES` writes one"
+        );
+        Err(match toml_files(project, "sweeps").as_slice() {
+            [] => CommandError::user(message).hint(hint),
+            files => CommandError::user(message)
+                .hint(hint)
+                .hint(format!("sweep files here: {}", files.join(", "))),
+        })
+    }
+
     /// As [`Self::load`], with where the values stand in the files.
     pub(crate) fn load_placed(
         &self,
@@ -151,6 +173,7 @@ impl SweepFile {
         inputs: Inputs,
     ) -> Result<(Sweep, Places), CommandError> {
         let file = &self.found(project)?;
+        self.is_no_base(project, file)?;
         self.base_exists(project)?;
         load_placed_sweep(&self.changes.overrides(), file, &project.root, inputs)
             .map_err(|error| mistakes(ui, error))
@@ -226,6 +249,17 @@ pub(crate) fn sweep_file_named(project: &Project, name: &str) -> Option<PathBuf>
         .chain(others)
         .map(|file| project.root.join(file));
     paths.find(|path| sweep_name(path).is_some_and(|stated| stated == name))
+}
+
+/// Refuses what could not be the name of a file.
+pub(crate) fn plain_name(name: &str) -> Result<(), CommandError> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let fits = !name.is_empty() && !name.starts_with('.') && name.len() <= 100;
+    if fits && name.chars().all(plain) {
+        return Ok(());
+    }
+    let error = CommandError::user(format!("`{name}` cannot be a sweep's name"));
+    Err(error.hint("letters, digits, `-`, `_` and, behind the first, `.`, at most 100"))
 }
 
 /// Refuses files that say to be the same sweep: the later one would replace the trials and the report of

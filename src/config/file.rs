@@ -321,7 +321,7 @@ impl Reader<'_> {
         let seeds = seeds.map(|node| self.seeds(node)).unwrap_or_default();
         let keep = header.get("keep").map(|node| self.keep(node));
 
-        let search = root.get("search").and_then(|node| self.search(node));
+        let search = root.get("search").map(|node| self.search(node));
         let axes: Vec<Axis> = self
             .tables(root, "axis")
             .into_iter()
@@ -362,7 +362,7 @@ impl Reader<'_> {
             seeds,
             keep: keep.unwrap_or_default(),
             base,
-            search,
+            search: search.flatten(),
             axes,
             excludes,
             extras,
@@ -544,7 +544,8 @@ impl Reader<'_> {
         sets
     }
 
-    fn axis(&mut self, node: &Node, search: Option<RandomSearch>) -> Option<Axis> {
+    /// An axis; `search` is absent without `[search]`, and empty if that is wrong.
+    fn axis(&mut self, node: &Node, search: Option<Option<RandomSearch>>) -> Option<Axis> {
         if !self.only_keys(node, "an axis", keys_of::<AxisShape>()) {
             return None;
         }
@@ -598,12 +599,14 @@ impl Reader<'_> {
             self.fail(name_place, message, "give it another `name`");
         }
         let (points, drawn) = match (node.get("range"), search) {
-            (Some(range), search) => self.draws(range, &points, (&name, search))?,
-            (None, Some(search)) => {
+            // What is wrong with `[search]` is told there.
+            (Some(_), Some(None)) => return None,
+            (Some(range), search) => self.draws(range, &points, (&name, search.flatten()))?,
+            (None, Some(Some(search))) => {
                 let drawn = search.choices(&name, points.len());
                 (points, drawn)
             }
-            (None, None) => (points, Vec::new()),
+            (None, _) => (points, Vec::new()),
         };
         self.distinct_points(&name, &points);
         let when = node

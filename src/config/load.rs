@@ -9,7 +9,7 @@ use crate::config::diagnose::{
 use crate::config::expand::{GridPoint, axis_infos, expand};
 use crate::config::expected::Inputs;
 use crate::config::file::{Assignment, Axis, Reader, SweepFile};
-use crate::config::overrides::{Overrides, Setting, lay_sets};
+use crate::config::overrides::{Overrides, Setting, TEXT_SOURCE, lay_sets};
 use crate::config::places::{Places, PointTrees, overlaid};
 use crate::config::presets::fill_presets;
 use crate::config::removed::{take_out_removed, unknown_removals};
@@ -170,8 +170,14 @@ impl Loader {
         if self.done.contains(&real) {
             return Some(Node::empty(named_at?));
         }
-        let given = self.overrides.text.take().map(|text| Ok(Ok(text)));
-        let text = match given.unwrap_or_else(|| read_text(path)) {
+        let given = self.overrides.text.take();
+        let name = match given {
+            // The file may not be there yet.
+            Some(_) => TEXT_SOURCE.to_owned(),
+            None => shown.clone(),
+        };
+        let text = given.map_or_else(|| read_text(path), |text| Ok(Ok(text)));
+        let text = match text {
             Ok(text) => text,
             Err(reason) => {
                 self.unreadable(path, (&shown, &reason), named_at);
@@ -184,7 +190,7 @@ impl Loader {
             Err((text, at)) => (Arc::from(text), Some(at)),
         };
         self.sources.0.push(SourceFile {
-            name: shown,
+            name,
             text: Arc::clone(&text),
         });
         if let Some(start) = broken {

@@ -77,6 +77,9 @@ fn set_name(set: &str) -> String {
     }
 }
 
+/// What stands for the name of a file that was not read but made of the words of a command line.
+pub(crate) const TEXT_SOURCE: &str = "--axis";
+
 /// What stands for the name of a file where something is wrong with a value of the command line.
 pub(crate) const SET_SOURCE: &str = "--set";
 

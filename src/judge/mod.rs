@@ -33,7 +33,7 @@ pub use error::JudgeError;
 pub use open::{JudgePlace, open_judge};
 pub use openai::OpenaiJudgment;
 pub use pairrm::{PairRm, PairrmJudgment};
-pub use post::post_json;
+pub use post::{check_address, post_json};
 pub use reward::RewardJudge;
 pub use rules::RuleJudge;
 pub use story::{StoryConstraints, judge_story};

@@ -7,6 +7,20 @@ use std::time::Duration;
 /// A receiver that takes longer is not waited for: nobody reads the answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Refuses what cannot be the address of an HTTP server.
+///
+/// # Errors
+/// In words, without the address: that of a webhook is a secret.
+pub fn check_address(url: &str) -> Result<(), String> {
+    let read: Result<ureq::http::Uri, _> = url.parse();
+    let read = read.map_err(|error| format!("it is no address: {error}"))?;
+    let has_host = read.host().is_some_and(|host| !host.is_empty());
+    match read.scheme_str() {
+        Some("http" | "https") if has_host => Ok(()),
+        _ => Err("it must begin with `http://` or `https://` and a host".to_owned()),
+    }
+}
+
 /// Posts a JSON document to an address, once.
 ///
 /// # Errors
@@ -28,4 +42,19 @@ pub fn post_json(url: &str, body: &str) -> Result<(), String> {
     }
     let text = response.body_mut().read_to_string().unwrap_or_default();
     Err(format!("HTTP {status}: `{}`", excerpt(&text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_has_a_scheme_and_a_host() {
+        for url in ["http://h", "https://h:8000/a?b=c", "http://[::1]:80/"] {
+            assert_eq!(check_address(url), Ok(()), "{url}");
+        }
+        for url in ["foo", "foo.org/hook", "ftp://h/", "http://", "http://a b/", ""] {
+            assert!(check_address(url).is_err(), "{url}");
+        }
+    }
 }

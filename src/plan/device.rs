@@ -73,10 +73,9 @@ impl Gpu {
 
     /// The smallest one that has so much memory.
     pub fn that_holds(bytes: u64) -> Option<Self> {
-        Self::VARIANTS
-            .iter()
-            .copied()
-            .find(|gpu| bytes <= gpu.memory_bytes())
+        let all = Self::VARIANTS.iter().copied();
+        all.filter(|gpu| bytes <= gpu.memory_bytes())
+            .min_by_key(|gpu| gpu.memory_bytes())
     }
 }
 
@@ -95,7 +94,8 @@ pub struct DeviceRate {
 impl DeviceRate {
     /// Hours that one such device needs for `flops` operations.
     pub fn hours(self, flops: f64) -> f64 {
-        flops / (self.peak_flops * self.utilisation) / 3600.0
+        // The sum of nothing is -0, and so would be the hours.
+        flops / (self.peak_flops * self.utilisation) / 3600.0 + 0.0
     }
 
     /// Whether `bytes` are more than one such device has; `false` where its memory is not known.
@@ -117,6 +117,8 @@ mod tests {
             utilisation: 0.4,
         };
         assert!((rate.hours(4.4928e17) - 1.0).abs() < 1e-12);
+        let nothing: f64 = [].iter().sum();
+        assert!(rate.hours(nothing).is_sign_positive());
         assert!(rate.too_small_for(81 << 30) && !rate.too_small_for(80 << 30));
     }
 
@@ -131,6 +133,9 @@ mod tests {
         assert_eq!(found("NVIDIA H100 80GB HBM3 MIG 3g.40gb", 40), None);
         assert_eq!(found("Tesla T4", 16), None);
         assert_eq!(Gpu::that_holds(41 << 30), Some(Gpu::L40s));
+        // Of two called 80GB the one with less, in its driver's words.
+        assert_eq!(Gpu::that_holds(79 << 30), Some(Gpu::H100));
+        assert_eq!(Gpu::that_holds(81_920 << 20), Some(Gpu::A100));
         assert_eq!(Gpu::that_holds(200 << 30), None);
     }
 }

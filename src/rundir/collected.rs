@@ -5,6 +5,7 @@
 
 use crate::base::PathError;
 use crate::base::fs::is_gone;
+use crate::plan::{InputRef, Plan, PlannedRun, RunId};
 use crate::rundir::error::RundirError;
 use crate::rundir::files::{read_outcome, to_json, write_renamed};
 use crate::rundir::layout::RunDir;
@@ -70,16 +71,60 @@ fn delete(path: &Path) -> Result<u64, PathError> {
 ///
 /// # Errors
 /// The note cannot be removed.
-pub fn forget_collected(dir: &RunDir) -> Result<(), RundirError> {
+pub(super) fn forget_collected(dir: &RunDir) -> Result<(), RundirError> {
     delete(&dir.collected())?;
     Ok(())
+}
+
+/// Whether a run needs what was deleted of another.
+///
+/// # Errors
+/// As [`read_collected`].
+pub fn needs_collected(
+    root: &Path,
+    run: &PlannedRun,
+    parent: &RunId,
+) -> Result<bool, RundirError> {
+    let collected = read_collected(&RunDir::new(root, parent))?;
+    let mut inputs = run.stage.inputs.values();
+    Ok(inputs.any(|input| match input {
+        InputRef::Run { id, artifact } if id == parent => {
+            let mut paths = collected.iter();
+            paths.any(|path| Path::new(path).starts_with(artifact))
+        }
+        _ => false,
+    }))
+}
+
+/// The runs that have to be done again for what was deleted of them, since one that is not done needs it.
+///
+/// # Errors
+/// As [`read_collected`].
+pub fn needed_again(
+    root: &Path,
+    plan: &Plan,
+    is_done: impl Fn(&RunId) -> bool,
+) -> Result<BTreeSet<RunId>, RundirError> {
+    let mut again = BTreeSet::new();
+    // What a run that is not done needs has to be there, and so from the last runs to the first.
+    for run in plan.runs.iter().rev() {
+        if is_done(&run.id) && !again.contains(&run.id) {
+            continue;
+        }
+        for parent in &run.parents {
+            if needs_collected(root, run, parent)? {
+                again.insert(parent.clone());
+            }
+        }
+    }
+    Ok(again)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::{Timestamp, write_atomic};
-    use crate::plan::{RunId, StageKind};
+    use crate::plan::StageKind;
     use crate::rundir::files::write_outcome;
     use crate::rundir::{
         Artifact, OUTCOME_FORMAT, Outcome, StageResult, Usage, Verify, digest_folder,

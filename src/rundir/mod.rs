@@ -18,13 +18,14 @@ mod layout;
 mod lock;
 mod outcome;
 mod publish;
+mod reject;
 mod runner_note;
 mod seal;
 
 pub use batch_layout::{
     BATCH_LAYOUT_ARTIFACT, BatchLayout, PairLengths, read_batch_layout, write_batch_layout,
 };
-pub use collected::{collect, forget_collected, read_collected};
+pub use collected::{collect, needed_again, needs_collected, read_collected};
 pub use disk::{free_bytes, network_file_system};
 pub use error::RundirError;
 pub use event::{AttemptEvent, FailureClass};
@@ -44,5 +45,6 @@ pub use layout::{AttemptDir, RunDir};
 pub use lock::{FolderLock, is_locked};
 pub use outcome::{Artifact, MetricValue, OUTCOME_FORMAT, Outcome, StageResult, Usage};
 pub use publish::{Publication, digest_folder, publish};
+pub use reject::{reject_all, reject_outcome, reject_result};
 pub use runner_note::{Pause, RUNNERS_PATH, live_runners, pauses, write_pause};
 pub use seal::{Verify, sealed_outcome, verified_outcome, verify_artifact};

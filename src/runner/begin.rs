@@ -48,8 +48,8 @@ pub fn open_store(
 pub(super) struct Begun {
     pub(super) owner: Owner,
     pub(super) registered: Registered,
-    /// What is damaged of its runs, and what follows from it.
-    pub(super) damaged: BTreeMap<RunId, String>,
+    /// Why outcomes of its runs do not count, and what follows from it.
+    pub(super) rejected: BTreeMap<RunId, String>,
 }
 
 /// Names this runner, looks at the folders of the plan's runs and registers the sweep.
@@ -89,7 +89,7 @@ pub(super) fn begin(
     Ok(Begun {
         owner,
         registered,
-        damaged: found.damaged,
+        rejected: found.rejected,
     })
 }
 
@@ -114,7 +114,7 @@ fn register(
 ) -> Result<(FoundFolders, Registered), RunnerError> {
     // Before the folders are read, which may be much: where there is no room, that would be for nothing.
     store.try_write()?;
-    let found = look_at_folders(job.root, job.plan)?;
+    let found = look_at_folders(job)?;
     let retry = job.options.retry;
     let registered = store.register(job.root, job.sweep, job.plan, &found.runs, retry, now)?;
     Ok((found, registered))

@@ -10,7 +10,7 @@ use crate::rundir::{
 };
 use crate::runner::admission::Admission;
 use crate::runner::attempts::Attempts;
-use crate::runner::commit::{reject_all, reject_damaged, reject_result};
+use crate::runner::commit::reject_damaged;
 use crate::runner::error::RunnerError;
 use crate::runner::events::RunnerEvent;
 use crate::runner::job::{SweepJob, is_there};

@@ -1,17 +1,16 @@
 //! From a published attempt to an outcome in the store.
 
-use crate::base::fs::is_gone;
-use crate::base::{PathError, Timestamp, chain};
+use crate::base::{Timestamp, chain};
 use crate::queue::{AttemptEnd, RunState};
 use crate::rundir::{
-    AttemptDir, Outcome, RunDir, RundirError, Verify, attempt_numbers, forget_collected,
-    verified_outcome,
+    Outcome, RunDir, RundirError, Verify, needs_collected, reject_all, reject_outcome,
+    reject_result, verified_outcome,
 };
 use crate::runner::admission::Admission;
 use crate::runner::attempts::Attempts;
 use crate::runner::error::RunnerError;
 use crate::runner::events::OutcomeSource;
-use crate::runner::job::{costs_result, needs_collected, remedy};
+use crate::runner::job::{NEEDED, costs_result, remedy};
 use crate::runner::ledger::Ledger;
 use crate::runner::publisher::{Answer, PublishJob};
 use crate::store::{StepRecord, recorded_steps};
@@ -177,7 +176,7 @@ pub(super) fn lose_inputs(
             let (why, again) = match verified_outcome(&dir, verify) {
                 Ok(Some(_)) if needs_collected(root, ledger.graph.planned(at), parent)? => {
                     reject_all(&dir)?;
-                    ("what `lions gc` deleted is needed".to_owned(), remedy(true))
+                    (NEEDED.to_owned(), remedy(true))
                 }
                 Ok(Some(outcome)) => {
                     is_mended |= outcome.finished > began;
@@ -207,33 +206,7 @@ pub(super) fn lose_inputs(
 /// is damaged. Otherwise the run is published again from them.
 pub(super) fn reject_damaged(dir: &RunDir, error: &RundirError) -> Result<(), RunnerError> {
     if costs_result(dir, error) {
-        return reject_all(dir);
+        return Ok(reject_all(dir)?);
     }
     Ok(reject_outcome(dir)?)
-}
-
-/// Puts an outcome and the results that it was made of out of the way: the run is done again.
-pub(super) fn reject_all(dir: &RunDir) -> Result<(), RunnerError> {
-    reject_outcome(dir)?;
-    for number in attempt_numbers(dir)? {
-        reject_result(&dir.attempt(number));
-    }
-    Ok(forget_collected(dir)?)
-}
-
-/// What is left of it stays for a person to see.
-fn reject_outcome(dir: &RunDir) -> Result<(), PathError> {
-    let path = dir.outcome();
-    match std::fs::rename(&path, dir.path().join("outcome.rejected.json")) {
-        Err(e) if !is_gone(&e) => Err(PathError::new("move", path, e)),
-        _ => Ok(()),
-    }
-}
-
-/// Puts a result that led to no outcome out of the way, so that it is not adopted again. False if that
-/// is refused.
-pub(super) fn reject_result(attempt: &AttemptDir) -> bool {
-    let rejected = attempt.path().join("result.rejected.json");
-    let moved = std::fs::rename(attempt.result(), rejected);
-    moved.as_ref().err().is_none_or(is_gone)
 }

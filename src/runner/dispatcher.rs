@@ -94,7 +94,7 @@ impl<'r> Dispatcher<'r> {
         let Begun {
             owner,
             mut registered,
-            damaged,
+            rejected,
         } = begin(
             job,
             store,
@@ -121,7 +121,7 @@ impl<'r> Dispatcher<'r> {
             &ledger.graph,
             &mut ledger.reporting,
             registered,
-            &damaged,
+            &rejected,
         );
         Ok(Self {
             job,
@@ -327,7 +327,7 @@ fn report_begin(
     graph: &Graph<'_>,
     reporting: &mut Reporting<'_>,
     registered: Registered,
-    damaged: &BTreeMap<RunId, String>,
+    rejected: &BTreeMap<RunId, String>,
 ) {
     reporting.reused = wanted(job, graph, |state| state == RunState::Succeeded).len();
     reporting.report(RunnerEvent::SweepStarted {
@@ -346,11 +346,11 @@ fn report_begin(
             reporting.warn(graph.id(at), message);
         }
     }
-    for (run, what) in damaged {
+    for (run, what) in rejected {
         reporting.warn(run, what.clone());
     }
     for run in registered.lost {
-        if !damaged.contains_key(&run) {
+        if !rejected.contains_key(&run) {
             let message = format!("its outcome is gone; {}", remedy(false));
             reporting.warn(&run, message);
         }

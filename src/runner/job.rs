@@ -3,10 +3,10 @@
 use crate::backend::Backend;
 use crate::base::{Clock, PathError, Shutdown, Timestamp, chain};
 use crate::config::sweep::Sweep;
-use crate::plan::{InputRef, Plan, PlannedRun, RunId};
+use crate::plan::{Plan, RunId};
 use crate::queue::{LEASE_MILLIS, Slot};
 use crate::rundir::{
-    RunDir, RundirError, attempt_numbers, mend_descriptions, read_collected, sealed_outcome,
+    RunDir, RundirError, attempt_numbers, mend_descriptions, needed_again, sealed_outcome,
 };
 use crate::runner::error::RunnerError;
 use crate::store::{FoundRun, Retry, Store};
@@ -93,42 +93,35 @@ pub struct Services<'a> {
     pub clock: &'a dyn Clock,
 }
 
-/// What the folders of the plan's runs hold, and what is damaged: that counts as not there. What
-/// cannot be read is neither.
+/// What the folders of the plan's runs hold. What is damaged, or was deleted and is needed, counts as not
+/// there. What cannot be read is neither.
 #[derive(Debug, Default)]
 pub(crate) struct FoundFolders {
     pub(crate) runs: BTreeMap<RunId, FoundRun>,
-    /// How, and what follows from it, by run.
-    pub(crate) damaged: BTreeMap<RunId, String>,
+    /// Why an outcome does not count, and what follows from it, by run.
+    pub(crate) rejected: BTreeMap<RunId, String>,
 }
 
 /// Looks at the folders of the plan's runs. Files that were touched since they were last digested are
 /// digested.
-pub(crate) fn look_at_folders(root: &Path, plan: &Plan) -> Result<FoundFolders, RunnerError> {
+pub(crate) fn look_at_folders(job: &SweepJob<'_>) -> Result<FoundFolders, RunnerError> {
+    let SweepJob { root, plan, .. } = *job;
     let mut found = FoundFolders::default();
-    // What a run that is not done needs has to be there, and so from the last runs to the first.
-    let mut lost: BTreeSet<RunId> = BTreeSet::new();
-    for run in plan.runs.iter().rev() {
+    for run in &plan.runs {
         let dir = RunDir::new(root, &run.id);
         if !is_there(dir.path())? {
-            lose_collected(root, run, &mut lost)?;
             continue;
         }
         let outcome = match sealed_outcome(&dir) {
             Err(error @ RundirError::Damaged { .. }) => {
                 let again = remedy(costs_result(&dir, &error));
-                found
-                    .damaged
-                    .insert(run.id.clone(), format!("{error}; {again}"));
+                let why = format!("{error}; {again}");
+                found.rejected.insert(run.id.clone(), why);
                 None
             }
             read => read?,
         };
         let outcome = outcome.filter(|outcome| outcome.run == run.id);
-        let outcome = outcome.filter(|_| !lost.contains(&run.id));
-        if outcome.is_none() {
-            lose_collected(root, run, &mut lost)?;
-        }
         if let Some(outcome) = &outcome
             && let Err(error) = mend_descriptions(&dir, &run.identity, &run.stage, outcome)
         {
@@ -139,39 +132,22 @@ pub(crate) fn look_at_folders(root: &Path, plan: &Plan) -> Result<FoundFolders, 
         let run = run.id.clone();
         found.runs.insert(run, FoundRun { outcome, attempts });
     }
+    let is_done = |run: &RunId| {
+        let found = found.runs.get(run);
+        !job.options.wants(run) || found.is_some_and(|found| found.outcome.is_some())
+    };
+    for run in needed_again(root, plan, is_done)? {
+        if let Some(lost) = found.runs.get_mut(&run)
+            && lost.outcome.take().is_some()
+        {
+            found.rejected.insert(run, format!("{NEEDED}; {}", remedy(true)));
+        }
+    }
     Ok(found)
 }
 
-/// Adds the runs of which something was deleted that `run`, which is not done, needs.
-fn lose_collected(
-    root: &Path,
-    run: &PlannedRun,
-    lost: &mut BTreeSet<RunId>,
-) -> Result<(), RunnerError> {
-    for parent in &run.parents {
-        if needs_collected(root, run, parent)? {
-            lost.insert(parent.clone());
-        }
-    }
-    Ok(())
-}
-
-/// Whether a run needs what was deleted of another.
-pub(crate) fn needs_collected(
-    root: &Path,
-    run: &PlannedRun,
-    parent: &RunId,
-) -> Result<bool, RunnerError> {
-    let collected = read_collected(&RunDir::new(root, parent))?;
-    let mut inputs = run.stage.inputs.values();
-    Ok(inputs.any(|input| match input {
-        InputRef::Run { id, artifact } if id == parent => {
-            let mut paths = collected.iter();
-            paths.any(|path| Path::new(path).starts_with(artifact))
-        }
-        _ => false,
-    }))
-}
+/// What is said of a run that is done again for what was deleted of it.
+pub(crate) const NEEDED: &str = "what `lions gc` deleted of it is needed";
 
 /// Whether what is damaged of an outcome is one of its artifacts. The marker itself is written again from
 /// the result that it was made of.

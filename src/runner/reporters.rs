@@ -222,10 +222,10 @@ fn summary_line(summary: &SweepSummary) -> String {
     parts.push(format!("{secs:.1} s"));
     let mut line = parts.join(", ");
     if summary.end == SweepEnd::Interrupted {
-        line += "; interrupted, `lions run` goes on from here";
+        line += "; interrupted";
     }
     if summary.end == SweepEnd::TimeUp {
-        line += "; the time is up, `lions run` goes on from here";
+        line += "; the time is up";
     }
     line + "\n"
 }

@@ -164,7 +164,7 @@ fn adopt(
 /// Whether a person has cancelled an attempt that this runner's backend cannot stop: it is given up, and whatever becomes of its
 /// process comes too late.
 fn is_given_up(ledger: &Ledger<'_>, found: &LiveAttempt) -> Result<bool, RunnerError> {
-    let elsewhere = |handle: &String| !handle.starts_with("local:");
+    let handle = found.handle.clone().map(Handle);
     let asked = ledger.store.read().cancel_requests()?.contains(&found.run);
-    Ok(asked && found.handle.as_ref().is_some_and(elsewhere))
+    Ok(asked && handle.is_some_and(|handle| !handle.is_local()))
 }

@@ -1,8 +1,9 @@
 //! Who may ask: the right host and, where there is one, the token.
 
+use crate::base::Host;
 use crate::serve::request::{Request, encoded};
 use crate::serve::response::Response;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 /// Decides who may ask.
 #[derive(Clone, Debug)]
@@ -89,24 +90,11 @@ impl Guard {
 
     /// Whether `host` is a name of this server, or an address.
     fn is_called(&self, host: Option<&str>) -> bool {
-        let Some(host) = host else {
-            return false;
-        };
-        let bracketed = host.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-        let (name, port) = match bracketed {
-            Some((address, port)) => (address, port),
-            None => host.split_at(host.find(':').unwrap_or(host.len())),
-        };
-        let is_port = port.is_empty()
-            || port
-                .strip_prefix(':')
-                .is_some_and(|p| p.parse::<u16>().is_ok());
-        let name = name.to_ascii_lowercase();
-        let is_address = match bracketed {
-            Some(_) => name.parse::<std::net::Ipv6Addr>().is_ok(),
-            None => matches!(name.parse::<IpAddr>(), Ok(IpAddr::V4(_))),
-        };
-        is_port && (is_address || bracketed.is_none() && self.names.contains(&name))
+        match host.and_then(Host::read) {
+            Some(Host::Address(_)) => true,
+            Some(Host::Name(name)) => self.names.contains(&name),
+            None => false,
+        }
     }
 }
 

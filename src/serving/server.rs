@@ -5,7 +5,7 @@ use super::api_error::ApiError;
 use super::client::Client;
 use super::request::{Request, read_request};
 use super::shapes::Head;
-use crate::base::{Clock as _, Shutdown, SystemClock};
+use crate::base::{Clock as _, Host, Shutdown, SystemClock};
 use crate::stage::Session;
 use serde_json::json;
 use std::io::Read as _;
@@ -280,11 +280,11 @@ fn read(client: &mut Client, name: &str, began: i64) -> Result<Read, ApiError> {
 
 /// Whether a `Host` names this machine as its own programs do.
 fn is_local(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    matches!(name, "localhost" | "127.0.0.1" | "[::1]")
+    match Host::read(host) {
+        Some(Host::Address(address)) => address.is_loopback(),
+        Some(Host::Name(name)) => name == "localhost",
+        None => false,
+    }
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! What may be deleted: weights that no sweep wants kept and no run needs, and sweeps with what is theirs alone.
 
+use crate::base::Timestamp;
 use crate::config::KeepPolicy;
 use crate::plan::{RunId, StageKind};
-use crate::rundir::{RunDir, attempt_at_work, collect, read_collected};
+use crate::queue::RunEvent;
+use crate::rundir::{RunDir, attempt_at_work, collect, read_collected, reject_all};
 use crate::store::error::StoreError;
 use crate::store::open::{ReadStore, Store};
 use crate::store::rows::{kind_of, uint};
 use crate::store::snapshot::remove_snapshot;
-use crate::store::write::row_of;
+use crate::store::write::{apply, delete_outcome, inputs_of, row_of};
 use rusqlite::{Connection, params};
 use serde::Serialize;
 use serde_json::Value;
@@ -103,6 +105,16 @@ impl ReadStore {
         Ok(left)
     }
 
+    /// What each sweep keeps, as its file said when it was registered, by its name.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn keeps(&self) -> Result<BTreeMap<String, KeepPolicy>, StoreError> {
+        let sql = "SELECT name, json_extract(content, '$.keep') FROM sweep";
+        let rows = self.rows(sql, [], |row| Ok((row.get(0)?, policy(row.get(1)?))))?;
+        Ok(rows.into_iter().collect())
+    }
+
     /// What holds for each run of a sweep: of several sweeps the one that keeps most.
     fn policies(&self) -> Result<BTreeMap<RunId, KeepPolicy>, StoreError> {
         // Once a sweep: its content is megabytes where it has thousands of trials.
@@ -115,9 +127,7 @@ impl ReadStore {
         for (run, text) in self.rows(sql, [], |row| {
             Ok((RunId(row.get(0)?), row.get::<_, Option<String>>(1)?))
         })? {
-            // What a later version may say is not known here, and all is kept.
-            let said = text.and_then(|text| serde_json::from_value(Value::from(text)).ok());
-            let policy = said.unwrap_or(KeepPolicy::All);
+            let policy = policy(text);
             let most = policies.entry(run).or_insert(policy);
             *most = policy.max(*most);
         }
@@ -145,6 +155,12 @@ impl ReadStore {
         let rows = self.rows(sql, [], |row| Ok((row.get(0)?, uint(row.get(1)?))))?;
         Ok(rows.into_iter().collect())
     }
+}
+
+/// Of the word for it. What a later version may say is not known here, and all is kept.
+fn policy(text: Option<String>) -> KeepPolicy {
+    let said = text.and_then(|text| serde_json::from_value(Value::from(text)).ok());
+    said.unwrap_or(KeepPolicy::All)
 }
 
 /// What is left of it after what was deleted before; nothing while a process is at work in the folder.
@@ -180,6 +196,34 @@ impl Store {
         };
         tx.commit()?;
         Ok(bytes)
+    }
+
+    /// Takes back that a run is done of which something was deleted: the next `lions run` makes it again, and
+    /// what it needs of others that was deleted, too. False if nothing was deleted of it, or it is not done.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub fn restore(
+        &mut self,
+        root: &Path,
+        run: &RunId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let tx = self.writer()?;
+        let row = row_of(&tx, run)?;
+        let dir = RunDir::new(root, run);
+        if read_collected(&dir)?.is_empty() || attempt_at_work(&dir)?.is_some() {
+            return Ok(false);
+        }
+        let event = RunEvent::OutcomeLost(inputs_of(&tx, row)?);
+        if apply(&tx, row, &event, now, &mut Vec::new())?.is_err() {
+            return Ok(false);
+        }
+        delete_outcome(&tx, row)?;
+        // With the lock, so that no runner takes it before; and a folder is what the next one believes.
+        reject_all(&dir)?;
+        tx.commit()?;
+        Ok(true)
     }
 
     /// Removes a sweep with its trials, and the runs that are its alone with their folders. Gives what went;

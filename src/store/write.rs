@@ -1,5 +1,6 @@
 //! Transitions of runs, each in one transaction with everything that follows from it.
 
+use crate::backend::{LOCAL_HANDLE, SCRIPTED_HANDLE};
 use crate::base::{Device, Timestamp};
 use crate::plan::RunId;
 use crate::queue::{
@@ -333,10 +334,11 @@ fn device_owner(
     }
     // An attempt has no handle for the moment between its claim and its start.
     let sql = "SELECT owner FROM attempt WHERE state = 'live' AND device = ?1 AND owner <> ?2
-        AND (handle IS NULL OR handle LIKE 'local:%' OR handle LIKE 'scripted:%')";
+        AND (handle IS NULL OR handle LIKE ?3 || '%' OR handle LIKE ?4 || '%')";
+    let values = params![device.to_string(), owner, LOCAL_HANDLE, SCRIPTED_HANDLE];
     Ok(tx
         .prepare_cached(sql)?
-        .query_row([&device.to_string(), owner], |row| row.get(0))
+        .query_row(values, |row| row.get(0))
         .optional()?)
 }
 

@@ -5,6 +5,7 @@
 //   FAKE_CUDA       the CUDA of the driver, 13000 if not said
 //   FAKE_INIT       what cuInit answers
 //   FAKE_MEMORY     bytes of each card
+//   FAKE_NAME       what they are called
 //   FAKE_KERNELS    the library of emulated kernels
 //   FAKE_LOST       a file: a card is lost at its next launch, once, if it is there
 //   FAKE_LOST_LATE  the same by its next norm, whose launch succeeds: the product behind it is the first to be told
@@ -88,7 +89,10 @@ int cuDeviceGet(int* device, int index) {
   if (index < 0 || index >= (int)shown().size()) return INVALID;
   return *device = shown()[index], OK;
 }
-int cuDeviceGetName(char* name, int bytes, int) { return snprintf(name, bytes, "Pretended T4"), OK; }
+int cuDeviceGetName(char* name, int bytes, int) { 
+  const char* text = getenv("FAKE_NAME");
+  return snprintf(name, bytes, "%s", text ? text : "Pretended T4"), OK;
+ }
 int cuDeviceGetUuid_v2(char* uuid, int device) {
   memset(uuid, 0, 16);
   return uuid[15] = (char)(device + 1), OK;

@@ -246,6 +246,34 @@ fn doctor_lets_every_card_compute() {
     assert!(text.starts_with("cuda:1  out of device memory: "), "{text}");
 }
 
+#[test]
+fn a_plan_is_told_for_the_card_that_is_here() {
+    let project = Project::new();
+    let words = ["plan", "sweeps/smoke.toml", "--gpu", "here"];
+    let plan = |vars: &[(&str, &str)]| said(pretending(&project, &words, vars));
+    // As the driver of an RTX 4090 says it: 24,564 MiB.
+    let known = [
+        ("FAKE_CARDS", "1"),
+        ("FAKE_NAME", "NVIDIA GeForce RTX 4090"),
+        ("FAKE_MEMORY", "25757220864"),
+    ];
+    let told = plan(&known);
+    assert_eq!(told.code, 0, "{told:?}");
+    let line = "GPU-hours (one RTX-4090-24GB at 40 % of peak)";
+    assert!(told.out.contains(line), "{told:?}");
+    let named = project.lions(&["plan", "sweeps/smoke.toml", "--gpu", "rtx4090"]);
+    assert_eq!(named.out, told.out);
+    let unknown = plan(&known[..1]);
+    assert_eq!(unknown.code, 1, "{unknown:?}");
+    assert!(
+        unknown.err.contains("nothing is known of the speed of `Pretended T4`")
+            && unknown.err.contains("--device-flops"),
+        "{unknown:?}"
+    );
+    let none = plan(&[("FAKE_CARDS", "0")]);
+    assert!(none.code == 1 && none.err.contains("`--gpu h100`"), "{none:?}");
+}
+
 /// What the shipped model finds likely, and one story that it tells.
 const MEASURED: &str = r#"extends = ["tiny.toml"]
 [sweep]

@@ -36,6 +36,21 @@ fn one_trial_is_not_several() {
 }
 
 #[test]
+fn what_is_done_takes_no_hours_and_none_below_nothing() {
+    let project = &Study::shared().project;
+    let said = project.lions(&["plan", "sweeps/study.toml", "--gpu", "h100,rtx4090"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(said.out.contains("0 to do"), "{said:?}");
+    for card in ["H100-80GB", "RTX-4090-24GB"] {
+        let line = format!("≈ 0.00 GPU-hours (one {card} at 40 % of peak)");
+        assert!(said.out.contains(&line), "{said:?}");
+    }
+    assert!(!said.out.contains("-0"), "{said:?}");
+    let told = project.json(&["plan", "sweeps/study.toml", "--gpu", "h100"]);
+    assert_eq!(told["device"]["hours"].to_string(), "0.0", "{told}");
+}
+
+#[test]
 fn a_stage_that_a_trial_does_not_run_has_no_rows_to_look_at() {
     let project = Project::new();
     project.write("sweeps/one.toml", ONE);
@@ -423,4 +438,123 @@ fn configurations_that_are_the_same_runs_are_warned_of() {
     }
     let said = project.lions(&["plan", "sweeps/smoke.toml"]);
     assert!(!said.err.contains("the same runs"), "{said:?}");
+}
+
+/// What is said of a slip of the pen: what is expected, or what comes near.
+#[test]
+fn a_slip_of_the_pen_is_answered_with_what_is_expected() {
+    let study = Study::copied();
+    let project = &study.project;
+    let base = "base/mini.toml";
+    let axis = "dpo.recipe.beta=0.1,0.2";
+    for (words, code, parts) in [
+        (
+            &["priority", "study", "high"][..],
+            2,
+            &["it must be a whole number, such as 1 or -1"][..],
+        ),
+        (
+            &["plan", "--base", base, "--axis", axis, "--seeds", "a"],
+            2,
+            &["it must be a whole number, 0 or more"],
+        ),
+        (
+            &["serve", "--port", "x"],
+            2,
+            &["it must be a whole number, 0 or more"],
+        ),
+        (
+            &["generate", "models/stories260k", "--max-new-tokens", "0"],
+            2,
+            &["it must be a whole number, 1 or more"],
+        ),
+        (
+            &["run", "sweeps/study.toml", "--notify", "foo"],
+            2,
+            &["it must begin with `http://` or `https://` and a host"],
+        ),
+        (
+            &["plan", "--base", base, "--axis", axis, "--name", "../x"],
+            1,
+            &["`../x` cannot be a sweep's name", "letters, digits"],
+        ),
+        (
+            &["plan", "--base", base, "--axis", "dpo.recipe.bta=0.1,0.2"],
+            1,
+            &["--> --axis:", "did you mean `dpo.recipe.beta`?"],
+        ),
+        (
+            &["pause", "nope"],
+            1,
+            &["sweeps that have run here: broken, study"],
+        ),
+        (
+            &["pause", "smoke"],
+            1,
+            &["it has not run here yet; `lions run sweeps/smoke.toml` begins"],
+        ),
+        (
+            &["check", "base/default.toml"],
+            1,
+            &[
+                "`base/default.toml` is a base file, not a sweep",
+                "a sweep on it begins with `extends = [\"base/default.toml\"]`",
+                "sweep files here: ",
+            ],
+        ),
+        (
+            &["run", "sweeps/base/mini.toml"],
+            1,
+            &["`sweeps/base/mini.toml` is a base file, not a sweep"],
+        ),
+        (
+            &["init", "mine", "--model", "nosuch", "--sft", "data/sft/instruct_test.jsonl"],
+            1,
+            &["there is no model folder `nosuch`", "Hugging Face layout"],
+        ),
+    ] {
+        let said = project.lions(words);
+        assert_eq!(said.code, code, "{words:?}: {said:?}");
+        for part in parts {
+            assert!(said.err.contains(part), "no `{part}` in {said:?}");
+        }
+    }
+    assert!(!project.path("mine").exists());
+    let told = project.lions(&["man", "pages"]);
+    assert!(
+        told.err.contains("and a page for each command beside it"),
+        "{told:?}"
+    );
+    assert!(project.path("pages/lions-run.1").is_file());
+}
+
+#[test]
+fn only_what_failed_is_retried_and_what_is_done_is_not() {
+    let study = Study::copied();
+    let project = &study.project;
+    let state = |id: &str| {
+        let shown = project.json(&["status", "broken"]);
+        let mut runs = shown["runs"].as_array().unwrap().iter();
+        let run = runs.find(|run| run["id"] == id).unwrap();
+        run["state"]["state"].as_str().unwrap().to_owned()
+    };
+    let (failed, done) = (study.id("failed"), study.id("dpo"));
+    let said = project.lions(&["retry", "--failed"]);
+    let back = "1 run back in the queue; `lions run <sweep file>` carries it out\n";
+    assert_eq!((said.code, said.out.as_str()), (0, back), "{said:?}");
+    assert_eq!(state(failed), "ready");
+    assert_eq!(project.lions(&["cancel", failed]).code, 0);
+    let none = "nothing to retry: no run failed or was cancelled\n";
+    for words in [&["retry", "--failed"][..], &["retry", "study"]] {
+        assert_eq!(project.lions(words).out, none, "{words:?}");
+    }
+    assert_eq!(state(failed), "cancelled");
+    let said = project.lions(&["retry", done]);
+    let words = format!(
+        "nothing to retry: run {} neither failed nor was cancelled or skipped",
+        &done[..12]
+    );
+    assert!(said.code == 0 && said.out.starts_with(&words), "{said:?}");
+    assert_eq!(project.json(&["retry", "broken"])["ready_again"], 1);
+    assert_eq!(state(failed), "ready");
 }

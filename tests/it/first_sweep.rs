@@ -196,7 +196,7 @@ fn init_says_what_is_missing_and_overwrites_nothing() {
         ],
         "the base that others lie on",
     );
-    assert!(!project.path("mine/sweeps/first.toml").exists());
+    assert!(!project.path("mine").exists(), "nothing is left of it");
     let words = ["init", "mine", "--model", "model", "--sft", "talks.jsonl"];
     assert_eq!(project.lions(&words).code, 0);
     let written = project.read("mine/sweeps/first.toml");

@@ -99,6 +99,10 @@ fn every_local_judge_makes_pairs_that_train_a_policy() {
     let reward = "reward-model = { model-path = \"models/reward\", precision = \"f32\"";
     let arms = [
         ("rules", judging("\"rules\"")),
+        (
+            "some rules",
+            judging("{ some-rules = { rules = [\"name\", \"dialogue\", \"no-repeat\", \"length\"] } }"),
+        ),
         ("reward model", judging(&format!("{{ {reward} }} }}"))),
         (
             "reward model, cut",
@@ -136,6 +140,19 @@ fn every_local_judge_makes_pairs_that_train_a_policy() {
             (0.0..=1.0).contains(&score) && (of(4.0) || of(5.0)),
             "{score}"
         );
+    }
+    // Whether a story ends is not asked, and whether a name stands in it only where one is given.
+    let (some, all) = (judged("some rules").concat(), judged("rules").concat());
+    assert_ne!(some, all);
+    for (some, all) in some.iter().zip(&all) {
+        let held = |score: f64, rules: f64| (score * rules).round();
+        let fits = [4.0, 3.0].into_iter().any(|rules| {
+            let (of_some, of_all) = (held(*some, rules), held(*all, rules + 1.0));
+            (some * rules - of_some).abs() < 1e-9
+                && (all * (rules + 1.0) - of_all).abs() < 1e-9
+                && (0.0..=1.0).contains(&(of_all - of_some))
+        });
+        assert!(fits, "{some} of some rules, {all} of all");
     }
     // The comparisons of every two replies cancel out.
     for scores in judged("PairRM") {

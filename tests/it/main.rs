@@ -17,6 +17,8 @@ mod cli_models;
 mod cli_results;
 mod cli_sweeps;
 mod cli_words;
+#[cfg(target_os = "linux")]
+mod clusters;
 mod damaged;
 mod devices;
 mod documents;
@@ -56,6 +58,7 @@ mod parity_reward;
 mod parity_select;
 mod parity_support;
 mod parity_tasks;
+mod picked;
 mod project;
 mod queue;
 mod rows;

@@ -324,7 +324,16 @@ fn a_sweep_is_told_on_the_command_line_and_kept_as_a_file() {
         "{said:?}"
     );
     // What was written is a sweep like any other.
-    assert_eq!(project.lions(&["check", "sweeps/quick.toml"]).code, 0);
+    let checked = project.lions(&["check", "sweeps/quick.toml"]);
+    assert_eq!(checked.code, 0, "{checked:?}");
+    // What it measures on is left out of what it trains on.
+    assert!(!checked.err.contains("held out"), "{checked:?}");
+    assert!(!said.err.contains("held out"), "{said:?}");
+    let without = "recipe]\ndecontaminate = { preset = \"without-held-out\" }";
+    for stage in ["sft", "dpo"] {
+        let lines = format!("[base.{stage}.{without}\n");
+        assert!(project.read("sweeps/quick.toml").contains(&lines), "{lines}");
+    }
     assert!(
         project
             .read("sweeps/quick.toml")

@@ -28,6 +28,18 @@ fn register(project: &Project, name: &str) {
 }
 
 #[test]
+fn a_sweep_whose_time_is_up_has_something_to_do() {
+    let project = crate::tiny::project();
+    write_sweep(&project, "late", 2, "");
+    register(&project, "late");
+    // The pages say already what they would say again.
+    let said = project.lions(&["run", "sweeps/late.toml", "--until", "1s"]);
+    assert_eq!(said.code, 130, "{said:?}");
+    assert!(said.err.contains("the time is up"), "{said:?}");
+    assert!(!said.err.contains("nothing to do"), "{said:?}");
+}
+
+#[test]
 fn a_sweep_that_is_paused_saves_its_state_and_goes_on_when_it_is_resumed() {
     let project = crate::tiny::project();
     write_sweep(&project, "held", STEPS, SAVES);
@@ -269,16 +281,25 @@ fn what_a_sweep_lets_go_is_deleted_only_when_asked_and_made_again_when_it_is_nee
     let table = project.json(&["compare", "lean"]);
     assert_eq!(weights(&project, &sft).len(), 2);
     assert!(is_ok(&project, &["gc"]).starts_with("nothing to delete;"));
+    let model = project.path(format!(
+        "results/runs/{}/artifacts/model/model.safetensors",
+        &sft[..12]
+    ));
+    let bytes = std::fs::read(&model).unwrap();
 
-    let keep = |policy: &str| {
-        project.edit(
-            "sweeps/lean.toml",
-            "seeds = [1]",
-            &format!("seeds = [1]\nkeep = \"{policy}\""),
-        );
-        run("sweeps/lean.toml");
-    };
-    keep("last");
+    let last = "seeds = [1]\nkeep = \"last\"";
+    project.edit("sweeps/lean.toml", "seeds = [1]", last);
+    // It holds once it was run.
+    let told = project.lions(&["gc"]);
+    let other = "`keep` in `sweeps/lean.toml` is another than when `lean` was run last";
+    assert!(told.code == 0 && told.err.contains(other), "{told:?}");
+    let refused = project.lions(&["gc", "--yes"]);
+    assert!(
+        refused.code == 1 && refused.err.contains(other),
+        "{refused:?}"
+    );
+    run("sweeps/lean.toml");
+    assert!(project.lions(&["gc"]).err.is_empty());
     let would = is_ok(&project, &["gc", "lean"]);
     assert!(
         would.contains("checkpoints/step-000001") && would.contains("`--yes` deletes"),
@@ -309,15 +330,50 @@ fn what_a_sweep_lets_go_is_deleted_only_when_asked_and_made_again_when_it_is_nee
         refused.code == 1 && refused.err.contains("`lions gc` deleted it"),
         "{refused:?}"
     );
+    // The way out that it names brings back the same bytes.
+    let short = &sft[..12];
+    let way = format!("`lions retry {short}`, then `lions run sweeps/lean.toml`, makes it again");
+    assert!(refused.err.contains(&way), "{refused:?}");
+    let to_do = || {
+        let plan = project.json(&["plan", "sweeps/lean.toml"]);
+        let runs = plan["runs"].as_array().unwrap().iter();
+        let left = runs.filter(|run| run["done"] == false);
+        left.map(|run| run["reason"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert!(to_do().is_empty());
+    assert!(is_ok(&project, &["retry", short]).starts_with("1 run back in the queue"));
+    assert_eq!(to_do().len(), 1, "the training alone");
+    let again = project.lions(&["run", "sweeps/lean.toml", "--jobs", "1"]);
+    assert!(
+        again.code == 0 && !again.err.contains("warning"),
+        "{again:?}"
+    );
+    assert_eq!(std::fs::read(&model).unwrap(), bytes);
+    assert_eq!(project.json(&["compare", "lean"]), table);
+    assert!(is_ok(&project, &["gc", "--yes"]).contains(" of 1 run deleted"));
+    let attempts_before = attempts(&project, "sft").len();
 
     // Another evaluation needs the model: it is made again.
     let more = "[base.eval.recipe.likelihood.more]\n\
         data = [{ path = \"data/sft/instruct_test.jsonl\", count = 1 }]\nmax-seq-len = 256\n";
     let text = project.read("sweeps/lean.toml") + more;
     project.write("sweeps/lean.toml", text);
-    run("sweeps/lean.toml");
+    let left = to_do();
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(
+        left.contains(&"again: `lions gc` deleted what is needed of it".to_owned()),
+        "{left:?}"
+    );
+    let again = project.lions(&["run", "sweeps/lean.toml", "--jobs", "1"]);
+    let needed = "what `lions gc` deleted of it is needed; the run is done again";
+    assert!(
+        again.code == 0 && again.err.contains(needed) && !again.err.contains("is gone"),
+        "{again:?}"
+    );
     assert_eq!(attempts(&project, "sft").len(), attempts_before + 1);
     assert_eq!(weights(&project, &sft).len(), 2);
+    assert_eq!(std::fs::read(&model).unwrap(), bytes);
 
     let would = is_ok(&project, &["rm", "lean"]);
     assert!(
@@ -376,4 +432,37 @@ fn a_random_search_draws_its_trials_and_more_draws_do_none_anew() {
         grid.code == 1 && grid.err.contains("this sweep is a grid"),
         "{grid:?}"
     );
+    // What is wrong with the search is all that is said.
+    let none = "[search]\nrandom = { draws = 0, seed = 1 }\n[[axis]]\n";
+    project.edit("sweeps/drawn.toml", "[[axis]]\n", none);
+    let said = project.lions(&["check", "sweeps/drawn.toml"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert_eq!(said.err.matches("error").count(), 1, "{said:?}");
+    assert!(said.err.contains("`draws` must be 1 to 10000"), "{said:?}");
+}
+
+#[test]
+fn whole_numbers_are_drawn_where_they_are_asked_for_and_train_as_many_steps() {
+    let project = crate::tiny::project();
+    let search = "[search]\nrandom = { draws = 3, seed = 2 }\n\
+        [[axis]]\nname = \"steps\"\npath = \"sft.recipe.duration.steps\"\n\
+        range = { from = 1, to = 4, whole = true }\n";
+    write_sweep(&project, "counts", 2, search);
+    is_ok(&project, &["run", "sweeps/counts.toml", "--jobs", "2", "--quiet"]);
+    let trials = project.json(&["status", "counts", "--trials"]);
+    let steps = |trial: &Value| trial["assignments"]["steps"].as_u64().unwrap();
+    let drawn: Vec<u64> = trials.as_array().unwrap().iter().map(steps).collect();
+    assert!(!drawn.is_empty() && drawn.iter().all(|steps| (1..=4).contains(steps)));
+    let mut made: Vec<u64> = project.json(&["status", "counts"])["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|run| run["kind"] == "sft")
+        .map(|run| project.json(&["show", run["id"].as_str().unwrap()]))
+        .map(|run| run["counts"]["steps"].as_u64().unwrap())
+        .collect();
+    made.sort_unstable();
+    let mut wanted = drawn;
+    wanted.sort_unstable();
+    assert_eq!(made, wanted);
 }

@@ -2,13 +2,14 @@
 
 use crate::base::{Clock as _, SystemClock};
 use crate::cli::commands::show::find;
-use crate::cli::database::{must_open, store_error, unknown_sweep};
+use crate::cli::database::{must_open, not_run, store_error, unknown_sweep};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::sweep_file::name_typed;
 use crate::cli::text::counted;
 use crate::cli::ui::Ui;
+use crate::config::nearest;
 use crate::plan::RunId;
 use crate::queue::RunState;
 use crate::store::{CancelAnswer, ReadStore, Store};
@@ -107,8 +108,28 @@ pub(crate) fn named(
                 .map_err(|e| unknown_sweep(project, store, e))?;
             named.push(Named::Sweep(word));
         } else {
-            named.push(Named::Run(find(store, &word)?));
+            let run = find(store, &word).map_err(|error| neither(project, error, &word, &names));
+            named.push(Named::Run(run?));
         }
     }
     Ok(named)
+}
+
+/// What is said of a word that is no run: also which sweeps there are, if none is near.
+fn neither(
+    project: &Project,
+    error: CommandError,
+    word: &str,
+    names: &[String],
+) -> CommandError {
+    if nearest(word, names.iter().map(String::as_str)).is_some() {
+        return error;
+    }
+    if let Some(begins) = not_run(project, word) {
+        return CommandError::user(format!("no run begins with `{word}`")).hint(begins);
+    }
+    match names {
+        [] => error,
+        names => error.hint(format!("sweeps that have run here: {}", names.join(", "))),
+    }
 }

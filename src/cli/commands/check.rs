@@ -17,8 +17,8 @@ use std::path::PathBuf;
 ///
 /// Reads each file and everything it extends, expands it into trials, types each of them and checks
 /// the rules across fields. Then opens what the trials would use: model folders (`config.json` against
-/// the headers of the weights, tokenizer, template) and data files (every row is read, a sample goes
-/// through template and tokenizer). Any mistake is shown at its place with the nearest valid name.
+/// the headers of the weights, tokenizer, template) and data files (every row is read, of a file with
+/// more than 16 MiB of text the beginning; a sample goes through template and tokenizer). Any mistake is shown at its place with the nearest valid name.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CheckArgs {
     /// Sweep files

@@ -11,7 +11,7 @@ use crate::config::sweep::TableSpec;
 use crate::config::{nearest, published, suggest};
 use crate::metrics::{FAMILIES, metric_spec};
 use crate::report::{
-    Grid, SweepResults, SweepTable, claims, compare, default_table, grid_latex, grid_markdown,
+    Grid, ReportError, SweepResults, SweepTable, claims, compare, default_table, grid_latex, grid_markdown,
     grid_text, join_results, null_columns, page_grid, published_grid, table_csv, table_grid,
     table_json,
 };
@@ -69,19 +69,28 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &CompareArgs) -> Result<u8, Co
     }
     let tables = specs
         .iter()
-        .map(|spec| compare(&results, spec))
-        .collect::<Result<Vec<_>, _>>();
-    let tables = tables.map_err(CommandError::user)?;
+        .map(|spec| Ok((compare(&results, spec)?, spec)));
+    let tables: Result<Vec<_>, ReportError> = tables.collect();
+    let mut tables = tables.map_err(CommandError::user)?;
+    if !args.picked.is_empty() {
+        // A table of other trials has none of those that were picked.
+        tables.retain(|(table, _)| !table.rows.is_empty());
+        if tables.is_empty() {
+            ui.say("no table of the sweep file has these trials; `--metrics KEYS` compares them in one");
+        }
+    }
     if ui.json {
-        let values: Vec<_> = tables.iter().map(table_json).collect();
+        let values: Vec<_> = tables.iter().map(|(table, _)| table_json(table)).collect();
         ui.print_json(&values)?;
         return Ok(DONE);
     }
     let form = args.format.unwrap_or(Form::Text);
-    if form == Form::Text && args.table.is_none() && args.metrics.is_empty() {
+    // What is claimed is claimed of all trials.
+    let whole = args.table.is_none() && args.metrics.is_empty() && args.picked.is_empty();
+    if form == Form::Text && whole {
         print_claims(ui, &results)?;
     }
-    for (table, spec) in tables.iter().zip(&specs) {
+    for (table, spec) in &tables {
         ui.raw(&shown(ui, table, form));
         ui.out("");
         print_published(ui, spec, form);

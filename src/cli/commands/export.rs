@@ -7,6 +7,7 @@ use crate::cli::commands::show;
 use crate::cli::database::{must_open, store_error};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
+use crate::cli::numbers::at_least;
 use crate::cli::project::Project;
 use crate::cli::text::counted;
 use crate::cli::ui::Ui;
@@ -33,7 +34,7 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "FORMAT")]
     precision: Option<Format>,
     /// The model kept after this step (`save-steps`), instead of the last
-    #[arg(long, value_name = "STEP")]
+    #[arg(long, value_name = "STEP", value_parser = at_least(0_u64))]
     step: Option<u64>,
 }
 

@@ -26,7 +26,8 @@ pub(crate) struct FiguresArgs {
     /// All figures of all sweeps that redraw one of the paper, with an index beside what is published
     #[arg(long, conflicts_with_all = ["base", "sets", "wheres"])]
     paper: bool,
-    /// Folder to write into [default: reports/<sweep>/figures, or reports/paper]
+    /// Folder to write into [default: reports/<sweep>/figures, with `--where` figures-where beside it, or
+    /// reports/paper]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
@@ -69,7 +70,13 @@ fn of_sweep(
     args.picked.keep_results(&mut results)?;
     warn_of_labels(ui, &results);
     let out = args.out.clone();
-    let folder = out.unwrap_or_else(|| project.report_dir(&name).join("figures"));
+    // Those of the report show every trial.
+    let own = if args.picked.is_empty() {
+        "figures"
+    } else {
+        "figures-where"
+    };
+    let folder = out.unwrap_or_else(|| project.report_dir(&name).join(own));
     write_figures(&results, &folder).map_err(CommandError::user)
 }
 

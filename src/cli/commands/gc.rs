@@ -5,8 +5,10 @@ use crate::cli::database::{must_open, store_error};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
+use crate::cli::sweep_file::{Changes, SweepFile, sweep_file_named};
 use crate::cli::text::{bytes, counted};
 use crate::cli::ui::Ui;
+use crate::config::{BASE_MARK, Inputs, KeepPolicy, SET_MARK};
 use crate::report::ColumnFit::{Whole, Wrap};
 use crate::store::{Garbage, Store};
 use serde_json::json;
@@ -31,18 +33,30 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &GcArgs) -> Result<u8, Command
     let project = Project::find(global.root.as_deref(), None)?;
     let read = must_open(&project)?;
     let mut garbage = read.garbage(&project.root).map_err(store_error)?;
+    let mut keeps = read.keeps().map_err(store_error)?;
     if !args.what.is_empty() {
-        let mut wanted = BTreeSet::new();
+        let (mut sweeps, mut wanted) = (BTreeSet::new(), BTreeSet::new());
         for word in named(&project, &read, &args.what)? {
             match word {
                 Named::Run(run) => wanted.extend([run]),
                 Named::Sweep(sweep) => {
                     let runs = read.run_states(&sweep).map_err(store_error)?;
                     wanted.extend(runs.into_iter().map(|(run, _)| run));
+                    sweeps.insert(sweep);
                 }
             }
         }
         garbage.retain(|found| wanted.contains(&found.run));
+        keeps.retain(|sweep, _| sweeps.contains(sweep));
+    }
+    for (sweep, kept) in keeps {
+        let Some((message, hint)) = other_keep(ui, &project, &sweep, kept) else {
+            continue;
+        };
+        if args.yes {
+            return Err(CommandError::user(format!("nothing was deleted: {message}")).hint(hint));
+        }
+        ui.warn(&format!("{message}; {hint}"));
     }
     let mut freed = 0;
     if args.yes {
@@ -53,6 +67,29 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &GcArgs) -> Result<u8, Command
     }
     tell(ui, args.yes.then_some(freed), &garbage)?;
     Ok(DONE)
+}
+
+/// That a sweep's file says something else of what is kept than when it was run last, and what helps.
+fn other_keep(
+    ui: &Ui,
+    project: &Project,
+    sweep: &str,
+    kept: KeepPolicy,
+) -> Option<(String, String)> {
+    let own = sweep.split([BASE_MARK, SET_MARK]).next().unwrap_or(sweep);
+    let file = sweep_file_named(project, own)?;
+    let shown = file.strip_prefix(&project.root).unwrap_or(&file);
+    let shown = shown.display().to_string();
+    let changes = Changes::default();
+    // Read whole: it may take `keep` from a file that it extends. One that is wrong says nothing.
+    let word = SweepFile { file, changes };
+    let read = word.load(ui, project, Inputs::Optional).ok()?;
+    (read.keep != kept).then(|| {
+        (
+            format!("`keep` in `{shown}` is another than when `{sweep}` was run last"),
+            format!("the next `lions run {shown}` takes it over"),
+        )
+    })
 }
 
 /// What goes, or has gone with so many bytes.

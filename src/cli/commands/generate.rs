@@ -47,7 +47,7 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least(1_usize))]
     samples: usize,
     /// Most tokens of a reply
-    #[arg(long, value_name = "N", default_value = "256")]
+    #[arg(long, value_name = "N", default_value = "256", value_parser = at_least(NonZeroUsize::MIN))]
     max_new_tokens: NonZeroUsize,
     /// 0 always takes the likeliest token
     #[arg(long, value_name = "T", default_value = "0.7", value_parser = in_range::<NonNegative>)]
@@ -59,7 +59,7 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
     /// Seed of the draws
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = at_least(0_u64))]
     seed: u64,
     #[command(flatten)]
     talk: TalkArgs,

@@ -9,6 +9,7 @@ use crate::cli::held_out::{Rows, measure, part};
 use crate::cli::numbers::at_least;
 use crate::cli::project::Project;
 use crate::cli::starter::{DEFAULT_BASE, Set, Starter};
+use crate::cli::sweep_file::plain_name;
 use crate::cli::translate::{Given, translate};
 use crate::cli::ui::Ui;
 use std::io::IsTerminal as _;
@@ -59,9 +60,26 @@ pub(crate) struct InitArgs {
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &InitArgs) -> Result<u8, CommandError> {
-    if !args.from.is_empty() {
-        return translated(ui, global, args);
+    let below = args.dir.join("sweeps/base");
+    // The folder's own first.
+    let missing = below.ancestors().filter(|folder| !folder.exists());
+    let missing: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+    let ended = if args.from.is_empty() {
+        written(ui, global, args)
+    } else {
+        translated(ui, global, args)
+    };
+    if ended.is_err() {
+        // What holds something stays.
+        for folder in &missing {
+            drop(std::fs::remove_dir(folder));
+        }
     }
+    ended
+}
+
+/// A sweep for a model and data.
+fn written(ui: &Ui, global: &Global, args: &InitArgs) -> Result<u8, CommandError> {
     let model = match &args.model {
         Some(model) => model.clone(),
         None => asked(ui, "Model folder (Hugging Face layout)", "--model DIR")?,
@@ -79,7 +97,13 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &InitArgs) -> Result<u8, Comma
     if sft.is_none() && pairs.is_none() {
         return Err(CommandError::user("without data there is nothing to learn"));
     }
-    plain_name(&args.name)?;
+    own_name(&args.name)?;
+    if !model.is_dir() {
+        let error = CommandError::user(format!("there is no model folder `{}`", model.display()));
+        return Err(error.hint(
+            "`--model` names a folder in Hugging Face layout: `config.json`, `*.safetensors`, `tokenizer.json`",
+        ));
+    }
     let config = DecoderConfig::from_file(&model).map_err(CommandError::user)?;
     let (project, file, base) = new_files(global, args)?;
     let question = match (&args.question, &pairs) {
@@ -105,6 +129,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &InitArgs) -> Result<u8, Comma
     let below = base.with_file_name("default.toml");
     if !below.exists() {
         write_atomic(&below, DEFAULT_BASE.as_bytes()).map_err(CommandError::user)?;
+        ui.say(&format!("wrote {}", below.display()));
     }
     for (path, text) in [(&base, starter.base()), (&file, sweep)] {
         write_atomic(path, text.as_bytes()).map_err(CommandError::user)?;
@@ -151,7 +176,7 @@ fn new_files(
 
 /// A sweep from the recipes of another program.
 fn translated(ui: &Ui, global: &Global, args: &InitArgs) -> Result<u8, CommandError> {
-    plain_name(&args.name)?;
+    own_name(&args.name)?;
     let (project, ..) = new_files(global, args)?;
     let named = |path: &Option<PathBuf>| {
         let path = path.as_ref();
@@ -217,18 +242,13 @@ fn from_root(root: &Path, path: &Path) -> Result<String, CommandError> {
     Ok(text.to_owned())
 }
 
-/// Refuses what could not be the name of a file.
-fn plain_name(name: &str) -> Result<(), CommandError> {
+/// Refuses what cannot be the name of a sweep and of its base.
+fn own_name(name: &str) -> Result<(), CommandError> {
     if name == "default" {
         let error = CommandError::user("`default` is the base that others lie on");
         return Err(error.hint("`--name` gives the sweep another name"));
     }
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
-    if !name.is_empty() && name.len() <= 100 && name.chars().all(plain) {
-        return Ok(());
-    }
-    let error = CommandError::user(format!("`{name}` cannot be a sweep's name"));
-    Err(error.hint("letters, digits, `-` and `_`, at most 100"))
+    plain_name(name)
 }
 
 /// Asks on a terminal; elsewhere the flag must be given.

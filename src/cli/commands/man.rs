@@ -19,6 +19,9 @@ pub(crate) fn run(ui: &Ui, lions: clap::Command, args: &ManArgs) -> Result<u8, C
     let failed = |error| CommandError::user(PathError::new("write", &args.dir, error));
     std::fs::create_dir_all(&args.dir).map_err(failed)?;
     clap_mangen::generate_to(lions, &args.dir).map_err(failed)?;
-    ui.say(&format!("wrote {}", args.dir.join("lions.1").display()));
+    ui.say(&format!(
+        "wrote {} and a page for each command beside it",
+        args.dir.join("lions.1").display()
+    ));
     Ok(DONE)
 }

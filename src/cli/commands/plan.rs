@@ -23,7 +23,7 @@ use crate::report::{
     ColumnFit::{Cut, Whole, Wrap},
     power_lines,
 };
-use crate::rundir::{RunDir, Verify, run_folders, verified_outcome};
+use crate::rundir::{RunDir, Verify, needed_again, run_folders, verified_outcome};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -135,9 +135,28 @@ pub(crate) fn warn_of_equal_trials(ui: &Ui, plan: &Plan) {
     ));
 }
 
+/// The runs of a plan that are done, without those that have to be made again since `lions gc` deleted what
+/// one that is not done needs; and those.
+pub(crate) fn done_and_again(plan: &Plan, root: &Path) -> (BTreeSet<RunId>, BTreeSet<RunId>) {
+    let is_done = |run: &&PlannedRun| {
+        matches!(
+            verified_outcome(&RunDir::new(root, &run.id), Verify::Sizes),
+            Ok(Some(_))
+        )
+    };
+    let done = plan.runs.iter().filter(is_done);
+    let mut done: BTreeSet<_> = done.map(|run| run.id.clone()).collect();
+    // What was deleted that cannot be read is told by `lions run`.
+    let again = needed_again(root, plan, |id| done.contains(id)).unwrap_or_default();
+    done.retain(|id| !again.contains(id));
+    (done, again)
+}
+
 /// What the plan looks like against what is already there.
 struct View {
     done: BTreeSet<RunId>,
+    /// Runs that were done.
+    again: BTreeSet<RunId>,
     /// On which GPUs, if on any.
     rates: Vec<DeviceRate>,
     about: BTreeMap<RunId, String>,
@@ -146,22 +165,12 @@ struct View {
 
 impl View {
     fn of(plan: &Plan, root: &Path, explain: bool, rates: Vec<DeviceRate>) -> Self {
-        let is_done = |run: &&PlannedRun| {
-            matches!(
-                verified_outcome(&RunDir::new(root, &run.id), Verify::Sizes),
-                Ok(Some(_))
-            )
-        };
-        let done: BTreeSet<_> = plan
-            .runs
-            .iter()
-            .filter(is_done)
-            .map(|run| run.id.clone())
-            .collect();
+        let (done, again) = done_and_again(plan, root);
         let mut explained = BTreeMap::new();
         if explain {
             let known = known_identities(root);
-            for run in plan.runs.iter().filter(|run| !done.contains(&run.id)) {
+            let is_new = |run: &&PlannedRun| !done.contains(&run.id) && !again.contains(&run.id);
+            for run in plan.runs.iter().filter(is_new) {
                 if let Some((id, changes)) = nearest_difference(&run.identity, &known) {
                     explained.insert(run.id.clone(), (id, changes));
                 }
@@ -169,6 +178,7 @@ impl View {
         }
         Self {
             done,
+            again,
             rates,
             about: describe(plan),
             explained,
@@ -189,6 +199,9 @@ impl View {
     fn reason(&self, run: &PlannedRun) -> String {
         if self.done.contains(&run.id) {
             return "done: its outcome is there".to_owned();
+        }
+        if self.again.contains(&run.id) {
+            return "again: `lions gc` deleted what is needed of it".to_owned();
         }
         let waits = run.parents.iter().any(|parent| !self.done.contains(parent));
         match self.explained.get(&run.id) {

@@ -4,6 +4,7 @@ use crate::cli::commands::cancel::{Named, named};
 use crate::cli::database::{must_open, store_error};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
+use crate::cli::numbers::whole;
 use crate::cli::project::Project;
 use crate::cli::ui::Ui;
 use crate::store::Store;
@@ -18,7 +19,7 @@ pub(crate) struct PriorityArgs {
     /// Sweep name, or its file
     sweep: String,
     /// The higher goes first; 0 is usual
-    #[arg(allow_negative_numbers = true)]
+    #[arg(allow_negative_numbers = true, value_parser = whole)]
     priority: i64,
 }
 

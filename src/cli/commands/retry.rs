@@ -8,6 +8,7 @@ use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
 use crate::cli::text::counted;
 use crate::cli::ui::Ui;
+use crate::plan::RunId;
 use crate::queue::RunState;
 use crate::store::Store;
 use serde_json::json;
@@ -15,7 +16,8 @@ use std::collections::BTreeSet;
 
 /// Put failed, cancelled or skipped runs back into the queue
 ///
-/// Other runs are untouched. `lions run` then carries them out.
+/// A run that is named by its id and done is made again if `lions gc` deleted weights of it. Other runs are
+/// untouched. `lions run` then carries them out.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RetryArgs {
     /// Runs, by the first digits of their ids, or a sweep's name or file for all that failed
@@ -47,16 +49,17 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RetryArgs) -> Result<u8, Comm
     let mut store = Store::of_project(&project.root).map_err(store_error)?;
     let mut back = 0_usize;
     for run in &runs {
-        if store
-            .retry(run, SystemClock.now())
-            .map_err(store_error)?
-            .is_ok()
-        {
+        let now = SystemClock.now();
+        let retried = store.retry(run, now).map_err(store_error)?.is_ok();
+        let restored = || store.restore(&project.root, run, now);
+        if retried || restored().map_err(store_error)? {
             back += 1;
         }
     }
     if ui.json {
         ui.print_json(&json!({ "ready_again": back, "nothing_to_retry": runs.len() - back }))?;
+    } else if back == 0 {
+        ui.text(&nothing(&runs));
     } else {
         let them = if back == 1 { "it" } else { "them" };
         ui.text(&format!(
@@ -65,4 +68,19 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RetryArgs) -> Result<u8, Comm
         ));
     }
     Ok(DONE)
+}
+
+/// Why nothing is back.
+fn nothing(runs: &[RunId]) -> String {
+    match runs {
+        [] => "nothing to retry: no run failed or was cancelled".to_owned(),
+        [one] => format!(
+            "nothing to retry: run {} neither failed nor was cancelled or skipped; `lions why {0}` says where it stands",
+            one.short()
+        ),
+        several => format!(
+            "nothing to retry: none of {} failed or was cancelled or skipped",
+            counted(several.len(), "run")
+        ),
+    }
 }

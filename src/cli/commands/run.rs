@@ -24,7 +24,6 @@ use crate::config::{BackendChoice, Inputs, LOCAL};
 use crate::plan::{Plan, RunId};
 use crate::preflight::Depth;
 use crate::queue::Slot;
-use crate::rundir::RunDir;
 use crate::runner::{
     JsonReporter, LinesReporter, NoReport, Reporter, RunOptions, RunnerError, Services, SweepEnd,
     SweepJob, SweepSummary, open_store, run_sweep,
@@ -325,12 +324,16 @@ fn page(project: &Project, sweep: &str) -> PathBuf {
     project.report_dir(sweep).join("index.html")
 }
 
+/// What goes on with a sweep that was stopped.
+fn goes_on(again: &str) -> String {
+    format!("`{again}` goes on from here")
+}
+
 /// Why a sweep ended before its end. One that was stopped while the store took nothing was interrupted
 /// like any other.
 fn failed(error: RunnerError, again: &str, shutdown: &Shutdown) -> CommandError {
     if shutdown.requested() && error.is_passing() {
-        let hint = format!("`{again}` goes on from here");
-        return CommandError::of(ErrorKind::Interrupted, error).hint(hint);
+        return CommandError::of(ErrorKind::Interrupted, error).hint(goes_on(again));
     }
     match error {
         RunnerError::Store(error) => store_error(error),
@@ -350,12 +353,12 @@ fn reporter(
     } else if ui.quiet {
         Box::new(NoReport)
     } else if ui.interactive() {
-        let is_done = |id| RunDir::new(&project.root, id).outcome().is_file();
+        let (done, _) = plan::done_and_again(plan, &project.root);
         let wanted = |id| only.is_none_or(|only| only.contains(id));
         let todo = plan
             .runs
             .iter()
-            .filter(|run| !is_done(&run.id) && wanted(&run.id));
+            .filter(|run| !done.contains(&run.id) && wanted(&run.id));
         let todo = todo.map(|run| (run.id.clone(), run.estimate.flops));
         Box::new(BarsReporter::new(ui.colors_err(), todo.collect()))
     } else {
@@ -373,18 +376,18 @@ fn after(
     current: bool,
 ) -> Result<u8, CommandError> {
     if summary.end == SweepEnd::Interrupted {
-        ui.say(&format!(
-            "stopped; `{}` goes on from here",
-            args.again(word)
-        ));
+        ui.say(&format!("stopped; {}", goes_on(&args.again(word))));
         return Ok(exit_code::INTERRUPTED);
     }
     let page = page(project, &summary.sweep);
     if current {
-        ui.say(&format!(
-            "nothing to do; `lions compare {}` prints the tables",
-            summary.sweep
-        ));
+        // When the time is up something was left, which is said below.
+        if summary.end != SweepEnd::TimeUp {
+            ui.say(&format!(
+                "nothing to do; `lions compare {}` prints the tables",
+                summary.sweep
+            ));
+        }
     } else {
         let results = results(ui, project, &summary.sweep)?;
         if !ui.json && !ui.quiet {
@@ -401,10 +404,7 @@ fn after(
     Ok(match summary.end {
         SweepEnd::Succeeded => DONE,
         SweepEnd::TimeUp => {
-            ui.say(&format!(
-                "the time is up; `{}` goes on from here",
-                args.again(word)
-            ));
+            ui.say(&format!("the time is up; {}", goes_on(&args.again(word))));
             exit_code::INTERRUPTED
         }
         _ => exit_code::RUNS,

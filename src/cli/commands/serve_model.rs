@@ -4,6 +4,7 @@ use crate::base::Shutdown;
 use crate::cli::checkpoint::CheckpointArgs;
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
+use crate::cli::numbers::at_least;
 use crate::cli::project::Project;
 use crate::cli::signals;
 use crate::cli::talk::TalkArgs;
@@ -22,13 +23,13 @@ pub(crate) struct ServeModelArgs {
     #[command(flatten)]
     checkpoint: CheckpointArgs,
     /// Port to listen on; 0 takes one that is free
-    #[arg(long, value_name = "PORT", default_value_t = 8000)]
+    #[arg(long, value_name = "PORT", default_value_t = 8000, value_parser = at_least(0_u16))]
     port: u16,
     /// Name under which clients ask for it [default: the last part of the checkpoint's]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Seed of the first request that names none; each further one has the next
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = at_least(0_u64))]
     seed: u64,
     #[command(flatten)]
     talk: TalkArgs,
