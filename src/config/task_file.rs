@@ -2,7 +2,7 @@
 
 use crate::config::diagnose::{Diagnostic, Problems, SourceFile, Sources, nearest};
 use crate::config::spec::TaskRecipe;
-use crate::config::text::{parse_toml, read_text};
+use crate::config::text::{parse_named, read_text};
 use crate::config::tree::{Kind, Node};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -68,7 +68,7 @@ pub fn load_task(root: &Path, name: &str) -> Result<TaskRecipe, String> {
     let text = task_text(root, name);
     let text =
         text.map_err(|why| format!("cannot read the task `{name}`: {why}; {}", task_help(name)))?;
-    parse_toml(&text).map_err(|e| format!("task `{name}`: {e}"))
+    parse_named(&text, name).map_err(|e| e.to_string())
 }
 
 /// Where tasks stand in a trial's tree.

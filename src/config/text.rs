@@ -13,10 +13,15 @@ use std::sync::Arc;
 /// # Errors
 /// The text is no TOML, or what is wrong with the value, at its place.
 pub fn parse_toml<T: DeserializeOwned>(text: &str) -> Result<T, ConfigError> {
+    parse_named(text, "recipe")
+}
+
+/// [`parse_toml`] of the text of a file, whose name errors give.
+pub(super) fn parse_named<T: DeserializeOwned>(text: &str, name: &str) -> Result<T, ConfigError> {
     let read = Node::parse(text, 0).and_then(|node| typed::read(&node, "", |_| None));
     read.map_err(|problem| {
         let file = SourceFile {
-            name: "recipe".to_owned(),
+            name: name.to_owned(),
             text: Arc::from(text),
         };
         ConfigError::new(Sources(vec![file]), vec![*problem])

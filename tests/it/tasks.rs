@@ -105,6 +105,16 @@ fn a_task_that_is_wrong_is_told_at_its_place() {
     let said = project.lions(&["check", "sweeps/tasks.toml"]);
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.err.contains("tasks/capitals.toml:5"), "{said:?}");
+    let words = [
+        "eval",
+        "models/stories260k",
+        "--tasks",
+        "tasks/capitals.toml",
+        "--out",
+        "x",
+    ];
+    let said = project.lions(&words);
+    assert!(said.err.contains("tasks/capitals.toml:5:10: "), "{said:?}");
     project.edit(
         "tasks/capitals.toml",
         "score = [\"akk\"]",
