@@ -6,7 +6,7 @@ use crate::plan::RunId;
 use crate::queue::{AttemptEnd, Candidate, RunState, Slot, schedule};
 use crate::rundir::{
     AttemptDir, Publication, RunDir, RundirError, attempt_numbers, read_collected, read_result,
-    sealed_outcome, write_run_files,
+    reject_all, reject_result, sealed_outcome, write_run_files,
 };
 use crate::runner::admission::Admission;
 use crate::runner::attempts::Attempts;

@@ -50,11 +50,11 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RetryArgs) -> Result<u8, Comm
     let mut back = 0_usize;
     for run in &runs {
         let now = SystemClock.now();
-        let retried = store.retry(run, now).map_err(store_error)?.is_ok();
-        let restored = || store.restore(&project.root, run, now);
-        if retried || restored().map_err(store_error)? {
-            back += 1;
-        }
+        let is_back = store.retry(run, now).map_err(store_error)?.is_ok()
+            || store
+                .restore(&project.root, run, now)
+                .map_err(store_error)?;
+        back += usize::from(is_back);
     }
     if ui.json {
         ui.print_json(&json!({ "ready_again": back, "nothing_to_retry": runs.len() - back }))?;
