@@ -151,8 +151,11 @@ impl ScalingSpec {
             Some(x) if x.total_cmp(&best.x).is_ne() => {
                 format!("; not clearly worse from {} on", at(x))
             }
-            Some(_) => "; everything before it is clearly worse".to_owned(),
-            None => String::new(),
+            Some(x) if points.first().is_some_and(|p| p.x.total_cmp(&x).is_ne()) => {
+                "; everything before it is clearly worse".to_owned()
+            }
+            // Before the first point there is nothing.
+            Some(_) | None => String::new(),
         };
         Some(format!("{turns}; best at {}, {value}{first}.", at(best.x)))
     }
@@ -238,6 +241,21 @@ mod tests {
             absent: String::new(),
         };
         (1..).zip(ys).map(point).collect()
+    }
+
+    #[test]
+    fn nothing_is_said_of_what_stands_before_the_first_point() {
+        let spec = ScalingSpec {
+            x_metric: "training/flops".to_owned(),
+            ..ScalingSpec::default()
+        };
+        let words = |ys: &[f64], first| {
+            let words = spec.saturation_words(None, Some(first), &points(ys), Better::Higher);
+            words.unwrap()
+        };
+        assert!(!words(&[0.9, 0.2, 0.1], 10.0).contains("before it"));
+        assert!(words(&[0.1, 0.9, 0.2], 100.0).contains("everything before it is clearly worse"));
+        assert!(words(&[0.1, 0.9, 0.95], 100.0).contains("not clearly worse from 100"));
     }
 
     #[test]
