@@ -201,18 +201,24 @@ fn apart_note(table: &SweepTable, metric: &MetricColumn) -> Option<String> {
     })
 }
 
-/// What is missing and why.
+/// What is missing and why; seeds that lack something for one reason are named together.
 fn gap_note(table: &SweepTable) -> Option<String> {
-    let mut gaps: Vec<String> = Vec::new();
-    let mut named = BTreeSet::new();
-    for row in &table.rows {
-        for (seed, _, text) in row.cells.iter().flat_map(|c| &c.missing) {
-            let gap = format!("seed {seed}: {text}");
-            if named.insert(gap.clone()) {
-                gaps.push(gap);
-            }
+    let mut reasons: Vec<(&str, BTreeSet<u64>)> = Vec::new();
+    let missing = table.rows.iter().flat_map(|row| &row.cells);
+    for (seed, _, text) in missing.flat_map(|cell| &cell.missing) {
+        match reasons.iter_mut().find(|(reason, _)| reason == text) {
+            Some((_, seeds)) => drop(seeds.insert(*seed)),
+            None => reasons.push((text, BTreeSet::from([*seed]))),
         }
     }
+    let gaps: Vec<String> = reasons
+        .iter()
+        .map(|(reason, seeds)| {
+            let listed: Vec<String> = seeds.iter().map(u64::to_string).collect();
+            let word = if seeds.len() == 1 { "seed" } else { "seeds" };
+            format!("{word} {}: {reason}", listed.join(", "))
+        })
+        .collect();
     let shown = gaps.len().min(10);
     let more = if gaps.len() > shown {
         format!("; and {} more", gaps.len() - shown)

@@ -238,6 +238,23 @@ fn the_text_table_is_aligned_and_says_what_the_numbers_are() {
 }
 
 #[test]
+fn seeds_that_lack_a_metric_for_one_reason_are_named_together() {
+    let results = results();
+    let spec = TableSpec {
+        metrics: vec!["nothing/loss".to_owned()],
+        ..sft(&results)
+    };
+    let text = grid_text(&table_grid(&compare(&results, &spec).unwrap()), false, None);
+    let gap = text
+        .lines()
+        .find(|line| line.starts_with("Missing: "))
+        .unwrap();
+    let named = "seeds 1, 2, 3: the evaluation has no such metric";
+    assert_eq!(text.matches("no such metric").count(), 1, "{gap}");
+    assert!(gap.contains(named), "{gap}");
+}
+
+#[test]
 fn the_markdown_table_marks_the_best_and_keeps_its_columns() {
     let results = results();
     let text = grid_markdown(&table_grid(
