@@ -12,6 +12,7 @@ mod commands;
 mod cost;
 mod database;
 mod error;
+mod first_table;
 mod global;
 mod held_out;
 mod notify;

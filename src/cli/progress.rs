@@ -4,7 +4,7 @@
 use crate::base::printable;
 use crate::cli::progress_line::{RunLine, RunName, RunPlace, SweepLine};
 use crate::cli::text::{counted, secs};
-use crate::cli::ui::{Tone, paint, shown, width_err};
+use crate::cli::ui::{Tone, ours, paint, shown, width_err};
 use crate::live::WorkLeft;
 use crate::plan::{RunId, StageKind};
 use crate::report::wrap_text;
@@ -269,5 +269,9 @@ impl Reporter for BarsReporter {
             RunnerEvent::SweepFinished { .. } => self.sweep.finish_and_clear(),
         }
         Ok(())
+    }
+
+    fn show(&mut self, text: &str) -> io::Result<()> {
+        self.all.println(shown(&ours(text)))
     }
 }

@@ -255,6 +255,11 @@ pub struct SweepSummary {
 pub trait Reporter {
     /// Takes notice of an event.
     fn report(&mut self, event: &RunnerEvent) -> io::Result<()>;
+
+    /// Shows lines that people read, such as a table; programs are told nothing.
+    fn show(&mut self, _text: &str) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A reporter that tells nobody.

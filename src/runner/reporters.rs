@@ -192,7 +192,11 @@ impl<W: Write> LinesReporter<W> {
 impl<W: Write> Reporter for LinesReporter<W> {
     fn report(&mut self, event: &RunnerEvent) -> io::Result<()> {
         let lines = self.lines(event);
-        self.out.write_all(printable(&lines).as_bytes())?;
+        self.show(&lines)
+    }
+
+    fn show(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(printable(text).as_bytes())?;
         self.out.flush()
     }
 }

@@ -57,8 +57,25 @@ fn three_commands_lead_from_a_model_and_two_files_to_a_table_and_a_figure() {
 
     let plan = project.lions(&["plan", "mine/sweeps/pull.toml"]);
     assert_eq!(plan.code, 0, "{plan:?}");
-    let run = project.lions(&["run", "mine/sweeps/pull.toml", "--jobs", "2", "--quiet"]);
+    let run = project.lions(&["run", "mine/sweeps/pull.toml", "--jobs", "2"]);
     assert_eq!(run.code, 0, "{run:?}");
+    // Numbers of every configuration are there long before the last run, and the whole tables after it.
+    let (before, after) = run
+        .err
+        .split_once("The first numbers, 1 of 3 seeds")
+        .unwrap();
+    assert!(after.contains("lions compare pull"), "{run:?}");
+    let table: Vec<&str> = before.lines().rev().take(6).collect();
+    for cell in ["0.02", "0.1 ", "0.5", "held-out-pairs/rewards/accuracies"] {
+        assert!(table.iter().any(|line| line.contains(cell)), "{table:?}");
+    }
+    assert!(after.matches("\ndone ").count() > 4, "{run:?}");
+    assert!(
+        run.out.contains("held-out-pairs/rewards/accuracies"),
+        "{run:?}"
+    );
+    let again = project.lions(&["run", "mine/sweeps/pull.toml"]);
+    assert!(!again.err.contains("first numbers"), "{again:?}");
     let table = project.lions(&["compare", "mine/sweeps/pull.toml"]);
     assert_eq!(table.code, 0, "{table:?}");
     for cell in [

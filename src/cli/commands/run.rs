@@ -5,6 +5,7 @@ use crate::base::{Shutdown, SystemClock, Timestamp};
 use crate::cli::commands::{compare, plan, report};
 use crate::cli::database::{results, store_error};
 use crate::cli::error::{CommandError, ErrorKind, exit_code};
+use crate::cli::first_table::FirstTable;
 use crate::cli::global::{DONE, Global};
 use crate::cli::notify::NotifyArgs;
 use crate::cli::numbers::at_least;
@@ -30,7 +31,7 @@ use crate::runner::{
 };
 use crate::store::{GIVE_THE_RIGHT, ReadStore, Retry, Store, last_change};
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
@@ -342,28 +343,30 @@ fn failed(error: RunnerError, again: &str, shutdown: &Shutdown) -> CommandError 
     }
 }
 
-fn reporter(
-    ui: &Ui,
-    project: &Project,
+fn reporter<'a>(
+    ui: &'a Ui,
+    project: &'a Project,
     plan: &Plan,
     only: Option<&BTreeSet<RunId>>,
-) -> Box<dyn Reporter> {
+) -> Box<dyn Reporter + 'a> {
     if ui.json {
-        Box::new(JsonReporter(io::stdout()))
-    } else if ui.quiet {
-        Box::new(NoReport)
-    } else if ui.interactive() {
-        let (done, _) = plan::done_and_again(plan, &project.root);
-        let wanted = |id| only.is_none_or(|only| only.contains(id));
-        let todo = plan
-            .runs
-            .iter()
-            .filter(|run| !done.contains(&run.id) && wanted(&run.id));
-        let todo = todo.map(|run| (run.id.clone(), run.estimate.flops));
-        Box::new(BarsReporter::new(ui.colors_err(), todo.collect()))
+        return Box::new(JsonReporter(io::stdout()));
+    }
+    if ui.quiet {
+        return Box::new(NoReport);
+    }
+    let (done, _) = plan::done_and_again(plan, &project.root);
+    let wanted = |id| !done.contains(id) && only.is_none_or(|only| only.contains(id));
+    let todo = plan.runs.iter().filter(|run| wanted(&run.id));
+    let todo: BTreeMap<_, _> = todo
+        .map(|run| (run.id.clone(), run.estimate.flops))
+        .collect();
+    let inner: Box<dyn Reporter> = if ui.interactive() {
+        Box::new(BarsReporter::new(ui.colors_err(), todo.clone()))
     } else {
         Box::new(LinesReporter::new(io::stderr()))
-    }
+    };
+    Box::new(FirstTable::new(ui, project, inner, todo))
 }
 
 /// Tables, report, last words and exit code. `current`: the pages are what they would be.
