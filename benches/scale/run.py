@@ -38,6 +38,8 @@ schedule = {{ decay = "constant", warmup-ratio = 0.0 }}
 path = "sft.recipe.optimizer.learning-rate"
 name = "lr"
 values = {values}
+[base.eval.recipe.likelihood]
+tales = false
 [base.eval.recipe.likelihood.instruct]
 data = [{{ path = "data/sft/instruct_test.jsonl", count = 1 }}]
 max-seq-len = 64

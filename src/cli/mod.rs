@@ -13,6 +13,7 @@ mod cost;
 mod database;
 mod error;
 mod global;
+mod halving;
 mod held_out;
 mod notify;
 mod numbers;

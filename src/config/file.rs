@@ -5,6 +5,7 @@ use crate::base::{counted, steers};
 use crate::config::diagnose::{Diagnostic, Place, Problems, Sources, nearest, suggest};
 use crate::config::expected::{ExpectedInputs, ModelSizes};
 use crate::config::figure_file::read_figure;
+use crate::config::halving::HalvingSpec;
 use crate::config::keep::KeepPolicy;
 use crate::config::peers::{fits, peer_key};
 use crate::config::presets::PRESETS;
@@ -27,8 +28,10 @@ pub(crate) struct SweepFile {
     pub(crate) tags: Vec<String>,
     pub(crate) seeds: Vec<u64>,
     pub(crate) keep: KeepPolicy,
+    pub(crate) keep_place: Place,
     pub(crate) base: Node,
     pub(crate) search: Option<RandomSearch>,
+    pub(crate) halving: Option<HalvingFile>,
     pub(crate) axes: Vec<Axis>,
     pub(crate) excludes: Vec<Exclude>,
     pub(crate) extras: Vec<Extra>,
@@ -36,6 +39,14 @@ pub(crate) struct SweepFile {
     /// The tree of `[report]`, for places.
     pub(crate) report_node: Node,
     pub(crate) inputs: ExpectedInputs,
+}
+
+/// `[search.halving]` as it is written.
+#[derive(Debug)]
+pub(crate) struct HalvingFile {
+    pub(crate) spec: HalvingSpec,
+    /// Its tree, with that of `eval`.
+    pub(crate) node: Node,
 }
 
 /// A varied path, several varied together, or named bundles.
@@ -321,7 +332,10 @@ impl Reader<'_> {
         let seeds = seeds.map(|node| self.seeds(node)).unwrap_or_default();
         let keep = header.get("keep").map(|node| self.keep(node));
 
-        let search = root.get("search").and_then(|node| self.search(node));
+        let (search, halving) = match root.get("search") {
+            Some(node) => self.search(node),
+            None => (None, None),
+        };
         let axes: Vec<Axis> = self
             .tables(root, "axis")
             .into_iter()
@@ -360,9 +374,11 @@ impl Reader<'_> {
             question: question?,
             tags,
             seeds,
+            keep_place: header.nearest_place("keep"),
             keep: keep.unwrap_or_default(),
             base,
             search,
+            halving,
             axes,
             excludes,
             extras,
@@ -612,16 +628,44 @@ impl Reader<'_> {
     }
 
     /// `[search]`.
-    fn search(&mut self, node: &Node) -> Option<RandomSearch> {
-        let read: Result<Search, _> = typed::read_all(node, "search", |_| None);
+    fn search(&mut self, node: &Node) -> (Option<RandomSearch>, Option<HalvingFile>) {
+        self.only_keys(node, "`search`", keys_of::<Search>());
+        let random = node.get("random").and_then(|node| self.random(node));
+        let halving = node.get("halving").and_then(|node| self.halving(node));
+        if node.table().is_some_and(<[_]>::is_empty) {
+            let help = "write `random = { draws = 20, seed = 1 }`, or remove it";
+            self.fail(node.place, "`[search]` says nothing", help);
+        }
+        (random, halving)
+    }
+
+    fn random(&mut self, node: &Node) -> Option<RandomSearch> {
+        let read: Result<RandomSearch, _> = typed::read_all(node, "search.random", |_| None);
         match read {
-            Ok(search) if (1..=MOST_DRAWS).contains(&search.random.draws) => Some(search.random),
+            Ok(random) if (1..=MOST_DRAWS).contains(&random.draws) => Some(random),
             Ok(_) => {
-                let place = node.nearest_place("random.draws");
+                let place = node.nearest_place("draws");
                 let message = format!("`draws` must be 1 to {MOST_DRAWS}");
                 self.fail(place, message, "for example 20");
                 None
             }
+            Err(problems) => {
+                self.problems.extend(problems);
+                None
+            }
+        }
+    }
+
+    /// What is evaluated is read with the trials, since its tasks may stand in files.
+    fn halving(&mut self, node: &Node) -> Option<HalvingFile> {
+        self.required(node, "eval", "`search.halving`");
+        let mut rest = node.clone();
+        rest.remove("eval");
+        match typed::read_all(&rest, "search.halving", |_| None) {
+            Ok(spec) => Some(HalvingFile {
+                spec,
+                node: node.clone(),
+            }),
             Err(problems) => {
                 self.problems.extend(problems);
                 None

@@ -1,6 +1,7 @@
 //! A sweep after expansion: trials, the question, and what to report.
 
 use crate::config::expected::ExpectedInputs;
+use crate::config::halving::Halving;
 use crate::config::keep::KeepPolicy;
 use crate::config::spec::TrialConfig;
 use schemars::JsonSchema;
@@ -33,6 +34,9 @@ pub struct Sweep {
     pub axes: Vec<AxisInfo>,
     /// Every trial: each point of the grid times each seed, in a fixed order.
     pub trials: Vec<Trial>,
+    /// How configurations are stopped early, and which have been.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halving: Option<Halving>,
     /// What to report.
     pub report: ReportSpec,
     /// What is known beforehand of inputs that may not be there; never part of an identity.

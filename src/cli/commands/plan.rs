@@ -5,6 +5,7 @@ use crate::cli::cost::{DeviceArgs, assumed, device_json, device_lines, hours};
 use crate::cli::database::earlier;
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
+use crate::cli::halving::{cost_range, halving_json, halving_lines, next_phase};
 use crate::cli::pick::{OnlyStage, TrialFilter, part_of};
 use crate::cli::preflight::Look;
 use crate::cli::project::Project;
@@ -75,7 +76,14 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PlanArgs) -> Result<u8, Comma
     };
     let mut look = Look::new(&project, Depth::Sample);
     let told = look.tell(ui, &sweep, &places);
-    let mut plan = make(&project, &sweep, look.lengths())?;
+    let phase = next_phase(&project, &sweep, look.lengths())?;
+    let is_done = |run: &RunId| RunDir::new(&project.root, run).outcome().is_file();
+    let range = cost_range(&project, &sweep, look.lengths(), &is_done)?;
+    let halved = range.map(|range| {
+        let lines = halving_lines(&sweep, &phase, range);
+        (lines, halving_json(&sweep, &phase, range))
+    });
+    let (sweep, mut plan) = (phase.sweep, phase.plan);
     part_of(&mut plan, &sweep.axes, &args.picked, args.only)?;
     if told.errors > 0 {
         ui.warn("this is what would run; `lions run` refuses it for the problems above");
@@ -86,8 +94,15 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PlanArgs) -> Result<u8, Comma
     let earlier = earlier(&project, &sweep.name);
     let power = power_lines(&sweep, earlier.as_ref()).map_err(CommandError::user)?;
     if ui.json {
-        ui.print_json(&view.to_json(&sweep, &plan, &power))?;
+        let mut value = view.to_json(&sweep, &plan, &power);
+        if let Some((_, halved)) = halved {
+            value["halving"] = halved;
+        }
+        ui.print_json(&value)?;
         return Ok(DONE);
+    }
+    for line in halved.into_iter().flat_map(|(lines, _)| lines) {
+        ui.text(&line);
     }
     print(ui, &sweep, &plan, &view, args);
     if !power.is_empty() {
