@@ -4,8 +4,9 @@ use crate::backend::traits::{Backend, BackendError, Handle, Launch, Poll, StopSi
 use crate::base::{FakeClock, write_atomic};
 use crate::plan::RunId;
 use crate::rundir::{
-    AttemptDir, AttemptEvent, FailureClass, FolderLock, Heartbeat, Journal, MetricValue, OUTCOME_FORMAT,
-    StageResult, Usage, begin_once, begun_on, digest_folder, write_made, write_result,
+    AttemptDir, AttemptEvent, FailureClass, FolderLock, Heartbeat, Journal, MetricValue,
+    OUTCOME_FORMAT, StageResult, Usage, begin_once, begun_on, digest_folder, write_made,
+    write_result,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

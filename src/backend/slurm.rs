@@ -315,7 +315,10 @@ mod tests {
         let mut slurm = Slurm::new(spec, Path::new("/project"));
         slurm.excluded.insert("lost".to_owned());
         let options = slurm.options();
-        assert!(options.contains(&"--exclude=bad[1-2],lost".to_owned()), "{options:?}");
+        assert!(
+            options.contains(&"--exclude=bad[1-2],lost".to_owned()),
+            "{options:?}"
+        );
     }
 
     #[test]

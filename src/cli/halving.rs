@@ -131,9 +131,18 @@ pub(crate) fn cost_range(
     let mut by_configuration: BTreeMap<String, f64> = BTreeMap::new();
     for trial in &full.trials {
         let cost = by_configuration.entry(trial.label.clone()).or_default();
-        *cost += trial.runs.iter().map(|run| flops_of(&full, run)).sum::<f64>();
+        *cost += trial
+            .runs
+            .iter()
+            .map(|run| flops_of(&full, run))
+            .sum::<f64>();
     }
-    let cost = |trial: &Trial| by_configuration.get(&trial.label()).copied().unwrap_or_default();
+    let cost = |trial: &Trial| {
+        by_configuration
+            .get(&trial.label())
+            .copied()
+            .unwrap_or_default()
+    };
     let mut ends = [0.0; 2];
     for (costliest, end) in [false, true].into_iter().zip(&mut ends) {
         let mut left = sweep.clone();

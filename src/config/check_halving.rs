@@ -209,11 +209,17 @@ impl HalvingChecker<'_> {
                 continue;
             };
             if rung.steps <= before.steps {
-                let message = format!("a rung of {} steps after one of {}", rung.steps, before.steps);
+                let message = format!(
+                    "a rung of {} steps after one of {}",
+                    rung.steps, before.steps
+                );
                 self.fail(&steps, message, "rungs grow longer; raise it");
             }
             if rung.keep >= before.keep {
-                let message = format!("this rung is entered by {} and keeps {}", before.keep, rung.keep);
+                let message = format!(
+                    "this rung is entered by {} and keeps {}",
+                    before.keep, rung.keep
+                );
                 self.fail(&keep, message, "lower it, or remove the rung");
             }
         }
@@ -224,7 +230,11 @@ impl HalvingChecker<'_> {
                 "nowhere do more than {} configurations compete, so that nothing is stopped",
                 first.keep
             );
-            self.fail("rungs.0.keep", message, "lower `keep`, or name more axes in `over`");
+            self.fail(
+                "rungs.0.keep",
+                message,
+                "lower `keep`, or name more axes in `over`",
+            );
         }
     }
 
@@ -236,11 +246,16 @@ impl HalvingChecker<'_> {
         for (index, seed) in spec.seeds.iter().enumerate() {
             let path = format!("seeds.{index}");
             if !seen.insert(seed) {
-                self.fail(&path, format!("the seed {seed} is listed twice"), "remove one");
+                self.fail(
+                    &path,
+                    format!("the seed {seed} is listed twice"),
+                    "remove one",
+                );
             }
             if self.seeds.contains(seed) {
                 let message = format!("the seed {seed} is one of the sweep's");
-                let help = "what was lucky with a seed would be compared by it: name others, such as 101";
+                let help =
+                    "what was lucky with a seed would be compared by it: name others, such as 101";
                 self.fail(&path, message, help);
             }
         }
@@ -250,7 +265,8 @@ impl HalvingChecker<'_> {
     fn stage(&mut self, config: &TrialConfig, rung: usize) {
         let path = format!("rungs.{rung}.steps");
         let Some((name, training)) = last_training(config) else {
-            let message = "rungs are shorter trainings, and a trial does not end with `sft` or `dpo`";
+            let message =
+                "rungs are shorter trainings, and a trial does not end with `sft` or `dpo`";
             let help = "leave it out with `[[exclude]]`, or make it a `[[trial]]`";
             return self.fail("rungs", message, help);
         };
@@ -258,7 +274,10 @@ impl HalvingChecker<'_> {
             let message = format!("`{name}.recipe.seed` gives rungs and trials the same training");
             self.fail("seeds", message, "remove it there");
         }
-        let full = self.trials.iter().filter_map(|trial| last_training(&trial.config));
+        let full = self
+            .trials
+            .iter()
+            .filter_map(|trial| last_training(&trial.config));
         let shortest = full.filter_map(|(_, training)| match training.duration {
             Duration::Steps(steps) => Some(steps),
             Duration::Epochs(_) => None,
@@ -278,12 +297,20 @@ impl HalvingChecker<'_> {
             let keys = keys.iter().map(String::as_str);
             let judged = keys.filter(|key| metric_spec(key).better != Better::Neither);
             let help = suggest(metric, judged).unwrap_or_default();
-            self.fail("metric", format!("`eval` does not measure `{metric}`"), help);
+            self.fail(
+                "metric",
+                format!("`eval` does not measure `{metric}`"),
+                help,
+            );
         } else if metric_spec(metric).better == Better::Neither {
             let message = format!("neither way is `{metric}` better");
             self.fail("metric", message, "name a metric that has a better side");
         } else if metric.starts_with("training/") {
-            self.fail("metric", "what a training costs does not say how good it is", "name one of `eval`");
+            self.fail(
+                "metric",
+                "what a training costs does not say how good it is",
+                "name one of `eval`",
+            );
         }
     }
 
@@ -310,7 +337,11 @@ impl HalvingChecker<'_> {
         let claims = self.report.claims.iter().enumerate();
         let sides = claims.flat_map(|(at, claim)| {
             let at = format!("claim.{at}");
-            let named = [("where", &claim.filter), ("ours", &claim.ours), ("baseline", &claim.baseline)];
+            let named = [
+                ("where", &claim.filter),
+                ("ours", &claim.ours),
+                ("baseline", &claim.baseline),
+            ];
             named.map(|(key, values)| (format!("{at}.{key}"), values))
         });
         let tables = self.report.tables.iter().enumerate();
@@ -325,8 +356,9 @@ impl HalvingChecker<'_> {
                 let place = self.report_node.nearest_place(&format!("{path}.{axis}"));
                 let message = format!("halving may stop what has this `{axis}`");
                 let found = Diagnostic::new(place, message);
-                self.problems
-                    .insert(found.help("name axes that are not in `over`, and keep 1 at the last rung"));
+                self.problems.insert(
+                    found.help("name axes that are not in `over`, and keep 1 at the last rung"),
+                );
             }
         }
     }

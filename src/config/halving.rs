@@ -50,7 +50,8 @@ pub struct Rung {
 pub(crate) struct HalvingShape {
     #[serde(flatten)]
     spec: HalvingSpec,
-    /// What is measured at a rung, of other data than the trials' `eval.recipe`.
+    /// What is measured at a rung, written like `base.eval.recipe`, of other data.
+    #[schemars(with = "BTreeMap<String, AxisValue>")]
     eval: EvalRecipe,
 }
 

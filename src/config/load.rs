@@ -132,7 +132,9 @@ impl Loader {
         let mut report = file.report.clone();
         let halving = self.halving(&file, &axes, &points, &trials, inputs);
         if self.problems.is_empty() {
-            let left = halving.as_ref().and_then(|halving| halving.as_if_done(&trials));
+            let left = halving
+                .as_ref()
+                .and_then(|halving| halving.as_if_done(&trials));
             let mut checker = ReportChecker {
                 node: &file.report_node,
                 axes: &axes,
@@ -166,7 +168,8 @@ impl Loader {
         });
         if file.keep == KeepPolicy::Best && better != Some(true) {
             let message = "`keep = \"best\"` needs a table whose first metric has a better side";
-            let help = "add a `[[report.table]]`; its first metric says which configuration is the best";
+            let help =
+                "add a `[[report.table]]`; its first metric says which configuration is the best";
             let found = Diagnostic::new(file.keep_place, message);
             self.problems.insert(found.help(help));
         }

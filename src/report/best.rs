@@ -32,7 +32,10 @@ pub fn best_runs(results: &SweepResults) -> Result<Option<BTreeSet<RunId>>, Repo
         ..first.clone()
     };
     let table = compare(results, &spec)?;
-    let cells = table.rows.iter().filter_map(|row| Some((row, row.cells.first()?)));
+    let cells = table
+        .rows
+        .iter()
+        .filter_map(|row| Some((row, row.cells.first()?)));
     let (mut kept, mut decided) = (BTreeSet::new(), false);
     for (row, cell) in cells {
         decided |= cell.best;

@@ -49,7 +49,9 @@ pub(crate) fn halving_section(blocks: &mut Vec<PageBlock>, results: &SweepResult
         return;
     };
     let spec = &halving.spec;
-    blocks.push(PageBlock::Heading("How configurations were chosen".to_owned()));
+    blocks.push(PageBlock::Heading(
+        "How configurations were chosen".to_owned(),
+    ));
     let seeds: Vec<String> = spec.seeds.iter().map(u64::to_string).collect();
     blocks.push(paragraph(&format!(
         "Successive halving over {}: configurations that differ in nothing else were trained for the steps of a rung, \

@@ -306,7 +306,8 @@ pub fn table_json(table: &SweepTable) -> serde_json::Value {
         "rows": table.rows.iter().map(row).collect::<Vec<_>>()});
     if !table.stopped.is_empty() {
         let stopped = table.stopped.iter();
-        let stopped = stopped.map(|row| json!({"configuration": row.assignments, "why": row.words}));
+        let stopped =
+            stopped.map(|row| json!({"configuration": row.assignments, "why": row.words}));
         value["stopped"] = stopped.collect();
     }
     value

@@ -16,6 +16,8 @@ pub(crate) struct Health {
     avoided: BTreeMap<usize, usize>,
     /// As `lost`, by the name of a machine that a scheduler chose.
     lost_nodes: BTreeMap<String, usize>,
+    /// Machines that were told of as lost under two runs.
+    given_up: BTreeSet<String>,
 }
 
 impl Health {
@@ -55,10 +57,11 @@ impl Health {
         self.lost_nodes.remove(node);
     }
 
-    /// A card was lost under a run on a machine that a scheduler chose; whether it was under another one before.
+    /// A card was lost under a run on a machine that a scheduler chose; whether one was under another run just before,
+    /// which is said once of a machine.
     pub(crate) fn node_fault(&mut self, node: &str, at: usize) -> bool {
         let before = self.lost_nodes.insert(node.to_owned(), at);
-        before.is_some_and(|before| before != at)
+        before.is_some_and(|before| before != at) && self.given_up.insert(node.to_owned())
     }
 
     pub(crate) fn is_excluded(&self, slot: usize) -> bool {

@@ -4,8 +4,8 @@ use crate::backend::Poll;
 use crate::base::{Device, Timestamp, chain};
 use crate::queue::AttemptEnd;
 use crate::rundir::{
-    AttemptDir, FailureClass, JobEnd, Publication, RunDir, begun_on, free_bytes, read_job_end, read_job_note,
-    read_result, write_job_end,
+    AttemptDir, FailureClass, JobEnd, Publication, RunDir, begun_on, free_bytes, read_job_end,
+    read_job_note, read_result, write_job_end,
 };
 use crate::runner::admission::Admission;
 use crate::runner::attempt::StopReason;
@@ -250,7 +250,9 @@ fn leave_out_node(
         Ok(None) => "the scheduler may choose it again".to_owned(),
         Err(error) => format!("it stays in use, as without it {}", chain(&error)),
     };
-    ledger.reporting.warn(ledger.graph.id(at), format!("{lost}; {what}"));
+    ledger
+        .reporting
+        .warn(ledger.graph.id(at), format!("{lost}; {what}"));
 }
 
 /// An attempt is over: publish what it made, or say how it ended.

@@ -335,7 +335,10 @@ fn a_node_whose_cards_were_lost_under_two_runs_is_left_out_and_one_run_alone_lea
     // Of `sft` and the first training one came to its end in between.
     assert_eq!(backend.excluded, ["node7"]);
     let told = watcher.warnings();
-    assert!(told[0].contains("cards of `node7` were lost under two runs"), "{told:?}");
+    assert!(
+        told[0].contains("cards of `node7` were lost under two runs"),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -858,7 +861,9 @@ fn a_driver_that_is_suspended_beyond_its_lease_repeats_nothing_and_loses_nothing
     let store = project.store();
     for run in &project.plan.runs {
         let attempts = store.read().attempts(&run.id).unwrap();
-        let ends = attempts.iter().filter(|attempt| attempt.state == "succeeded");
+        let ends = attempts
+            .iter()
+            .filter(|attempt| attempt.state == "succeeded");
         assert_eq!(ends.count(), 1, "{attempts:?}");
         assert!(attempts.iter().all(|attempt| attempt.state != "live"));
         assert_eq!(launched[&run.id], 1, "{attempts:?}");

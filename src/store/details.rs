@@ -74,7 +74,8 @@ impl ReadStore {
                 found.entry(run).or_default().finished = Some((number, usage));
             }
         }
-        let sql = format!("{MINE} SELECT run.id, run.run_id FROM mine JOIN run ON run.id = mine.run");
+        let sql =
+            format!("{MINE} SELECT run.id, run.run_id FROM mine JOIN run ON run.id = mine.run");
         let ids = self.rows(&sql, [sweep], |row| {
             Ok((row.get::<_, i64>(0)?, RunId(row.get(1)?)))
         })?;

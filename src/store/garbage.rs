@@ -113,7 +113,8 @@ impl ReadStore {
     /// # Errors
     /// The file cannot be read.
     pub fn sweeps_with_best(&self) -> Result<Vec<String>, StoreError> {
-        let sql = "SELECT name FROM sweep WHERE json_extract(content, '$.keep') = 'best' ORDER BY name";
+        let sql =
+            "SELECT name FROM sweep WHERE json_extract(content, '$.keep') = 'best' ORDER BY name";
         self.rows(sql, [], |row| Ok(row.get(0)?))
     }
 

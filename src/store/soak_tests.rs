@@ -22,8 +22,8 @@ const LEASE_MILLIS: i64 = 90_000;
 type Known = Mutex<BTreeMap<RunId, (u32, Option<u64>)>>;
 
 /// A store with a training and many that need nothing else, which are ready.
-fn filled(root: &Path) -> (Store, Vec<RunId>) {
-    let betas: Vec<f64> = (1..=RUNS).map(|at| at as f64).collect();
+fn filled(root: &Path, runs: usize) -> (Store, Vec<RunId>) {
+    let betas: Vec<f64> = (1..=runs).map(|at| at as f64).collect();
     let (sweep, mut plan) = grid(&betas, &[10], &[1]);
     for run in &mut plan.runs {
         run.parents.clear();
@@ -60,7 +60,11 @@ fn write_for(path: &Path, runs: &[RunId], writer: u64, long: Duration, known: &K
         let mut all = known.lock().unwrap();
         let last = all.entry(run.clone()).or_default();
         assert!(last.1.is_none(), "run {run} has two attempts at once");
-        assert!(attempt > last.0, "attempt {attempt} of {run} after {}", last.0);
+        assert!(
+            attempt > last.0,
+            "attempt {attempt} of {run} after {}",
+            last.0
+        );
         *last = (attempt, Some(writer));
         drop(all);
         let steps: Vec<StepRecord> = (0..rng.random_range(0..20))
@@ -72,9 +76,11 @@ fn write_for(path: &Path, runs: &[RunId], writer: u64, long: Duration, known: &K
             })
             .collect();
         let alive = [(run.clone(), attempt)];
-        store.record(&steps, &alive, now.plus_millis(LEASE_MILLIS)).unwrap();
-        let cancelled = rng.random_bool(0.1)
-            && store.cancel(run, now).unwrap() == CancelAnswer::Requested;
+        store
+            .record(&steps, &alive, now.plus_millis(LEASE_MILLIS))
+            .unwrap();
+        let cancelled =
+            rng.random_bool(0.1) && store.cancel(run, now).unwrap() == CancelAnswer::Requested;
         let end = if cancelled {
             AttemptEnd::Cancelled
         } else {
@@ -90,7 +96,7 @@ fn write_for(path: &Path, runs: &[RunId], writer: u64, long: Duration, known: &K
 
 fn soak(long: Duration) {
     let dir = tempfile::tempdir().unwrap();
-    let (store, runs) = filled(dir.path());
+    let (store, runs) = filled(dir.path(), RUNS);
     let path = dir.path().join("lions.db");
     let known = Known::default();
     let had: usize = std::thread::scope(|scope| {
@@ -98,7 +104,10 @@ fn soak(long: Duration) {
         let writers: Vec<_> = (0..WRITERS)
             .map(|writer| scope.spawn(move || write_for(path, runs, writer, long, known)))
             .collect();
-        writers.into_iter().map(|writer| writer.join().unwrap()).sum()
+        writers
+            .into_iter()
+            .map(|writer| writer.join().unwrap())
+            .sum()
     });
     let whole: String = store
         .inner
@@ -128,23 +137,57 @@ fn eight_writers_for_ten_minutes_lose_no_attempt_and_double_none() {
     soak(Duration::from_secs(600));
 }
 
+// `cargo test --release --lib claims_among -- --ignored --nocapture`
+#[test]
+#[ignore = "prints times"]
+fn claims_among_ten_thousand_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let begin = Instant::now();
+    let (mut store, runs) = filled(dir.path(), 5_000);
+    println!("registered {} runs in {:?}", runs.len(), begin.elapsed());
+    let mut times: Vec<Duration> = Vec::new();
+    for run in &runs[..1_000] {
+        let request = ClaimRequest {
+            run: run.clone(),
+            device: crate::base::Device::Cpu,
+            elsewhere: false,
+        };
+        let begin = Instant::now();
+        store
+            .claim(&[request], "a runner", Timestamp(0), LEASE_MILLIS)
+            .unwrap();
+        times.push(begin.elapsed());
+    }
+    times.sort_unstable();
+    println!(
+        "a claim takes {:?}, of a hundred the slowest {:?}",
+        times[500], times[990]
+    );
+}
+
 // A machine that loses power in the middle of a write leaves a log that ends anywhere: what was committed before is
 // there, and the file can be written to.
 #[test]
 fn a_database_whose_log_is_cut_at_any_byte_opens_with_what_was_committed_before() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut store, runs) = filled(dir.path());
+    let (mut store, runs) = filled(dir.path(), RUNS);
     for (at, run) in (0..).zip(&runs[..20]) {
         let request = ClaimRequest {
             run: run.clone(),
             device: crate::base::Device::Cpu,
             elsewhere: false,
         };
-        store.claim(&[request], "a runner", Timestamp(at), LEASE_MILLIS).unwrap();
+        store
+            .claim(&[request], "a runner", Timestamp(at), LEASE_MILLIS)
+            .unwrap();
     }
     let (file, log) = (dir.path().join("lions.db"), dir.path().join("lions.db-wal"));
     let (bytes, log) = (std::fs::read(file).unwrap(), std::fs::read(log).unwrap());
-    assert!(log.len() > 40_000, "all that is told stands in the log: {}", log.len());
+    assert!(
+        log.len() > 40_000,
+        "all that is told stands in the log: {}",
+        log.len()
+    );
     let mut rng = StdRng::seed_from_u64(7);
     let anywhere = (0..60).map(|_| rng.random_range(0..=log.len()));
     let ends: Vec<usize> = anywhere.chain([0, 1, 32, 33, log.len()]).collect();

@@ -86,9 +86,9 @@ impl StoredSweep {
             figures: known::<FigureSpec>("figure", content.report.figure, &mut unread),
             samples: known::<SamplesSpec>("samples", content.report.samples, &mut unread),
         };
-        let halving = content.halving.and_then(|halving| {
-            known::<Halving>("halving", vec![halving], &mut unread).pop()
-        });
+        let halving = content
+            .halving
+            .and_then(|halving| known::<Halving>("halving", vec![halving], &mut unread).pop());
         Ok(Self {
             name: content.name,
             question: content.question,

@@ -84,7 +84,10 @@ fn halving_stops_what_ranks_low_and_compares_what_is_left() {
     assert!(plan.contains(want), "{plan}");
     let told = project.json(&["plan", "sweeps/halved.toml"]);
     let flops = |key: &str| told["halving"]["flops"][key].as_f64().unwrap();
-    assert!(0.0 < flops("least") && flops("least") <= flops("most"), "{told}");
+    assert!(
+        0.0 < flops("least") && flops("least") <= flops("most"),
+        "{told}"
+    );
     assert!(flops("most") < flops("without_halving"), "{told}");
     is_ok(&project, &["run", "sweeps/halved.toml", "--jobs", "2"]);
 
@@ -99,15 +102,25 @@ fn halving_stops_what_ranks_low_and_compares_what_is_left() {
     // What was stopped is shown as that, and compared with nothing; the two that are left with each other.
     let table = &project.json(&["compare", "halved"])[0];
     let stopped = table["stopped"].as_array().unwrap();
-    let mut why: Vec<&str> = stopped.iter().map(|row| row["why"].as_str().unwrap()).collect();
+    let mut why: Vec<&str> = stopped
+        .iter()
+        .map(|row| row["why"].as_str().unwrap())
+        .collect();
     why.sort_unstable();
-    let of = |step: u32, of: u32| format!("stopped at step {step}: rank {of} of {of} on valid/loss");
+    let of =
+        |step: u32, of: u32| format!("stopped at step {step}: rank {of} of {of} on valid/loss");
     assert_eq!(why, [of(1, 3), of(1, 3), of(2, 2), of(2, 2)]);
     let rows = table["rows"].as_array().unwrap();
-    let compared = rows.iter().filter(|row| !row["results"][0]["comparison"].is_null());
+    let compared = rows
+        .iter()
+        .filter(|row| !row["results"][0]["comparison"].is_null());
     assert_eq!(compared.count(), 1, "{table}");
     let text = is_ok(&project, &["compare", "halved"]);
-    assert_eq!(text.matches("stopped at step 1: rank 3 of 3").count(), 2, "{text}");
+    assert_eq!(
+        text.matches("stopped at step 1: rank 3 of 3").count(),
+        2,
+        "{text}"
+    );
     let csv = is_ok(&project, &["compare", "halved", "--format", "csv"]);
     assert_eq!(csv.matches("stopped at step").count(), 4, "{csv}");
     let status = is_ok(&project, &["status", "halved"]);
@@ -117,22 +130,43 @@ fn halving_stops_what_ranks_low_and_compares_what_is_left() {
 
     // Nothing is left to do, and the decision stays.
     let again = project.lions(&["run", "sweeps/halved.toml"]);
-    assert!(again.code == 0 && again.err.contains("nothing to do"), "{again:?}");
+    assert!(
+        again.code == 0 && again.err.contains("nothing to do"),
+        "{again:?}"
+    );
     let plan = is_ok(&project, &["plan", "sweeps/halved.toml"]);
-    assert!(plan.contains("all rungs are decided") && plan.contains("0 to do"), "{plan}");
+    assert!(
+        plan.contains("all rungs are decided") && plan.contains("0 to do"),
+        "{plan}"
+    );
 
     // What is left is what a sweep without halving would have: its runs are done.
     let trained = attempts(&project, "dpo").len();
-    let grid = HALVED.split("[search.halving]").next().unwrap().to_owned()
-        + HALVED.split_once("[[axis]]").map(|(_, rest)| format!("[[axis]]{rest}")).unwrap().as_str();
-    let grid = grid.replace("\"halved\"", "\"grid\"").replace("baseline = { learning-rate = 1e-4 }", "");
+    let search = HALVED.find("[search.halving]").unwrap()..HALVED.find("[[axis]]").unwrap();
+    let mut grid = HALVED.to_owned();
+    grid.replace_range(search, "");
+    let grid = grid.replace("\"halved\"", "\"grid\"");
+    let grid = grid.replace("baseline = { learning-rate = 1e-4 }", "");
     project.write("sweeps/grid.toml", grid);
     for (rate, beta) in left.keys() {
-        let picked = ["run", "sweeps/grid.toml", "--where", &format!("learning-rate={rate},beta={beta}")].map(str::to_owned);
-        let picked: Vec<&str> = picked.iter().map(String::as_str).collect();
-        is_ok(&project, &picked);
+        let (rate, beta) = (format!("learning-rate={rate}"), format!("beta={beta}"));
+        is_ok(
+            &project,
+            &[
+                "run",
+                "sweeps/grid.toml",
+                "--where",
+                &rate,
+                "--where",
+                &beta,
+            ],
+        );
     }
-    assert_eq!(attempts(&project, "dpo").len(), trained, "a run was done anew");
+    assert_eq!(
+        attempts(&project, "dpo").len(),
+        trained,
+        "a run was done anew"
+    );
 }
 
 // A training that does not stay finite ranks last; it stops nothing else.
@@ -142,7 +176,10 @@ fn a_configuration_that_does_not_stay_finite_at_a_rung_is_stopped() {
     for (from, to) in [
         ("values = [1e-4, 1e-3]", "values = [1e-4]"),
         ("values = [0.05, 0.5, 5]", "values = [0.05, 1e300]"),
-        ("{ steps = 1, keep = 2 }, { steps = 2, keep = 1 }", "{ steps = 2, keep = 1 }"),
+        (
+            "{ steps = 1, keep = 2 }, { steps = 2, keep = 1 }",
+            "{ steps = 2, keep = 1 }",
+        ),
         ("baseline = { learning-rate = 1e-4 }", ""),
     ] {
         project.edit("sweeps/halved.toml", from, to);
@@ -150,7 +187,10 @@ fn a_configuration_that_does_not_stay_finite_at_a_rung_is_stopped() {
     let said = project.lions(&["run", "sweeps/halved.toml", "--jobs", "2"]);
     let table = &project.json(&["compare", "halved"])[0];
     let why = table["stopped"][0]["why"].as_str().unwrap();
-    assert!(why.contains("did not stay finite") && said.code == 0, "{said:?} {table}");
+    assert!(
+        why.contains("did not stay finite") && said.code == 0,
+        "{said:?} {table}"
+    );
 }
 
 #[test]
@@ -159,9 +199,16 @@ fn a_halving_that_would_favour_something_is_refused() {
     let refused = |from: &str, to: &str, message: &str| {
         project.write("sweeps/wrong.toml", HALVED.replace(from, to));
         let said = project.lions(&["check", "sweeps/wrong.toml"]);
-        assert!(said.code == 1 && said.err.contains(message), "{message}: {said:?}");
+        assert!(
+            said.code == 1 && said.err.contains(message),
+            "{message}: {said:?}"
+        );
     };
-    refused("seeds = [101]", "seeds = [2]", "the seed 2 is one of the sweep's");
+    refused(
+        "seeds = [101]",
+        "seeds = [2]",
+        "the seed 2 is one of the sweep's",
+    );
     refused(
         "instruct_validation",
         "instruct_test",
@@ -172,10 +219,26 @@ fn a_halving_that_would_favour_something_is_refused() {
         "baseline = { learning-rate = 1e-4, beta = 5 }",
         "halving may stop what has this `beta`",
     );
-    refused("\"valid/loss\"", "\"valid/tokens\"", "`eval` does not measure `valid/tokens`");
-    refused("over = [\"beta\"]", "over = [\"bta\"]", "there is no axis `bta`");
-    refused("{ steps = 2, keep = 1 }", "{ steps = 3, keep = 1 }", "is no shorter than a trial of 3");
-    refused("{ steps = 2, keep = 1 }", "{ steps = 2, keep = 2 }", "this rung is entered by 2 and keeps 2");
+    refused(
+        "\"valid/loss\"",
+        "\"valid/tokens\"",
+        "`eval` does not measure `valid/tokens`",
+    );
+    refused(
+        "over = [\"beta\"]",
+        "over = [\"bta\"]",
+        "there is no axis `bta`",
+    );
+    refused(
+        "{ steps = 2, keep = 1 }",
+        "{ steps = 3, keep = 1 }",
+        "is no shorter than a trial of 3",
+    );
+    refused(
+        "{ steps = 2, keep = 1 }",
+        "{ steps = 2, keep = 2 }",
+        "this rung is entered by 2 and keeps 2",
+    );
     refused("keep = 2 }, ", "keep = 3 }, ", "nothing is stopped");
     refused(
         "[base.dpo.recipe]",
@@ -186,7 +249,10 @@ fn a_halving_that_would_favour_something_is_refused() {
 
 /// Files of weights below a run's artifacts.
 fn has_model(project: &Project, run: &str) -> bool {
-    let model = format!("results/runs/{}/artifacts/model/model.safetensors", &run[..12]);
+    let model = format!(
+        "results/runs/{}/artifacts/model/model.safetensors",
+        &run[..12]
+    );
     project.path(Path::new(&model)).is_file()
 }
 
@@ -205,23 +271,37 @@ values = [1e-2, 1e-7]
 "#;
     project.write("sweeps/best.toml", sweep);
     let said = project.lions(&["check", "sweeps/best.toml"]);
-    assert!(said.code == 1 && said.err.contains("needs a table whose first metric"), "{said:?}");
+    assert!(
+        said.code == 1 && said.err.contains("needs a table whose first metric"),
+        "{said:?}"
+    );
     let table = crate::tiny::table(&["tales/loss", "instruct/loss"]);
     project.write("sweeps/best.toml", format!("{sweep}{table}"));
     // Before all are done any may be the best.
-    is_ok(&project, &["run", "sweeps/best.toml", "--where", "learning-rate=1e-2"]);
+    is_ok(
+        &project,
+        &["run", "sweeps/best.toml", "--where", "learning-rate=1e-2"],
+    );
     assert!(is_ok(&project, &["gc"]).starts_with("nothing to delete;"));
     is_ok(&project, &["run", "sweeps/best.toml"]);
     let trials = project.json(&["status", "best", "--trials"]);
     let trials: Vec<&Value> = trials.as_array().unwrap().iter().collect();
     let rows = project.json(&["compare", "best"]);
     let rows = rows[0]["rows"].as_array().unwrap().clone();
-    let bests: Vec<bool> = rows.iter().map(|row| row["results"][0]["best"] == true).collect();
+    let bests: Vec<bool> = rows
+        .iter()
+        .map(|row| row["results"][0]["best"] == true)
+        .collect();
     assert!(bests.contains(&true) && bests.contains(&false), "{rows:?}");
     is_ok(&project, &["gc", "--yes"]);
     for (trial, best) in trials.iter().zip(bests) {
         let run = trial["runs"][0]["id"].as_str().unwrap();
         assert_eq!(has_model(&project, run), best, "{trial}");
     }
-    assert_eq!(project.json(&["compare", "best"])[0]["rows"].as_array().unwrap(), &rows);
+    assert_eq!(
+        project.json(&["compare", "best"])[0]["rows"]
+            .as_array()
+            .unwrap(),
+        &rows
+    );
 }

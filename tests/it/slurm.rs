@@ -348,18 +348,27 @@ fn a_node_that_loses_cards_under_two_runs_is_left_out_of_later_jobs() {
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let spec = PROJECT_FILE.replace(
         "partition = \"main\"\n",
-        &format!("partition = \"main\"\nexclude = \"old1\"\nprogram = \"{}\"\n", program.display()),
+        &format!(
+            "partition = \"main\"\nexclude = \"old1\"\nprogram = \"{}\"\n",
+            program.display()
+        ),
     );
     cluster.project.write("lions.toml", spec);
     let ended = Driver::start(&mut cluster.run_command("faulty")).end();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let warned = ended.events.iter().filter(|event| event["kind"] == "warning");
+    let warned = ended
+        .events
+        .iter()
+        .filter(|event| event["kind"] == "warning");
     let told: Vec<String> = warned.map(|event| event["message"].to_string()).collect();
     let wanted = "cards of `node7.example` were lost under two runs";
     assert!(told.iter().any(|told| told.contains(wanted)), "{told:?}");
     let asked = cluster.asked("sbatch");
     assert!(asked[0].contains("--exclude=old1 "), "{asked:?}");
-    assert!(asked.last().unwrap().contains("--exclude=old1,node7 "), "{asked:?}");
+    assert!(
+        asked.last().unwrap().contains("--exclude=old1,node7 "),
+        "{asked:?}"
+    );
     cluster.has_its_table("faulty");
 }
 

@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Delete weights that no sweep wants kept
 ///
 /// What a sweep keeps stands in its file: `keep = "last"` under `[sweep]` lets the checkpoints of earlier
-/// steps go, `"best"` those of all configurations that are clearly worse than the best by the first metric of the first
-/// table, `"none"` all weights, each once every run that needs it is done. Nothing is said: all stays.
+/// steps go, `"none"` all weights, `"best"` all of configurations that are clearly worse than the best by the
+/// first metric of the first table; each once every run that needs it is done. Nothing is said: all stays.
 /// Of runs that sweeps share the one that keeps most decides. Results stay, and a run that needs what is gone
 /// has it made again. Without `--yes` it only says what would go.
 #[derive(Debug, clap::Args)]
