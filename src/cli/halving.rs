@@ -1,10 +1,11 @@
 //! Which part of a sweep that is halved is next: a rung, or what is left of the sweep.
 
-use crate::cli::commands::plan::make;
 use crate::cli::database::{open, store_error};
 use crate::cli::error::CommandError;
+use crate::cli::planned::make;
 use crate::cli::project::Project;
 use crate::cli::text::{counted, si};
+use crate::config::Standing;
 use crate::config::sweep::{Sweep, Trial};
 use crate::plan::{KnownLengths, Plan, PlannedTrial, RunId};
 use crate::queue::RunState;
@@ -21,6 +22,8 @@ pub(crate) struct Phase {
     pub(crate) plan: Plan,
     /// The number of the rung, from 0; none if it is the sweep itself.
     pub(crate) rung: Option<usize>,
+    /// What the rungs before have decided.
+    standings: Vec<Standing>,
 }
 
 impl Phase {
@@ -30,6 +33,7 @@ impl Phase {
             sweep,
             plan,
             rung: None,
+            standings: Vec::new(),
         }
     }
 }
@@ -53,21 +57,22 @@ pub(crate) fn next_phase(
         let values = store.and_then(|store| values(&store, &plan, &metric?).transpose());
         match (values.transpose()?, &mut sweep.halving) {
             (Some(values), Some(halving)) => halving.decide(at, &values),
-            _ => {
+            (_, halving) => {
                 return Ok(Phase {
                     sweep: rung,
                     plan,
                     rung: Some(at),
+                    standings: halving.take().map_or_else(Vec::new, |h| h.standings),
                 });
             }
         }
     }
     let sweep = sweep.without_stopped();
     let plan = make(project, &sweep, lengths)?;
+    let standings = sweep.halving.as_ref().map(|h| h.standings.clone());
     Ok(Phase {
-        sweep,
-        plan,
-        rung: None,
+        standings: standings.unwrap_or_default(),
+        ..Phase::whole(sweep, plan)
     })
 }
 
@@ -120,13 +125,16 @@ pub(crate) struct CostRange {
 /// What the rest of a sweep costs, by what is decided so far; none if it is not halved.
 pub(crate) fn cost_range(
     project: &Project,
-    sweep: &Sweep,
+    (sweep, phase): (&Sweep, &Phase),
     lengths: &KnownLengths,
     done: &dyn Fn(&RunId) -> bool,
 ) -> Result<Option<CostRange>, CommandError> {
-    let Some(halving) = &sweep.halving else {
+    let mut so_far = sweep.clone();
+    let Some(halving) = &mut so_far.halving else {
         return Ok(None);
     };
+    halving.standings.clone_from(&phase.standings);
+    let rungs = halving.spec.rungs.len();
     let full = make(project, sweep, lengths)?;
     let mut by_configuration: BTreeMap<String, f64> = BTreeMap::new();
     for trial in &full.trials {
@@ -145,9 +153,9 @@ pub(crate) fn cost_range(
     };
     let mut ends = [0.0; 2];
     for (costliest, end) in [false, true].into_iter().zip(&mut ends) {
-        let mut left = sweep.clone();
+        let mut left = so_far.clone();
         let mut runs = BTreeMap::new();
-        for at in 0..halving.spec.rungs.len() {
+        for at in phase.rung.unwrap_or(rungs)..rungs {
             if let Some(rung) = left.rung(at) {
                 note_runs(&make(project, &rung, lengths)?, done, &mut runs);
             }
@@ -203,25 +211,16 @@ pub(crate) fn halving_lines(sweep: &Sweep, phase: &Phase, range: CostRange) -> V
             si(range.in_full)
         ),
     ];
-    lines.extend(stopped_lines(&phase.sweep));
+    let stopped = phase.standings.iter().filter(|standing| !standing.kept);
+    lines.extend(stopped.map(|standing| standing.line(&halving.spec.metric)));
     lines
-}
-
-/// A line on each configuration that was stopped.
-fn stopped_lines(sweep: &Sweep) -> Vec<String> {
-    let Some(halving) = &sweep.halving else {
-        return Vec::new();
-    };
-    let metric = &halving.spec.metric;
-    let stopped = halving.stopped();
-    stopped.map(|standing| standing.line(metric)).collect()
 }
 
 /// The same for programs.
 pub(crate) fn halving_json(sweep: &Sweep, phase: &Phase, range: CostRange) -> Value {
     json!({
-        "rung": phase.rung, "sweep": phase.sweep.name,
-        "halving": phase.sweep.halving.as_ref().or(sweep.halving.as_ref()),
+        "rung": phase.rung, "next": phase.sweep.name,
+        "spec": sweep.halving.as_ref().map(|halving| &halving.spec), "standings": phase.standings,
         "flops": { "least": range.least, "most": range.most, "without_halving": range.in_full },
     })
 }

@@ -18,6 +18,7 @@ mod held_out;
 mod notify;
 mod numbers;
 mod pick;
+mod planned;
 mod preflight;
 mod progress;
 mod progress_line;

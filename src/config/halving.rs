@@ -7,17 +7,14 @@
 //! compared by at the end shares neither seeds nor rows with what it was chosen by. Nothing is decided by
 //! what is not stored: the same results of rungs always leave the same configurations.
 
+use crate::config::axis_value::{AxisValue, show_value};
 use crate::config::evaluation::EvalRecipe;
-use crate::config::keep::KeepPolicy;
-use crate::config::sweep::{AxisValue, ReportSpec, Sweep, TableSpec, Trial, show_value};
+use crate::config::trial::Trial;
 use crate::metrics::{Better, metric_spec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Between a sweep's name and that of its rung: no sweep file can state a name with it.
-pub const RUNG_MARK: char = '~';
 
 /// `[search.halving]`, but for what is evaluated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -120,7 +117,7 @@ fn group_of(assignments: &BTreeMap<String, AxisValue>, over: &[String]) -> Strin
     key_of(&group)
 }
 
-fn key_of(assignments: &BTreeMap<String, AxisValue>) -> String {
+pub(crate) fn key_of(assignments: &BTreeMap<String, AxisValue>) -> String {
     // A map of JSON values always is JSON.
     serde_json::to_string(assignments).unwrap_or_default()
 }
@@ -140,7 +137,7 @@ impl Halving {
     }
 
     /// The trials of a rung that compete there: more of them than go on, and none of them stopped.
-    fn competing(&self, at: usize) -> Vec<&Trial> {
+    pub(crate) fn competing(&self, at: usize) -> Vec<&Trial> {
         let Some((rung, trials)) = self.spec.rungs.get(at).zip(self.trials.get(at)) else {
             return Vec::new();
         };
@@ -180,7 +177,7 @@ impl Halving {
         !self.competing(0).is_empty()
     }
 
-    /// Decides a rung by the values of its trials, in the order of [`Sweep::rung`]; none of one that did not
+    /// Decides a rung by the values of its trials, in the order of the rung's sweep; none of one that did not
     /// stay finite, which ranks last. Of equal ones the earlier in the sweep ranks first.
     pub fn decide(&mut self, at: usize, values: &[Option<f64>]) {
         let Some(rung) = self.spec.rungs.get(at).copied() else {
@@ -236,82 +233,6 @@ fn best_first(a: Option<f64>, b: Option<f64>, better: Better) -> Ordering {
         (Some(a), Some(b)) if better == Better::Higher => b.total_cmp(&a),
         (Some(a), Some(b)) => a.total_cmp(&b),
         (a, b) => b.is_some().cmp(&a.is_some()),
-    }
-}
-
-impl Sweep {
-    /// The sweep of a rung, over what still competes there; none if nothing does.
-    pub fn rung(&self, at: usize) -> Option<Self> {
-        let halving = self.halving.as_ref()?;
-        let rung = halving.spec.rungs.get(at)?;
-        let competing = halving.competing(at).into_iter().enumerate();
-        let trials: Vec<Trial> = competing
-            .map(|(index, trial)| Trial {
-                index,
-                ..trial.clone()
-            })
-            .collect();
-        let (number, of) = (at + 1, halving.spec.rungs.len());
-        let (steps, keep) = (rung.steps, rung.keep);
-        let table = TableSpec {
-            name: "rung".to_owned(),
-            title: format!("Rung {number} of {of}: {steps} steps, of which the best {keep} go on"),
-            metrics: vec![halving.spec.metric.clone()],
-            ..TableSpec::default()
-        };
-        (!trials.is_empty()).then(|| Self {
-            name: format!("{}{RUNG_MARK}{steps}-steps", self.name),
-            question: format!("Which configurations go on after {steps} steps?"),
-            trials,
-            // Once a rung is decided its weights are worth nothing.
-            keep: match self.keep {
-                KeepPolicy::All => KeepPolicy::All,
-                _ => KeepPolicy::None,
-            },
-            report: ReportSpec {
-                tables: vec![table],
-                ..ReportSpec::default()
-            },
-            halving: None,
-            ..self.clone()
-        })
-    }
-
-    /// The same without the trials of configurations that were stopped.
-    #[must_use]
-    pub fn without_stopped(mut self) -> Self {
-        let Some(halving) = &self.halving else {
-            return self;
-        };
-        let stopped: BTreeSet<String> = halving.stopped().map(|s| key_of(&s.assignments)).collect();
-        self.trials
-            .retain(|trial| !stopped.contains(&key_of(&trial.assignments)));
-        for (index, trial) in self.trials.iter_mut().enumerate() {
-            trial.index = index;
-        }
-        self
-    }
-
-    /// The configurations of a rung's groups, of as many as go on, by `cost` the cheapest or the costliest:
-    /// what could be left, whoever is the best.
-    pub fn leaving(&self, at: usize, cost: impl Fn(&Trial) -> f64, costliest: bool) -> Self {
-        let mut left = self.clone();
-        let Some(halving) = &mut left.halving else {
-            return left;
-        };
-        let better = metric_spec(&halving.spec.metric).better;
-        let sign = if costliest == (better == Better::Higher) {
-            1.0
-        } else {
-            -1.0
-        };
-        let values: Vec<Option<f64>> = halving
-            .competing(at)
-            .into_iter()
-            .map(|trial| Some(sign * cost(trial)))
-            .collect();
-        halving.decide(at, &values);
-        left
     }
 }
 

@@ -51,6 +51,7 @@ mod range;
 #[cfg(test)]
 mod reference;
 mod removed;
+mod rungs;
 mod samples_spec;
 mod schema;
 #[cfg(test)]
@@ -70,6 +71,7 @@ mod text;
 mod toml_text;
 mod training;
 mod tree;
+mod trial;
 mod typed;
 mod usual;
 
@@ -81,7 +83,7 @@ pub use check::is_data_file;
 pub use diagnose::{ConfigError, FieldProblem, Finding};
 pub(crate) use diagnose::{nearest, suggest};
 pub use expected::{ExpectedInput, ExpectedInputs, Inputs, ModelSizes};
-pub use halving::{Halving, RUNG_MARK, Standing};
+pub use halving::{Halving, Standing};
 pub use keep::KeepPolicy;
 pub use keys::{file_stem, final_metric_keys, step_metric_keys};
 pub(crate) use load::stated_name;
@@ -90,6 +92,7 @@ pub use overrides::{Overrides, SET_MARK};
 pub use places::{Places, Remark, Written};
 pub use project_file::{BackendChoice, LOCAL, PROJECT_FILE, ProjectFile};
 pub use published::{Published, all_published, published};
+pub use rungs::RUNG_MARK;
 pub use schema::{editor_schema, field_schema};
 pub use task_file::{load_task, shipped_tasks};
 pub use text::parse_toml;

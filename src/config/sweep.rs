@@ -3,7 +3,6 @@
 use crate::config::expected::ExpectedInputs;
 use crate::config::halving::Halving;
 use crate::config::keep::KeepPolicy;
-use crate::config::spec::TrialConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,6 +15,7 @@ pub use crate::config::figure_spec::{
 };
 pub use crate::config::samples_spec::SamplesSpec;
 pub use crate::config::table_spec::{Direction, TableSpec};
+pub use crate::config::trial::Trial;
 
 /// A sweep file, fully expanded and checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,33 +51,6 @@ pub struct AxisInfo {
     pub name: String,
     /// Its values in file order.
     pub values: Vec<AxisValue>,
-}
-
-/// One point of the sweep.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Trial {
-    /// Position in the sweep, from 0.
-    pub index: usize,
-    /// Axis name to value; axes that do not apply are absent.
-    pub assignments: BTreeMap<String, AxisValue>,
-    /// The trial's seed.
-    pub seed: u64,
-    /// The complete typed configuration.
-    pub config: TrialConfig,
-}
-
-impl Trial {
-    /// `beta=0.1 size=440`, in axis-name order; `base` if nothing is assigned.
-    pub fn label(&self) -> String {
-        if self.assignments.is_empty() {
-            return "base".to_owned();
-        }
-        let parts = self
-            .assignments
-            .iter()
-            .map(|(k, v)| format!("{k}={}", show_value(v)));
-        parts.collect::<Vec<_>>().join(" ")
-    }
 }
 
 /// What a sweep reports.

@@ -15,10 +15,10 @@ seeds = [1, 2]
 [base]
 pipeline = ["sft", "dpo"]
 [base.dpo.recipe]
-duration = { steps = 3 }
+duration = { steps = 4 }
 [search.halving]
 over = ["beta"]
-rungs = [{ steps = 1, keep = 2 }, { steps = 2, keep = 1 }]
+rungs = [{ steps = 2, keep = 2 }, { steps = 3, keep = 1 }]
 seeds = [101]
 metric = "valid/loss"
 [search.halving.eval]
@@ -79,7 +79,7 @@ fn best(losses: &BTreeMap<(String, String), f64>, keep: usize) -> Vec<(String, S
 fn halving_stops_what_ranks_low_and_compares_what_is_left() {
     let project = halved();
     let plan = is_ok(&project, &["plan", "sweeps/halved.toml"]);
-    let want = "halving over beta by valid/loss: 2 at step 1, then 1 at step 2 go on; next is rung 1, `halved~1-steps`";
+    let want = "halving over beta by valid/loss: 2 at step 2, then 1 at step 3 go on; next is rung 1, `halved~2-steps`";
     let plan = plan.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(plan.contains(want), "{plan}");
     let told = project.json(&["plan", "sweeps/halved.toml"]);
@@ -89,11 +89,23 @@ fn halving_stops_what_ranks_low_and_compares_what_is_left() {
         "{told}"
     );
     assert!(flops("most") < flops("without_halving"), "{told}");
+    // Before anything of it runs there is the first rung alone.
+    assert_eq!(
+        project
+            .lions(&["run", "sweeps/halved.toml", "--until", "1s"])
+            .code,
+        130
+    );
+    let said = project.lions(&["status", "halved"]);
+    assert!(
+        said.code == 1 && said.err.contains("`lions status halved~2-steps`"),
+        "{said:?}"
+    );
     is_ok(&project, &["run", "sweeps/halved.toml", "--jobs", "2"]);
 
     // The rungs, as the rule has it.
-    let first = losses(&project, "halved~1-steps", "valid/loss");
-    let second = losses(&project, "halved~2-steps", "valid/loss");
+    let first = losses(&project, "halved~2-steps", "valid/loss");
+    let second = losses(&project, "halved~3-steps", "valid/loss");
     let left = losses(&project, "halved", "tales/loss");
     assert_eq!((first.len(), second.len(), left.len()), (6, 4, 2));
     assert_eq!(second.keys().cloned().collect::<Vec<_>>(), best(&first, 2));
@@ -109,7 +121,7 @@ fn halving_stops_what_ranks_low_and_compares_what_is_left() {
     why.sort_unstable();
     let of =
         |step: u32, of: u32| format!("stopped at step {step}: rank {of} of {of} on valid/loss");
-    assert_eq!(why, [of(1, 3), of(1, 3), of(2, 2), of(2, 2)]);
+    assert_eq!(why, [of(2, 3), of(2, 3), of(3, 2), of(3, 2)]);
     let rows = table["rows"].as_array().unwrap();
     let compared = rows
         .iter()
@@ -117,7 +129,7 @@ fn halving_stops_what_ranks_low_and_compares_what_is_left() {
     assert_eq!(compared.count(), 1, "{table}");
     let text = is_ok(&project, &["compare", "halved"]);
     assert_eq!(
-        text.matches("stopped at step 1: rank 3 of 3").count(),
+        text.matches("stopped at step 2: rank 3 of 3").count(),
         2,
         "{text}"
     );
@@ -126,7 +138,7 @@ fn halving_stops_what_ranks_low_and_compares_what_is_left() {
     let status = is_ok(&project, &["status", "halved"]);
     assert_eq!(status.matches(": stopped at step").count(), 4, "{status}");
     let page = project.read("reports/halved/index.html");
-    assert!(page.contains("How configurations were chosen") && page.contains("stopped at step 2"));
+    assert!(page.contains("How configurations were chosen") && page.contains("stopped at step 3"));
 
     // Nothing is left to do, and the decision stays.
     let again = project.lions(&["run", "sweeps/halved.toml"]);
@@ -230,13 +242,13 @@ fn a_halving_that_would_favour_something_is_refused() {
         "there is no axis `bta`",
     );
     refused(
-        "{ steps = 2, keep = 1 }",
         "{ steps = 3, keep = 1 }",
-        "is no shorter than a trial of 3",
+        "{ steps = 4, keep = 1 }",
+        "is no shorter than a trial of 4",
     );
     refused(
-        "{ steps = 2, keep = 1 }",
-        "{ steps = 2, keep = 2 }",
+        "{ steps = 3, keep = 1 }",
+        "{ steps = 3, keep = 2 }",
         "this rung is entered by 2 and keeps 2",
     );
     refused("keep = 2 }, ", "keep = 3 }, ", "nothing is stopped");

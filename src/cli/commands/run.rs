@@ -10,6 +10,7 @@ use crate::cli::halving::{Phase, decided, next_phase};
 use crate::cli::notify::NotifyArgs;
 use crate::cli::numbers::at_least;
 use crate::cli::pick::{OnlyStage, TrialFilter, wanted_runs};
+use crate::cli::planned::make;
 use crate::cli::preflight::Look;
 use crate::cli::progress::BarsReporter;
 use crate::cli::project::Project;
@@ -139,7 +140,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
         let (sweep, places) = word.load_placed(ui, &project, Inputs::Required)?;
         word.warn_of_same_name(ui, &project, &sweep);
         errors += look.tell(ui, &sweep, &places).new_errors;
-        let plan = plan::make(&project, &sweep, look.lengths())?;
+        let plan = make(&project, &sweep, look.lengths())?;
         if let Some(input) = plan.missing.first() {
             let (what, path) = (input.what, &input.path);
             let hint = format!(
