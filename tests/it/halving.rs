@@ -148,7 +148,9 @@ fn halving_stops_what_ranks_low_and_compares_what_is_left() {
     );
     let plan = is_ok(&project, &["plan", "sweeps/halved.toml"]);
     assert!(
-        plan.contains("all rungs are decided") && plan.contains("0 to do"),
+        plan.contains("to do: 0 to 0 FLOPs")
+            && plan.contains("all rungs are decided")
+            && plan.contains("0 to do"),
         "{plan}"
     );
 
