@@ -92,7 +92,7 @@ fail() { echo "FAILED: $*" >&2; squeue -t all -o '%i %j %T %r' >&2 || true; exit
 start() { "$lions" run "sweeps/$1.toml" --backend slurm "${@:2}" > "$work/$1.log" 2>&1 & driver=$!; }
 ends_well() { wait "$driver" || fail "$1: $(tail -5 "$work/$1.log")"; driver=; has_its_table "$1"; }
 has_its_table() { "$lions" compare "$1" | has 'tales/loss' || fail "$1 has no table"; }
-until_told() { for _ in $(seq 600); do grep -q "$2" "$work/$1.log" && return; sleep 0.1; done; fail "$1 never told \`$2\`: $(cat "$work/$1.log")"; }
+until_told() { for _ in $(seq 600); do grep -qs "$2" "$work/$1.log" && return; sleep 0.1; done; fail "$1 never told \`$2\`: $(cat "$work/$1.log")"; }
 saved_state() { for _ in $(seq 600); do grep -qs '"checkpointed"' results/runs/*/attempts/"$1"/events.jsonl && return; sleep 0.1; done; fail "no state"; }
 
 say "what Slurm would never start is refused before anything is queued"
