@@ -211,6 +211,11 @@ pub(crate) fn halving_lines(sweep: &Sweep, phase: &Phase, range: CostRange) -> V
             si(range.in_full)
         ),
     ];
+    if range.least > range.in_full {
+        lines.push(
+            "the rungs cost more than they save: shorten them, or let fewer go on".to_owned(),
+        );
+    }
     let stopped = phase.standings.iter().filter(|standing| !standing.kept);
     lines.extend(stopped.map(|standing| standing.line(&halving.spec.metric)));
     lines
