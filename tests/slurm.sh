@@ -2,7 +2,7 @@
 # Sweeps of the shipped model on a real Slurm of one node with two pretend GPUs, from `lions run` to the table: an array,
 # a held job and a cancellation, preemption, a time limit with a resumed attempt, a driver that is killed and started again, and a
 # controller that is killed and started again. Needs root and Slurm's packages (tests/slurm/up.sh); about four minutes.
-# usage: tests/slurm.sh [LIONS]        (a built program; target/debug/lions if absent)
+# usage: [KEEP=DIR] tests/slurm.sh [LIONS]        (a built program; target/debug/lions if absent)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 here=$PWD
@@ -10,6 +10,8 @@ lions=$(realpath "${1:-${CARGO_TARGET_DIR:-target}/debug/lions}")
 work=$(mktemp -d)
 driver=
 finish() {
+    # What it left behind says more than its last line.
+    [ -z "${KEEP:-}" ] || cp -r "$work" "$KEEP"
     [ -z "$driver" ] || kill -9 "$driver" 2> /dev/null || true
     "$here/tests/slurm/down.sh" "$work/slurm" || true
     rm -rf "$work"
@@ -90,7 +92,7 @@ fail() { echo "FAILED: $*" >&2; squeue -t all -o '%i %j %T %r' >&2 || true; exit
 start() { "$lions" run "sweeps/$1.toml" --backend slurm "${@:2}" > "$work/$1.log" 2>&1 & driver=$!; }
 ends_well() { wait "$driver" || fail "$1: $(tail -5 "$work/$1.log")"; driver=; has_its_table "$1"; }
 has_its_table() { "$lions" compare "$1" | has 'tales/loss' || fail "$1 has no table"; }
-until_told() { for _ in $(seq 600); do grep -q "$2" "$work/$1.log" && return; sleep 0.1; done; fail "$1 never told \`$2\`: $(cat "$work/$1.log")"; }
+until_told() { for _ in $(seq 600); do grep -qs "$2" "$work/$1.log" && return; sleep 0.1; done; fail "$1 never told \`$2\`: $(cat "$work/$1.log")"; }
 saved_state() { for _ in $(seq 600); do grep -qs '"checkpointed"' results/runs/*/attempts/"$1"/events.jsonl && return; sleep 0.1; done; fail "no state"; }
 
 say "what Slurm would never start is refused before anything is queued"
@@ -156,8 +158,10 @@ grep -q '"resumed"' results/runs/*/attempts/002/events.jsonl || fail "not resume
 say "a driver that is killed again and again loses nothing and repeats nothing"
 rm -rf results
 sweep killed 40 10 '0.1, 0.5'
-for pause in 0.3 0.7 1.1 1.6 2.2 0.5 1.9; do
+for pause in 0 0.1 0.2 0.4 0.7 1.1 1.6 2.2 0.3 1.9; do
     start killed
+    # Not before it has begun, however slow the machine is.
+    until_told killed .
     sleep "$pause"
     kill -9 "$driver" 2> /dev/null || true
     wait "$driver" 2> /dev/null || true

@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """What ten thousand runs cost the queue and those who ask after them.
 
-    python3 benches/scale/run.py LIONS [--runs 10000] [--keep DIR]
+    python3 benches/scale/run.py LIONS [--runs 10000] [--keep DIR] [--hyperqueue PYTHON]
 
 Registers a sweep of so many runs (half trainings, half evaluations), writes results for all of them into the
 database and into stage files, since carrying them out takes an hour, and measures commands by the CPU seconds that
-the process spent: what else the machine does, does not count. Then lets 100 trivial runs be carried out.
+the process spent: what else the machine does, does not count. Then lets 100
+trivial runs be carried out: one step of training on one row, or an evaluation of one row, each a process, its result
+synced to the disk and committed to the database. With a Python that has `hyperqueue` (PyPI), 100 processes of the same
+program that only say their version are given to HyperQueue, which keeps them in memory.
 """
 
 import argparse
@@ -38,6 +41,8 @@ schedule = {{ decay = "constant", warmup-ratio = 0.0 }}
 path = "sft.recipe.optimizer.learning-rate"
 name = "lr"
 values = {values}
+[base.eval.recipe.likelihood]
+tales = false
 [base.eval.recipe.likelihood.instruct]
 data = [{{ path = "data/sft/instruct_test.jsonl", count = 1 }}]
 max-seq-len = 64
@@ -106,6 +111,7 @@ def main() -> None:
     words.add_argument("lions")
     words.add_argument("--runs", type=int, default=10_000)
     words.add_argument("--keep", type=pathlib.Path)
+    words.add_argument("--hyperqueue", metavar="PYTHON")
     args = words.parse_args()
     lions = os.path.abspath(args.lions)
     folder = args.keep or pathlib.Path(tempfile.mkdtemp(prefix="lions-scale-"))
@@ -128,6 +134,10 @@ def main() -> None:
     small = write_sweep(folder, "small", 10, 5)
     cpu, wall, _ = spent([lions, "run", small, "--no-report", "--quiet"], folder)
     print(f"\n100 trivial runs: {100 / wall:.1f} a second, {cpu * 10:.0f} CPU ms each")
+    if args.hyperqueue:
+        peer = [args.hyperqueue, HERE / "benches/scale/peer.py", "100", lions, "--version"]
+        rate = subprocess.run(peer, check=True, capture_output=True, text=True).stdout.strip()
+        print(f"100 processes of the same program on HyperQueue, in memory: {rate} a second")
     if not args.keep:
         shutil.rmtree(folder)
 

@@ -12,7 +12,7 @@ use crate::backend::traits::{Backend, BackendError, Habits, Handle, Launch, Poll
 use crate::base::{Clock as _, PathError, SystemClock, digest_bytes, quoted, write_atomic};
 use crate::plan::RunId;
 use crate::rundir::{
-    AttemptDir, JobNote, RunDir, host_name, is_locked, network_file_system, read_job_end,
+    AttemptDir, JobNote, RunDir, begun_on, host_name, is_locked, network_file_system, read_job_end,
     read_job_note, write_job_note,
 };
 use std::collections::BTreeMap;
@@ -363,16 +363,32 @@ impl<S: Scheduler> Backend for QueuedBackend<S> {
 
     fn rehearse(&mut self) -> Result<(), BackendError> {
         match self.scheduler.refuses() {
-            Some(message) => Err(BackendError::Refused {
-                backend: self.options.name.clone(),
-                message,
-            }),
+            Some(message) => Err(self.refused(message)),
             None => Ok(()),
+        }
+    }
+
+    fn exclude(&mut self, attempt: &AttemptDir) -> Result<Option<String>, BackendError> {
+        let Some(host) = begun_on(attempt) else {
+            return Ok(None);
+        };
+        // Schedulers know nodes by the name without its domain.
+        let node = host.split('.').next().unwrap_or(&host).to_owned();
+        match self.scheduler.exclude(&node) {
+            Ok(asked) => Ok(asked.then_some(node)),
+            Err(message) => Err(self.refused(message)),
         }
     }
 }
 
 impl<S: Scheduler> QueuedBackend<S> {
+    fn refused(&self, message: String) -> BackendError {
+        BackendError::Refused {
+            backend: self.options.name.clone(),
+            message,
+        }
+    }
+
     /// Writes an attempt into the files of its batch.
     fn add_to_batch(&self, name: &str, index: u32, launch: &Launch) -> Result<(), BackendError> {
         let folder = self.folder(name);

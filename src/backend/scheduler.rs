@@ -67,6 +67,14 @@ pub(crate) trait Scheduler {
     /// Whether such jobs would ever start; why not. Nothing where that cannot be told.
     fn refuses(&mut self) -> Option<String>;
 
+    /// Has no further job start on a node; `false` where that cannot be asked for.
+    ///
+    /// # Errors
+    /// Such jobs would never start then. They may start there again.
+    fn exclude(&mut self, _node: &str) -> Result<bool, String> {
+        Ok(false)
+    }
+
     /// Shell for the number of a job of an array; nothing where each job has a script of its own.
     fn index_variable(&self) -> Option<&'static str>;
 }

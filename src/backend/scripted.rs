@@ -6,8 +6,9 @@ use crate::backend::traits::{
 use crate::base::{FakeClock, write_atomic};
 use crate::plan::RunId;
 use crate::rundir::{
-    AttemptEvent, FailureClass, FolderLock, Heartbeat, Journal, MetricValue, OUTCOME_FORMAT,
-    StageResult, Usage, digest_folder, write_made, write_result,
+    AttemptDir, AttemptEvent, FailureClass, FolderLock, Heartbeat, Journal, MetricValue,
+    OUTCOME_FORMAT, StageResult, Usage, begin_once, begun_on, digest_folder, write_made,
+    write_result,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -50,6 +51,10 @@ pub struct ScriptedBackend {
     pub launched: Vec<Launch>,
     /// Every stop in order.
     pub stopped: Vec<(Handle, StopSignal)>,
+    /// The machine on which attempts begin, if a scheduler chooses one.
+    pub host: Option<String>,
+    /// Machines that were to be left out, in order.
+    pub excluded: Vec<String>,
 }
 
 impl ScriptedBackend {
@@ -63,6 +68,8 @@ impl ScriptedBackend {
             attempts: BTreeMap::new(),
             launched: Vec::new(),
             stopped: Vec::new(),
+            host: None,
+            excluded: Vec::new(),
         }
     }
 
@@ -75,11 +82,20 @@ impl ScriptedBackend {
 }
 
 impl Backend for ScriptedBackend {
+    fn exclude(&mut self, attempt: &AttemptDir) -> Result<Option<String>, BackendError> {
+        let node = begun_on(attempt);
+        self.excluded.extend(node.clone());
+        Ok(node)
+    }
+
     fn launch(&mut self, launch: &Launch) -> Result<Handle, BackendError> {
         let next = self.acts.get_mut(&launch.run).and_then(VecDeque::pop_front);
         let act = next.unwrap_or_else(|| self.otherwise.clone());
         let dir = launch.run_dir().attempt(launch.attempt);
         let mut journal = Journal::create(&dir.events())?;
+        if let Some(host) = &self.host {
+            begin_once(&dir, host)?;
+        }
         let mut attempt = Attempt {
             act,
             ended: None,

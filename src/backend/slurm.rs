@@ -25,6 +25,8 @@ pub(crate) struct Slurm {
     root: PathBuf,
     /// `sacct` has said that nothing is kept.
     no_accounting: bool,
+    /// Nodes on which cards were lost.
+    excluded: BTreeSet<String>,
 }
 
 impl Slurm {
@@ -33,6 +35,7 @@ impl Slurm {
             spec,
             root: root.to_owned(),
             no_accounting: false,
+            excluded: BTreeSet::new(),
         }
     }
 
@@ -43,13 +46,17 @@ impl Slurm {
     /// What every job asks for.
     fn options(&self) -> Vec<String> {
         let spec = &self.spec;
+        // `--exclude` counts once.
+        let excluded = spec.exclude.iter().chain(&self.excluded);
+        let excluded = excluded.cloned().collect::<Vec<_>>().join(",");
+        let excluded = (!excluded.is_empty()).then_some(excluded);
         let named = [
             ("partition", &spec.partition),
             ("account", &spec.account),
             ("qos", &spec.qos),
             ("reservation", &spec.reservation),
             ("constraint", &spec.constraint),
-            ("exclude", &spec.exclude),
+            ("exclude", &excluded),
             ("time", &spec.time),
             ("mem", &spec.memory),
             ("gpus", &spec.gpus),
@@ -222,6 +229,18 @@ impl Scheduler for Slurm {
         self.rehearse()
     }
 
+    fn exclude(&mut self, node: &str) -> Result<bool, String> {
+        if !self.excluded.insert(node.to_owned()) {
+            return Ok(true);
+        }
+        // With the only node that fits left out nothing would ever start.
+        let refused = self.rehearse();
+        if refused.is_some() {
+            self.excluded.remove(node);
+        }
+        refused.map_or(Ok(true), Err)
+    }
+
     fn index_variable(&self) -> Option<&'static str> {
         Some("SLURM_ARRAY_TASK_ID")
     }
@@ -285,6 +304,21 @@ mod tests {
 
     fn key(index: u32) -> TaskKey {
         ("lions-a".to_owned(), index)
+    }
+
+    #[test]
+    fn nodes_that_were_left_out_stand_beside_those_of_the_project() {
+        let spec = SlurmSpec {
+            exclude: Some("bad[1-2]".to_owned()),
+            ..SlurmSpec::default()
+        };
+        let mut slurm = Slurm::new(spec, Path::new("/project"));
+        slurm.excluded.insert("lost".to_owned());
+        let options = slurm.options();
+        assert!(
+            options.contains(&"--exclude=bad[1-2],lost".to_owned()),
+            "{options:?}"
+        );
     }
 
     #[test]

@@ -280,6 +280,15 @@ pub trait Backend {
         Ok(())
     }
 
+    /// Has no further attempt start on the machine on which this one was; nothing where that cannot be asked for, else
+    /// its name.
+    ///
+    /// # Errors
+    /// Nothing would start any more then: attempts may start there again.
+    fn exclude(&mut self, _attempt: &AttemptDir) -> Result<Option<String>, BackendError> {
+        Ok(None)
+    }
+
     /// Waits until something may have happened, at most `millis`.
     fn wait(&mut self, millis: u64) {
         std::thread::sleep(std::time::Duration::from_millis(millis));

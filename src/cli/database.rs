@@ -5,7 +5,7 @@ use crate::cli::error::CommandError;
 use crate::cli::project::Project;
 use crate::cli::sweep_file::sweep_file_named;
 use crate::cli::ui::Ui;
-use crate::config::{BASE_MARK, SET_MARK, nearest};
+use crate::config::{BASE_MARK, RUNG_MARK, SET_MARK, nearest};
 use crate::report::{Depth, SweepResults, load_results};
 use crate::store::{ReadStore, StoreError};
 
@@ -34,16 +34,29 @@ pub(crate) fn results(
     project: &Project,
     name: &str,
 ) -> Result<SweepResults, CommandError> {
+    results_to(ui, project, name, Depth::Everything)
+}
+
+/// What is known of a sweep that has run here, as deep as is asked.
+pub(crate) fn results_to(
+    ui: &Ui,
+    project: &Project,
+    name: &str,
+    depth: Depth,
+) -> Result<SweepResults, CommandError> {
     let store = must_open(project)?;
     store
         .sweep(name)
         .map_err(|error| unknown_sweep(project, &store, error))?;
-    let own = name.split([BASE_MARK, SET_MARK]).next().unwrap_or(name);
+    let own = name
+        .split([BASE_MARK, SET_MARK, RUNG_MARK])
+        .next()
+        .unwrap_or(name);
     let file = sweep_file_named(project, own);
     let source = file.and_then(|path| read_to_string(&path).ok());
     let source = source.unwrap_or_default();
-    let results = load_results(&store, &project.root, name, &source, Depth::Everything)
-        .map_err(CommandError::user)?;
+    let results =
+        load_results(&store, &project.root, name, &source, depth).map_err(CommandError::user)?;
     results.sweep.unread.iter().for_each(|text| ui.warn(text));
     Ok(results)
 }
@@ -62,9 +75,11 @@ pub(crate) fn unknown_sweep(
     error: StoreError,
 ) -> CommandError {
     let near = match &error {
-        StoreError::NoSweep { name, known } => not_run(project, name).or_else(|| {
-            nearest(name, known.split(", ")).map(|near| format!("did you mean `{near}`?"))
-        }),
+        StoreError::NoSweep { name, known } => rung_of(name, known)
+            .or_else(|| not_run(project, name))
+            .or_else(|| {
+                nearest(name, known.split(", ")).map(|near| format!("did you mean `{near}`?"))
+            }),
         _ => None,
     };
     let failure = CommandError::user(error);
@@ -75,6 +90,19 @@ pub(crate) fn unknown_sweep(
         Some(near) => failure.hint(near),
         None => failure,
     }
+}
+
+/// That a sweep is halved, and its rungs alone have run.
+fn rung_of(name: &str, known: &str) -> Option<String> {
+    let is_rung = |known: &&str| {
+        known
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with(RUNG_MARK))
+    };
+    let last = known.split(", ").filter(is_rung).last()?;
+    Some(format!(
+        "its configurations are still being chosen: `lions status {last}`"
+    ))
 }
 
 /// What runs a sweep that has a file and no results.

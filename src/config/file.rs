@@ -5,6 +5,7 @@ use crate::base::{counted, steers};
 use crate::config::diagnose::{Diagnostic, Place, Problems, Sources, nearest, suggest};
 use crate::config::expected::{ExpectedInputs, ModelSizes};
 use crate::config::figure_file::read_figure;
+use crate::config::halving::HalvingSpec;
 use crate::config::keep::KeepPolicy;
 use crate::config::peers::{fits, peer_key};
 use crate::config::presets::PRESETS;
@@ -27,8 +28,10 @@ pub(crate) struct SweepFile {
     pub(crate) tags: Vec<String>,
     pub(crate) seeds: Vec<u64>,
     pub(crate) keep: KeepPolicy,
+    pub(crate) keep_place: Place,
     pub(crate) base: Node,
     pub(crate) search: Option<RandomSearch>,
+    pub(crate) halving: Option<HalvingFile>,
     pub(crate) axes: Vec<Axis>,
     pub(crate) excludes: Vec<Exclude>,
     pub(crate) extras: Vec<Extra>,
@@ -36,6 +39,34 @@ pub(crate) struct SweepFile {
     /// The tree of `[report]`, for places.
     pub(crate) report_node: Node,
     pub(crate) inputs: ExpectedInputs,
+}
+
+/// `[search.halving]` as it is written.
+#[derive(Debug)]
+pub(crate) struct HalvingFile {
+    pub(crate) spec: HalvingSpec,
+    /// Its tree, with that of `eval`.
+    pub(crate) node: Node,
+}
+
+/// What `[search]` says of drawing.
+#[derive(Clone, Copy, Debug)]
+enum Draws {
+    /// Nothing: the grid.
+    None,
+    /// Something wrong, which is told there.
+    Wrong,
+    /// So much is drawn.
+    Random(RandomSearch),
+}
+
+impl Draws {
+    fn random(self) -> Option<RandomSearch> {
+        match self {
+            Self::Random(random) => Some(random),
+            Self::None | Self::Wrong => None,
+        }
+    }
 }
 
 /// A varied path, several varied together, or named bundles.
@@ -321,11 +352,14 @@ impl Reader<'_> {
         let seeds = seeds.map(|node| self.seeds(node)).unwrap_or_default();
         let keep = header.get("keep").map(|node| self.keep(node));
 
-        let search = root.get("search").map(|node| self.search(node));
+        let (draws, halving) = match root.get("search") {
+            Some(node) => self.search(node),
+            None => (Draws::None, None),
+        };
         let axes: Vec<Axis> = self
             .tables(root, "axis")
             .into_iter()
-            .filter_map(|node| self.axis(node, search))
+            .filter_map(|node| self.axis(node, draws))
             .collect();
         self.distinct_axes(&axes);
         let excludes = self
@@ -360,9 +394,11 @@ impl Reader<'_> {
             question: question?,
             tags,
             seeds,
+            keep_place: header.nearest_place("keep"),
             keep: keep.unwrap_or_default(),
             base,
-            search: search.flatten(),
+            search: draws.random(),
+            halving,
             axes,
             excludes,
             extras,
@@ -544,8 +580,7 @@ impl Reader<'_> {
         sets
     }
 
-    /// An axis; `search` is absent without `[search]`, and empty if that is wrong.
-    fn axis(&mut self, node: &Node, search: Option<Option<RandomSearch>>) -> Option<Axis> {
+    fn axis(&mut self, node: &Node, draws: Draws) -> Option<Axis> {
         if !self.only_keys(node, "an axis", keys_of::<AxisShape>()) {
             return None;
         }
@@ -598,11 +633,11 @@ impl Reader<'_> {
             let message = format!("an axis cannot be called `{name}`: the word is taken");
             self.fail(name_place, message, "give it another `name`");
         }
-        let (points, drawn) = match (node.get("range"), search) {
+        let (points, drawn) = match (node.get("range"), draws) {
             // What is wrong with `[search]` is told there.
-            (Some(_), Some(None)) => return None,
-            (Some(range), search) => self.draws(range, &points, (&name, search.flatten()))?,
-            (None, Some(Some(search))) => {
+            (Some(_), Draws::Wrong) => return None,
+            (Some(range), _) => self.draws(range, &points, (&name, draws.random()))?,
+            (None, Draws::Random(search)) => {
                 let drawn = search.choices(&name, points.len());
                 (points, drawn)
             }
@@ -623,16 +658,49 @@ impl Reader<'_> {
     }
 
     /// `[search]`.
-    fn search(&mut self, node: &Node) -> Option<RandomSearch> {
-        let read: Result<Search, _> = typed::read_all(node, "search", |_| None);
+    fn search(&mut self, node: &Node) -> (Draws, Option<HalvingFile>) {
+        let known = self.only_keys(node, "`search`", keys_of::<Search>());
+        let random = node.get("random").map(|node| self.random(node));
+        let halving = node.get("halving").and_then(|node| self.halving(node));
+        if node.table().is_some_and(<[_]>::is_empty) {
+            let help = "write `random = { draws = 20, seed = 1 }`, or remove it";
+            self.fail(node.place, "`[search]` says nothing", help);
+        }
+        let draws = match random {
+            Some(Some(random)) => Draws::Random(random),
+            None if known && halving.is_some() => Draws::None,
+            None | Some(None) => Draws::Wrong,
+        };
+        (draws, halving)
+    }
+
+    fn random(&mut self, node: &Node) -> Option<RandomSearch> {
+        let read: Result<RandomSearch, _> = typed::read_all(node, "search.random", |_| None);
         match read {
-            Ok(search) if (1..=MOST_DRAWS).contains(&search.random.draws) => Some(search.random),
+            Ok(random) if (1..=MOST_DRAWS).contains(&random.draws) => Some(random),
             Ok(_) => {
-                let place = node.nearest_place("random.draws");
+                let place = node.nearest_place("draws");
                 let message = format!("`draws` must be 1 to {MOST_DRAWS}");
                 self.fail(place, message, "for example 20");
                 None
             }
+            Err(problems) => {
+                self.problems.extend(problems);
+                None
+            }
+        }
+    }
+
+    /// What is evaluated is read with the trials, since its tasks may stand in files.
+    fn halving(&mut self, node: &Node) -> Option<HalvingFile> {
+        self.required(node, "eval", "`search.halving`");
+        let mut rest = node.clone();
+        rest.remove("eval");
+        match typed::read_all(&rest, "search.halving", |_| None) {
+            Ok(spec) => Some(HalvingFile {
+                spec,
+                node: node.clone(),
+            }),
             Err(problems) => {
                 self.problems.extend(problems);
                 None

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 pub enum KeepPolicy {
     /// None, once nothing more needs them.
     None,
+    /// As `last` of the configurations that are not clearly worse than the best by the first metric of the
+    /// sweep's first table, once all trials are done; none of the others.
+    Best,
     /// The model at the end of each training, and no checkpoints of earlier steps.
     Last,
     /// All.

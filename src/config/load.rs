@@ -2,6 +2,7 @@
 
 use crate::config::base_file::{OtherBase, plain_path};
 use crate::config::check::{Checker, Files};
+use crate::config::check_halving::{HalvingChecker, RungReader};
 use crate::config::check_report::ReportChecker;
 use crate::config::diagnose::{
     ConfigError, Diagnostic, Place, Problems, SourceFile, Sources, nearest,
@@ -9,17 +10,20 @@ use crate::config::diagnose::{
 use crate::config::expand::{GridPoint, axis_infos, expand};
 use crate::config::expected::Inputs;
 use crate::config::file::{Assignment, Axis, Reader, SweepFile};
+use crate::config::halving::Halving;
+use crate::config::keep::KeepPolicy;
 use crate::config::overrides::{Overrides, Setting, TEXT_SOURCE, lay_sets};
 use crate::config::places::{Places, PointTrees, overlaid};
 use crate::config::presets::fill_presets;
 use crate::config::removed::{take_out_removed, unknown_removals};
 use crate::config::schema::nearest_path;
 use crate::config::spec::{PipelineStage, TrialConfig};
-use crate::config::sweep::{Sweep, Trial};
+use crate::config::sweep::{AxisInfo, ReportSpec, Sweep, Trial};
 use crate::config::task_file::TaskFiles;
 use crate::config::text::read_text;
 use crate::config::tree::{Key, Node};
 use crate::config::typed;
+use crate::metrics::{Better, metric_spec};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -126,14 +130,19 @@ impl Loader {
         }
         let axes = axis_infos(&file);
         let mut report = file.report.clone();
+        let halving = self.halving(&file, &axes, &points, &trials, inputs);
         if self.problems.is_empty() {
+            let left = halving
+                .as_ref()
+                .and_then(|halving| halving.as_if_done(&trials));
             let mut checker = ReportChecker {
                 node: &file.report_node,
                 axes: &axes,
-                trials: &trials,
+                trials: left.as_deref().unwrap_or(&trials),
                 problems: &mut self.problems,
             };
             checker.report(&mut report);
+            self.best_is_known(&file, &report);
         }
         let trees = PointTrees::new(&file, &points, std::mem::take(&mut self.tasks));
         let sweep = Sweep {
@@ -143,10 +152,64 @@ impl Loader {
             keep: file.keep,
             axes,
             trials,
+            halving,
             report,
             inputs: file.inputs,
         };
         Some((sweep, trees))
+    }
+
+    /// What keeps the best needs a table that says which is.
+    fn best_is_known(&mut self, file: &SweepFile, report: &ReportSpec) {
+        let first = report.tables.first();
+        let better = first.and_then(|table| {
+            let spec = metric_spec(table.metrics.first()?);
+            Some(table.direction.is_some() || spec.better != Better::Neither)
+        });
+        if file.keep == KeepPolicy::Best && better != Some(true) {
+            let message = "`keep = \"best\"` needs a table whose first metric has a better side";
+            let help =
+                "add a `[[report.table]]`; its first metric says which configuration is the best";
+            let found = Diagnostic::new(file.keep_place, message);
+            self.problems.insert(found.help(help));
+        }
+    }
+
+    /// The rungs of a sweep that is halved, and whether its rules are kept.
+    fn halving(
+        &mut self,
+        file: &SweepFile,
+        axes: &[AxisInfo],
+        points: &[GridPoint<'_>],
+        trials: &[Trial],
+        inputs: Inputs,
+    ) -> Option<Halving> {
+        // Trials of rungs would only echo what is wrong with those of the sweep.
+        let asked = file.halving.as_ref().filter(|_| self.problems.is_empty())?;
+        let mut reader = RungReader {
+            root: &self.root,
+            file,
+            files: &mut Files::new(&self.root, inputs),
+            tasks: &mut self.tasks,
+            sources: &mut self.sources,
+            problems: &mut self.problems,
+        };
+        let halving = Halving {
+            trials: reader.trials(asked, points),
+            spec: asked.spec.clone(),
+            standings: Vec::new(),
+        };
+        let mut checker = HalvingChecker {
+            asked,
+            axes,
+            seeds: &file.seeds,
+            trials,
+            report: &file.report,
+            report_node: &file.report_node,
+            problems: &mut self.problems,
+        };
+        checker.check(&halving);
+        Some(halving)
     }
 
     /// The file with all that it extends below it; each file is laid on once, the later wins.

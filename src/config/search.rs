@@ -1,6 +1,8 @@
-//! Random search: values drawn from ranges, and points drawn from the grid instead of all of it.
+//! Which points of the grid run: those of a random search, whose values are drawn from ranges and points from
+//! the grid; those that successive halving leaves (`halving`).
 
 use crate::base::SeedTree;
+use crate::config::halving::HalvingShape;
 use rand::Rng as _;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -8,12 +10,17 @@ use serde::Deserialize;
 /// More draws than this are taken for a mistake.
 pub(crate) const MOST_DRAWS: u32 = 10_000;
 
-/// `[search]`. Absent: the grid, every combination of the axes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+/// `[search]`. Absent: the grid, every combination of the axes, each in full.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[expect(dead_code, reason = "only keys, types and comments are asked for")]
 pub(crate) struct Search {
-    /// So many points are drawn at random; each runs with every seed.
-    pub(crate) random: RandomSearch,
+    /// So many points are drawn at random; each runs with every seed. Absent: the grid.
+    #[serde(default)]
+    random: Option<RandomSearch>,
+    /// Configurations are stopped early by what short trainings say. Absent: none is.
+    #[serde(default)]
+    halving: Option<HalvingShape>,
 }
 
 /// Draws that the file alone decides.

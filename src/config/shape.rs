@@ -24,7 +24,7 @@ pub(crate) struct FileShape {
     sweep: HeaderShape,
     /// The configuration that all trials have in common.
     base: TrialConfig,
-    /// Which points of the grid there are. Absent: all.
+    /// Which points of the grid there are, and which of them run in full. Absent: all.
     #[serde(default)]
     search: Option<Search>,
     /// What is varied: the grid is the product of all axes.

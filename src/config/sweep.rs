@@ -1,8 +1,8 @@
 //! A sweep after expansion: trials, the question, and what to report.
 
 use crate::config::expected::ExpectedInputs;
+use crate::config::halving::Halving;
 use crate::config::keep::KeepPolicy;
-use crate::config::spec::TrialConfig;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ pub use crate::config::figure_spec::{
 };
 pub use crate::config::samples_spec::SamplesSpec;
 pub use crate::config::table_spec::{Direction, TableSpec};
+pub use crate::config::trial::Trial;
 
 /// A sweep file, fully expanded and checked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,6 +34,9 @@ pub struct Sweep {
     pub axes: Vec<AxisInfo>,
     /// Every trial: each point of the grid times each seed, in a fixed order.
     pub trials: Vec<Trial>,
+    /// How configurations are stopped early, and which have been.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halving: Option<Halving>,
     /// What to report.
     pub report: ReportSpec,
     /// What is known beforehand of inputs that may not be there; never part of an identity.
@@ -47,33 +51,6 @@ pub struct AxisInfo {
     pub name: String,
     /// Its values in file order.
     pub values: Vec<AxisValue>,
-}
-
-/// One point of the sweep.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Trial {
-    /// Position in the sweep, from 0.
-    pub index: usize,
-    /// Axis name to value; axes that do not apply are absent.
-    pub assignments: BTreeMap<String, AxisValue>,
-    /// The trial's seed.
-    pub seed: u64,
-    /// The complete typed configuration.
-    pub config: TrialConfig,
-}
-
-impl Trial {
-    /// `beta=0.1 size=440`, in axis-name order; `base` if nothing is assigned.
-    pub fn label(&self) -> String {
-        if self.assignments.is_empty() {
-            return "base".to_owned();
-        }
-        let parts = self
-            .assignments
-            .iter()
-            .map(|(k, v)| format!("{k}={}", show_value(v)));
-        parts.collect::<Vec<_>>().join(" ")
-    }
 }
 
 /// What a sweep reports.

@@ -105,6 +105,7 @@ pub fn plan_sweep(
         dpo_documents: Memo::default(),
         eval_documents: Memo::default(),
         reference_documents: Memo::default(),
+        estimates: BTreeMap::new(),
     };
     let trials = sweep
         .trials
@@ -129,6 +130,17 @@ struct Planner<'a> {
     dpo_documents: Memo<(DpoRecipe, bool)>,
     eval_documents: Memo<EvalRecipe>,
     reference_documents: Memo<RefLogpsRecipe, (RefLogpsRecipe, RecipeDocument)>,
+    /// The last estimate of each kind: neighbouring trials mostly share it, too.
+    estimates: BTreeMap<StageKind, (EstimateKey, RunCost)>,
+}
+
+/// All that an estimate rests on, but for what is trained on online.
+#[derive(PartialEq)]
+struct EstimateKey {
+    task: StageRecipe,
+    runtime: TrainRuntime,
+    model: String,
+    kept: Option<usize>,
 }
 
 /// What the stages of one trial have in common.
@@ -545,6 +557,55 @@ impl Planner<'_> {
         )
     }
 
+    /// What a run costs.
+    fn estimate(
+        &mut self,
+        context: &TrialContext<'_>,
+        draft: &RunDraft<'_>,
+    ) -> Result<RunCost, PlanError> {
+        let online = context.config.online_dpo.as_ref();
+        let online = online.filter(|_| draft.inputs.contains_key(&InputRole::Pairs));
+        let filter = context.config.select.as_ref();
+        let filter = filter.filter(|_| draft.inputs.contains_key(&InputRole::Selection));
+        let key = EstimateKey {
+            task: draft.task.clone(),
+            runtime: draft.runtime.clone(),
+            model: context.config.model.path.to_string(),
+            kept: filter.map(|select| select.recipe.keep.get()),
+        };
+        let kind = draft.task.kind();
+        if let Some((known, cost)) = self.estimates.get(&kind)
+            && *known == key
+            && online.is_none()
+        {
+            return Ok(*cost);
+        }
+        let mut estimator = Estimator {
+            model: context.model.as_ref(),
+            folder: &context.config.model.path,
+            lengths: self.lengths,
+            resolver: &mut self.resolver,
+            online: online.map(|online| &online.recipe),
+            kept: key.kept,
+            recompute: draft.runtime.recompute_layers == Some(true),
+        };
+        let estimate = match &draft.task {
+            StageRecipe::Select(recipe) => estimator.select(recipe, draft.runtime)?,
+            StageRecipe::Sft(recipe) => estimator.sft(recipe, draft.runtime)?,
+            StageRecipe::Sample(recipe) => estimator.sample(recipe, draft.runtime)?,
+            StageRecipe::Judge(_) => Estimator::judge(),
+            StageRecipe::RefLogps(recipe) => {
+                estimator.ref_logps(&recipe.sets, recipe.precision, draft.runtime)?
+            }
+            StageRecipe::Dpo(recipe) => estimator.dpo(recipe, draft.runtime)?,
+            StageRecipe::Eval(recipe) => estimator.eval(recipe, draft.runtime)?,
+        };
+        if online.is_none() {
+            self.estimates.insert(kind, (key, estimate));
+        }
+        Ok(estimate)
+    }
+
     /// The run of this identity, added if it is new.
     fn add(&mut self, context: &TrialContext<'_>, draft: RunDraft<'_>) -> Result<RunId, PlanError> {
         let kind = draft.task.kind();
@@ -564,31 +625,8 @@ impl Planner<'_> {
             }
             return Ok(id);
         }
+        let estimate = self.estimate(context, &draft)?;
         let online = context.config.online_dpo.as_ref();
-        let filter = context.config.select.as_ref();
-        let filter = filter.filter(|_| draft.inputs.contains_key(&InputRole::Selection));
-        let mut estimator = Estimator {
-            model: context.model.as_ref(),
-            folder: &context.config.model.path,
-            lengths: self.lengths,
-            resolver: &mut self.resolver,
-            online: online
-                .filter(|_| draft.inputs.contains_key(&InputRole::Pairs))
-                .map(|online| &online.recipe),
-            kept: filter.map(|select| select.recipe.keep.get()),
-            recompute: draft.runtime.recompute_layers == Some(true),
-        };
-        let estimate = match &draft.task {
-            StageRecipe::Select(recipe) => estimator.select(recipe, draft.runtime)?,
-            StageRecipe::Sft(recipe) => estimator.sft(recipe, draft.runtime)?,
-            StageRecipe::Sample(recipe) => estimator.sample(recipe, draft.runtime)?,
-            StageRecipe::Judge(_) => Estimator::judge(),
-            StageRecipe::RefLogps(recipe) => {
-                estimator.ref_logps(&recipe.sets, recipe.precision, draft.runtime)?
-            }
-            StageRecipe::Dpo(recipe) => estimator.dpo(recipe, draft.runtime)?,
-            StageRecipe::Eval(recipe) => estimator.eval(recipe, draft.runtime)?,
-        };
         let judge_runtime = match &draft.task {
             StageRecipe::Judge(_) => online.map(|online| online.judge_runtime.clone()),
             StageRecipe::Eval(recipe) if !recipe.judged.is_empty() => {

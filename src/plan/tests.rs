@@ -110,6 +110,7 @@ pub(super) fn sweep_of(trials: Vec<Trial>) -> Sweep {
         keep: KeepPolicy::All,
         axes: Vec::new(),
         trials,
+        halving: None,
         report: ReportSpec::default(),
         inputs: BTreeMap::new(),
     }

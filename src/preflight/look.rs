@@ -45,7 +45,11 @@ impl Preflight {
     /// A file that an earlier sweep of this look uses, too, is not opened again, and what is wrong with
     /// it is a problem of each of them.
     pub fn look(&mut self, sweep: &Sweep) -> Vec<Problem> {
-        for trial in &sweep.trials {
+        let rungs = sweep
+            .halving
+            .iter()
+            .flat_map(|halving| halving.trials.first());
+        for trial in sweep.trials.iter().chain(rungs.flatten()) {
             look_at_trial(&mut self.inputs, trial);
         }
         self.inputs.take()

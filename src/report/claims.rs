@@ -161,7 +161,7 @@ pub fn claims(results: &SweepResults) -> Result<Vec<ClaimOutcome>, ReportError> 
     let mut columns = Vec::new();
     for spec in specs {
         let configurations = results.configurations(&spec.filter);
-        let contrast = contrast_of(&configurations, spec);
+        let contrast = contrast_of(&configurations, spec, results.sweep.chosen());
         columns.push((reader.column(&configurations, &spec.metric)?, contrast));
     }
     let measured: Vec<(Analysis<'_>, Option<Measured>)> = columns
@@ -260,8 +260,12 @@ fn verdict(direction: ClaimDirection, comparison: Option<&Comparison>) -> ClaimV
 
 /// Arms with their weights, and of how many pairs they are the mean: each configuration with the values of
 /// `ours` and the one that has the baseline's values and otherwise its own, or the one baseline there is.
-fn contrast_of(configurations: &[Configuration<'_>], spec: &ClaimSpec) -> (Contrast, usize) {
-    let baselines = find_baselines(configurations, &spec.baseline);
+fn contrast_of(
+    configurations: &[Configuration<'_>],
+    spec: &ClaimSpec,
+    chosen: &[String],
+) -> (Contrast, usize) {
+    let baselines = find_baselines(configurations, &spec.baseline, chosen);
     let pairs: Vec<(usize, usize)> = configurations
         .iter()
         .zip(baselines)

@@ -6,6 +6,7 @@ use crate::metrics::{
 };
 use crate::plan::RunId;
 use crate::report::column::ColumnReader;
+use crate::report::halving::{StoppedRow, stopped_rows};
 use crate::report::replication::{Replication, replication};
 use crate::report::select::{Configuration, ReportError, SweepResults, configuration_key, fits};
 use std::collections::BTreeMap;
@@ -23,6 +24,8 @@ pub struct SweepTable {
     pub metrics: Vec<MetricColumn>,
     /// One row per configuration.
     pub rows: Vec<ConfigRow>,
+    /// Configurations that halving stopped: they are compared with nothing.
+    pub stopped: Vec<StoppedRow>,
     /// What a seed repeats.
     pub replication: Replication,
 }
@@ -140,7 +143,8 @@ const TELLING: [&str; 6] = [
 pub fn compare(results: &SweepResults, spec: &TableSpec) -> Result<SweepTable, ReportError> {
     let configurations = results.configurations(&spec.filter);
     let axes = results.varying_axes(&configurations);
-    let baselines = find_baselines(&configurations, &spec.baseline);
+    let stopped = stopped_rows(results, &spec.filter, &axes);
+    let baselines = find_baselines(&configurations, &spec.baseline, results.sweep.chosen());
     let mut reader = ColumnReader::new(results);
     let mut columns: Vec<std::vec::IntoIter<Cell>> = Vec::new();
     let mut metrics = Vec::new();
@@ -185,6 +189,7 @@ pub fn compare(results: &SweepResults, spec: &TableSpec) -> Result<SweepTable, R
         axes,
         metrics,
         rows,
+        stopped,
         replication: replication(results, &configurations),
     })
 }
@@ -246,25 +251,32 @@ pub(crate) fn better_of(key: &str, direction: Option<Direction>) -> Better {
 }
 
 /// For each configuration, the index of its baseline: the one that has the baseline's values and otherwise its
-/// own, or the only one that has them; none without values.
+/// own, or the only one that has them; none without values. Values of axes that were `chosen` for each
+/// configuration of the others are not its own.
 pub(crate) fn find_baselines(
     configurations: &[Configuration<'_>],
     baseline: &BTreeMap<String, AxisValue>,
+    chosen: &[String],
 ) -> Vec<Option<usize>> {
+    let own = |assignments: &BTreeMap<String, AxisValue>| {
+        let mut own = assignments.clone();
+        own.retain(|axis, _| !chosen.contains(axis));
+        own
+    };
     if baseline.is_empty() {
         return vec![None; configurations.len()];
     }
     let places: BTreeMap<String, usize> = configurations
         .iter()
         .enumerate()
-        .map(|(i, c)| (configuration_key(c.assignments), i))
+        .map(|(i, c)| (configuration_key(&own(c.assignments)), i))
         .collect();
     // The one row that has these values, for rows that have no counterpart of their own.
     let mut fitting =
         (0..configurations.len()).filter(|i| fits(configurations[*i].assignments, baseline));
     let whole = fitting.next().filter(|_| fitting.next().is_none());
     let target = |c: &Configuration<'_>| {
-        let mut wanted = c.assignments.clone();
+        let mut wanted = own(c.assignments);
         wanted.extend(baseline.iter().map(|(k, v)| (k.clone(), v.clone())));
         places.get(&configuration_key(&wanted)).copied().or(whole)
     };

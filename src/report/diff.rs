@@ -124,6 +124,7 @@ fn both(store: &ReadStore, root: &Path, ids: [&RunId; 2]) -> Result<SweepResults
         notes: Vec::new(),
         axes: vec![axis],
         report: ReportSpec::default(),
+        halving: None,
         unread: Vec::new(),
         registered: Timestamp(0),
     };

@@ -91,6 +91,7 @@ fn sweep() -> StoredSweep {
             axis("beta", vec![json!(0.01), json!(0.1), json!(0.5)]),
             axis("pairs", vec![json!(110), json!(440)]),
         ],
+        halving: None,
         unread: Vec::new(),
         registered: Timestamp(0),
         report: ReportSpec {

@@ -6,7 +6,7 @@ use crate::plan::RunId;
 use crate::queue::RunState;
 use crate::report::select::{Details, ReportError, RunInfo, RunStatus, SweepResults, TrialResult};
 use crate::rundir::{RunDir, RundirError, read_provenance, read_stage_head};
-use crate::store::{ReadStore, RunRow, read_notes};
+use crate::store::{ReadStore, RunDetails, RunRow, read_notes};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -55,8 +55,10 @@ pub fn load_results(
         });
     }
     if depth == Depth::Everything {
+        let mut stored = store.details(name)?;
         for run in runs.values_mut().filter(|r| r.status == RunStatus::Done) {
-            add_details(store, root, run, &mut sweep.unread)?;
+            let details = stored.remove(&run.id).unwrap_or_default();
+            add_details(details, root, run, &mut sweep.unread);
         }
     }
     let details = Details::Folders(root.to_owned());
@@ -94,24 +96,18 @@ pub(super) fn plain_run(row: RunRow) -> RunInfo {
 }
 
 /// A file that cannot be read costs what it tells, and is named in `unread`.
-fn add_details(
-    store: &ReadStore,
-    root: &Path,
-    run: &mut RunInfo,
-    unread: &mut Vec<String>,
-) -> Result<(), ReportError> {
-    run.metrics = store.metrics(&run.id)?;
-    run.counts = store.counts(&run.id)?;
-    run.notes = store.notes(&run.id)?;
+fn add_details(details: RunDetails, root: &Path, run: &mut RunInfo, unread: &mut Vec<String>) {
+    run.metrics = details.metrics;
+    run.counts = details.counts;
+    run.notes = details.notes;
+    run.usage = details.finished.map(|(_, usage)| usage);
     let dir = RunDir::new(root, &run.id);
     match read_stage_head(&dir) {
         Ok(head) => run.seed = Some(head.seed),
         Err(error) => unread.push(unread_text(&error, "seed", &run.id)),
     }
-    let attempts = store.attempts(&run.id)?;
-    run.usage = attempts.iter().rev().find_map(|a| a.usage);
-    let finished = attempts.iter().rev().find(|a| a.usage.is_some());
-    let provenance = finished.map(|a| read_provenance(&dir.attempt(a.number)));
+    let finished = details.finished.map(|(attempt, _)| attempt);
+    let provenance = finished.map(|attempt| read_provenance(&dir.attempt(attempt)));
     let provenance = provenance.unwrap_or(Ok(None)).unwrap_or_else(|error| {
         unread.push(unread_text(&error, "device and version", &run.id));
         None
@@ -127,7 +123,6 @@ fn add_details(
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
     }
-    Ok(())
 }
 
 fn unread_text(error: &RundirError, what: &str, run: &RunId) -> String {
@@ -277,6 +272,7 @@ mod tests {
             keep: KeepPolicy::All,
             axes: Vec::new(),
             trials: Vec::new(),
+            halving: None,
             report: ReportSpec::default(),
             inputs: BTreeMap::new(),
         };

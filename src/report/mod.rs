@@ -7,6 +7,7 @@
 //! Markdown and HTML pages with everything they name; [`write_paper`] gathers what redraws the
 //! paper's figures. The same results give the same bytes.
 
+mod best;
 pub mod claims;
 pub mod column;
 pub mod compare;
@@ -15,6 +16,7 @@ pub mod doc;
 mod export;
 pub mod figures;
 pub mod grid;
+pub mod halving;
 pub mod html;
 pub mod index;
 pub mod join;
@@ -46,6 +48,7 @@ mod fixtures_tests;
 #[cfg(test)]
 mod tests;
 
+pub use best::best_runs;
 pub use claims::{ClaimOutcome, claims, claims_csv};
 pub use compare::{Cell, ConfigRow, MetricColumn, SweepTable, compare, default_table};
 pub use diff::{FlippedRow, MetricFlips, RunDiff, StageDiff, diff_runs};

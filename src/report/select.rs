@@ -274,8 +274,11 @@ impl SweepResults {
         found
     }
 
-    /// Axes whose value differs between these configurations, in the sweep's order.
+    /// Axes whose value differs between these configurations or those that were stopped, in the sweep's order.
     pub fn varying_axes(&self, configurations: &[Configuration<'_>]) -> Vec<String> {
+        let halving = self.sweep.halving.as_ref();
+        let stopped = halving.filter(|halving| halving.stopped().next().is_some());
+        let halved = |name: &String| stopped.is_some_and(|h| h.spec.over.contains(name));
         let differs = |name: &String| {
             let mut values = configurations.iter().map(|c| c.assignments.get(name));
             let first = values.next().flatten();
@@ -285,7 +288,7 @@ impl SweepResults {
             .axes
             .iter()
             .map(|a| a.name.clone())
-            .filter(differs)
+            .filter(|name| halved(name) || differs(name))
             .collect()
     }
 

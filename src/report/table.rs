@@ -5,6 +5,7 @@ use crate::config::sweep::{AxisValue, show_value};
 use crate::metrics::{Better, fixed, metric_set, metric_spec};
 use crate::report::compare::{Cell, ConfigRow, MetricColumn, SweepTable};
 use crate::report::grid::{ColumnKind, Grid, GridCell, GridColumn};
+use crate::report::halving::StoppedRow;
 use crate::report::notes::{WORDY_COLUMNS, notes};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -53,10 +54,13 @@ pub fn table_grid(table: &SweepTable) -> Grid {
         }
         cells
     };
+    let rows: Vec<Vec<GridCell>> = table.rows.iter().enumerate().map(row).collect();
+    let width = columns.len();
+    let stopped = table.stopped.iter().map(|row| stopped_cells(row, width));
     Grid {
         title: table.title.clone(),
         columns,
-        rows: table.rows.iter().enumerate().map(row).collect(),
+        rows: rows.into_iter().chain(stopped).collect(),
         notes: notes(table),
     }
 }
@@ -114,6 +118,22 @@ fn head_of(metric: &MetricColumn) -> String {
 /// An axis value in a cell; a dash where the axis does not apply.
 pub(crate) fn value_text(value: Option<&AxisValue>) -> String {
     value.map_or_else(|| "–".to_owned(), show_value)
+}
+
+/// The row of a configuration that was stopped: it has no result.
+fn stopped_cells(row: &StoppedRow, width: usize) -> Vec<GridCell> {
+    let values = row.values.iter();
+    let mut cells: Vec<GridCell> = values
+        .map(|value| GridCell::plain(value_text(value.as_ref())))
+        .collect();
+    cells.push(GridCell::plain("–"));
+    cells.push(GridCell {
+        text: row.words.clone(),
+        faint: true,
+        strong: false,
+    });
+    cells.resize_with(width, || GridCell::plain(""));
+    cells
 }
 
 /// `1.482 [1.463, 1.501]`, or why there is no value.
@@ -200,6 +220,17 @@ pub fn table_csv(table: &SweepTable) -> String {
             out += &csv_line(&fields);
         }
     }
+    for row in &table.stopped {
+        let mut fields: Vec<String> = row
+            .values
+            .iter()
+            .map(|v| v.as_ref().map(show_value).unwrap_or_default())
+            .collect();
+        // All but the columns `missing` and `runs` are empty.
+        fields.resize(heads.len() - 2, String::new());
+        fields.extend([row.words.clone(), String::new()]);
+        out += &csv_line(&fields);
+    }
     out
 }
 
@@ -271,7 +302,15 @@ pub fn table_json(table: &SweepTable) -> serde_json::Value {
         let cells: Vec<_> = table.metrics.iter().zip(&row.cells).map(cell).collect();
         json!({"configuration": row.assignments, "baseline": row.baseline, "results": cells})
     };
-    json!({"name": table.name, "title": table.title, "axes": table.axes, "rows": table.rows.iter().map(row).collect::<Vec<_>>()})
+    let mut value = json!({"name": table.name, "title": table.title, "axes": table.axes,
+        "rows": table.rows.iter().map(row).collect::<Vec<_>>()});
+    if !table.stopped.is_empty() {
+        let stopped = table.stopped.iter();
+        let stopped =
+            stopped.map(|row| json!({"configuration": row.assignments, "why": row.words}));
+        value["stopped"] = stopped.collect();
+    }
+    value
 }
 
 /// A count with thousands apart.

@@ -107,6 +107,13 @@ pub fn has_begun(dir: &AttemptDir) -> Result<bool, RundirError> {
     }
 }
 
+/// The machine on which the attempt has begun, by its own name; nothing if it has not, or if that cannot be read.
+pub fn begun_on(dir: &AttemptDir) -> Option<String> {
+    let text = std::fs::read_to_string(dir.begun()).ok()?;
+    let host = text.lines().next()?.trim();
+    (!host.is_empty()).then(|| host.to_owned())
+}
+
 fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), RundirError> {
     let text = serde_json::to_string(value).unwrap_or_default();
     Ok(write_atomic(path, text.as_bytes())?)

@@ -109,6 +109,11 @@ impl<'r> Attempts<'r> {
         Ok(self.backend.is_at_work(attempt)?)
     }
 
+    /// Has nothing more start on the machine on which this attempt was; its name, where that can be asked for.
+    pub(crate) fn exclude(&mut self, attempt: &AttemptDir) -> Result<Option<String>, RunnerError> {
+        Ok(self.backend.exclude(attempt)?)
+    }
+
     pub(crate) fn habits(&self) -> Habits {
         self.backend.habits()
     }

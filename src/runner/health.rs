@@ -14,6 +14,10 @@ pub(crate) struct Health {
     excluded: BTreeSet<usize>,
     /// The slot that was lost under a run last.
     avoided: BTreeMap<usize, usize>,
+    /// As `lost`, by the name of a machine that a scheduler chose.
+    lost_nodes: BTreeMap<String, usize>,
+    /// Machines that were told of as lost under two runs.
+    given_up: BTreeSet<String>,
 }
 
 impl Health {
@@ -33,7 +37,7 @@ impl Health {
         reporting: &mut Reporting<'_>,
         graph: &Graph<'_>,
     ) {
-        // A scheduler's next job may be on any machine, and it is for the scheduler to leave one out.
+        // A scheduler's next job may be on any machine: see `node_fault`.
         let Some(room) = slots.get(slot).filter(|room| !room.elsewhere) else {
             return;
         };
@@ -46,6 +50,18 @@ impl Health {
             );
             reporting.warn(graph.id(at), message);
         }
+    }
+
+    /// A run came to its end on a machine that a scheduler chose.
+    pub(crate) fn well_on(&mut self, node: &str) {
+        self.lost_nodes.remove(node);
+    }
+
+    /// A card was lost under a run on a machine that a scheduler chose; whether one was under another run just before,
+    /// which is said once of a machine.
+    pub(crate) fn node_fault(&mut self, node: &str, at: usize) -> bool {
+        let before = self.lost_nodes.insert(node.to_owned(), at);
+        before.is_some_and(|before| before != at) && self.given_up.insert(node.to_owned())
     }
 
     pub(crate) fn is_excluded(&self, slot: usize) -> bool {

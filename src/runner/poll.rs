@@ -4,8 +4,8 @@ use crate::backend::Poll;
 use crate::base::{Device, Timestamp, chain};
 use crate::queue::AttemptEnd;
 use crate::rundir::{
-    AttemptDir, FailureClass, JobEnd, Publication, RunDir, free_bytes, read_job_end, read_job_note,
-    read_result, write_job_end,
+    AttemptDir, FailureClass, JobEnd, Publication, RunDir, begun_on, free_bytes, read_job_end,
+    read_job_note, read_result, write_job_end,
 };
 use crate::runner::admission::Admission;
 use crate::runner::attempt::StopReason;
@@ -233,6 +233,28 @@ fn give_up_job(dir: &AttemptDir) {
     }
 }
 
+/// A card was lost on a machine that a scheduler chose. If it was one under the run before, too, the scheduler is
+/// asked for others.
+fn leave_out_node(
+    ledger: &mut Ledger<'_>,
+    attempts: &mut Attempts<'_>,
+    at: usize,
+    dir: &AttemptDir,
+) {
+    let Some(node) = begun_on(dir).filter(|node| ledger.health.node_fault(node, at)) else {
+        return;
+    };
+    let lost = format!("cards of `{node}` were lost under two runs, one after the other");
+    let what = match attempts.exclude(dir) {
+        Ok(Some(_)) => "nothing more is submitted to it before the next `lions run`".to_owned(),
+        Ok(None) => "the scheduler may choose it again".to_owned(),
+        Err(error) => format!("it stays in use, as without it {}", chain(&error)),
+    };
+    ledger
+        .reporting
+        .warn(ledger.graph.id(at), format!("{lost}; {what}"));
+}
+
 /// An attempt is over: publish what it made, or say how it ended.
 fn conclude(
     job: &SweepJob<'_>,
@@ -259,6 +281,9 @@ fn conclude(
         _ if lost => AttemptEnd::Lost,
         Ok(Some(_)) => {
             ledger.health.well(ended.slot, at);
+            if let Some(node) = begun_on(&ended.dir) {
+                ledger.health.well_on(&node);
+            }
             let planned = ledger.graph.planned(at);
             attempts.publish(PublishJob {
                 dir: RunDir::new(job.root, &planned.id),
@@ -291,6 +316,7 @@ fn conclude(
             ..
         } = ledger;
         health.fault(&job.options.slots, ended.slot, at, reporting, graph);
+        leave_out_node(ledger, attempts, at, &ended.dir);
     }
     let damaged =
         matches!(&end, AttemptEnd::Failed { class, .. } if *class == FailureClass::Damaged);

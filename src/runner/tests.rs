@@ -8,7 +8,7 @@ use crate::base::{
 };
 use crate::config::sweep::Sweep;
 use crate::plan::{Plan, RunId};
-use crate::queue::{RunState, Slot, rest_after_crash};
+use crate::queue::{LEASE_MILLIS, RunState, Slot, rest_after_crash};
 use crate::rundir::{
     AttemptEvent, FailureClass, FolderLock, Journal, RunDir, digest_folder, read_outcome,
     write_made,
@@ -312,6 +312,33 @@ fn a_run_under_which_a_card_was_lost_goes_to_another_and_a_card_lost_under_two_g
     assert!(watcher.warnings()[0].contains("cuda:0 was lost under two runs"));
     let (again, _) = alone.run(&mut backend);
     assert_eq!(again.end, SweepEnd::Succeeded);
+}
+
+#[test]
+fn a_node_whose_cards_were_lost_under_two_runs_is_left_out_and_one_run_alone_leaves_none_out() {
+    let mut project = project();
+    let slot = Slot {
+        device: Device::Cuda(0),
+        elsewhere: true,
+        ..Slot::cpu(1)
+    };
+    project.options.slots = vec![slot];
+    let fault = || [Act::Fail(FailureClass::DeviceFault)];
+    let mut backend = project
+        .scripted(SUCCEED)
+        .with(&id("sft"), fault())
+        .with(&id("dpo/0.1/10/1"), fault())
+        .with(&id("dpo/0.5/10/1"), fault());
+    backend.host = Some("node7".to_owned());
+    let (summary, watcher) = project.run(&mut backend);
+    assert_eq!(summary.end, SweepEnd::Succeeded);
+    // Of `sft` and the first training one came to its end in between.
+    assert_eq!(backend.excluded, ["node7"]);
+    let told = watcher.warnings();
+    assert!(
+        told[0].contains("cards of `node7` were lost under two runs"),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -768,6 +795,79 @@ fn two_runners_on_one_store_share_the_work_and_repeat_nothing() {
         results.iter().map(|(_, launched)| launched).sum::<usize>(),
         61
     );
+}
+
+// An hour in which a driver stands still again and again for longer than its lease, each time with an attempt that has
+// begun, while another does what it can.
+#[test]
+fn a_driver_that_is_suspended_beyond_its_lease_repeats_nothing_and_loses_nothing() {
+    let (sweep, plan) = grid(&(1..=30).map(f64::from).collect::<Vec<_>>(), &[10], &[1]);
+    let mut project = TestProject {
+        sweep,
+        plan,
+        ..project()
+    };
+    project.options.slots = vec![Slot::cpu(1)];
+    let project = project;
+    let began = project.clock.now();
+    let (mut launched, mut started) = (BTreeMap::<RunId, usize>::new(), 0);
+    let mut suspended = project.scripted(SUCCEED);
+    let mut watcher = Watcher::new(|event| {
+        if !matches!(event, RunnerEvent::RunStarted { .. }) {
+            return;
+        }
+        started += 1;
+        if started % 4 != 1 {
+            return;
+        }
+        project.clock.advance_millis(10 * LEASE_MILLIS);
+        // Another driver begins, and goes after a few runs.
+        let shutdown = Shutdown::new();
+        let mut done = 0;
+        let mut other = Watcher::new(|event| {
+            done += usize::from(matches!(event, RunnerEvent::RunFinished { .. }));
+            if done >= 5 {
+                shutdown.request();
+            }
+        });
+        let mut backend = project.scripted(SUCCEED);
+        let job = SweepJob {
+            root: project.root(),
+            sweep: &project.sweep,
+            plan: &project.plan,
+            options: &project.options,
+        };
+        let services = Services {
+            store: &mut project.store(),
+            backend: &mut backend,
+            shutdown: &shutdown,
+            clock: project.clock.as_ref(),
+        };
+        run_sweep(&job, services, &mut other).unwrap();
+        for launch in &backend.launched {
+            *launched.entry(launch.run.clone()).or_default() += 1;
+        }
+    });
+    let summary = project
+        .run_with(&mut suspended, project.clock.as_ref(), &mut watcher)
+        .unwrap();
+    drop(watcher);
+    assert_eq!((summary.end, summary.succeeded), (SweepEnd::Succeeded, 61));
+    assert!(project.clock.now().secs_since(began) > 3600.0);
+    for launch in &suspended.launched {
+        *launched.entry(launch.run.clone()).or_default() += 1;
+    }
+    assert_eq!(launched.len(), 61);
+    let store = project.store();
+    for run in &project.plan.runs {
+        let attempts = store.read().attempts(&run.id).unwrap();
+        let ends = attempts
+            .iter()
+            .filter(|attempt| attempt.state == "succeeded");
+        assert_eq!(ends.count(), 1, "{attempts:?}");
+        assert!(attempts.iter().all(|attempt| attempt.state != "live"));
+        assert_eq!(launched[&run.id], 1, "{attempts:?}");
+    }
 }
 
 #[test]

@@ -59,12 +59,17 @@ fn weights_of(path: &str) -> Option<bool> {
 
 impl ReadStore {
     /// Weights that no sweep wants kept and that no run needs any more, by run. Only runs of sweeps count: of
-    /// others nobody has said anything.
+    /// others nobody has said anything. `best` has, for each sweep that keeps its best configurations and knows them,
+    /// their runs ([`Self::sweeps_with_best`]).
     ///
     /// # Errors
     /// The file, or what was deleted before, cannot be read.
-    pub fn garbage(&self, root: &Path) -> Result<Vec<Garbage>, StoreError> {
-        let policies = self.policies()?;
+    pub fn garbage(
+        &self,
+        root: &Path,
+        best: &BTreeMap<String, BTreeSet<RunId>>,
+    ) -> Result<Vec<Garbage>, StoreError> {
+        let policies = self.policies(best)?;
         let mut garbage: Vec<Garbage> = Vec::new();
         let sql = format!(
             "SELECT run.run_id, run.kind, artifact.path, artifact.bytes
@@ -115,19 +120,40 @@ impl ReadStore {
         Ok(rows.into_iter().collect())
     }
 
+    /// Names of the sweeps that keep the weights of their best configurations alone.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn sweeps_with_best(&self) -> Result<Vec<String>, StoreError> {
+        let sql =
+            "SELECT name FROM sweep WHERE json_extract(content, '$.keep') = 'best' ORDER BY name";
+        self.rows(sql, [], |row| Ok(row.get(0)?))
+    }
+
     /// What holds for each run of a sweep: of several sweeps the one that keeps most.
-    fn policies(&self) -> Result<BTreeMap<RunId, KeepPolicy>, StoreError> {
+    fn policies(
+        &self,
+        best: &BTreeMap<String, BTreeSet<RunId>>,
+    ) -> Result<BTreeMap<RunId, KeepPolicy>, StoreError> {
         // Once a sweep: its content is megabytes where it has thousands of trials.
-        let sql = "WITH said (sweep, keep) AS MATERIALIZED (
-                SELECT id, json_extract(content, '$.keep') FROM sweep)
-            SELECT DISTINCT run.run_id, said.keep
+        let sql = "WITH said (sweep, name, keep) AS MATERIALIZED (
+                SELECT id, name, json_extract(content, '$.keep') FROM sweep)
+            SELECT DISTINCT run.run_id, said.keep, said.name
             FROM trial_run JOIN run ON run.id = trial_run.run
             JOIN trial ON trial.id = trial_run.trial JOIN said ON said.sweep = trial.sweep";
         let mut policies = BTreeMap::new();
-        for (run, text) in self.rows(sql, [], |row| {
-            Ok((RunId(row.get(0)?), row.get::<_, Option<String>>(1)?))
+        for (run, text, sweep) in self.rows(sql, [], |row| {
+            let sweep: String = row.get(2)?;
+            Ok((RunId(row.get(0)?), row.get::<_, Option<String>>(1)?, sweep))
         })? {
-            let policy = policy(text);
+            let policy = match policy(text) {
+                // Before the best are known any may be.
+                KeepPolicy::Best if best.get(&sweep).is_none_or(|best| best.contains(&run)) => {
+                    KeepPolicy::Last
+                }
+                KeepPolicy::Best => KeepPolicy::None,
+                said => said,
+            };
             let most = policies.entry(run).or_insert(policy);
             *most = policy.max(*most);
         }

@@ -5,6 +5,7 @@
 //! folders are the truth for results, and [`rebuild()`] makes the file anew from them. Views for
 //! people, with a worked query, stand at the end of `migrations/0001_first.sql`.
 
+mod details;
 mod error;
 mod file_stem;
 mod garbage;
@@ -17,6 +18,8 @@ mod register;
 mod rows;
 mod run_order;
 mod snapshot;
+#[cfg(test)]
+mod soak_tests;
 mod stored;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -25,6 +28,7 @@ mod tests;
 mod verify;
 mod write;
 
+pub use details::RunDetails;
 pub use error::{GIVE_THE_RIGHT, StoreError};
 pub use garbage::{Garbage, SweepRemains};
 pub use notes::{SweepNote, add_note, read_notes};

@@ -581,7 +581,7 @@ fn size(row: &Row<'_>, column: usize) -> Result<usize, StoreError> {
     Ok(uint(row.get(column)?) as usize)
 }
 
-fn metric_of(row: &Row<'_>, column: usize) -> Result<MetricValue, StoreError> {
+pub(crate) fn metric_of(row: &Row<'_>, column: usize) -> Result<MetricValue, StoreError> {
     let value: Option<f64> = row.get(column)?;
     Ok(MetricValue {
         value: value.unwrap_or(f64::NAN),
@@ -590,7 +590,7 @@ fn metric_of(row: &Row<'_>, column: usize) -> Result<MetricValue, StoreError> {
     })
 }
 
-fn usage_of(row: &Row<'_>) -> Result<Option<Usage>, StoreError> {
+pub(crate) fn usage_of(row: &Row<'_>) -> Result<Option<Usage>, StoreError> {
     let Some(wall_secs) = row.get::<_, Option<f64>>(10)? else {
         return Ok(None);
     };

@@ -7,6 +7,7 @@
 //! and named.
 
 use crate::base::Timestamp;
+use crate::config::Halving;
 use crate::config::sweep::{
     AxisInfo, ClaimSpec, FigureSpec, ReportSpec, SamplesSpec, Sweep, TableSpec,
 };
@@ -30,6 +31,8 @@ pub struct StoredSweep {
     pub notes: Vec<SweepNote>,
     /// Its axes in the order of the file.
     pub axes: Vec<AxisInfo>,
+    /// How configurations were stopped early, if they were.
+    pub halving: Option<Halving>,
     /// What it reports, as far as this build can read it.
     pub report: ReportSpec,
     /// Tables and figures that another version asked for and this build cannot read, one sentence
@@ -48,6 +51,8 @@ struct Content {
     tags: Vec<String>,
     #[serde(default)]
     axes: Vec<AxisInfo>,
+    #[serde(default)]
+    halving: Option<Value>,
     #[serde(default)]
     report: ReportContent,
 }
@@ -81,16 +86,27 @@ impl StoredSweep {
             figures: known::<FigureSpec>("figure", content.report.figure, &mut unread),
             samples: known::<SamplesSpec>("samples", content.report.samples, &mut unread),
         };
+        let halving = content
+            .halving
+            .and_then(|halving| known::<Halving>("halving", vec![halving], &mut unread).pop());
         Ok(Self {
             name: content.name,
             question: content.question,
             tags: content.tags,
             notes: Vec::new(),
             axes: content.axes,
+            halving,
             report,
             unread,
             registered,
         })
+    }
+}
+
+impl StoredSweep {
+    /// Axes whose value halving chose for each configuration of the others.
+    pub fn chosen(&self) -> &[String] {
+        self.halving.as_ref().map_or(&[], Halving::chosen)
     }
 }
 

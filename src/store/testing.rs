@@ -63,6 +63,7 @@ pub(crate) fn grid(betas: &[f64], pairs: &[u64], seeds: &[u64]) -> (Sweep, Plan)
             axis("pairs", pairs.iter().map(|p| json!(p)).collect()),
         ],
         trials: vec![],
+        halving: None,
         report: ReportSpec::default(),
         inputs: BTreeMap::new(),
     };

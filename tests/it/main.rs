@@ -34,6 +34,7 @@ mod fuzz;
 mod generate;
 mod gpu_check;
 mod grammar;
+mod halving;
 mod imports;
 mod judged;
 mod judged_numbers;

@@ -321,6 +321,57 @@ fn an_attempt_whose_time_runs_out_saves_its_state_and_the_next_one_goes_on() {
     cluster.has_its_table("limit");
 }
 
+/// In place of the program: the first attempt of every run loses its card on `node7.example`.
+const LOSES_CARDS: &str = r#"#!/bin/bash
+manifest=$5 index=$7
+read -r run attempt < <(sed -n "$((index + 1))p" "$manifest")
+if [ "$attempt" = 1 ]; then
+    dir=$2/results/runs/${run:0:12}/attempts/001
+    echo node7.example > "$dir/begun"
+    echo '{"format":1}' > "$dir/events.jsonl"
+    echo '{"kind":"failed","class":"device-fault","message":"the card answers no more"}' >> "$dir/events.jsonl"
+    echo '{"code":1,"signal":null}' > "$dir/ended.json"
+    exit 1
+fi
+exec PROGRAM "$@"
+"#;
+
+#[test]
+fn a_node_that_loses_cards_under_two_runs_is_left_out_of_later_jobs() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let two = "[[axis]]\npath = \"sft.recipe.optimizer.learning-rate\"\nvalues = [1e-3, 1e-4]";
+    let cluster = Cluster::new("faulty", 5);
+    write_sweep(&cluster.project, "faulty", 5, two);
+    let program = cluster.project.path("loses-cards");
+    let text = LOSES_CARDS.replace("PROGRAM", env!("CARGO_BIN_EXE_lions"));
+    cluster.project.write("loses-cards", text);
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let spec = PROJECT_FILE.replace(
+        "partition = \"main\"\n",
+        &format!(
+            "partition = \"main\"\nexclude = \"old1\"\nprogram = \"{}\"\n",
+            program.display()
+        ),
+    );
+    cluster.project.write("lions.toml", spec);
+    let ended = Driver::start(&mut cluster.run_command("faulty")).end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let warned = ended
+        .events
+        .iter()
+        .filter(|event| event["kind"] == "warning");
+    let told: Vec<String> = warned.map(|event| event["message"].to_string()).collect();
+    let wanted = "cards of `node7.example` were lost under two runs";
+    assert!(told.iter().any(|told| told.contains(wanted)), "{told:?}");
+    let asked = cluster.asked("sbatch");
+    assert!(asked[0].contains("--exclude=old1 "), "{asked:?}");
+    assert!(
+        asked.last().unwrap().contains("--exclude=old1,node7 "),
+        "{asked:?}"
+    );
+    cluster.has_its_table("faulty");
+}
+
 // A controller that comes back with an older state kills a job that it takes for pending, and starts it again.
 #[test]
 fn a_job_that_slurm_starts_twice_leaves_its_attempt_alone_and_the_next_one_goes_on() {

@@ -1,6 +1,6 @@
 //! `lions compare`.
 
-use crate::cli::database::results;
+use crate::cli::database::results_to;
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::pick::TrialFilter;
@@ -11,7 +11,7 @@ use crate::config::sweep::TableSpec;
 use crate::config::{nearest, published, suggest};
 use crate::metrics::{FAMILIES, metric_spec};
 use crate::report::{
-    Grid, ReportError, SweepResults, SweepTable, claims, compare, default_table, grid_latex,
+    Depth, Grid, ReportError, SweepResults, SweepTable, claims, compare, default_table, grid_latex,
     grid_markdown, grid_text, join_results, null_columns, page_grid, published_grid, table_csv,
     table_grid, table_json,
 };
@@ -163,7 +163,7 @@ fn shown(ui: &Ui, table: &SweepTable, form: Form) -> String {
 
 /// The results of the sweep, or of several as one.
 fn compared(ui: &Ui, project: &Project, args: &CompareArgs) -> Result<SweepResults, CommandError> {
-    let first = results(ui, project, &args.sweep.name()?)?;
+    let first = results_to(ui, project, &args.sweep.name()?, Depth::Scores)?;
     let mut sweeps: Vec<SweepResults> = Vec::new();
     for other in &args.others {
         let name = args.sweep.changes.overrides().name(&name_typed(other)?);
@@ -171,7 +171,7 @@ fn compared(ui: &Ui, project: &Project, args: &CompareArgs) -> Result<SweepResul
         if known.any(|known| known.sweep.name == name) {
             return Err(CommandError::user(format!("`{name}` is named twice")));
         }
-        sweeps.push(results(ui, project, &name)?);
+        sweeps.push(results_to(ui, project, &name, Depth::Scores)?);
     }
     let mut joined = join_results(first, sweeps);
     args.picked.keep_results(&mut joined)?;

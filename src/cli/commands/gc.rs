@@ -9,15 +9,20 @@ use crate::cli::sweep_file::{Changes, SweepFile, sweep_file_named};
 use crate::cli::text::{bytes, counted};
 use crate::cli::ui::Ui;
 use crate::config::{BASE_MARK, Inputs, KeepPolicy, SET_MARK};
-use crate::report::ColumnFit::{Whole, Wrap};
-use crate::store::{Garbage, Store};
+use crate::plan::RunId;
+use crate::report::{
+    ColumnFit::{Whole, Wrap},
+    Depth, best_runs, load_results,
+};
+use crate::store::{Garbage, ReadStore, Store};
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Delete weights that no sweep wants kept
 ///
 /// What a sweep keeps stands in its file: `keep = "last"` under `[sweep]` lets the checkpoints of earlier
-/// steps go, `"none"` all weights, each once every run that needs it is done. Nothing is said: all stays.
+/// steps go, `"none"` all weights, `"best"` all of configurations that are clearly worse than the best by the
+/// first metric of the first table; each once every run that needs it is done. Nothing is said: all stays.
 /// Of runs that sweeps share the one that keeps most decides. Results stay, and a run that needs what is gone
 /// has it made again. Without `--yes` it only says what would go.
 #[derive(Debug, clap::Args)]
@@ -32,7 +37,8 @@ pub(crate) struct GcArgs {
 pub(crate) fn run(ui: &Ui, global: &Global, args: &GcArgs) -> Result<u8, CommandError> {
     let project = Project::find(global.root.as_deref(), None)?;
     let read = must_open(&project)?;
-    let mut garbage = read.garbage(&project.root).map_err(store_error)?;
+    let best = best_of_sweeps(&project, &read)?;
+    let mut garbage = read.garbage(&project.root, &best).map_err(store_error)?;
     let mut keeps = read.keeps().map_err(store_error)?;
     if !args.what.is_empty() {
         let (mut sweeps, mut wanted) = (BTreeSet::new(), BTreeSet::new());
@@ -92,6 +98,22 @@ fn other_keep(
     })
 }
 
+/// Runs of the best configurations, of each sweep that keeps these alone and knows them.
+fn best_of_sweeps(
+    project: &Project,
+    read: &ReadStore,
+) -> Result<BTreeMap<String, BTreeSet<RunId>>, CommandError> {
+    let mut best = BTreeMap::new();
+    for sweep in read.sweeps_with_best().map_err(store_error)? {
+        let results = load_results(read, &project.root, &sweep, "", Depth::Scores);
+        let results = results.map_err(CommandError::user)?;
+        if let Some(runs) = best_runs(&results).map_err(CommandError::user)? {
+            best.insert(sweep, runs);
+        }
+    }
+    Ok(best)
+}
+
 /// What goes, or has gone with so many bytes.
 fn tell(ui: &Ui, freed: Option<u64>, garbage: &[Garbage]) -> Result<(), CommandError> {
     let all: u64 = garbage.iter().map(|found| found.bytes).sum();
@@ -102,7 +124,7 @@ fn tell(ui: &Ui, freed: Option<u64>, garbage: &[Garbage]) -> Result<(), CommandE
         }));
     }
     if garbage.is_empty() {
-        ui.text("nothing to delete; `keep = \"last\"` or `\"none\"` under `[sweep]` says what a sweep lets go");
+        ui.text("nothing to delete; `keep = \"last\"`, `\"best\"` or `\"none\"` under `[sweep]` says what a sweep lets go");
         return Ok(());
     }
     let row = |found: &Garbage| {

@@ -1,10 +1,10 @@
 //! `lions inspect`.
 
 use crate::base::SeedTree;
-use crate::cli::commands::plan::make;
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::numbers::at_least;
+use crate::cli::planned::make;
 use crate::cli::project::Project;
 use crate::cli::sweep_file::SweepFile;
 use crate::cli::text::counted;

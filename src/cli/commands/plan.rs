@@ -5,6 +5,7 @@ use crate::cli::cost::{DeviceArgs, assumed, device_json, device_lines, hours};
 use crate::cli::database::earlier;
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
+use crate::cli::halving::{cost_range, halving_json, halving_lines, next_phase};
 use crate::cli::pick::{OnlyStage, TrialFilter, part_of};
 use crate::cli::preflight::Look;
 use crate::cli::project::Project;
@@ -15,8 +16,7 @@ use crate::cli::ui::{Tone, Ui};
 use crate::config::Inputs;
 use crate::config::sweep::Sweep;
 use crate::plan::{
-    DeviceRate, DigestCache, FieldChange, KnownLengths, Plan, PlannedRun, RunCost, RunId,
-    StageKind, nearest_difference, plan_sweep,
+    DeviceRate, FieldChange, Plan, PlannedRun, RunCost, RunId, StageKind, nearest_difference,
 };
 use crate::preflight::Depth;
 use crate::report::{
@@ -75,7 +75,14 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PlanArgs) -> Result<u8, Comma
     };
     let mut look = Look::new(&project, Depth::Sample);
     let told = look.tell(ui, &sweep, &places);
-    let mut plan = make(&project, &sweep, look.lengths())?;
+    let phase = next_phase(&project, &sweep, look.lengths())?;
+    let is_done = |run: &RunId| RunDir::new(&project.root, run).outcome().is_file();
+    let range = cost_range(&project, (&sweep, &phase), look.lengths(), &is_done)?;
+    let halved = range.map(|range| {
+        let lines = halving_lines(&sweep, &phase, range);
+        (lines, halving_json(&sweep, &phase, range))
+    });
+    let (sweep, mut plan, is_rung) = (phase.sweep, phase.plan, phase.rung.is_some());
     part_of(&mut plan, &sweep.axes, &args.picked, args.only)?;
     if told.errors > 0 {
         ui.warn("this is what would run; `lions run` refuses it for the problems above");
@@ -84,10 +91,21 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PlanArgs) -> Result<u8, Comma
     let rates = args.device.rates(&plan)?;
     let view = View::of(&plan, &project.root, args.explain, rates);
     let earlier = earlier(&project, &sweep.name);
-    let power = power_lines(&sweep, earlier.as_ref()).map_err(CommandError::user)?;
+    let mut power = power_lines(&sweep, earlier.as_ref()).map_err(CommandError::user)?;
+    if is_rung {
+        // A rung ranks, and tests nothing.
+        power.clear();
+    }
     if ui.json {
-        ui.print_json(&view.to_json(&sweep, &plan, &power))?;
+        let mut value = view.to_json(&sweep, &plan, &power);
+        if let Some((_, halved)) = halved {
+            value["halving"] = halved;
+        }
+        ui.print_json(&value)?;
         return Ok(DONE);
+    }
+    for line in halved.into_iter().flat_map(|(lines, _)| lines) {
+        ui.text(&line);
     }
     print(ui, &sweep, &plan, &view, args);
     if !power.is_empty() {
@@ -95,24 +113,6 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PlanArgs) -> Result<u8, Comma
         power.iter().for_each(|line| ui.text(line));
     }
     Ok(DONE)
-}
-
-/// Plans `sweep`, remembering digests of big files between calls.
-pub(crate) fn make(
-    project: &Project,
-    sweep: &Sweep,
-    lengths: &KnownLengths,
-) -> Result<Plan, CommandError> {
-    let mut digests = DigestCache::load(&project.digests());
-    // Attempts record which program computed them; it is digested once for all of them.
-    if let Ok(program) = std::env::current_exe() {
-        drop(digests.file(&program));
-    }
-    let plan = plan_sweep(sweep, &project.root, &mut digests, lengths);
-    let plan = plan.map_err(CommandError::user)?;
-    // The cache only saves time: a read-only project must still be able to plan.
-    drop(digests.save(&project.digests()));
-    Ok(plan)
 }
 
 /// Warns of trials of one seed that share all their runs: an axis that sets what no result depends on.

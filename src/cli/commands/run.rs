@@ -7,9 +7,11 @@ use crate::cli::database::{results, store_error};
 use crate::cli::error::{CommandError, ErrorKind, exit_code};
 use crate::cli::first_table::FirstTable;
 use crate::cli::global::{DONE, Global};
+use crate::cli::halving::{Phase, decided, next_phase};
 use crate::cli::notify::NotifyArgs;
 use crate::cli::numbers::at_least;
 use crate::cli::pick::{OnlyStage, TrialFilter, wanted_runs};
+use crate::cli::planned::make;
 use crate::cli::preflight::Look;
 use crate::cli::progress::BarsReporter;
 use crate::cli::project::Project;
@@ -22,7 +24,7 @@ use crate::cli::time_limit::{millis_of, time_of};
 use crate::cli::ui::{Tone, Ui};
 use crate::config::sweep::Sweep;
 use crate::config::{BackendChoice, Inputs, LOCAL};
-use crate::plan::{Plan, RunId};
+use crate::plan::{KnownLengths, Plan, RunId};
 use crate::preflight::Depth;
 use crate::queue::Slot;
 use crate::runner::{
@@ -138,7 +140,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
         let (sweep, places) = word.load_placed(ui, &project, Inputs::Required)?;
         word.warn_of_same_name(ui, &project, &sweep);
         errors += look.tell(ui, &sweep, &places).new_errors;
-        let plan = plan::make(&project, &sweep, look.lengths())?;
+        let plan = make(&project, &sweep, look.lengths())?;
         if let Some(input) = plan.missing.first() {
             let (what, path) = (input.what, &input.path);
             let hint = format!(
@@ -150,7 +152,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
         plan::warn_of_equal_trials(ui, &plan);
         // A slip of the pen in the filter of the last sweep, too.
         wanted_runs(&plan, &sweep.axes, &args.picked, args.only)?;
-        loaded.push_back((word, sweep));
+        // Of one sweep alone nothing changes before it begins; to plan ten thousand runs again takes a second.
+        let plan = (args.files.len() <= 1 && sweep.halving.is_none()).then_some(plan);
+        loaded.push_back(((word, plan), sweep));
     }
     if errors > 0 {
         let message = format!(
@@ -161,7 +165,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     }
     let names = loaded
         .iter()
-        .map(|(word, sweep)| (word.file.clone(), sweep.name.clone()));
+        .map(|((word, _), sweep)| (word.file.clone(), sweep.name.clone()));
     refuse_one_name_twice(&names.collect::<Vec<_>>())?;
     // The rows that were looked at take memory, and the runs may take days.
     let lengths = look.into_lengths();
@@ -169,24 +173,49 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     signals::stop_on_signals(&shutdown)?;
     let many = loaded.len() > 1;
     let (mut code, mut spent) = (DONE, 0);
-    while let Some((word, sweep)) = take_first(&project, &mut loaded) {
+    while let Some(((word, plan), sweep)) = take_first(&project, &mut loaded) {
         if many {
             ui.say(&format!("--- {}", sweep.name));
         }
-        let planned = plan::make(&project, &sweep, &lengths)?;
-        match one(
-            ui,
-            &project,
-            args,
-            (&word, &sweep, &planned),
-            (&place, &mut spent),
-            &shutdown,
-        )? {
+        let mut all = |phase: &Phase| {
+            let at = (&place, &mut spent);
+            one(ui, &project, args, (&word, phase), at, &shutdown)
+        };
+        let ended = match plan {
+            Some(plan) => all(&Phase::whole(sweep, plan))?,
+            None => in_phases(ui, &project, (&sweep, &lengths), &mut all)?,
+        };
+        match ended {
             exit_code::INTERRUPTED => return Ok(exit_code::INTERRUPTED),
             ended => code = code.max(ended),
         }
     }
     Ok(code)
+}
+
+/// Runs a sweep: if it is halved its rungs, one after the other, and then what is left of it.
+fn in_phases(
+    ui: &Ui,
+    project: &Project,
+    (sweep, lengths): (&Sweep, &KnownLengths),
+    run: &mut dyn FnMut(&Phase) -> Result<u8, CommandError>,
+) -> Result<u8, CommandError> {
+    let mut phase = next_phase(project, sweep, lengths)?;
+    loop {
+        let code = run(&phase)?;
+        if phase.rung.is_none() || code == exit_code::INTERRUPTED {
+            return Ok(code);
+        }
+        let next = next_phase(project, sweep, lengths)?;
+        if next.rung == phase.rung {
+            // Something of the rung is still to be done, and cannot be now.
+            return Ok(code);
+        }
+        if let Some(line) = decided(&phase.sweep, &next) {
+            ui.say(&line);
+        }
+        phase = next;
+    }
 }
 
 /// Where the runs of a command execute.
@@ -254,10 +283,12 @@ fn one(
     ui: &Ui,
     project: &Project,
     args: &RunArgs,
-    (word, sweep, plan): (&SweepFile, &Sweep, &Plan),
+    (word, phase): (&SweepFile, &Phase),
     (place, spent): (&Place, &mut i64),
     shutdown: &Shutdown,
 ) -> Result<u8, CommandError> {
+    let (sweep, plan) = (&phase.sweep, &phase.plan);
+    let is_rung = phase.rung.is_some();
     let only = wanted_runs(plan, &sweep.axes, &args.picked, args.only)?;
     let mut reporter = reporter(ui, project, plan, only.as_ref());
     let failed = |error| failed(error, &args.again(word), shutdown);
@@ -290,9 +321,13 @@ fn one(
     let summary = run_sweep(&job, services, reporter.as_mut()).map_err(failed)?;
     drop(reporter);
     *spent += (summary.work_secs * 1000.0) as i64;
-    args.notify.tell(ui, &summary);
-    let current = has_later_pages(project, &store, &summary.sweep);
-    let code = after(ui, project, args, word, &summary, current)?;
+    if !is_rung || summary.end != SweepEnd::Succeeded {
+        args.notify.tell(ui, &summary);
+    }
+    // The page of the sweep tells of its rungs.
+    let current = !is_rung && has_later_pages(project, &store, &summary.sweep);
+    let no_report = args.no_report || is_rung;
+    let code = after(ui, project, (args, no_report), word, &summary, current)?;
     let left_out = plan.runs.len().saturating_sub(summary.runs);
     if left_out > 0 && code != exit_code::INTERRUPTED {
         ui.say(&format!(
@@ -373,7 +408,7 @@ fn reporter<'a>(
 fn after(
     ui: &Ui,
     project: &Project,
-    args: &RunArgs,
+    (args, no_report): (&RunArgs, bool),
     word: &SweepFile,
     summary: &SweepSummary,
     current: bool,
@@ -396,11 +431,11 @@ fn after(
         if !ui.json && !ui.quiet {
             compare::print_tables(ui, &results, None)?;
         }
-        if !args.no_report {
+        if !no_report {
             report::write(ui, project, &results)?;
         }
     }
-    if page.is_file() && !args.no_report {
+    if page.is_file() && !no_report {
         ui.say(&format!("report: {}", page.display()));
     }
     last_words(ui, &args.again(word), summary);

@@ -204,9 +204,13 @@ fn runs(
     let counts = store.state_counts(name).map_err(store_error)?;
     let notes = read_notes(&project.root, name).map_err(store_error)?;
     if ui.json {
-        return ui.print_json(&json!({
+        let mut value = json!({
             "sweep": name, "tags": sweep.tags, "notes": notes, "states": counts, "runs": runs,
-        }));
+        });
+        if let Some(halving) = &sweep.halving {
+            value["halving"] = json!(halving);
+        }
+        return ui.print_json(&value);
     }
     ui.text(&format!(
         "{}  {}",
@@ -222,6 +226,11 @@ fn runs(
             ui.tone(Tone::Dim, &note.at.iso8601()),
             note.text
         ));
+    }
+    if let Some(halving) = &sweep.halving {
+        for standing in halving.stopped() {
+            ui.text(&ui.tone(Tone::Dim, &standing.line(&halving.spec.metric)));
+        }
     }
     let states = states_text(ui, &counts, silent_runs(store, name)?);
     let orders = store.orders(name).map_err(store_error)?;
