@@ -14,15 +14,15 @@ use std::process::{Child, Stdio};
 const MODEL: &str = "models/stories260k";
 
 /// The server of a process of its own.
-struct Served {
+pub(crate) struct Served {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 /// An answer: status and body.
-struct Answer {
-    status: u16,
-    body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
 }
 
 impl Answer {
@@ -49,7 +49,7 @@ impl Served {
         Self::of(project, MODEL, words)
     }
 
-    fn of(project: &Project, model: &str, words: &[&str]) -> Self {
+    pub(crate) fn of(project: &Project, model: &str, words: &[&str]) -> Self {
         let all = [&["serve-model", model, "--port", "0", "--json"], words].concat();
         let mut command = project.command(&all);
         let mut child = command
@@ -97,7 +97,7 @@ impl Served {
         }
     }
 
-    fn post(&self, path: &str, body: &Value) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json",
             self.address
@@ -122,7 +122,7 @@ impl Served {
     }
 
     /// Asks it to end.
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         signal("TERM", &self.child.id().to_string());
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
     }
