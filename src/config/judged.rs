@@ -132,7 +132,12 @@ pub enum JudgeAt<'a> {
 impl BenchmarkJudge {
     /// Where it is asked; `None` of a judge that [`judged_problems`] refuses.
     pub fn at(&self) -> Option<JudgeAt<'_>> {
-        match (&self.base_url, &self.model, &self.model_path, self.precision) {
+        match (
+            &self.base_url,
+            &self.model,
+            &self.model_path,
+            self.precision,
+        ) {
             (Some(base_url), Some(model), None, None) => {
                 Some(JudgeAt::Endpoint { base_url, model })
             }
@@ -268,7 +273,9 @@ mod tests {
         let json = serde_json::to_value(&eval).unwrap();
         assert_eq!(serde_json::from_value::<JudgedEval>(json).unwrap(), eval);
         let with = |judge: &str| {
-            let text = format!("benchmark.mt-bench = {{ questions-path = 'q', prompts-path = 'p' }}\nmax-new-tokens = 8\nseed = 1\njudge = {{ {judge}, max-tokens = 8 }}");
+            let text = format!(
+                "benchmark.mt-bench = {{ questions-path = 'q', prompts-path = 'p' }}\nmax-new-tokens = 8\nseed = 1\njudge = {{ {judge}, max-tokens = 8 }}"
+            );
             let eval: JudgedEval = toml::from_str(&text).unwrap();
             let fields = judged_problems(&eval).into_iter().map(|p| p.field);
             (eval.judge.at().is_some(), fields.collect::<Vec<_>>())
@@ -279,7 +286,10 @@ mod tests {
             with(&format!("{local}, temperature = 1.0")),
             (true, vec!["judge.seed".to_owned()])
         );
-        for both in ["model-path = 'm'", "base-url = 'http://h', model = 'j', model-path = 'm'"] {
+        for both in [
+            "model-path = 'm'",
+            "base-url = 'http://h', model = 'j', model-path = 'm'",
+        ] {
             let found = with(&format!("{both}, temperature = 0.0"));
             assert_eq!(found, (false, vec!["judge".to_owned()]), "{both}");
         }

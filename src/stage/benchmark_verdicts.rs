@@ -23,7 +23,9 @@ pub(super) fn judge(
     before: usize,
 ) -> Result<(Vec<Reply>, String), StageError> {
     let at = loaded.eval.judge.at();
-    let at = at.ok_or_else(|| StageError::NoJudge { set: set.to_owned() })?;
+    let at = at.ok_or_else(|| StageError::NoJudge {
+        set: set.to_owned(),
+    })?;
     let name = match at {
         JudgeAt::Endpoint { model, .. } => model.to_owned(),
         JudgeAt::Folder { path, .. } => LocalJudge::name(job, path),
@@ -34,7 +36,12 @@ pub(super) fn judge(
         return Err(write_requests(job, set, &bodies)?);
     }
     let by = By::open(job, at, (set, loaded))?;
-    let mut judge = Judge { loaded, set, name, by };
+    let mut judge = Judge {
+        loaded,
+        set,
+        name,
+        by,
+    };
     let first = judge.replies(job, made, (asks, 1), before)?;
     let mut spent = Spent::of(&first);
     let mut replies: Vec<Reply> = first.into_iter().map(reply).collect();

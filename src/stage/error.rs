@@ -57,7 +57,9 @@ pub enum StageError {
     #[error(transparent)]
     Judged(#[from] JudgedError),
     /// A benchmark's recipe names no judge, or two.
-    #[error("`{set}` has no judge: `judge` names an endpoint (`base-url`, `model`) or a folder (`model-path`, `precision`)")]
+    #[error(
+        "`{set}` has no judge: `judge` names an endpoint (`base-url`, `model`) or a folder (`model-path`, `precision`)"
+    )]
     NoJudge {
         /// The set.
         set: String,

@@ -90,7 +90,11 @@ fn serve(
     if status == 0 {
         let half = &text.as_bytes()[..text.len() / 2];
         if !half.is_empty() {
-            write!(stream, "HTTP/1.1 200 Said\r\nContent-Length: {}\r\n\r\n", text.len())?;
+            write!(
+                stream,
+                "HTTP/1.1 200 Said\r\nContent-Length: {}\r\n\r\n",
+                text.len()
+            )?;
             stream.write_all(half)?;
         }
         return Ok(());

@@ -14,8 +14,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Ids of the shipped model: a blank, which is what it says first, `m` and `M`.
-const (BLANK, FIRST, SECOND): (usize, usize, usize) = (410, 423, 446);
+/// The token that the shipped model begins replies with most often, a blank.
+const BLANK: usize = 410;
+/// Its token `m`.
+const FIRST: usize = 423;
+/// Its token `M`.
+const SECOND: usize = 446;
 
 /// A judge made of the shipped model: it says `m` or `M` about as often as a blank, by what it has read, and writes
 /// `text` wherever it would write an `e`.
@@ -151,13 +155,23 @@ fn a_local_judge_says_what_the_same_model_says_behind_an_endpoint_that_fails_in_
     assert_eq!(said.code, 0, "{said:?}");
     let (metrics, words, preferences) = judgments(&project, "local");
     assert!(words.iter().any(|text| text.contains("[[7]]")), "{words:?}");
-    assert!(words.iter().any(|text| text.contains("[[A>B]]")), "{words:?}");
+    assert!(
+        words.iter().any(|text| text.contains("[[A>B]]")),
+        "{words:?}"
+    );
     // Always for what stands first: half of the verdicts, whichever that is.
     close(metrics[2], 0.5, 1e-12, "arena");
     close(metrics[3], 1.0, 1e-12, "arena");
     let preferred: Vec<f64> = preferences.iter().map(|one| one.unwrap()).collect();
-    assert!(preferred.iter().all(|p| *p > 1.0 && *p < 2.0), "{preferred:?}");
-    assert!(preferred.windows(2).any(|two| (two[0] - two[1]).abs() > 1e-6));
+    assert!(
+        preferred.iter().all(|p| *p > 1.0 && *p < 2.0),
+        "{preferred:?}"
+    );
+    assert!(
+        preferred
+            .windows(2)
+            .any(|two| (two[0] - two[1]).abs() > 1e-6)
+    );
     let table = &project.json(&["compare", "local"])[0];
     let cell = &table["rows"][0]["results"][3]["estimate"]["value"];
     close(cell.as_f64().unwrap(), metrics[5], 1e-9, "lc_win_rate");
@@ -171,7 +185,11 @@ fn a_local_judge_says_what_the_same_model_says_behind_an_endpoint_that_fails_in_
     let (calls, mended) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
     let now = Arc::clone(&mended);
     let endpoint = Endpoint::serving(move |call: &Call| {
-        let served = if call.body["model"] == "rater" { &rater } else { &chooser };
+        let served = if call.body["model"] == "rater" {
+            &rater
+        } else {
+            &chooser
+        };
         let answer = served.post("/v1/chat/completions", &call.body);
         assert_eq!(answer.status, 200, "{}", answer.body);
         let asked = call.messages.last().unwrap()["content"].as_str().unwrap();
@@ -208,7 +226,12 @@ fn a_local_judge_says_what_the_same_model_says_behind_an_endpoint_that_fails_in_
     }
     assert_eq!(words, said_there);
     for (one, other) in preferences.iter().zip(&preferred_there) {
-        close(one.unwrap(), other.unwrap(), 1e-9, "an endpoint's preference");
+        close(
+            one.unwrap(),
+            other.unwrap(),
+            1e-9,
+            "an endpoint's preference",
+        );
     }
 }
 
@@ -232,7 +255,10 @@ fn a_local_judge_is_part_of_the_identity_by_its_content_and_is_not_asked_twice()
     fs::write(&damaged[0], text.replacen("[[A>B]]", "[[B>A]]", 1)).unwrap();
     let said = run(&project, "failing", &["--retry"]);
     assert_eq!(said.code, 100, "{said:?}");
-    assert_eq!(kept(&project, "failing", "alpaca-judge-1-000000.json"), first);
+    assert_eq!(
+        kept(&project, "failing", "alpaca-judge-1-000000.json"),
+        first
+    );
     let again = kept(&project, "failing", "arena-judge-1-000000.json");
     assert_eq!(again.len(), 2);
     assert_eq!(fs::read_to_string(&again[1]).unwrap(), text);
@@ -242,8 +268,14 @@ fn a_local_judge_is_part_of_the_identity_by_its_content_and_is_not_asked_twice()
     let results = Results::open(&project, "local");
     let eval = results.of_kind("eval");
     // Another folder of the same content is the same judge, of other content another one.
-    copy_tree(&project.path("models/rater"), &project.path("models/elsewhere/rater"));
-    copy_tree(&project.path("models/chooser"), &project.path("models/elsewhere/chooser"));
+    copy_tree(
+        &project.path("models/rater"),
+        &project.path("models/elsewhere/rater"),
+    );
+    copy_tree(
+        &project.path("models/chooser"),
+        &project.path("models/elsewhere/chooser"),
+    );
     let moved = |folder: &str| local(&folder.replace("models/", "models/elsewhere/"));
     write_sweep(&project, "moved", &moved, "");
     assert_eq!(run(&project, "moved", &[]).code, 0);
@@ -259,7 +291,10 @@ fn a_local_judge_is_part_of_the_identity_by_its_content_and_is_not_asked_twice()
     let (named, renamed) = (mt(&eval), mt(&other));
     assert!(named[0].judge.0.starts_with("local-"), "{named:?}");
     assert_ne!(named[0].judge.0, renamed[0].judge.0);
-    assert_eq!(renamed[0].judgment, named[0].judgment.replace("[[7]]", "[[2]]"));
+    assert_eq!(
+        renamed[0].judgment,
+        named[0].judgment.replace("[[7]]", "[[2]]")
+    );
 
     // A run of its own, in a project of its own, has the same bytes.
     let fresh = self::project();
@@ -267,7 +302,12 @@ fn a_local_judge_is_part_of_the_identity_by_its_content_and_is_not_asked_twice()
     assert_eq!(run(&fresh, "local", &[]).code, 0);
     let theirs = Results::open(&fresh, "local");
     assert_eq!(theirs.of_kind("eval"), eval);
-    for name in ["mt.judgments.jsonl", "arena.judgments.jsonl", "alpaca.annotations.json", "rows.jsonl"] {
+    for name in [
+        "mt.judgments.jsonl",
+        "arena.judgments.jsonl",
+        "alpaca.annotations.json",
+        "rows.jsonl",
+    ] {
         let read = |results: &Results| fs::read(results.artifact(&eval, name)).unwrap();
         assert!(read(&results) == read(&theirs), "{name}");
     }
@@ -280,12 +320,22 @@ fn a_judge_is_an_endpoint_or_a_folder_and_its_folder_is_looked_at_before_anythin
     write_sweep(&project, "both", &both, "");
     let said = project.lions(&["check", "sweeps/both.toml"]);
     assert_eq!(said.code, 1, "{said:?}");
-    assert!(said.err.contains("either `base-url` and `model` or `model-path`"), "{said:?}");
+    assert!(
+        said.err
+            .contains("either `base-url` and `model` or `model-path`"),
+        "{said:?}"
+    );
     write_sweep(&project, "none", &|_| local("models/nowhere"), "");
     let said = project.lions(&["check", "sweeps/none.toml"]);
-    assert!(said.code != 0 && said.err.contains("models/nowhere"), "{said:?}");
+    assert!(
+        said.code != 0 && said.err.contains("models/nowhere"),
+        "{said:?}"
+    );
     fs::remove_file(project.path("models/rater/model.safetensors")).unwrap();
     write_sweep(&project, "hollow", &local, "");
     let said = project.lions(&["check", "sweeps/hollow.toml"]);
-    assert!(said.code != 0 && said.err.contains("models/rater"), "{said:?}");
+    assert!(
+        said.code != 0 && said.err.contains("models/rater"),
+        "{said:?}"
+    );
 }

@@ -158,10 +158,7 @@ fn write_events(store: &ReadStore, dir: &Path) -> Result<Vec<(String, usize)>, C
 }
 
 /// A file of Weights & Biases for each run with results: its name and the steps in it.
-fn write_offline_runs(
-    store: &ReadStore,
-    dir: &Path,
-) -> Result<Vec<(String, usize)>, CommandError> {
+fn write_offline_runs(store: &ReadStore, dir: &Path) -> Result<Vec<(String, usize)>, CommandError> {
     let mut written = Vec::new();
     for run in store.all_runs().map_err(store_error)? {
         let found = offline_run(store, &run.id).map_err(CommandError::user)?;
