@@ -6,10 +6,11 @@
     python benches/compare/evaluate.py --model DIR --rows 16    # any folder
 
 Rows are those of `tests/golden/eval/rows`, of which each is asked several times under another number, so that no prompt is
-equal to another. Both sides compute in f32 on the CPU; the harness with each of `--batch-size`, of which its fastest
-counts. Time is what the process has used of the processor (user and system), from its start to its end. As Python takes
-seconds to load torch, a second column leaves the start away: what a run of one row a task takes is subtracted on both
-sides. A ratio is taken in each round; printed are the medians. Scores are compared, too: the work is the same.
+equal to another. Each side is asked for all tasks by one process, in f32 on the CPU; the harness with each of
+`--batch-size`, of which its fastest counts in each round. Time is what a process has used of the processor (user and
+system), from its start to its end. As Python takes seconds to load torch, a second ratio leaves the start away: what a run
+of one row a task takes is subtracted on both sides. Printed are medians, of ratios over rounds. Scores are compared, too:
+the work is the same.
 """
 
 import argparse
@@ -20,7 +21,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,12 +65,13 @@ def lay_out(work, count):
                                   capture_output=True).stdout.strip()).parent / "tasks"
     (work / "sweeps").mkdir()
 
-    def task(name, file, splits):
+    def task(name, file, splits, shots):
         own = {"include": str(harness / file), "task": f"own_{name}", "dataset_path": "json", "dataset_name": None,
-               "dataset_kwargs": {"data_files": {split: str(path) for split, path in splits.items()}}, "tag": None}
+               "dataset_kwargs": {"data_files": {split: str(path) for split, path in splits.items()}}, "tag": None,
+               "num_fewshot": shots}
         (work / f"own_{name}.yaml").write_text(json.dumps(own))
 
-    for name, (_, file, splits, places, field, _) in TASKS.items():
+    for name, (shots, file, splits, places, field, _) in TASKS.items():
         if name == "mmlu":
             asked, solved = [], []
             for subject in SUBJECTS:
@@ -79,7 +80,7 @@ def lay_out(work, count):
                 write(work / f"mmlu/{subject}_test.jsonl", own)
                 write(work / f"mmlu/{subject}_dev.jsonl", dev)
                 task(f"mmlu_{subject}", f"mmlu/default/mmlu_{subject}.yaml",
-                     {split: work / f"mmlu/{subject}_{split}.jsonl" for split in ("test", "dev")})
+                     {split: work / f"mmlu/{subject}_{split}.jsonl" for split in ("test", "dev")}, shots)
                 asked += own
                 solved += dev
             write(work / "data/eval/mmlu/test.jsonl", asked)
@@ -92,7 +93,7 @@ def lay_out(work, count):
         for split, place in places.items():
             source = rows(splits[split])
             write(work / f"data/eval/{place}.jsonl", numbered(source, count, field) if split == evaluated else source)
-        task(name, file, {split: work / f"data/eval/{places.get(split, places.get('train'))}.jsonl" for split in splits})
+        task(name, file, {split: work / f"data/eval/{places.get(split, places.get('train'))}.jsonl" for split in splits}, shots)
 
 
 def cpu_seconds(command, cwd, threads, log):
@@ -114,16 +115,15 @@ def newest_results(folder):
 
 
 class Side:
-    """One program, asked for a task as often as a round says."""
+    """One program, asked for all tasks at a time."""
 
     def __init__(self, name, command):
         self.name, self.command, self.runs = name, command, 0
 
-    def run(self, work, task, count, threads):
+    def run(self, work, count, threads):
         self.runs += 1
         out = work / f"{self.name}-{self.runs}"
-        seconds = cpu_seconds(self.command(task, count, out), work, threads, work / f"{self.name}.log")
-        return seconds, out
+        return cpu_seconds(self.command(count, out), work, threads, work / f"{self.name}.log"), out
 
 
 def main():
@@ -141,51 +141,49 @@ def main():
     PYTHON = args.python
     model = str(Path(args.model).resolve())
 
-    def lions(task, count, out):
-        command = [Path(args.lions).resolve(), "eval", model, "--tasks", task, "--out", out, "--device", "cpu", "--precision", "f32",
-                   "--root", "."]
+    def lions(count, out):
+        command = [Path(args.lions).resolve(), "eval", model, "--tasks", ",".join(args.tasks), "--out", out, "--device", "cpu",
+                   "--precision", "f32", "--root", "."]
         return [*map(str, command), *(["--max-rows", str(count)] if count else [])]
 
     def harness(batch):
-        def command(task, count, out):
+        def command(count, out):
             words = [PYTHON, "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={model},dtype=float32", "--device", "cpu",
-                     "--tasks", f"own_{task}", "--num_fewshot", str(TASKS[task][0]), "--batch_size", str(batch),
+                     "--tasks", ",".join(f"own_{task}" for task in args.tasks), "--batch_size", str(batch),
                      "--include_path", ".", "--output_path", str(out)]
             return [*words, *(["--limit", str(count)] if count else [])]
         return command
 
-    ask = f"from importlib.metadata import version as v; print(*(p + ' ' + v(p) for p in ('lm_eval', 'torch', 'transformers')), sep=', ')"
+    ask = "from importlib.metadata import version as v; print(*(p + ' ' + v(p) for p in ('lm_eval', 'torch', 'transformers')), sep=', ')"
     theirs = subprocess.run([PYTHON, "-c", ask], check=True, text=True, capture_output=True).stdout.strip()
     ours = subprocess.run([args.lions, "--version"], check=True, text=True, capture_output=True).stdout.strip()
     cpu = next((line.split(": ")[1] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
                platform.processor())
     print(f"{ours}; {theirs}, Python {platform.python_version()}; {cpu}, {args.threads} thread(s); "
           f"{Path(model).name}, {args.rows} rows a task, {args.rounds} rounds; CPU seconds")
-    print("| task | lions | harness (batch) | ratio | ratio without the start | score |\n| --- | ---: | ---: | ---: | ---: | --- |")
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         lay_out(work, args.rows)
         sides = {batch: Side(f"harness-{batch}", harness(batch)) for batch in args.batch_size}
         own = Side("lions", lions)
-        for task in args.tasks:
-            metric = TASKS[task][5]
-            start = {own.name: own.run(work, task, 1, args.threads)[0]}
-            start |= {side.name: side.run(work, task, 1, args.threads)[0] for side in sides.values()}
-            rounds = []
-            for _ in range(args.rounds):
-                mine, mine_out = own.run(work, task, None, args.threads)
-                others = {batch: side.run(work, task, None, args.threads) for batch, side in sides.items()}
-                batch = min(others, key=lambda one: others[one][0])
-                rounds.append((mine, others[batch][0], batch))
-                score = (newest_results(mine_out)[task][f"{metric},none"],
-                         newest_results(others[batch][1])[f"own_{task}"][f"{metric},none"])
-            def bare(mine, other, batch):
-                floor = 1e-3
-                return max(other - start[f"harness-{batch}"], floor) / max(mine - start[own.name], floor)
-            median = statistics.median
-            print(f"| {task} | {median(r[0] for r in rounds):.2f} | {median(r[1] for r in rounds):.2f} ({rounds[-1][2]}) "
-                  f"| {median(r[1] / r[0] for r in rounds):.1f} | {median(bare(*r) for r in rounds):.1f} "
-                  f"| {metric} {score[0]:.6f} / {score[1]:.6f} |", flush=True)
+        # The second of two, as the first one reads what the others find in memory.
+        for _ in range(2):
+            start = {side.name: side.run(work, 1, args.threads)[0] for side in [own, *sides.values()]}
+        rounds = []
+        for _ in range(args.rounds):
+            mine, mine_out = own.run(work, None, args.threads)
+            others = {batch: side.run(work, None, args.threads) for batch, side in sides.items()}
+            batch = min(others, key=lambda one: others[one][0])
+            rounds.append((mine, others[batch][0], start[f"harness-{batch}"]))
+            print(f"lions {mine:.2f}, " + ", ".join(f"harness (batch {b}) {t:.2f}" for b, (t, _) in others.items()), flush=True)
+        ours, theirs = newest_results(mine_out), newest_results(others[batch][1])
+    for task in args.tasks:
+        key = f"{TASKS[task][5]},none"
+        print(f"{task}: {key[:-5]} {ours[task][key]:.6f} by lions, {theirs[f'own_{task}'][key]:.6f} by the harness")
+    median = statistics.median
+    print("| lions | harness | ratio | lions, start alone | harness, start alone | ratio without the start |\n| ---: | ---: | ---: | ---: | ---: | ---: |")
+    print(f"| {median(r[0] for r in rounds):.2f} | {median(r[1] for r in rounds):.2f} | {median(r[1] / r[0] for r in rounds):.1f} "
+          f"| {start[own.name]:.2f} | {rounds[-1][2]:.2f} | {median((r[1] - r[2]) / (r[0] - start[own.name]) for r in rounds):.1f} |")
 
 
 if __name__ == "__main__":
