@@ -5,6 +5,7 @@ use crate::project::Project;
 use lions::base::{Device, Shutdown};
 use lions::config::load_task;
 use lions::config::spec::{BosRule, Precision, ShotTurns, TaskChat, TaskRecipe, TaskRequest};
+use lions::data::ContinuationTokenizer;
 use lions::stage::{AskTasks, DeviceAccess, TaskReport, ask_tasks};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -152,6 +153,10 @@ fn agrees(project: &Project, name: &str, file: &str, bos: BosRule) {
                     (got - want).abs() < CLOSE,
                     "{place}, {at}: {got} and {want}"
                 );
+                assert_eq!(
+                    sample["resps"][at][0][1], request["is_greedy"],
+                    "{place}, {at}"
+                );
             } else {
                 assert_eq!(sample["resps"][0][0], request["reply"], "{place}");
                 assert_eq!(sample["filtered_resps"][0], request["filtered"], "{place}");
@@ -242,6 +247,23 @@ fn answers_are_generated_cut_and_scored_as_by_the_harness() {
     }
 }
 
+/// Contexts and continuations of a golden file are cut into the harness's tokens, and refused where it cannot score them.
+fn pairs_agree(golden: &Value) {
+    let model = model_of(golden["model"].as_str().unwrap());
+    let tokenizer = ContinuationTokenizer::open(&model, BosRule::Tokenizer).unwrap();
+    for pair in golden["pairs"].as_array().unwrap() {
+        let text = |key: &str| pair[key].as_str().unwrap();
+        let got = tokenizer.encode_pair(text("context"), text("continuation"));
+        match got {
+            Ok(got) => {
+                assert_eq!(json!(got.context), pair["context_ids"], "{pair}");
+                assert_eq!(json!(got.continuation), pair["continuation_ids"], "{pair}");
+            }
+            Err(_) => assert!(pair["error"].is_string(), "{pair}"),
+        }
+    }
+}
+
 // A model of real size, which is too large to be shipped: `LIONS_SMOLLM2` names its folder.
 #[test]
 fn a_model_of_real_size_is_asked_and_scored_as_by_the_harness_where_it_is_there() {
@@ -249,6 +271,7 @@ fn a_model_of_real_size_is_asked_and_scored_as_by_the_harness_where_it_is_there(
         eprintln!("left out: LIONS_SMOLLM2 names no folder");
         return;
     }
+    pairs_agree(&golden("smollm2-135m.pairs.json"));
     let project = project();
     for file in [
         "arc_challenge",
