@@ -87,12 +87,11 @@ const RUN: u64 = 17;
 const EXIT: u64 = 18;
 const HEADER: u64 = 21;
 
-/// `HeaderRecord`: who wrote the file, and what can read it at least: the versions in which these fields came.
+/// `HeaderRecord`: who wrote the file.
 fn versions() -> Vec<u8> {
     let mut version = Vec::new();
     let name = concat!("lions ", env!("CARGO_PKG_VERSION"));
     put_bytes(&mut version, 1, name.as_bytes());
-    put_bytes(&mut version, 2, b"0.16.0");
     let mut header = Vec::new();
     put_bytes(&mut header, 1, &version);
     header
@@ -106,11 +105,10 @@ fn described(store: &ReadStore, row: &RunRow) -> Result<Vec<u8>, ReportError> {
         Value::Object(fields) => fields,
         _ => Map::new(),
     };
-    let mut trials = Vec::new();
-    for used in &uses {
-        trials.push(json!({"sweep": used.sweep, "trial": used.index, "label": used.label, "seed": used.seed}));
-    }
-    config.insert("trials".to_owned(), Value::Array(trials));
+    let trials = uses.iter().map(|used| {
+        json!({"sweep": used.sweep, "trial": used.index, "label": used.label, "seed": used.seed})
+    });
+    config.insert("trials".to_owned(), trials.collect());
     let mut run = Vec::new();
     put_bytes(&mut run, 1, row.id.short().as_bytes());
     let first = uses.first();

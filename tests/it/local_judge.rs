@@ -4,7 +4,7 @@
 use crate::benchmarks::write_questions;
 use crate::judged::{Call, Endpoint};
 use crate::project::{Project, Said, copy_tree};
-use crate::serve_model::Served;
+use crate::serve_model::{Served, post};
 use crate::tiny::{Results, close};
 use candle_core::{Device, IndexOp as _, Tensor};
 use lions::eval::judged::files::{AlpacaAnnotation, ArenaJudgment, MtJudgment, read_rows};
@@ -184,13 +184,13 @@ fn a_local_judge_says_what_the_same_model_says_behind_an_endpoint_that_fails_in_
     let chooser = Served::of(&project, "models/chooser", &[]);
     let (calls, mended) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
     let now = Arc::clone(&mended);
+    let addresses = (rater.address.clone(), chooser.address.clone());
     let endpoint = Endpoint::serving(move |call: &Call| {
-        let served = if call.body["model"] == "rater" {
-            &rater
-        } else {
-            &chooser
+        let address = match call.body["model"].as_str() {
+            Some("rater") => &addresses.0,
+            _ => &addresses.1,
         };
-        let answer = served.post("/v1/chat/completions", &call.body);
+        let answer = post(address, "/v1/chat/completions", &call.body);
         assert_eq!(answer.status, 200, "{}", answer.body);
         let asked = call.messages.last().unwrap()["content"].as_str().unwrap();
         if asked.contains("Name 5") && !now.load(Ordering::SeqCst) {
@@ -233,6 +233,8 @@ fn a_local_judge_says_what_the_same_model_says_behind_an_endpoint_that_fails_in_
             "an endpoint's preference",
         );
     }
+    rater.end();
+    chooser.end();
 }
 
 #[test]
