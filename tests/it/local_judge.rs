@@ -254,7 +254,8 @@ fn a_local_judge_is_part_of_the_identity_by_its_content_and_is_not_asked_twice()
     // What a byte of has changed is asked again, the rest is not.
     let damaged = kept(&project, "failing", "arena-judge-1-000000.json");
     let text = fs::read_to_string(&damaged[0]).unwrap();
-    fs::write(&damaged[0], text.replacen("[[A>B]]", "[[B>A]]", 1)).unwrap();
+    let other = text.replacen("[[A>B]]", "[[B>A]]", 1);
+    lions::base::write_atomic(&damaged[0], other.as_bytes()).unwrap();
     let said = run(&project, "failing", &["--retry"]);
     assert_eq!(said.code, 100, "{said:?}");
     assert_eq!(
