@@ -65,6 +65,9 @@ impl Checker<'_> {
         for (name, set) in &recipe.judged {
             let path = format!("eval.recipe.judged.{name}");
             self.fail_all(&path, judged_problems(set));
+            if let Some(folder) = &set.judge.model_path {
+                self.model_folder(folder, &format!("{path}.judge.model-path"));
+            }
             for (key, file) in set.benchmark.files() {
                 let benchmark = set.benchmark.name();
                 self.plain_file(file, &format!("{path}.benchmark.{benchmark}.{key}"));

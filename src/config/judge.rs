@@ -22,6 +22,8 @@ pub enum JudgeRecipe {
     RewardModel(RewardModelJudge),
     /// A local PairRM (Jiang et al. 2023), which compares two replies at a time.
     Pairrm(PairrmJudge),
+    /// A local language model, by the probabilities of its next token.
+    LocalModel(LocalModelJudge),
     /// A model behind an endpoint that speaks OpenAI's chat protocol.
     Openai(OpenaiJudge),
 }
@@ -80,7 +82,27 @@ pub struct PairrmJudge {
     pub max_reply_len: Option<usize>,
 }
 
-/// What an endpoint is asked.
+/// A language model in Hugging Face layout that is asked about replies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct LocalModelJudge {
+    /// A folder with weights, tokenizer and chat template, relative to the project root.
+    pub model_path: ModelDir,
+    /// Number format.
+    pub precision: Precision,
+    /// What is asked: the expected digit, 1 to 9, behind the question (`score`), or the probability of `A` against `B` in
+    /// both orders (`pairwise`).
+    pub mode: JudgeMode,
+    /// The question: `{prompt}` and `{reply}` (`score`), or `{prompt}`, `{a}` and `{b}` (`pairwise`)
+    /// are filled in. Absent: the question of this program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// A system turn before the question.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+}
+
+/// What a judge is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum JudgeMode {
@@ -163,6 +185,7 @@ impl JudgeRecipe {
         match self {
             Self::RewardModel(judge) => Some(&judge.model_path),
             Self::Pairrm(judge) => Some(&judge.model_path),
+            Self::LocalModel(judge) => Some(&judge.model_path),
             Self::Rules | Self::SomeRules(_) | Self::Openai(_) => None,
         }
     }
@@ -248,9 +271,29 @@ pub(crate) fn judge_problems(recipe: &JudgeRecipe) -> Vec<FieldProblem> {
                 }
             }
         }
+        JudgeRecipe::LocalModel(judge) => {
+            template_problems(judge.mode, judge.template.as_deref(), &mut fail);
+        }
         JudgeRecipe::Openai(judge) => openai_problems(judge, &mut fail),
     }
     problems
+}
+
+/// What a template does not show to the judge.
+fn template_problems(
+    mode: JudgeMode,
+    template: Option<&str>,
+    fail: &mut impl FnMut(&str, String, &str),
+) {
+    let wanted: &[&str] = match mode {
+        JudgeMode::Score => &["{prompt}", "{reply}"],
+        JudgeMode::Pairwise => &["{prompt}", "{a}", "{b}"],
+    };
+    let Some(template) = template else { return };
+    for place in wanted.iter().filter(|place| !template.contains(**place)) {
+        let message = format!("`template` has no `{place}`");
+        fail("template", message, "it would not show it to the judge");
+    }
 }
 
 /// Ratings that the built-in question asks for.
@@ -307,16 +350,7 @@ fn openai_problems(judge: &OpenaiJudge, fail: &mut impl FnMut(&str, String, &str
         let help = "give a `template` that asks for your scale";
         fail("highest", message, help);
     }
-    let wanted: &[&str] = match judge.mode {
-        JudgeMode::Score => &["{prompt}", "{reply}"],
-        JudgeMode::Pairwise => &["{prompt}", "{a}", "{b}"],
-    };
-    if let Some(template) = &judge.template {
-        for place in wanted.iter().filter(|place| !template.contains(**place)) {
-            let message = format!("`template` has no `{place}`");
-            fail("template", message, "it would not show it to the judge");
-        }
-    }
+    template_problems(judge.mode, judge.template.as_deref(), fail);
 }
 
 #[cfg(test)]
@@ -350,6 +384,11 @@ mod tests {
                 "judge = { pairrm = { model-path = 'm/p' } }",
                 "pairrm",
                 Some("m/p"),
+            ),
+            (
+                "judge = { local-model = { model-path = 'm/l', precision = 'bf16', mode = 'pairwise' } }",
+                "local-model",
+                Some("m/l"),
             ),
             (
                 "judge.openai = { base-url = 'http://h/v1', model = 'j', mode = 'score' }",

@@ -2,14 +2,15 @@
 
 use crate::config::diagnose::FieldProblem;
 use crate::config::judge::url_problem;
-use crate::config::paths::TextFile;
+use crate::config::paths::{ModelDir, TextFile};
 use crate::config::range::NonNegative;
+use crate::config::training::Precision;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroUsize;
 use strum::IntoStaticStr;
 
-/// A chat benchmark: the model answers, a judge behind an endpoint scores.
+/// A chat benchmark: the model answers, a judge scores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct JudgedEval {
@@ -83,21 +84,67 @@ pub struct AlpacaEvalFiles {
     pub gamed_path: Option<TextFile>,
 }
 
-/// A model behind `POST {base-url}/chat/completions`.
+/// A model behind `POST {base-url}/chat/completions`, or one of a folder (`model-path`), which the run asks itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct BenchmarkJudge {
-    /// Up to and without `/chat/completions`.
-    pub base_url: String,
-    /// Name of the model, as the endpoint knows it: a dated one, such as `gpt-4-1106-preview`, so that it stays the same.
-    pub model: String,
+    /// Of an endpoint: up to and without `/chat/completions`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<String>,
+    /// Of an endpoint: name of the model there: a dated one, such as `gpt-4-1106-preview`, so that it stays the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// In place of an endpoint: a folder with weights, tokenizer and chat template, relative to the project root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_path: Option<ModelDir>,
+    /// Number format of the model in that folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     /// Sampling temperature of the judge. MT-Bench and Arena-Hard-Auto have 0, AlpacaEval 1.
     pub temperature: NonNegative,
     /// Most tokens of its answer. MT-Bench has 2048, Arena-Hard-Auto 4096, AlpacaEval 1.
     pub max_tokens: NonZeroUsize,
-    /// Seed sent with each request; absent: none is sent.
+    /// Of an endpoint: seed sent with each request; absent: none is sent. Of a folder: seed of what is drawn above
+    /// temperature 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
+}
+
+/// Where a judge of benchmarks is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JudgeAt<'a> {
+    /// Behind an endpoint.
+    Endpoint {
+        /// Up to and without `/chat/completions`.
+        base_url: &'a str,
+        /// Its name there.
+        model: &'a str,
+    },
+    /// In the run's own process.
+    Folder {
+        /// Relative to the project root.
+        path: &'a ModelDir,
+        /// Number format.
+        precision: Precision,
+    },
+}
+
+impl BenchmarkJudge {
+    /// Where it is asked; `None` of a judge that [`judged_problems`] refuses.
+    pub fn at(&self) -> Option<JudgeAt<'_>> {
+        match (
+            &self.base_url,
+            &self.model,
+            &self.model_path,
+            self.precision,
+        ) {
+            (Some(base_url), Some(model), None, None) => {
+                Some(JudgeAt::Endpoint { base_url, model })
+            }
+            (None, None, Some(path), Some(precision)) => Some(JudgeAt::Folder { path, precision }),
+            _ => None,
+        }
+    }
 }
 
 impl Benchmark {
@@ -175,12 +222,22 @@ pub(crate) fn judged_problems(eval: &JudgedEval) -> Vec<FieldProblem> {
             help: help.to_owned(),
         });
     };
-    if let Some((message, help)) = url_problem(&eval.judge.base_url) {
+    let judge = &eval.judge;
+    if let Some((message, help)) = judge.base_url.as_deref().and_then(url_problem) {
         fail("judge.base-url", message, help);
     }
-    if eval.judge.model.is_empty() {
+    if judge.model.as_deref() == Some("") {
         let help = "write the name that the endpoint knows it by";
         fail("judge.model", "`model` is empty".to_owned(), help);
+    }
+    if judge.at().is_none() {
+        let message = "a judge has either `base-url` and `model` or `model-path` and `precision`";
+        let help = "the first two ask an endpoint, the others a model folder of this project";
+        fail("judge", message.to_owned(), help);
+    }
+    if judge.model_path.is_some() && judge.temperature.get() > 0.0 && judge.seed.is_none() {
+        let message = "what a local judge draws above temperature 0 depends on a seed";
+        fail("judge.seed", message.to_owned(), "for example `seed = 1`");
     }
     problems
 }
@@ -215,6 +272,27 @@ mod tests {
         assert_eq!(fields, ["judge.base-url", "judge.model"]);
         let json = serde_json::to_value(&eval).unwrap();
         assert_eq!(serde_json::from_value::<JudgedEval>(json).unwrap(), eval);
+        let with = |judge: &str| {
+            let text = format!(
+                "benchmark.mt-bench = {{ questions-path = 'q', prompts-path = 'p' }}\nmax-new-tokens = 8\nseed = 1\njudge = {{ {judge}, max-tokens = 8 }}"
+            );
+            let eval: JudgedEval = toml::from_str(&text).unwrap();
+            let fields = judged_problems(&eval).into_iter().map(|p| p.field);
+            (eval.judge.at().is_some(), fields.collect::<Vec<_>>())
+        };
+        let local = "model-path = 'm', precision = 'f32'";
+        assert_eq!(with(&format!("{local}, temperature = 0.0")), (true, vec![]));
+        assert_eq!(
+            with(&format!("{local}, temperature = 1.0")),
+            (true, vec!["judge.seed".to_owned()])
+        );
+        for both in [
+            "model-path = 'm'",
+            "base-url = 'http://h', model = 'j', model-path = 'm'",
+        ] {
+            let found = with(&format!("{both}, temperature = 0.0"));
+            assert_eq!(found, (false, vec!["judge".to_owned()]), "{both}");
+        }
         let eval = read(
             "alpaca-eval = { baseline-path = 'b', prompt-path = 'p', gamed-path = 'g' }",
             "http://h/v1",

@@ -205,12 +205,11 @@ mod tests {
     use serde_json::Value;
 
     /// Pairs of the golden file, under the rule that it was made with.
-    fn agrees(file: &str, bos: BosRule) {
+    fn agrees(file: &str, model: &str, bos: BosRule) {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let path = root.join("tests/golden/eval/lm").join(file);
         let golden: Value = serde_json::from_str(&read_to_string(&path).unwrap()).unwrap();
-        let model = root.join("models/stories260k");
-        let tokenizer = ContinuationTokenizer::open(&model, bos).unwrap();
+        let tokenizer = ContinuationTokenizer::open(&root.join(model), bos).unwrap();
         let pairs = golden["pairs"].as_array().unwrap();
         assert!(pairs.len() >= 15);
         for pair in pairs {
@@ -230,8 +229,11 @@ mod tests {
 
     #[test]
     fn contexts_and_continuations_are_cut_as_the_harness_does() {
-        agrees("stories260k.pairs.json", BosRule::Tokenizer);
-        agrees("stories260k-nobos.pairs.json", BosRule::Never);
+        let shipped = "models/stories260k";
+        agrees("stories260k.pairs.json", shipped, BosRule::Tokenizer);
+        agrees("stories260k-nobos.pairs.json", shipped, BosRule::Never);
+        let other = "tests/golden/eval/tiny-qwen2";
+        agrees("tiny-qwen2.pairs.json", other, BosRule::Tokenizer);
     }
 
     #[test]

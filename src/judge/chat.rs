@@ -1,6 +1,7 @@
 //! Requests to a chat endpoint and what its responses say.
 
 use crate::judge::verdict::excerpt;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// Sampling of a chat request.
@@ -34,7 +35,7 @@ pub fn chat_request(model: &str, messages: &[(String, String)], sampling: ChatSa
 }
 
 /// What a response says.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChatReply {
     /// The text; empty where the model refused.
     pub text: String,

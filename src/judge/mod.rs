@@ -1,9 +1,9 @@
 //! Judges of sampled replies: scores that make preference pairs of a policy's own samples.
 //!
 //! A judge scores every reply of an item; scores compare within an item only. [`best_and_worst`]
-//! makes a pair of them. There are four, by [`JudgeRecipe`]: verifiable rules ([`RuleJudge`]), a local
-//! reward model ([`RewardJudge`]), a local PairRM ([`PairrmJudgment`]) and a model behind an endpoint
-//! ([`OpenaiJudgment`]); [`open_judge`] opens the one that a recipe names. An
+//! makes a pair of them. There are five, by [`JudgeRecipe`]: verifiable rules ([`RuleJudge`]), a local
+//! reward model ([`RewardJudge`]), a local PairRM ([`PairrmJudgment`]), a local language model
+//! ([`LocalModelJudgment`]) and a model behind an endpoint ([`OpenaiJudgment`]); [`open_judge`] opens the one that a recipe names. An
 //! [`Asker`] puts questions of any kind to an endpoint.
 
 mod answers;
@@ -12,6 +12,7 @@ mod candidates;
 mod chat;
 mod endpoint;
 mod error;
+mod local;
 mod open;
 mod openai;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod openai_tests;
 mod pairrm;
 #[cfg(test)]
 mod pairrm_tests;
+mod places;
 mod post;
 mod reward;
 mod rules;
@@ -30,6 +32,7 @@ pub use asker::{Asker, Question};
 pub use candidates::{Candidates, Reply, best_and_worst, replies_differ};
 pub use chat::{ChatReply, ChatSampling, chat_reply, chat_request};
 pub use error::JudgeError;
+pub use local::LocalModelJudgment;
 pub use open::{JudgePlace, open_judge};
 pub use openai::OpenaiJudgment;
 pub use pairrm::{PairRm, PairrmJudgment};

@@ -2,6 +2,7 @@
 
 use crate::config::spec::{JudgeRecipe, JudgeRuntime};
 use crate::judge::error::JudgeError;
+use crate::judge::local::LocalModelJudgment;
 use crate::judge::openai::OpenaiJudgment;
 use crate::judge::pairrm::PairrmJudgment;
 use crate::judge::reward::RewardJudge;
@@ -16,7 +17,7 @@ use std::path::Path;
 pub struct JudgePlace<'a> {
     /// The project's root, which model folders are relative to.
     pub root: &'a Path,
-    /// Opens a reward model.
+    /// Opens a reward model or a language model.
     pub opener: &'a dyn ModelOpener,
     /// Where PairRM is computed, whose encoder is candle's.
     pub device: &'a Device,
@@ -43,6 +44,9 @@ pub fn open_judge(
         }
         JudgeRecipe::Pairrm(judge) => {
             Box::new(PairrmJudgment::open(judge, place.root, place.device)?)
+        }
+        JudgeRecipe::LocalModel(judge) => {
+            Box::new(LocalModelJudgment::open(judge, place.root, place.opener)?)
         }
         JudgeRecipe::Openai(judge) => Box::new(OpenaiJudgment::open(
             judge,

@@ -1,10 +1,11 @@
 //! A model behind a chat endpoint as judge.
 
-use crate::base::{Digest, fill};
+use crate::base::Digest;
 use crate::config::spec::{JudgeMode, JudgeRuntime, OpenaiJudge};
 use crate::judge::asker::{Asker, Question};
 use crate::judge::candidates::Candidates;
 use crate::judge::error::JudgeError;
+use crate::judge::places::{Place, places, share_of_wins};
 use crate::judge::traits::Judge;
 use crate::judge::verdict::{request, template, verdict};
 use std::collections::BTreeMap;
@@ -19,15 +20,6 @@ pub struct OpenaiJudgment {
 
 /// The verdicts that a question gives, which is asked once whoever needs it: item and place.
 type Places = Vec<(usize, Place)>;
-
-/// What a verdict is about.
-#[derive(Clone, Copy)]
-enum Place {
-    /// The rating of a reply.
-    Reply(usize),
-    /// Reply A against reply B.
-    Pair(usize, usize),
-}
 
 impl OpenaiJudgment {
     /// A judge that keeps raw answers in the file `answers` and does not ask what is answered there.
@@ -62,7 +54,7 @@ impl OpenaiJudgment {
         for (index, item) in items.iter().enumerate() {
             let prompt = item.prompt_text();
             for place in places(self.recipe.mode, item) {
-                let text = self.question(&prompt, item, place);
+                let text = place.question(template(&self.recipe), &prompt, item);
                 let question = self.asker.question(&item.id, request(&self.recipe, &text));
                 let at = *by_request
                     .entry(question.request.clone())
@@ -75,18 +67,6 @@ impl OpenaiJudgment {
             }
         }
         (questions, needed)
-    }
-
-    fn question(&self, prompt: &str, item: &Candidates, place: Place) -> String {
-        let text = |reply: usize| item.replies[reply].text.as_str();
-        let template = template(&self.recipe);
-        match place {
-            Place::Reply(i) => fill(template, &[("prompt", prompt), ("reply", text(i))]),
-            Place::Pair(a, b) => {
-                let values = [("prompt", prompt), ("a", text(a)), ("b", text(b))];
-                fill(template, &values)
-            }
-        }
     }
 }
 
@@ -145,13 +125,7 @@ impl Judge for OpenaiJudgment {
         for ((item, place), verdict) in
             answered.flat_map(|(places, v)| places.iter().map(move |place| (*place, v)))
         {
-            match place {
-                Place::Reply(reply) => scores[item][reply] = verdict,
-                Place::Pair(a, b) => {
-                    scores[item][a] += verdict;
-                    scores[item][b] += 1.0 - verdict;
-                }
-            }
+            place.add(&mut scores[item], verdict);
         }
         if self.recipe.mode == JudgeMode::Pairwise {
             for (item, scores) in items.iter().zip(&mut scores) {
@@ -159,34 +133,5 @@ impl Judge for OpenaiJudgment {
             }
         }
         Ok(scores)
-    }
-}
-
-/// Wins of each reply to their share of its 2 (n - 1) comparisons; those with equal texts, which were
-/// not asked, are ties.
-fn share_of_wins(item: &Candidates, wins: &mut [f64]) {
-    let comparisons = 2 * wins.len().saturating_sub(1);
-    for (wins, reply) in wins.iter_mut().zip(&item.replies) {
-        let same = item.replies.iter().filter(|r| r.text == reply.text).count();
-        let ties = same.saturating_sub(1) as f64; // two comparisons, half a win each
-        *wins = (*wins + ties) / comparisons.max(1) as f64;
-    }
-}
-
-/// What is asked about an item. Replies of the same text are equal without asking.
-fn places(mode: JudgeMode, item: &Candidates) -> Vec<Place> {
-    let replies = 0..item.replies.len();
-    match mode {
-        JudgeMode::Score => replies.map(Place::Reply).collect(),
-        JudgeMode::Pairwise => {
-            let pairs = replies
-                .clone()
-                .flat_map(|a| replies.clone().map(move |b| (a, b)));
-            let differ = |(a, b): &(usize, usize)| item.replies[*a].text != item.replies[*b].text;
-            pairs
-                .filter(differ)
-                .map(|(a, b)| Place::Pair(a, b))
-                .collect()
-        }
     }
 }

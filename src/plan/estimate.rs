@@ -17,9 +17,9 @@ use crate::arch::{
 };
 use crate::base::Device;
 use crate::config::spec::{
-    BatchSize, Batching, DataSource, DpoRecipe, Duration, EvalRecipe, JudgedEval, LoraRecipe,
-    LossMask, Monitor, OnlineDpoRecipe, Precision, SamplingRecipe, SelectMethod, SftRecipe, Share,
-    TaskRecipe, TaskRequest, TrainRuntime, TrainingRecipe,
+    BatchSize, Batching, DataSource, DpoRecipe, Duration, EvalRecipe, JudgeAt, JudgedEval,
+    LoraRecipe, LossMask, Monitor, OnlineDpoRecipe, Precision, SamplingRecipe, SelectMethod,
+    SftRecipe, Share, TaskRecipe, TaskRequest, TrainRuntime, TrainingRecipe,
 };
 use crate::plan::documents::{Documents, KnownLengths};
 use crate::plan::error::PlanError;
@@ -52,6 +52,22 @@ pub struct RunCost {
     /// Tokens that the judges write in answer, at most.
     #[serde(default, skip_serializing_if = "is_none")]
     pub judge_tokens: u64,
+}
+
+impl RunCost {
+    /// The cost of what is done first and of `next`, by a model that takes the place of the first.
+    fn then(self, next: &Self) -> Self {
+        Self {
+            tokens: self.tokens + next.tokens,
+            flops: self.flops + next.flops,
+            peak_memory_bytes: self.peak_memory_bytes.max(next.peak_memory_bytes),
+            card_memory_bytes: self.card_memory_bytes.max(next.card_memory_bytes),
+            least_card_memory_bytes: self
+                .least_card_memory_bytes
+                .max(next.least_card_memory_bytes),
+            ..self
+        }
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
@@ -491,18 +507,45 @@ impl Estimator<'_, '_> {
             pass.extend(&self.task(task)?);
         }
         let (mut judge_requests, mut judge_tokens) = (0, 0);
+        let mut local = RunCost::default();
         for set in recipe.judged.values() {
             let questions = self.questions(set)?;
             pass.extend(&replies(set).times(questions as f64));
-            let requests = (questions * set.benchmark.requests_a_question()) as u64;
-            judge_requests += requests;
-            judge_tokens += requests * set.judge.max_tokens.get() as u64;
+            let requests = questions * set.benchmark.requests_a_question();
+            if let Some(JudgeAt::Folder { path, precision }) = set.judge.at() {
+                let judged = judgments(set).times(requests as f64);
+                local = local.then(&self.local_judge(path, precision, judged, runtime)?);
+                continue;
+            }
+            judge_requests += requests as u64;
+            judge_tokens += (requests * set.judge.max_tokens.get()) as u64;
         }
         Ok(RunCost {
             judge_requests,
             judge_tokens,
-            ..self.measured(pass, runtime, recipe.precision)
+            ..self.measured(pass, runtime, recipe.precision).then(&local)
         })
+    }
+
+    /// What a judge of a folder computes.
+    fn local_judge(
+        &mut self,
+        folder: &str,
+        precision: Precision,
+        pass: Pass,
+        runtime: &TrainRuntime,
+    ) -> Result<RunCost, PlanError> {
+        let (_, config) = self.resolver.model(folder)?;
+        let estimator = Estimator {
+            model: config.as_ref(),
+            folder,
+            lengths: self.lengths,
+            resolver: &mut *self.resolver,
+            online: None,
+            kept: None,
+            recompute: false,
+        };
+        Ok(estimator.measured(pass, runtime, precision))
     }
 
     /// Questions of a chat benchmark: rows of its file, as many as are used.
@@ -523,6 +566,17 @@ fn replies(set: &JudgedEval) -> Pass {
             [new],
         );
     }
+    pass
+}
+
+/// An answer of a benchmark's judge of its whole budget, behind question and replies of theirs.
+fn judgments(set: &JudgedEval) -> Pass {
+    let told = QUESTION_TOKENS + set.max_new_tokens.get() as f64;
+    let mut pass = Pass::default();
+    pass.add_samples(
+        QUESTION_TOKENS + set.benchmark.turns() as f64 * told,
+        [set.judge.max_tokens.get() as f64],
+    );
     pass
 }
 

@@ -54,7 +54,7 @@ pub struct PlannedRun {
 }
 
 impl PlannedRun {
-    /// The models that judge its chat benchmarks, as their endpoints know them.
+    /// The models behind endpoints that judge its chat benchmarks, as they are known there.
     pub fn judges(&self) -> impl Iterator<Item = String> {
         let judged = match &self.stage.task {
             StageRecipe::Eval(recipe) => Some(recipe.judged.values()),
@@ -63,7 +63,7 @@ impl PlannedRun {
         judged
             .into_iter()
             .flatten()
-            .map(|eval| eval.judge.model.clone())
+            .filter_map(|eval| eval.judge.model.clone())
     }
 }
 

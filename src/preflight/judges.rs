@@ -17,6 +17,7 @@ pub(super) fn look_at_judge(inputs: &mut Inputs, stage: &Stage<'_>, recipe: &Onl
     let (folder, role) = match &recipe.judge {
         JudgeRecipe::RewardModel(model) => (&model.model_path, Role::Reward),
         JudgeRecipe::Pairrm(model) => (&model.model_path, Role::Pairrm),
+        JudgeRecipe::LocalModel(model) => (&model.model_path, Role::Chat),
         JudgeRecipe::Rules | JudgeRecipe::SomeRules(_) => {
             return constraints(inputs, stage, recipe);
         }
@@ -30,6 +31,10 @@ pub(super) fn look_at_judge(inputs: &mut Inputs, stage: &Stage<'_>, recipe: &Onl
     let Some(format) = inputs.folder(Folder::new(folder, role), asker) else {
         return;
     };
+    if role == Role::Chat {
+        // It reads questions, whose turns are this program's.
+        return;
+    }
     for source in &recipe.prompts.data {
         if let Some(rows) = inputs.known_rows(source, Wanted::Prompts) {
             let uses_all = asks_every(recipe, source, &rows);

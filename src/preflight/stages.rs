@@ -11,6 +11,7 @@ use crate::data::{
     ChatRow, DataError, FileRows, PairPlan, SftPlan, TextFormat, Wanted, training_chats_of,
 };
 use crate::eval::judged::Bench;
+use crate::preflight::folders::{Folder, Role};
 use crate::preflight::inputs::{Inputs, Planned};
 use crate::preflight::leaks::Sources;
 use crate::preflight::lengths::lengths;
@@ -489,7 +490,12 @@ impl Stage<'_> {
             self.stories(inputs, set, &format!("eval.recipe.stories.{name}.data"));
         }
         for (name, set) in &eval.judged {
-            self.judged(inputs, set, &format!("eval.recipe.judged.{name}.benchmark"));
+            let path = format!("eval.recipe.judged.{name}");
+            self.judged(inputs, set, &format!("{path}.benchmark"));
+            if let Some(folder) = &set.judge.model_path {
+                let at = format!("{path}.judge.model-path");
+                inputs.folder(Folder::new(folder, Role::Chat), self.asker(&at));
+            }
         }
         for (name, task) in &eval.tasks {
             let Some(format) = self.format else { break };

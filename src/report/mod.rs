@@ -29,6 +29,7 @@ mod origin;
 pub mod page;
 pub mod paper;
 pub mod power;
+mod protobuf;
 pub mod published;
 pub mod replication;
 mod said;
@@ -41,6 +42,7 @@ mod tensorboard;
 pub mod text_fit;
 pub mod text_table;
 mod unshown;
+mod wandb;
 pub mod write;
 
 #[cfg(test)]
@@ -76,4 +78,5 @@ pub use tensorboard::event_file;
 pub use text_fit::{cut_text, display_width, wrap_text};
 pub use text_table::{ColumnFit, TextAlign, TextTable};
 pub use unshown::unshown_labels;
+pub use wandb::{OfflineRun, offline_run};
 pub use write::{write_figures, write_report};

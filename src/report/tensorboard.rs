@@ -5,6 +5,9 @@
 //! and `hash/crc32c.h`). The data are protocol buffers of `Event` (`event.proto`): the version first, then a scalar each.
 
 use crate::plan::RunId;
+use crate::report::protobuf::{
+    FIXED_32, VARINT, put_bytes, put_double, put_key, put_varint, reflected_crc,
+};
 use crate::report::select::ReportError;
 use crate::store::ReadStore;
 
@@ -43,35 +46,6 @@ pub fn event_file(store: &ReadStore, run: &RunId) -> Result<Option<Vec<u8>>, Rep
     Ok(Some(file))
 }
 
-/// Kinds of fields of a protocol buffer.
-const VARINT: u64 = 0;
-const FIXED_64: u64 = 1;
-const LENGTH: u64 = 2;
-const FIXED_32: u64 = 5;
-
-fn put_varint(to: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        to.push((number as u8) | 0x80);
-        number >>= 7;
-    }
-    to.push(number as u8);
-}
-
-fn put_key(to: &mut Vec<u8>, field: u64, kind: u64) {
-    put_varint(to, (field << 3) | kind);
-}
-
-fn put_double(to: &mut Vec<u8>, field: u64, number: f64) {
-    put_key(to, field, FIXED_64);
-    to.extend(number.to_le_bytes());
-}
-
-fn put_bytes(to: &mut Vec<u8>, field: u64, bytes: &[u8]) {
-    put_key(to, field, LENGTH);
-    put_varint(to, bytes.len() as u64);
-    to.extend(bytes);
-}
-
 fn put_record(to: &mut Vec<u8>, data: &[u8]) {
     let length = (data.len() as u64).to_le_bytes();
     to.extend(length);
@@ -84,15 +58,9 @@ fn masked(data: &[u8]) -> u32 {
     crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// CRC-32C (Castagnoli), bit by bit: curves are small.
+/// CRC-32C (Castagnoli).
 fn crc32c(data: &[u8]) -> u32 {
-    let byte = |crc: u32, &byte: &u8| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
-            let low = crc & 1;
-            (crc >> 1) ^ (0x82f6_3b78 * low)
-        })
-    };
-    !data.iter().fold(u32::MAX, byte)
+    reflected_crc(0x82f6_3b78, data)
 }
 
 #[cfg(test)]
@@ -110,13 +78,10 @@ mod tests {
     }
 
     #[test]
-    fn a_record_says_its_length_and_numbers_are_seven_bits_a_byte() {
+    fn a_record_says_its_length() {
         let mut record = Vec::new();
         put_record(&mut record, b"abc");
         assert_eq!(record.len(), 8 + 4 + 3 + 4);
         assert_eq!(record[..8], 3_u64.to_le_bytes());
-        let mut varint = Vec::new();
-        put_varint(&mut varint, 300);
-        assert_eq!(varint, [0xac, 0x02]);
     }
 }

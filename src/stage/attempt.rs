@@ -161,7 +161,16 @@ impl Attempt<'_> {
         &self,
         dir: &Path,
     ) -> Result<(TextFormat, DecoderConfig), StageError> {
-        let format = TextFormat::open(dir, self.template().as_deref())?;
+        self.open_format_of(dir, self.template().as_deref())
+    }
+
+    /// The same of another model, with its own template unless one is given.
+    pub(super) fn open_format_of(
+        &self,
+        dir: &Path,
+        template: Option<&Path>,
+    ) -> Result<(TextFormat, DecoderConfig), StageError> {
+        let format = TextFormat::open(dir, template)?;
         let config = DecoderConfig::from_file(dir).map_err(ModelError::from)?;
         if format.vocab_size() > config.vocab_size {
             return Err(StageError::Vocabulary {

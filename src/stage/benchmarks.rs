@@ -1,7 +1,7 @@
-//! Chat benchmarks within the `eval` stage: the model answers, a judge behind an endpoint scores.
+//! Chat benchmarks within the `eval` stage: the model answers, a judge behind an endpoint or in a folder scores.
 //!
-//! Answers are kept in `work/` turn by turn and raw responses one by one, so that an attempt that follows asks neither
-//! the model nor the judge again.
+//! Answers are kept in `work/` turn by turn, raw responses one by one and what a local judge says in chunks, so that an
+//! attempt that follows asks neither the model nor the judge again.
 
 use crate::data::TextFormat;
 use crate::eval::SetResult;
@@ -23,14 +23,18 @@ pub(super) fn run(
     (set, loaded): (&str, &LoadedBench<'_>),
     before: usize,
 ) -> Result<SetResult, StageError> {
-    let LoadedBench { eval, bench } = loaded;
+    let bench = &loaded.bench;
     let replies = answer(job, made, model, format, (set, loaded), before)?;
     let asks = bench.asks(&replies)?;
-    let said = judge(job, made, (set, loaded), asks, before + loaded.turns())?;
+    if loaded.eval.judge.model_path.is_some() {
+        // A card has memory for the heavier of both, not for both.
+        model.close();
+    }
+    let (said, judge) = judge(job, made, (set, loaded), &asks, before + loaded.turns())?;
 
     // The run is the model's name: what it was trained from stands in the run's own files.
     let name = job.file.run.short().to_owned();
-    let mut judgments = bench.judgments((&name, &eval.judge.model), &replies, &said)?;
+    let mut judgments = bench.judgments((&name, &judge), &replies, &said)?;
     let measured = measure(set, bench, &mut judgments)?;
     let answers = bench.answers(&name, &replies)?;
     match &judgments {

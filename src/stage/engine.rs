@@ -37,6 +37,11 @@ impl Asked {
         }
     }
 
+    /// Gives the model's memory back, until it is asked again.
+    pub(super) fn close(&mut self) {
+        self.model = None;
+    }
+
     pub(super) fn model(&mut self, job: &Attempt<'_>) -> Result<&mut dyn Model, StageError> {
         self.model_on(|| job.lend_device())
     }

@@ -56,6 +56,14 @@ pub enum StageError {
     /// A chat benchmark cannot be scored.
     #[error(transparent)]
     Judged(#[from] JudgedError),
+    /// A benchmark's recipe names no judge, or two.
+    #[error(
+        "`{set}` has no judge: `judge` names an endpoint (`base-url`, `model`) or a folder (`model-path`, `precision`)"
+    )]
+    NoJudge {
+        /// The set.
+        set: String,
+    },
     /// The judge was not to be asked.
     #[error(
         "{requests} requests to the judge are written to `*.requests.jsonl` in `{}`, and none is sent: `dry` is set in \

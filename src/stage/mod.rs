@@ -23,6 +23,7 @@ mod error;
 mod eval;
 mod execute;
 mod judge;
+mod local_judge;
 mod output;
 mod ref_logps;
 mod sample;

@@ -6,7 +6,7 @@ use crate::base::{SeedTree, counted, is_as_written, with_check, write_atomic};
 use crate::config::spec::SamplingRecipe;
 use crate::data::{Message, PromptRow, TextFormat, load_prompts, mixture_seed, round_prompts};
 use crate::eval::mean_metrics;
-use crate::generate::{Completion, Generator, SampleJob, sample};
+use crate::generate::{Completion, Drawn, Generator, SampleJob, sample_watched};
 use crate::metrics::families::{Completed, SAMPLED};
 use crate::plan::{SAMPLES_ARTIFACT, SampleStageRecipe};
 use crate::rundir::AttemptEvent;
@@ -240,6 +240,17 @@ impl Attempt<'_> {
         format: &TextFormat,
         draw: &Draw<'_>,
     ) -> Result<Vec<Completion>, StageError> {
+        self.draw_watched(generator, format, draw, &mut |_| {})
+    }
+
+    /// The same; `watch` is told every token that is drawn.
+    pub(super) fn draw_watched(
+        &mut self,
+        generator: &mut dyn Generator,
+        format: &TextFormat,
+        draw: &Draw<'_>,
+        watch: &mut dyn FnMut(&Drawn<'_>),
+    ) -> Result<Vec<Completion>, StageError> {
         let sample_job = SampleJob {
             prompts: draw.prompts,
             samples: draw.samples,
@@ -251,7 +262,7 @@ impl Attempt<'_> {
             batch: usize::MAX,
         };
         let mut failed = None;
-        let completions = sample(generator, &sample_job, &mut |done| {
+        let completions = sample_watched(generator, &sample_job, watch, &mut |done| {
             let told = self.report(draw.before + done);
             failed = failed.take().or(told.err());
             failed.is_none()

@@ -190,12 +190,16 @@ impl<'a> Replies<'a> {
 
 /// A drawn token and how likely it was.
 fn token_logp(drawn: &Drawn<'_>, top: usize) -> TokenLogp {
-    let logit = f64::from(drawn.logits[drawn.token as usize]);
     TokenLogp {
         token: drawn.token,
-        logp: logit - log_sum_exp(drawn.logits),
+        logp: logp_of(drawn.logits, drawn.token),
         top: likeliest(drawn.logits, top),
     }
+}
+
+/// How likely one token is, nats.
+pub(super) fn logp_of(logits: &[f32], token: u32) -> f64 {
+    f64::from(logits[token as usize]) - log_sum_exp(logits)
 }
 
 /// The logarithm of the sum of the exponentials of finite numbers.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Questions of our own in the forms of the three benchmarks, and answers of a baseline.
-fn write_questions(project: &Project) {
+pub(crate) fn write_questions(project: &Project) {
     let lines = |rows: &[Value]| {
         rows.iter()
             .map(|row| format!("{row}\n"))

@@ -202,6 +202,87 @@ fn training_curves_are_events_that_tensorboard_reads() {
     }
 }
 
+/// Records of a file of Weights & Biases: parts of blocks, put together; checks are those of its own reader.
+fn offline_records(bytes: &[u8]) -> Vec<Vec<u8>> {
+    assert_eq!(&bytes[..7], b":W&B\xe1\xbe\0");
+    let (mut at, mut found, mut begun) = (7, Vec::new(), Vec::new());
+    while at < bytes.len() {
+        let left = 32_768 - at % 32_768;
+        if left < 7 {
+            at += left;
+            continue;
+        }
+        let length = usize::from(u16::from_le_bytes([bytes[at + 4], bytes[at + 5]]));
+        let kind = bytes[at + 6];
+        begun.extend(&bytes[at + 7..at + 7 + length]);
+        at += 7 + length;
+        if kind == 1 || kind == 4 {
+            found.push(std::mem::take(&mut begun));
+        }
+    }
+    assert!(begun.is_empty());
+    found
+}
+
+#[test]
+fn runs_are_files_that_wandb_sync_uploads() {
+    let project = Study::shared().project.copied();
+    let told = project.json(&["store", "export", "offline", "--format", "wandb"]);
+    project.lions(&["store", "export", "tables", "--format", "jsonl"]);
+    let table = |name: &str| lines(&project.read(&format!("tables/{name}.jsonl")));
+    let (runs, training, metrics) = (table("runs"), table("training"), table("metrics"));
+    let written = told["written"].as_array().unwrap();
+    let with_results = |run: &&Value| {
+        let own = |row: &Value| row["run"] == run["run"];
+        training.iter().any(own) || metrics.iter().any(own)
+    };
+    assert_eq!(written.len(), runs.iter().filter(with_results).count());
+    for one in written {
+        let name = one[0].as_str().unwrap();
+        let id = name.rsplit_once("/run-").unwrap().1;
+        let id = id.strip_suffix(".wandb").unwrap();
+        let run = runs
+            .iter()
+            .find(|row| row["run"].as_str().unwrap().starts_with(id));
+        let run = run.unwrap();
+        let file = std::fs::read(project.path(format!("offline/{name}"))).unwrap();
+        let records = offline_records(&file);
+        // Versions, the run, a record for each step, the final numbers, the end.
+        assert_eq!(json!(records.len() - 4), one[1], "{name}");
+        let holds = |record: &[u8], text: &str| {
+            let found = record.windows(text.len()).any(|w| w == text.as_bytes());
+            assert!(found, "{name}: `{text}`");
+        };
+        holds(&records[1], run["stage"].as_str().unwrap());
+        let own = |row: &&Value| row["run"] == run["run"];
+        let mut steps = BTreeSet::new();
+        for row in training
+            .iter()
+            .filter(own)
+            .filter(|row| !row["value"].is_null())
+        {
+            steps.insert(row["step"].as_u64().unwrap());
+            let record = &records[2 + steps.len() - 1];
+            holds(record, row["metric"].as_str().unwrap());
+            holds(record, &row["value"].to_string());
+        }
+        assert_eq!(steps.len(), records.len() - 4, "{name}");
+        for row in metrics.iter().filter(own) {
+            holds(&records[records.len() - 2], row["metric"].as_str().unwrap());
+            holds(&records[records.len() - 2], &row["value"].to_string());
+        }
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/wandb_sync.py");
+    let code = format!(
+        "import runpy, sys\nsys.argv = ['', {:?}, '.']\nrunpy.run_path({script:?}, run_name='__main__')",
+        env!("CARGO_BIN_EXE_lions"),
+    );
+    match python(&project, "wandb", &code) {
+        Some(out) => assert!(out.contains("ok  "), "{out}"),
+        None => eprintln!("left out: no python3 with wandb"),
+    }
+}
+
 #[test]
 fn samples_stand_side_by_side_with_their_scores() {
     let study = Study::shared();

@@ -33,7 +33,8 @@ impl Endpoint {
         })
     }
 
-    /// Answers each request with a status and a text; a status of 0 cuts the connection.
+    /// Answers each request with a status and a text; a status of 0 cuts the connection before anything is said, or, with
+    /// a text, in the midst of it.
     pub(crate) fn serving(answer: impl Fn(&Call) -> (u16, String) + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
@@ -85,10 +86,19 @@ fn serve(
     let body: Value = serde_json::from_slice(&body).unwrap();
     let messages = body["messages"].as_array().unwrap().clone();
     let (status, text) = answer(&Call { body, messages });
+    let mut stream = reader.into_inner();
     if status == 0 {
+        let half = &text.as_bytes()[..text.len() / 2];
+        if !half.is_empty() {
+            write!(
+                stream,
+                "HTTP/1.1 200 Said\r\nContent-Length: {}\r\n\r\n",
+                text.len()
+            )?;
+            stream.write_all(half)?;
+        }
         return Ok(());
     }
-    let mut stream = reader.into_inner();
     let head = format!("HTTP/1.1 {status} Said\r\nConnection: close\r\n");
     write!(stream, "{head}Content-Length: {}\r\n\r\n{text}", text.len())
 }

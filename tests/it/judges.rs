@@ -120,6 +120,18 @@ fn every_local_judge_makes_pairs_that_train_a_policy() {
                 "{ pairrm = { model-path = \"models/pairrm\", max-prompt-len = 24, max-reply-len = 16 } }",
             ),
         ),
+        (
+            "language model",
+            judging(
+                "{ local-model = { model-path = \"models/stories260k\", precision = \"f32\", mode = \"score\", system = \"Be fair.\", template = \"{prompt} {reply}\" } }",
+            ),
+        ),
+        (
+            "language model, pairs",
+            judging(
+                "{ local-model = { model-path = \"models/stories260k\", precision = \"f32\", mode = \"pairwise\", template = \"{prompt} {a} {b}\" } }",
+            ),
+        ),
     ];
     let metrics = ["instruct/loss", "polite/rewards/margins"];
     let rest = format!("{ONLINE}{}", tiny::POLITE);
@@ -160,6 +172,13 @@ fn every_local_judge_makes_pairs_that_train_a_policy() {
     for scores in judged("PairRM") {
         close(scores.iter().sum(), 0.0, PASSES, "PairRM");
         assert!(scores.iter().any(|score| score.abs() > 1e-6), "{scores:?}");
+    }
+    for score in judged("language model").concat() {
+        assert!((1.0..=9.0).contains(&score), "{score}");
+    }
+    // Of three replies the wins are half of all comparisons.
+    for scores in judged("language model, pairs") {
+        close(scores.iter().sum(), 1.5, PASSES, "language model");
     }
     assert_ne!(judged("reward model"), judged("reward model, cut"));
     for (short, whole) in judged("reward model, bf16")

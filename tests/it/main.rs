@@ -40,6 +40,7 @@ mod judged;
 mod judged_numbers;
 mod judges;
 mod killed;
+mod local_judge;
 mod losses;
 mod mistakes;
 mod number_formats;

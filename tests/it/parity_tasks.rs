@@ -5,6 +5,7 @@ use crate::project::Project;
 use lions::base::{Device, Shutdown};
 use lions::config::load_task;
 use lions::config::spec::{BosRule, Precision, ShotTurns, TaskChat, TaskRecipe, TaskRequest};
+use lions::data::ContinuationTokenizer;
 use lions::stage::{AskTasks, DeviceAccess, TaskReport, ask_tasks};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -50,9 +51,16 @@ pub(crate) fn project() -> Project {
     project
 }
 
+/// The folder of SmolLM2-135M-Instruct as its golden files have it (their README says how it is made), if the environment
+/// names one.
+fn smollm2() -> Option<PathBuf> {
+    std::env::var_os("LIONS_SMOLLM2").map(PathBuf::from)
+}
+
 /// The folder of a model that golden files are named after.
 fn model_of(name: &str) -> PathBuf {
     match name {
+        "smollm2-135m" => smollm2().unwrap(),
         "tiny-qwen2" => golden_dir().join(name),
         _ => Path::new(env!("CARGO_MANIFEST_DIR")).join("models/stories260k"),
     }
@@ -232,6 +240,51 @@ fn answers_are_generated_cut_and_scored_as_by_the_harness() {
     for model in ["stories260k", "tiny-qwen2"] {
         let file = format!("{model}.gsm8k.json");
         agrees(&project(), "gsm8k", &file, BosRule::Tokenizer);
+    }
+}
+
+/// Contexts and continuations of a golden file are cut into the harness's tokens, and refused where it cannot score them.
+fn pairs_agree(golden: &Value) {
+    let model = model_of(golden["model"].as_str().unwrap());
+    let tokenizer = ContinuationTokenizer::open(&model, BosRule::Tokenizer).unwrap();
+    for pair in golden["pairs"].as_array().unwrap() {
+        let text = |key: &str| pair[key].as_str().unwrap();
+        let got = tokenizer.encode_pair(text("context"), text("continuation"));
+        match got {
+            Ok(got) => {
+                assert_eq!(json!(got.context), pair["context_ids"], "{pair}");
+                assert_eq!(json!(got.continuation), pair["continuation_ids"], "{pair}");
+            }
+            Err(_) => assert!(pair["error"].is_string(), "{pair}"),
+        }
+    }
+}
+
+// A model of real size, which is too large to be shipped: `LIONS_SMOLLM2` names its folder.
+#[test]
+fn a_model_of_real_size_is_asked_and_scored_as_by_the_harness_where_it_is_there() {
+    if smollm2().is_none() {
+        eprintln!("left out: LIONS_SMOLLM2 names no folder");
+        return;
+    }
+    pairs_agree(&golden("smollm2-135m.pairs.json"));
+    let project = project();
+    for file in [
+        "arc_challenge",
+        "hellaswag",
+        "mmlu",
+        "truthfulqa_mc2",
+        "winogrande",
+        "gsm8k",
+        "arc_challenge.chat",
+        "arc_challenge.chat_multiturn",
+        "mmlu.chat_multiturn",
+        "winogrande.chat",
+        "gsm8k.chat_multiturn",
+    ] {
+        let name = file.split('.').next().unwrap();
+        let file = format!("smollm2-135m.{file}.json");
+        agrees(&project, name, &file, BosRule::Tokenizer);
     }
 }
 

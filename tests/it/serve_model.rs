@@ -14,15 +14,15 @@ use std::process::{Child, Stdio};
 const MODEL: &str = "models/stories260k";
 
 /// The server of a process of its own.
-struct Served {
+pub(crate) struct Served {
     child: Child,
-    address: String,
+    pub(crate) address: String,
 }
 
 /// An answer: status and body.
-struct Answer {
-    status: u16,
-    body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
 }
 
 impl Answer {
@@ -49,7 +49,7 @@ impl Served {
         Self::of(project, MODEL, words)
     }
 
-    fn of(project: &Project, model: &str, words: &[&str]) -> Self {
+    pub(crate) fn of(project: &Project, model: &str, words: &[&str]) -> Self {
         let all = [&["serve-model", model, "--port", "0", "--json"], words].concat();
         let mut command = project.command(&all);
         let mut child = command
@@ -75,34 +75,11 @@ impl Served {
     }
 
     fn send(&self, head: &str, body: &str) -> Answer {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        let length = body.len();
-        write!(
-            stream,
-            "{head}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
-        )
-        .unwrap();
-        let mut all = String::new();
-        BufReader::new(stream).read_to_string(&mut all).unwrap();
-        let (head, body) = all.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let chunked = head.to_lowercase().contains("transfer-encoding: chunked");
-        Answer {
-            status,
-            body: if chunked {
-                unchunked(body)
-            } else {
-                body.to_owned()
-            },
-        }
+        send(&self.address, head, body)
     }
 
     fn post(&self, path: &str, body: &Value) -> Answer {
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json",
-            self.address
-        );
-        self.send(&head, &body.to_string())
+        post(&self.address, path, body)
     }
 
     fn get(&self, path: &str) -> Answer {
@@ -122,7 +99,7 @@ impl Served {
     }
 
     /// Asks it to end.
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         signal("TERM", &self.child.id().to_string());
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
     }
@@ -135,6 +112,35 @@ impl Drop for Served {
 }
 
 /// The text of chunks.
+fn send(address: &str, head: &str, body: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "{head}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut all = String::new();
+    BufReader::new(stream).read_to_string(&mut all).unwrap();
+    let (head, body) = all.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let chunked = head.to_lowercase().contains("transfer-encoding: chunked");
+    Answer {
+        status,
+        body: if chunked {
+            unchunked(body)
+        } else {
+            body.to_owned()
+        },
+    }
+}
+
+/// Posts a body to a served model.
+pub(crate) fn post(address: &str, path: &str, body: &Value) -> Answer {
+    let head = format!("POST {path} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json");
+    send(address, &head, &body.to_string())
+}
+
 fn unchunked(mut body: &str) -> String {
     let mut text = String::new();
     while let Some((size, rest)) = body.split_once("\r\n") {

@@ -189,6 +189,11 @@ impl Results {
         found.unwrap_or_else(|| panic!("run {run} does not count {name}"))
     }
 
+    /// A run's folder.
+    pub(crate) fn folder(&self, run: &str) -> std::path::PathBuf {
+        self.runs.join(run)
+    }
+
     /// A file or folder that a run made.
     pub(crate) fn artifact(&self, run: &str, path: &str) -> std::path::PathBuf {
         self.runs.join(run).join("artifacts").join(path)

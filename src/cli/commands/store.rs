@@ -10,7 +10,7 @@ use crate::cli::table_files::{TableFiles, TableForm};
 use crate::cli::text::counted;
 use crate::cli::ui::Ui;
 use crate::report::ColumnFit::Whole;
-use crate::report::{event_file, export_tables};
+use crate::report::{event_file, export_tables, offline_run};
 use crate::store::{ReadStore, Trouble, rebuild, verify};
 use clap::Subcommand;
 use serde_json::json;
@@ -38,7 +38,7 @@ enum StoreCommand {
     /// Write runs, trials, metrics, training curves, evaluated rows and samples for other programs
     ///
     /// A file for each table, as docs/export.md describes them; or a folder of events for each run that was trained, which
-    /// TensorBoard opens.
+    /// TensorBoard opens; or a folder for each run with results, which `wandb sync` uploads.
     Export(StoreExportArgs),
 }
 
@@ -58,6 +58,7 @@ enum ExportForm {
     Jsonl,
     Parquet,
     Tensorboard,
+    Wandb,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &StoreArgs) -> Result<u8, CommandError> {
@@ -109,6 +110,7 @@ fn export(ui: &Ui, project: &Project, args: &StoreExportArgs) -> Result<u8, Comm
     create_dir(&partial).map_err(CommandError::user)?;
     let written = match args.format {
         ExportForm::Tensorboard => write_events(&store, &partial)?,
+        ExportForm::Wandb => write_offline_runs(&store, &partial)?,
         form => {
             let form = match form {
                 ExportForm::Csv => TableForm::Csv,
@@ -151,6 +153,19 @@ fn write_events(store: &ReadStore, dir: &Path) -> Result<Vec<(String, usize)>, C
         write_atomic(&dir.join(&name), &bytes).map_err(CommandError::user)?;
         let steps = store.training_steps(&run.id).map_err(store_error)?;
         written.push((name, steps.len()));
+    }
+    Ok(written)
+}
+
+/// A file of Weights & Biases for each run with results: its name and the steps in it.
+fn write_offline_runs(store: &ReadStore, dir: &Path) -> Result<Vec<(String, usize)>, CommandError> {
+    let mut written = Vec::new();
+    for run in store.all_runs().map_err(store_error)? {
+        let found = offline_run(store, &run.id).map_err(CommandError::user)?;
+        if let Some(found) = found {
+            write_atomic(&dir.join(&found.path), &found.bytes).map_err(CommandError::user)?;
+            written.push((found.path, found.steps));
+        }
     }
     Ok(written)
 }

@@ -11,6 +11,8 @@ use std::path::Path;
 const FIRST: &str = "m";
 /// The token for what stands second.
 const SECOND: &str = "M";
+/// The tokens that say which reply is better.
+pub(super) const VERDICTS: [&str; 2] = [FIRST, SECOND];
 /// The preference of a draw, 1 for the baseline and 2 for the model.
 const DRAW: f64 = 1.5;
 

@@ -210,6 +210,14 @@ impl Bench {
         matches!(self, Self::AlpacaEval(_)).then_some(5)
     }
 
+    /// Texts of the first tokens that a verdict is read from; none where it is read from the reply.
+    pub fn verdict_tokens(&self) -> &'static [&'static str] {
+        match self {
+            Self::AlpacaEval(_) => &alpaca::VERDICTS,
+            Self::MtBench(_) | Self::ArenaHard(_) => &[],
+        }
+    }
+
     /// What the judge is asked about the replies, (question, turn).
     ///
     /// # Errors
