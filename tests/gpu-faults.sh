@@ -140,7 +140,6 @@ try 'mix: the shares exchanged' mix.cu 's/share \* to_f32(x\[at\]) + rest \* y\[
 try 'rows: bias of the next column' rows.cu 's/bias\[at % d\]/bias[(at + 1) % d]/' ops::rows
 drawing=draw.cu draws=ops::draw
 try 'draw: no temperature' $drawing 's|(double(x) - r.top) / r.temperature|double(x) - r.top|' $draws
-try 'draw: tokens below the nucleus' $drawing 's/key < floor || (shift/(shift/' $draws
 try 'draw: the nucleus stops one token early' $drawing 's/if (kept < ties \&\& (kept == 0 || double(kept) < missing)) kept++;/if (kept == 0) kept++;/' $draws
 try 'draw: all ties are in the nucleus' $drawing 's/int kept = whole(missing, ties)/int kept = ties/' $draws
 try 'draw: the last of equals' $drawing 's/const int number = wanted < count ? wanted : count - 1;/const int number = count - 1;/' $draws

@@ -52,7 +52,7 @@ GPU float largest(const float *logits, int count) {
 }
 
 // The logit at which the mass of all from the largest down comes to `share` of `mass`, or of all there is if that is negative;
-// `beyond`: comes to more. Logits below `floor` are left out. All threads find the same.
+// `beyond`: comes to more. Logits below `floor`, which is below that one, are passed over: exponentials take the time. All threads find the same.
 GPU Found search(const Row &r, double share, double mass, bool beyond, uint32_t floor) {
   const Sh<double> bins = smem<double>(0), red = reduced();
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
