@@ -62,7 +62,7 @@ try() { # name, file, sed script, tests
     printf '%-44s not planted\n' "$name" && missed=$((missed + 1)) && return 0
   fi
   local sources=("$work/src/kernels/$file")
-  [[ $file == *.cu ]] || mapfile -t sources < <(grep -l "\"$file\"\|reduce.h\|attention.h\|gpu.h" "$work"/src/kernels/*.cu)
+  [[ $file == *.cu ]] || mapfile -t sources < <(grep -l "\"$file\"\|reduce.h\|attention.h\|gated.h\|columns.h\|gpu.h" "$work"/src/kernels/*.cu)
   for source in "${sources[@]}"; do
     [[ $source == */all.cu ]] || compile "$source" || { printf '%-44s does not compile\n' "$name" && missed=$((missed + 1)) && return 0; }
   done
@@ -138,5 +138,24 @@ try 'optimizer: halves whose sign is lost' optimizer.cu 's/uint32_t(int(low))/ui
 try 'optimizer: a tie that does not give way' optimizer.cu 's/missing < 0x7fff ? missing : 0x7fff/missing/' ops::optimizer
 try 'mix: the shares exchanged' mix.cu 's/share \* to_f32(x\[at\]) + rest \* y\[at\]/rest * to_f32(x[at]) + share * y[at]/' ops::mix
 try 'rows: bias of the next column' rows.cu 's/bias\[at % d\]/bias[(at + 1) % d]/' ops::rows
+drawing=draw.cu draws=ops::draw
+try 'draw: no temperature' $drawing 's|(double(x) - r.top) / r.temperature|double(x) - r.top|' $draws
+try 'draw: the nucleus stops one token early' $drawing 's/if (kept < ties \&\& (kept == 0 || double(kept) < missing)) kept++;/if (kept == 0) kept++;/' $draws
+try 'draw: all ties are in the nucleus' $drawing 's/int kept = whole(missing, ties)/int kept = ties/' $draws
+try 'draw: the last of equals' $drawing 's/const int number = wanted < count ? wanted : count - 1;/const int number = count - 1;/' $draws
+try 'draw: the mass above is lost between digits' $drawing 's/double above = f.above, before = f.above;/double above = 0.0, before = 0.0;/' $draws
+try 'draw: no barrier before bins are summed' $drawing '/bins\[at\] = bins/{n;n;d}' $draws
+try 'draw: no barrier before places are read' $drawing '/chosen\[0\] = i;/{n;n;d}' $draws
+try 'draw: keys of negative logits turned round' $drawing 's/bits >> 31 ? ~bits/bits >> 31 ? bits/' $draws
+try 'draw: a NaN that is passed over' $drawing 's/broken > 0.0 ?/broken > 1e9 ?/' $draws
+try 'draw: two zeros' $drawing 's/bits_of(x + 0.0f)/bits_of(x)/' $draws
+try 'draw: a slice of ids left out' $drawing 's/double mass = 0.0;/double mass = -sums[0];/' $draws
+try 'fast gate: eight numbers too few' gated_fast.cu '0,/if (col >= width) return;/s//if (col + COLS >= width) return;/' ops::gated
+try 'fast gate: up of the gate' gated_fast.cu 's/u.v = load16(up + from)/u.v = load16(gate + from)/' ops::gated
+try 'fast gate: inner where gate lies' gated_fast.cu 's/store16(inner + at, again.v)/store16(inner + from, again.v)/' ops::gated
+try 'fast rope: the sine of the first four twice' rope_fast.cu 's/s.v\[part\] = load16(sin + angle + 4 \* part)/s.v[part] = load16(sin + angle)/' ops::rope
+try 'fast rope: a head too many' rope_fast.cu 's/if (at >= heads \* half) return;/if (at > heads * half) return;/' ops::rope
+try 'fast head: the target of the first row' head_fast.cu 's/targets\[row\] - first/targets[0] - first/' ops::head
+try 'fast head: no slope of the cap' head_fast.cu '/if (cap > 0.0f) d \*= /d' ops::head
 echo "$planted faults planted, $missed not found"
 [[ $missed == 0 ]]

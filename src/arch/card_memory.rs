@@ -2,6 +2,7 @@
 //!
 //! - Parameters that learn lie in arrays of their own: 16 bytes each, whatever passes read: in f32 the number, its
 //!   gradient and two moments; in bf16 the number in two halves, one of which passes read. Adapters in bf16 take two more.
+//!   Where that does not fit, moments and the half that passes do not read lie on the host: 8 or 6 bytes stay.
 //! - Frozen parameters take their own size; under adapters, the model with them added as much again where it is measured
 //!   or moved towards, and one matrix in f32.
 //! - Activations are of one size for all passes of so many positions ([`activation_bytes`]).
@@ -11,12 +12,36 @@
 use crate::arch::activations::{Extent, Keep, activation_bytes, head_rows};
 use crate::arch::config::DecoderConfig;
 use crate::arch::cost::Learned;
+use std::num::NonZeroU32;
+
+/// Bytes a number of the optimiser's state that may lie on the host: two moments, and with bf16 weights what they lack.
+const STATE_BYTES_F32: usize = 8;
+const STATE_BYTES_BF16: usize = 10;
 
 /// Numbers to whose multiples each parameter is aligned in an array that all share: 128 bytes of bf16.
 pub const PARAMETER_ALIGNMENT: usize = 64;
 
 /// Bytes of the room where halves are made whole for files, at most.
 pub const JOINING_ROOM: usize = 64 << 20;
+
+/// What a process takes of a card beside its arrays, bytes: the driver's context, the kernels that are loaded, and cuBLAS with
+/// its working memory. Some 500 MiB are usual on large cards.
+const PROCESS_SHARE: u64 = 768 << 20;
+
+/// What one of `runs` that share a card may allocate there, bytes; nothing of a card that is too small for so many.
+pub fn share_of_card(bytes: u64, runs: NonZeroU32) -> u64 {
+    match runs.get() {
+        1 => bytes,
+        runs => (bytes / u64::from(runs)).saturating_sub(PROCESS_SHARE),
+    }
+}
+
+/// Numbers of a piece of the optimiser's state that comes from the host, of so many: a sixteenth, or as many as
+/// [`JOINING_ROOM`] takes, enough for the time of a copy not to be that of its start.
+pub fn state_room(count: usize) -> usize {
+    let part = count.div_ceil(16).next_multiple_of(PARAMETER_ALIGNMENT);
+    part.min(JOINING_ROOM / 4).min(count)
+}
 
 /// What is computed on a card, as far as its memory goes.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +58,8 @@ pub struct CardFootprint<'a> {
     pub measured: bool,
     /// The share of the policy in a reference that moves, if one does.
     pub reference: Option<f64>,
+    /// Moments, and what bf16 weights lack, lie on the host, if all weights learn.
+    pub state_on_host: bool,
 }
 
 impl CardFootprint<'_> {
@@ -84,7 +111,15 @@ impl CardFootprint<'_> {
             (true, true) => 2 * count,
             (true, false) => JOINING_ROOM.min(4 * count),
         };
-        16 * count + beside
+        if !self.state_on_host || are_adapters {
+            return 16 * count + beside;
+        }
+        let (state, joining) = if self.bf16 {
+            (STATE_BYTES_BF16, 4)
+        } else {
+            (STATE_BYTES_F32, 0)
+        };
+        (16 - state) * count + (state + joining) * state_room(count)
     }
 }
 

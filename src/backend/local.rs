@@ -276,6 +276,7 @@ mod tests {
             attempt: 1,
             device: crate::base::Device::Cpu,
             card: None,
+            card_memory: None,
             threads: 3,
             halved: false,
         }
@@ -322,17 +323,18 @@ mod tests {
     #[test]
     fn a_child_sees_the_card_of_its_slot_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let program = script(dir.path(), "echo $9 ${10} ${11} $CUDA_VISIBLE_DEVICES");
+        let program = script(dir.path(), "shift 8; echo $* $CUDA_VISIBLE_DEVICES");
         let mut backend = LocalBackend::new(program);
         let launch = Launch {
             device: crate::base::Device::Cuda(1),
             card: Some("GPU-1a".to_owned()),
+            card_memory: Some(7),
             ..launch(dir.path())
         };
         let handle = backend.launch(&launch).unwrap();
         wait_for_end(&mut backend, &handle);
         let out = std::fs::read_to_string(launch.run_dir().attempt(1).stdout()).unwrap();
-        assert_eq!(out, "cuda:1 --card GPU-1a GPU-1a\n");
+        assert_eq!(out, "cuda:1 --card GPU-1a --card-memory 7 GPU-1a\n");
     }
 
     #[test]

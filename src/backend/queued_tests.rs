@@ -93,6 +93,7 @@ impl Desk {
             attempt: 2,
             device: Device::Cuda(0),
             card: None,
+            card_memory: None,
             threads: 3,
             halved: false,
         }

@@ -35,7 +35,7 @@ pub fn open_backend(
         }
     };
     match choice {
-        BackendChoice::Local => Box::new(LocalBackend::new(program)),
+        BackendChoice::Local(_) => Box::new(LocalBackend::new(program)),
         BackendChoice::Slurm(spec) => {
             let times = [spec.poll_seconds, spec.silence_seconds];
             let options = options(&spec.program, &spec.prologue, times);

@@ -30,6 +30,8 @@ pub struct Launch {
     pub device: Device,
     /// The card's own name (`GPU-…`), if it is to see that card alone.
     pub card: Option<String>,
+    /// Bytes of the card that it may allocate, if it shares it.
+    pub card_memory: Option<u64>,
     /// Threads that it may use.
     pub threads: usize,
     /// Whether it computes with half the micro-batch, since memory ran out before.
@@ -42,8 +44,8 @@ impl Launch {
         RunDir::new(&self.root, &self.run)
     }
 
-    /// What stands behind the program's name: `exec --root R --run ID --attempt N --device D`, and `--card NAME` and
-    /// `--half-micro-batch` where that is so.
+    /// What stands behind the program's name: `exec --root R --run ID --attempt N --device D`, and `--card NAME`,
+    /// `--card-memory BYTES` and `--half-micro-batch` where that is so.
     pub fn arguments(&self) -> Vec<OsString> {
         let (attempt, device) = (self.attempt.to_string(), self.device.to_string());
         let words = ["exec", "--root"].map(OsString::from).into_iter();
@@ -56,9 +58,11 @@ impl Launch {
             "--device",
             &device,
         ];
+        let share = self.card_memory.map(|bytes| bytes.to_string());
         let card = self.card.iter().flat_map(|card| ["--card", card]);
+        let share = share.iter().flat_map(|bytes| ["--card-memory", bytes]);
         let half = self.halved.then_some("--half-micro-batch");
-        let rest = rest.into_iter().chain(card).chain(half);
+        let rest = rest.into_iter().chain(card).chain(share).chain(half);
         words
             .chain([root])
             .chain(rest.map(OsString::from))

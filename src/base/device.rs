@@ -17,7 +17,7 @@ pub enum Device {
 }
 
 impl Device {
-    /// Whether it is a card, which two runs never share.
+    /// Whether it is a card, which two `lions run` never share.
     pub fn is_card(self) -> bool {
         matches!(self, Self::Cuda(_))
     }

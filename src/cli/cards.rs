@@ -18,6 +18,7 @@ pub(crate) fn access() -> DeviceAccess {
     let search = var_os("PATH").unwrap_or_default();
     DeviceAccess {
         card: None,
+        memory: None,
         libraries: folders
             .chain([toolkit])
             .chain(wheels(&search, var_os("HOME").map(PathBuf::from)))

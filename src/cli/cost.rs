@@ -8,6 +8,7 @@ use crate::gpu::cards;
 use crate::plan::{DeviceRate, Gpu, Plan, PlannedRun, StageRecipe};
 use serde_json::{Value, json};
 use std::fmt;
+use std::num::NonZeroU32;
 
 /// Share of the peak taken where nothing is said.
 const UTILISATION: f64 = 0.4;
@@ -24,6 +25,9 @@ pub(crate) struct DeviceArgs {
     /// Share of the peak that is reached, above 0 to 1 [default: 0.4, an assumption]
     #[arg(long, value_name = "SHARE")]
     mfu: Option<f64>,
+    /// Runs that share a GPU, each with its part of the memory
+    #[arg(long, value_name = "N", default_value = "1")]
+    runs_per_gpu: NonZeroU32,
 }
 
 /// A GPU on the command line.
@@ -90,7 +94,10 @@ impl DeviceArgs {
                 "`--device-flops` must be above 0, not {flops}"
             )));
         }
-        let asked = !self.gpu.is_empty() || self.device_flops.is_some() || self.mfu.is_some();
+        let asked = !self.gpu.is_empty()
+            || self.device_flops.is_some()
+            || self.mfu.is_some()
+            || self.runs_per_gpu.get() > 1;
         if !asked && !plan.runs.iter().any(in_bf16) {
             return Ok(Vec::new());
         }
@@ -105,6 +112,7 @@ impl DeviceArgs {
                 gpu,
                 peak_flops,
                 utilisation,
+                runs: self.runs_per_gpu,
             })
         };
         Ok(gpus.into_iter().filter_map(rate).collect())
@@ -164,14 +172,27 @@ pub(crate) fn device_lines(rate: DeviceRate, todo: &[&PlannedRun]) -> Vec<String
     for &kind in crate::plan::StageKind::ALL {
         let of_kind = || todo.iter().filter(|run| run.kind == kind);
         let peak = of_kind().map(|run| run.estimate.card_memory_bytes).max();
+        let resident = of_kind()
+            .map(|run| run.estimate.resident_card_memory_bytes)
+            .max();
         let least = of_kind()
             .map(|run| run.estimate.least_card_memory_bytes)
             .max();
-        let (Some(peak), Some(least), Some(gpu)) = (peak, least, rate.gpu) else {
+        let (Some(peak), Some(resident), Some(least)) = (peak, resident, least) else {
             continue;
         };
-        let (name, has) = (gpu.name(), bytes(gpu.memory_bytes() as f64));
-        if rate.too_small_for(least) {
+        let (Some(gpu), Some(has)) = (rate.gpu, rate.memory_bytes()) else {
+            continue;
+        };
+        let (name, has) = (gpu.name(), bytes(has as f64));
+        if rate.too_small_for(least) && rate.runs.get() > 1 {
+            lines.push(format!(
+                "{kind} does not fit one {name} beside others: about {} are needed, and each of {} runs has {has}; \
+                 fewer `--runs-per-gpu` leave it more",
+                bytes(least as f64),
+                rate.runs,
+            ));
+        } else if rate.too_small_for(least) {
             let would = Gpu::that_holds(least).map_or_else(String::new, |larger| {
                 format!("one {} would hold it, and ", larger.name())
             });
@@ -180,9 +201,20 @@ pub(crate) fn device_lines(rate: DeviceRate, todo: &[&PlannedRun]) -> Vec<String
                  {would}a runtime with fewer `micro-batch-tokens` takes less",
                 bytes(least as f64),
             ));
-        } else if rate.too_small_for(peak) {
+        } else if rate.too_small_for(resident) {
             lines.push(format!(
-                "{kind} fits one {name} with some layers computed again in the backward pass: {} without, and it has {has}",
+                "{kind} fits one {name} with the optimiser's state in the host's memory: {} of it, of which all but {} have \
+                 to lie on the GPU",
+                bytes(resident as f64),
+                bytes((resident - least) as f64),
+            ));
+        } else if rate.too_small_for(peak) {
+            let shared = match rate.runs.get() {
+                1 => String::new(),
+                runs => format!(" of {runs} runs"),
+            };
+            lines.push(format!(
+                "{kind} fits one {name}{shared} with some layers computed again in the backward pass: {} without, and it has {has}",
                 bytes(peak as f64),
             ));
         }
@@ -199,7 +231,8 @@ pub(crate) fn device_json(rate: DeviceRate, todo: &[&PlannedRun]) -> Value {
         .max();
     json!({
         "gpu": rate.gpu.map(Gpu::name), "peak_flops": rate.peak_flops,
-        "utilisation": rate.utilisation, "memory_bytes": rate.gpu.map(Gpu::memory_bytes),
+        "utilisation": rate.utilisation, "memory_bytes": rate.memory_bytes(),
+        "runs_per_gpu": rate.runs,
         "hours": rate.hours(flops), "fits": rate.gpu.map(|_| !rate.too_small_for(least.unwrap_or(0))),
     })
 }

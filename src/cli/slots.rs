@@ -1,13 +1,16 @@
 //! `--device` and `--jobs` as slots.
 
+use crate::arch::share_of_card;
 use crate::base::{Device, counted};
 use crate::cli::cards::access;
 use crate::cli::error::CommandError;
+use crate::cli::text::bytes;
 use crate::cli::ui::Ui;
 use crate::config::BackendChoice;
 use crate::gpu::{Card, GpuError, cards, cublas};
 use crate::queue::Slot;
 use crate::stage::{DeviceAccess, open_device};
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
 /// Where runs may execute.
@@ -48,18 +51,24 @@ impl FromStr for Devices {
 enum Place {
     /// The processor, or an emulation on it, which everything shares.
     Processor(Device),
-    /// Cards, each for one run at a time.
+    /// Cards, each for one run at a time or a few.
     Cards(Vec<Card>),
 }
 
+/// How many runs are beside each other, and what each may use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Runs in all; as many as there is room for if absent.
+    pub(crate) jobs: Option<u32>,
+    /// Threads of each on a processor.
+    pub(crate) threads: u32,
+    /// Runs that share a card.
+    pub(crate) runs_per_gpu: NonZeroU32,
+}
+
 /// One slot for each attempt that may run at a time. Devices are looked at, not opened.
-pub(crate) fn slots(
-    ui: &Ui,
-    devices: &Devices,
-    jobs: Option<u32>,
-    threads: u32,
-) -> Result<Vec<Slot>, CommandError> {
-    let threads = threads as usize;
+pub(crate) fn slots(ui: &Ui, devices: &Devices, room: Room) -> Result<Vec<Slot>, CommandError> {
+    let (jobs, threads) = (room.jobs, room.threads as usize);
     let slot = Slot::cpu(threads);
     let cards = match place(ui, devices)? {
         Place::Processor(device) => {
@@ -69,23 +78,49 @@ pub(crate) fn slots(
         }
         Place::Cards(cards) => cards,
     };
-    let wanted = jobs.map_or(cards.len(), |jobs| jobs as usize);
-    if wanted > cards.len() {
+    let each = room.runs_per_gpu.get() as usize;
+    let wanted = jobs.map_or(cards.len() * each, |jobs| jobs as usize);
+    if wanted > cards.len() * each {
         return Err(CommandError::user(format!(
-            "{} on {}: two runs never share a GPU",
+            "{} on {}: each takes {}",
             counted(wanted, "job"),
-            counted(cards.len(), "GPU")
+            counted(cards.len(), "GPU"),
+            counted(each, "run")
         ))
         .hint(
-            "ask for fewer jobs, or name more GPUs with `--device cuda:0,1`, or `--device cpu`",
+            "ask for fewer jobs, or let small runs share a GPU with `--runs-per-gpu`, or name more GPUs with \
+             `--device cuda:0,1`, or `--device cpu`",
         ));
     }
-    let slot = |card: Card| Slot {
-        device: Device::Cuda(card.index as u32),
-        card: Some(card.uuid),
-        ..slot.clone()
-    };
-    Ok(cards.into_iter().take(wanted).map(slot).collect())
+    let shared = cards.into_iter().map(|card| {
+        Ok(Slot {
+            device: Device::Cuda(card.index as u32),
+            card_memory: memory_of_each(&card, room.runs_per_gpu)?,
+            card: Some(card.uuid),
+            ..slot.clone()
+        })
+    });
+    let shared = shared.collect::<Result<Vec<_>, CommandError>>()?;
+    // Fewer jobs than there is room for are spread over the cards.
+    let all = std::iter::repeat_n(shared, each).flatten();
+    Ok(all.take(wanted).collect())
+}
+
+/// What each of several runs on a card may allocate there, bytes; no limit for one alone.
+fn memory_of_each(card: &Card, runs: NonZeroU32) -> Result<Option<u64>, CommandError> {
+    if runs.get() == 1 {
+        return Ok(None);
+    }
+    let share = share_of_card(card.bytes as u64, runs);
+    if share > 0 {
+        return Ok(Some(share));
+    }
+    let message = format!(
+        "{runs} runs on cuda:{}: its {} leave each no more than the driver takes",
+        card.index,
+        bytes(card.bytes as f64)
+    );
+    Err(CommandError::user(message).hint("let fewer share it, with `--runs-per-gpu`"))
 }
 
 /// Jobs at a scheduler at once, where neither the command nor the project says how many.
@@ -95,7 +130,7 @@ const JOBS: u32 = 64;
 /// machine it is on.
 pub(crate) fn job_slots(choice: &BackendChoice, jobs: Option<u32>) -> Vec<Slot> {
     let (gpu, cpus, own, memory) = match choice {
-        BackendChoice::Local => (false, None, None, None),
+        BackendChoice::Local(_) => (false, None, None, None),
         BackendChoice::Slurm(spec) => {
             let gpu = spec.gpus.is_some() || spec.gres.is_some();
             (gpu, spec.cpus, spec.jobs, spec.memory.as_deref())

@@ -1,7 +1,15 @@
-//! Options of the backends that queue. Nothing of them can change a result, so nothing is hashed.
+//! Options of the backends. Nothing of them can change a result, so nothing is hashed.
 
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
+
+/// Options of this machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct LocalSpec {
+    /// Runs that share a GPU, each with its part of the memory; 1 if absent.
+    pub runs_per_gpu: Option<NonZeroU32>,
+}
 
 /// Options of Slurm. What is absent is left to the cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -75,7 +75,7 @@ mod trial;
 mod typed;
 mod usual;
 
-pub use backend_spec::{CommandSpec, SlurmSpec};
+pub use backend_spec::{CommandSpec, LocalSpec, SlurmSpec};
 pub use base_file::BASE_MARK;
 pub(crate) use base_file::plain_path;
 pub(crate) use check::MOST_STEPS;

@@ -1,6 +1,6 @@
 //! `lions.toml` at the project's root: where the database lies, and the places where runs may execute.
 
-use crate::config::backend_spec::{CommandSpec, SlurmSpec};
+use crate::config::backend_spec::{CommandSpec, LocalSpec, SlurmSpec};
 use crate::config::diagnose::{ConfigError, Diagnostic, Problems, SourceFile, Sources, nearest};
 use crate::config::text::read_text;
 use crate::config::tree::{Kind, Node};
@@ -23,7 +23,7 @@ pub const LOCAL: &str = "local";
 #[derive(Clone, Debug, PartialEq)]
 pub enum BackendChoice {
     /// Processes on this machine.
-    Local,
+    Local(LocalSpec),
     /// Jobs of Slurm.
     Slurm(Box<SlurmSpec>),
     /// Jobs of anything that has commands to submit, ask after and cancel them.
@@ -129,7 +129,8 @@ fn refused(text: &str, problem: Diagnostic) -> ConfigError {
 
 fn read_tree(tree: &Node, problems: &mut Problems) -> ProjectFile {
     let mut file = ProjectFile::default();
-    file.backends.insert(LOCAL.to_owned(), BackendChoice::Local);
+    let local = BackendChoice::Local(LocalSpec::default());
+    file.backends.insert(LOCAL.to_owned(), local);
     // Slurm needs no option where the cluster has usual values of its own.
     let slurm = BackendChoice::Slurm(Box::default());
     file.backends.insert("slurm".to_owned(), slurm);
@@ -201,13 +202,7 @@ fn read_backend(
     let mut options = node.clone();
     options.remove("kind");
     let read = match word {
-        "local" if options.table().is_some_and(<[_]>::is_empty) => Ok(BackendChoice::Local),
-        "local" => {
-            let message = "the local backend has no options here";
-            Err(Box::new(Diagnostic::new(node.place, message).help(
-                "`lions run` has `--jobs`, `--threads` and `--device`",
-            )))
-        }
+        "local" => typed::read(&options, path, |_| None).map(BackendChoice::Local),
         "slurm" => typed::read(&options, path, |_| None).map(|s| BackendChoice::Slurm(Box::new(s))),
         "command" => {
             typed::read(&options, path, |_| None).map(|c| BackendChoice::Command(Box::new(c)))
@@ -286,7 +281,16 @@ mod tests {
         assert_eq!(backend, "slurm");
         assert_eq!(spec.partition.as_deref(), Some("gpu"));
         assert_eq!(spec.time.as_deref(), Some("2-00:00:00"));
-        assert_eq!(file.backend("local"), Ok(&BackendChoice::Local));
+        let local = BackendChoice::Local(LocalSpec::default());
+        assert_eq!(file.backend("local"), Ok(&local));
+        let text = "[backend.local]\nruns-per-gpu = 2\n[profile.small]\nbackend = \"local\"\nruns-per-gpu = 8\n";
+        let file = ProjectFile::of_text(text).unwrap();
+        let runs = |choice: &BackendChoice| match choice {
+            BackendChoice::Local(spec) => spec.runs_per_gpu.map(u32::from),
+            _ => None,
+        };
+        assert_eq!(runs(file.backend("local").unwrap()), Some(2));
+        assert_eq!(runs(file.profile("small").unwrap().1), Some(8));
     }
 
     #[test]
@@ -296,6 +300,10 @@ mod tests {
             [
                 "lions.toml:2:1: unknown key `partitoin` in `backend.slurm` (did you mean `partition`?)"
             ]
+        );
+        assert_eq!(
+            wrong("[backend.local]\njobs = 2\n"),
+            ["lions.toml:2:1: unknown key `jobs` in `backend.local` (it has `runs-per-gpu`)"]
         );
         assert_eq!(
             wrong("databse = \"x\"\n"),

@@ -1,15 +1,16 @@
-//! Rows on a device: keys and values in pages that rows of one prompt share, logits drawn from on the host.
+//! Rows on a device: keys and values in pages that rows of one prompt share, tokens drawn where the logits lie.
 
+use crate::config::spec::SamplingRecipe;
 use crate::generate::error::GenerateError;
 use crate::generate::generator::{Generator, Room, Rows};
 use crate::gpu::decoder::{KeyValues, Pages, Prompt, Sequence};
 use crate::gpu::ops::decode_attention::{PAGE, SequenceList};
+use crate::gpu::ops::draw::Drawing;
 use crate::gpu::{GpuError, Stored};
 use crate::model::DeviceModel;
 
-/// Most rows of a decoding pass. Up to some hundred rows a card is busy with reading weights, which serve them all; logits
-/// go to the host, which draws from some hundred thousand numbers a row, and more rows would wait for that.
-const LANES: usize = 128;
+/// Most rows of a decoding pass. Up to some hundred rows a card is busy with reading weights, which serve them all.
+const LANES: usize = 256;
 
 /// Positions of prompts that are read in one pass, unless one is longer.
 const READ_AT_ONCE: usize = 8192;
@@ -109,6 +110,25 @@ impl<T: Stored> DeviceRows<'_, T> {
         Ok(())
     }
 
+    /// Makes room for one token more of each row.
+    fn grow(&mut self, tokens: &[u32]) -> Result<(), GenerateError> {
+        let (asked, live) = (tokens.len(), self.rows.len());
+        if asked != live {
+            return Err(misused(format!("{asked} tokens for {live} rows")));
+        }
+        if self.rows.iter().any(|row| row.len() == self.columns * PAGE) {
+            return Err(misused("a row is as long as was asked for".to_owned()));
+        }
+        let vocabulary = self.model.config.vocab_size;
+        if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
+            return Err(misused(format!("token {token} of {vocabulary}")));
+        }
+        for row in &mut self.rows {
+            self.stock.grow(row)?;
+        }
+        Ok(())
+    }
+
     /// What a step is asked for: every row's next token, and rows that are idle as if there were as many as there can be. So
     /// products are of one size, and a row's sums of one order.
     fn step(&self, tokens: &[u32]) -> (Vec<u32>, SequenceList) {
@@ -181,24 +201,12 @@ impl<T: Stored> Rows for DeviceRows<'_, T> {
     }
 
     fn decode(&mut self, tokens: &[u32]) -> Result<&[f32], GenerateError> {
-        let (asked, live) = (tokens.len(), self.rows.len());
-        if asked != live {
-            return Err(misused(format!("{asked} tokens for {live} rows")));
-        }
-        if self.rows.iter().any(|row| row.len() == self.columns * PAGE) {
-            return Err(misused("a row is as long as was asked for".to_owned()));
-        }
+        self.grow(tokens)?;
         self.logits.clear();
-        let vocabulary = self.model.config.vocab_size;
-        if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
-            return Err(misused(format!("token {token} of {vocabulary}")));
-        }
-        if live == 0 {
+        if self.rows.is_empty() {
             return Ok(&self.logits);
         }
-        for row in &mut self.rows {
-            self.stock.grow(row)?;
-        }
+        let live = self.rows.len();
         let (tokens, sequences) = self.step(tokens);
         let DeviceModel {
             gpu, passes, parts, ..
@@ -211,6 +219,33 @@ impl<T: Stored> Rows for DeviceRows<'_, T> {
             &mut self.logits,
         )?;
         Ok(&self.logits)
+    }
+
+    fn decode_drawn(
+        &mut self,
+        tokens: &[u32],
+        recipe: &SamplingRecipe,
+        uniforms: &[f64],
+    ) -> Result<Vec<Option<u32>>, GenerateError> {
+        let (asked, live) = (uniforms.len(), self.rows.len());
+        if asked != live {
+            return Err(misused(format!("{asked} draws for {live} rows")));
+        }
+        self.grow(tokens)?;
+        if live == 0 {
+            return Ok(Vec::new());
+        }
+        let (tokens, sequences) = self.step(tokens);
+        let how = Drawing {
+            temperature: recipe.temperature.get(),
+            top_p: recipe.top_p.get(),
+        };
+        let DeviceModel {
+            gpu, passes, parts, ..
+        } = &mut *self.model;
+        let next = (&tokens[..], &sequences, uniforms);
+        let drawn = passes.next_drawn(&mut **gpu, parts, &self.cache, next, how)?;
+        Ok(drawn.into_iter().map(|id| u32::try_from(id).ok()).collect())
     }
 
     fn keep(&mut self, rows: &[usize]) -> Result<(), GenerateError> {

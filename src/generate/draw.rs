@@ -6,10 +6,10 @@ use rand::RngCore;
 /// Draws the next token from one row of logits.
 ///
 /// Probabilities are computed in f64. With temperature 0 the largest logit wins, the lowest id on a
-/// tie, and nothing is drawn; otherwise exactly one 64-bit number is drawn. Nucleus (Holtzman et
+/// tie; otherwise `uniform`, a number in [0, 1), says which. Nucleus (Holtzman et
 /// al. 2020): the smallest set of most probable tokens whose mass reaches `top_p`. `None` if no
 /// logit is finite or one is NaN.
-pub fn draw_token(logits: &[f32], recipe: &SamplingRecipe, rng: &mut impl RngCore) -> Option<u32> {
+pub fn draw_token(logits: &[f32], recipe: &SamplingRecipe, uniform: f64) -> Option<u32> {
     let (best, max) = argmax(logits)?;
     let (temperature, top_p) = (recipe.temperature.get(), recipe.top_p.get());
     if temperature <= 0.0 {
@@ -23,7 +23,7 @@ pub fn draw_token(logits: &[f32], recipe: &SamplingRecipe, rng: &mut impl RngCor
             mass
         });
         let sums: Vec<f64> = sums.collect();
-        let threshold = unit_interval(rng.next_u64()) * mass;
+        let threshold = uniform * mass;
         let token = sums.partition_point(|&below| below <= threshold);
         let last = || logits.iter().rposition(|l| weigh(l) > 0.0);
         let token = Some(token).filter(|&t| t < sums.len()).or_else(last)?;
@@ -32,7 +32,7 @@ pub fn draw_token(logits: &[f32], recipe: &SamplingRecipe, rng: &mut impl RngCor
     let mut weights: Vec<(usize, f64)> = logits.iter().map(weigh).enumerate().collect();
     keep_nucleus(&mut weights, top_p);
     let mass: f64 = weights.iter().map(|(_, w)| w).sum();
-    let threshold = unit_interval(rng.next_u64()) * mass;
+    let threshold = uniform * mass;
     let mut below = 0.0;
     for &(token, weight) in &weights {
         below += weight;
@@ -75,9 +75,12 @@ fn keep_nucleus(weights: &mut Vec<(usize, f64)>, top_p: f64) {
     weights.truncate(kept);
 }
 
-/// The top 53 bits as a number in [0, 1).
-fn unit_interval(bits: u64) -> f64 {
-    (bits >> 11) as f64 / (1u64 << 53) as f64
+/// The number in [0, 1) that a sample's next token is drawn by, the top 53 bits of 64; with temperature 0 none is taken.
+pub(crate) fn uniform(recipe: &SamplingRecipe, rng: &mut impl RngCore) -> f64 {
+    if recipe.temperature.get() <= 0.0 {
+        return 0.0;
+    }
+    (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
 #[cfg(test)]
@@ -97,7 +100,7 @@ mod tests {
         let mut rng = SeedTree::root(1).rng();
         let mut counts = vec![0.0; logits.len()];
         for _ in 0..draws {
-            let token = draw_token(logits, recipe, &mut rng).unwrap();
+            let token = draw_token(logits, recipe, uniform(recipe, &mut rng)).unwrap();
             counts[token as usize] += 1.0 / f64::from(draws);
         }
         counts
@@ -141,17 +144,17 @@ mod tests {
     fn temperature_zero_is_greedy_and_draws_nothing() {
         let mut rng = SeedTree::root(2).rng();
         let before = rng.clone();
-        let token = draw_token(&[1.0, 3.0, 3.0], &recipe(0.0, 1.0), &mut rng);
+        let greedy = recipe(0.0, 1.0);
+        let token = draw_token(&[1.0, 3.0, 3.0], &greedy, uniform(&greedy, &mut rng));
         assert_eq!(token, Some(1));
         assert_eq!(rng, before);
     }
 
     #[test]
     fn logits_that_are_not_numbers_give_no_token() {
-        let mut rng = SeedTree::root(3).rng();
         let logits = [0.0, f32::NAN];
-        assert_eq!(draw_token(&logits, &recipe(1.0, 1.0), &mut rng), None);
+        assert_eq!(draw_token(&logits, &recipe(1.0, 1.0), 0.5), None);
         let logits = [f32::NEG_INFINITY; 2];
-        assert_eq!(draw_token(&logits, &recipe(1.0, 1.0), &mut rng), None);
+        assert_eq!(draw_token(&logits, &recipe(1.0, 1.0), 0.5), None);
     }
 }

@@ -1,8 +1,10 @@
 //! What sampling asks of a device: prompts, and one token after another behind them.
 //!
-//! Logits come back to the host, where samples are drawn. They are given as the engine's own buffer, so
-//! that a device may copy into pinned memory and nothing is allocated for a token.
+//! Tokens are drawn where the logits are; logits come to the host where somebody wants to see them. They are given as the
+//! engine's own buffer, so that nothing is allocated for a token.
 
+use crate::config::spec::SamplingRecipe;
+use crate::generate::draw::draw_token;
 use crate::generate::error::GenerateError;
 
 /// How much room samples take, so that a device can ask for it once.
@@ -56,6 +58,25 @@ pub trait Rows {
     /// # Errors
     /// Not one token a row, a token outside the vocabulary, or the device refuses.
     fn decode(&mut self, tokens: &[u32]) -> Result<&[f32], GenerateError>;
+
+    /// Feeds one token to each row, (B,), and draws the next one of each, by its number of `uniforms`: the token that
+    /// [`draw_token`] draws from the logits, up to the rounding of sums in f64. `None` for a row whose logits are not finite.
+    ///
+    /// # Errors
+    /// As [`Rows::decode`].
+    fn decode_drawn(
+        &mut self,
+        tokens: &[u32],
+        recipe: &SamplingRecipe,
+        uniforms: &[f64],
+    ) -> Result<Vec<Option<u32>>, GenerateError> {
+        let logits = self.decode(tokens)?;
+        let width = (logits.len() / tokens.len().max(1)).max(1);
+        let rows = logits.chunks_exact(width).zip(uniforms);
+        Ok(rows
+            .map(|(row, &uniform)| draw_token(row, recipe, uniform))
+            .collect())
+    }
 
     /// Keeps these rows, in rising order, and frees the room of the others.
     ///

@@ -2,7 +2,7 @@
 
 use crate::base::SeedTree;
 use crate::config::spec::SamplingRecipe;
-use crate::generate::draw::draw_token;
+use crate::generate::draw::{draw_token, uniform};
 use crate::generate::error::GenerateError;
 use crate::generate::generator::{Generator, Room, Rows};
 use crate::generate::until::StopTexts;
@@ -70,7 +70,7 @@ pub fn sample(
     job: &SampleJob<'_>,
     progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Vec<Completion>, GenerateError> {
-    sample_watched(model, job, &mut |_| {}, progress)
+    sample_with(model, job, None, progress)
 }
 
 /// As [`sample`]; `watch` is told every token that is drawn.
@@ -81,6 +81,18 @@ pub fn sample_watched(
     model: &mut dyn Generator,
     job: &SampleJob<'_>,
     watch: &mut dyn FnMut(&Drawn<'_>),
+    progress: &mut dyn FnMut(usize) -> bool,
+) -> Result<Vec<Completion>, GenerateError> {
+    sample_with(model, job, Some(watch), progress)
+}
+
+/// Who is told every token with the logits that it was drawn from. If there is nobody, logits stay where they are.
+type Watch<'a> = Option<&'a mut dyn FnMut(&Drawn<'_>)>;
+
+fn sample_with(
+    model: &mut dyn Generator,
+    job: &SampleJob<'_>,
+    watch: Watch<'_>,
     progress: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Vec<Completion>, GenerateError> {
     let limit = model.max_positions();
@@ -100,7 +112,7 @@ pub fn sample_watched(
         job,
         limit,
         rows,
-        watch,
+        watch: watch.map(|watch| watch as &mut dyn FnMut(&Drawn<'_>)),
         read: 0..0,
         first: Vec::new(),
         live: Vec::new(),
@@ -135,7 +147,7 @@ struct Sampler<'a> {
     job: &'a SampleJob<'a>,
     limit: usize,
     rows: Box<dyn Rows + 'a>,
-    watch: &'a mut dyn FnMut(&Drawn<'_>),
+    watch: Watch<'a>,
     /// The prompts that were read last: samples of the last one may start one by one, as others end.
     read: Range<usize>,
     /// Logits after them, (P, V).
@@ -185,7 +197,11 @@ impl Sampler<'_> {
                 over: false,
             };
             let logits = &self.first[at * width..(at + 1) * width];
-            draw((self.job, self.limit), &mut live, logits, self.watch)?;
+            let number = uniform(self.job.recipe, &mut live.rng);
+            let token = draw_token(logits, self.job.recipe, number);
+            let watch = self.watch.as_deref_mut();
+            let from = watch.map(|watch| (watch as &mut dyn FnMut(&Drawn<'_>), logits));
+            take((self.job, self.limit), &mut live, token, from)?;
             self.live.push(live);
         }
         Ok(())
@@ -198,11 +214,28 @@ impl Sampler<'_> {
         }
         let last = |live: &Live| live.completion.tokens.last().copied();
         let tokens: Vec<u32> = self.live.iter().filter_map(last).collect();
+        let recipe = self.job.recipe;
+        let numbers = self
+            .live
+            .iter_mut()
+            .map(|live| uniform(recipe, &mut live.rng));
+        let numbers: Vec<f64> = numbers.collect();
+        let Some(watch) = self.watch.as_deref_mut() else {
+            let drawn = self.rows.decode_drawn(&tokens, recipe, &numbers)?;
+            for (live, token) in self.live.iter_mut().zip(drawn) {
+                take((self.job, self.limit), live, token, None)?;
+            }
+            end_phase(Phase::Decode);
+            return Ok(());
+        };
         let logits = self.rows.decode(&tokens)?;
         end_phase(Phase::Decode);
         let width = logits.len() / tokens.len().max(1);
-        for (live, logits) in self.live.iter_mut().zip(logits.chunks_exact(width.max(1))) {
-            draw((self.job, self.limit), live, logits, self.watch)?;
+        let rows = logits.chunks_exact(width.max(1)).zip(numbers);
+        for (live, (logits, number)) in self.live.iter_mut().zip(rows) {
+            let token = draw_token(logits, recipe, number);
+            let from = (&mut *watch as &mut dyn FnMut(&Drawn<'_>), logits);
+            take((self.job, self.limit), live, token, Some(from))?;
         }
         end_phase(Phase::Draw);
         Ok(())
@@ -225,15 +258,15 @@ impl Sampler<'_> {
     }
 }
 
-/// Draws a row's next token and sees whether that ends it.
-fn draw(
+/// Takes a row's next token, tells it with its logits, and sees whether it ends the row.
+fn take(
     (job, limit): (&SampleJob<'_>, usize),
     live: &mut Live,
-    logits: &[f32],
-    watch: &mut dyn FnMut(&Drawn<'_>),
+    token: Option<u32>,
+    told: Option<(&mut dyn FnMut(&Drawn<'_>), &[f32])>,
 ) -> Result<(), GenerateError> {
     let completion = &mut live.completion;
-    let token = draw_token(logits, job.recipe, &mut live.rng).ok_or({
+    let token = token.ok_or({
         GenerateError::NotFinite {
             prompt: completion.prompt,
             sample: completion.sample,
@@ -241,13 +274,15 @@ fn draw(
         }
     })?;
     let stops = job.stop.contains(&token);
-    watch(&Drawn {
-        prompt: completion.prompt,
-        sample: completion.sample,
-        token,
-        stops,
-        logits,
-    });
+    if let Some((watch, logits)) = told {
+        watch(&Drawn {
+            prompt: completion.prompt,
+            sample: completion.sample,
+            token,
+            stops,
+            logits,
+        });
+    }
     if stops {
         completion.finished = true;
         live.over = true;

@@ -28,6 +28,27 @@ impl Region {
     }
 }
 
+/// Bytes in memory of the host that a device reads and writes by itself (page-locked). It is given back when the device is
+/// closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pinned(pub(crate) Region);
+
+impl Pinned {
+    /// How many bytes.
+    pub fn bytes(self) -> usize {
+        self.0.bytes
+    }
+
+    /// Some of them.
+    ///
+    /// # Panics
+    /// There are no such bytes.
+    #[must_use]
+    pub fn part(self, bytes: Range<usize>) -> Self {
+        Self(Buf::<u8>::new(self.0).part(bytes).region())
+    }
+}
+
 /// An array of `T` in the memory of one device.
 #[derive(Debug)]
 pub struct Buf<T> {

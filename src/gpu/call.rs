@@ -44,6 +44,11 @@ impl Launch {
         }
     }
 
+    /// A thread for each 8 of `columns`, and blocks for as many of `rows` as a grid is high: the kernel goes on from there.
+    pub(crate) fn over_columns(columns: usize, rows: usize) -> Self {
+        Self::of(columns.div_ceil(8 * 256), 256).by(rows.min(HIGHEST))
+    }
+
     pub(crate) fn by(self, y: usize) -> Self {
         assert!(y <= HIGHEST, "a grid {y} blocks high");
         let [x, _, z] = self.grid;

@@ -9,7 +9,7 @@ use half::bf16;
 
 const CONVERT: Entry = entry!("check_convert", "&f32 *bf16 *f32 *u32 i32");
 const BITS: Entry = entry!("check_bits", "&f32 &i16 *u32 *f32 i32");
-const FUNCTIONS: Entry = entry!("check_functions", "&f32 *f32 *f64 i32");
+const FUNCTIONS: Entry = entry!("check_functions", "&f32 *f32 *f64 *f64 i32");
 const APPROXIMATIONS: Entry = entry!("check_approximations", "&f32 *f32 i32");
 const WARP: Entry = entry!("check_warp", "&f32 *f32 *f32");
 const SHUFFLES: Entry = entry!("check_shuffles", "&f64 &i32 *f64 *i32");
@@ -176,15 +176,16 @@ fn functions_are_accurate_and_approximations_are_close() {
     };
     on_devices(|device| {
         let n = x.len();
-        let (from, y, roots) = (
+        let (from, y, [roots, powers]) = (
             device.put(&x),
             device.empty::<f32>(4 * n),
-            device.empty::<f64>(n),
+            [(); 2].map(|()| device.empty::<f64>(n)),
         );
         let args = [
             Arg::read(from),
             Arg::write(y),
             Arg::write(roots),
+            Arg::write(powers),
             Arg::int(n),
         ];
         run(device, &FUNCTIONS, Launch::of(8, 128), args);
@@ -199,6 +200,12 @@ fn functions_are_accurate_and_approximations_are_close() {
                 .zip(&roots)
                 .all(|(&x, &root)| f64::from(x).abs().sqrt() == root)
         );
+        let powers = device.get(powers);
+        let right = |(&x, &power): (&f32, &f64)| {
+            let want = f64::from(x).exp();
+            (power - want).abs() <= 4.0 * f64::EPSILON * want
+        };
+        assert!(x.iter().zip(&powers).all(right));
         let args = [Arg::read(from), Arg::write(y), Arg::int(n)];
         run(device, &APPROXIMATIONS, Launch::of(8, 128), args);
         let got = device.get(y);

@@ -1,6 +1,6 @@
 //! What the engine asks of a device.
 
-use crate::gpu::buf::{Buf, Region};
+use crate::gpu::buf::{Buf, Pinned, Region};
 use crate::gpu::call::Call;
 use crate::gpu::element::{Element, Stored, bytes_of, bytes_of_mut};
 use crate::gpu::error::Result;
@@ -44,6 +44,42 @@ pub trait Gpu {
     /// # Errors
     /// Sizes differ, the places overlap, or the device is lost.
     fn copy_bytes(&mut self, from: Region, to: Region) -> Result<()>;
+
+    /// Fresh memory of the host that the device reaches, zeros.
+    ///
+    /// # Errors
+    /// The host refuses.
+    fn pin(&mut self, bytes: usize) -> Result<Pinned>;
+
+    /// Gives back what [`Gpu::pin`] gave, after all that was asked for before.
+    ///
+    /// # Errors
+    /// It gave no such memory, or the device is lost.
+    fn unpin(&mut self, pinned: Pinned) -> Result<()>;
+
+    /// Pinned bytes to the device, in its order; nobody waits.
+    ///
+    /// # Errors
+    /// Sizes differ, or the device is lost.
+    fn fetch(&mut self, from: Pinned, to: Region) -> Result<()>;
+
+    /// Bytes of the device to pinned memory, in its order; nobody waits.
+    ///
+    /// # Errors
+    /// Sizes differ, or the device is lost.
+    fn store(&mut self, from: Region, to: Pinned) -> Result<()>;
+
+    /// Pinned bytes, after all that was asked for before.
+    ///
+    /// # Errors
+    /// Sizes differ, or the device is lost.
+    fn read_pinned(&mut self, from: Pinned, to: &mut [u8]) -> Result<()>;
+
+    /// Replaces pinned bytes, after all that was asked for before.
+    ///
+    /// # Errors
+    /// Sizes differ, or the device is lost.
+    fn write_pinned(&mut self, from: &[u8], to: Pinned) -> Result<()>;
 
     /// The same byte everywhere.
     ///

@@ -26,6 +26,7 @@ pub trait Stored: Element + Default {
 /// Bytes of a number or structure, by its name in signatures: that of a structure ends with its bytes (`Form:20`).
 pub(crate) const fn size_named(name: &str) -> usize {
     match name.as_bytes() {
+        b"u8" => 1,
         b"bf16" | b"i16" => 2,
         b"f32" | b"i32" | b"u32" => 4,
         b"f64" | b"i64" => 8,
@@ -45,7 +46,7 @@ macro_rules! elements {
         const _: () = assert!(size_of::<$of>() == size_named($name));
     )*};
 }
-elements! { f32: "f32", f64: "f64", bf16: "bf16", i16: "i16", i32: "i32", u32: "u32" }
+elements! { f32: "f32", f64: "f64", bf16: "bf16", i16: "i16", i32: "i32", u32: "u32", u8: "u8" }
 
 impl Stored for f32 {
     fn of(x: f32) -> Self {

@@ -1,7 +1,7 @@
 //! A device that is the processor: kernels run on their emulation, memory is the host's.
 
 use crate::gpu::allocation::Allocation;
-use crate::gpu::buf::Region;
+use crate::gpu::buf::{Pinned, Region};
 use crate::gpu::call::Call;
 use crate::gpu::device::{Event, Gemm, Gpu, Matrix, Memory};
 use crate::gpu::error::{GpuError, Result};
@@ -70,6 +70,9 @@ pub struct Emulated {
     emulation: Emulation,
     allocations: Vec<Allocation>,
     ledger: Ledger,
+    /// Memory that stands for the host's.
+    pinned: Vec<Allocation>,
+    pinned_ledger: Ledger,
     total: usize,
     schedule: Schedule,
     os_threads: u32,
@@ -93,6 +96,8 @@ impl Emulated {
             emulation,
             allocations: Vec::new(),
             ledger: Ledger::default(),
+            pinned: Vec::new(),
+            pinned_ledger: Ledger::default(),
             total,
             schedule: Schedule::Forward,
             os_threads: 1,
@@ -151,8 +156,15 @@ impl Emulated {
         Ok(std::ptr::with_exposed_provenance_mut(region.at as usize))
     }
 
+    /// The same of pinned memory.
+    fn pinned_place(&self, pinned: Pinned) -> Result<*mut u8> {
+        self.pinned_ledger.check(pinned.0)?;
+        Ok(std::ptr::with_exposed_provenance_mut(pinned.0.at as usize))
+    }
+
     fn unharmed(&self, call: &Call<'_>) -> Result<()> {
-        match self.allocations.iter().find(|a| !a.guards_stand()) {
+        let mut all = self.allocations.iter().chain(&self.pinned);
+        match all.find(|a| !a.guards_stand()) {
             Some(a) => Err(call.wrong(format!("writes beside an array of {} bytes", a.bytes))),
             None => Ok(()),
         }
@@ -218,6 +230,74 @@ impl Gpu for Emulated {
         // SAFETY: both places have as many bytes and do not overlap.
         unsafe {
             target.copy_from_nonoverlapping(source, from.bytes);
+        }
+        Ok(())
+    }
+
+    fn pin(&mut self, bytes: usize) -> Result<Pinned> {
+        let allocation = Allocation::new(bytes);
+        let at = allocation.data();
+        let pinned = Pinned(Region {
+            at: at.expose_provenance() as u64,
+            bytes,
+        });
+        #[expect(unsafe_code, reason = "memory that kernels reach by its address")]
+        // SAFETY: the allocation has as many bytes.
+        unsafe {
+            at.write_bytes(0, bytes);
+        }
+        self.pinned.push(allocation);
+        self.pinned_ledger.note(pinned.0);
+        Ok(pinned)
+    }
+
+    fn unpin(&mut self, pinned: Pinned) -> Result<()> {
+        self.pinned_ledger.forget(pinned.0)?;
+        let at = |a: &Allocation| a.data().expose_provenance() as u64;
+        self.pinned.retain(|a| at(a) != pinned.0.at);
+        Ok(())
+    }
+
+    fn fetch(&mut self, from: Pinned, to: Region) -> Result<()> {
+        same_size(from.bytes(), to.bytes)?;
+        let (source, target) = (self.pinned_place(from)?, self.place(to)?);
+        #[expect(unsafe_code, reason = "device memory is reached by addresses")]
+        // SAFETY: both places have as many bytes, of different allocations.
+        unsafe {
+            target.copy_from_nonoverlapping(source, to.bytes);
+        }
+        Ok(())
+    }
+
+    fn store(&mut self, from: Region, to: Pinned) -> Result<()> {
+        same_size(from.bytes, to.bytes())?;
+        let (source, target) = (self.place(from)?, self.pinned_place(to)?);
+        #[expect(unsafe_code, reason = "device memory is reached by addresses")]
+        // SAFETY: as `fetch`.
+        unsafe {
+            target.copy_from_nonoverlapping(source, from.bytes);
+        }
+        Ok(())
+    }
+
+    fn read_pinned(&mut self, from: Pinned, to: &mut [u8]) -> Result<()> {
+        same_size(from.bytes(), to.len())?;
+        let from = self.pinned_place(from)?;
+        #[expect(unsafe_code, reason = "device memory is reached by addresses")]
+        // SAFETY: as `download_bytes`.
+        unsafe {
+            to.as_mut_ptr().copy_from_nonoverlapping(from, to.len());
+        }
+        Ok(())
+    }
+
+    fn write_pinned(&mut self, from: &[u8], to: Pinned) -> Result<()> {
+        same_size(from.len(), to.bytes())?;
+        let to = self.pinned_place(to)?;
+        #[expect(unsafe_code, reason = "device memory is reached by addresses")]
+        // SAFETY: as `upload_bytes`.
+        unsafe {
+            to.copy_from_nonoverlapping(from.as_ptr(), from.len());
         }
         Ok(())
     }

@@ -58,6 +58,9 @@ pub enum GpuError {
         /// Bytes free.
         free: usize,
     },
+    /// The host gives no memory that devices reach.
+    #[error("the host has no {0} bytes of page-locked memory for the optimiser's state")]
+    NoHostMemory(usize),
     /// A kernel did not run, or did what it must not do.
     #[error("kernel {kernel}: {why}")]
     Launch {

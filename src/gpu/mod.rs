@@ -38,7 +38,7 @@ mod speed_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use buf::{Buf, Region};
+pub use buf::{Buf, Pinned, Region};
 pub use call::{Arg, Call, Launch};
 pub use card::{Card, Cards, Cublas};
 pub use cards::{cards, cublas, open_card};

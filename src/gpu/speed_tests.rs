@@ -9,6 +9,7 @@ use crate::gpu::ops::attention_fast::{attention_backward_fast, attention_forward
 use crate::gpu::ops::decode_attention::{
     Cache, PAGE, SequenceBufs, SequenceList, decode_attention,
 };
+use crate::gpu::ops::draw::{Drawing, draw};
 use crate::gpu::ops::embedding::{Places, embedding_backward, embedding_forward};
 use crate::gpu::ops::gated::{Columns, gated_backward, gated_forward};
 use crate::gpu::ops::head::{Scores, head_gradient, head_score};
@@ -273,6 +274,19 @@ fn embedding_and_head_are_timed() {
     on.time("head", (4 * n, 0), |gpu| {
         head_score(gpu, logits, targets, &scores, None)
     });
+    let drawn = on.size(128, 2);
+    let (some, tokens) = (logits.part(0..drawn * vocab), on.empty(drawn));
+    let uniforms: Vec<f64> = (0..drawn)
+        .map(|i| (i as f64 + 0.5) / drawn as f64)
+        .collect();
+    let uniforms = on.put(&uniforms);
+    for (temperature, top_p) in [(0.0, 1.0), (1.0, 1.0), (1.0, 0.95)] {
+        let how = Drawing { temperature, top_p };
+        let name = format!("draw {drawn} tokens, temperature {temperature}, top-p {top_p}");
+        on.time(&name, (4 * drawn * vocab, 0), |gpu| {
+            draw(gpu, some, uniforms, tokens, how)
+        });
+    }
     let (weights, dz) = (on.numbers::<f32>(rows), on.empty::<bf16>(n));
     on.time("head backward", (6 * n, 0), |gpu| {
         head_gradient(gpu, logits, targets, (scores.lse, weights), dz, None)

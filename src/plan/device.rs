@@ -1,5 +1,7 @@
 //! From operations to GPU-hours, by the vendor's peak and a stated utilisation.
 
+use crate::arch::share_of_card;
+use std::num::NonZeroU32;
 use strum::VariantArray;
 
 /// A GPU whose data sheet is known.
@@ -89,6 +91,8 @@ pub struct DeviceRate {
     /// Share of the peak that is reached, above 0 to 1: the model FLOPs utilisation of Chowdhery et
     /// al. 2022 (PaLM, appendix B).
     pub utilisation: f64,
+    /// Runs that share one.
+    pub runs: NonZeroU32,
 }
 
 impl DeviceRate {
@@ -98,9 +102,15 @@ impl DeviceRate {
         flops / (self.peak_flops * self.utilisation) / 3600.0 + 0.0
     }
 
-    /// Whether `bytes` are more than one such device has; `false` where its memory is not known.
+    /// What a run has of such a device's memory, bytes; nothing where that is not known.
+    pub fn memory_bytes(self) -> Option<u64> {
+        let gpu = self.gpu?;
+        Some(share_of_card(gpu.memory_bytes(), self.runs))
+    }
+
+    /// Whether `bytes` are more than a run has of such a device; `false` where its memory is not known.
     pub fn too_small_for(self, bytes: u64) -> bool {
-        self.gpu.is_some_and(|gpu| bytes > gpu.memory_bytes())
+        self.memory_bytes().is_some_and(|has| bytes > has)
     }
 }
 
@@ -115,11 +125,15 @@ mod tests {
             gpu: Some(Gpu::A100),
             peak_flops: Gpu::A100.peak_flops(),
             utilisation: 0.4,
+            runs: NonZeroU32::MIN,
         };
         assert!((rate.hours(4.4928e17) - 1.0).abs() < 1e-12);
         let nothing: f64 = [].iter().sum();
         assert!(rate.hours(nothing).is_sign_positive());
         assert!(rate.too_small_for(81 << 30) && !rate.too_small_for(80 << 30));
+        let runs = NonZeroU32::new(4).unwrap();
+        let quarter = DeviceRate { runs, ..rate };
+        assert!(quarter.too_small_for(20 << 30) && !quarter.too_small_for(19 << 30));
     }
 
     #[test]

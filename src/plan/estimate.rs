@@ -42,6 +42,9 @@ pub struct RunCost {
     pub card_memory_bytes: u64,
     /// The same where all layers but one are computed again, which a run does as far as it has to.
     #[serde(default, skip_serializing_if = "is_none")]
+    pub resident_card_memory_bytes: u64,
+    /// The same where moreover the optimiser's state lies on the host, which it does if it has to.
+    #[serde(default, skip_serializing_if = "is_none")]
     pub least_card_memory_bytes: u64,
     /// Weights that it leaves on the disk, checkpoints among them, bytes; 0 if the model's shape is not known.
     #[serde(default, skip_serializing_if = "is_none")]
@@ -208,15 +211,21 @@ impl Estimator<'_, '_> {
             },
             measured: work.monitored,
             reference: work.reference,
+            state_on_host: false,
+        };
+        let recomputed = CardFootprint {
+            kept_layers: 1,
+            ..on_card
         };
         RunCost {
             tokens,
             flops: flops + forward_flops(model, &work.measured),
             peak_memory_bytes: footprint.peak(model) as u64,
             card_memory_bytes: on_card.peak(model),
+            resident_card_memory_bytes: recomputed.peak(model),
             least_card_memory_bytes: CardFootprint {
-                kept_layers: 1,
-                ..on_card
+                state_on_host: true,
+                ..recomputed
             }
             .peak(model),
             ..RunCost::default()

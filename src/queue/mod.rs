@@ -11,7 +11,7 @@ mod simulation_tests;
 mod state;
 
 pub use explain::{Blocker, Facts, explain};
-pub use schedule::{Candidate, Slot, chains, schedule};
+pub use schedule::{Candidate, Needs, Slot, chains, schedule};
 pub use state::{
     AttemptEnd, CRASH_LIMIT, Effect, Inputs, LEASE_MILLIS, QueuedRun, RunEvent, RunState, Stale,
     hint, rest_after_crash, step,

@@ -12,6 +12,8 @@ pub struct Slot {
     pub device: Device,
     /// The card's own name, by which an attempt is shown this card alone.
     pub card: Option<String>,
+    /// Bytes of the card that an attempt may allocate, if it shares it.
+    pub card_memory: Option<u64>,
     /// Threads that an attempt may use.
     pub threads: usize,
     /// Memory for one attempt; absent: not limited.
@@ -26,17 +28,28 @@ impl Slot {
         Self {
             device: Device::Cpu,
             card: None,
+            card_memory: None,
             threads,
             memory_bytes: None,
             elsewhere: false,
         }
     }
 
-    /// Whether a run with this estimated peak fits.
-    pub fn fits(&self, peak_memory_bytes: u64) -> bool {
-        self.memory_bytes
-            .is_none_or(|room| peak_memory_bytes <= room)
+    /// Whether a run that needs so much fits.
+    pub fn fits(&self, needs: Needs) -> bool {
+        let holds = |room: Option<u64>, bytes| room.is_none_or(|room| bytes <= room);
+        holds(self.memory_bytes, needs.memory_bytes)
+            && holds(self.card_memory, needs.card_memory_bytes)
     }
+}
+
+/// Memory that a run takes, estimated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// At the peak, bytes.
+    pub memory_bytes: u64,
+    /// Of a card, where it computes on one, with all layers but one computed again, bytes.
+    pub card_memory_bytes: u64,
 }
 
 /// A run that could start now.
@@ -52,10 +65,10 @@ pub struct Candidate {
     pub trial: usize,
     /// Whether no run needs it: an evaluation, with which a row of a table is complete.
     pub last: bool,
-    /// Estimated peak memory, bytes.
-    pub peak_memory_bytes: u64,
-    /// The number of a slot that it is not to be given: its card was lost under it.
-    pub avoid: Option<usize>,
+    /// Memory that it takes.
+    pub needs: Needs,
+    /// The card that it is not to be given: it was lost under it.
+    pub avoid: Option<Device>,
 }
 
 /// Pairs of (run, slot number), best first: runs that complete a trial, so that tables fill from the
@@ -70,8 +83,8 @@ pub fn schedule(ready: &[Candidate], slots: &[(usize, &Slot)]) -> Vec<(usize, us
         let Some(Ranked(candidate)) = best.pop() else {
             break;
         };
-        let fitting = free.iter().position(|(number, slot)| {
-            candidate.avoid != Some(*number) && slot.fits(candidate.peak_memory_bytes)
+        let fitting = free.iter().position(|(_, slot)| {
+            candidate.avoid != Some(slot.device) && slot.fits(candidate.needs)
         });
         if let Some(at) = fitting {
             pairs.push((candidate.run, free.remove(at).0));
@@ -132,6 +145,13 @@ pub fn chains(work: &[f64], parents: &[Vec<usize>]) -> Vec<f64> {
 mod tests {
     use super::*;
 
+    fn needs(memory_bytes: u64, card_memory_bytes: u64) -> Needs {
+        Needs {
+            memory_bytes,
+            card_memory_bytes,
+        }
+    }
+
     fn candidate(run: usize, chain: f64, trial: usize) -> Candidate {
         Candidate {
             run,
@@ -139,7 +159,7 @@ mod tests {
             round: 0,
             trial,
             last: false,
-            peak_memory_bytes: 10,
+            needs: needs(10, 0),
             avoid: None,
         }
     }
@@ -167,14 +187,19 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_not_given_the_slot_whose_card_was_lost_under_it() {
+    fn a_run_is_not_given_the_card_that_was_lost_under_it() {
         let mut ready = [candidate(0, 9.0, 0), candidate(1, 1.0, 1)];
-        ready[0].avoid = Some(4);
-        let slot = Slot::cpu(1);
-        assert_eq!(schedule(&ready, &[(4, &slot)]), [(1, 4)]);
+        ready[0].avoid = Some(Device::Cuda(0));
+        let card = |number| Slot {
+            device: Device::Cuda(number),
+            ..Slot::cpu(1)
+        };
+        let (lost, other) = (card(0), card(1));
+        let two_of_one = [(3, &lost), (4, &lost)];
+        assert_eq!(schedule(&ready, &two_of_one), [(1, 3)]);
         assert_eq!(
-            schedule(&ready, &[(4, &slot), (5, &slot)]),
-            [(0, 5), (1, 4)]
+            schedule(&ready, &[(3, &lost), (4, &other)]),
+            [(0, 4), (1, 3)]
         );
     }
 
@@ -206,15 +231,21 @@ mod tests {
     #[test]
     fn a_run_that_is_too_large_is_passed_over_and_the_next_one_takes_the_slot() {
         let mut large = candidate(0, 9.0, 0);
-        large.peak_memory_bytes = 100;
-        let slot = Slot {
+        let processor = Slot {
             memory_bytes: Some(50),
             ..Slot::cpu(1)
         };
-        assert_eq!(
-            schedule(&[large, candidate(1, 1.0, 1)], &[(0, &slot)]),
-            [(1, 0)]
-        );
+        let card = Slot {
+            card_memory: Some(50),
+            ..Slot::cpu(1)
+        };
+        for (slot, too_much) in [(processor, needs(100, 0)), (card, needs(0, 100))] {
+            large.needs = too_much;
+            assert_eq!(
+                schedule(&[large, candidate(1, 1.0, 1)], &[(0, &slot)]),
+                [(1, 0)]
+            );
+        }
     }
 
     // 0 -> 1 -> 3 and 0 -> 2: chains 1+2+4, 2+4, 3, 4.

@@ -4,7 +4,7 @@
 //! results. Whatever comes, a run has one live attempt at most, is done once, and none is lost.
 
 use crate::base::Timestamp;
-use crate::queue::schedule::{Candidate, Slot, schedule};
+use crate::queue::schedule::{Candidate, Needs, Slot, schedule};
 use crate::queue::state::{
     AttemptEnd, CRASH_LIMIT, Effect, Inputs, LEASE_MILLIS, QueuedRun, RunEvent, RunState, step,
 };
@@ -233,7 +233,10 @@ impl World {
             round: 0,
             trial: *at,
             last: self.children[*at].is_empty(),
-            peak_memory_bytes: 1,
+            needs: Needs {
+                memory_bytes: 1,
+                card_memory_bytes: 0,
+            },
             avoid: None,
         };
         let ready: Vec<Candidate> = self.ready.iter().map(candidate).collect();

@@ -87,7 +87,7 @@ fn assign(
     let taken = attempts.taken_slots();
     let slots = job.options.slots.iter().enumerate();
     let free: Vec<(usize, &Slot)> = slots
-        .filter(|(at, _)| !taken.contains(at) && !ledger.health.is_excluded(*at))
+        .filter(|(at, slot)| !taken.contains(at) && !ledger.health.is_excluded(slot.device))
         .collect();
     let mut ready = ledger.graph.runs_in(|state| state == RunState::Ready);
     ready.retain(|at| job.options.wants(ledger.graph.id(*at)));
@@ -107,8 +107,8 @@ fn assign(
         .into_iter()
         .map(|at| {
             let candidate = ledger.graph.candidate(at);
-            let (slots, peak) = (&job.options.slots, candidate.peak_memory_bytes);
-            let avoid = ledger.health.avoided(slots, at, peak);
+            let (slots, needs) = (&job.options.slots, candidate.needs);
+            let avoid = ledger.health.avoided(slots, at, needs);
             // With little time a trial that is nearly complete says more than the beginning of a long one.
             let chain = match left {
                 Some(_) => -candidate.chain,
@@ -220,6 +220,7 @@ fn launch(
     let Slot {
         device,
         card,
+        card_memory,
         threads,
         ..
     } = job.options.slots[slot].clone();
@@ -230,6 +231,7 @@ fn launch(
         attempt,
         device,
         card,
+        card_memory,
         threads,
         halved,
     };

@@ -2,7 +2,7 @@
 
 use crate::base::{Clock, Shutdown, Timestamp, chain};
 use crate::plan::RunId;
-use crate::queue::{AttemptEnd, RunState};
+use crate::queue::{AttemptEnd, Needs, RunState, Slot};
 use crate::runner::admission::Admission;
 use crate::runner::attempts::Attempts;
 use crate::runner::begin::{Begun, begin};
@@ -234,9 +234,9 @@ impl<'r> Dispatcher<'r> {
 
     /// Whether a run fits a slot where anything is started.
     fn fits(&self, at: usize) -> bool {
-        let peak = self.ledger.graph.peak_memory_bytes(at);
-        let mut slots = self.job.options.slots.iter().enumerate();
-        slots.any(|(number, slot)| slot.fits(peak) && !self.ledger.health.is_excluded(number))
+        let (needs, health) = (self.ledger.graph.needs(at), &self.ledger.health);
+        let mut slots = self.job.options.slots.iter();
+        slots.any(|slot| slot.fits(needs) && !health.is_excluded(slot.device))
     }
 
     /// Stops when the time is up.
@@ -341,9 +341,7 @@ fn report_begin(
     });
     for at in wanted(job, graph, |state| !state.is_final()) {
         if !fits(job, graph, at) {
-            let gib = graph.peak_memory_bytes(at) as f64 / f64::from(1 << 30);
-            let message = format!("needs about {gib:.1} GiB, and no slot has so much");
-            reporting.warn(graph.id(at), message);
+            reporting.warn(graph.id(at), too_large(graph.needs(at), &job.options.slots));
         }
     }
     for (run, what) in rejected {
@@ -365,6 +363,23 @@ fn wanted(job: &SweepJob<'_>, graph: &Graph<'_>, state: fn(RunState) -> bool) ->
 }
 
 fn fits(job: &SweepJob<'_>, graph: &Graph<'_>, at: usize) -> bool {
-    let peak = graph.peak_memory_bytes(at);
-    job.options.slots.iter().any(|slot| slot.fits(peak))
+    let needs = graph.needs(at);
+    job.options.slots.iter().any(|slot| slot.fits(needs))
+}
+
+/// Why a run fits no slot.
+fn too_large(needs: Needs, slots: &[Slot]) -> String {
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let share = slots.iter().filter_map(|slot| slot.card_memory).max();
+    match share {
+        Some(share) if share < needs.card_memory_bytes => format!(
+            "needs about {:.2} GiB of a GPU, and a run may take {:.2}; fewer `--runs-per-gpu` leave it more",
+            gib(needs.card_memory_bytes),
+            gib(share)
+        ),
+        _ => format!(
+            "needs about {:.1} GiB, and no slot has so much",
+            gib(needs.memory_bytes)
+        ),
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::config::sweep::{AxisValue, show_value};
 use crate::plan::{Plan, PlannedRun, RunId};
-use crate::queue::{Candidate, RunState, chains};
+use crate::queue::{Candidate, Needs, RunState, chains};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The runs of a plan by index, in its order.
@@ -78,8 +78,12 @@ impl<'a> Graph<'a> {
         all.filter(|at| wanted(self.states[*at])).collect()
     }
 
-    pub(crate) fn peak_memory_bytes(&self, at: usize) -> u64 {
-        self.runs[at].estimate.peak_memory_bytes
+    pub(crate) fn needs(&self, at: usize) -> Needs {
+        let estimate = &self.runs[at].estimate;
+        Needs {
+            memory_bytes: estimate.peak_memory_bytes,
+            card_memory_bytes: estimate.least_card_memory_bytes,
+        }
     }
 
     /// A run as the scheduler is asked about it.
@@ -90,7 +94,7 @@ impl<'a> Graph<'a> {
             round: self.nodes[at].round,
             trial: self.nodes[at].first_trial,
             last: self.nodes[at].last,
-            peak_memory_bytes: self.peak_memory_bytes(at),
+            needs: self.needs(at),
             avoid: None,
         }
     }

@@ -192,6 +192,7 @@ impl TestProject {
             attempt: 1,
             device,
             card: None,
+            card_memory: None,
             threads: 1,
             halved: false,
         }

@@ -10,6 +10,8 @@ pub struct DeviceAccess {
     /// The card's own name, if this process was given one: of the cards that the driver shows it is the one to open,
     /// whatever its number.
     pub card: Option<String>,
+    /// Bytes of the card that an attempt may allocate, if others have the rest.
+    pub memory: Option<u64>,
     /// Folders to look for cuBLAS in, where the loader does not find it by itself.
     pub libraries: Vec<PathBuf>,
     /// The library of emulated kernels.

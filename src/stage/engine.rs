@@ -88,7 +88,11 @@ impl Attempt<'_> {
             return Ok(gpu.clone());
         }
         let opened = open_device(self.context.device, &self.context.access)?;
-        let gpu = self.gpu.get_or_init(|| opened.map(SharedGpu::new));
+        let limit = self.context.access.memory;
+        let limit = limit.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        let gpu = self
+            .gpu
+            .get_or_init(|| opened.map(|gpu| SharedGpu::limited(gpu, limit)));
         Ok(gpu.clone())
     }
 

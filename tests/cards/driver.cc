@@ -127,6 +127,8 @@ int cuMemAlloc_v2(uint64_t* at, size_t bytes) {
   return memory[*at] = bytes, OK;
 }
 int cuMemFree_v2(uint64_t at) { return free((void*)at), memory.erase(at), OK; }
+int cuMemHostAlloc(void** at, size_t bytes, unsigned) { return *at = malloc(bytes), *at ? OK : NO_MEMORY; }
+int cuMemFreeHost(void* at) { return free(at), OK; }
 int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void*) { return memcpy((void*)to, from, bytes), state(); }
 int cuMemcpyDtoHAsync_v2(void* to, uint64_t from, size_t bytes, void*) { return memcpy(to, (void*)from, bytes), state(); }
 int cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t bytes, void*) { return memcpy((void*)to, (void*)from, bytes), state(); }

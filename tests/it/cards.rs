@@ -483,3 +483,95 @@ fn memory_of_a_card_that_runs_out_is_tried_once_more_with_half_the_micro_batch()
         assert_eq!(told.contains("--half-micro-batch"), halved, "{told}");
     }
 }
+
+/// What a plan says of the memory that the runs of a sweep take of a card: kept whole, and at least.
+fn planned(project: &Project, kind: &str) -> (u64, u64) {
+    let plan = project.json(&["plan", "sweeps/devices.toml", "--all"]);
+    let runs = plan["runs"].as_array().unwrap().iter();
+    let of_kind = runs.filter(|run| run["stage"] == kind);
+    let most = |key: &str| of_kind.clone().filter_map(|run| run[key].as_u64()).max();
+    let [whole, least] = ["card_memory_bytes", "least_card_memory_bytes"].map(most);
+    (whole.unwrap(), least.unwrap())
+}
+
+/// What the driver takes of a card for each of several runs, as `share_of_card` has it.
+const OF_THE_DRIVER: u64 = 768 << 20;
+
+#[test]
+fn runs_that_share_a_card_are_beside_each_other_and_keep_to_their_part_of_it() {
+    let on_cpu = stored_on("cpu", &two_runs(), "devices", Project::command);
+    let project = two_runs();
+    let (whole, least) = planned(&project, "sft");
+    assert!(least < whole, "{least} of {whole}");
+    // Some layers are computed again, for which there is a thirty-second of the memory more.
+    let share = (least + whole) / 2 * 33 / 32;
+    let memory = (2 * (OF_THE_DRIVER + share)).to_string();
+    let shared = stored_on("cuda:0", &project, "devices", |project, words| {
+        let words = [words, &["--runs-per-gpu", "2"]].concat();
+        let vars = [("FAKE_CARDS", "1"), ("FAKE_MEMORY", &memory)];
+        let mut command = pretending(project, &words, &vars);
+        command.env("LIONS_CUDA_LIB", pretended_cublas());
+        command
+    });
+    shared.agrees_with(&on_cpu);
+    let sql = "SELECT attempt.started, attempt.finished, run.run_id FROM attempt JOIN run ON run.id = attempt.run
+        WHERE run.kind = 'sft'";
+    let store = crate::driver::database(&project);
+    let mut found = store.prepare(sql).unwrap();
+    let rows = found.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    let attempts: Vec<(i64, i64, String)> = rows.unwrap().map(Result::unwrap).collect();
+    let [(began, ended, _), (also_began, also_ended, _)] = &attempts[..] else {
+        panic!("{attempts:?}");
+    };
+    assert!(began < also_ended && also_began < ended, "{attempts:?}");
+    for (_, _, run) in &attempts {
+        let file = |name: &str| -> Value {
+            serde_json::from_str(&project.read(&format!("results/runs/{}/{name}", &run[..12])))
+                .unwrap()
+        };
+        let words = file("attempts/001/provenance.json")["argv"].to_string();
+        assert!(
+            words.contains(&format!("\"--card-memory\",\"{share}\"")),
+            "{words}"
+        );
+        let taken = file("outcome.json")["result"]["usage"]["device_memory_bytes"].clone();
+        // cuBLAS's working memory is the driver's share.
+        let taken = taken.as_u64().unwrap() - (32 << 20);
+        assert!(least / 2 < taken && taken <= share, "{taken} of {share}");
+    }
+}
+
+#[test]
+fn what_does_not_fit_the_part_of_a_card_is_told_and_not_started() {
+    let project = two_runs();
+    let on_card = |words: &[&str], memory: u64| {
+        let words = [&["run", "sweeps/devices.toml", "--device", "cuda:0"], words].concat();
+        let memory = memory.to_string();
+        let vars = [("FAKE_CARDS", "1"), ("FAKE_MEMORY", &memory)];
+        let mut command = pretending(&project, &words, &vars);
+        command.env("LIONS_CUDA_LIB", pretended_cublas());
+        said(command)
+    };
+    let refused = on_card(&["--runs-per-gpu", "2"], 2 * OF_THE_DRIVER);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    let why = "2 runs on cuda:0: its 1.6 GB leave each no more than the driver takes";
+    assert!(refused.err.contains(why), "{refused:?}");
+    let many = on_card(&["--runs-per-gpu", "2", "--jobs", "3"], 4 << 30);
+    assert_eq!(many.code, 1, "{many:?}");
+    assert!(
+        many.err.contains("3 jobs on one GPU: each takes 2 runs"),
+        "{many:?}"
+    );
+    assert!(!project.path("results/lions.db").exists());
+    // The key of the project's file, and a share of a megabyte.
+    project.write("lions.toml", "[backend.local]\nruns-per-gpu = 2\n");
+    let small = on_card(&[], 2 * OF_THE_DRIVER + (2 << 20));
+    assert_eq!(small.code, 100, "{small:?}");
+    assert!(
+        small.err.contains("GiB of a GPU, and a run may take 0.00"),
+        "{small:?}"
+    );
+    assert!(crate::driver::attempts(&project, "sft").is_empty());
+    let alone = on_card(&["--runs-per-gpu", "1"], 2 * OF_THE_DRIVER + (2 << 20));
+    assert_eq!(alone.code, 0, "{alone:?}");
+}

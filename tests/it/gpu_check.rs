@@ -70,6 +70,11 @@ fn parts_see_the_card_of_a_driver_that_pretends_and_that_its_memory_is_full() {
     let old = part(&project, "card/doctor", &old).unwrap();
     assert_eq!(old["outcome"], "failed", "{old}");
 
+    // Two parts of a few megabytes, beside what a driver takes of each.
+    let sharing = [card[0], card[1], ("FAKE_MEMORY", "1634612736")];
+    let state = part(&project, "runs/host-state", &sharing).unwrap();
+    assert_eq!(state["outcome"], "ok", "{state}");
+
     // What cuBLAS works in, and a little.
     let full = [card[0], card[1], ("FAKE_MEMORY", "36000000")];
     let memory = part(&project, "runs/memory", &full).unwrap();

@@ -23,6 +23,8 @@ from outcome import Ended
 # Kills of an attempt in `resume`, each after so many further states.
 KILLS = 3
 SAVED_STEPS = 60
+# Runs that share the card in `shared`.
+SHARING = 3
 # Stages that compute there.
 ON_A_CARD = ("sft", "dpo", "ref-logps")
 
@@ -203,6 +205,72 @@ def twice():
     raise Ended(outcome.OK, "", **same(*found, "the second time"))
 
 
+def shared():
+    """Runs that share the card: beside each other, and the bytes of runs that had it alone."""
+    alone = work.project("alone/sweep", sweeps.sweep())
+    work.run(alone, work.CARD)
+    path = work.project("shared/sweep", sweeps.sweep())
+    text = work.run(path, work.CARD, "--runs-per-gpu", str(SHARING), "--json")
+    most = at_once(text)
+    if most < 2:
+        raise Ended(outcome.FAILED, "runs were one after the other")
+    seconds = {name: seconds_of(where) for name, where in (("alone", alone), ("sharing", path))}
+    raise Ended(outcome.OK, "", at_once=most, seconds=seconds,
+                **same(results_of(path), results_of(alone), "sharing the card"))
+
+
+def host_state():
+    """A training whose optimiser's state lies on the host, for want of memory: the bytes of one that had the card alone."""
+    total = card_memory()
+    # As many runs as leave each about a gigabyte beside what the driver takes.
+    runs = max(2, total >> 31)
+    share = total // runs - (768 << 20)
+    shipped = work.FOLDER / "project/models/stories260k"
+
+    def make(target):
+        # 16 bytes of each weight are more than there is; those that stay are little more than 8.
+        models.large(shipped, target, share // 16)
+
+    memory = {}
+    for name, more in (("alone", ()), ("sharing", ("--runs-per-gpu", str(runs), "--jobs", "1"))):
+        path = work.project(f"{name}/memory", sweeps.large(sweeps.SMALL_PASSES), make)
+        work.run(path, work.CARD, *more)
+        memory[name] = (path, most_of_the_card(path))
+    (alone, resident), (path, streamed) = memory["alone"], memory["sharing"]
+    if not streamed < min(resident, share + (64 << 20)):
+        raise Ended(outcome.FAILED, f"{streamed} bytes of the card were taken, of a share of {share}; alone {resident}")
+    raise Ended(outcome.OK, "", bytes={"alone": resident, "sharing": streamed},
+                seconds={"alone": seconds_of(alone), "sharing": seconds_of(path)},
+                **same(results_of(path), results_of(alone), "with the state on the host"))
+
+
+def card_memory():
+    """Bytes of the card, as the driver says them."""
+    with Hog(holds=False) as hog:
+        return hog.memory()[1]
+
+
+def most_of_the_card(path):
+    """Most memory of the card that a training of a project had, bytes."""
+    found = []
+    for folder in (path / "results/runs").iterdir():
+        done = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
+        if (folder / "artifacts/model/model.safetensors").exists():
+            found.append(done["result"]["usage"]["device_memory_bytes"])
+    return max(found)
+
+
+def at_once(text):
+    """Most runs that were at work at a time, by what `lions run --json` told."""
+    count = most = 0
+    for line in text.splitlines():
+        if line.startswith("{"):
+            kind = json.loads(line).get("kind")
+            count += (kind == "run-started") - (kind == "run-finished")
+            most = max(most, count)
+    return most
+
+
 def resume():
     """Attempts that are killed: the bytes of a run that was left alone."""
     calm = work.project("calm/resume", sweeps.saved("resume", SAVED_STEPS))
@@ -290,7 +358,7 @@ def body(name):
     """What to call for a part."""
     section, rest = name.split("/", 1)
     plain = {"card/driver": driver, "card/doctor": doctor, "runs/sweep": sweep, "runs/twice": twice,
-             "runs/resume": resume, "runs/memory": memory}
+             "runs/shared": shared, "runs/host-state": host_state, "runs/resume": resume, "runs/memory": memory}
     if name in plain:
         return plain[name]
     first, _, last = rest.partition("/")

@@ -8,8 +8,8 @@ NO_DEVICE = 100
 
 
 class Hog:
-    def __init__(self):
-        self.left, self.pieces = 0, []
+    def __init__(self, holds=True):
+        self.left, self.pieces, self.holds = 0, [], holds
 
     def call(self, name, *args):
         code = getattr(self.driver, name)(*args)
@@ -36,6 +36,8 @@ class Hog:
         self.call("cuDeviceGet", ctypes.byref(device), 0)
         self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
         self.call("cuCtxSetCurrent", context)
+        if not self.holds:
+            return self
         # Enough to open the card and begin.
         self.leave = min(1 << 30, self.memory()[1] // 8)
         # Plain memory, in pieces that a fragmented card has too.

@@ -41,6 +41,7 @@ def stages(tests, families):
         (6, machine_code),
         (5, [Part(f"steps/{family}", 100) for family in families]),
         (3, [Part("runs/sweep", 100), Part("runs/twice", 80), Part("runs/resume", 80)]),
+        (1, [Part("runs/shared", 80), Part("runs/host-state", 90)]),
         # The first compiles for all.
         (1, [Part(part.name, 90) for part in text[:1]]),
         (6, text[1:]),

@@ -98,7 +98,11 @@ def saved(name, steps):
     return _HEAD.format(name=name, seeds=[1]) + base + _SFT_TABLE
 
 
-def large():
+# Passes whose activations are small beside the weights.
+SMALL_PASSES = "[base.sft.runtime]\nmicro-batch-tokens = 192"
+
+
+def large(more=""):
     """SFT of `models/made`, the second step with a rate."""
-    base = _BASE.format(steps=2, more="").replace('["sft", "dpo"]', '["sft"]')
+    base = _BASE.format(steps=2, more=more).replace('["sft", "dpo"]', '["sft"]')
     return _HEAD.format(name="memory", seeds=[1]) + base + _MADE + _SFT_TABLE

@@ -47,9 +47,11 @@ def words(path, device, *more):
     return [lions(), "run", str(sweep), "--device", device, "--no-report", *jobs, *more]
 
 
-def run(path, device):
-    """The sweep of a project, to its end."""
-    ended(*machine.streamed(words(path, device), cwd=path))
+def run(path, device, *more):
+    """The sweep of a project, to its end; what was said."""
+    code, text = machine.streamed(words(path, device, *more), cwd=path)
+    ended(code, text)
+    return text
 
 
 def ended(code, text):

@@ -31,6 +31,9 @@ pub(crate) struct ExecArgs {
     /// The card's own name (`GPU-…`), which goes before its number: what a process is shown is numbered anew
     #[arg(long, value_name = "NAME", hide = true)]
     card: Option<String>,
+    /// Bytes of the card that this run may allocate, where others have the rest of it
+    #[arg(long, value_name = "BYTES", hide = true)]
+    card_memory: Option<u64>,
     /// Compute with half the micro-batch, since memory ran out before
     #[arg(long, hide = true)]
     half_micro_batch: bool,
@@ -59,6 +62,7 @@ pub(crate) fn run(_ui: &Ui, global: &Global, args: &ExecArgs) -> Result<u8, Comm
     context.device = device;
     context.access = DeviceAccess {
         card: args.card.clone(),
+        memory: args.card_memory,
         ..access()
     };
     context.shutdown = shutdown;

@@ -51,6 +51,7 @@ pub(crate) fn run(_ui: &Ui, global: &Global, args: &JobArgs) -> Result<u8, Comma
         attempt,
         device,
         card: None,
+        card_memory: None,
         threads: args.threads as usize,
         halved,
     };

@@ -231,6 +231,7 @@ impl View {
                 "weights_bytes": run.estimate.weights_bytes,
                 "judge_requests": run.estimate.judge_requests, "judge_tokens": run.estimate.judge_tokens,
                 "card_memory_bytes": run.estimate.card_memory_bytes,
+                "least_card_memory_bytes": run.estimate.least_card_memory_bytes,
                 "gpu_hours": self.rate().map(|rate| rate.hours(run.estimate.flops)),
             })
         });

@@ -17,7 +17,7 @@ use crate::cli::progress::BarsReporter;
 use crate::cli::project::Project;
 use crate::cli::quick::{QuickSweep, SWEEP_FILES};
 use crate::cli::signals;
-use crate::cli::slots::{Devices, job_slots, slots};
+use crate::cli::slots::{Devices, Room, job_slots, slots};
 use crate::cli::sweep_file::{Changes, SweepFile, refuse_one_name_twice};
 use crate::cli::text::{counted, secs};
 use crate::cli::time_limit::{millis_of, time_of};
@@ -35,6 +35,7 @@ use crate::store::{GIVE_THE_RIGHT, ReadStore, Retry, Store, last_change};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -56,12 +57,15 @@ pub(crate) struct RunArgs {
     picked: TrialFilter,
     #[command(flatten)]
     only: OnlyStage,
-    /// Runs side by side [default: one for each core, or one for each GPU]
+    /// Runs side by side [default: one for each core, or as many as the GPUs take]
     #[arg(long, short, value_name = "N", value_parser = at_least(1_u32))]
     jobs: Option<u32>,
     /// Where to run: auto (the GPUs that suit, else the CPU), cpu, or cuda:0,1
     #[arg(long, default_value = "auto")]
     device: Devices,
+    /// Runs that share a GPU, each with its part of the memory: small ones fill it together [default: 1]
+    #[arg(long, value_name = "N")]
+    runs_per_gpu: Option<NonZeroU32>,
     /// Threads of each run on the CPU
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = at_least(1_u32))]
     threads: u32,
@@ -237,7 +241,17 @@ impl Place {
         }
         .map_err(CommandError::user)?;
         let slots = match choice {
-            BackendChoice::Local => slots(ui, &args.device, args.jobs, args.threads)?,
+            BackendChoice::Local(spec) => {
+                let room = Room {
+                    jobs: args.jobs,
+                    threads: args.threads,
+                    runs_per_gpu: args
+                        .runs_per_gpu
+                        .or(spec.runs_per_gpu)
+                        .unwrap_or(NonZeroU32::MIN),
+                };
+                slots(ui, &args.device, room)?
+            }
             other => job_slots(other, args.jobs),
         };
         let place = Self {

@@ -83,6 +83,8 @@ pub(super) struct BatchBufs {
     pub(super) chunks: Vec<Chunk>,
     /// Where keys and values go that outlive the pass.
     pub(super) in_cache: Option<InCache>,
+    /// Numbers in [0, 1) that tokens are drawn by, one for each target; none where nothing is drawn.
+    pub(super) uniforms: Buf<f64>,
 }
 
 /// Where the tokens of a pass stand in a cache of keys and values.
@@ -169,6 +171,13 @@ impl Packed {
     }
 }
 
+/// A number as two words, in the order of the machine.
+fn words_of(number: f64) -> [i32; 2] {
+    let bytes = number.to_ne_bytes();
+    let word = |at: usize| i32::from_ne_bytes([0, 1, 2, 3].map(|byte| bytes[at + byte]));
+    [word(0), word(4)]
+}
+
 fn ints(numbers: &[u32]) -> impl Iterator<Item = i32> {
     numbers.iter().map(|&n| int(n as usize))
 }
@@ -205,17 +214,21 @@ impl BatchMemory {
             places: places_in(all, places),
             chunks: chunks.into_iter().map(|chunk| chunk.within(all)).collect(),
             in_cache: slots.map(|slots| InCache::Slots(all.part(slots))),
+            uniforms: Buf::new(all.part(0..0).region()),
         })
     }
 
-    /// Uploads the next token of each of some sequences (B,), which were checked; every row is one of logits.
+    /// Uploads the next token of each of some sequences (B,), which were checked; every row is one of logits, and a token may
+    /// be drawn from it by its number of `uniforms`.
     pub(super) fn upload_next(
         &mut self,
         gpu: &mut dyn Gpu,
-        (next, sequences): (&[u32], &SequenceList),
+        (next, sequences, uniforms): (&[u32], &SequenceList, &[f64]),
         head_rows: usize,
     ) -> Result<BatchBufs> {
         let mut packed = Packed::default();
+        // First, where they are aligned.
+        let uniforms = packed.put(uniforms.iter().flat_map(|x| words_of(*x)));
         let tokens = packed.put(ints(next));
         let positions = packed.put(sequences.lengths.iter().map(|n| (n - 1).max(0)));
         let pages = packed.put(sequences.pages.iter().copied());
@@ -243,6 +256,7 @@ impl BatchMemory {
                 pages: all.part(pages),
                 lengths: all.part(lengths),
             })),
+            uniforms: Buf::new(all.part(uniforms).region()),
         })
     }
 

@@ -8,6 +8,7 @@ use crate::gpu::decoder::pages::Sequence;
 use crate::gpu::decoder::parts::Parts;
 use crate::gpu::decoder::passes::{Pass, Passes};
 use crate::gpu::ops::decode_attention::{SequenceList, slots};
+use crate::gpu::ops::draw::Drawing;
 use crate::gpu::{Gpu, GpuError, Result, Stored};
 
 /// A prompt, and the place of its keys and values.
@@ -99,6 +100,49 @@ impl Passes {
         (tokens, sequences, wanted): (&[u32], &SequenceList, usize),
         logits: &mut Vec<f32>,
     ) -> Result<()> {
+        let pass = self.begin_next(gpu, parts, cache, (tokens, sequences, &[]))?;
+        self.read(gpu, &pass, wanted, logits)
+    }
+
+    /// As [`Self::next`]; of the first sequences, as many as there are `uniforms`, the tokens that are drawn, which are all
+    /// that goes to the host. -1 where logits are not finite.
+    ///
+    /// # Errors
+    /// As [`Self::next`]; or more numbers than sequences.
+    pub fn next_drawn<T: Stored>(
+        &mut self,
+        gpu: &mut dyn Gpu,
+        parts: &Parts<Weight<T>>,
+        cache: &KeyValues<T>,
+        (tokens, sequences, uniforms): (&[u32], &SequenceList, &[f64]),
+        how: Drawing,
+    ) -> Result<Vec<i32>> {
+        let (wanted, of) = (uniforms.len(), tokens.len());
+        if wanted > of {
+            return Err(GpuError::Request(format!("{wanted} draws of {of} rows")));
+        }
+        let pass = self.begin_next(gpu, parts, cache, (tokens, sequences, uniforms))?;
+        self.forward(gpu, &pass)?;
+        let head = self.head(&pass);
+        for chunk in &pass.batch.chunks {
+            let drawn = chunk.range.start.min(wanted)..chunk.range.end.min(wanted);
+            if !drawn.is_empty() {
+                head.draw(gpu, chunk, (pass.batch.uniforms, drawn), how)?;
+            }
+        }
+        let mut found = vec![0; wanted];
+        gpu.download(head.drawn().part(0..wanted), &mut found)?;
+        Ok(found)
+    }
+
+    /// A pass over the next token of each of B sequences.
+    fn begin_next<'a, T: Stored>(
+        &mut self,
+        gpu: &mut dyn Gpu,
+        parts: &'a Parts<Weight<T>>,
+        cache: &'a KeyValues<T>,
+        (tokens, sequences, uniforms): (&[u32], &SequenceList, &[f64]),
+    ) -> Result<Pass<'a, T>> {
         self.check()?;
         let count = tokens.len();
         if count != sequences.lengths.len() || count == 0 {
@@ -109,15 +153,13 @@ impl Passes {
         let extent = self.reading(count, count);
         let memory = self.memory::<T>(gpu, &extent)?;
         let longest = sequences.lengths.iter().copied().max().unwrap_or(0);
-        let pass = Pass {
+        let next = (tokens, sequences, uniforms);
+        Ok(Pass {
             parts,
             activations: Activations::within(memory, &self.config, &extent),
-            batch: self
-                .numbers
-                .upload_next(gpu, (tokens, sequences), extent.head_rows)?,
+            batch: self.numbers.upload_next(gpu, next, extent.head_rows)?,
             angles: self.angles(gpu, longest.unsigned_abs() as usize)?,
             cache: Some(cache),
-        };
-        self.read(gpu, &pass, wanted, logits)
+        })
     }
 }

@@ -5,10 +5,12 @@ use crate::gpu::decoder::activations::{HeadBack, HeadRoom};
 use crate::gpu::decoder::batch::Chunk;
 use crate::gpu::decoder::linear::{Weight, product};
 use crate::gpu::element::Stored;
+use crate::gpu::ops::draw::{Drawing, draw};
 use crate::gpu::ops::embedding::embedding_backward;
 use crate::gpu::ops::head::{Scores, head_gradient, head_score};
 use crate::gpu::ops::rows::gather;
 use crate::gpu::{Gpu, Matrix, Result};
+use std::ops::Range;
 
 /// What a pass found of its targets, (N,) each.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,6 +49,26 @@ impl<T: Stored> Head<'_, T> {
             return Ok(self.logits(chunk.range.len()));
         }
         self.uncapped(gpu, chunk)
+    }
+
+    /// Draws tokens from the logits of some targets' rows, `drawn`, by their numbers among `uniforms`.
+    pub(super) fn draw(
+        &self,
+        gpu: &mut dyn Gpu,
+        chunk: &Chunk,
+        (uniforms, drawn): (Buf<f64>, Range<usize>),
+        how: Drawing,
+    ) -> Result<()> {
+        let logits = self.logits_of(gpu, chunk)?;
+        let vocabulary = logits.len() / chunk.range.len();
+        let logits = logits.part(0..drawn.len() * vocabulary);
+        let to = self.drawn().part(drawn.clone());
+        draw(gpu, logits, uniforms.part(drawn), to, how)
+    }
+
+    /// Where drawn tokens come to lie: nobody asks whether targets were right that are none.
+    pub(super) fn drawn(&self) -> Buf<i32> {
+        self.room.scores.correct
     }
 
     fn uncapped(&self, gpu: &mut dyn Gpu, chunk: &Chunk) -> Result<Buf<f32>> {

@@ -46,6 +46,7 @@ GPU float of_bits(uint32_t u) {
   return x;
 }
 GPU float exp_(float x) { return expf(x); }
+GPU double exp_(double x) { return exp(x); }
 GPU float log_(float x) { return logf(x); }
 GPU float sqrt_(float x) { return sqrtf(x); }
 GPU double sqrt_(double x) { return sqrt(x); }

@@ -22,7 +22,7 @@ KERNEL(128, 1) check_bits(const float *x, const int16_t *add, uint32_t *bits, fl
 EXPORT(check_bits)
 
 // The functions that are accurate to a few units in the last place: four results for each x.
-KERNEL(128, 1) check_functions(const float *x, float *y, double *roots, int n) {
+KERNEL(128, 1) check_functions(const float *x, float *y, double *roots, double *powers, int n) {
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n) return;
   const float positive = x[i] < 0.0f ? -x[i] : x[i];
@@ -31,6 +31,7 @@ KERNEL(128, 1) check_functions(const float *x, float *y, double *roots, int n) {
   y[i * 4 + 2] = sqrt_(positive);
   y[i * 4 + 3] = tanh_(x[i]);
   roots[i] = sqrt_(double(positive));
+  powers[i] = exp_(double(x[i]));
 }
 EXPORT(check_functions)
 

@@ -1,24 +1,7 @@
-// Gated linear units: y = act(gate) up; d_gate = g up act'(gate), d_up = g act(gate). Activation 0: silu, 1: tanh's gelu.
-#include "gpu.h"
+// Gated linear units: y = act(gate) up; d_gate = g up act'(gate), d_up = g act(gate).
+#include "gated.h"
 
 namespace gated {
-// Value and slope of the activation.
-GPU void activate(int activation, float x, float &value, float &slope) {
-  if (activation == 0) {
-    // s = sigmoid(x); (x s)' = s (1 + x (1 - s))
-    const float s = 1.0f / (1.0f + exp_(-x));
-    value = x * s;
-    slope = s * (1.0f + x * (1.0f - s));
-  } else {
-    // t = tanh(c (x + k x^3)), c = sqrt(2 / pi); (x (1 + t) / 2)' = (1 + t) / 2 + x (1 - t^2) c (1 + 3 k x^2) / 2
-    const float c = 0.7978845608f, k = 0.044715f, square = x * x;
-    const float t = tanh_(c * x * (1.0f + k * square));
-    const float plain = 0.5f * (1.0f + t);
-    value = x * plain;
-    slope = plain + 0.5f * x * (1.0f - t * t) * c * (1.0f + 3.0f * k * square);
-  }
-}
-
 // A thread a number. Gate and up are rows of `stride`, of which the first `width` count; y is (rows, width).
 template <class T> GPU void forward(const T *gate, const T *up, T *y, int rows, int width, int stride, int activation) {
   const int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;

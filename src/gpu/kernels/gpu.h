@@ -41,6 +41,7 @@ GPU uint32_t pack_bf16(float lo, float hi) {
 GPU uint32_t bits_of(float x) { return __float_as_uint(x); }
 GPU float of_bits(uint32_t u) { return __uint_as_float(u); }
 GPU float exp_(float x) { return expf(x); }
+GPU double exp_(double x) { return exp(x); }
 GPU float log_(float x) { return logf(x); }
 GPU float sqrt_(float x) { return sqrtf(x); }
 GPU double sqrt_(double x) { return sqrt(x); }

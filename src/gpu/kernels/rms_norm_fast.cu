@@ -1,14 +1,8 @@
 // RMSNorm backward in bf16 for widths that are a multiple of 8 and at most 4096: as rms_norm.cu, with a row's numbers
 // and dw in registers, read and written 16 bytes at a time.
-#include "gpu.h"
+#include "columns.h"
 
 namespace rms_norm_fast {
-constexpr int COLS = 8; // consecutive columns of a thread
-union Cols {
-  uint4 v;
-  bf16 e[COLS];
-};
-
 // Sums over the block of two values at once; red: 2 * 32 floats.
 GPU void block_sum2(float &a, float &b, Sh<float> red) {
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;

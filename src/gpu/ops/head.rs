@@ -1,11 +1,15 @@
 //! What logits say of their targets, and the gradient by the logits.
 
 use crate::gpu::call::{Arg, Call, Entry, Launch, Pair, entry};
-use crate::gpu::{Buf, Gpu, Result, Stored};
+use crate::gpu::{Buf, Gpu, Region, Result, Stored};
 
 const SCORE: Entry = entry!("head_score", "*f32 &i32 *f32 *f32 *i32 i32 f32");
 const GRADIENT: Pair = entry!(for T "head_gradient", "&f32 &i32 &f32 &f32 *T i32 i32 f32");
-pub(crate) const ALONE: &[Entry] = &[SCORE];
+const GRADIENT_FAST: Entry = entry!(
+    "head_gradient_fast",
+    "&f32 &i32 &f32 &f32 *bf16 i32 i32 f32"
+);
+pub(crate) const ALONE: &[Entry] = &[SCORE, GRADIENT_FAST];
 pub(crate) const PAIRS: &[Pair] = &[GRADIENT];
 
 /// What is known of each row of logits, `(N,)` each.
@@ -76,6 +80,11 @@ pub fn head_gradient<T: Stored>(
         Arg::int(vocab(logits, n)),
         Arg::float(softcap.unwrap_or(0.0)),
     ];
+    let is_wide = [logits.region(), dz.region()].map(Region::is_wide) == [true; 2];
+    if T::pick(false, true) && is_wide && vocab(logits, n).is_multiple_of(8) {
+        let launch = Launch::over_columns(vocab(logits, n), n);
+        return Call::new(&GRADIENT_FAST, launch, args).run(gpu);
+    }
     Call::new(GRADIENT.of::<T>(), Launch::over(logits.len()), args).run(gpu)
 }
 
@@ -142,6 +151,28 @@ mod tests {
         on_devices(|device| {
             scored(device, None);
             scored(device, Some(5.0));
+        });
+    }
+
+    // The simple kernel takes what does not begin where 16 bytes may be read.
+    #[test]
+    fn fast_gradients_by_the_logits_are_the_simple_ones_to_the_bit() {
+        let (n, vocab) = (3, 2072);
+        on_devices(|device| {
+            for softcap in [None, Some(5.0)] {
+                let z = device.put(&noise::<f32>(n * vocab, 1));
+                let targets = device.put(&[0, 2071, 9]);
+                let to = scores(device, n);
+                head_score(device.gpu(), z, targets, &to, softcap).unwrap();
+                let g = device.put(&[0.5f32, -1.0, 2.0]);
+                let found = [0, 1].map(|behind| {
+                    let space = device.empty::<bf16>(n * vocab + behind);
+                    let dz = space.part(behind..space.len());
+                    head_gradient(device.gpu(), z, targets, (to.lse, g), dz, softcap).unwrap();
+                    device.get(dz)
+                });
+                assert!(found[0] == found[1], "{softcap:?}");
+            }
         });
     }
 

@@ -10,6 +10,7 @@ mod attention_tests;
 pub mod decode_attention;
 #[cfg(test)]
 mod decode_attention_tests;
+pub mod draw;
 pub mod embedding;
 pub mod gated;
 pub mod head;

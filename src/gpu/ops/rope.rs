@@ -1,10 +1,12 @@
 //! Rotary position embedding of heads in place.
 
-use crate::gpu::call::{Arg, Call, Launch, Pair, entry};
+use crate::gpu::call::{Arg, Call, Entry, Launch, Pair, entry};
 use crate::gpu::{Buf, Gpu, Result, Stored};
 
 const ROPE: Pair = entry!(for T "rope", "*T &i32 &f32 &f32 i32 i32 i32 i32 f32");
 pub(crate) const PAIRS: &[Pair] = &[ROPE];
+const FAST: Entry = entry!("rope_fast", "*bf16 &i32 &f32 &f32 i32 i32 i32 i32 f32");
+pub(crate) const ALONE: &[Entry] = &[FAST];
 
 /// Cosines and sines by position, `(positions, half)` each.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +77,11 @@ pub fn rope<T: Stored>(
             -1.0
         }),
     ];
+    let is_wide =
+        x.region().is_wide() && [angles.cos, angles.sin].map(|a| a.region().is_wide()) == [true; 2];
+    if T::pick(false, true) && is_wide && half.is_multiple_of(8) && stride.is_multiple_of(8) {
+        return Call::new(&FAST, Launch::over_columns(heads * half, rows), args).run(gpu);
+    }
     let launch = Launch::over(rows * heads * half);
     Call::new(ROPE.of::<T>(), launch, args).run(gpu)
 }
@@ -135,6 +142,30 @@ mod tests {
         )
         .unwrap();
         agree("turned back", &device.get(buf), &wide(&x), 2.0 * tolerance);
+    }
+
+    // The simple kernel takes what does not begin where 16 bytes may be read.
+    #[test]
+    fn fast_turns_are_the_simple_ones_to_the_bit() {
+        let (heads, half, stride, positions) = (40, 64, 2 * 40 * 64 + 8, [3, 0, 2]);
+        on_devices(|device| {
+            let angles = Angles {
+                cos: device.put(&noise::<f32>(4 * half, 1)),
+                sin: device.put(&noise::<f32>(4 * half, 2)),
+                half,
+            };
+            let (x, at) = (noise::<bf16>(3 * stride, 3), device.put(&positions));
+            for direction in [Direction::Forward, Direction::Back] {
+                let found = [0, 1].map(|behind| {
+                    let space = device.empty::<bf16>(x.len() + behind);
+                    let buf = space.part(behind..space.len());
+                    device.gpu().upload(&x, buf).unwrap();
+                    rope(device.gpu(), buf, (heads, stride), at, &angles, direction).unwrap();
+                    device.get(buf)
+                });
+                assert!(found[0] == found[1] && found[0] != x, "{direction:?}");
+            }
+        });
     }
 
     #[test]

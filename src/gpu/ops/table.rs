@@ -2,11 +2,19 @@
 
 use crate::gpu::call::{Entry, Pair};
 use crate::gpu::ops::{
-    attention, attention_fast, decode_attention, embedding, gated, head, mix, norm, optimizer,
-    rope, rows,
+    attention, attention_fast, decode_attention, draw, embedding, gated, head, mix, norm,
+    optimizer, rope, rows,
 };
 
-const ALONE: &[&[Entry]] = &[norm::ALONE, rows::ALONE, head::ALONE, optimizer::ALONE];
+const ALONE: &[&[Entry]] = &[
+    draw::ALONE,
+    gated::ALONE,
+    rope::ALONE,
+    norm::ALONE,
+    rows::ALONE,
+    head::ALONE,
+    optimizer::ALONE,
+];
 const PAIRS: &[&[Pair]] = &[
     attention::PAIRS,
     decode_attention::PAIRS,

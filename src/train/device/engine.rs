@@ -11,6 +11,7 @@ use crate::train::device::machine::{Machine, Scoring};
 use crate::train::device::masters::Masters;
 use crate::train::device::pieces::{fill, visit};
 use crate::train::device::reference::Reference;
+use crate::train::device::state::State;
 use crate::train::engine::{
     Engine, Give, Learner, Nll, Part, Take, Update, Weigh, none_kept, not_filled,
 };
@@ -45,6 +46,8 @@ enum Kept {
     Region(Region),
     /// These of the masters.
     Masters(Range<usize>),
+    /// These of moments.
+    Moments(State<f32>, Range<usize>),
 }
 
 /// The layout of the model's own weights.
@@ -132,7 +135,11 @@ impl<T: Stored> DeviceEngine<T> {
             Part::Weights => stored(own, self.learning.value),
             Part::Optimizer => {
                 // By name: those of `m.`, of `master.` and of `v.`.
-                let [m, v] = self.learning.moments.map(|all| wide(own, all));
+                let [m, v] = self.learning.moments.map(|all| {
+                    let range =
+                        |(_, place): (&str, &Place)| Kept::Moments(all, place.range.clone());
+                    own.iter().map(range).collect::<Vec<_>>()
+                });
                 let masters = if self.masters() {
                     masters()
                 } else {
@@ -258,6 +265,7 @@ impl<T: Stored> Engine for DeviceEngine<T> {
         regions.try_for_each(|kept| match kept {
             Kept::Region(region) => visit(gpu, region, take),
             Kept::Masters(range) => own.masters.visit(gpu, range, take),
+            Kept::Moments(all, range) => all.visit(gpu, &range, take),
         })
     }
 
@@ -275,6 +283,7 @@ impl<T: Stored> Engine for DeviceEngine<T> {
             match kept {
                 Kept::Region(region) => fill(gpu, region, give)?,
                 Kept::Masters(range) => self.learning.masters.fill(gpu, range, give)?,
+                Kept::Moments(all, range) => all.fill(gpu, &range, give)?,
             }
         }
         match (part, &mut self.reference) {

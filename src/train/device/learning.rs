@@ -8,6 +8,7 @@ use crate::gpu::ops::optimizer::{
 use crate::gpu::{Buf, Gpu, GpuError, Result, Stored};
 use crate::train::adamw::scalars;
 use crate::train::device::masters::Masters;
+use crate::train::device::state::{Home, State, piece};
 use crate::train::engine::Update;
 use std::ops::Range;
 
@@ -19,13 +20,13 @@ pub(super) struct Learning<T> {
     /// In f32.
     pub(super) masters: Masters,
     /// First and second moments.
-    pub(super) moments: [Buf<f32>; 2],
+    pub(super) moments: [State<f32>; 2],
     grad: Buf<f32>,
     recipe: OptimizerRecipe,
     /// Numbers whose gradient counts nowhere and that keep their bits.
     still: Vec<Range<usize>>,
-    /// What learns.
-    chunks: Buf<Chunk>,
+    /// What learns, piece by piece of the arrays, and what of it within the piece.
+    work: Vec<(Range<usize>, Buf<Chunk>)>,
     norm: NormRoom,
 }
 
@@ -39,24 +40,22 @@ struct NormRoom {
 
 impl<T: Stored> Learning<T> {
     /// Moments and gradients 0, parameters of any value. With `limited`, only some rows of one matrix learn. Adapters are
-    /// asked for as whole f32 arrays, and are small.
+    /// asked for as whole f32 arrays, and are small. `home` is of moments and of what bf16 weights lack.
     pub(super) fn new(
         gpu: &mut dyn Gpu,
-        (layout, are_adapters): (Layout, bool),
+        (layout, are_adapters, home): (Layout, bool, Home),
         recipe: &OptimizerRecipe,
         limited: Option<(&str, Range<usize>)>,
     ) -> Result<Self> {
         let count = layout.len();
-        let (masters, value) = Masters::new(gpu, count, !are_adapters)?;
+        let (masters, value) = Masters::new(gpu, (count, home), !are_adapters)?;
         let zeros = |gpu: &mut dyn Gpu, count| -> Result<Buf<f32>> {
             let buf = gpu.alloc(count)?;
             gpu.fill(buf.region(), 0)?;
             Ok(buf)
         };
         let limit = limited.as_ref().map(|(name, rows)| (*name, rows));
-        let work = chunks(&layout.learning(limit));
-        let on_device = gpu.alloc(work.len())?;
-        gpu.upload(&work, on_device)?;
+        let work = work(gpu, &layout.learning(limit), count, piece(home, count))?;
         let still = match &limited {
             Some((name, rows)) => {
                 let missing = || GpuError::Request(format!("`{name}` does not learn"));
@@ -70,11 +69,11 @@ impl<T: Stored> Learning<T> {
             still,
             value,
             masters,
-            moments: [zeros(gpu, count)?, zeros(gpu, count)?],
+            moments: [State::new(gpu, count, home)?, State::new(gpu, count, home)?],
             // Between parameters, too: the norm is taken over all of it.
             grad: zeros(gpu, count)?,
             recipe: *recipe,
-            chunks: on_device,
+            work,
             norm: NormRoom {
                 parts: gpu.alloc(norm_parts(count))?,
                 loss: zeros(gpu, 1)?,
@@ -133,20 +132,20 @@ impl<T: Stored> Learning<T> {
         }
         let NormRoom { parts, loss, clip } = self.norm;
         gradient_norm(gpu, self.grad, loss, (parts, max_norm as f32), clip)?;
-        let [m, v] = self.moments;
-        let arrays = Arrays {
-            parameters: self.masters.parameters(self.value),
-            m,
-            v,
-            grad: self.grad,
-        };
-        adamw_step(
-            gpu,
-            &arrays,
-            clip,
-            self.chunks,
-            &scalars(&self.recipe, step, rate),
-        )?;
+        let step = scalars(&self.recipe, step, rate);
+        let [m, v] = &self.moments;
+        for (range, chunks) in &self.work {
+            let arrays = Arrays {
+                parameters: self.masters.bring(gpu, range, self.value)?,
+                m: m.bring(gpu, range)?,
+                v: v.bring(gpu, range)?,
+                grad: self.grad.part(range.clone()),
+            };
+            adamw_step(gpu, &arrays, clip, *chunks, &step)?;
+            self.masters.keep(gpu, range)?;
+            m.keep(gpu, range)?;
+            v.keep(gpu, range)?;
+        }
         let mut found = [0.0; 3];
         gpu.download(clip, &mut found)?;
         let not_finite = if found[2] > 0.0 {
@@ -171,6 +170,30 @@ impl<T: Stored> Learning<T> {
         }
         Ok(None)
     }
+}
+
+/// What learns of `count` numbers, by pieces of so many; pieces of which nothing learns are left out.
+fn work(
+    gpu: &mut dyn Gpu,
+    learning: &[(Range<usize>, bool)],
+    count: usize,
+    piece: usize,
+) -> Result<Vec<(Range<usize>, Buf<Chunk>)>> {
+    let mut work = Vec::new();
+    for start in (0..count).step_by(piece.max(1)) {
+        let end = count.min(start + piece);
+        let within = learning.iter().filter_map(|(range, decays)| {
+            let (first, last) = (range.start.max(start), range.end.min(end));
+            (first < last).then(|| (first - start..last - start, *decays))
+        });
+        let chunks = chunks(&within.collect::<Vec<_>>());
+        if !chunks.is_empty() {
+            let on_device = gpu.alloc(chunks.len())?;
+            gpu.upload(&chunks, on_device)?;
+            work.push((start..end, on_device));
+        }
+    }
+    Ok(work)
 }
 
 /// Gives gradients in name order and forgets them.

@@ -5,6 +5,7 @@ use crate::gpu::decoder::{beside, rounded};
 use crate::gpu::ops::optimizer::{Halves, Parameters};
 use crate::gpu::{Buf, Gpu, Result, Stored};
 use crate::train::device::pieces::{fill, visit, visit_as};
+use crate::train::device::state::{Home, State, piece};
 use crate::train::engine::{Give, Take};
 use crate::train::error::TrainError;
 use half::bf16;
@@ -17,7 +18,8 @@ pub(super) enum Masters {
     Whole(Buf<f32>),
     /// In the two bytes that passes read and two more.
     Halves {
-        kept: Halves,
+        value: Buf<bf16>,
+        low: State<i16>,
         /// Where some of them are made whole.
         room: Buf<f32>,
     },
@@ -31,30 +33,45 @@ impl Masters {
     /// Out of memory.
     pub(super) fn new<T: Stored>(
         gpu: &mut dyn Gpu,
-        count: usize,
+        (count, home): (usize, Home),
         may_be_halves: bool,
     ) -> Result<(Self, Buf<T>)> {
         if may_be_halves && T::pick(false, true) {
             let value: Buf<bf16> = gpu.alloc(count)?;
-            let kept = Halves {
-                value,
-                low: gpu.alloc(count)?,
-            };
-            let room = gpu.alloc(count.min(JOINING_ROOM / 4))?;
-            return Ok((Self::Halves { kept, room }, Buf::new(value.region())));
+            let low = State::new(gpu, count, home)?;
+            let room = gpu.alloc(piece(home, count).min(JOINING_ROOM / 4))?;
+            let halves = Self::Halves { value, low, room };
+            return Ok((halves, Buf::new(value.region())));
         }
         let master = gpu.alloc(count)?;
         Ok((Self::Whole(master), beside(gpu, master)?))
     }
 
-    /// As AdamW takes them, with the array that passes read.
-    pub(super) fn parameters<T: Stored>(&self, value: Buf<T>) -> Parameters {
-        match self {
+    /// Some of them as AdamW takes them, with the array that passes read.
+    pub(super) fn bring<T: Stored>(
+        &self,
+        gpu: &mut dyn Gpu,
+        range: &Range<usize>,
+        value: Buf<T>,
+    ) -> Result<Parameters> {
+        Ok(match self {
             Self::Whole(master) => {
-                let copy = T::pick(None, Some(Buf::new(value.region())));
-                Parameters::Whole(*master, copy)
+                let copy = value.part(range.clone()).region();
+                let copy = T::pick(None, Some(Buf::new(copy)));
+                Parameters::Whole(master.part(range.clone()), copy)
             }
-            Self::Halves { kept, .. } => Parameters::Halves(*kept),
+            Self::Halves { value, low, .. } => Parameters::Halves(Halves {
+                value: value.part(range.clone()),
+                low: low.bring(gpu, range)?,
+            }),
+        })
+    }
+
+    /// Keeps what [`Self::bring`] gave and was changed.
+    pub(super) fn keep(&self, gpu: &mut dyn Gpu, range: &Range<usize>) -> Result<()> {
+        match self {
+            Self::Whole(_) => Ok(()),
+            Self::Halves { low, .. } => low.keep(gpu, range),
         }
     }
 
@@ -71,13 +88,13 @@ impl Masters {
                 gpu.upload(numbers, master)?;
                 rounded(gpu, master, value.part(range))
             }
-            Self::Halves { kept, room } => {
+            Self::Halves { value, low, room } => {
                 let mut start = range.start;
                 for some in numbers.chunks(room.len().max(1)) {
-                    let room = room.part(0..some.len());
+                    let (range, room) = (start..start + some.len(), room.part(0..some.len()));
                     gpu.upload(some, room)?;
-                    kept.part(start..start + some.len()).set(gpu, room)?;
-                    start += some.len();
+                    set_halves(gpu, (*value, low), &range, room)?;
+                    start = range.end;
                 }
                 Ok(())
             }
@@ -94,10 +111,16 @@ impl Masters {
     ) -> std::result::Result<(), TrainError> {
         match self {
             Self::Whole(master) => visit_as(gpu, master.part(range), format, take),
-            Self::Halves { kept, room } => parts(range, *room).try_for_each(|(range, room)| {
-                kept.part(range).get(gpu, room)?;
-                visit_as(gpu, room, format, take)
-            }),
+            Self::Halves { value, low, room } => {
+                parts(range, *room).try_for_each(|(range, room)| {
+                    let halves = Halves {
+                        value: value.part(range.clone()),
+                        low: low.bring(gpu, &range)?,
+                    };
+                    halves.get(gpu, room)?;
+                    visit_as(gpu, room, format, take)
+                })
+            }
         }
     }
 
@@ -123,12 +146,29 @@ impl Masters {
     ) -> std::result::Result<(), TrainError> {
         match self {
             Self::Whole(master) => fill(gpu, master.part(range).region(), give),
-            Self::Halves { kept, room } => parts(range, *room).try_for_each(|(range, room)| {
-                fill(gpu, room.region(), give)?;
-                Ok(kept.part(range).set(gpu, room)?)
-            }),
+            Self::Halves { value, low, room } => {
+                parts(range, *room).try_for_each(|(range, room)| {
+                    fill(gpu, room.region(), give)?;
+                    Ok(set_halves(gpu, (*value, low), &range, room)?)
+                })
+            }
         }
     }
+}
+
+/// Some numbers in halves become those of `room`.
+fn set_halves(
+    gpu: &mut dyn Gpu,
+    (value, low): (Buf<bf16>, &State<i16>),
+    range: &Range<usize>,
+    room: Buf<f32>,
+) -> Result<()> {
+    let halves = Halves {
+        value: value.part(range.clone()),
+        low: low.room(range),
+    };
+    halves.set(gpu, room)?;
+    low.keep(gpu, range)
 }
 
 /// A range in parts that the room takes, each with its part of the room.

@@ -10,6 +10,7 @@ mod masters;
 mod open;
 mod pieces;
 mod reference;
+mod state;
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,6 @@
 //! From a folder and a recipe to an engine on a device.
 
-use crate::arch::{DecoderConfig, EMBEDDING, head_rows};
+use crate::arch::{CardFootprint, DecoderConfig, EMBEDDING, Learned, head_rows};
 use crate::config::spec::{LoraRecipe, Precision};
 use crate::gpu::decoder::{Layout, Passes, Shape};
 use crate::gpu::{Gpu, GpuError, Stored};
@@ -9,6 +9,7 @@ use crate::train::device::adapters::Base;
 use crate::train::device::engine::DeviceEngine;
 use crate::train::device::learning::Learning;
 use crate::train::device::machine::Machine;
+use crate::train::device::state::Home;
 use crate::train::engine::Engine;
 use crate::train::error::TrainError;
 use crate::train::start::EngineStart;
@@ -73,6 +74,28 @@ pub(super) fn open<T: Stored>(
     Ok(engine)
 }
 
+/// Where moments, and what bf16 weights lack, lie of a training of all weights: on the device if they fit there beside passes
+/// that keep one layer's activations, which is as little as they take.
+fn home<T: Stored>(gpu: &mut dyn Gpu, start: &EngineStart<'_>) -> Result<Home, GpuError> {
+    let resident = CardFootprint {
+        bf16: T::pick(false, true),
+        learned: Some(&Learned::All),
+        positions: start.positions,
+        kept_layers: 1,
+        measured: false,
+        reference: start.reference.map(|update| update.mix.get()),
+        state_on_host: false,
+    };
+    let memory = gpu.memory()?;
+    // The same part that passes leave to what batches upload.
+    let room = memory.free.saturating_sub(memory.total / 32);
+    Ok(if resident.peak(start.config) <= room as u64 {
+        Home::Device
+    } else {
+        Home::Host
+    })
+}
+
 /// The rows of the embedding that alone learn, if not all do.
 fn limited(start: &EngineStart<'_>) -> Result<Option<(&'static str, Range<usize>)>, TrainError> {
     let vocabulary = start.config.vocab_size;
@@ -90,9 +113,10 @@ fn open_whole<T: Stored>(
     start: &EngineStart<'_>,
     model: Layout,
 ) -> Result<Learning<T>, TrainError> {
+    let home = home::<T>(gpu, start)?;
     let learning = Learning::new(
         gpu,
-        (model, false),
+        (model, false, home),
         &start.recipe.optimizer,
         limited(start)?,
     )?;
@@ -115,7 +139,7 @@ fn open_adapters<T: Stored>(
         .map(|(name, t)| (name.clone(), t.dims().to_vec()));
     let learning = Learning::new(
         gpu,
-        (Layout::new(shapes), true),
+        (Layout::new(shapes), true, Home::Device),
         &start.recipe.optimizer,
         limited(start)?,
     )?;

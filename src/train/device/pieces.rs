@@ -5,22 +5,28 @@ use crate::gpu::{Buf, Gpu, Region};
 use crate::train::engine::{Give, Take};
 use crate::train::error::TrainError;
 use half::{bf16, f16};
+use std::ops::Range;
 
 /// Bytes that are held on the host at once.
 const PIECE: usize = 64 << 20;
 
-/// Its parts from front to back.
-fn pieces(of: Region) -> impl Iterator<Item = Region> {
-    let starts = (0..of.bytes()).step_by(PIECE);
-    starts.map(move |start| Region {
-        at: of.at + start as u64,
-        bytes: (of.bytes() - start).min(PIECE),
+/// Parts of some bytes, from front to back.
+pub(super) fn pieces(bytes: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let starts = bytes.clone().step_by(PIECE);
+    starts.map(move |start| start..bytes.end.min(start + PIECE))
+}
+
+/// The same of a region.
+fn regions(of: Region) -> impl Iterator<Item = Region> {
+    pieces(0..of.bytes()).map(move |part| Region {
+        at: of.at + part.start as u64,
+        bytes: part.len(),
     })
 }
 
 /// Gives the bytes of an array.
 pub(super) fn visit(gpu: &mut dyn Gpu, of: Region, take: &mut Take<'_>) -> Result<(), TrainError> {
-    for piece in pieces(of) {
+    for piece in regions(of) {
         let mut bytes = vec![0; piece.bytes()];
         gpu.download_bytes(piece, &mut bytes)?;
         take(&bytes)?;
@@ -30,7 +36,7 @@ pub(super) fn visit(gpu: &mut dyn Gpu, of: Region, take: &mut Take<'_>) -> Resul
 
 /// Asks for the bytes of an array.
 pub(super) fn fill(gpu: &mut dyn Gpu, to: Region, give: &mut Give<'_>) -> Result<(), TrainError> {
-    for piece in pieces(to) {
+    for piece in regions(to) {
         let mut bytes = vec![0; piece.bytes()];
         give(&mut bytes)?;
         gpu.upload_bytes(&bytes, piece)?;
@@ -45,7 +51,7 @@ pub(super) fn visit_as(
     format: FloatFormat,
     take: &mut Take<'_>,
 ) -> Result<(), TrainError> {
-    for piece in pieces(of.region()).map(Buf::<f32>::new) {
+    for piece in regions(of.region()).map(Buf::<f32>::new) {
         let mut numbers = vec![0.0; piece.len()];
         gpu.download(piece, &mut numbers)?;
         take(&encoded(&numbers, format))?;

@@ -623,9 +623,82 @@ fn a_training_takes_the_memory_that_was_planned() {
             kept_layers: if recompute { 1 } else { config.layers() },
             measured: false,
             reference: mix,
+            state_on_host: false,
         };
         let (planned, taken) = (planned.peak(&config), shared.memory().unwrap().most);
         let off = taken as f64 / planned as f64 - 1.0;
         assert!(off.abs() < 0.01, "{taken} and not {planned}: {recipe:?}");
+    }
+}
+
+/// What a training leaves behind after some steps: state, written model, metrics of the updates; and the memory it took.
+fn trained(recipe: &TrainingRecipe, memory: usize, mix: Option<f64>) -> (Vec<Vec<u8>>, usize) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/stories260k");
+    let shared = SharedGpu::new(Box::new(emulated(memory)));
+    let mut left: Vec<Vec<u8>> = Vec::new();
+    // In two lives: the second one reads the state of the first.
+    for life in 0..2 {
+        let mut engine = start(&folder, recipe, mix, |start| {
+            let start = EngineStart {
+                positions: 300,
+                recompute: true,
+                ..*start
+            };
+            open_on_device(shared.lend(), &start).unwrap()
+        });
+        for (part, kept) in [Part::Weights, Part::Optimizer].into_iter().zip(&left) {
+            let mut rest: &[u8] = kept;
+            engine
+                .fill(part, &mut |to| {
+                    let (now, later) = rest.split_at(to.len());
+                    to.copy_from_slice(now);
+                    rest = later;
+                    Ok(())
+                })
+                .unwrap();
+        }
+        for step in 1..3 {
+            engine.nll(&documents(), 1.0).unwrap();
+            let found = engine.update(2 * life + step, 1e-3, 1.0).unwrap();
+            assert!(found.norm > 0.0 && found.not_finite.is_none());
+        }
+        let parts = [
+            Part::Weights,
+            Part::Optimizer,
+            Part::Model(FloatFormat::F32),
+        ];
+        left = parts.map(|part| bytes(&*engine, part)).to_vec();
+    }
+    (left, shared.memory().unwrap().most)
+}
+
+#[test]
+fn an_optimizer_whose_state_lies_on_the_host_gives_the_same_bytes_in_less_memory() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/stories260k");
+    let config = DecoderConfig::from_file(&folder).unwrap();
+    for precision in ["precision = 'f32'", "precision = 'bf16'"] {
+        let recipe = recipe(precision);
+        let footprint = CardFootprint {
+            bf16: recipe.precision == Precision::Bf16,
+            learned: Some(&Learned::All),
+            positions: 300,
+            kept_layers: 1,
+            measured: false,
+            reference: None,
+            state_on_host: false,
+        };
+        let resident = footprint.peak(&config) as usize;
+        let (want, most) = trained(&recipe, 1 << 26, None);
+        assert!(100 * most >= 99 * resident, "{most} of {resident}");
+        // So much that the state does not fit any more.
+        let (got, most) = trained(&recipe, resident, None);
+        assert!(got == want, "{precision}");
+        let streamed = CardFootprint {
+            state_on_host: true,
+            ..footprint
+        };
+        let streamed = streamed.peak(&config);
+        let off = most as f64 / streamed as f64 - 1.0;
+        assert!(off.abs() < 0.01, "{most} and not {streamed}");
     }
 }
