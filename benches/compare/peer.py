@@ -1,8 +1,8 @@
 """What the peer benches share: process settings, data, attention over packed segments, the report.
 
 Importing this module restarts Python once with the allocator settings that `lions` gives itself
-(large blocks from the heap, never trimmed) and with the thread count of `--threads`, because both
-are read before the first allocation.
+(large blocks from the heap, never trimmed, in large pages) and with the thread count of `--threads`,
+because both are read before the first allocation.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models" / "stories260k"
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "1073741824",
-          "MALLOC_TOP_PAD_": "67108864"}
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "18446744073709551615",
+          "MALLOC_TOP_PAD_": "67108864", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 BOS, EOS = 1, 2
 
 

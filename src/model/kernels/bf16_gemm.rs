@@ -148,7 +148,7 @@ kernel! {
     fn multiply_rounded<F>[simd](
         m: usize, a: MatRef<'_, F>, b: Panels<'_, F>, c: (&mut [F], Store), left: &mut Aligned<F>,
     ) {
-        simd.with_tile(Blocks { m, a, b, c, left });
+        simd.with_bf16_tile(Blocks { m, a, b, c, left });
     }
 }
 
@@ -180,26 +180,22 @@ impl<F: Real> TileJob for Blocks<'_, F> {
             for k0 in (0..k).step_by(BLOCK) {
                 let depth = (k - k0).min(BLOCK);
                 let padded = depth.next_multiple_of(STEP);
+                let set = k0 == 0 && store == Store::Set;
                 let left = self.left.at_least(rows.div_ceil(MR) * LANES * padded);
                 let from = (self.a.from(i0, k0), self.a.strides());
                 let lie = lay::<F, S, MR, LANES>(simd, from, (rows, depth), left);
                 for j in (0..n).step_by(NR) {
                     let width = (n - j).min(NR);
-                    if k0 == 0 && store == Store::Set {
-                        for c in c.chunks_exact_mut(n) {
-                            c[j..j + width].fill(F::ZERO);
-                        }
-                    }
                     let right = &self.b.values[k0 * wide + j * padded..][..padded * NR];
                     let whole = if width == NR { rows / MR } else { 0 };
                     let a = (&*left, lie);
-                    tiles::<F, S, MR, NR>(simd, whole, a, right, (&mut c[j..], n));
+                    tiles::<F, S, MR, NR>(simd, whole, a, right, (&mut c[j..], n), set);
                     for i in whole..rows.div_ceil(MR) {
                         let a = (&left[i * lie.tile..], lie);
                         let size = ((rows - i * MR).min(MR), width);
                         let c = &mut c[i * MR * n + j..];
-                        with_whole_tile::<F, MR, NR>(size, (c, n), true, |c| {
-                            tiles::<F, S, MR, NR>(simd, 1, a, right, c);
+                        with_whole_tile::<F, MR, NR>(size, (c, n), !set, |c| {
+                            tiles::<F, S, MR, NR>(simd, 1, a, right, c, set);
                         });
                     }
                 }
@@ -232,11 +228,11 @@ fn lay<F: Real, S: Simd, const MR: usize, const LANES: usize>(
             tile: MR * padded,
         };
     }
-    for (i, panel) in left.chunks_exact_mut(LANES * padded).enumerate() {
-        let lanes = (row, (rows - i * MR).min(MR));
-        let from = &from[i * MR * row..];
-        pack_left::<F, S, LANES>(simd, from, lanes, (col, depth), panel);
-        finish(panel, LANES * depth);
+    let to = (&mut *left, LANES * padded);
+    let round = |v: F| v.rounded_to_bf16();
+    pack_left::<F, S, MR, LANES>(simd, from, (row, rows), (col, depth), to, round);
+    for panel in left.chunks_exact_mut(LANES * padded) {
+        panel[LANES * depth..].fill(F::ZERO);
     }
     LeftRows {
         row: 1,
@@ -269,7 +265,8 @@ fn with_whole_tile<F: Real, const MR: usize, const NR: usize>(
     }
 }
 
-/// Adds the product of laid rows and a packed panel to `count` tiles of `MR` rows by `NR` columns of `c`.
+/// Adds the product of laid rows and a packed panel to `count` tiles of `MR` rows by `NR` columns of `c`, or
+/// to zero with `set`.
 #[inline(always)]
 fn tiles<F: Real, S: Simd, const MR: usize, const NR: usize>(
     simd: S,
@@ -277,6 +274,7 @@ fn tiles<F: Real, S: Simd, const MR: usize, const NR: usize>(
     (a, lie): (&[F], LeftRows),
     b: &[F],
     (c, stride): (&mut [F], usize),
+    set: bool,
 ) {
     let steps = b.len() / (STEP * NR);
     if count == 0 || steps == 0 {
@@ -289,7 +287,7 @@ fn tiles<F: Real, S: Simd, const MR: usize, const NR: usize>(
         #[expect(unsafe_code, reason = "tiles read and write through pointers")]
         // SAFETY: F is `f32`, and this is the set's own shape of tiles; the assert covers what it reads
         // and writes.
-        return unsafe { simd.bf16_tiles((steps, count), (a, lie), b, (c, stride)) };
+        return unsafe { simd.bf16_tiles((steps, count), (a, lie), b, (c, stride), set) };
     }
     let b = b.as_chunks::<NR>().0;
     for (i, r) in (0..count).flat_map(|i| (0..MR).map(move |r| (i, r))) {
@@ -302,7 +300,8 @@ fn tiles<F: Real, S: Simd, const MR: usize, const NR: usize>(
                     let a = a[(s * STEP + l) * lie.step];
                     sums[l % 2] = a.mul_add_flushed(b[j], sums[l % 2]);
                 }
-                *c = c.add_flushed(sums[0].add_flushed(sums[1]));
+                let start = if set && s == 0 { F::ZERO } else { *c };
+                *c = start.add_flushed(sums[0].add_flushed(sums[1]));
             }
         }
     }

@@ -172,11 +172,9 @@ impl<F: Real> TileJob for Blocks<'_, F> {
                     let from = a.from(i0, k0);
                     let a = if packs {
                         let left = self.left.at_least(rows.div_ceil(MR) * LANES * depth);
-                        for (i, panel) in left.chunks_exact_mut(LANES * depth).enumerate() {
-                            let lanes = (row, (rows - i * MR).min(MR));
-                            let from = &from[i * MR * row..];
-                            pack_left::<F, S, LANES>(simd, from, lanes, (col, depth), panel);
-                        }
+                        let to = (&mut *left, LANES * depth);
+                        let (rows, inner) = ((row, rows), (col, depth));
+                        pack_left::<F, S, MR, LANES>(simd, from, rows, inner, to, |v| v);
                         Left::Packed(left, LANES)
                     } else {
                         Left::InPlace(from, row, col)

@@ -110,31 +110,53 @@ pub fn pack_panel<F: Real, S: Simd, const W: usize>(
     }
 }
 
-/// As [`pack_panel`], for `lanes` of at most `W` rows of a left operand; other lanes hold anything.
+/// Packs `rows` rows of a left operand, `value(from[row * i + step * l])`, in panels of `MR` rows, `panel` values
+/// apart, with `LANES >= MR` values for each `l < depth`; lanes without a row hold anything.
 ///
 /// Panels are wider than tiles are high, so that they are written by whole vectors.
 #[inline(always)]
-pub fn pack_left<F: Real, S: Simd, const W: usize>(
+pub fn pack_left<F: Real, S: Simd, const MR: usize, const LANES: usize>(
     simd: S,
     from: &[F],
-    (lane, lanes): (usize, usize),
+    (row, rows): (usize, usize),
     (step, depth): (usize, usize),
-    to: &mut [F],
+    (to, panel): (&mut [F], usize),
+    value: impl Fn(F) -> F,
 ) {
-    if lane == 1 {
-        let (to, _) = to.as_chunks_mut::<W>();
-        for (l, to) in to[..depth].iter_mut().enumerate() {
-            let from = &from[l * step..];
-            match from.first_chunk::<W>() {
-                Some(from) => *to = *from,
-                None => to[..lanes].copy_from_slice(&from[..lanes]),
+    if row != 1 {
+        let panels = to.chunks_exact_mut(panel).zip((0..rows).step_by(MR));
+        for (to, i) in panels {
+            let (from, lanes) = (&from[i * row..], (row, (rows - i).min(MR)));
+            if step == 1 {
+                let (to, _) = to.as_chunks_mut::<LANES>();
+                transpose(simd, from, lanes, &mut to[..depth]);
+            } else {
+                pack_panel::<F, S, LANES>(simd, from, lanes, (step, depth), to);
+            }
+            for v in &mut to[..LANES * depth] {
+                *v = value(*v);
             }
         }
-    } else if step == 1 {
-        let (to, _) = to.as_chunks_mut::<W>();
-        transpose(simd, from, (lane, lanes), &mut to[..depth]);
-    } else {
-        pack_panel::<F, S, W>(simd, from, (lane, lanes), (step, depth), to);
+        return;
+    }
+    // Across the panels: the values of one `l` are neighbours, and down a panel each would be a miss of the first
+    // cache, a quarter of the time of a product.
+    for l in 0..depth {
+        let from = &from[l * step..];
+        for (i, to) in (0..rows).step_by(MR).zip(to.chunks_exact_mut(panel)) {
+            let (from, to) = (&from[i..], &mut to[l * LANES..]);
+            if let (Some(from), Some(to)) =
+                (from.first_chunk::<LANES>(), to.first_chunk_mut::<LANES>())
+            {
+                for (to, &v) in to.iter_mut().zip(from) {
+                    *to = value(v);
+                }
+            } else {
+                for (to, &v) in to.iter_mut().zip(&from[..(rows - i).min(MR)]) {
+                    *to = value(v);
+                }
+            }
+        }
     }
 }
 

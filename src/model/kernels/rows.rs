@@ -7,7 +7,7 @@ use rayon::prelude::*;
 /// depend on the number of threads.
 pub const ROW_BLOCK: usize = 256;
 
-/// Rows that are whole tiles of every set: its divisors 4, 6 and 12 are their heights.
+/// Rows that are whole tiles of every set: its divisors 3, 4, 6 and 12 are their heights.
 pub const TILE_ROWS: usize = 12;
 
 /// Threads that kernels may use: rayon's, set by `RAYON_NUM_THREADS`. One under Miri, which looks at

@@ -1,7 +1,12 @@
 //! The innermost loops of the matrix product: a tile of the result in registers.
 
 use crate::isa::Simd;
+use crate::lanes::LANES;
 use crate::real::Real;
+
+/// Inner lengths from which on the place of a result is fetched while its sums are made: it may come from the
+/// third cache, and a processor waits for it in order. Less than that is over before it is there.
+const WORTH_FETCHING: usize = 64;
 
 /// A block of the left operand.
 #[derive(Clone, Copy)]
@@ -42,6 +47,13 @@ pub fn over_tiles<F: Real, S: Simd, const MR: usize, const NR: usize>(
             let here = (rows - i).min(MR);
             let c = &mut c[i * stride + j..];
             let whole = here == MR && width == NR;
+            if whole && depth >= WORTH_FETCHING {
+                for row in c.chunks(stride).take(MR) {
+                    for line in (0..NR).step_by(LANES) {
+                        simd.fetch(&raw const row[line]);
+                    }
+                }
+            }
             // A tile that reaches beyond the result goes to `edge` first.
             let (to, add_to) = if whole {
                 ((c.as_mut_ptr(), stride), add)

@@ -3,8 +3,9 @@
 use super::bf16_tile;
 use super::set::{LeftRows, SQUARE, Simd, TileJob};
 use std::arch::x86_64::{
-    _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_set1_ps,
-    _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+    _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
+    _mm256_permute2f128_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
+    _mm256_unpackhi_ps, _mm256_unpacklo_ps,
 };
 
 /// Proof that this processor has AVX2 and FMA.
@@ -27,6 +28,11 @@ impl Simd for Avx2 {
     fn with_tile<J: TileJob>(self, job: J) -> J::Output {
         // Twelve registers of sums, two of the right operand, one of the left.
         job.run::<Self, 6, 8, 16>(self)
+    }
+
+    #[inline(always)]
+    fn with_bf16_tile<J: TileJob>(self, job: J) -> J::Output {
+        job.run::<Self, 3, 8, 16>(self)
     }
 
     #[expect(unsafe_code, reason = "as declared")]
@@ -57,9 +63,19 @@ impl Simd for Avx2 {
         a: (*const f32, LeftRows),
         b: *const f32,
         c: (*mut f32, usize),
+        set: bool,
     ) {
         // SAFETY: the caller's promise; `self` proves the features.
-        unsafe { bf16_tile::avx2(size, a, b, c) }
+        unsafe { bf16_tile::avx2(size, a, b, c, set) }
+    }
+
+    #[inline(always)]
+    fn fetch<T>(self, place: *const T) {
+        #[expect(unsafe_code, reason = "a hint to the cache")]
+        // SAFETY: nothing is read; SSE, which has the instruction, is a part of what `self` proves.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(place.cast());
+        }
     }
 
     #[expect(unsafe_code, reason = "as declared")]

@@ -4,8 +4,8 @@ use super::avx2;
 use super::bf16_tile;
 use super::set::{LeftRows, SQUARE, Simd, TileJob};
 use std::arch::x86_64::{
-    _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_storeu_ps,
+    _MM_HINT_T0, _mm_prefetch, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps,
+    _mm512_setzero_ps, _mm512_storeu_ps,
 };
 
 /// Proof that this processor has AVX-512 F, BW, DQ, VL, and what is older.
@@ -41,6 +41,15 @@ impl Simd for Avx512 {
         }
     }
 
+    #[inline(always)]
+    fn with_bf16_tile<J: TileJob>(self, job: J) -> J::Output {
+        if const { J::IS_F32 } {
+            job.run::<Self, 6, 8, 32>(self)
+        } else {
+            self.with_tile(job)
+        }
+    }
+
     #[expect(unsafe_code, reason = "as declared")]
     #[inline(always)]
     unsafe fn tile<const MR: usize, const NR: usize>(
@@ -71,9 +80,19 @@ impl Simd for Avx512 {
         a: (*const f32, LeftRows),
         b: *const f32,
         c: (*mut f32, usize),
+        set: bool,
     ) {
         // SAFETY: the caller's promise; `self` proves the features.
-        unsafe { bf16_tile::avx512(size, a, b, c) }
+        unsafe { bf16_tile::avx512(size, a, b, c, set) }
+    }
+
+    #[inline(always)]
+    fn fetch<T>(self, place: *const T) {
+        #[expect(unsafe_code, reason = "a hint to the cache")]
+        // SAFETY: nothing is read; SSE, which has the instruction, is a part of what `self` proves.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(place.cast());
+        }
     }
 
     #[expect(unsafe_code, reason = "as declared")]

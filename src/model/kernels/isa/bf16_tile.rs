@@ -3,20 +3,20 @@
 //! In assembly, since numbers below the smallest normal one are zero here: a compiler may not assume that
 //! of its own instructions, so all of them stand between the two changes of the control register. Changing it
 //! takes as long as dozens of products, and so tiles are made many at a time.
+//!
+//! Both sums of a step, of even and of odd places, are in registers at once: tiles are half as high as those of
+//! `f32` and read the right operand twice as often, but nothing goes through memory but the result.
 
 use super::set::LeftRows;
 use std::arch::asm;
-
-/// Words that a tile keeps in memory beside its sums.
-const WORDS: usize = 8;
 
 /// A function that adds `steps` times 32 products to each of `tiles` tiles; see `Simd::bf16_tiles`.
 macro_rules! bf16_tiles {
     (
         $(#[$meta:meta])* $name:ident, $features:literal, vector $vector:literal,
-        floats $floats:literal, operands $left:literal $right:literal $x:literal,
-        pointers [$($pointer:ident $three:literal)*], clobbers [$($clobber:tt)*],
-        tile [$($at:literal $row:literal $sum:literal $sum2:literal)*]
+        operands $left:literal $right:literal $x:literal, zero $zero:literal,
+        pointers [$($even:ident $odd:ident $rows:literal)*], clobbers [$($clobber:tt)*],
+        tile [$($a:literal $even0:literal $even1:literal, $b:literal $odd0:literal $odd1:literal;)*]
     ) => {
         $(#[$meta])*
         ///
@@ -29,11 +29,12 @@ macro_rules! bf16_tiles {
             (a, lie): (*const f32, LeftRows),
             b: *const f32,
             (c, stride): (*mut f32, usize),
+            set: bool,
         ) {
-            /// Sums of even places; steps, tiles, the result, and how far pointers go back; the control
-            /// register as it was and as it is here.
-            #[repr(C, align(64))]
-            struct Memory([f32; $floats], [usize; WORDS], [u32; 2]);
+            /// Steps, tiles, the result, how far operands go to the next tile and back, whether results begin
+            /// at zero, and whether this step's does; the control register as it was and as it is here.
+            #[repr(C)]
+            struct Memory([usize; 7], [u32; 2]);
             if steps == 0 || tiles == 0 {
                 return;
             }
@@ -42,57 +43,88 @@ macro_rules! bf16_tiles {
                 steps,
                 tiles,
                 c.addr(),
-                31 * step,
-                step,
                 tile.wrapping_sub(32 * steps * step),
                 32 * steps * 2 * $vector,
+                usize::from(set),
                 0,
             ];
-            let mut memory = Memory([0.0; $floats], words, [0; 2]);
-            // SAFETY: the caller's promise. `memory` is as large as the tile and ten words. The control
-            // register is put back; every vector that is written is named; no stack is used.
+            let mut memory = Memory(words, [0; 2]);
+            // SAFETY: the caller's promise. The control register is put back; every vector that is written is
+            // named; no stack is used.
             unsafe {
                 asm!(
                     // Numbers below the smallest normal one are zero, written (bit 15) and read (bit 6).
-                    concat!("stmxcsr [{s} + 64 + 4*", $floats, "]"),
-                    concat!("mov {n:e}, dword ptr [{s} + 64 + 4*", $floats, "]"),
+                    "stmxcsr [{s} + 56]",
+                    "mov {n:e}, dword ptr [{s} + 56]",
                     "or {n:e}, 0x8040",
-                    concat!("mov dword ptr [{s} + 68 + 4*", $floats, "], {n:e}"),
-                    concat!("ldmxcsr [{s} + 68 + 4*", $floats, "]"),
-                    "5:",
-                    concat!("mov {steps}, qword ptr [{s} + 4*", $floats, "]"),
+                    "mov dword ptr [{s} + 60], {n:e}",
+                    "ldmxcsr [{s} + 60]",
+                    concat!("vxorps ", $zero, ", ", $zero, ", ", $zero),
                     "2:",
-                    bf16_tiles!(@chain "3", $vector, $left, $right, $x, [$($pointer)*], [$($row $sum $sum2)*]),
-                    concat!($(
-                        "vmovups [{s} + 2*", $at, "*", $vector, "], ", $sum, "\n",
-                        "vmovups [{s} + 2*", $at, "*", $vector, " + ", $vector, "], ", $sum2, "\n",
-                    )*),
-                    // Back to the first value with an odd place.
-                    concat!($("sub {", stringify!($pointer), "}, qword ptr [{s} + 24 + 4*", $floats, "]\n",)*),
-                    concat!("sub {b}, 31*2*", $vector),
-                    bf16_tiles!(@chain "4", $vector, $left, $right, $x, [$($pointer)*], [$($row $sum $sum2)*]),
-                    concat!($("sub {", stringify!($pointer), "}, qword ptr [{s} + 32 + 4*", $floats, "]\n",)*),
-                    concat!("sub {b}, 2*", $vector),
-                    concat!("mov {n}, qword ptr [{s} + 16 + 4*", $floats, "]"),
-                    concat!($(
-                        "vaddps ", $sum, ", ", $sum, ", [{s} + 2*", $at, "*", $vector, "]\n",
-                        "vaddps ", $sum2, ", ", $sum2, ", [{s} + 2*", $at, "*", $vector, " + ", $vector, "]\n",
-                        "vaddps ", $sum, ", ", $sum, ", [{n}]\n",
-                        "vaddps ", $sum2, ", ", $sum2, ", [{n} + ", $vector, "]\n",
-                        "vmovups [{n}], ", $sum, "\n",
-                        "vmovups [{n} + ", $vector, "], ", $sum2, "\n",
-                        "add {n}, {stride}\n",
-                    )*),
+                    // The result, which may come from the third cache.
+                    "mov {n}, qword ptr [{s} + 16]",
+                    $(
+                        bf16_tiles!(@fetch $even0 $vector),
+                    )*
+                    "mov {steps}, qword ptr [{s}]",
+                    "mov {n}, qword ptr [{s} + 40]",
+                    "mov qword ptr [{s} + 48], {n}",
+                    "3:",
+                    $(
+                        concat!("vxorps ", $even0, ", ", $even0, ", ", $even0),
+                        concat!("vxorps ", $even1, ", ", $even1, ", ", $even1),
+                        concat!("vxorps ", $odd0, ", ", $odd0, ", ", $odd0),
+                        concat!("vxorps ", $odd1, ", ", $odd1, ", ", $odd1),
+                    )*
+                    "mov {n:e}, 16",
+                    "4:",
+                    concat!("vmovups ", $left, ", [{b}]"),
+                    concat!("vmovups ", $right, ", [{b} + ", $vector, "]"),
+                    $(
+                        concat!("vbroadcastss ", $x, ", dword ptr [", $a, "]"),
+                        concat!("vfmadd231ps ", $even0, ", ", $x, ", ", $left),
+                        concat!("vfmadd231ps ", $even1, ", ", $x, ", ", $right),
+                    )*
+                    concat!("vmovups ", $left, ", [{b} + 2*", $vector, "]"),
+                    concat!("vmovups ", $right, ", [{b} + 3*", $vector, "]"),
+                    $(
+                        concat!("vbroadcastss ", $x, ", dword ptr [", $b, "]"),
+                        concat!("vfmadd231ps ", $odd0, ", ", $x, ", ", $left),
+                        concat!("vfmadd231ps ", $odd1, ", ", $x, ", ", $right),
+                    )*
+                    $(
+                        concat!("add {", stringify!($even), "}, {step}"),
+                        concat!("add {", stringify!($odd), "}, {step}"),
+                    )*
+                    concat!("add {b}, 4*", $vector),
+                    "dec {n:e}",
+                    "jnz 4b",
+                    "mov {n}, qword ptr [{s} + 16]",
+                    "cmp qword ptr [{s} + 48], 0",
+                    "jne 5f",
+                    bf16_tiles!(@end $vector, "[{n}]", concat!("[{n} + ", $vector, "]"), [$($even0 $even1 $odd0 $odd1)*]),
+                    "jmp 6f",
+                    // Adding zero makes zero of minus zero, too.
+                    "5:",
+                    bf16_tiles!(@end $vector, $zero, $zero, [$($even0 $even1 $odd0 $odd1)*]),
+                    "mov qword ptr [{s} + 48], 0",
+                    "6:",
                     "dec {steps}",
-                    "jnz 2b",
+                    "jnz 3b",
                     // The tile below.
-                    concat!("mov qword ptr [{s} + 16 + 4*", $floats, "], {n}"),
-                    concat!($("add {", stringify!($pointer), "}, qword ptr [{s} + 40 + 4*", $floats, "]\n",)*),
-                    concat!("sub {b}, qword ptr [{s} + 48 + 4*", $floats, "]"),
-                    concat!("dec qword ptr [{s} + 8 + 4*", $floats, "]"),
-                    "jnz 5b",
-                    concat!("ldmxcsr [{s} + 64 + 4*", $floats, "]"),
-                    $($pointer = inout(reg) a.wrapping_byte_add($three * row) => _,)*
+                    "mov qword ptr [{s} + 16], {n}",
+                    $(
+                        concat!("add {", stringify!($even), "}, qword ptr [{s} + 24]"),
+                        concat!("add {", stringify!($odd), "}, qword ptr [{s} + 24]"),
+                    )*
+                    "sub {b}, qword ptr [{s} + 32]",
+                    "dec qword ptr [{s} + 8]",
+                    "jnz 2b",
+                    "ldmxcsr [{s} + 56]",
+                    $(
+                        $even = inout(reg) a.wrapping_byte_add($rows * row) => _,
+                        $odd = inout(reg) a.wrapping_byte_add($rows * row + step) => _,
+                    )*
                     row = in(reg) row,
                     step = in(reg) 2 * step,
                     b = inout(reg) b => _,
@@ -106,58 +138,58 @@ macro_rules! bf16_tiles {
             }
         }
     };
-    // Sums of every other of 32 values.
-    (@chain $label:literal, $vector:literal, $left:literal, $right:literal, $x:literal, [$($pointer:ident)*],
-     [$($row:literal $sum:literal $sum2:literal)*]) => {
-        concat!(
-            $("vxorps ", $sum, ", ", $sum, ", ", $sum, "\n", "vxorps ", $sum2, ", ", $sum2, ", ", $sum2, "\n",)*
-            "mov {n:e}, 16\n",
-            $label, ":\n",
-            "vmovups ", $left, ", [{b}]\n",
-            "vmovups ", $right, ", [{b} + ", $vector, "]\n",
-            $(
-                "vbroadcastss ", $x, ", dword ptr [", $row, "]\n",
-                "vfmadd231ps ", $sum, ", ", $x, ", ", $left, "\n",
-                "vfmadd231ps ", $sum2, ", ", $x, ", ", $right, "\n",
-            )*
-            $("add {", stringify!($pointer), "}, {step}\n",)*
-            "add {b}, 4*", $vector, "\n",
-            "dec {n:e}\n",
-            "jnz ", $label, "b",
-        )
+    // A row of the result, of whose sums one is named.
+    (@fetch $even0:literal $vector:literal) => {
+        concat!("prefetcht0 [{n}]\n", "prefetcht0 [{n} + ", $vector, "]\n", "add {n}, {stride}")
+    };
+    // Both sums of a step and what they are added to.
+    (@end $vector:literal, $from0:expr, $from1:expr,
+     [$($even0:literal $even1:literal $odd0:literal $odd1:literal)*]) => {
+        concat!($(
+            "vaddps ", $even0, ", ", $even0, ", ", $odd0, "\n",
+            "vaddps ", $even1, ", ", $even1, ", ", $odd1, "\n",
+            "vaddps ", $even0, ", ", $even0, ", ", $from0, "\n",
+            "vaddps ", $even1, ", ", $even1, ", ", $from1, "\n",
+            "vmovups [{n}], ", $even0, "\n",
+            "vmovups [{n} + ", $vector, "], ", $even1, "\n",
+            "add {n}, {stride}\n",
+        )*)
     };
 }
 
 bf16_tiles! {
-    /// Tiles of six rows of 16 columns.
-    avx2, "avx2,fma", vector 32, floats 96, operands "ymm12" "ymm13" "ymm14",
-    pointers [p 0 q 3],
+    /// Tiles of three rows of 16 columns.
+    avx2, "avx2,fma", vector 32, operands "ymm12" "ymm13" "ymm14", zero "ymm15",
+    pointers [p q 0],
     clobbers [
         out("ymm0") _, out("ymm1") _, out("ymm2") _, out("ymm3") _, out("ymm4") _, out("ymm5") _,
         out("ymm6") _, out("ymm7") _, out("ymm8") _, out("ymm9") _, out("ymm10") _, out("ymm11") _,
-        out("ymm12") _, out("ymm13") _, out("ymm14") _,
+        out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
     ],
     tile [
-        0 "{p}" "ymm0" "ymm1" 1 "{p} + {row}" "ymm2" "ymm3" 2 "{p} + 2*{row}" "ymm4" "ymm5"
-        3 "{q}" "ymm6" "ymm7" 4 "{q} + {row}" "ymm8" "ymm9" 5 "{q} + 2*{row}" "ymm10" "ymm11"
+        "{p}" "ymm0" "ymm1", "{q}" "ymm2" "ymm3";
+        "{p} + {row}" "ymm4" "ymm5", "{q} + {row}" "ymm6" "ymm7";
+        "{p} + 2*{row}" "ymm8" "ymm9", "{q} + 2*{row}" "ymm10" "ymm11";
     ]
 }
 
 bf16_tiles! {
-    /// Tiles of twelve rows of 32 columns.
-    avx512, "avx512f,avx512dq", vector 64, floats 384, operands "zmm24" "zmm25" "zmm26",
-    pointers [p 0 q 3 u 6 v 9],
+    /// Tiles of six rows of 32 columns.
+    avx512, "avx512f,avx512dq", vector 64, operands "zmm24" "zmm25" "zmm26", zero "zmm27",
+    pointers [p q 0 u v 3],
     clobbers [
         out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _, out("zmm4") _, out("zmm5") _,
         out("zmm6") _, out("zmm7") _, out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
         out("zmm12") _, out("zmm13") _, out("zmm14") _, out("zmm15") _, out("zmm16") _, out("zmm17") _,
         out("zmm18") _, out("zmm19") _, out("zmm20") _, out("zmm21") _, out("zmm22") _, out("zmm23") _,
-        out("zmm24") _, out("zmm25") _, out("zmm26") _,
+        out("zmm24") _, out("zmm25") _, out("zmm26") _, out("zmm27") _,
     ],
     tile [
-        0 "{p}" "zmm0" "zmm1" 1 "{p} + {row}" "zmm2" "zmm3" 2 "{p} + 2*{row}" "zmm4" "zmm5"
-        3 "{q}" "zmm6" "zmm7" 4 "{q} + {row}" "zmm8" "zmm9" 5 "{q} + 2*{row}" "zmm10" "zmm11"
-        6 "{u}" "zmm12" "zmm13" 7 "{u} + {row}" "zmm14" "zmm15" 8 "{u} + 2*{row}" "zmm16" "zmm17"
-        9 "{v}" "zmm18" "zmm19" 10 "{v} + {row}" "zmm20" "zmm21" 11 "{v} + 2*{row}" "zmm22" "zmm23"
+        "{p}" "zmm0" "zmm1", "{q}" "zmm2" "zmm3";
+        "{p} + {row}" "zmm4" "zmm5", "{q} + {row}" "zmm6" "zmm7";
+        "{p} + 2*{row}" "zmm8" "zmm9", "{q} + 2*{row}" "zmm10" "zmm11";
+        "{u}" "zmm12" "zmm13", "{v}" "zmm14" "zmm15";
+        "{u} + {row}" "zmm16" "zmm17", "{v} + {row}" "zmm18" "zmm19";
+        "{u} + 2*{row}" "zmm20" "zmm21", "{v} + 2*{row}" "zmm22" "zmm23";
     ]
 }

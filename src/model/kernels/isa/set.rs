@@ -19,6 +19,13 @@ pub trait Simd: Copy + Send + Sync {
     /// Runs a job with the shape of this set's tiles for its floats.
     fn with_tile<J: TileJob>(self, job: J) -> J::Output;
 
+    /// As [`Simd::with_tile`] for products of bf16: with as many columns, and half the rows where two sums of
+    /// each value are kept in registers.
+    #[inline(always)]
+    fn with_bf16_tile<J: TileJob>(self, job: J) -> J::Output {
+        self.with_tile(job)
+    }
+
     /// `MR` rows by `NR` sums `c = a b` in registers, then set or added, where `NR` is 8, 16 or
     /// [`Simd::TILE_COLUMNS`]. Left to itself the compiler makes vectors of these loops only sometimes:
     /// with 512 bits it gathered and scattered, and attention took twice the time of AVX2.
@@ -39,9 +46,9 @@ pub trait Simd: Copy + Send + Sync {
     ) {
     }
 
-    /// Adds products of bf16 to `tiles` tiles below each other, of the shape that [`Simd::with_tile`] gives
-    /// for `f32` with [`Simd::TILE_COLUMNS`] columns, `steps` times 32 to each value, in the order that
-    /// `bf16_gemm` says.
+    /// Adds products of bf16 to `tiles` tiles below each other (or to zero, with `set`), of the shape that
+    /// [`Simd::with_bf16_tile`] gives for `f32` with [`Simd::TILE_COLUMNS`] columns, `steps` times 32 to each
+    /// value, in the order that `bf16_gemm` says.
     ///
     /// # Safety
     /// `a` has `32 * steps` values of each row of the tiles, which lie as [`LeftRows`] says; `b` has as many
@@ -54,8 +61,13 @@ pub trait Simd: Copy + Send + Sync {
         (_a, _lie): (*const f32, LeftRows),
         _b: *const f32,
         (_c, _stride): (*mut f32, usize),
+        _set: bool,
     ) {
     }
+
+    /// Asks for the line of the cache at a place, which need not be there.
+    #[inline(always)]
+    fn fetch<T>(self, _place: *const T) {}
 
     /// `to[c * stride + r] = from[rows[r] + c]` for `r` and `c` below [`SQUARE`].
     ///
