@@ -446,7 +446,7 @@ fn whole_numbers_are_drawn_where_they_are_asked_for_and_train_as_many_steps() {
     let project = crate::tiny::project();
     let search = "[search]\nrandom = { draws = 3, seed = 2 }\n\
         [[axis]]\nname = \"steps\"\npath = \"sft.recipe.duration.steps\"\n\
-        range = { from = 1, to = 4, whole = true }\n";
+        range = { from = 2, to = 5, whole = true }\n";
     write_sweep(&project, "counts", 2, search);
     is_ok(
         &project,
@@ -455,7 +455,7 @@ fn whole_numbers_are_drawn_where_they_are_asked_for_and_train_as_many_steps() {
     let trials = project.json(&["status", "counts", "--trials"]);
     let steps = |trial: &Value| trial["assignments"]["steps"].as_u64().unwrap();
     let drawn: Vec<u64> = trials.as_array().unwrap().iter().map(steps).collect();
-    assert!(!drawn.is_empty() && drawn.iter().all(|steps| (1..=4).contains(steps)));
+    assert!(!drawn.is_empty() && drawn.iter().all(|steps| (2..=5).contains(steps)));
     let mut made: Vec<u64> = project.json(&["status", "counts"])["runs"]
         .as_array()
         .unwrap()
