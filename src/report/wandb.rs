@@ -109,6 +109,7 @@ fn described(store: &ReadStore, row: &RunRow) -> Result<Vec<u8>, ReportError> {
         json!({"sweep": used.sweep, "trial": used.index, "label": used.label, "seed": used.seed})
     });
     config.insert("trials".to_owned(), trials.collect());
+    config.values_mut().for_each(mark_empty);
     let mut run = Vec::new();
     put_bytes(&mut run, 1, row.id.short().as_bytes());
     let first = uses.first();
@@ -124,6 +125,16 @@ fn described(store: &ReadStore, row: &RunRow) -> Result<Vec<u8>, ReportError> {
     put_uint(&mut started, 1, seconds(row) as u64);
     put_bytes(&mut run, 17, &started);
     Ok(run)
+}
+
+/// Makes empty tables `true`: the package leaves them out, and with them which of several things was chosen.
+fn mark_empty(value: &mut Value) {
+    match value {
+        Value::Object(fields) if fields.is_empty() => *value = Value::Bool(true),
+        Value::Object(fields) => fields.values_mut().for_each(mark_empty),
+        Value::Array(items) => items.iter_mut().for_each(mark_empty),
+        _ => {}
+    }
 }
 
 /// Key and value, as JSON, of each of `items`: `ConfigItem`, `HistoryItem` or `SummaryItem`, which agree.

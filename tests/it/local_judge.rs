@@ -107,10 +107,21 @@ fn run(project: &Project, sweep: &str, words: &[&str]) -> Said {
     project.lions(&[&["run", &file, "--jobs", "1"], words].concat())
 }
 
+/// The evaluation of a study; others of the project may have their own.
+fn evaluation(project: &Project, sweep: &str) -> String {
+    let status = project.json(&["status", sweep]);
+    let runs = status["runs"].as_array().unwrap();
+    let evals = runs.iter().filter(|run| run["kind"] == "eval");
+    let mut ids = evals.map(|run| run["id"].as_str().unwrap()[..12].to_owned());
+    let id = ids.next().unwrap();
+    assert_eq!(ids.next(), None);
+    id
+}
+
 /// What judgments and metrics of a study come to, without the judge's name.
 fn judgments(project: &Project, sweep: &str) -> (Vec<f64>, Vec<String>, Vec<Option<f64>>) {
     let results = Results::open(project, sweep);
-    let eval = results.of_kind("eval");
+    let eval = evaluation(project, sweep);
     let keys = [
         "mt/rating",
         "mt/rating/turn_2",
@@ -135,7 +146,7 @@ fn judgments(project: &Project, sweep: &str) -> (Vec<f64>, Vec<String>, Vec<Opti
 /// Files of that name in `work/` of the attempts of a study's evaluation, by attempt.
 fn kept(project: &Project, sweep: &str, name: &str) -> Vec<PathBuf> {
     let results = Results::open(project, sweep);
-    let attempts = results.folder(&results.of_kind("eval")).join("attempts");
+    let attempts = results.folder(&evaluation(project, sweep)).join("attempts");
     let mut all: Vec<PathBuf> = fs::read_dir(attempts)
         .unwrap()
         .map(|entry| entry.unwrap().path().join("work").join(name))
@@ -176,7 +187,7 @@ fn a_local_judge_says_what_the_same_model_says_behind_an_endpoint_that_fails_in_
     let cell = &table["rows"][0]["results"][3]["estimate"]["value"];
     close(cell.as_f64().unwrap(), metrics[5], 1e-9, "lc_win_rate");
     let results = Results::open(&project, "local");
-    let eval = results.of_kind("eval");
+    let eval = evaluation(&project, "local");
     assert!(results.count(&eval, "judge_completion_tokens") > 6);
 
     // The same models behind an endpoint, in front of which everything goes wrong once.
@@ -269,7 +280,7 @@ fn a_local_judge_is_part_of_the_identity_by_its_content_and_is_not_asked_twice()
     write_sweep(&project, "local", &local, "");
     assert_eq!(run(&project, "local", &[]).code, 0);
     let results = Results::open(&project, "local");
-    let eval = results.of_kind("eval");
+    let eval = evaluation(&project, "local");
     // Another folder of the same content is the same judge, of other content another one.
     copy_tree(
         &project.path("models/rater"),
@@ -282,11 +293,11 @@ fn a_local_judge_is_part_of_the_identity_by_its_content_and_is_not_asked_twice()
     let moved = |folder: &str| local(&folder.replace("models/", "models/elsewhere/"));
     write_sweep(&project, "moved", &moved, "");
     assert_eq!(run(&project, "moved", &[]).code, 0);
-    assert_eq!(Results::open(&project, "moved").of_kind("eval"), eval);
+    assert_eq!(evaluation(&project, "moved"), eval);
     judge(&project, "models/elsewhere/rater", "[[2]]");
     let said = run(&project, "moved", &[]);
     assert_eq!(said.code, 0, "{said:?}");
-    let other = Results::open(&project, "moved").of_kind("eval");
+    let other = evaluation(&project, "moved");
     assert_ne!(other, eval);
     let mt = |run: &str| -> Vec<MtJudgment> {
         read_rows(&results.artifact(run, "mt.judgments.jsonl")).unwrap()
@@ -304,7 +315,7 @@ fn a_local_judge_is_part_of_the_identity_by_its_content_and_is_not_asked_twice()
     write_sweep(&fresh, "local", &local, "");
     assert_eq!(run(&fresh, "local", &[]).code, 0);
     let theirs = Results::open(&fresh, "local");
-    assert_eq!(theirs.of_kind("eval"), eval);
+    assert_eq!(evaluation(&fresh, "local"), eval);
     for name in [
         "mt.judgments.jsonl",
         "arena.judgments.jsonl",

@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 /// Log-likelihoods are sums of f32 numbers that were added in another order.
 const CLOSE: f64 = 1e-4;
+/// The same through 30 layers that are 576 wide: 1.8e-4 was seen at most, over continuations of up to 20 tokens.
+const CLOSE_REAL: f64 = 5e-4;
 
 fn golden_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/eval")
@@ -118,6 +120,11 @@ fn part_of(doc: &Value, name: &str) -> String {
 
 /// Compares the answers to a golden file, row by row.
 fn agrees(project: &Project, name: &str, file: &str, bos: BosRule) {
+    agrees_within(project, (name, file), bos, CLOSE);
+}
+
+/// The same with log-likelihoods as close as `close`.
+fn agrees_within(project: &Project, (name, file): (&str, &str), bos: BosRule, close: f64) {
     let golden = golden(file);
     let mut task = as_asked(load_task(Path::new(""), name).unwrap(), &golden);
     task.bos = bos;
@@ -150,7 +157,7 @@ fn agrees(project: &Project, name: &str, file: &str, bos: BosRule) {
                 assert_eq!(arguments[1], request["continuation"], "{place}");
                 let got = sample["resps"][at][0][0].as_f64().unwrap();
                 assert!(
-                    (got - want).abs() < CLOSE,
+                    (got - want).abs() < close,
                     "{place}, {at}: {got} and {want}"
                 );
             } else {
@@ -162,7 +169,7 @@ fn agrees(project: &Project, name: &str, file: &str, bos: BosRule) {
             let (got, want) = (sample[metric].as_f64().unwrap(), want.as_f64().unwrap());
             // Shares of probability are as close as the likelihoods they are made of.
             assert!(
-                (got - want).abs() < CLOSE,
+                (got - want).abs() < close,
                 "{place}: {metric} {got} and {want}"
             );
         }
@@ -178,7 +185,7 @@ fn agrees(project: &Project, name: &str, file: &str, bos: BosRule) {
                 .as_f64()
                 .unwrap_or_else(|| panic!("{file}: no {ours} {key}"));
             assert!(
-                (got - want.as_f64().unwrap()).abs() < CLOSE,
+                (got - want.as_f64().unwrap()).abs() < close,
                 "{file}: {ours} {key} {got}"
             );
         }
@@ -284,7 +291,7 @@ fn a_model_of_real_size_is_asked_and_scored_as_by_the_harness_where_it_is_there(
     ] {
         let name = file.split('.').next().unwrap();
         let file = format!("smollm2-135m.{file}.json");
-        agrees(&project, name, &file, BosRule::Tokenizer);
+        agrees_within(&project, (name, &file), BosRule::Tokenizer, CLOSE_REAL);
     }
 }
 
