@@ -76,23 +76,36 @@ pub(crate) fn next_phase(
     })
 }
 
+/// How a trial of a rung ended.
+enum Ended {
+    /// With this value.
+    Value(f64),
+    /// A training, or the metric, did not stay finite.
+    NotFinite,
+}
+
 /// What a rung's trials measured, if all have ended: nothing of those that did not stay finite.
 fn values(
     store: &ReadStore,
     plan: &Plan,
     metric: &str,
 ) -> Result<Option<Vec<Option<f64>>>, CommandError> {
-    let values = plan.trials.iter().map(|trial| value(store, trial, metric));
-    values
-        .collect::<Result<Option<Vec<_>>, _>>()
-        .map_err(store_error)
+    let mut values = Vec::new();
+    for trial in &plan.trials {
+        match ended(store, trial, metric).map_err(store_error)? {
+            Some(Ended::Value(value)) => values.push(Some(value)),
+            Some(Ended::NotFinite) => values.push(None),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(values))
 }
 
-fn value(
+fn ended(
     store: &ReadStore,
     trial: &PlannedTrial,
     metric: &str,
-) -> Result<Option<Option<f64>>, StoreError> {
+) -> Result<Option<Ended>, StoreError> {
     for run in &trial.runs {
         let row = match store.run(run) {
             Err(StoreError::NoRun { .. }) => return Ok(None),
@@ -101,14 +114,15 @@ fn value(
         match row.state {
             RunState::Succeeded => {}
             RunState::Failed if row.class == Some(FailureClass::NotFinite) => {
-                return Ok(Some(None));
+                return Ok(Some(Ended::NotFinite));
             }
             _ => return Ok(None),
         }
     }
     let metrics = store.metrics(&trial.eval)?;
     let value = metrics.get(metric).map(|metric| metric.value);
-    Ok(Some(value.filter(|value| value.is_finite())))
+    let value = value.filter(|value| value.is_finite());
+    Ok(Some(value.map_or(Ended::NotFinite, Ended::Value)))
 }
 
 /// What a sweep costs that is halved: whoever goes on.

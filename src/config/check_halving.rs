@@ -96,7 +96,8 @@ impl RungReader<'_> {
 
 /// Makes the tree of a trial that of one at a rung.
 fn shorten(node: &mut Node, asked: &HalvingFile, rung: usize) {
-    let path = |parts: &[&str]| -> Vec<String> { parts.iter().map(ToString::to_string).collect() };
+    let path =
+        |parts: &[&str]| -> Vec<String> { parts.iter().map(|part| (*part).to_owned()).collect() };
     if let Some(eval) = node.at_mut(&path(&["eval"])) {
         // Of what a rung's training keeps there is the end alone.
         eval.remove("checkpoint-step");

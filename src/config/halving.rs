@@ -110,6 +110,12 @@ impl Standing {
     }
 }
 
+/// A configuration at a rung, with what it measured at each seed.
+struct Member {
+    assignments: BTreeMap<String, AxisValue>,
+    seeds: Vec<Option<f64>>,
+}
+
 /// What the configuration's trial has in common with those that it competes with.
 fn group_of(assignments: &BTreeMap<String, AxisValue>, over: &[String]) -> String {
     let mut group = assignments.clone();
@@ -184,8 +190,7 @@ impl Halving {
             return;
         };
         // The order of the sweep, and all seeds of a configuration together.
-        let mut groups: Vec<(String, Vec<(BTreeMap<String, AxisValue>, Vec<Option<f64>>)>)> =
-            Vec::new();
+        let mut groups: Vec<(String, Vec<Member>)> = Vec::new();
         for (trial, value) in self.competing(at).into_iter().zip(values) {
             let group = group_of(&trial.assignments, &self.spec.over);
             let place = groups.iter().position(|(known, _)| *known == group);
@@ -195,8 +200,11 @@ impl Halving {
             });
             let members = &mut groups[place].1;
             match members.last_mut() {
-                Some((last, seeds)) if *last == trial.assignments => seeds.push(*value),
-                _ => members.push((trial.assignments.clone(), vec![*value])),
+                Some(last) if last.assignments == trial.assignments => last.seeds.push(*value),
+                _ => members.push(Member {
+                    assignments: trial.assignments.clone(),
+                    seeds: vec![*value],
+                }),
             }
         }
         let better = metric_spec(&self.spec.metric).better;
@@ -204,7 +212,7 @@ impl Halving {
             let of = members.len();
             let mut ranked: Vec<_> = members
                 .into_iter()
-                .map(|(assignments, seeds)| (assignments, mean(&seeds)))
+                .map(|member| (member.assignments, mean(&member.seeds)))
                 .collect();
             ranked.sort_by(|(_, a), (_, b)| best_first(*a, *b, better));
             let standing = |(place, (assignments, value))| Standing {

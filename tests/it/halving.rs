@@ -191,7 +191,7 @@ fn a_configuration_that_does_not_stay_finite_at_a_rung_is_stopped() {
         ("values = [1e-4, 1e-3]", "values = [1e-4]"),
         ("values = [0.05, 0.5, 5]", "values = [0.05, 1e300]"),
         (
-            "{ steps = 1, keep = 2 }, { steps = 2, keep = 1 }",
+            "{ steps = 2, keep = 2 }, { steps = 3, keep = 1 }",
             "{ steps = 2, keep = 1 }",
         ),
         ("baseline = { learning-rate = 1e-4 }", ""),
