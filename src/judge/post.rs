@@ -53,7 +53,14 @@ mod tests {
         for url in ["http://h", "https://h:8000/a?b=c", "http://[::1]:80/"] {
             assert_eq!(check_address(url), Ok(()), "{url}");
         }
-        for url in ["foo", "foo.org/hook", "ftp://h/", "http://", "http://a b/", ""] {
+        for url in [
+            "foo",
+            "foo.org/hook",
+            "ftp://h/",
+            "http://",
+            "http://a b/",
+            "",
+        ] {
             assert!(check_address(url).is_err(), "{url}");
         }
     }

@@ -80,11 +80,7 @@ pub(super) fn forget_collected(dir: &RunDir) -> Result<(), RundirError> {
 ///
 /// # Errors
 /// As [`read_collected`].
-pub fn needs_collected(
-    root: &Path,
-    run: &PlannedRun,
-    parent: &RunId,
-) -> Result<bool, RundirError> {
+pub fn needs_collected(root: &Path, run: &PlannedRun, parent: &RunId) -> Result<bool, RundirError> {
     let collected = read_collected(&RunDir::new(root, parent))?;
     let mut inputs = run.stage.inputs.values();
     Ok(inputs.any(|input| match input {

@@ -140,7 +140,9 @@ pub(crate) fn look_at_folders(job: &SweepJob<'_>) -> Result<FoundFolders, Runner
         if let Some(lost) = found.runs.get_mut(&run)
             && lost.outcome.take().is_some()
         {
-            found.rejected.insert(run, format!("{NEEDED}; {}", remedy(true)));
+            found
+                .rejected
+                .insert(run, format!("{NEEDED}; {}", remedy(true)));
         }
     }
     Ok(found)

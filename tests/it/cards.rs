@@ -266,12 +266,17 @@ fn a_plan_is_told_for_the_card_that_is_here() {
     let unknown = plan(&known[..1]);
     assert_eq!(unknown.code, 1, "{unknown:?}");
     assert!(
-        unknown.err.contains("nothing is known of the speed of `Pretended T4`")
+        unknown
+            .err
+            .contains("nothing is known of the speed of `Pretended T4`")
             && unknown.err.contains("--device-flops"),
         "{unknown:?}"
     );
     let none = plan(&[("FAKE_CARDS", "0")]);
-    assert!(none.code == 1 && none.err.contains("`--gpu h100`"), "{none:?}");
+    assert!(
+        none.code == 1 && none.err.contains("`--gpu h100`"),
+        "{none:?}"
+    );
 }
 
 /// What the shipped model finds likely, and one story that it tells.

@@ -51,7 +51,10 @@ fn every_scheduler_of_the_examples_carries_a_sweep_to_its_table_in_its_own_words
             write_sweep(&project, "carried", 2, "");
             // A look a second, and no card: there is none here.
             let quick = text
-                .replace("kind = \"command\"\n", "kind = \"command\"\npoll-seconds = 1\n")
+                .replace(
+                    "kind = \"command\"\n",
+                    "kind = \"command\"\npoll-seconds = 1\n",
+                )
                 .replace("gpu = true\n", "");
             project.write("lions.toml", quick);
             project.write("job.yaml", "name: NAME\ncommand: SCRIPT\n");
@@ -68,8 +71,13 @@ fn every_scheduler_of_the_examples_carries_a_sweep_to_its_table_in_its_own_words
                 "{name}: {table}"
             );
             let asked = std::fs::read_to_string(asked).unwrap_or_default();
-            for part in ["{script}", "{out}", "{name}", "{cpus}", "{handle}", "{signal}"] {
-                assert!(!asked.contains(part), "{name}: {part} stands as it is: {asked}");
+            for part in [
+                "{script}", "{out}", "{name}", "{cpus}", "{handle}", "{signal}",
+            ] {
+                assert!(
+                    !asked.contains(part),
+                    "{name}: {part} stands as it is: {asked}"
+                );
             }
             assert_eq!(asked.is_empty(), name == "shell", "{name}: {asked}");
             tried.push(name);
@@ -110,8 +118,11 @@ fn a_database_on_a_network_file_system_is_refused_and_another_place_is_taken() {
     let said = lions(&project, &run);
     assert_eq!(said.code, 1, "{said:?}");
     assert!(
-        said.err.contains("would lie on a network file system (nfs, ")
-            && said.err.contains("`database = \"/local/disk/lions.db\"` in `lions.toml`"),
+        said.err
+            .contains("would lie on a network file system (nfs, ")
+            && said
+                .err
+                .contains("`database = \"/local/disk/lions.db\"` in `lions.toml`"),
         "{said:?}"
     );
     assert!(!project.path("results/lions.db").exists());

@@ -101,7 +101,9 @@ fn every_local_judge_makes_pairs_that_train_a_policy() {
         ("rules", judging("\"rules\"")),
         (
             "some rules",
-            judging("{ some-rules = { rules = [\"name\", \"dialogue\", \"no-repeat\", \"length\"] } }"),
+            judging(
+                "{ some-rules = { rules = [\"name\", \"dialogue\", \"no-repeat\", \"length\"] } }",
+            ),
         ),
         ("reward model", judging(&format!("{{ {reward} }} }}"))),
         (

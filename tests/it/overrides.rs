@@ -332,7 +332,10 @@ fn a_sweep_is_told_on_the_command_line_and_kept_as_a_file() {
     let without = "recipe]\ndecontaminate = { preset = \"without-held-out\" }";
     for stage in ["sft", "dpo"] {
         let lines = format!("[base.{stage}.{without}\n");
-        assert!(project.read("sweeps/quick.toml").contains(&lines), "{lines}");
+        assert!(
+            project.read("sweeps/quick.toml").contains(&lines),
+            "{lines}"
+        );
     }
     assert!(
         project

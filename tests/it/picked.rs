@@ -40,7 +40,14 @@ fn what_is_picked_claims_nothing_and_leaves_the_figures_of_the_report_alone() {
         told.as_array().unwrap().len()
     };
     assert_eq!((tables("rate=1e-5"), tables("rate=1e-2")), (1, 2));
-    let none = ["compare", "study", "--table", "fast", "--where", "rate=1e-5"];
+    let none = [
+        "compare",
+        "study",
+        "--table",
+        "fast",
+        "--where",
+        "rate=1e-5",
+    ];
     let said = project.lions(&none);
     assert!(
         said.code == 0 && said.out.is_empty() && said.err.contains("`--metrics KEYS`"),
@@ -52,7 +59,9 @@ fn what_is_picked_claims_nothing_and_leaves_the_figures_of_the_report_alone() {
     let said = project.lions(&["figures", "study", "--where", "rate=1e-5"]);
     assert_eq!(said.code, 0, "{said:?}");
     assert!(
-        said.out.lines().all(|path| path.contains("/figures-where/")),
+        said.out
+            .lines()
+            .all(|path| path.contains("/figures-where/")),
         "{said:?}"
     );
     assert_eq!(project.read(own), before);
@@ -83,7 +92,12 @@ prompts = 1
     let at = report.find(title).unwrap_or_else(|| panic!("{report}"));
     let part = &report[at..];
     let rows = project.json(&[
-        "samples", "study", "--where", "rate=1e-5,1e-2", "--where", "seed=1",
+        "samples",
+        "study",
+        "--where",
+        "rate=1e-5,1e-2",
+        "--where",
+        "seed=1",
     ]);
     // The first prompt's line of the table has the first line of either reply.
     let prompt = &rows["rows"].as_array().unwrap().iter();
@@ -96,7 +110,10 @@ prompts = 1
     for reply in row["replies"].as_array().unwrap() {
         let text = reply["text"].as_str().unwrap();
         let first = text.lines().next().unwrap_or_default().trim();
-        assert!(!first.is_empty() && line.contains(first), "{first} in {line}");
+        assert!(
+            !first.is_empty() && line.contains(first),
+            "{first} in {line}"
+        );
     }
     assert!(project.read("reports/study/index.html").contains(title));
 }

@@ -448,7 +448,10 @@ fn whole_numbers_are_drawn_where_they_are_asked_for_and_train_as_many_steps() {
         [[axis]]\nname = \"steps\"\npath = \"sft.recipe.duration.steps\"\n\
         range = { from = 2, to = 5, whole = true }\n";
     write_sweep(&project, "counts", 2, search);
-    is_ok(&project, &["run", "sweeps/counts.toml", "--jobs", "2", "--quiet"]);
+    is_ok(
+        &project,
+        &["run", "sweeps/counts.toml", "--jobs", "2", "--quiet"],
+    );
     let trials = project.json(&["status", "counts", "--trials"]);
     let steps = |trial: &Value| trial["assignments"]["steps"].as_u64().unwrap();
     let drawn: Vec<u64> = trials.as_array().unwrap().iter().map(steps).collect();

@@ -116,12 +116,7 @@ pub(crate) fn named(
 }
 
 /// What is said of a word that is no run: also which sweeps there are, if none is near.
-fn neither(
-    project: &Project,
-    error: CommandError,
-    word: &str,
-    names: &[String],
-) -> CommandError {
+fn neither(project: &Project, error: CommandError, word: &str, names: &[String]) -> CommandError {
     if nearest(word, names.iter().map(String::as_str)).is_some() {
         return error;
     }

@@ -11,9 +11,9 @@ use crate::config::sweep::TableSpec;
 use crate::config::{nearest, published, suggest};
 use crate::metrics::{FAMILIES, metric_spec};
 use crate::report::{
-    Grid, ReportError, SweepResults, SweepTable, claims, compare, default_table, grid_latex, grid_markdown,
-    grid_text, join_results, null_columns, page_grid, published_grid, table_csv, table_grid,
-    table_json,
+    Grid, ReportError, SweepResults, SweepTable, claims, compare, default_table, grid_latex,
+    grid_markdown, grid_text, join_results, null_columns, page_grid, published_grid, table_csv,
+    table_grid, table_json,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
