@@ -23,6 +23,12 @@ pub(crate) fn whole(text: &str) -> Result<i64, String> {
     read.map_err(|_| "it must be a whole number, such as 1 or -1".to_owned())
 }
 
+/// The number of a port, for clap.
+pub(crate) fn port(text: &str) -> Result<u16, String> {
+    let read = text.parse();
+    read.map_err(|_| "it must be a whole number, 0 to 65535".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

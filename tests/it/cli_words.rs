@@ -461,7 +461,7 @@ fn a_slip_of_the_pen_is_answered_with_what_is_expected() {
         (
             &["serve", "--port", "x"],
             2,
-            &["it must be a whole number, 0 or more"],
+            &["it must be a whole number, 0 to 65535"],
         ),
         (
             &["generate", "models/stories260k", "--max-new-tokens", "0"],

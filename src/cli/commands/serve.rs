@@ -3,7 +3,7 @@
 use crate::base::Shutdown;
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
-use crate::cli::numbers::at_least;
+use crate::cli::numbers::port;
 use crate::cli::project::Project;
 use crate::cli::signals::stop_on_signals;
 use crate::cli::ui::Ui;
@@ -21,7 +21,7 @@ use std::time::Duration;
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServeArgs {
     /// Port; 0 takes one that is free
-    #[arg(long, default_value_t = 7860, value_name = "N", value_parser = at_least(0_u16))]
+    #[arg(long, default_value_t = 7860, value_name = "N", value_parser = port)]
     port: u16,
     /// Name or address of this machine to listen at; any but the loopback needs a token
     #[arg(long, default_value = "127.0.0.1", value_name = "HOST")]

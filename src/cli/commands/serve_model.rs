@@ -4,7 +4,7 @@ use crate::base::Shutdown;
 use crate::cli::checkpoint::CheckpointArgs;
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
-use crate::cli::numbers::at_least;
+use crate::cli::numbers::{at_least, port};
 use crate::cli::project::Project;
 use crate::cli::signals;
 use crate::cli::talk::TalkArgs;
@@ -23,7 +23,7 @@ pub(crate) struct ServeModelArgs {
     #[command(flatten)]
     checkpoint: CheckpointArgs,
     /// Port to listen on; 0 takes one that is free
-    #[arg(long, value_name = "PORT", default_value_t = 8000, value_parser = at_least(0_u16))]
+    #[arg(long, value_name = "PORT", default_value_t = 8000, value_parser = port)]
     port: u16,
     /// Name under which clients ask for it [default: the last part of the checkpoint's]
     #[arg(long, value_name = "NAME")]
