@@ -4,82 +4,118 @@ use crate::cli::database::results;
 use crate::cli::project::Project;
 use crate::cli::text::{counted, secs};
 use crate::cli::ui::{Ui, width_err};
+use crate::config::sweep::{AxisValue, Sweep, TableSpec};
 use crate::live::WorkLeft;
-use crate::plan::{RunId, StageKind};
+use crate::plan::{Plan, PlannedTrial, RunId};
 use crate::report::{Cell, SweepTable, compare, default_table, grid_text, table_grid};
 use crate::runner::{Reporter, RunnerEvent};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::time::Instant;
 
 /// A reporter that shows one table early, beside what another one tells.
 pub(crate) struct FirstTable<'a> {
     inner: Box<dyn Reporter + 'a>,
     ui: &'a Ui,
     project: &'a Project,
+    sweep: String,
     left: WorkLeft,
-    state: State,
+    /// What each evaluation that is not done is of: trials' assignments in words.
+    evaluations: BTreeMap<RunId, Vec<String>>,
+    /// For each table its configurations without a value; none once one table was shown.
+    lack: Vec<BTreeSet<String>>,
 }
-
-/// Whether the table is still to come.
-enum State {
-    /// From then on results are looked at again.
-    Waits { sweep: String, next: Instant },
-    /// It was shown, or was there before.
-    Told,
-}
-
-/// Looking costs at most this part of the time: with thousands of runs it takes a while.
-const PART: u32 = 20;
 
 impl<'a> FirstTable<'a> {
     /// Beside `inner`; `todo` are the planned operations of each run that is not done yet.
     pub(crate) fn new(
-        ui: &'a Ui,
-        project: &'a Project,
+        (ui, project): (&'a Ui, &'a Project),
         inner: Box<dyn Reporter + 'a>,
+        (sweep, plan): (&Sweep, &Plan),
         todo: BTreeMap<RunId, f64>,
     ) -> Self {
+        let mut evaluations: BTreeMap<_, Vec<String>> = BTreeMap::new();
+        for trial in plan
+            .trials
+            .iter()
+            .filter(|trial| todo.contains_key(&trial.eval))
+        {
+            let of = evaluations.entry(trial.eval.clone()).or_default();
+            of.push(trial.label.clone());
+        }
+        let all = TableSpec::default();
+        let tables: Vec<&TableSpec> = match &*sweep.report.tables {
+            [] => vec![&all],
+            tables => tables.iter().collect(),
+        };
+        let lack = tables.into_iter().map(|table| lacking(table, plan, &todo));
+        // A table that was there before is not shown again.
+        let lack = lack.filter(|lack| !lack.is_empty()).collect();
         Self {
             inner,
             ui,
             project,
+            sweep: sweep.name.clone(),
             left: WorkLeft::new(todo),
-            state: State::Told,
+            evaluations,
+            lack,
         }
     }
 
-    /// The first table of the sweep that has a value for each of several configurations.
-    fn table(&self, sweep: &str) -> Option<SweepTable> {
-        let results = results(self.ui, self.project, sweep).ok()?;
-        let own = &results.sweep.report.tables;
-        let all = own.is_empty().then(|| default_table(&results));
-        let tables = own.iter().chain(&all);
-        tables
-            .flat_map(|spec| compare(&results, spec))
-            .find(covered)
-    }
-
-    /// Looks whether there is a table, and shows it.
-    fn look(&mut self) -> io::Result<()> {
-        let State::Waits { sweep, next } = &self.state else {
-            return Ok(());
-        };
-        let began = Instant::now();
-        if began < *next {
+    /// Notices that an evaluation is done, and shows a table that has a value of each configuration with it.
+    fn notice(&mut self, run: &RunId) -> io::Result<()> {
+        let done = self.evaluations.remove(run).unwrap_or_default();
+        for lack in &mut self.lack {
+            lack.retain(|label| !done.contains(label));
+        }
+        let before = self.lack.len();
+        self.lack.retain(|lack| !lack.is_empty());
+        // After the last evaluation all tables come.
+        if self.lack.len() == before || self.evaluations.is_empty() {
             return Ok(());
         }
-        let sweep = sweep.clone();
-        let found = self.table(&sweep);
-        let Some(table) = found else {
-            let next = Instant::now() + began.elapsed() * PART;
-            self.state = State::Waits { sweep, next };
+        let Some(table) = self.table() else {
             return Ok(());
         };
-        self.state = State::Told;
-        let text = first_text(&table, &sweep, self.left.secs(self.left.elapsed()));
+        self.lack.clear();
+        let text = first_text(&table, &self.sweep, self.left.secs(self.left.elapsed()));
         self.inner.show(&text(self.ui.colors_err()))
     }
+
+    /// The first table that has a value for each of several configurations.
+    fn table(&self) -> Option<SweepTable> {
+        let results = results(self.ui, self.project, &self.sweep).ok()?;
+        let own = &results.sweep.report.tables;
+        let all = own.is_empty().then(|| default_table(&results));
+        let mut tables = own
+            .iter()
+            .chain(&all)
+            .flat_map(|spec| compare(&results, spec));
+        tables.find(covered)
+    }
+}
+
+/// The configurations of a table, by their trials' assignments in words, none of whose evaluations is done.
+fn lacking(table: &TableSpec, plan: &Plan, todo: &BTreeMap<RunId, f64>) -> BTreeSet<String> {
+    let same = |a: &AxisValue, b: &AxisValue| a == b || (a.is_number() && a.as_f64() == b.as_f64());
+    let of_table = |trial: &&PlannedTrial| {
+        let mut wanted = table.filter.iter();
+        wanted.all(|(axis, value)| {
+            trial
+                .assignments
+                .get(axis)
+                .is_some_and(|own| same(own, value))
+        })
+    };
+    let (waiting, done): (Vec<_>, Vec<_>) = plan
+        .trials
+        .iter()
+        .filter(of_table)
+        .partition(|trial| todo.contains_key(&trial.eval));
+    let mut lack: BTreeSet<_> = waiting.iter().map(|trial| trial.label.clone()).collect();
+    for trial in done {
+        lack.remove(&trial.label);
+    }
+    lack
 }
 
 /// Whether every configuration, of at least two, has a value of the first metric.
@@ -109,27 +145,19 @@ impl Reporter for FirstTable<'_> {
     fn report(&mut self, event: &RunnerEvent) -> io::Result<()> {
         self.inner.report(event)?;
         match event {
-            RunnerEvent::SweepStarted { sweep, done, .. } => {
-                let sweep = sweep.clone();
-                // What was there before is not shown again.
-                if *done == 0 || self.table(&sweep).is_none() {
-                    let next = Instant::now();
-                    self.state = State::Waits { sweep, next };
-                }
-            }
             RunnerEvent::RunProgress {
                 run, done, total, ..
             } => self.left.report(run, *done, *total),
-            RunnerEvent::RunFinished { run, stage, .. } => {
+            RunnerEvent::RunFinished { run, .. } => {
                 self.left.end(run, true);
-                // After the last one all tables come.
-                if *stage == StageKind::Eval && self.left.secs(1.0) != Some(0.0) {
-                    self.look()?;
-                }
+                self.notice(run)?;
             }
             RunnerEvent::RunFailed { run, .. }
             | RunnerEvent::RunSkipped { run, .. }
-            | RunnerEvent::RunCancelled { run, .. } => self.left.end(run, false),
+            | RunnerEvent::RunCancelled { run, .. } => {
+                self.left.end(run, false);
+                self.evaluations.remove(run);
+            }
             _ => {}
         }
         Ok(())

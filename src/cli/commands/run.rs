@@ -304,7 +304,7 @@ fn one(
     let (sweep, plan) = (&phase.sweep, &phase.plan);
     let is_rung = phase.rung.is_some();
     let only = wanted_runs(plan, &sweep.axes, &args.picked, args.only)?;
-    let mut reporter = reporter(ui, project, plan, only.as_ref());
+    let mut reporter = reporter(ui, project, (sweep, plan), only.as_ref());
     let failed = |error| failed(error, &args.again(word), shutdown);
     let opened = open_store(&project.root, shutdown, reporter.as_mut());
     let mut store = opened.map_err(failed)?;
@@ -395,7 +395,7 @@ fn failed(error: RunnerError, again: &str, shutdown: &Shutdown) -> CommandError 
 fn reporter<'a>(
     ui: &'a Ui,
     project: &'a Project,
-    plan: &Plan,
+    (sweep, plan): (&Sweep, &Plan),
     only: Option<&BTreeSet<RunId>>,
 ) -> Box<dyn Reporter + 'a> {
     if ui.json {
@@ -415,7 +415,7 @@ fn reporter<'a>(
     } else {
         Box::new(LinesReporter::new(io::stderr()))
     };
-    Box::new(FirstTable::new(ui, project, inner, todo))
+    Box::new(FirstTable::new((ui, project), inner, (sweep, plan), todo))
 }
 
 /// Tables, report, last words and exit code. `current`: the pages are what they would be.
