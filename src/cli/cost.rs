@@ -1,14 +1,17 @@
 //! What a plan costs on GPUs, in words.
 
+use crate::cli::calibration::measured;
 use crate::cli::error::CommandError;
 use crate::cli::text::{bytes, si_of};
 use crate::config::spec::Precision;
 use crate::config::sweep::Sweep;
 use crate::gpu::cards;
-use crate::plan::{DeviceRate, Gpu, Plan, PlannedRun, StageRecipe};
+use crate::plan::{DeviceRate, Gpu, MeasuredRates, Plan, PlannedRun, StageKind, StageRecipe};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 
 /// Share of the peak taken where nothing is said.
 const UTILISATION: f64 = 0.4;
@@ -25,6 +28,9 @@ pub(crate) struct DeviceArgs {
     /// Share of the peak that is reached, above 0 to 1 [default: 0.4, an assumption]
     #[arg(long, value_name = "SHARE")]
     mfu: Option<f64>,
+    /// What `lions bench … --device cuda:N --json` printed, to tell hours by; repeatable
+    #[arg(long, value_name = "FILE")]
+    bench: Vec<PathBuf>,
     /// Runs that share a GPU, each with its part of the memory
     #[arg(long, value_name = "N", default_value = "1")]
     runs_per_gpu: NonZeroU32,
@@ -97,15 +103,26 @@ impl DeviceArgs {
         let asked = !self.gpu.is_empty()
             || self.device_flops.is_some()
             || self.mfu.is_some()
-            || self.runs_per_gpu.get() > 1;
+            || self.runs_per_gpu.get() > 1
+            || !self.bench.is_empty();
         if !asked && !plan.runs.iter().any(in_bf16) {
             return Ok(Vec::new());
         }
         let named = self.gpu.iter().map(|name| name.gpu().map(Some));
         let mut gpus = named.collect::<Result<Vec<_>, _>>()?;
+        let benches = self.bench.iter().map(|file| measured(file));
+        let benches = benches.collect::<Result<Vec<_>, _>>()?;
+        if gpus.is_empty() && self.device_flops.is_none() {
+            gpus.extend(benches.iter().map(|(gpu, _)| Some(*gpu)));
+            gpus.dedup();
+        }
         if gpus.is_empty() {
             gpus.push(self.device_flops.is_none().then_some(Gpu::A100));
         }
+        let of_gpu = |gpu: Option<Gpu>| {
+            let own = benches.iter().filter(|(of, _)| Some(*of) == gpu);
+            own.fold(MeasuredRates::default(), |all, (_, rates)| rates.or(all))
+        };
         let rate = |gpu: Option<Gpu>| {
             let peak_flops = self.device_flops.or(gpu.map(Gpu::peak_flops));
             peak_flops.map(|peak_flops| DeviceRate {
@@ -113,6 +130,7 @@ impl DeviceArgs {
                 peak_flops,
                 utilisation,
                 runs: self.runs_per_gpu,
+                measured: of_gpu(gpu),
             })
         };
         Ok(gpus.into_iter().filter_map(rate).collect())
@@ -163,11 +181,11 @@ pub(crate) fn hours(value: f64) -> String {
 /// The lines under the table of stages: the hours of what is to do, and the stages that one device
 /// cannot hold.
 pub(crate) fn device_lines(rate: DeviceRate, todo: &[&PlannedRun]) -> Vec<String> {
-    let flops: f64 = todo.iter().map(|run| run.estimate.flops).sum();
     let mut lines = vec![format!(
-        "≈ {} GPU-hours ({})",
-        hours(rate.hours(flops)),
-        Shown(rate)
+        "≈ {} GPU-hours ({}{})",
+        hours(hours_of(rate, todo)),
+        Shown(rate),
+        measured_words(rate, todo)
     )];
     for &kind in crate::plan::StageKind::ALL {
         let of_kind = || todo.iter().filter(|run| run.kind == kind);
@@ -222,9 +240,49 @@ pub(crate) fn device_lines(rate: DeviceRate, todo: &[&PlannedRun]) -> Vec<String
     lines
 }
 
+/// Hours of runs on one device.
+fn hours_of(rate: DeviceRate, runs: &[&PlannedRun]) -> f64 {
+    let each = runs.iter();
+    each.map(|run| rate.hours(run.kind, run.estimate.flops))
+        .sum()
+}
+
+/// Stages to be done whose speed was measured.
+fn measured_kinds(rate: DeviceRate, todo: &[&PlannedRun]) -> Vec<(StageKind, f64)> {
+    let kinds = StageKind::ALL.iter().copied();
+    let there = kinds.filter(|kind| todo.iter().any(|run| run.kind == *kind));
+    there
+        .filter_map(|kind| Some((kind, rate.measured.of(kind)?)))
+        .collect()
+}
+
+/// "; as measured: sft 46 %".
+fn measured_words(rate: DeviceRate, todo: &[&PlannedRun]) -> String {
+    let kinds = measured_kinds(rate, todo);
+    let word = |(kind, flops): &(StageKind, f64)| {
+        format!("{kind} {:.0} %", flops / rate.peak_flops * 100.0)
+    };
+    match kinds.iter().map(word).collect::<Vec<_>>() {
+        none if none.is_empty() => String::new(),
+        words => format!("; as measured: {}", words.join(", ")),
+    }
+}
+
+/// That hours rest on no measurement, and how to make one.
+pub(crate) fn uncalibrated_line(rates: &[DeviceRate], todo: &[&PlannedRun]) -> Option<String> {
+    let is_not = |rate: &&DeviceRate| measured_kinds(**rate, todo).is_empty();
+    rates.iter().find(is_not).filter(|_| !todo.is_empty())?;
+    Some(
+        "hours are not calibrated: the share of the peak is an assumption. `lions bench train --device cuda:0 --precision bf16 \
+         --json > bench.json` measures a GPU, `--bench bench.json` tells hours by it"
+            .to_owned(),
+    )
+}
+
 /// As an object for `--json`.
 pub(crate) fn device_json(rate: DeviceRate, todo: &[&PlannedRun]) -> Value {
-    let flops: f64 = todo.iter().map(|run| run.estimate.flops).sum();
+    let measured = measured_kinds(rate, todo).into_iter();
+    let measured: BTreeMap<&str, f64> = measured.map(|(kind, rate)| (kind.name(), rate)).collect();
     let least = todo
         .iter()
         .map(|run| run.estimate.least_card_memory_bytes)
@@ -233,7 +291,7 @@ pub(crate) fn device_json(rate: DeviceRate, todo: &[&PlannedRun]) -> Value {
         "gpu": rate.gpu.map(Gpu::name), "peak_flops": rate.peak_flops,
         "utilisation": rate.utilisation, "memory_bytes": rate.memory_bytes(),
         "runs_per_gpu": rate.runs,
-        "hours": rate.hours(flops), "fits": rate.gpu.map(|_| !rate.too_small_for(least.unwrap_or(0))),
+        "hours": hours_of(rate, todo), "measured_flops": measured, "fits": rate.gpu.map(|_| !rate.too_small_for(least.unwrap_or(0))),
     })
 }
 

@@ -5,6 +5,7 @@
 //! Start at [`app`].
 
 mod app;
+mod calibration;
 mod cards;
 mod chat;
 mod checkpoint;

@@ -3,7 +3,7 @@
 use crate::arch::DecoderConfig;
 use crate::base::SeedTree;
 use crate::config::spec::SamplingRecipe;
-use crate::generate::{Completion, Generator, Room, SampleJob, sample};
+use crate::generate::{Completion, Generator, Room, SampleJob, sample, sample_watched};
 use crate::gpu::testing::{FAMILIES, emulated, family, ids};
 use crate::gpu::{SharedGpu, Stored};
 use crate::model::{Decoder, DeviceModel, FrozenParams};
@@ -85,13 +85,23 @@ fn rows_of_every_family_are_those_of_the_host() {
 
 /// Samples of prompts of which one fills a page, and one crosses to its second.
 fn samples(model: &mut dyn Generator, batch: usize) -> Vec<Completion> {
+    drawn_by(model, batch, (1.0, 0.9), false)
+}
+
+/// The same by temperature and nucleus; watched, so that logits go to the host, which draws.
+fn drawn_by(
+    model: &mut dyn Generator,
+    batch: usize,
+    (temperature, top_p): (f64, f64),
+    watched: bool,
+) -> Vec<Completion> {
     let prompts = [ids(4, 64), ids(5, 3), ids(6, 61), ids(7, 12)];
     let job = SampleJob {
         prompts: &prompts,
         samples: 2,
         recipe: &SamplingRecipe {
-            temperature: 1.0.try_into().unwrap(),
-            top_p: 0.9.try_into().unwrap(),
+            temperature: temperature.try_into().unwrap(),
+            top_p: top_p.try_into().unwrap(),
             max_new_tokens: 7.try_into().unwrap(),
         },
         stop: &[3, 17],
@@ -99,7 +109,23 @@ fn samples(model: &mut dyn Generator, batch: usize) -> Vec<Completion> {
         batch,
         until: None,
     };
+    if watched {
+        let mut told = 0_usize;
+        let drawn = sample_watched(model, &job, &mut |_| told += 1, &mut |_| true).unwrap();
+        let tokens: usize = drawn.iter().map(|c| c.tokens.len()).sum();
+        assert!(told >= tokens, "{told} of {tokens}");
+        return drawn;
+    }
     sample(model, &job, &mut |_| true).unwrap()
+}
+
+#[test]
+fn tokens_drawn_on_the_device_are_those_that_the_host_draws_from_its_logits() {
+    let mut model = device::<bf16>(&family("gemma2"), 1 << 24);
+    for how in [(0.0, 1.0), (1.0, 1.0), (0.8, 0.6), (1.3, 0.97)] {
+        let on_device = drawn_by(&mut model, 3, how, false);
+        assert!(on_device == drawn_by(&mut model, 3, how, true), "{how:?}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::gpu::error::{GpuError, Result};
 use crate::gpu::ledger::{Ledger, same_size};
 use crate::gpu::moments::Moments;
 use crate::gpu::ops::table::entries;
+use crate::gpu::pinned::HostMemory;
 use half::bf16;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -72,7 +73,7 @@ pub struct Emulated {
     ledger: Ledger,
     /// Memory that stands for the host's.
     pinned: Vec<Allocation>,
-    pinned_ledger: Ledger,
+    host: HostMemory,
     total: usize,
     schedule: Schedule,
     os_threads: u32,
@@ -97,7 +98,7 @@ impl Emulated {
             allocations: Vec::new(),
             ledger: Ledger::default(),
             pinned: Vec::new(),
-            pinned_ledger: Ledger::default(),
+            host: HostMemory::default(),
             total,
             schedule: Schedule::Forward,
             os_threads: 1,
@@ -154,12 +155,6 @@ impl Emulated {
     fn place(&self, region: Region) -> Result<*mut u8> {
         self.ledger.check(region)?;
         Ok(std::ptr::with_exposed_provenance_mut(region.at as usize))
-    }
-
-    /// The same of pinned memory.
-    fn pinned_place(&self, pinned: Pinned) -> Result<*mut u8> {
-        self.pinned_ledger.check(pinned.0)?;
-        Ok(std::ptr::with_exposed_provenance_mut(pinned.0.at as usize))
     }
 
     fn unharmed(&self, call: &Call<'_>) -> Result<()> {
@@ -237,30 +232,23 @@ impl Gpu for Emulated {
     fn pin(&mut self, bytes: usize) -> Result<Pinned> {
         let allocation = Allocation::new(bytes);
         let at = allocation.data();
-        let pinned = Pinned(Region {
-            at: at.expose_provenance() as u64,
-            bytes,
-        });
-        #[expect(unsafe_code, reason = "memory that kernels reach by its address")]
+        #[expect(unsafe_code, reason = "memory that devices reach by its address")]
         // SAFETY: the allocation has as many bytes.
         unsafe {
             at.write_bytes(0, bytes);
         }
         self.pinned.push(allocation);
-        self.pinned_ledger.note(pinned.0);
-        Ok(pinned)
+        Ok(self.host.note(at, bytes))
     }
 
     fn unpin(&mut self, pinned: Pinned) -> Result<()> {
-        self.pinned_ledger.forget(pinned.0)?;
-        let at = |a: &Allocation| a.data().expose_provenance() as u64;
-        self.pinned.retain(|a| at(a) != pinned.0.at);
+        let at = self.host.forget(pinned)?;
+        self.pinned.retain(|a| a.data() != at);
         Ok(())
     }
 
     fn fetch(&mut self, from: Pinned, to: Region) -> Result<()> {
-        same_size(from.bytes(), to.bytes)?;
-        let (source, target) = (self.pinned_place(from)?, self.place(to)?);
+        let (source, target) = (self.host.place(from, to.bytes)?, self.place(to)?);
         #[expect(unsafe_code, reason = "device memory is reached by addresses")]
         // SAFETY: both places have as many bytes, of different allocations.
         unsafe {
@@ -270,8 +258,7 @@ impl Gpu for Emulated {
     }
 
     fn store(&mut self, from: Region, to: Pinned) -> Result<()> {
-        same_size(from.bytes, to.bytes())?;
-        let (source, target) = (self.place(from)?, self.pinned_place(to)?);
+        let (source, target) = (self.place(from)?, self.host.place(to, from.bytes)?);
         #[expect(unsafe_code, reason = "device memory is reached by addresses")]
         // SAFETY: as `fetch`.
         unsafe {
@@ -281,25 +268,11 @@ impl Gpu for Emulated {
     }
 
     fn read_pinned(&mut self, from: Pinned, to: &mut [u8]) -> Result<()> {
-        same_size(from.bytes(), to.len())?;
-        let from = self.pinned_place(from)?;
-        #[expect(unsafe_code, reason = "device memory is reached by addresses")]
-        // SAFETY: as `download_bytes`.
-        unsafe {
-            to.as_mut_ptr().copy_from_nonoverlapping(from, to.len());
-        }
-        Ok(())
+        self.host.read(from, to)
     }
 
     fn write_pinned(&mut self, from: &[u8], to: Pinned) -> Result<()> {
-        same_size(from.len(), to.bytes())?;
-        let to = self.pinned_place(to)?;
-        #[expect(unsafe_code, reason = "device memory is reached by addresses")]
-        // SAFETY: as `upload_bytes`.
-        unsafe {
-            to.copy_from_nonoverlapping(from.as_ptr(), from.len());
-        }
-        Ok(())
+        self.host.write(from, to)
     }
 
     fn fill(&mut self, region: Region, byte: u8) -> Result<()> {

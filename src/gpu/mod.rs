@@ -28,6 +28,7 @@ mod error;
 mod ledger;
 mod moments;
 pub mod ops;
+mod pinned;
 #[cfg(test)]
 mod prebuilt_tests;
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! From operations to GPU-hours, by the vendor's peak and a stated utilisation.
+//! From operations to GPU-hours: as fast as a bench measured such work, else by the vendor's peak and a stated utilisation.
 
 use crate::arch::share_of_card;
+use crate::plan::stage::StageKind;
 use std::num::NonZeroU32;
 use strum::VariantArray;
 
@@ -81,6 +82,39 @@ impl Gpu {
     }
 }
 
+/// How fast work of each kind went in a bench, operations per second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MeasuredRates {
+    /// Supervised fine-tuning.
+    pub train: Option<f64>,
+    /// DPO, its reference included.
+    pub dpo: Option<f64>,
+    /// Sampling.
+    pub generate: Option<f64>,
+}
+
+impl MeasuredRates {
+    /// These, and those of `other` that these lack.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            train: self.train.or(other.train),
+            dpo: self.dpo.or(other.dpo),
+            generate: self.generate.or(other.generate),
+        }
+    }
+
+    /// Of the work of a stage, if it was measured.
+    pub fn of(self, kind: StageKind) -> Option<f64> {
+        match kind {
+            StageKind::Sft => self.train,
+            StageKind::Dpo | StageKind::RefLogps => self.dpo,
+            StageKind::Sample => self.generate,
+            StageKind::Select | StageKind::Judge | StageKind::Eval => None,
+        }
+    }
+}
+
 /// How fast the work is taken to go.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DeviceRate {
@@ -93,13 +127,16 @@ pub struct DeviceRate {
     pub utilisation: f64,
     /// Runs that share one.
     pub runs: NonZeroU32,
+    /// What was measured, which goes before the share of the peak.
+    pub measured: MeasuredRates,
 }
 
 impl DeviceRate {
-    /// Hours that one such device needs for `flops` operations.
-    pub fn hours(self, flops: f64) -> f64 {
+    /// Hours that one such device needs for `flops` operations of a stage.
+    pub fn hours(self, kind: StageKind, flops: f64) -> f64 {
+        let stated = self.peak_flops * self.utilisation;
         // The sum of nothing is -0, and so would be the hours.
-        flops / (self.peak_flops * self.utilisation) / 3600.0 + 0.0
+        flops / self.measured.of(kind).unwrap_or(stated) / 3600.0 + 0.0
     }
 
     /// What a run has of such a device's memory, bytes; nothing where that is not known.
@@ -126,10 +163,19 @@ mod tests {
             peak_flops: Gpu::A100.peak_flops(),
             utilisation: 0.4,
             runs: NonZeroU32::MIN,
+            measured: MeasuredRates::default(),
         };
-        assert!((rate.hours(4.4928e17) - 1.0).abs() < 1e-12);
+        assert!((rate.hours(StageKind::Sft, 4.4928e17) - 1.0).abs() < 1e-12);
         let nothing: f64 = [].iter().sum();
-        assert!(rate.hours(nothing).is_sign_positive());
+        assert!(rate.hours(StageKind::Sft, nothing).is_sign_positive());
+        let train = Some(2.0 * 312e12 * 0.4);
+        let measured = MeasuredRates {
+            train,
+            ..MeasuredRates::default()
+        };
+        let rate = DeviceRate { measured, ..rate };
+        assert!((rate.hours(StageKind::Sft, 4.4928e17) - 0.5).abs() < 1e-12);
+        assert!((rate.hours(StageKind::Eval, 4.4928e17) - 1.0).abs() < 1e-12);
         assert!(rate.too_small_for(81 << 30) && !rate.too_small_for(80 << 30));
         let runs = NonZeroU32::new(4).unwrap();
         let quarter = DeviceRate { runs, ..rate };

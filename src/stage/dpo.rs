@@ -72,7 +72,8 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &DpoRecipe) -> Result<StageOutp
     };
     objective.check_references()?;
 
-    let engine = job.open_engine(&source, &config, &recipe.training, moving)?;
+    let step = (2 * batch).saturating_mul(recipe.pairs.limits.max_seq_len);
+    let engine = job.open_engine(&source, &config, (&recipe.training, step), moving)?;
     if moving.is_some() {
         let bytes = engine.arrays(Part::Reference).bytes();
         let mib = bytes.div_ceil(1 << 20);

@@ -153,12 +153,13 @@ impl Attempt<'_> {
     }
 
     /// The model of a folder at the beginning of a training: all its weights, or new adapters if the
-    /// recipe asks for them. It keeps a reference if that is to be moved.
+    /// recipe asks for them. It keeps a reference if that is to be moved. A step has so many positions at most: no more are
+    /// computed at once.
     pub(super) fn open_engine(
         &self,
         source: &Path,
         config: &DecoderConfig,
-        recipe: &TrainingRecipe,
+        (recipe, step): (&TrainingRecipe, usize),
         reference: Option<ReferenceUpdate>,
     ) -> Result<Box<dyn Engine>, StageError> {
         let start = EngineStart {
@@ -169,7 +170,7 @@ impl Attempt<'_> {
             reference,
             seed: &self.seed().child("lora"),
             recompute: self.file.runtime.recompute_layers == Some(true),
-            positions: self.micro_batch_tokens(),
+            positions: self.micro_batch_tokens().min(step),
         };
         Ok(match self.lend_device()? {
             Some(gpu) => open_on_device(gpu, &start)?,

@@ -2,7 +2,7 @@
 
 use crate::base::counted;
 use crate::config::file_stem;
-use crate::config::spec::{Monitor, SftRecipe};
+use crate::config::spec::{BatchSize, Monitor, SftRecipe};
 use crate::data::{PackReport, SftPlan, TextFormat, load_chat, mixture_seed, training_chats};
 use crate::plan::StageKind;
 use crate::stage::attempt::Attempt;
@@ -46,7 +46,12 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &SftRecipe) -> Result<StageOutp
         None => Vec::new(),
     };
 
-    let engine = job.open_engine(&source, &config, &recipe.training, None)?;
+    let layout = &recipe.layout;
+    let step = match layout.batch {
+        BatchSize::Tokens(tokens) => tokens.max(layout.max_seq_len),
+        BatchSize::Rows(rows) => rows.saturating_mul(layout.max_seq_len),
+    };
+    let engine = job.open_engine(&source, &config, (&recipe.training, step), None)?;
     let rate = recipe.training.optimizer.learning_rate;
     let schedule = learning_schedule(&recipe.training.schedule, rate.get(), plan.steps())?;
     let (kind, steps) = (StageKind::Sft, plan.steps());

@@ -50,6 +50,27 @@ fn a_study_is_planned_on_a_base_without_its_weights_and_data() {
         custom.contains("one device of 400.0 TFLOP/s at 40 % of peak"),
         "{custom}"
     );
+    assert!(gemma.contains("hours are not calibrated"), "{gemma}");
+    // As `lions bench` prints it: 46 % of the peak.
+    let bench = r#"{"bench": "train", "flops_per_wall_sec": 454.94e12, "steps": 8,
+        "device": {"name": "NVIDIA H200", "total_memory_bytes": 150754820096, "share_of_peak": 0.46}}"#;
+    project.write("bench.json", bench);
+    let file = project.path("bench.json");
+    let by_bench = ["--bench", file.to_str().unwrap()];
+    let (measured, _) = planned(&project, "gemma-2b", &by_bench);
+    let words = "(one H200-141GB at 40 % of peak; as measured: sft 46 %)";
+    assert!(measured.contains(words), "{measured}");
+    assert!(!measured.contains("not calibrated"), "{measured}");
+    project.write("bench.json", bench.replace("H200", "X1"));
+    let words = ["plan", "sweeps/quickstart.toml", by_bench[0], by_bench[1]];
+    let refused = project.lions(&words);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(
+        refused
+            .err
+            .contains("nothing is known of the GPU `NVIDIA X1`"),
+        "{refused:?}"
+    );
     let own = project.lions(&["plan", "sweeps/quickstart.toml"]);
     assert!(!own.out.contains("GPU-hours"), "{}", own.out);
 }

@@ -514,7 +514,7 @@ fn runs_that_share_a_card_are_beside_each_other_and_keep_to_their_part_of_it() {
         command
     });
     shared.agrees_with(&on_cpu);
-    let sql = "SELECT attempt.started, attempt.finished, run.run_id FROM attempt JOIN run ON run.id = attempt.run
+    let sql = "SELECT attempt.started, attempt.ended, run.run_id FROM attempt JOIN run ON run.id = attempt.run
         WHERE run.kind = 'sft'";
     let store = crate::driver::database(&project);
     let mut found = store.prepare(sql).unwrap();

@@ -1,7 +1,7 @@
 //! `lions plan`.
 
 use crate::base::digest_bytes;
-use crate::cli::cost::{DeviceArgs, assumed, device_json, device_lines, hours};
+use crate::cli::cost::{DeviceArgs, assumed, device_json, device_lines, hours, uncalibrated_line};
 use crate::cli::database::earlier;
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
@@ -232,7 +232,7 @@ impl View {
                 "judge_requests": run.estimate.judge_requests, "judge_tokens": run.estimate.judge_tokens,
                 "card_memory_bytes": run.estimate.card_memory_bytes,
                 "least_card_memory_bytes": run.estimate.least_card_memory_bytes,
-                "gpu_hours": self.rate().map(|rate| rate.hours(run.estimate.flops)),
+                "gpu_hours": self.rate().map(|rate| rate.hours(run.kind, run.estimate.flops)),
             })
         });
         let trials = plan.trials.iter().map(|trial| {
@@ -281,10 +281,11 @@ fn print(ui: &Ui, sweep: &Sweep, plan: &Plan, view: &View, args: &PlanArgs) {
     ui.table(&stages, &vec![Whole; stages[0].len()]);
     let lines = |&rate: &DeviceRate| device_lines(rate, &view.todo(plan));
     let device = view.rates.iter().flat_map(lines);
+    let calibrated = uncalibrated_line(&view.rates, &view.todo(plan));
     let assumptions = assumption_lines(sweep, plan);
     let asked = judge_line(&view.todo(plan));
     let weights = weights_line(&view.todo(plan));
-    let told = device.chain(asked).chain(weights);
+    let told = device.chain(calibrated).chain(asked).chain(weights);
     for line in told.chain(assumptions) {
         ui.text(&line);
     }
@@ -447,7 +448,7 @@ fn stage_table(ui: &Ui, plan: &Plan, view: &View) -> Vec<Vec<String>> {
             bytes(peak as f64),
         ];
         if let Some(rate) = view.rate() {
-            row.extend([bytes(on_card as f64), hours(rate.hours(flops))]);
+            row.extend([bytes(on_card as f64), hours(rate.hours(kind, flops))]);
         }
         rows.push(row);
     }

@@ -14,6 +14,7 @@ use crate::gpu::error::{GpuError, Result};
 use crate::gpu::ledger::{Ledger, same_size};
 use crate::gpu::moments::Moments;
 use crate::gpu::ops::table::entries;
+use crate::gpu::pinned::HostMemory;
 use cudarc::driver::DriverError;
 use cudarc::driver::result::{self, device, event, module, stream};
 use cudarc::driver::sys::{
@@ -21,7 +22,7 @@ use cudarc::driver::sys::{
     CUfunction_attribute_enum, CUresult,
 };
 use std::collections::BTreeMap;
-use std::ffi::CString;
+use std::ffi::{CString, c_void};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,8 +38,7 @@ pub struct Cuda {
     functions: BTreeMap<&'static str, Function>,
     moments: Moments<CUevent>,
     ledger: Ledger,
-    /// Memory of the host.
-    pinned: Ledger,
+    host: HostMemory,
 }
 
 /// A kernel, and the most shared memory that it was allowed.
@@ -108,7 +108,7 @@ impl Cuda {
             functions: BTreeMap::new(),
             moments: Moments::default(),
             ledger: Ledger::default(),
-            pinned: Ledger::default(),
+            host: HostMemory::default(),
         };
         for entry in entries() {
             card.function(entry.name)?;
@@ -227,75 +227,57 @@ impl Gpu for Cuda {
         #[expect(unsafe_code, reason = "calls of the driver")]
         // SAFETY: the context is current (`Claim`); what is given has so many bytes.
         let at = unsafe {
-            result::malloc_host(bytes.max(1), 0).inspect(|at| at.cast::<u8>().write_bytes(0, bytes))
+            let at = result::malloc_host(bytes.max(1), 0).map(<*mut c_void>::cast::<u8>);
+            at.inspect(|at| at.write_bytes(0, bytes))
         };
         let at = at.map_err(|e| match e.0 {
             CUresult::CUDA_ERROR_OUT_OF_MEMORY => GpuError::NoHostMemory(bytes),
             _ => failed(e),
         })?;
-        let at = at.expose_provenance() as u64;
-        self.pinned.note(Region { at, bytes });
-        Ok(Pinned(Region { at, bytes }))
+        Ok(self.host.note(at, bytes))
     }
 
     fn unpin(&mut self, pinned: Pinned) -> Result<()> {
-        self.pinned.forget(pinned.0)?;
+        let at = self.host.forget(pinned)?;
         self.sync()?;
         #[expect(unsafe_code, reason = "calls of the driver")]
         // SAFETY: made by `pin`, and given back once; nothing uses it any more.
         unsafe {
-            result::free_host(host(pinned).cast()).or_failed()
+            result::free_host(at.cast()).or_failed()
         }
     }
 
     fn fetch(&mut self, from: Pinned, to: Region) -> Result<()> {
-        same_size(from.bytes(), to.bytes)?;
-        self.pinned.check(from.0)?;
+        let place = self.host.place(from, to.bytes)?;
         self.ledger.check(to)?;
         #[expect(unsafe_code, reason = "calls of the driver")]
-        // SAFETY: the region is of this device; pinned memory lives until `unpin`, which waits, and is reached by the host
-        // in `read_pinned` and `write_pinned` alone, which wait.
+        // SAFETY: the region is of this device; pinned memory lives until `unpin`, which waits, and the host reaches it in
+        // `read_pinned` and `write_pinned` alone, which wait.
         unsafe {
-            let from = std::slice::from_raw_parts(host(from), from.bytes());
+            let from = std::slice::from_raw_parts(place, to.bytes);
             result::memcpy_htod_async(to.at, from, self.context.stream).or_failed()
         }
     }
 
     fn store(&mut self, from: Region, to: Pinned) -> Result<()> {
-        same_size(from.bytes, to.bytes())?;
+        let place = self.host.place(to, from.bytes)?;
         self.ledger.check(from)?;
-        self.pinned.check(to.0)?;
         #[expect(unsafe_code, reason = "calls of the driver")]
         // SAFETY: as `fetch`.
         unsafe {
-            let to = std::slice::from_raw_parts_mut(host(to), to.bytes());
+            let to = std::slice::from_raw_parts_mut(place, from.bytes);
             result::memcpy_dtoh_async(to, from.at, self.context.stream).or_failed()
         }
     }
 
     fn read_pinned(&mut self, from: Pinned, to: &mut [u8]) -> Result<()> {
-        same_size(from.bytes(), to.len())?;
-        self.pinned.check(from.0)?;
         self.sync()?;
-        #[expect(unsafe_code, reason = "memory that the driver gave")]
-        // SAFETY: there are as many bytes, all written when they were made, and the device is done with them.
-        unsafe {
-            to.as_mut_ptr()
-                .copy_from_nonoverlapping(host(from), to.len());
-        }
-        Ok(())
+        self.host.read(from, to)
     }
 
     fn write_pinned(&mut self, from: &[u8], to: Pinned) -> Result<()> {
-        same_size(from.len(), to.bytes())?;
-        self.pinned.check(to.0)?;
         self.sync()?;
-        #[expect(unsafe_code, reason = "memory that the driver gave")]
-        // SAFETY: as `read_pinned`.
-        unsafe {
-            host(to).copy_from_nonoverlapping(from.as_ptr(), from.len());
-        }
-        Ok(())
+        self.host.write(from, to)
     }
 
     fn fill(&mut self, region: Region, byte: u8) -> Result<()> {
@@ -409,19 +391,13 @@ impl Drop for Cuda {
             let freed = unsafe { result::free_sync(at) };
             note(freed);
         }
-        for at in self.pinned.addresses() {
-            let at = std::ptr::with_exposed_provenance_mut(at as usize);
+        for at in self.host.places() {
             #[expect(unsafe_code, reason = "calls of the driver")]
             // SAFETY: made by `pin`, and given back once; freeing memory has waited for all that uses it.
-            let freed = unsafe { result::free_host(at) };
+            let freed = unsafe { result::free_host(at.cast()) };
             note(freed);
         }
     }
-}
-
-/// Where the host reaches pinned memory.
-fn host(pinned: Pinned) -> *mut u8 {
-    std::ptr::with_exposed_provenance_mut(pinned.0.at as usize)
 }
 
 /// Why a kernel does not run, unless it is that the card is lost.

@@ -74,6 +74,7 @@ pub fn draw(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gpu::element::int;
     use crate::gpu::testing::{Device, noise, on_devices, on_devices_once};
 
     fn by(temperature: f64, top_p: f64) -> Drawing {
@@ -109,7 +110,7 @@ mod tests {
             below += w;
             uniform * mass < below
         });
-        found.unwrap().0 as i32
+        int(found.unwrap().0)
     }
 
     /// Numbers in [0, 1), the ends among them.
@@ -151,10 +152,16 @@ mod tests {
     #[test]
     fn tokens_as_likely_as_each_other_are_drawn_in_the_order_of_their_ids() {
         let (rows, vocab) = (40, 700);
-        let few = |(i, z): (usize, &f32)| match (z * 3.0).round() {
-            0.0 if i % 2 == 0 => -0.0,
-            z if z <= -2.0 => f32::NEG_INFINITY,
-            z => z,
+        let few = |(i, z): (usize, &f32)| {
+            let z = (z * 3.0).round();
+            if z <= -2.0 {
+                f32::NEG_INFINITY
+            } else if i % 2 == 0 {
+                // Of 0 the other zero.
+                z.abs().copysign(if z > 0.0 { 1.0 } else { -1.0 })
+            } else {
+                z
+            }
         };
         let logits = noise::<f32>(rows * vocab, 5);
         let logits: Vec<f32> = logits.iter().enumerate().map(few).collect();
