@@ -323,7 +323,10 @@ mod tests {
     #[test]
     fn a_child_sees_the_card_of_its_slot_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let program = script(dir.path(), "shift 8; echo $* $CUDA_VISIBLE_DEVICES");
+        let program = script(
+            dir.path(),
+            "shift 8; echo $1 $2 $3 $4 $5 $CUDA_VISIBLE_DEVICES",
+        );
         let mut backend = LocalBackend::new(program);
         let launch = Launch {
             device: crate::base::Device::Cuda(1),

@@ -108,7 +108,7 @@ pub enum Poll {
         /// Why, in the scheduler's words.
         reason: String,
     },
-    /// It is at work, or nothing says otherwise.
+    /// It is running, or nothing says otherwise.
     Running,
     /// It has ended by itself or by a signal.
     Exited {
@@ -201,7 +201,7 @@ pub enum BackendError {
         source: std::io::Error,
     },
     /// An earlier attempt of that number still holds its folder.
-    #[error("attempt {attempt} of run `{run}` is already at work")]
+    #[error("attempt {attempt} of run `{run}` is already running")]
     Busy {
         /// The run.
         run: RunId,

@@ -303,7 +303,7 @@ mod tests {
         );
         assert_eq!(
             wrong("[backend.local]\njobs = 2\n"),
-            ["lions.toml:2:1: unknown key `jobs` in `backend.local` (it has `runs-per-gpu`)"]
+            ["lions.toml:2:1: unknown key `jobs` in `backend.local` (valid are `runs-per-gpu`)"]
         );
         assert_eq!(
             wrong("databse = \"x\"\n"),

@@ -20,7 +20,7 @@ pub enum Blocker {
         /// Where that one stands.
         state: RunState,
     },
-    /// An attempt is at work.
+    /// An attempt is running.
     Running {
         /// Its number.
         attempt: u32,
@@ -38,7 +38,7 @@ pub enum Blocker {
         /// Seconds since it says so.
         secs: f64,
     },
-    /// An attempt was at work, but its claim has run out.
+    /// An attempt was running, but its claim has run out.
     LeaseExpired {
         /// Its number.
         attempt: u32,
@@ -52,7 +52,7 @@ pub enum Blocker {
     },
     /// Nothing but a free slot of a `lions run`.
     NoSlot,
-    /// The `lions run` that is at work starts nothing for now.
+    /// The `lions run` that is running starts nothing for now.
     Paused {
         /// Why, in its words.
         reason: String,
@@ -117,7 +117,7 @@ impl fmt::Display for Blocker {
             ),
             Self::Held { attempt } => write!(
                 f,
-                "its attempt {attempt} is still at work; `lions run` starts nothing beside it"
+                "its attempt {attempt} is still running; `lions run` starts nothing beside it"
             ),
             Self::NoSlot => f.write_str("waits for a free slot of a `lions run`"),
             Self::Paused { reason, secs } => {
@@ -337,7 +337,7 @@ mod tests {
     fn a_ready_run_whose_folder_is_held_waits_for_that_attempt() {
         let mut facts = facts(RunState::Ready);
         (facts.held, facts.paused) = (Some(1), Some(("the disk is full".into(), Timestamp(7_000))));
-        let want = ["its attempt 1 is still at work; `lions run` starts nothing beside it"];
+        let want = ["its attempt 1 is still running; `lions run` starts nothing beside it"];
         assert_eq!(lines(&facts), want);
     }
 

@@ -99,7 +99,7 @@ const query = (values) => {
   return "?" + all;
 };
 
-/** Looks again and again: soon while something is at work, seldom when nothing is, not at all while nobody sees it. */
+/** Looks again and again: soon while something is running, seldom when nothing is, not at all while nobody sees it. */
 function keepLooking(look) {
   const pulse = document.getElementById("pulse");
   let timer = null;
@@ -198,7 +198,7 @@ function workRow(work) {
     right(work.tokens_per_sec === null ? "" : si(work.tokens_per_sec) + "/s"), right(secs(work.secs_left)),
     right(bytes(work.planned_memory_bytes)), work.device, work.label);
 }
-const workTable = (all) => table(["stage", "run", "progress", "loss", { text: "tokens", class: "r" }, { text: "left", class: "r" }, { text: "memory (plan)", class: "r" }, "device", "configuration"], all.map(workRow), { label: "attempts at work" });
+const workTable = (all) => table(["stage", "run", "progress", "loss", { text: "tokens", class: "r" }, { text: "left", class: "r" }, { text: "memory (plan)", class: "r" }, "device", "configuration"], all.map(workRow), { label: "running attempts" });
 
 function sweepPage(main, name) {
   const base = "/api/sweeps/" + encodeURIComponent(name);
@@ -226,7 +226,7 @@ function sweepPage(main, name) {
       return [h("p", { class: "question" }, sweep.question), pausedText(sweep.pauses), bar(counts, sweep.runs), stateList(counts),
         h("p", { class: "soft" }, [counted(sweep.trials, "trial"), counted(sweep.runs, "run"), leftText(sweep)].filter(Boolean).join(" · "))];
     });
-    fill(work, sweep.at_work, () => sweep.at_work.length > 0 && section("At work", workTable(sweep.at_work)));
+    fill(work, sweep.at_work, () => sweep.at_work.length > 0 && section("Running", workTable(sweep.at_work)));
     const state = JSON.stringify(sweep.states);
     if (state !== seen || !sweep.over) await Promise.all([runs(), results()]);
     seen = state;
@@ -492,7 +492,7 @@ function runPage(main, id) {
       run.why.length > 0 && run.state !== "running" && h("ul", { class: run.state === "failed" ? "bad" : null }, run.why.map((text) => h("li", {}, text))),
       h("p", { class: "soft" }, "used by ", run.trials.slice(0, 5).map((trial, i) => [i > 0 && ", ", sweepLink(trial.sweep), " trial " + trial.index]), run.trials.length > 5 && " and " + (run.trials.length - 5) + " more"),
     ]);
-    fill(work, run.at_work, () => run.at_work && section("At work", workTable([run.at_work])));
+    fill(work, run.at_work, () => run.at_work && section("Running", workTable([run.at_work])));
     const state = JSON.stringify([run.state, run.run.attempts]);
     if (state !== seen || run.at_work) {
       curves.hidden = (await grid.look()) === 0;

@@ -65,8 +65,8 @@ pub enum StoreError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
-    /// A runner is at work, whose database cannot be replaced.
-    #[error("a `lions run` is at work (`{}`); stop it first", runner.display())]
+    /// A runner is running, whose database cannot be replaced.
+    #[error("a `lions run` is running (`{}`); stop it first", runner.display())]
     Busy {
         /// Its lock file.
         runner: PathBuf,

@@ -162,7 +162,7 @@ fn a_run_whose_attempt_is_still_at_work_says_so() {
     let _process = FolderLock::take(&study.project.path(attempt)).unwrap();
     for words in [["why", id], ["status", "broken"]] {
         let said = study.project.lions(&words);
-        let told = "its attempt 1 is still at work";
+        let told = "its attempt 1 is still running";
         assert!(said.out.contains(told), "{said:?}");
     }
 }

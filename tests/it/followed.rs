@@ -21,7 +21,7 @@ fn followed(project: &Project, name: &str, signals: &[&str]) -> Said {
     let mut log = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(log.stdout.take().unwrap());
     let mut out = String::new();
-    // It is at work when its first line is there; then it waits.
+    // It is running when its first line is there; then it waits.
     lines.read_line(&mut out).unwrap();
     for name in signals {
         signal(name, &attempt);

@@ -134,7 +134,7 @@ fn a_database_is_not_made_anew_under_a_run_at_work() {
     let said = project.lions(&["store", "rebuild"]);
     assert_eq!(said.code, 1, "{said:?}");
     assert!(
-        said.err.contains("is at work") && said.err.contains("stop it first"),
+        said.err.contains("is running") && said.err.contains("stop it first"),
         "{said:?}"
     );
     signal("CONT", &attempt);

@@ -13,7 +13,7 @@ use serde_json::json;
 
 /// Start nothing more of sweeps or runs until `resume`
 ///
-/// What is at work saves its state and stops; a `lions run` that is at work heeds it at once and waits.
+/// What is running saves its state and stops; a `lions run` that is running heeds it at once and waits.
 /// Of runs that sweeps share, those that are not paused go on.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PauseArgs {

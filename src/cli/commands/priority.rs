@@ -13,7 +13,7 @@ use serde_json::json;
 /// Say which sweeps go first
 ///
 /// While a `lions run` is at a sweep of a higher priority that has something to start, those of lower ones
-/// start nothing; what is at work comes to its end. Of several sweeps of one command the highest is next.
+/// start nothing; what is running comes to its end. Of several sweeps of one command the highest is next.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PriorityArgs {
     /// Sweep name, or its file

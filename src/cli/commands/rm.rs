@@ -45,7 +45,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RmArgs) -> Result<u8, Command
     if args.yes && !remains.at_work.is_empty() {
         let count = counted(remains.at_work.len(), "run");
         return Err(CommandError::user(format!(
-            "nothing was removed: {count} of `{name}` at work"
+            "nothing was removed: {count} of `{name}` running"
         ))
         .hint(format!(
             "`lions cancel {name}` stops it, or end its `lions run`"

@@ -86,7 +86,7 @@ pub(crate) struct RunArgs {
     /// save its state is not started, and the same command goes on later
     #[arg(long, value_name = "TIME", value_parser = time_of)]
     until: Option<Timestamp>,
-    /// Stop when runs have been at work for so long, all together (`10h` is five hours of two GPUs)
+    /// Stop when runs have been running for so long, all together (`10h` is five hours of two GPUs)
     #[arg(long, value_name = "TIME", value_parser = millis_of)]
     budget: Option<i64>,
     #[command(flatten)]
@@ -280,7 +280,7 @@ impl Place {
 
 /// Takes the sweep that is next: the one with the highest priority, of several the first.
 fn take_first<T>(project: &Project, loaded: &mut VecDeque<(T, Sweep)>) -> Option<(T, Sweep)> {
-    // What is said of them may have changed while the one before was at work; none is said of a new one.
+    // What is said of them may have changed while the one before was running; none is said of a new one.
     let store = ReadStore::of_project(&project.root).ok();
     let priority = |name: &str| {
         let orders = store.as_ref().and_then(|store| store.orders(name).ok());

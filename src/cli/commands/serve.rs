@@ -15,9 +15,9 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::thread;
 use std::time::Duration;
 
-/// Show sweeps, runs, curves and samples as web pages, which follow what is at work
+/// Show sweeps, runs, curves and samples as web pages, which follow what is running
 ///
-/// Only reads: nothing can be changed there. Ctrl-C ends it; runs at work do not notice.
+/// Only reads: nothing can be changed there. Ctrl-C ends it; running runs do not notice.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServeArgs {
     /// Port; 0 takes one that is free

@@ -32,7 +32,7 @@ pub(crate) struct StatusArgs {
     /// List trials instead of runs
     #[arg(long, requires = "sweep")]
     trials: bool,
-    /// Follow what is at work: a screen with keys, or where no terminal is a line at each change until all is done
+    /// Follow what is running: a screen with keys, or where no terminal is a line at each change until all is done
     #[arg(long, short, conflicts_with = "trials")]
     watch: bool,
     #[command(flatten)]
@@ -159,7 +159,7 @@ fn silent_runs(store: &ReadStore, sweep: &str) -> Result<usize, CommandError> {
     Ok(silent.count())
 }
 
-/// `31 done, 2 at work, 1 failed`.
+/// `31 done, 2 running, 1 failed`.
 fn states_text(ui: &Ui, states: &StateCounts, silent: usize) -> String {
     let parts = [
         (states.succeeded, "done", Tone::Good),

@@ -29,7 +29,7 @@ enum StoreCommand {
     /// Make the database anew from the run folders; the old one is kept beside it
     ///
     /// Sweeps and trials come back as they were registered last; no finished run is repeated. Refused
-    /// while a `lions run` is at work.
+    /// while a `lions run` is running.
     Rebuild,
     /// Read everything that was stored and compare digests; exit code 1 if anything is damaged
     ///

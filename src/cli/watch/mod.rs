@@ -1,4 +1,4 @@
-//! `lions status --watch`: a screen that follows what is at work, or lines at each change where no terminal is.
+//! `lions status --watch`: a screen that follows what is running, or lines at each change where no terminal is.
 //!
 //! [`Looker`] reads what is shown, [`WatchState`] is what keys do to it, `screen` draws it, `terminal` owns the
 //! terminal.

@@ -26,7 +26,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How soon a signal is noticed.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Follows what is at work until a key or a signal ends it.
+/// Follows what is running until a key or a signal ends it.
 ///
 /// # Errors
 /// The first page cannot be read, or the terminal refuses.
