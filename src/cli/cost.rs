@@ -221,10 +221,9 @@ pub(crate) fn device_lines(rate: DeviceRate, todo: &[&PlannedRun]) -> Vec<String
             ));
         } else if rate.too_small_for(resident) {
             lines.push(format!(
-                "{kind} fits one {name} with the optimiser's state in the host's memory: {} of it, of which all but {} have \
-                 to lie on the GPU",
-                bytes(resident as f64),
+                "{kind} fits one {name} with the optimiser's state in the host's memory: {} there, {} on the GPU",
                 bytes((resident - least) as f64),
+                bytes(least as f64),
             ));
         } else if rate.too_small_for(peak) {
             let shared = match rate.runs.get() {
@@ -243,8 +242,9 @@ pub(crate) fn device_lines(rate: DeviceRate, todo: &[&PlannedRun]) -> Vec<String
 /// Hours of runs on one device.
 fn hours_of(rate: DeviceRate, runs: &[&PlannedRun]) -> f64 {
     let each = runs.iter();
-    each.map(|run| rate.hours(run.kind, run.estimate.flops))
-        .sum()
+    let hours = each.map(|run| rate.hours(run.kind, run.estimate.flops));
+    // The sum of nothing is -0.
+    hours.sum::<f64>() + 0.0
 }
 
 /// Stages to be done whose speed was measured.

@@ -239,7 +239,7 @@ def host_state():
     (alone, resident), (path, streamed) = memory["alone"], memory["sharing"]
     if not streamed < min(resident, share + (64 << 20)):
         raise Ended(outcome.FAILED, f"{streamed} bytes of the card were taken, of a share of {share}; alone {resident}")
-    raise Ended(outcome.OK, "", bytes={"alone": resident, "sharing": streamed},
+    raise Ended(outcome.OK, "", on_card={"alone": resident, "sharing": streamed},
                 seconds={"alone": seconds_of(alone), "sharing": seconds_of(path)},
                 **same(results_of(path), results_of(alone), "with the state on the host"))
 
