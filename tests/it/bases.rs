@@ -46,7 +46,7 @@ fn a_study_is_planned_on_a_base_without_its_weights_and_data() {
     let (shared, _) = planned(&project, "gemma-2b", &shared);
     let too_small = "sft does not fit one A100-80GB beside others";
     assert!(shared.contains(too_small), "{shared}");
-    assert!(shared.contains("each of 4 runs has 20.7 GB"), "{shared}");
+    assert!(shared.contains("each of 4 runs has 19.2 GiB"), "{shared}");
     let (custom, _) = planned(&project, "gemma-2b", &["--device-flops", "400e12"]);
     assert!(
         custom.contains("one device of 400.0 TFLOP/s at 40 % of peak"),

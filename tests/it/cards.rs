@@ -554,7 +554,7 @@ fn what_does_not_fit_the_part_of_a_card_is_told_and_not_started() {
     };
     let refused = on_card(&["--runs-per-gpu", "2"], 2 * OF_THE_DRIVER);
     assert_eq!(refused.code, 1, "{refused:?}");
-    let why = "2 runs on cuda:0: its 1.6 GB leave each no more than the driver takes";
+    let why = "2 runs on cuda:0: its 1.5 GiB leave each no more than the driver takes";
     assert!(refused.err.contains(why), "{refused:?}");
     let many = on_card(&["--runs-per-gpu", "2", "--jobs", "3"], 4 << 30);
     assert_eq!(many.code, 1, "{many:?}");
