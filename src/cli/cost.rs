@@ -203,6 +203,10 @@ pub(crate) fn device_lines(rate: DeviceRate, todo: &[&PlannedRun]) -> Vec<String
             continue;
         };
         let (name, has) = (gpu.name(), bytes(has as f64));
+        let shared = match rate.runs.get() {
+            1 => String::new(),
+            runs => format!(" of {runs} runs"),
+        };
         if rate.too_small_for(least) && rate.runs.get() > 1 {
             lines.push(format!(
                 "{kind} does not fit one {name} beside others: about {} are needed, and each of {} runs has {has}; \
@@ -221,15 +225,11 @@ pub(crate) fn device_lines(rate: DeviceRate, todo: &[&PlannedRun]) -> Vec<String
             ));
         } else if rate.too_small_for(resident) {
             lines.push(format!(
-                "{kind} fits one {name} with the optimiser's state in the host's memory: {} there, {} on the GPU",
+                "{kind} fits one {name}{shared} with the optimiser's state in the host's memory: {} there, {} on the GPU",
                 bytes((resident - least) as f64),
                 bytes(least as f64),
             ));
         } else if rate.too_small_for(peak) {
-            let shared = match rate.runs.get() {
-                1 => String::new(),
-                runs => format!(" of {runs} runs"),
-            };
             lines.push(format!(
                 "{kind} fits one {name}{shared} with some layers computed again in the backward pass: {} without, and it has {has}",
                 bytes(peak as f64),

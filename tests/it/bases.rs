@@ -42,11 +42,11 @@ fn a_study_is_planned_on_a_base_without_its_weights_and_data() {
     let streamed =
         "sft fits one H100-80GB with the optimiser's state in the host's memory: 74.6 GiB there";
     assert!(llama.contains(streamed), "{llama}");
-    let shared = ["--gpu", "a100", "--runs-per-gpu", "4"];
+    let shared = ["--gpu", "a100", "--runs-per-gpu", "8"];
     let (shared, _) = planned(&project, "gemma-2b", &shared);
     let too_small = "sft does not fit one A100-80GB beside others";
     assert!(shared.contains(too_small), "{shared}");
-    assert!(shared.contains("each of 4 runs has 19.2 GiB"), "{shared}");
+    assert!(shared.contains("each of 8 runs has 9.2 GiB"), "{shared}");
     let (custom, _) = planned(&project, "gemma-2b", &["--device-flops", "400e12"]);
     assert!(
         custom.contains("one device of 400.0 TFLOP/s at 40 % of peak"),

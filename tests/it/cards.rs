@@ -559,7 +559,7 @@ fn what_does_not_fit_the_part_of_a_card_is_told_and_not_started() {
     let many = on_card(&["--runs-per-gpu", "2", "--jobs", "3"], 4 << 30);
     assert_eq!(many.code, 1, "{many:?}");
     assert!(
-        many.err.contains("3 jobs on one GPU: each takes 2 runs"),
+        many.err.contains("3 jobs on 1 GPU: each takes 2 runs"),
         "{many:?}"
     );
     assert!(!project.path("results/lions.db").exists());
