@@ -9,7 +9,8 @@ use std::path::Path;
 /// What a bench tells with `--json`, as far as it is asked for.
 #[derive(Debug, Deserialize)]
 struct Bench {
-    bench: String,
+    #[serde(rename = "bench")]
+    kind: String,
     flops_per_wall_sec: f64,
     device: Option<Benched>,
 }
@@ -39,7 +40,7 @@ pub(crate) fn measured(file: &Path) -> Result<(Gpu, MeasuredRates), CommandError
     let rate = Some(found.flops_per_wall_sec).filter(|rate| rate.is_finite() && *rate > 0.0);
     let rate = rate.ok_or_else(|| refused("it measured no operations".to_owned()))?;
     let mut rates = MeasuredRates::default();
-    match found.bench.as_str() {
+    match found.kind.as_str() {
         "train" => rates.train = Some(rate),
         "dpo" => rates.dpo = Some(rate),
         "generate" => rates.generate = Some(rate),

@@ -127,7 +127,7 @@ fn covered(table: &SweepTable) -> bool {
 /// The table without its notes, which are for all seeds; how far it is, and how long the rest takes.
 fn first_text(table: &SweepTable, sweep: &str, left: Option<f64>) -> impl Fn(bool) -> String {
     let mut grid = table_grid(table);
-    let first = table.rows.iter().flat_map(|row| row.cells.first());
+    let first = table.rows.iter().filter_map(|row| row.cells.first());
     let (some, all) = first
         .map(|cell| (cell.seeds.len(), cell.seeds.len() + cell.missing.len()))
         .fold((usize::MAX, 0), |(few, most), (some, all)| {

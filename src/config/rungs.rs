@@ -64,6 +64,7 @@ impl Sweep {
 
     /// The configurations of a rung's groups, of as many as go on, by `cost` the cheapest or the costliest:
     /// what could be left, whoever is the best.
+    #[must_use]
     pub fn leaving(&self, at: usize, cost: impl Fn(&Trial) -> f64, costliest: bool) -> Self {
         let mut left = self.clone();
         let Some(halving) = &mut left.halving else {

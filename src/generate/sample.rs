@@ -258,12 +258,15 @@ impl Sampler<'_> {
     }
 }
 
+/// Who is told of a token, and its logits.
+type Told<'a> = (&'a mut dyn FnMut(&Drawn<'_>), &'a [f32]);
+
 /// Takes a row's next token, tells it with its logits, and sees whether it ends the row.
 fn take(
     (job, limit): (&SampleJob<'_>, usize),
     live: &mut Live,
     token: Option<u32>,
-    told: Option<(&mut dyn FnMut(&Drawn<'_>), &[f32])>,
+    told: Option<Told<'_>>,
 ) -> Result<(), GenerateError> {
     let completion = &mut live.completion;
     let token = token.ok_or({

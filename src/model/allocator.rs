@@ -94,7 +94,8 @@ pub fn tune_allocator() {
     }
 }
 
-#[cfg(all(test, target_os = "linux", target_env = "gnu"))]
+#[cfg(test)]
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod tests {
     use std::fs::{exists, read_to_string};
 

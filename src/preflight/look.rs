@@ -48,7 +48,7 @@ impl Preflight {
         let rungs = sweep
             .halving
             .iter()
-            .flat_map(|halving| halving.trials.first());
+            .filter_map(|halving| halving.trials.first());
         for trial in sweep.trials.iter().chain(rungs.flatten()) {
             look_at_trial(&mut self.inputs, trial);
         }

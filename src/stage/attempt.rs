@@ -161,12 +161,11 @@ impl Attempt<'_> {
         &self,
         dir: &Path,
     ) -> Result<(TextFormat, DecoderConfig), StageError> {
-        self.open_format_of(dir, self.template().as_deref())
+        Self::open_format_of(dir, self.template().as_deref())
     }
 
     /// The same of another model, with its own template unless one is given.
     pub(super) fn open_format_of(
-        &self,
         dir: &Path,
         template: Option<&Path>,
     ) -> Result<(TextFormat, DecoderConfig), StageError> {

@@ -76,7 +76,7 @@ struct Judge<'a> {
 /// How the judge is asked.
 enum By {
     /// Requests are sent, raw responses kept in the file.
-    Endpoint(Asker, PathBuf),
+    Endpoint(Box<Asker>, PathBuf),
     /// Its model is this process's.
     Folder(Box<LocalJudge>),
 }
@@ -94,7 +94,7 @@ impl By {
                 let key = job.endpoint_key(&runtime)?;
                 let seed = loaded.eval.judge.seed;
                 let asker = Asker::open(base_url, seed, &runtime, &file, key.as_deref())?;
-                Self::Endpoint(asker, file)
+                Self::Endpoint(Box::new(asker), file)
             }
             JudgeAt::Folder { path, precision } => {
                 Self::Folder(Box::new(LocalJudge::find(job, path, precision)?))

@@ -56,7 +56,7 @@ impl LocalJudge {
         precision: Precision,
     ) -> Result<Self, StageError> {
         let dir = job.context.root.join(path);
-        let (format, config) = job.open_format_of(&dir, None)?;
+        let (format, config) = Attempt::open_format_of(&dir, None)?;
         Ok(Self {
             format,
             asked: Asked::new(dir, config, precision),

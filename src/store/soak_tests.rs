@@ -134,7 +134,7 @@ fn eight_writers_for_a_while_lose_no_attempt_and_double_none() {
 #[test]
 #[ignore = "takes ten minutes"]
 fn eight_writers_for_ten_minutes_lose_no_attempt_and_double_none() {
-    soak(Duration::from_secs(600));
+    soak(Duration::from_mins(10));
 }
 
 // `cargo test --release --lib claims_among -- --ignored --nocapture`

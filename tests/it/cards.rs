@@ -504,7 +504,7 @@ fn runs_that_share_a_card_are_beside_each_other_and_keep_to_their_part_of_it() {
     let (whole, least) = planned(&project, "sft");
     assert!(least < whole, "{least} of {whole}");
     // Some layers are computed again, for which there is a thirty-second of the memory more.
-    let share = (least + whole) / 2 * 33 / 32;
+    let share = u64::midpoint(least, whole) * 33 / 32;
     let memory = (2 * (OF_THE_DRIVER + share)).to_string();
     let shared = stored_on("cuda:0", &project, "devices", |project, words| {
         let words = [words, &["--runs-per-gpu", "2"]].concat();
