@@ -523,7 +523,7 @@ fn no_store_is_made_anew_under_a_runner_at_work() {
     let lock = FolderLock::try_take(&runner).unwrap();
     let error = rebuild(dir.path(), NOW).unwrap_err().to_string();
     assert!(
-        error.contains("is at work") && error.contains("host-1.lock"),
+        error.contains("is running") && error.contains("host-1.lock"),
         "{error}"
     );
     assert!(!dir.path().join("results/lions.db").exists());
