@@ -16,7 +16,7 @@ use crate::config::typed;
 use crate::metrics::{Better, metric_spec};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What trials of rungs are read with.
@@ -143,6 +143,7 @@ fn last_training(config: &TrialConfig) -> Option<(&'static str, &TrainingRecipe)
 
 /// Rules for a halving that could be read.
 pub(crate) struct HalvingChecker<'a> {
+    pub(crate) root: &'a Path,
     pub(crate) asked: &'a HalvingFile,
     pub(crate) axes: &'a [AxisInfo],
     pub(crate) seeds: &'a [u64],
@@ -319,14 +320,16 @@ impl HalvingChecker<'_> {
     fn rows(&mut self, halving: &Halving) {
         let mut compared = BTreeSet::new();
         for trial in self.trials {
-            files_of(&trial.config.eval.recipe, &mut compared);
+            files_of(self.root, &trial.config.eval.recipe, &mut compared);
         }
         let mut deciding = BTreeSet::new();
         for trial in halving.trials.iter().flatten() {
-            files_of(&trial.config.eval.recipe, &mut deciding);
+            files_of(self.root, &trial.config.eval.recipe, &mut deciding);
         }
         if let Some(both) = deciding.intersection(&compared).next() {
-            let message = format!("`{both}` also stands in the trials' `eval.recipe`");
+            let root = std::fs::canonicalize(self.root).unwrap_or_else(|_| self.root.to_owned());
+            let shown = both.strip_prefix(root).unwrap_or(both).display();
+            let message = format!("`{shown}` also stands in the trials' `eval.recipe`");
             let help = "what configurations are chosen by must not be what they are compared by: name a \
                         validation file";
             self.fail("eval", message, help);
@@ -365,25 +368,39 @@ impl HalvingChecker<'_> {
     }
 }
 
-/// The files that an evaluation reads.
-fn files_of(recipe: &EvalRecipe, found: &mut BTreeSet<String>) {
-    fn walk(value: &Value, found: &mut BTreeSet<String>) {
+/// The rows that an evaluation asks about, by where their files really lie. Prompts, and models that judge, may be
+/// the same.
+fn files_of(root: &Path, recipe: &EvalRecipe, found: &mut BTreeSet<PathBuf>) {
+    fn walk(value: &Value, add: &mut dyn FnMut(&str)) {
         match value {
             Value::Object(fields) => {
                 for (key, value) in fields {
-                    match value {
-                        Value::String(text) if key == "path" => {
-                            found.insert(text.clone());
+                    match (key.as_str(), value) {
+                        ("path" | "questions-path" | "baseline-path", Value::String(text)) => {
+                            add(text);
                         }
-                        other => walk(other, found),
+                        // A task names its files without more.
+                        ("data", Value::Array(items)) => {
+                            items.iter().filter_map(Value::as_str).for_each(&mut *add);
+                            walk_all(items, add);
+                        }
+                        (_, other) => walk(other, add),
                     }
                 }
             }
-            Value::Array(items) => items.iter().for_each(|item| walk(item, found)),
+            Value::Array(items) => walk_all(items, add),
             _ => {}
         }
     }
+    fn walk_all(items: &[Value], add: &mut dyn FnMut(&str)) {
+        items.iter().for_each(|item| walk(item, add));
+    }
+    let mut add = |text: &str| {
+        let path = root.join(text);
+        let real = std::fs::canonicalize(&path);
+        found.insert(real.unwrap_or_else(|_| path.components().collect()));
+    };
     if let Ok(value) = serde_json::to_value(recipe) {
-        walk(&value, found);
+        walk(&value, &mut add);
     }
 }

@@ -104,7 +104,7 @@ impl Standing {
         let verb = if self.kept { "went on" } else { "stopped" };
         let why = match self.value {
             Some(_) => "",
-            None => ", as a training did not stay finite",
+            None => ", as a training or the metric was not finite",
         };
         format!("{verb} at step {steps}: rank {rank} of {of} on {metric}{why}")
     }

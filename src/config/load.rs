@@ -200,6 +200,7 @@ impl Loader {
             standings: Vec::new(),
         };
         let mut checker = HalvingChecker {
+            root: &self.root,
             asked,
             axes,
             seeds: &file.seeds,

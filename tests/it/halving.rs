@@ -202,7 +202,7 @@ fn a_configuration_that_does_not_stay_finite_at_a_rung_is_stopped() {
     let table = &project.json(&["compare", "halved"])[0];
     let why = table["stopped"][0]["why"].as_str().unwrap();
     assert!(
-        why.contains("did not stay finite") && said.code == 0,
+        why.contains("was not finite") && said.code == 0,
         "{said:?} {table}"
     );
 }
@@ -227,6 +227,16 @@ fn a_halving_that_would_favour_something_is_refused() {
         "instruct_validation",
         "instruct_test",
         "also stands in the trials' `eval.recipe`",
+    );
+    refused(
+        "data/sft/instruct_validation.jsonl",
+        "data/../data/sft/./instruct_test.jsonl",
+        "also stands in the trials' `eval.recipe`",
+    );
+    let part = project.lions(&["run", "sweeps/halved.toml", "--where", "beta=5"]);
+    assert!(
+        part.code == 1 && part.err.contains("cannot pick some"),
+        "{part:?}"
     );
     refused(
         "baseline = { learning-rate = 1e-4 }",

@@ -154,6 +154,12 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
             return Err(CommandError::user(format!("{what} `{path}` is not there")).hint(hint));
         }
         plan::warn_of_equal_trials(ui, &plan);
+        if sweep.halving.is_some() && (!args.picked.is_empty() || args.only.stage.is_some()) {
+            let message =
+                "halving is decided by all configurations: `--where` and `--only` cannot pick some";
+            return Err(CommandError::user(message)
+                .hint("a sweep without `[search.halving]` can run in parts"));
+        }
         // A slip of the pen in the filter of the last sweep, too.
         wanted_runs(&plan, &sweep.axes, &args.picked, args.only)?;
         // Of one sweep alone nothing changes before it begins; to plan ten thousand runs again takes a second.
@@ -213,6 +219,11 @@ fn in_phases(
         let next = next_phase(project, sweep, lengths)?;
         if next.rung == phase.rung {
             // Something of the rung is still to be done, and cannot be now.
+            ui.say(&format!(
+                "`{}` is not decided, since some of its runs are not done: `lions status {0}` shows them, `lions run --retry` \
+                 tries failed ones again",
+                phase.sweep.name
+            ));
             return Ok(code);
         }
         if let Some(line) = decided(&phase.sweep, &next) {
