@@ -76,7 +76,7 @@ pub(crate) struct BenchArgs {
     /// Threads
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least(1_u32))]
     threads: u32,
-    /// Instruction set of the kernels: `amx`, `avx512`, `avx2` or `baseline` [default: the best here]
+    /// Instruction set of the kernels: `amx`, `avx512bf16`, `avx512`, `avx2` or `baseline` [default: the best here]
     #[arg(long, value_name = "SET")]
     isa: Option<String>,
     /// Seed of order, random weights, random tokens and samples

@@ -16,7 +16,7 @@ use crate::isa::{Isa, LeftRows, Simd, TileJob, isa, kernel};
 use crate::mat::{MatRef, Store};
 use crate::pack::{pack_left, pack_panel, panel_width};
 #[cfg(target_arch = "x86_64")]
-use crate::pairs;
+use crate::pairs::{self, Pairing};
 use crate::real::Real;
 use std::any::Any;
 use std::cell::RefCell;
@@ -29,11 +29,11 @@ pub const BLOCK: usize = 256;
 /// Rows of the left operand that are packed at once; a multiple of the rows of every tile.
 const ROWS: usize = 192;
 
-/// Columns of a packed panel for the set in use, and whether it is of pairs for tiles of AMX.
+/// Columns of a packed panel for the set in use, and whether it is of pairs of bf16.
 pub fn panel<F: Real>() -> (usize, bool) {
     #[cfg(target_arch = "x86_64")]
-    if F::IS_F32 && matches!(isa(), Isa::Amx(_)) {
-        return (amx::SIDE, true);
+    if F::IS_F32 && matches!(isa(), Isa::Amx(_) | Isa::Avx512Bf16(_)) {
+        return (paired::SIDE, true);
     }
     (panel_width::<F>(), false)
 }
@@ -42,9 +42,9 @@ pub fn panel<F: Real>() -> (usize, bool) {
 /// as many columns as [`panel`] says, rounded, filled up with zeros to whole steps and panels.
 #[derive(Clone, Copy)]
 pub struct Panels<'a, F> {
-    /// Values; with AMX none.
+    /// Values; none where the set multiplies pairs.
     pub values: &'a [F],
-    /// Pairs of bf16 for AMX; else none.
+    /// Pairs of bf16 for such a set; else none.
     pub pairs: &'a [u32],
     /// Rows.
     pub k: usize,
@@ -69,9 +69,18 @@ pub fn multiply<F: Real>(m: usize, a: MatRef<'_, F>, b: Panels<'_, F>, c: &mut [
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    if let (Isa::Amx(proof), Some(a), Some(c)) = (isa(), a.f32(), F::as_f32_mut(c)) {
-        let b = (b.pairs, b.k, b.n);
-        return LEFT_PAIRS.with_borrow_mut(|left| amx::multiply(proof, m, a, b, (c, store), left));
+    if let (Some(a), Some(c)) = (a.f32(), F::as_f32_mut(c)) {
+        let (b, c) = ((b.pairs, b.k, b.n), (&mut *c, store));
+        match isa() {
+            Isa::Amx(set) => {
+                let unit = (set, set.tiles());
+                return LEFT_PAIRS.with_borrow_mut(|l| paired::multiply(&unit, m, a, b, c, l));
+            }
+            Isa::Avx512Bf16(set) => {
+                return LEFT_PAIRS.with_borrow_mut(|l| paired::multiply(&set, m, a, b, c, l));
+            }
+            _ => {}
+        }
     }
     LEFT.with_borrow_mut(|left| {
         let left: &mut dyn Any = left;
@@ -93,7 +102,7 @@ fn finish<F: Real>(panel: &mut [F], filled: usize) {
 }
 
 kernel! {
-    /// Packs rows `k0..k0 + depth` (of one block) and columns `j0..j0 + n` of `b` for sets without AMX.
+    /// Packs rows `k0..k0 + depth` (of one block) and columns `j0..j0 + n` of `b` for sets that multiply `f32`.
     pub fn pack_values<F>[simd](
         b: MatRef<'_, F>, rows: (usize, usize), columns: (usize, usize), out: &mut [F],
     ) {
@@ -101,7 +110,8 @@ kernel! {
     }
 }
 
-/// Packs rows `k0..k0 + depth` (of one block) and columns `j0..j0 + n` of `b` for AMX.
+/// Packs rows `k0..k0 + depth` (of one block) and columns `j0..j0 + n` of `b` for a set that multiplies
+/// pairs.
 pub fn pack_pairs<F: Real>(
     b: MatRef<'_, F>,
     (k0, depth): (usize, usize),
@@ -109,9 +119,14 @@ pub fn pack_pairs<F: Real>(
     out: &mut [u32],
 ) {
     #[cfg(target_arch = "x86_64")]
-    if let (Isa::Amx(proof), Some(b)) = (isa(), b.f32()) {
-        let (row, col) = b.strides();
-        return pairs::pack_pairs(proof, b.from(k0, j0), (col, n), (row, depth), true, out);
+    if let Some(b) = b.f32() {
+        let ((row, col), from) = (b.strides(), b.from(k0, j0));
+        let (set, pairing) = match isa() {
+            Isa::Amx(set) => (set.vectors(), Pairing::Neighbours),
+            Isa::Avx512Bf16(set) => (set.vectors(), Pairing::Sums),
+            _ => unreachable!("no other set multiplies pairs"),
+        };
+        return pairs::pack_pairs(set, from, (col, n), (row, depth), (true, pairing), out);
     }
     unreachable!(
         "pairs are of `f32` for AMX: {k0} {depth} {j0} {n} {}",
@@ -307,19 +322,85 @@ fn tiles<F: Real, S: Simd, const MR: usize, const NR: usize>(
     }
 }
 
-/// Pairs of bf16 and products of tiles.
+/// Products of pairs of bf16.
 #[cfg(target_arch = "x86_64")]
-mod amx {
+mod paired {
     use super::{BLOCK, ROWS, STEP, with_whole_tile};
     use crate::aligned::Aligned;
     pub(super) use crate::isa::amx::SIDE;
-    use crate::isa::amx::{Amx, TILE};
+    use crate::isa::amx::{PAIRS, TILE, Tiles};
+    use crate::isa::avx512_bf16::{self, Avx512Bf16};
+    use crate::isa::{Amx, Avx512};
     use crate::mat::{MatRef, Store};
-    use crate::pairs::pack_pairs;
+    use crate::pairs::{Pairing, pack_pairs};
+
+    /// What multiplies: tiles of `MR` rows by [`SIDE`] columns.
+    pub(super) trait Unit<const MR: usize> {
+        /// How it wants its pairs.
+        const PAIRING: Pairing;
+
+        /// The vectors that pack them.
+        fn vectors(&self) -> Avx512;
+
+        /// Adds products to `count` tiles below each other, at most [`SIDE`] rows of them, or to zeros.
+        ///
+        /// # Safety
+        /// `left` has `steps` steps of the rows of the tiles and `right` of their columns, as [`pack_pairs`] packs
+        /// them; `c` is valid for reads and writes of the tiles, their rows `stride` apart.
+        #[expect(unsafe_code, reason = "tiles read and write through pointers")]
+        unsafe fn add(
+            &self,
+            sizes: (usize, usize),
+            operands: (*const u32, *const u32),
+            c: (*mut f32, usize),
+            zero: bool,
+        );
+    }
+
+    impl Unit<SIDE> for (Amx, Tiles) {
+        const PAIRING: Pairing = Pairing::Neighbours;
+
+        fn vectors(&self) -> Avx512 {
+            self.0.vectors()
+        }
+
+        #[expect(unsafe_code, reason = "as declared")]
+        unsafe fn add(
+            &self,
+            (steps, count): (usize, usize),
+            operands: (*const u32, *const u32),
+            c: (*mut f32, usize),
+            zero: bool,
+        ) {
+            debug_assert!(count == 1 && steps > 0);
+            // SAFETY: the caller's promise.
+            unsafe { self.1.multiply_add(steps, operands, c, zero) }
+        }
+    }
+
+    impl Unit<{ avx512_bf16::ROWS }> for Avx512Bf16 {
+        const PAIRING: Pairing = Pairing::Sums;
+
+        fn vectors(&self) -> Avx512 {
+            (*self).vectors()
+        }
+
+        #[expect(unsafe_code, reason = "as declared")]
+        unsafe fn add(
+            &self,
+            sizes: (usize, usize),
+            operands: (*const u32, *const u32),
+            c: (*mut f32, usize),
+            zero: bool,
+        ) {
+            // SAFETY: the caller's promise; `self` proves the features.
+            unsafe { self.multiply_add(sizes, operands, c, zero) }
+        }
+    }
 
     /// [`super::multiply`] by `b (k, n)`.
-    pub(super) fn multiply(
-        proof: Amx,
+    pub(super) fn multiply<const MR: usize, U: Unit<MR>>(
+        unit: &U,
         m: usize,
         a: MatRef<'_, f32>,
         (b, k, n): (&[u32], usize, usize),
@@ -330,7 +411,6 @@ mod amx {
         let (row, col) = a.strides();
         let held = k.next_multiple_of(STEP) / 2 * wide;
         assert!(b.len() >= held, "packed for the instruction set in use");
-        let tiles = proof.tiles();
         for i0 in (0..m).step_by(ROWS) {
             let rows = (m - i0).min(ROWS);
             for k0 in (0..k).step_by(BLOCK) {
@@ -338,12 +418,14 @@ mod amx {
                 let (steps, zero) = (depth.div_ceil(STEP), k0 == 0 && store == Store::Set);
                 let panel = 2 * steps * TILE;
                 let left = left.at_least(rows.div_ceil(SIDE) * panel);
+                let (lanes, depth) = ((row, rows), (col, depth));
+                let from = a.from(i0, k0);
                 pack_pairs(
-                    proof,
-                    a.from(i0, k0),
-                    (row, rows),
-                    (col, depth),
-                    false,
+                    unit.vectors(),
+                    from,
+                    lanes,
+                    depth,
+                    (false, U::PAIRING),
                     left,
                 );
                 for j in (0..n).step_by(SIDE) {
@@ -351,19 +433,42 @@ mod amx {
                     for (i, left) in left.chunks_exact(panel).enumerate() {
                         let size = ((rows - i * SIDE).min(SIDE), (n - j).min(SIDE));
                         let c = &mut c[(i0 + i * SIDE) * n + j..];
-                        with_whole_tile::<f32, SIDE, SIDE>(size, (c, n), !zero, |(c, stride)| {
-                            assert!(c.len() >= (SIDE - 1) * stride + SIDE);
-                            let operands = (left.as_ptr(), right.as_ptr());
-                            #[expect(unsafe_code, reason = "tiles read and write through pointers")]
-                            // SAFETY: each operand has `2 * steps` tiles, of a depth that is not zero, as
-                            // `pack_pairs` orders them; the assert covers `c`.
-                            unsafe {
-                                tiles.multiply_add(steps, operands, (c.as_mut_ptr(), stride), zero);
-                            }
-                        });
+                        side(unit, size, (left, right), (c, n), zero);
                     }
                 }
             }
+        }
+    }
+
+    /// Adds the product of a panel of up to [`SIDE`] rows and one of as many columns to `rows` by `columns` of `c`, or
+    /// sets it.
+    fn side<const MR: usize, U: Unit<MR>>(
+        unit: &U,
+        (rows, columns): (usize, usize),
+        (left, right): (&[u32], &[u32]),
+        (c, stride): (&mut [f32], usize),
+        zero: bool,
+    ) {
+        let add = |first: usize, count: usize, (c, stride): (&mut [f32], usize)| {
+            let last = (count * MR - 1) * stride + SIDE;
+            assert!((first + count) * MR <= SIDE && last <= c.len() && left.len() == right.len());
+            let left = &left[first * MR * PAIRS..];
+            let (steps, operands) = (right.len() / (2 * TILE), (left.as_ptr(), right.as_ptr()));
+            #[expect(unsafe_code, reason = "tiles read and write through pointers")]
+            // SAFETY: each operand has `steps` steps, of a depth that is not zero, as `pack_pairs` orders them; the
+            // assert covers the rows of the left one, and `c`.
+            unsafe {
+                unit.add((steps, count), operands, (c.as_mut_ptr(), stride), zero);
+            }
+        };
+        let whole = if columns == SIDE { rows / MR } else { 0 };
+        if whole > 0 {
+            add(0, whole, (&mut *c, stride));
+        }
+        for i in whole..rows.div_ceil(MR) {
+            let size = ((rows - i * MR).min(MR), columns);
+            let c = &mut c[i * MR * stride..];
+            with_whole_tile::<f32, MR, SIDE>(size, (c, stride), !zero, |c| add(i, 1, c));
         }
     }
 }

@@ -1,29 +1,65 @@
-//! Pairs of bf16 in the tiles that AMX reads.
+//! Pairs of bf16 in the tiles that instructions read that multiply them.
 
-use crate::isa::{Amx, SQUARE, Simd as _};
+use crate::isa::{Avx512, SQUARE, Simd as _};
 use std::arch::x86_64::{
     __m512, __m512i, _CMP_UNORD_Q, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512,
     _mm512_castsi256_si512, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi16, _mm512_inserti64x4,
-    _mm512_mask_mov_epi32, _mm512_maskz_loadu_ps, _mm512_or_si512, _mm512_set1_epi32,
-    _mm512_srli_epi32, _mm512_storeu_si512,
+    _mm512_loadu_si512, _mm512_mask_mov_epi32, _mm512_maskz_loadu_ps, _mm512_or_si512,
+    _mm512_permutexvar_epi16, _mm512_set1_epi32, _mm512_srli_epi32, _mm512_storeu_si512,
 };
 
 /// Rows or columns of a tile, and pairs of a step.
 const SIDE: usize = 16;
 
-/// A tile: 16 lines of 16 pairs, the earlier value of a pair in the lower half.
+/// A tile: 16 lines of 16 pairs.
 type Tile = [[u32; SIDE]; SIDE];
+
+/// Which of a step's 32 values are a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairing {
+    /// Neighbours, of which AMX adds the lower half to one sum and the upper half to the other.
+    Neighbours,
+    /// Two values of the same sum, the upper half first, as AVX512-BF16 adds them: pairs of even places, then of odd ones.
+    Sums,
+}
+
+impl Pairing {
+    /// The places of pair `p`: lower half, upper half.
+    const fn places(self, p: usize) -> [usize; 2] {
+        match self {
+            Self::Neighbours => [2 * p, 2 * p + 1],
+            Self::Sums => {
+                let (first, odd) = (4 * (p % 8), p / 8);
+                [first + 2 + odd, first + odd]
+            }
+        }
+    }
+
+    /// The places of 32 values in turn.
+    const fn order(self) -> [u16; 2 * SIDE] {
+        let mut order = [0; 2 * SIDE];
+        let mut at = 0;
+        while at < 2 * SIDE {
+            order[at] = self.places(at / 2)[at % 2] as u16;
+            at += 1;
+        }
+        order
+    }
+}
+
+/// [`Pairing::Sums`], as a permutation of a vector.
+static SUMS: [u16; 2 * SIDE] = Pairing::Sums.order();
 
 /// Packs `lanes` rows of a left operand, or columns of a right one (`right`), of `depth` values
 /// `from[lane * i + step * l]`, where `lane` or `step` is 1: for every 32 lanes, for every 32 values, the
 /// tile of the first 16 lanes and that of the others. A tile of a left operand has a line for each lane,
 /// one of a right operand a line for each pair. What is beyond `lanes` and `depth` is zero.
 pub fn pack_pairs(
-    proof: Amx,
+    proof: Avx512,
     from: &[f32],
     (lane, lanes): (usize, usize),
     (step, depth): (usize, usize),
-    right: bool,
+    (right, pairing): (bool, Pairing),
     out: &mut [u32],
 ) {
     assert!(lane == 1 || step == 1, "rows or columns are whole");
@@ -42,12 +78,12 @@ pub fn pack_pairs(
                 }
                 let from = &from[first * lane + l * step..];
                 #[expect(unsafe_code, reason = "vectors with masks")]
-                // SAFETY: `proof` is of AVX-512, too; the assert above covers the last value.
+                // SAFETY: `proof` is of AVX-512; the assert above covers the last value.
                 unsafe {
                     if step == 1 {
-                        by_lane(from.as_ptr(), (lane, here), depth, tile);
+                        by_lane(from.as_ptr(), (lane, here), depth, pairing, tile);
                     } else {
-                        by_pair(from.as_ptr(), here, (step, depth), tile);
+                        by_pair(from.as_ptr(), here, (step, depth), pairing, tile);
                     }
                 }
                 if right == (step == 1) {
@@ -78,9 +114,15 @@ fn rounded(x: __m512) -> __m512i {
 ///
 /// # Safety
 /// `from` is valid for reads of `depth` values at each lane.
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw")]
 #[expect(unsafe_code, reason = "vectors with masks")]
-unsafe fn by_lane(from: *const f32, (lane, lanes): (usize, usize), depth: usize, tile: &mut Tile) {
+unsafe fn by_lane(
+    from: *const f32,
+    (lane, lanes): (usize, usize),
+    depth: usize,
+    pairing: Pairing,
+    tile: &mut Tile,
+) {
     let (low, high) = (first(depth), first(depth.saturating_sub(SIDE)));
     for (i, line) in tile.iter_mut().enumerate() {
         if i >= lanes {
@@ -94,7 +136,12 @@ unsafe fn by_lane(from: *const f32, (lane, lanes): (usize, usize), depth: usize,
                 .map(|(mask, from)| rounded(_mm512_maskz_loadu_ps(mask, from)))
         };
         let [low, high] = [low, high].map(|x| _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(x)));
-        let both = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+        let mut both = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+        if pairing == Pairing::Sums {
+            // SAFETY: a permutation is 64 bytes.
+            both =
+                _mm512_permutexvar_epi16(unsafe { _mm512_loadu_si512(SUMS.as_ptr().cast()) }, both);
+        }
         // SAFETY: a line is 64 bytes.
         unsafe { _mm512_storeu_si512(line.as_mut_ptr().cast(), both) };
     }
@@ -106,9 +153,15 @@ unsafe fn by_lane(from: *const f32, (lane, lanes): (usize, usize), depth: usize,
 /// `from` is valid for reads of `lanes` values at each row.
 #[target_feature(enable = "avx512f")]
 #[expect(unsafe_code, reason = "vectors with masks")]
-unsafe fn by_pair(from: *const f32, lanes: usize, (step, depth): (usize, usize), tile: &mut Tile) {
+unsafe fn by_pair(
+    from: *const f32,
+    lanes: usize,
+    (step, depth): (usize, usize),
+    pairing: Pairing,
+    tile: &mut Tile,
+) {
     for (p, line) in tile.iter_mut().enumerate() {
-        let [low, high] = [2 * p, 2 * p + 1].map(|l| {
+        let [low, high] = pairing.places(p).map(|l| {
             let mask = if l < depth { first(lanes) } else { 0 };
             // SAFETY: the caller's promise: masks let `lanes` values be read, or none of no row.
             rounded(unsafe { _mm512_maskz_loadu_ps(mask, from.wrapping_add(l * step)) })
@@ -121,7 +174,7 @@ unsafe fn by_pair(from: *const f32, lanes: usize, (step, depth): (usize, usize),
 }
 
 /// Transposes a tile.
-fn turn(proof: Amx, tile: &mut Tile) {
+fn turn(proof: Avx512, tile: &mut Tile) {
     let from = *tile;
     for i in (0..SIDE).step_by(SQUARE) {
         for j in (0..SIDE).step_by(SQUARE) {
@@ -135,7 +188,7 @@ fn turn(proof: Amx, tile: &mut Tile) {
             unsafe {
                 let to = tile.as_mut_ptr().cast::<f32>().add(j * SIDE + i);
                 let from = from.as_ptr().cast();
-                proof.vectors().transpose_square(from, rows, to, SIDE);
+                proof.transpose_square(from, rows, to, SIDE);
             }
         }
     }

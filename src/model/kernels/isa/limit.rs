@@ -2,24 +2,24 @@
 
 use super::select::{Isa, isa};
 
-/// What multiplies: a set's vectors, or tiles.
+/// What multiplies: a set's vectors, or what it has for pairs of bf16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unit {
     set: Isa,
-    tiles: bool,
+    pairs: bool,
 }
 
 impl Unit {
     /// The unit that, with the set in use, makes products of operands rounded to bf16, or those of `f32` and all else.
     pub fn of_products(bf16: bool) -> Self {
         let set = isa();
-        let tiles = bf16 && set.has_tiles();
-        Self { set, tiles }
+        let pairs = bf16 && set.has_pairs();
+        Self { set, pairs }
     }
 
-    /// As the set is called on the command line, and vectors beside tiles by their own set.
+    /// As the set is called on the command line, and vectors beside what multiplies pairs by their own set.
     pub fn name(self) -> &'static str {
-        if self.set.has_tiles() && !self.tiles {
+        if self.set.has_pairs() && !self.pairs {
             "avx512"
         } else {
             self.set.name()
@@ -31,8 +31,10 @@ impl Unit {
     pub fn multiply_adds(self, rounds: u32) -> f64 {
         #[cfg(target_arch = "x86_64")]
         match self.set {
-            Isa::Amx(set) if self.tiles => return set.tiles().multiply_adds(rounds),
+            Isa::Amx(set) if self.pairs => return set.tiles().multiply_adds(rounds),
             Isa::Amx(set) => return vectors::avx512(set.vectors(), rounds),
+            Isa::Avx512Bf16(set) if self.pairs => return vectors::avx512_bf16(set, rounds),
+            Isa::Avx512Bf16(set) => return vectors::avx512(set.vectors(), rounds),
             Isa::Avx512(set) => return vectors::avx512(set, rounds),
             Isa::Avx2(set) => return vectors::avx2(set, rounds),
             Isa::Baseline(_) => {}
@@ -44,14 +46,14 @@ impl Unit {
 
 #[cfg(target_arch = "x86_64")]
 mod vectors {
-    use crate::isa::{Avx2, Avx512};
+    use crate::isa::{Avx2, Avx512, Avx512Bf16};
     use std::arch::asm;
 
     /// Twelve sums are more than a processor has multiply-adds of vectors under way.
     const SUMS: u32 = 12;
 
     macro_rules! rounds {
-        ($rounds:expr, $x:tt, [$($sum:tt)*]) => {
+        ($instruction:literal, $rounds:expr, $x:tt, [$($sum:tt)*]) => {
             if $rounds > 0 {
                 #[expect(unsafe_code, reason = "instructions that a compiler would leave out")]
                 // SAFETY: the caller proves the set; every register that is written is named, nothing else is
@@ -61,7 +63,7 @@ mod vectors {
                         concat!("vxorps ", $x, ", ", $x, ", ", $x),
                         $(concat!("vxorps ", $sum, ", ", $sum, ", ", $sum),)*
                         "2:",
-                        $(concat!("vfmadd231ps ", $sum, ", ", $x, ", ", $x),)*
+                        $(concat!($instruction, " ", $sum, ", ", $x, ", ", $x),)*
                         "dec {rounds:e}",
                         "jnz 2b",
                         rounds = inout(reg) $rounds => _,
@@ -75,12 +77,17 @@ mod vectors {
     }
 
     pub(super) fn avx512(_: Avx512, rounds: u32) -> f64 {
-        rounds!(rounds, "zmm12", ["zmm0" "zmm1" "zmm2" "zmm3" "zmm4" "zmm5" "zmm6" "zmm7" "zmm8" "zmm9" "zmm10" "zmm11"]);
+        rounds!("vfmadd231ps", rounds, "zmm12", ["zmm0" "zmm1" "zmm2" "zmm3" "zmm4" "zmm5" "zmm6" "zmm7" "zmm8" "zmm9" "zmm10" "zmm11"]);
         f64::from(rounds) * f64::from(2 * 16 * SUMS)
     }
 
+    pub(super) fn avx512_bf16(_: Avx512Bf16, rounds: u32) -> f64 {
+        rounds!("vdpbf16ps", rounds, "zmm12", ["zmm0" "zmm1" "zmm2" "zmm3" "zmm4" "zmm5" "zmm6" "zmm7" "zmm8" "zmm9" "zmm10" "zmm11"]);
+        f64::from(rounds) * f64::from(2 * 2 * 16 * SUMS)
+    }
+
     pub(super) fn avx2(_: Avx2, rounds: u32) -> f64 {
-        rounds!(rounds, "ymm12", ["ymm0" "ymm1" "ymm2" "ymm3" "ymm4" "ymm5" "ymm6" "ymm7" "ymm8" "ymm9" "ymm10" "ymm11"]);
+        rounds!("vfmadd231ps", rounds, "ymm12", ["ymm0" "ymm1" "ymm2" "ymm3" "ymm4" "ymm5" "ymm6" "ymm7" "ymm8" "ymm9" "ymm10" "ymm11"]);
         f64::from(rounds) * f64::from(2 * 8 * SUMS)
     }
 }
@@ -102,6 +109,7 @@ mod tests {
                     3.0 * 4.0 * 2.0 * 16.0 * 16.0 * 32.0,
                     3.0 * 12.0 * 32.0,
                 ),
+                "avx512bf16" => ("avx512bf16", "avx512", 3.0 * 12.0 * 64.0, 3.0 * 12.0 * 32.0),
                 "avx512" => ("avx512", "avx512", 3.0 * 12.0 * 32.0, 3.0 * 12.0 * 32.0),
                 "avx2" => ("avx2", "avx2", 3.0 * 12.0 * 16.0, 3.0 * 12.0 * 16.0),
                 _ => ("baseline", "baseline", 0.0, 0.0),

@@ -11,6 +11,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 #[cfg(target_arch = "x86_64")]
+pub mod avx512_bf16;
+#[cfg(target_arch = "x86_64")]
 mod bf16_tile;
 mod limit;
 mod select;
@@ -22,6 +24,8 @@ pub use amx::Amx;
 pub use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub use avx512::Avx512;
+#[cfg(target_arch = "x86_64")]
+pub use avx512_bf16::Avx512Bf16;
 pub use limit::Unit;
 pub(crate) use select::kernel;
 pub use select::{Isa, Vectors, isa, vectors};

@@ -6,6 +6,8 @@ use super::amx::Amx;
 use super::avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 use super::avx512::Avx512;
+#[cfg(target_arch = "x86_64")]
+use super::avx512_bf16::Avx512Bf16;
 use super::set::Baseline;
 #[cfg(any(test, feature = "testing"))]
 use super::set::Simd as _;
@@ -35,6 +37,9 @@ pub enum Isa {
     /// AVX-512, and AMX for products of bf16.
     #[cfg(target_arch = "x86_64")]
     Amx(Amx),
+    /// AVX-512, and AVX512-BF16 for products of bf16.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16(Avx512Bf16),
     /// AVX-512 F, BW, DQ, VL.
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
@@ -53,7 +58,18 @@ impl Isa {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         {
             sets.extend(Amx::detect().map(Self::Amx));
-            sets.extend(Avx512::detect().map(Self::Avx512));
+            let pairs = Avx512Bf16::detect().map(Self::Avx512Bf16);
+            let vectors = Avx512::detect().map(Self::Avx512);
+            let pays = Avx512Bf16::pays();
+            sets.extend(
+                if pays {
+                    [pairs, vectors]
+                } else {
+                    [vectors, pairs]
+                }
+                .into_iter()
+                .flatten(),
+            );
             sets.extend(Avx2::detect().map(Self::Avx2));
         }
         sets.push(Self::Baseline(Baseline));
@@ -66,6 +82,8 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Self::Amx(_) => "amx",
             #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16(_) => "avx512bf16",
+            #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => "avx512",
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => "avx2",
@@ -73,11 +91,11 @@ impl Isa {
         }
     }
 
-    /// Whether it has tiles beside vectors.
-    pub(super) fn has_tiles(self) -> bool {
+    /// Whether it multiplies pairs of bf16, beside the vectors of AVX-512.
+    pub(super) fn has_pairs(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Amx(_) => true,
+            Self::Amx(_) | Self::Avx512Bf16(_) => true,
             _ => false,
         }
     }
@@ -87,7 +105,7 @@ impl Isa {
     pub fn fma(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Amx(_) | Self::Avx512(_) | Self::Avx2(_) => true,
+            Self::Amx(_) | Self::Avx512Bf16(_) | Self::Avx512(_) | Self::Avx2(_) => true,
             Self::Baseline(_) => Baseline::FMA,
         }
     }
@@ -157,7 +175,7 @@ pub fn isa() -> Isa {
     *CHOSEN.get_or_init(best)
 }
 
-/// The sets that kernels are compiled for: AMX is AVX-512 but for products of bf16.
+/// The sets that kernels are compiled for: AMX and AVX512-BF16 are AVX-512 but for products of bf16.
 #[derive(Clone, Copy)]
 pub enum Vectors {
     /// AVX-512 F, BW, DQ, VL.
@@ -176,6 +194,8 @@ pub fn vectors() -> Vectors {
     match isa() {
         #[cfg(target_arch = "x86_64")]
         Isa::Amx(set) => Vectors::Avx512(set.vectors()),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Bf16(set) => Vectors::Avx512(set.vectors()),
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512(set) => Vectors::Avx512(set),
         #[cfg(target_arch = "x86_64")]
