@@ -1,11 +1,12 @@
 //! Pairs of bf16 in the tiles that instructions read that multiply them.
 
-use crate::isa::{Avx512, SQUARE, Simd as _};
+use crate::isa::{Avx512Bf16, SQUARE, Simd as _};
 use std::arch::x86_64::{
     __m512, __m512i, _CMP_UNORD_Q, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512,
-    _mm512_castsi256_si512, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi16, _mm512_inserti64x4,
-    _mm512_loadu_si512, _mm512_mask_mov_epi32, _mm512_maskz_loadu_ps, _mm512_or_si512,
-    _mm512_permutexvar_epi16, _mm512_set1_epi32, _mm512_srli_epi32, _mm512_storeu_si512,
+    _mm512_castsi256_si512, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi16, _mm512_cvtne2ps_pbh,
+    _mm512_fpclass_ps_mask, _mm512_inserti64x4, _mm512_loadu_si512, _mm512_mask_mov_epi32,
+    _mm512_maskz_loadu_ps, _mm512_or_si512, _mm512_permutexvar_epi16, _mm512_set1_epi32,
+    _mm512_srli_epi32, _mm512_storeu_si512,
 };
 
 /// Rows or columns of a tile, and pairs of a step.
@@ -50,12 +51,23 @@ impl Pairing {
 /// [`Pairing::Sums`], as a permutation of a vector.
 static SUMS: [u16; 2 * SIDE] = Pairing::Sums.order();
 
+/// The halves of a vector in turn.
+static IN_TURN: [u16; 2 * SIDE] = {
+    let mut order = [0; 2 * SIDE];
+    let mut at = 0;
+    while at < 2 * SIDE {
+        order[at] = (at / 2 + at % 2 * SIDE) as u16;
+        at += 1;
+    }
+    order
+};
+
 /// Packs `lanes` rows of a left operand, or columns of a right one (`right`), of `depth` values
 /// `from[lane * i + step * l]`, where `lane` or `step` is 1: for every 32 lanes, for every 32 values, the
 /// tile of the first 16 lanes and that of the others. A tile of a left operand has a line for each lane,
 /// one of a right operand a line for each pair. What is beyond `lanes` and `depth` is zero.
 pub fn pack_pairs(
-    proof: Avx512,
+    proof: Avx512Bf16,
     from: &[f32],
     (lane, lanes): (usize, usize),
     (step, depth): (usize, usize),
@@ -78,7 +90,7 @@ pub fn pack_pairs(
                 }
                 let from = &from[first * lane + l * step..];
                 #[expect(unsafe_code, reason = "vectors with masks")]
-                // SAFETY: `proof` is of AVX-512; the assert above covers the last value.
+                // SAFETY: `proof` is of all that they need; the assert above covers the last value.
                 unsafe {
                     if step == 1 {
                         by_lane(from.as_ptr(), (lane, here), depth, pairing, tile);
@@ -99,6 +111,31 @@ fn first(count: usize) -> u16 {
     ((1u32 << count.min(SIDE)) - 1) as u16
 }
 
+/// Values rounded to bf16, as `bf16::round` rounds: those of `low`, then those of `high`. An instruction does it, but takes
+/// numbers below the smallest normal one for zero, of which some round to that.
+#[target_feature(enable = "avx512f,avx512dq,avx512bf16")]
+fn halves(low: __m512, high: __m512) -> __m512i {
+    const DENORMAL: i32 = 0x20;
+    if (_mm512_fpclass_ps_mask::<DENORMAL>(low) | _mm512_fpclass_ps_mask::<DENORMAL>(high)) != 0 {
+        return exact_halves(low, high);
+    }
+    let both = _mm512_cvtne2ps_pbh(high, low);
+    #[expect(unsafe_code, reason = "there is no cast of these")]
+    // SAFETY: both are 64 bytes, of which any are valid.
+    unsafe {
+        std::mem::transmute(both)
+    }
+}
+
+/// [`halves`] of any numbers.
+#[target_feature(enable = "avx512f")]
+#[cold]
+fn exact_halves(low: __m512, high: __m512) -> __m512i {
+    let [low, high] =
+        [low, high].map(|x| _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded(x))));
+    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+}
+
 /// Values rounded to bf16 in their upper halves, as `bf16::round` rounds; the lower halves hold anything.
 #[target_feature(enable = "avx512f")]
 fn rounded(x: __m512) -> __m512i {
@@ -114,7 +151,7 @@ fn rounded(x: __m512) -> __m512i {
 ///
 /// # Safety
 /// `from` is valid for reads of `depth` values at each lane.
-#[target_feature(enable = "avx512f,avx512bw")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
 #[expect(unsafe_code, reason = "vectors with masks")]
 unsafe fn by_lane(
     from: *const f32,
@@ -133,10 +170,9 @@ unsafe fn by_lane(
         let [low, high] = unsafe {
             let from = from.add(i * lane);
             [(low, from), (high, from.wrapping_add(SIDE))]
-                .map(|(mask, from)| rounded(_mm512_maskz_loadu_ps(mask, from)))
+                .map(|(mask, from)| _mm512_maskz_loadu_ps(mask, from))
         };
-        let [low, high] = [low, high].map(|x| _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(x)));
-        let mut both = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
+        let mut both = halves(low, high);
         if pairing == Pairing::Sums {
             // SAFETY: a permutation is 64 bytes.
             both =
@@ -151,7 +187,7 @@ unsafe fn by_lane(
 ///
 /// # Safety
 /// `from` is valid for reads of `lanes` values at each row.
-#[target_feature(enable = "avx512f")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512bf16")]
 #[expect(unsafe_code, reason = "vectors with masks")]
 unsafe fn by_pair(
     from: *const f32,
@@ -164,17 +200,19 @@ unsafe fn by_pair(
         let [low, high] = pairing.places(p).map(|l| {
             let mask = if l < depth { first(lanes) } else { 0 };
             // SAFETY: the caller's promise: masks let `lanes` values be read, or none of no row.
-            rounded(unsafe { _mm512_maskz_loadu_ps(mask, from.wrapping_add(l * step)) })
+            unsafe { _mm512_maskz_loadu_ps(mask, from.wrapping_add(l * step)) }
         });
-        let high = _mm512_and_si512(high, _mm512_set1_epi32(0xFFFF_0000_u32.cast_signed()));
-        let both = _mm512_or_si512(_mm512_srli_epi32::<16>(low), high);
-        // SAFETY: a line is 64 bytes.
-        unsafe { _mm512_storeu_si512(line.as_mut_ptr().cast(), both) };
+        // SAFETY: a permutation and a line are 64 bytes.
+        unsafe {
+            let in_turn = _mm512_loadu_si512(IN_TURN.as_ptr().cast());
+            let both = _mm512_permutexvar_epi16(in_turn, halves(low, high));
+            _mm512_storeu_si512(line.as_mut_ptr().cast(), both);
+        }
     }
 }
 
 /// Transposes a tile.
-fn turn(proof: Avx512, tile: &mut Tile) {
+fn turn(proof: Avx512Bf16, tile: &mut Tile) {
     let from = *tile;
     for i in (0..SIDE).step_by(SQUARE) {
         for j in (0..SIDE).step_by(SQUARE) {
@@ -188,7 +226,52 @@ fn turn(proof: Avx512, tile: &mut Tile) {
             unsafe {
                 let to = tile.as_mut_ptr().cast::<f32>().add(j * SIDE + i);
                 let from = from.as_ptr().cast();
-                proof.transpose_square(from, rows, to, SIDE);
+                proof.vectors().transpose_square(from, rows, to, SIDE);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bf16::to_bf16;
+    use crate::isa::Isa;
+
+    // Rounded by `bf16::to_bf16`, which is tested by itself; the first two round to the smallest normal number and
+    // to the largest below it.
+    #[test]
+    fn pairs_hold_what_rounding_gives_of_denormal_numbers_too() {
+        let sets = Isa::available().into_iter();
+        for (set, pairing) in sets.filter_map(|set| match set {
+            Isa::Amx(set) => Some((set.pairs(), Pairing::Neighbours)),
+            Isa::Avx512Bf16(set) => Some((set, Pairing::Sums)),
+            _ => None,
+        }) {
+            for first in [
+                0x007F_FFFFu32,
+                0x007F_7FFF,
+                0x3F80_8000,
+                0x7F7F_FFFF,
+                0x8000_0001,
+            ] {
+                let mut values = [0f32; 2 * SIDE];
+                for (at, v) in values.iter_mut().enumerate() {
+                    *v = f32::from_bits(first.wrapping_sub(at as u32 * 0x1357));
+                }
+                let want = to_bf16(&values);
+                // A row of a left operand, then a column of a right one.
+                for (lanes, steps) in [((2 * SIDE, 1), (1, 2 * SIDE)), ((1, 1), (1, 2 * SIDE))] {
+                    for right in [false, true] {
+                        let mut out = vec![0; 2 * SIDE * SIDE];
+                        pack_pairs(set, &values, lanes, steps, (right, pairing), &mut out);
+                        for p in 0..SIDE {
+                            let [low, high] = pairing.places(p).map(|at| u32::from(want[at]));
+                            let at = if right { p * SIDE } else { p };
+                            assert_eq!(out[at], low | high << 16, "{first:x} {p} {right}");
+                        }
+                    }
+                }
             }
         }
     }

@@ -1,6 +1,7 @@
 //! AMX: tiles of 16 rows of 64 bytes, and products of tiles of bf16, beside AVX-512 for all the rest.
 
 use super::avx512::Avx512;
+use super::avx512_bf16::Avx512Bf16;
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::sync::OnceLock;
@@ -12,15 +13,16 @@ pub const PAIRS: usize = 16;
 /// Pairs in a tile of an operand.
 pub const TILE: usize = 16 * PAIRS;
 
-/// Proof that this processor has AMX for bf16 and AVX-512, and that this process may use its tiles.
+/// Proof that this processor has AMX for bf16, AVX-512 and AVX512-BF16, and that this process may use its tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Amx(Avx512);
+pub struct Amx(Avx512Bf16);
 
 impl Amx {
     /// The proof, if there is one.
     pub(super) fn detect() -> Option<Self> {
         static ALLOWED: OnceLock<bool> = OnceLock::new();
-        let vectors = Avx512::detect()?;
+        // All that have AMX have it; it rounds what is packed.
+        let vectors = Avx512Bf16::detect()?;
         ALLOWED
             .get_or_init(|| has_amx() && may_use_tiles())
             .then_some(Self(vectors))
@@ -29,6 +31,11 @@ impl Amx {
     /// The set of all that is no product of tiles.
     #[inline(always)]
     pub fn vectors(self) -> Avx512 {
+        self.0.vectors()
+    }
+
+    /// The set that packs pairs.
+    pub fn pairs(self) -> Avx512Bf16 {
         self.0
     }
 
