@@ -26,8 +26,10 @@ pub struct FileRows {
     pub chats: Vec<ChatRow>,
     /// Preference pairs.
     pub pairs: Vec<PairRow>,
-    /// Whether these are all rows of the file.
+    /// Whether these are all rows of the file, or of the side of its split that was asked for.
     pub whole: bool,
+    /// Whether they are one side of a split only.
+    pub split: bool,
 }
 
 impl FileRows {
@@ -62,6 +64,7 @@ pub fn look_at_rows(
     };
     let mut rows = FileRows {
         whole,
+        split: source.fold.is_some(),
         ..FileRows::default()
     };
     if wanted == Wanted::Pairs || (wanted == Wanted::Prompts && is_pair(first)) {

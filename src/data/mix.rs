@@ -42,7 +42,7 @@ pub struct SourceReport {
     pub content: Digest,
     /// The form of its rows.
     pub schema: Schema,
-    /// Rows in the file.
+    /// Rows in the file; of a split those on this side.
     pub found: usize,
     /// Rows of the mixture; more than `found` if the source is repeated.
     pub used: usize,
@@ -230,7 +230,12 @@ fn sample(
         (Some(_), Some(_)) => return refuse("both `fraction` and `count` are given".to_owned()),
         (None, Some(count)) if count > n => {
             return refuse(if n == found {
-                format!("`count` is {count}, but the file has {}", counted(n, "row"))
+                let of = if source.fold.is_some() {
+                    "its side of the split"
+                } else {
+                    "the file"
+                };
+                format!("`count` is {count}, but {of} has {}", counted(n, "row"))
             } else {
                 let are = if n == 1 { "is" } else { "are" };
                 format!("`count` is {count}, but only {n} of the file's {found} rows {are} left")
@@ -294,6 +299,7 @@ mod tests {
             fraction: fraction.map(|fraction| fraction.try_into().unwrap()),
             count: count.and_then(NonZeroUsize::new),
             columns: std::collections::BTreeMap::new(),
+            fold: None,
         }
     }
 
