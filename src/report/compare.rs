@@ -2,7 +2,8 @@
 
 use crate::config::sweep::{AxisValue, Direction, ReportSpec, TableSpec};
 use crate::metrics::{
-    Analysis, Better, Comparison, Contrast, Estimate, Interval, TableNoise, mean, metric_spec,
+    Analysis, Better, Comparison, Contrast, Estimate, Interval, Parts, TableNoise, mean,
+    metric_spec,
 };
 use crate::plan::RunId;
 use crate::report::column::ColumnReader;
@@ -47,6 +48,8 @@ pub struct MetricColumn {
     pub constant: bool,
     /// Evaluation rows and their clusters; `None` where they are not known.
     pub rows: Option<(usize, usize)>,
+    /// The parts of them that seeds were measured on; `None` where all have the same.
+    pub parts: Option<Parts>,
     /// Where the noise of its differences comes from.
     pub noise: Option<TableNoise>,
     /// Rows of the table whose seeds differ far more than those of the others.
@@ -166,6 +169,7 @@ pub fn compare(results: &SweepResults, spec: &TableSpec) -> Result<SweepTable, R
                 delta,
                 constant: analysis.is_constant(),
                 rows: None,
+                parts: column.parts(),
                 noise: None,
                 apart: Vec::new(),
             },

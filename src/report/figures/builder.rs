@@ -85,8 +85,8 @@ pub(super) struct Builder<'a> {
     arms: BTreeMap<String, usize>,
     /// The interval of each.
     intervals: Vec<Option<Interval>>,
-    /// What a seed repeats.
-    pub(super) replication: Replication,
+    /// What a seed repeats, and on which rows, in words.
+    pub(super) replication: String,
     /// Axes that differ between the configurations.
     pub(super) varying: Vec<String>,
     /// What is missing and why.
@@ -101,6 +101,13 @@ pub(super) struct Builder<'a> {
     pub(super) steps: BTreeMap<RunId, Vec<StepRow>>,
     /// Intervals of final metrics under panels by metric and configuration, read once a metric.
     pub(super) finals: BTreeMap<String, BTreeMap<String, Interval>>,
+}
+
+/// What a seed repeats, and which rows it was measured on where those differ.
+fn replication_words(column: &Column, replication: Replication) -> String {
+    let parts = column.parts().map(|parts| parts.words());
+    let words = std::iter::once(replication.words()).chain(parts);
+    words.collect::<Vec<_>>().join(" ")
 }
 
 impl<'a> Builder<'a> {
@@ -127,10 +134,10 @@ impl<'a> Builder<'a> {
             head,
             measured,
             reference,
-            column,
             arms,
             intervals,
-            replication: replication(results, &shown),
+            replication: replication_words(&column, replication(results, &shown)),
+            column,
             varying: results.varying_axes(configurations),
             gaps: Vec::new(),
             findings: Vec::new(),
