@@ -2,17 +2,38 @@
 
 use super::error::DataError;
 use super::record::{Message, chat_row, chat_schema, has, is_pair, pair_row};
-use super::source::RawRow;
+use super::source::{RawRow, glance_at_source, read_source};
 use crate::base::digest_bytes;
 use crate::config::spec::DataSource;
 use rayon::prelude::*;
+use std::path::Path;
+
+/// Reads every row of a source, of a split those on its side, with its columns under our names.
+///
+/// # Errors
+/// As [`read_source`] and [`on_side`].
+pub(super) fn read_side(root: &Path, source: &DataSource) -> Result<Vec<RawRow>, DataError> {
+    on_side(read_source(root, source)?, source)
+}
+
+/// As [`read_side`], of a large file only the rows at its beginning; whether those are all.
+///
+/// # Errors
+/// As [`glance_at_source`] and [`on_side`].
+pub(super) fn glance_at_side(
+    root: &Path,
+    source: &DataSource,
+) -> Result<(Vec<RawRow>, bool), DataError> {
+    let (rows, whole) = glance_at_source(root, source)?;
+    Ok((on_side(rows, source)?, whole))
+}
 
 /// The rows of a source that are on its side of its split; all without a split. Rows that cannot be read
 /// stay, so that they are refused by whoever reads them.
 ///
 /// # Errors
 /// Nobody said which part is held out; no row is on this side.
-pub(super) fn on_side(rows: Vec<RawRow>, source: &DataSource) -> Result<Vec<RawRow>, DataError> {
+fn on_side(rows: Vec<RawRow>, source: &DataSource) -> Result<Vec<RawRow>, DataError> {
     let Some(fold) = source.fold else {
         return Ok(rows);
     };

@@ -2,11 +2,12 @@
 
 use super::error::{DataError, RowProblem};
 use super::filter::{FilterReport, FilteredRow, RowFilter};
+use super::fold::read_side;
 use super::order::permutation;
 use super::record::{
     ChatRow, Origin, PairRow, Schema, chat_row, chat_schema, pair_row, pair_schema,
 };
-use super::source::{RawRow, read_source, refuse};
+use super::source::{RawRow, refuse};
 use crate::base::{Digest, SeedTree, counted, digest_file};
 use crate::config::spec::DataSource;
 use rayon::prelude::*;
@@ -134,7 +135,7 @@ fn load<T: Clone + Send + Sync + FilteredRow>(
     let mut report = LoadReport::default();
     for source in sources {
         let path = &*source.path;
-        let raw = read_source(root, source)?;
+        let raw = read_side(root, source)?;
         let schema = schema_of(path, &raw[0].1)?;
         let file = parse(path, raw, |raw| to_row(path, schema, raw))?;
         report.sources.push(SourceReport {

@@ -4,7 +4,6 @@
 //! compressed by gzip or Zstandard. Files come from strangers: what a small file can grow to is bounded.
 
 use super::error::{DataError, RowProblem, RowProblems};
-use super::fold::on_side;
 use super::limits::{MAX_ROW, bytes_of, most_text, row_too_long, too_much};
 use super::parquet::read_parquet;
 use crate::base::PathError;
@@ -17,14 +16,14 @@ use std::path::{Path, PathBuf};
 /// One row of a file: its number from 1 (a line of JSON lines, else a row), and its content.
 pub(super) type RawRow = (usize, Map<String, Value>);
 
-/// Reads every row of a source, with its columns under our names; of a split those on its side.
+/// Reads every row of a source, with its columns under our names.
 ///
 /// # Errors
-/// As [`read_rows`] and [`on_side`]; a column that the source names is in no row.
+/// As [`read_rows`]; a column that the source names is in no row.
 pub(super) fn read_source(root: &Path, source: &DataSource) -> Result<Vec<RawRow>, DataError> {
     let rows = read_rows(root, &source.path)?;
     has_columns(&rows, source)?;
-    on_side(renamed(rows, source), source)
+    Ok(renamed(rows, source))
 }
 
 /// Most bytes of text of a file that is only looked at, and most rows of a Parquet file that is larger.
@@ -44,7 +43,7 @@ pub(super) fn glance_at_source(
     if whole {
         has_columns(&rows, source)?;
     }
-    Ok((on_side(renamed(rows, source), source)?, whole))
+    Ok((renamed(rows, source), whole))
 }
 
 /// The rows at the beginning of `root/path`, and whether those are all.

@@ -70,27 +70,25 @@ fn a_table_has_a_false_alarm_about_as_seldom_as_it_says_in_every_regime() {
 // are those of the same seeds on one part, which has a fifth of the rows.
 #[test]
 fn parts_of_cross_validation_miss_about_as_seldom_as_they_say_in_every_regime() {
-    for (comparisons, seeds) in [(1, 5), (1, 10), (5, 10), (14, 10)] {
+    for (comparisons, seeds) in [(1, 5), (1, 10), (5, 10)] {
         for regime in &SPLIT {
             let design = Design {
                 comparisons,
                 seeds,
-                rows: 200,
+                rows: 100,
                 folds: 5,
                 one_part: false,
             };
-            let found = outcome(regime, &design, 300);
+            let found = outcome(regime, &design, 250);
             let told = format!("{} in {design:?}: {found:?}", regime.name);
-            println!("{told}");
-            assert!(found.alarms <= 0.1, "{told}");
-            assert!(found.coverage >= 0.92, "{told}");
-            let one_part = Design {
-                one_part: true,
-                ..design
-            };
-            let wider = outcome(regime, &one_part, 60);
-            println!("   one part {wider:?}");
+            assert!(found.alarms <= 0.09, "{told}");
+            assert!(found.coverage >= 0.91, "{told}");
             if regime.row >= 0.5 {
+                let one_part = Design {
+                    one_part: true,
+                    ..design
+                };
+                let wider = outcome(regime, &one_part, 40);
                 assert!(
                     found.reach < 0.8 * wider.reach,
                     "{told}, one part: {wider:?}"
