@@ -1,6 +1,6 @@
 //! One row a configuration, all seeds together, each compared with its baseline.
 
-use crate::config::sweep::{AxisValue, Direction, ReportSpec, TableSpec};
+use crate::config::sweep::{AxisInfo, AxisValue, Direction, ReportSpec, TableSpec};
 use crate::metrics::{
     Analysis, Better, Comparison, Contrast, Estimate, Interval, Parts, TableNoise, mean,
     metric_spec,
@@ -21,6 +21,8 @@ pub struct SweepTable {
     pub title: String,
     /// Axes that differ between rows, in the sweep's order.
     pub axes: Vec<String>,
+    /// The same with what their values count: `length (tokens)`.
+    pub axis_labels: Vec<String>,
     /// Measured columns, the first one primary.
     pub metrics: Vec<MetricColumn>,
     /// One row per configuration.
@@ -190,12 +192,20 @@ pub fn compare(results: &SweepResults, spec: &TableSpec) -> Result<SweepTable, R
     Ok(SweepTable {
         name: spec.name.clone(),
         title: spec.title.clone(),
+        axis_labels: axes.iter().map(|axis| label_of(results, axis)).collect(),
         axes,
         metrics,
         rows,
         stopped,
         replication: replication(results, &configurations),
     })
+}
+
+/// An axis with what its values count.
+pub(crate) fn label_of(results: &SweepResults, axis: &str) -> String {
+    let mut axes = results.sweep.axes.iter();
+    let known = axes.find(|known| known.name == axis);
+    known.map_or_else(|| axis.to_owned(), AxisInfo::label)
 }
 
 /// Cells of one column, and what is said of it as a whole.

@@ -1,6 +1,6 @@
 //! The shipped studies: on every base they are what they say, and one training serves many points.
 
-use lions::config::sweep::{Sweep, Trial};
+use lions::config::sweep::{AxisInfo, Sweep, Trial};
 use lions::config::{Inputs, Overrides, load_placed_sweep};
 use lions::data::{PairRow, candidate_chats, candidate_pairs, load_pairs, mixture_seed};
 use lions::plan::{DigestCache, KnownLengths, Plan, StageKind, plan_sweep};
@@ -156,6 +156,14 @@ fn studies_by_cross_validation_measure_every_pair_twice_and_never_one_that_was_r
         assert_eq!(measured.len(), 1094, "{name}");
         assert!(measured.values().all(|count| *count == 2), "{name}");
     }
+}
+
+#[test]
+fn lengths_are_in_tokens_and_other_settings_without_a_unit() {
+    let labels =
+        |name: &str| -> Vec<String> { study(name).axes.iter().map(AxisInfo::label).collect() };
+    assert_eq!(labels("dpo-sequence-length.toml"), ["length (tokens)"]);
+    assert_eq!(labels("dpo-beta-size.toml"), ["beta", "pairs"]);
 }
 
 /// Of the studies, not the quickstart, which is to be quick, and not of what only chooses rates.

@@ -73,7 +73,7 @@ fn fill(
         let note = kind.under(&mut builder, &members)?;
         panels.push(Panel {
             title,
-            x_label: kind.x_label(),
+            x_label: kind.x_label(&builder),
             y_label: kind.y_label(builder.metric_label()),
             better: builder.better(),
             decimals: builder.decimals(),
@@ -123,7 +123,7 @@ fn columns(panels: usize, of_an_axis: bool) -> usize {
 fn empty_panel(builder: &Builder<'_>, kind: &dyn KindOfFigure) -> Panel {
     Panel {
         title: String::new(),
-        x_label: kind.x_label(),
+        x_label: kind.x_label(builder),
         y_label: kind.y_label(builder.metric_label()),
         better: builder.better(),
         decimals: builder.decimals(),

@@ -6,7 +6,7 @@ use crate::figures::{Chart, Level, Panel, Point, ReferenceLine, Scale, SeedValue
 use crate::metrics::{Analysis, Better, Column, Interval, metric_set, metric_spec};
 use crate::plan::RunId;
 use crate::report::column::ColumnReader;
-use crate::report::compare::{better_of, summarise};
+use crate::report::compare::{better_of, label_of, summarise};
 use crate::report::replication::{Replication, replication};
 use crate::report::select::{
     Configuration, ReportError, StepRow, SweepResults, configuration_key, same_value, short_label,
@@ -44,7 +44,7 @@ pub(super) trait KindOfFigure {
     }
 
     /// Label of the x axis.
-    fn x_label(&self) -> String;
+    fn x_label(&self, builder: &Builder<'_>) -> String;
 
     /// Label of the values, given that of the metric.
     fn y_label(&self, metric: String) -> String {
@@ -95,6 +95,8 @@ pub(super) struct Builder<'a> {
     pub(super) findings: Vec<String>,
     /// Runs that are shown.
     pub(super) runs: BTreeSet<RunId>,
+    /// Whether seeds are thin lines.
+    pub(super) seed_lines: bool,
     /// Distinct numbers of seeds behind a mean.
     pub(super) seeds: BTreeSet<usize>,
     /// Metrics along training, read once a run.
@@ -142,6 +144,7 @@ impl<'a> Builder<'a> {
             gaps: Vec::new(),
             findings: Vec::new(),
             runs: BTreeSet::new(),
+            seed_lines: false,
             seeds: BTreeSet::new(),
             steps: BTreeMap::new(),
             finals: BTreeMap::new(),
@@ -170,6 +173,31 @@ impl<'a> Builder<'a> {
         let mut found: Vec<f64> = may.map(|(place, _)| place.1).collect();
         found.sort_by(f64::total_cmp);
         Some(found)
+    }
+
+    /// An axis with what its values count.
+    pub(super) fn axis_label(&self, name: &str) -> String {
+        label_of(self.results, name)
+    }
+
+    /// What stands behind a value of an axis: ` tokens`, or nothing.
+    pub(super) fn unit_behind(&self, name: &str) -> String {
+        let mut axes = self.results.sweep.axes.iter();
+        let axis = axes.find(|axis| axis.name == name);
+        let unit = axis.map_or("", |axis| &axis.unit);
+        if unit.is_empty() {
+            return String::new();
+        }
+        format!(" {unit}")
+    }
+
+    /// What thin lines are, if there are some.
+    pub(super) fn seed_lines_words(&self) -> &'static str {
+        if self.seed_lines {
+            " Thin lines: seeds."
+        } else {
+            ""
+        }
     }
 
     /// What marks of configurations and their whiskers are; `seeds` is their number in words.
