@@ -19,6 +19,8 @@ pub(crate) struct Regime {
     pub(crate) both: f64,
     /// How unevenly seeds move the arms: standard deviation of the logarithm of their spread.
     pub(crate) uneven: f64,
+    /// How unevenly rows move the arms: standard deviation of the logarithm of their spread.
+    pub(crate) uneven_rows: f64,
     /// How many times as far the seeds of the last arm are apart as those of the others: one that diverges.
     pub(crate) wild: f64,
 }
@@ -30,6 +32,7 @@ const fn regime(name: &'static str, seed: f64, row: f64, both: f64) -> Regime {
         row,
         both,
         uneven: 0.0,
+        uneven_rows: 0.0,
         wild: 1.0,
     }
 }
@@ -65,6 +68,22 @@ pub(crate) const FAMILIES: [Regime; 7] = [
     },
 ];
 
+/// Tables of cross-validation.
+pub(crate) const SPLIT: [Regime; 8] = [
+    regime("rows only", 0.0, 1.0, 0.0),
+    regime("both only", 0.0, 0.0, 1.0),
+    regime("seeds only", 0.98, 0.02, 0.0),
+    regime("seeds 4 x rows", 0.8, 0.2, 0.0),
+    regime("seeds = rows", 0.5, 0.5, 0.0),
+    regime("rows = both", 0.0, 0.5, 0.5),
+    regime("seeds = rows = both", 1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0),
+    Regime {
+        name: "seeds = rows, arms' rows vary x2",
+        uneven_rows: 0.7,
+        ..regime("", 0.5, 0.5, 0.0)
+    },
+];
+
 /// Values of arms by seed and row, (K, S, R), of equal truth. The difference of two arms' means has
 /// variance 1 at `scale` seeds.
 pub(crate) fn table(
@@ -81,6 +100,12 @@ pub(crate) fn table(
         let uneven = regime.uneven;
         let wild = if index + 1 == arms { regime.wild } else { 1.0 };
         let own = wild * (uneven * normal(rng) - uneven * uneven).exp();
+        let uneven_rows = regime.uneven_rows;
+        let by_row = if uneven_rows > 0.0 {
+            by_row * (uneven_rows * normal(rng) - uneven_rows * uneven_rows).exp()
+        } else {
+            by_row
+        };
         let of_rows: Vec<f64> = (0..rows).map(|_| by_row * normal(rng)).collect();
         let mut seed = || {
             let level = own * by_seed * normal(rng);
@@ -108,7 +133,7 @@ pub(crate) fn column(values: Vec<Vec<Vec<f64>>>, clusters: Vec<usize>) -> Column
         let seed = |(seed, rows): (usize, Vec<f64>)| SeedValues {
             seed: seed as u64,
             run: index * count + seed,
-            value: rows.iter().sum::<f64>() / rows.len() as f64,
+            value: mean_of_own(&rows),
             rows,
         };
         Arm {
@@ -125,6 +150,12 @@ pub(crate) fn column(values: Vec<Vec<Vec<f64>>>, clusters: Vec<usize>) -> Column
         row_sets,
         ..Column::default()
     }
+}
+
+/// The mean over the rows that a seed was measured on.
+fn mean_of_own(rows: &[f64]) -> f64 {
+    let own = || rows.iter().filter(|v| !v.is_nan());
+    own().sum::<f64>() / own().count() as f64
 }
 
 /// A standard normal deviate (Box and Muller 1958).

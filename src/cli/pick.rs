@@ -232,6 +232,7 @@ mod tests {
         let axis = |name: &str, values: &[AxisValue]| AxisInfo {
             name: name.to_owned(),
             values: values.to_vec(),
+            unit: String::new(),
         };
         let axes = [
             axis("beta", &[json!(0.1), json!(0.2)]),

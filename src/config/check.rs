@@ -289,6 +289,18 @@ impl Checker<'_> {
                 let message = "`fraction` and `count` cannot stand together";
                 self.fail(&at("count"), message, "keep one of them");
             }
+            if let Some(fold) = source.fold {
+                let of = fold.of.get();
+                let sound = (2..=MOST_TIMES as u64).contains(&of);
+                self.must(sound, &at("fold.of"), of, "2 to 10000");
+                let index = fold.index.unwrap_or(0);
+                self.must(
+                    index < of,
+                    &at("fold.index"),
+                    index,
+                    "below `of`, since parts are counted from 0",
+                );
+            }
             for ours in source.columns.keys() {
                 if !COLUMNS.contains(&ours.as_str()) {
                     let message = format!("no form of rows has a column `{ours}`");

@@ -55,7 +55,7 @@ impl RungReader<'_> {
                     index: first,
                     assignments: point.assignments.clone(),
                     seed: *seed,
-                    config: config.clone(),
+                    config: config.for_seed(*seed),
                 }));
             }
             rungs.push(trials);

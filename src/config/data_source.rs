@@ -1,5 +1,6 @@
 //! A source of data in a mixture.
 
+use crate::config::fold::Fold;
 use crate::config::paths::DataFile;
 use crate::config::range::Positive;
 use schemars::JsonSchema;
@@ -24,6 +25,10 @@ pub struct DataSource {
     /// The file's names of columns, by the names that they have here: `{ prompt = "question" }`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub columns: BTreeMap<String, String>,
+    /// Of rows that are split in parts by prompt, for cross-validation, those to train on or those held
+    /// out: `{ of = 5, part = "train" }`. Whatever else is asked of the rows comes behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fold: Option<Fold>,
 }
 
 /// The names that a column of a data file may have for us.

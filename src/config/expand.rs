@@ -31,6 +31,7 @@ pub(crate) fn axis_infos(file: &SweepFile) -> Vec<AxisInfo> {
             .iter()
             .map(|point| point.value.clone())
             .collect(),
+        unit: unit_of(axis).to_owned(),
     };
     let mut infos: Vec<AxisInfo> = file.axes.iter().map(info).collect();
     if !file.extras.is_empty() {
@@ -42,9 +43,27 @@ pub(crate) fn axis_infos(file: &SweepFile) -> Vec<AxisInfo> {
         infos.push(AxisInfo {
             name: TRIAL_AXIS.to_owned(),
             values,
+            unit: String::new(),
         });
     }
     infos
+}
+
+/// Fields that count tokens.
+const TOKENS: [&str; 4] = ["max-seq-len", "max-prompt-len", "max-new-tokens", "tokens"];
+
+/// What numbers of an axis count, by the field that its first path sets; nothing of other values, or if its name says
+/// so.
+fn unit_of(axis: &Axis) -> &'static str {
+    let numbers = axis.points.iter().all(|point| point.value.is_number());
+    let sets = axis.points.first().and_then(|point| point.sets.first());
+    let field = sets.and_then(|set| set.path.last());
+    let counts = field.is_some_and(|key| TOKENS.contains(&&*key.name));
+    if numbers && counts && !axis.name.contains("token") {
+        "tokens"
+    } else {
+        ""
+    }
 }
 
 /// Whether each condition's axis has one of the wanted values.

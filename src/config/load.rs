@@ -404,7 +404,7 @@ impl Loader {
                     index: trials.len(),
                     assignments: point.assignments.clone(),
                     seed: *seed,
-                    config: config.clone(),
+                    config: config.for_seed(*seed),
                 });
             }
         }

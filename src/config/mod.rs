@@ -29,6 +29,7 @@ mod figure_file;
 mod figure_spec;
 mod file;
 mod flat;
+mod fold;
 mod halving;
 mod judge;
 mod judged;
@@ -57,6 +58,7 @@ mod schema;
 #[cfg(test)]
 mod schema_tests;
 mod search;
+mod seeded;
 pub mod select;
 mod shape;
 pub mod spec;

@@ -7,6 +7,7 @@
 
 pub use crate::config::data_source::*;
 pub use crate::config::evaluation::*;
+pub use crate::config::fold::{Fold, FoldPart};
 pub use crate::config::judge::*;
 pub use crate::config::judged::*;
 pub use crate::config::loss::{DpoLoss, PreferenceLoss};

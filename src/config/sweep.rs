@@ -51,6 +51,19 @@ pub struct AxisInfo {
     pub name: String,
     /// Its values in file order.
     pub values: Vec<AxisValue>,
+    /// What its values count, where that is known; else empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub unit: String,
+}
+
+impl AxisInfo {
+    /// Its name with the unit: `length (tokens)`.
+    pub fn label(&self) -> String {
+        if self.unit.is_empty() {
+            return self.name.clone();
+        }
+        format!("{} ({})", self.name, self.unit)
+    }
 }
 
 /// What a sweep reports.

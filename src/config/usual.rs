@@ -30,6 +30,11 @@ const USUAL: &[(&[&str], &str)] = &[
         &["batch.rows", "batch.tokens", "global-batch-size"],
         "it is the size of a whole step; usual are 16 to 128 conversations or pairs",
     ),
+    (&["fold.of"], "usual are 5 and 10"),
+    (
+        &["fold.index"],
+        "leave it out, so that the trial's seed says which part is held out",
+    ),
     (
         &["save-steps"],
         "they are counted from 1; without them the last weights alone are kept",

@@ -2,10 +2,11 @@
 //! evaluation.
 
 use super::error::{DataError, RowProblem};
+use super::fold::read_side;
 use super::record::{
     ChatRow, Message, Origin, PairRow, chat_row, chat_schema, has, pair_row, pair_schema,
 };
-use super::source::{RawRow, kind, read_source, refuse};
+use super::source::{RawRow, kind, refuse};
 use crate::config::spec::Decontamination;
 use aho_corasick::AhoCorasick;
 use rayon::prelude::*;
@@ -175,7 +176,7 @@ impl Contamination {
     fn read(root: &Path, recipe: &Decontamination) -> Result<Self, DataError> {
         let mut texts = Vec::new();
         for source in &recipe.data {
-            texts.extend(evaluation_texts(&source.path, read_source(root, source)?)?);
+            texts.extend(evaluation_texts(&source.path, read_side(root, source)?)?);
         }
         let texts = texts.iter().map(|text| normalise(text));
         let texts: Vec<String> = texts.filter(|text| !text.is_empty()).collect();

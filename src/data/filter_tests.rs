@@ -17,6 +17,7 @@ fn source(path: &str) -> DataSource {
         fraction: None,
         count: None,
         columns: std::collections::BTreeMap::new(),
+        fold: None,
     }
 }
 
@@ -74,6 +75,7 @@ fn repeats_are_gone_before_a_share_is_drawn() {
     let three = DataSource {
         count: Some(3.try_into().unwrap()),
         columns: std::collections::BTreeMap::new(),
+        fold: None,
         ..source("a.jsonl")
     };
     let error = chats(dir.path(), &[three], &filter).unwrap_err();

@@ -22,6 +22,7 @@ fn source(path: &str) -> Vec<DataSource> {
         fraction: None,
         count: None,
         columns: std::collections::BTreeMap::new(),
+        fold: None,
     }]
 }
 

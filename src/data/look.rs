@@ -2,9 +2,10 @@
 
 use super::error::DataError;
 use super::filter::evaluation_texts;
+use super::fold::{glance_at_side, read_side};
 use super::mix::parse;
 use super::record::{ChatRow, PairRow, chat_row, chat_schema, is_pair, pair_row, pair_schema};
-use super::source::{RawRow, glance_at_source, read_source};
+use super::source::RawRow;
 use crate::config::spec::DataSource;
 use std::path::Path;
 
@@ -26,8 +27,10 @@ pub struct FileRows {
     pub chats: Vec<ChatRow>,
     /// Preference pairs.
     pub pairs: Vec<PairRow>,
-    /// Whether these are all rows of the file.
+    /// Whether these are all rows of the file, or of the side of its split that was asked for.
     pub whole: bool,
+    /// Whether they are one side of a split only.
+    pub split: bool,
 }
 
 impl FileRows {
@@ -62,6 +65,7 @@ pub fn look_at_rows(
     };
     let mut rows = FileRows {
         whole,
+        split: source.fold.is_some(),
         ..FileRows::default()
     };
     if wanted == Wanted::Pairs || (wanted == Wanted::Prompts && is_pair(first)) {
@@ -85,9 +89,9 @@ pub fn look_at_texts(root: &Path, source: &DataSource, every: bool) -> Result<()
 
 fn read(root: &Path, source: &DataSource, every: bool) -> Result<(Vec<RawRow>, bool), DataError> {
     if every {
-        Ok((read_source(root, source)?, true))
+        Ok((read_side(root, source)?, true))
     } else {
-        glance_at_source(root, source)
+        glance_at_side(root, source)
     }
 }
 

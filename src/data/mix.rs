@@ -2,11 +2,12 @@
 
 use super::error::{DataError, RowProblem};
 use super::filter::{FilterReport, FilteredRow, RowFilter};
+use super::fold::read_side;
 use super::order::permutation;
 use super::record::{
     ChatRow, Origin, PairRow, Schema, chat_row, chat_schema, pair_row, pair_schema,
 };
-use super::source::{RawRow, read_source, refuse};
+use super::source::{RawRow, refuse};
 use crate::base::{Digest, SeedTree, counted, digest_file};
 use crate::config::spec::DataSource;
 use rayon::prelude::*;
@@ -42,7 +43,7 @@ pub struct SourceReport {
     pub content: Digest,
     /// The form of its rows.
     pub schema: Schema,
-    /// Rows in the file.
+    /// Rows in the file; of a split those on this side.
     pub found: usize,
     /// Rows of the mixture; more than `found` if the source is repeated.
     pub used: usize,
@@ -134,7 +135,7 @@ fn load<T: Clone + Send + Sync + FilteredRow>(
     let mut report = LoadReport::default();
     for source in sources {
         let path = &*source.path;
-        let raw = read_source(root, source)?;
+        let raw = read_side(root, source)?;
         let schema = schema_of(path, &raw[0].1)?;
         let file = parse(path, raw, |raw| to_row(path, schema, raw))?;
         report.sources.push(SourceReport {
@@ -230,7 +231,12 @@ fn sample(
         (Some(_), Some(_)) => return refuse("both `fraction` and `count` are given".to_owned()),
         (None, Some(count)) if count > n => {
             return refuse(if n == found {
-                format!("`count` is {count}, but the file has {}", counted(n, "row"))
+                let of = if source.fold.is_some() {
+                    "its side of the split"
+                } else {
+                    "the file"
+                };
+                format!("`count` is {count}, but {of} has {}", counted(n, "row"))
             } else {
                 let are = if n == 1 { "is" } else { "are" };
                 format!("`count` is {count}, but only {n} of the file's {found} rows {are} left")
@@ -294,6 +300,7 @@ mod tests {
             fraction: fraction.map(|fraction| fraction.try_into().unwrap()),
             count: count.and_then(NonZeroUsize::new),
             columns: std::collections::BTreeMap::new(),
+            fold: None,
         }
     }
 

@@ -20,6 +20,7 @@ mod continuation;
 mod error;
 mod expression;
 mod filter;
+mod fold;
 mod format;
 #[cfg(test)]
 mod golden_tests;

@@ -42,6 +42,7 @@ fn all(path: &str) -> DataSource {
         fraction: None,
         count: None,
         columns: std::collections::BTreeMap::new(),
+        fold: None,
     }
 }
 

@@ -419,6 +419,7 @@ fn an_inspected_row_shows_text_mask_position_segment_and_document() {
         fraction: None,
         count: Some(3.try_into().unwrap()),
         columns: std::collections::BTreeMap::new(),
+        fold: None,
     };
     let (rows, _) = load_chat(root, &[source], &SeedTree::root(0)).unwrap();
     let examples = format.encode_chats(&rows).unwrap();
@@ -475,6 +476,7 @@ fn the_shipped_instruction_data_packs_as_reported() {
         fraction: None,
         count: None,
         columns: std::collections::BTreeMap::new(),
+        fold: None,
     };
     let (rows, report) = load_chat(root, &[source], &SeedTree::root(0)).unwrap();
     assert_eq!(report.rows(), 1294);

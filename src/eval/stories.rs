@@ -197,6 +197,7 @@ mod tests {
             fraction: None,
             count: None,
             columns: std::collections::BTreeMap::new(),
+            fold: None,
         };
         let (rows, _) = load_chat(root, &[source], &SeedTree::root(0)).unwrap();
         let prompts = rows[..count].iter().map(|row| story_prompt(row).unwrap());

@@ -1,6 +1,7 @@
 //! What charts are made of: means over seeds with their intervals, in series.
 
 use crate::metrics::{Estimate, Interval};
+use std::collections::BTreeMap;
 
 /// Scale of an x axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,29 @@ pub struct Series {
     pub look: usize,
     /// Its points, in x order.
     pub points: Vec<Point>,
+}
+
+/// More seeds than this are a smear.
+const MOST_SEED_LINES: usize = 12;
+
+impl Series {
+    /// For each seed with values at two points or more those points, by index, and its values; none of a single
+    /// seed, or of more than can be told apart.
+    pub fn seed_lines(&self) -> Vec<Vec<(usize, f64)>> {
+        let mut lines: BTreeMap<u64, Vec<(usize, f64)>> = BTreeMap::new();
+        for (index, point) in self.points.iter().enumerate() {
+            for seed in &point.seeds {
+                lines
+                    .entry(seed.seed)
+                    .or_default()
+                    .push((index, seed.value));
+            }
+        }
+        if !(2..=MOST_SEED_LINES).contains(&lines.len()) {
+            return Vec::new();
+        }
+        lines.into_values().filter(|line| line.len() > 1).collect()
+    }
 }
 
 /// A mean over seeds at one x.
@@ -80,4 +104,54 @@ pub struct ReferenceLine {
     pub name: String,
     /// Its mean, interval and seeds; `x` means nothing.
     pub point: Point,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two points of seeds with these values.
+    fn series(seeds: &[(u64, [Option<f64>; 2])]) -> Series {
+        let point = |index: usize| Point {
+            x: index as f64,
+            estimate: None,
+            interval: None,
+            seeds: seeds
+                .iter()
+                .filter_map(|(seed, values)| {
+                    Some(SeedValue {
+                        seed: *seed,
+                        value: values[index]?,
+                        x: None,
+                        run: String::new(),
+                    })
+                })
+                .collect(),
+            absent: String::new(),
+        };
+        Series {
+            name: String::new(),
+            look: 0,
+            points: vec![point(0), point(1)],
+        }
+    }
+
+    #[test]
+    fn a_seed_is_a_line_if_it_has_two_points_and_there_are_few() {
+        let lines = series(&[
+            (1, [Some(0.5), Some(0.7)]),
+            (2, [Some(0.6), None]),
+            (3, [Some(0.4), Some(0.8)]),
+        ]);
+        let want = [[(0, 0.5), (1, 0.7)], [(0, 0.4), (1, 0.8)]];
+        assert_eq!(lines.seed_lines(), want.map(|line| line.to_vec()));
+        assert!(
+            series(&[(1, [Some(0.5), Some(0.7)])])
+                .seed_lines()
+                .is_empty()
+        );
+        let many: Vec<_> = (0..13).map(|seed| (seed, [Some(0.5), Some(0.7)])).collect();
+        assert!(series(&many).seed_lines().is_empty());
+        assert_eq!(series(&many[1..]).seed_lines().len(), 12);
+    }
 }

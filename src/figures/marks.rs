@@ -3,7 +3,7 @@
 use crate::figures::axes::{Axis, Rect};
 use crate::figures::canvas::{Canvas, Stroke};
 use crate::figures::chart::Frame;
-use crate::figures::data::{Point, ReferenceLine};
+use crate::figures::data::{Point, ReferenceLine, Series};
 use crate::figures::labels::{SWATCH, regular, shorten, spread};
 use crate::figures::theme::{AXIS, INK, LEGEND_EM, PAPER, series_look};
 use crate::metrics::{Interval, fixed};
@@ -122,6 +122,28 @@ pub(crate) fn draw_seeds(
         highest = highest.min(y - 2.6);
     }
     highest
+}
+
+/// A thin pale line through the values of each seed of a series, to be drawn below its means; `xs` are the pixels
+/// of its points.
+pub(crate) fn draw_seed_lines(
+    canvas: &mut Canvas<'_>,
+    at: &Frame<'_>,
+    series: &Series,
+    xs: &[f64],
+) {
+    let thin = Stroke {
+        color: series_look(series.look).color,
+        width: 0.8,
+        alpha: 0.3,
+    };
+    for line in series.seed_lines() {
+        let line: Vec<_> = line
+            .into_iter()
+            .map(|(index, value)| (xs[index], at.y(value)))
+            .collect();
+        canvas.path(&line, thin);
+    }
 }
 
 /// Writes each line's name beside its end, pushed apart, with a thin lead where it moved.

@@ -3,7 +3,7 @@
 
 use crate::metrics::estimate::Interval;
 use crate::metrics::rows::{RowNoise, RowSet, row_noise};
-use crate::metrics::seeds::{SeedNoise, own_variance};
+use crate::metrics::seeds::{MeanSquare, SeedNoise, own_variance};
 use crate::metrics::spec::Transform;
 use crate::metrics::spread::Spread;
 use crate::metrics::student::{t_beyond, t_two_sided};
@@ -18,7 +18,8 @@ pub struct SeedValues {
     pub run: usize,
     /// The metric.
     pub value: f64,
-    /// Its value for each row, (R,); empty where rows are not known.
+    /// Its value for each row, (R,), NaN for rows that this seed was not measured on, as in cross-validation;
+    /// empty where rows are not known.
     pub rows: Vec<f64>,
 }
 
@@ -69,12 +70,12 @@ pub struct Measured {
     pub spread: Option<Spread>,
     /// Seeds that all its arms have, those that share all runs once.
     pub seeds: usize,
-    /// Rows that all its arms have; 0 if they are not known.
+    /// Rows that all its arms have, at any seed; 0 if they are not known.
     pub rows: usize,
     /// Their clusters.
     pub clusters: usize,
     /// Interval and p-value for new seeds on these same rows, by Student's t over this contrast's seeds
-    /// alone.
+    /// alone; `None` if seeds have different rows.
     pub fixed_rows: Option<(Interval, f64)>,
     /// Whether it is zero for every row at every seed.
     pub identical: bool,
@@ -99,6 +100,9 @@ pub struct Analysis<'a> {
     noise: SeedNoise,
     /// Variance of a mean at one seed by rows and seeds together, of one arm: for contrasts of one seed.
     both: Option<f64>,
+    /// What rows add to the pooled variance of one seed of one arm in a difference, where seeds have different
+    /// rows: there they do not add as much to every contrast.
+    paired_rows: Option<f64>,
     constant: bool,
 }
 
@@ -129,9 +133,16 @@ impl<'a> Analysis<'a> {
             .filter_map(both)
             .collect();
         let both = (!both.is_empty()).then(|| both.iter().sum::<f64>() / both.len() as f64);
+        let noise = SeedNoise::of(&arms, both.unwrap_or(0.0));
+        let pooled: Vec<&Arm> = arms
+            .iter()
+            .filter(|(at, _)| !noise.apart.contains(at))
+            .map(|(at, _)| &column.arms[*at])
+            .collect();
         Self {
             column,
-            noise: SeedNoise::of(&arms, both.unwrap_or(0.0)),
+            paired_rows: paired_rows(&pooled, &column.row_sets),
+            noise,
             both,
             constant: is_constant(&column.arms),
         }
@@ -202,7 +213,9 @@ impl<'a> Analysis<'a> {
             values.iter().sum::<f64>() / count,
             base.sum::<f64>() / count,
         );
-        let set = self.common_rows(contrast);
+        let set = self
+            .common_rows(contrast)
+            .filter(|_| picked.iter().all(|seeds| same_rows(seeds)));
         let rows: Option<Vec<Vec<f64>>> = set.map(|set| {
             let row = |seeds: &Vec<&SeedValues>| {
                 (0..set.weights.len())
@@ -215,16 +228,18 @@ impl<'a> Analysis<'a> {
             .as_ref()
             .zip(set)
             .and_then(|(rows, set)| row_noise(rows, set));
-        let zero = |rows: &Vec<Vec<f64>>| rows.iter().flatten().all(|v| *v == 0.0);
-        let identical = rows.as_ref().is_some_and(zero);
+        let measured = |rows: &&Vec<Vec<f64>>| rows.iter().flatten().any(|v| !v.is_nan());
+        let zero = |rows: &Vec<Vec<f64>>| rows.iter().flatten().all(|v| *v == 0.0 || v.is_nan());
+        let identical = rows.as_ref().filter(measured).is_some_and(zero);
+        let split = rows.iter().flatten().flatten().any(|v| v.is_nan());
         Some(Measured {
             value,
             base,
             spread: self.spread(contrast, &values, noise),
             seeds: picked.len(),
-            rows: noise.and(set).map_or(0, |set| set.weights.len()),
-            clusters: noise.map_or(0, |n| n.df as usize + 1),
-            fixed_rows: fixed_rows(&values),
+            rows: noise.map_or(0, |n| n.rows),
+            clusters: noise.map_or(0, |n| n.clusters),
+            fixed_rows: fixed_rows(&values).filter(|_| !split),
             identical,
         })
     }
@@ -292,7 +307,15 @@ impl<'a> Analysis<'a> {
         let seeds = if free.is_empty() {
             None // Runs that no seed moves.
         } else {
-            self.noise.of_contrast(pooled, squares / count, own)
+            let factor = squares / count;
+            let in_pool = if total.abs() < 1e-9 {
+                self.paired_rows
+            } else {
+                self.paired_rows.and(self.both)
+            };
+            let own_rows = rows.and_then(|r| r.both).map(|both| both / factor);
+            let pooled = pooled.map(|p| with_own_rows(p, in_pool.zip(own_rows)));
+            self.noise.of_contrast(pooled, factor, own)
         };
         let (rows_part, rows_df) = match (rows, seeds) {
             (Some(rows), Some(_)) => ((rows.all - both.unwrap_or(0.0)).max(0.0), rows.df),
@@ -306,20 +329,82 @@ impl<'a> Analysis<'a> {
         let both = both
             .filter(|_| rows.is_some() && seeds.is_some())
             .unwrap_or(0.0);
+        let between = rows.map_or(0.0, |r| r.between.min(both));
         Some(Spread {
             seeds: seeds.map_or(0.0, |s| s.value.max(both)),
             seeds_df: seeds.map_or(0.0, |s| s.df),
             rows: rows_part,
             rows_df,
-            both,
+            both: both - between,
+            between,
         })
     }
+}
+
+/// Whether the arms of a contrast have the same rows at a seed.
+fn same_rows(seeds: &[&SeedValues]) -> bool {
+    let has = |s: &SeedValues| s.rows.iter().map(|v| v.is_nan()).collect::<Vec<_>>();
+    let first = seeds.first().map(|s| has(s));
+    seeds.iter().all(|s| Some(has(s)) == first)
+}
+
+/// The pooled variance of one seed with what this contrast's rows add in place of what those of all do.
+fn with_own_rows(pooled: MeanSquare, rows: Option<(f64, f64)>) -> MeanSquare {
+    let value = rows.map_or(pooled.value, |(pool, own)| {
+        (pooled.value - pool).max(0.0) + own
+    });
+    MeanSquare { value, ..pooled }
+}
+
+/// What rows add to the mean square of arms and seeds: of each arm's deviations from the mean of all. `None`
+/// if all seeds have the same rows, or arms have other rows than others.
+fn paired_rows(arms: &[&Arm], sets: &[RowSet]) -> Option<f64> {
+    let values = || arms.iter().flat_map(|arm| &arm.seeds);
+    if !values().any(|s| s.rows.iter().any(|v| v.is_nan())) {
+        return None;
+    }
+    let set = arms.first()?.row_set?;
+    if arms.iter().any(|arm| arm.row_set != Some(set)) {
+        return None;
+    }
+    let of = |arm: &&'_ Arm, seed: u64| -> Option<Vec<f64>> {
+        let found = arm.seeds.iter().find(|s| s.seed == seed)?;
+        Some(found.rows.clone())
+    };
+    let count = arms.len() as f64;
+    // (S, K, R), of the seeds that all arms have.
+    let mut deviations: Vec<Vec<Vec<f64>>> = Vec::new();
+    for seed in arms.first()?.seeds.iter().map(|s| s.seed) {
+        let Some(mut rows) = arms
+            .iter()
+            .map(|arm| of(arm, seed))
+            .collect::<Option<Vec<_>>>()
+        else {
+            continue;
+        };
+        for r in 0..sets[set].weights.len() {
+            let mean = rows.iter().map(|arm| arm[r]).sum::<f64>() / count;
+            rows.iter_mut().for_each(|arm| arm[r] -= mean);
+        }
+        deviations.push(rows);
+    }
+    let seeds = deviations.len() as f64;
+    let of_arm = |k: usize| -> Option<f64> {
+        let rows: Vec<Vec<f64>> = deviations.iter().map(|arms| arms[k].clone()).collect();
+        row_noise(&rows, &sets[set])?.both
+    };
+    let both: Vec<f64> = (0..arms.len()).map(of_arm).collect::<Option<_>>()?;
+    (arms.len() > 1).then(|| seeds * both.iter().sum::<f64>() / (count - 1.0))
 }
 
 fn is_constant(arms: &[Arm]) -> bool {
     let arms = || arms.iter().filter(|arm| !arm.seeds.is_empty());
     let equal = |a: f64, b: f64| a.total_cmp(&b).is_eq();
-    let same = |a: &SeedValues, b: &SeedValues| equal(a.value, b.value) && a.rows == b.rows;
+    let same = |a: &SeedValues, b: &SeedValues| {
+        let row = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan());
+        let rows = a.rows.len() == b.rows.len() && a.rows.iter().zip(&b.rows).all(row);
+        equal(a.value, b.value) && rows
+    };
     let one = |arm: &Arm| {
         let mut seeds = arm.seeds.iter();
         seeds.all(|s| s.rows.is_empty() && equal(s.value, arm.seeds[0].value))

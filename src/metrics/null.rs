@@ -5,6 +5,7 @@ use crate::metrics::column::{Analysis, Arm, Column, SeedValues};
 use rand::seq::SliceRandom as _;
 use rayon::prelude::*;
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How often a test called arms different that were not.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -27,11 +28,16 @@ impl NullCheck {
 }
 
 /// Splits the seeds of each arm in two, `draws` times, and compares the halves as two arms of the table,
-/// among the others. Pairs of seeds mean nothing here, so that the seeds of every arm are renamed at random.
-/// `None` if no arm has two seeds of its own, or nothing can be compared.
+/// among the others. Pairs of seeds mean nothing here, so that the seeds of every arm are renamed at random,
+/// among those that were measured on the same rows.
+/// `None` if no arm has two seeds of its own on the same rows, or nothing can be compared.
 pub fn null_check(column: &Column, draws: usize, seed: &SeedTree) -> Option<NullCheck> {
+    let half_of = |at: usize| -> usize {
+        let groups = by_rows(&column.arms[at]).into_values();
+        groups.map(|seeds| seeds.len() / 2).sum()
+    };
     let fit: Vec<usize> = (0..column.arms.len())
-        .filter(|at| own_runs(&column.arms[*at]).len() > 1)
+        .filter(|at| half_of(*at) > 0)
         .collect();
     let tried: Vec<(usize, usize)> = (0..draws)
         .flat_map(|d| fit.iter().map(move |at| (d, *at)))
@@ -44,8 +50,7 @@ pub fn null_check(column: &Column, draws: usize, seed: &SeedTree) -> Option<Null
             Some(Analysis::of(&table).compare(last, last - 1, 1, None)?.p? < 0.05)
         })
         .collect();
-    let halves = fit.iter().map(|at| own_runs(&column.arms[*at]).len() / 2);
-    let half = halves.min()?;
+    let half = fit.iter().map(|at| half_of(*at)).min()?;
     (!clear.is_empty()).then(|| NullCheck {
         comparisons: clear.len(),
         alarms: clear.iter().filter(|c| **c).count(),
@@ -54,15 +59,18 @@ pub fn null_check(column: &Column, draws: usize, seed: &SeedTree) -> Option<Null
     })
 }
 
-/// The seeds of an arm, those that share a run once.
-fn own_runs(arm: &Arm) -> Vec<&SeedValues> {
-    let mut found: Vec<&SeedValues> = Vec::new();
-    for seed in &arm.seeds {
-        if found.iter().all(|known| known.run != seed.run) {
-            found.push(seed);
-        }
+/// Which rows a seed was measured on.
+type Measured = Vec<bool>;
+
+/// The seeds of an arm, those that share a run once, by the rows that they were measured on.
+fn by_rows(arm: &Arm) -> BTreeMap<Measured, Vec<&SeedValues>> {
+    let mut groups: BTreeMap<Measured, Vec<&SeedValues>> = BTreeMap::new();
+    let mut runs = BTreeSet::new();
+    for seed in arm.seeds.iter().filter(|seed| runs.insert(seed.run)) {
+        let measured = seed.rows.iter().map(|v| !v.is_nan()).collect();
+        groups.entry(measured).or_default().push(seed);
     }
-    found
+    groups
 }
 
 /// The table with the halves of arm `at` behind the other arms.
@@ -72,31 +80,42 @@ fn split(column: &Column, at: usize, seed: &SeedTree) -> Column {
         arms: Vec::new(),
         ..column.clone()
     };
-    let mut renamed = |arm: &Arm| -> Vec<SeedValues> {
-        let mut seeds: Vec<SeedValues> = own_runs(arm).into_iter().cloned().collect();
-        seeds.shuffle(&mut rng);
-        (0..).zip(&mut seeds).for_each(|(name, s)| s.seed = name);
+    let mut names: BTreeMap<(Measured, usize), u64> = BTreeMap::new();
+    // The k-th seed on the same rows has the same name in every arm.
+    let mut named = |rows: &Measured, seeds: &[SeedValues]| -> Vec<SeedValues> {
+        let mut seeds = seeds.to_vec();
+        for (k, found) in seeds.iter_mut().enumerate() {
+            let next = names.len() as u64;
+            found.seed = *names.entry((rows.clone(), k)).or_insert(next);
+        }
         seeds
     };
-    let halves = renamed(&column.arms[at]);
-    for (_, arm) in column
-        .arms
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| *index != at)
-    {
-        let seeds = renamed(arm);
+    let mut shuffled = |arm: &Arm| -> BTreeMap<Measured, Vec<SeedValues>> {
+        let mut groups: BTreeMap<Measured, Vec<SeedValues>> = by_rows(arm)
+            .into_iter()
+            .map(|(rows, seeds)| (rows, seeds.into_iter().cloned().collect()))
+            .collect();
+        groups
+            .values_mut()
+            .for_each(|seeds| seeds.shuffle(&mut rng));
+        groups
+    };
+    let halves = shuffled(&column.arms[at]);
+    let others = column.arms.iter().enumerate().filter(|(k, _)| *k != at);
+    for (_, arm) in others {
+        let groups = shuffled(arm);
         table.arms.push(Arm {
-            seeds,
+            seeds: groups.iter().flat_map(|(rows, s)| named(rows, s)).collect(),
             row_set: arm.row_set,
         });
     }
-    let half = halves.len() / 2;
-    for part in [&halves[..half], &halves[half..2 * half]] {
-        let mut seeds = part.to_vec();
-        (0..).zip(&mut seeds).for_each(|(name, s)| s.seed = name);
+    for part in 0..2 {
+        let half = |(rows, seeds): (&Measured, &Vec<SeedValues>)| {
+            let count = seeds.len() / 2;
+            named(rows, &seeds[part * count..(part + 1) * count])
+        };
         table.arms.push(Arm {
-            seeds,
+            seeds: halves.iter().flat_map(half).collect(),
             row_set: column.arms[at].row_set,
         });
     }

@@ -40,8 +40,8 @@ impl Noise {
     pub fn of(spread: &Spread, seeds: usize, clusters: usize) -> Self {
         let (s, r) = (seeds as f64, clusters as f64);
         Self {
-            seed: (spread.seeds - spread.both).max(0.0) * s,
-            row: spread.rows * r,
+            seed: (spread.seeds - spread.both - spread.between).max(0.0) * s,
+            row: (spread.rows + spread.between) * r,
             both: spread.both * s * r,
             with_rows: clusters > 1,
         }
@@ -67,6 +67,7 @@ impl Noise {
             },
             rows_df: r - 1.0,
             both: if one_seed { 0.0 } else { both },
+            between: 0.0,
         }
     }
 
@@ -269,6 +270,7 @@ mod tests {
             rows: 0.0001,
             rows_df: 160.0,
             both: 0.0003,
+            between: 0.0,
         };
         let design = Design {
             seeds: 3,

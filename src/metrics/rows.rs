@@ -18,15 +18,14 @@ impl RowSet {
         seen.len()
     }
 
-    /// Weighted mean of a row vector.
+    /// Weighted mean of a row vector, over the rows that it has: NaN stands for the others.
     pub(crate) fn mean(&self, values: &[f64]) -> f64 {
-        let weight: f64 = self.weights.iter().sum();
-        values
-            .iter()
-            .zip(&self.weights)
-            .map(|(v, w)| v * w)
-            .sum::<f64>()
-            / weight
+        let known = || {
+            let rows = values.iter().zip(&self.weights);
+            rows.filter(|(v, _)| !v.is_nan())
+        };
+        let weight: f64 = known().map(|(_, w)| w).sum();
+        known().map(|(v, w)| v * w).sum::<f64>() / weight
     }
 }
 
@@ -35,20 +34,34 @@ impl RowSet {
 pub(crate) struct RowNoise {
     /// Of new clusters of rows, at these seeds: main effect of rows and what rows and seeds do together.
     pub(crate) all: f64,
-    /// The latter alone; `None` of one seed.
+    /// Of it what the spread of seeds holds already, as they differ by it; `None` of one seed. Where all seeds
+    /// have the same rows that is what rows and seeds do together.
     pub(crate) both: Option<f64>,
+    /// Of that the main effect of rows, which seeds on other rows differ by.
+    pub(crate) between: f64,
     /// Degrees of freedom: clusters less one.
     pub(crate) df: f64,
+    /// Rows that were measured at one seed or more.
+    pub(crate) rows: usize,
+    /// Their clusters.
+    pub(crate) clusters: usize,
 }
 
-/// Of `values`, (S, R); `None` with fewer than two clusters.
+/// Of `values`, (S, R), NaN where a seed was measured on other rows; `None` with fewer than two clusters.
 ///
 /// With `u_g` the sum of a cluster's weighted residuals from the mean over seeds: `G/(G−1) Σ u_g²`, the
 /// clustered error of Miller (2024); of the residuals by seed the same over `S (S−1)`.
 pub(crate) fn row_noise(values: &[Vec<f64>], set: &RowSet) -> Option<RowNoise> {
-    let (seeds, rows) = (values.len() as f64, set.weights.len());
+    let rows = set.weights.len();
+    if values.is_empty() || values.iter().any(|v| v.len() != rows) {
+        return None;
+    }
+    if values.iter().flatten().any(|v| v.is_nan()) {
+        return partly_common(values, set);
+    }
+    let seeds = values.len() as f64;
     let clusters = set.cluster_count();
-    if clusters < 2 || values.is_empty() || values.iter().any(|v| v.len() != rows) {
+    if clusters < 2 {
         return None;
     }
     let weight: f64 = set.weights.iter().sum();
@@ -72,7 +85,102 @@ pub(crate) fn row_noise(values: &[Vec<f64>], set: &RowSet) -> Option<RowNoise> {
     Some(RowNoise {
         all: scale * grouped(&mean),
         both,
+        between: 0.0,
         df: clusters as f64 - 1.0,
+        rows,
+        clusters,
+    })
+}
+
+/// The rows of one seed among those of all.
+struct OwnRows {
+    /// Which it has, (R,).
+    has: Vec<bool>,
+    /// For each cluster the sum of weighted residuals from the seed's own mean, so scaled that the squares
+    /// add up to the variance of that mean.
+    sums: Vec<f64>,
+    clusters: usize,
+}
+
+impl OwnRows {
+    fn of(values: &[f64], set: &RowSet) -> Option<Self> {
+        let has: Vec<bool> = values.iter().map(|v| !v.is_nan()).collect();
+        let middle = set.mean(values);
+        let mut weight = 0.0;
+        let count = set.clusters.iter().max().map_or(0, |c| c + 1);
+        let (mut sums, mut known) = (vec![0.0; count], vec![false; count]);
+        let rows = values.iter().zip(&set.weights).zip(&set.clusters);
+        for ((value, w), cluster) in rows.filter(|((value, _), _)| !value.is_nan()) {
+            weight += w;
+            known[*cluster] = true;
+            sums[*cluster] += w * (value - middle);
+        }
+        let clusters = known.iter().filter(|k| **k).count();
+        let scale = (clusters as f64 / (clusters as f64 - 1.0)).sqrt() / weight;
+        sums.iter_mut().for_each(|s| *s *= scale);
+        (clusters > 1).then_some(Self {
+            has,
+            sums,
+            clusters,
+        })
+    }
+
+    /// The covariance of two seeds' means by the clusters that they share.
+    fn shared(&self, other: &Self) -> f64 {
+        self.sums.iter().zip(&other.sums).map(|(a, b)| a * b).sum()
+    }
+}
+
+/// [`row_noise`] of seeds that were measured on different rows, as those of cross-validation are.
+///
+/// With `q_st` the covariance of the means of seeds s and t by the clusters of rows that both have, the mean
+/// over seeds has the variance `Σ q_st / S²`; the spread between seeds over S holds `Σ q_ss / S²` less
+/// `Σ q_st / (S² (S−1))` of it, s ≠ t, which leaves the mean covariance of two seeds. With the same rows at all
+/// seeds this is what [`row_noise`] says; with no row at two of them the spread of seeds holds everything.
+fn partly_common(values: &[Vec<f64>], set: &RowSet) -> Option<RowNoise> {
+    let own: Vec<OwnRows> = values
+        .iter()
+        .map(|v| OwnRows::of(v, set))
+        .collect::<Option<_>>()?;
+    let seeds = own.len() as f64;
+    let (mut own_sum, mut shared_sum, mut main) = (0.0, 0.0, 0.0);
+    for (s, a) in own.iter().enumerate() {
+        own_sum += a.shared(a);
+        // What the same rows do at another seed, they do at this one.
+        let (mut same, mut twins) = (0.0, 0.0);
+        for (_, b) in own.iter().enumerate().filter(|(t, _)| *t != s) {
+            let shared = a.shared(b);
+            shared_sum += shared;
+            if a.has == b.has {
+                (same, twins) = (same + shared, twins + 1.0);
+            }
+        }
+        if twins > 0.0 {
+            main += same / twins;
+        }
+    }
+    let of_pairs = if own.len() > 1 {
+        shared_sum / (seeds * seeds * (seeds - 1.0))
+    } else {
+        0.0
+    };
+    let both = (own_sum / (seeds * seeds) - of_pairs).max(0.0);
+    let measured = |r: &usize| own.iter().any(|seed| seed.has[*r]);
+    let rows: Vec<usize> = (0..set.weights.len()).filter(measured).collect();
+    let mut clusters: Vec<usize> = rows.iter().map(|r| set.clusters[*r]).collect();
+    clusters.sort_unstable();
+    clusters.dedup();
+    let mut sides: Vec<&Vec<bool>> = own.iter().map(|seed| &seed.has).collect();
+    sides.sort_unstable();
+    sides.dedup();
+    let least = own.iter().map(|seed| seed.clusters).min()?;
+    Some(RowNoise {
+        all: ((own_sum + shared_sum) / (seeds * seeds)).max(both),
+        both: (own.len() > 1).then_some(both),
+        between: (main / (seeds * seeds) - of_pairs).clamp(0.0, both),
+        df: clusters.len().saturating_sub(sides.len()).max(least - 1) as f64,
+        rows: rows.len(),
+        clusters: clusters.len(),
     })
 }
 
@@ -120,6 +228,62 @@ mod tests {
     }
 
     const CLUSTERED: f64 = 0.433_012_701_892_219_3;
+
+    // Two seeds on rows 0 to 2, two on rows 3 to 5. By hand, each seed's residuals over 3 with 3 / 2 of scale:
+    // q of a seed with itself 1/3, 1/3, 0 and 4/3, of the first two 1/6, of the others none.
+    #[test]
+    fn seeds_on_other_rows_differ_by_them() {
+        let gap = f64::NAN;
+        let values = [
+            vec![1.0, 2.0, 3.0, gap, gap, gap],
+            vec![2.0, 1.0, 3.0, gap, gap, gap],
+            vec![gap, gap, gap, 4.0, 4.0, 4.0],
+            vec![gap, gap, gap, 2.0, 4.0, 6.0],
+        ];
+        let noise = row_noise(&values, &each(6)).unwrap();
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-12;
+        assert!(near(noise.all, (2.0 + 1.0 / 3.0) / 16.0), "{noise:?}");
+        let both = 2.0 / 16.0 - (1.0 / 3.0) / 48.0;
+        assert!(near(noise.both.unwrap(), both), "{noise:?}");
+        // The same rows at another seed say 1/6, 1/6, 0 and 0 of the main effect.
+        let between = (1.0 / 3.0) / 16.0 - (1.0 / 3.0) / 48.0;
+        assert!(near(noise.between, between), "{noise:?}");
+        assert_eq!((noise.rows, noise.clusters, noise.df), (6, 6, 4.0));
+    }
+
+    #[test]
+    fn no_row_at_two_seeds_leaves_all_to_the_spread_of_seeds() {
+        let gap = f64::NAN;
+        let values = [vec![1.0, 2.0, gap, gap], vec![gap, gap, 5.0, 9.0]];
+        let noise = row_noise(&values, &each(4)).unwrap();
+        assert_eq!(noise.both, Some(noise.all));
+        assert_eq!(noise.between, 0.0);
+    }
+
+    #[test]
+    fn seeds_with_the_same_rows_are_the_special_case() {
+        let set = RowSet {
+            weights: vec![1.0, 2.0, 1.0, 3.0, 2.0, 1.0],
+            clusters: vec![0, 0, 1, 1, 2, 2],
+        };
+        let values = [
+            vec![1.0, 2.0, 0.5, 4.0, 3.0, 1.5],
+            vec![0.0, 2.5, 0.5, 3.0, 1.0, 2.5],
+            vec![1.5, 2.0, 1.5, 2.0, 3.0, 0.5],
+        ];
+        let (one, other) = (
+            row_noise(&values, &set).unwrap(),
+            partly_common(&values, &set).unwrap(),
+        );
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-12;
+        assert!(near(one.all, other.all), "{one:?} {other:?}");
+        assert!(near(one.both.unwrap(), other.both.unwrap()), "{other:?}");
+        assert!(near(other.between, 0.0), "{other:?}");
+        assert_eq!(
+            (one.df, one.rows, one.clusters),
+            (other.df, other.rows, other.clusters)
+        );
+    }
 
     #[test]
     fn one_cluster_says_nothing() {

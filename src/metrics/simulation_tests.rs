@@ -11,7 +11,11 @@ use rayon::prelude::*;
 #[path = "../../benches/statistics/regimes.rs"]
 mod regimes;
 
-use regimes::{FAMILIES, Regime, SINGLE, column, normal, table};
+#[path = "../../benches/statistics/folds.rs"]
+mod folds;
+
+use folds::{Design, outcome};
+use regimes::{FAMILIES, Regime, SINGLE, SPLIT, column, normal, table};
 
 const ROWS: usize = 60;
 
@@ -58,6 +62,38 @@ fn a_table_has_a_false_alarm_about_as_seldom_as_it_says_in_every_regime() {
                 "{} in {arms} comparisons: {rate}",
                 regime.name
             );
+        }
+    }
+}
+
+// Cross-validation in five parts: one pipeline a part, two, and rows of some arms that move far more. The widths
+// are those of the same seeds on one part, which has a fifth of the rows.
+#[test]
+fn parts_of_cross_validation_miss_about_as_seldom_as_they_say_in_every_regime() {
+    for (comparisons, seeds) in [(1, 5), (1, 10), (5, 10)] {
+        for regime in &SPLIT {
+            let design = Design {
+                comparisons,
+                seeds,
+                rows: 100,
+                folds: 5,
+                one_part: false,
+            };
+            let found = outcome(regime, &design, 250);
+            let told = format!("{} in {design:?}: {found:?}", regime.name);
+            assert!(found.alarms <= 0.09, "{told}");
+            assert!(found.coverage >= 0.91, "{told}");
+            if regime.row >= 0.5 {
+                let one_part = Design {
+                    one_part: true,
+                    ..design
+                };
+                let wider = outcome(regime, &one_part, 40);
+                assert!(
+                    found.reach < 0.8 * wider.reach,
+                    "{told}, one part: {wider:?}"
+                );
+            }
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Spread {
     pub rows_df: f64,
     /// The part of `seeds` that more rows would make smaller: noise of single rows at single seeds.
     pub both: f64,
+    /// The part of `seeds` that is the rows': seeds that were measured on other rows differ by them.
+    pub between: f64,
 }
 
 /// Power at which a smallest visible difference is stated.
@@ -94,8 +96,10 @@ impl Spread {
     /// Shares of the variance: seeds alone, rows alone, and both together; `None` without any.
     pub fn shares(&self) -> Option<[f64; 3]> {
         let all = self.variance();
-        let both = self.both.min(self.seeds);
-        (all > 0.0).then(|| [self.seeds - both, self.rows, both].map(|part| part / all))
+        let between = self.between.min(self.seeds);
+        let both = self.both.min(self.seeds - between);
+        let parts = [self.seeds - between - both, self.rows + between, both];
+        (all > 0.0).then(|| parts.map(|part| part / all))
     }
 }
 
@@ -109,6 +113,7 @@ mod tests {
         rows: 0.0001,
         rows_df: 160.0,
         both: 0.0003,
+        between: 0.0,
     };
 
     // tests/golden/statistics.json: scipy.stats.t.ppf and scipy.optimize.brentq of the same expression.

@@ -128,7 +128,8 @@ impl Estimator<'_, '_> {
             let Some(documents) = self.documents_of(&source.path, pairs)? else {
                 continue;
             };
-            let rows = documents.count();
+            let share = source.fold.map_or(1.0, |fold| fold.share());
+            let rows = documents.count() * share;
             let used = match (source.count, source.fraction) {
                 (Some(count), _) => (count.get() as f64).min(rows),
                 (None, Some(fraction)) => rows * fraction.get(),

@@ -222,6 +222,7 @@ fn sets_of_a_reference_are_the_training_pairs_then_the_held_out_ones_without_rep
         fraction,
         count: None,
         columns: std::collections::BTreeMap::new(),
+        fold: None,
     };
     let half = Positive::try_from(0.5).unwrap();
     let want = [
@@ -499,6 +500,7 @@ fn decontamination(path: &str) -> Decontamination {
             fraction: None,
             count: None,
             columns: std::collections::BTreeMap::new(),
+            fold: None,
         }],
         ngram: Some(NonZeroUsize::new(8).unwrap()),
         min_words: Some(NonZeroUsize::new(3).unwrap()),

@@ -1,6 +1,6 @@
 //! Model folders and data files, each opened once.
 
-use crate::config::spec::{DataSource, ModelConfig, PairLimits, TaskRecipe};
+use crate::config::spec::{DataSource, Fold, ModelConfig, PairLimits, TaskRecipe};
 use crate::data::{
     FileRows, Message, PairEncoding, TextFormat, Wanted, look_at_rows, look_at_texts,
 };
@@ -23,8 +23,8 @@ use std::rc::Rc;
 /// Rows of each part of an evaluation task that are looked at.
 const TASK_ROWS: usize = 64;
 
-/// A file and the names of its columns.
-type FileKey = (String, BTreeMap<String, String>);
+/// A file, the names of its columns, and the side of its split.
+type FileKey = (String, BTreeMap<String, String>, Option<Fold>);
 
 /// The steps of a plan, or why there is none.
 pub(super) type Planned = Result<u64, Problem>;
@@ -402,7 +402,7 @@ fn once<K: Ord, T: Clone>(
 }
 
 fn file_key(source: &DataSource) -> FileKey {
-    (source.path.to_string(), source.columns.clone())
+    (source.path.to_string(), source.columns.clone(), source.fold)
 }
 
 /// Names rows and what they are written for. Both are kept as long as the look, so that no other has

@@ -54,13 +54,15 @@ pub(super) fn find_leaks(
     held_out: &Sources<'_>,
 ) {
     for (stage, data, wanted, cleaned) in trained(config) {
-        let is_cleaned = |path: &str| {
-            let files = cleaned.iter().flat_map(|rules| &rules.data);
-            files.into_iter().any(|source| *source.path == *path)
+        let is_cleaned = |held: &DataSource| {
+            let mut files = cleaned.iter().flat_map(|rules| &rules.data);
+            files.any(|source| {
+                source.path == held.path && (source.fold.is_none() || source.fold == held.fold)
+            })
         };
         for train in data {
             for (path, sources, held_wanted) in held_out {
-                for source in sources.iter().filter(|source| !is_cleaned(&source.path)) {
+                for source in sources.iter().filter(|source| !is_cleaned(source)) {
                     let trained = inputs.known_rows(train, wanted);
                     let sides = trained.zip(inputs.known_rows(source, *held_wanted));
                     let Some((trained, held)) = sides else {

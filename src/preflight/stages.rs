@@ -160,7 +160,7 @@ impl Stage<'_> {
             if let Some((_, origin)) = extras(rows).next().filter(|_| !file.measured.is_empty()) {
                 let key = (self.model, &*origin.path, rows.chats.is_empty());
                 let found = || lengths(rows, &file.measured);
-                inputs.lengths.note(key, found, rows.whole);
+                inputs.lengths.note(key, found, rows.whole && !rows.split);
             }
         }
         sum

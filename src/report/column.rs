@@ -25,6 +25,15 @@ struct RunRows<'a> {
     clusters: Vec<Option<&'a str>>,
 }
 
+impl RunRows<'_> {
+    fn set(&self) -> RowSet {
+        RowSet {
+            weights: self.weights.clone(),
+            clusters: numbered(&self.clusters, &self.ids),
+        }
+    }
+}
+
 impl<'a> ColumnReader<'a> {
     pub(crate) fn new(results: &'a SweepResults) -> Self {
         Self {
@@ -51,7 +60,7 @@ impl<'a> ColumnReader<'a> {
             ..Column::default()
         };
         let mut runs: BTreeMap<&RunId, usize> = BTreeMap::new();
-        let mut sets: Vec<(Vec<String>, RowSet)> = Vec::new();
+        let mut trials_of: Vec<Vec<&TrialResult>> = Vec::new();
         for configuration in configurations {
             let mut seeds = Vec::new();
             let mut trials: Vec<&TrialResult> = Vec::new();
@@ -73,63 +82,44 @@ impl<'a> ColumnReader<'a> {
                 });
                 trials.push(trial);
             }
-            let row_set = if with_rows {
-                self.add_rows(&mut seeds, &trials, key, &mut sets)?
-            } else {
-                None
-            };
+            let row_set = None;
             column.arms.push(Arm { seeds, row_set });
+            trials_of.push(trials);
         }
-        column.row_sets = sets.into_iter().map(|(_, set)| set).collect();
+        if with_rows {
+            for trial in trials_of.iter().flatten() {
+                self.load(&trial.eval)?;
+            }
+            self.add_rows(&mut column, &trials_of, key);
+        }
         Ok(column)
     }
 
-    /// Fills in the rows of an arm's seeds, if all have the same ones and they add up; returns which of
-    /// `sets` they are.
-    fn add_rows(
-        &mut self,
-        seeds: &mut [SeedValues],
-        trials: &[&TrialResult],
-        key: &str,
-        sets: &mut Vec<(Vec<String>, RowSet)>,
-    ) -> Result<Option<usize>, ReportError> {
-        for trial in trials {
-            self.load(&trial.eval)?;
-        }
-        let found: Option<Vec<RunRows<'_>>> =
-            trials.iter().map(|t| self.rows_of(&t.eval, key)).collect();
-        let Some(found) = found.filter(|found| !found.is_empty()) else {
-            return Ok(None);
+    /// Fills in the rows of arms whose seeds all have some that add up, and the sets that they are of.
+    fn add_rows(&self, column: &mut Column, trials_of: &[Vec<&TrialResult>], key: &str) {
+        let transform = column.transform;
+        let found_of = |arm: &Arm, trials: &[&TrialResult]| -> Option<Vec<RunRows<'_>>> {
+            let found: Option<Vec<_>> = trials.iter().map(|t| self.rows_of(&t.eval, key)).collect();
+            let found = found.filter(|found| !found.is_empty())?;
+            let adds_up = |(rows, seed): (&RunRows<'_>, &SeedValues)| {
+                let mean = transform.apply(rows.set().mean(&rows.values));
+                (mean - seed.value).abs() <= ADDS_UP * seed.value.abs().max(1e-9)
+            };
+            let sound = found.iter().zip(&arm.seeds).all(adds_up);
+            sound.then_some(found)
         };
-        let ids: Vec<String> = found[0].ids.iter().map(|id| (*id).to_owned()).collect();
-        let set = RowSet {
-            weights: found[0].weights.clone(),
-            clusters: numbered(&found[0]),
-        };
-        let transform = metric_spec(key).transform;
-        let fits = |(rows, seed): (&RunRows<'_>, &SeedValues)| {
-            let mean = transform.apply(set.mean(&rows.values));
-            rows.ids == found[0].ids
-                && (mean - seed.value).abs() <= ADDS_UP * seed.value.abs().max(1e-9)
-        };
-        if !found.iter().zip(seeds.iter()).all(fits) {
-            return Ok(None);
-        }
-        for (seed, rows) in seeds.iter_mut().zip(&found) {
-            seed.rows.clone_from(&rows.values);
-        }
-        let known = sets
+        let found: Vec<Option<Vec<RunRows<'_>>>> = column
+            .arms
             .iter()
-            .position(|(known, of)| *known == ids && of.weights == set.weights);
-        let Some(known) = known else {
-            sets.push((ids, set));
-            return Ok(Some(sets.len() - 1));
-        };
-        // Results of earlier versions name no clusters; those of the same rows do.
-        if set.cluster_count() < sets[known].1.cluster_count() {
-            sets[known].1.clusters = set.clusters;
+            .zip(trials_of)
+            .map(|(arm, trials)| found_of(arm, trials))
+            .collect();
+        let differ = |seeds: &Vec<RunRows<'_>>| seeds.iter().any(|s| s.ids != seeds[0].ids);
+        if found.iter().flatten().any(differ) {
+            add_split_rows(column, &found);
+        } else {
+            add_same_rows(column, &found);
         }
-        Ok(Some(known))
     }
 
     fn load(&mut self, run: &RunId) -> Result<(), ReportError> {
@@ -168,14 +158,80 @@ impl<'a> ColumnReader<'a> {
     }
 }
 
+/// Rows of arms whose seeds all have the same ones: a set for each that occurs, mostly one.
+fn add_same_rows(column: &mut Column, found: &[Option<Vec<RunRows<'_>>>]) {
+    let mut sets: Vec<(Vec<&str>, RowSet)> = Vec::new();
+    for (arm, found) in column.arms.iter_mut().zip(found) {
+        let Some(found) = found else {
+            continue;
+        };
+        let (ids, set) = (&found[0].ids, found[0].set());
+        for (seed, rows) in arm.seeds.iter_mut().zip(found) {
+            seed.rows.clone_from(&rows.values);
+        }
+        let mut known = sets.iter();
+        let known = known.position(|(known, of)| known == ids && of.weights == set.weights);
+        arm.row_set = known.or(Some(sets.len()));
+        match known {
+            None => sets.push((ids.clone(), set)),
+            // Results of earlier versions name no clusters; those of the same rows do.
+            Some(at) if set.cluster_count() < sets[at].1.cluster_count() => {
+                sets[at].1.clusters = set.clusters;
+            }
+            Some(_) => {}
+        }
+    }
+    column.row_sets = sets.into_iter().map(|(_, set)| set).collect();
+}
+
+/// Rows of arms whose seeds have different ones, as those of cross-validation: one set of all of them, of which
+/// each seed has some. A row is known by its id, and by its weight.
+fn add_split_rows(column: &mut Column, found: &[Option<Vec<RunRows<'_>>>]) {
+    let mut known: BTreeMap<(&str, u64), Option<&str>> = BTreeMap::new();
+    for rows in found.iter().flatten().flatten() {
+        let rows = rows.ids.iter().zip(&rows.weights).zip(&rows.clusters);
+        for ((id, weight), cluster) in rows {
+            let name = known.entry((id, weight.to_bits())).or_default();
+            *name = name.or(*cluster);
+        }
+    }
+    let ids: Vec<&str> = known.keys().map(|(id, _)| *id).collect();
+    let clusters: Vec<Option<&str>> = known.values().copied().collect();
+    let places: BTreeMap<(&str, u64), usize> = known
+        .keys()
+        .enumerate()
+        .map(|(at, key)| (*key, at))
+        .collect();
+    for (arm, found) in column.arms.iter_mut().zip(found) {
+        let Some(found) = found else {
+            continue;
+        };
+        for (seed, rows) in arm.seeds.iter_mut().zip(found) {
+            seed.rows = vec![f64::NAN; places.len()];
+            for ((id, weight), value) in rows.ids.iter().zip(&rows.weights).zip(&rows.values) {
+                if let Some(at) = places.get(&(*id, weight.to_bits())) {
+                    seed.rows[*at] = *value;
+                }
+            }
+        }
+        arm.row_set = Some(0);
+    }
+    column.row_sets = vec![RowSet {
+        weights: known
+            .keys()
+            .map(|(_, weight)| f64::from_bits(*weight))
+            .collect(),
+        clusters: numbered(&clusters, &ids),
+    }];
+}
+
 /// Clusters counted from 0; rows without a name, and all of them where there would be one cluster only, are
 /// their own.
-fn numbered(rows: &RunRows<'_>) -> Vec<usize> {
+fn numbered(clusters: &[Option<&str>], ids: &[&str]) -> Vec<usize> {
     let mut names: BTreeMap<(bool, &str), usize> = BTreeMap::new();
-    let keys: Vec<(bool, &str)> = rows
-        .clusters
+    let keys: Vec<(bool, &str)> = clusters
         .iter()
-        .zip(&rows.ids)
+        .zip(ids)
         .map(|(cluster, id)| (cluster.is_some(), cluster.unwrap_or(id)))
         .collect();
     for key in &keys {

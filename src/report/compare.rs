@@ -1,8 +1,9 @@
 //! One row a configuration, all seeds together, each compared with its baseline.
 
-use crate::config::sweep::{AxisValue, Direction, ReportSpec, TableSpec};
+use crate::config::sweep::{AxisInfo, AxisValue, Direction, ReportSpec, TableSpec};
 use crate::metrics::{
-    Analysis, Better, Comparison, Contrast, Estimate, Interval, TableNoise, mean, metric_spec,
+    Analysis, Better, Comparison, Contrast, Estimate, Interval, Parts, TableNoise, mean,
+    metric_spec,
 };
 use crate::plan::RunId;
 use crate::report::column::ColumnReader;
@@ -20,6 +21,8 @@ pub struct SweepTable {
     pub title: String,
     /// Axes that differ between rows, in the sweep's order.
     pub axes: Vec<String>,
+    /// The same with what their values count: `length (tokens)`.
+    pub axis_labels: Vec<String>,
     /// Measured columns, the first one primary.
     pub metrics: Vec<MetricColumn>,
     /// One row per configuration.
@@ -47,6 +50,8 @@ pub struct MetricColumn {
     pub constant: bool,
     /// Evaluation rows and their clusters; `None` where they are not known.
     pub rows: Option<(usize, usize)>,
+    /// The parts of them that seeds were measured on; `None` where all have the same.
+    pub parts: Option<Parts>,
     /// Where the noise of its differences comes from.
     pub noise: Option<TableNoise>,
     /// Rows of the table whose seeds differ far more than those of the others.
@@ -166,6 +171,7 @@ pub fn compare(results: &SweepResults, spec: &TableSpec) -> Result<SweepTable, R
                 delta,
                 constant: analysis.is_constant(),
                 rows: None,
+                parts: column.parts(),
                 noise: None,
                 apart: Vec::new(),
             },
@@ -186,12 +192,20 @@ pub fn compare(results: &SweepResults, spec: &TableSpec) -> Result<SweepTable, R
     Ok(SweepTable {
         name: spec.name.clone(),
         title: spec.title.clone(),
+        axis_labels: axes.iter().map(|axis| label_of(results, axis)).collect(),
         axes,
         metrics,
         rows,
         stopped,
         replication: replication(results, &configurations),
     })
+}
+
+/// An axis with what its values count.
+pub(crate) fn label_of(results: &SweepResults, axis: &str) -> String {
+    let mut axes = results.sweep.axes.iter();
+    let known = axes.find(|known| known.name == axis);
+    known.map_or_else(|| axis.to_owned(), AxisInfo::label)
 }
 
 /// Cells of one column, and what is said of it as a whole.

@@ -116,6 +116,7 @@ fn both(store: &ReadStore, root: &Path, ids: [&RunId; 2]) -> Result<SweepResults
             .iter()
             .map(|trial| trial.label.as_str().into())
             .collect(),
+        unit: String::new(),
     };
     let sweep = StoredSweep {
         name: "diff".to_owned(),

@@ -71,6 +71,7 @@ fn sweep() -> StoredSweep {
     let axis = |name: &str, values: Vec<Value>| AxisInfo {
         name: name.to_owned(),
         values,
+        unit: String::new(),
     };
     StoredSweep {
         name: "sample".to_owned(),

@@ -37,6 +37,7 @@ pub fn join_results(first: SweepResults, others: Vec<SweepResults>) -> SweepResu
     let sweep_axis = AxisInfo {
         name: SWEEP_AXIS.to_owned(),
         values: names.iter().map(|name| json!(name)).collect(),
+        unit: String::new(),
     };
     joined.sweep.axes.insert(0, sweep_axis);
     joined.sweep.name = names.join(" and ");

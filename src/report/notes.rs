@@ -4,7 +4,7 @@ use crate::base::counted;
 use crate::metrics::{Comparison, Design, Method, Transform, metric_spec, two_digits};
 use crate::report::compare::{ConfigRow, MetricColumn, SweepTable};
 use crate::report::select::short_label;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// So many measured columns get the comparison in words, the primary one; the others get marks, so
 /// that a table of several metrics stays on a page.
@@ -14,6 +14,7 @@ pub(crate) const WORDY_COLUMNS: usize = 1;
 pub(crate) fn notes(table: &SweepTable) -> Vec<String> {
     let cells = || table.rows.iter().flat_map(|r| &r.cells);
     let mut notes = vec![means_note(table), table.replication.words()];
+    notes.extend(parts_notes(table));
     let comparisons: Vec<&Comparison> = cells().filter_map(|c| c.comparison.as_ref()).collect();
     if !comparisons.is_empty() {
         notes.extend(difference_notes(table, &comparisons));
@@ -31,6 +32,24 @@ pub(crate) fn notes(table: &SweepTable) -> Vec<String> {
     }
     notes.extend(gap_note(table));
     notes
+}
+
+/// Which columns have seeds on different rows, and how those are spread.
+fn parts_notes(table: &SweepTable) -> Vec<String> {
+    let mut said: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for metric in &table.metrics {
+        if let Some(parts) = metric.parts {
+            said.entry(parts.words()).or_default().push(&metric.key);
+        }
+    }
+    let all = |keys: &Vec<&str>| keys.len() == table.metrics.len();
+    let words = |(words, keys): (String, Vec<&str>)| {
+        if all(&keys) {
+            return words;
+        }
+        format!("{words} So it is for {}.", keys.join(", "))
+    };
+    said.into_iter().map(words).collect()
 }
 
 /// What values, intervals, n and marks are.

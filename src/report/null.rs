@@ -2,13 +2,24 @@
 
 use crate::base::{SeedTree, counted};
 use crate::config::sweep::TableSpec;
-use crate::metrics::{NullCheck, null_check};
+use crate::metrics::{Column, NullCheck, null_check};
 use crate::report::column::ColumnReader;
+use crate::report::doc::{PageBlock, paragraph};
+use crate::report::said::named;
 use crate::report::select::{ReportError, SweepResults};
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// So many times the seeds of each configuration are split.
 const DRAWS: usize = 200;
+
+/// The most of them for a page, and so many values of seeds and rows may be compared for each of its tables: less
+/// than a second.
+const PAGE_DRAWS: usize = 50;
+const PAGE_VALUES: usize = 20_000_000;
+
+/// Seeds of a half below which a page does not split: with one seed nothing would be told of how seeds differ.
+const PAGE_HALF: usize = 2;
 
 /// The check of one metric of a table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -62,4 +73,71 @@ pub fn null_columns(
         });
     }
     Ok(found)
+}
+
+/// A folded note on how often the tables' test is wrong on these rows, by the first metric of each table; `None`
+/// if no table has a configuration with enough seeds. The same results give the same note.
+///
+/// # Errors
+/// A results file is there and cannot be read.
+pub(crate) fn null_block(
+    results: &SweepResults,
+    specs: &[TableSpec],
+) -> Result<Option<PageBlock>, ReportError> {
+    let mut reader = ColumnReader::new(results);
+    let mut lines = Vec::new();
+    let (mut comparisons, mut alarms) = (0, 0);
+    let mut seen = BTreeSet::new();
+    for spec in specs {
+        let Some(key) = spec.metrics.first() else {
+            continue;
+        };
+        let configurations = results.configurations(&spec.filter);
+        let names: Vec<_> = configurations.iter().map(|c| c.assignments).collect();
+        if !seen.insert(format!("{key} {names:?}")) {
+            continue;
+        }
+        let column = reader.column(&configurations, key)?;
+        let seed = SeedTree::root(0).child("report/null").child(key);
+        let check = null_check(&column, page_draws(&column), &seed);
+        let Some(check) = check.filter(|check| check.half >= PAGE_HALF) else {
+            continue;
+        };
+        (comparisons, alarms) = (comparisons + check.comparisons, alarms + check.alarms);
+        let line = NullColumn {
+            table: spec.name.clone(),
+            metric: key.clone(),
+            check: Some(check),
+        };
+        let keys = BTreeSet::from([key.clone()]);
+        let title = spec.title.trim_end_matches('.');
+        lines.push(paragraph(&format!(
+            "{title}: {}.",
+            named(&line.words(), &keys)
+        )));
+    }
+    if lines.is_empty() {
+        return Ok(None);
+    }
+    let rate = 100.0 * alarms as f64 / comparisons as f64;
+    let mut blocks = vec![paragraph(
+        "Seeds of one configuration differ by nothing but chance. Halves of them, drawn at random, are compared as the \
+         tables compare configurations: a clear difference is a false alarm. The same seeds are in many halves, so that \
+         the rate itself is known to some points only.",
+    )];
+    blocks.extend(lines);
+    Ok(Some(PageBlock::Folded {
+        summary: format!(
+            "How often the test is wrong on these results: {rate:.1} % false alarms, where 5 % are due"
+        ),
+        blocks,
+    }))
+}
+
+/// How often a page splits the seeds of each arm of a column.
+fn page_draws(column: &Column) -> usize {
+    let seeds = column.arms.iter().flat_map(|arm| &arm.seeds);
+    let values: usize = seeds.map(|seed| seed.rows.len().max(1)).sum();
+    let splits = PAGE_VALUES / values.max(1);
+    (splits / column.arms.len().max(1)).clamp(2, PAGE_DRAWS)
 }

@@ -12,6 +12,7 @@ use crate::report::doc::{
 use crate::report::figures::build_figure;
 use crate::report::grid::Grid;
 use crate::report::halving::halving_section;
+use crate::report::null::null_block;
 use crate::report::origin::{cost_section, data_section, runs_section};
 use crate::report::published::published_blocks;
 use crate::report::said::{Said, named};
@@ -80,6 +81,7 @@ pub fn build_report(results: &SweepResults) -> Result<Report, ReportError> {
         table_blocks(&mut blocks, results, table, &label, &mut said);
         blocks.extend(published_blocks(spec.published.as_deref()));
     }
+    blocks.extend(null_block(results, &specs)?);
     halving_section(&mut blocks, results);
     if !results.sweep.report.samples.is_empty() {
         blocks.push(PageBlock::Heading("Samples".to_owned()));

@@ -21,7 +21,7 @@ pub fn table_grid(table: &SweepTable) -> Grid {
     let wordy = |index: usize| compared(index) && index < WORDY_COLUMNS;
     let column = |head: String, kind| GridColumn { head, kind };
     let mut columns: Vec<GridColumn> = table
-        .axes
+        .axis_labels
         .iter()
         .map(|a| column(a.clone(), ColumnKind::Config))
         .collect();

@@ -51,6 +51,7 @@ impl Bench {
                 fraction: None,
                 count: None,
                 columns: std::collections::BTreeMap::new(),
+                fold: None,
             }]
         };
         let seed = SeedTree::root(0);
@@ -519,6 +520,7 @@ fn rows_that_the_limits_drop_are_left_out_in_step_with_their_tokens() {
         fraction: Some(2.0.try_into().unwrap()),
         count: None,
         columns: std::collections::BTreeMap::new(),
+        fold: None,
     };
     let (rows, _) = load_pairs(root(), &[source], &SeedTree::root(0)).unwrap();
     let limits = PairLimits {

@@ -132,6 +132,7 @@ impl Attempt<'_> {
             fraction: fraction.map(Positive::from),
             count: None,
             columns: std::collections::BTreeMap::new(),
+            fold: None,
         };
         let (rows, report) = load_pairs(folder, &[source], &mixture_seed(seed))?;
         count_rows(made, &report);

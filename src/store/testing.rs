@@ -52,6 +52,7 @@ pub(crate) fn grid(betas: &[f64], pairs: &[u64], seeds: &[u64]) -> (Sweep, Plan)
     let axis = |name: &str, values| AxisInfo {
         name: name.to_owned(),
         values,
+        unit: String::new(),
     };
     let sweep = Sweep {
         name: "grid".into(),

@@ -49,6 +49,7 @@ fn source(path: &str, count: usize) -> Vec<DataSource> {
         fraction: None,
         count: NonZeroUsize::new(count),
         columns: std::collections::BTreeMap::new(),
+        fold: None,
     }]
 }
 

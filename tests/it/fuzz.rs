@@ -216,6 +216,7 @@ fn source(path: &str) -> DataSource {
         fraction: None,
         count: None,
         columns: BTreeMap::new(),
+        fold: None,
     }
 }
 

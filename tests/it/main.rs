@@ -27,6 +27,7 @@ mod exported;
 mod figures;
 mod first_day;
 mod first_sweep;
+mod folds;
 mod followed;
 mod foreseen;
 mod full;

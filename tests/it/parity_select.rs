@@ -26,6 +26,7 @@ fn first_pairs(root: &Path, path: &str, count: usize) -> Vec<PairRow> {
         fraction: None,
         count: None,
         columns: std::collections::BTreeMap::new(),
+        fold: None,
     };
     let (mut rows, _) = load_pairs(root, &[source], &SeedTree::root(0)).unwrap();
     rows.truncate(count);

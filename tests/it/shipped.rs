@@ -1,10 +1,11 @@
 //! The shipped studies: on every base they are what they say, and one training serves many points.
 
-use lions::config::sweep::{Sweep, Trial};
+use lions::config::sweep::{AxisInfo, Sweep, Trial};
 use lions::config::{Inputs, Overrides, load_placed_sweep};
+use lions::data::{PairRow, candidate_chats, candidate_pairs, load_pairs, mixture_seed};
 use lions::plan::{DigestCache, KnownLengths, Plan, StageKind, plan_sweep};
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 fn root() -> &'static Path {
@@ -70,14 +71,14 @@ fn every_shipped_study_is_planned_on_every_base() {
     }
 }
 
-// Three sizes, five pipelines: 15 trainings for 90 points.
+// Three sizes, ten pipelines: 30 trainings for 180 points.
 #[test]
 fn one_training_serves_a_whole_curve_of_steps() {
     let plan = plan(&study("dpo-size-steps.toml"));
-    assert_eq!(count(&plan, StageKind::Dpo), 15);
-    assert_eq!(count(&plan, StageKind::Eval), 90);
-    assert_eq!(count(&plan, StageKind::Sft), 5);
-    assert_eq!(count(&plan, StageKind::RefLogps), 5);
+    assert_eq!(count(&plan, StageKind::Dpo), 30);
+    assert_eq!(count(&plan, StageKind::Eval), 180);
+    assert_eq!(count(&plan, StageKind::Sft), 10);
+    assert_eq!(count(&plan, StageKind::RefLogps), 10);
 }
 
 #[test]
@@ -96,9 +97,73 @@ fn one_more_beta_costs_its_own_training_and_evaluation_and_nothing_else() {
     let after = plan(&more);
     assert!(ids(&before).is_subset(&ids(&after)));
     let added = |kind| count(&after, kind) - count(&before, kind);
-    // Three sizes, six seeds.
-    assert_eq!((added(StageKind::Dpo), added(StageKind::Eval)), (18, 18));
-    assert_eq!(after.runs.len() - before.runs.len(), 36);
+    // Three sizes, ten seeds.
+    assert_eq!((added(StageKind::Dpo), added(StageKind::Eval)), (30, 30));
+    assert_eq!(after.runs.len() - before.runs.len(), 60);
+}
+
+// Two pipelines hold each of the 1,094 pairs out, no start or training has read its texts, and the largest size is
+// there in every part.
+#[test]
+fn studies_by_cross_validation_measure_every_pair_twice_and_never_one_that_was_read() {
+    for name in ["dpo-beta-size.toml", "dpo-size-steps.toml"] {
+        let sweep = study(name);
+        let first = &sweep.trials[0].assignments;
+        let mut measured: BTreeMap<String, usize> = BTreeMap::new();
+        for trial in sweep.trials.iter().filter(|t| t.assignments == *first) {
+            let held_out = &trial.config.eval.recipe.preference["pairs"].data;
+            let (held_out, _) = load_pairs(root(), held_out, &mixture_seed(0)).unwrap();
+            let (sft, dpo) = (&trial.config.sft, &trial.config.dpo);
+            let dpo = &dpo.as_ref().unwrap().recipe.rows;
+            let (pairs, _) = candidate_pairs(root(), dpo, trial.seed).unwrap();
+            let largest = sweep.trials.iter().filter_map(|t| {
+                let rows = &t.config.dpo.as_ref()?.recipe.rows;
+                rows.max_examples
+            });
+            let largest = largest.max().unwrap().get();
+            assert!(
+                pairs.len() >= largest,
+                "{name}, seed {}: {}",
+                trial.seed,
+                pairs.len()
+            );
+            let texts = |row: &PairRow| -> Vec<String> {
+                let turns = row.prompt.iter().chain(&row.chosen);
+                turns.map(|turn| turn.content.clone()).collect()
+            };
+            let learnt: BTreeSet<Vec<String>> = pairs.iter().map(texts).collect();
+            assert!(
+                held_out.iter().all(|row| !learnt.contains(&texts(row))),
+                "{name}"
+            );
+            let start = &sft.as_ref().unwrap().recipe.rows;
+            let (chats, _) = candidate_chats(root(), start, trial.seed).unwrap();
+            let said: BTreeSet<&str> = chats
+                .iter()
+                .flat_map(|c| &c.messages)
+                .map(|m| m.content.as_str())
+                .collect();
+            let long = |text: &&str| text.split_whitespace().count() >= 4;
+            let prompts = held_out.iter().map(|row| row.prompt[0].content.as_str());
+            assert!(
+                prompts.filter(long).all(|text| !said.contains(text)),
+                "{name}"
+            );
+            for row in held_out {
+                *measured.entry(row.id).or_default() += 1;
+            }
+        }
+        assert_eq!(measured.len(), 1094, "{name}");
+        assert!(measured.values().all(|count| *count == 2), "{name}");
+    }
+}
+
+#[test]
+fn lengths_are_in_tokens_and_other_settings_without_a_unit() {
+    let labels =
+        |name: &str| -> Vec<String> { study(name).axes.iter().map(AxisInfo::label).collect() };
+    assert_eq!(labels("dpo-sequence-length.toml"), ["length (tokens)"]);
+    assert_eq!(labels("dpo-beta-size.toml"), ["beta", "pairs"]);
 }
 
 /// Of the studies, not the quickstart, which is to be quick, and not of what only chooses rates.

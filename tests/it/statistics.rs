@@ -153,6 +153,13 @@ fn captions_say_what_is_known(project: &Project, compared: &str) {
             "`{said}`:\n{page}\n{compared}"
         );
     }
+    for said in [
+        "How often the test is wrong on these results: ",
+        "Rates: loss on tales: ",
+        "each split at random in halves of 2 seeds).",
+    ] {
+        assert!(page.contains(said), "`{said}`:\n{page}");
+    }
     let (claims, tables) = (page.find("**supported**"), page.find("## Tables"));
     assert!(claims.unwrap() < tables.unwrap(), "{page}");
     let claimed = project.read("reports/told/claims.csv");

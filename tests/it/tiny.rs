@@ -142,6 +142,18 @@ impl Results {
         rows.unwrap().map(Result::unwrap).collect()
     }
 
+    /// The run of one stage at each seed, of the trials with a value of an axis.
+    pub(crate) fn by_seed(&self, axis: &str, value: &str, stage: &str) -> BTreeMap<u64, String> {
+        let sql = "SELECT trial.seed, substr(run.run_id, 1, 12) FROM trial JOIN sweep ON sweep.id = trial.sweep
+            JOIN trial_run ON trial_run.trial = trial.id JOIN run ON run.id = trial_run.run
+            WHERE sweep.name = ?1 AND trial.assignments ->> ?2 = CAST(?3 AS REAL) AND run.kind = ?4";
+        let mut found = self.store.prepare(sql).unwrap();
+        let rows = found.query_map([&self.sweep, axis, value, stage], |row| {
+            Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get(1)?))
+        });
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+
     /// The arm's only run of one stage.
     pub(crate) fn only(&self, arm: &str, stage: &str) -> String {
         let runs = self.runs(arm, stage);

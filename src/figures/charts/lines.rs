@@ -8,7 +8,7 @@ use crate::figures::data::{Point, ReferenceLine, Scale, Series};
 use crate::figures::font::{Weight, text_width};
 use crate::figures::labels::regular;
 use crate::figures::marks::{
-    APART, MARKER, draw_interval, draw_reference_across, label_ends, series_swatch,
+    APART, MARKER, draw_interval, draw_reference_across, draw_seed_lines, label_ends, series_swatch,
 };
 use crate::figures::rows::FigureRows;
 use crate::figures::theme::{INK, TICK_EM, series_look};
@@ -65,6 +65,10 @@ impl Chart for LineChart {
         draw_reference_across(canvas, at, self.reference.as_ref());
         let shifts = self.shifts(at);
         let mut taken = Taken::default();
+        for (one, shift) in self.series.iter().zip(&shifts) {
+            let xs = one.points.iter().map(|p| at.x(p.x) + shift);
+            draw_seed_lines(canvas, at, one, &xs.collect::<Vec<_>>());
+        }
         // Below all lines, so that no interval hides a mean.
         for (one, shift) in self.series.iter().zip(&shifts) {
             draw_intervals(canvas, at, (one, *shift), &mut taken);

@@ -5,7 +5,9 @@ use crate::figures::canvas::{Canvas, Stroke};
 use crate::figures::chart::{Arrangement, Chart, Coordinates, Frame, Room, Values};
 use crate::figures::data::{Scale, Series};
 use crate::figures::labels::spread;
-use crate::figures::marks::{APART, MARKER, draw_interval, label_ends, line_swatch};
+use crate::figures::marks::{
+    APART, MARKER, draw_interval, draw_seed_lines, label_ends, line_swatch,
+};
 use crate::figures::rows::FigureRows;
 use crate::figures::theme::{FIT_DASH, INK, Look, series_look};
 use crate::metrics::{Interval, Parabola};
@@ -107,6 +109,11 @@ impl Chart for ScalingChart {
             draw_band(canvas, at, curve);
         }
         let places = self.places(at);
+        for (curve, places) in self.curves.iter().zip(&places) {
+            let points = curve.series.points.iter().zip(places);
+            let xs = points.map(|(p, place)| place.map_or_else(|| at.x(p.x), |(x, _)| x));
+            draw_seed_lines(canvas, at, &curve.series, &xs.collect::<Vec<_>>());
+        }
         let mut ends = Vec::new();
         for (curve, places) in self.curves.iter().zip(&places) {
             let look = series_look(curve.series.look);

@@ -20,8 +20,9 @@ impl KindOfFigure for BarsSpec {
         Some(&self.reference).filter(|r| !r.is_empty())
     }
 
-    fn x_label(&self) -> String {
-        self.x.clone().unwrap_or_else(|| "configuration".to_owned())
+    fn x_label(&self, builder: &Builder<'_>) -> String {
+        let named = self.x.as_ref().map(|axis| builder.axis_label(axis));
+        named.unwrap_or_else(|| "configuration".to_owned())
     }
 
     fn chart(

@@ -5,7 +5,6 @@ use crate::figures::{BarChart, Figure, Panel};
 use crate::metrics::metric_spec;
 use crate::report::figures::batch;
 use crate::report::figures::builder::{Builder, KindOfFigure, axis_is};
-use crate::report::replication::Replication;
 use crate::report::said::Said;
 use crate::report::select::{
     Configuration, ReportError, SweepResults, configuration_key, short_label,
@@ -74,7 +73,7 @@ fn fill(
         let note = kind.under(&mut builder, &members)?;
         panels.push(Panel {
             title,
-            x_label: kind.x_label(),
+            x_label: kind.x_label(&builder),
             y_label: kind.y_label(builder.metric_label()),
             better: builder.better(),
             decimals: builder.decimals(),
@@ -104,7 +103,7 @@ fn fill(
         note,
         findings: builder.findings,
         missing: builder.gaps,
-        caption: caption(&spec.head.caption, &measured.metric, builder.replication),
+        caption: caption(&spec.head.caption, &measured.metric, &builder.replication),
         columns: columns(panels.len(), measured.panels.is_some()),
         panels,
         runs: builder.runs.iter().map(ToString::to_string).collect(),
@@ -124,7 +123,7 @@ fn columns(panels: usize, of_an_axis: bool) -> usize {
 fn empty_panel(builder: &Builder<'_>, kind: &dyn KindOfFigure) -> Panel {
     Panel {
         title: String::new(),
-        x_label: kind.x_label(),
+        x_label: kind.x_label(builder),
         y_label: kind.y_label(builder.metric_label()),
         better: builder.better(),
         decimals: builder.decimals(),
@@ -188,7 +187,7 @@ fn shorten_gaps(gaps: &mut Vec<String>) {
 }
 
 /// The sweep file's caption, the metric's definition, and what a seed repeats.
-fn caption(own: &str, metric: &str, replication: Replication) -> String {
+fn caption(own: &str, metric: &str, replication: &str) -> String {
     let own = own.trim();
     let end = if own.is_empty() || own.ends_with(['.', '!', '?']) {
         ""
@@ -202,6 +201,6 @@ fn caption(own: &str, metric: &str, replication: Replication) -> String {
         known.description
     };
     // A caption that defines the metric itself does not do it twice.
-    let text = format!("{own}{end} {definition} {}", replication.words());
+    let text = format!("{own}{end} {definition} {replication}");
     Said::default().rest(&text)
 }

@@ -6,7 +6,7 @@ use crate::figures::{Chart, Level, Panel, Point, ReferenceLine, Scale, SeedValue
 use crate::metrics::{Analysis, Better, Column, Interval, metric_set, metric_spec};
 use crate::plan::RunId;
 use crate::report::column::ColumnReader;
-use crate::report::compare::{better_of, summarise};
+use crate::report::compare::{better_of, label_of, summarise};
 use crate::report::replication::{Replication, replication};
 use crate::report::select::{
     Configuration, ReportError, StepRow, SweepResults, configuration_key, same_value, short_label,
@@ -44,7 +44,7 @@ pub(super) trait KindOfFigure {
     }
 
     /// Label of the x axis.
-    fn x_label(&self) -> String;
+    fn x_label(&self, builder: &Builder<'_>) -> String;
 
     /// Label of the values, given that of the metric.
     fn y_label(&self, metric: String) -> String {
@@ -85,8 +85,8 @@ pub(super) struct Builder<'a> {
     arms: BTreeMap<String, usize>,
     /// The interval of each.
     intervals: Vec<Option<Interval>>,
-    /// What a seed repeats.
-    pub(super) replication: Replication,
+    /// What a seed repeats, and on which rows, in words.
+    pub(super) replication: String,
     /// Axes that differ between the configurations.
     pub(super) varying: Vec<String>,
     /// What is missing and why.
@@ -95,12 +95,21 @@ pub(super) struct Builder<'a> {
     pub(super) findings: Vec<String>,
     /// Runs that are shown.
     pub(super) runs: BTreeSet<RunId>,
+    /// Whether seeds are thin lines.
+    pub(super) seed_lines: bool,
     /// Distinct numbers of seeds behind a mean.
     pub(super) seeds: BTreeSet<usize>,
     /// Metrics along training, read once a run.
     pub(super) steps: BTreeMap<RunId, Vec<StepRow>>,
     /// Intervals of final metrics under panels by metric and configuration, read once a metric.
     pub(super) finals: BTreeMap<String, BTreeMap<String, Interval>>,
+}
+
+/// What a seed repeats, and which rows it was measured on where those differ.
+fn replication_words(column: &Column, replication: Replication) -> String {
+    let parts = column.parts().map(|parts| parts.words());
+    let words = std::iter::once(replication.words()).chain(parts);
+    words.collect::<Vec<_>>().join(" ")
 }
 
 impl<'a> Builder<'a> {
@@ -127,14 +136,15 @@ impl<'a> Builder<'a> {
             head,
             measured,
             reference,
-            column,
             arms,
             intervals,
-            replication: replication(results, &shown),
+            replication: replication_words(&column, replication(results, &shown)),
+            column,
             varying: results.varying_axes(configurations),
             gaps: Vec::new(),
             findings: Vec::new(),
             runs: BTreeSet::new(),
+            seed_lines: false,
             seeds: BTreeSet::new(),
             steps: BTreeMap::new(),
             finals: BTreeMap::new(),
@@ -163,6 +173,31 @@ impl<'a> Builder<'a> {
         let mut found: Vec<f64> = may.map(|(place, _)| place.1).collect();
         found.sort_by(f64::total_cmp);
         Some(found)
+    }
+
+    /// An axis with what its values count.
+    pub(super) fn axis_label(&self, name: &str) -> String {
+        label_of(self.results, name)
+    }
+
+    /// What stands behind a value of an axis: ` tokens`, or nothing.
+    pub(super) fn unit_behind(&self, name: &str) -> String {
+        let mut axes = self.results.sweep.axes.iter();
+        let axis = axes.find(|axis| axis.name == name);
+        let unit = axis.map_or("", |axis| &axis.unit);
+        if unit.is_empty() {
+            return String::new();
+        }
+        format!(" {unit}")
+    }
+
+    /// What thin lines are, if there are some.
+    pub(super) fn seed_lines_words(&self) -> &'static str {
+        if self.seed_lines {
+            " Thin lines: seeds."
+        } else {
+            ""
+        }
     }
 
     /// What marks of configurations and their whiskers are; `seeds` is their number in words.

@@ -21,7 +21,7 @@ impl KindOfFigure for DifferencesSpec {
         false
     }
 
-    fn x_label(&self) -> String {
+    fn x_label(&self, _builder: &Builder<'_>) -> String {
         "configuration".to_owned()
     }
 

@@ -22,9 +22,8 @@ impl KindOfFigure for LinesSpec {
         Some(&self.reference).filter(|r| !r.is_empty())
     }
 
-    fn x_label(&self) -> String {
-        let log = if self.log_x { " (log scale)" } else { "" };
-        format!("{}{log}", self.x)
+    fn x_label(&self, builder: &Builder<'_>) -> String {
+        with_scale(builder.axis_label(&self.x), self.log_x)
     }
 
     fn chart(
@@ -57,6 +56,7 @@ impl KindOfFigure for LinesSpec {
                 points,
             });
         }
+        builder.seed_lines |= series.iter().any(|one| !one.seed_lines().is_empty());
         name_best(builder, title, &self.x, &series, &best_places);
         Ok(Box::new(LineChart {
             scale: scale_of(self.log_x),
@@ -77,7 +77,8 @@ impl KindOfFigure for LinesSpec {
             " Dashed line and band: the reference and its interval."
         };
         let points = builder.marks_words("Points", seeds);
-        format!("{points}. Marks at one place stand side by side.{line}{best}")
+        let thin = builder.seed_lines_words();
+        format!("{points}.{thin} Marks at one place stand side by side.{line}{best}")
     }
 }
 
@@ -103,6 +104,15 @@ impl LinesSpec {
     }
 }
 
+/// The label of an axis that may be logarithmic, in one pair of brackets with its unit.
+fn with_scale(label: String, log: bool) -> String {
+    match label.strip_suffix(')') {
+        _ if !log => label,
+        Some(open) => format!("{open}, log scale)"),
+        None => format!("{label} (log scale)"),
+    }
+}
+
 /// Says the best x of each line with its interval and what is not clearly worse, and what lines have in
 /// common.
 fn name_best(
@@ -116,7 +126,7 @@ fn name_best(
     if better == Better::Neither {
         return;
     }
-    let decimals = builder.decimals();
+    let (decimals, unit) = (builder.decimals(), builder.unit_behind(axis));
     let mut named = 0;
     for (one, places) in series.iter().zip(best_places) {
         let Some(best) = best_point(&one.points, better) else {
@@ -126,7 +136,7 @@ fn name_best(
         let value = best.estimate.map_or(f64::NAN, |e| e.value);
         let lead = led(title, &one.name);
         let mut text = format!(
-            "{lead}best {axis}: {}, {}",
+            "{lead}best {axis}: {}{unit}, {}",
             setting(best.x),
             fixed(value, decimals)
         );
@@ -175,6 +185,14 @@ fn common_words(axis: &str, best_places: &[Vec<f64>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_unit_and_a_scale_share_their_brackets() {
+        let label = |text: &str, log| with_scale(text.to_owned(), log);
+        assert_eq!(label("beta", true), "beta (log scale)");
+        assert_eq!(label("length (tokens)", true), "length (tokens, log scale)");
+        assert_eq!(label("length (tokens)", false), "length (tokens)");
+    }
 
     #[test]
     fn lines_share_a_best_setting_or_not() {

@@ -16,7 +16,7 @@ impl KindOfFigure for ScalingSpec {
         true
     }
 
-    fn x_label(&self) -> String {
+    fn x_label(&self, _builder: &Builder<'_>) -> String {
         let log = if self.log_x { ", log scale" } else { "" };
         format!(
             "{}{log}",
@@ -69,8 +69,10 @@ impl KindOfFigure for ScalingSpec {
                     Some(Saturation { x, y, turn: None })
                 }),
             };
+            let series = Series { name, look, points };
+            builder.seed_lines |= !series.seed_lines().is_empty();
             curves.push(ScalingCurve {
-                series: Series { name, look, points },
+                series,
                 fit,
                 band,
                 saturation,
@@ -87,8 +89,9 @@ impl KindOfFigure for ScalingSpec {
             " Ringed: the first point that is not clearly worse than the best, or, on a fit, a turn that a straight line does not explain, with its interval."
         };
         let points = builder.marks_words("Points", seeds);
+        let thin = builder.seed_lines_words();
         format!(
-            "{points}. Marks that would hide each other stand side by side. Dotted, with its 95 % band: least-squares parabola in {over} through the means.{ring}"
+            "{points}.{thin} Marks that would hide each other stand side by side. Dotted, with its 95 % band: least-squares parabola in {over} through the means.{ring}"
         )
     }
 }

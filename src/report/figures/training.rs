@@ -21,7 +21,7 @@ impl KindOfFigure for TrainingSpec {
         self.measured.series.is_none()
     }
 
-    fn x_label(&self) -> String {
+    fn x_label(&self, _builder: &Builder<'_>) -> String {
         let log = if self.log_x { " (log scale)" } else { "" };
         format!("optimiser step{log}")
     }

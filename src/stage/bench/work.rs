@@ -114,6 +114,7 @@ fn sources(request: &BenchRequest, shipped: &[&str]) -> Vec<DataSource> {
         fraction: None,
         count: None,
         columns: std::collections::BTreeMap::new(),
+        fold: None,
     };
     paths.iter().map(source).collect()
 }
