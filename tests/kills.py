@@ -263,7 +263,7 @@ def kill_attempts(lions: str, count: int, moments: random.Random) -> None:
 
 
 def kill_drivers(at: Round, moments: random.Random, disturb) -> None:
-    """`disturb` may arrange for a kill before a driver starts, and says how a driver is killed."""
+    """`disturb` starts a driver, of which it may have arranged that it is killed; of the last, which is none, not."""
     project = at.project
     longest = max(at.took, 0.5)
     while at.kills < at.count:
@@ -282,7 +282,7 @@ def kill_drivers(at: Round, moments: random.Random, disturb) -> None:
             at.kills += 1  # as was arranged
         else:
             at.finish(driver)
-    at.finish(project.start())
+    at.finish(disturb(None))
     at.tell()
 
 
@@ -300,9 +300,9 @@ def kill_slurm(lions: str, count: int, moments: random.Random) -> None:
     project.vars = {"PATH": f"{HERE}/tests/slurm/fake:{os.environ['PATH']}", "FAKE_SLURM": str(slurm)}
     (project.root / "lions.toml").write_text("[backend.slurm]\npoll-seconds = 1\njobs = 4\n")
 
-    def disturb(kills: int) -> subprocess.Popen:
+    def disturb(kills: int | None) -> subprocess.Popen:
         (slurm / "die").unlink(missing_ok=True)
-        if kills % 3 == 1:
+        if kills is not None and kills % 3 == 1:
             (slurm / "die").write_text(moments.choice(["before", "after"]))
         return project.start()
 
