@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Sweeps of the shipped model on a real Slurm of one node with two pretend GPUs, from `lions run` to the table: an array,
 # a held job and a cancellation, preemption, a time limit with a resumed attempt, a driver that is killed and started again, and a
-# controller that is killed and started again. Needs root and Slurm's packages (tests/slurm/up.sh); about four minutes.
+# controller that is killed and started again. Needs root and Slurm's packages (tests/slurm/up.sh), and ends with 77 where its daemons
+# do not start; about four minutes.
 # usage: [KEEP=DIR] tests/slurm.sh [LIONS]        (a built program; target/debug/lions if absent)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,7 +18,11 @@ finish() {
     rm -rf "$work"
 }
 trap finish EXIT
-eval "$("$here/tests/slurm/up.sh" "$work/slurm")"
+# Not to be had is told from not right: tests/slurm/try.sh goes on then.
+cannot() { echo "Slurm does not start here: $*" >&2; exit 77; }
+started=$("$here/tests/slurm/up.sh" "$work/slurm") || cannot "tests/slurm/up.sh failed"
+eval "$started"
+[ "$(sinfo -h -o %t 2> /dev/null | sort -u)" = idle ] || cannot "its node does not come up"
 
 # A project with the first rows of the shipped data, so that runs take seconds.
 project=$work/project

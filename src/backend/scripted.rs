@@ -1,7 +1,7 @@
 //! Attempts that follow a script, for tests of the runner: no processes, and waiting if wanted.
 
 use crate::backend::traits::{
-    Backend, BackendError, Handle, Launch, Poll, SCRIPTED_HANDLE, StopSignal,
+    Backend, BackendError, Habits, Handle, Launch, Poll, SCRIPTED_HANDLE, StopSignal,
 };
 use crate::base::{FakeClock, write_atomic};
 use crate::plan::RunId;
@@ -82,6 +82,14 @@ impl ScriptedBackend {
 }
 
 impl Backend for ScriptedBackend {
+    fn habits(&self) -> Habits {
+        Habits {
+            // As those of a scheduler are.
+            outlive_runner: self.host.is_some(),
+            ..Habits::LOCAL
+        }
+    }
+
     fn exclude(&mut self, attempt: &AttemptDir) -> Result<Option<String>, BackendError> {
         let node = begun_on(attempt);
         self.excluded.extend(node.clone());

@@ -5,7 +5,7 @@ use crate::cli::error::CommandError;
 use crate::cli::project::Project;
 use crate::cli::sweep_file::sweep_file_named;
 use crate::cli::ui::Ui;
-use crate::config::{BASE_MARK, RUNG_MARK, SET_MARK, nearest};
+use crate::config::{RUNG_MARK, SweepName, nearest};
 use crate::report::{Depth, SweepResults, load_results};
 use crate::store::{ReadStore, StoreError};
 
@@ -48,11 +48,7 @@ pub(crate) fn results_to(
     store
         .sweep(name)
         .map_err(|error| unknown_sweep(project, &store, error))?;
-    let own = name
-        .split([BASE_MARK, SET_MARK, RUNG_MARK])
-        .next()
-        .unwrap_or(name);
-    let file = sweep_file_named(project, own);
+    let file = sweep_file_named(project, SweepName::of(name).own);
     let source = file.and_then(|path| read_to_string(&path).ok());
     let source = source.unwrap_or_default();
     let results =

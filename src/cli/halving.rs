@@ -54,7 +54,7 @@ pub(crate) fn next_phase(
         let plan = make(project, &rung, lengths)?;
         let metric = sweep.halving.as_ref().map(|h| h.spec.metric.clone());
         let store = open(project)?;
-        let values = store.and_then(|store| values(&store, &plan, &metric?).transpose());
+        let values = store.and_then(|store| values(&store, (&rung, &plan), &metric?).transpose());
         match (values.transpose()?, &mut sweep.halving) {
             (Some(values), Some(halving)) => halving.decide(at, &values),
             (_, halving) => {
@@ -76,18 +76,49 @@ pub(crate) fn next_phase(
     })
 }
 
+/// Refuses a rung that is no shorter than a trial which competes, by the plan of the whole sweep. Where the rows are
+/// counted the look at them has told of it before; here it is told of epochs whose steps are estimated.
+pub(crate) fn refuse_long_rungs(sweep: &Sweep, plan: &Plan) -> Result<(), CommandError> {
+    let Some(halving) = &sweep.halving else {
+        return Ok(());
+    };
+    let rung = halving.first_rung().iter();
+    let competing: BTreeSet<usize> = rung.map(|trial| trial.index).collect();
+    let steps: BTreeMap<&RunId, f64> = plan
+        .runs
+        .iter()
+        .map(|run| (&run.id, run.estimate.steps))
+        .collect();
+    let last_training = |trial: &PlannedTrial| {
+        let of_runs = trial.runs.iter().rev().filter_map(|run| steps.get(run));
+        of_runs.copied().find(|steps| *steps > 0.0)
+    };
+    let trials = plan.trials.iter();
+    let shortest = trials
+        .filter(|trial| competing.contains(&trial.index))
+        .filter_map(|trial| Some((last_training(trial)?, trial)))
+        .min_by(|(a, _), (b, _)| a.total_cmp(b));
+    let wrong = shortest
+        .and_then(|(steps, trial)| halving.too_long(&trial.label, (steps as u64, "about ")));
+    wrong.map_or(Ok(()), |(message, help)| {
+        Err(CommandError::user(message).hint(help))
+    })
+}
+
 /// How a trial of a rung ended.
 enum Ended {
     /// With this value.
     Value(f64),
     /// A training, or the metric, did not stay finite.
     NotFinite,
+    /// It was evaluated, and not by what decides.
+    NotMeasured,
 }
 
 /// What a rung's trials measured, if all have ended: nothing of those that did not stay finite.
 fn values(
     store: &ReadStore,
-    plan: &Plan,
+    (rung, plan): (&Sweep, &Plan),
     metric: &str,
 ) -> Result<Option<Vec<Option<f64>>>, CommandError> {
     let mut values = Vec::new();
@@ -95,10 +126,23 @@ fn values(
         match ended(store, trial, metric).map_err(store_error)? {
             Some(Ended::Value(value)) => values.push(Some(value)),
             Some(Ended::NotFinite) => values.push(None),
+            Some(Ended::NotMeasured) => return Err(not_measured(rung, trial, metric)),
             None => return Ok(None),
         }
     }
     Ok(Some(values))
+}
+
+/// That a rung cannot be decided: who is ranked last for want of a number has lost nothing.
+fn not_measured(rung: &Sweep, trial: &PlannedTrial, metric: &str) -> CommandError {
+    let run = trial.eval.short();
+    let message = format!(
+        "`{}` cannot be decided: run {run}, the evaluation of `{}` with seed {}, is done and has no metric `{metric}`",
+        rung.name, trial.label, trial.seed
+    );
+    CommandError::user(message).hint(format!(
+        "`lions show {run}` lists what it measured; `metric` under `[search.halving]` names what decides"
+    ))
 }
 
 fn ended(
@@ -120,9 +164,11 @@ fn ended(
         }
     }
     let metrics = store.metrics(&trial.eval)?;
-    let value = metrics.get(metric).map(|metric| metric.value);
-    let value = value.filter(|value| value.is_finite());
-    Ok(Some(value.map_or(Ended::NotFinite, Ended::Value)))
+    Ok(Some(match metrics.get(metric).map(|metric| metric.value) {
+        Some(value) if value.is_finite() => Ended::Value(value),
+        Some(_) => Ended::NotFinite,
+        None => Ended::NotMeasured,
+    }))
 }
 
 /// What a sweep costs that is halved: whoever goes on.
@@ -150,13 +196,19 @@ pub(crate) fn cost_range(
     halving.standings.clone_from(&phase.standings);
     let rungs = halving.spec.rungs.len();
     let full = make(project, sweep, lengths)?;
+    refuse_long_rungs(sweep, &full)?;
+    let flops: BTreeMap<&RunId, f64> = full
+        .runs
+        .iter()
+        .map(|run| (&run.id, run.estimate.flops))
+        .collect();
     let mut by_configuration: BTreeMap<String, f64> = BTreeMap::new();
     for trial in &full.trials {
         let cost = by_configuration.entry(trial.label.clone()).or_default();
         *cost += trial
             .runs
             .iter()
-            .map(|run| flops_of(&full, run))
+            .filter_map(|run| flops.get(run))
             .sum::<f64>();
     }
     let cost = |trial: &Trial| {
@@ -186,11 +238,6 @@ pub(crate) fn cost_range(
         most: ends[0].max(ends[1]),
         in_full: runs.values().sum(),
     }))
-}
-
-fn flops_of(plan: &Plan, run: &RunId) -> f64 {
-    let run = plan.runs.iter().find(|known| known.id == *run);
-    run.map_or(0.0, |run| run.estimate.flops)
 }
 
 fn note_runs(plan: &Plan, done: &dyn Fn(&RunId) -> bool, runs: &mut BTreeMap<RunId, f64>) {
@@ -249,8 +296,14 @@ pub(crate) fn decided(before: &Sweep, after: &Phase) -> Option<String> {
     let halving = after.sweep.halving.as_ref()?;
     let stopped = halving.stopped().count();
     let left: BTreeSet<String> = after.sweep.trials.iter().map(Trial::label).collect();
+    let lucky = halving.standings.iter();
+    let lucky = lucky.filter(|standing| standing.kept && standing.value.is_none());
+    let lucky = match lucky.count() {
+        0 => String::new(),
+        some => format!("; {some} of these go on by their place alone, as too few stayed finite"),
+    };
     Some(format!(
-        "{}: {} stopped, {} in full",
+        "{}: {} stopped, {} in full{lucky}",
         before.name,
         counted(stopped, "configuration"),
         left.len()

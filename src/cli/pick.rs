@@ -96,7 +96,7 @@ impl TrialFilter {
         not_none(trials.len())
     }
 
-    /// Leaves the other trials out of results.
+    /// Leaves the other trials out of results, and the other configurations that were stopped.
     pub(crate) fn keep_results(&self, results: &mut SweepResults) -> Result<(), CommandError> {
         if self.is_empty() {
             return Ok(());
@@ -106,6 +106,16 @@ impl TrialFilter {
         results
             .trials
             .retain(|trial| picked.fits(&trial.assignments, trial.seed));
+        results
+            .stopped
+            .retain(|row| picked.fits_values(&row.assignments));
+        if let (true, Some(row)) = (results.trials.is_empty(), results.stopped.first()) {
+            let message = "halving stopped every configuration that has all these values";
+            return Err(CommandError::user(message).hint(format!(
+                "of the first: {}; without `--where` they stand in the table",
+                row.words
+            )));
+        }
         not_none(results.trials.len())
     }
 }
@@ -124,11 +134,15 @@ fn same(value: &str, typed: &str) -> bool {
 impl Picked {
     /// Whether a trial has the values.
     pub(crate) fn fits(&self, assignments: &BTreeMap<String, AxisValue>, seed: u64) -> bool {
-        self.wanted.iter().all(|(axis, wanted)| {
-            let value = match axis.as_str() {
-                SEED => Some(seed.to_string()),
-                _ => assignments.get(axis).map(show_value),
-            };
+        let seeds = self.wanted.get(SEED);
+        seeds.is_none_or(|seeds| seeds.contains(&seed.to_string())) && self.fits_values(assignments)
+    }
+
+    /// Whether a configuration has the values, whatever the seeds.
+    pub(crate) fn fits_values(&self, assignments: &BTreeMap<String, AxisValue>) -> bool {
+        let axes = self.wanted.iter().filter(|(axis, _)| *axis != SEED);
+        axes.into_iter().all(|(axis, wanted)| {
+            let value = assignments.get(axis).map(show_value);
             value.is_some_and(|value| wanted.contains(&value))
         })
     }

@@ -91,7 +91,7 @@ pub(crate) fn name_on_base(sweep: &str, base: &Path) -> String {
 }
 
 /// Stands between a sweep's own name and that of its base.
-pub const BASE_MARK: char = '@';
+pub(crate) const BASE_MARK: char = '@';
 
 fn in_base_folder(path: &Path) -> bool {
     let folder = path.parent().and_then(Path::file_name);

@@ -178,6 +178,27 @@ impl Halving {
         Some(left.cloned().collect())
     }
 
+    /// The trials of the first rung: of every configuration that competes.
+    pub fn first_rung(&self) -> &[Trial] {
+        self.trials.first().map_or(&[], Vec::as_slice)
+    }
+
+    /// What is wrong, and what helps, if a rung is no shorter than a trial that trains for so many steps in full;
+    /// `about` is a word for steps that are estimated.
+    pub fn too_long(&self, trial: &str, (steps, about): (u64, &str)) -> Option<(String, String)> {
+        let rungs = self.spec.rungs.iter().enumerate();
+        let (at, rung) = rungs.rev().find(|(_, rung)| rung.steps >= steps)?;
+        let (number, own) = (at + 1, rung.steps);
+        let message = format!(
+            "rung {number} trains for {own} steps and is no shorter than the trial `{trial}`, which trains for \
+             {about}{steps}"
+        );
+        let help = format!(
+            "lower `search.halving.rungs.{at}.steps` below {steps}, or train the trial for longer"
+        );
+        Some((message, help))
+    }
+
     /// Whether the first rung stops anything.
     pub(crate) fn stops_something(&self) -> bool {
         !self.competing(0).is_empty()

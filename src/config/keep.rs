@@ -26,4 +26,13 @@ impl KeepPolicy {
     pub fn is_usual(&self) -> bool {
         *self == Self::All
     }
+
+    /// What the rungs of a sweep keep that keeps this: once a rung is decided its weights are worth nothing.
+    #[must_use]
+    pub fn of_rung(self) -> Self {
+        match self {
+            Self::All => Self::All,
+            _ => Self::None,
+        }
+    }
 }

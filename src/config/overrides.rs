@@ -55,7 +55,7 @@ impl Overrides {
 }
 
 /// Stands between a sweep's own name and each value that the command line sets.
-pub const SET_MARK: char = '+';
+pub(crate) const SET_MARK: char = '+';
 
 /// File names are made of a sweep's, with endings, and file systems take 255 bytes.
 const LONGEST: usize = 160;

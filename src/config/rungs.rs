@@ -1,7 +1,6 @@
 //! The sweeps that a halved one is carried out as: its rungs, and what is left.
 
 use crate::config::halving::key_of;
-use crate::config::keep::KeepPolicy;
 use crate::config::sweep::{ReportSpec, Sweep, TableSpec, Trial};
 use crate::metrics::{Better, metric_spec};
 use std::collections::BTreeSet;
@@ -33,11 +32,7 @@ impl Sweep {
             name: format!("{}{RUNG_MARK}{steps}-steps", self.name),
             question: format!("Which configurations go on after {steps} steps?"),
             trials,
-            // Once a rung is decided its weights are worth nothing.
-            keep: match self.keep {
-                KeepPolicy::All => KeepPolicy::All,
-                _ => KeepPolicy::None,
-            },
+            keep: self.keep.of_rung(),
             report: ReportSpec {
                 tables: vec![table],
                 ..ReportSpec::default()

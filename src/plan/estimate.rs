@@ -55,6 +55,9 @@ pub struct RunCost {
     /// Tokens that the judges write in answer, at most.
     #[serde(default, skip_serializing_if = "is_none")]
     pub judge_tokens: u64,
+    /// Optimiser steps of a training, of epochs about; 0 of what trains nothing, or if the data are missing.
+    #[serde(skip)]
+    pub steps: f64,
 }
 
 impl RunCost {
@@ -299,6 +302,10 @@ impl Estimator<'_, '_> {
             lora: recipe.training.lora.as_ref(),
         });
         estimate.weights_bytes = self.weights_bytes(&recipe.training);
+        estimate.steps = match recipe.training.duration {
+            Duration::Steps(steps) => steps as f64,
+            Duration::Epochs(_) => steps.ceil(),
+        };
         Ok(estimate)
     }
 
@@ -370,6 +377,7 @@ impl Estimator<'_, '_> {
         });
         estimate.peak_memory_bytes += copy as u64;
         estimate.weights_bytes = self.weights_bytes(&recipe.training);
+        estimate.steps = steps;
         Ok(estimate)
     }
 

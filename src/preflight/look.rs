@@ -1,10 +1,12 @@
 //! The look at whole sweeps.
 
-use crate::config::sweep::Sweep;
+use crate::config::Halving;
+use crate::config::sweep::{Sweep, Trial};
 use crate::plan::KnownLengths;
 use crate::preflight::inputs::Inputs;
 use crate::preflight::problem::Problem;
 use crate::preflight::trial::look_at_trial;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// How much is looked at.
@@ -45,14 +47,35 @@ impl Preflight {
     /// A file that an earlier sweep of this look uses, too, is not opened again, and what is wrong with
     /// it is a problem of each of them.
     pub fn look(&mut self, sweep: &Sweep) -> Vec<Problem> {
-        let rungs = sweep
-            .halving
-            .iter()
-            .filter_map(|halving| halving.trials.first());
-        for trial in sweep.trials.iter().chain(rungs.flatten()) {
+        let rung = sweep.halving.iter().flat_map(Halving::first_rung);
+        let competing: BTreeSet<usize> = rung.map(|trial| trial.index).collect();
+        let mut shortest: Option<(u64, &Trial)> = None;
+        for trial in &sweep.trials {
+            let steps = look_at_trial(&mut self.inputs, trial);
+            if let Some(steps) = steps.filter(|_| competing.contains(&trial.index))
+                && shortest.is_none_or(|(least, _)| steps < least)
+            {
+                shortest = Some((steps, trial));
+            }
+        }
+        for trial in sweep.halving.iter().flat_map(Halving::first_rung) {
             look_at_trial(&mut self.inputs, trial);
         }
+        if let (Some(halving), Some((steps, trial))) = (&sweep.halving, shortest) {
+            self.rungs_are_shorter(halving, steps, trial);
+        }
         self.inputs.take()
+    }
+
+    /// What is trained for so many steps in full is trained for fewer at each rung.
+    fn rungs_are_shorter(&mut self, halving: &Halving, steps: u64, trial: &Trial) {
+        let Some((message, help)) = halving.too_long(&trial.label(), (steps, "")) else {
+            return;
+        };
+        let stage = trial.config.pipeline.last().map(|stage| stage.name());
+        let path = format!("{}.recipe.duration.epochs", stage.unwrap_or_default());
+        let problem = Problem::of_value(trial.index, path, message);
+        self.inputs.add(problem.help(help));
     }
 
     /// How long the rows are that were looked at so far, as the policies read them.

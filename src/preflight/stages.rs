@@ -191,12 +191,13 @@ impl Stage<'_> {
         files.used.map(|used| used.min(self.keep.unwrap_or(used)))
     }
 
+    /// Supervised fine-tuning; its optimiser steps, where they are known.
     pub(super) fn sft<'c>(
         &self,
         inputs: &mut Inputs,
         recipe: &'c SftRecipe,
         held_out: &mut Sources<'c>,
-    ) {
+    ) -> Option<u64> {
         let at = |name: &str| format!("sft.recipe.{name}");
         let (rows, layout, training) = (&recipe.rows, &recipe.layout, &recipe.training);
         let mut files = self.sources(inputs, &rows.data, (&at("data"), Wanted::Chats));
@@ -218,11 +219,17 @@ impl Stage<'_> {
         self.chats(inputs, &files, (&at("max-seq-len"), limit));
         let enough = used.filter(|used| *used >= most.unwrap_or(0));
         let few = enough.is_some_and(|used| most.unwrap_or(used) <= PLANNED);
-        self.steps(inputs, &files, recipe, few && files.all);
+        self.steps(inputs, &files, recipe, few && files.all)
     }
 
-    /// Whether the steps of SFT would train, which a `few` rows tell.
-    fn steps(&self, inputs: &mut Inputs, files: &Files, recipe: &SftRecipe, few: bool) {
+    /// Whether the steps of SFT would train, which a `few` rows tell; how many there are, where they are known.
+    fn steps(
+        &self,
+        inputs: &mut Inputs,
+        files: &Files,
+        recipe: &SftRecipe,
+        few: bool,
+    ) -> Option<u64> {
         let training = &recipe.training;
         let planned = self.format.filter(|_| few).map(|format| {
             let seed = training.seed.unwrap_or(self.seed);
@@ -242,12 +249,13 @@ impl Stage<'_> {
         let steps = match (planned, training.duration) {
             (Some(steps), _) => steps,
             (None, Duration::Steps(steps)) => Ok(steps),
-            (None, Duration::Epochs(_)) => return,
+            (None, Duration::Epochs(_)) => return None,
         };
         // A filter may keep other rows than these, which fill more or fewer windows.
         let counts_rows = recipe.layout.batching == Batching::Padded
             && matches!(recipe.layout.batch, BatchSize::Rows(_));
         let fixed = matches!(training.duration, Duration::Steps(_)) || counts_rows;
+        let known = steps.as_ref().ok().copied();
         let problem = match steps {
             Ok(steps) => {
                 let problem = self.trains(training, steps, "sft.recipe");
@@ -258,6 +266,7 @@ impl Stage<'_> {
         if let Some(problem) = problem {
             inputs.add(problem.asked_by(self.asker("sft.recipe")));
         }
+        known.filter(|_| self.keep.is_none() || fixed)
     }
 
     /// Whether the seed decides about the steps of SFT: it chooses rows or their system turns, or orders
@@ -341,14 +350,14 @@ impl Stage<'_> {
         Ok(chosen)
     }
 
-    /// Offline, or the training of a round.
+    /// Offline, or the training of a round; the optimiser steps of the first, where they are known.
     pub(super) fn dpo<'c>(
         &self,
         inputs: &mut Inputs,
         recipe: &'c DpoRecipe,
         path: &str,
         held_out: &mut Sources<'c>,
-    ) {
+    ) -> Option<u64> {
         let at = |name: &str| format!("{path}.{name}");
         let (rows, limits, training) = (&recipe.rows, &recipe.pairs.limits, &recipe.training);
         let mut files = self.sources(inputs, &rows.data, (&at("data"), Wanted::Pairs));
@@ -390,6 +399,7 @@ impl Stage<'_> {
         if let Some(problem) = problem {
             inputs.add(problem);
         }
+        steps
     }
 
     /// The prompts of online DPO, below `path`; says so if none of those looked at is within the limit.

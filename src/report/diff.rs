@@ -134,6 +134,7 @@ fn both(store: &ReadStore, root: &Path, ids: [&RunId; 2]) -> Result<SweepResults
         source: String::new(),
         trials,
         runs,
+        stopped: Vec::new(),
         details: Details::Folders(root.to_owned()),
     })
 }

@@ -449,6 +449,7 @@ pub(crate) fn results() -> SweepResults {
         source: "# A sample.\n[sweep]\nname = \"sample\"\n".to_owned(),
         trials: maker.trials,
         runs: maker.runs,
+        stopped: Vec::new(),
         details: Details::Memory {
             rows: maker.rows,
             steps: maker.steps,

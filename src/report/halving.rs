@@ -5,7 +5,8 @@ use crate::config::sweep::{AxisValue, show_value};
 use crate::metrics::{fixed, metric_spec};
 use crate::report::doc::{PageBlock, paragraph};
 use crate::report::grid::Grid;
-use crate::report::select::{SweepResults, fits};
+use crate::report::select::{Stopped, SweepResults, fits};
+use crate::store::StoredSweep;
 use std::collections::BTreeMap;
 
 /// A configuration that a table has no results of, since it was stopped.
@@ -19,26 +20,35 @@ pub struct StoppedRow {
     pub words: String,
 }
 
+/// The configurations of a sweep that were stopped.
+pub(crate) fn stopped(sweep: &StoredSweep) -> Vec<Stopped> {
+    let of_sweep = sweep.halving.iter().flat_map(|halving| {
+        halving.stopped().map(|standing| Stopped {
+            assignments: standing.assignments.clone(),
+            over: halving.spec.over.clone(),
+            words: standing.words(&halving.spec.metric),
+        })
+    });
+    of_sweep.collect()
+}
+
 /// The configurations that were stopped and fit `filter`.
 pub(crate) fn stopped_rows(
     results: &SweepResults,
     filter: &BTreeMap<String, AxisValue>,
     axes: &[String],
 ) -> Vec<StoppedRow> {
-    let Some(halving) = &results.sweep.halving else {
-        return Vec::new();
-    };
-    let row = |standing: &Standing| StoppedRow {
-        assignments: standing.assignments.clone(),
+    let row = |stopped: &Stopped| StoppedRow {
+        assignments: stopped.assignments.clone(),
         values: axes
             .iter()
-            .map(|axis| standing.assignments.get(axis).cloned())
+            .map(|axis| stopped.assignments.get(axis).cloned())
             .collect(),
-        words: standing.words(&halving.spec.metric),
+        words: stopped.words.clone(),
     };
-    let stopped = halving.stopped();
+    let stopped = results.stopped.iter();
     stopped
-        .filter(|standing| fits(&standing.assignments, filter))
+        .filter(|stopped| fits(&stopped.assignments, filter))
         .map(row)
         .collect()
 }

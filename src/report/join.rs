@@ -1,14 +1,14 @@
 //! Several sweeps as one, for tables over all of them.
 
 use crate::config::sweep::{AxisInfo, ReportSpec};
-use crate::report::select::{SweepResults, TrialResult};
+use crate::report::select::SweepResults;
 use serde_json::json;
 
 /// The axis that tells the sweeps apart.
 const SWEEP_AXIS: &str = "sweep";
 
-/// The trials of all sweeps, each with the sweep's name as a value of an axis `sweep`; a single one stays as it
-/// is. Tables and figures of the sweep files are left out: each speaks of its own axes.
+/// The trials of all sweeps, and what was stopped of them, each with the sweep's name as a value of an axis `sweep`; a
+/// single one stays as it is. Tables and figures of the sweep files are left out: each speaks of its own axes.
 pub fn join_results(first: SweepResults, others: Vec<SweepResults>) -> SweepResults {
     if others.is_empty() {
         return first;
@@ -16,24 +16,28 @@ pub fn join_results(first: SweepResults, others: Vec<SweepResults>) -> SweepResu
     let all = std::iter::once(&first).chain(&others);
     let names: Vec<String> = all.map(|one| one.sweep.name.clone()).collect();
     let mut joined = first;
-    let mut trials = Vec::new();
-    let mut take = |name: &str, of_sweep: &mut Vec<TrialResult>| {
-        for mut trial in of_sweep.drain(..) {
+    let (mut trials, mut stopped) = (Vec::new(), Vec::new());
+    let mut take = |name: &str, of_sweep: &mut SweepResults| {
+        for mut trial in of_sweep.trials.drain(..) {
             trial.index = trials.len();
             trial.assignments.insert(SWEEP_AXIS.to_owned(), json!(name));
             trials.push(trial);
         }
+        for mut row in of_sweep.stopped.drain(..) {
+            row.assignments.insert(SWEEP_AXIS.to_owned(), json!(name));
+            stopped.push(row);
+        }
     };
-    take(&names[0], &mut joined.trials);
+    take(&names[0], &mut joined);
     for (mut other, name) in others.into_iter().zip(&names[1..]) {
-        take(name, &mut other.trials);
+        take(name, &mut other);
         joined.runs.extend(other.runs);
         joined.sweep.unread.extend(other.sweep.unread);
         for axis in other.sweep.axes {
             add_axis(&mut joined.sweep.axes, axis);
         }
     }
-    joined.trials = trials;
+    (joined.trials, joined.stopped) = (trials, stopped);
     let sweep_axis = AxisInfo {
         name: SWEEP_AXIS.to_owned(),
         values: names.iter().map(|name| json!(name)).collect(),

@@ -4,6 +4,7 @@ use crate::base::chain;
 use crate::base::fs::is_gone;
 use crate::plan::RunId;
 use crate::queue::RunState;
+use crate::report::halving::stopped;
 use crate::report::select::{Details, ReportError, RunInfo, RunStatus, SweepResults, TrialResult};
 use crate::rundir::{RunDir, RundirError, read_provenance, read_stage_head};
 use crate::store::{ReadStore, RunDetails, RunRow, read_notes};
@@ -63,6 +64,7 @@ pub fn load_results(
     }
     let details = Details::Folders(root.to_owned());
     Ok(SweepResults {
+        stopped: stopped(&sweep),
         sweep,
         source: source.to_owned(),
         trials,

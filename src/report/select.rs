@@ -203,8 +203,21 @@ pub struct SweepResults {
     pub trials: Vec<TrialResult>,
     /// All their runs.
     pub runs: BTreeMap<RunId, RunInfo>,
+    /// Configurations that halving stopped.
+    pub stopped: Vec<Stopped>,
     /// Rows and steps.
     pub details: Details,
+}
+
+/// A configuration that halving stopped, so that it has no trial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Axis values.
+    pub assignments: BTreeMap<String, AxisValue>,
+    /// Axes by which those differed that it competed with.
+    pub over: Vec<String>,
+    /// `stopped at step 20: rank 3 of 4 on valid/loss`.
+    pub words: String,
 }
 
 /// The trials of one configuration, all seeds together.
@@ -276,9 +289,7 @@ impl SweepResults {
 
     /// Axes whose value differs between these configurations or those that were stopped, in the sweep's order.
     pub fn varying_axes(&self, configurations: &[Configuration<'_>]) -> Vec<String> {
-        let halving = self.sweep.halving.as_ref();
-        let stopped = halving.filter(|halving| halving.stopped().next().is_some());
-        let halved = |name: &String| stopped.is_some_and(|h| h.spec.over.contains(name));
+        let halved = |name: &String| self.stopped.iter().any(|row| row.over.contains(name));
         let differs = |name: &String| {
             let mut values = configurations.iter().map(|c| c.assignments.get(name));
             let first = values.next().flatten();

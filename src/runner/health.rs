@@ -15,10 +15,19 @@ pub(crate) struct Health {
     excluded: BTreeSet<Device>,
     /// The card that was lost under a run last.
     avoided: BTreeMap<usize, Device>,
-    /// As `lost`, by the name of a machine that a scheduler chose.
-    lost_nodes: BTreeMap<String, usize>,
+    /// As `lost`, by the name of a machine that a scheduler chose, which may have several runs at once.
+    lost_nodes: BTreeMap<String, Loss>,
     /// Machines that were told of as lost under two runs.
     given_up: BTreeSet<String>,
+}
+
+/// That a card was lost under a run.
+#[derive(Clone, Copy, Debug)]
+struct Loss {
+    /// The run, by index.
+    at: usize,
+    /// When its attempt had ended, by a clock that nobody sets, ms.
+    ended: i64,
 }
 
 impl Health {
@@ -53,16 +62,26 @@ impl Health {
         }
     }
 
-    /// A run came to its end on a machine that a scheduler chose.
-    pub(crate) fn well_on(&mut self, node: &str) {
-        self.lost_nodes.remove(node);
+    /// A run came to its end on a machine that a scheduler chose; its attempt was seen to begin there at `began`. If that
+    /// was after a loss, what was lost is back; one that was at work beside it says nothing of the machine since.
+    pub(crate) fn well_on(&mut self, node: &str, began: i64) {
+        // What is seen in one look may have been beside each other.
+        let is_later = |loss: &Loss| began > loss.ended;
+        if self.lost_nodes.get(node).is_some_and(is_later) {
+            self.lost_nodes.remove(node);
+        }
     }
 
-    /// A card was lost under a run on a machine that a scheduler chose; whether one was under another run just before,
-    /// which is said once of a machine.
-    pub(crate) fn node_fault(&mut self, node: &str, at: usize) -> bool {
-        let before = self.lost_nodes.insert(node.to_owned(), at);
-        before.is_some_and(|before| before != at) && self.given_up.insert(node.to_owned())
+    /// A card was lost under a run on a machine that a scheduler chose, in an attempt that was seen to begin and end at
+    /// these times; whether one was under another run just before, which is said once of a machine. Attempts that were
+    /// there together are lost by one fault.
+    pub(crate) fn node_fault(&mut self, node: &str, at: usize, (began, ended): (i64, i64)) -> bool {
+        let before = self.lost_nodes.get(node).copied();
+        if before.is_some_and(|before| began <= before.ended) {
+            return false;
+        }
+        self.lost_nodes.insert(node.to_owned(), Loss { at, ended });
+        before.is_some_and(|before| before.at != at) && self.given_up.insert(node.to_owned())
     }
 
     pub(crate) fn is_excluded(&self, device: Device) -> bool {
@@ -77,5 +96,46 @@ impl Health {
             room.device != avoided && !self.is_excluded(room.device) && room.fits(needs)
         });
         others.then_some(avoided)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a node is given up after losses of (run, began, ended), among which a run that began then ends well.
+    fn given_up(events: &[(&str, usize, i64, i64)]) -> bool {
+        let mut health = Health::default();
+        let mut given_up = false;
+        for (what, at, began, ended) in events {
+            match *what {
+                "lost" => given_up |= health.node_fault("node7", *at, (*began, *ended)),
+                _ => health.well_on("node7", *began),
+            }
+        }
+        given_up
+    }
+
+    #[test]
+    fn two_losses_one_after_the_other_give_a_node_up_and_nothing_else_does() {
+        assert!(given_up(&[("lost", 0, 0, 10), ("lost", 1, 11, 20)]));
+        // What began before the first loss, and ends well after it on another card, shows nothing.
+        let beside = ("well", 2, 5, 15);
+        assert!(given_up(&[("lost", 0, 0, 10), beside, ("lost", 1, 20, 30)]));
+        // What began after it does: the row is broken, and begins anew.
+        let after = ("well", 2, 12, 15);
+        assert!(!given_up(&[("lost", 0, 0, 10), after, ("lost", 1, 20, 30)]));
+        assert!(given_up(&[
+            ("lost", 0, 0, 10),
+            after,
+            ("lost", 1, 20, 30),
+            ("lost", 2, 31, 40)
+        ]));
+        // Both were there when it failed: that is one fault. The next is the second.
+        let together = [("lost", 0, 0, 10), ("lost", 1, 10, 11)];
+        assert!(!given_up(&together));
+        assert!(given_up(&[together[0], together[1], ("lost", 2, 20, 30)]));
+        // A run may be to blame itself.
+        assert!(!given_up(&[("lost", 0, 0, 10), ("lost", 0, 20, 30)]));
     }
 }

@@ -233,15 +233,16 @@ fn give_up_job(dir: &AttemptDir) {
     }
 }
 
-/// A card was lost on a machine that a scheduler chose. If it was one under the run before, too, the scheduler is
-/// asked for others.
+/// A card was lost on a machine that a scheduler chose. If one was under another run that ended there before this one
+/// began, and none has come to its end since, the scheduler is asked for others.
 fn leave_out_node(
     ledger: &mut Ledger<'_>,
     attempts: &mut Attempts<'_>,
-    at: usize,
+    (at, began): (usize, i64),
     dir: &AttemptDir,
 ) {
-    let Some(node) = begun_on(dir).filter(|node| ledger.health.node_fault(node, at)) else {
+    let lived = (began, attempts.elapsed);
+    let Some(node) = begun_on(dir).filter(|node| ledger.health.node_fault(node, at, lived)) else {
         return;
     };
     let lost = format!("cards of `{node}` were lost under two runs, one after the other");
@@ -282,7 +283,7 @@ fn conclude(
         Ok(Some(_)) => {
             ledger.health.well(ended.slot, at);
             if let Some(node) = begun_on(&ended.dir) {
-                ledger.health.well_on(&node);
+                ledger.health.well_on(&node, ended.began);
             }
             let planned = ledger.graph.planned(at);
             attempts.publish(PublishJob {
@@ -316,7 +317,7 @@ fn conclude(
             ..
         } = ledger;
         health.fault(&job.options.slots, ended.slot, at, reporting, graph);
-        leave_out_node(ledger, attempts, at, &ended.dir);
+        leave_out_node(ledger, attempts, (at, ended.began), &ended.dir);
     }
     let damaged =
         matches!(&end, AttemptEnd::Failed { class, .. } if *class == FailureClass::Damaged);

@@ -1,11 +1,12 @@
 //! What people and runners say of the queue, beside the states of runs: pauses, priorities, who is at it.
 
 use crate::base::Timestamp;
+use crate::config::{RUNG_MARK, SweepName};
 use crate::plan::RunId;
 use crate::store::error::StoreError;
 use crate::store::open::{ReadStore, Store};
 use crate::store::write::row_of;
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, Transaction, params};
 use std::collections::BTreeMap;
 
 /// What is said of a sweep and its runs.
@@ -35,7 +36,33 @@ pub struct Rival {
     pub runner: String,
 }
 
+/// What is said of a sweep's rungs, or of the sweep that a rung is one of, is said of one that is registered later, too.
+pub(crate) fn take_over_orders(tx: &Transaction<'_>, sweep: (i64, &str)) -> Result<(), StoreError> {
+    let (row, name) = sweep;
+    let halved = SweepName::of(name).halved.unwrap_or(name);
+    let sql = "INSERT INTO sweep_order (sweep, paused, priority)
+        SELECT ?1, other.paused, other.priority FROM sweep_order AS other
+        JOIN sweep ON sweep.id = other.sweep
+        WHERE sweep.id <> ?1 AND (sweep.name = ?2 OR substr(sweep.name, 1, length(?3)) = ?3)
+        ORDER BY sweep.id DESC LIMIT 1
+        ON CONFLICT (sweep) DO NOTHING";
+    let rungs = format!("{halved}{RUNG_MARK}");
+    tx.prepare_cached(sql)?
+        .execute(params![row, halved, rungs])?;
+    Ok(())
+}
+
 impl ReadStore {
+    /// The names of a sweep's rungs that are known, in the order in which they came to be.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn rungs_of(&self, sweep: &str) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT name FROM sweep WHERE substr(name, 1, length(?1)) = ?1 ORDER BY id";
+        let rungs = format!("{sweep}{RUNG_MARK}");
+        self.rows(sql, [rungs], |row| Ok(row.get(0)?))
+    }
+
     /// What is said of a sweep and its runs.
     ///
     /// # Errors

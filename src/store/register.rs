@@ -7,6 +7,7 @@ use crate::queue::{QueuedRun, RunEvent, RunState};
 use crate::rundir::{Outcome, RunDir};
 use crate::store::error::StoreError;
 use crate::store::open::Store;
+use crate::store::orders::take_over_orders;
 use crate::store::rebuild::recorded_steps;
 use crate::store::rows::{int, known_flops};
 use crate::store::snapshot::SnapshotTrial;
@@ -137,6 +138,7 @@ fn put_sweep(
     let row: i64 = tx
         .prepare_cached(sql)?
         .query_row(values, |row| row.get(0))?;
+    take_over_orders(tx, (row, &sweep.name))?;
     tx.prepare_cached("DELETE FROM trial WHERE sweep = ?1")?
         .execute([row])?;
     Ok(row)

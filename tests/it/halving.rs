@@ -1,6 +1,6 @@
 //! Successive halving, from the sweep file to the table, and what a sweep keeps of its best configuration.
 
-use crate::driver::attempts;
+use crate::driver::{Driver, attempts, database, run_words};
 use crate::project::Project;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -181,6 +181,73 @@ fn halving_stops_what_ranks_low_and_compares_what_is_left() {
         trained,
         "a run was done anew"
     );
+    what_was_stopped_is_picked_like_what_was_not(&project);
+    a_rung_that_was_not_measured_is_not_decided(&project);
+}
+
+/// Rows of what was stopped, by rate and β with the sweep where there are several.
+fn stopped_in(project: &Project, words: &[&str]) -> Vec<[String; 3]> {
+    let table = &project.json(&[&["compare"], words].concat())[0];
+    let rows = table["stopped"].as_array().cloned().unwrap_or_default();
+    let of = |row: &Value| {
+        ["sweep", "learning-rate", "beta"].map(|axis| row["configuration"][axis].to_string())
+    };
+    rows.iter().map(of).collect()
+}
+
+fn what_was_stopped_is_picked_like_what_was_not(project: &Project) {
+    let all = stopped_in(project, &["halved"]);
+    assert_eq!(all.len(), 4, "{all:?}");
+    let one = stopped_in(project, &["halved", "--where", "learning-rate=1e-4"]);
+    assert_eq!(one.len(), 2, "{one:?}");
+    assert!(
+        one.iter()
+            .all(|row| all.contains(row) && row[1] == all_rate(1e-4))
+    );
+    // Seeds do not tell who was stopped.
+    assert_eq!(stopped_in(project, &["halved", "--where", "seed=2"]), all);
+    let [_, rate, beta] = &one[0];
+    let words = [format!("learning-rate={rate}"), format!("beta={beta}")];
+    let said = project.lions(&[
+        "compare", "halved", "--where", &words[0], "--where", &words[1],
+    ]);
+    assert!(
+        said.code == 1 && said.err.contains("halving stopped every configuration"),
+        "{said:?}"
+    );
+    // Beside another sweep each stays its sweep's, whichever is named first.
+    for both in [["halved", "grid"], ["grid", "halved"]] {
+        let rows = stopped_in(project, &both);
+        assert_eq!(rows.len(), 4, "{rows:?}");
+        assert!(rows.iter().all(|row| row[0] == "\"halved\""), "{rows:?}");
+        let of = |sweep: &str| stopped_in(project, &[both[0], both[1], "--where", sweep]).len();
+        assert_eq!((of("sweep=halved"), of("sweep=grid")), (4, 0));
+    }
+}
+
+/// As JSON writes it.
+fn all_rate(rate: f64) -> String {
+    Value::from(rate).to_string()
+}
+
+/// As an evaluation of an earlier version would be, which did not measure it yet.
+fn a_rung_that_was_not_measured_is_not_decided(project: &Project) {
+    let trained = attempts(project, "dpo").len();
+    let forget = "DELETE FROM metric WHERE key = 'valid/loss'";
+    assert!(database(project).execute(forget, []).unwrap() >= 10);
+    for command in ["run", "plan"] {
+        let said = project.lions(&[command, "sweeps/halved.toml"]);
+        let named = [
+            "`halved~2-steps` cannot be decided: run ",
+            "has no metric `valid/loss`",
+        ];
+        let is_told = named.iter().all(|text| said.err.contains(text));
+        assert!(said.code == 1 && is_told, "{said:?}");
+        let next = said.err.split("`lions show ").nth(1).unwrap();
+        let run = next.split('`').next().unwrap();
+        is_ok(project, &["show", run]);
+    }
+    assert_eq!(attempts(project, "dpo").len(), trained);
 }
 
 // A training that does not stay finite ranks last; it stops nothing else.
@@ -269,6 +336,214 @@ fn a_halving_that_would_favour_something_is_refused() {
         "[base.dpo.recipe]\nseed = 4",
         "gives rungs and trials the same training",
     );
+}
+
+/// Epochs are the steps that they are.
+#[test]
+fn a_rung_that_is_no_shorter_than_the_epochs_of_a_trial_is_refused() {
+    let project = halved();
+    let epochs = "duration = { epochs = 1 }\nmax-examples = 20";
+    project.edit("sweeps/halved.toml", "duration = { steps = 4 }", epochs);
+    // 20 pairs are 5 steps of 4.
+    let steps = |own: u32| {
+        let rungs = format!("{{ steps = {own}, keep = 1 }}");
+        let text = project.read("sweeps/halved.toml");
+        let text = text.replace("{ steps = 3, keep = 1 }", &rungs);
+        project.write("sweeps/long.toml", text.replace("\"halved\"", "\"long\""));
+    };
+    steps(4);
+    is_ok(&project, &["check", "sweeps/long.toml"]);
+    steps(5);
+    let why = "rung 2 trains for 5 steps and is no shorter than the trial `beta=0.05 learning-rate=0.0001`, which \
+               trains for 5";
+    for (command, place) in [("check", "sweeps/long.toml:"), ("plan", why), ("run", why)] {
+        let said = project.lions(&[command, "sweeps/long.toml"]);
+        let err = said.err.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            said.code == 1 && err.contains(why) && err.contains(place),
+            "{command}: {said:?}"
+        );
+        assert!(
+            err.contains("lower `search.halving.rungs.1.steps` below 5"),
+            "{err}"
+        );
+    }
+    assert!(!project.path("results/lions.db").exists());
+}
+
+/// Rows that are too many to be counted out: what packing makes of them is estimated.
+#[test]
+fn a_rung_that_is_no_shorter_than_estimated_epochs_is_refused() {
+    let project = Project::new();
+    let lines = project.read("data/sft/instruct_train.jsonl");
+    let lines: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let many = (0..300).map(|at| {
+        let mut row = lines[at % lines.len()].clone();
+        row["id"] = format!("row-{at}").into();
+        format!("{row}\n")
+    });
+    project.write("data/sft/many.jsonl", many.collect::<String>());
+    let file = r#"extends = ["base/mini.toml"]
+[sweep]
+name = "many"
+question = "Which rate?"
+seeds = [1]
+[base]
+pipeline = ["sft"]
+[base.sft.recipe]
+data = [{ path = "data/sft/many.jsonl" }]
+duration = { epochs = 1 }
+[search.halving]
+over = ["learning-rate"]
+rungs = [{ steps = 9999, keep = 1 }]
+seeds = [101]
+metric = "valid/loss"
+[search.halving.eval]
+precision = "f32"
+likelihood.valid = { data = [{ path = "data/sft/instruct_validation.jsonl", count = 4 }], max-seq-len = 256 }
+[[axis]]
+path = "sft.recipe.optimizer.learning-rate"
+values = [1e-4, 1e-3]
+"#;
+    project.write("sweeps/many.toml", file);
+    let why = "rung 1 trains for 9999 steps and is no shorter than the trial `learning-rate=0.0001`, which trains for about ";
+    for command in ["plan", "run"] {
+        let said = project.lions(&[command, "sweeps/many.toml"]);
+        let err = said.err.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(said.code == 1 && err.contains(why), "{command}: {said:?}");
+    }
+    assert!(!project.path("results/lions.db").exists());
+    project.edit("sweeps/many.toml", "steps = 9999", "steps = 2");
+    is_ok(&project, &["plan", "sweeps/many.toml"]);
+}
+
+/// One arm, one rung.
+fn one_rung(keep: &str) -> Project {
+    let project = halved();
+    for (from, to) in [
+        ("values = [1e-4, 1e-3]", "values = [1e-4]"),
+        ("values = [0.05, 0.5, 5]", "values = [0.05, 0.5]"),
+        (
+            "{ steps = 2, keep = 2 }, { steps = 3, keep = 1 }",
+            "{ steps = 2, keep = 1 }",
+        ),
+        ("baseline = { learning-rate = 1e-4 }", ""),
+        ("seeds = [1, 2]", &format!("seeds = [1]\n{keep}")),
+    ] {
+        project.edit("sweeps/halved.toml", from, to);
+    }
+    project
+}
+
+#[test]
+fn the_weights_of_rungs_go_with_those_of_their_sweep() {
+    let project = one_rung("keep = \"last\"");
+    is_ok(&project, &["run", "sweeps/halved.toml", "--jobs", "2"]);
+    let trained = |sweep: &str| -> Vec<String> {
+        let runs = project.json(&["status", sweep]);
+        let dpo = runs["runs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|run| run["kind"] == "dpo");
+        dpo.map(|run| run["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let (rung, left) = (trained("halved~2-steps"), trained("halved"));
+    assert_eq!((rung.len(), left.len()), (2, 1));
+    // What a rung keeps follows from the file, and is no other than when it was run.
+    let would = project.lions(&["gc", "halved"]);
+    assert!(would.code == 0 && would.err.is_empty(), "{would:?}");
+    assert!(
+        rung.iter().all(|run| would.out.contains(&run[..12])),
+        "{would:?}"
+    );
+    is_ok(&project, &["gc", "halved", "--yes"]);
+    assert!(!rung.iter().any(|run| has_model(&project, run)));
+    assert!(has_model(&project, &left[0]));
+    // All stays, that of rungs too, once the file says so and was run.
+    project.edit("sweeps/halved.toml", "keep = \"last\"", "keep = \"all\"");
+    let told = project.lions(&["gc"]);
+    for sweep in ["`halved`", "`halved~2-steps`"] {
+        let other = format!("is another than when {sweep} was run last");
+        assert!(told.err.contains(&other), "{told:?}");
+    }
+}
+
+/// A sweep that was run on another base is looked up on it.
+#[test]
+fn what_is_kept_is_read_on_the_base_that_the_sweep_was_run_on() {
+    let project = crate::tiny::project();
+    let mini = project.read("sweeps/base/mini.toml");
+    project.write("sweeps/base/other.toml", mini);
+    crate::driver::write_sweep(&project, "based", 2, "");
+    let text = project.read("sweeps/based.toml");
+    let text = text.replace("tiny.toml", "base/mini.toml");
+    project.write(
+        "sweeps/based.toml",
+        text.replace("seeds = [1]", "seeds = [1]\nkeep = \"last\""),
+    );
+    let base = "sweeps/base/other.toml";
+    is_ok(
+        &project,
+        &["run", "sweeps/based.toml", "--base", base, "--jobs", "1"],
+    );
+    assert!(project.lions(&["gc"]).err.is_empty());
+    // The file lies on nothing any more but on that base, which alone can be read.
+    project.write("sweeps/base/mini.toml", "[base]\nnonsense = 1\n");
+    project.edit("sweeps/based.toml", "\"last\"", "\"none\"");
+    let told = project.lions(&["gc", "--yes"]);
+    let why = "is another than when `based@other` was run last";
+    let next = "the next `lions run sweeps/based.toml --base sweeps/base/other.toml` takes it over";
+    assert!(
+        told.code == 1 && told.err.contains(why) && told.err.contains(next),
+        "{told:?}"
+    );
+}
+
+/// What is said of a sweep while its rungs run holds for them, and for those that are still to come.
+#[test]
+fn a_pause_and_a_priority_of_a_sweep_are_those_of_its_rungs() {
+    let project = halved();
+    let words = run_words("sweeps/halved.toml");
+    let mut driver = Driver::start(&mut project.command(&words));
+    driver.wait("run-started");
+    assert!(is_ok(&project, &["pause", "halved"]).starts_with("1 sweep paused;"));
+    let paused = driver.wait("paused");
+    assert!(
+        paused["reason"]
+            .as_str()
+            .unwrap()
+            .contains("the sweep is paused"),
+        "{paused}"
+    );
+    assert_eq!(
+        is_ok(&project, &["priority", "halved", "3"]),
+        "halved has priority 3\n"
+    );
+    let told = is_ok(&project, &["status"]);
+    assert!(
+        told.contains("halved~2-steps") && told.contains("paused since"),
+        "{told}"
+    );
+    assert_eq!(is_ok(&project, &["resume", "halved"]), "1 sweep resumed\n");
+    driver.wait("resumed");
+    let ended = driver.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let sql = "SELECT name, priority FROM sweep JOIN sweep_order ON sweep_order.sweep = sweep.id ORDER BY name";
+    let store = database(&project);
+    let mut found = store.prepare(sql).unwrap();
+    let rows = found.query_map([], |row| {
+        Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
+    });
+    let rows: Vec<(String, i64)> = rows.unwrap().map(Result::unwrap).collect();
+    let all = ["halved", "halved~2-steps", "halved~3-steps"].map(|name| (name.to_owned(), 3));
+    assert_eq!(rows, all);
+    // By the sweep's name all runs of rungs are put back and cancelled, too.
+    assert!(is_ok(&project, &["cancel", "halved"]).starts_with("0 runs cancelled"));
 }
 
 /// Files of weights below a run's artifacts.

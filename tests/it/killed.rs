@@ -218,3 +218,26 @@ fn an_attempt_that_is_refused_memory_is_classed_so_and_its_run_rests_before_it_i
         "{rest} ms"
     );
 }
+
+/// A few of what `tests/kills.py` does in full, where there is a `python3`.
+#[cfg(target_os = "linux")]
+#[test]
+fn attempts_and_drivers_killed_at_random_moments_lose_nothing_and_repeat_nothing() {
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kills.py");
+    let mut python = std::process::Command::new("python3");
+    let python = python.arg("-B").arg(script);
+    let python = python.arg(env!("CARGO_BIN_EXE_lions"));
+    let few = ["--attempts", "3", "--local", "4", "--slurm", "3"];
+    let Ok(done) = python.args(few).output() else {
+        return;
+    };
+    let said = String::from_utf8_lossy(&done.stdout);
+    assert!(
+        done.status.success(),
+        "{said}{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    for kills in ["attempts: 3 kills", "local: 4 kills", "slurm: 3 kills"] {
+        assert!(said.contains(kills), "{said}");
+    }
+}

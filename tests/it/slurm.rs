@@ -347,9 +347,9 @@ fn a_node_that_loses_cards_under_two_runs_is_left_out_of_later_jobs() {
     cluster.project.write("loses-cards", text);
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let spec = PROJECT_FILE.replace(
-        "partition = \"main\"\n",
+        "jobs = 4\npartition = \"main\"\n",
         &format!(
-            "partition = \"main\"\nexclude = \"old1\"\nprogram = \"{}\"\n",
+            "jobs = 1\npartition = \"main\"\nexclude = \"old1\"\nprogram = \"{}\"\n",
             program.display()
         ),
     );
@@ -361,7 +361,7 @@ fn a_node_that_loses_cards_under_two_runs_is_left_out_of_later_jobs() {
         .iter()
         .filter(|event| event["kind"] == "warning");
     let told: Vec<String> = warned.map(|event| event["message"].to_string()).collect();
-    let wanted = "cards of `node7.example` were lost under two runs";
+    let wanted = "cards of `node7.example` were lost under two runs, one after the other";
     assert!(told.iter().any(|told| told.contains(wanted)), "{told:?}");
     let asked = cluster.asked("sbatch");
     assert!(asked[0].contains("--exclude=old1 "), "{asked:?}");

@@ -16,4 +16,8 @@ for _ in $(seq 100); do
     [ "$alive" = no ] && exit 0
     sleep 0.1
 done
+# None may be left, however it hangs.
+for file in slurmd.pid slurmctld.pid munge/munged.pid; do
+    [ -f "$dir/$file" ] && kill -9 "$(cat "$dir/$file")" 2> /dev/null
+done
 exit 1

@@ -14,6 +14,7 @@ use crate::plan::RunId;
 use crate::queue::RunState;
 use crate::store::{CancelAnswer, ReadStore, Store};
 use serde_json::json;
+use std::collections::BTreeSet;
 
 /// Give up on runs, or on everything a sweep has not done
 ///
@@ -68,20 +69,25 @@ pub(crate) fn named_runs(
     for word in named(project, store, words)? {
         match word {
             Named::Run(run) => runs.push(run),
-            Named::Sweep(sweep) => {
-                let states = store.run_states(&sweep).map_err(store_error)?;
-                let wanted = states.into_iter().filter(|(_, state)| wanted(*state));
-                runs.extend(wanted.map(|(id, _)| id));
+            Named::Sweeps(sweeps) => {
+                for sweep in sweeps {
+                    let states = store.run_states(&sweep).map_err(store_error)?;
+                    let wanted = states.into_iter().filter(|(_, state)| wanted(*state));
+                    runs.extend(wanted.map(|(id, _)| id));
+                }
             }
         }
     }
+    // Sweeps share runs.
+    let mut seen = BTreeSet::new();
+    runs.retain(|run| seen.insert(run.clone()));
     Ok(runs)
 }
 
 /// What a word of a command means.
 pub(crate) enum Named {
-    /// A sweep that is known here.
-    Sweep(String),
+    /// A sweep that is known here, and its rungs if it is halved: of one that is still being halved the rungs alone.
+    Sweeps(Vec<String>),
     /// A run.
     Run(RunId),
 }
@@ -101,12 +107,16 @@ pub(crate) fn named(
     let mut named = Vec::new();
     for typed in words {
         let word = name_typed(typed)?;
+        let mut sweeps = store.rungs_of(&word).map_err(store_error)?;
         // A file means its sweep, known here or not.
-        if names.contains(&word) || word != *typed {
-            store
-                .sweep(&word)
-                .map_err(|e| unknown_sweep(project, store, e))?;
-            named.push(Named::Sweep(word));
+        if names.contains(&word) || !sweeps.is_empty() || word != *typed {
+            if names.contains(&word) || sweeps.is_empty() {
+                store
+                    .sweep(&word)
+                    .map_err(|e| unknown_sweep(project, store, e))?;
+                sweeps.push(word);
+            }
+            named.push(Named::Sweeps(sweeps));
         } else {
             let run = find(store, &word).map_err(|error| neither(project, error, &word, &names));
             named.push(Named::Run(run?));

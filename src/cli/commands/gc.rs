@@ -5,10 +5,10 @@ use crate::cli::database::{must_open, store_error};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
-use crate::cli::sweep_file::{Changes, SweepFile, sweep_file_named};
+use crate::cli::sweep_file::{Changes, SweepFile, base_files, sweep_file_named};
 use crate::cli::text::{bytes, counted};
 use crate::cli::ui::Ui;
-use crate::config::{BASE_MARK, Inputs, KeepPolicy, SET_MARK};
+use crate::config::{Inputs, KeepPolicy, SweepName};
 use crate::plan::RunId;
 use crate::report::{
     ColumnFit::{Whole, Wrap},
@@ -17,6 +17,7 @@ use crate::report::{
 use crate::store::{Garbage, ReadStore, Store};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// Delete weights that no sweep wants kept
 ///
@@ -27,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// has it made again. Without `--yes` it only says what would go.
 #[derive(Debug, clap::Args)]
 pub(crate) struct GcArgs {
-    /// Only runs of these sweeps, by name or file; absent: of all
+    /// Only runs of these sweeps and their rungs, by name or file; absent: of all
     what: Vec<String>,
     /// Delete
     #[arg(long)]
@@ -45,10 +46,12 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &GcArgs) -> Result<u8, Command
         for word in named(&project, &read, &args.what)? {
             match word {
                 Named::Run(run) => wanted.extend([run]),
-                Named::Sweep(sweep) => {
-                    let runs = read.run_states(&sweep).map_err(store_error)?;
-                    wanted.extend(runs.into_iter().map(|(run, _)| run));
-                    sweeps.insert(sweep);
+                Named::Sweeps(names) => {
+                    for sweep in names {
+                        let runs = read.run_states(&sweep).map_err(store_error)?;
+                        wanted.extend(runs.into_iter().map(|(run, _)| run));
+                        sweeps.insert(sweep);
+                    }
                 }
             }
         }
@@ -82,20 +85,36 @@ fn other_keep(
     sweep: &str,
     kept: KeepPolicy,
 ) -> Option<(String, String)> {
-    let own = sweep.split([BASE_MARK, SET_MARK]).next().unwrap_or(sweep);
-    let file = sweep_file_named(project, own)?;
+    let name = SweepName::of(sweep);
+    let file = sweep_file_named(project, name.own)?;
+    // Read whole, on the base that it was run on: it may take `keep` from a file that it extends. One that is wrong, or
+    // lies on a base that is not to be found, says nothing.
+    let base = match name.base {
+        Some(stem) => Some(base_named(project, stem)?),
+        None => None,
+    };
     let shown = file.strip_prefix(&project.root).unwrap_or(&file);
     let shown = shown.display().to_string();
-    let changes = Changes::default();
-    // Read whole: it may take `keep` from a file that it extends. One that is wrong says nothing.
+    let changes = Changes {
+        base: base.as_ref().map(|base| project.root.join(base)),
+        sets: Vec::new(),
+    };
     let word = SweepFile { file, changes };
-    let read = word.load(ui, project, Inputs::Optional).ok()?;
-    (read.keep != kept).then(|| {
+    let read = word.load(ui, project, Inputs::Optional).ok()?.keep;
+    let now = name.halved.map_or(read, |_| read.of_rung());
+    let base = base.map_or_else(String::new, |base| format!(" --base {base}"));
+    (now != kept).then(|| {
         (
             format!("`keep` in `{shown}` is another than when `{sweep}` was run last"),
-            format!("the next `lions run {shown}` takes it over"),
+            format!("the next `lions run {shown}{base}` takes it over"),
         )
     })
+}
+
+/// The base file of the project that `--base` gave, by the part of the sweep's name.
+fn base_named(project: &Project, stem: &str) -> Option<String> {
+    let mut bases = base_files(project).into_iter();
+    bases.find(|base| Path::new(base).file_stem().is_some_and(|own| own == stem))
 }
 
 /// Runs of the best configurations, of each sweep that keeps these alone and knows them.

@@ -14,7 +14,8 @@ use serde_json::json;
 /// Start nothing more of sweeps or runs until `resume`
 ///
 /// What is running saves its state and stops; a `lions run` that is running heeds it at once and waits.
-/// Of runs that sweeps share, those that are not paused go on.
+/// Of runs that sweeps share, those that are not paused go on. A sweep that is halved is paused with its rungs, also
+/// with those to come.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PauseArgs {
     /// Runs, by the first digits of their ids, or sweeps, by name or file
@@ -72,12 +73,15 @@ pub(crate) fn order(
     let mut done = Ordered::default();
     for word in named {
         let changed = match &word {
-            Named::Sweep(sweep) => store.pause_sweep(sweep, since),
+            Named::Sweeps(sweeps) => {
+                let mut pause = sweeps.iter().map(|sweep| store.pause_sweep(sweep, since));
+                pause.try_fold(false, |changed, one| one.map(|one| changed | one))
+            }
             Named::Run(run) => store.pause_run(run, since),
         };
         if changed.map_err(store_error)? {
             done.changed += 1;
-            done.sweeps += usize::from(matches!(word, Named::Sweep(_)));
+            done.sweeps += usize::from(matches!(word, Named::Sweeps(_)));
         } else {
             done.unchanged += 1;
         }

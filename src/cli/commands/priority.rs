@@ -6,6 +6,7 @@ use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::numbers::whole;
 use crate::cli::project::Project;
+use crate::cli::sweep_file::name_typed;
 use crate::cli::ui::Ui;
 use crate::store::Store;
 use serde_json::json;
@@ -14,6 +15,7 @@ use serde_json::json;
 ///
 /// While a `lions run` is at a sweep of a higher priority that has something to start, those of lower ones
 /// start nothing; what is running comes to its end. Of several sweeps of one command the highest is next.
+/// The rungs of a sweep that is halved have its priority.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PriorityArgs {
     /// Sweep name, or its file
@@ -27,14 +29,17 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PriorityArgs) -> Result<u8, C
     let project = Project::find(global.root.as_deref(), None)?;
     let words = std::slice::from_ref(&args.sweep);
     let named = named(&project, &must_open(&project)?, words)?.pop();
-    let Some(Named::Sweep(sweep)) = named else {
+    let Some(Named::Sweeps(sweeps)) = named else {
         let message = format!("`{}` is a run; sweeps have priorities", args.sweep);
         return Err(CommandError::user(message).hint("`lions status` lists the sweeps"));
     };
     let mut store = Store::of_project(&project.root).map_err(store_error)?;
-    store
-        .set_priority(&sweep, args.priority)
-        .map_err(store_error)?;
+    for sweep in &sweeps {
+        store
+            .set_priority(sweep, args.priority)
+            .map_err(store_error)?;
+    }
+    let sweep = name_typed(&args.sweep)?;
     if ui.json {
         ui.print_json(&json!({ "sweep": sweep, "priority": args.priority }))?;
     } else {

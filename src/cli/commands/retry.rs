@@ -12,7 +12,6 @@ use crate::plan::RunId;
 use crate::queue::RunState;
 use crate::store::Store;
 use serde_json::json;
-use std::collections::BTreeSet;
 
 /// Put failed, cancelled or skipped runs back into the queue
 ///
@@ -42,10 +41,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RetryArgs) -> Result<u8, Comm
     } else {
         |state| matches!(state, RunState::Failed | RunState::Cancelled)
     };
-    let mut runs = named_runs(&project, &known, &words, wanted)?;
-    // Sweeps share runs.
-    let mut seen = BTreeSet::new();
-    runs.retain(|run| seen.insert(run.clone()));
+    let runs = named_runs(&project, &known, &words, wanted)?;
     let mut store = Store::of_project(&project.root).map_err(store_error)?;
     let mut back = 0_usize;
     for run in &runs {

@@ -7,7 +7,7 @@ use crate::cli::database::{results, store_error};
 use crate::cli::error::{CommandError, ErrorKind, exit_code};
 use crate::cli::first_table::FirstTable;
 use crate::cli::global::{DONE, Global};
-use crate::cli::halving::{Phase, decided, next_phase};
+use crate::cli::halving::{Phase, decided, next_phase, refuse_long_rungs};
 use crate::cli::notify::NotifyArgs;
 use crate::cli::numbers::at_least;
 use crate::cli::pick::{OnlyStage, TrialFilter, wanted_runs};
@@ -143,7 +143,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     for word in args.words(ui, &project)? {
         let (sweep, places) = word.load_placed(ui, &project, Inputs::Required)?;
         word.warn_of_same_name(ui, &project, &sweep);
-        errors += look.tell(ui, &sweep, &places).new_errors;
+        let found = look.tell(ui, &sweep, &places).new_errors;
+        errors += found;
         let plan = make(&project, &sweep, look.lengths())?;
         if let Some(input) = plan.missing.first() {
             let (what, path) = (input.what, &input.path);
@@ -159,6 +160,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
                 "halving is decided by all configurations: `--where` and `--only` cannot pick some";
             return Err(CommandError::user(message)
                 .hint("a sweep without `[search.halving]` can run in parts"));
+        }
+        if found == 0 {
+            refuse_long_rungs(&sweep, &plan)?;
         }
         // A slip of the pen in the filter of the last sweep, too.
         wanted_runs(&plan, &sweep.axes, &args.picked, args.only)?;
@@ -294,7 +298,11 @@ fn take_first<T>(project: &Project, loaded: &mut VecDeque<(T, Sweep)>) -> Option
     // What is said of them may have changed while the one before was running; none is said of a new one.
     let store = ReadStore::of_project(&project.root).ok();
     let priority = |name: &str| {
-        let orders = store.as_ref().and_then(|store| store.orders(name).ok());
+        // Rungs have what is said of their sweep, which may not be known yet.
+        let orders = store.as_ref().and_then(|store| {
+            let rung = store.rungs_of(name).ok()?.pop();
+            store.orders(rung.as_deref().unwrap_or(name)).ok()
+        });
         orders.unwrap_or_default().priority
     };
     let places = loaded.iter().enumerate();

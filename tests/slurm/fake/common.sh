@@ -4,6 +4,7 @@
 #   word   the state word of jobs at work               forget no job is known
 #   more   further lines of the queue                   refuse what `sbatch` says instead of taking a job
 #   lost   `sbatch` takes the job and fails all the same
+#   die    whoever asks is killed, `before` the jobs are taken or `after` that, as the file says; once
 dir=${FAKE_SLURM:?}
 mkdir -p "$dir/jobs"
 echo "$(basename "$0") $*" >> "$dir/asked"
@@ -11,6 +12,15 @@ echo "$(basename "$0") $*" >> "$dir/asked"
 unreachable() {
     if [ -e "$dir/down" ]; then
         echo "$1: error: Unable to contact slurm controller (connect failure)" >&2
+        exit 1
+    fi
+}
+
+# Kills whoever asked, if that was wanted now.
+die() {
+    if [ "$(cat "$dir/die" 2> /dev/null)" = "$1" ]; then
+        rm "$dir/die"
+        kill -9 $PPID
         exit 1
     fi
 }
