@@ -6,11 +6,11 @@
     python benches/compare/evaluate.py --model DIR --rows 16    # any folder
 
 Rows are those of `tests/golden/eval/rows`, of which each is asked several times under another number, so that no prompt is
-equal to another. Each side is asked for all tasks by one process, in f32 on the CPU; the harness with each of
-`--batch-size`, of which its fastest counts in each round. Time is what a process has used of the processor (user and
-system), from its start to its end. As Python takes seconds to load torch, a second ratio leaves the start away: what a run
-of one row a task takes is subtracted on both sides. Printed are medians, of ratios over rounds. Scores are compared, too:
-the work is the same.
+equal to another. Each side is asked for all tasks by one process, on the CPU, in `--precision`; the harness with each of
+`--batch-size` (a number or `auto`) and of `--dtype`, of which its fastest counts in each round. Time is what a process has used
+of the processor (user and system), from its start to its end, and by the clock. As Python takes seconds to load torch, a second
+ratio leaves the start away: what a run of one row a task takes is subtracted on both sides. Printed are medians, of ratios over
+rounds. Scores are compared, too: the work is the same. `--tasks gsm8k` generates (`--max-new-tokens` on both sides).
 """
 
 import argparse
@@ -21,6 +21,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +38,11 @@ TASKS = {
     "winogrande": (5, "winogrande/default.yaml", {"train": "winogrande_train", "validation": "winogrande_validation"},
                    {"validation": "winogrande/validation", "train": "winogrande/train"}, "sentence", "acc"),
     "mmlu": (5, None, {}, {}, "question", "acc"),
+    "gsm8k": (5, "gsm8k/gsm8k.yaml", {"train": "gsm8k_train", "test": "gsm8k_test"},
+              {"test": "gsm8k/test", "train": "gsm8k/train"}, "question", "exact_match"),
 }
+# The filter of its metric that is compared.
+FILTERS = {"gsm8k": "flexible-extract"}
 
 
 def rows(name):
@@ -97,16 +102,17 @@ def lay_out(work, count):
 
 
 def cpu_seconds(command, cwd, threads, log):
-    """What a process uses of the processor."""
+    """What a process uses of the processor, and how long it takes by the clock."""
     env = {**os.environ, "RAYON_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads),
            "MKL_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1",
            "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(cwd / "hf")}
+    begun = time.monotonic()
     with open(log, "w") as out:
         process = subprocess.Popen(command, cwd=cwd, env=env, stdout=out, stderr=subprocess.STDOUT)
         _, status, used = os.wait4(process.pid, 0)
     if status != 0:
         raise SystemExit(f"failed: {' '.join(map(str, command))}\n{Path(log).read_text()[-3000:]}")
-    return used.ru_utime + used.ru_stime
+    return used.ru_utime + used.ru_stime, time.monotonic() - begun
 
 
 def newest_results(folder):
@@ -134,8 +140,11 @@ def main():
     words.add_argument("--rows", type=int, default=200, help="of each task")
     words.add_argument("--rounds", type=int, default=3)
     words.add_argument("--threads", type=int, default=1)
-    words.add_argument("--batch-size", type=int, nargs="+", default=[1, 8])
-    words.add_argument("--tasks", nargs="+", default=list(TASKS))
+    words.add_argument("--batch-size", nargs="+", default=["1", "8"], help="of the harness: numbers or `auto`")
+    words.add_argument("--dtype", nargs="+", default=["float32"], help="of the harness")
+    words.add_argument("--precision", default="f32", help="of lions")
+    words.add_argument("--max-new-tokens", type=int, default=64)
+    words.add_argument("--tasks", nargs="+", default=[task for task in TASKS if task != "gsm8k"])
     args = words.parse_args()
     global PYTHON
     PYTHON = args.python
@@ -143,14 +152,16 @@ def main():
 
     def lions(count, out):
         command = [Path(args.lions).resolve(), "eval", model, "--tasks", ",".join(args.tasks), "--out", out, "--device", "cpu",
-                   "--precision", "f32", "--root", "."]
+                   "--precision", args.precision, "--max-new-tokens", args.max_new_tokens, "--root", "."]
         return [*map(str, command), *(["--max-rows", str(count)] if count else [])]
 
-    def harness(batch):
+    def harness(batch, dtype):
         def command(count, out):
-            words = [PYTHON, "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={model},dtype=float32", "--device", "cpu",
+            words = [PYTHON, "-m", "lm_eval", "--model", "hf", "--model_args", f"pretrained={model},dtype={dtype}", "--device", "cpu",
                      "--tasks", ",".join(f"own_{task}" for task in args.tasks), "--batch_size", str(batch),
                      "--include_path", ".", "--output_path", str(out)]
+            if "gsm8k" in args.tasks:
+                words += ["--gen_kwargs", f"max_gen_toks={args.max_new_tokens}"]
             return [*words, *(["--limit", str(count)] if count else [])]
         return command
 
@@ -164,7 +175,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         lay_out(work, args.rows)
-        sides = {batch: Side(f"harness-{batch}", harness(batch)) for batch in args.batch_size}
+        ways = [(batch, dtype) for batch in args.batch_size for dtype in args.dtype]
+        sides = {f"{batch}, {dtype}": Side(f"harness-{batch}-{dtype}", harness(batch, dtype)) for batch, dtype in ways}
         own = Side("lions", lions)
         # The second of two, as the first one reads what the others find in memory.
         for _ in range(2):
@@ -173,17 +185,18 @@ def main():
         for _ in range(args.rounds):
             mine, mine_out = own.run(work, None, args.threads)
             others = {batch: side.run(work, None, args.threads) for batch, side in sides.items()}
-            batch = min(others, key=lambda one: others[one][0])
-            rounds.append((mine, others[batch][0], start[f"harness-{batch}"]))
-            print(f"lions {mine:.2f}, " + ", ".join(f"harness (batch {b}) {t:.2f}" for b, (t, _) in others.items()), flush=True)
+            batch = min(others, key=lambda one: others[one][0][0])
+            rounds.append((mine[0], others[batch][0][0], start[sides[batch].name][0]))
+            told = [("lions", mine), *((f"harness ({way})", took) for way, (took, _) in others.items())]
+            print(", ".join(f"{name} {cpu:.2f} (clock {wall:.2f})" for name, (cpu, wall) in told), flush=True)
         ours, theirs = newest_results(mine_out), newest_results(others[batch][1])
     for task in args.tasks:
-        key = f"{TASKS[task][5]},none"
-        print(f"{task}: {key[:-5]} {ours[task][key]:.6f} by lions, {theirs[f'own_{task}'][key]:.6f} by the harness")
+        key = f"{TASKS[task][5]},{FILTERS.get(task, 'none')}"
+        print(f"{task}: {key} {ours[task][key]:.6f} by lions, {theirs[f'own_{task}'][key]:.6f} by the harness")
     median = statistics.median
     print("| lions | harness | ratio | lions, start alone | harness, start alone | ratio without the start |\n| ---: | ---: | ---: | ---: | ---: | ---: |")
     print(f"| {median(r[0] for r in rounds):.2f} | {median(r[1] for r in rounds):.2f} | {median(r[1] / r[0] for r in rounds):.1f} "
-          f"| {start[own.name]:.2f} | {rounds[-1][2]:.2f} | {median((r[1] - r[2]) / (r[0] - start[own.name]) for r in rounds):.1f} |")
+          f"| {start[own.name][0]:.2f} | {rounds[-1][2]:.2f} | {median((r[1] - r[2]) / (r[0] - start[own.name][0]) for r in rounds):.1f} |")
 
 
 if __name__ == "__main__":

@@ -69,7 +69,11 @@ mod tests {
             loss_mask: Vec::new(),
             source: String::new(),
         };
-        let score = |logp, tokens| ReplyScore { logp, tokens };
+        let score = |logp, tokens| ReplyScore {
+            logp,
+            tokens,
+            likeliest: 0,
+        };
         let examples = [example("a"), example("b"), example("cut")];
         let scores = [score(-6.0, 2), score(-2.0, 6), score(0.0, 0)];
         let got = likelihood_metrics("s", &examples, &scores);

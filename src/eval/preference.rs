@@ -60,6 +60,7 @@ mod tests {
         let reply = |logp, tokens: &Vec<u32>| ReplyScore {
             logp,
             tokens: tokens.len(),
+            likeliest: 0,
         };
         PairScore {
             chosen: reply(chosen, &pair.chosen),

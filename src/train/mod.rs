@@ -49,7 +49,7 @@ pub use reference::{ReferenceLogps, ReferencePair, write_reference_logps};
 pub use run::{Ending, Objective, Observer, StepOutput, Training};
 pub use schedule::LrSchedule;
 pub use score::{
-    PairScore, Progress, ReplyScore, Scorer, pair_flops, score_documents, score_pairs,
+    PairScore, Progress, ReplyScore, Scorer, TokenScore, pair_flops, score_documents, score_pairs,
 };
 pub use sft::{SftMonitor, SftObjective};
 pub use start::EngineStart;

@@ -8,7 +8,11 @@ use crate::config::spec::{DpoLoss, NonNegative, PreferenceLoss};
 type Row = ([f64; 2], [f64; 2], [usize; 2]);
 
 fn terms(rows: &[Row]) -> PairTerms {
-    let reply = |logp, tokens| ReplyScore { logp, tokens };
+    let reply = |logp, tokens| ReplyScore {
+        logp,
+        tokens,
+        likeliest: 0,
+    };
     let scores: Vec<PairScore> = rows
         .iter()
         .map(|(policy, _, tokens)| PairScore {

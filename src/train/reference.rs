@@ -109,7 +109,11 @@ mod tests {
     fn written_numbers_come_back_with_the_same_bits() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ref_logps.jsonl");
-        let reply = |logp| ReplyScore { logp, tokens: 3 };
+        let reply = |logp| ReplyScore {
+            logp,
+            tokens: 3,
+            likeliest: 0,
+        };
         let score = PairScore {
             chosen: reply(-0.1 - 0.2),
             rejected: reply(-123.456_789_012_345_67),

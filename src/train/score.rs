@@ -7,6 +7,15 @@ use crate::data::{
 };
 use crate::train::error::TrainError;
 
+/// How likely a model finds one token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenScore {
+    /// Log-probability, nats.
+    pub logp: f64,
+    /// Whether no token is likelier.
+    pub likeliest: bool,
+}
+
 /// How likely a model finds one reply, or all replies of one document.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ReplyScore {
@@ -14,12 +23,19 @@ pub struct ReplyScore {
     pub logp: f64,
     /// Tokens that were predicted.
     pub tokens: usize,
+    /// Those of them that no token was likelier than.
+    pub likeliest: usize,
 }
 
 impl ReplyScore {
     /// Mean token log-probability, nats.
     pub fn mean_logp(&self) -> f64 {
         self.logp / self.tokens.max(1) as f64
+    }
+
+    /// Whether a greedy reply would be this one.
+    pub fn is_greedy(&self) -> bool {
+        self.likeliest == self.tokens
     }
 }
 
@@ -34,33 +50,43 @@ pub struct PairScore {
 
 /// A model that scores.
 pub trait Scorer {
-    /// Log-probabilities of a batch's targets, nats, (N,); no gradient is kept. That of a token depends on
+    /// Scores of a batch's targets, (N,); no gradient is kept. That of a token depends on
     /// those of its segment before it alone, and on a CPU to the bit.
     ///
     /// # Errors
     /// A token lies outside the vocabulary, or the device refuses.
-    fn token_logps(&mut self, batch: &TokenBatch) -> Result<Vec<f64>, TrainError>;
+    fn token_scores(&mut self, batch: &TokenBatch) -> Result<Vec<TokenScore>, TrainError>;
+
+    /// Their log-probabilities alone, nats, (N,).
+    ///
+    /// # Errors
+    /// As [`Self::token_scores`].
+    fn token_logps(&mut self, batch: &TokenBatch) -> Result<Vec<f64>, TrainError> {
+        let scores = self.token_scores(batch)?.into_iter();
+        Ok(scores.map(|score| score.logp).collect())
+    }
 
     /// Sums them by segment, (S,), in f64 in the order of the targets.
     ///
     /// # Errors
-    /// As [`Self::token_logps`].
+    /// As [`Self::token_scores`].
     fn score(&mut self, batch: &TokenBatch) -> Result<Vec<ReplyScore>, TrainError> {
-        let logps = self.token_logps(batch)?;
-        Ok(by_segment(batch, logps))
+        let scores = self.token_scores(batch)?;
+        Ok(by_segment(batch, scores))
     }
 }
 
-/// Scores of a batch's segments, (S,), from the log-probabilities of its targets, (N,), summed in their order.
+/// Scores of a batch's segments, (S,), from those of its targets, (N,), summed in their order.
 pub(super) fn by_segment(
     batch: &TokenBatch,
-    logps: impl IntoIterator<Item = f64>,
+    targets: impl IntoIterator<Item = TokenScore>,
 ) -> Vec<ReplyScore> {
     let mut scores = vec![ReplyScore::default(); batch.segments()];
-    for (logp, &segment) in logps.into_iter().zip(&batch.target_segments) {
+    for (target, &segment) in targets.into_iter().zip(&batch.target_segments) {
         let score = &mut scores[segment as usize];
-        score.logp += logp;
+        score.logp += target.logp;
         score.tokens += 1;
+        score.likeliest += usize::from(target.likeliest);
     }
     scores
 }

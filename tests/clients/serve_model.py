@@ -105,7 +105,9 @@ def with_harness(lions, url, model, folder, scratch):
         most = 0.0
         for row in ours:
             other = theirs[row["doc_id"]]
-            check_same = [list(a) for a in other["arguments"]] == [list(a) for a in row["arguments"]]
+            asked = [row["arguments"][f"gen_args_{at}"] for at in range(len(row["arguments"]))]
+            asked = [[pair["arg_0"], pair["arg_1"]] for pair in asked]
+            check_same = [list(a) for a in other["arguments"]] == asked
             if not check_same:
                 sys.exit(f"FAILED: {name} {row['doc_id']}: another question")
             for a, b in zip(row["resps"], other["resps"]):

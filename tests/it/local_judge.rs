@@ -20,10 +20,17 @@ const BLANK: usize = 410;
 const FIRST: usize = 423;
 /// Its token `M`.
 const SECOND: usize = 446;
+/// Its tokens for both with a blank before them.
+const BEHIND_BLANK: [usize; 2] = [284, 392];
 
 /// A judge made of the shipped model: it says `m` or `M` about as often as a blank, by what it has read, and writes
 /// `text` wherever it would write an `e`.
 fn judge(project: &Project, folder: &str, text: &str) {
+    judge_saying(project, folder, text, [FIRST, SECOND]);
+}
+
+/// The same with the tokens that it says.
+fn judge_saying(project: &Project, folder: &str, text: &str, verdicts: [usize; 2]) {
     copy_tree(&project.path("models/stories260k"), &project.path(folder));
     let path = format!("{folder}/tokenizer.json");
     let mut tokenizer: Value = serde_json::from_str(&project.read(&path)).unwrap();
@@ -41,8 +48,8 @@ fn judge(project: &Project, folder: &str, text: &str) {
     let row = |at: usize| embedding.i(at).unwrap();
     let near_blank = |at: usize| ((row(at) * 0.2).unwrap() + row(BLANK)).unwrap();
     let rows = (0..embedding.dim(0).unwrap()).map(|at| match at {
-        FIRST | SECOND => near_blank(at),
-        _ => row(at),
+        at if verdicts.contains(&at) => near_blank(at),
+        at => row(at),
     });
     let head = Tensor::stack(&rows.collect::<Vec<_>>(), 0).unwrap();
     tensors.insert("lm_head.weight".to_owned(), head);
@@ -243,6 +250,47 @@ fn a_local_judge_says_what_the_same_model_says_behind_an_endpoint_that_fails_in_
             1e-9,
             "an endpoint's preference",
         );
+    }
+    rater.end();
+    chooser.end();
+}
+
+// A model of SentencePiece begins a reply with `▁m`; an endpoint of it tells that token as ` m`.
+#[test]
+fn a_judge_whose_words_carry_their_blank_has_verdicts_in_a_folder_and_behind_an_endpoint() {
+    let project = project();
+    judge_saying(&project, "models/chooser", "[[A>B]]", BEHIND_BLANK);
+    write_sweep(&project, "local", &local, "");
+    assert_eq!(run(&project, "local", &[]).code, 0);
+    let (_, _, preferences) = judgments(&project, "local");
+    let preferences: Vec<f64> = preferences.iter().map(|one| one.unwrap()).collect();
+    // Neither token is next to nothing beside the other, and it matters what the judge has read.
+    assert!(
+        preferences.iter().all(|p| *p > 1.05 && *p < 1.95),
+        "{preferences:?}"
+    );
+    assert!(
+        preferences
+            .windows(2)
+            .any(|two| (two[0] - two[1]).abs() > 1e-6)
+    );
+
+    let rater = Served::of(&project, "models/rater", &[]);
+    let chooser = Served::of(&project, "models/chooser", &[]);
+    let served = |folder: &str| {
+        let name = folder.strip_prefix("models/").unwrap();
+        let address = match name {
+            "rater" => &rater.address,
+            _ => &chooser.address,
+        };
+        format!("base-url = \"http://{address}/v1\", model = \"{name}\"")
+    };
+    write_sweep(&project, "served", &served, "");
+    assert_eq!(run(&project, "served", &[]).code, 0);
+    let (_, _, there) = judgments(&project, "served");
+    assert_eq!(there.len(), preferences.len());
+    for (one, other) in preferences.iter().zip(&there) {
+        close(*one, other.unwrap(), 1e-9, "an endpoint's preference");
     }
     rater.end();
     chooser.end();

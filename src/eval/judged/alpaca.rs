@@ -11,8 +11,10 @@ use std::path::Path;
 const FIRST: &str = "m";
 /// The token for what stands second.
 const SECOND: &str = "M";
-/// The tokens that say which reply is better.
-pub(super) const VERDICTS: [&str; 2] = [FIRST, SECOND];
+/// The tokens that say which reply is better, without and with the blank that models of SentencePiece begin words with.
+pub(super) const VERDICTS: [&str; 4] = [FIRST, SECOND, " m", " M"];
+/// How a blank before a word is written in a token: as itself, or as SentencePiece's pieces have it.
+const BLANKS: [char; 2] = [' ', '▁'];
 /// The preference of a draw, 1 for the baseline and 2 for the model.
 const DRAW: f64 = 1.5;
 
@@ -64,20 +66,35 @@ pub fn messages(
 }
 
 /// The preference by the log-probabilities of the judge's first token, nats: 1 for the baseline, 2 for the model;
-/// `None` if neither token is among them.
+/// `None` if no token of a verdict is among them.
+///
+/// `alpaca_eval` knows the bare tokens alone, since a reply of the judges that it names begins with one. Behind templates that
+/// end with a word (`Assistant:`), and in vocabularies whose words carry the blank before them, a reply begins with ` m`.
+/// So the pair counts whose likelier token is the likeliest of all four: where that is a bare one, the numbers are the
+/// tool's, whatever the other pair has.
 pub fn preference<'a>(
     instruction: &str,
     tokens: impl IntoIterator<Item = (&'a str, f64)>,
 ) -> Option<f64> {
-    let (mut first, mut second) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
+    let (mut bare, mut behind_blank) = ([f64::NEG_INFINITY; 2], [f64::NEG_INFINITY; 2]);
     for (token, logp) in tokens {
+        let (pair, word) = match token.strip_prefix(BLANKS) {
+            Some(word) => (&mut behind_blank, word),
+            None => (&mut bare, token),
+        };
         // Of a token that stands there twice, the last one.
-        match token {
-            FIRST => first = logp,
-            SECOND => second = logp,
+        match word {
+            FIRST => pair[0] = logp,
+            SECOND => pair[1] = logp,
             _ => {}
         }
     }
+    let likelier = |pair: [f64; 2]| pair[0].max(pair[1]);
+    let [first, second] = if likelier(behind_blank) > likelier(bare) {
+        behind_blank
+    } else {
+        bare
+    };
     let best = first.max(second);
     if !best.is_finite() {
         return None;
@@ -274,6 +291,31 @@ mod tests {
         let got = preference(instruction, tokens).unwrap();
         assert!((got - (2.0 - second)).abs() < 1e-12, "{got}");
         assert_eq!(preference(instruction, [("m", -30.0)]), Some(2.0));
+    }
+
+    // The first token of a model of SentencePiece carries the blank before it; what it says of the bare ones is noise.
+    #[test]
+    fn a_verdict_behind_a_blank_is_read_where_it_is_likelier_than_a_bare_one() {
+        let instruction = "What is 2+2?";
+        let second = 1.0 / (1.0 + (-1.0f64).exp());
+        for blank in [" ", "▁"] {
+            let spaced = [format!("{blank}m"), format!("{blank}M")];
+            let told = |bare: f64, behind: f64| {
+                preference(
+                    instruction,
+                    [
+                        ("M", bare),
+                        (spaced[0].as_str(), behind - 1.0),
+                        (spaced[1].as_str(), behind),
+                    ],
+                )
+            };
+            let got = told(-9.0, -0.5).unwrap();
+            assert!((got - (1.0 + second)).abs() < 1e-12, "{got}");
+            // As the tool: the blank is not a verdict beside a likelier bare one.
+            assert_eq!(told(-0.5, -0.6), Some(2.0));
+        }
+        assert_eq!(preference(instruction, [("  m", -0.1)]), None);
     }
 
     #[test]

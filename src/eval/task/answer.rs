@@ -50,7 +50,10 @@ pub fn answer_choices(
                     continuation: continuation.to_vec(),
                 };
                 let score = scores[segment];
-                said.push((name(&request), Said::Logp(score.logp, score.tokens)));
+                said.push((
+                    name(&request),
+                    Said::Logp(score.logp, score.tokens, score.is_greedy()),
+                ));
             }
         }
         answered += said.len();

@@ -43,6 +43,8 @@ pub struct Document {
     pub questions: Vec<Question>,
     /// The choices without what stands before them; for an answer none.
     pub choices: Vec<String>,
+    /// The choices stand in the contexts, and one text follows them all, which [`Self::choices`] holds then.
+    pub follows: bool,
     /// What is right.
     pub target: Target,
 }
@@ -258,6 +260,7 @@ impl<'a> Writer<'a> {
             place,
             row: row.clone(),
             questions: self.questions(&contexts, &asked),
+            follows: asked.continuation.is_some(),
             choices: match &asked.continuation {
                 // Not the choices are scored, but what follows them.
                 Some(continuation) => vec![continuation.clone(); asked.choices.len()],

@@ -1,9 +1,9 @@
 //! Results in the files of lm-evaluation-harness 0.4: `results_….json` and `samples_<task>_….jsonl`.
 
 use super::aggregate::ScoredRow;
-use super::document::Target;
+use super::document::{Document, Target};
 use super::measure::PreparedTask;
-use super::score::Answer;
+use super::score::{Answer, Likelihood};
 use crate::config::spec::{FewShotRecipe, TaskRecipe, TaskRequest};
 use crate::eval::record::SetResult;
 use crate::metrics::metric_spec;
@@ -85,7 +85,8 @@ pub fn harness_results(model: &str, tasks: &[(&PreparedTask<'_>, &SetResult)]) -
     file
 }
 
-/// The lines of the samples of a task, a row and filter each.
+/// The lines of the samples of a task, a row and filter each, as `EvaluationTracker.save_results_samples` writes them: its
+/// `sanitize_list` makes texts of answers. Its `doc_hash` and the like are left out, since they are of rows as Python writes them.
 pub fn harness_samples(
     task: &PreparedTask<'_>,
     answers: &[Answer],
@@ -120,7 +121,7 @@ pub fn harness_samples(
             }
             let (responses, filtered) = match answer {
                 Answer::Choices(all) => {
-                    let each: Vec<Value> = all.iter().map(|one| json!([one.logp, null])).collect();
+                    let each: Vec<Value> = all.iter().map(said_of).collect();
                     let nested: Vec<Value> = each.iter().map(|one| json!([one])).collect();
                     (json!(nested), json!(each))
                 }
@@ -129,18 +130,21 @@ pub fn harness_samples(
                     (json!([[text]]), json!([part]))
                 }
             };
-            let arguments = document.questions.iter().map(|question| match &task.recipe.request {
-                TaskRequest::Choices(_) => json!([question.context, question.continuation]),
-                TaskRequest::Generate(request) => json!([
-                    question.context,
-                    { "until": request.until, "do_sample": false, "temperature": 0.0, "max_gen_toks": request.max_new_tokens },
-                ]),
+            let arguments = document.questions.iter().enumerate().map(|(at, question)| {
+                let second = match &task.recipe.request {
+                    TaskRequest::Choices(_) => json!(question.continuation),
+                    TaskRequest::Generate(request) => json!({
+                        "until": request.until, "do_sample": false, "temperature": 0.0, "max_gen_toks": request.max_new_tokens,
+                    }),
+                };
+                let pair = json!({ "arg_0": question.context, "arg_1": second });
+                (format!("gen_args_{at}"), pair)
             });
             let mut line = json!({
                 "doc_id": document.place,
                 "doc": document.row.columns,
-                "target": target(&document.target),
-                "arguments": arguments.collect::<Vec<_>>(),
+                "target": target(document),
+                "arguments": arguments.collect::<Map<_, _>>(),
                 "resps": responses,
                 "filtered_resps": filtered,
                 "filter": filter.as_deref().unwrap_or("none"),
@@ -155,12 +159,20 @@ pub fn harness_samples(
     lines
 }
 
-fn target(target: &Target) -> Value {
-    match target {
-        Target::Choice(right) => json!(right),
-        Target::Choices(right) => json!(right.iter().map(|&r| u8::from(r)).collect::<Vec<_>>()),
-        Target::Text(text) => json!(text),
-        Target::None => json!(0),
+/// A likelihood as Python's `str` gives its parts.
+fn said_of(one: &Likelihood) -> Value {
+    let greedy = if one.greedy { "True" } else { "False" };
+    json!([one.logp.to_string(), greedy])
+}
+
+/// What the harness says is right: a number of a choice, or the text that every choice is followed by; of a row with several
+/// right choices 0, whichever they are.
+fn target(document: &Document) -> String {
+    match &document.target {
+        Target::Choice(_) if document.follows => document.choices[0].clone(),
+        Target::Choice(right) => right.to_string(),
+        Target::Text(text) => text.clone(),
+        Target::Choices(_) | Target::None => "0".to_owned(),
     }
 }
 

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 /// What a model said to one question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Said {
-    /// How likely the continuation is: nats and tokens.
-    Logp(f64, usize),
+    /// How likely the continuation is: nats and tokens; whether a greedy reply would be this one.
+    Logp(f64, usize, bool),
     /// What it wrote, before any cutting; its tokens; whether it ended by itself.
     Text(String, usize, bool),
 }
@@ -123,9 +123,10 @@ impl Said {
     /// As a likelihood.
     pub(super) fn likelihood(&self) -> Option<Likelihood> {
         match self {
-            Self::Logp(logp, tokens) => Some(Likelihood {
+            Self::Logp(logp, tokens, greedy) => Some(Likelihood {
                 logp: *logp,
                 tokens: *tokens,
+                greedy: *greedy,
             }),
             Self::Text(..) => None,
         }
@@ -144,14 +145,14 @@ mod tests {
         let mut kept = KeptAnswers::read(&[], &path);
         let text = Said::Text("a\nb".to_owned(), 3, false);
         kept.add(vec![
-            ("q".to_owned(), Said::Logp(-1.25, 2)),
+            ("q".to_owned(), Said::Logp(-1.25, 2, true)),
             ("r".to_owned(), text.clone()),
         ])
         .unwrap();
         let all = std::fs::read_to_string(&path).unwrap();
         write_atomic(&path, &all.as_bytes()[..all.len() - 4]).unwrap();
         let mut again = KeptAnswers::read(std::slice::from_ref(&path), &path);
-        assert_eq!(again.get("q"), Some(&Said::Logp(-1.25, 2)));
+        assert_eq!(again.get("q"), Some(&Said::Logp(-1.25, 2, true)));
         assert_eq!(again.get("r"), None);
         again.add(vec![("r".to_owned(), text.clone())]).unwrap();
         let last = KeptAnswers::read(std::slice::from_ref(&path), &path);

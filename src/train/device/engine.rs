@@ -16,7 +16,7 @@ use crate::train::engine::{
     Engine, Give, Learner, Nll, Part, Take, Update, Weigh, none_kept, not_filled,
 };
 use crate::train::error::TrainError;
-use crate::train::score::Scorer;
+use crate::train::score::{Scorer, TokenScore};
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -163,9 +163,9 @@ impl<T: Stored> DeviceEngine<T> {
 }
 
 impl<T: Stored> Scorer for DeviceEngine<T> {
-    fn token_logps(&mut self, batch: &TokenBatch) -> Result<Vec<f64>, TrainError> {
+    fn token_scores(&mut self, batch: &TokenBatch) -> Result<Vec<TokenScore>, TrainError> {
         let machine = &mut self.inner.get_mut().machine;
-        machine.token_logps(&self.parts, batch)
+        machine.token_scores(&self.parts, batch)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::train::device::machine::Machine;
 use crate::train::device::open::machine;
 use crate::train::engine::{Learner, Nll, Weigh};
 use crate::train::error::TrainError;
-use crate::train::score::Scorer;
+use crate::train::score::{Scorer, TokenScore};
 use half::bf16;
 use std::path::Path;
 
@@ -70,8 +70,8 @@ impl<T: Stored> DeviceLearner<T> {
 }
 
 impl<T: Stored> Scorer for DeviceLearner<T> {
-    fn token_logps(&mut self, batch: &TokenBatch) -> Result<Vec<f64>, TrainError> {
-        self.machine.token_logps(&self.parts, batch)
+    fn token_scores(&mut self, batch: &TokenBatch) -> Result<Vec<TokenScore>, TrainError> {
+        self.machine.token_scores(&self.parts, batch)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::gpu::{Gpu, Stored};
 use crate::model::DeviceModel;
 use crate::train::engine::{Nll, Weigh};
 use crate::train::error::TrainError;
-use crate::train::score::{ReplyScore, Scorer, by_segment};
+use crate::train::score::{ReplyScore, Scorer, TokenScore, by_segment};
 
 /// A device and what computes on it.
 pub(super) struct Machine {
@@ -26,29 +26,38 @@ fn view(batch: &TokenBatch) -> Batch<'_> {
 }
 
 fn scores(batch: &TokenBatch, found: &Found) -> Vec<ReplyScore> {
-    by_segment(batch, found.logps.iter().copied().map(f64::from))
+    by_segment(batch, targets(found))
 }
 
-/// Log-probabilities of a batch's targets on a device.
-fn token_logps<T: Stored>(
+/// What was found of each target.
+fn targets(found: &Found) -> impl Iterator<Item = TokenScore> {
+    let each = found.logps.iter().zip(&found.correct);
+    each.map(|(&logp, &correct)| TokenScore {
+        logp: f64::from(logp),
+        likeliest: correct != 0,
+    })
+}
+
+/// Scores of a batch's targets on a device.
+fn token_scores<T: Stored>(
     (gpu, passes): (&mut dyn Gpu, &mut Passes),
     parts: &Parts<Weight<T>>,
     batch: &TokenBatch,
-) -> Result<Vec<f64>, TrainError> {
+) -> Result<Vec<TokenScore>, TrainError> {
     if batch.targets.is_empty() {
         return Ok(Vec::new());
     }
     let found = passes.score(gpu, parts, &view(batch))?;
-    Ok(found.logps.into_iter().map(f64::from).collect())
+    Ok(targets(&found).collect())
 }
 
 impl Machine {
-    pub(super) fn token_logps<T: Stored>(
+    pub(super) fn token_scores<T: Stored>(
         &mut self,
         parts: &Parts<Weight<T>>,
         batch: &TokenBatch,
-    ) -> Result<Vec<f64>, TrainError> {
-        token_logps((&mut *self.gpu, &mut self.passes), parts, batch)
+    ) -> Result<Vec<TokenScore>, TrainError> {
+        token_scores((&mut *self.gpu, &mut self.passes), parts, batch)
     }
 
     pub(super) fn nll<T: Stored>(
@@ -89,13 +98,13 @@ pub(super) struct Scoring<'a, T> {
 }
 
 impl<T: Stored> Scorer for Scoring<'_, T> {
-    fn token_logps(&mut self, batch: &TokenBatch) -> Result<Vec<f64>, TrainError> {
-        self.machine.token_logps(&self.parts, batch)
+    fn token_scores(&mut self, batch: &TokenBatch) -> Result<Vec<TokenScore>, TrainError> {
+        self.machine.token_scores(&self.parts, batch)
     }
 }
 
 impl<T: Stored> Scorer for DeviceModel<T> {
-    fn token_logps(&mut self, batch: &TokenBatch) -> Result<Vec<f64>, TrainError> {
-        token_logps((&mut *self.gpu, &mut self.passes), &self.parts, batch)
+    fn token_scores(&mut self, batch: &TokenBatch) -> Result<Vec<TokenScore>, TrainError> {
+        token_scores((&mut *self.gpu, &mut self.passes), &self.parts, batch)
     }
 }

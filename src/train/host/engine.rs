@@ -14,7 +14,7 @@ use crate::train::host::optimizer::AdamW;
 use crate::train::host::pass::HostLearner;
 use crate::train::host::reference::MovingReference;
 use crate::train::host::trained::Trained;
-use crate::train::score::Scorer;
+use crate::train::score::{Scorer, TokenScore};
 use candle_core::{DType, Device, Tensor};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -162,8 +162,8 @@ impl HostEngine {
 }
 
 impl Scorer for HostEngine {
-    fn token_logps(&mut self, batch: &TokenBatch) -> Result<Vec<f64>, TrainError> {
-        self.step()?.token_logps(batch)
+    fn token_scores(&mut self, batch: &TokenBatch) -> Result<Vec<TokenScore>, TrainError> {
+        self.step()?.token_scores(batch)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::train::engine::{Learner, Nll, Weigh};
 use crate::train::error::TrainError;
 use crate::train::host::gradients::{Gradients, with_f32_slice};
 use crate::train::loss::segment_sums;
-use crate::train::score::{ReplyScore, Scorer};
+use crate::train::score::{ReplyScore, Scorer, TokenScore};
 use candle_core::{DType, Tensor, Var};
 use std::collections::BTreeMap;
 
@@ -20,13 +20,16 @@ pub fn hidden_states(decoder: &Decoder, batch: &TokenBatch) -> candle_core::Resu
 }
 
 impl Scorer for Decoder {
-    fn token_logps(&mut self, batch: &TokenBatch) -> Result<Vec<f64>, TrainError> {
+    fn token_scores(&mut self, batch: &TokenBatch) -> Result<Vec<TokenScore>, TrainError> {
         if batch.targets.is_empty() {
             return Ok(Vec::new());
         }
         let hidden = hidden_states(self, batch)?; // (T, D)
-        let logps = Decoder::token_logps(self, &hidden, &batch.target_rows, &batch.targets)?; // (N,)
-        Ok(logps.to_dtype(DType::F64)?.to_vec1::<f64>()?)
+        let (rows, targets) = (&batch.target_rows, &batch.targets);
+        let (logps, stats) = self.token_logps_with_stats(&hidden, rows, targets)?; // (N,)
+        let logps = logps.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        let score = |(logp, likeliest)| TokenScore { logp, likeliest };
+        Ok(logps.into_iter().zip(stats.correct).map(score).collect())
     }
 }
 
@@ -55,8 +58,8 @@ impl HostLearner {
 }
 
 impl Scorer for HostLearner {
-    fn token_logps(&mut self, batch: &TokenBatch) -> Result<Vec<f64>, TrainError> {
-        Scorer::token_logps(&mut self.decoder, batch)
+    fn token_scores(&mut self, batch: &TokenBatch) -> Result<Vec<TokenScore>, TrainError> {
+        self.decoder.token_scores(batch)
     }
 }
 
@@ -82,7 +85,11 @@ impl Learner for HostLearner {
         let logps = self.decoder.token_logps(&hidden, rows, targets)?; // (N,)
         let sums = segment_sums(&logps, &batch.target_segments, batch.segments())?; // (S,)
         let logp = sums.detach().to_vec1::<f64>()?.into_iter();
-        let mut scores: Vec<ReplyScore> = logp.map(|logp| ReplyScore { logp, tokens: 0 }).collect();
+        let score = |logp| ReplyScore {
+            logp,
+            ..ReplyScore::default()
+        };
+        let mut scores: Vec<ReplyScore> = logp.map(score).collect();
         for &segment in &batch.target_segments {
             scores[segment as usize].tokens += 1;
         }

@@ -10,6 +10,8 @@ pub struct Likelihood {
     pub logp: f64,
     /// Its tokens.
     pub tokens: usize,
+    /// Whether a greedy reply would be this one.
+    pub greedy: bool,
 }
 
 /// What a model answers to a row.

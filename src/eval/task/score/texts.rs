@@ -129,6 +129,7 @@ mod tests {
             },
             questions: Vec::new(),
             choices: Vec::new(),
+            follows: false,
             target: Target::Text(target.to_owned()),
         }
     }

@@ -173,6 +173,7 @@ mod tests {
             },
             questions: Vec::new(),
             choices: Vec::new(),
+            follows: false,
             target: Target::None,
         }
     }
