@@ -2,7 +2,8 @@
 
 use crate::project::Project;
 use crate::session::Study;
-use serde_json::Value;
+use crate::tiny;
+use serde_json::{Value, json};
 
 /// In the form of alignment-handbook's recipe for supervised fine-tuning.
 const SFT: &str = "# Model arguments
@@ -242,6 +243,129 @@ fn a_runs_recipe_is_written_for_trl_with_what_it_cannot_say() {
     let refused = project.lions(&["export-recipe", study.id("eval")]);
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(refused.err.contains("trains nothing"), "{refused:?}");
+}
+
+/// The rows of a run as lists of turns, which TRL reads: those that were drawn, and no others. What TRL does with them
+/// is seen by `tests/clients/export_recipe.py`.
+#[test]
+fn the_rows_of_a_run_are_written_for_trl() {
+    let project = tiny::project();
+    let held = "[{ path = \"data/sft/instruct_test.jsonl\" }]";
+    let arms = [
+        (
+            "drawn",
+            format!(
+                "\"sft.recipe\" = {{ max-examples = 5, dedup = true, empty-system-turn = 1.0, decontaminate = {{ data = {held} }} }}, \
+                 \"dpo.recipe\" = {{ max-examples = 6, schedule = {{ decay = \"constant\", warmup-ratio = 1.0 }}, \
+                 monitor = {{ data = [{{ path = \"data/pref/polite_test.jsonl\" }}], every-steps = 1 }}, \
+                 reference-update = {{ every-steps = 1, mix = 1.0 }} }}"
+            ),
+        ),
+        (
+            "kept",
+            "select = { of = \"dpo\", recipe = { keep = 4, method = \"longest\" } }, \
+             \"dpo.recipe.loss\" = { sigmoid = { label-smoothing = 0.1 } }"
+                .to_owned(),
+        ),
+    ];
+    let rest = "[base]\npipeline = [\"sft\", \"dpo\"]\n";
+    let results = tiny::run_arms(&project, "written", &arms, &["tales/loss"], rest);
+    let exported = |run: &str, file: &str| -> (Value, Vec<Value>) {
+        let said = project.lions(&["export-recipe", run, "--rows", file, "--json"]);
+        assert_eq!(said.code, 0, "{said:?}");
+        let told: Value = serde_json::from_str(&said.out).unwrap();
+        assert_eq!(told["config"]["datasets"][0]["data_files"], file);
+        let rows = project.read(file);
+        let rows = rows.lines().map(|row| serde_json::from_str(row).unwrap());
+        (told, rows.collect())
+    };
+    let lost = |told: &Value| -> Vec<String> {
+        let lost = told["not_expressed"].as_array().unwrap().iter();
+        lost.map(|lost| lost["field"].as_str().unwrap().to_owned())
+            .collect()
+    };
+
+    let (told, rows) = exported(
+        &results.only("drawn", "sft"),
+        "data/mine/talks for TRL.jsonl",
+    );
+    assert_eq!(rows.len(), 5);
+    for row in &rows {
+        let turns = row["messages"].as_array().unwrap();
+        assert_eq!(turns[0], json!({"role": "system", "content": ""}), "{row}");
+        assert_eq!(turns[turns.len() - 1]["role"], "assistant", "{row}");
+        assert_eq!(row.as_object().unwrap().len(), 1, "{row}");
+    }
+    // What says which rows there are is said by the file.
+    assert_eq!(lost(&told), ["batch.tokens", "loss-mask"]);
+
+    let run = results.only("drawn", "dpo");
+    let (told, rows) = exported(&run, "rows.jsonl");
+    assert_eq!(rows.len(), 6);
+    for row in &rows {
+        for (side, role) in [
+            ("prompt", "user"),
+            ("chosen", "assistant"),
+            ("rejected", "assistant"),
+        ] {
+            let last = row[side].as_array().unwrap().last().unwrap();
+            assert_eq!(last["role"], role, "{row}");
+        }
+    }
+    let config = &told["config"];
+    assert_eq!(
+        (&config["max_steps"], &config["warmup_steps"]),
+        (&json!(2), &json!(2))
+    );
+    assert_eq!(
+        config["precompute_ref_log_probs"], false,
+        "a reference that moves"
+    );
+    assert!(
+        config["eval_strategy"].is_null(),
+        "there is no split for it"
+    );
+    assert_eq!(
+        lost(&told),
+        ["limits.max-prompt-len", "limits.truncation", "monitor"]
+    );
+
+    let (told, rows) = exported(&results.only("kept", "dpo"), "kept.jsonl");
+    let kept = results.lines(&results.only("kept", "select"), "selected.jsonl");
+    let shipped = project.read("data/pref/polite_train.jsonl");
+    let text = |id: &Value| -> Value {
+        let mut rows = shipped
+            .lines()
+            .map(|row| serde_json::from_str::<Value>(row).unwrap());
+        rows.find(|row| row["id"] == *id).unwrap()["chosen"].clone()
+    };
+    let replies = |row: &Value| row["chosen"][0]["content"].clone();
+    let mut got: Vec<String> = rows.iter().map(|row| replies(row).to_string()).collect();
+    let mut want: Vec<String> = kept
+        .iter()
+        .map(|row| text(&row["id"]).to_string())
+        .collect();
+    got.sort();
+    want.sort();
+    assert_eq!(got, want);
+    assert!(
+        lost(&told).contains(&"loss.sigmoid.label-smoothing".to_owned()),
+        "{told}"
+    );
+    assert!(told["config"]["label_smoothing"].is_null());
+
+    // Without them it says that they may have to be written; of a file that was changed they cannot be.
+    let said = project.lions(&["export-recipe", &run]);
+    assert!(said.out.contains("`--rows FILE`"), "{said:?}");
+    project.write("data/pref/polite_train.jsonl", "\n");
+    let said = project.lions(&["export-recipe", &run, "--rows", "late.jsonl"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(
+        said.err
+            .contains("`data/pref/polite_train.jsonl` is not what the run was trained on"),
+        "{said:?}"
+    );
+    assert!(!project.path("late.jsonl").exists());
 }
 
 #[test]

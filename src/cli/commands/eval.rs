@@ -9,6 +9,7 @@ use crate::cli::global::{DONE, Global};
 use crate::cli::numbers::at_least;
 use crate::cli::project::Project;
 use crate::cli::signals;
+use crate::cli::text::counted;
 use crate::cli::ui::Ui;
 use crate::config::load_task;
 use crate::config::spec::{ShotTurns, TaskChat, TaskRecipe, TaskRequest};
@@ -166,8 +167,8 @@ fn show(ui: &Ui, args: &EvalArgs, report: &TaskReport) -> Result<(), CommandErro
             .stderr
             .map_or(String::new(), |e| format!(" ± {e:.decimals$}"));
         ui.out(&format!(
-            "{key:width$}  {value}{error}  ({} rows)",
-            metric.n
+            "{key:width$}  {value}{error}  ({})",
+            counted(metric.n, "row")
         ));
     }
     ui.out(&format!("written to {}", args.out.display()));

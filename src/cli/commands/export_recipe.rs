@@ -2,22 +2,25 @@
 
 use crate::base::write_atomic;
 use crate::cli::commands::show;
-use crate::cli::database::must_open;
+use crate::cli::database::{must_open, store_error};
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::project::Project;
-use crate::cli::trl::{TrlRecipe, trl_recipe, yaml_text};
+use crate::cli::text::counted;
+use crate::cli::trl::{Around, TrlRecipe, trl_recipe, trl_rows, yaml_text};
 use crate::cli::ui::Ui;
 use crate::config::toml_text;
 use crate::plan::{InputRef, InputRole};
 use crate::rundir::{RunDir, read_stage};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Write what TRL would be told to do the same as a run
 ///
-/// YAML for `trl sft --config FILE` or `trl dpo --config FILE`. Above it stands, as remarks, whatever
-/// TRL cannot express or does otherwise. Paths are relative to the project folder.
+/// YAML for `trl sft --config FILE` or `trl dpo --config FILE` of TRL 1, to be started in the project
+/// folder, to which paths in it are relative. Above it stands, as remarks, whatever TRL cannot express
+/// or does otherwise. TRL knows fewer forms of rows than lions, and draws no part of them: `--rows`
+/// writes those that the run was trained on, in a form that TRL reads.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ExportRecipeArgs {
     /// Run of `sft` or `dpo`, by the first digits of its id
@@ -25,6 +28,9 @@ pub(crate) struct ExportRecipeArgs {
     /// File to write instead of stdout
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Also write the rows that the run was trained on to this file of JSON lines, and name it in the YAML
+    #[arg(long, value_name = "FILE")]
+    rows: Option<PathBuf>,
 }
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportRecipeArgs) -> Result<u8, CommandError> {
@@ -43,7 +49,17 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportRecipeArgs) -> Result<u
         }
         None => (String::new(), None),
     };
-    let Some(trl) = trl_recipe(&stage, &model) else {
+    let rows = args
+        .rows
+        .as_deref()
+        .map(|path| named_from(&project.root, path));
+    let counts = store.counts(&id).map_err(store_error)?;
+    let around = Around {
+        model: &model,
+        rows: rows.as_deref(),
+        steps: counts.get("steps").copied(),
+    };
+    let Some(mut trl) = trl_recipe(&stage, &around) else {
         let message = format!(
             "run `{}` is `{}`, which trains nothing",
             id.short(),
@@ -52,6 +68,22 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportRecipeArgs) -> Result<u
         return Err(CommandError::user(message)
             .hint("`lions status SWEEP --only dpo` lists runs that train"));
     };
+    trl.keys.push(("logging_steps", json!(1)));
+    trl.keys
+        .push(("output_dir", json!(format!("trl/{}", id.short()))));
+    if let Some(path) = &args.rows {
+        let found = trl_rows(&project.root, &stage)?;
+        let lines: String = found.rows.iter().map(|row| format!("{row}\n")).collect();
+        write_atomic(path, lines.as_bytes()).map_err(CommandError::user)?;
+        let how_many = counted(found.rows.len(), "row");
+        ui.say(&format!("wrote {} with {how_many}", path.display()));
+        for (what, count) in found.differ.iter().filter(|(_, count)| *count > 0) {
+            ui.warn(&format!(
+                "{} with {what}, which TRL learns whole",
+                counted(*count, "row")
+            ));
+        }
+    }
     if ui.json {
         let config: serde_json::Map<_, _> = trl
             .keys
@@ -63,7 +95,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportRecipeArgs) -> Result<u
         }))?;
         return Ok(DONE);
     }
-    let text = text(id.short(), &trl, from.as_deref());
+    let text = text(id.short(), &trl, from.as_deref(), rows.is_some());
     match &args.out {
         Some(out) => {
             write_atomic(out, text.as_bytes()).map_err(CommandError::user)?;
@@ -74,10 +106,18 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportRecipeArgs) -> Result<u
     Ok(DONE)
 }
 
+/// A path as a command in the project folder writes it.
+fn named_from(root: &Path, path: &Path) -> String {
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+    let named = whole.strip_prefix(&root).unwrap_or(&whole);
+    named.display().to_string()
+}
+
 /// The file: what it is, what it does not say, and the keys.
-fn text(run: &str, trl: &TrlRecipe, from: Option<&str>) -> String {
+fn text(run: &str, trl: &TrlRecipe, from: Option<&str>, is_written: bool) -> String {
     let mut text = format!(
-        "# Run {run} of lions, for TRL: `trl {} --config THIS.yaml`.\n",
+        "# Run {run} of lions, for TRL 1 and transformers 5: `trl {} --config THIS.yaml`, in the project folder.\n",
         trl.trainer
     );
     if !["sft", "dpo"].contains(&trl.trainer) {
@@ -88,6 +128,11 @@ fn text(run: &str, trl: &TrlRecipe, from: Option<&str>) -> String {
     }
     if let Some(how) = from {
         text += &format!("# The model comes from an earlier run: `{how}` writes it.\n");
+    }
+    text += "# TRL has an order of rows of its own: a step over a part of them has other rows than here.\n";
+    if !is_written {
+        text += "# It takes a string `prompt` as plain text, and no list of turns with replies that are strings: `--rows FILE`\n\
+                 # writes the rows of the run as it reads them.\n";
     }
     if !trl.lost.is_empty() {
         text += "#\n# What TRL cannot express, or does otherwise:\n";

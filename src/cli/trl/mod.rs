@@ -5,6 +5,7 @@
 
 mod read;
 mod reader;
+mod rows;
 mod sets;
 mod sweep;
 mod training;
@@ -13,6 +14,7 @@ mod yaml;
 
 pub(crate) use read::{FromTrl, read_recipe};
 pub(crate) use reader::Became;
+pub(crate) use rows::trl_rows;
 pub(crate) use sweep::{File, Stage, Translated};
-pub(crate) use write::{TrlRecipe, trl_recipe};
+pub(crate) use write::{Around, TrlRecipe, trl_recipe};
 pub(crate) use yaml::yaml_text;

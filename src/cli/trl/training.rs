@@ -89,6 +89,8 @@ impl Reader<'_> {
         let warmup = self
             .number("warmup_steps", "schedule.warmup-ratio")
             .filter(|steps| *steps > 0.0);
+        // Below 1 it is a share already.
+        let ratio = ratio.or(warmup.filter(|steps| *steps < 1.0));
         let ratio = ratio.or_else(|| Some((warmup? / steps?).min(1.0)));
         if let (Some(_), None, None) = (warmup, steps, ratio) {
             self.told.retain(|told| told.key != "warmup_steps");

@@ -39,9 +39,19 @@ impl TrlRecipe {
     }
 }
 
-/// What TRL's `sft` or `dpo` would be told to do what this run did, `model` being the folder that it begins from;
-/// nothing of runs that train nothing.
-pub(crate) fn trl_recipe(stage: &StageFile, model: &str) -> Option<TrlRecipe> {
+/// What a run's stage does not say.
+#[derive(Debug)]
+pub(crate) struct Around<'a> {
+    /// The folder of the model that it begins from.
+    pub(crate) model: &'a str,
+    /// The file with the rows it was trained on, where that was written.
+    pub(crate) rows: Option<&'a str>,
+    /// How many steps it made, if it has ended.
+    pub(crate) steps: Option<u64>,
+}
+
+/// What TRL's `sft` or `dpo` would be told to do what this run did; nothing of runs that train nothing.
+pub(crate) fn trl_recipe(stage: &StageFile, around: &Around<'_>) -> Option<TrlRecipe> {
     let (trainer, recipe) = match &stage.task {
         StageRecipe::Sft(recipe) => ("sft", serde_json::to_value(recipe)),
         StageRecipe::Dpo(recipe) => ("dpo", serde_json::to_value(recipe)),
@@ -51,14 +61,22 @@ pub(crate) fn trl_recipe(stage: &StageFile, model: &str) -> Option<TrlRecipe> {
     let mut trl = TrlRecipe {
         trainer,
         keys: vec![
-            ("model_name_or_path", json!(model)),
+            ("model_name_or_path", json!(around.model)),
             ("dtype", json!("float32")),
         ],
         lost: Vec::new(),
     };
     let all = recipe.as_object()?;
+    if let Some(rows) = around.rows {
+        let set = json!({"path": "json", "data_files": rows, "split": "train"});
+        trl.set("datasets", vec![set]);
+    }
     for (field, value) in all {
-        let known = common(&mut trl, field, value, all)
+        // They say which rows there are, and the file has these.
+        if around.rows.is_some() && OF_ROWS.contains(&field.as_str()) {
+            continue;
+        }
+        let known = common(&mut trl, field, value, all, around.steps)
             || match trainer {
                 "sft" => of_sft(&mut trl, field, value, all),
                 _ => of_dpo(&mut trl, field, value, all),
@@ -75,8 +93,24 @@ pub(crate) fn trl_recipe(stage: &StageFile, model: &str) -> Option<TrlRecipe> {
     Some(trl)
 }
 
+/// Fields that decide which rows there are.
+const OF_ROWS: [&str; 6] = [
+    "data",
+    "data-seed",
+    "max-examples",
+    "dedup",
+    "decontaminate",
+    "empty-system-turn",
+];
+
 /// Fields of all training stages; whether it is one.
-fn common(trl: &mut TrlRecipe, field: &str, value: &Value, all: &Map<String, Value>) -> bool {
+fn common(
+    trl: &mut TrlRecipe,
+    field: &str,
+    value: &Value,
+    all: &Map<String, Value>,
+    steps: Option<u64>,
+) -> bool {
     match field {
         "data" => data(trl, value),
         "duration" => match (&value["epochs"], &value["steps"]) {
@@ -97,7 +131,10 @@ fn common(trl: &mut TrlRecipe, field: &str, value: &Value, all: &Map<String, Val
                 trl.set(theirs, value[ours].clone());
             }
         }
-        "schedule" => schedule(trl, value, all),
+        "schedule" => {
+            let told = all.get("duration").and_then(|d| d["steps"].as_u64());
+            schedule(trl, value, all, told.or(steps));
+        }
         "precision" => {
             // Weights stay in f32 and products are in bf16 under autocast, as here.
             trl.set("bf16", value == "bf16");
@@ -113,15 +150,17 @@ fn common(trl: &mut TrlRecipe, field: &str, value: &Value, all: &Map<String, Val
             trl.set("lora_alpha", value["alpha"].clone());
             trl.set("lora_dropout", 0.0);
             trl.set("lora_target_modules", value["targets"].clone());
+            let why = "PEFT draws other beginnings of the adapters";
+            trl.lose(field, value, why);
         }
         // The stage's own seed says it.
         "seed" => {}
-        "data-seed" => trl.set("data_seed", value.clone()),
+        "data-seed" => {
+            let why = "`data_seed` of TRL draws the order of rows, not which there are";
+            trl.lose(field, value, why);
+        }
         "monitor" => {
-            trl.set("eval_strategy", "steps");
-            trl.set("eval_steps", value["every-steps"].clone());
-            let why =
-                "TRL evaluates a split called `test` of the same data set: give it these rows";
+            let why = "TRL's `datasets` have no split to evaluate on along training: evaluate what it saves";
             trl.lose(field, value, why);
         }
         "save-steps" => trl.lose(
@@ -178,10 +217,10 @@ fn data(trl: &mut TrlRecipe, value: &Value) {
     trl.set("datasets", sets);
 }
 
-fn schedule(trl: &mut TrlRecipe, value: &Value, all: &Map<String, Value>) {
+fn schedule(trl: &mut TrlRecipe, value: &Value, all: &Map<String, Value>, steps: Option<u64>) {
     let least = value["min-ratio"].as_f64().unwrap_or_default();
     let decay = value["decay"].as_str().unwrap_or_default();
-    trl.set("warmup_ratio", value["warmup-ratio"].clone());
+    warmup(trl, &value["warmup-ratio"], steps);
     let rate = all
         .get("optimizer")
         .map(|o| o["learning-rate"].as_f64().unwrap_or_default());
@@ -197,19 +236,28 @@ fn schedule(trl: &mut TrlRecipe, value: &Value, all: &Map<String, Value>) {
             trl.set("lr_scheduler_kwargs", json!({"lr_end": end, "power": 1.0}));
         }
         "cosine" | "linear" => trl.set("lr_scheduler_type", decay),
-        _ => stable_decay(trl, value, all, least),
+        _ => stable_decay(trl, value, steps, least),
+    }
+}
+
+/// `warmup_steps`, which is a share of all steps where it is below 1, and else a number of them.
+fn warmup(trl: &mut TrlRecipe, share: &Value, steps: Option<u64>) {
+    if share.as_f64().is_some_and(|share| share < 1.0) {
+        trl.set("warmup_steps", share.clone());
+    } else if let Some(steps) = steps {
+        trl.set("warmup_steps", steps);
+    } else {
+        let why = "in TRL `warmup_steps = 1` is one step: write how many there are";
+        trl.lose("schedule.warmup-ratio", share, why);
     }
 }
 
 /// Warm-up, a plateau, and a decay whose length TRL wants in steps.
-fn stable_decay(trl: &mut TrlRecipe, value: &Value, all: &Map<String, Value>, least: f64) {
+fn stable_decay(trl: &mut TrlRecipe, value: &Value, steps: Option<u64>, least: f64) {
     trl.set("lr_scheduler_type", "warmup_stable_decay");
-    let steps = all
-        .get("duration")
-        .and_then(|duration| duration["steps"].as_f64());
     let share = value["decay-ratio"].as_f64();
     if let (Some(steps), Some(share)) = (steps, share) {
-        let steps = (steps * share).ceil() as u64;
+        let steps = (steps as f64 * share).ceil() as u64;
         let kwargs =
             json!({"num_decay_steps": steps, "decay_type": "linear", "min_lr_ratio": least});
         trl.set("lr_scheduler_kwargs", kwargs);
@@ -217,14 +265,22 @@ fn stable_decay(trl: &mut TrlRecipe, value: &Value, all: &Map<String, Value>, le
         let why = "TRL wants `num_decay_steps` in `lr_scheduler_kwargs`: this share of all steps";
         trl.lose("schedule.decay-ratio", &value["decay-ratio"], why);
     }
+    let warms_up = value["warmup-ratio"]
+        .as_f64()
+        .is_some_and(|share| share > 0.0);
+    if least > 0.0 && warms_up {
+        let why = "of `warmup_stable_decay` TRL begins the warm-up there, and not at 0";
+        trl.lose("schedule.min-ratio", &value["min-ratio"], why);
+    }
 }
 
-/// Rows of one device and steps that are added up, whose product is `rows`.
-fn batch(trl: &mut TrlRecipe, rows: u64) {
+/// Rows of one device and steps that are added up, whose product is `rows`; all at once where `whole`.
+fn batch(trl: &mut TrlRecipe, rows: u64, whole: bool) {
     let device = (1..=8)
         .rev()
         .find(|device| rows.is_multiple_of(*device))
         .unwrap_or(1);
+    let device = if whole { rows } else { device };
     trl.set("per_device_train_batch_size", device);
     trl.set("gradient_accumulation_steps", rows / device);
 }
@@ -257,11 +313,11 @@ fn of_sft(trl: &mut TrlRecipe, field: &str, value: &Value, all: &Map<String, Val
         }
         "max-masked-fraction" => trl.lose(field, value, "TRL leaves no window out"),
         "batch" => match (value["rows"].as_u64(), value["tokens"].as_u64()) {
-            (Some(rows), _) => batch(trl, rows),
+            (Some(rows), _) => batch(trl, rows, false),
             (_, tokens) => {
                 let longest = all.get("max-seq-len").and_then(Value::as_u64).unwrap_or(1);
                 let rows = (tokens.unwrap_or(1) / longest.max(1)).max(1);
-                batch(trl, rows);
+                batch(trl, rows, false);
                 let why = format!(
                     "TRL counts rows: {rows} of the greatest length have as many positions"
                 );
@@ -294,13 +350,22 @@ fn of_dpo(trl: &mut TrlRecipe, field: &str, value: &Value, all: &Map<String, Val
         "limits" => limits(trl, value),
         "loss" => loss(trl, value, all),
         "beta" => trl.set("beta", value.clone()),
-        "global-batch-size" => batch(trl, value.as_u64().unwrap_or(1)),
+        // What TRL computes over a batch is here computed over the step.
+        "global-batch-size" => {
+            let whole = all.contains_key("sft-weight") || all.get("loss").is_some_and(sorts_pairs);
+            batch(trl, value.as_u64().unwrap_or(1), whole);
+        }
         "reference" => {
-            trl.set("precompute_ref_log_probs", true);
+            // TRL refuses to keep log-probabilities of a reference that moves.
+            let moves = all.contains_key("reference-update");
+            trl.set("precompute_ref_log_probs", !moves);
             if value == "base" {
                 let why = "TRL's command line takes the model itself as the reference: pass `ref_model` in a script";
                 trl.lose(field, value, why);
             }
+        }
+        "reference-update" if all.contains_key("lora") => {
+            trl.lose(field, value, "TRL moves no reference beside adapters");
         }
         "reference-update" => {
             trl.set("sync_ref_model", true);
@@ -315,6 +380,15 @@ fn of_dpo(trl: &mut TrlRecipe, field: &str, value: &Value, all: &Map<String, Val
     }
     true
 }
+
+/// Whether a loss sorts the pairs of a step.
+fn sorts_pairs(loss: &Value) -> bool {
+    let of = |name: &str| loss == name || loss.get(name).is_some();
+    of("aot") || of("aot-unpaired")
+}
+
+/// Losses of TRL that smooth labels, by our names.
+const SMOOTHING: [&str; 5] = ["robust", "exo-pair", "aot", "aot-unpaired", "simpo"];
 
 fn limits(trl: &mut TrlRecipe, value: &Value) {
     trl.set("max_length", value["max-seq-len"].clone());
@@ -372,7 +446,12 @@ fn loss(trl: &mut TrlRecipe, value: &Value, all: &Map<String, Value>) {
         );
     }
     if let Some(smoothing) = parameters.get("label-smoothing") {
-        trl.set("label_smoothing", smoothing.clone());
+        if SMOOTHING.contains(&name.as_str()) {
+            trl.set("label_smoothing", smoothing.clone());
+        } else {
+            let why = "TRL 1 smooths no labels of this loss";
+            trl.lose(&format!("loss.{name}.label-smoothing"), smoothing, why);
+        }
     }
     if parameters["reward-shift"] == json!(true) {
         trl.lose(
@@ -382,6 +461,11 @@ fn loss(trl: &mut TrlRecipe, value: &Value, all: &Map<String, Value>) {
         );
     }
     match all.get("sft-weight") {
+        Some(weight) if trl.trainer == "cpo" => {
+            let why = "`cpo_alpha` of TRL weighs the prompt's tokens, too";
+            trl.lose("sft-weight", weight, why);
+            trl.set("loss_type", theirs);
+        }
         Some(weight) => {
             trl.set("loss_type", json!([theirs, "sft"]));
             trl.set("loss_weights", json!([1.0, weight]));
