@@ -379,6 +379,6 @@ mod tests {
         };
         let drawn = job.draw(&mut DrawsItself, &format, &draw).unwrap();
         let tokens: Vec<&[u32]> = drawn.iter().map(|c| c.tokens.as_slice()).collect();
-        assert_eq!(tokens, [&[9, 7, 7, 7]; 4]);
+        assert_eq!(tokens, [&[9_u32, 7, 7, 7]; 4]);
     }
 }
