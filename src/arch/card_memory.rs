@@ -36,6 +36,23 @@ pub fn share_of_card(bytes: u64, runs: NonZeroU32) -> u64 {
     }
 }
 
+/// What arrays may take of a card's free bytes where it has `total`: a thirty-second of all is left to what batches upload and
+/// what products take to work with.
+pub fn room_for_arrays(free: u64, total: u64) -> u64 {
+    free.saturating_sub(total / 32)
+}
+
+/// What the arrays of one of `runs` on a card of so many bytes may take there, as the run itself finds it when it begins.
+pub fn usable_of_card(bytes: u64, runs: NonZeroU32) -> u64 {
+    match runs.get() {
+        1 => room_for_arrays(bytes.saturating_sub(PROCESS_SHARE), bytes),
+        _ => {
+            let share = share_of_card(bytes, runs);
+            room_for_arrays(share, share)
+        }
+    }
+}
+
 /// Numbers of a piece of the optimiser's state that comes from the host, of so many: a sixteenth, or as many as
 /// [`JOINING_ROOM`] takes, enough for the time of a copy not to be that of its start.
 pub fn state_room(count: usize) -> usize {
@@ -90,8 +107,7 @@ impl CardFootprint<'_> {
                 } else {
                     0
                 };
-                let largest = config.tensors().values().map(|s| numbers(s)).max();
-                let scratch = 4 * largest.unwrap_or(0);
+                let scratch = 4 * largest_tensor(config);
                 model * width + merged + scratch + self.learning(own, true)
             }
         };
@@ -104,6 +120,23 @@ impl CardFootprint<'_> {
         (parameters + reference + angles + activations) as u64
     }
 
+    /// Bytes of page-locked memory of the host at the peak: the optimiser's state of all weights, if that is where it lies.
+    pub fn on_host(&self, config: &DecoderConfig) -> u64 {
+        if !self.state_on_host || !matches!(self.learned, Some(Learned::All)) {
+            return 0;
+        }
+        (self.state_bytes() * parameter_numbers(config)) as u64
+    }
+
+    /// Bytes of the optimiser's state that may lie on the host, of each number.
+    fn state_bytes(&self) -> usize {
+        if self.bf16 {
+            STATE_BYTES_BF16
+        } else {
+            STATE_BYTES_F32
+        }
+    }
+
     /// Arrays of so many parameters that learn.
     fn learning(&self, count: usize, are_adapters: bool) -> usize {
         let beside = match (self.bf16, are_adapters) {
@@ -114,13 +147,15 @@ impl CardFootprint<'_> {
         if !self.state_on_host || are_adapters {
             return 16 * count + beside;
         }
-        let (state, joining) = if self.bf16 {
-            (STATE_BYTES_BF16, 4)
-        } else {
-            (STATE_BYTES_F32, 0)
-        };
+        let (state, joining) = (self.state_bytes(), if self.bf16 { 4 } else { 0 });
         (16 - state) * count + (state + joining) * state_room(count)
     }
+}
+
+/// Numbers of the largest tensor of a decoder.
+fn largest_tensor(config: &DecoderConfig) -> usize {
+    let tensors = config.tensors();
+    tensors.values().map(|s| numbers(s)).max().unwrap_or(0)
 }
 
 fn numbers(shape: &[usize]) -> usize {
@@ -132,4 +167,20 @@ pub fn parameter_numbers(config: &DecoderConfig) -> usize {
     let tensors = config.tensors();
     let aligned = |shape: &Vec<usize>| numbers(shape).next_multiple_of(PARAMETER_ALIGNMENT);
     tensors.values().map(aligned).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // By hand: 81,920 MiB less 768 and a thirty-second, 2,560; a quarter is 20,480 less 768, and less a thirty-second of that.
+    #[test]
+    fn what_a_run_may_take_of_a_card_is_what_the_driver_and_batches_leave() {
+        let (card, runs) = (81_920 << 20, |n| NonZeroU32::new(n).unwrap());
+        assert_eq!(usable_of_card(card, runs(1)), 78_592 << 20);
+        assert_eq!(share_of_card(card, runs(4)), 19_712 << 20);
+        assert_eq!(usable_of_card(card, runs(4)), (19_712 - 616) << 20);
+        assert_eq!(usable_of_card(1 << 20, runs(1)), 0);
+        assert_eq!(usable_of_card(card, runs(1000)), 0);
+    }
 }

@@ -1,7 +1,7 @@
 //! What every floor needs, each handed in rather than reached for.
 //!
 //! Time, devices, digests, stamps of files, seeds, the draws of Python's generators, atomic files, CSV, the files of a model folder, the
-//! stop flag, the `Host` of a request, text fit to be shown, words for a shell and numbers as people read them. Nothing here knows of sweeps or models.
+//! stop flag, the `Host` of a request, the memory that is left, text fit to be shown, words for a shell and numbers as people read them. Nothing here knows of sweeps or models.
 
 pub mod checked;
 pub mod clock;
@@ -12,6 +12,7 @@ pub mod fill;
 pub mod fs;
 pub mod guard;
 pub mod host;
+mod memory;
 pub mod model_files;
 pub mod mt19937;
 pub mod python_random;
@@ -34,6 +35,7 @@ pub use fill::fill;
 pub use fs::{PathError, append_line, write_atomic};
 pub use guard::{guarded, silence_guarded_panics};
 pub use host::Host;
+pub use memory::available_memory;
 pub use model_files::{ModelFile, is_model_file, is_weight_file};
 pub use mt19937::Mt19937;
 pub use python_random::PythonRandom;

@@ -1,12 +1,12 @@
 //! What a plan costs on GPUs, in words.
 
-use crate::cli::calibration::measured;
+use crate::cli::calibration::{command, measured, precision_of};
 use crate::cli::error::CommandError;
 use crate::cli::text::{bytes, si_of};
 use crate::config::spec::Precision;
 use crate::config::sweep::Sweep;
 use crate::gpu::cards;
-use crate::plan::{DeviceRate, Gpu, MeasuredRates, Plan, PlannedRun, StageKind, StageRecipe};
+use crate::plan::{DeviceRate, Gpu, MeasuredRates, Plan, PlannedRun, StageKind};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,9 +31,9 @@ pub(crate) struct DeviceArgs {
     /// What `lions bench … --device cuda:N --json` printed, to tell hours by; repeatable
     #[arg(long, value_name = "FILE")]
     bench: Vec<PathBuf>,
-    /// Runs that share a GPU, each with its part of the memory
-    #[arg(long, value_name = "N", default_value = "1")]
-    runs_per_gpu: NonZeroU32,
+    /// Runs that share a GPU, each with its part of the memory [default: of `lions.toml`, or 1]
+    #[arg(long, value_name = "N")]
+    runs_per_gpu: Option<NonZeroU32>,
 }
 
 /// A GPU on the command line.
@@ -85,8 +85,13 @@ fn at_hand() -> Result<Gpu, CommandError> {
 }
 
 impl DeviceArgs {
-    /// What the plan is told for; nothing for a plan of CPU runs about which nothing was asked.
-    pub(crate) fn rates(&self, plan: &Plan) -> Result<Vec<DeviceRate>, CommandError> {
+    /// What the plan is told for, and what of benches whoever reads it should know; nothing for a plan of CPU runs about which
+    /// nothing was asked. `shared` is how many runs of the project share a GPU, if it says so.
+    pub(crate) fn rates(
+        &self,
+        plan: &Plan,
+        shared: Option<NonZeroU32>,
+    ) -> Result<(Vec<DeviceRate>, Vec<String>), CommandError> {
         let utilisation = self.mfu.unwrap_or(UTILISATION);
         if !(utilisation > 0.0 && utilisation <= 1.0) {
             return Err(CommandError::user(format!(
@@ -103,24 +108,27 @@ impl DeviceArgs {
         let asked = !self.gpu.is_empty()
             || self.device_flops.is_some()
             || self.mfu.is_some()
-            || self.runs_per_gpu.get() > 1
+            || self.runs_per_gpu.is_some_and(|runs| runs.get() > 1)
             || !self.bench.is_empty();
         if !asked && !plan.runs.iter().any(in_bf16) {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), Vec::new()));
         }
         let named = self.gpu.iter().map(|name| name.gpu().map(Some));
         let mut gpus = named.collect::<Result<Vec<_>, _>>()?;
         let benches = self.bench.iter().map(|file| measured(file));
         let benches = benches.collect::<Result<Vec<_>, _>>()?;
         if gpus.is_empty() && self.device_flops.is_none() {
-            gpus.extend(benches.iter().map(|(gpu, _)| Some(*gpu)));
-            gpus.dedup();
+            gpus.extend(benches.iter().map(|bench| Some(bench.gpu)));
         }
+        let mut gpus = distinct(gpus);
         if gpus.is_empty() {
             gpus.push(self.device_flops.is_none().then_some(Gpu::A100));
         }
+        let held = benches.iter().map(|bench| bench.of_runs(&plan.runs));
+        let (held, said): (Vec<MeasuredRates>, Vec<Vec<String>>) = held.unzip();
         let of_gpu = |gpu: Option<Gpu>| {
-            let own = benches.iter().filter(|(of, _)| Some(*of) == gpu);
+            let own = benches.iter().zip(&held);
+            let own = own.filter(|(bench, _)| Some(bench.gpu) == gpu);
             own.fold(MeasuredRates::default(), |all, (_, rates)| rates.or(all))
         };
         let rate = |gpu: Option<Gpu>| {
@@ -129,25 +137,28 @@ impl DeviceArgs {
                 gpu,
                 peak_flops,
                 utilisation,
-                runs: self.runs_per_gpu,
+                runs: self.runs_per_gpu.or(shared).unwrap_or(NonZeroU32::MIN),
                 measured: of_gpu(gpu),
             })
         };
-        Ok(gpus.into_iter().filter_map(rate).collect())
+        let rates = gpus.into_iter().filter_map(rate).collect();
+        Ok((rates, said.concat()))
     }
 }
 
+/// Each once, in the order in which they come first.
+fn distinct(gpus: Vec<Option<Gpu>>) -> Vec<Option<Gpu>> {
+    let mut seen = Vec::new();
+    for gpu in gpus {
+        if !seen.contains(&gpu) {
+            seen.push(gpu);
+        }
+    }
+    seen
+}
+
 fn in_bf16(run: &PlannedRun) -> bool {
-    let precision = match &run.stage.task {
-        StageRecipe::Select(recipe) => recipe.select.precision.unwrap_or(Precision::F32),
-        StageRecipe::Sft(recipe) => recipe.training.precision,
-        StageRecipe::Sample(recipe) => recipe.precision,
-        StageRecipe::Judge(_) => return false,
-        StageRecipe::RefLogps(recipe) => recipe.precision,
-        StageRecipe::Dpo(recipe) => recipe.training.precision,
-        StageRecipe::Eval(recipe) => recipe.precision,
-    };
-    precision == Precision::Bf16
+    precision_of(run) == Some(Precision::Bf16)
 }
 
 /// "one A100-80GB at 40 % of peak".
@@ -199,7 +210,7 @@ pub(crate) fn device_lines(rate: DeviceRate, todo: &[&PlannedRun]) -> Vec<String
         let (Some(peak), Some(resident), Some(least)) = (peak, resident, least) else {
             continue;
         };
-        let (Some(gpu), Some(has)) = (rate.gpu, rate.memory_bytes()) else {
+        let (Some(gpu), Some(has)) = (rate.gpu, rate.usable_bytes()) else {
             continue;
         };
         let (name, has) = (gpu.name(), bytes(has as f64));
@@ -219,7 +230,7 @@ pub(crate) fn device_lines(rate: DeviceRate, todo: &[&PlannedRun]) -> Vec<String
                 format!("one {} would hold it, and ", larger.name())
             });
             lines.push(format!(
-                "{kind} does not fit one {name}: about {} are needed, it has {has}, and a run has one GPU; \
+                "{kind} does not fit one {name}: about {} are needed, it leaves a run {has}, and a run has one GPU; \
                  {would}a runtime with fewer `micro-batch-tokens` takes less",
                 bytes(least as f64),
             ));
@@ -231,7 +242,7 @@ pub(crate) fn device_lines(rate: DeviceRate, todo: &[&PlannedRun]) -> Vec<String
             ));
         } else if rate.too_small_for(peak) {
             lines.push(format!(
-                "{kind} fits one {name}{shared} with some layers computed again in the backward pass: {} without, and it has {has}",
+                "{kind} fits one {name}{shared} with some layers computed again in the backward pass: {} without, and it leaves a run {has}",
                 bytes(peak as f64),
             ));
         }
@@ -272,11 +283,11 @@ fn measured_words(rate: DeviceRate, todo: &[&PlannedRun]) -> String {
 pub(crate) fn uncalibrated_line(rates: &[DeviceRate], todo: &[&PlannedRun]) -> Option<String> {
     let is_not = |rate: &&DeviceRate| measured_kinds(**rate, todo).is_empty();
     rates.iter().find(is_not).filter(|_| !todo.is_empty())?;
-    Some(
-        "hours are not calibrated: the share of the peak is an assumption. `lions bench train --device cuda:0 --precision bf16 \
-         --json > bench.json` measures a GPU, `--bench bench.json` tells hours by it"
-            .to_owned(),
-    )
+    Some(format!(
+        "hours are not calibrated: the share of the peak is an assumption. `{}` measures a GPU, `--bench bench.json` tells \
+         hours by it",
+        command(todo)
+    ))
 }
 
 /// As an object for `--json`.
@@ -308,4 +319,16 @@ pub(crate) fn assumed<'p>(sweep: &Sweep, plan: &'p Plan) -> (Vec<&'p str>, Vec<&
         .iter()
         .filter(|input| input.what != "chat template");
     sized.map(|input| input.path.as_str()).partition(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_of_two_benches_is_told_once_wherever_they_stand() {
+        let (h100, h200) = (Some(Gpu::H100), Some(Gpu::H200));
+        assert_eq!(distinct(vec![h200, h100, h200]), [h200, h100]);
+        assert!(distinct(Vec::new()).is_empty());
+    }
 }

@@ -92,10 +92,11 @@ pub(crate) fn slots(ui: &Ui, devices: &Devices, room: Room) -> Result<Vec<Slot>,
              `--device cuda:0,1`, or `--device cpu`",
         ));
     }
+    let beside = beside_each_other(room.runs_per_gpu, wanted, cards.len());
     let shared = cards.into_iter().map(|card| {
         Ok(Slot {
             device: Device::Cuda(card.index as u32),
-            card_memory: memory_of_each(&card, room.runs_per_gpu)?,
+            card_memory: memory_of_each(&card, beside)?,
             card: Some(card.uuid),
             ..slot.clone()
         })
@@ -104,6 +105,13 @@ pub(crate) fn slots(ui: &Ui, devices: &Devices, room: Room) -> Result<Vec<Slot>,
     // Fewer jobs than there is room for are spread over the cards.
     let all = std::iter::repeat_n(shared, each).flatten();
     Ok(all.take(wanted).collect())
+}
+
+/// Runs that are on a card together, at most: all that it may take, or its part of the jobs that are wanted.
+fn beside_each_other(each: NonZeroU32, wanted: usize, cards: usize) -> NonZeroU32 {
+    let part = u32::try_from(wanted.div_ceil(cards.max(1))).ok();
+    part.and_then(NonZeroU32::new)
+        .map_or(each, |part| part.min(each))
 }
 
 /// What each of several runs on a card may allocate there, bytes; no limit for one alone.
@@ -241,6 +249,19 @@ mod tests {
         );
         assert_eq!(slots[0].memory_bytes, None);
         assert_eq!(job_slots(file.backend("slurm").unwrap(), Some(5)).len(), 5);
+    }
+
+    #[test]
+    fn fewer_jobs_than_there_is_room_for_share_the_memory_of_their_cards() {
+        let beside = |each, wanted, cards| {
+            beside_each_other(NonZeroU32::new(each).unwrap(), wanted, cards).get()
+        };
+        assert_eq!(beside(4, 8, 2), 4);
+        // Two on one card and one on the other.
+        assert_eq!(beside(4, 3, 2), 2);
+        assert_eq!(beside(4, 2, 2), 1);
+        assert_eq!(beside(1, 2, 2), 1);
+        assert_eq!(beside(3, 0, 0), 3);
     }
 
     #[test]

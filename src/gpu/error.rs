@@ -59,8 +59,16 @@ pub enum GpuError {
         free: usize,
     },
     /// The host gives no memory that devices reach.
-    #[error("the host has no {0} bytes of page-locked memory for the optimiser's state")]
-    NoHostMemory(usize),
+    #[error(
+        "the optimiser's state does not fit the device and takes {wanted} bytes of the host's memory, {}: fewer runs at a \
+         time (`--jobs`), `precision = \"bf16\"`, `lora` or a larger GPU take less", of_host(*available)
+    )]
+    NoHostMemory {
+        /// Bytes asked for.
+        wanted: usize,
+        /// Bytes that the host has, if that is known.
+        available: Option<u64>,
+    },
     /// A kernel did not run, or did what it must not do.
     #[error("kernel {kernel}: {why}")]
     Launch {
@@ -86,6 +94,13 @@ pub enum GpuError {
         /// How far it is from what it should be.
         why: String,
     },
+}
+
+fn of_host(available: Option<u64>) -> String {
+    match available {
+        Some(bytes) => format!("of which {bytes} are available"),
+        None => "which the driver refuses".to_owned(),
+    }
 }
 
 fn shown(count: usize) -> String {

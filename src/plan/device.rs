@@ -1,6 +1,6 @@
 //! From operations to GPU-hours: as fast as a bench measured such work, else by the vendor's peak and a stated utilisation.
 
-use crate::arch::share_of_card;
+use crate::arch::{share_of_card, usable_of_card};
 use crate::plan::stage::StageKind;
 use std::num::NonZeroU32;
 use strum::VariantArray;
@@ -74,10 +74,10 @@ impl Gpu {
         })
     }
 
-    /// The smallest one that has so much memory.
+    /// The smallest one whose memory is enough for a run alone that takes so much.
     pub fn that_holds(bytes: u64) -> Option<Self> {
         let all = Self::VARIANTS.iter().copied();
-        all.filter(|gpu| bytes <= gpu.memory_bytes())
+        all.filter(|gpu| bytes <= usable_of_card(gpu.memory_bytes(), NonZeroU32::MIN))
             .min_by_key(|gpu| gpu.memory_bytes())
     }
 }
@@ -145,9 +145,15 @@ impl DeviceRate {
         Some(share_of_card(gpu.memory_bytes(), self.runs))
     }
 
-    /// Whether `bytes` are more than a run has of such a device; `false` where its memory is not known.
+    /// What a run's arrays may take of that, as the run finds it when it begins, bytes.
+    pub fn usable_bytes(self) -> Option<u64> {
+        let gpu = self.gpu?;
+        Some(usable_of_card(gpu.memory_bytes(), self.runs))
+    }
+
+    /// Whether `bytes` are more than a run's arrays may take of such a device; `false` where its memory is not known.
     pub fn too_small_for(self, bytes: u64) -> bool {
-        self.memory_bytes().is_some_and(|has| bytes > has)
+        self.usable_bytes().is_some_and(|has| bytes > has)
     }
 }
 
@@ -176,10 +182,10 @@ mod tests {
         let rate = DeviceRate { measured, ..rate };
         assert!((rate.hours(StageKind::Sft, 4.4928e17) - 0.5).abs() < 1e-12);
         assert!((rate.hours(StageKind::Eval, 4.4928e17) - 1.0).abs() < 1e-12);
-        assert!(rate.too_small_for(81 << 30) && !rate.too_small_for(80 << 30));
+        assert!(rate.too_small_for(77 << 30) && !rate.too_small_for(76 << 30));
         let runs = NonZeroU32::new(4).unwrap();
         let quarter = DeviceRate { runs, ..rate };
-        assert!(quarter.too_small_for(20 << 30) && !quarter.too_small_for(19 << 30));
+        assert!(quarter.too_small_for(19 << 30) && !quarter.too_small_for(18 << 30));
     }
 
     #[test]
@@ -194,8 +200,9 @@ mod tests {
         assert_eq!(found("Tesla T4", 16), None);
         assert_eq!(Gpu::that_holds(41 << 30), Some(Gpu::L40s));
         // Of two called 80GB the one with less, in its driver's words.
-        assert_eq!(Gpu::that_holds(79 << 30), Some(Gpu::H100));
-        assert_eq!(Gpu::that_holds(81_920 << 20), Some(Gpu::A100));
+        assert_eq!(Gpu::that_holds(76 << 30), Some(Gpu::H100));
+        assert_eq!(Gpu::that_holds(78_592 << 20), Some(Gpu::A100));
+        assert_eq!(Gpu::that_holds(81_920 << 20), Some(Gpu::H200));
         assert_eq!(Gpu::that_holds(200 << 30), None);
     }
 }

@@ -35,6 +35,9 @@ pub struct RunCost {
     pub tokens: u64,
     /// Floating-point operations; 0 if the model's shape is not known.
     pub flops: f64,
+    /// Parameters of the model; 0 if its shape is not known.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub parameters: u64,
     /// Most memory on the CPU, bytes; 0 if the model's shape is not known.
     pub peak_memory_bytes: u64,
     /// Most memory of a card, bytes, without what its driver takes; 0 if the model's shape is not known.
@@ -68,6 +71,9 @@ impl RunCost {
             flops: self.flops + next.flops,
             peak_memory_bytes: self.peak_memory_bytes.max(next.peak_memory_bytes),
             card_memory_bytes: self.card_memory_bytes.max(next.card_memory_bytes),
+            resident_card_memory_bytes: self
+                .resident_card_memory_bytes
+                .max(next.resident_card_memory_bytes),
             least_card_memory_bytes: self
                 .least_card_memory_bytes
                 .max(next.least_card_memory_bytes),
@@ -224,6 +230,7 @@ impl Estimator<'_, '_> {
         RunCost {
             tokens,
             flops: flops + forward_flops(model, &work.measured),
+            parameters: parameter_count(model),
             peak_memory_bytes: footprint.peak(model) as u64,
             card_memory_bytes: on_card.peak(model),
             resident_card_memory_bytes: recomputed.peak(model),
@@ -633,5 +640,54 @@ fn at_once(runtime: &TrainRuntime, step: f64, row: f64) -> AtOnce {
     AtOnce {
         cpu: on(Device::Cpu),
         card: on(Device::Cuda(0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_takes_the_place_of_what_was_before_and_the_larger_one_counts() {
+        let small = RunCost {
+            tokens: 1,
+            flops: 2.0,
+            parameters: 1000,
+            peak_memory_bytes: 3,
+            card_memory_bytes: 4,
+            resident_card_memory_bytes: 5,
+            least_card_memory_bytes: 6,
+            weights_bytes: 7,
+            judge_requests: 8,
+            judge_tokens: 9,
+        };
+        let large = RunCost {
+            tokens: 10,
+            flops: 20.0,
+            parameters: 100,
+            peak_memory_bytes: 30,
+            card_memory_bytes: 40,
+            resident_card_memory_bytes: 50,
+            least_card_memory_bytes: 60,
+            ..RunCost::default()
+        };
+        let both = RunCost {
+            tokens: 11,
+            flops: 22.0,
+            parameters: 1000,
+            weights_bytes: 7,
+            judge_requests: 8,
+            judge_tokens: 9,
+            ..large
+        };
+        assert_eq!(small.then(&large), both);
+        let other = RunCost {
+            parameters: 100,
+            weights_bytes: 0,
+            judge_requests: 0,
+            judge_tokens: 0,
+            ..both
+        };
+        assert_eq!(large.then(&small), other);
     }
 }

@@ -1,5 +1,6 @@
 //! Which ready runs go to which free slots.
 
+use crate::arch::room_for_arrays;
 use crate::base::Device;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
@@ -39,7 +40,10 @@ impl Slot {
     pub fn fits(&self, needs: Needs) -> bool {
         let holds = |room: Option<u64>, bytes| room.is_none_or(|room| bytes <= room);
         holds(self.memory_bytes, needs.memory_bytes)
-            && holds(self.card_memory, needs.card_memory_bytes)
+            && holds(
+                self.card_memory.map(|share| room_for_arrays(share, share)),
+                needs.card_memory_bytes,
+            )
     }
 }
 
@@ -236,9 +240,11 @@ mod tests {
             ..Slot::cpu(1)
         };
         let card = Slot {
-            card_memory: Some(50),
+            card_memory: Some(64),
             ..Slot::cpu(1)
         };
+        // A thirty-second of a run's part is left to its batches.
+        assert!(card.fits(needs(0, 62)) && !card.fits(needs(0, 63)));
         for (slot, too_much) in [(processor, needs(100, 0)), (card, needs(0, 100))] {
             large.needs = too_much;
             assert_eq!(

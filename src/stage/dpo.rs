@@ -51,6 +51,7 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &DpoRecipe) -> Result<StageOutp
     let (kind, steps) = (StageKind::Dpo, plan.steps());
     let keeper = CheckpointWriter::new(job, kind, &recipe.training, &source, steps)?;
     let moving = recipe.reference.reference_update;
+    let longest = pairs.iter().map(TokenizedPair::positions).max();
     let mut objective = DpoObjective {
         pairs,
         plan,
@@ -73,7 +74,8 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &DpoRecipe) -> Result<StageOutp
     objective.check_references()?;
 
     let step = (2 * batch).saturating_mul(recipe.pairs.limits.max_seq_len);
-    let engine = job.open_engine(&source, &config, (&recipe.training, step), moving)?;
+    let taken = [longest.unwrap_or(0), step];
+    let engine = job.open_engine(&source, &config, (&recipe.training, taken), moving)?;
     if moving.is_some() {
         let bytes = engine.arrays(Part::Reference).bytes();
         let mib = bytes.div_ceil(1 << 20);

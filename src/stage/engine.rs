@@ -81,6 +81,11 @@ pub(super) fn open_asked(
     })
 }
 
+/// Positions of the largest pass: what a micro-batch takes, or one row if that is longer, but no more than a whole step.
+fn largest_pass(micro_batch: usize, row: usize, step: usize) -> usize {
+    micro_batch.max(row).min(step)
+}
+
 impl Attempt<'_> {
     /// The device; none if that is the processor. It is opened when it is first asked for.
     fn shared_device(&self) -> Result<Option<SharedGpu>, StageError> {
@@ -153,13 +158,13 @@ impl Attempt<'_> {
     }
 
     /// The model of a folder at the beginning of a training: all its weights, or new adapters if the
-    /// recipe asks for them. It keeps a reference if that is to be moved. A step has so many positions at most: no more are
-    /// computed at once.
+    /// recipe asks for them. It keeps a reference if that is to be moved. What passes take is that of the longest row and of a
+    /// step, in positions.
     pub(super) fn open_engine(
         &self,
         source: &Path,
         config: &DecoderConfig,
-        (recipe, step): (&TrainingRecipe, usize),
+        (recipe, [row, step]): (&TrainingRecipe, [usize; 2]),
         reference: Option<ReferenceUpdate>,
     ) -> Result<Box<dyn Engine>, StageError> {
         let start = EngineStart {
@@ -170,11 +175,23 @@ impl Attempt<'_> {
             reference,
             seed: &self.seed().child("lora"),
             recompute: self.file.runtime.recompute_layers == Some(true),
-            positions: self.micro_batch_tokens().min(step),
+            positions: largest_pass(self.micro_batch_tokens(), row, step),
         };
         Ok(match self.lend_device()? {
             Some(gpu) => open_on_device(gpu, &start)?,
             None => open_on_host(&start)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_is_longer_than_a_micro_batch_is_computed_whole() {
+        assert_eq!(largest_pass(8192, 2048, 100_000), 8192);
+        assert_eq!(largest_pass(8192, 16_384, 100_000), 16_384);
+        assert_eq!(largest_pass(8192, 2048, 4096), 4096);
     }
 }

@@ -5,6 +5,7 @@ use crate::base::fs::{create_dir, read_to_string};
 use crate::base::{Digest, SeedTree, digest_bytes, is_as_written, with_check, write_atomic};
 use crate::config::spec::{ModelDir, Precision, SamplingRecipe};
 use crate::data::{DataError, Message, TextFormat};
+use crate::generate::Drawn;
 use crate::judge::ChatReply;
 use crate::stage::attempt::Attempt;
 use crate::stage::engine::Asked;
@@ -168,7 +169,7 @@ impl LocalJudge {
             before: questions.before + chunk * CHUNK,
         };
         let model = self.asked.model(job)?;
-        let completions = job.draw_watched(model, &self.format, &draw, &mut |drawn| {
+        let mut note = |drawn: &Drawn<'_>| {
             let told = |(text, ids): &(&str, Vec<u32>)| {
                 let logps = ids.iter().map(|id| logp_of(drawn.logits, *id));
                 // Of several tokens of one text the likeliest.
@@ -176,7 +177,10 @@ impl LocalJudge {
                 Some(((*text).to_owned(), likeliest))
             };
             first[drawn.prompt].get_or_insert_with(|| watched.iter().filter_map(told).collect());
-        })?;
+        };
+        // Who asks for no token's probability needs no logits.
+        let watch = (!watched.is_empty()).then_some(&mut note as &mut dyn FnMut(&Drawn<'_>));
+        let completions = job.draw_watched(model, &self.format, &draw, watch)?;
         for completion in completions {
             let at = fits[completion.prompt];
             replies[at] = Some(ChatReply {

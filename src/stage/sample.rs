@@ -6,7 +6,7 @@ use crate::base::{SeedTree, counted, is_as_written, with_check, write_atomic};
 use crate::config::spec::SamplingRecipe;
 use crate::data::{Message, PromptRow, TextFormat, load_prompts, mixture_seed, round_prompts};
 use crate::eval::mean_metrics;
-use crate::generate::{Completion, Drawn, Generator, SampleJob, sample_watched};
+use crate::generate::{Completion, Drawn, Generator, SampleJob, sample, sample_watched};
 use crate::metrics::families::{Completed, SAMPLED};
 use crate::plan::{SAMPLES_ARTIFACT, SampleStageRecipe};
 use crate::rundir::AttemptEvent;
@@ -233,23 +233,23 @@ pub(super) struct Draw<'a> {
 }
 
 impl Attempt<'_> {
-    /// Draws, and tells how far it has come.
+    /// Draws, and tells how far it has come. Nobody sees logits, so that a device draws where they are.
     pub(super) fn draw(
         &mut self,
         generator: &mut dyn Generator,
         format: &TextFormat,
         draw: &Draw<'_>,
     ) -> Result<Vec<Completion>, StageError> {
-        self.draw_watched(generator, format, draw, &mut |_| {})
+        self.draw_watched(generator, format, draw, None)
     }
 
-    /// The same; `watch` is told every token that is drawn.
+    /// The same; `watch`, if there is one, is told every token that is drawn, for which logits come to the host.
     pub(super) fn draw_watched(
         &mut self,
         generator: &mut dyn Generator,
         format: &TextFormat,
         draw: &Draw<'_>,
-        watch: &mut dyn FnMut(&Drawn<'_>),
+        watch: Option<&mut dyn FnMut(&Drawn<'_>)>,
     ) -> Result<Vec<Completion>, StageError> {
         let sample_job = SampleJob {
             prompts: draw.prompts,
@@ -262,14 +262,123 @@ impl Attempt<'_> {
             batch: usize::MAX,
         };
         let mut failed = None;
-        let completions = sample_watched(generator, &sample_job, watch, &mut |done| {
+        let mut progress = |done: usize| {
             let told = self.report(draw.before + done);
             failed = failed.take().or(told.err());
             failed.is_none()
-        });
+        };
+        let completions = match watch {
+            Some(watch) => sample_watched(generator, &sample_job, watch, &mut progress),
+            None => sample(generator, &sample_job, &mut progress),
+        };
         match failed {
             Some(error) => Err(error.into()),
             None => Ok(completions?),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::{GenerateError, Room, Rows};
+    use crate::rundir::read_stage;
+    use crate::stage::telemetry::Telemetry;
+    use crate::stage::tests::{CHAT, Inputs, Project, sft_task};
+    use std::cell::OnceCell;
+
+    const VOCABULARY: usize = 512;
+
+    /// A model that draws by itself, always the token 7, and whose logits behind a prompt alone are to be had.
+    struct DrawsItself;
+
+    struct ItsRows {
+        logits: Vec<f32>,
+        live: usize,
+    }
+
+    impl Generator for DrawsItself {
+        fn max_positions(&self) -> usize {
+            64
+        }
+
+        fn rows(&mut self, _: Room) -> Result<Box<dyn Rows + '_>, GenerateError> {
+            let logits = Vec::new();
+            Ok(Box::new(ItsRows { logits, live: 0 }))
+        }
+    }
+
+    impl Rows for ItsRows {
+        fn most(&self) -> usize {
+            3
+        }
+
+        fn prefill(&mut self, prompts: &[&[u32]]) -> Result<&[f32], GenerateError> {
+            self.logits = vec![0.0; prompts.len() * VOCABULARY];
+            for row in self.logits.chunks_mut(VOCABULARY) {
+                row[9] = 1.0;
+            }
+            Ok(&self.logits)
+        }
+
+        fn start(&mut self, prompts: &[usize]) -> Result<(), GenerateError> {
+            self.live += prompts.len();
+            Ok(())
+        }
+
+        fn decode(&mut self, _: &[u32]) -> Result<&[f32], GenerateError> {
+            panic!("logits are asked for")
+        }
+
+        fn decode_drawn(
+            &mut self,
+            tokens: &[u32],
+            _: &SamplingRecipe,
+            uniforms: &[f64],
+        ) -> Result<Vec<Option<u32>>, GenerateError> {
+            assert_eq!((tokens.len(), uniforms.len()), (self.live, self.live));
+            Ok(vec![Some(7); self.live])
+        }
+
+        fn keep(&mut self, rows: &[usize]) -> Result<(), GenerateError> {
+            self.live = rows.len();
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn stages_leave_drawing_to_the_device() {
+        let project = Project::new();
+        let dir = project.prepare("a", sft_task(1), Inputs::new(), &[CHAT]);
+        let (context, file) = (project.context(&dir, 1), read_stage(&dir).unwrap());
+        let attempt = dir.attempt(1);
+        create_dir(&attempt.work()).unwrap();
+        let mut telemetry = Telemetry::start(&attempt).unwrap();
+        let mut job = Attempt {
+            context: &context,
+            dir: attempt,
+            file: &file,
+            device: candle_core::Device::Cpu,
+            gpu: OnceCell::new(),
+            telemetry: &mut telemetry,
+        };
+        let (format, _) = job
+            .open_format(&project.root().join("models/stories260k"))
+            .unwrap();
+        let sampling = SamplingRecipe {
+            temperature: 0.0_f64.try_into().unwrap(),
+            top_p: 1.0_f64.try_into().unwrap(),
+            max_new_tokens: 4.try_into().unwrap(),
+        };
+        let draw = Draw {
+            prompts: &[vec![1, 2], vec![3]],
+            samples: 2,
+            sampling: &sampling,
+            seed: &SeedTree::root(1),
+            before: 0,
+        };
+        let drawn = job.draw(&mut DrawsItself, &format, &draw).unwrap();
+        let tokens: Vec<&[u32]> = drawn.iter().map(|c| c.tokens.as_slice()).collect();
+        assert_eq!(tokens, [&[9_u32, 7, 7, 7]; 4]);
     }
 }

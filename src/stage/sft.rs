@@ -2,7 +2,7 @@
 
 use crate::base::counted;
 use crate::config::file_stem;
-use crate::config::spec::{BatchSize, Monitor, SftRecipe};
+use crate::config::spec::{BatchSize, Batching, Monitor, SftRecipe};
 use crate::data::{PackReport, SftPlan, TextFormat, load_chat, mixture_seed, training_chats};
 use crate::plan::StageKind;
 use crate::stage::attempt::Attempt;
@@ -26,6 +26,7 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &SftRecipe) -> Result<StageOutp
     let (rows, report) = training_chats(root, &recipe.rows, data_seed, &format, kept.as_deref())?;
     count_rows(&mut made, &report);
     let examples = format.encode_chats(&rows)?;
+    let longest = examples.iter().map(|example| example.tokens.len()).max();
     let plan = SftPlan::new(
         examples,
         &recipe.layout,
@@ -51,7 +52,12 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &SftRecipe) -> Result<StageOutp
         BatchSize::Tokens(tokens) => tokens.max(layout.max_seq_len),
         BatchSize::Rows(rows) => rows.saturating_mul(layout.max_seq_len),
     };
-    let engine = job.open_engine(&source, &config, (&recipe.training, step), None)?;
+    // Packed rows are filled; padded ones are as long as what they hold.
+    let row = match layout.batching {
+        Batching::Padded => longest.unwrap_or(0).min(layout.max_seq_len),
+        Batching::Concat | Batching::BestFit => layout.max_seq_len,
+    };
+    let engine = job.open_engine(&source, &config, (&recipe.training, [row, step]), None)?;
     let rate = recipe.training.optimizer.learning_rate;
     let schedule = learning_schedule(&recipe.training.schedule, rate.get(), plan.steps())?;
     let (kind, steps) = (StageKind::Sft, plan.steps());

@@ -46,7 +46,7 @@ fn a_study_is_planned_on_a_base_without_its_weights_and_data() {
     let (shared, _) = planned(&project, "gemma-2b", &shared);
     let too_small = "sft does not fit one A100-80GB beside others";
     assert!(shared.contains(too_small), "{shared}");
-    assert!(shared.contains("each of 8 runs has 9.2 GiB"), "{shared}");
+    assert!(shared.contains("each of 8 runs has 9.0 GiB"), "{shared}");
     let (custom, _) = planned(&project, "gemma-2b", &["--device-flops", "400e12"]);
     assert!(
         custom.contains("one device of 400.0 TFLOP/s at 40 % of peak"),
@@ -54,15 +54,42 @@ fn a_study_is_planned_on_a_base_without_its_weights_and_data() {
     );
     assert!(gemma.contains("hours are not calibrated"), "{gemma}");
     // As `lions bench` prints it: 46 % of the peak.
-    let bench = r#"{"bench": "train", "flops_per_wall_sec": 454.94e12, "steps": 8,
+    let bench = r#"{"bench": "train", "flops_per_wall_sec": 454.94e12, "steps": 8, "parameters": 2506172416, "precision": "bf16",
         "device": {"name": "NVIDIA H200", "total_memory_bytes": 150754820096, "share_of_peak": 0.46}}"#;
     project.write("bench.json", bench);
     let file = project.path("bench.json");
     let by_bench = ["--bench", file.to_str().unwrap()];
-    let (measured, _) = planned(&project, "gemma-2b", &by_bench);
+    let (measured, said) = planned(&project, "gemma-2b", &by_bench);
     let words = "(one H200-141GB at 40 % of peak; as measured: sft 46 %)";
     assert!(measured.contains(words), "{measured}");
     assert!(!measured.contains("not calibrated"), "{measured}");
+    assert!(!said.contains("bench.json"), "{said}");
+    // Of another number format nothing is told, and of a model of another size it is said.
+    project.write("bench.json", bench.replace("bf16", "f32"));
+    let (measured, said) = planned(&project, "gemma-2b", &by_bench);
+    assert!(measured.contains("not calibrated"), "{measured}");
+    assert!(
+        said.contains("was measured in f32 and sft computes in bf16: no hours are told by it"),
+        "{said}"
+    );
+    project.write("bench.json", bench.replace("2506172416", "260032"));
+    let (measured, said) = planned(&project, "gemma-2b", &by_bench);
+    assert!(measured.contains(words), "{measured}");
+    assert!(
+        said.contains("was measured on 260.0 k parameters and sft has a model of 2.5 G"),
+        "{said}"
+    );
+    // What the project's runs share, its plans count.
+    project.write("lions.toml", "[backend.local]\nruns-per-gpu = 8\n");
+    let (shared, _) = planned(&project, "gemma-2b", &["--gpu", "a100"]);
+    assert!(shared.contains("each of 8 runs has 9.0 GiB"), "{shared}");
+    let (alone, _) = planned(
+        &project,
+        "gemma-2b",
+        &["--gpu", "a100", "--runs-per-gpu", "1"],
+    );
+    assert!(!alone.contains("does not fit"), "{alone}");
+    project.write("lions.toml", "");
     project.write("bench.json", bench.replace("H200", "X1"));
     let words = ["plan", "sweeps/quickstart.toml", by_bench[0], by_bench[1]];
     let refused = project.lions(&words);

@@ -1,7 +1,7 @@
 //! `lions doctor`.
 
 use crate::arch::DecoderConfig;
-use crate::base::Device;
+use crate::base::{Device, available_memory};
 use crate::cli::cards::access;
 use crate::cli::error::{CommandError, exit_code};
 use crate::cli::global::{DONE, Global};
@@ -164,16 +164,11 @@ fn processor() -> Finding {
 }
 
 fn memory() -> Finding {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let available = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = available.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<f64>().ok());
-    match kib {
-        Some(kib) => Finding::new(
+    match available_memory() {
+        Some(available) => Finding::new(
             "memory",
             Health::Ok,
-            format!("{} available", bytes(kib * 1024.0)),
+            format!("{} available", bytes(available as f64)),
         ),
         None => Finding::new("memory", Health::Ok, "unknown on this system"),
     }

@@ -13,8 +13,8 @@ use crate::cli::quick::{QuickSweep, SWEEP_FILES};
 use crate::cli::sweep_file::{Changes, SweepFile};
 use crate::cli::text::{bytes, counted, si};
 use crate::cli::ui::{Tone, Ui};
-use crate::config::Inputs;
 use crate::config::sweep::Sweep;
+use crate::config::{BackendChoice, Inputs};
 use crate::plan::{
     DeviceRate, FieldChange, Plan, PlannedRun, RunCost, RunId, StageKind, nearest_difference,
 };
@@ -88,7 +88,13 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PlanArgs) -> Result<u8, Comma
         ui.warn("this is what would run; `lions run` refuses it for the problems above");
     }
     warn_of_equal_trials(ui, &plan);
-    let rates = args.device.rates(&plan)?;
+    let local = project.file(ui.colors_err())?;
+    let shared = match local.backend("local") {
+        Ok(BackendChoice::Local(spec)) => spec.runs_per_gpu,
+        _ => None,
+    };
+    let (rates, said) = args.device.rates(&plan, shared)?;
+    said.iter().for_each(|said| ui.warn(said));
     let view = View::of(&plan, &project.root, args.explain, rates);
     let earlier = earlier(&project, &sweep.name);
     let mut power = power_lines(&sweep, earlier.as_ref()).map_err(CommandError::user)?;

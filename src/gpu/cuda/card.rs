@@ -231,7 +231,10 @@ impl Gpu for Cuda {
             at.inspect(|at| at.write_bytes(0, bytes))
         };
         let at = at.map_err(|e| match e.0 {
-            CUresult::CUDA_ERROR_OUT_OF_MEMORY => GpuError::NoHostMemory(bytes),
+            CUresult::CUDA_ERROR_OUT_OF_MEMORY => GpuError::NoHostMemory {
+                wanted: bytes,
+                available: None,
+            },
             _ => failed(e),
         })?;
         Ok(self.host.note(at, bytes))
@@ -239,12 +242,12 @@ impl Gpu for Cuda {
 
     fn unpin(&mut self, pinned: Pinned) -> Result<()> {
         let at = self.host.forget(pinned)?;
-        self.sync()?;
+        // A lost card, which uses nothing any more, does not keep the host's memory; its own error is told.
+        let done = self.sync();
         #[expect(unsafe_code, reason = "calls of the driver")]
         // SAFETY: made by `pin`, and given back once; nothing uses it any more.
-        unsafe {
-            result::free_host(at.cast()).or_failed()
-        }
+        let freed = unsafe { result::free_host(at.cast()).or_failed() };
+        done.and(freed)
     }
 
     fn fetch(&mut self, from: Pinned, to: Region) -> Result<()> {

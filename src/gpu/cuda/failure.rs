@@ -19,6 +19,10 @@ const FATAL: &[CUresult] = &[
     CUresult::CUDA_ERROR_CONTAINED,
     CUresult::CUDA_ERROR_DEVICE_UNAVAILABLE,
     CUresult::CUDA_ERROR_CONTEXT_IS_DESTROYED,
+    CUresult::CUDA_ERROR_ASSERT,
+    CUresult::CUDA_ERROR_MPS_RPC_FAILURE,
+    CUresult::CUDA_ERROR_MPS_CLIENT_TERMINATED,
+    CUresult::CUDA_ERROR_UNKNOWN,
 ];
 
 /// The driver's words.
@@ -43,5 +47,34 @@ pub(super) trait OrFailed<T> {
 impl<T> OrFailed<T> for std::result::Result<T, DriverError> {
     fn or_failed(self) -> Result<T> {
         self.map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_after_which_the_context_is_dead_lose_the_card() {
+        // As the driver numbers them.
+        let dead = [
+            (700, CUresult::CUDA_ERROR_ILLEGAL_ADDRESS),
+            (710, CUresult::CUDA_ERROR_ASSERT),
+            (719, CUresult::CUDA_ERROR_LAUNCH_FAILED),
+            (806, CUresult::CUDA_ERROR_MPS_RPC_FAILURE),
+            (810, CUresult::CUDA_ERROR_MPS_CLIENT_TERMINATED),
+            (999, CUresult::CUDA_ERROR_UNKNOWN),
+        ];
+        for (number, code) in dead {
+            assert_eq!(code as u32, number);
+            assert!(FATAL.contains(&code), "{number}");
+        }
+        for code in [
+            CUresult::CUDA_ERROR_INVALID_VALUE,
+            CUresult::CUDA_ERROR_OUT_OF_MEMORY,
+            CUresult::CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES,
+        ] {
+            assert!(!FATAL.contains(&code), "{code:?}");
+        }
     }
 }

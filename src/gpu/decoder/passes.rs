@@ -1,7 +1,7 @@
 //! Passes over batches: scores, and gradients.
 
 use crate::arch::{
-    DecoderConfig, Extent, Keep, activation_bytes, layers_that_fit, parameter_numbers,
+    DecoderConfig, Extent, Keep, activation_bytes, layers_that_fit, room_for_arrays,
 };
 use crate::gpu::buf::Region;
 use crate::gpu::call::HIGHEST;
@@ -53,6 +53,8 @@ pub struct Passes {
     pub(super) shape: Shape,
     /// Layers whose activations passes with gradients keep.
     pub(super) kept: usize,
+    /// Bytes that whoever uses them is still to take beside them.
+    left: usize,
     memory: Option<Region>,
     pub(super) numbers: BatchMemory,
     /// For sums of hidden states.
@@ -81,11 +83,18 @@ impl Passes {
             } else {
                 config.layers().max(1)
             },
+            left: 0,
             memory: None,
             numbers: BatchMemory::default(),
             sums: None,
             angles: None,
         }
+    }
+
+    /// Leaves so many bytes free, for what is still to be allocated beside the passes, when the next ones choose how much
+    /// they keep.
+    pub fn leave(&mut self, bytes: usize) {
+        self.left = bytes;
     }
 
     /// Takes the memory for passes over so many positions, with gradients.
@@ -208,14 +217,8 @@ impl Passes {
         let (had, width) = (self.memory.map_or(0, Region::bytes), size_of::<T>());
         if back && activation_bytes(&self.config, &extent, width) > had {
             let memory = gpu.memory()?;
-            // A thirty-second for what a batch uploads and cuBLAS takes; with adapters also for a second copy of the model,
-            // which is made when it is measured.
-            let copy = if self.shape.rank > 0 {
-                width * parameter_numbers(&self.config)
-            } else {
-                0
-            };
-            let room = (memory.free + had).saturating_sub(memory.total / 32 + copy);
+            let free = (memory.free + had).saturating_sub(self.left);
+            let room = room_for_arrays(free as u64, memory.total as u64) as usize;
             self.kept = layers_that_fit(&self.config, &extent, width, (room, self.kept));
         }
         let extent = self.extent(positions, back);

@@ -96,13 +96,31 @@ impl<T: Stored> Base<T> {
         product(gpu, all, (of.out, width, rank), (self.scale(), 1.0))
     }
 
+    /// Bytes that are still to be taken when the model is measured, written or moved towards.
+    pub(super) fn to_come(&self) -> usize {
+        let merged = match self.merged {
+            Some(_) => 0,
+            None => size_of::<T>() * self.layout.len(),
+        };
+        let scratch = match self.scratch {
+            Some(_) => 0,
+            None => size_of::<f32>() * self.largest(),
+        };
+        merged + scratch
+    }
+
+    /// Numbers of the largest matrix.
+    fn largest(&self) -> usize {
+        let all = self.layout.iter().map(|(_, place)| place.range.len());
+        all.max().unwrap_or(0)
+    }
+
     /// Memory for the sum of the largest matrix and its adapter.
     fn scratch(&mut self, gpu: &mut dyn Gpu) -> Result<Buf<f32>> {
         if let Some(scratch) = self.scratch {
             return Ok(scratch);
         }
-        let largest = self.layout.iter().map(|(_, place)| place.range.len());
-        let scratch = gpu.alloc(largest.max().unwrap_or(0))?;
+        let scratch = gpu.alloc(self.largest())?;
         Ok(*self.scratch.insert(scratch))
     }
 

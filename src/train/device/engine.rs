@@ -39,6 +39,15 @@ struct Inner<T> {
     base: Option<Base<T>>,
 }
 
+impl<T: Stored> Inner<T> {
+    /// The machine for passes with gradients, which leave what the model under adapters is still to take.
+    fn machine(&mut self) -> &mut Machine {
+        let to_come = self.base.as_ref().map_or(0, Base::to_come);
+        self.machine.passes.leave(to_come);
+        &mut self.machine
+    }
+}
+
 /// Numbers of one name that files keep.
 #[derive(Clone)]
 enum Kept {
@@ -88,6 +97,16 @@ impl<T: Stored> DeviceEngine<T> {
         let gpu = &mut *self.inner.get_mut().machine.gpu;
         self.reference = Some(Reference::new(gpu, share, policy)?);
         Ok(())
+    }
+
+    /// Takes the memory of passes over so many positions, with gradients: what else the training takes from its beginning
+    /// to its end must lie there already.
+    ///
+    /// # Errors
+    /// The decoder has heads that no kernel takes, or out of memory.
+    pub(super) fn reserve(&mut self, positions: usize) -> Result<(), TrainError> {
+        let Machine { gpu, passes } = self.inner.get_mut().machine();
+        Ok(passes.reserve::<T>(&mut **gpu, positions)?)
     }
 
     /// The model as it would be written in the precision of training, in the layout of the model.
@@ -171,12 +190,12 @@ impl<T: Stored> Scorer for DeviceEngine<T> {
 
 impl<T: Stored> Learner for DeviceEngine<T> {
     fn nll(&mut self, batch: &TokenBatch, factor: f64) -> Result<Nll, TrainError> {
-        let machine = &mut self.inner.get_mut().machine;
+        let machine = self.inner.get_mut().machine();
         machine.nll(&self.parts, batch, factor)
     }
 
     fn weighted(&mut self, batch: &TokenBatch, weigh: &mut Weigh<'_>) -> Result<(), TrainError> {
-        let machine = &mut self.inner.get_mut().machine;
+        let machine = self.inner.get_mut().machine();
         machine.weighted(&self.parts, batch, weigh)
     }
 

@@ -1,6 +1,7 @@
 //! From a folder and a recipe to an engine on a device.
 
-use crate::arch::{CardFootprint, DecoderConfig, EMBEDDING, Learned, head_rows};
+use crate::arch::{CardFootprint, DecoderConfig, EMBEDDING, Learned, head_rows, room_for_arrays};
+use crate::base::available_memory;
 use crate::config::spec::{LoraRecipe, Precision};
 use crate::gpu::decoder::{Layout, Passes, Shape};
 use crate::gpu::{Gpu, GpuError, Stored};
@@ -62,14 +63,14 @@ pub(super) fn open<T: Stored>(
         }
         None => (open_whole(device, start, model)?, None),
     };
-    let mut machine = machine(gpu, config, recipe.lora.as_ref(), start.recompute);
-    if start.positions > 0 {
-        let Machine { gpu, passes } = &mut machine;
-        passes.reserve::<T>(&mut **gpu, start.positions)?;
-    }
+    let machine = machine(gpu, config, recipe.lora.as_ref(), start.recompute);
     let mut engine = DeviceEngine::new(config, machine, learning, base)?;
     if let Some(update) = start.reference {
         engine.keep_reference(update.mix.get())?;
+    }
+    // Passes keep as many layers as there is memory for, so they come last.
+    if start.positions > 0 {
+        engine.reserve(start.positions)?;
     }
     Ok(engine)
 }
@@ -87,13 +88,28 @@ fn home<T: Stored>(gpu: &mut dyn Gpu, start: &EngineStart<'_>) -> Result<Home, G
         state_on_host: false,
     };
     let memory = gpu.memory()?;
-    // The same part that passes leave to what batches upload.
-    let room = memory.free.saturating_sub(memory.total / 32);
-    Ok(if resident.peak(start.config) <= room as u64 {
-        Home::Device
-    } else {
-        Home::Host
-    })
+    let room = room_for_arrays(memory.free as u64, memory.total as u64);
+    if resident.peak(start.config) <= room {
+        return Ok(Home::Device);
+    }
+    let streamed = CardFootprint {
+        state_on_host: true,
+        ..resident
+    };
+    check_host(streamed.on_host(start.config), available_memory())?;
+    Ok(Home::Host)
+}
+
+/// Refuses a state for which the host has too little memory, before it is taken: page-locked memory goes to no file, and its
+/// want would end other processes, too.
+fn check_host(wanted: u64, available: Option<u64>) -> Result<(), GpuError> {
+    match available {
+        Some(available) if wanted > available => Err(GpuError::NoHostMemory {
+            wanted: usize::try_from(wanted).unwrap_or(usize::MAX),
+            available: Some(available),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// The rows of the embedding that alone learn, if not all do.
@@ -171,4 +187,22 @@ fn for_each_weight(
     let mut stored = StoredWeights::open(start.source, start.config)?;
     let source = WeightSource::Stored(&mut stored);
     Ok(upload_weights(source, layout, put)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_for_which_the_host_has_too_little_memory_is_refused_in_numbers() {
+        check_host(10, Some(10)).unwrap();
+        check_host(10, None).unwrap();
+        let error = check_host(80_000_000_000, Some(31_000_000_000)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the optimiser's state does not fit the device and takes 80000000000 bytes of the host's memory, of which \
+             31000000000 are available: fewer runs at a time (`--jobs`), `precision = \"bf16\"`, `lora` or a larger GPU \
+             take less"
+        );
+    }
 }

@@ -702,3 +702,103 @@ fn an_optimizer_whose_state_lies_on_the_host_gives_the_same_bytes_in_less_memory
         assert!(off.abs() < 0.01, "{most} and not {streamed}");
     }
 }
+
+/// A device of so many bytes that arrays may take, and what else is left to batches.
+fn with_room(arrays: u64) -> SharedGpu {
+    let memory = (arrays * 32).div_ceil(31) as usize;
+    SharedGpu::new(Box::new(emulated(memory)))
+}
+
+/// What a training with a reference that moves leaves behind, and the most memory that it took.
+fn with_reference(recipe: &TrainingRecipe, shared: &SharedGpu) -> (Vec<Vec<u8>>, u64) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/stories260k");
+    let mut engine = start(&folder, recipe, Some(0.5), |start| {
+        let start = EngineStart {
+            positions: 300,
+            ..*start
+        };
+        open_on_device(shared.lend(), &start).unwrap()
+    });
+    engine.nll(&documents(), 1.0).unwrap();
+    engine.update(1, 1e-3, 1.0).unwrap();
+    engine.move_reference().unwrap();
+    engine
+        .reference()
+        .unwrap()
+        .token_logps(&documents())
+        .unwrap();
+    let parts = [Part::Reference, Part::Model(FloatFormat::F32)];
+    let left = parts.map(|part| bytes(&*engine, part)).to_vec();
+    (left, shared.memory().unwrap().most as u64)
+}
+
+#[test]
+fn a_reference_that_moves_has_its_memory_before_passes_choose_how_many_layers_they_keep() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/stories260k");
+    let config = DecoderConfig::from_file(&folder).unwrap();
+    for more in ["precision = 'bf16'", "precision = 'f32'"] {
+        let recipe = recipe(more);
+        let planned = |kept_layers| {
+            let footprint = CardFootprint {
+                bf16: recipe.precision == Precision::Bf16,
+                learned: Some(&Learned::All),
+                positions: 300,
+                kept_layers,
+                measured: false,
+                reference: Some(0.5),
+                state_on_host: false,
+            };
+            footprint.peak(&config)
+        };
+        let (want, most) = with_reference(&recipe, &with_room(planned(config.layers()) * 2));
+        assert!(100 * most >= 99 * planned(config.layers()), "{most}");
+        // Room for two layers and no third.
+        let room = planned(2) + (planned(3) - planned(2)) / 2;
+        let (got, most) = with_reference(&recipe, &with_room(room));
+        assert!(got == want, "{more}");
+        assert!(most < planned(3) && 100 * most >= 99 * planned(2), "{most}");
+    }
+}
+
+#[test]
+fn passes_leave_what_a_model_under_adapters_takes_when_it_is_measured_and_written() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/stories260k");
+    let config = DecoderConfig::from_file(&folder).unwrap();
+    let recipe = recipe(&format!("precision = 'bf16'\n{LORA}"));
+    let learned = recipe
+        .lora
+        .as_ref()
+        .map_or(Learned::All, LoraRecipe::learned);
+    let planned = |kept_layers| {
+        let footprint = CardFootprint {
+            bf16: true,
+            learned: Some(&learned),
+            positions: 300,
+            kept_layers,
+            measured: true,
+            reference: None,
+            state_on_host: false,
+        };
+        footprint.peak(&config)
+    };
+    let run = |shared: &SharedGpu| {
+        let mut engine = start(&folder, &recipe, None, |start| {
+            let start = EngineStart {
+                positions: 300,
+                ..*start
+            };
+            open_on_device(shared.lend(), &start).unwrap()
+        });
+        engine.nll(&documents(), 1.0).unwrap();
+        engine.update(1, 1e-3, 1.0).unwrap();
+        let scores = engine.written().unwrap().token_logps(&documents()).unwrap();
+        let left = bytes(&*engine, Part::Model(FloatFormat::F32));
+        (scores, left, shared.memory().unwrap().most as u64)
+    };
+    let (scores, left, _) = run(&with_room(planned(config.layers()) * 2));
+    // So little that the third layer would take the place of the matrix in which sums are made.
+    let room = planned(3) - 4 * (config.vocab_size * config.hidden_size) as u64 + 4096;
+    let (again, written, most) = run(&with_room(room));
+    assert!(scores == again && left == written);
+    assert!(most < planned(3), "{most} of {}", planned(3));
+}
