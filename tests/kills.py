@@ -220,6 +220,7 @@ class Round:
             print("\n".join(found[:20]))
             raise SystemExit(1)
         self.sweeps += 1
+        print(f"{self.what}: {self.kills} of {self.count} kills, {self.sweeps} sweeps as they should be", file=sys.stderr)
         self.extra += self.project.attempts() - self.first
         self.project.begin_anew()
 
