@@ -134,7 +134,9 @@ def main():
         work = Path(scratch)
         (work / "sweeps").mkdir()
         (work / "tasks").mkdir()
-        filled = [row for row in CHOICES if all(choice.strip() for choice in row["c"]) and not row["q"].startswith("{{")]
+        # With nothing between question and choice a token may straddle the border, and nothing is left of a choice.
+        plain = lambda text: text.isascii() and text.strip() and "{{" not in text
+        filled = [row for row in CHOICES if all(map(plain, [row["q"], *row["c"]]))]
         for name, rows in (("choices", CHOICES), ("filled", filled), ("texts", TEXTS), ("shots", SHOTS)):
             write_rows(work / f"data/{name}.jsonl", rows)
         names = []
@@ -150,6 +152,10 @@ def main():
             folder = str(Path(model).resolve())
             lm = HFLM(pretrained=folder, dtype="float32", device="cpu", batch_size=1)
             short = Path(folder).name
+            # Of some questions nothing is left behind the border in this vocabulary: the harness asserts, and so do we refuse.
+            whole = lambda rows, between: [row for row in rows if all(lm._encode_pair(row["q"], between + c)[1] for c in row["c"])]
+            write_rows(work / "data/choices.jsonl", whole(CHOICES, " "))
+            write_rows(work / "data/filled.jsonl", whole(filled, ""))
             said = lions(program, folder, work, names, f"out-{short}")
             check(said.returncode == 0, f"{short}: lions eval {said.stderr[-2000:]}")
             found = lm_eval.simple_evaluate(model=lm, tasks=names, task_manager=TaskManager(include_path=str(work)), log_samples=True,
@@ -170,7 +176,6 @@ def main():
                     failed = True
                 said = lions(program, folder, work, ["odd_bare"], f"refused-{short}")
                 check(failed == (said.returncode != 0), f"{short}: {what}: the harness fails: {failed}; lions: {said.stderr.strip()[-160:]!r}")
-            write_rows(work / "data/filled.jsonl", filled)
 
 
 if __name__ == "__main__":

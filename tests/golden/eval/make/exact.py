@@ -8,7 +8,7 @@ positions (transformers rounds frequencies and angles to f32), norms, attention,
 each file, the largest distances from these numbers: of the harness (in the golden file: f32, batch 1); of the same f64 pass
 over transformers' f32 angles; of the same pass in f32 throughout, with exact and with f32 angles; of transformers in f32 as
 the harness asks it here, and of the very same logits with their `log_softmax` in f64; and of `lions eval`, if
-FOLDERs hold its samples. The harness's distance is that of torch's f32 `log_softmax` over the vocabulary. OUT.json gets the numbers, and by how much each continuation's tokens are the likeliest: a flag
+FOLDERs hold its samples. Most of the harness's distance is that of torch's f32 `log_softmax` over the vocabulary. OUT.json gets the numbers, and by how much each continuation's tokens are the likeliest: a flag
 `is_greedy` hangs by that.
 
 Versions: lm_eval 0.4.13, transformers 5.24.0, torch 2.15.0, Python 3.11.7.
