@@ -3,7 +3,8 @@
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked && cp target/release/lions /lions
+# The image's own toolchain: the file names tools that building does not need, which would be downloaded.
+RUN rm rust-toolchain.toml && cargo build --release --locked && cp target/release/lions /lions
 
 FROM debian:bookworm-slim
 # cuBLAS of the wheel is enough for GPUs; the driver comes from the host.
