@@ -660,6 +660,7 @@ mod tests {
             weights_bytes: 7,
             judge_requests: 8,
             judge_tokens: 9,
+            steps: 11.0,
         };
         let large = RunCost {
             tokens: 10,
@@ -678,6 +679,7 @@ mod tests {
             weights_bytes: 7,
             judge_requests: 8,
             judge_tokens: 9,
+            steps: 11.0,
             ..large
         };
         assert_eq!(small.then(&large), both);
@@ -686,6 +688,7 @@ mod tests {
             weights_bytes: 0,
             judge_requests: 0,
             judge_tokens: 0,
+            steps: 0.0,
             ..both
         };
         assert_eq!(large.then(&small), other);
