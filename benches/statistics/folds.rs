@@ -84,7 +84,7 @@ fn of_table(regime: &Regime, design: &Design, seed: &SeedTree) -> (bool, usize, 
         let holds = interval.is_some_and(|i| i.low <= 0.0 && i.high >= 0.0);
         found.0 |= !holds;
         found.1 += usize::from(holds);
-        found.2 += interval.map_or(f64::NAN, |i| i.half_width());
+        found.2 += interval.map_or(f64::NAN, |i| (i.high - i.low) / 2.0);
     }
     found
 }

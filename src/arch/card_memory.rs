@@ -44,13 +44,11 @@ pub fn room_for_arrays(free: u64, total: u64) -> u64 {
 
 /// What the arrays of one of `runs` on a card of so many bytes may take there, as the run itself finds it when it begins.
 pub fn usable_of_card(bytes: u64, runs: NonZeroU32) -> u64 {
-    match runs.get() {
-        1 => room_for_arrays(bytes.saturating_sub(PROCESS_SHARE), bytes),
-        _ => {
-            let share = share_of_card(bytes, runs);
-            room_for_arrays(share, share)
-        }
+    if runs.get() == 1 {
+        return room_for_arrays(bytes.saturating_sub(PROCESS_SHARE), bytes);
     }
+    let share = share_of_card(bytes, runs);
+    room_for_arrays(share, share)
 }
 
 /// Numbers of a piece of the optimiser's state that comes from the host, of so many: a sixteenth, or as many as

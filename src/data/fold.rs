@@ -68,9 +68,12 @@ fn part(prompt: &str, of: u64) -> u64 {
     number.unwrap_or(0) % of.max(1)
 }
 
+/// The text before a row's reply; nothing of a row that has none.
+type PromptOf = Box<dyn Fn(&RawRow) -> Option<String> + Send + Sync>;
+
 /// What tells the text before a row's reply, by the form of the file's first row: the turns with their roles, or
 /// the whole text of rows that hold one.
-fn prompts(path: &str, rows: &[RawRow]) -> Box<dyn Fn(&RawRow) -> Option<String> + Send + Sync> {
+fn prompts(path: &str, rows: &[RawRow]) -> PromptOf {
     let path = path.to_owned();
     let Some((_, first)) = rows.first() else {
         return Box::new(|_| None);

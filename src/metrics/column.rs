@@ -7,6 +7,7 @@ use crate::metrics::seeds::{MeanSquare, SeedNoise, own_variance};
 use crate::metrics::spec::Transform;
 use crate::metrics::spread::Spread;
 use crate::metrics::student::{t_beyond, t_two_sided};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One seed of an arm.
@@ -401,7 +402,9 @@ fn is_constant(arms: &[Arm]) -> bool {
     let arms = || arms.iter().filter(|arm| !arm.seeds.is_empty());
     let equal = |a: f64, b: f64| a.total_cmp(&b).is_eq();
     let same = |a: &SeedValues, b: &SeedValues| {
-        let row = |(a, b): (&f64, &f64)| a == b || (a.is_nan() && b.is_nan());
+        let row = |(a, b): (&f64, &f64)| {
+            a.partial_cmp(b).is_some_and(Ordering::is_eq) || (a.is_nan() && b.is_nan())
+        };
         let rows = a.rows.len() == b.rows.len() && a.rows.iter().zip(&b.rows).all(row);
         equal(a.value, b.value) && rows
     };
