@@ -235,12 +235,26 @@ impl SweepResults {
         self.runs.get(&trial.eval)?.metrics.get(key).copied()
     }
 
-    /// The accuracy on a set's pairs of always preferring the reply that is `longer` or `shorter`, which `end` says, as
-    /// the first run that measured it has it.
+    /// The accuracy on a set's pairs of always preferring the reply that is `longer` or `shorter`, which `end` says. It is the
+    /// same for all runs, or, where seeds are measured on parts of the pairs, the mean over these.
     pub(crate) fn length_baseline(&self, set: &str, end: &str) -> Option<MetricValue> {
         let key = format!("{set}/length_baseline/{end}");
-        let mut runs = self.runs.values();
-        runs.find_map(|run| run.metrics.get(&key).copied())
+        let runs = self.runs.values();
+        let of_parts: BTreeMap<(u64, u64), MetricValue> = runs
+            .filter_map(|run| run.metrics.get(&key).copied())
+            .map(|part| ((part.value.to_bits(), part.n), part))
+            .collect();
+        let mut parts = of_parts.into_values();
+        let first = parts.next()?;
+        Some(parts.fold(first, |all, part| {
+            let n = all.n + part.n;
+            let sum = all.value * all.n as f64 + part.value * part.n as f64;
+            MetricValue {
+                value: sum / n as f64,
+                stderr: None,
+                n,
+            }
+        }))
     }
 
     /// Why a trial has no value for a metric: the first unfinished run in stage order, or that the
