@@ -76,7 +76,7 @@ fn a_study_is_planned_on_a_base_without_its_weights_and_data() {
     let (measured, said) = planned(&project, "gemma-2b", &by_bench);
     assert!(measured.contains(words), "{measured}");
     assert!(
-        said.contains("was measured on 260.0 k parameters and sft has a model of 2.5 G"),
+        said.contains("was measured on 260.0k parameters and sft has a model of 2.5G"),
         "{said}"
     );
     // What the project's runs share, its plans count.
