@@ -232,7 +232,7 @@ def host_state():
         models.large(shipped, target, share // 16)
 
     memory = {}
-    for name, more in (("alone", ()), ("sharing", ("--runs-per-gpu", str(runs), "--jobs", "1"))):
+    for name, more in (("alone", ()), ("sharing", ("--runs-per-gpu", str(runs)))):
         path = work.project(f"{name}/memory", sweeps.large(sweeps.SMALL_PASSES), make)
         work.run(path, work.CARD, *more)
         memory[name] = (path, most_of_the_card(path))
