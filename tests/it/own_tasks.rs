@@ -70,7 +70,8 @@ fn asked(project: &Project, task: &str, out: &str) -> (Value, Vec<Value>) {
 fn context(samples: &[Value], question: &str) -> String {
     let of = |sample: &&Value| sample["doc"]["q"] == question;
     let sample = samples.iter().find(of).unwrap();
-    sample["arguments"][0][0].as_str().unwrap().to_owned()
+    let asked = &sample["arguments"]["gen_args_0"]["arg_0"];
+    asked.as_str().unwrap().to_owned()
 }
 
 #[test]
