@@ -297,12 +297,15 @@ fn questions_are_put_together_as_the_keys_of_the_file_say() {
     let (metrics, samples) = asked(&project, "cont", "cont");
     assert_eq!(
         samples[0]["arguments"],
-        json!([
-            ["So It was", " in run"],
-            ["So The big red dog and the cat was", " in run"]
-        ])
+        json!({
+            "gen_args_0": { "arg_0": "So It was", "arg_1": " in run" },
+            "gen_args_1": { "arg_0": "So The big red dog and the cat was", "arg_1": " in run" },
+        })
     );
-    let likely = |sample: &Value, at: usize| sample["resps"][at][0][0].as_f64().unwrap();
+    let likely = |sample: &Value, at: usize| -> f64 {
+        let said = sample["resps"][at][0][0].as_str().unwrap();
+        said.parse().unwrap()
+    };
     let right = samples
         .iter()
         .filter(|sample| likely(sample, 1) > likely(sample, 0));
