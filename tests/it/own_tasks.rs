@@ -157,8 +157,8 @@ fn answers_are_cut_and_scored_by_the_keys_of_the_file_in_a_sweep_as_by_the_comma
         for (part, want) in [
             ("/run", scores[0]),
             ("/have", have),
-            ("/all", (scores[0] + have) / 2.0),
-            ("", (scores[0] + have) / 2.0),
+            ("/all", f64::midpoint(scores[0], have)),
+            ("", f64::midpoint(scores[0], have)),
         ] {
             let name = format!("words{part}/{filter}/{key}");
             close(
@@ -208,7 +208,7 @@ fn answers_are_cut_and_scored_by_the_keys_of_the_file_in_a_sweep_as_by_the_comma
     let first = [right("last", 0), right("last", 1)].map(|right| f64::from(u8::from(right)));
     close(
         results.value("two rows", shown[1]),
-        (first[0] + first[1]) / 2.0,
+        f64::midpoint(first[0], first[1]),
         1e-12,
         "the first rows",
     );
