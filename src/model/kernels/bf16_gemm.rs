@@ -13,10 +13,12 @@
 
 use crate::aligned::Aligned;
 use crate::isa::{Isa, LeftRows, Simd, TileJob, isa, kernel};
+#[cfg(target_arch = "x86_64")]
+use crate::isa::{Pairing, SIDE};
 use crate::mat::{MatRef, Store};
 use crate::pack::{pack_left, pack_panel, panel_width};
 #[cfg(target_arch = "x86_64")]
-use crate::pairs::{self, Pairing};
+use crate::pairs;
 use crate::real::Real;
 use std::any::Any;
 use std::cell::RefCell;
@@ -33,7 +35,7 @@ const ROWS: usize = 192;
 pub fn panel<F: Real>() -> (usize, bool) {
     #[cfg(target_arch = "x86_64")]
     if F::IS_F32 && matches!(isa(), Isa::Amx(_) | Isa::Avx512Bf16(_)) {
-        return (paired::SIDE, true);
+        return (SIDE, true);
     }
     (panel_width::<F>(), false)
 }
@@ -73,8 +75,8 @@ pub fn multiply<F: Real>(m: usize, a: MatRef<'_, F>, b: Panels<'_, F>, c: &mut [
         let (b, c) = ((b.pairs, b.k, b.n), (&mut *c, store));
         match isa() {
             Isa::Amx(set) => {
-                let unit = (set, set.tiles());
-                return LEFT_PAIRS.with_borrow_mut(|l| paired::multiply(&unit, m, a, b, c, l));
+                let tiles = set.tiles();
+                return LEFT_PAIRS.with_borrow_mut(|l| paired::multiply(&tiles, m, a, b, c, l));
             }
             Isa::Avx512Bf16(set) => {
                 return LEFT_PAIRS.with_borrow_mut(|l| paired::multiply(&set, m, a, b, c, l));
@@ -327,79 +329,12 @@ fn tiles<F: Real, S: Simd, const MR: usize, const NR: usize>(
 mod paired {
     use super::{BLOCK, ROWS, STEP, with_whole_tile};
     use crate::aligned::Aligned;
-    use crate::isa::Amx;
-    pub(super) use crate::isa::amx::SIDE;
-    use crate::isa::amx::{PAIRS, TILE, Tiles};
-    use crate::isa::avx512_bf16::{self, Avx512Bf16};
+    use crate::isa::{PAIRS, PairTiles, SIDE, TILE};
     use crate::mat::{MatRef, Store};
-    use crate::pairs::{Pairing, pack_pairs};
-
-    /// What multiplies: tiles of `MR` rows by [`SIDE`] columns.
-    pub(super) trait Unit<const MR: usize> {
-        /// How it wants its pairs.
-        const PAIRING: Pairing;
-
-        /// What packs them.
-        fn packer(&self) -> Avx512Bf16;
-
-        /// Adds products to `count` tiles below each other, at most [`SIDE`] rows of them, or to zeros.
-        ///
-        /// # Safety
-        /// `left` has `steps` steps of the rows of the tiles and `right` of their columns, as [`pack_pairs`] packs
-        /// them; `c` is valid for reads and writes of the tiles, their rows `stride` apart.
-        #[expect(unsafe_code, reason = "tiles read and write through pointers")]
-        unsafe fn add(
-            &self,
-            sizes: (usize, usize),
-            operands: (*const u32, *const u32),
-            c: (*mut f32, usize),
-            zero: bool,
-        );
-    }
-
-    impl Unit<SIDE> for (Amx, Tiles) {
-        const PAIRING: Pairing = Pairing::Neighbours;
-
-        fn packer(&self) -> Avx512Bf16 {
-            self.0.pairs()
-        }
-
-        #[expect(unsafe_code, reason = "as declared")]
-        unsafe fn add(
-            &self,
-            (steps, count): (usize, usize),
-            operands: (*const u32, *const u32),
-            c: (*mut f32, usize),
-            zero: bool,
-        ) {
-            debug_assert!(count == 1 && steps > 0);
-            // SAFETY: the caller's promise.
-            unsafe { self.1.multiply_add(steps, operands, c, zero) }
-        }
-    }
-
-    impl Unit<{ avx512_bf16::ROWS }> for Avx512Bf16 {
-        const PAIRING: Pairing = Pairing::Sums;
-
-        fn packer(&self) -> Avx512Bf16 {
-            *self
-        }
-
-        #[expect(unsafe_code, reason = "as declared")]
-        unsafe fn add(
-            &self,
-            sizes: (usize, usize),
-            operands: (*const u32, *const u32),
-            c: (*mut f32, usize),
-            zero: bool,
-        ) {
-            // SAFETY: the caller's promise; `self` proves the features.
-            unsafe { self.multiply_add(sizes, operands, c, zero) }
-        }
-    }
+    use crate::pairs::pack_pairs;
 
     /// [`super::multiply`] by `b (k, n)`.
-    pub(super) fn multiply<const MR: usize, U: Unit<MR>>(
+    pub(super) fn multiply<const MR: usize, U: PairTiles<MR>>(
         unit: &U,
         m: usize,
         a: MatRef<'_, f32>,
@@ -435,7 +370,7 @@ mod paired {
 
     /// Adds the product of a panel of up to [`SIDE`] rows and one of as many columns to `rows` by `columns` of `c`, or
     /// sets it.
-    fn side<const MR: usize, U: Unit<MR>>(
+    fn side<const MR: usize, U: PairTiles<MR>>(
         unit: &U,
         (rows, columns): (usize, usize),
         (left, right): (&[u32], &[u32]),
@@ -451,7 +386,7 @@ mod paired {
             // SAFETY: each operand has `steps` steps, of a depth that is not zero, as `pack_pairs` orders them; the
             // assert covers the rows of the left one, and `c`.
             unsafe {
-                unit.add((steps, count), operands, (c.as_mut_ptr(), stride), zero);
+                unit.multiply_add((steps, count), operands, (c.as_mut_ptr(), stride), zero);
             }
         };
         let whole = if columns == SIDE { rows / MR } else { 0 };

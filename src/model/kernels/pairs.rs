@@ -1,6 +1,6 @@
 //! Pairs of bf16 in the tiles that instructions read that multiply them.
 
-use crate::isa::{Avx512Bf16, SQUARE, Simd as _};
+use crate::isa::{Avx512Bf16, Pairing, SQUARE, Simd as _};
 use std::arch::x86_64::{
     __m512, __m512i, _CMP_UNORD_Q, _mm512_add_epi32, _mm512_and_si512, _mm512_castps_si512,
     _mm512_castsi256_si512, _mm512_cmp_ps_mask, _mm512_cvtepi32_epi16, _mm512_cvtne2ps_pbh,
@@ -15,41 +15,16 @@ const SIDE: usize = 16;
 /// A tile: 16 lines of 16 pairs.
 type Tile = [[u32; SIDE]; SIDE];
 
-/// Which of a step's 32 values are a pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pairing {
-    /// Neighbours, of which AMX adds the lower half to one sum and the upper half to the other.
-    Neighbours,
-    /// Two values of the same sum, the upper half first, as AVX512-BF16 adds them: pairs of even places, then of odd ones.
-    Sums,
-}
-
-impl Pairing {
-    /// The places of pair `p`: lower half, upper half.
-    const fn places(self, p: usize) -> [usize; 2] {
-        match self {
-            Self::Neighbours => [2 * p, 2 * p + 1],
-            Self::Sums => {
-                let (first, odd) = (4 * (p % 8), p / 8);
-                [first + 2 + odd, first + odd]
-            }
-        }
-    }
-
-    /// The places of 32 values in turn.
-    const fn order(self) -> [u16; 2 * SIDE] {
-        let mut order = [0; 2 * SIDE];
-        let mut at = 0;
-        while at < 2 * SIDE {
-            order[at] = self.places(at / 2)[at % 2] as u16;
-            at += 1;
-        }
-        order
-    }
-}
-
 /// [`Pairing::Sums`], as a permutation of a vector.
-static SUMS: [u16; 2 * SIDE] = Pairing::Sums.order();
+static SUMS: [u16; 2 * SIDE] = {
+    let mut order = [0; 2 * SIDE];
+    let mut at = 0;
+    while at < 2 * SIDE {
+        order[at] = Pairing::Sums.places(at / 2)[at % 2] as u16;
+        at += 1;
+    }
+    order
+};
 
 /// The halves of a vector in turn.
 static IN_TURN: [u16; 2 * SIDE] = {

@@ -2,16 +2,10 @@
 
 use super::avx512::Avx512;
 use super::avx512_bf16::Avx512Bf16;
+use super::pair_tiles::{PairTiles, Pairing, SIDE};
 use std::arch::asm;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::sync::OnceLock;
-
-/// Rows and columns of the result that [`Tiles::multiply_add`] makes: two by two tiles.
-pub const SIDE: usize = 32;
-/// Pairs of bf16 of the inner index in a tile.
-pub const PAIRS: usize = 16;
-/// Pairs in a tile of an operand.
-pub const TILE: usize = 16 * PAIRS;
 
 /// Proof that this processor has AMX for bf16, AVX-512 and AVX512-BF16, and that this process may use its tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,12 +80,13 @@ struct Form([u8; 64]);
 
 /// Eight tiles of this thread, given back when dropped: a context with tiles in use is larger.
 pub struct Tiles {
+    amx: Amx,
     /// Tiles are a thread's own.
     _here: std::marker::PhantomData<*const ()>,
 }
 
 impl Tiles {
-    fn new(_: Amx) -> Self {
+    fn new(amx: Amx) -> Self {
         let mut form = Form([0; 64]);
         form.0[0] = 1;
         for tile in 0..8 {
@@ -104,29 +99,61 @@ impl Tiles {
             asm!("ldtilecfg [{form}]", form = in(reg) &raw const form, options(nostack, readonly));
         }
         Self {
+            amx,
             _here: std::marker::PhantomData,
         }
     }
 
-    /// Adds `steps` products of tiles to [`SIDE`] rows by as many columns of `c`, or of zeros if `zero`.
-    ///
+    /// `rounds` times four products of tiles that wait for nothing; gives the operations that these are.
+    pub fn multiply_adds(&self, rounds: u32) -> f64 {
+        if rounds > 0 {
+            #[expect(unsafe_code, reason = "instructions of AMX")]
+            // SAFETY: `self` proves that there are eight tiles; those that are written are named.
+            unsafe {
+                asm!(
+                    "tilezero tmm4",
+                    "tilezero tmm5",
+                    "tilezero tmm6",
+                    "tilezero tmm7",
+                    "2:",
+                    "tdpbf16ps tmm0, tmm4, tmm6",
+                    "tdpbf16ps tmm1, tmm4, tmm7",
+                    "tdpbf16ps tmm2, tmm5, tmm6",
+                    "tdpbf16ps tmm3, tmm5, tmm7",
+                    "dec {rounds:e}",
+                    "jnz 2b",
+                    rounds = inout(reg) rounds => _,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack, nomem)
+                );
+            }
+        }
+        // Two for each of a tile's 16 by 16 sums of 32 products.
+        f64::from(rounds) * f64::from(4 * 2 * 16 * 16 * 32_u32)
+    }
+}
+
+impl PairTiles<SIDE> for Tiles {
+    const PAIRING: Pairing = Pairing::Neighbours;
+
+    fn packer(&self) -> Avx512Bf16 {
+        self.amx.pairs()
+    }
+
     /// Of each product of 32 values an instruction makes two sums from zero, of those with an even and of
     /// those with an odd place, by multiply-adds in order with one rounding each, and adds first the two and
     /// then this to the result; numbers below the smallest normal one are zero, read and written.
-    /// (Intel's manual, TDPBF16PS.)
-    ///
-    /// # Safety
-    /// `steps` is not zero; `a` and `b` hold `2 * steps` tiles: of `a` the upper and the lower 16 rows in turn, each row the
-    /// [`PAIRS`] of a step; of `b` the left and the right 16 columns in turn, a row for each pair. `c` is
-    /// valid for reads and writes of [`SIDE`] rows of as many values, `stride` apart.
+    /// (Intel's manual, TDPBF16PS.) Two by two tiles of AMX are one here.
     #[expect(unsafe_code, reason = "loads and stores of tiles")]
-    pub unsafe fn multiply_add(
+    unsafe fn multiply_add(
         &self,
-        steps: usize,
+        (steps, tiles): (usize, usize),
         (a, b): (*const u32, *const u32),
         (c, stride): (*mut f32, usize),
         zero: bool,
     ) {
+        debug_assert!(tiles == 1, "there is room for one");
         // SAFETY: the caller's promise; `self` proves that eight tiles of this form are there. Every tile
         // that is written is named, flags are not kept, and no stack is used.
         unsafe {
@@ -173,35 +200,6 @@ impl Tiles {
                 options(nostack)
             );
         }
-    }
-
-    /// `rounds` times four products of tiles that wait for nothing; gives the operations that these are.
-    pub fn multiply_adds(&self, rounds: u32) -> f64 {
-        if rounds > 0 {
-            #[expect(unsafe_code, reason = "instructions of AMX")]
-            // SAFETY: `self` proves that there are eight tiles; those that are written are named.
-            unsafe {
-                asm!(
-                    "tilezero tmm4",
-                    "tilezero tmm5",
-                    "tilezero tmm6",
-                    "tilezero tmm7",
-                    "2:",
-                    "tdpbf16ps tmm0, tmm4, tmm6",
-                    "tdpbf16ps tmm1, tmm4, tmm7",
-                    "tdpbf16ps tmm2, tmm5, tmm6",
-                    "tdpbf16ps tmm3, tmm5, tmm7",
-                    "dec {rounds:e}",
-                    "jnz 2b",
-                    rounds = inout(reg) rounds => _,
-                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
-                    options(nostack, nomem)
-                );
-            }
-        }
-        // Two for each of a tile's 16 by 16 sums of 32 products.
-        f64::from(rounds) * f64::from(4 * 2 * 16 * 16 * 32_u32)
     }
 }
 

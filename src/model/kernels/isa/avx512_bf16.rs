@@ -3,17 +3,14 @@
 //! VDPBF16PS adds to each sum the product of the upper values of two pairs and then that of the lower ones, each with one
 //! rounding, numbers below the smallest normal one being zero (Intel's manual, and the same in 32 million sums on a
 //! Zen 4). So it makes the sums of AMX, to the bit, where a pair holds two values of the same sum:
-//! [`Pairing::Sums`](crate::pairs::Pairing).
+//! [`Pairing::Sums`].
 
 use super::avx512::Avx512;
+use super::pair_tiles::{PairTiles, Pairing, TILE};
 use std::arch::asm;
 
-/// Rows of a tile.
-pub const ROWS: usize = 4;
-/// Columns of a tile.
-pub const COLUMNS: usize = 32;
-/// Pairs of a row, or lines of 16 columns, of a step of 32 values: first those of even places, then of odd ones.
-const PAIRS: usize = 16;
+/// Rows of a tile: with 32 columns, and a sum each of even and of odd places, 16 registers of sums.
+const ROWS: usize = 4;
 
 /// Proof that this processor has AVX512-BF16 and AVX-512.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,108 +78,122 @@ impl Avx512Bf16 {
     pub fn vectors(self) -> Avx512 {
         self.0
     }
+}
 
-    /// Adds `steps` times 32 products to `tiles` tiles of [`ROWS`] rows by [`COLUMNS`] columns below each other, or to
-    /// zeros if `zero`, in the order that `bf16_gemm` says. The tiles are of 32 rows at most.
-    ///
-    /// # Safety
-    /// Rows of `a` lie as [`pack_pairs`](crate::pairs::pack_pairs) packs a left operand, of which `a` is one of the first 32
-    /// rows and there are `ROWS * tiles` from it on, and columns of `b` as it packs a right one, both with
-    /// `Pairing::Sums`, of `steps` steps; `c` is valid for reads and writes of the tiles, their rows `stride` apart.
-    #[target_feature(enable = "avx512f")]
-    #[expect(unsafe_code, reason = "reads and writes through pointers")]
-    pub unsafe fn multiply_add(
-        self,
-        (steps, tiles): (usize, usize),
-        (a, b): (*const u32, *const u32),
-        (c, stride): (*mut f32, usize),
+impl PairTiles<ROWS> for Avx512Bf16 {
+    const PAIRING: Pairing = Pairing::Sums;
+
+    fn packer(&self) -> Self {
+        *self
+    }
+
+    #[expect(unsafe_code, reason = "as declared")]
+    unsafe fn multiply_add(
+        &self,
+        sizes: (usize, usize),
+        operands: (*const u32, *const u32),
+        c: (*mut f32, usize),
         zero: bool,
     ) {
-        if steps == 0 || tiles == 0 {
-            return;
-        }
-        // The control register as it was and as it is here, and whether this step's results begin at zero.
-        let mut memory = [0u32; 3];
-        // SAFETY: the caller's promise. The control register is put back; every vector that is written is named; no
-        // stack is used.
-        unsafe {
-            asm!(
-                // For additions: numbers below the smallest normal one are zero, written (bit 15) and read (bit 6).
-                "stmxcsr [{s}]",
-                "mov {n:e}, dword ptr [{s}]",
-                "or {n:e}, 0x8040",
-                "mov dword ptr [{s} + 4], {n:e}",
-                "ldmxcsr [{s} + 4]",
-                "vpxord zmm22, zmm22, zmm22",
-                "2:",
-                "mov {k}, {steps}",
-                "mov dword ptr [{s} + 8], {zero:e}",
-                "lea {n}, [{c} + 2*{stride}]",
-                "3:",
-                clear!("xmm0" "xmm1" "xmm2" "xmm3" "xmm4" "xmm5" "xmm6" "xmm7"),
-                clear!("xmm8" "xmm9" "xmm10" "xmm11" "xmm12" "xmm13" "xmm14" "xmm15"),
-                pair!(0 32 0 512),
-                pair!(4 36 64 576),
-                pair!(8 40 128 640),
-                pair!(12 44 192 704),
-                pair!(16 48 256 768),
-                pair!(20 52 320 832),
-                pair!(24 56 384 896),
-                pair!(28 60 448 960),
-                "cmp dword ptr [{s} + 8], 0",
-                "jne 4f",
-                add!(
-                    "zmm0" "zmm8" "[{c}]" "zmm1" "zmm9" "[{c} + 64]"
-                    "zmm2" "zmm10" "[{c} + {stride}]" "zmm3" "zmm11" "[{c} + {stride} + 64]"
-                    "zmm4" "zmm12" "[{n}]" "zmm5" "zmm13" "[{n} + 64]"
-                    "zmm6" "zmm14" "[{n} + {stride}]" "zmm7" "zmm15" "[{n} + {stride} + 64]"
-                ),
-                "jmp 5f",
-                // Adding zero makes zero of minus zero, too.
-                "4:",
-                add!(
-                    "zmm0" "zmm8" "zmm22" "zmm1" "zmm9" "zmm22" "zmm2" "zmm10" "zmm22" "zmm3" "zmm11" "zmm22"
-                    "zmm4" "zmm12" "zmm22" "zmm5" "zmm13" "zmm22" "zmm6" "zmm14" "zmm22" "zmm7" "zmm15" "zmm22"
-                ),
-                "mov dword ptr [{s} + 8], 0",
-                "5:",
-                "vmovups [{c}], zmm0",
-                "vmovups [{c} + 64], zmm1",
-                "vmovups [{c} + {stride}], zmm2",
-                "vmovups [{c} + {stride} + 64], zmm3",
-                "vmovups [{n}], zmm4",
-                "vmovups [{n} + 64], zmm5",
-                "vmovups [{n} + {stride}], zmm6",
-                "vmovups [{n} + {stride} + 64], zmm7",
-                "add {a}, 2048",
-                "add {b}, 2048",
-                "dec {k}",
-                "jnz 3b",
-                // The tile below.
-                "sub {a}, {back}",
-                "add {a}, 256",
-                "sub {b}, {back}",
-                "lea {c}, [{n} + 2*{stride}]",
-                "dec {tiles}",
-                "jnz 2b",
-                "ldmxcsr [{s}]",
-                s = in(reg) memory.as_mut_ptr(),
-                a = inout(reg) a => _,
-                b = inout(reg) b => _,
-                c = inout(reg) c => _,
-                n = out(reg) _,
-                k = out(reg) _,
-                stride = in(reg) 4 * stride,
-                steps = in(reg) steps,
-                tiles = inout(reg) tiles => _,
-                back = in(reg) 2 * 4 * 16 * PAIRS * steps,
-                zero = in(reg) u32::from(zero),
-                out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _, out("zmm4") _, out("zmm5") _,
-                out("zmm6") _, out("zmm7") _, out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
-                out("zmm12") _, out("zmm13") _, out("zmm14") _, out("zmm15") _, out("zmm16") _, out("zmm17") _,
-                out("zmm18") _, out("zmm19") _, out("zmm20") _, out("zmm21") _, out("zmm22") _,
-                options(nostack)
-            );
-        }
+        // SAFETY: the caller's promise; `self` proves the features.
+        unsafe { products(*self, sizes, operands, c, zero) }
+    }
+}
+
+/// Those of [`PairTiles::multiply_add`].
+///
+/// # Safety
+/// As there.
+#[target_feature(enable = "avx512f")]
+#[expect(unsafe_code, reason = "reads and writes through pointers")]
+unsafe fn products(
+    _: Avx512Bf16,
+    (steps, tiles): (usize, usize),
+    (a, b): (*const u32, *const u32),
+    (c, stride): (*mut f32, usize),
+    zero: bool,
+) {
+    // The control register as it was and as it is here, and whether this step's results begin at zero.
+    let mut memory = [0u32; 3];
+    // SAFETY: the caller's promise. The control register is put back; every vector that is written is named; no
+    // stack is used.
+    unsafe {
+        asm!(
+            // For additions: numbers below the smallest normal one are zero, written (bit 15) and read (bit 6).
+            "stmxcsr [{s}]",
+            "mov {n:e}, dword ptr [{s}]",
+            "or {n:e}, 0x8040",
+            "mov dword ptr [{s} + 4], {n:e}",
+            "ldmxcsr [{s} + 4]",
+            "vpxord zmm22, zmm22, zmm22",
+            "2:",
+            "mov {k}, {steps}",
+            "mov dword ptr [{s} + 8], {zero:e}",
+            "lea {n}, [{c} + 2*{stride}]",
+            "3:",
+            clear!("xmm0" "xmm1" "xmm2" "xmm3" "xmm4" "xmm5" "xmm6" "xmm7"),
+            clear!("xmm8" "xmm9" "xmm10" "xmm11" "xmm12" "xmm13" "xmm14" "xmm15"),
+            pair!(0 32 0 512),
+            pair!(4 36 64 576),
+            pair!(8 40 128 640),
+            pair!(12 44 192 704),
+            pair!(16 48 256 768),
+            pair!(20 52 320 832),
+            pair!(24 56 384 896),
+            pair!(28 60 448 960),
+            "cmp dword ptr [{s} + 8], 0",
+            "jne 4f",
+            add!(
+                "zmm0" "zmm8" "[{c}]" "zmm1" "zmm9" "[{c} + 64]"
+                "zmm2" "zmm10" "[{c} + {stride}]" "zmm3" "zmm11" "[{c} + {stride} + 64]"
+                "zmm4" "zmm12" "[{n}]" "zmm5" "zmm13" "[{n} + 64]"
+                "zmm6" "zmm14" "[{n} + {stride}]" "zmm7" "zmm15" "[{n} + {stride} + 64]"
+            ),
+            "jmp 5f",
+            // Adding zero makes zero of minus zero, too.
+            "4:",
+            add!(
+                "zmm0" "zmm8" "zmm22" "zmm1" "zmm9" "zmm22" "zmm2" "zmm10" "zmm22" "zmm3" "zmm11" "zmm22"
+                "zmm4" "zmm12" "zmm22" "zmm5" "zmm13" "zmm22" "zmm6" "zmm14" "zmm22" "zmm7" "zmm15" "zmm22"
+            ),
+            "mov dword ptr [{s} + 8], 0",
+            "5:",
+            "vmovups [{c}], zmm0",
+            "vmovups [{c} + 64], zmm1",
+            "vmovups [{c} + {stride}], zmm2",
+            "vmovups [{c} + {stride} + 64], zmm3",
+            "vmovups [{n}], zmm4",
+            "vmovups [{n} + 64], zmm5",
+            "vmovups [{n} + {stride}], zmm6",
+            "vmovups [{n} + {stride} + 64], zmm7",
+            "add {a}, 2048",
+            "add {b}, 2048",
+            "dec {k}",
+            "jnz 3b",
+            // The tile below.
+            "sub {a}, {back}",
+            "add {a}, 256",
+            "sub {b}, {back}",
+            "lea {c}, [{n} + 2*{stride}]",
+            "dec {tiles}",
+            "jnz 2b",
+            "ldmxcsr [{s}]",
+            s = in(reg) memory.as_mut_ptr(),
+            a = inout(reg) a => _,
+            b = inout(reg) b => _,
+            c = inout(reg) c => _,
+            n = out(reg) _,
+            k = out(reg) _,
+            stride = in(reg) 4 * stride,
+            steps = in(reg) steps,
+            tiles = inout(reg) tiles => _,
+            back = in(reg) 2 * size_of::<u32>() * TILE * steps,
+            zero = in(reg) u32::from(zero),
+            out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _, out("zmm4") _, out("zmm5") _,
+            out("zmm6") _, out("zmm7") _, out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
+            out("zmm12") _, out("zmm13") _, out("zmm14") _, out("zmm15") _, out("zmm16") _, out("zmm17") _,
+            out("zmm18") _, out("zmm19") _, out("zmm20") _, out("zmm21") _, out("zmm22") _,
+            options(nostack)
+        );
     }
 }
