@@ -16,6 +16,12 @@ impl Digest {
     pub fn short(&self) -> &str {
         self.0.get(..12).unwrap_or(&self.0)
     }
+
+    /// Its first 60 bits, by which to take one of a number of things.
+    pub fn number(&self) -> u64 {
+        let digits = self.0.get(..15).unwrap_or_default();
+        u64::from_str_radix(digits, 16).unwrap_or(0)
+    }
 }
 
 impl fmt::Display for Digest {

@@ -1,6 +1,6 @@
 //! What a plan costs on GPUs, in words.
 
-use crate::cli::calibration::{command, measured, precision_of};
+use crate::cli::calibration::{command, measured};
 use crate::cli::error::CommandError;
 use crate::cli::text::{bytes, si_of};
 use crate::config::spec::Precision;
@@ -124,12 +124,11 @@ impl DeviceArgs {
         if gpus.is_empty() {
             gpus.push(self.device_flops.is_none().then_some(Gpu::A100));
         }
-        let held = benches.iter().map(|bench| bench.of_runs(&plan.runs));
-        let (held, said): (Vec<MeasuredRates>, Vec<Vec<String>>) = held.unzip();
+        let said = benches.iter().flat_map(|bench| bench.remarks(&plan.runs));
+        let said = said.collect();
         let of_gpu = |gpu: Option<Gpu>| {
-            let own = benches.iter().zip(&held);
-            let own = own.filter(|(bench, _)| Some(bench.gpu) == gpu);
-            own.fold(MeasuredRates::default(), |all, (_, rates)| rates.or(all))
+            let own = benches.iter().filter(|bench| Some(bench.gpu) == gpu);
+            own.fold(MeasuredRates::default(), |all, bench| bench.rates().or(all))
         };
         let rate = |gpu: Option<Gpu>| {
             let peak_flops = self.device_flops.or(gpu.map(Gpu::peak_flops));
@@ -142,7 +141,7 @@ impl DeviceArgs {
             })
         };
         let rates = gpus.into_iter().filter_map(rate).collect();
-        Ok((rates, said.concat()))
+        Ok((rates, said))
     }
 }
 
@@ -158,7 +157,7 @@ fn distinct(gpus: Vec<Option<Gpu>>) -> Vec<Option<Gpu>> {
 }
 
 fn in_bf16(run: &PlannedRun) -> bool {
-    precision_of(run) == Some(Precision::Bf16)
+    run.stage.task.precision() == Some(Precision::Bf16)
 }
 
 /// "one A100-80GB at 40 % of peak".
@@ -251,19 +250,24 @@ pub(crate) fn device_lines(rate: DeviceRate, todo: &[&PlannedRun]) -> Vec<String
 }
 
 /// Hours of runs on one device.
-fn hours_of(rate: DeviceRate, runs: &[&PlannedRun]) -> f64 {
+pub(crate) fn hours_of(rate: DeviceRate, runs: &[&PlannedRun]) -> f64 {
     let each = runs.iter();
-    let hours = each.map(|run| rate.hours(run.kind, run.estimate.flops));
+    let hours =
+        each.map(|run| rate.hours(run.kind, run.stage.task.precision(), run.estimate.flops));
     // The sum of nothing is -0.
     hours.sum::<f64>() + 0.0
 }
 
-/// Stages to be done whose speed was measured.
+/// Stages to be done whose speed was measured, and how much of it; of one in two number formats the faster.
 fn measured_kinds(rate: DeviceRate, todo: &[&PlannedRun]) -> Vec<(StageKind, f64)> {
-    let kinds = StageKind::ALL.iter().copied();
-    let there = kinds.filter(|kind| todo.iter().any(|run| run.kind == *kind));
-    there
-        .filter_map(|kind| Some((kind, rate.measured.of(kind)?)))
+    let of_kind = |kind: StageKind| {
+        let runs = todo.iter().filter(move |run| run.kind == kind);
+        let rates = runs.filter_map(|run| rate.measured.of(kind, run.stage.task.precision()));
+        Some((kind, rates.max_by(f64::total_cmp)?))
+    };
+    StageKind::ALL
+        .iter()
+        .filter_map(|kind| of_kind(*kind))
         .collect()
 }
 

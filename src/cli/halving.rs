@@ -3,11 +3,12 @@
 use crate::cli::database::{open, store_error};
 use crate::cli::error::CommandError;
 use crate::cli::planned::make;
+use crate::cli::preflight::Look;
 use crate::cli::project::Project;
 use crate::cli::text::{counted, si};
 use crate::config::Standing;
 use crate::config::sweep::{Sweep, Trial};
-use crate::plan::{KnownLengths, Plan, PlannedTrial, RunId};
+use crate::plan::{KnownLengths, Plan, PlannedRun, PlannedTrial, RunId, StageKind};
 use crate::queue::RunState;
 use crate::rundir::FailureClass;
 use crate::store::{ReadStore, StoreError};
@@ -76,26 +77,28 @@ pub(crate) fn next_phase(
     })
 }
 
-/// Refuses a rung that is no shorter than a trial which competes, by the plan of the whole sweep. Where the rows are
-/// counted the look at them has told of it before; here it is told of epochs whose steps are estimated.
-pub(crate) fn refuse_long_rungs(sweep: &Sweep, plan: &Plan) -> Result<(), CommandError> {
+/// Refuses a rung that is no shorter than a trial which competes, by the steps that the plan of the whole sweep estimates.
+/// The look at rows has told of the trials whose steps it `counted`.
+pub(crate) fn refuse_long_rungs(
+    sweep: &Sweep,
+    plan: &Plan,
+    counted: &BTreeSet<usize>,
+) -> Result<(), CommandError> {
     let Some(halving) = &sweep.halving else {
         return Ok(());
     };
     let rung = halving.first_rung().iter();
     let competing: BTreeSet<usize> = rung.map(|trial| trial.index).collect();
-    let steps: BTreeMap<&RunId, f64> = plan
-        .runs
-        .iter()
-        .map(|run| (&run.id, run.estimate.steps))
-        .collect();
+    let trains = |run: &&PlannedRun| matches!(run.kind, StageKind::Sft | StageKind::Dpo);
+    let trainings = plan.runs.iter().filter(trains);
+    let steps: BTreeMap<&RunId, f64> = trainings.map(|r| (&r.id, r.estimate.steps)).collect();
     let last_training = |trial: &PlannedTrial| {
-        let of_runs = trial.runs.iter().rev().filter_map(|run| steps.get(run));
-        of_runs.copied().find(|steps| *steps > 0.0)
+        let steps = trial.runs.iter().rev().find_map(|run| steps.get(run));
+        steps.copied().filter(|steps| *steps > 0.0)
     };
     let trials = plan.trials.iter();
     let shortest = trials
-        .filter(|trial| competing.contains(&trial.index))
+        .filter(|trial| competing.contains(&trial.index) && !counted.contains(&trial.index))
         .filter_map(|trial| Some((last_training(trial)?, trial)))
         .min_by(|(a, _), (b, _)| a.total_cmp(b));
     let wrong = shortest
@@ -182,13 +185,15 @@ pub(crate) struct CostRange {
     pub(crate) in_full: f64,
 }
 
-/// What the rest of a sweep costs, by what is decided so far; none if it is not halved.
+/// What the rest of a sweep costs, by what is decided so far; none if it is not halved. Rungs that are too long are refused,
+/// unless the look at its rows has told of errors (`wanting`).
 pub(crate) fn cost_range(
     project: &Project,
     (sweep, phase): (&Sweep, &Phase),
-    lengths: &KnownLengths,
+    (look, wanting): (&Look, bool),
     done: &dyn Fn(&RunId) -> bool,
 ) -> Result<Option<CostRange>, CommandError> {
+    let lengths = look.lengths();
     let mut so_far = sweep.clone();
     let Some(halving) = &mut so_far.halving else {
         return Ok(None);
@@ -196,7 +201,9 @@ pub(crate) fn cost_range(
     halving.standings.clone_from(&phase.standings);
     let rungs = halving.spec.rungs.len();
     let full = make(project, sweep, lengths)?;
-    refuse_long_rungs(sweep, &full)?;
+    if !wanting {
+        refuse_long_rungs(sweep, &full, look.counted())?;
+    }
     let flops: BTreeMap<&RunId, f64> = full
         .runs
         .iter()

@@ -81,8 +81,7 @@ pub(crate) fn part(
     let (mut learnt, mut held) = (Vec::new(), Vec::new());
     let mut held_prompts = HashSet::new();
     for (prompt, row) in all {
-        let number = digest_bytes(prompt.as_bytes()).to_string();
-        let number = u64::from_str_radix(&number[..15], 16).unwrap_or(0);
+        let number = digest_bytes(prompt.as_bytes()).number();
         let fits = number.is_multiple_of(ONE_IN) && held.len() < MOST;
         if held_prompts.contains(&prompt) || fits {
             held_prompts.insert(prompt);

@@ -140,8 +140,8 @@ impl Picked {
 
     /// Whether a configuration has the values, whatever the seeds.
     pub(crate) fn fits_values(&self, assignments: &BTreeMap<String, AxisValue>) -> bool {
-        let axes = self.wanted.iter().filter(|(axis, _)| *axis != SEED);
-        axes.into_iter().all(|(axis, wanted)| {
+        let mut axes = self.wanted.iter().filter(|(axis, _)| *axis != SEED);
+        axes.all(|(axis, wanted)| {
             let value = assignments.get(axis).map(show_value);
             value.is_some_and(|value| wanted.contains(&value))
         })

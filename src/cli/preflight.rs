@@ -54,6 +54,11 @@ impl Look {
         self.preflight.lengths()
     }
 
+    /// Trials of the last sweep whose steps were counted, by their index: about their rungs all is told.
+    pub(crate) fn counted(&self) -> &BTreeSet<usize> {
+        self.preflight.counted()
+    }
+
     /// The same, without the rows themselves.
     pub(crate) fn into_lengths(self) -> KnownLengths {
         self.preflight.into_lengths()

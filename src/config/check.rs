@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 /// Counts of steps, tokens or rows above this are a slip of the pen, and products of them overflow.
 const MOST: u64 = 1_000_000_000;
 
-/// Rounds, samples of a prompt, requests at a time and repeats of a file above this are one, too: each is
+/// Rounds, samples of a prompt, requests at a time, repeats of a file and parts of a split above this are one, too: each is
 /// made by itself.
 const MOST_TIMES: usize = 10_000;
 
@@ -387,14 +387,17 @@ impl Checker<'_> {
         let mut stems = BTreeMap::new();
         for (index, source) in monitor.data.iter().enumerate() {
             let stem = file_stem(&source.path);
-            if let Some(other) = stems.insert(stem.clone(), &source.path)
-                && *other != source.path
-            {
+            let taken = (&source.path, source.fold);
+            if let Some((other, _)) = stems.insert(stem.clone(), taken).filter(|t| *t != taken) {
                 let own = &source.path;
                 let message =
                     format!("`{other}` and `{own}` would both be measured as `eval_{stem}`");
                 let at = format!("{path}.data.{index}.path");
-                self.fail(&at, message, "rename one file");
+                self.fail(
+                    &at,
+                    message,
+                    "rename one file, or measure one side of a split",
+                );
             }
         }
     }

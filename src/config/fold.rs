@@ -13,7 +13,8 @@ use std::num::NonZeroU64;
 )]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Fold {
-    /// Parts, 2 or more.
+    /// Parts, 2 to 10000.
+    #[schemars(range(min = 2, max = 10_000))]
     pub of: NonZeroU64,
     /// Which side.
     pub part: FoldPart,
@@ -33,6 +34,16 @@ pub enum FoldPart {
     Train,
     /// The part that is held out.
     HeldOut,
+}
+
+impl FoldPart {
+    /// As in a sweep file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::HeldOut => "held-out",
+        }
+    }
 }
 
 impl Fold {

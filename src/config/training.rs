@@ -121,6 +121,16 @@ pub enum Precision {
     Bf16,
 }
 
+impl Precision {
+    /// As a recipe writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
 impl From<Precision> for FloatFormat {
     fn from(precision: Precision) -> Self {
         match precision {

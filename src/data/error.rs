@@ -70,6 +70,16 @@ pub enum DataError {
         /// Why.
         reason: String,
     },
+    /// A split leaves a source no row on its side.
+    #[error("data source `{path}`: part {held_out} of {of} leaves no row on this side")]
+    EmptySide {
+        /// The file, as the recipe names it.
+        path: String,
+        /// The part that is held out, from 0.
+        held_out: u64,
+        /// Parts.
+        of: u64,
+    },
     /// More examples were asked for than there are.
     #[error("`max-examples` is {wanted}, but the data has {}", counted(*found, "example"))]
     TooFew {

@@ -1,7 +1,7 @@
 //! Splits of rows for cross-validation.
 
 use super::error::DataError;
-use super::record::{Message, chat_row, chat_schema, has, is_pair, pair_row};
+use super::record::{chat_row, chat_schema, has, is_pair, pair_row, turns_text};
 use super::source::{RawRow, glance_at_source, read_source};
 use crate::base::digest_bytes;
 use crate::config::spec::DataSource;
@@ -13,7 +13,7 @@ use std::path::Path;
 /// # Errors
 /// As [`read_source`] and [`on_side`].
 pub(super) fn read_side(root: &Path, source: &DataSource) -> Result<Vec<RawRow>, DataError> {
-    on_side(read_source(root, source)?, source)
+    on_side(read_source(root, source)?, source, true)
 }
 
 /// As [`read_side`], of a large file only the rows at its beginning; whether those are all.
@@ -25,24 +25,21 @@ pub(super) fn glance_at_side(
     source: &DataSource,
 ) -> Result<(Vec<RawRow>, bool), DataError> {
     let (rows, whole) = glance_at_source(root, source)?;
-    Ok((on_side(rows, source)?, whole))
+    Ok((on_side(rows, source, whole)?, whole))
 }
 
 /// The rows of a source that are on its side of its split; all without a split. Rows that cannot be read
 /// stay, so that they are refused by whoever reads them.
 ///
 /// # Errors
-/// Nobody said which part is held out; no row is on this side.
-fn on_side(rows: Vec<RawRow>, source: &DataSource) -> Result<Vec<RawRow>, DataError> {
+/// Nobody said which part is held out; these are all rows (`whole`), and none is on this side.
+fn on_side(rows: Vec<RawRow>, source: &DataSource, whole: bool) -> Result<Vec<RawRow>, DataError> {
     let Some(fold) = source.fold else {
         return Ok(rows);
     };
-    let refuse = |reason: String| DataError::Mixture {
+    let held_out = fold.index.ok_or_else(|| DataError::Mixture {
         path: source.path.to_string(),
-        reason,
-    };
-    let held_out = fold.index.ok_or_else(|| {
-        refuse("its `fold` does not say which part is held out (`index`)".to_owned())
+        reason: "its `fold` does not say which part is held out (`index`)".to_owned(),
     })?;
     let prompt = prompts(&source.path, &rows);
     let keep: Vec<bool> = rows
@@ -51,21 +48,19 @@ fn on_side(rows: Vec<RawRow>, source: &DataSource) -> Result<Vec<RawRow>, DataEr
         .collect();
     let kept = rows.into_iter().zip(keep);
     let kept: Vec<RawRow> = kept.filter_map(|(row, keep)| keep.then_some(row)).collect();
-    if kept.is_empty() {
-        let of = fold.of;
-        return Err(refuse(format!(
-            "part {held_out} of {of} leaves no row on this side; split it in fewer parts"
-        )));
+    if whole && kept.is_empty() {
+        return Err(DataError::EmptySide {
+            path: source.path.to_string(),
+            held_out,
+            of: fold.of.get(),
+        });
     }
     Ok(kept)
 }
 
 /// The part of `of` in which rows of a prompt are, from 0: a digest of its text.
 fn part(prompt: &str, of: u64) -> u64 {
-    let digest = digest_bytes(format!("fold\n{prompt}").as_bytes());
-    let number = digest.0.get(..15);
-    let number = number.and_then(|digits| u64::from_str_radix(digits, 16).ok());
-    number.unwrap_or(0) % of.max(1)
+    digest_bytes(format!("fold\n{prompt}").as_bytes()).number() % of.max(1)
 }
 
 /// The text before a row's reply; nothing of a row that has none.
@@ -79,24 +74,19 @@ fn prompts(path: &str, rows: &[RawRow]) -> PromptOf {
         return Box::new(|_| None);
     };
     if is_pair(first) {
-        return Box::new(move |row| Some(text(&pair_row(&path, row.clone()).ok()?.prompt)));
+        return Box::new(move |row| Some(turns_text(&pair_row(&path, row.clone()).ok()?.prompt)));
     }
     if let Ok(schema) = chat_schema(&path, first) {
         return Box::new(move |row| {
-            Some(text(chat_row(&path, schema, row.clone()).ok()?.prompt()))
+            Some(turns_text(
+                chat_row(&path, schema, row.clone()).ok()?.prompt(),
+            ))
         });
     }
     if has(first, "text") {
         return Box::new(|row| row.1.get("text")?.as_str().map(str::to_owned));
     }
     Box::new(|_| None)
-}
-
-fn text(turns: &[Message]) -> String {
-    let turns = turns.iter();
-    turns
-        .map(|m| format!("{}\n{}\n", m.role, m.content))
-        .collect()
 }
 
 #[cfg(test)]

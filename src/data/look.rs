@@ -58,14 +58,22 @@ pub fn look_at_rows(
 ) -> Result<FileRows, DataError> {
     let path = &*source.path;
     let (raw, whole) = read(root, source, every)?;
+    let split = source.fold.is_some();
     let Some((_, first)) = raw.first() else {
+        // None of the rows at its beginning is on this side: nothing is known of the others.
+        if split && !whole {
+            return Ok(FileRows {
+                split,
+                ..FileRows::default()
+            });
+        }
         return Err(DataError::EmptyFile {
             path: path.to_owned(),
         });
     };
     let mut rows = FileRows {
         whole,
-        split: source.fold.is_some(),
+        split,
         ..FileRows::default()
     };
     if wanted == Wanted::Pairs || (wanted == Wanted::Prompts && is_pair(first)) {
@@ -83,7 +91,10 @@ pub fn look_at_rows(
 /// # Errors
 /// The file is missing, malformed or of an unknown form.
 pub fn look_at_texts(root: &Path, source: &DataSource, every: bool) -> Result<(), DataError> {
-    let (raw, _) = read(root, source, every)?;
+    let (raw, whole) = read(root, source, every)?;
+    if raw.is_empty() && !whole {
+        return Ok(());
+    }
     evaluation_texts(&source.path, raw).map(drop)
 }
 

@@ -77,6 +77,7 @@ pub use prepare::{
     training_chats, training_chats_of, training_pairs,
 };
 pub use prompts::{PromptRow, load_prompts, round_prompts};
+pub(crate) use record::turns_text;
 pub use record::{ChatRow, Message, Origin, PairRow, Schema};
 pub use render::{RowScope, RowTexts};
 pub use rows::{TaskRow, load_rows};

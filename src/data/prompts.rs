@@ -1,10 +1,10 @@
 //! Prompts to sample from, out of preference pairs or chat data.
 
 use super::error::DataError;
-use super::fold::glance_at_side;
 use super::mix::{LoadReport, load_chat, load_pairs, make_ids_unique};
 use super::order::permutation;
 use super::record::{Message, Origin, is_pair};
+use super::source::glance_at_source;
 use crate::base::SeedTree;
 use crate::config::spec::DataSource;
 use serde_json::Value;
@@ -40,7 +40,7 @@ pub fn load_prompts(
     let mut rows = Vec::new();
     let mut report = LoadReport::default();
     for source in sources {
-        let first = glance_at_side(root, source)?.0.swap_remove(0).1;
+        let first = glance_at_source(root, source)?.0.swap_remove(0).1;
         let own = std::slice::from_ref(source);
         if is_pair(&first) {
             let (pairs, loaded) = load_pairs(root, own, seed)?;

@@ -70,6 +70,14 @@ fn is_yes(train: &bool) -> bool {
     *train
 }
 
+/// The text of turns, each with its role: by it rows of one prompt are told.
+pub(crate) fn turns_text(turns: &[Message]) -> String {
+    let turns = turns.iter();
+    turns
+        .map(|m| format!("{}\n{}\n", m.role, m.content))
+        .collect()
+}
+
 impl Message {
     /// A message of `role`.
     pub fn new(role: &str, content: impl Into<String>) -> Self {

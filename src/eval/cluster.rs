@@ -4,7 +4,7 @@
 //! an author, a document.
 
 use crate::base::digest_bytes;
-use crate::data::Message;
+use crate::data::{Message, turns_text};
 use serde_json::Value;
 
 /// The key that makes each row a cluster of its own.
@@ -36,10 +36,7 @@ pub(crate) fn prompt_cluster(tokens: &[u32]) -> Option<String> {
 
 /// As [`prompt_cluster`], of turns: all of them, each with its role.
 pub(crate) fn turns_cluster(turns: &[Message]) -> Option<String> {
-    let turns = turns.iter();
-    let text: String = turns
-        .map(|m| format!("{}\n{}\n", m.role, m.content))
-        .collect();
+    let text = turns_text(turns);
     (!text.is_empty()).then(|| short(text.as_bytes()))
 }
 

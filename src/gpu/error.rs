@@ -60,15 +60,21 @@ pub enum GpuError {
     },
     /// The host gives no memory that devices reach.
     #[error(
-        "the optimiser's state does not fit the device and takes {wanted} bytes of the host's memory, {}: fewer runs at a \
-         time (`--jobs`), `precision = \"bf16\"`, `lora` or a larger GPU take less", of_host(*available)
+        "the optimiser's state does not fit the device and takes {wanted} bytes of the host's memory, which has \
+         {available} left: fewer runs at a time (`--jobs`), `precision = \"bf16\"`, `lora` or a larger GPU take less"
     )]
     NoHostMemory {
         /// Bytes asked for.
         wanted: usize,
-        /// Bytes that the host has, if that is known.
-        available: Option<u64>,
+        /// Bytes that the host has.
+        available: u64,
     },
+    /// The host refuses memory that is locked for a device to reach it, so many bytes.
+    #[error(
+        "a part of the optimiser's state, {0} bytes, gets no page-locked memory of the host: fewer runs at a time (`--jobs`), \
+         `precision = \"bf16\"`, `lora` or a larger GPU take less"
+    )]
+    Unpinned(usize),
     /// A kernel did not run, or did what it must not do.
     #[error("kernel {kernel}: {why}")]
     Launch {
@@ -94,13 +100,6 @@ pub enum GpuError {
         /// How far it is from what it should be.
         why: String,
     },
-}
-
-fn of_host(available: Option<u64>) -> String {
-    match available {
-        Some(bytes) => format!("of which {bytes} are available"),
-        None => "which the driver refuses".to_owned(),
-    }
 }
 
 fn shown(count: usize) -> String {

@@ -24,6 +24,13 @@ pub struct SeedValues {
     pub rows: Vec<f64>,
 }
 
+impl SeedValues {
+    /// For each row whether it was measured at this seed, (R,).
+    pub(crate) fn measured(&self) -> impl Iterator<Item = bool> {
+        self.rows.iter().map(|value| !value.is_nan())
+    }
+}
+
 /// One configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Arm {
@@ -344,9 +351,9 @@ impl<'a> Analysis<'a> {
 
 /// Whether the arms of a contrast have the same rows at a seed.
 fn same_rows(seeds: &[&SeedValues]) -> bool {
-    let has = |s: &SeedValues| s.rows.iter().map(|v| v.is_nan()).collect::<Vec<_>>();
-    let first = seeds.first().map(|s| has(s));
-    seeds.iter().all(|s| Some(has(s)) == first)
+    seeds
+        .windows(2)
+        .all(|two| two[0].measured().eq(two[1].measured()))
 }
 
 /// The pooled variance of one seed with what this contrast's rows add in place of what those of all do.

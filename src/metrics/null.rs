@@ -32,13 +32,10 @@ impl NullCheck {
 /// among those that were measured on the same rows.
 /// `None` if no arm has two seeds of its own on the same rows, or nothing can be compared.
 pub fn null_check(column: &Column, draws: usize, seed: &SeedTree) -> Option<NullCheck> {
-    let half_of = |at: usize| -> usize {
-        let groups = by_rows(&column.arms[at]).into_values();
-        groups.map(|seeds| seeds.len() / 2).sum()
-    };
     let fit: Vec<usize> = (0..column.arms.len())
-        .filter(|at| half_of(*at) > 0)
+        .filter(|at| half_of(&column.arms[*at]) > 0)
         .collect();
+    let half = null_half(column)?;
     let tried: Vec<(usize, usize)> = (0..draws)
         .flat_map(|d| fit.iter().map(move |at| (d, *at)))
         .collect();
@@ -50,13 +47,24 @@ pub fn null_check(column: &Column, draws: usize, seed: &SeedTree) -> Option<Null
             Some(Analysis::of(&table).compare(last, last - 1, 1, None)?.p? < 0.05)
         })
         .collect();
-    let half = fit.iter().map(|at| half_of(*at)).min()?;
     (!clear.is_empty()).then(|| NullCheck {
         comparisons: clear.len(),
         alarms: clear.iter().filter(|c| **c).count(),
         arms: fit.len(),
         half,
     })
+}
+
+/// Seeds of each half of an arm: with those that were measured on other rows, of each of these.
+fn half_of(arm: &Arm) -> usize {
+    let groups = by_rows(arm).into_values();
+    groups.map(|seeds| seeds.len() / 2).sum()
+}
+
+/// The least seeds of a half of the arms that [`null_check`] splits; `None` if it splits none.
+pub fn null_half(column: &Column) -> Option<usize> {
+    let halves = column.arms.iter().map(half_of);
+    halves.filter(|half| *half > 0).min()
 }
 
 /// Which rows a seed was measured on.
@@ -67,8 +75,10 @@ fn by_rows(arm: &Arm) -> BTreeMap<Measured, Vec<&SeedValues>> {
     let mut groups: BTreeMap<Measured, Vec<&SeedValues>> = BTreeMap::new();
     let mut runs = BTreeSet::new();
     for seed in arm.seeds.iter().filter(|seed| runs.insert(seed.run)) {
-        let measured = seed.rows.iter().map(|v| !v.is_nan()).collect();
-        groups.entry(measured).or_default().push(seed);
+        groups
+            .entry(seed.measured().collect())
+            .or_default()
+            .push(seed);
     }
     groups
 }
@@ -78,7 +88,8 @@ fn split(column: &Column, at: usize, seed: &SeedTree) -> Column {
     let mut rng = seed.rng();
     let mut table = Column {
         arms: Vec::new(),
-        ..column.clone()
+        row_sets: column.row_sets.clone(),
+        ..*column
     };
     let mut names: BTreeMap<(Measured, usize), u64> = BTreeMap::new();
     // The k-th seed on the same rows has the same name in every arm.

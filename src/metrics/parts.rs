@@ -23,9 +23,7 @@ impl Column {
     pub fn parts(&self) -> Option<Parts> {
         let seeds = self.arms.iter().flat_map(|arm| &arm.seeds);
         let known = seeds.filter(|seed| !seed.rows.is_empty());
-        let masks: BTreeSet<Vec<bool>> = known
-            .map(|seed| seed.rows.iter().map(|v| !v.is_nan()).collect())
-            .collect();
+        let masks: BTreeSet<Vec<bool>> = known.map(|seed| seed.measured().collect()).collect();
         let size = |mask: &Vec<bool>| mask.iter().filter(|has| **has).count();
         if !masks.iter().any(|mask| size(mask) < mask.len()) {
             return None;

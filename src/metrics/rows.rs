@@ -20,13 +20,15 @@ impl RowSet {
 
     /// Weighted mean of a row vector, over the rows that it has: NaN stands for the others.
     pub(crate) fn mean(&self, values: &[f64]) -> f64 {
-        let known = || {
-            let rows = values.iter().zip(&self.weights);
-            rows.filter(|(v, _)| !v.is_nan())
-        };
-        let weight: f64 = known().map(|(_, w)| w).sum();
-        known().map(|(v, w)| v * w).sum::<f64>() / weight
+        weighted_mean(values, &self.weights)
     }
+}
+
+/// Weighted mean of values, (R,), over those that are there: NaN stands for the others.
+pub fn weighted_mean(values: &[f64], weights: &[f64]) -> f64 {
+    let known = || values.iter().zip(weights).filter(|(v, _)| !v.is_nan());
+    let weight: f64 = known().map(|(_, w)| w).sum();
+    known().map(|(v, w)| v * w).sum::<f64>() / weight
 }
 
 /// Variance of a number that is a mean over rows and seeds.

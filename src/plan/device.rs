@@ -1,6 +1,7 @@
 //! From operations to GPU-hours: as fast as a bench measured such work, else by the vendor's peak and a stated utilisation.
 
 use crate::arch::{share_of_card, usable_of_card};
+use crate::config::spec::Precision;
 use crate::plan::stage::StageKind;
 use std::num::NonZeroU32;
 use strum::VariantArray;
@@ -82,36 +83,63 @@ impl Gpu {
     }
 }
 
-/// How fast work of each kind went in a bench, operations per second.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct MeasuredRates {
+/// What `lions bench` measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::VariantArray)]
+pub enum Bench {
     /// Supervised fine-tuning.
-    pub train: Option<f64>,
+    Train,
     /// DPO, its reference included.
-    pub dpo: Option<f64>,
+    Dpo,
     /// Sampling.
-    pub generate: Option<f64>,
+    Generate,
 }
 
-impl MeasuredRates {
-    /// These, and those of `other` that these lack.
-    #[must_use]
-    pub fn or(self, other: Self) -> Self {
-        Self {
-            train: self.train.or(other.train),
-            dpo: self.dpo.or(other.dpo),
-            generate: self.generate.or(other.generate),
+impl Bench {
+    /// On the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Dpo => "dpo",
+            Self::Generate => "generate",
         }
     }
 
-    /// Of the work of a stage, if it was measured.
-    pub fn of(self, kind: StageKind) -> Option<f64> {
+    /// What measures the work of a stage, if anything does.
+    pub fn of(kind: StageKind) -> Option<Self> {
         match kind {
-            StageKind::Sft => self.train,
-            StageKind::Dpo | StageKind::RefLogps => self.dpo,
-            StageKind::Sample => self.generate,
+            StageKind::Sft => Some(Self::Train),
+            StageKind::Dpo | StageKind::RefLogps => Some(Self::Dpo),
+            StageKind::Sample => Some(Self::Generate),
             StageKind::Select | StageKind::Judge | StageKind::Eval => None,
         }
+    }
+}
+
+/// How fast work went in benches, operations per second: of each kind in each number format.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MeasuredRates([[Option<f64>; 2]; 3]);
+
+impl MeasuredRates {
+    /// What one bench measured.
+    pub fn one(bench: Bench, precision: Precision, rate: f64) -> Self {
+        let mut rates = Self::default();
+        rates.0[bench as usize][precision as usize] = Some(rate);
+        rates
+    }
+
+    /// These, and those of `other` that these lack.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        let all = self.0.as_flattened_mut().iter_mut();
+        for (ours, theirs) in all.zip(other.0.as_flattened()) {
+            *ours = ours.or(*theirs);
+        }
+        self
+    }
+
+    /// Of the work of a stage in a number format, if it was measured.
+    pub fn of(self, kind: StageKind, precision: Option<Precision>) -> Option<f64> {
+        self.0[Bench::of(kind)? as usize][precision? as usize]
     }
 }
 
@@ -132,11 +160,11 @@ pub struct DeviceRate {
 }
 
 impl DeviceRate {
-    /// Hours that one such device needs for `flops` operations of a stage.
-    pub fn hours(self, kind: StageKind, flops: f64) -> f64 {
+    /// Hours that one such device needs for `flops` operations of a stage whose model computes in `precision`.
+    pub fn hours(self, kind: StageKind, precision: Option<Precision>, flops: f64) -> f64 {
         let stated = self.peak_flops * self.utilisation;
         // The sum of nothing is -0, and so would be the hours.
-        flops / self.measured.of(kind).unwrap_or(stated) / 3600.0 + 0.0
+        flops / self.measured.of(kind, precision).unwrap_or(stated) / 3600.0 + 0.0
     }
 
     /// What a run has of such a device's memory, bytes; nothing where that is not known.
@@ -171,17 +199,15 @@ mod tests {
             runs: NonZeroU32::MIN,
             measured: MeasuredRates::default(),
         };
-        assert!((rate.hours(StageKind::Sft, 4.4928e17) - 1.0).abs() < 1e-12);
+        let (bf16, full) = (Some(Precision::Bf16), Some(Precision::F32));
+        assert!((rate.hours(StageKind::Sft, bf16, 4.4928e17) - 1.0).abs() < 1e-12);
         let nothing: f64 = [].iter().sum();
-        assert!(rate.hours(StageKind::Sft, nothing).is_sign_positive());
-        let train = Some(2.0 * 312e12 * 0.4);
-        let measured = MeasuredRates {
-            train,
-            ..MeasuredRates::default()
-        };
+        assert!(rate.hours(StageKind::Sft, bf16, nothing).is_sign_positive());
+        let measured = MeasuredRates::one(Bench::Train, Precision::Bf16, 2.0 * 312e12 * 0.4);
         let rate = DeviceRate { measured, ..rate };
-        assert!((rate.hours(StageKind::Sft, 4.4928e17) - 0.5).abs() < 1e-12);
-        assert!((rate.hours(StageKind::Eval, 4.4928e17) - 1.0).abs() < 1e-12);
+        assert!((rate.hours(StageKind::Sft, bf16, 4.4928e17) - 0.5).abs() < 1e-12);
+        assert!((rate.hours(StageKind::Sft, full, 4.4928e17) - 1.0).abs() < 1e-12);
+        assert!((rate.hours(StageKind::Eval, bf16, 4.4928e17) - 1.0).abs() < 1e-12);
         assert!(rate.too_small_for(77 << 30) && !rate.too_small_for(76 << 30));
         let runs = NonZeroU32::new(4).unwrap();
         let quarter = DeviceRate { runs, ..rate };

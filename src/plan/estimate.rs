@@ -58,7 +58,7 @@ pub struct RunCost {
     /// Tokens that the judges write in answer, at most.
     #[serde(default, skip_serializing_if = "is_none")]
     pub judge_tokens: u64,
-    /// Optimiser steps of a training, of epochs about; 0 of what trains nothing, or if the data are missing.
+    /// Optimiser steps of a training, of epochs about; 0 of what trains nothing, and of epochs whose data are missing.
     #[serde(skip)]
     pub steps: f64,
 }

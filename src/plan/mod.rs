@@ -20,7 +20,7 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
-pub use device::{DeviceRate, Gpu, MeasuredRates};
+pub use device::{Bench, DeviceRate, Gpu, MeasuredRates};
 pub use difference::{FieldChange, nearest_difference, recipe_difference};
 pub use digests::{DIGESTS_PATH, DigestCache, TextSize};
 pub use documents::{Documents, KnownLengths};

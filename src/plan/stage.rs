@@ -283,6 +283,19 @@ pub enum StageRecipe {
 }
 
 impl StageRecipe {
+    /// The number format that the model computes in; none without a model.
+    pub fn precision(&self) -> Option<Precision> {
+        Some(match self {
+            Self::Select(recipe) => recipe.select.precision.unwrap_or(Precision::F32),
+            Self::Sft(recipe) => recipe.training.precision,
+            Self::Sample(recipe) => recipe.precision,
+            Self::Judge(_) => return None,
+            Self::RefLogps(recipe) => recipe.precision,
+            Self::Dpo(recipe) => recipe.training.precision,
+            Self::Eval(recipe) => recipe.precision,
+        })
+    }
+
     /// The kind of work.
     pub fn kind(&self) -> StageKind {
         match self {

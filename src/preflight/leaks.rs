@@ -75,8 +75,7 @@ pub(super) fn find_leaks(
                         texts(&held).filter(|text| known.contains(text)).count()
                     });
                     if shared > 0 {
-                        let told = (&*train.path, &*source.path, shared);
-                        inputs.add(leak(trial, path, stage, told));
+                        inputs.add(leak(trial, path, stage, (train, source, shared)));
                     }
                 }
             }
@@ -84,8 +83,18 @@ pub(super) fn find_leaks(
     }
 }
 
-fn leak(trial: usize, path: &str, stage: &str, told: (&str, &str, usize)) -> Problem {
-    let (train, held, shared) = told;
+fn leak(
+    trial: usize,
+    path: &str,
+    stage: &str,
+    (train, held, shared): (&DataSource, &DataSource, usize),
+) -> Problem {
+    // Of a file that is trained on, too, only the side that is held out is to be left out.
+    let side = held.fold.map_or_else(String::new, |fold| {
+        let (of, part) = (fold.of, fold.part.name());
+        format!(", fold = {{ of = {of}, part = \"{part}\" }}")
+    });
+    let (train, held) = (&*train.path, &*held.path);
     let rows = if shared == 1 { "row" } else { "rows" };
     let message = if train == held {
         format!(
@@ -98,7 +107,7 @@ fn leak(trial: usize, path: &str, stage: &str, told: (&str, &str, usize)) -> Pro
     };
     let help = format!(
         "measure on other rows, or leave these out of training with `decontaminate = {{ data = \
-         [{{ path = \"{held}\" }}] }}`"
+         [{{ path = \"{held}\"{side} }}] }}`"
     );
     Problem::of_value(trial, path, message).help(help).warning()
 }

@@ -23,6 +23,8 @@ pub enum Depth {
 #[derive(Debug)]
 pub struct Preflight {
     inputs: Inputs,
+    /// Trials of the sweep that was looked at last whose steps follow from rows that were all read, by their index.
+    counted: BTreeSet<usize>,
 }
 
 impl Preflight {
@@ -30,6 +32,7 @@ impl Preflight {
     pub fn new(root: &Path, depth: Depth) -> Self {
         Self {
             inputs: Inputs::new(root, depth == Depth::EveryRow),
+            counted: BTreeSet::new(),
         }
     }
 
@@ -50,8 +53,10 @@ impl Preflight {
         let rung = sweep.halving.iter().flat_map(Halving::first_rung);
         let competing: BTreeSet<usize> = rung.map(|trial| trial.index).collect();
         let mut shortest: Option<(u64, &Trial)> = None;
+        self.counted.clear();
         for trial in &sweep.trials {
             let steps = look_at_trial(&mut self.inputs, trial);
+            self.counted.extend(steps.map(|_| trial.index));
             if let Some(steps) = steps.filter(|_| competing.contains(&trial.index))
                 && shortest.is_none_or(|(least, _)| steps < least)
             {
@@ -65,6 +70,11 @@ impl Preflight {
             self.rungs_are_shorter(halving, steps, trial);
         }
         self.inputs.take()
+    }
+
+    /// Trials of the sweep that was looked at last whose steps were counted, not estimated, by their index.
+    pub fn counted(&self) -> &BTreeSet<usize> {
+        &self.counted
     }
 
     /// What is trained for so many steps in full is trained for fewer at each rung.

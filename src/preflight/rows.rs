@@ -181,6 +181,7 @@ fn of_file(error: &DataError) -> &'static str {
             "take a file of such rows, or give its columns these names with `columns`"
         }
         DataError::EmptyFile { .. } => "take a file that has rows, or remove it here",
+        DataError::EmptySide { .. } => "split it in fewer parts",
         DataError::Mixture { .. } => "name a column that the rows have",
         DataError::Parquet { source, .. } if source.to_string().contains("Disabled feature") => {
             "write it again, compressed by Zstandard, Snappy, gzip or not at all"

@@ -3,8 +3,8 @@
 use crate::base::{SeedTree, chain, counted};
 use crate::config::spec::{
     BatchSize, Batching, DataSource, DpoRecipe, Duration, JudgedEval, LossMask, OptimizerRecipe,
-    PairLimits, PipelineStage, Precision, PromptRecipe, RowsRecipe, SftRecipe, StoriesEval,
-    TrainingRecipe, TrialConfig,
+    PairLimits, PipelineStage, PromptRecipe, RowsRecipe, SftRecipe, StoriesEval, TrainingRecipe,
+    TrialConfig,
 };
 use crate::config::sweep::show_value;
 use crate::data::{
@@ -530,16 +530,12 @@ impl Stage<'_> {
         });
         let Some((of, recipe)) = first else { return };
         let (reference, policy) = (recipe.training.precision, config.eval.recipe.precision);
-        let name = |precision| match precision {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-        };
         if reference != policy {
             let message = format!(
                 "pairs are measured in {} against a reference in {}: rewards and shifts hold what is lost by the \
                  rounding, too",
-                name(policy),
-                name(reference)
+                policy.name(),
+                reference.name()
             );
             let help = format!("write the `precision` of `{of}` here, or this one there");
             let problem = self.problem("eval.recipe.precision", message);

@@ -1,6 +1,6 @@
 //! One metric of several configurations as the statistics want it: by seed, by row, rows by cluster.
 
-use crate::metrics::{Arm, Column, RowSet, SeedValues, metric_set, metric_spec};
+use crate::metrics::{Arm, Column, RowSet, SeedValues, metric_set, metric_spec, weighted_mean};
 use crate::plan::RunId;
 use crate::report::select::{Configuration, ReportError, RowValue, SweepResults, TrialResult};
 use std::collections::BTreeMap;
@@ -25,7 +25,13 @@ struct RunRows<'a> {
     clusters: Vec<Option<&'a str>>,
 }
 
-impl RunRows<'_> {
+impl<'a> RunRows<'a> {
+    /// What tells a row from those of other runs.
+    fn keys(&self) -> impl Iterator<Item = (&'a str, Option<&'a str>, u64)> {
+        let named = self.ids.iter().zip(&self.clusters).zip(&self.weights);
+        named.map(|((id, cluster), weight)| (*id, *cluster, weight.to_bits()))
+    }
+
     fn set(&self) -> RowSet {
         RowSet {
             weights: self.weights.clone(),
@@ -102,7 +108,7 @@ impl<'a> ColumnReader<'a> {
             let found: Option<Vec<_>> = trials.iter().map(|t| self.rows_of(&t.eval, key)).collect();
             let found = found.filter(|found| !found.is_empty())?;
             let adds_up = |(rows, seed): (&RunRows<'_>, &SeedValues)| {
-                let mean = transform.apply(rows.set().mean(&rows.values));
+                let mean = transform.apply(weighted_mean(&rows.values, &rows.weights));
                 (mean - seed.value).abs() <= ADDS_UP * seed.value.abs().max(1e-9)
             };
             let sound = found.iter().zip(&arm.seeds).all(adds_up);
@@ -114,7 +120,10 @@ impl<'a> ColumnReader<'a> {
             .zip(trials_of)
             .map(|(arm, trials)| found_of(arm, trials))
             .collect();
-        let differ = |seeds: &Vec<RunRows<'_>>| seeds.iter().any(|s| s.ids != seeds[0].ids);
+        let differ = |seeds: &Vec<RunRows<'_>>| {
+            let mut others = seeds.iter();
+            others.any(|s| s.ids != seeds[0].ids || s.weights != seeds[0].weights)
+        };
         if found.iter().flatten().any(differ) {
             add_split_rows(column, &found);
         } else {
@@ -185,42 +194,34 @@ fn add_same_rows(column: &mut Column, found: &[Option<Vec<RunRows<'_>>>]) {
 }
 
 /// Rows of arms whose seeds have different ones, as those of cross-validation: one set of all of them, of which
-/// each seed has some. A row is known by its id, and by its weight.
+/// each seed has some. A row is known by its id, its cluster and its weight: rows without ids of their own are called by
+/// their line, which those of another file, in another part, may be, too.
 fn add_split_rows(column: &mut Column, found: &[Option<Vec<RunRows<'_>>>]) {
-    let mut known: BTreeMap<(&str, u64), Option<&str>> = BTreeMap::new();
+    let mut known: BTreeMap<(&str, Option<&str>, u64), usize> = BTreeMap::new();
     for rows in found.iter().flatten().flatten() {
-        let rows = rows.ids.iter().zip(&rows.weights).zip(&rows.clusters);
-        for ((id, weight), cluster) in rows {
-            let name = known.entry((id, weight.to_bits())).or_default();
-            *name = name.or(*cluster);
-        }
+        known.extend(rows.keys().map(|key| (key, 0)));
     }
-    let ids: Vec<&str> = known.keys().map(|(id, _)| *id).collect();
-    let clusters: Vec<Option<&str>> = known.values().copied().collect();
-    let places: BTreeMap<(&str, u64), usize> = known
-        .keys()
-        .enumerate()
-        .map(|(at, key)| (*key, at))
-        .collect();
+    for (at, place) in known.values_mut().enumerate() {
+        *place = at;
+    }
+    let known = known;
     for (arm, found) in column.arms.iter_mut().zip(found) {
         let Some(found) = found else {
             continue;
         };
         for (seed, rows) in arm.seeds.iter_mut().zip(found) {
-            seed.rows = vec![f64::NAN; places.len()];
-            for ((id, weight), value) in rows.ids.iter().zip(&rows.weights).zip(&rows.values) {
-                if let Some(at) = places.get(&(*id, weight.to_bits())) {
-                    seed.rows[*at] = *value;
-                }
+            seed.rows = vec![f64::NAN; known.len()];
+            for (key, value) in rows.keys().zip(&rows.values) {
+                seed.rows[known[&key]] = *value;
             }
         }
         arm.row_set = Some(0);
     }
+    let ids: Vec<&str> = known.keys().map(|(id, ..)| *id).collect();
+    let clusters: Vec<Option<&str>> = known.keys().map(|(_, cluster, _)| *cluster).collect();
+    let weights = known.keys().map(|(.., weight)| f64::from_bits(*weight));
     column.row_sets = vec![RowSet {
-        weights: known
-            .keys()
-            .map(|(_, weight)| f64::from_bits(*weight))
-            .collect(),
+        weights: weights.collect(),
         clusters: numbered(&clusters, &ids),
     }];
 }
@@ -242,4 +243,44 @@ fn numbered(clusters: &[Option<&str>], ids: &[&str]) -> Vec<usize> {
         return (0..keys.len()).collect();
     }
     keys.iter().map(|key| names[key]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(cluster: &'static str) -> RunRows<'static> {
+        RunRows {
+            ids: vec!["row-5", "row-6"],
+            values: vec![1.0, 2.0],
+            weights: vec![1.0; 2],
+            clusters: vec![Some(cluster), Some("another")],
+        }
+    }
+
+    // Row 5 of one file and row 5 of another, in different parts: without ids of their own both are called so.
+    #[test]
+    fn rows_of_one_name_and_different_prompts_are_different_rows() {
+        let seed = |seed: u64| SeedValues {
+            seed,
+            run: seed as usize,
+            value: 1.5,
+            rows: Vec::new(),
+        };
+        let mut column = Column {
+            arms: vec![Arm {
+                seeds: vec![seed(1), seed(2)],
+                row_set: None,
+            }],
+            ..Column::default()
+        };
+        add_split_rows(&mut column, &[Some(vec![one("a prompt"), one("its twin")])]);
+        let set = &column.row_sets[0];
+        assert_eq!((set.weights.len(), set.cluster_count()), (3, 3));
+        let measured = |at: usize| column.arms[0].seeds[at].measured().collect::<Vec<_>>();
+        assert_eq!(
+            (measured(0), measured(1)),
+            (vec![true, false, true], vec![false, true, true])
+        );
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::base::{SeedTree, counted};
 use crate::config::sweep::TableSpec;
-use crate::metrics::{Column, NullCheck, null_check};
+use crate::metrics::{Column, NullCheck, null_check, null_half};
 use crate::report::column::ColumnReader;
 use crate::report::doc::{PageBlock, paragraph};
 use crate::report::said::named;
@@ -28,7 +28,7 @@ pub struct NullColumn {
     pub table: String,
     /// The metric.
     pub metric: String,
-    /// What came out; `None` if no configuration has two seeds with values.
+    /// What came out; `None` if no configuration has two seeds with values on the same rows.
     pub check: Option<NullCheck>,
 }
 
@@ -37,7 +37,7 @@ impl NullColumn {
     pub fn words(&self) -> String {
         let Some(check) = self.check else {
             return format!(
-                "{}: nothing to check, since no configuration has two seeds that differ",
+                "{}: nothing to check, since no configuration has two different seeds on the same rows",
                 self.metric
             );
         };
@@ -50,6 +50,11 @@ impl NullColumn {
             counted(check.half, "seed")
         )
     }
+}
+
+fn check(column: &Column, key: &str, draws: usize) -> Option<NullCheck> {
+    let seed = SeedTree::root(0).child("report/null").child(key);
+    null_check(column, draws, &seed)
 }
 
 /// How often the test of the table calls halves of one configuration's seeds different, for each metric.
@@ -65,11 +70,10 @@ pub fn null_columns(
     let mut found = Vec::new();
     for key in &spec.metrics {
         let column = reader.column(&configurations, key)?;
-        let seed = SeedTree::root(0).child("report/null").child(key);
         found.push(NullColumn {
             table: spec.name.clone(),
             metric: key.clone(),
-            check: null_check(&column, DRAWS, &seed),
+            check: check(&column, key, DRAWS),
         });
     }
     Ok(found)
@@ -98,9 +102,10 @@ pub(crate) fn null_block(
             continue;
         }
         let column = reader.column(&configurations, key)?;
-        let seed = SeedTree::root(0).child("report/null").child(key);
-        let check = null_check(&column, page_draws(&column), &seed);
-        let Some(check) = check.filter(|check| check.half >= PAGE_HALF) else {
+        if null_half(&column).is_none_or(|half| half < PAGE_HALF) {
+            continue;
+        }
+        let Some(check) = check(&column, key, page_draws(&column)) else {
             continue;
         };
         (comparisons, alarms) = (comparisons + check.comparisons, alarms + check.alarms);

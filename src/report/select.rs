@@ -236,25 +236,35 @@ impl SweepResults {
     }
 
     /// The accuracy on a set's pairs of always preferring the reply that is `longer` or `shorter`, which `end` says. It is the
-    /// same for all runs, or, where seeds are measured on parts of the pairs, the mean over these.
+    /// same at every seed, or, where seeds are measured on different pairs, the mean over these.
     pub(crate) fn length_baseline(&self, set: &str, end: &str) -> Option<MetricValue> {
         let key = format!("{set}/length_baseline/{end}");
-        let runs = self.runs.values();
-        let of_parts: BTreeMap<(u64, u64), MetricValue> = runs
-            .filter_map(|run| run.metrics.get(&key).copied())
-            .map(|part| ((part.value.to_bits(), part.n), part))
-            .collect();
-        let mut parts = of_parts.into_values();
-        let first = parts.next()?;
-        Some(parts.fold(first, |all, part| {
-            let n = all.n + part.n;
-            let sum = all.value * all.n as f64 + part.value * part.n as f64;
-            MetricValue {
-                value: sum / n as f64,
-                stderr: None,
-                n,
+        let mut by_seed: BTreeMap<u64, (&TrialResult, MetricValue)> = BTreeMap::new();
+        for trial in &self.trials {
+            if let Some(found) = self.metric(trial, &key) {
+                by_seed.entry(trial.seed).or_insert((trial, found));
             }
-        }))
+        }
+        let (_, first) = *by_seed.values().next()?;
+        if by_seed.values().all(|(_, value)| *value == first) {
+            return Some(first);
+        }
+        // Seeds on the same pairs count once.
+        let parts: BTreeMap<Vec<String>, MetricValue> = by_seed
+            .into_values()
+            .filter_map(|(trial, value)| {
+                let rows = self.rows(&trial.eval).ok()?.into_iter();
+                let rows = rows.filter(|row| row.set == set).map(|row| row.row);
+                Some((rows.collect(), value))
+            })
+            .collect();
+        let n: u64 = parts.values().map(|part| part.n).sum();
+        let sum: f64 = parts.values().map(|part| part.value * part.n as f64).sum();
+        Some(MetricValue {
+            value: sum / n as f64,
+            stderr: None,
+            n,
+        })
     }
 
     /// Why a trial has no value for a metric: the first unfinished run in stage order, or that the

@@ -34,6 +34,14 @@ pub(super) struct Attempt<'a> {
     pub(super) telemetry: &'a mut Telemetry,
 }
 
+/// Where the input of a run lies, in the project of this root.
+pub fn run_input(root: &Path, input: &InputRef) -> PathBuf {
+    match input {
+        InputRef::Folder { path, .. } => root.join(path),
+        InputRef::Run { id, artifact } => RunDir::new(root, id).artifacts().join(artifact),
+    }
+}
+
 impl Attempt<'_> {
     /// The stage's seed, a root for its purposes.
     pub(super) fn seed(&self) -> SeedTree {
@@ -88,12 +96,7 @@ impl Attempt<'_> {
             .inputs
             .get(&role)
             .ok_or(StageError::NoInput(name))?;
-        let path = match input {
-            InputRef::Folder { path, .. } => self.context.root.join(path),
-            InputRef::Run { id, artifact } => RunDir::new(&self.context.root, id)
-                .artifacts()
-                .join(artifact),
-        };
+        let path = run_input(&self.context.root, input);
         if path.exists() {
             Ok(path)
         } else {

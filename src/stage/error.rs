@@ -343,7 +343,9 @@ fn device_error(error: &StageError) -> Option<&GpuError> {
 
 fn class_of_device(error: &GpuError) -> FailureClass {
     match error {
-        GpuError::OutOfMemory { .. } | GpuError::NoHostMemory { .. } => FailureClass::OutOfMemory,
+        GpuError::OutOfMemory { .. } | GpuError::NoHostMemory { .. } | GpuError::Unpinned(_) => {
+            FailureClass::OutOfMemory
+        }
         // Nothing on the card can be used until this process has ended, and another may.
         GpuError::Lost(_) => FailureClass::DeviceFault,
         // A kernel or a request that cannot be is ours.

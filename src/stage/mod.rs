@@ -40,7 +40,7 @@ mod option_tests;
 mod tests;
 
 pub use ask_tasks::{AskTasks, TaskReport, ask_tasks};
-pub use attempt::kept_rows;
+pub use attempt::{kept_rows, run_input};
 pub use bench::{
     BenchDevice, BenchKind, BenchModel, BenchReport, BenchRequest, BenchShape, BenchStep,
     BenchUnit, Between, PhaseTime, Spread, bench,

@@ -23,7 +23,8 @@ pub struct ReplyScore {
     pub logp: f64,
     /// Tokens that were predicted.
     pub tokens: usize,
-    /// Those of them that no token was likelier than.
+    /// Those of them that no token was likelier than; 0 of scores in training and of those that were stored, which nobody
+    /// counts.
     pub likeliest: usize,
 }
 
@@ -33,7 +34,7 @@ impl ReplyScore {
         self.logp / self.tokens.max(1) as f64
     }
 
-    /// Whether a greedy reply would be this one.
+    /// Whether a greedy reply would be this one; says nothing where `likeliest` was not counted.
     pub fn is_greedy(&self) -> bool {
         self.likeliest == self.tokens
     }

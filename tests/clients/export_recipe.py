@@ -3,7 +3,7 @@
 usage: python tests/clients/export_recipe.py LIONS
 
 Wants `trl`, `transformers`, `datasets`, `peft` and `torch` (CPU is enough); needs no network. Makes a project with the
-shipped model and a few rows, lets lions train in f32 with every loss and schedule that TRL has, exports each run with
+shipped model and a few rows, lets lions train in f32 with its schedules and every loss of TRL's DPO trainer that it has, exports each run with
 its rows, and has TRL's own scripts train from that. A step has all rows, so that their order does not matter. Two runs go
 through the command `trl` itself. Compares loss, gradient norm and learning rate of every step; ends with an error if one
 differs.
@@ -107,7 +107,7 @@ points = [
 """
 
 
-def rows(file, keep, count, start=0):
+def rows(file, count, start=0):
     found = [json.loads(line) for line in (ROOT / file).read_text().splitlines()]
     return [row for row in found if len(json.dumps(row)) < 500][start:start + count]
 
@@ -118,9 +118,9 @@ def make_project(folder):
     (folder / "data").mkdir()
     def write(name, found):
         (folder / "data" / name).write_text("".join(json.dumps(row) + "\n" for row in found))
-    write("chats.jsonl", rows("data/sft/instruct_train.jsonl", "messages", 8))
-    write("more.jsonl", rows("data/sft/instruct_train.jsonl", "messages", 3, 8))
-    write("pairs.jsonl", rows("data/pref/polite_train.jsonl", "chosen", 8))
+    write("chats.jsonl", rows("data/sft/instruct_train.jsonl", 8))
+    write("more.jsonl", rows("data/sft/instruct_train.jsonl", 3, 8))
+    write("pairs.jsonl", rows("data/pref/polite_train.jsonl", 8))
 
 
 def lions(program, folder, *words):

@@ -117,6 +117,10 @@ fn every_row_is_held_out_from_the_pipelines_of_one_part() {
         }
     }
     trained_on_the_others(&results, &held_out);
+    // TRL would take the files whole, and so it is said.
+    let dpo = results.by_seed("learning-rate", "0.005", "dpo");
+    let exported = project.lions(&["export-recipe", &dpo[&1], "--json"]);
+    assert!(exported.out.contains("\"data.1.fold\""), "{exported:?}");
     the_table_speaks_of_all_rows(&project);
 }
 
@@ -171,6 +175,12 @@ fn the_table_speaks_of_all_rows(project: &crate::project::Project) {
         );
     }
     assert!(page.contains("A higher rate learns more"), "{page}");
+    // What length alone gives is of all pairs, and a page with halves of two seeds or more checks its test.
+    assert!(page.contains("(n = 120 pairs)"), "{page}");
+    assert!(
+        page.contains("How often the test is wrong on these results"),
+        "{page}"
+    );
     let null = project.lions(&["compare", "--null", "split"]);
     assert!(
         null.out
@@ -192,12 +202,13 @@ fn measuring_on_the_part_that_is_trained_on_is_told() {
     assert_ne!(text, SPLIT);
     project.write("sweeps/split.toml", text);
     let said = project.lions(&["check", "sweeps/split.toml"]);
-    assert!(
-        said.out
-            .contains("is held out here, and `dpo` trains on it")
-            || said
-                .err
-                .contains("is held out here, and `dpo` trains on it"),
-        "{said:?}"
-    );
+    let told = format!("{} {}", said.out, said.err);
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    // The advice takes the side that is measured, not the file, of which nothing would be left.
+    for part in [
+        "is held out here, and `dpo` trains on it",
+        "decontaminate = { data = [{ path = \"data/mine/b.jsonl\", fold = { of = 3, part = \"train\" } }] }",
+    ] {
+        assert!(told.contains(part), "{told}");
+    }
 }

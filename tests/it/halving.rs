@@ -43,6 +43,11 @@ fn is_ok(project: &Project, words: &[&str]) -> String {
     said.out
 }
 
+/// Words without the ends of lines.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 fn halved() -> Project {
     let project = crate::tiny::project();
     project.write("sweeps/halved.toml", HALVED);
@@ -80,7 +85,7 @@ fn halving_stops_what_ranks_low_and_compares_what_is_left() {
     let project = halved();
     let plan = is_ok(&project, &["plan", "sweeps/halved.toml"]);
     let want = "halving over beta by valid/loss: 2 at step 2, then 1 at step 3 go on; next is rung 1, `halved~2-steps`";
-    let plan = plan.split_whitespace().collect::<Vec<_>>().join(" ");
+    let plan = one_line(&plan);
     assert!(plan.contains(want), "{plan}");
     let told = project.json(&["plan", "sweeps/halved.toml"]);
     let flops = |key: &str| told["halving"]["flops"][key].as_f64().unwrap();
@@ -358,7 +363,7 @@ fn a_rung_that_is_no_shorter_than_the_epochs_of_a_trial_is_refused() {
                trains for 5";
     for (command, place) in [("check", "sweeps/long.toml:"), ("plan", why), ("run", why)] {
         let said = project.lions(&[command, "sweeps/long.toml"]);
-        let err = said.err.split_whitespace().collect::<Vec<_>>().join(" ");
+        let err = one_line(&said.err);
         assert!(
             said.code == 1 && err.contains(why) && err.contains(place),
             "{command}: {said:?}"
@@ -412,7 +417,7 @@ values = [1e-4, 1e-3]
     let why = "rung 1 trains for 9999 steps and is no shorter than the trial `learning-rate=0.0001`, which trains for about ";
     for command in ["plan", "run"] {
         let said = project.lions(&[command, "sweeps/many.toml"]);
-        let err = said.err.split_whitespace().collect::<Vec<_>>().join(" ");
+        let err = one_line(&said.err);
         assert!(said.code == 1 && err.contains(why), "{command}: {said:?}");
     }
     assert!(!project.path("results/lions.db").exists());

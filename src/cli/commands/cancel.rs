@@ -18,7 +18,8 @@ use std::collections::BTreeSet;
 
 /// Give up on runs, or on everything a sweep has not done
 ///
-/// Runs that need a cancelled one are skipped. `retry` takes it back.
+/// Runs that need a cancelled one are skipped. A sweep that is halved is cancelled with its rungs so far. `retry` takes it
+/// back.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CancelArgs {
     /// Runs, by the first digits of their ids, or a sweep's name or file

@@ -72,16 +72,20 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &ExportRecipeArgs) -> Result<u
     trl.keys
         .push(("output_dir", json!(format!("trl/{}", id.short()))));
     if let Some(path) = &args.rows {
+        let place = |path: &Path| path.canonicalize().ok();
+        let mut own = stage.data.keys().map(|own| place(&project.root.join(own)));
+        if place(path).is_some_and(|path| own.any(|own| own.as_ref() == Some(&path))) {
+            let message = format!("`{}` is a data file of the run", path.display());
+            return Err(CommandError::user(message).hint("name another file for `--rows`"));
+        }
         let found = trl_rows(&project.root, &stage)?;
         let lines: String = found.rows.iter().map(|row| format!("{row}\n")).collect();
         write_atomic(path, lines.as_bytes()).map_err(CommandError::user)?;
         let how_many = counted(found.rows.len(), "row");
         ui.say(&format!("wrote {} with {how_many}", path.display()));
-        for (what, count) in found.differ.iter().filter(|(_, count)| *count > 0) {
-            ui.warn(&format!(
-                "{} with {what}, which TRL learns whole",
-                counted(*count, "row")
-            ));
+        if let Some((what, count)) = found.differ {
+            let rows = counted(count, "row");
+            ui.warn(&format!("{rows} with {what}, which TRL learns whole"));
         }
     }
     if ui.json {

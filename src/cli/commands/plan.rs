@@ -1,7 +1,9 @@
 //! `lions plan`.
 
 use crate::base::digest_bytes;
-use crate::cli::cost::{DeviceArgs, assumed, device_json, device_lines, hours, uncalibrated_line};
+use crate::cli::cost::{
+    DeviceArgs, assumed, device_json, device_lines, hours, hours_of, uncalibrated_line,
+};
 use crate::cli::database::earlier;
 use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
@@ -77,7 +79,12 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PlanArgs) -> Result<u8, Comma
     let told = look.tell(ui, &sweep, &places);
     let phase = next_phase(&project, &sweep, look.lengths())?;
     let is_done = |run: &RunId| RunDir::new(&project.root, run).outcome().is_file();
-    let range = cost_range(&project, (&sweep, &phase), look.lengths(), &is_done)?;
+    let range = cost_range(
+        &project,
+        (&sweep, &phase),
+        (&look, told.errors > 0),
+        &is_done,
+    )?;
     let halved = range.map(|range| {
         let lines = halving_lines(&sweep, &phase, range);
         (lines, halving_json(&sweep, &phase, range))
@@ -238,7 +245,7 @@ impl View {
                 "judge_requests": run.estimate.judge_requests, "judge_tokens": run.estimate.judge_tokens,
                 "card_memory_bytes": run.estimate.card_memory_bytes,
                 "least_card_memory_bytes": run.estimate.least_card_memory_bytes,
-                "gpu_hours": self.rate().map(|rate| rate.hours(run.kind, run.estimate.flops)),
+                "gpu_hours": self.rate().map(|rate| hours_of(rate, &[run])),
             })
         });
         let trials = plan.trials.iter().map(|trial| {
@@ -427,12 +434,13 @@ fn stage_table(ui: &Ui, plan: &Plan, view: &View) -> Vec<Vec<String>> {
             .collect(),
     ];
     for &kind in StageKind::ALL {
-        let all: Vec<_> = plan.runs.iter().filter(|run| run.kind == kind).collect();
+        let all: Vec<&PlannedRun> = plan.runs.iter().filter(|run| run.kind == kind).collect();
         if all.is_empty() {
             continue;
         }
-        let todo: Vec<_> = all
+        let todo: Vec<&PlannedRun> = all
             .iter()
+            .copied()
             .filter(|run| !view.done.contains(&run.id))
             .collect();
         let tokens: f64 = todo.iter().map(|run| run.estimate.tokens as f64).sum();
@@ -454,7 +462,7 @@ fn stage_table(ui: &Ui, plan: &Plan, view: &View) -> Vec<Vec<String>> {
             bytes(peak as f64),
         ];
         if let Some(rate) = view.rate() {
-            row.extend([bytes(on_card as f64), hours(rate.hours(kind, flops))]);
+            row.extend([bytes(on_card as f64), hours(hours_of(rate, &todo))]);
         }
         rows.push(row);
     }

@@ -15,8 +15,8 @@ use serde_json::json;
 
 /// Put failed, cancelled or skipped runs back into the queue
 ///
-/// A run that is named by its id and done is made again if `lions gc` deleted weights of it. Other runs are
-/// untouched. `lions run` then carries them out.
+/// A run that is named by its id and done is made again if `lions gc` deleted weights of it. Of a sweep that is halved its
+/// rungs are meant, too. Other runs are untouched. `lions run` then carries them out.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RetryArgs {
     /// Runs, by the first digits of their ids, or a sweep's name or file for all that failed

@@ -162,7 +162,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
                 .hint("a sweep without `[search.halving]` can run in parts"));
         }
         if found == 0 {
-            refuse_long_rungs(&sweep, &plan)?;
+            refuse_long_rungs(&sweep, &plan, look.counted())?;
         }
         // A slip of the pen in the filter of the last sweep, too.
         wanted_runs(&plan, &sweep.axes, &args.picked, args.only)?;

@@ -203,7 +203,7 @@ fn data(trl: &mut TrlRecipe, value: &Value) {
             "json"
         };
         sets.push(json!({"path": builder, "data_files": path, "split": "train"}));
-        for key in ["fraction", "count", "columns"] {
+        for key in ["fold", "fraction", "count", "columns"] {
             if !source[key].is_null() {
                 let field = format!("data.{at}.{key}");
                 trl.lose(

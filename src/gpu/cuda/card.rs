@@ -231,10 +231,7 @@ impl Gpu for Cuda {
             at.inspect(|at| at.write_bytes(0, bytes))
         };
         let at = at.map_err(|e| match e.0 {
-            CUresult::CUDA_ERROR_OUT_OF_MEMORY => GpuError::NoHostMemory {
-                wanted: bytes,
-                available: None,
-            },
+            CUresult::CUDA_ERROR_OUT_OF_MEMORY => GpuError::Unpinned(bytes),
             _ => failed(e),
         })?;
         Ok(self.host.note(at, bytes))

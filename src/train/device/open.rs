@@ -106,7 +106,7 @@ fn check_host(wanted: u64, available: Option<u64>) -> Result<(), GpuError> {
     match available {
         Some(available) if wanted > available => Err(GpuError::NoHostMemory {
             wanted: usize::try_from(wanted).unwrap_or(usize::MAX),
-            available: Some(available),
+            available,
         }),
         _ => Ok(()),
     }

@@ -131,7 +131,7 @@ def scored(model, golden, groups):
     return found
 
 
-def of_lions(folders, golden, tag):
+def of_lions(folders, golden):
     """Log-likelihoods of `samples_TASK*.jsonl` in the order of the golden documents, if a folder has them."""
     lines = {}
     for folder in folders:
@@ -174,7 +174,7 @@ def main():
             found = {kind: scored(model, golden, groups) for kind, model in models.items()}
             out["files"][tag] = [[{"loglikelihood": ll, "margin": margin} for ll, margin in row] for row in found["exact"]]
             theirs = [[request["loglikelihood"] for request in document["requests"]] for document in golden["docs"]]
-            ours = of_lions(folders, golden, tag)
+            ours = of_lions(folders, golden)
             away = lambda one, other: max(abs(a - b) for p, q in zip(one, other) for a, b in zip(p, q))
             exact = [[ll for ll, _ in row] for row in found["exact"]]
             cells = [away(theirs, exact)] + [away([[ll for ll, _ in row] for row in found[kind]], exact) for kind in kinds[1:]]
