@@ -60,8 +60,8 @@ pub enum GpuError {
     },
     /// The host gives no memory that devices reach.
     #[error(
-        "the optimiser's state does not fit the device and takes {wanted} bytes of the host's memory, which has \
-         {available} left: fewer runs at a time (`--jobs`), `precision = \"bf16\"`, `lora` or a larger GPU take less"
+        "the optimiser's state does not fit the device and takes {wanted} bytes of the host's memory, of which \
+         {available} are available: fewer runs at a time (`--jobs`), `precision = \"bf16\"`, `lora` or a larger GPU take less"
     )]
     NoHostMemory {
         /// Bytes asked for.

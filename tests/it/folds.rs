@@ -51,7 +51,7 @@ direction = "higher"
 [[report.table]]
 name = "rate"
 title = "Rates"
-metrics = ["pairs/rewards/margins", "tales/loss"]
+metrics = ["pairs/rewards/margins", "tales/loss", "pairs/rewards/accuracies"]
 baseline = { learning-rate = 1e-5 }
 [[report.figure]]
 name = "rate"

@@ -361,15 +361,22 @@ fn a_rung_that_is_no_shorter_than_the_epochs_of_a_trial_is_refused() {
     steps(5);
     let why = "rung 2 trains for 5 steps and is no shorter than the trial `beta=0.05 learning-rate=0.0001`, which \
                trains for 5";
-    for (command, place) in [("check", "sweeps/long.toml:"), ("plan", why), ("run", why)] {
+    // A plan of what is refused is shown, as any other.
+    for (command, code) in [("check", 1), ("plan", 0), ("run", 1)] {
         let said = project.lions(&[command, "sweeps/long.toml"]);
         let err = one_line(&said.err);
         assert!(
-            said.code == 1 && err.contains(why) && err.contains(place),
+            said.code == code && err.contains(why) && err.contains("sweeps/long.toml:"),
             "{command}: {said:?}"
         );
+        assert_eq!(err.matches(why).count(), 1, "{command}: {err}");
         assert!(
             err.contains("lower `search.halving.rungs.1.steps` below 5"),
+            "{err}"
+        );
+        assert_eq!(
+            err.contains("this is what would run; `lions run` refuses it"),
+            command == "plan",
             "{err}"
         );
     }

@@ -297,7 +297,7 @@ fn one_seed_has_intervals_for_rows_alone_and_every_caption_says_so() {
     );
     let said = project.lions(&["compare", "told", "--null"]).out;
     assert!(
-        said.contains("no configuration has two seeds that differ"),
+        said.contains("no configuration has two different seeds on the same rows"),
         "{said}"
     );
 }

@@ -76,10 +76,12 @@ pub fn multiply<F: Real>(m: usize, a: MatRef<'_, F>, b: Panels<'_, F>, c: &mut [
         match isa() {
             Isa::Amx(set) => {
                 let tiles = set.tiles();
-                return LEFT_PAIRS.with_borrow_mut(|l| paired::multiply(&tiles, m, a, b, c, l));
+                return LEFT_PAIRS
+                    .with_borrow_mut(|l| paired::multiply((&tiles, set.pairs()), m, a, b, c, l));
             }
             Isa::Avx512Bf16(set) => {
-                return LEFT_PAIRS.with_borrow_mut(|l| paired::multiply(&set, m, a, b, c, l));
+                return LEFT_PAIRS
+                    .with_borrow_mut(|l| paired::multiply((&set, set), m, a, b, c, l));
             }
             _ => {}
         }
@@ -329,13 +331,13 @@ fn tiles<F: Real, S: Simd, const MR: usize, const NR: usize>(
 mod paired {
     use super::{BLOCK, ROWS, STEP, with_whole_tile};
     use crate::aligned::Aligned;
-    use crate::isa::{PAIRS, PairTiles, SIDE, TILE};
+    use crate::isa::{Avx512Bf16, PAIRS, PairTiles, SIDE, TILE};
     use crate::mat::{MatRef, Store};
     use crate::pairs::pack_pairs;
 
-    /// [`super::multiply`] by `b (k, n)`.
+    /// [`super::multiply`] by `b (k, n)`, of pairs that a set packs for what multiplies them.
     pub(super) fn multiply<const MR: usize, U: PairTiles<MR>>(
-        unit: &U,
+        (unit, packer): (&U, Avx512Bf16),
         m: usize,
         a: MatRef<'_, f32>,
         (b, k, n): (&[u32], usize, usize),
@@ -355,7 +357,7 @@ mod paired {
                 let left = left.at_least(rows.div_ceil(SIDE) * panel);
                 let (lanes, depth) = ((row, rows), (col, depth));
                 let from = a.from(i0, k0);
-                pack_pairs(unit.packer(), from, lanes, depth, (false, U::PAIRING), left);
+                pack_pairs(packer, from, lanes, depth, (false, U::PAIRING), left);
                 for j in (0..n).step_by(SIDE) {
                     let right = &b[k0 / 2 * wide + j / SIDE * panel..][..panel];
                     for (i, left) in left.chunks_exact(panel).enumerate() {

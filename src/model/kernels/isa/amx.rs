@@ -80,13 +80,12 @@ struct Form([u8; 64]);
 
 /// Eight tiles of this thread, given back when dropped: a context with tiles in use is larger.
 pub struct Tiles {
-    amx: Amx,
     /// Tiles are a thread's own.
     _here: std::marker::PhantomData<*const ()>,
 }
 
 impl Tiles {
-    fn new(amx: Amx) -> Self {
+    fn new(_: Amx) -> Self {
         let mut form = Form([0; 64]);
         form.0[0] = 1;
         for tile in 0..8 {
@@ -99,7 +98,6 @@ impl Tiles {
             asm!("ldtilecfg [{form}]", form = in(reg) &raw const form, options(nostack, readonly));
         }
         Self {
-            amx,
             _here: std::marker::PhantomData,
         }
     }
@@ -136,10 +134,6 @@ impl Tiles {
 
 impl PairTiles<SIDE> for Tiles {
     const PAIRING: Pairing = Pairing::Neighbours;
-
-    fn packer(&self) -> Avx512Bf16 {
-        self.amx.pairs()
-    }
 
     /// Of each product of 32 values an instruction makes two sums from zero, of those with an even and of
     /// those with an odd place, by multiply-adds in order with one rounding each, and adds first the two and

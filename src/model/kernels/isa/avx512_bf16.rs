@@ -83,10 +83,6 @@ impl Avx512Bf16 {
 impl PairTiles<ROWS> for Avx512Bf16 {
     const PAIRING: Pairing = Pairing::Sums;
 
-    fn packer(&self) -> Self {
-        *self
-    }
-
     #[expect(unsafe_code, reason = "as declared")]
     unsafe fn multiply_add(
         &self,

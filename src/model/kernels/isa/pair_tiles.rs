@@ -1,7 +1,5 @@
 //! What sets share that multiply pairs of bf16.
 
-use super::avx512_bf16::Avx512Bf16;
-
 /// Rows or columns of a packed panel: two tiles of 16.
 pub const SIDE: usize = 32;
 /// Pairs of a step of 32 values of the inner index.
@@ -35,9 +33,6 @@ impl Pairing {
 pub trait PairTiles<const ROWS: usize> {
     /// How it wants its pairs.
     const PAIRING: Pairing;
-
-    /// What packs them.
-    fn packer(&self) -> Avx512Bf16;
 
     /// Adds `steps` times 32 products to each value of `tiles` tiles below each other, at most [`SIDE`] rows, or to zeros if
     /// `zero`, in the order that `bf16_gemm` says.
