@@ -54,6 +54,19 @@ pub struct EvalRecipe {
     pub precision: Precision,
 }
 
+impl EvalRecipe {
+    /// The data entries of the set of this name; none of a benchmark or a task, which have files of their own.
+    pub fn data_of(&self, set: &str) -> &[DataSource] {
+        let likelihood = self.likelihood.get(set).map(|of| &of.data);
+        let preference = || self.preference.get(set).map(|of| &of.data);
+        let stories = || self.stories.get(set).map(|of| &of.data);
+        likelihood
+            .or_else(preference)
+            .or_else(stories)
+            .map_or(&[], Vec::as_slice)
+    }
+}
+
 /// Held-out likelihood of the assistant's replies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

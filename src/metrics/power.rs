@@ -36,7 +36,8 @@ pub struct Design {
 const MOST: usize = 1_000_000;
 
 impl Noise {
-    /// Of one measured spread at so many seeds and clusters of rows.
+    /// Of one measured spread at so many seeds and clusters of rows. Of cross-validation, where a seed is measured on
+    /// one part, `both` holds already what [`Noise::in_parts`] makes of it.
     pub fn of(spread: &Spread, seeds: usize, clusters: usize) -> Self {
         let (s, r) = (seeds as f64, clusters as f64);
         Self {
@@ -44,6 +45,16 @@ impl Noise {
             row: (spread.rows + spread.between) * r,
             both: spread.both * s * r,
             with_rows: clusters > 1,
+        }
+    }
+
+    /// Where each seed is measured on one of so many parts of the rows, not on all: a row has so many times fewer
+    /// values, over which the noise of single ones is averaged. That of rows and of seeds is as it was.
+    #[must_use]
+    pub fn in_parts(&self, parts: usize) -> Self {
+        Self {
+            both: self.both * parts.max(1) as f64,
+            ..*self
         }
     }
 
@@ -238,6 +249,24 @@ mod tests {
                     ..design
                 }) > 0.02
         );
+    }
+
+    // Ten seeds on five parts see what two seeds on all rows see, as far as rows decide.
+    #[test]
+    fn a_row_that_fewer_seeds_measure_is_noisier() {
+        let design = Design {
+            seeds: 10,
+            rows: 1094,
+            arms: 6,
+            family: 1,
+        };
+        let parts = ACCURACY.in_parts(5).spread(&design);
+        let two = ACCURACY.spread(&Design { seeds: 2, ..design });
+        assert!(
+            (parts.variance() - two.variance()).abs() < 1e-15,
+            "{parts:?} {two:?}"
+        );
+        assert_eq!(ACCURACY.in_parts(1), ACCURACY);
     }
 
     // A loss of ln 20 that moves by 0.01 is a perplexity of 20 that moves by 0.201.

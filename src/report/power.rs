@@ -1,7 +1,7 @@
 //! What a planned sweep can see, before it runs.
 
 use crate::base::counted;
-use crate::config::sweep::{Sweep, TableSpec};
+use crate::config::sweep::{Sweep, TableSpec, Trial};
 use crate::metrics::{
     Analysis, Contrast, Design, MetricSpec, Noise, TableNoise, Transform, fixed, metric_spec,
     two_digits,
@@ -66,19 +66,36 @@ pub fn power_lines(
         let lead = format!("table {}, {key}", table.name);
         lines.push(match measured {
             Some(noise) => known_words(&lead, &noise, &design, delta),
-            None => assumed_words(&lead, metric_spec(key), &design, delta),
+            None => {
+                let parts = planned_parts(sweep, table, key);
+                assumed_words(&lead, metric_spec(key), &design, parts, delta)
+            }
         });
     }
     Ok(lines)
 }
 
-/// Seeds, arms and comparisons of a table as the sweep file has them; rows are not known here.
-fn planned(sweep: &Sweep, table: &TableSpec) -> Design {
-    let fits = |trial: &&crate::config::sweep::Trial| {
+/// The trials that a table shows.
+fn trials_of<'a>(sweep: &'a Sweep, table: &TableSpec) -> Vec<&'a Trial> {
+    let fits = |trial: &&Trial| {
         let mut wanted = table.filter.iter();
         wanted.all(|(axis, value)| trial.assignments.get(axis) == Some(value))
     };
-    let trials: Vec<_> = sweep.trials.iter().filter(fits).collect();
+    sweep.trials.iter().filter(fits).collect()
+}
+
+/// In how many parts of its rows, a seed one, the set of the metric `key` is measured: 1 without cross-validation.
+fn planned_parts(sweep: &Sweep, table: &TableSpec, key: &str) -> usize {
+    let set = key.split('/').next().unwrap_or_default();
+    let trials = trials_of(sweep, table).into_iter();
+    let folds = trials.flat_map(|trial| trial.config.eval.recipe.data_of(set));
+    let held_out: BTreeSet<u64> = folds.filter_map(|source| source.fold?.index).collect();
+    held_out.len().max(1)
+}
+
+/// Seeds, arms and comparisons of a table as the sweep file has them; rows are not known here.
+fn planned(sweep: &Sweep, table: &TableSpec) -> Design {
+    let trials = trials_of(sweep, table);
     let seeds: BTreeSet<u64> = trials.iter().map(|trial| trial.seed).collect();
     let labels: BTreeSet<String> = trials.iter().map(|trial| trial.label()).collect();
     Design {
@@ -144,25 +161,35 @@ fn seen_words(design: &Design) -> &'static str {
     }
 }
 
-fn assumed_words(lead: &str, spec: &MetricSpec, design: &Design, delta: Option<f64>) -> String {
+fn assumed_words(
+    lead: &str,
+    spec: &MetricSpec,
+    design: &Design,
+    parts: usize,
+    delta: Option<f64>,
+) -> String {
     let Some((noise, of)) = assumed(spec) else {
         return format!("{lead}: what can be seen is not known before a first result");
     };
+    let whole = noise.in_parts(parts);
     let on = |rows: usize| Design { rows, ..*design };
     let visible = |rows: usize| {
-        let seen = noise.smallest_visible(&on(rows))?;
+        let seen = whole.smallest_visible(&on(rows))?;
         Some(format!("{} on {}", fixed(seen, 2), counted(rows, "row")))
     };
     let seen: Vec<String> = ROWS.into_iter().filter_map(visible).collect();
     let needs = delta.and_then(|delta| {
-        let rows = noise.rows_for(delta, design)?;
+        let rows = whole.rows_for(delta, design)?;
         Some(format!("; {delta} takes {}", counted(rows, "row")))
     });
     let deviation = |variance: f64| fixed(variance.sqrt(), 2);
+    let mut over = counted(design.seeds, "seed");
+    if parts > 1 {
+        over += &format!(" on {parts} parts of the rows, one each,");
+    }
     format!(
-        "{lead}: with {} a true difference of {} {}{} (assumed noise: that of {of} \
+        "{lead}: with {over} a true difference of {} {}{} (assumed noise: that of {of} \
          on the shipped model, standard deviation of a difference by row {}, of a row at a seed {}, by seed {})",
-        counted(design.seeds, "seed"),
         seen.join(", "),
         seen_words(design),
         needs.unwrap_or_default(),

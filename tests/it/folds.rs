@@ -53,6 +53,11 @@ name = "rate"
 title = "Rates"
 metrics = ["pairs/rewards/margins", "tales/loss", "pairs/rewards/accuracies"]
 baseline = { learning-rate = 1e-5 }
+[[report.table]]
+name = "shares"
+title = "Accuracy"
+metrics = ["pairs/rewards/accuracies"]
+baseline = { learning-rate = 1e-5 }
 [[report.figure]]
 name = "rate"
 title = "Margin by rate"
@@ -95,6 +100,10 @@ fn every_row_is_held_out_from_the_pipelines_of_one_part() {
         !checked.out.contains("warning") && !checked.err.contains("warning"),
         "{checked:?}"
     );
+
+    let planned = project.lions(&["plan", "sweeps/split.toml"]).out;
+    let told = "table shares, pairs/rewards/accuracies: with 6 seeds on 3 parts of the rows, one each, a true";
+    assert!(planned.contains(told), "{planned}");
 
     let results = tiny::run(&project, "split");
     let held_out = evaluated(&results);

@@ -20,6 +20,19 @@ pub fn threads() -> usize {
     }
 }
 
+/// Calls `f` on a thread of the pool that the kernels' loops use.
+///
+/// From outside the pool each loop would wake its threads and sleep until they are done, in a training step of a
+/// small model a hundred times; from within, this thread takes its share at once, and what is between two loops
+/// finds the other threads still awake.
+pub fn in_pool<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    if threads() == 1 || rayon::current_thread_index().is_some() {
+        f()
+    } else {
+        rayon::scope(|_| f())
+    }
+}
+
 /// Calls `f(first_row, rows)` on blocks of [`ROW_BLOCK`] rows of `out`, in parallel.
 pub fn for_row_blocks<F: Real>(
     out: &mut [F],
