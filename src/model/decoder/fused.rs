@@ -14,6 +14,7 @@ use crate::model::kernels::bf16;
 use crate::model::kernels::norm::{norm_rows, norm_rows_backward};
 use crate::model::kernels::real::Real;
 use crate::model::kernels::rope::Rotation;
+use crate::model::kernels::rows::in_pool;
 use crate::model::kernels::segments::Segments;
 use crate::model::ops::storage::{Element, by_dtype, check_segments, operand, result, with_slice};
 use candle_core::backend::BackendStorage as _;
@@ -400,13 +401,13 @@ impl CustomOp1 for StackOp {
 
     fn cpu_fwd(&self, chain: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
         let shape = (self.tokens.len(), self.stack.norm.elem_count());
-        by_dtype!(chain.dtype(), F => Ok(result(self.forward::<F>()?, shape)))
+        by_dtype!(chain.dtype(), F => Ok(result(in_pool(|| self.forward::<F>())?, shape)))
     }
 
     /// Runs the layers backwards and leaves the weights' gradients in the slots for their nodes.
     fn bwd(&self, chain: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         by_dtype!(chain.dtype(), F => {
-            let grads = with_slice::<F, _>("decoder", grad, |g| self.backward(g))?;
+            let grads = with_slice::<F, _>("decoder", grad, |g| in_pool(|| self.backward(g)))?;
             let mut slots = lock(&self.slots);
             for ((grad, weight), _) in grads
                 .into_iter()

@@ -6,6 +6,7 @@
 
 use crate::arch::{AttentionShape, GateActivation, NormWeight};
 use crate::model::decoder::slot::{SLOTS, Slot};
+use crate::model::kernels::aligned::unwritten;
 use crate::model::kernels::attention::{SegmentInputs, attention_backward, attention_forward};
 use crate::model::kernels::bf16;
 use crate::model::kernels::gated::{gated_both, gated_forward};
@@ -138,6 +139,14 @@ fn zeros<F: Real>(len: usize) -> Vec<F> {
     vec![F::ZERO; len]
 }
 
+/// `len` elements of a buffer, to be written whole.
+fn room<F: Real>(buffer: &mut Vec<F>, len: usize) -> &mut [F] {
+    if buffer.len() < len {
+        *buffer = unwritten(len);
+    }
+    &mut buffer[..len]
+}
+
 /// Rows `first..` of a matrix, as many as `tile` has.
 fn part<F>(all: &[F], first: usize, rows: usize, width: usize) -> &[F] {
     &all[first * width..(first + rows) * width]
@@ -168,7 +177,7 @@ fn map_weights<F: Real>(
     bias: Option<&[F]>,
 ) -> (Vec<F>, Vec<F>) {
     let (n, d) = (g.len() / tokens, x.len() / tokens);
-    let mut dw = zeros(n * d);
+    let mut dw = unwritten(n * d);
     matmul(
         operands,
         (n, d, tokens),
@@ -245,7 +254,7 @@ impl LayerShape {
 
     /// The whole of `x` normalised.
     fn normed<F: Real>(&self, x: &[F], w: &[F]) -> Vec<F> {
-        let mut y = zeros(x.len());
+        let mut y = unwritten(x.len());
         for_tiles(x.len() / w.len(), [(&mut y, w.len())], |_, first, [y]| {
             self.norm(part(x, first, y.len() / w.len(), w.len()), w, y);
         });
@@ -262,7 +271,7 @@ impl LayerShape {
     ) -> (Vec<F>, Saved<F>) {
         let (d, f, qw, kw) = (self.width, self.inner, self.q_width(), self.kv_width());
         let t = x.len() / d;
-        let (mut q, mut k, mut v) = (zeros(t * qw), zeros(t * kw), zeros(t * kw));
+        let (mut q, mut k, mut v) = (unwritten(t * qw), unwritten(t * kw), unwritten(t * kw));
         let head_norms = w.get(Slot::QNorm).zip(w.get(Slot::KNorm));
         let [wq, wk, wv] =
             [Slot::Q, Slot::K, Slot::V].map(|slot| self.transposed_weight(w, slot, d, t));
@@ -270,7 +279,7 @@ impl LayerShape {
             t,
             [(&mut q, qw), (&mut k, kw), (&mut v, kw)],
             |normed, first, [q, k, v]| {
-                normed.resize(q.len() / qw * d, F::ZERO);
+                let normed = room(normed, q.len() / qw * d);
                 self.norm(
                     part(&x, first, q.len() / qw, d),
                     w.at(Slot::InputNorm),
@@ -300,7 +309,7 @@ impl LayerShape {
             });
             (std::mem::replace(&mut q, nq), std::mem::replace(&mut k, nk))
         });
-        let (mut mixed, mut lse) = (zeros(t * qw), zeros(t * self.attention.heads));
+        let (mut mixed, mut lse) = (unwritten(t * qw), unwritten(t * self.attention.heads));
         attention_forward(
             &self.attention,
             segments,
@@ -314,9 +323,9 @@ impl LayerShape {
         let mlp_post = w.get(Slot::MlpPostNorm);
         let raw_width = |post: Option<&[F]>| if post.is_some() { d } else { 0 };
         let (aw, mw) = (raw_width(attention_post), raw_width(mlp_post));
-        let (mut raw_attention, mut raw_mlp) = (zeros(t * aw), zeros(t * mw));
-        let (mut middle, mut y) = (x.clone(), zeros(t * d));
-        let (mut gate, mut up) = (zeros(t * f), zeros(t * f));
+        let (mut raw_attention, mut raw_mlp) = (unwritten(t * aw), unwritten(t * mw));
+        let (mut middle, mut y) = (unwritten(t * d), unwritten(t * d));
+        let (mut gate, mut up) = (unwritten(t * f), unwritten(t * f));
         drop((wq, wk, wv));
         let parts = [
             (Slot::O, qw),
@@ -339,6 +348,7 @@ impl LayerShape {
             outputs,
             |scratch, first, [middle, gate, up, y, ra, rm]| {
                 let rows = middle.len() / d;
+                middle.copy_from_slice(part(&x, first, rows, d));
                 let mixed = part(&mixed, first, rows, qw);
                 let add = |norm: Option<&[F]>,
                            x: &[F],
@@ -366,14 +376,13 @@ impl LayerShape {
                     }
                 };
                 add(attention_post, mixed, &wo, Slot::OBias, ra, middle);
-                scratch.resize(rows * f.max(d), F::ZERO);
-                let normed = &mut scratch[..rows * d];
+                let normed = room(scratch, rows * d);
                 self.norm(middle, w.at(Slot::MlpNorm), normed);
                 map_rows(normed, &w_gate, w.get(Slot::GateBias), gate, Store::Set);
                 map_rows(normed, &w_up, w.get(Slot::UpBias), up, Store::Set);
                 self.round(gate);
                 self.round(up);
-                let inner = &mut scratch[..rows * f];
+                let inner = room(scratch, rows * f);
                 gated_forward(self.activation, gate, up, inner);
                 self.round(inner);
                 y.copy_from_slice(middle);
@@ -442,13 +451,13 @@ impl LayerShape {
             put(Slot::O, dw);
             put(Slot::OBias, db);
         }
-        let mut d_mixed = zeros(t * qw);
+        let mut d_mixed = unwritten(t * qw);
         let wo = self.weight(w, Slot::O, qw, t);
         for_tiles(t, [(&mut d_mixed, qw)], |_, first, [out]| {
             map_back(part(g, first, out.len() / qw, d), &wo, out, Store::Set);
         });
         drop(wo);
-        let (mut dq, mut dk, mut dv) = (zeros(t * qw), zeros(t * kw), zeros(t * kw));
+        let (mut dq, mut dk, mut dv) = (unwritten(t * qw), unwritten(t * kw), unwritten(t * kw));
         let inputs = SegmentInputs {
             q: &saved.q,
             k: &saved.k,
@@ -517,7 +526,7 @@ impl LayerShape {
             g
         });
         let g = through_norm.as_ref().unwrap_or(&dy);
-        let (mut inner, mut d_normed) = (zeros(t * f), zeros(t * d));
+        let (mut inner, mut d_normed) = (unwritten(t * f), unwritten(t * d));
         let outputs = [
             (&mut *gate, f),
             (&mut *up, f),
@@ -527,7 +536,7 @@ impl LayerShape {
         let parts = [(Slot::Down, f), (Slot::Gate, d), (Slot::Up, d)];
         let [w_down, w_gate, w_up] = parts.map(|(slot, d)| self.weight(w, slot, d, t));
         for_tiles(t, outputs, |scratch, first, [gate, up, inner, d_normed]| {
-            scratch.resize(gate.len(), F::ZERO);
+            let scratch = room(scratch, gate.len());
             let g = part(g, first, gate.len() / f, d);
             map_back(g, &w_down, scratch, Store::Set);
             gated_both(self.activation, gate, up, scratch, inner);

@@ -6,6 +6,7 @@
 //! [`super::token_logps`], whose coefficients come from behind.
 
 use crate::model::kernels::head::Logits;
+use crate::model::kernels::rows::in_pool;
 use crate::model::ops::storage::{Element, Path, by_dtype, operand, path, result};
 use crate::model::ops::token_logps::{Targets, TokenStats, scatter, token_logps_naive};
 use candle_core::backend::BackendStorage as _;
@@ -144,7 +145,7 @@ impl CustomOp2 for NllOp {
         let (_, d, v) = self.targets.check(hl, wl)?;
         by_dtype!(h.dtype(), F => {
             let (h, w) = (operand::<F>("summed-nll", h, hl)?, operand::<F>("summed-nll", w, wl)?);
-            Ok(result(vec![self.forward(h, w, (d, v))], ()))
+            Ok(result(vec![in_pool(|| self.forward(h, w, (d, v)))], ()))
         })
     }
 

@@ -7,6 +7,7 @@ use crate::arch::logit_rows;
 use crate::model::kernels::head::{Head, Logits, Scored};
 use crate::model::kernels::matmul::Operands;
 use crate::model::kernels::real::Real;
+use crate::model::kernels::rows::in_pool;
 use crate::model::ops::storage::{Path, by_dtype, gradient, operand, path, result, with_slice};
 use crate::model::phase_timer::{Phase, end_phase};
 use candle_core::backend::BackendStorage as _;
@@ -239,7 +240,7 @@ impl CustomOp2 for TokenLogpsOp {
         let n = self.targets.rows.len();
         by_dtype!(h.dtype(), F => {
             let (h, w) = (operand::<F>("token-logps", h, hl)?, operand::<F>("token-logps", w, wl)?);
-            let scored = self.forward(h, w, (d, v));
+            let scored = in_pool(|| self.forward(h, w, (d, v)));
             let mut saved = lock(&self.saved);
             saved.lse = Some(result(scored.iter().map(|s| s.lse).collect(), n).0);
             saved.stats = TokenStats::of(&scored);
@@ -265,7 +266,9 @@ impl CustomOp2 for TokenLogpsOp {
             let lse = candle_core::WithDType::cpu_storage_as_slice(lse)?;
             let (dh, dw) = with_slice::<F, _>("token-logps", h, |h| {
                 with_slice("token-logps", w, |w| {
-                    with_slice("token-logps", grad, |g| Ok(self.backward(h, w, (lse, g), (d, v), learns)))
+                    with_slice("token-logps", grad, |g| {
+                        Ok(in_pool(|| self.backward(h, w, (lse, g), (d, v), learns)))
+                    })
                 })
             })?;
             end_phase(Phase::Head);

@@ -8,8 +8,8 @@ use crate::real::Real;
 use crate::rows::threads;
 use crate::segments::Segments;
 use crate::shape::AttentionShape;
-use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 /// Buffers that one thread reuses over its segments.
 struct Workspace<F> {
@@ -102,16 +102,26 @@ fn split<'a, F>(mut rows: &'a mut [F], groups: &[Group<'_>], width: usize) -> Ve
     parts
 }
 
-/// Calls `one` on every task, in parallel; each thread has its workspace.
-fn for_groups<F: Real, T: Send>(tasks: Vec<T>, one: impl Fn(&mut Workspace<F>, T) + Sync + Send) {
-    if threads() == 1 {
+/// Calls `one` on every group and its outputs, in parallel; each thread has its workspace.
+///
+/// The longest groups go first, one after the other to whichever thread is free: work grows with the square of a
+/// length, and a pass has but a few groups, so that halves of them by number are not halves of the work.
+fn for_groups<'a, F: Real, T: Send>(
+    tasks: impl Iterator<Item = (&'a Group<'a>, T)>,
+    one: impl Fn(&mut Workspace<F>, (&'a Group<'a>, T)) + Sync + Send,
+) {
+    let mut tasks: Vec<_> = tasks.collect();
+    let all = |tasks: &mut dyn Iterator<Item = _>| {
         let mut ws = Workspace::new();
-        for task in tasks {
-            one(&mut ws, task);
-        }
-    } else {
-        tasks.into_par_iter().for_each_init(Workspace::new, one);
+        tasks.for_each(|task| one(&mut ws, task));
+    };
+    if threads() == 1 || tasks.len() < 2 {
+        return all(&mut tasks.into_iter());
     }
+    tasks.sort_by_key(|(group, _)| std::cmp::Reverse(group.len()));
+    let queue = Mutex::new(tasks.into_iter());
+    let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+    rayon::broadcast(|_| all(&mut std::iter::from_fn(next)));
 }
 
 fn groups(segments: &Segments) -> Vec<Group<'_>> {
@@ -132,9 +142,8 @@ pub fn attention_forward<F: Real>(
     let groups = groups(segments);
     let outputs = split(out, &groups, qw).into_iter();
     let outputs = outputs.zip(split(lse, &groups, heads));
-    let tasks: Vec<_> = groups.iter().zip(outputs).collect();
     for_groups(
-        tasks,
+        groups.iter().zip(outputs),
         |Workspace { buffers, suffix }, (group, (out, lse))| {
             let (q, k, v) = (group.part(q, qw), group.part(k, kw), group.part(v, kw));
             let prefix = group.prefix();
@@ -175,9 +184,8 @@ pub fn attention_backward<F: Real>(
     let outputs = split(dk, &groups, kw).into_iter();
     let outputs = outputs.zip(split(dv, &groups, kw));
     let outputs = split(dq, &groups, qw).into_iter().zip(outputs);
-    let tasks: Vec<_> = groups.iter().zip(outputs).collect();
     for_groups(
-        tasks,
+        groups.iter().zip(outputs),
         |Workspace { buffers, suffix }, (group, (dq, (dk, dv)))| {
             let (k, v) = (group.part(inputs.k, kw), group.part(inputs.v, kw));
             let rows = |own: &Range<usize>| SegmentInputs {
