@@ -40,7 +40,7 @@ pub use estimate::{Estimate, Interval, mean};
 pub use fit::{Parabola, parabola};
 pub use length_controlled::{Compared, Gamed, LengthControl, fit_length_control};
 pub use mcnemar::Flips;
-pub use null::{NullCheck, null_check, null_half};
+pub use null::{NullCheck, most_by_chance, null_check, null_half};
 pub use parts::Parts;
 pub use percentile::percentile_interval;
 pub use power::{Design, Noise, TableNoise};

@@ -5,6 +5,7 @@ use crate::metrics::column::{Analysis, Arm, Column, SeedValues};
 use rand::seq::SliceRandom as _;
 use rayon::prelude::*;
 use serde::Serialize;
+use statrs::distribution::{Binomial, DiscreteCDF as _};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How often a test called arms different that were not.
@@ -25,6 +26,17 @@ impl NullCheck {
     pub fn rate(&self) -> f64 {
         self.alarms as f64 / self.comparisons.max(1) as f64
     }
+}
+
+/// The largest share of false alarms that a test which is wrong in 5 % of cases has by chance, but for one time in forty,
+/// over so many independent comparisons. Splits of one arm share its seeds, and count as one: of their mean this is
+/// more than chance allows, never less.
+pub fn most_by_chance(arms: usize) -> f64 {
+    let Ok(alarms) = Binomial::new(0.05, arms as u64) else {
+        return 1.0;
+    };
+    let most = (0..arms).find(|k| alarms.cdf(*k as u64) >= 0.975);
+    most.unwrap_or(arms) as f64 / arms.max(1) as f64
 }
 
 /// Splits the seeds of each arm in two, `draws` times, and compares the halves as two arms of the table,
@@ -177,6 +189,22 @@ mod tests {
                 Some(check),
                 null_check(&table(6, seeds, 1.0), 40, &SeedTree::root(1))
             );
+        }
+    }
+
+    // scipy.stats.binom.ppf(0.975, n, 0.05) / n.
+    #[test]
+    fn few_arms_allow_many_false_alarms() {
+        let known = [
+            (1, 1.0),
+            (3, 1.0 / 3.0),
+            (5, 0.2),
+            (15, 0.2),
+            (50, 0.12),
+            (1000, 0.064),
+        ];
+        for (arms, most) in known {
+            assert!((most_by_chance(arms) - most).abs() < 1e-12, "{arms}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::base::{SeedTree, counted};
 use crate::config::sweep::TableSpec;
-use crate::metrics::{Column, NullCheck, null_check, null_half};
+use crate::metrics::{Column, NullCheck, most_by_chance, null_check, null_half};
 use crate::report::column::ColumnReader;
 use crate::report::doc::{PageBlock, paragraph};
 use crate::report::said::named;
@@ -42,14 +42,21 @@ impl NullColumn {
             );
         };
         format!(
-            "{}: {:.1} % false alarms in {}, where 5 % are due ({}, each split at random in halves of {})",
+            "{}: {:.1} % false alarms in {}, where {} ({}, each split at random in halves of {})",
             self.metric,
             100.0 * check.rate(),
             counted(check.comparisons, "comparison"),
+            due(check.arms),
             counted(check.arms, "configuration"),
             counted(check.half, "seed")
         )
     }
+}
+
+/// What is to be expected of a test that is right.
+fn due(arms: usize) -> String {
+    let most = 100.0 * most_by_chance(arms);
+    format!("5 % are due, by chance up to {most:.0} %")
 }
 
 fn check(column: &Column, key: &str, draws: usize) -> Option<NullCheck> {
@@ -90,7 +97,7 @@ pub(crate) fn null_block(
 ) -> Result<Option<PageBlock>, ReportError> {
     let mut reader = ColumnReader::new(results);
     let mut lines = Vec::new();
-    let (mut comparisons, mut alarms) = (0, 0);
+    let (mut comparisons, mut alarms, mut arms) = (0, 0, 0);
     let mut seen = BTreeSet::new();
     for spec in specs {
         let Some(key) = spec.metrics.first() else {
@@ -109,6 +116,7 @@ pub(crate) fn null_block(
             continue;
         };
         (comparisons, alarms) = (comparisons + check.comparisons, alarms + check.alarms);
+        arms = arms.max(check.arms);
         let line = NullColumn {
             table: spec.name.clone(),
             metric: key.clone(),
@@ -127,13 +135,15 @@ pub(crate) fn null_block(
     let rate = 100.0 * alarms as f64 / comparisons as f64;
     let mut blocks = vec![paragraph(
         "Seeds of one configuration differ by nothing but chance. Halves of them, drawn at random, are compared as the \
-         tables compare configurations: a clear difference is a false alarm. The same seeds are in many halves, so that \
-         the rate itself is known to some points only.",
+         tables compare configurations: a clear difference is a false alarm. Halves of one configuration share its \
+         seeds: they tell no more than one comparison between other seeds, and of so few the rate may be far from 5 % by \
+         chance.",
     )];
     blocks.extend(lines);
     Ok(Some(PageBlock::Folded {
         summary: format!(
-            "How often the test is wrong on these results: {rate:.1} % false alarms, where 5 % are due"
+            "How often the test is wrong on these results: {rate:.1} % false alarms, where {}",
+            due(arms)
         ),
         blocks,
     }))
