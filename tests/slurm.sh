@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sweeps of the shipped model on a real Slurm of one node with two pretend GPUs, from `lions run` to the table: an array,
-# a held job and a cancellation, preemption, a time limit with a resumed attempt, a driver that is killed and started again, and a
-# controller that is killed and started again. Needs root and Slurm's packages (tests/slurm/up.sh), and ends with 77 where its daemons
+# a held job and a cancellation, by `lions cancel` and by `scancel`, a job that its node cannot start, preemption, a time limit
+# with a resumed attempt, a driver that is killed and started again, and a controller that is killed and started again. Needs root and Slurm's packages (tests/slurm/up.sh), and ends with 77 where its daemons
 # do not start; about four minutes.
 # usage: [KEEP=DIR] tests/slurm.sh [LIONS]        (a built program; target/debug/lions if absent)
 set -euo pipefail
@@ -97,8 +97,8 @@ fail() { echo "FAILED: $*" >&2; squeue -t all -o '%i %j %T %r' >&2 || true; exit
 start() { "$lions" run "sweeps/$1.toml" --backend slurm "${@:2}" > "$work/$1.log" 2>&1 & driver=$!; }
 ends_well() { wait "$driver" || fail "$1: $(tail -5 "$work/$1.log")"; driver=; has_its_table "$1"; }
 has_its_table() { "$lions" compare "$1" | has 'tales/loss' || fail "$1 has no table"; }
-until_told() { for _ in $(seq 600); do grep -qs "$2" "$work/$1.log" && return; sleep 0.1; done; fail "$1 never told \`$2\`: $(cat "$work/$1.log")"; }
-saved_state() { for _ in $(seq 600); do grep -qs '"checkpointed"' results/runs/*/attempts/"$1"/events.jsonl && return; sleep 0.1; done; fail "no state"; }
+until_told() { for _ in $(seq 1200); do grep -qs "$2" "$work/$1.log" && return; sleep 0.1; done; fail "$1 never told \`$2\`: $(cat "$work/$1.log")"; }
+saved_state() { for _ in $(seq 1200); do grep -qs '"checkpointed"' results/runs/*/attempts/"$1"/events.jsonl && return; sleep 0.1; done; fail "no state"; }
 
 say "what Slurm would never start is refused before anything is queued"
 sweep whole 5 3 '0.1, 0.3, 0.5, 0.7'
@@ -135,6 +135,37 @@ for _ in $(seq 100); do [ "$(sinfo -h -o %t)" = idle ] && break; sleep 0.1; done
 [ -z "$(squeue -h -t pending,running)" ] || fail "the job was not cancelled"
 start held --retry
 ends_well held
+
+say "what a person cancels at Slurm is cancelled, whether it waits or is at work"
+sweep scancelled 120 2 '0.1'
+for state in pending running; do
+    rm -rf results
+    [ $state = running ] || scontrol update NodeName="$(hostname -s)" State=DRAIN Reason='disk is worn'
+    start scancelled
+    if [ $state = running ]; then saved_state 001; else until_told scancelled '^queue .*disk is worn'; fi
+    scancel --user="$(id -un)"
+    if wait "$driver"; then fail "a cancelled sweep succeeded"; fi
+    driver=
+    "$lions" status scancelled | has cancelled || fail "$("$lions" status scancelled)"
+    [ $state = running ] || scontrol update NodeName="$(hostname -s)" State=RESUME
+done
+
+say "a job that its node cannot start is no cancellation: the run has another attempt"
+rm -rf results
+printf '#!/bin/sh\n[ ! -e %s/broken ]\n' "$work" > "$work/prolog"
+chmod +x "$work/prolog"
+cp "$SLURM_CONF" "$work/slurm.conf"
+echo "Prolog=$work/prolog" >> "$SLURM_CONF"
+scontrol reconfigure
+touch "$work/broken"
+sweep unstartable 5 2 '0.1'
+start unstartable
+until_told unstartable 'could not start its job'
+rm "$work/broken"
+scontrol update NodeName="$(hostname -s)" State=RESUME
+ends_well unstartable
+cp "$work/slurm.conf" "$SLURM_CONF"
+scontrol reconfigure
 
 say "a job of a higher partition takes the place; the run goes on from its state"
 rm -rf results

@@ -1,6 +1,6 @@
 //! Jobs of any scheduler that has commands to submit, ask after and cancel them, by templates.
 
-use crate::backend::outside::ask;
+use crate::backend::outside::{ask, is_silence};
 use crate::backend::scheduler::{Batch, Ended, Scheduler, Seen, TaskKey};
 use crate::backend::traits::StopSignal;
 use crate::base::write_atomic;
@@ -146,6 +146,8 @@ impl Scheduler for CommandScheduler {
             // A scheduler fails for a handle that it has forgotten as it does when it is not there.
             match ask(&[], &filled(&self.spec.poll, &[("handle", &handle)])) {
                 Ok(answer) => seen.extend(self.seen(&answer).map(|state| (key.clone(), state))),
+                // The others would be asked for as long, one after the other.
+                Err(why) if is_silence(&why) => return Err(why),
                 Err(why) => tracing::debug!(%handle, "nothing is said of a job: {why}"),
             }
         }

@@ -3,19 +3,35 @@
 use crate::base::quoted;
 use std::io::Read;
 use std::process::{Command, Stdio};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A command that has not answered after so long is ended: schedulers try again by themselves for about as long.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(5);
+/// What it printed is read for so long after its end: something that it left behind may hold its output open.
+const REST: Duration = Duration::from_secs(2);
+/// More than this is no answer: a thousand lines of a queue are a tenth of it.
+const MOST_BYTES: usize = 16 << 20;
 
 /// Runs a command and answers what it printed.
 ///
 /// # Errors
 /// It cannot be started, failed or did not answer in time; what it said.
 pub(crate) fn ask(prefix: &[String], words: &[String]) -> Result<String, String> {
+    ask_for(PATIENCE, prefix, words)
+}
+
+/// Whether an answer of [`ask`] is that none came in time.
+pub(crate) fn is_silence(why: &str) -> bool {
+    why.contains(SILENCE)
+}
+
+const SILENCE: &str = "did not answer for";
+
+fn ask_for(patience: Duration, prefix: &[String], words: &[String]) -> Result<String, String> {
     let remote = prefix
         .first()
         .is_some_and(|word| word == "ssh" || word.ends_with("/ssh"));
@@ -38,23 +54,16 @@ pub(crate) fn ask(prefix: &[String], words: &[String]) -> Result<String, String>
     let status = loop {
         match child.try_wait() {
             Ok(Some(status)) => break status,
-            Ok(None) if begun.elapsed() < PATIENCE => std::thread::sleep(LOOK),
+            Ok(None) if begun.elapsed() < patience => std::thread::sleep(LOOK),
             Ok(None) => {
                 drop(child.kill());
                 drop(child.wait());
-                return Err(format!(
-                    "`{program}` did not answer for {} s",
-                    PATIENCE.as_secs()
-                ));
+                return Err(format!("`{program}` {SILENCE} {} s", patience.as_secs()));
             }
             Err(error) => return Err(format!("cannot wait for `{program}`: {error}")),
         }
     };
-    let text = |thread: Option<JoinHandle<String>>| {
-        thread
-            .and_then(|thread| thread.join().ok())
-            .unwrap_or_default()
-    };
+    let text = |heard: Option<Heard>| heard.map(Heard::text).unwrap_or_default();
     let (out, err) = (text(out), text(err));
     if status.success() {
         return Ok(out);
@@ -69,17 +78,45 @@ pub(crate) fn ask(prefix: &[String], words: &[String]) -> Result<String, String>
     })
 }
 
-fn read_all(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        drop(from.read_to_end(&mut bytes));
+/// What a command prints, as a thread reads it.
+struct Heard {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    over: Receiver<()>,
+}
+
+impl Heard {
+    /// All of it, or what there is of it after [`REST`].
+    fn text(self) -> String {
+        // A sender that is gone says the same as one that says so.
+        let _ = self.over.recv_timeout(REST);
+        let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&bytes).into_owned()
-    })
+    }
+}
+
+fn read_all(mut from: impl Read + Send + 'static) -> Heard {
+    let bytes = Arc::new(Mutex::new(Vec::new()));
+    let (tell, over) = channel();
+    let kept = Arc::clone(&bytes);
+    std::thread::spawn(move || {
+        let mut some = [0; 1 << 16];
+        while let Ok(count @ 1..) = from.read(&mut some) {
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            // What is not kept is read all the same: the command must not wait for it.
+            let room = MOST_BYTES.saturating_sub(kept.len()).min(count);
+            kept.extend_from_slice(some.get(..room).unwrap_or_default());
+        }
+        // Nobody may be there to hear it any more.
+        let _ = tell.send(());
+    });
+    Heard { bytes, over }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
 
     fn words(words: &[&str]) -> Vec<String> {
         words.iter().map(|word| (*word).to_owned()).collect()
@@ -99,6 +136,27 @@ mod tests {
             "{none}"
         );
         assert!(ask(&[], &[]).is_err());
+    }
+
+    #[test]
+    fn a_command_that_hangs_or_never_stops_printing_is_ended() {
+        let soon = Duration::from_millis(200);
+        for script in ["exec sleep 600", "exec yes"] {
+            let why = ask_for(soon, &[], &words(&["sh", "-c", script])).unwrap_err();
+            assert!(is_silence(&why), "{script}: {why}");
+        }
+        let many = "head -c 50000000 /dev/zero";
+        let kept = ask(&[], &words(&["sh", "-c", many])).unwrap();
+        assert_eq!(kept.len(), MOST_BYTES);
+    }
+
+    // As `submit = ["sh", "-c", "{script} & echo $!"]` does.
+    #[test]
+    fn a_command_that_leaves_something_behind_is_not_waited_for() {
+        let said = ask(&[], &words(&["sh", "-c", "sleep 600 & echo $!"])).unwrap();
+        let left = Pid::from_raw(said.trim().parse().unwrap());
+        // It is still there.
+        kill(left, Signal::SIGKILL).unwrap();
     }
 
     #[test]

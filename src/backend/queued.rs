@@ -91,7 +91,7 @@ impl<S: Scheduler> QueuedBackend<S> {
     /// The shell that one job runs, or each of an array.
     fn script(&self, index: Option<u32>, name: &str, launch: &Launch) -> String {
         let root = quoted(&self.options.root.display().to_string());
-        let manifest = quoted(&self.folder(name).join("manifest").display().to_string());
+        let folder = quoted(&self.folder(name).display().to_string());
         let program = quoted(&self.options.program.display().to_string());
         let number = match (index, self.scheduler.index_variable()) {
             (None, Some(variable)) => format!("\"${variable}\""),
@@ -105,7 +105,7 @@ impl<S: Scheduler> QueuedBackend<S> {
             .collect();
         format!(
             "#!/bin/bash\n# {name}: line n of the manifest, from 0, is the attempt of job n.\n\
-             cd {root} || exit 1\n{prologue}exec {program} --root {root} job --manifest {manifest} \
+             cd {root} || exit 1\n: > {folder}/{number}.started\n{prologue}exec {program} --root {root} job --manifest {folder}/manifest \
              --index {number} --device {} --threads {}\n",
             launch.device, launch.threads
         )
@@ -177,6 +177,8 @@ impl<S: Scheduler> QueuedBackend<S> {
             Ok(seen) => seen,
             Err(why) => {
                 self.unanswered = Some(why);
+                // It may have taken a minute to say nothing.
+                self.looked = Some(Instant::now());
                 return;
             }
         };

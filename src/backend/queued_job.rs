@@ -5,7 +5,7 @@ use crate::backend::traits::{BackendError, Eviction, Handle, Poll, StopSignal};
 use crate::base::{Clock as _, SystemClock};
 use crate::rundir::{
     AttemptDir, JobEnd, JobNote, Waits, has_begun, read_heartbeat, read_job_end, tail_lines,
-    write_job_note,
+    was_told, write_job_note,
 };
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,6 +23,8 @@ pub(crate) struct Job {
     pub(crate) dir: AttemptDir,
     /// What its script printed.
     out: PathBuf,
+    /// Made by its script before anything else.
+    started: PathBuf,
     /// The scheduler has taken it, now or in an earlier runner.
     pub(crate) submitted: bool,
     /// Why it could not be submitted.
@@ -51,6 +53,7 @@ impl Job {
     ) -> Self {
         Self {
             out: folder.join(format!("{}.out", key.1)),
+            started: folder.join(format!("{}.started", key.1)),
             key,
             dir,
             submitted,
@@ -114,6 +117,7 @@ impl Job {
             Some(Seen::Ended(Ended::Cancelled)) if !self.begun => self.cancelled(),
             Some(Seen::Ended(ended)) if over => match ended {
                 Ended::Cancelled => self.cancelled(),
+                Ended::Dropped => self.dropped(),
                 Ended::Itself if !self.begun => self.never_began(),
                 Ended::Itself => Poll::Gone,
                 Ended::Memory => starved(),
@@ -138,6 +142,26 @@ impl Job {
             };
         }
         evicted(Ended::Cancelled)
+    }
+
+    /// Its job was cancelled when it had a machine. Where a person does that, what runs there is asked to end first; a
+    /// scheduler that cannot start a job, or takes it for one that it does not know, asks nobody.
+    fn dropped(&self) -> Poll {
+        let stopped = self.end.as_ref().is_some_and(|end| end.code == Some(130));
+        let asked = if self.begun {
+            stopped || was_told(&self.dir)
+        } else {
+            self.started.exists()
+        };
+        if asked || self.was_stopped() {
+            return self.cancelled();
+        }
+        let message = if self.begun {
+            "the scheduler ended its job unasked"
+        } else {
+            "the scheduler could not start its job on the machine it was given"
+        };
+        lost(message.to_owned())
     }
 
     /// Notes for later runners that it was asked to stop.
@@ -165,13 +189,14 @@ impl Job {
     fn judge_unknown(&self, over: bool, unanswered: Option<&str>, backend: &str) -> Poll {
         match (self.begun, unanswered) {
             // Its heartbeat says whether it lives; when that has stopped for long it is killed.
-            (true, _) if self.stop == Some(StopSignal::Kill) && over => Poll::Gone,
+            (true, _) if self.stop == Some(StopSignal::Kill) && over => lost(format!(
+                "{backend} does not know its job, which shows no sign of life"
+            )),
             (true, _) => Poll::Running,
             (false, Some(why)) => queued(format!("{backend} does not answer: {why}")),
-            (false, None) if over => Poll::Evicted {
-                cause: Eviction::Infrastructure,
-                message: format!("{backend} does not know its job, and it never began"),
-            },
+            (false, None) if over => lost(format!(
+                "{backend} does not know its job, and it never began"
+            )),
             (false, None) => queued(format!("{backend} has not named it yet")),
         }
     }
@@ -189,6 +214,7 @@ impl Job {
             match &self.seen {
                 Some(Seen::Ended(Ended::Memory)) => return starved(),
                 Some(Seen::Ended(Ended::Itself)) => {}
+                Some(Seen::Ended(Ended::Dropped)) => return self.dropped(),
                 Some(Seen::Ended(other)) => return evicted(*other),
                 None if over => {}
                 // It ended, so that the scheduler has to hear of it.
@@ -229,6 +255,13 @@ fn queued(reason: String) -> Poll {
     Poll::Queued { reason }
 }
 
+fn lost(message: String) -> Poll {
+    Poll::Evicted {
+        cause: Eviction::Lost,
+        message,
+    }
+}
+
 fn starved() -> Poll {
     Poll::Exited {
         code: None,
@@ -240,15 +273,12 @@ fn starved() -> Poll {
 fn evicted(ended: Ended) -> Poll {
     let (cause, message) = match ended {
         Ended::TimeLimit => (Eviction::TimeLimit, "its time at the scheduler was up"),
-        Ended::Cancelled => (
+        Ended::Cancelled | Ended::Dropped => (
             Eviction::Cancelled,
             "its job was cancelled at the scheduler",
         ),
         Ended::Preempted => (Eviction::Infrastructure, "another job took its place"),
-        Ended::Machine => (
-            Eviction::Infrastructure,
-            "its machine failed or was taken away",
-        ),
+        Ended::Machine => (Eviction::Lost, "its machine failed or was taken away"),
         Ended::Itself | Ended::Memory => (Eviction::Infrastructure, "its job ended"),
     };
     Poll::Evicted {

@@ -260,12 +260,15 @@ fn why_an_attempt_was_ended_the_scheduler_says() {
         of(cause(Ended::Cancelled, saved.clone())),
         Eviction::Cancelled
     );
+    assert_eq!(
+        of(cause(Ended::Dropped, saved.clone())),
+        Eviction::Cancelled
+    );
     assert_eq!(of(cause(Ended::TimeLimit, saved)), Eviction::TimeLimit);
     assert_eq!(of(cause(Ended::Itself, warned)), Eviction::TimeLimit);
-    assert_eq!(
-        of(cause(Ended::Machine, killed.clone())),
-        Eviction::Infrastructure
-    );
+    assert_eq!(of(cause(Ended::Machine, killed.clone())), Eviction::Lost);
+    // Killed without being asked, by whoever cancelled its job.
+    assert_eq!(of(cause(Ended::Dropped, killed.clone())), Eviction::Lost);
     let starved = cause(Ended::Memory, killed);
     assert!(
         matches!(starved, Poll::Exited { starved: true, .. }),

@@ -44,6 +44,9 @@ pub(crate) enum Ended {
     Machine,
     /// Somebody cancelled it.
     Cancelled,
+    /// It was cancelled when it had a machine: by somebody, or by the scheduler, which could not start it there or took it for
+    /// another job.
+    Dropped,
 }
 
 /// A program that queues jobs. Each call may take as long as a command takes; an error is what it said, and says nothing of

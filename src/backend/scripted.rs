@@ -1,7 +1,7 @@
 //! Attempts that follow a script, for tests of the runner: no processes, and waiting if wanted.
 
 use crate::backend::traits::{
-    Backend, BackendError, Habits, Handle, Launch, Poll, SCRIPTED_HANDLE, StopSignal,
+    Backend, BackendError, Eviction, Habits, Handle, Launch, Poll, SCRIPTED_HANDLE, StopSignal,
 };
 use crate::base::{FakeClock, write_atomic};
 use crate::plan::RunId;
@@ -27,6 +27,8 @@ pub enum Act {
     Crash,
     /// Is ended by the system because memory ran out.
     Starve,
+    /// Is lost by its scheduler.
+    Lose,
     /// Lives and says nothing for ever; ignores SIGTERM.
     Hang,
     /// Moves its heartbeat until it is asked to stop, then saves and exits with 130.
@@ -142,6 +144,10 @@ impl Backend for ScriptedBackend {
             }
             Act::Crash => Some(exited(3)),
             Act::Starve => Some(killed(true)),
+            Act::Lose => Some(Poll::Evicted {
+                cause: Eviction::Lost,
+                message: "its machine failed".to_owned(),
+            }),
             Act::Hang => None,
             Act::Work => {
                 attempt.heartbeat = Some(Heartbeat::create(&dir.heartbeat())?);

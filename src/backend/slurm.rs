@@ -15,8 +15,8 @@ const SIGNAL_BEFORE: u32 = 180;
 /// What was refused is asked for once more after so long.
 const REHEARSE_AGAIN: Duration = Duration::from_secs(3);
 
-/// Columns of `squeue`; the reason stands last, since it may hold anything.
-const COLUMNS: &str = "%F|%K|%j|%T|%r";
+/// Columns of `squeue`: array, number in it, name, state, nodes; the reason stands last, since it may hold anything.
+const COLUMNS: &str = "%F|%K|%j|%T|%N|%r";
 
 /// See the module.
 pub(crate) struct Slurm {
@@ -92,9 +92,9 @@ impl Slurm {
     }
 
     /// What accounting knows of jobs that have left the queue; nothing where there is none.
-    fn look_back(&mut self, names: &BTreeSet<&str>) -> BTreeMap<TaskKey, Seen> {
+    fn look_back(&mut self, names: &BTreeSet<&str>) -> Vec<Told> {
         if self.no_accounting || names.is_empty() {
-            return BTreeMap::new();
+            return Vec::new();
         }
         let names: Vec<&str> = names.iter().copied().collect();
         let words = [
@@ -104,7 +104,7 @@ impl Slurm {
             "--array".to_owned(),
             "--parsable2".to_owned(),
             format!("--name={}", names.join(",")),
-            "--format=JobID,JobName,State".to_owned(),
+            "--format=JobID,JobName,State,NodeList".to_owned(),
         ];
         match self.ask(&words) {
             Ok(out) => out.lines().filter_map(accounted).collect(),
@@ -112,7 +112,7 @@ impl Slurm {
                 tracing::debug!("no accounting: {why}");
                 // Asked once: where it is off it fails each time.
                 self.no_accounting = why.contains("disabled");
-                BTreeMap::new()
+                Vec::new()
             }
         }
     }
@@ -184,21 +184,15 @@ impl Scheduler for Slurm {
     fn look(&mut self, jobs: &[(TaskKey, PathBuf)]) -> Result<BTreeMap<TaskKey, Seen>, String> {
         let out = self.queue(None)?;
         let mut seen: BTreeMap<TaskKey, Seen> = BTreeMap::new();
-        for (key, state) in out.lines().filter_map(queued) {
-            let names_it = jobs.iter().any(|(job, _)| *job == key);
-            if names_it {
-                let state = match state {
-                    Seen::Queued(reason) => Seen::Queued(self.explained(&reason)),
-                    other => other,
-                };
-                seen.insert(key, state);
+        take(&mut seen, jobs, out.lines().filter_map(queued).collect());
+        for state in seen.values_mut() {
+            if let Seen::Queued(reason) = state {
+                *reason = self.explained(reason);
             }
         }
         let gone = jobs.iter().filter(|(key, _)| !seen.contains_key(key));
         let gone: BTreeSet<&str> = gone.map(|((name, _), _)| name.as_str()).collect();
-        for (key, state) in self.look_back(&gone) {
-            seen.entry(key).or_insert(state);
-        }
+        take(&mut seen, jobs, self.look_back(&gone));
         Ok(seen)
     }
 
@@ -207,7 +201,7 @@ impl Scheduler for Slurm {
         let out = self.queue(Some(name))?;
         let array = out.lines().find_map(|line| {
             let array = line.split('|').next()?;
-            queued(line).filter(|(key, _)| key == job)?;
+            queued(line).filter(|told| (&told.name, told.index) == (name, Some(*index)))?;
             Some(array.to_owned())
         });
         let Some(array) = array else {
@@ -260,24 +254,58 @@ fn array(indices: &[u32]) -> String {
     }
 }
 
-/// A line of `squeue`, if it is one.
-fn queued(line: &str) -> Option<(TaskKey, Seen)> {
-    let mut fields = line.splitn(5, '|').map(str::trim);
-    let (_, index, name) = (fields.next()?, fields.next()?, fields.next()?);
-    let (state, reason) = (fields.next()?, fields.next().unwrap_or_default());
-    Some(((name.to_owned(), index.parse().ok()?), seen(state, reason)))
+/// What a line says of one job of an array, or of all that no other line names: those that were cancelled while they
+/// waited stand on one line without their numbers.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    name: String,
+    index: Option<u32>,
+    state: Seen,
 }
 
-/// A line of `sacct`, if it is one of a job of an array.
-fn accounted(line: &str) -> Option<(TaskKey, Seen)> {
+/// Takes over what is told of jobs that are not known yet; first of those by number.
+fn take(seen: &mut BTreeMap<TaskKey, Seen>, jobs: &[(TaskKey, PathBuf)], told: Vec<Told>) {
+    let (single, whole): (Vec<Told>, Vec<Told>) =
+        told.into_iter().partition(|told| told.index.is_some());
+    for told in single.into_iter().chain(whole) {
+        let means =
+            |key: &TaskKey| key.0 == told.name && told.index.is_none_or(|index| index == key.1);
+        for (key, _) in jobs.iter().filter(|(key, _)| means(key)) {
+            seen.entry(key.clone())
+                .or_insert_with(|| told.state.clone());
+        }
+    }
+}
+
+/// A line of `squeue`, if it is one of an array, or of what is left of one.
+fn queued(line: &str) -> Option<Told> {
+    let mut fields = line.splitn(6, '|').map(str::trim);
+    let (_, index, name) = (fields.next()?, fields.next()?, fields.next()?);
+    let (state, nodes) = (fields.next()?, fields.next()?);
+    let state = seen(state, nodes, fields.next().unwrap_or_default());
+    told(name, index.parse().ok(), state)
+}
+
+/// A line of `sacct`, if it is one of an array, or of what is left of one.
+fn accounted(line: &str) -> Option<Told> {
     let mut fields = line.split('|');
     let (id, name, state) = (fields.next()?, fields.next()?, fields.next()?);
+    let nodes = fields.next().unwrap_or_default();
     let (_, index) = id.split_once('_')?;
-    Some(((name.to_owned(), index.parse().ok()?), seen(state, "")))
+    told(name, index.parse().ok(), seen(state, nodes, ""))
+}
+
+fn told(name: &str, index: Option<u32>, state: Seen) -> Option<Told> {
+    // What is said of all of them counts if it is their end: nothing follows for one that waits or lives.
+    (index.is_some() || matches!(state, Seen::Ended(_))).then(|| Told {
+        name: name.to_owned(),
+        index,
+        state,
+    })
 }
 
 /// What a state word means. Words differ between versions: one that is not known means that the job lives.
-fn seen(state: &str, reason: &str) -> Seen {
+fn seen(state: &str, nodes: &str, reason: &str) -> Seen {
     // `CANCELLED by 1000`
     let word = state.split_whitespace().next().unwrap_or_default();
     let reason = if reason.is_empty() || reason == "None" {
@@ -293,17 +321,27 @@ fn seen(state: &str, reason: &str) -> Seen {
         "OUT_OF_MEMORY" => Seen::Ended(Ended::Memory),
         "PREEMPTED" => Seen::Ended(Ended::Preempted),
         "NODE_FAIL" | "BOOT_FAIL" => Seen::Ended(Ended::Machine),
-        "CANCELLED" | "REVOKED" => Seen::Ended(Ended::Cancelled),
+        "CANCELLED" | "REVOKED" if is_none(nodes) => Seen::Ended(Ended::Cancelled),
+        "CANCELLED" | "REVOKED" => Seen::Ended(Ended::Dropped),
         _ => Seen::Alive,
     }
+}
+
+/// Whether a job has had no node, in the words of `squeue` and `sacct`.
+fn is_none(nodes: &str) -> bool {
+    matches!(nodes, "" | "(null)" | "None" | "None assigned")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn key(index: u32) -> TaskKey {
-        ("lions-a".to_owned(), index)
+    fn said(index: Option<u32>, state: Seen) -> Option<Told> {
+        Some(Told {
+            name: "lions-a".to_owned(),
+            index,
+            state,
+        })
     }
 
     #[test]
@@ -332,24 +370,66 @@ mod tests {
     fn lines_of_the_queue_are_read_and_what_is_no_line_is_left_out() {
         let wait = Seen::Queued("JobArrayTaskLimit".to_owned());
         assert_eq!(
-            queued("1|2|lions-a|PENDING|JobArrayTaskLimit"),
-            Some((key(2), wait))
+            queued("1|2|lions-a|PENDING||JobArrayTaskLimit"),
+            said(Some(2), wait)
         );
         assert_eq!(
-            queued("1|0|lions-a|RUNNING|None"),
-            Some((key(0), Seen::Alive))
+            queued("1|0|lions-a|RUNNING|n[1-2]|None"),
+            said(Some(0), Seen::Alive)
         );
         // A job that is no array's, a reason with a bar, and noise.
-        assert_eq!(queued("7|N/A|wrap|RUNNING|None"), None);
-        let odd = queued("1|1|lions-a|PENDING|a|b").unwrap().1;
+        assert_eq!(queued("7|N/A|wrap|RUNNING|n1|None"), None);
+        let odd = queued("1|1|lions-a|PENDING||a|b").unwrap().state;
         assert_eq!(odd, Seen::Queued("a|b".to_owned()));
         assert_eq!(queued("slurm_load_jobs error: Unable to contact"), None);
-        let ended = Seen::Ended(Ended::Cancelled);
-        assert_eq!(
-            accounted("12_3|lions-a|CANCELLED by 0"),
-            Some((key(3), ended))
+        assert_eq!(accounted("12|lions-a|RUNNING|n1"), None);
+        assert_eq!(accounted("12_[0-3]|lions-a|PENDING|None assigned"), None);
+    }
+
+    // Lines of Slurm 22.05.8: jobs that were cancelled while they waited, one that was at work, and one that its node
+    // could not start.
+    #[test]
+    fn a_job_that_was_cancelled_before_it_had_a_node_is_told_from_one_that_had_one() {
+        let (waited, had_one) = (Ended::Cancelled, Ended::Dropped);
+        for (line, index, ended) in [
+            ("18|N/A|lions-a|CANCELLED||JobHeldUser", None, waited),
+            ("19|0|lions-a|CANCELLED|vm|None", Some(0), had_one),
+        ] {
+            assert_eq!(queued(line), said(index, Seen::Ended(ended)), "{line}");
+        }
+        for (line, index, ended) in [
+            (
+                "18_[0-3]|lions-a|CANCELLED by 7|None assigned",
+                None,
+                waited,
+            ),
+            ("12_3|lions-a|CANCELLED by 0|vm", Some(3), had_one),
+        ] {
+            assert_eq!(accounted(line), said(index, Seen::Ended(ended)), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_the_rest_of_an_array_is_said_of_those_that_no_line_names() {
+        let jobs = ["lions-a", "lions-b"].into_iter();
+        let jobs = jobs.flat_map(|name| [0, 1].map(|index| (name.to_owned(), index)));
+        let jobs: Vec<(TaskKey, PathBuf)> = jobs.map(|key| (key, PathBuf::new())).collect();
+        let mut seen = BTreeMap::new();
+        let lines = [
+            "5|N/A|lions-a|CANCELLED||None",
+            "5|1|lions-a|RUNNING|n1|None",
+        ];
+        take(
+            &mut seen,
+            &jobs,
+            lines.into_iter().filter_map(queued).collect(),
         );
-        assert_eq!(accounted("12|lions-a|RUNNING"), None);
+        let key = |index| ("lions-a".to_owned(), index);
+        let want = [
+            (key(0), Seen::Ended(Ended::Cancelled)),
+            (key(1), Seen::Alive),
+        ];
+        assert_eq!(seen, want.into());
     }
 
     // The states of Slurm 22.05 to 24.11 (`squeue(1)`, JOB STATE CODES), and words that it does not have.
@@ -370,7 +450,7 @@ mod tests {
             "invented",
             "",
         ] {
-            assert_eq!(seen(word, "x"), Seen::Alive, "{word}");
+            assert_eq!(seen(word, "n1", "x"), Seen::Alive, "{word}");
         }
         for word in [
             "PENDING",
@@ -380,7 +460,7 @@ mod tests {
             "RESV_DEL_HOLD",
             "SPECIAL_EXIT",
         ] {
-            assert_eq!(seen(word, "None"), Seen::Queued(word.to_owned()));
+            assert_eq!(seen(word, "", "None"), Seen::Queued(word.to_owned()));
         }
         for (word, ended) in [
             ("COMPLETED", Ended::Itself),
@@ -391,7 +471,7 @@ mod tests {
             ("PREEMPTED", Ended::Preempted),
             ("CANCELLED by 1000", Ended::Cancelled),
         ] {
-            assert_eq!(seen(word, ""), Seen::Ended(ended), "{word}");
+            assert_eq!(seen(word, "", ""), Seen::Ended(ended), "{word}");
         }
     }
 }

@@ -12,14 +12,19 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// # Errors
 /// It cannot be started, ends with another code than 0, or was ended.
 pub fn tell_command(command: &str, input: &str) -> io::Result<()> {
+    tell_within(PATIENCE, command, input)
+}
+
+fn tell_within(patience: Duration, command: &str, input: &str) -> io::Result<()> {
     let mut child = Command::new("sh")
         .args(["-c", command])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read it has gone by now, which is its own affair.
-        drop(stdin.write_all(input.as_bytes()));
+        let input = input.to_owned();
+        // One that does not read it goes or is ended, which is its own affair; a pipe does not hold all of it.
+        std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
     }
     let begin = Instant::now();
     loop {
@@ -30,7 +35,7 @@ pub fn tell_command(command: &str, input: &str) -> io::Result<()> {
                 Err(io::Error::other(status.to_string()))
             };
         }
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > patience {
             child.kill()?;
             child.wait()?;
             return Err(io::Error::from(io::ErrorKind::TimedOut));
@@ -52,5 +57,8 @@ mod tests {
         // More than a pipe holds, to one that does not read.
         let error = tell_command("exit 3", &"x".repeat(1 << 20)).unwrap_err();
         assert!(error.to_string().contains('3'), "{error}");
+        let soon = Duration::from_millis(200);
+        let error = tell_within(soon, "exec sleep 600", &"x".repeat(1 << 20)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

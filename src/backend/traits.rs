@@ -142,8 +142,10 @@ impl Poll {
 pub enum Eviction {
     /// Its time was up. That is no fault if it had got on.
     TimeLimit,
-    /// Another job took its place, its machine failed, or the scheduler lost it: it is not to blame.
+    /// Another job took its place, or it was asked to stop: it is not to blame.
     Infrastructure,
+    /// Its machine failed, or the scheduler lost it or could not start it: it is hardly to blame.
+    Lost,
     /// A person cancelled the job at the scheduler.
     Cancelled,
     /// Its job ended by itself before the program had begun.

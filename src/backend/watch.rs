@@ -4,8 +4,8 @@ use crate::backend::local::{create, memory_kills, spawn};
 use crate::backend::traits::{BackendError, Launch};
 use crate::base::Shutdown;
 use crate::rundir::{
-    AttemptDir, FolderLock, JobEnd, attempt_numbers, begin_once, host_name, read_heartbeat,
-    read_job_end, write_job_end,
+    AttemptDir, FolderLock, JobEnd, attempt_numbers, begin_once, host_name, note_told,
+    read_heartbeat, read_job_end, write_job_end,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -112,7 +112,7 @@ fn wait_for(
     launch: &Launch,
     signals: &JobSignals,
 ) -> Result<ExitStatus, BackendError> {
-    let (mut told, mut fenced) = (false, None::<Instant>);
+    let (mut told, mut noted, mut fenced) = (false, false, None::<Instant>);
     let mut looked = Instant::now();
     loop {
         let ended = child.try_wait().map_err(|source| BackendError::Start {
@@ -131,6 +131,12 @@ fn wait_for(
         if wanted && !told {
             told = true;
             send(child, Signal::SIGTERM);
+        }
+        if signals.stop.requested() && !std::mem::replace(&mut noted, true) {
+            // Without it, one that is killed before it has saved its state is taken for lost.
+            if let Err(error) = note_told(&launch.run_dir().attempt(launch.attempt)) {
+                tracing::warn!("that it is asked to end cannot be noted: {error}");
+            }
         }
         if fenced.is_some_and(|since| since.elapsed() > GRACE) {
             send(child, Signal::SIGKILL);

@@ -76,6 +76,33 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
     })
 }
 
+/// Writes a file into a folder that nobody reads yet: as [`write_atomic`] without the steps that make it whole for readers. It is
+/// on disk once the folder's files are synced, as where an attempt digests what it made.
+///
+/// # Errors
+/// The folder or file cannot be written.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(|e| PathError::new("create", parent, e))?;
+    }
+    let written = File::create(path).and_then(|mut file| file.write_all(bytes));
+    written.map_err(|e| PathError::new("write", path, e))
+}
+
+/// Puts the files of a folder on disk.
+///
+/// # Errors
+/// One cannot be opened or written.
+pub fn sync_files(folder: &Path) -> Result<(), PathError> {
+    let listed = fs::read_dir(folder).map_err(|e| PathError::new("read", folder, e))?;
+    for entry in listed {
+        let path = entry.map_err(|e| PathError::new("read", folder, e))?.path();
+        let synced = File::open(&path).and_then(|file| file.sync_all());
+        synced.map_err(|e| PathError::new("sync", path, e))?;
+    }
+    Ok(())
+}
+
 /// Appends one line to an open file in a single write.
 ///
 /// # Errors
@@ -130,5 +157,13 @@ mod tests {
         write_atomic(&path, b"two").unwrap();
         assert_eq!(read_to_string(&path).unwrap(), "two");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        let beside = path.with_file_name("beside");
+        write_new(&beside, b"three").unwrap();
+        sync_files(path.parent().unwrap()).unwrap();
+        assert_eq!(read_to_string(&beside).unwrap(), "three");
+        let nowhere = path.join("below a file");
+        let error = write_new(&nowhere, b"").unwrap_err().to_string();
+        assert!(error.contains("file.txt"), "{error}");
+        assert!(sync_files(&nowhere).is_err());
     }
 }

@@ -32,7 +32,7 @@ pub use csv_line::csv_line;
 pub use device::{Device, UnknownDevice};
 pub use digest::{Digest, digest_bytes, digest_file};
 pub use fill::fill;
-pub use fs::{PathError, append_line, write_atomic};
+pub use fs::{PathError, append_line, sync_files, write_atomic, write_new};
 pub use guard::{guarded, silence_guarded_panics};
 pub use host::Host;
 pub use memory::available_memory;

@@ -16,6 +16,20 @@ pub const PROJECT_FILE: &str = "lions.toml";
 const KINDS: [&str; 3] = ["local", "slurm", "command"];
 /// What may stand at the top of the file.
 const KEYS: [&str; 3] = ["database", "backend", "profile"];
+/// Options of `sbatch` by which lions gives jobs and finds them again, long and short, and what says the same; nothing: it is no choice.
+const OWN_OPTIONS: [(&str, &str, &str); 11] = [
+    ("--array", "-a", "throttle"),
+    ("--job-name", "-J", ""),
+    ("--output", "-o", ""),
+    ("--open-mode", "", ""),
+    ("--chdir", "-D", ""),
+    ("--requeue", "", ""),
+    ("--wrap", "", ""),
+    ("--parsable", "", ""),
+    ("--ntasks", "-n", ""),
+    ("--signal", "", "signal-before"),
+    ("--cpus-per-task", "-c", "cpus"),
+];
 /// The backend that needs no description.
 pub const LOCAL: &str = "local";
 
@@ -203,7 +217,10 @@ fn read_backend(
     options.remove("kind");
     let read = match word {
         "local" => typed::read(&options, path, |_| None).map(BackendChoice::Local),
-        "slurm" => typed::read(&options, path, |_| None).map(|s| BackendChoice::Slurm(Box::new(s))),
+        "slurm" => {
+            refuse_own_options(&options, problems);
+            typed::read(&options, path, |_| None).map(|s| BackendChoice::Slurm(Box::new(s)))
+        }
         "command" => {
             typed::read(&options, path, |_| None).map(|c| BackendChoice::Command(Box::new(c)))
         }
@@ -221,6 +238,32 @@ fn read_backend(
         }
     };
     read.map_err(|problem| problems.insert(*problem)).ok()
+}
+
+/// An `extra` that gives jobs another name, or makes an array of them, would have lions look for jobs that are not there.
+fn refuse_own_options(options: &Node, problems: &mut Problems) {
+    let extra = options.get("extra").and_then(Node::list);
+    for node in extra.unwrap_or_default() {
+        let Some(word) = node.text() else {
+            continue;
+        };
+        let means = |long: &str, short: &str| {
+            let name = word.split('=').next().unwrap_or_default();
+            name == long
+                || (!short.is_empty() && !word.starts_with("--") && word.starts_with(short))
+        };
+        let own = OWN_OPTIONS
+            .iter()
+            .find(|(long, short, _)| means(long, short));
+        if let Some((long, _, key)) = own {
+            let message = format!("`{long}` of sbatch is lions' own, which finds its jobs by it");
+            let help = match *key {
+                "" => "leave it out".to_owned(),
+                key => format!("write `{key}` instead"),
+            };
+            problems.insert(Diagnostic::new(node.place, message).help(help));
+        }
+    }
 }
 
 /// A profile is a backend's table with other values laid over it.
@@ -291,6 +334,23 @@ mod tests {
         };
         assert_eq!(runs(file.backend("local").unwrap()), Some(2));
         assert_eq!(runs(file.profile("small").unwrap().1), Some(8));
+    }
+
+    #[test]
+    fn options_by_which_jobs_are_given_and_found_are_not_the_users() {
+        let told = wrong("[backend.slurm]\nextra = [\"--nice=9\", \"--array=1-3\", \"-J mine\"]\n");
+        let own = |place: &str, option: &str, help: &str| {
+            format!(
+                "lions.toml:2:{place}: `{option}` of sbatch is lions' own, which finds its jobs by it ({help})"
+            )
+        };
+        let want = [
+            own("22", "--array", "write `throttle` instead"),
+            own("37", "--job-name", "leave it out"),
+        ];
+        assert_eq!(told, want);
+        let others = "[backend.slurm]\nextra = [\"--nice=100\", \"--oversubscribe\", \"--comment=--array\", \"-w n1\"]\n";
+        assert!(ProjectFile::of_text(others).is_ok());
     }
 
     #[test]

@@ -41,7 +41,10 @@ pub fn post_json(url: &str, body: &str) -> Result<(), String> {
         return Ok(());
     }
     let text = response.body_mut().read_to_string().unwrap_or_default();
-    Err(format!("HTTP {status}: `{}`", excerpt(&text)))
+    Err(match text.trim() {
+        "" => format!("HTTP {status}"),
+        text => format!("HTTP {status}: `{}`", excerpt(text)),
+    })
 }
 
 #[cfg(test)]

@@ -13,6 +13,6 @@ mod state;
 pub use explain::{Blocker, Facts, explain};
 pub use schedule::{Candidate, Needs, Slot, chains, schedule};
 pub use state::{
-    AttemptEnd, CRASH_LIMIT, Effect, Inputs, LEASE_MILLIS, QueuedRun, RunEvent, RunState, Stale,
-    hint, rest_after_crash, step,
+    AttemptEnd, CRASH_LIMIT, Effect, Inputs, LEASE_MILLIS, LOST_LIMIT, QueuedRun, RunEvent,
+    RunState, Stale, hint, rest_after_crash, step,
 };

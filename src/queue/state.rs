@@ -11,6 +11,10 @@ pub const LEASE_MILLIS: i64 = SILENCE_MILLIS;
 /// for a while gets several chances, a run that always dies costs five beginnings.
 pub const CRASH_LIMIT: u32 = 5;
 
+/// So many attempts of one run that a scheduler loses in a row are no fault of the run; more count as crashes, since a run may
+/// take its machine down.
+pub const LOST_LIMIT: u32 = 3;
+
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(tag = "state", rename_all = "kebab-case")]

@@ -17,6 +17,8 @@ const DRAWS: usize = 200;
 /// than a second.
 const PAGE_DRAWS: usize = 50;
 const PAGE_VALUES: usize = 20_000_000;
+/// The same of values of seeds alone: each comparison fits all arms, and once more without each of them.
+const PAGE_FITS: usize = 5_000_000;
 
 /// Seeds of a half below which a page does not split: with one seed nothing would be told of how seeds differ.
 const PAGE_HALF: usize = 2;
@@ -112,7 +114,7 @@ pub(crate) fn null_block(
         if null_half(&column).is_none_or(|half| half < PAGE_HALF) {
             continue;
         }
-        let Some(check) = check(&column, key, page_draws(&column)) else {
+        let Some(check) = page_draws(&column).and_then(|draws| check(&column, key, draws)) else {
             continue;
         };
         (comparisons, alarms) = (comparisons + check.comparisons, alarms + check.alarms);
@@ -149,10 +151,44 @@ pub(crate) fn null_block(
     }))
 }
 
-/// How often a page splits the seeds of each arm of a column.
-fn page_draws(column: &Column) -> usize {
+/// How often a page splits the seeds of each arm of a column; `None` where that would take seconds.
+fn page_draws(column: &Column) -> Option<usize> {
+    let arms = column.arms.len().max(1);
+    let cells: usize = column.arms.iter().map(|arm| arm.seeds.len()).sum();
+    let fits = PAGE_FITS / (arms * arms * cells.max(1));
     let seeds = column.arms.iter().flat_map(|arm| &arm.seeds);
     let values: usize = seeds.map(|seed| seed.rows.len().max(1)).sum();
     let splits = PAGE_VALUES / values.max(1);
-    (splits / column.arms.len().max(1)).clamp(2, PAGE_DRAWS)
+    (fits > 1).then(|| (splits / arms).min(fits).clamp(2, PAGE_DRAWS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{Arm, SeedValues};
+
+    #[test]
+    fn a_page_splits_the_seeds_of_tables_that_people_read_and_not_of_thousands_of_runs() {
+        let draws = |arms: usize, seeds: usize, rows: usize| {
+            let seed = |at: usize| SeedValues {
+                seed: at as u64,
+                run: at,
+                value: 0.5,
+                rows: vec![0.5; rows],
+            };
+            let arm = |_| Arm {
+                seeds: (0..seeds).map(seed).collect(),
+                row_set: None,
+            };
+            page_draws(&Column {
+                arms: (0..arms).map(arm).collect(),
+                ..Column::default()
+            })
+        };
+        assert_eq!(draws(12, 5, 0), Some(PAGE_DRAWS));
+        assert_eq!(draws(12, 5, 1000), Some(27));
+        assert_eq!(draws(40, 5, 0), Some(15));
+        assert_eq!(draws(100, 50, 0), None);
+        assert_eq!(draws(5000, 4, 0), None);
+    }
 }

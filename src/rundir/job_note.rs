@@ -76,6 +76,19 @@ pub fn read_job_end(dir: &AttemptDir) -> Option<JobEnd> {
     read_json(&dir.ended())
 }
 
+/// Marks that the attempt's process was asked to end: it may be killed before it can say how it ended.
+///
+/// # Errors
+/// The file cannot be made.
+pub fn note_told(dir: &AttemptDir) -> Result<(), RundirError> {
+    Ok(write_atomic(&dir.told(), b"")?)
+}
+
+/// Whether the attempt's process was asked to end.
+pub fn was_told(dir: &AttemptDir) -> bool {
+    dir.told().exists()
+}
+
 /// Marks that the attempt begins on this machine. Of all processes that ask one gets `true`, also over a network: a file is
 /// made once.
 ///
@@ -147,7 +160,9 @@ mod tests {
         };
         write_job_note(&dir, &note).unwrap();
         assert_eq!(read_job_note(&dir), Some(note));
-        assert_eq!(read_job_end(&dir), None);
+        assert_eq!((read_job_end(&dir), was_told(&dir)), (None, false));
+        note_told(&dir).unwrap();
+        assert!(was_told(&dir));
         let end = JobEnd {
             code: Some(130),
             warned: true,

@@ -107,6 +107,11 @@ impl AttemptDir {
         self.path.join("begun")
     }
 
+    /// Where a scheduler starts the attempt: made when its process is asked to end.
+    pub fn told(&self) -> PathBuf {
+        self.path.join("told")
+    }
+
     /// A [`crate::rundir::JobEnd`], where a scheduler starts the attempt.
     pub fn ended(&self) -> PathBuf {
         self.path.join("ended.json")

@@ -37,8 +37,8 @@ pub use files::{
 };
 pub use heartbeat::{HEARTBEAT_MILLIS, Heartbeat, SILENCE_MILLIS, read_heartbeat};
 pub use job_note::{
-    JobEnd, JobNote, Waits, begin_once, begun_on, has_begun, read_job_end, read_job_note,
-    write_job_end, write_job_note,
+    JobEnd, JobNote, Waits, begin_once, begun_on, has_begun, note_told, read_job_end,
+    read_job_note, was_told, write_job_end, write_job_note,
 };
 pub use journal::{Journal, JournalReader, read_events};
 pub use layout::{AttemptDir, RunDir};

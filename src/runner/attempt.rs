@@ -206,7 +206,8 @@ impl RunningAttempt {
                 message: message.to_owned(),
             };
         }
-        if asked == Some(StopReason::Silent) {
+        let unknown = matches!(poll, Poll::Evicted { cause, .. } if *cause == Eviction::Lost);
+        if asked == Some(StopReason::Silent) && !unknown {
             return self.crashed(None, "no sign of life; it was killed".to_owned());
         }
         let code = match poll {
@@ -223,11 +224,10 @@ impl RunningAttempt {
 
     /// A scheduler ended it.
     fn evicted(&self, cause: Eviction, message: String) -> AttemptEnd {
-        let (from, to) = self.states;
         match cause {
             Eviction::Cancelled if self.stop.is_none() => AttemptEnd::Cancelled,
             // Else a run that needs longer than it is ever given would be tried for ever.
-            Eviction::TimeLimit if to <= from && self.stop.is_none() => self.crashed(
+            Eviction::TimeLimit if !self.progressed() && self.stop.is_none() => self.crashed(
                 None,
                 format!("{message} before it had saved a later state; it needs more time"),
             ),
@@ -235,17 +235,35 @@ impl RunningAttempt {
             Eviction::Broken
             | Eviction::TimeLimit
             | Eviction::Infrastructure
+            | Eviction::Lost
             | Eviction::Cancelled => AttemptEnd::Interrupted,
         }
     }
 
+    /// Why a scheduler lost it, if that is how it ended and nobody had asked it to stop.
+    pub(crate) fn lost<'p>(&self, poll: &'p Poll) -> Option<&'p str> {
+        let unasked = self.stop.is_none_or(|(why, _)| why == StopReason::Silent);
+        match poll {
+            Poll::Evicted {
+                cause: Eviction::Lost,
+                message,
+            } if unasked => Some(message),
+            _ => None,
+        }
+    }
+
+    /// Whether it has saved a later state than the one it began with.
+    pub(crate) fn progressed(&self) -> bool {
+        let (from, to) = self.states;
+        to > from
+    }
+
     /// It ended without a word, or with one that cannot be read.
     pub(crate) fn crashed(&self, class: Option<FailureClass>, message: String) -> AttemptEnd {
-        let (from, to) = self.states;
         AttemptEnd::Crashed {
             class,
             message,
-            progressed: to > from,
+            progressed: self.progressed(),
         }
     }
 

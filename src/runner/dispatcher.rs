@@ -110,6 +110,7 @@ impl<'r> Dispatcher<'r> {
             graph: Graph::new(job.plan, states),
             reporting,
             resting: BTreeMap::new(),
+            lost: BTreeMap::new(),
             without_room: BTreeMap::new(),
             orders: Orders::default(),
             health: Health::default(),

@@ -2,7 +2,7 @@
 
 use crate::base::Timestamp;
 use crate::plan::RunId;
-use crate::queue::{AttemptEnd, CRASH_LIMIT, RunState, hint, rest_after_crash};
+use crate::queue::{AttemptEnd, CRASH_LIMIT, LOST_LIMIT, RunState, hint, rest_after_crash};
 use crate::rundir::FailureClass;
 use crate::runner::error::RunnerError;
 use crate::runner::events::{Failure, OutcomeSource, RunnerEvent};
@@ -20,6 +20,8 @@ pub(crate) struct Ledger<'r> {
     pub(crate) reporting: Reporting<'r>,
     /// Until when a run that crashed or found no room is not tried again, by index.
     pub(crate) resting: BTreeMap<usize, Timestamp>,
+    /// How often in a row a scheduler has lost a run, by index.
+    pub(crate) lost: BTreeMap<usize, u32>,
     /// How often a run has found no room, by index.
     pub(crate) without_room: BTreeMap<usize, u32>,
     /// What people say of the sweep and its runs.
@@ -144,6 +146,29 @@ impl Ledger<'_> {
         *times = (*times + 1).min(5);
         let times = *times;
         self.rest(at, times, Some(FailureClass::OutOfMemory), now)
+    }
+
+    /// How an attempt ended that a scheduler lost: its run rests and is tried again. One that is lost again and again without
+    /// getting on may be to blame.
+    pub(crate) fn lose(
+        &mut self,
+        at: usize,
+        progressed: bool,
+        message: &str,
+        now: Timestamp,
+    ) -> AttemptEnd {
+        let before = self.lost.get(&at).filter(|_| !progressed);
+        let times = before.map_or(1, |before| before + 1);
+        self.lost.insert(at, times);
+        if times > LOST_LIMIT {
+            return AttemptEnd::Crashed {
+                class: None,
+                message: format!("{message}; that was so {times} times in a row"),
+                progressed,
+            };
+        }
+        self.rest(at, times, None, now);
+        AttemptEnd::Interrupted
     }
 
     /// A run is not tried again at once after this has happened to it so many `times`; for how long, ms.

@@ -300,7 +300,10 @@ fn conclude(
             });
             return Ok(());
         }
-        Ok(None) => ended.end(poll),
+        Ok(None) => match (ended.end(poll), ended.lost(poll)) {
+            (AttemptEnd::Interrupted, Some(why)) => ledger.lose(at, ended.progressed(), why, now),
+            (end, _) => end,
+        },
         Err(error) => ended.crashed(None, chain(&error)),
     };
     if let Poll::Evicted { message, .. } = poll

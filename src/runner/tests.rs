@@ -8,7 +8,7 @@ use crate::base::{
 };
 use crate::config::sweep::Sweep;
 use crate::plan::{Plan, RunId};
-use crate::queue::{LEASE_MILLIS, RunState, Slot, rest_after_crash};
+use crate::queue::{CRASH_LIMIT, LEASE_MILLIS, LOST_LIMIT, RunState, Slot, rest_after_crash};
 use crate::rundir::{
     AttemptEvent, FailureClass, FolderLock, Journal, RunDir, digest_folder, read_outcome,
     write_made,
@@ -387,6 +387,36 @@ fn a_run_that_the_system_ends_for_want_of_memory_rests_between_its_tries_and_is_
     assert!(failure.hint.contains("micro-batch-tokens"), "{failure:?}");
     let (again, _) = project.run(&mut backend);
     assert_eq!((again.executed, launches(&backend)[&run]), (0, 5));
+}
+
+#[test]
+fn a_run_that_its_scheduler_loses_is_tried_again_at_no_cost_and_given_up_if_that_goes_on() {
+    let project = project();
+    let (unlucky, poison) = (id("sft"), id("dpo/0.5/10/1"));
+    let lost = LOST_LIMIT as usize;
+    let mut backend = project
+        .scripted(SUCCEED)
+        .with(&unlucky, vec![Act::Lose; lost])
+        .with(&poison, vec![Act::Lose; 99]);
+    let before = project.clock.now();
+    let (summary, watcher) = project.run(&mut backend);
+    assert_eq!((summary.succeeded, summary.failed), (3, 1));
+    assert_eq!(launches(&backend)[&unlucky], lost + 1);
+    let store = project.store();
+    assert_eq!(store.read().run(&unlucky).unwrap().crashes, 0);
+    assert_eq!(watcher.count("run-interrupted"), 2 * lost);
+    let told = watcher.warnings();
+    let why = told.iter().filter(|told| **told == "its machine failed");
+    assert_eq!(why.count(), 2 * lost, "{told:?}");
+    let rests = (1..=LOST_LIMIT).map(|times| rest_after_crash(times, None));
+    assert!(project.clock.now().0 - before.0 >= rests.sum::<i64>());
+    // Beyond that each counts as a crash.
+    let limit = CRASH_LIMIT as usize;
+    assert_eq!(launches(&backend)[&poison], lost + limit);
+    assert_eq!(
+        summary.failures[0].message,
+        "its machine failed; that was so 8 times in a row"
+    );
 }
 
 #[test]

@@ -86,10 +86,18 @@ const right = (text) => h("td", { class: "r" }, text);
 
 // ---- asking ----
 
+/** What was answered last, by path, where the server marks it: thousands of rows come once. */
+const answered = new Map();
+
 async function get(path) {
-  const response = await fetch(path, { headers: { Accept: "application/json" } });
+  const last = answered.get(path);
+  const headers = { Accept: "application/json", ...(last && { "If-None-Match": last.mark }) };
+  const response = await fetch(path, { headers, cache: "no-store" });
+  if (response.status === 304 && last) return last.body;
   const body = await response.json();
   if (!response.ok) throw new Error(body.error || response.statusText);
+  const mark = response.headers.get("ETag");
+  if (mark) answered.set(path, { mark, body });
   return body;
 }
 
@@ -206,8 +214,10 @@ function sweepPage(main, name) {
   main.append(h("h1", {}, name), head, work, answers, tables, figures);
   const runs = runList(main, base);
   const drawn = new Map();
+  let shown = null;
   const results = async () => {
     const found = await get(base + "/results");
+    if (found === shown) return;
     fill(answers, [found.coverage, found.claims, found.unread], () => section("Answer", h("p", {}, rich(found.coverage)),
       found.claims.length > 0 && h("ul", {}, found.claims.map((claim) => h("li", {}, rich(claim.text)))),
       found.unread.map((text) => h("p", { class: "bad" }, text))));
@@ -217,6 +227,7 @@ function sweepPage(main, name) {
     }));
     found.tables.forEach((one) => drawn.get(one.name)?.update(one));
     await drawFigures(figures, base, found.figures);
+    shown = found;
   };
   let seen = null;
   keepLooking(async () => {
@@ -237,19 +248,16 @@ function sweepPage(main, name) {
 /** A number at the beginning of a cell, whatever minus it is written with. */
 const leading = (text) => parseFloat(text.replace("\u2212", "-"));
 
-/** A table of results that sorts by a column and keeps the rows that hold all words of a filter. */
+/** A table of results that sorts by a column and keeps the rows that hold all words of a filter, a page at a time. */
 function resultTable() {
   const MOST = 200;
-  let data = null, by = null, back = false, all = false;
+  let data = null, texts = [], times = 0, by = null, back = false, page = 0;
   const body = place();
-  const filter = h("input", { type: "search", placeholder: "filter, e.g. beta 0.1", "aria-label": "filter rows", oninput: () => draw() });
+  const filter = h("input", { type: "search", placeholder: "filter, e.g. beta 0.1", "aria-label": "filter rows", oninput: () => { page = 0; draw(); } });
   const node = h("section", {}, h("h2", {}, ""), h("div", { class: "tools" }, filter), body);
   const draw = () => {
     const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let rows = data.rows.filter((cells) => {
-      const text = cells.map((cell, i) => (data.columns[i].head + " " + cell.text).toLowerCase());
-      return words.every((word) => text.some((t) => t.includes(word)));
-    });
+    let rows = data.rows.filter((_, i) => words.every((word) => texts[i].some((text) => text.includes(word))));
     if (by !== null) {
       const numeric = rows.every((cells) => cells[by].missing || !Number.isNaN(leading(cells[by].text)));
       const order = (a, b) => (numeric ? leading(a[by].text) - leading(b[by].text) : a[by].text.localeCompare(b[by].text));
@@ -257,21 +265,31 @@ function resultTable() {
       const known = rows.filter((cells) => !cells[by].missing).sort(order);
       rows = [...(back ? known.reverse() : known), ...rows.filter((cells) => cells[by].missing)];
     }
-    const shown = all ? rows : rows.slice(0, MOST);
+    const pages = Math.max(1, Math.ceil(rows.length / MOST));
+    page = Math.min(page, pages - 1);
+    const shown = rows.slice(page * MOST, (page + 1) * MOST);
+    const turn = (to, word) => h("button", { type: "button", "data-key": word, onclick: () => { page = to; draw(); } }, word);
     const heads = data.columns.map((column, i) => h("th", { scope: "col", class: column.kind === "result" ? "r" : null, "aria-sort": by === i ? (back ? "descending" : "ascending") : null },
-      h("button", { type: "button", "data-key": "sort" + i, onclick: () => { back = by === i && !back; by = i; draw(); } }, column.head, by === i ? (back ? " ▾" : " ▴") : "")));
+      h("button", { type: "button", "data-key": "sort" + i, onclick: () => { back = by === i && !back; by = i; page = 0; draw(); } }, column.head, by === i ? (back ? " ▾" : " ▴") : "")));
     const cellOf = (cell, i) => h("td", { class: data.columns[i].kind === "result" ? "r" : data.columns[i].kind === "words" ? "w" : null },
       cell.best ? h("strong", {}, cell.text) : cell.missing ? h("em", {}, cell.text) : cell.text);
-    fill(body, [data, by, back, words, all], () => [
+    fill(body, [times, by, back, words, page], () => [
       table(heads, shown.map((cells) => h("tr", {}, cells.map(cellOf))), { label: data.title }),
       h("p", { class: "note" }, shown.length + " of " + counted(data.rows.length, "configuration"), ". The best of a column, and what is not clearly worse, stands out."),
-      shown.length < rows.length && h("button", { type: "button", onclick: () => { all = true; draw(); } }, "Show all " + rows.length),
+      pages > 1 && h("p", { class: "tools" }, page > 0 && turn(page - 1, "Back"), " page " + (page + 1) + " of " + pages + ", " + counted(rows.length, "row") + " ", page + 1 < pages && turn(page + 1, "Next")),
       data.answer.length > 0 && h("p", {}, rich(data.answer[0])),
       data.answer.length > 1 && h("details", {}, h("summary", { "data-key": "words" }, "Every comparison in words"), h("ul", {}, data.answer.slice(1).map((line) => h("li", {}, rich(line))))),
       h("details", {}, h("summary", { "data-key": "notes" }, "How to read it"), data.notes.map((note) => h("p", { class: "note" }, note))),
     ]);
   };
-  return { node, update(found) { data = found; node.setAttribute("aria-label", clean(found.title)); node.firstChild.textContent = clean(found.title); draw(); } };
+  return { node, update(found) {
+    if (found === data) return;
+    times += 1;
+    data = found;
+    texts = data.rows.map((cells) => cells.map((cell, i) => (data.columns[i].head + " " + cell.text).toLowerCase()));
+    node.setAttribute("aria-label", clean(found.title)); node.firstChild.textContent = clean(found.title);
+    draw();
+  } };
 }
 
 async function drawFigures(where, base, figures) {

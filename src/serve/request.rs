@@ -20,6 +20,8 @@ pub struct Request {
     pub cookie: String,
     /// The header `Authorization`.
     pub authorization: String,
+    /// The header `If-None-Match`: by which mark the client knows what it was answered last.
+    pub known: String,
 }
 
 impl Request {
@@ -64,6 +66,7 @@ impl Request {
                 }
                 "cookie" => request.cookie += &format!("{value};"),
                 "authorization" => value.clone_into(&mut request.authorization),
+                "if-none-match" => value.trim().clone_into(&mut request.known),
                 _ => {}
             }
         }

@@ -52,6 +52,13 @@ impl Response {
         response
     }
 
+    /// That the client has it already, by its mark.
+    pub(crate) fn unchanged() -> Self {
+        let mut response = Self::of("application/json; charset=utf-8", Vec::new());
+        response.status = 304;
+        response
+    }
+
     /// The same with another header.
     #[must_use]
     pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -87,6 +94,7 @@ fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",
         303 => "See Other",
+        304 => "Not Modified",
         400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",

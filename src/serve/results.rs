@@ -1,6 +1,6 @@
 //! Tables, claims and figures of a sweep, as reports have them, kept until there is something new.
 
-use crate::base::{Timestamp, chain};
+use crate::base::{Timestamp, chain, digest_bytes};
 use crate::report::doc::{Span, spans};
 use crate::report::grid::{ColumnKind, Grid, GridCell};
 use crate::report::page::table_specs;
@@ -27,6 +27,8 @@ pub(crate) type Key = (usize, usize, Timestamp);
 pub(crate) struct Results {
     /// What `/api/sweeps/NAME/results` answers.
     pub(crate) json: Value,
+    /// A mark of what that is.
+    pub(crate) mark: String,
     /// SVG documents by the names of figures.
     pub(crate) figures: BTreeMap<String, String>,
 }
@@ -109,7 +111,13 @@ impl Results {
             "coverage": text(&summary::coverage(&results)), "claims": claims, "tables": tables, "figures": listed,
             "unread": results.sweep.unread,
         });
-        Ok(Self { json, figures })
+        let drawn: String = figures.values().map(String::as_str).collect();
+        let mark = digest_bytes(format!("{json}{drawn}").as_bytes());
+        Ok(Self {
+            json,
+            mark: format!("\"{}\"", mark.short()),
+            figures,
+        })
     }
 }
 

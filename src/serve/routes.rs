@@ -39,7 +39,15 @@ impl Site {
             ["api", "sweeps"] => api::sweeps(self),
             ["api", "sweeps", name] => api::sweep(self, name),
             ["api", "sweeps", name, "runs"] => api::runs(self, name, request),
-            ["api", "sweeps", name, "results"] => Ok(Response::json(&self.results(name)?.json)),
+            ["api", "sweeps", name, "results"] => {
+                let results = self.results(name)?;
+                let answer = if request.known == results.mark {
+                    Response::unchanged()
+                } else {
+                    Response::json(&results.json)
+                };
+                Ok(answer.with("ETag", results.mark.clone()))
+            }
             ["api", "sweeps", name, "figures", figure] => self.figure(name, figure),
             ["api", "runs", id] => run_page::run(self, id),
             ["api", "runs", id, "steps"] => curves::steps(self, id, request),

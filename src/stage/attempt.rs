@@ -1,7 +1,7 @@
 //! What every kind of stage needs: inputs found and checked, the model, the telemetry.
 
 use crate::arch::DecoderConfig;
-use crate::base::{Digest, SeedTree, write_atomic};
+use crate::base::{Digest, SeedTree, write_new};
 use crate::config::spec::{DataSource, Positive, Share};
 use crate::data::{PairRow, TextFormat, load_pairs, mixture_seed};
 use crate::gpu::SharedGpu;
@@ -236,7 +236,8 @@ impl Attempt<'_> {
             text.push_str(&serde_json::to_string(record)?);
             text.push('\n');
         }
-        write_atomic(&self.dir.out().join(name), text.as_bytes())?;
+        // Synced with all else that it made.
+        write_new(&self.dir.out().join(name), text.as_bytes())?;
         made.artifacts.push(name.to_owned());
         Ok(())
     }

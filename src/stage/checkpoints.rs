@@ -8,7 +8,7 @@
 
 use crate::arch::FloatFormat;
 use crate::base::fs::is_gone;
-use crate::base::{ModelFile, PathError, is_as_written, with_check, write_atomic};
+use crate::base::{ModelFile, PathError, is_as_written, with_check, write_atomic, write_new};
 use crate::config::spec::{LoraRecipe, Precision, TrainingRecipe};
 use crate::data::DataError;
 use crate::metrics::families::{TRAINING, TrainingCost};
@@ -237,11 +237,11 @@ impl CheckpointWriter {
         }
         written?;
         if let Some(text) = &self.template {
-            write_atomic(&ModelFile::ChatTemplate.within(&temp), text.as_bytes())?;
+            write_new(&ModelFile::ChatTemplate.within(&temp), text.as_bytes())?;
         }
         let record = TrainingRecord::new(self.stage, &training.state);
         let text = serde_json::to_vec_pretty(&record)?;
-        write_atomic(&temp.join(TRAINING_FILE), &text)?;
+        write_new(&temp.join(TRAINING_FILE), &text)?;
         if let Some(step) = kept {
             self.record(step, &temp)?;
         }

@@ -7,6 +7,7 @@ use crate::queue::RunEvent;
 use crate::rundir::{RunDir, attempt_at_work, collect, read_collected, reject_all};
 use crate::store::error::StoreError;
 use crate::store::open::{ReadStore, Store};
+use crate::store::orders::{FAMILY, rungs};
 use crate::store::rows::{kind_of, uint};
 use crate::store::snapshot::remove_snapshot;
 use crate::store::write::{apply, delete_outcome, inputs_of, row_of};
@@ -32,6 +33,8 @@ pub struct Garbage {
 /// What goes with a sweep.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SweepRemains {
+    /// Itself, if it is known, and its rungs.
+    pub sweeps: Vec<String>,
     /// Runs that no other sweep has, and that no run which stays needs; with earlier ones of no sweep any more
     /// that need them.
     pub runs: Vec<RunId>,
@@ -160,13 +163,16 @@ impl ReadStore {
         Ok(policies)
     }
 
-    /// What goes with a sweep.
+    /// What goes with a sweep and its rungs.
     ///
     /// # Errors
-    /// There is no such sweep, or the file cannot be read.
+    /// There is no such sweep and no rung of it, or the file cannot be read.
     pub fn remains(&self, sweep: &str) -> Result<SweepRemains, StoreError> {
-        self.sweep(sweep)?;
-        remains_of(&self.conn, sweep)
+        let remains = remains_of(&self.conn, sweep)?;
+        if remains.sweeps.is_empty() {
+            self.sweep(sweep)?;
+        }
+        Ok(remains)
     }
 
     /// Bytes of the published files of each sweep's runs, by its name; what was deleted since counts.
@@ -258,14 +264,15 @@ impl Store {
     /// # Errors
     /// There is no such sweep, or a file cannot be written or deleted.
     pub fn remove_sweep(&mut self, root: &Path, sweep: &str) -> Result<SweepRemains, StoreError> {
-        self.read().sweep(sweep)?;
+        self.read().remains(sweep)?;
         let tx = self.writer()?;
         let remains = remains_of(&tx, sweep)?;
         if !remains.at_work.is_empty() {
             return Ok(remains);
         }
         // Its trials go with it.
-        tx.execute("DELETE FROM sweep WHERE name = ?1", [sweep])?;
+        let sql = format!("DELETE FROM sweep WHERE {FAMILY}");
+        tx.execute(&sql, [sweep, &rungs(sweep)])?;
         for run in &remains.runs {
             let row = row_of(&tx, run)?;
             for table in RUN_TABLES {
@@ -279,7 +286,9 @@ impl Store {
             tx.prepare_cached(sql)?.execute(params![run.0])?;
         }
         tx.commit()?;
-        remove_snapshot(root, sweep)?;
+        for sweep in &remains.sweeps {
+            remove_snapshot(root, sweep)?;
+        }
         for run in &remains.runs {
             let path = RunDir::new(root, run).path().to_owned();
             match std::fs::remove_dir_all(&path) {
@@ -307,24 +316,34 @@ const RUN_TABLES: [&str; 9] = [
 ];
 
 fn remains_of(conn: &Connection, sweep: &str) -> Result<SweepRemains, StoreError> {
-    // Runs of the sweep, and those of no sweep any more that need one of them; of these the ones of other
+    // Runs of the sweep and its rungs, and those of no sweep any more that need one of them; of these the ones of other
     // sweeps, and what these need in turn.
-    let sql = "WITH RECURSIVE mine (run) AS (
+    let sql = format!(
+        "WITH RECURSIVE mine (run) AS (
             SELECT trial_run.run FROM trial_run JOIN trial ON trial.id = trial_run.trial
-            JOIN sweep ON sweep.id = trial.sweep AND sweep.name = ?1
+            JOIN sweep ON sweep.id = trial.sweep AND {FAMILY}
             UNION SELECT run_input.run FROM run_input JOIN mine ON mine.run = run_input.parent
             WHERE NOT EXISTS (SELECT 1 FROM trial_run WHERE trial_run.run = run_input.run)),
         wanted (run) AS (
             SELECT id FROM run WHERE id NOT IN (SELECT run FROM mine)
             UNION SELECT trial_run.run FROM trial_run JOIN trial ON trial.id = trial_run.trial
-            JOIN sweep ON sweep.id = trial.sweep AND sweep.name <> ?1
+            JOIN sweep ON sweep.id = trial.sweep AND NOT {FAMILY}
             UNION SELECT run_input.parent FROM run_input JOIN wanted ON wanted.run = run_input.run)
         SELECT run.run_id, run.state = 'leased', run.id IN (SELECT run FROM wanted),
             (SELECT coalesce(sum(bytes), 0) FROM artifact WHERE artifact.run = run.id)
-        FROM run WHERE run.id IN (SELECT run FROM mine) ORDER BY run.id";
-    let mut statement = conn.prepare_cached(sql)?;
-    let mut rows = statement.query([sweep])?;
-    let mut remains = SweepRemains::default();
+        FROM run WHERE run.id IN (SELECT run FROM mine) ORDER BY run.id"
+    );
+    let family = [sweep, &rungs(sweep)];
+    let names = format!("SELECT name FROM sweep WHERE {FAMILY} ORDER BY id");
+    let mut names = conn.prepare_cached(&names)?;
+    let mut remains = SweepRemains {
+        sweeps: names
+            .query_map(family, |row| row.get(0))?
+            .collect::<Result<_, _>>()?,
+        ..SweepRemains::default()
+    };
+    let mut statement = conn.prepare_cached(&sql)?;
+    let mut rows = statement.query(family)?;
     while let Some(row) = rows.next()? {
         let run = RunId(row.get(0)?);
         if row.get(2)? {

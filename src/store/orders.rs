@@ -36,6 +36,14 @@ pub struct Rival {
     pub runner: String,
 }
 
+/// That a sweep is the one of a name (`?1`), or one of its rungs (`?2`: [`rungs`] of the name).
+pub(crate) const FAMILY: &str = "(sweep.name = ?1 OR substr(sweep.name, 1, length(?2)) = ?2)";
+
+/// How the names of a sweep's rungs begin.
+pub(crate) fn rungs(sweep: &str) -> String {
+    format!("{sweep}{RUNG_MARK}")
+}
+
 /// What is said of a sweep's rungs, or of the sweep that a rung is one of, is said of one that is registered later, too.
 pub(crate) fn take_over_orders(tx: &Transaction<'_>, sweep: (i64, &str)) -> Result<(), StoreError> {
     let (row, name) = sweep;
@@ -46,9 +54,8 @@ pub(crate) fn take_over_orders(tx: &Transaction<'_>, sweep: (i64, &str)) -> Resu
         WHERE sweep.id <> ?1 AND (sweep.name = ?2 OR substr(sweep.name, 1, length(?3)) = ?3)
         ORDER BY sweep.id DESC LIMIT 1
         ON CONFLICT (sweep) DO NOTHING";
-    let rungs = format!("{halved}{RUNG_MARK}");
     tx.prepare_cached(sql)?
-        .execute(params![row, halved, rungs])?;
+        .execute(params![row, halved, rungs(halved)])?;
     Ok(())
 }
 
@@ -59,8 +66,7 @@ impl ReadStore {
     /// The file cannot be read.
     pub fn rungs_of(&self, sweep: &str) -> Result<Vec<String>, StoreError> {
         let sql = "SELECT name FROM sweep WHERE substr(name, 1, length(?1)) = ?1 ORDER BY id";
-        let rungs = format!("{sweep}{RUNG_MARK}");
-        self.rows(sql, [rungs], |row| Ok(row.get(0)?))
+        self.rows(sql, [rungs(sweep)], |row| Ok(row.get(0)?))
     }
 
     /// What is said of a sweep and its runs.
@@ -161,23 +167,41 @@ impl ReadStore {
 }
 
 impl Store {
-    /// Pauses a sweep since a time, or takes that back. Whether that changed anything.
+    /// Pauses a sweep and its rungs since a time, or takes that back: all at once, so that a rung which is registered meanwhile
+    /// is either among them or takes it over. Whether that changed anything.
     ///
     /// # Errors
-    /// There is no such sweep, or the file cannot be written.
+    /// There is no such sweep and no rung of it, or the file cannot be written.
     pub fn pause_sweep(
         &mut self,
         sweep: &str,
         since: Option<Timestamp>,
     ) -> Result<bool, StoreError> {
-        let before = self.read().orders(sweep)?.paused;
-        if before.is_some() == since.is_some() {
-            self.read().sweep(sweep)?;
-            return Ok(false);
-        }
         let since = since.map(|at| at.0);
-        self.order_sweep(sweep, "paused", &since)?;
-        Ok(true)
+        // Since when one is paused does not change with another pause.
+        let other = "(sweep_order.paused IS NULL) <> (excluded.paused IS NULL)";
+        let sql = format!(
+            "INSERT INTO sweep_order (sweep, paused) SELECT id, ?3 FROM sweep WHERE {FAMILY}
+            ON CONFLICT (sweep) DO UPDATE SET paused = excluded.paused WHERE {other}"
+        );
+        let counts = format!(
+            "SELECT count(*), coalesce(sum((sweep_order.paused IS NULL) <> (?3 IS NULL)), 0)
+            FROM sweep LEFT JOIN sweep_order ON sweep_order.sweep = sweep.id WHERE {FAMILY}"
+        );
+        let rungs = rungs(sweep);
+        let family = params![sweep, rungs, since];
+        let tx = self.writer()?;
+        let (known, others): (i64, i64) = tx
+            .prepare_cached(&counts)?
+            .query_row(family, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if others > 0 {
+            tx.prepare_cached(&sql)?.execute(family)?;
+        }
+        tx.commit()?;
+        if known == 0 {
+            self.read().sweep(sweep)?;
+        }
+        Ok(others > 0)
     }
 
     /// Pauses a run since a time, or takes that back. Whether that changed anything.
@@ -201,34 +225,37 @@ impl Store {
         Ok(before.unwrap_or(false) != since.is_some())
     }
 
-    /// Sets the priority of a sweep.
+    /// Sets the priority of a sweep and its rungs, all at once.
     ///
     /// # Errors
-    /// There is no such sweep, or the file cannot be written.
+    /// There is no such sweep and no rung of it, or the file cannot be written.
     pub fn set_priority(&mut self, sweep: &str, priority: i64) -> Result<(), StoreError> {
-        self.order_sweep(sweep, "priority", &priority)
+        let rungs = rungs(sweep);
+        let family = params![sweep, rungs, priority];
+        self.order_sweeps((sweep, FAMILY), ("priority", "?3"), family)
     }
 
-    /// Remembers which runner has begun a sweep.
+    /// Remembers which runner has begun a sweep, which may be a rung.
     ///
     /// # Errors
     /// There is no such sweep, or the file cannot be written.
     pub fn set_runner(&mut self, sweep: &str, runner: &str) -> Result<(), StoreError> {
-        self.order_sweep(sweep, "runner", &runner)
+        let own = "sweep.name = ?1";
+        self.order_sweeps((sweep, own), ("runner", "?2"), params![sweep, runner])
     }
 
-    fn order_sweep(
+    fn order_sweeps(
         &mut self,
-        sweep: &str,
-        column: &'static str,
-        value: &dyn rusqlite::ToSql,
+        (sweep, which): (&str, &str),
+        (column, value): (&str, &str),
+        parameters: &[&dyn rusqlite::ToSql],
     ) -> Result<(), StoreError> {
         let sql = format!(
-            "INSERT INTO sweep_order (sweep, {column}) SELECT id, ?2 FROM sweep WHERE name = ?1
+            "INSERT INTO sweep_order (sweep, {column}) SELECT id, {value} FROM sweep WHERE {which}
             ON CONFLICT (sweep) DO UPDATE SET {column} = excluded.{column}"
         );
         let tx = self.writer()?;
-        let changed = tx.prepare_cached(&sql)?.execute(params![sweep, value])?;
+        let changed = tx.prepare_cached(&sql)?.execute(parameters)?;
         tx.commit()?;
         if changed == 0 {
             self.read().sweep(sweep)?;

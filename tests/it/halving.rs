@@ -556,6 +556,56 @@ fn a_pause_and_a_priority_of_a_sweep_are_those_of_its_rungs() {
     assert_eq!(rows, all);
     // By the sweep's name all runs of rungs are put back and cancelled, too.
     assert!(is_ok(&project, &["cancel", "halved"]).starts_with("0 runs cancelled"));
+    // One order for all of them, whichever were paused before.
+    is_ok(&project, &["pause", "halved~2-steps"]);
+    let paused = || -> Vec<Option<i64>> {
+        let mut found = store
+            .prepare("SELECT paused FROM sweep_order ORDER BY sweep")
+            .unwrap();
+        let rows = found.query_map([], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    };
+    let first = paused();
+    assert_eq!(first.iter().flatten().count(), 1);
+    assert!(is_ok(&project, &["pause", "halved"]).starts_with("1 sweep paused;"));
+    assert_eq!(paused().iter().flatten().count(), 3);
+    let kept = |at: usize| first[at].is_none_or(|since| paused()[at] == Some(since));
+    assert!((0..3).all(kept), "{first:?} {:?}", paused());
+    assert!(
+        is_ok(&project, &["pause", "halved"]).starts_with("0 runs paused, 1 paused before"),
+        "nothing to change"
+    );
+    assert_eq!(is_ok(&project, &["resume", "halved"]), "1 sweep resumed\n");
+    assert_eq!(paused(), [None; 3]);
+}
+
+#[test]
+fn a_sweep_that_is_halved_is_removed_with_its_rungs() {
+    let project = one_rung("");
+    is_ok(&project, &["run", "sweeps/halved.toml", "--jobs", "2"]);
+    let folders = || {
+        std::fs::read_dir(project.path("results/runs"))
+            .unwrap()
+            .count()
+    };
+    let all = folders();
+    let would = is_ok(&project, &["rm", "halved"]);
+    let said = format!("halved would go, with 1 rung, {all} runs and ");
+    assert!(would.starts_with(&said), "{would}");
+    let removed = &project.json(&["rm", "halved", "--yes"]);
+    let sweeps = &removed["remains"]["sweeps"];
+    assert_eq!(*sweeps, serde_json::json!(["halved~2-steps", "halved"]));
+    assert_eq!(folders(), 0);
+    for name in ["halved", "halved~2-steps"] {
+        assert_eq!(project.lions(&["compare", name]).code, 1);
+    }
+    // A rung goes alone if it is named, and its sweep has its runs made again.
+    is_ok(&project, &["run", "sweeps/halved.toml", "--jobs", "2"]);
+    assert_eq!(folders(), all);
+    is_ok(&project, &["rm", "halved~2-steps", "--yes"]);
+    assert!(folders() < all);
+    is_ok(&project, &["run", "sweeps/halved.toml", "--jobs", "2"]);
+    assert_eq!(folders(), all);
 }
 
 /// Files of weights below a run's artifacts.

@@ -479,6 +479,81 @@ fn clients_that_say_nothing_keep_nobody_out() {
     drop(silent);
 }
 
+/// Registers a sweep of so many learning rates, and writes results for its runs, as if all had been carried out.
+fn pretend(project: &Project, name: &str, rates: u32) {
+    let values: Vec<String> = (1..=rates).map(|at| format!("{at}e-7")).collect();
+    let axis = format!(
+        "[[axis]]\npath = \"sft.recipe.optimizer.learning-rate\"\nname = \"lr\"\nvalues = [{}]",
+        values.join(", ")
+    );
+    write_sweep(project, name, 1, &axis);
+    let file = format!("sweeps/{name}.toml");
+    let said = project.lions(&["run", &file, "--until", "1s", "--no-report", "--quiet"]);
+    assert!([0, 130].contains(&said.code), "{said:?}");
+    let store = database(project);
+    let mut found = store.prepare("SELECT run_id, kind FROM run").unwrap();
+    let runs = found.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    for found in runs.unwrap() {
+        let (run, kind): (String, String) = found.unwrap();
+        let stage = json!({ "format": 1, "run": run, "task": { "stage": kind, "recipe": {} }, "seed": 1, "inputs": {} });
+        project.write(
+            format!("results/runs/{}/stage.json", &run[..12]),
+            stage.to_string(),
+        );
+    }
+    store
+        .execute_batch(
+            "UPDATE run SET state = 'succeeded', attempts = 1, finished = created;
+            INSERT OR REPLACE INTO metric SELECT id, 'tales/loss', 2.0 + (id % 97) / 100.0, 0.01, 50
+                FROM run WHERE kind = 'eval';",
+        )
+        .unwrap();
+}
+
+// Bytes and not seconds: what is sent and drawn does not grow with the runs, and what does (a row a configuration) comes once.
+#[test]
+fn a_sweep_of_a_thousand_runs_comes_in_pages_and_what_is_known_is_not_sent_again() {
+    let project = tiny::project();
+    pretend(&project, "many", 500);
+    let server = Server::start(&project, &[]);
+    let runs = server.get("/api/sweeps/many/runs?sort=-label&text=lr");
+    let page = runs.json();
+    let rows = page["runs"].as_array().unwrap();
+    assert_eq!((&page["matched"], rows.len()), (&json!(1000), 100));
+    assert!(runs.body.len() < 40_000, "{}", runs.body.len());
+    for (path, most) in [
+        ("/", 2_000),
+        ("/page.js", 60_000),
+        ("/api/sweeps", 1_000),
+        ("/api/sweeps/many", 1_000),
+        ("/api/sweeps/many/runs?size=100000", 400_000),
+    ] {
+        let answer = server.get(path);
+        assert_eq!(answer.status, 200);
+        let bytes = answer.body.len();
+        assert!(bytes < most, "{path}: {bytes} bytes");
+    }
+    let path = "/api/sweeps/many/results";
+    let results = server.get(path);
+    let tables = &results.json()["tables"];
+    assert_eq!(tables[0]["rows"].as_array().unwrap().len(), 500);
+    let bytes = results.body.len();
+    assert!(bytes < 500 * 300, "{bytes} bytes");
+    let mark = &results.headers["etag"];
+    let known = format!("If-None-Match: {mark}\r\n");
+    let again = server.ask("GET", path, &known);
+    assert_eq!((again.status, again.body.len()), (304, 0));
+    assert_eq!(&again.headers["etag"], mark);
+    // Something new is sent whole, with another mark.
+    database(&project)
+        .execute_batch("UPDATE run SET state = 'failed' WHERE id = (SELECT max(id) FROM run)")
+        .unwrap();
+    wait_until("another answer", || {
+        server.ask("GET", path, &known).status == 200
+    });
+    assert_ne!(&server.get(path).headers["etag"], mark);
+}
+
 /// Every file below a folder, but for what SQLite keeps beside its own.
 fn files(folder: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
     for entry in std::fs::read_dir(folder).unwrap() {

@@ -408,6 +408,83 @@ fn a_run_that_is_cancelled_is_cancelled_at_slurm_by_its_name_and_number() {
     );
 }
 
+// A controller that came back with an older state gives a number again that a node remembers as killed, or a prolog fails: the
+// node's daemon cannot start the job, and cancels it. (Seen with 22.05.8.)
+#[test]
+fn a_job_that_its_node_could_not_start_is_submitted_again_and_costs_no_crash() {
+    let cluster = Cluster::new("unstartable", 5);
+    cluster.set("unstartable", "1");
+    let mut driver = Driver::start(&mut cluster.run_command("unstartable"));
+    let told = driver.wait("warning");
+    assert_eq!(
+        told["message"],
+        "the scheduler could not start its job on the machine it was given"
+    );
+    let ended = driver.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(cluster.trainings(), ["interrupted", "succeeded"]);
+    let sql = "SELECT sum(crashes) FROM run";
+    let crashes: i64 = database(&cluster.project)
+        .query_row(sql, [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(crashes, 0);
+    cluster.has_its_table("unstartable");
+}
+
+// The same of a job that was at work: it is killed and called cancelled, and nothing was asked of it.
+#[test]
+fn a_job_that_slurm_ends_unasked_is_not_taken_for_one_that_a_person_cancelled() {
+    let cluster = Cluster::new("unasked", STEPS);
+    let mut driver = Driver::start(&mut cluster.run_command("unasked"));
+    let started = driver.wait("run-started");
+    cluster.wait_for_state(&started);
+    let folder = cluster.job_folders().remove(0);
+    signal("KILL", &format!("-{}", cluster.job_process()));
+    fs::create_dir(folder.join("cancelled")).unwrap();
+    assert_eq!(driver.wait("run-interrupted")["run"], started["run"]);
+    let ended = driver.end();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(cluster.trainings(), ["interrupted", "succeeded"]);
+    cluster.has_its_table("unasked");
+}
+
+#[test]
+fn what_a_person_cancels_at_slurm_is_cancelled_whether_it_waits_or_is_at_work() {
+    for waits in [true, false] {
+        let cluster = Cluster::new("scancel", STEPS);
+        if waits {
+            cluster.set("hold", "Priority");
+        }
+        let mut driver = Driver::start(&mut cluster.run_command("scancel"));
+        if waits {
+            driver.wait("run-queued");
+            wait_until("a job", || cluster.submitted() == 1);
+        } else {
+            cluster.wait_for_state(&driver.wait("run-started"));
+        }
+        let folder = cluster.job_folders().remove(0);
+        let name = folder.file_name().unwrap().to_string_lossy();
+        let name = name.strip_suffix(".0").unwrap();
+        let words = ["-c", "scancel --name=$0 1_0", name];
+        let mut person = Command::new("sh");
+        let scancel = cluster.command(&[]);
+        let variables = scancel.get_envs().filter_map(|(k, v)| Some((k, v?)));
+        assert!(
+            person
+                .args(words)
+                .envs(variables)
+                .status()
+                .unwrap()
+                .success()
+        );
+        driver.wait("run-cancelled");
+        let ended = driver.end();
+        assert_eq!(ended.code, Some(100), "{ended:?}");
+        assert_eq!(cluster.trainings(), ["cancelled"], "waits: {waits}");
+        assert_eq!(cluster.submitted(), 1);
+    }
+}
+
 #[test]
 fn what_slurm_would_never_start_ends_the_command_before_anything_is_queued() {
     let cluster = Cluster::new("refused", 5);
@@ -519,6 +596,40 @@ fn a_scheduler_of_three_commands_carries_a_sweep_to_its_table() {
         .query_row(sql, [], |row| row.get(0))
         .unwrap();
     assert_eq!(handles, 2);
+}
+
+// A word that nobody knows means that the job lives: what has become of it stands in its folder.
+#[test]
+fn a_scheduler_that_answers_nonsense_or_fails_harms_no_run() {
+    let usual = "kill -0 {handle} 2> /dev/null && echo R || echo finished";
+    for odd in [
+        "printf '\\\\033]0;title\\\\007%s' {handle}",
+        "exit 3",
+        "true",
+    ] {
+        let project = crate::tiny::project();
+        write_sweep(&project, "odd", 5, "");
+        let file = SHELL.replace(usual, odd);
+        assert_ne!(file, SHELL);
+        project.write("lions.toml", file);
+        let words = ["run", "sweeps/odd.toml", "--backend", "shell", "--json"];
+        let ended = Driver::start(&mut project.command(&words)).end();
+        assert_eq!(ended.code, Some(0), "{odd}: {ended:?}");
+        let states = ["sft", "eval"].map(|stage| attempts(&project, stage));
+        let last = |all: &[(String, Option<String>)]| all.last().map(|(state, _)| state.clone());
+        let wanted = Some("succeeded".to_owned());
+        assert!(
+            states.iter().all(|all| last(all) == wanted),
+            "{odd}: {states:?}"
+        );
+        // One that has not begun is lost if nobody knows of it for long, which is no crash.
+        let mut ways = states.iter().flatten().map(|(state, _)| state.as_str());
+        let allowed = ["interrupted", "succeeded"];
+        assert!(ways.all(|way| allowed.contains(&way)), "{odd}: {states:?}");
+        let table = &project.json(&["compare", "odd"])[0];
+        let value = &table["rows"][0]["results"][0]["estimate"]["value"];
+        assert!(value.is_f64(), "{odd}: {table}");
+    }
 }
 
 #[test]

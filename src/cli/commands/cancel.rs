@@ -70,8 +70,8 @@ pub(crate) fn named_runs(
     for word in named(project, store, words)? {
         match word {
             Named::Run(run) => runs.push(run),
-            Named::Sweeps(sweeps) => {
-                for sweep in sweeps {
+            Named::Sweep { known, .. } => {
+                for sweep in known {
                     let states = store.run_states(&sweep).map_err(store_error)?;
                     let wanted = states.into_iter().filter(|(_, state)| wanted(*state));
                     runs.extend(wanted.map(|(id, _)| id));
@@ -87,8 +87,13 @@ pub(crate) fn named_runs(
 
 /// What a word of a command means.
 pub(crate) enum Named {
-    /// A sweep that is known here, and its rungs if it is halved: of one that is still being halved the rungs alone.
-    Sweeps(Vec<String>),
+    /// A sweep.
+    Sweep {
+        /// Its name.
+        name: String,
+        /// Those that are known here: itself, and its rungs if it is halved. Of one that is still being halved the rungs alone.
+        known: Vec<String>,
+    },
     /// A run.
     Run(RunId),
 }
@@ -115,9 +120,12 @@ pub(crate) fn named(
                 store
                     .sweep(&word)
                     .map_err(|e| unknown_sweep(project, store, e))?;
-                sweeps.push(word);
+                sweeps.push(word.clone());
             }
-            named.push(Named::Sweeps(sweeps));
+            named.push(Named::Sweep {
+                name: word,
+                known: sweeps,
+            });
         } else {
             let run = find(store, &word).map_err(|error| neither(project, error, &word, &names));
             named.push(Named::Run(run?));

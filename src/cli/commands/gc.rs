@@ -46,8 +46,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &GcArgs) -> Result<u8, Command
         for word in named(&project, &read, &args.what)? {
             match word {
                 Named::Run(run) => wanted.extend([run]),
-                Named::Sweeps(names) => {
-                    for sweep in names {
+                Named::Sweep { known, .. } => {
+                    for sweep in known {
                         let runs = read.run_states(&sweep).map_err(store_error)?;
                         wanted.extend(runs.into_iter().map(|(run, _)| run));
                         sweeps.insert(sweep);

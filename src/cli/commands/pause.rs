@@ -73,15 +73,12 @@ pub(crate) fn order(
     let mut done = Ordered::default();
     for word in named {
         let changed = match &word {
-            Named::Sweeps(sweeps) => {
-                let mut pause = sweeps.iter().map(|sweep| store.pause_sweep(sweep, since));
-                pause.try_fold(false, |changed, one| one.map(|one| changed | one))
-            }
+            Named::Sweep { name, .. } => store.pause_sweep(name, since),
             Named::Run(run) => store.pause_run(run, since),
         };
         if changed.map_err(store_error)? {
             done.changed += 1;
-            done.sweeps += usize::from(matches!(word, Named::Sweeps(_)));
+            done.sweeps += usize::from(matches!(word, Named::Sweep { .. }));
         } else {
             done.unchanged += 1;
         }

@@ -6,7 +6,6 @@ use crate::cli::error::CommandError;
 use crate::cli::global::{DONE, Global};
 use crate::cli::numbers::whole;
 use crate::cli::project::Project;
-use crate::cli::sweep_file::name_typed;
 use crate::cli::ui::Ui;
 use crate::store::Store;
 use serde_json::json;
@@ -29,17 +28,14 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &PriorityArgs) -> Result<u8, C
     let project = Project::find(global.root.as_deref(), None)?;
     let words = std::slice::from_ref(&args.sweep);
     let named = named(&project, &must_open(&project)?, words)?.pop();
-    let Some(Named::Sweeps(sweeps)) = named else {
+    let Some(Named::Sweep { name: sweep, .. }) = named else {
         let message = format!("`{}` is a run; sweeps have priorities", args.sweep);
         return Err(CommandError::user(message).hint("`lions status` lists the sweeps"));
     };
     let mut store = Store::of_project(&project.root).map_err(store_error)?;
-    for sweep in &sweeps {
-        store
-            .set_priority(sweep, args.priority)
-            .map_err(store_error)?;
-    }
-    let sweep = name_typed(&args.sweep)?;
+    store
+        .set_priority(&sweep, args.priority)
+        .map_err(store_error)?;
     if ui.json {
         ui.print_json(&json!({ "sweep": sweep, "priority": args.priority }))?;
     } else {

@@ -15,7 +15,8 @@ use std::path::PathBuf;
 /// Remove a sweep with the runs that are its alone
 ///
 /// Its trials and results go, and the folders of runs that no other sweep has and no other run needs. Its
-/// file and its pages under `reports/` stay. Without `--yes` it only says what would go.
+/// file and its pages under `reports/` stay. The rungs of a sweep that is halved go with it. Without `--yes` it only says
+/// what would go.
 #[derive(Debug, clap::Args)]
 pub(crate) struct RmArgs {
     /// Sweep name, or its file
@@ -32,9 +33,11 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RmArgs) -> Result<u8, Command
     let mut remains = read
         .remains(&name)
         .map_err(|e| unknown_sweep(&project, &read, e))?;
-    if args.yes && is_run(&project, &read, &name)? {
-        let message = format!("nothing was removed: a `lions run` is at `{name}`");
-        return Err(CommandError::user(message).hint("end it first, with Ctrl-C"));
+    for sweep in remains.sweeps.iter().filter(|_| args.yes) {
+        if is_run(&project, &read, sweep)? {
+            let message = format!("nothing was removed: a `lions run` is at `{sweep}`");
+            return Err(CommandError::user(message).hint("end it first, with Ctrl-C"));
+        }
     }
     if args.yes && remains.at_work.is_empty() {
         let mut store = Store::of_project(&project.root).map_err(store_error)?;
@@ -57,15 +60,26 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RmArgs) -> Result<u8, Command
     }
     let runs = counted(remains.runs.len(), "run");
     let size = bytes(remains.bytes as f64);
+    let rungs = match remains
+        .sweeps
+        .iter()
+        .filter(|sweep| **sweep != name)
+        .count()
+    {
+        0 => String::new(),
+        rungs => format!("{}, ", counted(rungs, "rung")),
+    };
     let kept = match remains.kept {
         0 => String::new(),
         kept => format!(", {} that others have or need stay", counted(kept, "run")),
     };
     if args.yes {
-        ui.text(&format!("{name} removed, with {runs} and {size}{kept}"));
+        ui.text(&format!(
+            "{name} removed, with {rungs}{runs} and {size}{kept}"
+        ));
     } else {
         ui.text(&format!(
-            "{name} would go, with {runs} and {size}{kept}; `--yes` removes"
+            "{name} would go, with {rungs}{runs} and {size}{kept}; `--yes` removes"
         ));
     }
     Ok(DONE)

@@ -1,7 +1,7 @@
 //! Checkpoints in Hugging Face layout, so that they open in transformers.
 
 use crate::arch::FloatFormat;
-use crate::base::{ModelFile, PathError, write_atomic};
+use crate::base::{ModelFile, PathError, sync_files, write_atomic, write_new};
 use crate::model::error::ModelError;
 use crate::model::weights::arrays::{ArrayWriter, Arrays, Take};
 use crate::model::weights::params::FrozenParams;
@@ -79,9 +79,9 @@ impl Companions {
             config[field] = json!(format.name());
             serde_json::to_string_pretty(&config).unwrap_or_else(|_| self.text.clone())
         };
-        write_atomic(&ModelFile::Config.within(dir), text.as_bytes())?;
+        write_new(&ModelFile::Config.within(dir), text.as_bytes())?;
         for (name, bytes) in &self.files {
-            write_atomic(&dir.join(name), bytes)?;
+            write_new(&dir.join(name), bytes)?;
         }
         Ok(())
     }
@@ -96,14 +96,16 @@ pub fn save_checkpoint(
     companions: &Companions,
     params: &FrozenParams,
 ) -> Result<(), ModelError> {
-    save_arrays(dir, companions, &params.arrays(), |take| params.visit(take))
+    save_arrays(dir, companions, &params.arrays(), |take| params.visit(take))?;
+    Ok(sync_files(dir)?)
 }
 
 /// Writes weights into the new folder `dir`, with configuration and tokenizer of another model. `visit`
 /// gives the bytes of `arrays`.
 ///
 /// `config.json` passes through unchanged except for the number format. Everything is written into
-/// a folder beside `dir` first and renamed at the end.
+/// a folder beside `dir` first and renamed at the end. The weights are on disk then; the other files are once somebody syncs
+/// them, which attempts do when they digest what they made.
 ///
 /// # Errors
 /// `dir` exists, a file cannot be written, or `visit` fails.

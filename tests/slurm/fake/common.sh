@@ -4,6 +4,7 @@
 #   word   the state word of jobs at work               forget no job is known
 #   more   further lines of the queue                   refuse what `sbatch` says instead of taking a job
 #   lost   `sbatch` takes the job and fails all the same
+#   unstartable  so many jobs are given a node that cannot start them, and are cancelled there
 #   die    whoever asks is killed, `before` the jobs are taken or `after` that, as the file says; once
 dir=${FAKE_SLURM:?}
 mkdir -p "$dir/jobs"
@@ -27,7 +28,14 @@ die() {
 
 # Starts a job's script as Slurm does, out of the reach of whoever submitted it.
 begin() {
-    local job=$1 index=${1##*.}
+    local job=$1 index=${1##*.} left
+    left=$(cat "$dir/unstartable" 2> /dev/null || echo 0)
+    if [ "$left" -gt 0 ]; then
+        echo $((left - 1)) > "$dir/unstartable"
+        touch "$job/cancelled"
+        echo begun > "$job/state"
+        return
+    fi
     SLURM_ARRAY_TASK_ID=$index setsid bash -c '
         echo $$ > "$1/pid"
         script=$(cat "$1/script")
@@ -40,6 +48,11 @@ begin() {
 # Processes of a job: the one that was started and what it has started.
 members() {
     ps -o pid= -g "$(cat "$1/pid")" 2> /dev/null
+}
+
+# The node that a job was given.
+node_of() {
+    [ -e "$1/state" ] && echo node1
 }
 
 state_of() {
