@@ -4,18 +4,13 @@
 //! devices. (Libraries for this, NCCL among them, promise no order; one could stand behind [`Comm`], and results would then
 //! differ by rounding.)
 
+use crate::arch::{SHARE_ALIGNMENT, passed_at_once};
 use crate::gpu::buf::{Buf, Pinned, Region};
 use crate::gpu::device::Gpu;
 use crate::gpu::error::{GpuError, Result};
 use crate::gpu::ops::rows::sum_parts;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-
-/// Numbers of an array that pass from one device to another at a time.
-const PIECE: usize = 8 << 20;
-
-/// Numbers to whose multiples shares begin: those that a part of a norm is made of.
-pub const SHARE_ALIGNMENT: usize = 4096;
 
 /// Which numbers of an array of so many each device keeps; the last ones may keep none.
 pub fn shares(len: usize, ranks: usize) -> Vec<Range<usize>> {
@@ -50,17 +45,6 @@ pub trait Comm {
     /// # Errors
     /// As [`Self::reduce`].
     fn gather(&mut self, gpu: &mut dyn Gpu, all: Region, shares: &[Range<usize>]) -> Result<()>;
-}
-
-/// Numbers of a piece of arrays of so many.
-fn piece(len: usize, ranks: usize) -> usize {
-    let largest = shares(len, ranks).first().map_or(0, Range::len);
-    largest.clamp(1, PIECE)
-}
-
-/// Bytes of a device that [`Threads`] takes for arrays of so many numbers.
-pub fn comm_bytes(len: usize, ranks: usize) -> usize {
-    4 * ranks * piece(len, ranks)
 }
 
 /// Where threads wait for each other.
@@ -169,7 +153,7 @@ impl Threads {
         gpu: &mut dyn Gpu,
         len: usize,
     ) -> Result<Self> {
-        let (ranks, piece) = (meeting.ranks, piece(len, meeting.ranks));
+        let (ranks, piece) = (meeting.ranks, passed_at_once(len, meeting.ranks));
         let taken = gpu.alloc(ranks * piece)?;
         let own = gpu.pin(4 * ranks * piece)?;
         if let Some(place) = meeting.state().given.get_mut(rank) {
