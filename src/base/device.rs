@@ -94,7 +94,7 @@ pub struct SeveralCards(pub Device);
 
 /// A word that names no device.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no device; expected `cpu`, `cuda:N` or, for one run on several GPUs, `cuda:N+M`")]
+#[error("`{0}` is no device; expected `cpu` or `cuda:N`")]
 pub struct UnknownDevice(pub String);
 
 impl fmt::Display for Device {

@@ -222,14 +222,16 @@ fn any_card(access: &DeviceAccess) -> Result<Place, GpuError> {
 
 fn these_cards(listed: &[Device], access: &DeviceAccess) -> Result<Vec<Vec<Card>>, GpuError> {
     let shown = cards()?.cards;
-    let of_number = |number: u32| {
+    let of_number = |number: u32| -> Result<Card, GpuError> {
         let (index, count) = (number as usize, shown.len());
         let missing = GpuError::NoDevice { index, count };
         let card = shown.get(index).ok_or(missing)?;
         card.suits()?;
         Ok(card.clone())
     };
-    let together = |device: &Device| device.cards().into_iter().map(of_number).collect();
+    let together = |device: &Device| -> Result<Vec<Card>, GpuError> {
+        device.cards().into_iter().map(of_number).collect()
+    };
     let found = listed.iter().map(together);
     let found = found.collect::<Result<Vec<Vec<Card>>, GpuError>>()?;
     cublas(&access.libraries)?;

@@ -105,6 +105,12 @@ impl Meeting {
         Ok(())
     }
 
+    /// Says that one of them will not come.
+    pub fn miss(&self) {
+        self.state().gone += 1;
+        self.changed.notify_all();
+    }
+
     /// A place in it.
     pub fn sit(self: &Arc<Self>) -> Seat {
         Seat(Arc::clone(self))

@@ -5,7 +5,7 @@ use crate::arch::DecoderConfig;
 use crate::base::Device;
 use crate::config::spec::{Precision, ReferenceUpdate, TrainingRecipe};
 use crate::generate::{Generator, LogitReader};
-use crate::gpu::{Gpu, SharedGpu};
+use crate::gpu::{Gpu, GpuError, SharedGpu};
 use crate::model::{Decoder, DeviceModel, DeviceOpener, HostOpener, ModelOpener, Params, dtype_of};
 use crate::rundir::AttemptEvent;
 use crate::stage::attempt::Attempt;
@@ -115,7 +115,7 @@ impl Attempt<'_> {
             return None;
         };
         let access = self.context.access.clone();
-        let open = move |rank| {
+        let open = move |rank: usize| -> Result<SharedGpu, GpuError> {
             let gpu = open_rank(device, &access, rank)?;
             Ok(SharedGpu::limited(gpu, limit))
         };

@@ -215,7 +215,7 @@ impl Objective for DpoObjective {
             let terms = Self::terms(reference, &pairs[own], scores, mean_chosen)?;
             Ok(self.loss.gradient(&terms, pairs.len())?)
         };
-        let found = self.micro_steps(engine, (&pairs, &parts), &mut out, gradient)?;
+        let found = self.micro_steps(engine, (&pairs[..], &parts[..]), &mut out, gradient)?;
         for (pair, score) in pairs.iter().zip(found.iter().flatten()) {
             measures.push(self.measure(reference, pair, score)?);
         }

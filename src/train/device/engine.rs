@@ -312,10 +312,10 @@ impl<T: Stored> Engine for DeviceEngine<T> {
     fn visit(&self, part: Part, take: &mut Take<'_>) -> Result<(), TrainError> {
         let kept = self.kept(part)?;
         if let Part::Model(format) = part {
-            let Inner { machine, base } = &mut *self.inner.borrow_mut();
-            if let Some(base) = base {
-                let device = (&mut *machine.gpu, &self.config);
-                return base.visit(device, &self.learning, format, take);
+            let inner = &mut *self.inner.borrow_mut();
+            if let Some(base) = &mut inner.base {
+                let gpu = &mut *inner.machine.gpu;
+                return base.visit((gpu, &self.config), &self.learning, format, take);
             }
         }
         let mut kept = kept.into_iter();

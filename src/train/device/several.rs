@@ -149,12 +149,12 @@ impl<T: Stored + 'static> SeveralEngine<T> {
             let (jobs, given) = channel();
             let (tell, answer) = channel();
             opened.push(Answer(answer));
-            let (meeting, ranks, start) = (Arc::clone(&meeting), ranks.clone(), Arc::clone(&start));
+            let (seats, ranks, start) = (Arc::clone(&meeting), ranks.clone(), Arc::clone(&start));
             let thread = std::thread::Builder::new().name(format!("device {rank}"));
             let thread = thread.spawn(move || {
                 // What others read of this device's memory outlives the seat, which goes when all have gone.
                 let mut device = None;
-                let seat = meeting.sit();
+                let seat = seats.sit();
                 serve::<T>(
                     &mut device,
                     (&meeting, rank),
@@ -166,7 +166,8 @@ impl<T: Stored + 'static> SeveralEngine<T> {
             });
             Worker {
                 jobs: Some(jobs),
-                thread: thread.ok(),
+                // A thread that cannot be had answers nothing, and nobody waits for it.
+                thread: thread.map_err(|_| meeting.miss()).ok(),
             }
         };
         let workers: Vec<Worker<T>> = (0..ranks.count).map(begin).collect();
@@ -391,7 +392,7 @@ impl<T: Stored + 'static> Learner for SeveralEngine<T> {
             for (rank, (at, batch)) in round.iter().enumerate() {
                 let (tell, scores) = channel::<Vec<ReplyScore>>();
                 let (weights, told) = channel::<Vec<f64>>();
-                let batch = (**batch).clone();
+                let batch = TokenBatch::clone(batch);
                 done.push(self.ask(rank, move |one| {
                     one.weighted(&batch, &mut |scores| {
                         drop(tell.send(scores.to_vec()));

@@ -10,9 +10,7 @@ use crate::train::device::tests::{
     F32, F32_MOVES, LORA, bytes, close, device, documents, fill, gradients, host, logps, model,
     moved, pairs, recipe, start, state, weigh,
 };
-use crate::train::{
-    Engine, EngineStart, Learner as _, Nll, Part, ReplyScore, Scorer as _, TrainError,
-};
+use crate::train::{Engine, EngineStart, Nll, Part, ReplyScore, TrainError};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -44,8 +42,10 @@ fn texts() -> Vec<TokenBatch> {
         .collect()
 }
 
-/// A step's passes: what they found, in the order of the batches.
-fn passes(engine: &mut dyn Engine) -> (Vec<Nll>, Vec<(usize, Vec<ReplyScore>)>) {
+/// What the passes of a step found, in the order of the batches.
+type Found = (Vec<Nll>, Vec<(usize, Vec<ReplyScore>)>);
+
+fn passes(engine: &mut dyn Engine) -> Found {
     let found = engine.nll_of(&texts(), 1.0 / 40.0).unwrap();
     let (batch, mut seen) = (pairs(), Vec::new());
     let mut weigh_each = |at: usize, scores: &[ReplyScore]| {
@@ -58,12 +58,8 @@ fn passes(engine: &mut dyn Engine) -> (Vec<Nll>, Vec<(usize, Vec<ReplyScore>)>) 
     (found, seen)
 }
 
-/// Takes steps; the norms of their gradients, and what else was found.
-fn advance(
-    engine: &mut dyn Engine,
-    steps: std::ops::Range<u64>,
-    moves: bool,
-) -> Vec<impl PartialEq> {
+/// Takes steps; what their passes found, and the norms of the gradients, bit by bit.
+fn advance(engine: &mut dyn Engine, steps: std::ops::Range<u64>, moves: bool) -> Vec<(Found, u64)> {
     let step = |step| {
         let found = passes(engine);
         let update = engine.update(step, 2e-3, 1.0).unwrap();
