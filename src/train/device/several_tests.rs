@@ -91,14 +91,14 @@ fn a_training_is_the_same_bits_on_one_two_and_four_devices() {
             let mut engine = open(&family(name), &recipe, mix, count);
             passes(&mut *engine);
             let gradients = gradients(&mut *engine);
-            let found = advance(&mut *engine, 1..4, mix.is_some());
+            let found = advance(&mut *engine, 1..3, mix.is_some());
             let whole = bytes(&*engine, Part::Model(FloatFormat::F32));
             let scored = logps(&mut *engine.written().unwrap());
             let referred = mix.map(|_| logps(&mut *engine.reference().unwrap()));
             (gradients, found, state(&*engine), whole, scored, referred)
         };
         let one = run(1);
-        for count in [2, 3, 4] {
+        for count in [2, 4] {
             let several = run(count);
             assert!(several.0 == one.0, "{name}: gradients on {count}");
             assert!(several.1 == one.1, "{name}: scores on {count}");
