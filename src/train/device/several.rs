@@ -155,12 +155,7 @@ impl<T: Stored + 'static> SeveralEngine<T> {
                 // What others read of this device's memory outlives the seat, which goes when all have gone.
                 let mut device = None;
                 let seat = seats.sit();
-                serve::<T>(
-                    &mut device,
-                    (&meeting, rank),
-                    (&ranks, &start),
-                    (given, tell),
-                );
+                serve::<T>(&mut device, (&seats, rank), (&ranks, &start), (given, tell));
                 drop(seat);
                 drop(device);
             });
