@@ -297,9 +297,9 @@ impl Comm for Threads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::testing::{emulated, noise};
+    use crate::gpu::testing::{device, noise};
 
-    /// What every rank finds, each on a thread and a device of its own.
+    /// What every rank finds, each on a thread of its own and an emulated device of its own; on a card they share it.
     fn on_ranks<R: Send>(
         ranks: usize,
         len: usize,
@@ -309,10 +309,10 @@ mod tests {
         std::thread::scope(|scope| {
             let thread = |rank| {
                 scope.spawn(move || {
-                    let gpu: &mut dyn Gpu = &mut emulated(1 << 24);
+                    let mut gpu = device(1 << 24);
                     let _seat = meeting.sit();
-                    let mut comm = Threads::join(meeting, rank, gpu, len).unwrap();
-                    run(&mut comm, gpu)
+                    let mut comm = Threads::join(meeting, rank, &mut *gpu, len).unwrap();
+                    run(&mut comm, &mut *gpu)
                 })
             };
             let threads: Vec<_> = (0..ranks).map(thread).collect();
