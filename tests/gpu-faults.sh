@@ -124,6 +124,12 @@ try 'cache: a value for a key' $cached 's/keys\[to\] = k\[at\]/keys[to] = v[at]/
 try 'cache: rows without a slot are written' $cached 's/if (slot < 0) return;//' $decode
 try 'rope: turned the wrong way' rope.cu 's/u \* c - v \* s/u * c + v * s/' ops::rope
 try 'rope: the head of another row' rope.cu 's|at / half % heads|at / half % (heads + 1)|' ops::rope
+heads=ops::head_norm
+try 'heads: the turn of another head' head_norm.cu '0,/positions\[at / heads\]/s//positions[at % heads]/' $heads
+try 'heads: turned the wrong way back' head_norm.cu 's/u \* c + v \* s));/u * c - v * s));/' $heads
+try 'heads: a sum without its last warp' head_norm.cu 's/other < warps; other++/other + 1 < warps; other++/' $heads
+try 'heads: no barrier before warps are added' head_norm.cu '/^  sync_block();/d' $heads
+try 'heads: sums of half a head' head_norm.cu 's/i < 2 \* half; i += 32) squares/i < half; i += 32) squares/' $heads
 try 'gated: slope without its second part' gated.cu 's/s \* (1.0f + x \* (1.0f - s))/s/' ops::gated
 try 'gated: up read after it was replaced' gated.cu 's/inner\[at\] = As<T>::of(value \* u)/inner[at] = As<T>::of(value * to_f32(up[from]))/' ops::gated
 try 'embedding: the last place left out' embedding.cu 's/p < end; p++/p + 1 < end; p++/' ops::embedding

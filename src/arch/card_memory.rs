@@ -21,6 +21,18 @@ const STATE_BYTES_BF16: usize = 10;
 /// Numbers to whose multiples each parameter is aligned in an array that all share: 128 bytes of bf16.
 pub const PARAMETER_ALIGNMENT: usize = 64;
 
+/// Numbers to whose multiples the shares begin that cards have of an array: those that a part of a norm is made of.
+pub const SHARE_ALIGNMENT: usize = 4096;
+
+/// Numbers of an array that pass from one card to another at a time, at most.
+const PASSED: usize = 8 << 20;
+
+/// Numbers that pass from one of `ranks` cards to another at a time, of arrays of so many.
+pub fn passed_at_once(len: usize, ranks: usize) -> usize {
+    let each = len.div_ceil(ranks.max(1)).next_multiple_of(SHARE_ALIGNMENT);
+    each.min(len).clamp(1, PASSED)
+}
+
 /// Bytes of the room where halves are made whole for files, at most.
 pub const JOINING_ROOM: usize = 64 << 20;
 
@@ -75,6 +87,8 @@ pub struct CardFootprint<'a> {
     pub reference: Option<f64>,
     /// Moments, and what bf16 weights lack, lie on the host, if all weights learn.
     pub state_on_host: bool,
+    /// Cards that share the training, this among them: each has all weights and gradients, and its share of the rest.
+    pub ranks: usize,
 }
 
 impl CardFootprint<'_> {
@@ -115,7 +129,11 @@ impl CardFootprint<'_> {
             Some(_) => model * 6,
         };
         let activations = activation_bytes(config, &extent, width);
-        (parameters + reference + angles + activations) as u64
+        let passing = match self.ranks {
+            0 | 1 => 0,
+            ranks => 4 * ranks * passed_at_once(model, ranks),
+        };
+        (passing + parameters + reference + angles + activations) as u64
     }
 
     /// Bytes of page-locked memory of the host at the peak: the optimiser's state of all weights, if that is where it lies.
@@ -123,7 +141,7 @@ impl CardFootprint<'_> {
         if !self.state_on_host || !matches!(self.learned, Some(Learned::All)) {
             return 0;
         }
-        (self.state_bytes() * parameter_numbers(config)) as u64
+        (self.state_bytes() * self.share(parameter_numbers(config))) as u64
     }
 
     /// Bytes of the optimiser's state that may lie on the host, of each number.
@@ -137,16 +155,37 @@ impl CardFootprint<'_> {
 
     /// Arrays of so many parameters that learn.
     fn learning(&self, count: usize, are_adapters: bool) -> usize {
+        // Adapters in bf16 have whole masters.
+        let state = if are_adapters {
+            STATE_BYTES_F32
+        } else {
+            self.state_bytes()
+        };
+        let own = self.share(count);
+        // The sums of gradients of all cards.
+        let sums = if self.ranks > 1 { 4 * own } else { 0 };
+        let everywhere = (16 - state) * count + sums;
+        if self.state_on_host && !are_adapters {
+            let joining = if self.bf16 { 4 } else { 0 };
+            return everywhere + (state + joining) * state_room(own);
+        }
         let beside = match (self.bf16, are_adapters) {
             (false, _) => 0,
             (true, true) => 2 * count,
-            (true, false) => JOINING_ROOM.min(4 * count),
+            (true, false) => JOINING_ROOM.min(4 * own),
         };
-        if !self.state_on_host || are_adapters {
-            return 16 * count + beside;
+        everywhere + state * own + beside
+    }
+
+    /// How many of so many numbers are updated here.
+    fn share(&self, count: usize) -> usize {
+        match self.ranks {
+            0 | 1 => count,
+            ranks => count
+                .div_ceil(ranks)
+                .next_multiple_of(SHARE_ALIGNMENT)
+                .min(count),
         }
-        let (state, joining) = (self.state_bytes(), if self.bf16 { 4 } else { 0 });
-        (16 - state) * count + (state + joining) * state_room(count)
     }
 }
 

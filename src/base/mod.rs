@@ -29,7 +29,7 @@ pub use checked::{is_as_written, with_check};
 pub use clock::FakeClock;
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use csv_line::csv_line;
-pub use device::{Device, UnknownDevice};
+pub use device::{Cards, Device, SeveralCards, UnknownDevice};
 pub use digest::{Digest, digest_bytes, digest_file};
 pub use fill::fill;
 pub use fs::{PathError, append_line, sync_files, write_atomic, write_new};

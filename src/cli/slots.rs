@@ -26,7 +26,7 @@ impl FromStr for Devices {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is none of auto, cpu, cuda:N or cuda:N,M");
+        let wrong = || format!("`{text}` is none of auto, cpu, cuda:N, cuda:N,M or cuda:N+M");
         if text == "auto" {
             return Ok(Self::Auto);
         }
@@ -36,9 +36,11 @@ impl FromStr for Devices {
             let device = match listed.first() {
                 None => word.parse().map_err(|_| wrong())?,
                 Some(Device::Cpu | Device::Emulated) => return Err(wrong()),
-                Some(Device::Cuda(_)) => Device::Cuda(word.parse().map_err(|_| wrong())?),
+                Some(Device::Cuda(_) | Device::Several(_)) => {
+                    format!("cuda:{word}").parse().map_err(|_| wrong())?
+                }
             };
-            if listed.contains(&device) {
+            if listed.iter().any(|other| other.meets(device)) {
                 return Err(format!("`{text}` names a GPU twice"));
             }
             listed.push(device);
@@ -51,8 +53,8 @@ impl FromStr for Devices {
 enum Place {
     /// The processor, or an emulation on it, which everything shares.
     Processor(Device),
-    /// Cards, each for one run at a time or a few.
-    Cards(Vec<Card>),
+    /// Cards, each, or some together, for one run at a time or a few.
+    Cards(Vec<Vec<Card>>),
 }
 
 /// How many runs are beside each other, and what each may use.
@@ -81,10 +83,14 @@ pub(crate) fn slots(ui: &Ui, devices: &Devices, room: Room) -> Result<Vec<Slot>,
     let each = room.runs_per_gpu.get() as usize;
     let wanted = jobs.map_or(cards.len() * each, |jobs| jobs as usize);
     if wanted > cards.len() * each {
+        let on = if cards.iter().all(|together| together.len() == 1) {
+            counted(cards.len(), "GPU")
+        } else {
+            format!("{} of GPUs", counted(cards.len(), "group"))
+        };
         return Err(CommandError::user(format!(
-            "{} on {}: each takes {}",
+            "{} on {on}: each takes {}",
             counted(wanted, "job"),
-            counted(cards.len(), "GPU"),
             counted(each, "run")
         ))
         .hint(
@@ -93,18 +99,26 @@ pub(crate) fn slots(ui: &Ui, devices: &Devices, room: Room) -> Result<Vec<Slot>,
         ));
     }
     let beside = beside_each_other(room.runs_per_gpu, wanted, cards.len());
-    let shared = cards.into_iter().map(|card| {
-        Ok(Slot {
-            device: Device::Cuda(card.index as u32),
-            card_memory: memory_of_each(&card, beside)?,
-            card: Some(card.uuid),
-            ..slot.clone()
-        })
-    });
+    let shared = cards.iter().map(|cards| slot_on(cards, beside, &slot));
     let shared = shared.collect::<Result<Vec<_>, CommandError>>()?;
     // Fewer jobs than there is room for are spread over the cards.
     let all = std::iter::repeat_n(shared, each).flatten();
     Ok(all.take(wanted).collect())
+}
+
+/// A slot on a card, or on several together, as many times as runs share them.
+fn slot_on(cards: &[Card], beside: NonZeroU32, slot: &Slot) -> Result<Slot, CommandError> {
+    let numbers: Vec<u32> = cards.iter().map(|card| card.index as u32).collect();
+    let names: Vec<&str> = cards.iter().map(|card| &*card.uuid).collect();
+    let too_many = || CommandError::user("one run takes GPUs of numbers below 64 together");
+    let memory = cards.iter().map(|card| memory_of_each(card, beside));
+    let memory = memory.collect::<Result<Vec<_>, _>>()?;
+    Ok(Slot {
+        device: Device::of_cards(&numbers).ok_or_else(too_many)?,
+        card_memory: memory.into_iter().flatten().min(),
+        card: Some(names.join(",")),
+        ..slot.clone()
+    })
 }
 
 /// Runs that are on a card together, at most: all that it may take, or its part of the jobs that are wanted.
@@ -201,23 +215,25 @@ fn any_card(access: &DeviceAccess) -> Result<Place, GpuError> {
         return Ok(Place::Processor(Device::Cpu));
     }
     cublas(&access.libraries)?;
-    Ok(Place::Cards(suit))
+    Ok(Place::Cards(
+        suit.into_iter().map(|card| vec![card]).collect(),
+    ))
 }
 
-fn these_cards(listed: &[Device], access: &DeviceAccess) -> Result<Vec<Card>, GpuError> {
+fn these_cards(listed: &[Device], access: &DeviceAccess) -> Result<Vec<Vec<Card>>, GpuError> {
     let shown = cards()?.cards;
-    let mut found = Vec::new();
-    for device in listed {
-        let Device::Cuda(index) = *device else {
-            continue;
-        };
-        let (index, count) = (index as usize, shown.len());
-        let card = shown
-            .get(index)
-            .ok_or(GpuError::NoDevice { index, count })?;
+    let of_number = |number: u32| -> Result<Card, GpuError> {
+        let (index, count) = (number as usize, shown.len());
+        let missing = GpuError::NoDevice { index, count };
+        let card = shown.get(index).ok_or(missing)?;
         card.suits()?;
-        found.push(card.clone());
-    }
+        Ok(card.clone())
+    };
+    let together = |device: &Device| -> Result<Vec<Card>, GpuError> {
+        device.cards().into_iter().map(of_number).collect()
+    };
+    let found = listed.iter().map(together);
+    let found = found.collect::<Result<Vec<Vec<Card>>, GpuError>>()?;
     cublas(&access.libraries)?;
     Ok(found)
 }
@@ -272,7 +288,11 @@ mod tests {
         assert!("cpu,0".parse::<Devices>().is_err());
         assert!("emulated,0".parse::<Devices>().is_err());
         assert!("cuda:".parse::<Devices>().is_err());
-        assert!("cuda:1,1".parse::<Devices>().unwrap_err().contains("twice"));
+        let together = ["cuda:0+1", "cuda:2"].map(|text| text.parse::<Device>().unwrap());
+        assert_eq!("cuda:0+1,2".parse(), Ok(Devices::Listed(together.to_vec())));
+        for twice in ["cuda:1,1", "cuda:0+1,1"] {
+            assert!(twice.parse::<Devices>().unwrap_err().contains("twice"));
+        }
         assert!("gpu".parse::<Devices>().is_err());
     }
 }

@@ -30,6 +30,7 @@ impl TalkArgs {
     /// There is no such device, or the model or its template cannot be used.
     pub(crate) fn open(&self, folder: &Path) -> Result<Session, CommandError> {
         let device: Device = self.device.parse().map_err(CommandError::user)?;
+        let device = device.alone().map_err(CommandError::user)?;
         tune_allocator();
         let open = OpenModel {
             model: folder,

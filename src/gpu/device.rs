@@ -57,6 +57,12 @@ pub trait Gpu {
     /// It gave no such memory, or the device is lost.
     fn unpin(&mut self, pinned: Pinned) -> Result<()>;
 
+    /// Lets what another device of this program pinned be fetched from here, too, as long as it is pinned there.
+    ///
+    /// # Errors
+    /// The device is lost.
+    fn reach(&mut self, pinned: Pinned) -> Result<()>;
+
     /// Pinned bytes to the device, in its order; nobody waits.
     ///
     /// # Errors

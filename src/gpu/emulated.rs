@@ -247,6 +247,11 @@ impl Gpu for Emulated {
         Ok(())
     }
 
+    fn reach(&mut self, pinned: Pinned) -> Result<()> {
+        self.host.reach(pinned);
+        Ok(())
+    }
+
     fn fetch(&mut self, from: Pinned, to: Region) -> Result<()> {
         let (source, target) = (self.host.place(from, to.bytes)?, self.place(to)?);
         #[expect(unsafe_code, reason = "device memory is reached by addresses")]

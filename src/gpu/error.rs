@@ -89,6 +89,9 @@ pub enum GpuError {
     /// The device answers no more; nothing on it can be used.
     #[error("the device is lost: {0}; `nvidia-smi` and the log of the system's kernel say more")]
     Lost(String),
+    /// A device that computes the same training failed; its own error says why.
+    #[error("another device of this training failed")]
+    Alone,
     /// The kernels cannot be emulated.
     #[error("no emulation of the kernels: {0}")]
     NoEmulation(String),

@@ -13,6 +13,7 @@ mod call;
 mod card;
 mod cards;
 mod check;
+mod comm;
 #[cfg(test)]
 mod conformance_tests;
 #[cfg(feature = "gpu")]
@@ -44,6 +45,7 @@ pub use call::{Arg, Call, Launch};
 pub use card::{Card, Cards, Cublas};
 pub use cards::{cards, cublas, open_card};
 pub use check::check;
+pub use comm::{Comm, Meeting, Seat, Threads, shares};
 #[cfg(feature = "gpu")]
 pub use cuda::Cuda;
 pub use device::{Event, Gemm, Gpu, Matrix, Memory};

@@ -4,29 +4,40 @@ use crate::gpu::buf::{Pinned, Region};
 use crate::gpu::error::Result;
 use crate::gpu::ledger::{Ledger, same_size};
 
-/// The pinned memory of one device. Whoever has it made answers for it being there as long as it is noted.
+/// The pinned memory of one device, and that of others which it reaches. Whoever has it made answers for it being there as long
+/// as it is noted.
 #[derive(Debug, Default)]
-pub(crate) struct HostMemory(Ledger);
+pub(crate) struct HostMemory {
+    own: Ledger,
+    others: Ledger,
+}
 
 impl HostMemory {
     /// Notes memory that was made, of so many bytes, all of them written.
     pub(crate) fn note(&mut self, at: *mut u8, bytes: usize) -> Pinned {
         let at = at.expose_provenance() as u64;
         let region = Region { at, bytes };
-        self.0.note(region);
+        self.own.note(region);
         Pinned(region)
+    }
+
+    /// Notes memory of another device, to be read here.
+    pub(crate) fn reach(&mut self, pinned: Pinned) {
+        self.others.note(pinned.0);
     }
 
     /// Refuses what was not noted, and forgets it otherwise: where it is.
     pub(crate) fn forget(&mut self, pinned: Pinned) -> Result<*mut u8> {
-        self.0.forget(pinned.0)?;
+        self.own.forget(pinned.0)?;
         Ok(place(pinned.0.at))
     }
 
     /// Where pinned bytes are, of which there are so many.
     pub(crate) fn place(&self, pinned: Pinned, bytes: usize) -> Result<*mut u8> {
         same_size(pinned.bytes(), bytes)?;
-        self.0.check(pinned.0)?;
+        self.own
+            .check(pinned.0)
+            .or_else(|_| self.others.check(pinned.0))?;
         Ok(place(pinned.0.at))
     }
 
@@ -55,7 +66,7 @@ impl HostMemory {
     /// Where all of it begins.
     #[cfg(feature = "gpu")]
     pub(crate) fn places(&self) -> impl Iterator<Item = *mut u8> {
-        self.0.addresses().map(place)
+        self.own.addresses().map(place)
     }
 }
 

@@ -137,6 +137,10 @@ impl Gpu for Lent {
         Ok(())
     }
 
+    fn reach(&mut self, pinned: Pinned) -> Result<()> {
+        self.with(|gpu| gpu.reach(pinned))
+    }
+
     fn fetch(&mut self, from: Pinned, to: Region) -> Result<()> {
         self.with(|gpu| gpu.fetch(from, to))
     }

@@ -13,6 +13,7 @@ use crate::gpu::ops::draw::{Drawing, draw};
 use crate::gpu::ops::embedding::{Places, embedding_backward, embedding_forward};
 use crate::gpu::ops::gated::{Columns, gated_backward, gated_forward};
 use crate::gpu::ops::head::{Scores, head_gradient, head_score};
+use crate::gpu::ops::head_norm::{Heads, head_norm_backward, head_norm_forward};
 use crate::gpu::ops::norm::{Norm, NormGradient, norm_backward, norm_backward_fast, norm_forward};
 use crate::gpu::ops::optimizer::{
     Halves, Learning, Parameters, Step, adamw_step, chunks, gradient_norm, norm_parts,
@@ -236,6 +237,38 @@ fn work_on_every_number_is_timed() {
             &angles,
             Direction::Forward,
         )
+    });
+}
+
+// Queries of a model of 8 billion weights whose heads are normalised.
+#[test]
+fn norms_of_heads_are_timed() {
+    let mut on = Bench::open();
+    let (rows, heads, half) = (on.size(8192, 4), on.size(32, 2), on.size(64, 8));
+    let (width, n) = (2 * half, rows * heads * 2 * half);
+    let norm = Norm {
+        offset: 0.0,
+        eps: 1e-6,
+    };
+    let positions: Vec<i32> = (0..rows as i32).collect();
+    let of = Heads {
+        x: on.numbers::<bf16>(n),
+        weight: on.numbers(width),
+        positions: on.put(&positions),
+        angles: Angles {
+            cos: on.numbers(rows * half),
+            sin: on.numbers(rows * half),
+            half,
+        },
+    };
+    let y = on.empty(n);
+    on.time("norm of heads and rotary positions", (4 * n, 0), |gpu| {
+        head_norm_forward(gpu, norm, &of, y)
+    });
+    let (grad, dw) = (on.numbers::<bf16>(n), on.numbers::<f32>(width));
+    let parts = on.empty(1024 * width);
+    on.time("the same backward", (6 * n, 0), |gpu| {
+        head_norm_backward(gpu, norm, &of, grad, (parts, dw))
     });
 }
 

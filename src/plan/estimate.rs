@@ -222,6 +222,7 @@ impl Estimator<'_, '_> {
             measured: work.monitored,
             reference: work.reference,
             state_on_host: false,
+            ranks: 1,
         };
         let recomputed = CardFootprint {
             kept_layers: 1,

@@ -21,6 +21,8 @@ use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// One attempt at one stage.
 pub(super) struct Attempt<'a> {
@@ -31,6 +33,8 @@ pub(super) struct Attempt<'a> {
     pub(super) device: Device,
     /// The device beside the processor, once it was opened; none if there is none.
     pub(super) gpu: OnceCell<Option<SharedGpu>>,
+    /// Most bytes that a card had at a time of a training on several.
+    pub(super) most_of_ranks: Arc<AtomicU64>,
     pub(super) telemetry: &'a mut Telemetry,
 }
 

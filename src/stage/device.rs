@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Default)]
 pub struct DeviceAccess {
     /// The card's own name, if this process was given one: of the cards that the driver shows it is the one to open,
-    /// whatever its number.
+    /// whatever its number. Of several cards their names, by commas.
     pub card: Option<String>,
     /// Bytes of the card that an attempt may allocate, if others have the rest.
     pub memory: Option<u64>,
@@ -18,7 +18,8 @@ pub struct DeviceAccess {
     pub emulation: Option<PathBuf>,
 }
 
-/// Opens a device; none for the processor, which needs none. A thread has one card at a time.
+/// Opens a device; none for the processor, which needs none. A thread has one card at a time. Of several cards it is the first:
+/// what is no training has no use for more.
 ///
 /// # Errors
 /// It is not there, or does not suit.
@@ -28,19 +29,30 @@ pub fn open_device(
 ) -> Result<Option<Box<dyn Gpu>>, GpuError> {
     match device {
         Device::Cpu => Ok(None),
-        Device::Cuda(number) => {
-            let number = match &access.card {
-                Some(name) => numbered(name)?,
-                None => number as usize,
-            };
-            open_card(number, &access.libraries).map(Some)
-        }
+        Device::Cuda(_) | Device::Several(_) => open_rank(device, access, 0).map(Some),
         Device::Emulated => {
             let library = access.emulation.as_deref();
             let unset = || GpuError::NoEmulation("`LIONS_EMULATION` names no library".to_owned());
             open_emulation(library.ok_or_else(unset)?).map(Some)
         }
     }
+}
+
+/// Opens one of the cards of a device, by its place among them.
+///
+/// # Errors
+/// It is not there, or does not suit.
+pub(super) fn open_rank(
+    device: Device,
+    access: &DeviceAccess,
+    rank: usize,
+) -> Result<Box<dyn Gpu>, GpuError> {
+    let missing = || GpuError::Request(format!("`{device}` has no card {rank}"));
+    let number = match &access.card {
+        Some(names) => numbered(names.split(',').nth(rank).ok_or_else(missing)?)?,
+        None => *device.cards().get(rank).ok_or_else(missing)? as usize,
+    };
+    open_card(number, &access.libraries)
 }
 
 /// The number, here, of the card of that name.

@@ -5,18 +5,20 @@ use crate::arch::DecoderConfig;
 use crate::base::Device;
 use crate::config::spec::{Precision, ReferenceUpdate, TrainingRecipe};
 use crate::generate::{Generator, LogitReader};
-use crate::gpu::{Gpu, SharedGpu};
+use crate::gpu::{Gpu, GpuError, SharedGpu};
 use crate::model::{Decoder, DeviceModel, DeviceOpener, HostOpener, ModelOpener, Params, dtype_of};
 use crate::rundir::AttemptEvent;
 use crate::stage::attempt::Attempt;
-use crate::stage::device::open_device;
+use crate::stage::device::{open_device, open_rank};
 use crate::stage::error::StageError;
 use crate::train::{
-    Engine, EngineStart, HostLearner, Learner, Scorer, open_learner_on_device, open_on_device,
-    open_on_host,
+    Engine, EngineStart, HostLearner, Learner, Ranks, Scorer, open_learner_on_device,
+    open_on_device, open_on_devices, open_on_host,
 };
 use half::bf16;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A trained model that is asked and not changed. It is opened when it is first asked.
 pub(super) struct Asked {
@@ -93,19 +95,44 @@ impl Attempt<'_> {
             return Ok(gpu.clone());
         }
         let opened = open_device(self.context.device, &self.context.access)?;
-        let limit = self.context.access.memory;
-        let limit = limit.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        let limit = self.memory_limit();
         let gpu = self
             .gpu
             .get_or_init(|| opened.map(|gpu| SharedGpu::limited(gpu, limit)));
         Ok(gpu.clone())
     }
 
-    /// Most memory of the device that the attempt had at a time, bytes; none without a device.
+    /// Bytes that the attempt may take of each device.
+    fn memory_limit(&self) -> Option<usize> {
+        let limit = self.context.access.memory;
+        limit.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+    }
+
+    /// The cards of a training that has several.
+    fn ranks(&self) -> Option<Ranks> {
+        let (device, limit) = (self.context.device, self.memory_limit());
+        let Device::Several(cards) = device else {
+            return None;
+        };
+        let access = self.context.access.clone();
+        let open = move |rank: usize| -> Result<SharedGpu, GpuError> {
+            let gpu = open_rank(device, &access, rank)?;
+            Ok(SharedGpu::limited(gpu, limit))
+        };
+        Some(Ranks {
+            count: cards.count(),
+            open: Arc::new(open),
+            most: Arc::clone(&self.most_of_ranks),
+        })
+    }
+
+    /// Most memory of the device, or of one of several, that the attempt had at a time, bytes; none without a device.
     pub(super) fn device_memory_bytes(&self) -> Result<Option<u64>, StageError> {
         let gpu = self.gpu.get().and_then(Option::as_ref);
         let memory = gpu.map(SharedGpu::memory).transpose()?;
-        Ok(memory.map(|memory| memory.most as u64))
+        let own = memory.map(|memory| memory.most as u64);
+        let of_ranks = Some(self.most_of_ranks.load(Ordering::Relaxed)).filter(|most| *most > 0);
+        Ok(own.max(of_ranks))
     }
 
     /// The device for one of its users; none if that is the processor.
@@ -177,6 +204,9 @@ impl Attempt<'_> {
             recompute: self.file.runtime.recompute_layers == Some(true),
             positions: largest_pass(self.micro_batch_tokens(), row, step),
         };
+        if let Some(ranks) = self.ranks() {
+            return Ok(open_on_devices(&ranks, &start)?);
+        }
         Ok(match self.lend_device()? {
             Some(gpu) => open_on_device(gpu, &start)?,
             None => open_on_host(&start)?,

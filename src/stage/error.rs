@@ -348,10 +348,11 @@ fn class_of_device(error: &GpuError) -> FailureClass {
         }
         // Nothing on the card can be used until this process has ended, and another may.
         GpuError::Lost(_) => FailureClass::DeviceFault,
-        // A kernel or a request that cannot be is ours.
-        GpuError::Launch { .. } | GpuError::Request(_) | GpuError::Wrong { .. } => {
-            FailureClass::Internal
-        }
+        // A kernel or a request that cannot be is ours; so is another device's end that nobody has told of.
+        GpuError::Launch { .. }
+        | GpuError::Request(_)
+        | GpuError::Wrong { .. }
+        | GpuError::Alone => FailureClass::Internal,
         _ => FailureClass::User,
     }
 }

@@ -102,6 +102,7 @@ fn work(
         file: &file,
         device: Device::Cpu,
         gpu: OnceCell::new(),
+        most_of_ranks: std::sync::Arc::default(),
         telemetry,
     };
     job.check_inputs()?;

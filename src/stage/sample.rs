@@ -360,6 +360,7 @@ mod tests {
             file: &file,
             device: candle_core::Device::Cpu,
             gpu: OnceCell::new(),
+            most_of_ranks: std::sync::Arc::default(),
             telemetry: &mut telemetry,
         };
         let (format, _) = job

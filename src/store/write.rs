@@ -329,17 +329,22 @@ fn device_owner(
     device: Device,
     owner: &str,
 ) -> Result<Option<String>, StoreError> {
-    if !device.is_card() {
+    if device.cards().is_empty() {
         return Ok(None);
     }
     // An attempt has no handle for the moment between its claim and its start.
-    let sql = "SELECT owner FROM attempt WHERE state = 'live' AND device = ?1 AND owner <> ?2
-        AND (handle IS NULL OR handle LIKE ?3 || '%' OR handle LIKE ?4 || '%')";
-    let values = params![device.to_string(), owner, LOCAL_HANDLE, SCRIPTED_HANDLE];
-    Ok(tx
-        .prepare_cached(sql)?
-        .query_row(values, |row| row.get(0))
-        .optional()?)
+    let sql = "SELECT owner, device FROM attempt WHERE state = 'live' AND owner <> ?1
+        AND (handle IS NULL OR handle LIKE ?2 || '%' OR handle LIKE ?3 || '%')";
+    let mut live = tx.prepare_cached(sql)?;
+    let values = params![owner, LOCAL_HANDLE, SCRIPTED_HANDLE];
+    let live = live.query_map(values, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    for attempt in live {
+        let (owner, place): (String, String) = attempt?;
+        if place.parse().is_ok_and(|other| device.meets(other)) {
+            return Ok(Some(owner));
+        }
+    }
+    Ok(None)
 }
 
 pub(crate) fn row_of(tx: &Transaction<'_>, run: &RunId) -> Result<i64, StoreError> {

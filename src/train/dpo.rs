@@ -122,26 +122,30 @@ impl DpoObjective {
         Ok(self.loss.gradient(&terms, pairs.len())?)
     }
 
-    /// One pass with its gradients; the scores of `pairs`, which it sees. `gradient` says, given
-    /// those, how the loss changes with the log-probabilities.
-    fn micro_step(
+    /// The passes of a step with their gradients; the scores of the pairs of each. `gradient` says, given the number of a pass
+    /// and its scores, how the loss changes with the log-probabilities.
+    fn micro_steps(
         &self,
         engine: &mut dyn Engine,
-        pairs: &[&TokenizedPair],
-        part: &PairBatch,
+        (pairs, parts): (&[&TokenizedPair], &[PairBatch]),
         out: &mut StepOutput,
-        gradient: impl Fn(&[PairScore]) -> Result<PairGradient, TrainError>,
-    ) -> Result<Vec<PairScore>, TrainError> {
-        out.flops += training_flops(&self.config, &part.batch.pass(), &engine.learned());
-        let mut scores = Vec::new();
-        engine.weighted(&part.batch, &mut |segments| {
-            scores = pair_scores(segments);
+        gradient: impl Fn(usize, &[PairScore]) -> Result<PairGradient, TrainError>,
+    ) -> Result<Vec<Vec<PairScore>>, TrainError> {
+        let learned = engine.learned();
+        for part in parts {
+            out.flops += training_flops(&self.config, &part.batch.pass(), &learned);
+        }
+        let batches: Vec<_> = parts.iter().map(|part| &part.batch).collect();
+        let mut found = Vec::with_capacity(parts.len());
+        engine.weighted_of(&batches, &mut |at, segments| {
+            let mut scores = pair_scores(segments);
             // A first token that no prompt predicts counts in the length of its reply.
-            for (score, pair) in scores.iter_mut().zip(pairs) {
+            for (score, pair) in scores.iter_mut().zip(&pairs[parts[at].pairs.clone()]) {
                 score.chosen.tokens = pair.chosen.len();
                 score.rejected.tokens = pair.rejected.len();
             }
-            let gradient = gradient(&scores)?;
+            let gradient = gradient(at, &scores)?;
+            found.push(scores);
             out.loss += gradient.loss;
             // A prompt has no targets.
             let by_segment = |&[chosen, rejected]: &[f64; 2]| -> [f64; PAIR_SEGMENTS] {
@@ -149,7 +153,7 @@ impl DpoObjective {
             };
             Ok(gradient.pairs.iter().flat_map(by_segment).collect())
         })?;
-        Ok(scores)
+        Ok(found)
     }
 
     fn measure(
@@ -203,19 +207,17 @@ impl Objective for DpoObjective {
         };
         out.loss = known.as_ref().map_or(0.0, |whole| whole.loss);
         let mean_chosen = mean_chosen_tokens(&pairs);
-        for part in &parts {
-            let own = &pairs[part.pairs.clone()];
-            let gradient = |scores: &[PairScore]| {
-                if let Some(whole) = &known {
-                    return Ok(whole.part(part.pairs.clone()));
-                }
-                let terms = Self::terms(reference, own, scores, mean_chosen)?;
-                Ok(self.loss.gradient(&terms, pairs.len())?)
-            };
-            let scores = self.micro_step(engine, own, part, &mut out, gradient)?;
-            for (pair, score) in own.iter().zip(&scores) {
-                measures.push(self.measure(reference, pair, score)?);
+        let gradient = |at: usize, scores: &[PairScore]| {
+            let own = parts[at].pairs.clone();
+            if let Some(whole) = &known {
+                return Ok(whole.part(own));
             }
+            let terms = Self::terms(reference, &pairs[own], scores, mean_chosen)?;
+            Ok(self.loss.gradient(&terms, pairs.len())?)
+        };
+        let found = self.micro_steps(engine, (&pairs[..], &parts[..]), &mut out, gradient)?;
+        for (pair, score) in pairs.iter().zip(found.iter().flatten()) {
+            measures.push(self.measure(reference, pair, score)?);
         }
         out.metrics = mean_metrics(&measures);
         Ok(out)

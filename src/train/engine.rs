@@ -13,6 +13,9 @@ use crate::train::score::{ReplyScore, Scorer};
 /// each, (S,).
 pub type Weigh<'a> = dyn FnMut(&[ReplyScore]) -> Result<Vec<f64>, TrainError> + 'a;
 
+/// [`Weigh`] for one of several batches, by its number.
+pub type WeighEach<'a> = dyn FnMut(usize, &[ReplyScore]) -> Result<Vec<f64>, TrainError> + 'a;
+
 /// Takes the next bytes of a [`Part`].
 pub type Take<'a> = model::Take<'a, TrainError>;
 
@@ -46,6 +49,30 @@ pub trait Learner: Scorer {
     /// # Errors
     /// As [`Self::nll`]; what `weigh` says.
     fn weighted(&mut self, batch: &TokenBatch, weigh: &mut Weigh<'_>) -> Result<(), TrainError>;
+
+    /// [`Self::nll`] of several batches, one after the other; engines of several devices compute some at a time.
+    ///
+    /// # Errors
+    /// As [`Self::nll`].
+    fn nll_of(&mut self, batches: &[TokenBatch], factor: f64) -> Result<Vec<Nll>, TrainError> {
+        let batches = batches.iter();
+        batches.map(|batch| self.nll(batch, factor)).collect()
+    }
+
+    /// [`Self::weighted`] of several batches, likewise; `weigh` is told which of them it weighs, and asked in their order.
+    ///
+    /// # Errors
+    /// As [`Self::weighted`].
+    fn weighted_of(
+        &mut self,
+        batches: &[&TokenBatch],
+        weigh: &mut WeighEach<'_>,
+    ) -> Result<(), TrainError> {
+        for (at, batch) in batches.iter().enumerate() {
+            self.weighted(batch, &mut |scores| weigh(at, scores))?;
+        }
+        Ok(())
+    }
 
     /// Gives the gradients by parameter in name order, by pieces, and forgets them.
     ///

@@ -34,9 +34,11 @@ mod pair_loss_tests;
 #[cfg(test)]
 mod tests;
 
-pub use device::{DeviceEngine, open_learner_on_device, open_on_device};
+pub use device::{
+    DeviceEngine, OpenRank, Ranks, open_learner_on_device, open_on_device, open_on_devices,
+};
 pub use dpo::{DpoObjective, PairMonitor};
-pub use engine::{Engine, Give, Learner, Nll, Part, Take, Update, Weigh};
+pub use engine::{Engine, Give, Learner, Nll, Part, Take, Update, Weigh, WeighEach};
 pub use error::TrainError;
 pub use host::{
     AdamW, Clip, Gradients, HostEngine, HostLearner, Trained, clip_by_global_norm, hidden_states,

@@ -49,13 +49,15 @@ impl Objective for SftObjective {
             ..StepOutput::default()
         };
         let (mut correct, learned) = (0, engine.learned());
+        let mut batches = Vec::new();
         for batch in data.micro_batches(self.micro_batch_tokens) {
             out.flops += training_flops(&self.config, &batch.pass(), &learned);
-            if batch.targets.is_empty() {
-                continue; // rows inside a long prompt: nothing to learn from
+            if !batch.targets.is_empty() {
+                batches.push(batch); // else rows inside a long prompt: nothing to learn from
             }
-            // Divided by the targets of the whole step, so that its micro-batches add up to the mean.
-            let nll = engine.nll(&batch, 1.0 / total as f64)?;
+        }
+        // Divided by the targets of the whole step, so that its micro-batches add up to the mean.
+        for nll in engine.nll_of(&batches, 1.0 / total as f64)? {
             correct += nll.hits;
             out.loss -= nll.logp / total as f64;
         }

@@ -11,11 +11,13 @@
 //   FAKE_LOST_LATE  the same by its next norm, whose launch succeeds: the product behind it is the first to be told
 #include <dlfcn.h>
 
+#include <atomic>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -44,8 +46,12 @@ std::vector<int> shown() {
   return cards;
 }
 
+// A program with several cards has a thread for each.
+std::recursive_mutex door;
+using Alone = std::lock_guard<std::recursive_mutex>;
 std::map<uint64_t, size_t> memory;
 size_t used() {
+  const Alone alone(door);
   size_t sum = 0;
   for (auto& piece : memory) sum += piece.second;
   return sum;
@@ -59,7 +65,7 @@ void* kernels() {
   static void* opened = dlopen(getenv("FAKE_KERNELS") ? getenv("FAKE_KERNELS") : "", RTLD_NOW);
   return opened;
 }
-bool lost = false;
+std::atomic<bool> lost{false};
 // Whoever removes the file has the loss that it stands for.
 bool comes(const char* name) {
   const char* file = getenv(name);
@@ -122,11 +128,15 @@ int cuFuncSetAttribute(void*, int, int) { return OK; }
 
 int cuMemGetInfo_v2(size_t* free, size_t* all) { return *all = total(), *free = total() - used(), OK; }
 int cuMemAlloc_v2(uint64_t* at, size_t bytes) {
+  const Alone alone(door);
   if (used() + bytes > total()) return NO_MEMORY;
   *at = (uint64_t)aligned_alloc(256, (bytes + 255) / 256 * 256);
   return memory[*at] = bytes, OK;
 }
-int cuMemFree_v2(uint64_t at) { return free((void*)at), memory.erase(at), OK; }
+int cuMemFree_v2(uint64_t at) {
+  const Alone alone(door);
+  return free((void*)at), memory.erase(at), OK;
+}
 int cuMemHostAlloc(void** at, size_t bytes, unsigned) { return *at = malloc(bytes), *at ? OK : NO_MEMORY; }
 int cuMemFreeHost(void* at) { return free(at), OK; }
 int cuMemcpyHtoDAsync_v2(uint64_t to, const void* from, size_t bytes, void*) { return memcpy((void*)to, from, bytes), state(); }

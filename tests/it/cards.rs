@@ -403,6 +403,59 @@ fn a_sweep_gives_the_same_numbers_on_cards() {
     on_cards.agrees_with(&on_cpu);
 }
 
+// Each run on two cards of four, one of which is lost once.
+#[test]
+fn a_sweep_gives_the_same_numbers_where_each_run_has_several_cards() {
+    let project = || {
+        let project = tiny::project();
+        // Two micro-batches a step.
+        let runtime = "runtime = { micro-batch-tokens = 96 }\n";
+        let with_runtime = |text: &str, kind: &str| {
+            let (from, to) = (format!("[base.{kind}.recipe]"), format!("[base.{kind}]"));
+            text.replace(&from, &format!("{to}\n{runtime}{from}"))
+        };
+        let text = with_runtime(&with_runtime(STUDY, "sft"), "dpo");
+        let text = text.replace("batch = { tokens = 96 }", "batch = { tokens = 192 }");
+        project.write("sweeps/devices.toml", text);
+        project
+    };
+    let on_cpu = stored_on("cpu", &project(), "devices", Project::command);
+    let project = project();
+    project.write("lost", "");
+    let on_cards = stored_on("cuda:0+1,2+3", &project, "devices", |project, words| {
+        let mut command = pretending(project, words, &[("FAKE_CARDS", "4")]);
+        command.env("LIONS_CUDA_LIB", pretended_cublas());
+        command.env("FAKE_LOST", project.path("lost"));
+        command
+    });
+    assert!(!project.path("lost").exists());
+    on_cards.agrees_with(&on_cpu);
+    let store = crate::driver::database(&project);
+    let sql = "SELECT DISTINCT device FROM attempt ORDER BY device";
+    let mut devices = store.prepare(sql).unwrap();
+    let devices = devices
+        .query_map([], |row| row.get::<_, String>(0))
+        .unwrap();
+    let devices: Vec<String> = devices.map(Result::unwrap).collect();
+    assert_eq!(devices, ["cuda:0+1", "cuda:2+3"]);
+    let vars = [("FAKE_CARDS", "2"), ("LIONS_CUDA_LIB", pretended_cublas())];
+    let words = [
+        "run",
+        "sweeps/devices.toml",
+        "--device",
+        "cuda:0+1",
+        "--jobs",
+        "2",
+    ];
+    let said = said(pretending(&project, &words, &vars));
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(
+        said.err
+            .contains("2 jobs on 1 group of GPUs: each takes 1 run"),
+        "{said:?}"
+    );
+}
+
 /// SFT from two seeds of its own on a card, and what the models find likely.
 fn two_runs() -> Project {
     let project = tiny::project();

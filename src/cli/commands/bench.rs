@@ -117,6 +117,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &BenchArgs) -> Result<u8, Comm
         use_instruction_set(set).map_err(CommandError::user)?;
     }
     limit_threads(args.threads)?;
+    args.device.alone().map_err(CommandError::user)?;
     tune_allocator();
     let request = request(project.root, args);
     let report = bench(&request, &mut |step| !args.paced || pace(ui, step));

@@ -74,6 +74,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &EvalArgs) -> Result<u8, Comma
     let project = Project::find(global.root.as_deref(), None)?;
     let checkpoint = args.checkpoint.folder(&project)?;
     let device: Device = args.device.parse().map_err(CommandError::user)?;
+    let device = device.alone().map_err(CommandError::user)?;
     let mut tasks = BTreeMap::new();
     for name in &args.tasks {
         let task = load_task(&project.root, name).map_err(CommandError::user)?;

@@ -25,7 +25,7 @@ pub(crate) struct ExecArgs {
     /// The attempt's number, from 1
     #[arg(long, value_parser = at_least(1_u32))]
     attempt: u32,
-    /// `cpu` or `cuda:N`
+    /// `cpu`, `cuda:N` or `cuda:N+M`
     #[arg(long, default_value = "cpu")]
     device: String,
     /// The card's own name (`GPU-…`), which goes before its number: what a process is shown is numbered anew
@@ -89,9 +89,10 @@ fn facts(root: &Path, device: Device) -> Facts {
     let mut digests = DigestCache::load(&root.join(DIGESTS_PATH));
     let program = std::env::current_exe().ok();
     let program = program.and_then(|path| digests.file(&path).ok()?);
-    let shown = match device {
-        Device::Cuda(index) => cards().ok().map(|shown| (shown, index as usize)),
-        _ => None,
+    // Of several cards, which should be alike, the first.
+    let shown = match device.cards()[..] {
+        [index, ..] => cards().ok().map(|shown| (shown, index as usize)),
+        [] => None,
     };
     let card = shown.as_ref().and_then(|(shown, index)| {
         let mut cards = shown.cards.iter();

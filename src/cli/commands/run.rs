@@ -60,7 +60,7 @@ pub(crate) struct RunArgs {
     /// Runs side by side [default: one for each core, or as many as the GPUs take]
     #[arg(long, short, value_name = "N", value_parser = at_least(1_u32))]
     jobs: Option<u32>,
-    /// Where to run: auto (the GPUs that suit, else the CPU), cpu, or cuda:0,1
+    /// Where to run: auto (the GPUs that suit, else the CPU), cpu, cuda:0,1, or together cuda:0+1
     #[arg(long, default_value = "auto")]
     device: Devices,
     /// Runs that share a GPU, each with its part of the memory: small ones fill it together [default: 1]

@@ -247,6 +247,12 @@ impl Gpu for Cuda {
         done.and(freed)
     }
 
+    fn reach(&mut self, pinned: Pinned) -> Result<()> {
+        // What one context has page-locked, all of a program reach by the same address.
+        self.host.reach(pinned);
+        Ok(())
+    }
+
     fn fetch(&mut self, from: Pinned, to: Region) -> Result<()> {
         let place = self.host.place(from, to.bytes)?;
         self.ledger.check(to)?;

@@ -17,6 +17,7 @@ use crate::gpu::ops::attention_fast::{
 };
 use crate::gpu::ops::decode_attention::{Cache, append_tokens, decode_attention, store_tokens};
 use crate::gpu::ops::gated::{Columns, gated_backward, gated_forward};
+use crate::gpu::ops::head_norm::{Heads, head_norm_backward, head_norm_forward, head_norm_takes};
 use crate::gpu::ops::norm::{
     Norm, NormGradient, fast_norm_takes, norm_backward, norm_backward_fast, norm_forward,
 };
@@ -151,11 +152,20 @@ impl<T: Stored> Layer<'_, T> {
         linear_forward(gpu, &parts.q, normed, q, to)?;
         linear_forward(gpu, &parts.k, normed, k, to)?;
         linear_forward(gpu, &parts.v, normed, kept.v, to)?;
-        if let Some((q_norm, k_norm)) = &parts.qk_norms {
-            self.norm(gpu, q, q_norm, kept.q)?;
-            self.norm(gpu, k, k_norm, kept.k)?;
+        match self.norms_of_heads() {
+            Some((q_norm, k_norm)) => {
+                let (q, k) = (self.heads(q, q_norm), self.heads(k, k_norm));
+                head_norm_forward(gpu, form.norm, &q, kept.q)?;
+                head_norm_forward(gpu, form.norm, &k, kept.k)?;
+            }
+            None => {
+                if let Some((q_norm, k_norm)) = &parts.qk_norms {
+                    self.norm(gpu, q, q_norm, kept.q)?;
+                    self.norm(gpu, k, k_norm, kept.k)?;
+                }
+                self.turn(gpu, (kept.q, kept.k), Direction::Forward)?;
+            }
         }
-        self.turn(gpu, (kept.q, kept.k), Direction::Forward)?;
         let of = self.forward_arrays();
         match &self.cached {
             Some((cache, InCache::Next(sequences))) => {
@@ -172,6 +182,22 @@ impl<T: Stored> Layer<'_, T> {
             return attention_forward_fast(gpu, &form.attention, form.work, &short_arrays(of));
         }
         attention_forward(gpu, &form.attention, form.work, &of)
+    }
+
+    /// Norms of queries and keys, where they are of single heads and done with their rotation.
+    fn norms_of_heads(&self) -> Option<(&Weight<T>, &Weight<T>)> {
+        let (q, k) = self.parts.qk_norms.as_ref()?;
+        let takes = |norm: &Weight<T>| head_norm_takes(norm.value.len(), &self.form.angles);
+        (takes(q) && takes(k)).then_some((q, k))
+    }
+
+    fn heads(&self, x: Buf<T>, norm: &Weight<T>) -> Heads<T> {
+        Heads {
+            x,
+            weight: norm.value,
+            positions: self.form.positions,
+            angles: self.form.angles,
+        }
     }
 
     fn forward_arrays(&self) -> Forward<T> {
@@ -353,6 +379,16 @@ impl<T: Stored> Layer<'_, T> {
         attention_backward(gpu, &form.attention, form.work, &of, &back)
     }
 
+    /// From queries and keys that were turned to what they were before their norms.
+    fn turned_back(&self, gpu: &mut dyn Gpu, to: &Gradients<T>) -> Result<()> {
+        self.turn(gpu, (to.q, to.k), Direction::Back)?;
+        if let (Some((q_norm, k_norm)), Some((q, k))) = (&self.parts.qk_norms, self.kept.raw) {
+            self.norm_back(gpu, q_norm, (q, to.q), (None, to.q), to)?;
+            self.norm_back(gpu, k_norm, (k, to.k), (None, to.k), to)?;
+        }
+        Ok(())
+    }
+
     /// From queries, keys and values to the layer's input.
     fn project_back(
         &self,
@@ -362,10 +398,17 @@ impl<T: Stored> Layer<'_, T> {
         below: bool,
     ) -> Result<()> {
         let (parts, normed) = (self.parts, self.working.normed);
-        self.turn(gpu, (to.q, to.k), Direction::Back)?;
-        if let (Some((q_norm, k_norm)), Some((q, k))) = (&parts.qk_norms, self.kept.raw) {
-            self.norm_back(gpu, q_norm, (q, to.q), (None, to.q), to)?;
-            self.norm_back(gpu, k_norm, (k, to.k), (None, to.k), to)?;
+        match (self.norms_of_heads(), self.kept.raw) {
+            (Some((q_norm, k_norm)), Some((q, k))) => {
+                for (norm, x, grad) in [(q_norm, q, to.q), (k_norm, k, to.k)] {
+                    let width = norm.value.len();
+                    let dw = norm.grad.unwrap_or_else(|| to.nowhere.part(0..width));
+                    let sums = (self.working.room.parts, dw);
+                    let of = self.heads(x, norm);
+                    head_norm_backward(gpu, self.form.norm, &of, grad, sums)?;
+                }
+            }
+            _ => self.turned_back(gpu, to)?,
         }
         self.norm(gpu, x, &parts.input_norm, normed)?;
         let maps = [(&parts.q, to.q), (&parts.k, to.k), (&parts.v, to.v)];

@@ -9,6 +9,7 @@
 #include "gated_fast.cu"
 #include "head.cu"
 #include "head_fast.cu"
+#include "head_norm.cu"
 #include "mix.cu"
 #include "optimizer.cu"
 #include "rms_norm.cu"

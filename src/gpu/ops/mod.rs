@@ -14,6 +14,7 @@ pub mod draw;
 pub mod embedding;
 pub mod gated;
 pub mod head;
+pub mod head_norm;
 pub mod mix;
 pub mod norm;
 pub mod optimizer;

@@ -1,5 +1,6 @@
 //! The norm of all gradients, clipping and AdamW, over arenas that all parameters share.
 
+use crate::arch::SHARE_ALIGNMENT;
 use crate::gpu::call::{Arg, Call, Entry, Launch, entry};
 use crate::gpu::element::{int, structure};
 use crate::gpu::{Buf, Gpu, Result};
@@ -21,7 +22,7 @@ const JOIN: Entry = entry!("join", "&bf16 &i16 *f32 i64");
 pub(crate) const ALONE: &[Entry] = &[SQUARES, CLIP, ADAMW, ADAMW_HALVES, HALVE, JOIN];
 
 /// Numbers that a block sums or updates.
-const SPAN: usize = 4096;
+const SPAN: usize = SHARE_ALIGNMENT;
 
 /// How many parts [`gradient_norm`] wants for so many numbers.
 pub fn norm_parts(len: usize) -> usize {
@@ -43,8 +44,20 @@ pub fn gradient_norm(
     (parts, max_norm): (Buf<f64>, f32),
     clip: Buf<f32>,
 ) -> Result<()> {
+    squares(gpu, grad, parts)?;
+    clip_factor(gpu, parts, loss, max_norm, clip)
+}
+
+/// The sums of squares of gradients that [`clip_factor`] takes, [`norm_parts`] of them.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
+pub fn squares(gpu: &mut dyn Gpu, grad: Buf<f32>, parts: Buf<f64>) -> Result<()> {
     let count = norm_parts(grad.len());
-    assert_eq!([parts.len(), loss.len(), clip.len()], [count, 1, 3]);
+    assert_eq!(parts.len(), count);
     let args = [
         Arg::read(grad),
         Arg::write(parts),
@@ -52,12 +65,29 @@ pub fn gradient_norm(
         Arg::int(SPAN),
     ];
     let launch = Launch::of(count, 256).sharing(256);
-    Call::new(&SQUARES, launch, args).run(gpu)?;
+    Call::new(&SQUARES, launch, args).run(gpu)
+}
+
+/// The rest of [`gradient_norm`], of the sums of all gradients.
+///
+/// # Errors
+/// The launch fails.
+///
+/// # Panics
+/// Lengths do not go together.
+pub fn clip_factor(
+    gpu: &mut dyn Gpu,
+    parts: Buf<f64>,
+    loss: Buf<f32>,
+    max_norm: f32,
+    clip: Buf<f32>,
+) -> Result<()> {
+    assert_eq!([loss.len(), clip.len()], [1, 3]);
     let args = [
         Arg::read(parts),
         Arg::read(loss),
         Arg::write(clip),
-        Arg::int(count),
+        Arg::int(parts.len()),
         Arg::float(max_norm),
     ];
     Call::new(&CLIP, Launch::of(1, 256).sharing(256), args).run(gpu)

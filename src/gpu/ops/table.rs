@@ -2,8 +2,8 @@
 
 use crate::gpu::call::{Entry, Pair};
 use crate::gpu::ops::{
-    attention, attention_fast, decode_attention, draw, embedding, gated, head, mix, norm,
-    optimizer, rope, rows,
+    attention, attention_fast, decode_attention, draw, embedding, gated, head, head_norm, mix,
+    norm, optimizer, rope, rows,
 };
 
 const ALONE: &[&[Entry]] = &[
@@ -21,6 +21,7 @@ const PAIRS: &[&[Pair]] = &[
     embedding::PAIRS,
     gated::PAIRS,
     head::PAIRS,
+    head_norm::PAIRS,
     mix::PAIRS,
     norm::PAIRS,
     rope::PAIRS,

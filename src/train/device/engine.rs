@@ -11,7 +11,6 @@ use crate::train::device::machine::{Machine, Scoring};
 use crate::train::device::masters::Masters;
 use crate::train::device::pieces::{fill, visit};
 use crate::train::device::reference::Reference;
-use crate::train::device::state::State;
 use crate::train::engine::{
     Engine, Give, Learner, Nll, Part, Take, Update, Weigh, none_kept, not_filled,
 };
@@ -49,14 +48,16 @@ impl<T: Stored> Inner<T> {
 }
 
 /// Numbers of one name that files keep.
-#[derive(Clone)]
-enum Kept {
+#[derive(Clone, Debug)]
+pub(super) enum Kept {
     /// As they lie on the device.
     Region(Region),
-    /// These of the masters.
+    /// These of the masters, in f32.
     Masters(Range<usize>),
-    /// These of moments.
-    Moments(State<f32>, Range<usize>),
+    /// These of the first or second moments.
+    Moments(usize, Range<usize>),
+    /// These of the model, in a format.
+    Model(Range<usize>, FloatFormat),
 }
 
 /// The layout of the model's own weights.
@@ -154,9 +155,9 @@ impl<T: Stored> DeviceEngine<T> {
             Part::Weights => stored(own, self.learning.value),
             Part::Optimizer => {
                 // By name: those of `m.`, of `master.` and of `v.`.
-                let [m, v] = self.learning.moments.map(|all| {
+                let [m, v] = [0, 1].map(|which| {
                     let range =
-                        |(_, place): (&str, &Place)| Kept::Moments(all, place.range.clone());
+                        |(_, place): (&str, &Place)| Kept::Moments(which, place.range.clone());
                     own.iter().map(range).collect::<Vec<_>>()
                 });
                 let masters = if self.masters() {
@@ -171,8 +172,51 @@ impl<T: Stored> DeviceEngine<T> {
                 Some((None, value)) => stored(layout, value),
                 None => Vec::new(),
             },
-            Part::Model(_) => Vec::new(),
+            Part::Model(_) if self.adapters => Vec::new(),
+            Part::Model(format) => {
+                let range = |(_, place): (&str, &Place)| Kept::Model(place.range.clone(), format);
+                own.iter().map(range).collect()
+            }
         }
+    }
+
+    /// What the files of a part keep, in their order; nothing of a model under adapters, which is made for them.
+    pub(super) fn kept(&self, part: Part) -> Result<Vec<Kept>, TrainError> {
+        if !self.holds(part) {
+            return Err(none_kept());
+        }
+        let inner = self.inner.borrow();
+        let layout = model_layout(inner.base.as_ref(), &self.learning);
+        Ok(self.regions(part, layout))
+    }
+
+    /// Gives the bytes of some numbers.
+    pub(super) fn visit_kept(&self, kept: Kept, take: &mut Take<'_>) -> Result<(), TrainError> {
+        let gpu = &mut *self.inner.borrow_mut().machine.gpu;
+        let own = &self.learning;
+        match kept {
+            Kept::Region(region) => visit(gpu, region, take),
+            Kept::Masters(range) => own.masters.visit(gpu, range, take),
+            Kept::Moments(which, range) => own.moments[which].visit(gpu, &own.local(&range), take),
+            Kept::Model(range, format) => own.masters.visit_as(gpu, range, format, take),
+        }
+    }
+
+    /// Adds the gradients of the first `given` of the devices that share the training to their sums.
+    pub(super) fn sum_up(&mut self, given: usize) -> Result<(), TrainError> {
+        let gpu = &mut *self.inner.get_mut().machine.gpu;
+        Ok(self.learning.sum_up(gpu, given)?)
+    }
+
+    /// The sums of gradients that are kept here, which are forgotten.
+    pub(super) fn take_sums(&mut self) -> Result<Vec<f32>, TrainError> {
+        let gpu = &mut *self.inner.get_mut().machine.gpu;
+        Ok(self.learning.take_sums(gpu)?)
+    }
+
+    /// Where what learns lies.
+    pub(super) fn layout(&self) -> &Layout {
+        &self.learning.layout
     }
 
     /// Whether masters are kept beside the weights.
@@ -266,26 +310,16 @@ impl<T: Stored> Engine for DeviceEngine<T> {
     }
 
     fn visit(&self, part: Part, take: &mut Take<'_>) -> Result<(), TrainError> {
-        if !self.holds(part) {
-            return Err(none_kept());
-        }
-        let Inner { machine, base } = &mut *self.inner.borrow_mut();
-        let (gpu, own) = (&mut *machine.gpu, &self.learning);
+        let kept = self.kept(part)?;
         if let Part::Model(format) = part {
-            return match base {
-                Some(base) => base.visit((gpu, &self.config), own, format, take),
-                None => own.layout.iter().try_for_each(|(_, place)| {
-                    own.masters.visit_as(gpu, place.range.clone(), format, take)
-                }),
-            };
+            let inner = &mut *self.inner.borrow_mut();
+            if let Some(base) = &mut inner.base {
+                let gpu = &mut *inner.machine.gpu;
+                return base.visit((gpu, &self.config), &self.learning, format, take);
+            }
         }
-        let layout = model_layout(base.as_ref(), own);
-        let mut regions = self.regions(part, layout).into_iter();
-        regions.try_for_each(|kept| match kept {
-            Kept::Region(region) => visit(gpu, region, take),
-            Kept::Masters(range) => own.masters.visit(gpu, range, take),
-            Kept::Moments(all, range) => all.visit(gpu, &range, take),
-        })
+        let mut kept = kept.into_iter();
+        kept.try_for_each(|kept| self.visit_kept(kept, take))
     }
 
     fn fill(&mut self, part: Part, give: &mut Give<'_>) -> Result<(), TrainError> {
@@ -302,7 +336,10 @@ impl<T: Stored> Engine for DeviceEngine<T> {
             match kept {
                 Kept::Region(region) => fill(gpu, region, give)?,
                 Kept::Masters(range) => self.learning.masters.fill(gpu, range, give)?,
-                Kept::Moments(all, range) => all.fill(gpu, &range, give)?,
+                Kept::Moments(which, range) => {
+                    self.learning.fill_moments(gpu, which, &range, give)?;
+                }
+                Kept::Model(..) => return Err(not_filled(part)),
             }
         }
         match (part, &mut self.reference) {

@@ -4,7 +4,7 @@ use crate::arch::{CardFootprint, DecoderConfig, EMBEDDING, Learned, head_rows, r
 use crate::base::available_memory;
 use crate::config::spec::{LoraRecipe, Precision};
 use crate::gpu::decoder::{Layout, Passes, Shape};
-use crate::gpu::{Gpu, GpuError, Stored};
+use crate::gpu::{Comm, Gpu, GpuError, Stored};
 use crate::model::{StoredWeights, WeightSource, new_adapters, upload_rounded, upload_weights};
 use crate::train::device::adapters::Base;
 use crate::train::device::engine::DeviceEngine;
@@ -27,8 +27,8 @@ pub fn open_on_device(
     start: &EngineStart<'_>,
 ) -> Result<Box<dyn Engine>, TrainError> {
     Ok(match start.recipe.precision {
-        Precision::F32 => Box::new(open::<f32>(gpu, start)?),
-        Precision::Bf16 => Box::new(open::<bf16>(gpu, start)?),
+        Precision::F32 => Box::new(open::<f32>(gpu, start, None)?),
+        Precision::Bf16 => Box::new(open::<bf16>(gpu, start, None)?),
     })
 }
 
@@ -49,19 +49,21 @@ pub(super) fn machine(
     }
 }
 
+/// The engine of one device; with `comm`, of one of those that share a training.
 pub(super) fn open<T: Stored>(
     mut gpu: Box<dyn Gpu>,
     start: &EngineStart<'_>,
+    comm: Option<Box<dyn Comm>>,
 ) -> Result<DeviceEngine<T>, TrainError> {
     let (config, recipe) = (start.config, start.recipe);
     let device = &mut *gpu;
     let model = Layout::of_model(config);
     let (learning, base) = match &recipe.lora {
         Some(lora) => {
-            let (learning, base) = open_adapters(device, start, model, lora)?;
+            let (learning, base) = open_adapters(device, start, (model, lora), comm)?;
             (learning, Some(base))
         }
-        None => (open_whole(device, start, model)?, None),
+        None => (open_whole(device, start, model, comm)?, None),
     };
     let machine = machine(gpu, config, recipe.lora.as_ref(), start.recompute);
     let mut engine = DeviceEngine::new(config, machine, learning, base)?;
@@ -77,7 +79,11 @@ pub(super) fn open<T: Stored>(
 
 /// Where moments, and what bf16 weights lack, lie of a training of all weights: on the device if they fit there beside passes
 /// that keep one layer's activations, which is as little as they take.
-fn home<T: Stored>(gpu: &mut dyn Gpu, start: &EngineStart<'_>) -> Result<Home, GpuError> {
+fn home<T: Stored>(
+    gpu: &mut dyn Gpu,
+    start: &EngineStart<'_>,
+    ranks: usize,
+) -> Result<Home, GpuError> {
     let resident = CardFootprint {
         bf16: T::pick(false, true),
         learned: Some(&Learned::All),
@@ -86,6 +92,7 @@ fn home<T: Stored>(gpu: &mut dyn Gpu, start: &EngineStart<'_>) -> Result<Home, G
         measured: false,
         reference: start.reference.map(|update| update.mix.get()),
         state_on_host: false,
+        ranks,
     };
     let memory = gpu.memory()?;
     let room = room_for_arrays(memory.free as u64, memory.total as u64);
@@ -96,7 +103,9 @@ fn home<T: Stored>(gpu: &mut dyn Gpu, start: &EngineStart<'_>) -> Result<Home, G
         state_on_host: true,
         ..resident
     };
-    check_host(streamed.on_host(start.config), available_memory())?;
+    // What all of its devices take comes from one host.
+    let wanted = streamed.on_host(start.config) * ranks as u64;
+    check_host(wanted, available_memory())?;
     Ok(Home::Host)
 }
 
@@ -128,13 +137,16 @@ fn open_whole<T: Stored>(
     gpu: &mut dyn Gpu,
     start: &EngineStart<'_>,
     model: Layout,
+    comm: Option<Box<dyn Comm>>,
 ) -> Result<Learning<T>, TrainError> {
-    let home = home::<T>(gpu, start)?;
+    let ranks = comm.as_ref().map_or(1, |comm| comm.ranks());
+    let home = home::<T>(gpu, start, ranks)?;
     let learning = Learning::new(
         gpu,
         (model, false, home),
         &start.recipe.optimizer,
         limited(start)?,
+        comm,
     )?;
     for_each_weight(start, &learning.layout, |range, numbers| {
         learning.set(gpu, range, numbers)
@@ -146,8 +158,8 @@ fn open_whole<T: Stored>(
 fn open_adapters<T: Stored>(
     gpu: &mut dyn Gpu,
     start: &EngineStart<'_>,
-    model: Layout,
-    lora: &LoraRecipe,
+    (model, lora): (Layout, &LoraRecipe),
+    comm: Option<Box<dyn Comm>>,
 ) -> Result<(Learning<T>, Base<T>), TrainError> {
     let new = new_adapters(&start.config.tensors(), lora, start.seed)?;
     let shapes = new
@@ -158,6 +170,7 @@ fn open_adapters<T: Stored>(
         (Layout::new(shapes), true, Home::Device),
         &start.recipe.optimizer,
         limited(start)?,
+        comm,
     )?;
     for (name, tensor) in &new {
         if let Some(place) = learning.layout.get(name) {

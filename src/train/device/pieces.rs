@@ -44,6 +44,11 @@ pub(super) fn fill(gpu: &mut dyn Gpu, to: Region, give: &mut Give<'_>) -> Result
     Ok(())
 }
 
+/// Asks for the bytes of so many f32 numbers, which are kept elsewhere.
+pub(super) fn skip(numbers: usize, give: &mut Give<'_>) -> Result<(), TrainError> {
+    pieces(0..numbers * size_of::<f32>()).try_for_each(|part| give(&mut vec![0; part.len()]))
+}
+
 /// Gives the numbers of an array in `format`.
 pub(super) fn visit_as(
     gpu: &mut dyn Gpu,

@@ -38,6 +38,12 @@ pub(super) fn piece(home: Home, count: usize) -> usize {
     }
 }
 
+/// What is in both; of the first alone, nothing at its beginning or end.
+pub(super) fn within(range: &Range<usize>, own: &Range<usize>) -> Range<usize> {
+    let start = own.start.clamp(range.start, range.end);
+    start..own.end.clamp(start, range.end)
+}
+
 impl<T: Element> State<T> {
     /// Zeros.
     ///
@@ -47,7 +53,9 @@ impl<T: Element> State<T> {
         let room = gpu.alloc(piece(home, count))?;
         Ok(match home {
             Home::Device => {
-                gpu.fill(room.region(), 0)?;
+                if count > 0 {
+                    gpu.fill(room.region(), 0)?;
+                }
                 Self::Resident(room)
             }
             Home::Host => Self::Streamed {

@@ -17,9 +17,9 @@ use half::bf16;
 use std::path::{Path, PathBuf};
 
 /// Relative error (L2, or of a sum) allowed between two orders of the same sums in f32.
-const F32: f64 = 1e-5;
+pub(super) const F32: f64 = 1e-5;
 /// The same of what AdamW moved weights by: of a gradient near 0 it takes the sign.
-const F32_MOVES: f64 = 1e-3;
+pub(super) const F32_MOVES: f64 = 1e-3;
 /// Relative error allowed between log-probabilities through bf16 activations, in two orders: a rounding changes a value by
 /// half a unit of its 8-bit significand at most, 2^-9, and of some thirty at random a few are left.
 const BF16_SCORES: f64 = 2.0 / 512.0;
@@ -27,7 +27,7 @@ const BF16_SCORES: f64 = 2.0 / 512.0;
 /// device rounds their gradients too, which doubles the squares of the errors.
 const BF16_ERRORS: f64 = 2.0;
 
-fn recipe(more: &str) -> TrainingRecipe {
+pub(super) fn recipe(more: &str) -> TrainingRecipe {
     parse_toml(&format!(
         "duration = {{ steps = 3 }}\n{more}\n[optimizer]\nlearning-rate = 2e-3\nbeta1 = 0.9\nbeta2 = 0.95\neps = 1e-8\n\
          weight-decay = 0.1\nmax-grad-norm = 1\n[schedule]\ndecay = 'cosine'\nwarmup-ratio = 0.1\nmin-ratio = 0.1\n"
@@ -35,9 +35,9 @@ fn recipe(more: &str) -> TrainingRecipe {
     .unwrap()
 }
 
-const LORA: &str = "lora = { rank = 3, alpha = 6.0, targets = ['q_proj', 'v_proj', 'o_proj', 'gate_proj', 'down_proj'] }";
+pub(super) const LORA: &str = "lora = { rank = 3, alpha = 6.0, targets = ['q_proj', 'v_proj', 'o_proj', 'gate_proj', 'down_proj'] }";
 
-fn device(folder: &Path, recipe: &TrainingRecipe, mix: Option<f64>) -> Box<dyn Engine> {
+pub(super) fn device(folder: &Path, recipe: &TrainingRecipe, mix: Option<f64>) -> Box<dyn Engine> {
     open_device(folder, recipe, mix, false).unwrap()
 }
 
@@ -56,7 +56,7 @@ fn open_device(
     })
 }
 
-fn start<R>(
+pub(super) fn start<R>(
     folder: &Path,
     recipe: &TrainingRecipe,
     mix: Option<f64>,
@@ -74,12 +74,12 @@ fn start<R>(
     })
 }
 
-fn host(folder: &Path, recipe: &TrainingRecipe, mix: Option<f64>) -> Box<dyn Engine> {
+pub(super) fn host(folder: &Path, recipe: &TrainingRecipe, mix: Option<f64>) -> Box<dyn Engine> {
     start(folder, recipe, mix, open_on_host).unwrap()
 }
 
 /// Documents of which some tokens count, one of them longer than the windows of some families.
-fn documents() -> TokenBatch {
+pub(super) fn documents() -> TokenBatch {
     let mut batch = TokenBatch::new();
     batch.push_segment("a", &ids(1, 13), |i| i > 3, 0, 0);
     batch.push_segment("b", &ids(2, 5), |i| i != 2, 2, 0);
@@ -88,7 +88,7 @@ fn documents() -> TokenBatch {
 }
 
 /// Two pairs: both replies of each continue one prompt.
-fn pairs() -> TokenBatch {
+pub(super) fn pairs() -> TokenBatch {
     let mut batch = TokenBatch::new();
     for pair in 0..2 {
         let prompt = batch.segments();
@@ -100,7 +100,7 @@ fn pairs() -> TokenBatch {
 }
 
 /// A weight of each segment that depends on what it scored.
-fn weigh(scores: &[ReplyScore]) -> Vec<f64> {
+pub(super) fn weigh(scores: &[ReplyScore]) -> Vec<f64> {
     let weight = |(s, score): (usize, &ReplyScore)| 0.02 * score.logp * [0.0, -1.0, 0.7][s % 3];
     scores.iter().enumerate().map(weight).collect()
 }
@@ -117,7 +117,7 @@ fn passes(engine: &mut dyn Engine) -> Vec<f64> {
     found
 }
 
-fn gradients(engine: &mut dyn Engine) -> Vec<f64> {
+pub(super) fn gradients(engine: &mut dyn Engine) -> Vec<f64> {
     let mut all = Vec::new();
     let mut take = |numbers: &[f32]| all.extend(numbers.iter().copied().map(f64::from));
     engine.take_gradients(&mut take).unwrap();
@@ -132,7 +132,7 @@ fn steps(engine: &mut dyn Engine, steps: std::ops::Range<u64>) {
     }
 }
 
-fn bytes(engine: &dyn Engine, part: Part) -> Vec<u8> {
+pub(super) fn bytes(engine: &dyn Engine, part: Part) -> Vec<u8> {
     let mut all = Vec::new();
     let mut take = |bytes: &[u8]| {
         all.extend_from_slice(bytes);
@@ -143,7 +143,7 @@ fn bytes(engine: &dyn Engine, part: Part) -> Vec<u8> {
     all
 }
 
-fn fill(engine: &mut dyn Engine, part: Part, from: &[u8]) {
+pub(super) fn fill(engine: &mut dyn Engine, part: Part, from: &[u8]) {
     let mut left = from;
     let mut give = |into: &mut [u8]| {
         let (now, rest) = left.split_at(into.len());
@@ -156,13 +156,13 @@ fn fill(engine: &mut dyn Engine, part: Part, from: &[u8]) {
 }
 
 /// The trained model in f32.
-fn model(engine: &dyn Engine) -> Vec<f64> {
+pub(super) fn model(engine: &dyn Engine) -> Vec<f64> {
     let bytes = bytes(engine, Part::Model(FloatFormat::F32));
     let numbers = bytes.as_chunks::<4>().0.iter();
     numbers.map(|b| f64::from(f32::from_le_bytes(*b))).collect()
 }
 
-fn distance(got: &[f64], want: &[f64]) -> f64 {
+pub(super) fn distance(got: &[f64], want: &[f64]) -> f64 {
     assert_eq!(got.len(), want.len());
     let square = |x: f64| x * x;
     let apart: f64 = got.iter().zip(want).map(|(a, b)| square(a - b)).sum();
@@ -171,7 +171,7 @@ fn distance(got: &[f64], want: &[f64]) -> f64 {
     (apart / size).sqrt()
 }
 
-fn moved(engine: &dyn Engine, before: &[f64]) -> Vec<f64> {
+pub(super) fn moved(engine: &dyn Engine, before: &[f64]) -> Vec<f64> {
     model(engine)
         .iter()
         .zip(before)
@@ -179,7 +179,7 @@ fn moved(engine: &dyn Engine, before: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-fn close(what: &str, got: &[f64], want: &[f64], most: f64) {
+pub(super) fn close(what: &str, got: &[f64], want: &[f64], most: f64) {
     let error = distance(got, want);
     assert!(
         error <= most,
@@ -188,7 +188,7 @@ fn close(what: &str, got: &[f64], want: &[f64], most: f64) {
 }
 
 /// Log-probabilities of the documents with targets.
-fn logps(scorer: &mut dyn Scorer) -> Vec<f64> {
+pub(super) fn logps(scorer: &mut dyn Scorer) -> Vec<f64> {
     let scores = scorer.score(&documents()).unwrap();
     scores.iter().take(2).map(|s| s.logp).collect()
 }
@@ -329,7 +329,7 @@ fn rows_of_the_embedding_that_do_not_learn_count_nowhere_and_keep_their_bits() {
 }
 
 /// Everything that a state holds.
-fn state(engine: &dyn Engine) -> Vec<(Part, Vec<u8>)> {
+pub(super) fn state(engine: &dyn Engine) -> Vec<(Part, Vec<u8>)> {
     let parts = [Part::Weights, Part::Optimizer, Part::Reference];
     let held = parts.into_iter().filter(|part| engine.holds(*part));
     held.map(|part| (part, bytes(engine, part))).collect()
@@ -624,6 +624,7 @@ fn a_training_takes_the_memory_that_was_planned() {
             measured: false,
             reference: mix,
             state_on_host: false,
+            ranks: 1,
         };
         let (planned, taken) = (planned.peak(&config), shared.memory().unwrap().most);
         let off = taken as f64 / planned as f64 - 1.0;
@@ -686,6 +687,7 @@ fn an_optimizer_whose_state_lies_on_the_host_gives_the_same_bytes_in_less_memory
             measured: false,
             reference: None,
             state_on_host: false,
+            ranks: 1,
         };
         let resident = footprint.peak(&config) as usize;
         let (want, most) = trained(&recipe, 1 << 26, None);
@@ -747,6 +749,7 @@ fn a_reference_that_moves_has_its_memory_before_passes_choose_how_many_layers_th
                 measured: false,
                 reference: Some(0.5),
                 state_on_host: false,
+                ranks: 1,
             };
             footprint.peak(&config)
         };
@@ -778,6 +781,7 @@ fn passes_leave_what_a_model_under_adapters_takes_when_it_is_measured_and_writte
             measured: true,
             reference: None,
             state_on_host: false,
+            ranks: 1,
         };
         footprint.peak(&config)
     };
