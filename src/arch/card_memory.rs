@@ -63,6 +63,11 @@ pub fn usable_of_card(bytes: u64, runs: NonZeroU32) -> u64 {
     room_for_arrays(share, share)
 }
 
+/// Positions of the largest pass: what a micro-batch takes, or one row if that is longer, but no more than a whole step.
+pub fn largest_pass(micro_batch: usize, row: usize, step: usize) -> usize {
+    micro_batch.max(row).min(step)
+}
+
 /// Numbers of a piece of the optimiser's state that comes from the host, of so many: a sixteenth, or as many as
 /// [`JOINING_ROOM`] takes, enough for the time of a copy not to be that of its start.
 pub fn state_room(count: usize) -> usize {
@@ -219,5 +224,12 @@ mod tests {
         assert_eq!(usable_of_card(card, runs(4)), (19_712 - 616) << 20);
         assert_eq!(usable_of_card(1 << 20, runs(1)), 0);
         assert_eq!(usable_of_card(card, runs(1000)), 0);
+    }
+
+    #[test]
+    fn a_row_that_is_longer_than_a_micro_batch_is_computed_whole() {
+        assert_eq!(largest_pass(8192, 2048, 100_000), 8192);
+        assert_eq!(largest_pass(8192, 16_384, 100_000), 16_384);
+        assert_eq!(largest_pass(8192, 2048, 4096), 4096);
     }
 }

@@ -206,7 +206,9 @@ fn place(ui: &Ui, devices: &Devices) -> Result<Place, CommandError> {
 /// All cards that suit; without a driver or a card, the processor.
 fn any_card(access: &DeviceAccess) -> Result<Place, GpuError> {
     let shown = match cards() {
-        Err(GpuError::NoDriver | GpuError::NotBuiltIn) => return Ok(Place::Processor(Device::Cpu)),
+        Err(GpuError::NoDriver | GpuError::NotBuiltIn | GpuError::Static) => {
+            return Ok(Place::Processor(Device::Cpu));
+        }
         shown => shown?.cards,
     };
     let (suit, old): (Vec<Card>, Vec<Card>) = shown.into_iter().partition(|c| c.suits().is_ok());

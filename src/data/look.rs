@@ -86,16 +86,16 @@ pub fn look_at_rows(
     Ok(rows)
 }
 
-/// Reads the texts of an evaluation's file as decontamination does, in the same way.
+/// Reads the texts of an evaluation's file as decontamination does, in the same way; whether these are all.
 ///
 /// # Errors
 /// The file is missing, malformed or of an unknown form.
-pub fn look_at_texts(root: &Path, source: &DataSource, every: bool) -> Result<(), DataError> {
+pub fn look_at_texts(root: &Path, source: &DataSource, every: bool) -> Result<bool, DataError> {
     let (raw, whole) = read(root, source, every)?;
     if raw.is_empty() && !whole {
-        return Ok(());
+        return Ok(false);
     }
-    evaluation_texts(&source.path, raw).map(drop)
+    evaluation_texts(&source.path, raw).map(|_| whole)
 }
 
 fn read(root: &Path, source: &DataSource, every: bool) -> Result<(Vec<RawRow>, bool), DataError> {

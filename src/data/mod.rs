@@ -73,7 +73,7 @@ pub use parquet_file::ParquetFile;
 pub use pattern::{Flags, Pattern};
 pub use plain::PlainTokenizer;
 pub use prepare::{
-    Narrowed, all_pairs, candidate_chats, candidate_pairs, mixture_seed, select_seed,
+    Narrowed, all_pairs, candidate_chats, candidate_pairs, mixture_seed, rows_left, select_seed,
     training_chats, training_chats_of, training_pairs,
 };
 pub use prompts::{PromptRow, load_prompts, round_prompts};

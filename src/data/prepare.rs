@@ -4,6 +4,7 @@
 use super::error::DataError;
 use super::filter::RowFilter;
 use super::format::TextFormat;
+use super::look::FileRows;
 use super::mix::{LoadReport, load_filtered_chat, load_filtered_pairs, mixed_chat};
 use super::order::select;
 use super::record::{ChatRow, Message, PairRow};
@@ -91,6 +92,25 @@ pub fn training_chats_of(
     let filter = RowFilter::new(root, recipe.dedup, recipe.decontaminate.as_ref())?;
     let rows = mixed_chat(root, &recipe.data, files, &filter, &mixture_seed(data_seed))?;
     chosen_chats(rows, recipe, data_seed, format).map(|(rows, _)| rows)
+}
+
+/// How many rows of each source a recipe's filters leave, of files that were read already.
+///
+/// # Errors
+/// The texts of an evaluation cannot be read.
+pub fn rows_left(
+    files: &[&FileRows],
+    root: &Path,
+    recipe: &RowsRecipe,
+) -> Result<Vec<usize>, DataError> {
+    let filter = RowFilter::new(root, recipe.dedup, recipe.decontaminate.as_ref())?;
+    let chats: Vec<Vec<&ChatRow>> = files.iter().map(|f| f.chats.iter().collect()).collect();
+    let pairs: Vec<Vec<&PairRow>> = files.iter().map(|f| f.pairs.iter().collect()).collect();
+    let (chats, pairs) = (filter.apply(chats).0, filter.apply(pairs).0);
+    let both = chats.iter().zip(&pairs);
+    Ok(both
+        .map(|(chats, pairs)| chats.len() + pairs.len())
+        .collect())
 }
 
 /// The rows that are trained on out of the mixture, and how many of them got a system turn.

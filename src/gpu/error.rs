@@ -8,6 +8,11 @@ pub enum GpuError {
     /// The machine has no driver.
     #[error("no NVIDIA driver: libcuda.so.1 was not found")]
     NoDriver,
+    /// The program opens no libraries, a driver among them.
+    #[error(
+        "this program is linked statically and can open no driver: use the build for `x86_64-unknown-linux-gnu`"
+    )]
+    Static,
     /// The driver is there and does not start.
     #[error("the NVIDIA driver does not start: {0}")]
     Driver(String),

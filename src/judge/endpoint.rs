@@ -25,6 +25,7 @@ pub(super) struct Endpoint {
     url: String,
     key: Option<String>,
     retries: u32,
+    timeout_secs: u64,
     wait: Wait,
 }
 
@@ -73,6 +74,7 @@ impl Endpoint {
             url: format!("{}/chat/completions", base_url.trim_end_matches('/')),
             key: key.map(str::to_owned),
             retries: runtime.retries(),
+            timeout_secs: runtime.timeout_secs(),
             wait: Box::new(sleep),
         }
     }
@@ -132,6 +134,20 @@ impl Endpoint {
         }
     }
 
+    fn not_answered(&self, error: &ureq::Error) -> Tried {
+        let problem = error.to_string();
+        match error {
+            ureq::Error::Timeout(_) => {
+                let problem = no_answer_within(self.timeout_secs);
+                Tried::Later(format!("{problem}, its `timeout-secs`"), None)
+            }
+            ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::BodyExceedsLimit(_) => {
+                Tried::Refused(problem)
+            }
+            _ => Tried::Later(problem, None),
+        }
+    }
+
     fn send<E>(
         &self,
         body: &str,
@@ -146,14 +162,14 @@ impl Endpoint {
         }
         let mut response = match request.send(body) {
             Ok(response) => response,
-            Err(error) => return Ok(not_sent(&error)),
+            Err(error) => return Ok(self.not_answered(&error)),
         };
         let status = response.status().as_u16();
         let asked = response.headers().get("Retry-After");
         let asked = asked.and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let text = match response.body_mut().read_to_string() {
             Ok(text) => self.without_key(text),
-            Err(error) => return Ok(not_sent(&error)),
+            Err(error) => return Ok(self.not_answered(&error)),
         };
         saw(status, &text)?;
         if is_success(status) {
@@ -170,14 +186,9 @@ impl Endpoint {
 /// What stands for the key in a response that repeats it.
 const STRUCK_OUT: &str = "[key]";
 
-fn not_sent(error: &ureq::Error) -> Tried {
-    let problem = error.to_string();
-    match error {
-        ureq::Error::BadUri(_) | ureq::Error::Http(_) | ureq::Error::BodyExceedsLimit(_) => {
-            Tried::Refused(problem)
-        }
-        _ => Tried::Later(problem, None),
-    }
+/// What is said where no answer came in time.
+pub(super) fn no_answer_within(secs: u64) -> String {
+    format!("no answer within {secs} s")
 }
 
 fn sleep(time: Duration, stop: &AtomicBool) {

@@ -1,6 +1,7 @@
 //! One message to an address.
 
 use crate::judge::answers::is_success;
+use crate::judge::endpoint::no_answer_within;
 use crate::judge::verdict::excerpt;
 use std::time::Duration;
 
@@ -35,7 +36,10 @@ pub fn post_json(url: &str, body: &str) -> Result<(), String> {
         .build();
     let agent: ureq::Agent = config.into();
     let request = agent.post(url).header("Content-Type", "application/json");
-    let mut response = request.send(body).map_err(|error| error.to_string())?;
+    let mut response = request.send(body).map_err(|error| match error {
+        ureq::Error::Timeout(_) => no_answer_within(PATIENCE.as_secs()),
+        other => other.to_string(),
+    })?;
     let status = response.status().as_u16();
     if is_success(status) {
         return Ok(());

@@ -2,7 +2,7 @@
 
 use crate::arch::Pass;
 use crate::base::SeedTree;
-use crate::config::spec::{BatchSize, Batching, LossMask};
+use crate::config::spec::{BatchSize, Batching, LossMask, PairLimits};
 use rand::Rng as _;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -27,6 +27,8 @@ struct Alike {
     tokens: f64,
     /// Those of replies among them.
     replies: f64,
+    /// Tokens of the longest.
+    longest: f64,
 }
 
 /// Documents by their length in tokens. Numbers are means and need not be whole.
@@ -45,6 +47,7 @@ impl Documents {
             class.count += 1.0;
             class.tokens += (tokens - class.tokens) / class.count;
             class.replies += (replies - class.replies) / class.count;
+            class.longest = class.longest.max(tokens);
         }
         Self {
             alike: classes.into_values().collect(),
@@ -57,6 +60,7 @@ impl Documents {
             count,
             tokens,
             replies,
+            longest: tokens,
         };
         Self { alike: vec![alike] }
     }
@@ -86,6 +90,28 @@ impl Documents {
             count if count > 0.0 => self.tokens() / count,
             _ => 0.0,
         }
+    }
+
+    /// Tokens of the longest, cut to a window; 0 of none.
+    pub(super) fn longest(&self, window: usize) -> f64 {
+        let longest = self.alike.iter().map(|alike| alike.longest);
+        longest.fold(0.0, f64::max).min(window as f64)
+    }
+
+    /// Positions of the pair that takes most of them within the limits, a prompt counted once; 0 of none. As
+    /// above, both its replies are taken as equally long.
+    pub(super) fn longest_pair(&self, limits: &PairLimits) -> f64 {
+        let (most, most_of_prompt) = (limits.max_seq_len as f64, limits.max_prompt_len as f64);
+        let positions = self.alike.iter().map(|alike| {
+            let replies = alike.longest * (alike.replies / alike.tokens).min(1.0);
+            let (prompt, reply) = (alike.longest - replies, replies / 2.0);
+            if prompt + reply <= most {
+                return alike.longest;
+            }
+            let prompt = prompt.min(most_of_prompt);
+            prompt + 2.0 * reply.min((most - prompt).max(0.0))
+        });
+        positions.fold(0.0, f64::max)
     }
 
     /// These and those.
@@ -119,6 +145,7 @@ impl Documents {
             count,
             tokens,
             replies,
+            ..
         } in &self.alike
         {
             let fits = tokens.min(window);
@@ -245,6 +272,7 @@ impl KnownLengths {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::spec::Truncation;
 
     fn seen(documents: &Documents, window: usize, batching: Batching) -> (f64, f64) {
         let pass = documents.pass(window, batching, LossMask::AllTokens);
@@ -264,6 +292,28 @@ mod tests {
         let mean = Documents::equal(100_000.0, 50.5, 0.0);
         let (_, equal) = seen(&mean, 100, Batching::BestFit);
         assert!(equal < 0.8 * want, "by the mean alone it is far less");
+    }
+
+    // By hand: the longest has a prompt of 20 and replies of 15. Of 34 the prompt keeps 10 and leaves room for both replies
+    // (10 + 15 + 15); of 30 it keeps 20, and each reply 10.
+    #[test]
+    fn the_longest_row_is_no_mean_and_is_cut_as_rows_are() {
+        let mut documents = Documents::of([(30.0, 15.0), (31.0, 15.0), (50.0, 30.0)]);
+        assert!((documents.longest(512) - 50.0).abs() < 1e-12);
+        assert!((documents.longest(40) - 40.0).abs() < 1e-12);
+        documents.extend(Documents::equal(5.0, 45.0, 1.0));
+        let positions = |max_seq_len, max_prompt_len| {
+            let truncation = Truncation::KeepEnd;
+            documents.longest_pair(&PairLimits {
+                max_seq_len,
+                max_prompt_len,
+                truncation,
+            })
+        };
+        assert!((positions(64, 63) - 50.0).abs() < 1e-9);
+        assert!((positions(34, 10) - 40.0).abs() < 1e-9);
+        assert!((positions(30, 20) - 40.0).abs() < 1e-9);
+        assert!(Documents::default().longest(9).abs() < 1e-12);
     }
 
     // Documents one behind the other, cut every 64 tokens, as they are.

@@ -13,7 +13,7 @@
 
 use crate::arch::{
     CardFootprint, DecoderConfig, Footprint, Learned, PROCESS_BYTES, Pass, forward_flops,
-    parameter_count, training_flops,
+    largest_pass, parameter_count, training_flops,
 };
 use crate::base::Device;
 use crate::config::spec::{
@@ -213,7 +213,7 @@ impl Estimator<'_, '_> {
         let on_card = CardFootprint {
             bf16: footprint.bf16,
             learned: footprint.learned,
-            positions: work.at_once.card as usize,
+            positions: work.at_once.card,
             kept_layers: if self.recompute {
                 1
             } else {
@@ -244,9 +244,22 @@ impl Estimator<'_, '_> {
         }
     }
 
-    /// Forward passes alone, over everything at most once in a pass.
-    fn measured(&self, measured: Pass, runtime: &TrainRuntime, precision: Precision) -> RunCost {
-        let at_once = at_once(runtime, measured.positions(), 0.0);
+    /// Forward passes alone, over everything at most once in a pass; no row is longer than `row`.
+    fn measured(
+        &self,
+        (measured, row): (Pass, f64),
+        runtime: &TrainRuntime,
+        precision: Precision,
+    ) -> RunCost {
+        let step = measured.positions();
+        let at_once = at_once(
+            runtime,
+            Passes {
+                row,
+                step,
+                most: step,
+            },
+        );
         self.total(&Work {
             trained: Pass::default(),
             measured,
@@ -272,13 +285,17 @@ impl Estimator<'_, '_> {
         let layout = &recipe.layout;
         let (window, mask) = (layout.max_seq_len, layout.loss_mask);
         let mut epoch = documents.pass(window, layout.batching, mask);
-        let (mut row, mut step) = match layout.batch {
-            BatchSize::Tokens(tokens) => (window as f64, tokens as f64),
-            BatchSize::Rows(rows) => (window as f64, rows as f64 * window as f64),
+        let (mut step, most) = match layout.batch {
+            BatchSize::Tokens(tokens) => (tokens as f64, tokens.max(window) as f64),
+            BatchSize::Rows(rows) => {
+                let step = rows as f64 * window as f64;
+                (step, step)
+            }
         };
+        let mut row = window as f64;
         if layout.batching == Batching::Padded {
             let (rows, positions) = documents.padded(window, layout.batch);
-            (row, step) = (rows.mean(), positions);
+            (row, step) = (documents.longest(window), positions);
             // Padding is computed and not scored.
             epoch = beginnings(&rows, window).with_scored(epoch.scored());
         }
@@ -298,7 +315,7 @@ impl Estimator<'_, '_> {
             let pass = beginnings(&documents, window);
             measured = pass.times(measurements(monitor, steps));
         }
-        let at_once = at_once(runtime, step, row);
+        let at_once = at_once(runtime, Passes { row, step, most });
         let mut estimate = self.total(&Work {
             trained,
             measured,
@@ -353,9 +370,15 @@ impl Estimator<'_, '_> {
             let pairs = self.documents(&monitor.data, true)?;
             measured = pairs.pair_pass(window).times(measurements(monitor, steps));
         }
-        let pair = epoch.positions() / count.max(1.0);
-        let step = batch * pair;
-        let at_once = at_once(runtime, step, pair);
+        let step = batch * epoch.positions() / count.max(1.0);
+        let at_once = at_once(
+            runtime,
+            Passes {
+                row: pairs.longest_pair(&recipe.pairs.limits),
+                step,
+                most: 2.0 * batch * window as f64,
+            },
+        );
         if recipe.objective.kind.couples_pairs() && at_once.cpu < step {
             // Every pair is scored before the first gradient.
             measured.extend(&trained);
@@ -396,12 +419,14 @@ impl Estimator<'_, '_> {
         precision: Precision,
         runtime: &TrainRuntime,
     ) -> Result<RunCost, PlanError> {
-        let mut measured = self.made_pairs(None)?.pair_pass(usize::MAX);
+        let made = self.made_pairs(None)?;
+        let (mut measured, mut row) = (made.pair_pass(usize::MAX), made.longest(usize::MAX));
         for set in sets {
             let pairs = self.documents(&set.rows.data, true)?;
             measured.extend(&pairs.pair_pass(set.limits.max_seq_len));
+            row = row.max(pairs.longest_pair(&set.limits));
         }
-        Ok(self.measured(measured, runtime, precision))
+        Ok(self.measured((measured, row), runtime, precision))
     }
 
     /// Filtering: methods that ask a model see every row once forward (`ifd` twice), `less` forward and
@@ -411,14 +436,17 @@ impl Estimator<'_, '_> {
         recipe: &SelectStageRecipe,
         runtime: &TrainRuntime,
     ) -> Result<RunCost, PlanError> {
-        let pass = match &recipe.rows {
+        let (pass, row) = match &recipe.rows {
             SelectRows::Chat { rows, max_seq_len } => {
                 let documents = self.documents(&rows.data, false)?;
-                beginnings(&documents, *max_seq_len)
+                let row = documents.longest(*max_seq_len);
+                (beginnings(&documents, *max_seq_len), row)
             }
-            SelectRows::Pairs { rows, limits } => self
-                .documents(&rows.data, true)?
-                .pair_pass(limits.max_seq_len),
+            SelectRows::Pairs { rows, limits } => {
+                let pairs = self.documents(&rows.data, true)?;
+                let row = pairs.longest_pair(limits);
+                (pairs.pair_pass(limits.max_seq_len), row)
+            }
         };
         let passes = match &recipe.select.method {
             SelectMethod::Ifd | SelectMethod::ImplicitRewardGap | SelectMethod::Deita(_) => 2.0,
@@ -427,7 +455,7 @@ impl Estimator<'_, '_> {
             _ => 0.0,
         };
         let precision = recipe.select.precision.unwrap_or(Precision::F32);
-        Ok(self.measured(pass.times(passes), runtime, precision))
+        Ok(self.measured((pass.times(passes), row), runtime, precision))
     }
 
     /// Pairs that a round makes, at most: one a prompt, each reply as long as its budget.
@@ -461,7 +489,7 @@ impl Estimator<'_, '_> {
         let prompts = self.documents(&recipe.prompts.data, false)?;
         let prompts = prompts.first(recipe.prompts.per_round);
         let pass = Self::samples(&prompts, recipe.samples.get(), &recipe.sampling);
-        Ok(self.measured(pass, runtime, recipe.precision))
+        Ok(self.measured((pass, 0.0), runtime, recipe.precision))
     }
 
     /// An evaluation task: each row behind its solved rows, which are as long, and its choices or the whole budget of
@@ -516,14 +544,16 @@ impl Estimator<'_, '_> {
         recipe: &EvalRecipe,
         runtime: &TrainRuntime,
     ) -> Result<RunCost, PlanError> {
-        let mut pass = Pass::default();
+        let (mut pass, mut row) = (Pass::default(), 0.0_f64);
         for set in recipe.likelihood.values() {
             let documents = self.documents(&set.data, false)?;
             pass.extend(&beginnings(&documents, set.max_seq_len));
+            row = row.max(documents.longest(set.max_seq_len));
         }
         for set in recipe.preference.values() {
             let pairs = self.documents(&set.data, true)?;
             pass.extend(&pairs.pair_pass(set.limits.max_seq_len));
+            row = row.max(pairs.longest_pair(&set.limits));
         }
         for set in recipe.stories.values() {
             let prompts = self.documents(&set.data, false)?.first(set.max_prompts);
@@ -549,7 +579,9 @@ impl Estimator<'_, '_> {
         Ok(RunCost {
             judge_requests,
             judge_tokens,
-            ..self.measured(pass, runtime, recipe.precision).then(&local)
+            ..self
+                .measured((pass, row), runtime, recipe.precision)
+                .then(&local)
         })
     }
 
@@ -571,7 +603,7 @@ impl Estimator<'_, '_> {
             kept: None,
             recompute: false,
         };
-        Ok(estimator.measured(pass, runtime, precision))
+        Ok(estimator.measured((pass, 0.0), runtime, precision))
     }
 
     /// Questions of a chat benchmark: rows of its file, as many as are used.
@@ -627,21 +659,38 @@ fn measurements(monitor: &Monitor, steps: f64) -> f64 {
 #[derive(Clone, Copy, Debug)]
 struct AtOnce {
     cpu: f64,
-    card: f64,
+    card: usize,
 }
 
-/// Positions of one pass: what fits the runtime's limit, at least one whole row of the step.
-fn at_once(runtime: &TrainRuntime, step: f64, row: f64) -> AtOnce {
-    let on = |device: Device| {
-        let most = runtime
+/// What passes are made of, in positions.
+#[derive(Clone, Copy, Debug)]
+struct Passes {
+    /// The longest row.
+    row: f64,
+    /// A step, on average.
+    step: f64,
+    /// What no step exceeds, whatever the rows are.
+    most: f64,
+}
+
+/// Positions of one pass: what fits the runtime's limit, at least the longest row. The CPU allocates what a step needs; on a
+/// card a run makes room for the largest step that may come.
+fn at_once(runtime: &TrainRuntime, passes: Passes) -> AtOnce {
+    let on = |device: Device, step: f64| {
+        let limit = runtime
             .micro_batch_tokens
             .map_or(device.usual_micro_batch(), NonZeroUsize::get);
-        step.min((most as f64).max(row))
+        largest_pass(limit, whole(passes.row), whole(step))
     };
     AtOnce {
-        cpu: on(Device::Cpu),
-        card: on(Device::Cuda(0)),
+        cpu: on(Device::Cpu, passes.step.max(passes.row)) as f64,
+        card: on(Device::Cuda(0), passes.most),
     }
+}
+
+/// A mean number of positions, rounded up: but for what adding up made of a whole one.
+fn whole(positions: f64) -> usize {
+    (positions - 1e-6).ceil().max(0.0) as usize
 }
 
 #[cfg(test)]

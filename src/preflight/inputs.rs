@@ -1,8 +1,8 @@
 //! Model folders and data files, each opened once.
 
-use crate::config::spec::{DataSource, Fold, ModelConfig, PairLimits, TaskRecipe};
+use crate::config::spec::{DataSource, Fold, ModelConfig, PairLimits, RowsRecipe, TaskRecipe};
 use crate::data::{
-    FileRows, Message, PairEncoding, TextFormat, Wanted, look_at_rows, look_at_texts,
+    FileRows, Message, PairEncoding, TextFormat, Wanted, look_at_rows, look_at_texts, rows_left,
 };
 use crate::eval::task::look_at_task;
 use crate::eval::{cluster_by, constraints_of, story_prompt};
@@ -74,11 +74,12 @@ pub(super) struct Inputs {
     pub(super) on_gpus: bool,
     folders: BTreeMap<Folder, Known<Option<Rc<TextFormat>>>>,
     rows: BTreeMap<(FileKey, Wanted), Known<Option<Rc<FileRows>>>>,
-    texts: BTreeMap<FileKey, Known<()>>,
+    texts: BTreeMap<FileKey, Known<bool>>,
     /// By file, reading, model, template and limits.
     encoded: BTreeMap<String, Known<Encoded>>,
     planned: BTreeMap<String, Planned>,
     counted: BTreeMap<String, usize>,
+    left: BTreeMap<String, Option<Rc<[usize]>>>,
     pub(super) lengths: KnownLengths,
     problems: Problems,
 }
@@ -95,6 +96,7 @@ impl Inputs {
             encoded: BTreeMap::new(),
             planned: BTreeMap::new(),
             counted: BTreeMap::new(),
+            left: BTreeMap::new(),
             lengths: KnownLengths::default(),
             problems: Problems::default(),
         }
@@ -167,17 +169,42 @@ impl Inputs {
         known.value.clone()
     }
 
-    /// Whether the texts of an evaluation's file can be looked for.
-    pub(super) fn texts(&mut self, source: &DataSource, asker: Asker<'_>) {
+    /// Looks whether the texts of an evaluation's file can be looked for; whether they can, and were all read.
+    pub(super) fn texts(&mut self, source: &DataSource, asker: Asker<'_>) -> bool {
         let (root, every) = (&self.root, self.every);
         let key = file_key(source);
         once(&mut self.texts, &mut self.problems, key, asker, |found| {
             let there = root.join(&source.path).is_file();
             let read = there.then(|| look_at_texts(root, source, every));
-            if let Some(Err(error)) = read {
-                name_errors(&source.path, &error, found);
+            match read {
+                Some(Ok(whole)) => whole,
+                Some(Err(error)) => {
+                    name_errors(&source.path, &error, found);
+                    false
+                }
+                None => false,
             }
+        })
+    }
+
+    /// How many rows of each file the filters of a recipe leave; nothing if that cannot be told, which is told
+    /// elsewhere.
+    pub(super) fn left(
+        &mut self,
+        files: &[&Rc<FileRows>],
+        recipe: &RowsRecipe,
+    ) -> Option<Rc<[usize]>> {
+        let files_key: Vec<String> = files
+            .iter()
+            .map(|rows| format!("{:p}", Rc::as_ptr(rows)))
+            .collect();
+        let key = format!("{files_key:?} {} {:?}", recipe.dedup, recipe.decontaminate);
+        let root = &self.root;
+        let left = self.left.entry(key).or_insert_with(|| {
+            let files: Vec<&FileRows> = files.iter().map(|rows| &***rows).collect();
+            rows_left(&files, root, recipe).ok().map(Rc::from)
         });
+        left.clone()
     }
 
     /// Sends conversations through template and tokenizer: how many have a target among their first
@@ -200,7 +227,9 @@ impl Inputs {
                     tokens: mask.len(),
                     replies: mask.iter().filter(|target| **target).count(),
                 };
-                Ok((mask.iter().take(most).any(|target| *target), Some(measured)))
+                // The first token follows none.
+                let mut within = mask.iter().take(most).skip(1);
+                Ok((within.any(|target| *target), Some(measured)))
             };
             let path = rows.chats.first().map(|row| row.origin.path.as_str());
             let chosen = sample(every, rows.chats.len());
@@ -238,7 +267,7 @@ impl Inputs {
         })
     }
 
-    /// Sends prompts through template and tokenizer: how many have at most `limit` tokens.
+    /// Sends prompts through template and tokenizer: how many are not empty and have at most `limit` tokens.
     pub(super) fn prompts(
         &mut self,
         format: &TextFormat,
@@ -250,7 +279,9 @@ impl Inputs {
         let every = self.every;
         once(&mut self.encoded, &mut self.problems, key, asker, |found| {
             let (chosen, turns) = (sample(every, rows.len()), |at| prompt(rows, at));
-            let fits = |turns: &[Message]| Ok(format.encode_prompt(turns)?.len() <= limit);
+            let fits = |turns: &[Message]| {
+                Ok(!turns.is_empty() && format.encode_prompt(turns)?.len() <= limit)
+            };
             encode_turns(rows, &chosen, turns, fits, found)
         })
     }
@@ -315,7 +346,8 @@ impl Inputs {
             let write = |turns: &[Message]| format.render(turns, true).map_err(|e| e.to_string());
             let most = NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN);
             if let Err(error) = look_at_task(root, (name, recipe), most, &write) {
-                found.push(Problem::of_asker(error.to_string()));
+                let help = "mend the row, or the part of the task that is named";
+                found.push(Problem::of_asker(error.to_string()).help(help));
             }
             Encoded::default()
         });

@@ -1,6 +1,7 @@
 //! What online DPO would ask and who would judge the replies.
 
-use crate::config::spec::{DataSource, JudgeRecipe, OnlineDpoRecipe, UnitInterval};
+use crate::base::counted;
+use crate::config::spec::{DataSource, JudgeRecipe, OnlineDpoRecipe, Share, UnitInterval};
 use crate::data::{FileRows, Wanted};
 use crate::preflight::folders::{Folder, Role};
 use crate::preflight::inputs::Inputs;
@@ -14,6 +15,7 @@ const DATA: &str = "online-dpo.recipe.prompts.data";
 pub(super) fn look_at_judge(inputs: &mut Inputs, stage: &Stage<'_>, recipe: &OnlineDpoRecipe) {
     stage.prompts(inputs, &recipe.prompts, "online-dpo.recipe.prompts");
     originals(inputs, stage, recipe);
+    enough_pairs(inputs, stage, recipe);
     let (folder, role) = match &recipe.judge {
         JudgeRecipe::RewardModel(model) => (&model.model_path, Role::Reward),
         JudgeRecipe::Pairrm(model) => (&model.model_path, Role::Pairrm),
@@ -40,6 +42,33 @@ pub(super) fn look_at_judge(inputs: &mut Inputs, stage: &Stage<'_>, recipe: &Onl
             let uses_all = asks_every(recipe, source, &rows);
             inputs.whole(&format, &rows, Asker { uses_all, ..asker });
         }
+    }
+}
+
+/// Says so if a round trains on more pairs than it can have: one of each of its prompts, and the offline ones.
+fn enough_pairs(inputs: &mut Inputs, stage: &Stage<'_>, recipe: &OnlineDpoRecipe) {
+    let rows = &recipe.dpo.rows;
+    let Some(wanted) = rows.max_examples.map(NonZeroUsize::get) else {
+        return;
+    };
+    let found = stage.sources(inputs, &recipe.prompts.data, (DATA, Wanted::Prompts));
+    let offline = stage.candidates(inputs, rows, ("online-dpo.recipe.dpo", Wanted::Pairs));
+    let (Some(found), Some(offline)) = (found.used, offline.used) else {
+        return;
+    };
+    // Where a round takes more than there are, some come a second time.
+    let asked = recipe.prompts.per_round.map(NonZeroUsize::get);
+    let prompts = asked.map_or(found, |asked| asked.min(2 * found));
+    let share = recipe.dpo.pairs.online_fraction.map_or(1.0, Share::get);
+    let most = (share * prompts as f64).round() as usize + offline;
+    if wanted > most {
+        let message = format!(
+            "`max-examples` is {wanted}, but a round has at most {}: of {} and {offline} offline",
+            counted(most, "pair"),
+            counted(prompts, "prompt")
+        );
+        let problem = stage.problem("online-dpo.recipe.dpo.max-examples", message);
+        inputs.add(problem.help(format!("write {most} or less, or leave it out to use all")));
     }
 }
 

@@ -14,7 +14,7 @@ pub(super) struct Measured {
     pub(super) replies: usize,
 }
 
-/// All rows of a file: each takes as many tokens as its text says by the line that fits the measured ones
+/// All rows of a file: one that was not measured takes as many tokens as its text says by the line that fits the measured ones
 /// best. There are few of those, and every row's text is known: so the mean is that of all.
 pub(super) fn lengths(rows: &FileRows, measured: &[Measured]) -> Documents {
     let texts: Vec<(f64, f64)> = (0..rows.len()).map(|at| chars(rows, at)).collect();
@@ -25,10 +25,14 @@ pub(super) fn lengths(rows: &FileRows, measured: &[Measured]) -> Documents {
     };
     let all = fit(|row| row.tokens, |text| text.0);
     let replies = fit(|row| row.replies, |text| text.1);
-    let lengths = texts.iter().map(|(chars, said)| {
+    let of_texts = texts.iter().map(|(chars, said)| {
         let tokens = all.at(*chars);
         (tokens, replies.at(*said).min(tokens))
     });
+    let mut lengths: Vec<(f64, f64)> = of_texts.collect();
+    for row in measured {
+        lengths[row.at] = (row.tokens as f64, row.replies as f64);
+    }
     Documents::of(lengths)
 }
 

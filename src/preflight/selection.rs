@@ -2,7 +2,7 @@
 
 use crate::base::{chain, counted};
 use crate::config::select::{GapSource, SelectMethod};
-use crate::config::spec::{DataSource, SelectConfig, SelectOf, TrialConfig};
+use crate::config::spec::{DataSource, PairLimits, SelectConfig, SelectOf, TrialConfig};
 use crate::config::suggest;
 use crate::data::{TextFormat, Wanted};
 use crate::preflight::folders::{Folder, Role};
@@ -10,7 +10,7 @@ use crate::preflight::inputs::Inputs;
 use crate::preflight::problem::Asker;
 use crate::preflight::rows::{extras, named};
 use crate::preflight::stages::{Files, Stage};
-use crate::select::{check_ids, score_at};
+use crate::select::{check_ids, choosable, score_at};
 use serde_json::Value;
 
 const METHOD: &str = "select.recipe.method";
@@ -22,24 +22,32 @@ pub(super) fn look_at_selection(
     config: &TrialConfig,
     select: &SelectConfig,
 ) {
+    let dpo = config.dpo.as_ref().map(|dpo| &dpo.recipe);
     let rows = match select.of {
         SelectOf::Sft => config.sft.as_ref().map(|sft| &sft.recipe.rows),
-        SelectOf::Dpo => config.dpo.as_ref().map(|dpo| &dpo.recipe.rows),
+        SelectOf::Dpo => dpo.map(|dpo| &dpo.rows),
     };
     let Some(rows) = rows else { return };
-    let (wanted, data) = match select.of {
-        SelectOf::Sft => (Wanted::Chats, "sft.recipe.data"),
-        SelectOf::Dpo => (Wanted::Pairs, "dpo.recipe.data"),
+    let of = match select.of {
+        SelectOf::Sft => ("sft.recipe", Wanted::Chats),
+        SelectOf::Dpo => ("dpo.recipe", Wanted::Pairs),
     };
-    let files = stage.sources(inputs, &rows.data, (data, wanted));
+    let files = stage.candidates(inputs, rows, of);
     let keep = select.recipe.keep.get();
-    if let Some(used) = files.used.filter(|used| keep > *used) {
-        let message = format!(
-            "`keep` is {keep}, but the data has {}",
-            counted(used, "row")
-        );
+    let mut at_most = vec![files.used.map(|used| (used, files.only(used, "row")))];
+    // Where rows come several times there are more to choose from than stand in the files.
+    let repeats = |source: &DataSource| source.fraction.is_some_and(|part| part.get() > 1.0);
+    if files.all && !rows.data.iter().any(repeats) {
+        at_most.push(by_columns(&select.recipe.method, &files));
+        let dpo = dpo.filter(|_| select.of == SelectOf::Dpo);
+        at_most.push(dpo.and_then(|dpo| within_limits(inputs, stage, &files, &dpo.pairs.limits)));
+    }
+    // What is short already is short for whatever follows.
+    let short = at_most.into_iter().flatten().find(|(most, _)| keep > *most);
+    if let Some((most, only)) = short {
+        let message = format!("`keep` is {keep}, but {only}");
         let problem = stage.problem("select.recipe.keep", message);
-        inputs.add(problem.help(format!("write {used} or less")));
+        inputs.add(problem.help(format!("write {most} or less")));
     }
     // Rows that are left out beforehand need no score.
     let sure = !rows.dedup && rows.decontaminate.is_none() && !rows.is_sampled();
@@ -68,6 +76,31 @@ pub(super) fn look_at_selection(
         }
         _ => {}
     }
+}
+
+/// How many rows a method that reads columns could choose, if it does; and what that says.
+fn by_columns(method: &SelectMethod, files: &Files) -> Option<(usize, String)> {
+    let seen: usize = files.read.iter().map(|(file, _)| file.len()).sum();
+    let rows = files.read.iter().flat_map(|(file, _)| extras(file));
+    let most = choosable(method, rows.map(|(extra, _)| extra))?;
+    let only = format!("its method can choose {most} of {}", counted(seen, "row"));
+    Some((most, only))
+}
+
+/// How many pairs are within the limits, where all were looked at and some are; and what that says.
+fn within_limits(
+    inputs: &mut Inputs,
+    stage: &Stage<'_>,
+    files: &Files,
+    limits: &PairLimits,
+) -> Option<(usize, String)> {
+    let pairs = stage.fitting(inputs, files, limits, "dpo.recipe.limits");
+    let only = format!(
+        "{} of {} are within the limits",
+        pairs.left,
+        counted(pairs.seen, "pair")
+    );
+    (pairs.all && pairs.left > 0).then_some((pairs.left, only))
 }
 
 /// The conversations that a model of its own reads.

@@ -14,10 +14,11 @@ use crate::eval::judged::Bench;
 use crate::preflight::folders::{Folder, Role};
 use crate::preflight::inputs::{Inputs, Planned};
 use crate::preflight::leaks::Sources;
-use crate::preflight::lengths::lengths;
+use crate::preflight::lengths::{Measured, lengths};
 use crate::preflight::problem::{Asker, Problem};
 use crate::preflight::rows::{Encoded, bad_row, extras};
 use crate::train::LrSchedule;
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::rc::Rc;
@@ -58,6 +59,8 @@ pub(super) struct Files {
     every: bool,
     /// How many rows of all are used: absent if a file is not there or was not read to its end.
     pub(super) used: Option<usize>,
+    /// How many there were before repeats and texts of an evaluation were left out, if some were.
+    before: Option<usize>,
 }
 
 impl Files {
@@ -67,6 +70,36 @@ impl Files {
         let most = rows.max_examples.filter(|_| !before);
         let cuts = most.is_some_and(|most| self.used != Some(most.get()));
         self.every && !cuts && !rows.dedup && rows.decontaminate.is_none()
+    }
+
+    /// That there are so many rows, fewer than were asked for.
+    pub(super) fn only(&self, used: usize, what: &str) -> String {
+        match self.before {
+            Some(before) if used < before => {
+                let are = if used == 1 { "is" } else { "are" };
+                format!("only {used} of {} {are} left", counted(before, what))
+            }
+            _ => format!("the data has {}", counted(used, what)),
+        }
+    }
+
+    /// The files by their path: a set that is measured along training is those of one.
+    fn by_path(&self) -> Vec<Self> {
+        let mut paths: BTreeMap<&str, Vec<(Rc<FileRows>, usize)>> = BTreeMap::new();
+        for (rows, share) in &self.read {
+            if let Some((_, origin)) = extras(rows).next() {
+                let own = paths.entry(&origin.path).or_default();
+                own.push((Rc::clone(rows), *share));
+            }
+        }
+        let of_path = |read: Vec<(Rc<FileRows>, usize)>| Self {
+            all: read.iter().all(|(rows, _)| rows.whole),
+            read,
+            every: self.every,
+            used: None,
+            before: None,
+        };
+        paths.into_values().map(of_path).collect()
     }
 }
 
@@ -103,6 +136,7 @@ impl Stage<'_> {
             all: true,
             every: true,
             used: Some(0),
+            before: None,
         };
         for (index, source) in data.iter().enumerate() {
             let at = format!("{path}.{index}.path");
@@ -162,28 +196,124 @@ impl Stage<'_> {
                 let found = || lengths(rows, &file.measured);
                 inputs.lengths.note(key, found, rows.whole && !rows.split);
             }
+            sum.measured.extend(file.measured);
         }
         sum
     }
 
-    fn enough(&self, inputs: &mut Inputs, most: Option<usize>, used: Option<usize>, path: &str) {
+    fn enough(
+        &self,
+        inputs: &mut Inputs,
+        (most, used): (Option<usize>, Option<usize>),
+        files: &Files,
+        path: &str,
+    ) {
         if let (Some(most), Some(used)) = (most, used)
             && most > used
         {
-            let examples = counted(used, "example");
-            let message = format!("`max-examples` is {most}, but the data has {examples}");
+            let only = files.only(used, "example");
+            let message = format!("`max-examples` is {most}, but {only}");
             let problem = self.problem(format!("{path}.max-examples"), message);
             inputs.add(problem.help(format!("write {used} or less, or leave it out to use all")));
         }
     }
 
-    /// The files whose texts are taken out of the training data.
-    fn contamination(&self, inputs: &mut Inputs, rows: &RowsRecipe, path: &str) {
-        let sources = rows.decontaminate.iter().flat_map(|rules| &rules.data);
-        for (index, source) in sources.enumerate() {
+    /// The rows of a stage's training data, without repeats and texts of an evaluation where its recipe has them left
+    /// out: what that leaves too few rows for is told.
+    pub(super) fn candidates(
+        &self,
+        inputs: &mut Inputs,
+        rows: &RowsRecipe,
+        (path, wanted): (&str, Wanted),
+    ) -> Files {
+        let mut files = self.sources(inputs, &rows.data, (&format!("{path}.data"), wanted));
+        let texts = rows.decontaminate.iter().flat_map(|rules| &rules.data);
+        let mut all_texts = true;
+        for (index, source) in texts.enumerate() {
             let at = format!("{path}.decontaminate.data.{index}.path");
-            inputs.texts(source, self.asker(&at));
+            all_texts &= inputs.texts(source, self.asker(&at));
         }
+        let filters = rows.dedup || rows.decontaminate.is_some();
+        if filters && all_texts && files.read.len() == rows.data.len() {
+            self.leave_out(inputs, &mut files, rows, path);
+        }
+        files
+    }
+
+    /// See [`Self::candidates`].
+    fn leave_out(&self, inputs: &mut Inputs, files: &mut Files, rows: &RowsRecipe, path: &str) {
+        let read: Vec<_> = files.read.iter().map(|(rows, _)| rows).collect();
+        let found: usize = read.iter().map(|rows| rows.len()).sum();
+        let Some(left) = inputs.left(&read, rows) else {
+            return;
+        };
+        if found > 0 && left.iter().sum::<usize>() == 0 {
+            let rows = counted(found, "row");
+            let seen = if files.all { "" } else { " looked at" };
+            let message =
+                format!("none of the {rows}{seen} is left: all hold texts of the evaluation");
+            let problem = self.problem(format!("{path}.decontaminate"), message);
+            let problem = problem.warning_unless(files.all);
+            inputs.add(problem.help("take other rows, or look for other texts"));
+            files.used = None;
+            return;
+        }
+        let (before, mut used, mut is_short) = (files.used, Some(0_usize), false);
+        for (index, (source, left)) in rows.data.iter().zip(left.iter()).enumerate() {
+            let (rows, share) = &mut files.read[index];
+            if *left < rows.len() {
+                let problem;
+                (*share, problem) =
+                    self.share_of_left(source, rows, *left, &format!("{path}.data.{index}"));
+                is_short |= problem.is_some();
+                problem.into_iter().for_each(|problem| inputs.add(problem));
+            }
+            let known = rows.whole || source.count.is_some();
+            used = used.filter(|_| known).map(|sum| sum.saturating_add(*share));
+        }
+        files.before = before.filter(|before| used.is_some_and(|used| used < *before));
+        files.used = used.filter(|_| before.is_some() && !is_short);
+    }
+
+    /// How many of the rows that are left of a file are used, and what is wrong with that.
+    fn share_of_left(
+        &self,
+        source: &DataSource,
+        rows: &FileRows,
+        left: usize,
+        path: &str,
+    ) -> (usize, Option<Problem>) {
+        let (file, found) = (&source.path, counted(rows.len(), "row"));
+        let are = if left == 1 { "is" } else { "are" };
+        if let Some(count) = source.count.map(NonZeroUsize::get) {
+            // More than the file has was told before.
+            let told = !rows.whole || count <= left || count > rows.len();
+            let message = format!(
+                "`count` is {count}, but only {left} of the {found} of `{file}` {are} left"
+            );
+            let problem = self.problem(format!("{path}.count"), message);
+            let help = match left {
+                0 => {
+                    "take the file away: all its rows repeat others or hold texts of the evaluation"
+                        .to_owned()
+                }
+                left => format!("write {left} or less, or leave `count` out"),
+            };
+            return (count, (!told).then(|| problem.help(help)));
+        }
+        let Some(fraction) = source.fraction else {
+            return (left, None);
+        };
+        let share = (fraction.get() * left as f64).round() as usize;
+        let message = format!(
+            "of the {found} of `{file}` {left} {are} left, and this `fraction` of them is less than one"
+        );
+        let problem = self.problem(format!("{path}.fraction"), message);
+        let none = share == 0 && rows.whole;
+        (
+            share,
+            none.then(|| problem.help("raise it, or leave it out to use all rows")),
+        )
     }
 
     /// How many of the rows of the files a filter leaves.
@@ -200,26 +330,50 @@ impl Stage<'_> {
     ) -> Option<u64> {
         let at = |name: &str| format!("sft.recipe.{name}");
         let (rows, layout, training) = (&recipe.rows, &recipe.layout, &recipe.training);
-        let mut files = self.sources(inputs, &rows.data, (&at("data"), Wanted::Chats));
+        let mut files = self.candidates(inputs, rows, ("sft.recipe", Wanted::Chats));
         files.every = files.all_written(rows, self.keep.is_some());
-        self.contamination(inputs, rows, "sft.recipe");
         let (most, used) = (rows.max_examples.map(NonZeroUsize::get), self.kept(&files));
-        self.enough(inputs, most, used, "sft.recipe");
+        self.enough(inputs, (most, used), &files, "sft.recipe");
         self.rate(inputs, &training.optimizer, &at("optimizer"));
         if let Some(monitor) = &training.monitor {
             let path = at("monitor.data");
             let files = self.sources(inputs, &monitor.data, (&path, Wanted::Chats));
-            self.chats(inputs, &files, (&path, None));
+            for files in files.by_path() {
+                self.chats(inputs, &files, (&path, Some(layout.max_seq_len)));
+            }
             held_out.push((path, &monitor.data, Wanted::Chats));
         }
-        // Where all tokens count, every one behind the first is a target.
-        let cuts =
-            layout.batching == Batching::Padded && layout.loss_mask == LossMask::AssistantOnly;
-        let limit = cuts.then_some(layout.max_seq_len);
-        self.chats(inputs, &files, (&at("max-seq-len"), limit));
         let enough = used.filter(|used| *used >= most.unwrap_or(0));
-        let few = enough.is_some_and(|used| most.unwrap_or(used) <= PLANNED);
-        self.steps(inputs, &files, recipe, few && files.all)
+        let few = enough.is_some_and(|used| most.unwrap_or(used) <= PLANNED) && files.all;
+        // Where all tokens count, every one behind the first is a target.
+        let replies = layout.loss_mask == LossMask::AssistantOnly;
+        let cuts = replies && layout.batching == Batching::Padded;
+        let limit = cuts.then_some(layout.max_seq_len);
+        let seen = self.chats(inputs, &files, (&at("max-seq-len"), limit));
+        if !few && replies {
+            self.masked(inputs, &seen, recipe);
+        }
+        self.steps(inputs, &files, recipe, few)
+    }
+
+    /// Warns if more than the recipe allows is masked of each row that was looked at: windows may be cut so that some are left.
+    fn masked(&self, inputs: &mut Inputs, seen: &Encoded, recipe: &SftRecipe) {
+        let Some(most) = recipe.layout.max_masked_fraction else {
+            return;
+        };
+        let masked = |row: &Measured| 1.0 - row.replies as f64 / row.tokens.max(1) as f64;
+        let mut rows = seen.measured.iter();
+        if seen.measured.is_empty() || rows.any(|row| masked(row) <= most.get()) {
+            return;
+        }
+        let message = format!(
+            "of each of the {} looked at more than `max-masked-fraction` {} is masked: none would be left",
+            counted(seen.measured.len(), "row"),
+            show_value(&most.get().into())
+        );
+        let problem = self.problem("sft.recipe.max-masked-fraction", message);
+        let help = "raise it, or take rows with longer replies";
+        inputs.add(problem.warning().help(help));
     }
 
     /// Whether the steps of SFT would train, which a `few` rows tell; how many there are, where they are known.
@@ -360,18 +514,19 @@ impl Stage<'_> {
     ) -> Option<u64> {
         let at = |name: &str| format!("{path}.{name}");
         let (rows, limits, training) = (&recipe.rows, &recipe.pairs.limits, &recipe.training);
-        let mut files = self.sources(inputs, &rows.data, (&at("data"), Wanted::Pairs));
+        let mut files = self.candidates(inputs, rows, (path, Wanted::Pairs));
         let before = self.keep.is_some() || recipe.needs_reference();
         files.every = files.all_written(rows, before);
-        self.contamination(inputs, rows, path);
         let offline = path == "dpo.recipe";
         let (most, used) = (rows.max_examples.map(NonZeroUsize::get), self.kept(&files));
-        self.enough(inputs, most.filter(|_| offline), used, path);
+        self.enough(inputs, (most.filter(|_| offline), used), &files, path);
         self.rate(inputs, &training.optimizer, &at("optimizer"));
         if let Some(monitor) = &training.monitor {
             let path = at("monitor.data");
             let files = self.sources(inputs, &monitor.data, (&path, Wanted::Pairs));
-            self.pairs(inputs, &files, limits, &path);
+            for files in files.by_path() {
+                self.pairs(inputs, &files, limits, &path);
+            }
             held_out.push((path, &monitor.data, Wanted::Pairs));
         }
         self.pairs(inputs, &files, limits, &at("limits"));
@@ -549,8 +704,10 @@ impl Stage<'_> {
         inputs: &mut Inputs,
         files: &Files,
         (path, limit): (&str, Option<usize>),
-    ) {
-        let Some(format) = self.format else { return };
+    ) -> Encoded {
+        let Some(format) = self.format else {
+            return Encoded::default();
+        };
         let asker = self.asker_of(files, path);
         let rows = self.encoded(inputs, files, |inputs, rows| {
             inputs.chats(format, rows, limit, asker)
@@ -560,6 +717,7 @@ impl Stage<'_> {
             let problem = self.problem(path, message).warning_unless(rows.all);
             inputs.add(problem.help(SHORTER));
         }
+        rows
     }
 
     /// Encodes pairs; says so if none of those looked at is left.
@@ -570,11 +728,7 @@ impl Stage<'_> {
         limits: &PairLimits,
         path: &str,
     ) {
-        let Some(format) = self.format else { return };
-        let asker = self.asker_of(files, path);
-        let pairs = self.encoded(inputs, files, |inputs, rows| {
-            inputs.pairs(format, rows, limits, asker)
-        });
+        let pairs = self.fitting(inputs, files, limits, path);
         if pairs.seen > 0 && pairs.left == 0 {
             let message = format!(
                 "none of the {} looked at is left within `max-seq-len` {} and \
@@ -587,6 +741,23 @@ impl Stage<'_> {
             let problem = problem.warning_unless(pairs.all);
             inputs.add(problem.help("raise the limits, or take pairs with shorter replies"));
         }
+    }
+
+    /// Encodes pairs: how many are within the limits.
+    pub(super) fn fitting(
+        &self,
+        inputs: &mut Inputs,
+        files: &Files,
+        limits: &PairLimits,
+        path: &str,
+    ) -> Encoded {
+        let Some(format) = self.format else {
+            return Encoded::default();
+        };
+        let asker = self.asker_of(files, path);
+        self.encoded(inputs, files, |inputs, rows| {
+            inputs.pairs(format, rows, limits, asker)
+        })
     }
 
     fn rate(&self, inputs: &mut Inputs, optimizer: &OptimizerRecipe, path: &str) {

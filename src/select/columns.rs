@@ -1,10 +1,10 @@
 //! Scores that stand in the rows themselves.
 
 use super::error::SelectError;
-use super::order::{Selection, scored, seeded_of};
+use super::order::{Selection, open_bin, scored, seeded_of};
 use super::rows::RowsRef;
 use crate::base::SeedTree;
-use crate::config::select::{GapSource, QualityRule};
+use crate::config::select::{GapSource, QualityRule, SelectMethod};
 use serde_json::Value;
 
 /// The number at a path of keys and list positions in every row's further keys.
@@ -54,13 +54,40 @@ pub(super) fn within(
     keep: usize,
     seed: &SeedTree,
 ) -> Result<Selection, SelectError> {
-    let (least, most) = (
-        rule.at_least.unwrap_or(f64::NEG_INFINITY),
-        rule.at_most.unwrap_or(f64::INFINITY),
-    );
     let mut eligible = scored(&scores);
-    eligible.retain(|&row| scores[row].is_some_and(|s| (least..=most).contains(&s)));
+    eligible.retain(|&row| scores[row].is_some_and(|score| holds(rule, score)));
     seeded_of(eligible, scores, keep, seed, "outside-threshold")
+}
+
+/// Whether a score is on the right side of the threshold.
+fn holds(rule: &QualityRule, score: f64) -> bool {
+    let least = rule.at_least.unwrap_or(f64::NEG_INFINITY);
+    let most = rule.at_most.unwrap_or(f64::INFINITY);
+    (least..=most).contains(&score)
+}
+
+/// How many rows a method that reads columns could choose, by the further keys of each; nothing of other methods, and where a
+/// row has no number there.
+pub fn choosable<'r>(
+    method: &SelectMethod,
+    mut rows: impl Iterator<Item = &'r Value>,
+) -> Option<usize> {
+    let fits = |row: &Value| match method {
+        SelectMethod::ChosenQuality(rule) | SelectMethod::RejectedQuality(rule) => {
+            Some(holds(rule, score_at(row, &rule.column)?))
+        }
+        SelectMethod::PreferenceStrength(strength) => {
+            let gap = match &strength.gap {
+                GapSource::Column(path) => score_at(row, path)?,
+                GapSource::Difference { chosen, rejected } => {
+                    score_at(row, chosen)? - score_at(row, rejected)?
+                }
+            };
+            Some(open_bin(strength, gap).is_some())
+        }
+        _ => None,
+    };
+    rows.try_fold(0, |sum, row| Some(sum + usize::from(fits(row)?)))
 }
 
 /// The number at a path of keys and list positions in the further keys of a row.
@@ -99,6 +126,33 @@ mod tests {
         assert_eq!(number("meta.votes.3"), None);
         assert_eq!(number("meta.votes"), None);
         assert_eq!(number("meta.score.x"), None);
+    }
+
+    // By hand: gaps 1, 2, 3 and 4; bins from 1 to below 2, and from 2 to 3, of which the first has no weight.
+    #[test]
+    fn rows_that_could_be_chosen_are_counted_as_they_are_chosen() {
+        let rows: Vec<Value> = [1, 2, 3, 4].map(|gap| json!({ "gap": gap })).into();
+        let count = |method: Value| {
+            let method: SelectMethod = serde_json::from_value(method).unwrap();
+            choosable(&method, rows.iter())
+        };
+        let quality = |rule: Value| count(json!({ "chosen-quality": rule }));
+        assert_eq!(quality(json!({"column": "gap", "at-least": 3.0})), Some(2));
+        assert_eq!(
+            quality(json!({"column": "gap", "at-least": 1.5, "at-most": 2.0})),
+            Some(1)
+        );
+        assert_eq!(quality(json!({"column": "no", "at-least": 3.0})), None);
+        let bins = |weights: Value| {
+            let bins =
+                json!({"gap": {"column": "gap"}, "edges": [1.0, 2.0, 3.0], "weights": weights});
+            count(json!({ "preference-strength": bins }))
+        };
+        assert_eq!(
+            (bins(json!([1.0, 1.0])), bins(json!([0.0, 1.0]))),
+            (Some(3), Some(2))
+        );
+        assert_eq!(count(json!("longest")), None);
     }
 
     #[test]

@@ -30,7 +30,7 @@ mod tests;
 mod work;
 
 pub use choose::select_rows;
-pub use columns::score_at;
+pub use columns::{choosable, score_at};
 pub use context::{SelectContext, SelectModels};
 pub use deita::check_scorer;
 pub use error::SelectError;

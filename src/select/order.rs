@@ -184,17 +184,12 @@ pub(super) fn by_bins(
     let count = recipe.edges.len().saturating_sub(1);
     let mut bins: Vec<Vec<usize>> = vec![Vec::new(); count];
     for row in scored(&scores) {
-        if let Some(bin) = bin_of(&recipe.edges, scores[row].unwrap_or_default()) {
+        if let Some(bin) = open_bin(recipe, scores[row].unwrap_or_default()) {
             bins[bin].push(row);
         }
     }
     let equal = vec![1.0; count];
     let weights = recipe.weights.as_ref().unwrap_or(&equal);
-    for (bin, weight) in bins.iter_mut().zip(weights) {
-        if *weight <= 0.0 {
-            bin.clear();
-        }
-    }
     let sizes: Vec<usize> = bins.iter().map(Vec::len).collect();
     let quotas = quotas(weights, &sizes, keep);
     let mut order = Vec::new();
@@ -208,6 +203,15 @@ pub(super) fn by_bins(
     // Rows beyond the quotas are behind all others: `take` counts them as choosable.
     order.extend(rest);
     take(order, scores, keep, "outside-bins")
+}
+
+/// The bin of `value`, if it has a weight.
+pub(super) fn open_bin(recipe: &PreferenceStrength, value: f64) -> Option<usize> {
+    let bin = bin_of(&recipe.edges, value)?;
+    let weights = recipe.weights.as_ref();
+    weights
+        .is_none_or(|weights| weights[bin] > 0.0)
+        .then_some(bin)
 }
 
 /// The bin of `value`; the last bin has its upper edge.

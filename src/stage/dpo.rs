@@ -91,6 +91,17 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &DpoRecipe) -> Result<StageOutp
     Ok(made)
 }
 
+fn no_pair_within(limits: &PairLimits) -> String {
+    let PairLimits {
+        max_seq_len,
+        max_prompt_len,
+        ..
+    } = limits;
+    format!(
+        "no pair is left within `max-seq-len` {max_seq_len} and `max-prompt-len` {max_prompt_len}"
+    )
+}
+
 /// Lengths of the pairs of the first step, in the order of the step.
 fn first_batch(pairs: &[TokenizedPair], plan: &PairPlan) -> BatchLayout {
     let lengths = |index: usize| {
@@ -126,6 +137,12 @@ fn load_monitors(
             .collect();
         let (pairs, _) = format.encode_pairs(&own, &limits)?;
         let name = file_stem(path);
+        if pairs.is_empty() {
+            return Err(StageError::EmptySet {
+                set: name,
+                why: no_pair_within(&limits),
+            });
+        }
         monitors.push(PairMonitor { name, pairs });
     }
     Ok(monitors)

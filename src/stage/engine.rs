@@ -1,7 +1,7 @@
 //! Where models come from that are trained or asked: here, and nowhere else, the device decides.
 //! (`lions bench` makes its own, of random weights on the CPU.)
 
-use crate::arch::DecoderConfig;
+use crate::arch::{DecoderConfig, largest_pass};
 use crate::base::Device;
 use crate::config::spec::{Precision, ReferenceUpdate, TrainingRecipe};
 use crate::generate::{Generator, LogitReader};
@@ -81,11 +81,6 @@ pub(super) fn open_asked(
             Box::new(HostOpener(candle_core::Device::Cpu).decoder(dir, config, precision)?)
         }
     })
-}
-
-/// Positions of the largest pass: what a micro-batch takes, or one row if that is longer, but no more than a whole step.
-fn largest_pass(micro_batch: usize, row: usize, step: usize) -> usize {
-    micro_batch.max(row).min(step)
 }
 
 impl Attempt<'_> {
@@ -211,17 +206,5 @@ impl Attempt<'_> {
             Some(gpu) => open_on_device(gpu, &start)?,
             None => open_on_host(&start)?,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_that_is_longer_than_a_micro_batch_is_computed_whole() {
-        assert_eq!(largest_pass(8192, 2048, 100_000), 8192);
-        assert_eq!(largest_pass(8192, 16_384, 100_000), 16_384);
-        assert_eq!(largest_pass(8192, 2048, 4096), 4096);
     }
 }

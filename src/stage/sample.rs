@@ -143,7 +143,7 @@ fn load(
         return Err(StageError::EmptySet {
             set: "prompts".to_owned(),
             why: format!(
-                "none is within `max-prompt-len` {}",
+                "no row has one within `max-prompt-len` {}",
                 recipe.prompts.max_prompt_len
             ),
         });

@@ -43,7 +43,10 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &SftRecipe) -> Result<StageOutp
         });
     }
     let monitors = match &recipe.training.monitor {
-        Some(monitor) => load_monitors(root, monitor, data_seed, &format)?,
+        Some(monitor) => {
+            let max_seq_len = recipe.layout.max_seq_len;
+            load_monitors(root, monitor, (data_seed, max_seq_len), &format)?
+        }
         None => Vec::new(),
     };
 
@@ -85,7 +88,7 @@ pub(super) fn run(job: &mut Attempt<'_>, recipe: &SftRecipe) -> Result<StageOutp
 fn load_monitors(
     root: &Path,
     monitor: &Monitor,
-    data_seed: u64,
+    (data_seed, max_seq_len): (u64, usize),
     format: &TextFormat,
 ) -> Result<Vec<SftMonitor>, StageError> {
     let (rows, _) = load_chat(root, &monitor.data, &mixture_seed(data_seed))?;
@@ -99,6 +102,17 @@ fn load_monitors(
                 examples: vec![example],
             }),
         }
+    }
+    let is_empty = |monitor: &&SftMonitor| {
+        let mut masks = monitor.examples.iter().map(|example| &example.loss_mask);
+        // The first token follows none.
+        !masks.any(|mask| mask.iter().take(max_seq_len).skip(1).any(|target| *target))
+    };
+    if let Some(monitor) = monitors.iter().find(is_empty) {
+        return Err(StageError::EmptySet {
+            set: monitor.name.clone(),
+            why: format!("no reply token stands within `max-seq-len` {max_seq_len}"),
+        });
     }
     Ok(monitors)
 }

@@ -402,3 +402,47 @@ fn a_dry_run_writes_the_requests_and_sends_none() {
         .sum();
     assert_eq!(lines, REQUESTS - 2);
 }
+
+#[test]
+fn a_part_of_the_questions_is_asked_where_that_is_wanted() {
+    let endpoint = Endpoint::serving(judge);
+    let project = project(&endpoint.url, "");
+    let text = project.read("sweeps/bench.toml");
+    let parts: Vec<&str> = text.split("max-new-tokens = 12\n").collect();
+    let [before, mt, arena, alpaca] = parts[..] else {
+        panic!("three sets in {text}");
+    };
+    let some = |most: usize| format!("max-new-tokens = 12\nmax-questions = {most}\n");
+    let text = [before, &some(1), mt, &some(1), arena, &some(4), alpaca].concat();
+    project.write(
+        "sweeps/bench.toml",
+        text.replace(", \"mt/rating/math\"", ""),
+    );
+    let plan = project.lions(&["plan", "sweeps/bench.toml"]);
+    let words = "8 requests or more to the judge `judge-1`";
+    assert!(plan.out.contains(words), "{plan:?}");
+    let said = run(&project, &[]);
+    assert_eq!(said.code, 0, "{said:?}");
+    // The first questions: two turns of writing, both orders about a bird, four of six instructions.
+    assert_eq!(endpoint.asked(), 8);
+    let results = Results::open(&project, "bench");
+    let eval = results.of_kind("eval");
+    let artifact = |name: &str| results.artifact(&eval, name);
+    let judged: Vec<MtJudgment> = read_rows(&artifact("mt.judgments.jsonl")).unwrap();
+    let of_writing = judged.iter().map(|j| json!(j.question_id));
+    assert_eq!(of_writing.collect::<Vec<_>>(), [81, 81]);
+    let judged: Vec<ArenaJudgment> = read_rows(&artifact("arena.judgments.jsonl")).unwrap();
+    assert_eq!(judged.len(), 1);
+    let outputs: Vec<AlpacaOutput> = read_rows(&artifact("alpaca.outputs.json")).unwrap();
+    assert_eq!(outputs.len(), 4);
+    close(results.metric(&eval, "mt/rating"), 6.5, 1e-12, "mt");
+    let table = &project.json(&["compare", "bench"])[0];
+    let cells = table["rows"][0]["results"].as_array().unwrap();
+    assert!(
+        cells.len() == 5
+            && cells
+                .iter()
+                .all(|cell| cell["estimate"]["value"].is_number()),
+        "{table}"
+    );
+}

@@ -352,3 +352,66 @@ fn completions_and_manual_pages_are_written() {
         "commands of groups have pages of their own"
     );
 }
+
+/// Files that are compiled in or named by the manifest, relative to the root.
+fn read_by_a_build() -> BTreeSet<String> {
+    let mut found: BTreeSet<String> = ["Cargo.toml", "Cargo.lock", "build.rs"]
+        .map(str::to_owned)
+        .into();
+    let manifest = read("Cargo.toml");
+    let path = Regex::new(r#"path = "([^"]+)""#).unwrap();
+    found.extend(
+        path.captures_iter(&manifest)
+            .map(|found| found[1].to_owned()),
+    );
+    let included = Regex::new(r#"include_(?:str|bytes)!\(\s*"([^"]+)""#).unwrap();
+    let mut folders = vec![root().join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let file = entry.unwrap().path();
+            if file.is_dir() {
+                folders.push(file);
+            } else if file.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&file).unwrap();
+                // What tests read stands behind their head.
+                let text = text.split("#[cfg(test)]").next().unwrap();
+                if file.to_string_lossy().ends_with("tests.rs") {
+                    continue;
+                }
+                for named in included.captures_iter(text) {
+                    let path = folder.join(&named[1]).canonicalize();
+                    let path = path.unwrap_or_else(|error| panic!("{}: {error}", &named[1]));
+                    let path = path.strip_prefix(root().canonicalize().unwrap()).unwrap();
+                    found.insert(path.to_str().unwrap().to_owned());
+                }
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_recipe_of_a_container_copies_what_a_build_reads() {
+    let recipe = read("apptainer.def");
+    let files = recipe.split("%files\n").nth(1).unwrap();
+    let files = files.lines().take_while(|line| line.starts_with("    "));
+    let copied: BTreeSet<&str> = files
+        .map(|line| line.split_whitespace().next().unwrap())
+        .collect();
+    let read = read_by_a_build();
+    assert!(read.len() > 12, "{read:?}");
+    for file in &read {
+        let first = file.split('/').next().unwrap();
+        assert!(copied.contains(first), "`{file}` is not among {copied:?}");
+    }
+    // Both images are made of the same packages.
+    let docker = self::read("Dockerfile");
+    for words in [
+        "rust:1.95-bookworm",
+        "debian:bookworm-slim",
+        "ca-certificates python3 python3-pip",
+        "nvidia-cublas-cu12",
+    ] {
+        assert!(recipe.contains(words) && docker.contains(words), "{words}");
+    }
+}

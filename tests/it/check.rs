@@ -1009,3 +1009,267 @@ fn prompts_that_cannot_be_judged_are_found_before_they_are_sampled() {
         }
     }
 }
+
+/// Rows of which all hold a text of the evaluation, but for `clean` at the end.
+fn contaminated(project: &Project, rows: usize, clean: usize) {
+    let row = |n: usize| {
+        let held = if n < rows - clean {
+            "We know that the sky is blue today"
+        } else {
+            "Nothing"
+        };
+        format!(
+            "{{\"prompt\": \"Name fruit {n}.\", \"chosen\": \"{held} {n}.\", \"rejected\": \"No {n}.\"}}\n"
+        )
+    };
+    project.write(
+        "data/mine/pairs.jsonl",
+        (0..rows).map(row).collect::<String>(),
+    );
+    let chat = |n: usize| {
+        let text = row(n);
+        text.replace("\"chosen\"", "\"completion\"")
+            .replace(&format!(", \"rejected\": \"No {n}.\""), "")
+    };
+    project.write(
+        "data/mine/chats.jsonl",
+        (0..rows).map(chat).collect::<String>(),
+    );
+    project.write("data/mine/held.jsonl", "{\"text\": \"The sky is blue\"}\n");
+}
+
+/// What is said of a stage's rows that its filters leave too few of, at its place, with a remedy; `run` says so, too, before
+/// anything runs.
+fn refused_before_work(project: &Project, more: &str, words: [&str; 3]) {
+    study(project, more);
+    for command in ["check", "run"] {
+        let said = project.lions(&[command, "sweeps/mine.toml"]);
+        assert_eq!(said.code, 1, "{more}: {said:?}");
+        let err = said.err.split_whitespace().collect::<Vec<_>>().join(" ");
+        for words in words {
+            assert!(err.contains(words), "{words} in {said:?}");
+        }
+    }
+    assert!(!project.path("results/runs").exists(), "something ran");
+}
+
+#[test]
+fn filters_that_leave_too_few_rows_are_told_before_work() {
+    let clean = "decontaminate = { data = [{ path = \"data/mine/held.jsonl\" }] }";
+    let of_pairs = "[base.dpo.recipe]\ndata = [{ path = \"data/mine/pairs.jsonl\" }]";
+    let project = Project::new();
+    contaminated(&project, 20, 0);
+    let none = "none of the 20 rows is left: all hold texts of the evaluation";
+    refused_before_work(
+        &project,
+        &format!("{of_pairs}\n{clean}"),
+        [
+            "--> sweeps/mine.toml:13:",
+            none,
+            "help: take other rows, or look for other texts",
+        ],
+    );
+    refused_before_work(
+        &project,
+        &format!("[base.sft.recipe]\ndata = [{{ path = \"data/mine/chats.jsonl\" }}]\n{clean}"),
+        ["--> sweeps/mine.toml:13:", none, "help: take other rows"],
+    );
+
+    contaminated(&project, 20, 4);
+    refused_before_work(
+        &project,
+        &format!("{of_pairs}\n{clean}\nmax-examples = 12"),
+        [
+            "--> sweeps/mine.toml:14:",
+            "`max-examples` is 12, but only 4 of 20 examples are left",
+            "help: write 4 or less",
+        ],
+    );
+    refused_before_work(
+        &project,
+        &format!("{}\n{clean}", of_pairs.replace("\" }]", "\", count = 6 }]")),
+        [
+            "--> sweeps/mine.toml:12:",
+            "`count` is 6, but only 4 of the 20 rows of `data/mine/pairs.jsonl` are left",
+            "help: write 4 or less, or leave `count` out",
+        ],
+    );
+    refused_before_work(
+        &project,
+        &format!(
+            "{}\n{clean}",
+            of_pairs.replace("\" }]", "\", fraction = 0.1 }]")
+        ),
+        [
+            "--> sweeps/mine.toml:12:",
+            "of the 20 rows of `data/mine/pairs.jsonl` 4 are left, and this `fraction` of them is less than one",
+            "help: raise it",
+        ],
+    );
+    let select = "[base.select]\nof = \"dpo\"\nrecipe = { keep = 9, method = \"random\" }";
+    refused_before_work(
+        &project,
+        &format!("{of_pairs}\n{clean}\n{select}"),
+        [
+            "sweeps/mine.toml:16:",
+            "`keep` is 9, but only 4 of 20 rows are left",
+            "help: write 4 or less",
+        ],
+    );
+    // Enough of them are none of anybody's business.
+    study(
+        &project,
+        &format!("{of_pairs}\n{clean}\nmax-examples = 4\nglobal-batch-size = 2"),
+    );
+    let said = check(&project);
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{said:?}");
+    // Repeats count as what they are.
+    let same = "{\"prompt\": \"Name a fruit.\", \"chosen\": \"A plum.\", \"rejected\": \"No.\"}\n";
+    project.write("data/mine/pairs.jsonl", same.repeat(20) + &pairs(3));
+    refused_before_work(
+        &project,
+        &format!("{of_pairs}\ndedup = true\nmax-examples = 12"),
+        [
+            "--> sweeps/mine.toml:14:",
+            "`max-examples` is 12, but only 4 of 23 examples are left",
+            "help: write 4 or less",
+        ],
+    );
+}
+
+#[test]
+fn filters_by_scores_and_limits_that_can_choose_too_few_are_told_before_work() {
+    let project = Project::new();
+    let long = "word ".repeat(400);
+    let row = |n: usize| {
+        let prompt = if n < 15 { long.as_str() } else { "Name one." };
+        format!(
+            "{{\"prompt\": \"{prompt}\", \"chosen\": \"A plum {n}.\", \"rejected\": \"No {n}.\", \"score\": {n}}}\n"
+        )
+    };
+    project.write(
+        "data/mine/pairs.jsonl",
+        (0..20).map(row).collect::<String>(),
+    );
+    let with = |limits: &str, select: &str| {
+        format!(
+            "[base.dpo.recipe]\ndata = [{{ path = \"data/mine/pairs.jsonl\" }}]\n{limits}\n\
+             [base.select]\nof = \"dpo\"\nrecipe = {{ keep = 9, method = {select} }}"
+        )
+    };
+    let drop = "limits = { max-seq-len = 256, max-prompt-len = 128, truncation = \"drop\" }";
+    let place = "--> sweeps/mine.toml:16:19";
+    refused_before_work(
+        &project,
+        &with(drop, "\"random\""),
+        [
+            place,
+            "`keep` is 9, but 5 of 20 pairs are within the limits",
+            "help: write 5 or less",
+        ],
+    );
+    refused_before_work(
+        &project,
+        &with(
+            "",
+            "{ chosen-quality = { column = \"score\", at-least = 18 } }",
+        )
+        .replace("}]\n\n", "}]\n#\n"),
+        [
+            place,
+            "`keep` is 9, but its method can choose 2 of 20 rows",
+            "help: write 2 or less",
+        ],
+    );
+    refused_before_work(
+        &project,
+        &with(
+            "#",
+            "{ preference-strength = { gap = { column = \"score\" }, edges = [1, 3, 4] } }",
+        ),
+        [
+            place,
+            "`keep` is 9, but its method can choose 4 of 20 rows",
+            "help: write 4 or less",
+        ],
+    );
+}
+
+#[test]
+fn sets_with_nothing_to_measure_and_rounds_with_too_few_pairs_are_told_before_work() {
+    let long = "word ".repeat(400);
+    let chat = format!("{{\"prompt\": \"{long}\", \"completion\": \"short\"}}\n");
+    let pair = format!("{{\"prompt\": \"{long}\", \"chosen\": \"yes\", \"rejected\": \"no\"}}\n");
+    let silent = "{\"messages\": [{\"role\": \"user\", \"content\": \"Hi.\"}, {\"role\": \"assistant\", \"content\": \"Yes.\", \"weight\": 0}]}\n";
+    let project = Project::new();
+    project.write("data/mine/chats.jsonl", &chat);
+    project.write("data/mine/pairs.jsonl", &pair);
+    project.write("data/mine/silent.jsonl", silent.repeat(3));
+    // One of two sets along training; the other one is fine.
+    refused_before_work(
+        &project,
+        "[base.sft.recipe]\nmax-seq-len = 256\nmonitor = { data = [{ path = \"data/sft/instruct_test.jsonl\" }, { path = \"data/mine/chats.jsonl\" }], every-steps = 10 }",
+        [
+            "--> sweeps/mine.toml:13:",
+            "none of the 1 row looked at has a token to learn among its first 256",
+            "help: raise the limit",
+        ],
+    );
+    refused_before_work(
+        &project,
+        "[base.dpo.recipe]\nlimits = { max-seq-len = 256, max-prompt-len = 64, truncation = \"drop\" }\n\
+         monitor = { data = [{ path = \"data/pref/polite_test.jsonl\" }, { path = \"data/mine/pairs.jsonl\" }], every-steps = 10 }",
+        [
+            "none of the 1 pair looked at is left within",
+            "`max-prompt-len` 64",
+            "help: raise the limits",
+        ],
+    );
+    study(
+        &project,
+        "[base.sft.recipe]\ndata = [{ path = \"data/mine/silent.jsonl\" }]\nbatching = \"concat\"",
+    );
+    let said = check(&project);
+    let words = "data/mine/silent.jsonl:1: every reply is marked as no target";
+    assert!(said.code == 1 && said.err.contains(words), "{said:?}");
+
+    // Of each row more is masked than is allowed.
+    let row = |n: usize| {
+        format!(
+            "{{\"prompt\": \"{}\", \"completion\": \"{n}\"}}\n",
+            "word ".repeat(30)
+        )
+    };
+    project.write(
+        "data/mine/masked.jsonl",
+        (0..300).map(row).collect::<String>(),
+    );
+    study(
+        &project,
+        "[base.sft.recipe]\ndata = [{ path = \"data/mine/masked.jsonl\" }]\nmax-masked-fraction = 0.5",
+    );
+    let said = check(&project);
+    let words = "of each of the 64 rows looked at more than `max-masked-fraction` 0.5 is masked";
+    let err = said.err.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        said.code == 0 && err.contains(words) && err.contains("raise it"),
+        "{said:?}"
+    );
+
+    // A round cannot train on more pairs than it makes.
+    project.write("sweeps/mine.toml", "");
+    let online = "[base.online-dpo.recipe]\nprompts = { per-round = 6 }\n[base.online-dpo.recipe.dpo]\nmax-examples = 9\ndata = [{ path = \"data/pref/polite_train.jsonl\", count = 2 }]";
+    study(&project, online);
+    project.edit(
+        "sweeps/mine.toml",
+        "[\"sft\", \"dpo\"]",
+        "[\"sft\", \"online-dpo\"]",
+    );
+    let said = check(&project);
+    let words = "`max-examples` is 9, but a round has at most 8 pairs: of 6 prompts and 2 offline";
+    let err = said.err.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        said.code == 1 && err.contains(words) && err.contains("sweeps/mine.toml:14:16"),
+        "{said:?}"
+    );
+}

@@ -219,3 +219,62 @@ fn init_says_what_is_missing_and_overwrites_nothing() {
     refused(&words, "is there already");
     assert_eq!(project.read("mine/sweeps/first.toml"), written);
 }
+
+/// So many rows of their own prompts.
+fn talks(count: usize) -> String {
+    let row = |n| format!("{{\"prompt\": \"Say {n}.\", \"completion\": \"It is {n}.\"}}\n");
+    (0..count).map(row).collect()
+}
+
+#[test]
+fn one_prompt_in_ten_is_held_out_and_of_large_files_a_thousand() {
+    let project = strangers();
+    project.write("talks.jsonl", talks(12_000));
+    let pair = |n| {
+        format!(
+            "{{\"prompt\": \"Name {n}.\", \"chosen\": \"A plum.\", \"rejected\": \"No {n}.\"}}\n"
+        )
+    };
+    project.write("choices.jsonl", (0..3_000).map(pair).collect::<String>());
+    let words = "init mine --model model --sft talks.jsonl --pairs choices.jsonl";
+    let said = project.lions(&words.split(' ').collect::<Vec<_>>());
+    assert_eq!(said.code, 0, "{said:?}");
+    let rows = |file: &str| {
+        let text = project.read(&format!("mine/data/first/{file}.jsonl"));
+        text.lines().count()
+    };
+    assert_eq!([rows("sft_train"), rows("sft_test")], [11_000, 1_000]);
+    // Of 3000, each with a chance of a tenth, 300 with a standard deviation of 16.
+    let held_out = rows("pairs_test");
+    assert!((236..=364).contains(&held_out), "{held_out}");
+    assert_eq!(rows("pairs_train") + held_out, 3_000);
+}
+
+#[test]
+fn files_to_test_on_and_a_question_are_taken_as_they_are() {
+    let project = strangers();
+    project.write("tests.jsonl", talks(5));
+    let question = "Which rate suits five rows?";
+    let words =
+        "init mine --model model --sft talks.jsonl --test-sft tests.jsonl --name own --question";
+    let words: Vec<&str> = words.split(' ').chain([question]).collect();
+    let said = project.lions(&words);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(!project.path("mine/data").exists(), "nothing is parted");
+    let said = project.lions(&["run", "mine/sweeps/own.toml", "--quiet"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    let table = project.lions(&["compare", "mine/sweeps/own.toml"]);
+    for words in [
+        "learning-rate",
+        "held-out/loss",
+        "5 evaluation rows",
+        question,
+    ] {
+        assert!(table.out.contains(words), "no `{words}` in {table:?}");
+    }
+    assert!(
+        project
+            .read("mine/reports/own/index.html")
+            .contains(question)
+    );
+}

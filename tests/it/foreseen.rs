@@ -1,11 +1,12 @@
 //! What `lions plan` foresees of real rows is what the steps of a bench compute.
 
-use crate::project::Project;
-use lions::arch::{DecoderConfig, Learned, Pass, training_flops};
+use crate::devices::emulated;
+use crate::project::{Project, Said};
+use lions::arch::{CardFootprint, DecoderConfig, Learned, Pass, training_flops};
 use lions::base::Device;
 use lions::config::spec::{Batching, LossMask, Precision};
 use lions::stage::{BenchKind, BenchModel, BenchRequest, DeviceAccess, bench};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::Path;
 
 const STEPS: u64 = 90;
@@ -107,5 +108,174 @@ fn a_plan_of_real_rows_foresees_what_their_steps_compute() {
                 "{name}, {mask_name}: {planned} planned, {counted} computed"
             );
         }
+    }
+}
+
+/// Of data that are not there the rows and their tokens are told; what is done with them is a pass of a step.
+const ASSUMED: &str = r#"extends = ["base/mini.toml"]
+
+[sweep]
+name = "assumed"
+question = "What does it cost?"
+seeds = [1]
+
+[base]
+pipeline = ["sft", "dpo"]
+
+[base.sft.recipe]
+data = [{ path = "data/gone/chats.jsonl" }]
+batch = { rows = 1 }
+duration = { epochs = 1 }
+
+[base.dpo.recipe]
+data = [{ path = "data/gone/pairs.jsonl" }]
+global-batch-size = 1
+
+[inputs."data/gone/chats.jsonl"]
+from = "someone"
+rows = 90
+tokens-per-row = 300
+
+[inputs."data/gone/pairs.jsonl"]
+from = "someone"
+rows = 60
+tokens-per-row = 240
+"#;
+
+#[test]
+fn where_only_tokens_are_known_half_of_a_conversation_and_two_thirds_of_a_pair_are_replies() {
+    let project = Project::new();
+    project.write("sweeps/assumed.toml", ASSUMED);
+    let plan = project.json(&["plan", "sweeps/assumed.toml"]);
+    let planned = |stage: &str| {
+        let mut runs = plan["runs"].as_array().unwrap().iter();
+        let run = runs.find(|run| run["stage"] == stage).unwrap();
+        run["flops"].as_f64().unwrap()
+    };
+    let config = DecoderConfig::from_file(&project.path("models/stories260k")).unwrap();
+    let mut chats = Pass::default();
+    chats.add(90.0, 300.0, 0.0, 90.0 * 150.0);
+    // 80 tokens of prompt, once, and behind them two replies of 80.
+    let mut pairs = Pass::default();
+    pairs.add(60.0, 80.0, 0.0, 0.0);
+    pairs.add(120.0, 80.0, 80.0, 120.0 * 80.0);
+    for (stage, pass) in [("sft", chats), ("dpo", pairs)] {
+        let counted = training_flops(&config, &pass, &Learned::All);
+        let error = planned(stage) / counted - 1.0;
+        assert!(
+            error.abs() < 1e-9,
+            "{stage}: {} and not {counted}",
+            planned(stage)
+        );
+    }
+}
+
+/// Positions of a row of a stage as `inspect` shows it: of a pair the prompt once, then both replies.
+fn positions(project: &Project, stage: &str, at: usize) -> usize {
+    let mut words = vec!["inspect", "sweeps/rows.toml", "--stage", stage];
+    // Rows of fine-tuning are those of a step, of which each has four.
+    let (step, row) = ((at / 4 + 1).to_string(), (at % 4).to_string());
+    let pair = at.to_string();
+    match stage {
+        "sft" => words.extend(["--step", &step, "--row", &row]),
+        _ => words.extend(["--row", &pair]),
+    }
+    let shown = project.json(&words);
+    let tokens = shown["tokens"].as_array().unwrap().iter();
+    let counts = |token: &&Value| {
+        let again = token["document"] == "rejected" && token["target"] == false;
+        token["padding"] != true && !again
+    };
+    tokens.filter(counts).count()
+}
+
+/// One long row among short ones: a pass holds the longest, whatever the mean is.
+#[test]
+fn a_plan_makes_room_for_the_longest_row_as_the_run_does() {
+    let project = crate::tiny::project();
+    let sentence = "Tom ran home to his mom and the big red dog sat by the tree. ";
+    let row = |n: usize| {
+        let reply = sentence.repeat(if n == 7 { 6 } else { 1 });
+        json!({"prompt": "Say it.", "chosen": format!("{reply}{n}"), "rejected": format!("No {n}.")})
+    };
+    let lines =
+        |row: &dyn Fn(usize) -> Value| (0..12).map(|n| format!("{}\n", row(n))).collect::<String>();
+    project.write("data/mine/pairs.jsonl", lines(&row));
+    let chat = |n: usize| {
+        let pair = row(n);
+        json!({"prompt": pair["prompt"], "completion": pair["chosen"]})
+    };
+    project.write("data/mine/chats.jsonl", lines(&chat));
+    let file = r#"extends = ["tiny.toml"]
+[sweep]
+name = "rows"
+question = "Does the longest row fit?"
+seeds = [1]
+[base]
+pipeline = ["sft", "dpo"]
+[base.sft.recipe]
+data = [{ path = "data/mine/chats.jsonl" }]
+batch = { rows = 4 }
+duration = { epochs = 1 }
+[base.dpo.recipe]
+data = [{ path = "data/mine/pairs.jsonl" }]
+[base.sft.runtime]
+micro-batch-tokens = 64
+recompute-layers = false
+[base.dpo.runtime]
+micro-batch-tokens = 64
+recompute-layers = false
+"#;
+    project.write(
+        "sweeps/rows.toml",
+        format!("{file}{}", crate::tiny::table(&["tales/loss"])),
+    );
+    let plan = project.json(&["plan", "sweeps/rows.toml"]);
+    let config = DecoderConfig::from_file(&project.path("models/stories260k")).unwrap();
+    let mut command = emulated(
+        &project,
+        &["run", "sweeps/rows.toml", "--device", "emulated", "--quiet"],
+    );
+    let said = Said::of(&command.output().unwrap());
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(
+        project.json(&["compare", "rows"])[0]["rows"][0]["results"][0]["estimate"]["value"]
+            .is_number()
+    );
+    for stage in ["sft", "dpo"] {
+        let longest = (0..12)
+            .map(|at| positions(&project, stage, at))
+            .max()
+            .unwrap();
+        let footprint = CardFootprint {
+            bf16: false,
+            learned: Some(&Learned::All),
+            positions: longest,
+            kept_layers: config.layers(),
+            measured: false,
+            reference: None,
+            state_on_host: false,
+        };
+        let mut runs = plan["runs"].as_array().unwrap().iter();
+        let run = runs.find(|run| run["stage"] == stage).unwrap();
+        let planned = run["card_memory_bytes"].as_u64().unwrap();
+        assert_eq!(
+            planned,
+            footprint.peak(&config),
+            "{stage}: {longest} positions"
+        );
+        let outcome = project.read(&format!(
+            "results/runs/{}/outcome.json",
+            &run["id"].as_str().unwrap()[..12]
+        ));
+        let outcome: Value = serde_json::from_str(&outcome).unwrap();
+        let taken = outcome["result"]["usage"]["device_memory_bytes"]
+            .as_u64()
+            .unwrap();
+        let error = taken as f64 / planned as f64 - 1.0;
+        assert!(
+            error.abs() < 0.01,
+            "{stage}: {taken} taken, {planned} planned"
+        );
     }
 }

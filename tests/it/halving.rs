@@ -516,6 +516,31 @@ fn what_is_kept_is_read_on_the_base_that_the_sweep_was_run_on() {
     );
 }
 
+#[test]
+fn what_was_cancelled_of_a_rung_is_put_back_by_the_name_of_its_sweep() {
+    let project = one_rung("");
+    let words = ["run", "sweeps/halved.toml", "--jobs", "2"];
+    let said = project.lions(&[&words[..], &["--until", "1s"]].concat());
+    assert_eq!(said.code, 130, "{said:?}");
+    // The fine-tuning alone can be begun; the five other runs of the rung need it.
+    assert!(is_ok(&project, &["cancel", "halved"]).starts_with("1 run cancelled"));
+    let said = project.lions(&words);
+    let undecided = one_line(&said.err);
+    assert!(
+        said.code == 100 && undecided.contains("`halved~2-steps` is not decided"),
+        "{said:?}"
+    );
+    assert!(attempts(&project, "dpo").is_empty());
+    let none = is_ok(&project, &["retry", "halved", "--failed"]);
+    assert!(none.starts_with("nothing to retry"), "{none}");
+    let back = is_ok(&project, &["retry", "halved"]);
+    assert!(back.contains("back in the queue"), "{back}");
+    is_ok(&project, &words);
+    let table = &project.json(&["compare", "halved"])[0];
+    assert_eq!(table["rows"].as_array().unwrap().len(), 1, "{table}");
+    assert_eq!(table["stopped"].as_array().unwrap().len(), 1, "{table}");
+}
+
 /// What is said of a sweep while its rungs run holds for them, and for those that are still to come.
 #[test]
 fn a_pause_and_a_priority_of_a_sweep_are_those_of_its_rungs() {

@@ -295,3 +295,80 @@ fn an_endpoint_compares_every_two_replies_in_both_orders_by_a_template_of_ones_o
         }
     }
 }
+
+#[test]
+fn ratings_keep_to_the_scale_that_the_recipe_says() {
+    let calls = AtomicUsize::new(0);
+    let endpoint = Endpoint::start(move |question| {
+        let reply = question.strip_prefix("From 0 to 5: ").unwrap();
+        let (_, reply) = reply.rsplit_once("<reply>").unwrap();
+        // What lies outside is no verdict, and is asked for again.
+        let outside = calls.fetch_add(1, Ordering::SeqCst) == 0;
+        let rating = if outside { 6 } else { reply.len() % 6 };
+        say(&format!("[[{rating}]]"))
+    });
+    let project = project(&endpoint.url, "");
+    let options = "mode = \"score\", lowest = 0, highest = 5, template = \"From 0 to 5: {prompt}<reply>{reply}\"";
+    project.edit("sweeps/judged.toml", "mode = \"score\"", options);
+    let said = run(&project, &[]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert_eq!(endpoint.asked(), 13);
+    let results = crate::tiny::Results::open(&project, "judged");
+    let sample = results.lines(&results.of_kind("sample"), "samples.jsonl");
+    let judged = results.lines(&results.of_kind("judge"), "judged.jsonl");
+    let mut all = Vec::new();
+    for (prompt, row) in sample.iter().zip(&judged) {
+        let replies = prompt["replies"].as_array().unwrap().iter();
+        let wanted: Vec<f64> = replies
+            .map(|reply| (reply["text"].as_str().unwrap().len() % 6) as f64)
+            .collect();
+        let got = row["scores"].as_array().unwrap().iter();
+        let got: Vec<f64> = got.map(|score| score.as_f64().unwrap()).collect();
+        assert_eq!(got, wanted, "{row}");
+        all.extend(got);
+    }
+    assert!(
+        all.contains(&0.0),
+        "no rating below the usual scale: {all:?}"
+    );
+    let table = &project.json(&["compare", "judged"])[0];
+    assert!(table["rows"][0]["results"][0]["estimate"]["value"].is_number());
+
+    // A question of one's own says the scale; ours asks for 1 to 10.
+    project.edit(
+        "sweeps/judged.toml",
+        ", template = \"From 0 to 5: {prompt}<reply>{reply}\"",
+        "",
+    );
+    let said = project.lions(&["check", "sweeps/judged.toml"]);
+    let why = "ratings from 0 to 5, but the question asks for 1 to 10";
+    assert!(said.code == 1 && said.err.contains(why), "{said:?}");
+}
+
+#[test]
+fn an_answer_that_takes_too_long_is_asked_for_again_and_in_the_end_given_up() {
+    let calls = AtomicUsize::new(0);
+    let endpoint = Endpoint::start(move |question| {
+        if calls.fetch_add(1, Ordering::SeqCst) == 0 {
+            std::thread::sleep(std::time::Duration::from_millis(1500));
+        }
+        by_length(question)
+    });
+    let project_of =
+        |url: &str, runtime: &str| project(url, &format!("timeout-secs = 1\n{runtime}"));
+    let patient = project_of(&endpoint.url, "");
+    let said = run(&patient, &[]);
+    assert_eq!(said.code, 0, "{said:?}");
+    assert!(endpoint.asked() > 12, "{}", endpoint.asked());
+    let table = &patient.json(&["compare", "judged"])[0];
+    assert!(table["rows"][0]["results"][0]["estimate"]["value"].is_number());
+
+    let endpoint = Endpoint::start(|question| {
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        by_length(question)
+    });
+    let said = run(&project_of(&endpoint.url, "retries = 1"), &[]);
+    assert_eq!(said.code, 100, "{said:?}");
+    let words = "no answer within 1 s, its `timeout-secs` (2 tries)";
+    assert!(said.err.contains(words), "{said:?}");
+}

@@ -2,7 +2,7 @@
 
 use crate::project::{Project, copy_tree};
 use crate::tiny::{self, Results, close};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -316,4 +316,100 @@ fn rounds_share_what_they_can_and_mix_in_offline_pairs() {
         close(before(arm), before("one"), PASSES, arm);
         assert!(results.value(arm, metrics[1]).abs() > 1e-4, "{arm} learns");
     }
+}
+
+#[test]
+fn prompts_and_replies_that_are_left_out_are_counted_and_cut_ones_have_no_end_to_learn() {
+    let project = tiny::project();
+    tiny::reward_model(&project, "models/reward");
+    let long = "Tom ran home to his mom and the big red dog sat by the tree. ".repeat(3);
+    let longs = (0..3).map(|n| format!("{long} {n}"));
+    let short = [
+        "Say hi.",
+        "Tell me a story.",
+        "Who ran home?",
+        "Name a dog.",
+        "Say hi.",
+    ];
+    let prompts = longs.chain(short.map(str::to_owned));
+    let rows =
+        prompts.map(|prompt| format!("{}\n", json!({"prompt": prompt, "completion": "Yes."})));
+    project.write("data/mine/prompts.jsonl", rows.collect::<String>());
+    let drawing = |tokens: usize, samples: usize| {
+        format!(
+            "\"online-dpo.recipe.samples\" = {samples}, \"online-dpo.recipe.sampling.max-new-tokens\" = {tokens}"
+        )
+    };
+    let arms = [("a token", drawing(1, 24)), ("some", drawing(40, 3))];
+    let rest = format!(
+        "{ONLINE}[base.online-dpo.recipe]\n\
+         judge = {{ reward-model = {{ model-path = \"models/reward\", precision = \"f32\" }} }}\n\
+         prompts = {{ data = [{{ path = \"data/mine/prompts.jsonl\" }}], max-prompt-len = 30 }}\n"
+    );
+    let results = tiny::run_arms(&project, "left-out", &arms, &["tales/loss"], &rest);
+    let mut empty_ones = 0;
+    for (arm, _) in &arms {
+        let (sample, judge) = (results.only(arm, "sample"), results.only(arm, "judge"));
+        let counts = ["prompts_found", "prompts_dropped_too_long", "prompts"];
+        // A prompt that comes again is one.
+        assert_eq!(
+            counts.map(|name| results.count(&sample, name)),
+            [7, 3, 4],
+            "{arm}"
+        );
+        let sampled = results.lines(&sample, "samples.jsonl");
+        let replies = sampled
+            .iter()
+            .flat_map(|row| row["replies"].as_array().unwrap());
+        let empty = replies.filter(|reply| reply["text"] == "").count();
+        assert_eq!(
+            results.count(&judge, "replies_dropped_empty"),
+            empty,
+            "{arm}"
+        );
+        empty_ones += empty;
+    }
+    assert!(empty_ones > 0, "no reply of a single token was empty");
+
+    // The pairs as they were made, and as if every reply had ended by itself.
+    let pairs = results.lines(&results.only("some", "judge"), "pairs.jsonl");
+    let is_cut = |pair: &Value, side: &str| pair[format!("{side}_finished")] == false;
+    let cut = |pair: &Value| {
+        ["chosen", "rejected"]
+            .iter()
+            .filter(|side| is_cut(pair, side))
+            .count()
+    };
+    let all_cut: usize = pairs.iter().map(cut).sum();
+    assert!(all_cut > 0, "{pairs:?}");
+    let text = |keep: bool| -> String {
+        let line = |pair: &Value| {
+            let mut pair = pair.clone();
+            if !keep {
+                pair.as_object_mut()
+                    .unwrap()
+                    .retain(|key, _| !key.ends_with("_finished"));
+            }
+            format!("{pair}\n")
+        };
+        pairs.iter().map(line).collect()
+    };
+    project.write("data/mine/made.jsonl", text(true));
+    project.write("data/mine/ended.jsonl", text(false));
+    let of =
+        |file: &str| format!("\"dpo.recipe.data\" = [{{ path = \"data/mine/{file}.jsonl\" }}]");
+    let files = [("made", of("made")), ("ended", of("ended"))];
+    let offline = tiny::run_arms(
+        &project,
+        "ends",
+        &files,
+        &["tales/loss"],
+        "[base]\npipeline = [\"dpo\"]\n",
+    );
+    let tokens = |results: &Results, arm: &str| results.count(&results.only(arm, "dpo"), "tokens");
+    assert_eq!(tokens(&results, "some"), tokens(&offline, "made"));
+    assert_eq!(
+        tokens(&offline, "ended") - tokens(&offline, "made"),
+        all_cut
+    );
 }

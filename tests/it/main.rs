@@ -6,6 +6,7 @@ mod adapters;
 mod archive;
 mod bad_input;
 mod bases;
+mod benched;
 mod benchmarks;
 mod book;
 mod browser;

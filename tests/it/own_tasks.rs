@@ -323,3 +323,149 @@ fn questions_are_put_together_as_the_keys_of_the_file_say() {
         close(metrics[key]["value"].as_f64().unwrap(), share, 1e-12, key);
     }
 }
+
+#[test]
+fn the_command_asks_through_a_template_and_one_row_is_no_rows() {
+    let project = project();
+    project.write(
+        "marks.jinja",
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[assistant]",
+    );
+    let asked = |out: &str, more: &[&str]| {
+        let words = ["eval", MODEL, "--tasks", "tasks/words.toml", "--out", out];
+        let said = project.lions(&[&words, more].concat());
+        assert_eq!(said.code, 0, "{said:?}");
+        let samples = project.read(&format!("{out}/samples_words.jsonl"));
+        let samples = samples
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        (
+            context(&samples.collect::<Vec<_>>(), "Tom ran to"),
+            said.out,
+        )
+    };
+    let (text, said) = asked(
+        "one",
+        &[
+            "--chat",
+            "one-turn",
+            "--system",
+            "Be brief.",
+            "--max-rows",
+            "1",
+        ],
+    );
+    assert_eq!(
+        text,
+        "<s>Be brief. ##\nGo on, please.\n\nUser: Ben saw a ->cat ##\nTom ran to\nAssistant:"
+    );
+    // The first of each of two parts.
+    let ends = |start: &str| {
+        let line = said.lines().find(|line| line.starts_with(start)).unwrap();
+        line.rsplit("  ").next().unwrap().to_owned()
+    };
+    assert_eq!(ends("words/run/whole/"), "(1 row)");
+    assert_eq!(ends("words/whole/"), "(2 rows)");
+    assert_eq!(
+        asked("turns", &["--chat", "turns"]).0,
+        "<s>Go on, please.\n\nUser: Ben saw a\nAssistant: cat</s>User: Tom ran to\nAssistant:"
+    );
+    assert_eq!(
+        asked(
+            "marks",
+            &[
+                "--chat",
+                "turns",
+                "--chat-template",
+                "marks.jinja",
+                "--shots",
+                "0"
+            ]
+        )
+        .0,
+        "[system] Go on, please.\n\n[user] Tom ran to\n[assistant]"
+    );
+    let said = project.lions(&[
+        "eval",
+        MODEL,
+        "--tasks",
+        "x",
+        "--out",
+        "x",
+        "--system",
+        "Be brief.",
+    ]);
+    assert!(said.code == 2 && said.err.contains("--chat"), "{said:?}");
+}
+
+/// Two rows, both about sentences and words in capitals: what comes of no more than 24 tokens.
+const FOLLOW: &str = r#"{"prompt": "Tell me about a cat.", "instruction_id_list": ["length_constraints:number_sentences", "change_case:capital_word_frequency"], "kwargs": [{"num_sentences": 100, "relation": "less than"}, {"capital_frequency": 50, "capital_relation": "at least"}]}
+{"prompt": "Tell me about a dog.", "instruction_id_list": ["change_case:capital_word_frequency"], "kwargs": [{"capital_frequency": 50, "capital_relation": "less than"}]}
+"#;
+
+#[test]
+fn sentences_are_told_by_files_of_nltk_without_which_such_rows_are_refused() {
+    let project = tiny::project();
+    project.write("data/eval/ifeval/train.jsonl", FOLLOW);
+    let shipped = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let task = |file: &str| {
+        format!(
+            "[base]\npipeline = []\n[base.eval.recipe.tasks.ifeval]\nfile = \"{file}\"\n\
+             request = {{ generate = {{ until = [], max-new-tokens = 24 }} }}\n"
+        )
+    };
+    let metrics = [
+        "ifeval/inst_level_strict_acc",
+        "ifeval/prompt_level_strict_acc",
+    ];
+    let arms = [("all", "seed = 1".to_owned())];
+    let sweep = |file: &str| {
+        let text = tiny::sweep(
+            "follow",
+            &arms,
+            &format!("{}{}", task(file), tiny::table(&metrics)),
+        );
+        text.replace("{ seed = 1 }", "{ \"eval.recipe.precision\" = \"f32\" }")
+    };
+    // The shipped task names four files that are fetched; without them it says so.
+    project.write("sweeps/follow.toml", sweep("ifeval"));
+    let said = project.lions(&["check", "sweeps/follow.toml"]);
+    let gone = "there is no file `data/eval/punkt_tab/english/abbrev_types.txt`";
+    assert!(said.code == 1 && said.err.contains(gone), "{said:?}");
+    // A task of one's own that names none is refused before anything is asked.
+    let text = std::fs::read_to_string(shipped.join("data/tasks/ifeval.toml")).unwrap();
+    let (without, _) = text.split_once("[score.ifeval.punkt]").unwrap();
+    project.write("tasks/plain.toml", without);
+    project.write("sweeps/follow.toml", sweep("tasks/plain.toml"));
+    for command in ["check", "run"] {
+        let said = project.lions(&[command, "sweeps/follow.toml"]);
+        let why = "row data/eval/ifeval/train.jsonl:1: score: length_constraints:number_sentences: it is about English \
+                   sentences or words, and the task has no `punkt` files";
+        assert!(said.code == 1 && said.err.contains(why), "{said:?}");
+    }
+    let said = project.lions(&[
+        "eval",
+        MODEL,
+        "--tasks",
+        "tasks/plain.toml",
+        "--out",
+        "none",
+    ]);
+    assert!(
+        said.code == 1 && said.err.contains("no `punkt` files"),
+        "{said:?}"
+    );
+
+    let nltk = shipped.join("tests/golden/eval/punkt");
+    crate::project::copy_tree(&nltk, &project.path("data/eval/punkt_tab/english"));
+    project.write("sweeps/follow.toml", sweep("ifeval"));
+    let results = tiny::run(&project, "follow");
+    // So few tokens are fewer than 100 sentences and 50 words in capitals.
+    close(
+        results.value("all", metrics[0]),
+        2.0 / 3.0,
+        1e-12,
+        "by instruction",
+    );
+    close(results.value("all", metrics[1]), 0.5, 1e-12, "by prompt");
+}

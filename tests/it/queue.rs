@@ -3,6 +3,7 @@
 
 use crate::driver::{Driver, attempts, run_words, write_sweep};
 use crate::project::Project;
+use lions::base::{Clock as _, SystemClock};
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
@@ -468,4 +469,24 @@ fn whole_numbers_are_drawn_where_they_are_asked_for_and_train_as_many_steps() {
     let mut wanted = drawn;
     wanted.sort_unstable();
     assert_eq!(made, wanted);
+}
+
+#[test]
+fn a_time_of_day_is_the_next_one_and_is_told() {
+    let project = crate::tiny::project();
+    write_sweep(&project, "daily", 2, "");
+    let run = |time: &str| {
+        let said = project.lions(&["run", "sweeps/daily.toml", "--until", time]);
+        (said.code, said.err)
+    };
+    // Two minutes ago, so that it is tomorrow's.
+    let ago = SystemClock.now().plus_millis(-120_000);
+    let (code, told) = run(&format!("{}Z", &ago.iso8601()[11..16]));
+    let tomorrow = ago.plus_millis(24 * 60 * 60 * 1000).iso8601();
+    let line = format!("runs until {}:00Z\n", &tomorrow[..16]);
+    assert!(code == 0 && told.contains(&line), "{line} in {told}");
+    let table = project.json(&["compare", "daily"]);
+    assert_eq!(table[0]["rows"].as_array().unwrap().len(), 1, "{table}");
+    let (code, told) = run("07:30Z");
+    assert!(code == 0 && told.contains("T07:30:00Z\n"), "{told}");
 }

@@ -182,6 +182,97 @@ fn a_person_can_ask_the_database(project: &Project) {
     assert_eq!(seeds, 2);
 }
 
+/// The statement of the README, on a sweep of the name and the axes that it has there.
+#[test]
+fn the_question_of_the_readme_is_answered_by_a_store() {
+    let project = crate::tiny::project();
+    let readme = include_str!("../../README.md");
+    let sql = readme.split("```sql\n").nth(1).unwrap();
+    let sql = sql.split("```").next().unwrap();
+    let axes = r#"extends = ["tiny.toml"]
+[sweep]
+name = "quickstart"
+question = "Which β won at each dataset size?"
+seeds = [1, 2]
+[base]
+pipeline = ["dpo"]
+[[axis]]
+name = "pairs"
+path = "dpo.recipe.max-examples"
+values = [8, 16]
+[[axis]]
+path = "dpo.recipe.beta"
+values = [0.05, 0.5]
+"#;
+    let table = crate::tiny::table(&["polite/rewards/accuracies"]);
+    let text = format!("{axes}{}{table}", crate::tiny::POLITE);
+    project.write("sweeps/quickstart.toml", text);
+    let said = project.lions(&["run", "sweeps/quickstart.toml", "--quiet"]);
+    assert_eq!(said.code, 0, "{said:?}");
+    // The best mean of each size, and the configurations that have it.
+    let rows = project.json(&["compare", "quickstart"])[0]["rows"].clone();
+    let mut wanted: BTreeMap<u32, (f64, Vec<f64>)> = BTreeMap::new();
+    for row in rows.as_array().unwrap() {
+        let of = |axis: &str| row["configuration"][axis].clone();
+        let (pairs, beta) = (
+            u32::try_from(of("pairs").as_u64().unwrap()).unwrap(),
+            of("beta").as_f64().unwrap(),
+        );
+        let mean = row["results"][0]["estimate"]["value"].as_f64().unwrap();
+        let best = wanted.entry(pairs).or_insert((f64::MIN, Vec::new()));
+        if mean > best.0 {
+            *best = (mean, Vec::new());
+        }
+        if mean >= best.0 {
+            best.1.push(beta);
+        }
+    }
+    let database = crate::driver::database(&project);
+    let mut asked = database.prepare(sql).unwrap();
+    assert_eq!(asked.column_names(), ["pairs", "beta", "accuracy", "seeds"]);
+    let told = asked.query_map([], |row| {
+        Ok((
+            row.get::<_, u32>(0)?,
+            row.get::<_, f64>(1)?,
+            row.get::<_, f64>(2)?,
+            row.get::<_, u32>(3)?,
+        ))
+    });
+    let told: Vec<_> = told.unwrap().map(Result::unwrap).collect();
+    assert_eq!(told.iter().map(|row| row.0).collect::<Vec<_>>(), [8, 16]);
+    for (pairs, beta, accuracy, seeds) in told {
+        let (best, betas) = &wanted[&pairs];
+        assert!(
+            (accuracy - best).abs() < 1e-12 && betas.contains(&beta),
+            "{pairs}: {beta}"
+        );
+        assert_eq!(seeds, 2);
+    }
+}
+
+/// Threads cannot be started with stacks of that size, which no command foresees.
+#[test]
+fn what_nobody_foresaw_ends_with_the_code_of_a_bug_and_costs_nothing() {
+    let project = crate::tiny::project();
+    crate::driver::write_sweep(&project, "broken", 2, "");
+    let words = ["run", "sweeps/broken.toml", "--jobs", "1"];
+    let mut command = project.command(&words);
+    command.env("RUST_MIN_STACK", "1000000000000000000");
+    let said = crate::project::Said::of(&command.output().unwrap());
+    assert_eq!(said.code, 255, "{said:?}");
+    for words in [
+        "panicked at ",
+        "error: the command panicked; this is a bug of lions",
+        "hint: ",
+    ] {
+        assert!(said.err.contains(words), "{words}: {said:?}");
+    }
+    let said = project.lions(&words);
+    assert_eq!(said.code, 0, "{said:?}");
+    let table = project.json(&["compare", "broken"]);
+    assert_eq!(table[0]["rows"].as_array().unwrap().len(), 1, "{table}");
+}
+
 #[test]
 fn a_loss_that_is_not_finite_fails_its_run_and_its_siblings_go_on() {
     let project = Project::new();

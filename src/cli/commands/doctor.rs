@@ -188,7 +188,7 @@ fn gpus() -> Vec<Finding> {
             return none(Health::Ok, "the driver shows no card".to_owned());
         }
         Ok(shown) => shown,
-        Err(error @ (GpuError::NoDriver | GpuError::NotBuiltIn)) => {
+        Err(error @ (GpuError::NoDriver | GpuError::NotBuiltIn | GpuError::Static)) => {
             return none(Health::Ok, error.to_string());
         }
         Err(error) => return none(Health::Warning, error.to_string()),

@@ -185,6 +185,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &RunArgs) -> Result<u8, Comman
     let lengths = look.into_lengths();
     let shutdown = Shutdown::new();
     signals::stop_on_signals(&shutdown)?;
+    if let Some(until) = args.until {
+        ui.say(&format!("runs until {}", until.iso8601()));
+    }
     let many = loaded.len() > 1;
     let (mut code, mut spent) = (DONE, 0);
     while let Some(((word, plan), sweep)) = take_first(&project, &mut loaded) {

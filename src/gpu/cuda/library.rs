@@ -12,9 +12,15 @@ use std::path::{Path, PathBuf};
 /// The oldest CUDA whose drivers take our PTX, as the driver writes it.
 const OLDEST_CUDA: i32 = 11_080;
 
+/// A static musl has no loader.
+const IS_STATIC: bool = cfg!(all(target_env = "musl", target_feature = "crt-static"));
+
 /// Starts the driver, for the card of an index, and says which CUDA it is for; refuses machines without one, and one so
 /// old that functions are missing. Nothing else of it may be called before: a function that is not there panics.
 pub(super) fn driver(index: usize) -> Result<(i32, i32)> {
+    if IS_STATIC {
+        return Err(GpuError::Static);
+    }
     #[expect(unsafe_code, reason = "opens a library")]
     // SAFETY: opening the driver runs nothing but its initialisation, which is NVIDIA's to get right.
     let there = unsafe { cudarc::driver::sys::is_culib_present() };
