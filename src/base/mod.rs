@@ -30,7 +30,7 @@ pub use clock::FakeClock;
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use csv_line::csv_line;
 pub use device::{Device, UnknownDevice};
-pub use digest::{Digest, digest_bytes, digest_file};
+pub use digest::{Digest, digest_bytes, digest_file, sha256_text};
 pub use fill::fill;
 pub use fs::{PathError, append_line, write_atomic};
 pub use guard::{guarded, silence_guarded_panics};

@@ -9,6 +9,7 @@ use crate::arch::Pass;
 use crate::config::spec::TaskRecipe;
 use crate::data::{ContinuationTokenizer, TokenizedRequest};
 use crate::eval::record::SetResult;
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -22,10 +23,29 @@ pub fn look_at_task(
     most: NonZeroUsize,
     chat: &ChatWriter<'_>,
 ) -> Result<(), TaskError> {
-    scorers(root, name, recipe)?;
+    let opened = scorers(root, name, recipe)?;
     let mut few = recipe.clone();
     few.max_rows = Some(recipe.max_rows.map_or(most, |rows| rows.min(most)));
-    load_documents(root, name, &few, chat)?;
+    let (documents, _) = load_documents(root, name, &few, chat)?;
+    fit(name, &opened, &documents)
+}
+
+/// Refuses a row that a scorer cannot score whatever is answered, before anything is asked.
+fn fit(
+    name: &str,
+    scorers: &[Box<dyn RowScorer>],
+    documents: &[Document],
+) -> Result<(), TaskError> {
+    for document in documents {
+        for scorer in scorers {
+            scorer.look(document).map_err(|reason| TaskError::Row {
+                task: name.to_owned(),
+                origin: document.row.origin.clone(),
+                what: "score".to_owned(),
+                reason,
+            })?;
+        }
+    }
     Ok(())
 }
 
@@ -49,6 +69,8 @@ pub struct PreparedTask<'a> {
     pub recipe: &'a TaskRecipe,
     /// Its rows.
     pub documents: Vec<Document>,
+    /// How many rows each part has, or the task, those beyond `max-rows` among them.
+    pub all_rows: BTreeMap<Option<String>, usize>,
     /// The tokens of every question of every row.
     pub requests: Vec<Vec<TokenizedRequest>>,
     /// How its texts become tokens.
@@ -77,13 +99,15 @@ impl<'a> PreparedTask<'a> {
         chat: &ChatWriter<'_>,
     ) -> Result<Self, TaskError> {
         let scorers = scorers(root, name, recipe)?;
-        let documents = load_documents(root, name, recipe, chat)?;
+        let (documents, all_rows) = load_documents(root, name, recipe, chat)?;
+        fit(name, &scorers, &documents)?;
         let tokenizer = ContinuationTokenizer::open(model_dir, recipe.bos)?;
         let requests = encode_questions(name, recipe, &documents, &tokenizer, max_positions)?;
         Ok(Self {
             name,
             recipe,
             documents,
+            all_rows,
             requests,
             tokenizer,
             scorers,
