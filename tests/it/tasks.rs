@@ -266,6 +266,11 @@ fn results_of_the_harness_stand_beside_a_sweep_and_are_compared_row_by_row() {
     let said = project.lions(&["compare", "tasks", "--beside", "others/none.json"]);
     assert_eq!(said.code, 1, "{said:?}");
     assert!(said.err.contains("`else/acc`"), "{said:?}");
+    let said = project.lions(&["diff", "tasks/0", "others/nowhere.json"]);
+    assert!(
+        said.code == 1 && said.err.contains("nowhere.json"),
+        "{said:?}"
+    );
     let said = project.lions(&["compare", "tasks", "--beside", "sweeps/tasks.toml"]);
     assert!(said.code == 1 && said.err.contains("no JSON"), "{said:?}");
 }

@@ -34,7 +34,7 @@ pub(crate) struct DiffArgs {
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &DiffArgs) -> Result<u8, CommandError> {
     let project = Project::find(global.root.as_deref(), None)?;
-    let files = [&args.first, &args.second].map(|word| Path::new(word).exists());
+    let files = [&args.first, &args.second].map(|word| is_file(word));
     // Two files are compared without any run.
     let store = match files {
         [true, true] => None,
@@ -58,6 +58,12 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &DiffArgs) -> Result<u8, Comma
     Ok(DONE)
 }
 
+/// Whether a word means a file of results, there or not.
+fn is_file(word: &str) -> bool {
+    let path = Path::new(word);
+    path.exists() || path.extension().is_some_and(|ending| ending == "json")
+}
+
 /// The run or file that a word means.
 fn side_of<'s>(
     project: &Project,
@@ -65,9 +71,7 @@ fn side_of<'s>(
     word: &str,
 ) -> Result<DiffSide<'s>, CommandError> {
     match store {
-        Some(store) if !Path::new(word).exists() => {
-            Ok(DiffSide::Run(store, run_of(project, store, word)?))
-        }
+        Some(store) if !is_file(word) => Ok(DiffSide::Run(store, run_of(project, store, word)?)),
         _ => {
             let file = read_harness_results(Path::new(word));
             Ok(DiffSide::File(file.map_err(CommandError::user)?))
