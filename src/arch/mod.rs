@@ -21,8 +21,8 @@ pub use activations::{
     ACTIVATION_ALIGNMENT, Extent, Keep, PARTS, activation_bytes, head_rows, layers_that_fit,
 };
 pub use card_memory::{
-    CardFootprint, JOINING_ROOM, PARAMETER_ALIGNMENT, SHARE_ALIGNMENT, largest_pass, parameter_numbers,
-    passed_at_once, room_for_arrays, share_of_card, state_room, usable_of_card,
+    CardFootprint, JOINING_ROOM, PARAMETER_ALIGNMENT, SHARE_ALIGNMENT, largest_pass,
+    parameter_numbers, passed_at_once, room_for_arrays, share_of_card, state_room, usable_of_card,
 };
 pub use config::{DecoderConfig, FloatFormat};
 pub use cost::{Learned, Pass, forward_flops, parameter_count, training_flops};

@@ -35,6 +35,13 @@ pub fn digest_bytes(bytes: &[u8]) -> Digest {
     Digest(blake3::hash(bytes).to_hex().to_string())
 }
 
+/// The SHA-256 of a text as lower-case hex digits: the names that other tools give to rows and texts.
+pub fn sha256_text(text: &str) -> String {
+    use sha2::Digest as _;
+    let digest = sha2::Sha256::digest(text.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// So much of a file is read at a time: enough for all threads to have a part of it, bytes.
 const CHUNK: usize = 4 << 20;
 
@@ -78,6 +85,13 @@ pub fn digest_file(path: &Path) -> Result<Digest, PathError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // Expected: `sha256sum`.
+    #[test]
+    fn texts_have_the_names_that_other_tools_give_them() {
+        let name = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256_text("abc"), name);
+    }
 
     #[test]
     fn a_file_of_several_chunks_has_the_digest_of_its_bytes() {

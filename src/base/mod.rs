@@ -30,7 +30,7 @@ pub use clock::FakeClock;
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use csv_line::csv_line;
 pub use device::{Cards, Device, SeveralCards, UnknownDevice};
-pub use digest::{Digest, digest_bytes, digest_file};
+pub use digest::{Digest, digest_bytes, digest_file, sha256_text};
 pub use fill::fill;
 pub use fs::{PathError, append_line, sync_files, write_atomic, write_new};
 pub use guard::{guarded, silence_guarded_panics};

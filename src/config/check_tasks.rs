@@ -27,6 +27,10 @@ impl Checker<'_> {
                 "for example `score = [\"acc\"]`",
             );
         }
+        if task.system.is_some() && task.chat.is_some() {
+            let message = "this is for tasks in plain text, and `chat` asks through a template";
+            self.fail(&at("system"), message, "name the system turn `chat.system`");
+        }
         for (index, scorer) in task.score.iter().enumerate() {
             self.scorer(task, scorer, &at(&format!("score.{index}")));
         }

@@ -25,6 +25,9 @@ pub struct TaskRecipe {
     /// Solved rows that stand before the question; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub few_shot: Option<FewShotRecipe>,
+    /// Text before the description, of a task in plain text; through a chat template `chat.system` is the system turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     /// Template of what stands before everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -62,6 +65,31 @@ pub struct HarnessTask {
     /// Its version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<f64>,
+    /// Columns that it adds to its rows, by which it names them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adds: Vec<AddedColumn>,
+}
+
+/// A column that another tool adds to a row.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct AddedColumn {
+    /// Its name.
+    pub column: String,
+    /// What it holds.
+    pub holds: AddedValue,
+}
+
+/// What an added column holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum AddedValue {
+    /// The question, without what stands before it.
+    Prompt,
+    /// The list of choices.
+    Choices,
+    /// The number of the right choice.
+    Target,
 }
 
 /// Solved rows before the question.

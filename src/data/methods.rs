@@ -153,6 +153,10 @@ fn title_case(c: char) -> String {
         'Ǉ'..='ǉ' => Some('ǈ'),
         'Ǌ'..='ǌ' => Some('ǋ'),
         'Ǳ'..='ǳ' => Some('ǲ'),
+        // Greek with an iota below has one sign for a capital with the iota beside it.
+        '\u{1f80}'..='\u{1faf}' => char::from_u32(u32::from(c) | 8),
+        '\u{1fb3}' | '\u{1fc3}' | '\u{1ff3}' => char::from_u32(u32::from(c) + 9),
+        '\u{1fbc}' | '\u{1fcc}' | '\u{1ffc}' => Some(c),
         // Georgian has capitals, but none at the beginning of words.
         'ა'..='ჺ' | 'ჽ'..='ჿ' => Some(c),
         _ => None,
@@ -163,9 +167,15 @@ fn title_case(c: char) -> String {
     // What is written as several capitals keeps the first.
     let mut upper = c.to_uppercase();
     let first = upper.next().unwrap_or(c);
-    std::iter::once(first)
-        .chain(upper.flat_map(char::to_lowercase))
-        .collect()
+    let below = ('\u{1f00}'..='\u{1fff}').contains(&c);
+    if c == 'ŉ' {
+        return "ʼN".to_owned();
+    }
+    let rest = upper.flat_map(|c| match c {
+        'Ι' if below => '\u{345}'.to_lowercase(),
+        c => c.to_lowercase(),
+    });
+    std::iter::once(first).chain(rest).collect()
 }
 
 fn swapcase(text: &str) -> String {

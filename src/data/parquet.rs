@@ -2,6 +2,7 @@
 
 use super::error::DataError;
 use super::limits::{bytes_of, most_text, too_much};
+use super::row_text::python_json;
 use crate::base::{PathError, guarded};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
@@ -24,6 +25,44 @@ pub(super) fn read_parquet(
             reason,
         })
     })
+}
+
+/// Every row as Python writes it, with its columns in the order of the file.
+pub(super) fn read_parquet_texts(file: &Path, path: &str) -> Result<Vec<String>, DataError> {
+    guarded("the Parquet library", || {
+        let broken = |e: &dyn std::fmt::Display| e.to_string();
+        let handle = std::fs::File::open(file).map_err(|e| broken(&e))?;
+        let reader = SerializedFileReader::new(handle).map_err(|e| broken(&e))?;
+        let rows = reader.get_row_iter(None).map_err(|e| broken(&e))?;
+        let text = |row: Result<Row, _>| {
+            let json = ordered(row.map_err(|e: parquet::errors::ParquetError| broken(&e))?);
+            python_json(&json).map_err(|e| broken(&e))
+        };
+        rows.map(text).collect::<Result<Vec<_>, String>>()
+    })
+    .map_err(|reason| DataError::Unreadable {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+/// A row or struct as the text of a JSON object, its columns in order.
+fn ordered(row: Row) -> String {
+    let pairs = row.into_columns().into_iter().map(|(name, field)| {
+        let text = match field {
+            Field::Group(row) => ordered(row),
+            Field::ListInternal(list) => {
+                let items = list.elements().iter().cloned().map(|item| match item {
+                    Field::Group(row) => ordered(row),
+                    item => value(item).to_string(),
+                });
+                format!("[{}]", items.collect::<Vec<_>>().join(","))
+            }
+            field => value(field).to_string(),
+        };
+        format!("{}:{text}", Value::from(name))
+    });
+    format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
 }
 
 fn read(file: &Path, path: &str, count: usize) -> Result<Vec<Map<String, Value>>, DataError> {

@@ -2,14 +2,16 @@
 //!
 //! Scores and filters of other tools are defined by patterns of `re`, so the pattern is rewritten where the engine's
 //! words mean something else: `\s`, `\w` and `\b` are those of Python's `str`, `$` also stands before a last line
-//! feed, `{` that begins no count and `[` in a class are themselves. Two things stay different: an empty match right
-//! behind another match is not found, and patterns of Python that the engine has not are refused.
+//! feed, `{` that begins no count and `[` in a class are themselves, and without regard to case `i` is also the Turkish
+//! letters. Two things stay different: where an empty match was found no other is looked for, and patterns of Python that
+//! the engine has not are refused.
 
-use fancy_regex::{Captures, Regex};
+use fancy_regex::{Captures, Regex, RegexBuilder};
 use std::ops::Range;
 
 /// What the flags of `re` say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag there, too")]
 pub struct Flags {
     /// `re.IGNORECASE`.
     pub ignore_case: bool,
@@ -17,11 +19,17 @@ pub struct Flags {
     pub multiline: bool,
     /// `re.DOTALL`.
     pub dot_all: bool,
+    /// As Python's module `regex` reads patterns, not `re`: marks and joiners are part of words, fractions and superscripts
+    /// are not, and the four separators of ASCII are no white space. NLTK takes it from 3.10 on.
+    pub regex_module: bool,
 }
 
 /// A compiled pattern.
 #[derive(Clone, Debug)]
 pub struct Pattern(Regex);
+
+/// Steps back in one search, after which a pattern counts as too slow: seconds.
+const MOST_STEPS: usize = 100_000_000;
 
 /// Characters of `\w`: `str.isalnum` and the low line.
 const WORD: &str = r"\p{L}\p{N}_";
@@ -42,13 +50,16 @@ impl Pattern {
         ] {
             letters.extend(on.then_some(letter));
         }
-        let body = rewritten(source, flags.multiline);
+        let body = rewritten(source, flags);
         let whole = if letters.is_empty() {
             body
         } else {
             format!("(?{letters}){body}")
         };
-        Regex::new(&whole)
+        let built = RegexBuilder::new(&whole)
+            .backtrack_limit(MOST_STEPS)
+            .build();
+        built
             .map(Self)
             .map_err(|e| format!("`{source}` is no pattern that can be used: {e}"))
     }
@@ -66,8 +77,16 @@ impl Pattern {
     /// # Errors
     /// The pattern takes too long on this text.
     pub fn matches(&self, text: &str) -> Result<Vec<Range<usize>>, String> {
-        let found = self.0.find_iter(text).map(|m| m.map(|m| m.range()));
-        found.collect::<Result<_, _>>().map_err(|e| slow(&e))
+        let mut all = Vec::new();
+        let mut from = Some(0);
+        while let Some(at) = from {
+            let found = self.0.find_from_pos(text, at).map_err(|e| slow(&e))?;
+            from = found.and_then(|found| {
+                all.push(found.range());
+                behind(text, &found.range())
+            });
+        }
+        Ok(all)
     }
 
     /// The matches as `re.findall` gives them: of a pattern without groups the match, else its groups.
@@ -75,11 +94,7 @@ impl Pattern {
     /// # Errors
     /// The pattern takes too long on this text.
     pub fn find_all(&self, text: &str) -> Result<Vec<Vec<String>>, String> {
-        let mut all = Vec::new();
-        for found in self.0.captures_iter(text) {
-            all.push(groups(&found.map_err(|e| slow(&e))?));
-        }
-        Ok(all)
+        Ok(self.all(text)?.iter().map(groups).collect())
     }
 
     /// The groups of every match, the whole match first; absent ones took no part in it.
@@ -87,14 +102,29 @@ impl Pattern {
     /// # Errors
     /// The pattern takes too long on this text.
     pub fn groups(&self, text: &str) -> Result<Vec<Vec<Option<Range<usize>>>>, String> {
+        let ranges = |found: &Captures<'_>| {
+            let places = 0..found.len();
+            places.map(|i| found.get(i).map(|m| m.range())).collect()
+        };
+        Ok(self.all(text)?.iter().map(ranges).collect())
+    }
+
+    /// How many groups it has, the whole match not among them.
+    pub fn group_count(&self) -> usize {
+        self.0.captures_len().saturating_sub(1)
+    }
+
+    /// The matches with their groups. As in Python, an empty match may stand right behind another one.
+    fn all<'t>(&self, text: &'t str) -> Result<Vec<Captures<'t>>, String> {
         let mut all = Vec::new();
-        for found in self.0.captures_iter(text) {
-            let found = found.map_err(|e| slow(&e))?;
-            all.push(
-                (0..found.len())
-                    .map(|i| found.get(i).map(|m| m.range()))
-                    .collect(),
-            );
+        let mut from = Some(0);
+        while let Some(at) = from {
+            let found = self.0.captures_from_pos(text, at).map_err(|e| slow(&e))?;
+            from = found.and_then(|found| {
+                let whole = found.get(0)?.range();
+                all.push(found);
+                behind(text, &whole)
+            });
         }
         Ok(all)
     }
@@ -106,11 +136,10 @@ impl Pattern {
     pub fn replace(&self, text: &str, by: &str) -> Result<String, String> {
         let mut out = String::with_capacity(text.len());
         let mut done = 0;
-        for found in self.0.captures_iter(text) {
-            let found = found.map_err(|e| slow(&e))?;
+        for found in &self.all(text)? {
             let Some(whole) = found.get(0) else { continue };
             out.push_str(&text[done..whole.start()]);
-            expand(&found, by, &mut out)?;
+            expand(found, by, &mut out)?;
             done = whole.end();
         }
         out.push_str(&text[done..]);
@@ -131,6 +160,15 @@ impl Pattern {
         parts.push(&text[done..]);
         Ok(parts)
     }
+}
+
+/// Where the search behind a match goes on: at its end, behind an empty one a character further.
+fn behind(text: &str, found: &Range<usize>) -> Option<usize> {
+    if !found.is_empty() {
+        return Some(found.end);
+    }
+    let next = text[found.end..].chars().next()?;
+    Some(found.end + next.len_utf8())
 }
 
 fn slow(error: &fancy_regex::Error) -> String {
@@ -187,7 +225,7 @@ fn expand(found: &Captures<'_>, by: &str, out: &mut String) -> Result<(), String
 }
 
 /// The pattern in the engine's words.
-fn rewritten(source: &str, multiline: bool) -> String {
+fn rewritten(source: &str, flags: Flags) -> String {
     let mut out = String::with_capacity(source.len() + 16);
     let mut chars = source.char_indices().peekable();
     let mut in_class = false;
@@ -195,7 +233,7 @@ fn rewritten(source: &str, multiline: bool) -> String {
         match c {
             '\\' => {
                 let escaped = chars.next().map(|(_, c)| c);
-                out.push_str(&escape(escaped, in_class));
+                out.push_str(&escape(escaped, in_class, flags.regex_module));
             }
             '[' if in_class => out.push_str(r"\["),
             '[' => {
@@ -217,12 +255,38 @@ fn rewritten(source: &str, multiline: bool) -> String {
                 out.push('\\');
                 out.push(c);
             }
-            '$' if !in_class && !multiline => out.push_str(r"(?=\n?\z)"),
+            'i' | 'I' | '\u{130}' | '\u{131}'
+                if flags.ignore_case && !names_group(&source[..at]) =>
+            {
+                let ranges =
+                    source[..at].ends_with('-') || chars.peek().is_some_and(|n| n.1 == '-');
+                match in_class {
+                    true if ranges => out.push(c),
+                    true => out.push_str(I_LETTERS),
+                    false => out.push_str(&format!("[{I_LETTERS}]")),
+                }
+            }
+            '$' if !in_class && !flags.multiline => out.push_str(r"(?=\n?\z)"),
             '{' if !in_class && !is_count(&source[at..]) => out.push_str(r"\{"),
             c => out.push(c),
         }
     }
     out
+}
+
+/// What `i` is without regard to case: `re` takes the Turkish letters for it, too.
+const I_LETTERS: &str = "iI\u{130}\u{131}";
+
+/// Whether what follows stands between the signs of a group's beginning, such as `(?i:` or `(?P<first>`, or in a name.
+fn names_group(before: &str) -> bool {
+    let Some((_, inside)) = before.rsplit_once("(?") else {
+        return false;
+    };
+    let name = inside.trim_start_matches('P');
+    match name.strip_prefix(['<', '=', '>']) {
+        Some(name) => !name.starts_with(['=', '!']) && !name.contains(['>', ')']),
+        None => inside.bytes().all(|b| b.is_ascii_alphabetic() || b == b'-'),
+    }
 }
 
 /// Whether a text begins with `{3}`, `{3,}`, `{,3}` or `{3,4}`.
@@ -235,7 +299,7 @@ fn is_count(text: &str) -> bool {
     digits(least) && digits(most) && !(least.is_empty() && most.is_empty())
 }
 
-fn escape(escaped: Option<char>, in_class: bool) -> String {
+fn escape(escaped: Option<char>, in_class: bool, regex_module: bool) -> String {
     let class = |inside: &str| {
         if in_class {
             inside.to_owned()
@@ -244,6 +308,8 @@ fn escape(escaped: Option<char>, in_class: bool) -> String {
         }
     };
     match escaped {
+        // The engine's words are those of that module.
+        Some(c @ ('s' | 'S' | 'w' | 'W' | 'b' | 'B')) if regex_module => format!("\\{c}"),
         Some('s') => class(SPACE),
         Some('S') => format!("[^{SPACE}]"),
         Some('w') => class(WORD),
@@ -293,6 +359,52 @@ mod tests {
         assert_eq!(found(r"\<<[^\n]+\>>", "<<x>>"), ["<<x>>"]);
         assert_eq!(found("c.t", "cat c\nt"), ["cat"]);
         assert!(Pattern::new("(", Flags::default()).is_err());
+    }
+
+    // Expected: `regex` 2026.5.9.
+    #[test]
+    fn words_and_spaces_of_the_module_regex_are_others() {
+        let flags = Flags {
+            regex_module: true,
+            ..Flags::default()
+        };
+        let found = |source: &str, text: &str| {
+            let found = Pattern::new(source, flags).unwrap();
+            found.matches(text).unwrap().len()
+        };
+        for (text, words) in [
+            ("हिन्दी", 1),
+            ("e\u{301} x", 2),
+            ("² ½ ①", 0),
+            ("Ⅷ ⓐ ٣ a_b", 4),
+            ("a\u{200d}b x\u{2040}y", 2),
+        ] {
+            assert_eq!(found(r"\w+", text), words, "{text}");
+        }
+        assert_eq!(found(r"\s", "\u{1c}\u{85}\u{a0}\u{b}"), 3);
+        assert_eq!(found(r"\bx\b", "x\u{301} x"), 1);
+    }
+
+    // Expected: `re` of Python 3.11.
+    #[test]
+    fn case_and_empty_matches_are_those_of_python() {
+        let flags = Flags {
+            ignore_case: true,
+            ..Flags::default()
+        };
+        let found = |source: &str, text: &str| {
+            let pattern = Pattern::new(source, flags).unwrap();
+            let found = pattern.matches(text).unwrap().into_iter();
+            found.map(|at| text[at].to_owned()).collect::<Vec<_>>()
+        };
+        let turkish = "\u{131} \u{130} i I";
+        assert_eq!(found("i", turkish), ["\u{131}", "\u{130}", "i", "I"]);
+        assert_eq!(found("[hi]+", "H\u{130}"), ["H\u{130}"]);
+        assert_eq!(found("(?P<i>x)(?i:i)", "xI"), ["xI"]);
+        assert_eq!(found("k", "\u{212a}"), ["\u{212a}"]);
+        assert_eq!(found("x*", "xx a"), ["xx", "", "", ""]);
+        assert_eq!(pattern("x*").replace("abxd", "-").unwrap(), "-a-b--d-");
+        assert_eq!(pattern("(a)(b)?").group_count(), 2);
     }
 
     #[test]

@@ -130,8 +130,13 @@ fn is_printable(c: char) -> bool {
     text.escape_debug().count() == 2
 }
 
+/// `str.strip()`.
+pub fn strip(text: &str) -> &str {
+    text.trim_matches(is_space)
+}
+
 /// Python's white space: Unicode's, and the four separators of ASCII.
-pub(super) fn is_space(c: char) -> bool {
+pub fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
 }
 

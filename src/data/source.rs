@@ -5,7 +5,8 @@
 
 use super::error::{DataError, RowProblem, RowProblems};
 use super::limits::{MAX_ROW, bytes_of, most_text, row_too_long, too_much};
-use super::parquet::read_parquet;
+use super::parquet::{read_parquet, read_parquet_texts};
+use super::row_text::{Dump, python_json};
 use crate::base::PathError;
 use crate::config::spec::DataSource;
 use serde::de::{Deserializer as _, SeqAccess, Visitor};
@@ -122,6 +123,61 @@ pub(super) fn read_rows(root: &Path, path: &str) -> Result<Vec<RawRow>, DataErro
         read_json(&bytes, path, true)?
     };
     some(rows, path)
+}
+
+/// Every row of `root/path`, which [`read_rows`] has read, as Python writes it, by its number.
+///
+/// # Errors
+/// As [`read_rows`].
+pub(super) fn raw_rows(root: &Path, path: &str) -> Result<Vec<(usize, String)>, DataError> {
+    let opened = Opened::new(root, path)?;
+    if opened.text.is_none() {
+        let texts = read_parquet_texts(&opened.file, path)?;
+        return Ok((1..).zip(texts).collect());
+    }
+    let bytes = opened.bytes(u64::MAX)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let text = text.trim_start_matches('\u{feff}');
+    let broken = |e: serde_json::Error| DataError::Unreadable {
+        path: path.to_owned(),
+        reason: e.to_string(),
+    };
+    if text.trim_start().starts_with('[') {
+        let mut texts = Vec::new();
+        let mut list = serde_json::Deserializer::from_str(text);
+        list.deserialize_seq(Texts(&mut texts)).map_err(broken)?;
+        return Ok((1..).zip(texts).collect());
+    }
+    let lines = (1..).zip(text.split('\n'));
+    let filled = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
+    filled
+        .map(|(row, line)| Ok((row, python_json(line).map_err(broken)?)))
+        .collect()
+}
+
+/// The items of a list, each as Python writes it.
+struct Texts<'t>(&'t mut Vec<String>);
+
+impl<'de> Visitor<'de> for Texts<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        loop {
+            let mut out = String::new();
+            let dump = Dump {
+                out: &mut out,
+                depth: 0,
+            };
+            if items.next_element_seed(dump)?.is_none() {
+                return Ok(());
+            }
+            self.0.push(out);
+        }
+    }
 }
 
 /// The rows, if there are any.

@@ -93,6 +93,11 @@ pub struct Cell {
 /// A table over all trials with every final metric that has a better side, for a sweep that names
 /// no table.
 pub fn default_table(results: &SweepResults) -> TableSpec {
+    default_table_of(results, &|_| true)
+}
+
+/// The same with metrics that `keep` lets pass.
+pub fn default_table_of(results: &SweepResults, keep: &dyn Fn(&str) -> bool) -> TableSpec {
     let evals = results
         .trials
         .iter()
@@ -100,6 +105,7 @@ pub fn default_table(results: &SweepResults) -> TableSpec {
     let mut keys: Vec<String> = evals.flat_map(|run| run.metrics.keys().cloned()).collect();
     keys.sort();
     keys.dedup();
+    keys.retain(|key| keep(key));
     let judged = |k: &String| metric_spec(k).better != Better::Neither;
     if keys.iter().any(judged) {
         keys.retain(judged);

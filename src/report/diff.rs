@@ -5,6 +5,7 @@ use crate::config::sweep::{AxisInfo, AxisValue, ReportSpec, TableSpec};
 use crate::metrics::{Flips, metric_spec};
 use crate::plan::{FieldChange, RunId, recipe_difference};
 use crate::report::compare::{SweepTable, compare};
+use crate::report::harness::HarnessResults;
 use crate::report::load::plain_run;
 use crate::report::select::{Details, ReportError, RowValue, SweepResults, TrialResult};
 use crate::store::{ReadStore, StoredSweep};
@@ -61,17 +62,45 @@ pub struct RunDiff {
     pub flips: Vec<MetricFlips>,
 }
 
-/// Compares two runs: what they were made with, and what both have measured.
+/// What is compared.
+#[derive(Debug)]
+pub enum DiffSide<'a> {
+    /// A run of the store.
+    Run(&'a ReadStore, RunId),
+    /// Results of lm-evaluation-harness.
+    File(HarnessResults),
+}
+
+impl DiffSide<'_> {
+    /// The run, or what stands for it.
+    pub fn run(&self) -> &RunId {
+        match self {
+            Self::Run(_, run) => run,
+            Self::File(file) => &file.run,
+        }
+    }
+
+    /// What it is called above a column.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Run(_, run) => run.short(),
+            Self::File(file) => &file.name,
+        }
+    }
+}
+
+/// Compares two runs, or results of other programs: what they were made with, and what both have measured.
 ///
 /// # Errors
 /// A run is not in the store, or its rows cannot be read.
 pub fn diff_runs(
-    store: &ReadStore,
     root: &Path,
-    first: &RunId,
-    second: &RunId,
+    first: &DiffSide<'_>,
+    second: &DiffSide<'_>,
 ) -> Result<RunDiff, ReportError> {
-    let results = both(store, root, [first, second])?;
+    let results = both(root, [first, second])?;
+    let made = stages(first, second)?;
+    let (first, second) = (first.run(), second.run());
     let known = |run: &RunId| results.runs.get(run).map(|run| &run.metrics);
     let (a, b) = (known(first), known(second));
     let common = a
@@ -86,19 +115,30 @@ pub fn diff_runs(
         ..TableSpec::default()
     };
     Ok(RunDiff {
-        stages: stages(store, first, second)?,
+        stages: made,
         table: compare(&results, &spec)?,
         flips: flips(&spec.metrics, &results.rows(first)?, &results.rows(second)?),
     })
 }
 
 /// The two as if they were a sweep over themselves.
-fn both(store: &ReadStore, root: &Path, ids: [&RunId; 2]) -> Result<SweepResults, ReportError> {
+fn both(root: &Path, sides: [&DiffSide<'_>; 2]) -> Result<SweepResults, ReportError> {
     let mut runs = BTreeMap::new();
     let mut trials = Vec::new();
-    for (index, id) in ids.into_iter().enumerate() {
-        let mut run = plain_run(store.run(id)?);
-        run.metrics = store.metrics(id)?;
+    let mut rows = BTreeMap::new();
+    for (index, side) in sides.into_iter().enumerate() {
+        let id = side.run();
+        let run = match side {
+            DiffSide::Run(store, id) => {
+                let mut run = plain_run(store.run(id)?);
+                run.metrics = store.metrics(id)?;
+                run
+            }
+            DiffSide::File(file) => {
+                rows.insert(id.clone(), file.rows.clone());
+                file.info()
+            }
+        };
         runs.insert(id.clone(), run);
         trials.push(TrialResult {
             index,
@@ -135,7 +175,10 @@ fn both(store: &ReadStore, root: &Path, ids: [&RunId; 2]) -> Result<SweepResults
         trials,
         runs,
         stopped: Vec::new(),
-        details: Details::Folders(root.to_owned()),
+        details: Details::Beside {
+            root: root.to_owned(),
+            rows,
+        },
     })
 }
 
@@ -169,7 +212,11 @@ fn chain(store: &ReadStore, id: &RunId) -> Result<Vec<(String, RunId)>, ReportEr
     Ok(found)
 }
 
-fn stages(store: &ReadStore, first: &RunId, second: &RunId) -> Result<Vec<StageDiff>, ReportError> {
+fn stages(first: &DiffSide<'_>, second: &DiffSide<'_>) -> Result<Vec<StageDiff>, ReportError> {
+    // Nothing is known of how the model of a file was made.
+    let (DiffSide::Run(store, first), DiffSide::Run(_, second)) = (first, second) else {
+        return Ok(Vec::new());
+    };
     let (a, b) = (chain(store, first)?, chain(store, second)?);
     let own = b
         .iter()

@@ -1,8 +1,13 @@
 //! Several sweeps as one, for tables over all of them.
 
+use crate::base::Timestamp;
 use crate::config::sweep::{AxisInfo, ReportSpec};
-use crate::report::select::SweepResults;
+use crate::report::harness::HarnessResults;
+use crate::report::select::{Details, SweepResults, TrialResult};
+use crate::store::StoredSweep;
 use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::Path;
 
 /// The axis that tells the sweeps apart.
 const SWEEP_AXIS: &str = "sweep";
@@ -62,4 +67,57 @@ fn add_axis(axes: &mut Vec<AxisInfo>, axis: AxisInfo) {
         }
         None => axes.push(axis),
     }
+}
+
+/// Results of lm-evaluation-harness as a sweep of one configuration, which [`join_results`] puts beside others. `seed` is that
+/// of a trial there: what is asked does not depend on it, so that the two are paired.
+pub fn harness_sweep(file: &HarnessResults, seed: u64) -> SweepResults {
+    let sweep = StoredSweep {
+        name: file.name.clone(),
+        question: String::new(),
+        tags: Vec::new(),
+        notes: Vec::new(),
+        axes: Vec::new(),
+        report: ReportSpec::default(),
+        halving: None,
+        unread: Vec::new(),
+        registered: Timestamp(0),
+    };
+    let trial = TrialResult {
+        index: 0,
+        label: file.name.clone(),
+        seed,
+        assignments: BTreeMap::new(),
+        runs: vec![file.run.clone()],
+        eval: file.run.clone(),
+    };
+    SweepResults {
+        sweep,
+        source: String::new(),
+        trials: vec![trial],
+        runs: BTreeMap::from([(file.run.clone(), file.info())]),
+        stopped: Vec::new(),
+        details: Details::Memory {
+            rows: BTreeMap::new(),
+            steps: BTreeMap::new(),
+            batches: BTreeMap::new(),
+            samples: BTreeMap::new(),
+        },
+    }
+}
+
+/// Results whose runs lie in folders of `root`, but for those of `files`.
+pub fn with_rows_of(
+    mut joined: SweepResults,
+    root: &Path,
+    files: Vec<HarnessResults>,
+) -> SweepResults {
+    joined.details = Details::Beside {
+        root: root.to_owned(),
+        rows: files
+            .into_iter()
+            .map(|file| (file.run, file.rows))
+            .collect(),
+    };
+    joined
 }

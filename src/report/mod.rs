@@ -17,6 +17,7 @@ mod export;
 pub mod figures;
 pub mod grid;
 pub mod halving;
+pub mod harness;
 pub mod html;
 pub mod index;
 pub mod join;
@@ -52,13 +53,16 @@ mod tests;
 
 pub use best::best_runs;
 pub use claims::{ClaimOutcome, claims, claims_csv};
-pub use compare::{Cell, ConfigRow, MetricColumn, SweepTable, compare, default_table};
-pub use diff::{FlippedRow, MetricFlips, RunDiff, StageDiff, diff_runs};
+pub use compare::{
+    Cell, ConfigRow, MetricColumn, SweepTable, compare, default_table, default_table_of,
+};
+pub use diff::{DiffSide, FlippedRow, MetricFlips, RunDiff, StageDiff, diff_runs};
 pub use export::export_tables;
 pub use figures::build_figure;
 pub use grid::{Grid, grid_text};
+pub use harness::{HarnessResults, read_harness_results, some_keys};
 pub use index::{IndexEntry, build_index, index_entry, write_index};
-pub use join::join_results;
+pub use join::{harness_sweep, join_results, with_rows_of};
 pub use latex::grid_latex;
 pub use load::{Depth, load_results};
 pub use markdown::grid_markdown;

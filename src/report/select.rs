@@ -23,6 +23,14 @@ pub enum ReportError {
     /// A file cannot be read or written.
     #[error(transparent)]
     Path(#[from] PathError),
+    /// A file of lm-evaluation-harness holds no results.
+    #[error("`{}` is no results file of lm-evaluation-harness: {reason}", path.display())]
+    Harness {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A run's folder cannot be read.
     #[error(transparent)]
     Run(#[from] RundirError),
@@ -179,6 +187,13 @@ pub struct StepRow {
 pub enum Details {
     /// The run folders of the project at this root.
     Folders(PathBuf),
+    /// The same, but for some runs whose rows are at hand.
+    Beside {
+        /// The project.
+        root: PathBuf,
+        /// Rows by run.
+        rows: BTreeMap<RunId, Vec<RowValue>>,
+    },
     /// Values at hand, by run.
     Memory {
         /// Evaluated rows.
@@ -335,6 +350,10 @@ impl SweepResults {
         match &self.details {
             Details::Memory { rows, .. } => Ok(rows.get(run).cloned().unwrap_or_default()),
             Details::Folders(root) => rows_in(root, run),
+            Details::Beside { root, rows } => match rows.get(run) {
+                Some(rows) => Ok(rows.clone()),
+                None => rows_in(root, run),
+            },
         }
     }
 
@@ -345,7 +364,7 @@ impl SweepResults {
     pub fn samples(&self, run: &RunId) -> Result<Vec<SampleText>, ReportError> {
         match &self.details {
             Details::Memory { samples, .. } => Ok(samples.get(run).cloned().unwrap_or_default()),
-            Details::Folders(root) => {
+            Details::Folders(root) | Details::Beside { root, .. } => {
                 let path = RunDir::new(root, run).artifacts().join(SAMPLES_ARTIFACT);
                 read_lines(&path, |line| serde_json::from_str(line).map(Some))
             }
@@ -359,7 +378,9 @@ impl SweepResults {
     pub fn batch_layout(&self, run: &RunId) -> Result<Option<BatchLayout>, ReportError> {
         match &self.details {
             Details::Memory { batches, .. } => Ok(batches.get(run).cloned()),
-            Details::Folders(root) => Ok(read_batch_layout(&RunDir::new(root, run))?),
+            Details::Folders(root) | Details::Beside { root, .. } => {
+                Ok(read_batch_layout(&RunDir::new(root, run))?)
+            }
         }
     }
 
@@ -371,7 +392,9 @@ impl SweepResults {
     pub fn steps(&self, run: &RunId) -> Result<Vec<StepRow>, ReportError> {
         match &self.details {
             Details::Memory { steps, .. } => Ok(steps.get(run).cloned().unwrap_or_default()),
-            Details::Folders(root) => read_steps(&RunDir::new(root, run)),
+            Details::Folders(root) | Details::Beside { root, .. } => {
+                read_steps(&RunDir::new(root, run))
+            }
         }
     }
 }

@@ -1,14 +1,14 @@
 //! A checkpoint asked the questions of evaluation tasks, without a run.
 
 use crate::arch::DecoderConfig;
-use crate::base::{Device, Shutdown};
+use crate::base::{Device, Shutdown, Timestamp};
 use crate::config::spec::{Precision, TaskRecipe, TaskRequest};
-use crate::data::{Message, TextFormat};
+use crate::data::{Message, TextFormat, row_texts};
 use crate::eval::SetResult;
 use crate::eval::task::score::Answer;
 use crate::eval::task::{
-    KeptAnswers, PreparedTask, RowProgress, TaskError, answer_choices, answer_texts,
-    harness_results, harness_samples,
+    DoneTask, HarnessHead, HarnessSamples, KeptAnswers, PreparedTask, RowProgress, TaskError,
+    answer_choices, answer_texts, harness_files,
 };
 use crate::model::ModelError;
 use crate::rundir::MetricValue;
@@ -37,8 +37,12 @@ pub struct AskTasks<'a> {
     pub device: Device,
     /// How that is reached.
     pub access: DeviceAccess,
+    /// Tokens that the model is taken to hold; absent: what it holds.
+    pub max_length: Option<usize>,
     /// A folder for answers: what is in it is not asked again.
     pub work: &'a Path,
+    /// What its results say of when it was asked.
+    pub now: Timestamp,
     /// Asks for an end; what was answered is kept.
     pub shutdown: &'a Shutdown,
 }
@@ -50,8 +54,8 @@ pub struct TaskReport {
     pub metrics: BTreeMap<String, MetricValue>,
     /// `results_….json` of lm-evaluation-harness.
     pub results: Value,
-    /// The lines of its `samples_….jsonl`, by task.
-    pub samples: BTreeMap<String, Vec<Value>>,
+    /// The lines of its `samples_….jsonl`, by task or part.
+    pub samples: HarnessSamples,
 }
 
 /// Asks every question that the work folder has no answer to, and scores the answers. `tell` is told the task, how many of
@@ -64,6 +68,11 @@ pub fn ask_tasks(
     tell: &mut dyn FnMut(&str, usize, usize),
 ) -> Result<TaskReport, StageError> {
     let config = DecoderConfig::from_file(ask.model).map_err(ModelError::from)?;
+    let max_length = ask.max_length.unwrap_or(config.max_positions);
+    if max_length > config.max_positions {
+        let (asked, holds) = (max_length, config.max_positions);
+        return Err(StageError::Positions { asked, holds });
+    }
     let chats = ask.tasks.values().any(|task| task.chat.is_some());
     let format = chats.then(|| TextFormat::open(ask.model, ask.chat_template));
     let format = format.transpose()?;
@@ -73,7 +82,7 @@ pub fn ask_tasks(
     };
     let mut tasks = Vec::with_capacity(ask.tasks.len());
     for (name, recipe) in ask.tasks {
-        let model = (ask.model, config.max_positions);
+        let model = (ask.model, max_length);
         let task = PreparedTask::open(ask.root, (name, recipe), model, &write)?;
         if task.tokenizer.vocab_size() > config.vocab_size {
             return Err(StageError::Vocabulary {
@@ -85,20 +94,30 @@ pub fn ask_tasks(
         tasks.push(task);
     }
     let mut model = Asked::new(ask.model.to_owned(), config, ask.precision);
-    let mut results: Vec<SetResult> = Vec::new();
-    let mut samples = BTreeMap::new();
+    let mut all = Vec::with_capacity(tasks.len());
     for task in &tasks {
         let answers = answers(ask, &mut model, task, tell)?;
         let scored = task.score(&answers)?;
-        samples.insert(
-            task.name.to_owned(),
-            harness_samples(task, &answers, &scored),
-        );
-        results.push(task.result(&answers, &scored));
+        let result = task.result(&answers, &scored);
+        let rows = row_texts(ask.root, &task.recipe.data).map_err(TaskError::from)?;
+        all.push((task, answers, scored, result, rows));
     }
-    let named = ask.model.display().to_string();
-    let pairs: Vec<(&PreparedTask<'_>, &SetResult)> = tasks.iter().zip(&results).collect();
-    let file = harness_results(&named, &pairs);
+    let done = all
+        .iter()
+        .map(|(task, answers, scored, result, rows)| DoneTask {
+            task,
+            answers,
+            scored,
+            result,
+            rows,
+        });
+    let head = HarnessHead {
+        model: &ask.model.display().to_string(),
+        max_length,
+        date: ask.now,
+    };
+    let (file, samples) = harness_files(&head, &done.collect::<Vec<_>>());
+    let results: Vec<SetResult> = all.into_iter().map(|(_, _, _, result, _)| result).collect();
     Ok(TaskReport {
         metrics: results
             .into_iter()

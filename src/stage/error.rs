@@ -132,6 +132,14 @@ pub enum StageError {
         /// The model folder.
         path: PathBuf,
     },
+    /// More tokens are asked for than the model holds.
+    #[error("the model holds {holds} tokens, fewer than the {asked} that are asked for")]
+    Positions {
+        /// Asked for.
+        asked: usize,
+        /// What it holds.
+        holds: usize,
+    },
     /// A model that cannot be asked in conversations.
     #[error("the model cannot be talked to: {0}")]
     NoChat(String),

@@ -98,6 +98,10 @@ def lions(program, model, work, names, out):
     return subprocess.run(words, cwd=work, capture_output=True, text=True)
 
 
+def newest(folder, stem):
+    return max(folder.glob(f"{stem}_2*.json*"))
+
+
 def same(model, ours, theirs, name):
     worst = 0.0
     check(len(ours) == len(theirs) > 0, f"{model} {name}: {len(ours)} lines")
@@ -160,9 +164,9 @@ def main():
             check(said.returncode == 0, f"{short}: lions eval {said.stderr[-2000:]}")
             found = lm_eval.simple_evaluate(model=lm, tasks=names, task_manager=TaskManager(include_path=str(work)), log_samples=True,
                                             random_seed=0, numpy_random_seed=1234, torch_random_seed=1234, fewshot_random_seed=1234)
-            totals = json.loads((work / f"out-{short}/results.json").read_text())["results"]
+            totals = json.loads(newest(work / f"out-{short}", "results").read_text())["results"]
             for name in names:
-                text = (work / f"out-{short}/samples_{name}.jsonl").read_text(encoding="utf-8")
+                text = newest(work / f"out-{short}", f"samples_{name}").read_text(encoding="utf-8")
                 same(short, [json.loads(line) for line in text.split("\n") if line], found["samples"][name], name)
                 for key, value in found["results"][name].items():
                     if "," in key and abs(float(totals[name][key]) - float(value)) > 1e-12:

@@ -100,7 +100,7 @@ def with_harness(lions, url, model, folder, scratch):
                                     random_seed=0, numpy_random_seed=1234, torch_random_seed=1234, fewshot_random_seed=1234)
     for name in sets:
         theirs = {s["doc_id"]: s for s in found["samples"][f"own_{name}"]}
-        ours = [json.loads(line) for line in (scratch / f"out/samples_{name}.jsonl").read_text().splitlines()]
+        ours = [json.loads(line) for line in max((scratch / "out").glob(f"samples_{name}_2*.jsonl")).read_text().splitlines()]
         check(len(ours) == len(theirs) > 0, f"{name}: {len(ours)} rows")
         most = 0.0
         for row in ours:

@@ -200,7 +200,7 @@ fn a_checkpoint_is_asked_the_questions_of_tasks() {
     assert!(
         study
             .project
-            .read("scores/samples_lands.jsonl")
+            .read_dated("scores", "samples_lands", ".jsonl")
             .contains("Tokyo")
     );
     assert!(!study.project.path("new").exists());

@@ -60,7 +60,17 @@ fn asked(project: &Project, task: &str, out: &str) -> (Value, Vec<Value>) {
     let file = format!("tasks/{task}.toml");
     let words = ["eval", MODEL, "--tasks", &file, "--out", out];
     let told = project.json(&words);
-    let samples = project.read(&format!("{out}/samples_{task}.jsonl"));
+    // Each part has a file.
+    let files = std::fs::read_dir(project.path(out)).unwrap();
+    let files = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut files: Vec<String> = files
+        .filter(|name| name.starts_with(&format!("samples_{task}_")))
+        .collect();
+    files.sort();
+    let samples = files
+        .iter()
+        .map(|name| project.read(&format!("{out}/{name}")));
+    let samples = samples.collect::<String>();
     let samples = samples
         .lines()
         .map(|line| serde_json::from_str(line).unwrap());

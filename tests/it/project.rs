@@ -67,6 +67,29 @@ impl Project {
         fs::read_to_string(self.path(relative)).unwrap()
     }
 
+    /// The newest `STEM_DATE.ENDING` of a folder, by its name.
+    pub(crate) fn dated(&self, folder: &str, stem: &str, ending: &str) -> String {
+        let names = fs::read_dir(self.path(folder)).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let dated = |name: &String| {
+            let date = name
+                .strip_prefix(stem)
+                .and_then(|n| n.strip_suffix(ending))
+                .and_then(|n| n.strip_prefix('_'));
+            date.is_some_and(|date| date.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        let newest = names.filter(dated).max();
+        format!(
+            "{folder}/{}",
+            newest.unwrap_or_else(|| panic!("no {stem} in {folder}"))
+        )
+    }
+
+    /// What it holds.
+    pub(crate) fn read_dated(&self, folder: &str, stem: &str, ending: &str) -> String {
+        self.read(&self.dated(folder, stem, ending))
+    }
+
     #[expect(
         clippy::disallowed_methods,
         reason = "a test's own files need not be atomic"

@@ -169,7 +169,7 @@ fn log_likelihoods_are_those_of_lions_eval_and_greedy_tokens_those_of_the_harnes
         "out",
     ]);
     assert_eq!(said.code, 0, "{said:?}");
-    let samples = project.read("out/samples_winogrande.jsonl");
+    let samples = project.read_dated("out", "samples_winogrande", ".jsonl");
     let served = Served::of(&project, model.to_str().unwrap(), &[]);
     let golden = root.join("tests/golden/eval/lm/stories260k.winogrande.json");
     let golden: Value = serde_json::from_str(&std::fs::read_to_string(golden).unwrap()).unwrap();

@@ -10,17 +10,21 @@ use crate::cli::ui::{Ui, ours};
 use crate::config::sweep::TableSpec;
 use crate::config::{nearest, published, suggest};
 use crate::metrics::{FAMILIES, metric_spec};
+use crate::plan::RunId;
 use crate::report::{
-    Depth, Grid, ReportError, SweepResults, SweepTable, claims, compare, default_table, grid_latex,
-    grid_markdown, grid_text, join_results, null_columns, page_grid, published_grid, table_csv,
-    table_grid, table_json,
+    Depth, Grid, HarnessResults, ReportError, SweepResults, SweepTable, claims, compare,
+    default_table, default_table_of, grid_latex, grid_markdown, grid_text, harness_sweep,
+    join_results, null_columns, page_grid, published_grid, read_harness_results, some_keys,
+    table_csv, table_grid, table_json, with_rows_of,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 /// Compare the configurations of a sweep in tables
 ///
 /// One row a configuration: the fields that differ, then mean and 95 % interval for new seeds and new rows,
-/// and the difference to the baseline, paired by seed and by row: better, worse, equivalent or unresolved.
+/// and the difference to the baseline, paired by seed and by row: better, worse, equivalent or unresolved. `--beside` adds
+/// rows for other models, from files that lm-evaluation-harness wrote of the same tasks and rows.
 #[derive(Debug, clap::Args)]
 pub(crate) struct CompareArgs {
     #[command(flatten)]
@@ -28,6 +32,9 @@ pub(crate) struct CompareArgs {
     /// Further sweeps, whose configurations stand in one table with those of the first
     #[arg(value_name = "SWEEP", conflicts_with_all = ["table", "null"])]
     others: Vec<String>,
+    /// Results of lm-evaluation-harness or `lions eval`, a file or a folder, as a row of the table; may be repeated
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["table", "null"])]
+    beside: Vec<PathBuf>,
     #[command(flatten)]
     picked: TrialFilter,
     /// Form of the tables [default: text]
@@ -173,9 +180,54 @@ fn compared(ui: &Ui, project: &Project, args: &CompareArgs) -> Result<SweepResul
         }
         sweeps.push(results_to(ui, project, &name, Depth::Scores)?);
     }
+    let mut files: Vec<HarnessResults> = Vec::new();
+    for path in &args.beside {
+        let mut file = read_harness_results(path).map_err(CommandError::user)?;
+        let own = file.name.clone();
+        // Two files may be of one model.
+        let taken = |name: &str| {
+            let sweeps = std::iter::once(&first).chain(&sweeps);
+            sweeps.map(|s| &s.sweep.name).any(|other| other == name)
+        };
+        let mut number = 2;
+        while taken(&file.name) {
+            file.name = format!("{own} ({number})");
+            number += 1;
+        }
+        let seed = first.trials.first().map_or(0, |trial| trial.seed);
+        sweeps.push(harness_sweep(&file, seed));
+        files.push(file);
+    }
+    let sole = sweeps.is_empty();
     let mut joined = join_results(first, sweeps);
+    if !sole && !files.is_empty() {
+        check_shared(&joined, &files)?;
+        joined = with_rows_of(joined, &project.root, files);
+    }
     args.picked.keep_results(&mut joined)?;
     Ok(joined)
+}
+
+/// Refuses a file that measures nothing that the sweep does.
+fn check_shared(joined: &SweepResults, files: &[HarnessResults]) -> Result<(), CommandError> {
+    let stand_ins: BTreeSet<&RunId> = files.iter().map(|file| &file.run).collect();
+    let evals = joined.trials.iter().map(|trial| &trial.eval);
+    let evals = evals.filter(|eval| !stand_ins.contains(eval));
+    let ours: BTreeSet<&String> = evals
+        .filter_map(|eval| joined.runs.get(eval))
+        .flat_map(|run| run.metrics.keys())
+        .collect();
+    for file in files {
+        if !ours.is_empty() && !file.metrics.keys().any(|key| ours.contains(key)) {
+            let name = &file.name;
+            let error = format!("the results of `{name}` hold no metric that the sweep measures");
+            let keys = some_keys(file);
+            return Err(CommandError::user(error).hint(format!(
+                "they hold {keys}; tasks that a sweep names under `eval.tasks` have the same keys"
+            )));
+        }
+    }
+    Ok(())
 }
 
 fn specs(results: &SweepResults, args: &CompareArgs) -> Result<Vec<TableSpec>, CommandError> {
@@ -189,7 +241,9 @@ fn specs(results: &SweepResults, args: &CompareArgs) -> Result<Vec<TableSpec>, C
     }
     let all = &results.sweep.report.tables;
     match &args.table {
-        None if !args.others.is_empty() => Ok(vec![across(results)]),
+        None if !args.others.is_empty() || !args.beside.is_empty() => {
+            Ok(vec![across(results, args)])
+        }
         None if all.is_empty() => Ok(vec![default_table(results)]),
         None => Ok(all.clone()),
         Some(name) => {
@@ -207,22 +261,27 @@ fn specs(results: &SweepResults, args: &CompareArgs) -> Result<Vec<TableSpec>, C
 }
 
 /// A table over several sweeps: what all of them measure, each against the first.
-fn across(results: &SweepResults) -> TableSpec {
-    let mut spec = default_table(results);
+fn across(results: &SweepResults, args: &CompareArgs) -> TableSpec {
     let axis = results.sweep.axes.first();
     let sweeps = axis.map(|axis| axis.values.as_slice()).unwrap_or_default();
     let name = axis.map(|axis| axis.name.clone()).unwrap_or_default();
-    spec.metrics.retain(|key| {
+    let shared = |key: &str| {
         sweeps.iter().all(|sweep| {
             let mut of_sweep = results.trials.iter();
             of_sweep.any(|trial| {
                 trial.assignments.get(&name) == Some(sweep) && results.metric(trial, key).is_some()
             })
         })
-    });
+    };
+    let mut spec = default_table_of(results, &shared);
     spec.title = format!("All configurations of {}", results.sweep.name);
-    if let Some(first) = sweeps.first() {
-        spec.baseline = BTreeMap::from([(name, first.clone())]);
+    // Beside one other model every configuration is compared with that.
+    let against = match (args.others.len(), args.beside.len()) {
+        (0, 1) => sweeps.last(),
+        _ => sweeps.first(),
+    };
+    if let Some(against) = against {
+        spec.baseline = BTreeMap::from([(name, against.clone())]);
     }
     spec
 }
@@ -284,6 +343,7 @@ pub(crate) fn print_tables(
     let args = CompareArgs {
         sweep: SweepWord::of(results.sweep.name.clone()),
         others: Vec::new(),
+        beside: Vec::new(),
         picked: TrialFilter::default(),
         format: None,
         table: only.map(str::to_owned),

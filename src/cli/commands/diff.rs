@@ -10,9 +10,10 @@ use crate::cli::ui::{Tone, Ui};
 use crate::metrics::{fixed, p_value};
 use crate::plan::RunId;
 use crate::report::ColumnFit::{Cut, Whole, Wrap};
-use crate::report::{MetricFlips, RunDiff, diff_runs, table_json};
+use crate::report::{DiffSide, MetricFlips, RunDiff, diff_runs, read_harness_results, table_json};
 use crate::store::ReadStore;
 use serde_json::json;
+use std::path::Path;
 
 /// Flipped rows of one metric that are named to a person.
 const MOST_NAMED: usize = 12;
@@ -21,10 +22,11 @@ const MOST_NAMED: usize = 12;
 ///
 /// Every run that the two are made of is compared with its counterpart, field by field. Metrics that both have stand with
 /// their 95 % intervals and the difference, paired by row. Of scores that are right or wrong the rows that flipped are
-/// named, with McNemar's exact test.
+/// named, with McNemar's exact test. In place of a run a results file of lm-evaluation-harness or of `lions eval`, or a folder
+/// of such, may stand, of whatever model: its metrics are compared, and its rows if their samples lie beside it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct DiffArgs {
-    /// A run by the first digits of its id, or a trial of a sweep by its number (`study/3`): its evaluation
+    /// A run by the first digits of its id, a trial of a sweep by its number (`study/3`): its evaluation, or a results file
     first: String,
     /// What it is compared with
     second: String,
@@ -32,23 +34,49 @@ pub(crate) struct DiffArgs {
 
 pub(crate) fn run(ui: &Ui, global: &Global, args: &DiffArgs) -> Result<u8, CommandError> {
     let project = Project::find(global.root.as_deref(), None)?;
-    let store = must_open(&project)?;
-    let first = run_of(&project, &store, &args.first)?;
-    let second = run_of(&project, &store, &args.second)?;
-    let diff = diff_runs(&store, &project.root, &first, &second).map_err(CommandError::user)?;
+    let files = [&args.first, &args.second].map(|word| is_file(word));
+    // Two files are compared without any run.
+    let store = match files {
+        [true, true] => None,
+        _ => Some(must_open(&project)?),
+    };
+    let first = side_of(&project, store.as_ref(), &args.first)?;
+    let second = side_of(&project, store.as_ref(), &args.second)?;
+    let diff = diff_runs(&project.root, &first, &second).map_err(CommandError::user)?;
     if ui.json {
-        ui.print_json(&to_json(&first, &second, &diff))?;
+        ui.print_json(&to_json(first.run(), second.run(), &diff))?;
         return Ok(DONE);
     }
-    if first == second {
-        ui.out(&format!("both are run {}", first.short()));
+    if first.run() == second.run() {
+        ui.out(&format!("both are run {}", first.run().short()));
         return Ok(DONE);
     }
     show_stages(ui, &diff);
-    show_metrics(ui, (&first, &second), &diff);
+    show_metrics(ui, (first.name(), second.name()), &diff);
     let flipped = diff.flips.iter().filter(|flips| !flips.rows.is_empty());
     flipped.for_each(|flips| show_flips(ui, flips));
     Ok(DONE)
+}
+
+/// Whether a word means a file of results, there or not.
+fn is_file(word: &str) -> bool {
+    let path = Path::new(word);
+    path.exists() || path.extension().is_some_and(|ending| ending == "json")
+}
+
+/// The run or file that a word means.
+fn side_of<'s>(
+    project: &Project,
+    store: Option<&'s ReadStore>,
+    word: &str,
+) -> Result<DiffSide<'s>, CommandError> {
+    match store {
+        Some(store) if !is_file(word) => Ok(DiffSide::Run(store, run_of(project, store, word)?)),
+        _ => {
+            let file = read_harness_results(Path::new(word));
+            Ok(DiffSide::File(file.map_err(CommandError::user)?))
+        }
+    }
 }
 
 /// The run that a word means.
@@ -75,6 +103,9 @@ fn run_of(project: &Project, store: &ReadStore, word: &str) -> Result<RunId, Com
 }
 
 fn show_stages(ui: &Ui, diff: &RunDiff) {
+    if diff.stages.is_empty() {
+        return;
+    }
     let mut rows: Vec<Vec<String>> = Vec::new();
     for stage in &diff.stages {
         let row = |field: &str, first: String, second: String| {
@@ -101,7 +132,7 @@ fn show_stages(ui: &Ui, diff: &RunDiff) {
     );
 }
 
-fn show_metrics(ui: &Ui, (first, second): (&RunId, &RunId), diff: &RunDiff) {
+fn show_metrics(ui: &Ui, (first, second): (&str, &str), diff: &RunDiff) {
     let [a, b] = diff.table.rows.as_slice() else {
         return;
     };
@@ -136,8 +167,8 @@ fn show_metrics(ui: &Ui, (first, second): (&RunId, &RunId), diff: &RunDiff) {
     ui.headed_table(
         [
             ("metric", Whole),
-            (first.short(), Whole),
-            (second.short(), Whole),
+            (first, Whole),
+            (second, Whole),
             ("difference", Wrap),
         ],
         rows,

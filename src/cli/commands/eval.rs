@@ -1,6 +1,6 @@
 //! `lions eval`.
 
-use crate::base::{Device, Shutdown, write_atomic};
+use crate::base::{Clock as _, Device, Shutdown, SystemClock, Timestamp, write_atomic};
 use crate::cli::cards::access;
 use crate::cli::checkpoint::CheckpointArgs;
 use crate::cli::commands::export::Format;
@@ -43,14 +43,17 @@ pub(crate) struct EvalArgs {
     /// The first so many rows (of every part) only
     #[arg(long, value_name = "N", value_parser = at_least(1_usize))]
     max_rows: Option<usize>,
+    /// Tokens that the model is taken to hold: what is longer loses its beginning [default: what it holds]
+    #[arg(long, value_name = "N", value_parser = at_least(1_usize))]
+    max_length: Option<usize>,
     /// Most tokens of a generated answer [default: the task's]
     #[arg(long, value_name = "N", value_parser = at_least(1_usize))]
     max_new_tokens: Option<usize>,
     /// Ask through the chat template, solved rows in one turn or in turns of their own
     #[arg(long, value_enum, value_name = "SHOTS")]
     chat: Option<Chat>,
-    /// A system turn for `--chat`
-    #[arg(long, value_name = "TEXT", requires = "chat")]
+    /// A system turn for `--chat`; without that a text before everything
+    #[arg(long, value_name = "TEXT")]
     system: Option<String>,
     /// A chat template in place of the model's own
     #[arg(long, value_name = "FILE", requires = "chat")]
@@ -87,6 +90,7 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &EvalArgs) -> Result<u8, Comma
     tune_allocator();
     let shutdown = Shutdown::new();
     signals::stop_on_signals(&shutdown)?;
+    let now = SystemClock.now();
     let ask = AskTasks {
         root: &project.root,
         model: &checkpoint,
@@ -95,7 +99,9 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &EvalArgs) -> Result<u8, Comma
         precision: args.precision.into(),
         device,
         access: access(),
+        max_length: args.max_length,
         work: &args.out,
+        now,
         shutdown: &shutdown,
     };
     let asked = ask_tasks(&ask, &mut |_, _, _| {});
@@ -110,8 +116,8 @@ pub(crate) fn run(ui: &Ui, global: &Global, args: &EvalArgs) -> Result<u8, Comma
             return Err(CommandError::of(kind, error));
         }
     };
-    write(&args.out, &report)?;
-    show(ui, args, &report)?;
+    let results = write(&args.out, &report, now)?;
+    show(ui, &results, &report)?;
     Ok(DONE)
 }
 
@@ -128,7 +134,11 @@ fn changed(mut task: TaskRecipe, args: &EvalArgs) -> TaskRecipe {
     {
         request.max_new_tokens = most;
     }
+    if args.chat.is_none() && task.chat.is_none() {
+        task.system = args.system.clone().or(task.system);
+    }
     if let Some(chat) = args.chat {
+        task.system = None;
         task.chat = Some(TaskChat {
             system: args.system.clone(),
             shots: match chat {
@@ -140,8 +150,11 @@ fn changed(mut task: TaskRecipe, args: &EvalArgs) -> TaskRecipe {
     task
 }
 
-/// Writes `results.json` and `samples_<task>.jsonl`.
-fn write(out: &Path, report: &TaskReport) -> Result<(), CommandError> {
+/// Writes `results_<date>.json` and `samples_<task>_<date>.jsonl`; the path of the first.
+fn write(out: &Path, report: &TaskReport, now: Timestamp) -> Result<PathBuf, CommandError> {
+    let seconds = now.iso8601().replace(':', "-");
+    let micros = now.0.rem_euclid(1000) * 1000;
+    let date = format!("{}.{micros:06}", seconds.trim_end_matches('Z'));
     let mut lines = String::new();
     for (task, samples) in &report.samples {
         lines.clear();
@@ -149,16 +162,19 @@ fn write(out: &Path, report: &TaskReport) -> Result<(), CommandError> {
             lines.push_str(&sample.to_string());
             lines.push('\n');
         }
-        let path = out.join(format!("samples_{task}.jsonl"));
+        let path = out.join(format!("samples_{task}_{date}.jsonl"));
         write_atomic(&path, lines.as_bytes()).map_err(CommandError::user)?;
     }
     let text = serde_json::to_string_pretty(&report.results).map_err(CommandError::internal)?;
-    write_atomic(&out.join("results.json"), text.as_bytes()).map_err(CommandError::user)
+    let path = out.join(format!("results_{date}.json"));
+    write_atomic(&path, text.as_bytes()).map_err(CommandError::user)?;
+    Ok(path)
 }
 
-fn show(ui: &Ui, args: &EvalArgs, report: &TaskReport) -> Result<(), CommandError> {
+fn show(ui: &Ui, results: &Path, report: &TaskReport) -> Result<(), CommandError> {
     if ui.json {
-        return ui.print_json(&json!({ "metrics": report.metrics, "out": args.out }));
+        let (metrics, out) = (&report.metrics, results.parent());
+        return ui.print_json(&json!({ "metrics": metrics, "out": out, "results": results }));
     }
     let width = report.metrics.keys().map(String::len).max().unwrap_or(0);
     for (key, metric) in &report.metrics {
@@ -172,6 +188,7 @@ fn show(ui: &Ui, args: &EvalArgs, report: &TaskReport) -> Result<(), CommandErro
             counted(metric.n, "row")
         ));
     }
-    ui.out(&format!("written to {}", args.out.display()));
+    let out = results.parent().unwrap_or(results);
+    ui.out(&format!("written to {}", out.display()));
     Ok(())
 }

@@ -209,9 +209,12 @@ mod tests {
 
     fn golden(key: &str) -> Vec<Value> {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
-        let path = path.join("tests/golden/eval/scoring.json");
-        let all: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
-        all[key].as_array().unwrap().clone()
+        let all = ["scoring.json", "scoring_odd.json"].map(|file| -> Value {
+            let path = path.join("tests/golden/eval").join(file);
+            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+        });
+        let lists = all.iter().map(|all| all[key].as_array().unwrap());
+        lists.flatten().cloned().collect()
     }
 
     fn list(value: &Value) -> Vec<f64> {

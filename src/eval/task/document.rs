@@ -3,7 +3,7 @@
 use super::error::TaskError;
 use super::few_shot::FewShots;
 use crate::config::spec::{ShotTurns, TaskRecipe, TaskRequest};
-use crate::data::{Message, RowScope, RowTexts, TaskRow, load_rows};
+use crate::data::{Message, RowScope, RowTexts, TaskRow, is_space, load_rows};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -41,6 +41,8 @@ pub struct Document {
     pub row: TaskRow,
     /// One for each choice, or one for an answer.
     pub questions: Vec<Question>,
+    /// The first question without what stands before it.
+    pub prompt: String,
     /// The choices without what stands before them; for an answer none.
     pub choices: Vec<String>,
     /// The choices stand in the contexts, and one text follows them all, which [`Self::choices`] holds then.
@@ -62,7 +64,7 @@ impl Document {
 /// Writes a conversation up to where the model's turn begins, as the model's own template does.
 pub type ChatWriter<'a> = dyn Fn(&[Message]) -> Result<String, String> + 'a;
 
-/// Reads the rows of a task and writes its questions. `chat` is asked for tasks that go through a chat template.
+/// Reads the rows of a task and writes its questions; also, how many rows each part has before some are left out. `chat` is asked for tasks that go through a chat template.
 ///
 /// # Errors
 /// A file cannot be read, or a row does not fit the task.
@@ -71,7 +73,7 @@ pub fn load_documents(
     name: &str,
     recipe: &TaskRecipe,
     chat: &ChatWriter<'_>,
-) -> Result<Vec<Document>, TaskError> {
+) -> Result<(Vec<Document>, BTreeMap<Option<String>, usize>), TaskError> {
     let rows = load_rows(root, &recipe.data)?;
     let solved = match &recipe.few_shot {
         Some(few_shot) if few_shot.count > 0 => load_rows(root, &few_shot.data)?,
@@ -91,8 +93,10 @@ pub fn load_documents(
     let mut documents = Vec::with_capacity(rows.len());
     for row in &rows {
         let part = writer.part(row)?;
-        let place = counts.entry(part.clone()).or_default();
-        if recipe.max_rows.is_some_and(|most| *place >= most.get()) {
+        let count = counts.entry(part.clone()).or_default();
+        let place = *count;
+        *count += 1;
+        if recipe.max_rows.is_some_and(|most| place >= most.get()) {
             continue;
         }
         let solved = match (shots.get_mut(&part), &recipe.few_shot) {
@@ -105,10 +109,9 @@ pub fn load_documents(
             }
             _ => Vec::new(),
         };
-        documents.push(writer.document(row, part, *place, &solved)?);
-        *place += 1;
+        documents.push(writer.document(row, part, place, &solved)?);
     }
-    Ok(documents)
+    Ok((documents, counts))
 }
 
 /// The parts that a task has, each in order of their groups.
@@ -145,17 +148,22 @@ struct Solved {
 }
 
 impl Solved {
-    /// The question with its answer, and what stands between.
-    fn answered(&self, delimiter: &str) -> (&str, String) {
+    /// The question with its answer, and what stands between. A text that is empty is no answer, in the harness too: the next
+    /// question stands right behind.
+    fn answered(&self, delimiter: &str) -> (&str, Option<String>) {
+        let behind = |text: &String| (!text.is_empty()).then(|| format!("{delimiter}{text}"));
         let right = match &self.target {
             Target::Choice(right) => *right,
             Target::Choices(right) => right.iter().position(|&right| right).unwrap_or(0),
-            Target::Text(text) => return (&self.prompts[0], format!("{delimiter}{text}")),
-            Target::None => return (&self.prompts[0], String::new()),
+            Target::Text(text) => return (&self.prompts[0], behind(text)),
+            Target::None => return (&self.prompts[0], Some(String::new())),
         };
-        let answer = self.continuation.as_ref().unwrap_or(&self.choices[right]);
         let prompt = self.prompts.get(right).unwrap_or(&self.prompts[0]);
-        (prompt, format!("{delimiter}{answer}"))
+        let answer = match &self.continuation {
+            Some(text) => behind(text),
+            None => Some(format!("{delimiter}{}", self.choices[right])),
+        };
+        (prompt, answer)
     }
 }
 
@@ -249,7 +257,11 @@ impl<'a> Writer<'a> {
         let mut contexts = Vec::with_capacity(asked.prompts.len());
         for prompt in &asked.prompts {
             contexts.push(match &self.recipe.chat {
-                None => self.plain(&description, &shots, prompt),
+                None => {
+                    let system = self.recipe.system.as_deref().unwrap_or("");
+                    let before = joined(system, &description, self.shot_delimiter());
+                    self.plain(&before, &shots, prompt)
+                }
                 Some(_) => self
                     .conversation(&description, &shots, prompt)
                     .map_err(|reason| self.wrong(row, "chat", reason))?,
@@ -260,6 +272,7 @@ impl<'a> Writer<'a> {
             place,
             row: row.clone(),
             questions: self.questions(&contexts, &asked),
+            prompt: asked.prompts[0].clone(),
             follows: asked.continuation.is_some(),
             choices: match &asked.continuation {
                 // Not the choices are scored, but what follows them.
@@ -301,8 +314,10 @@ impl<'a> Writer<'a> {
         for shot in shots {
             let (question, answer) = shot.answered(&self.recipe.delimiter);
             text += question;
-            text += &answer;
-            text += self.shot_delimiter();
+            if let Some(answer) = answer {
+                text += &answer;
+                text += self.shot_delimiter();
+            }
         }
         text + prompt
     }
@@ -336,7 +351,7 @@ impl<'a> Writer<'a> {
                 for shot in shots {
                     let (question, answer) = shot.answered("");
                     turns.push(Message::new("user", question));
-                    turns.push(Message::new("assistant", &answer));
+                    turns.extend(answer.map(|answer| Message::new("assistant", &answer)));
                 }
                 turns.push(Message::new("user", prompt));
             }
@@ -454,7 +469,7 @@ fn text_of(value: &Value) -> String {
 
 /// Two texts, and `delimiter` between them if both are there and neither brings white space of its own.
 fn joined(first: &str, second: &str, delimiter: &str) -> String {
-    let apart = first.ends_with(char::is_whitespace) || second.starts_with(char::is_whitespace);
+    let apart = first.ends_with(is_space) || second.starts_with(is_space);
     if first.is_empty() || second.is_empty() || apart {
         return format!("{first}{second}");
     }

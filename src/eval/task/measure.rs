@@ -4,11 +4,12 @@ use super::aggregate::{ScoredRow, task_result};
 use super::document::{ChatWriter, Document, load_documents};
 use super::error::TaskError;
 use super::request::encode_questions;
-use super::score::{Answer, Likelihood, RowScorer, open_scorers};
+use super::score::{Answer, RowScorer, open_scorers};
 use crate::arch::Pass;
-use crate::config::spec::{TaskRecipe, TaskRequest};
+use crate::config::spec::TaskRecipe;
 use crate::data::{ContinuationTokenizer, TokenizedRequest};
 use crate::eval::record::SetResult;
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -22,64 +23,30 @@ pub fn look_at_task(
     most: NonZeroUsize,
     chat: &ChatWriter<'_>,
 ) -> Result<(), TaskError> {
-    let scorers = scorers(root, name, recipe)?;
+    let opened = scorers(root, name, recipe)?;
     let mut few = recipe.clone();
     few.max_rows = Some(recipe.max_rows.map_or(most, |rows| rows.min(most)));
-    let documents = load_documents(root, name, &few, chat)?;
-    can_be_scored(name, recipe, &scorers, &documents)
+    let (documents, _) = load_documents(root, name, &few, chat)?;
+    fit(name, &opened, &documents)
 }
 
-/// Whether every row can be scored, whatever is answered: each is with an answer that nobody gave.
-fn can_be_scored(
+/// Refuses a row that a scorer cannot score whatever is answered, before anything is asked.
+fn fit(
     name: &str,
-    recipe: &TaskRecipe,
     scorers: &[Box<dyn RowScorer>],
     documents: &[Document],
 ) -> Result<(), TaskError> {
     for document in documents {
-        let answer = match recipe.request {
-            TaskRequest::Choices(_) => Answer::Choices(
-                document
-                    .choices
-                    .iter()
-                    .map(|_| Likelihood {
-                        logp: -1.0,
-                        tokens: 1,
-                        greedy: false,
-                    })
-                    .collect(),
-            ),
-            TaskRequest::Generate(_) => Answer::Text {
-                text: "a".to_owned(),
-                tokens: 1,
-                finished: true,
-            },
-        };
-        score_row(name, scorers, document, &answer)?;
+        for scorer in scorers {
+            scorer.look(document).map_err(|reason| TaskError::Row {
+                task: name.to_owned(),
+                origin: document.row.origin.clone(),
+                what: "score".to_owned(),
+                reason,
+            })?;
+        }
     }
     Ok(())
-}
-
-/// The scores of a row's answer.
-fn score_row(
-    name: &str,
-    scorers: &[Box<dyn RowScorer>],
-    document: &Document,
-    answer: &Answer,
-) -> Result<ScoredRow, TaskError> {
-    let scores = scorers.iter().map(|scorer| {
-        let score = scorer.score(document, answer);
-        let score = score.map_err(|reason| TaskError::Row {
-            task: name.to_owned(),
-            origin: document.row.origin.clone(),
-            what: "score".to_owned(),
-            reason,
-        })?;
-        Ok((scorer.name().map(str::to_owned), score))
-    });
-    Ok(ScoredRow {
-        scores: scores.collect::<Result<_, TaskError>>()?,
-    })
 }
 
 fn scorers(
@@ -102,6 +69,8 @@ pub struct PreparedTask<'a> {
     pub recipe: &'a TaskRecipe,
     /// Its rows.
     pub documents: Vec<Document>,
+    /// How many rows each part has, or the task, those beyond `max-rows` among them.
+    pub all_rows: BTreeMap<Option<String>, usize>,
     /// The tokens of every question of every row.
     pub requests: Vec<Vec<TokenizedRequest>>,
     /// How its texts become tokens.
@@ -130,14 +99,15 @@ impl<'a> PreparedTask<'a> {
         chat: &ChatWriter<'_>,
     ) -> Result<Self, TaskError> {
         let scorers = scorers(root, name, recipe)?;
-        let documents = load_documents(root, name, recipe, chat)?;
-        can_be_scored(name, recipe, &scorers, &documents)?;
+        let (documents, all_rows) = load_documents(root, name, recipe, chat)?;
+        fit(name, &scorers, &documents)?;
         let tokenizer = ContinuationTokenizer::open(model_dir, recipe.bos)?;
         let requests = encode_questions(name, recipe, &documents, &tokenizer, max_positions)?;
         Ok(Self {
             name,
             recipe,
             documents,
+            all_rows,
             requests,
             tokenizer,
             scorers,
@@ -149,9 +119,23 @@ impl<'a> PreparedTask<'a> {
     /// # Errors
     /// A row or an answer is not what a scorer needs.
     pub fn score(&self, answers: &[Answer]) -> Result<Vec<ScoredRow>, TaskError> {
-        let rows = self.documents.iter().zip(answers);
-        rows.map(|(document, answer)| score_row(self.name, &self.scorers, document, answer))
-            .collect()
+        let row = |(document, answer): (&Document, &Answer)| {
+            let scores = self.scorers.iter().map(|scorer| {
+                let name = scorer.name().map(str::to_owned);
+                let score = scorer.score(document, answer);
+                let score = score.map_err(|reason| TaskError::Row {
+                    task: self.name.to_owned(),
+                    origin: document.row.origin.clone(),
+                    what: "score".to_owned(),
+                    reason,
+                })?;
+                Ok((name, score))
+            });
+            Ok(ScoredRow {
+                scores: scores.collect::<Result<_, TaskError>>()?,
+            })
+        };
+        self.documents.iter().zip(answers).map(row).collect()
     }
 
     /// Positions that the answers took, and the passes over them; shared contexts count once for each row.

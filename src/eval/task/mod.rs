@@ -19,6 +19,6 @@ pub use aggregate::ScoredRow;
 pub use answer::{RowProgress, answer_choices, answer_texts};
 pub use document::{ChatWriter, Document, Question, Target, load_documents, part_names};
 pub use error::TaskError;
-pub use harness::{harness_results, harness_samples};
+pub use harness::{DoneTask, HarnessHead, HarnessSamples, harness_files};
 pub use kept::KeptAnswers;
 pub use measure::{PreparedTask, look_at_task};

@@ -72,6 +72,14 @@ pub trait RowScorer: Send + Sync {
         None
     }
 
+    /// Whether a row is what it scores, before anything is asked.
+    ///
+    /// # Errors
+    /// The row is not of its kind; the text says why.
+    fn look(&self, _: &Document) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Scores the answer to a row.
     ///
     /// # Errors

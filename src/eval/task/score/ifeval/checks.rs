@@ -4,7 +4,7 @@ use super::json::is_json;
 use super::language::LanguageDetector;
 use super::punkt::Punkt;
 use super::words::WordTokenizer;
-use crate::data::{Flags, Pattern};
+use crate::data::{Flags, Pattern, is_space, strip};
 use serde_json::{Map, Value};
 
 /// What checks need beside the answer.
@@ -35,11 +35,9 @@ impl Arguments<'_> {
             .ok_or_else(|| missing(name))
     }
 
-    fn number(&self, name: &str) -> Result<usize, String> {
-        let value = self.0.get(name);
-        let whole = |v: &Value| v.as_f64().filter(|n| n.fract() == 0.0 && *n > 0.0);
-        let value = value.and_then(whole);
-        value.map(|n| n as usize).ok_or_else(|| missing(name))
+    fn number(&self, name: &str) -> Result<f64, String> {
+        let value = self.0.get(name).and_then(Value::as_f64);
+        value.filter(|n| *n > 0.0).ok_or_else(|| missing(name))
     }
 
     fn texts(&self, name: &str) -> Result<Vec<&str>, String> {
@@ -52,7 +50,7 @@ impl Arguments<'_> {
 
     /// Whether `count` is as `relation` says of `limit`.
     fn compare(&self, count: usize, limit: &str, relation: &str) -> Result<bool, String> {
-        let limit = self.number(limit)?;
+        let (count, limit) = (count as f64, self.number(limit)?);
         match self.text(relation)? {
             "less than" => Ok(count < limit),
             "at least" => Ok(count >= limit),
@@ -71,11 +69,20 @@ const IGNORE_CASE: Flags = Flags {
     ignore_case: true,
     multiline: false,
     dot_all: false,
+    regex_module: false,
 };
 const MULTILINE: Flags = Flags {
     ignore_case: false,
     multiline: true,
     dot_all: false,
+    regex_module: false,
+};
+/// What NLTK compiles.
+const NLTK: Flags = Flags {
+    ignore_case: false,
+    multiline: false,
+    dot_all: false,
+    regex_module: true,
 };
 
 fn pattern(source: &str, flags: Flags) -> Result<Pattern, String> {
@@ -112,7 +119,7 @@ pub(super) fn check(
             Ok(true)
         }
         "keywords:frequency" => {
-            let found = count(a.text("keyword")?.trim(), IGNORE_CASE, text)?;
+            let found = count(strip(a.text("keyword")?), IGNORE_CASE, text)?;
             a.compare(found, "frequency", "relation")
         }
         "keywords:forbidden_words" => {
@@ -134,17 +141,17 @@ pub(super) fn check(
         }
         "length_constraints:number_paragraphs" => paragraphs(a, text),
         "length_constraints:number_words" => {
-            a.compare(plain(r"\w+", text)?, "num_words", "relation")
+            a.compare(count(r"\w+", NLTK, text)?, "num_words", "relation")
         }
         "length_constraints:nth_paragraph_first_word" => first_word(a, text),
         "detectable_content:number_placeholders" => {
-            Ok(plain(r"\[.*?\]", text)? >= a.number("num_placeholders")?)
+            Ok(plain(r"\[.*?\]", text)? as f64 >= a.number("num_placeholders")?)
         }
         "detectable_content:postscript" => postscript(a, text),
         "detectable_format:number_bullet_lists" => {
             let stars = count(r"^\s*\*[^\*].*$", MULTILINE, text)?;
             let dashes = count(r"^\s*-.*$", MULTILINE, text)?;
-            Ok(stars + dashes == a.number("num_bullets")?)
+            Ok(equal(stars + dashes, a.number("num_bullets")?))
         }
         "detectable_format:constrained_response" => {
             let options = [
@@ -152,29 +159,31 @@ pub(super) fn check(
                 "My answer is no.",
                 "My answer is maybe.",
             ];
-            let text = text.trim();
+            let text = strip(text);
             Ok(options.iter().any(|option| text.contains(option)))
         }
         "detectable_format:number_highlighted_sections" => highlights(a, text),
         "detectable_format:multiple_sections" => {
-            let splitter = a.text("section_spliter")?.trim();
-            let found = plain(&format!(r"\s?{splitter}\s?\d+\s?"), text)?;
-            Ok(found >= a.number("num_sections")?)
+            let splitter = strip(a.text("section_spliter")?);
+            let mark = pattern(&format!(r"\s?{splitter}\s?\d+\s?"), Flags::default())?;
+            // The pieces are counted, among which are the groups of the pattern.
+            let found = mark.matches(text)?.len() * (1 + mark.group_count());
+            Ok(found as f64 >= a.number("num_sections")?)
         }
         "detectable_format:json_format" => Ok(is_json(unfenced(text))),
         "detectable_format:title" => title(text),
         "combination:two_responses" => Ok(two_responses(text)),
         "combination:repeat_prompt" => {
-            let prompt = a.text("prompt_to_repeat")?.trim().to_lowercase();
-            Ok(text.trim().to_lowercase().starts_with(&prompt))
+            let prompt = strip(a.text("prompt_to_repeat")?).to_lowercase();
+            Ok(strip(text).to_lowercase().starts_with(&prompt))
         }
         "startend:end_checker" => {
-            let end = a.text("end_phrase")?.trim().to_lowercase();
-            let text = text.trim().trim_matches('"').to_lowercase();
+            let end = strip(a.text("end_phrase")?).to_lowercase();
+            let text = strip(text).trim_matches('"').to_lowercase();
             Ok(text.ends_with(&end))
         }
         "startend:quotation" => {
-            let text = text.trim();
+            let text = strip(text);
             Ok(text.len() > 1 && text.starts_with('"') && text.ends_with('"'))
         }
         "change_case:capital_word_frequency" => {
@@ -187,6 +196,11 @@ pub(super) fn check(
         "punctuation:no_comma" => Ok(!text.contains(',')),
         other => Err(format!("`{other}` is no kind of instruction that is known")),
     }
+}
+
+/// Whether there are `wanted`; none that is no whole number is.
+fn equal(found: usize, wanted: f64) -> bool {
+    (found as f64 - wanted).abs() < f64::EPSILON
 }
 
 /// `str.isupper`.
@@ -213,7 +227,7 @@ fn is_english(tools: &Tools, text: &str) -> Result<bool, String> {
 }
 
 fn letter_frequency(a: &Arguments<'_>, text: &str) -> Result<bool, String> {
-    let letter = a.text("letter")?.trim().to_lowercase();
+    let letter = strip(a.text("letter")?).to_lowercase();
     let mut chars = letter.chars();
     let (Some(letter), None) = (chars.next(), chars.next()) else {
         return Err(format!("`letter` is `{letter}`, not one character"));
@@ -227,39 +241,44 @@ fn paragraphs(a: &Arguments<'_>, text: &str) -> Result<bool, String> {
     let parts = pattern(r"\s?\*\*\*\s?", Flags::default())?.split(text)?;
     let mut found = parts.len();
     for (at, part) in parts.iter().enumerate() {
-        if part.trim().is_empty() {
+        if strip(part).is_empty() {
             if at != 0 && at + 1 != parts.len() {
                 return Ok(false);
             }
             found -= 1;
         }
     }
-    Ok(found == a.number("num_paragraphs")?)
+    Ok(equal(found, a.number("num_paragraphs")?))
 }
 
 fn first_word(a: &Arguments<'_>, text: &str) -> Result<bool, String> {
     let parts: Vec<&str> = text.split("\n\n").collect();
-    let found = parts.iter().filter(|part| !part.trim().is_empty()).count();
+    let found = parts.iter().filter(|part| !strip(part).is_empty()).count();
     let nth = a.number("nth_paragraph")?;
+    if nth.fract() != 0.0 {
+        return Err(missing("nth_paragraph"));
+    }
     // The place counts blank paragraphs, the number of paragraphs does not.
     let part = parts
-        .get(nth - 1)
-        .filter(|_| nth <= found)
-        .map(|part| part.trim());
-    let Some(word) = part.and_then(|part| part.split_whitespace().next()) else {
+        .get(nth as usize - 1)
+        .filter(|_| nth <= found as f64)
+        .map(|part| strip(part));
+    let Some(word) = part.and_then(|part| part.split(is_space).find(|word| !word.is_empty()))
+    else {
         return Ok(false);
     };
     let word = word.trim_start_matches('\'').trim_start_matches('"');
     let end = word
         .find(['.', ',', '?', '!', '\'', '"'])
         .unwrap_or(word.len());
-    let word = word[..end].to_lowercase();
+    // Each letter by itself, the wanted word as a whole: a final sigma is another letter then, there as here.
+    let word: String = word[..end].chars().flat_map(char::to_lowercase).collect();
     let wanted = a.text("first_word")?.to_lowercase();
-    Ok(found == a.number("num_paragraphs")? && word == wanted)
+    Ok(equal(found, a.number("num_paragraphs")?) && word == wanted)
 }
 
 fn postscript(a: &Arguments<'_>, text: &str) -> Result<bool, String> {
-    let marker = a.text("postscript_marker")?.trim();
+    let marker = strip(a.text("postscript_marker")?);
     let source = match marker {
         "P.P.S" => r"\s*p\.\s?p\.\s?s.*$".to_owned(),
         "P.S." => r"\s*p\.\s?s\..*$".to_owned(),
@@ -274,34 +293,34 @@ fn highlights(a: &Arguments<'_>, text: &str) -> Result<bool, String> {
         let inside = |at: std::ops::Range<usize>| {
             let part = &text[at];
             let part = part.strip_prefix(mark).unwrap_or(part);
-            !part.strip_suffix(mark).unwrap_or(part).trim().is_empty()
+            !strip(part.strip_suffix(mark).unwrap_or(part)).is_empty()
         };
         Ok(found.into_iter().filter(|at| inside(at.clone())).count())
     };
     let single = |source: &str| -> Result<usize, String> {
         let found = pattern(source, Flags::default())?.matches(text)?;
         let inside =
-            |at: &std::ops::Range<usize>| !text[at.clone()].trim_matches('*').trim().is_empty();
+            |at: &std::ops::Range<usize>| !strip(text[at.clone()].trim_matches('*')).is_empty();
         Ok(found.iter().filter(|at| inside(at)).count())
     };
     let found = single(r"\*[^\n\*]*\*")? + filled(r"\*\*[^\n\*]*\*\*", "**")?;
-    Ok(found >= a.number("num_highlights")?)
+    Ok(found as f64 >= a.number("num_highlights")?)
 }
 
 /// Without the fence of a block of code.
 fn unfenced(text: &str) -> &str {
-    let mut text = text.trim();
+    let mut text = strip(text);
     for fence in ["```json", "```Json", "```JSON", "```"] {
         text = text.strip_prefix(fence).unwrap_or(text);
     }
-    text.strip_suffix("```").unwrap_or(text).trim()
+    strip(text.strip_suffix("```").unwrap_or(text))
 }
 
 fn title(text: &str) -> Result<bool, String> {
     let found = pattern(r"<<[^\n]+>>", Flags::default())?.matches(text)?;
     let inside = |at: std::ops::Range<usize>| {
         let inside = text[at].trim_start_matches('<').trim_end_matches('>');
-        !inside.trim().is_empty()
+        !strip(inside).is_empty()
     };
     Ok(found.into_iter().any(inside))
 }
@@ -310,8 +329,8 @@ fn two_responses(text: &str) -> bool {
     let parts: Vec<&str> = text.split("******").collect();
     let mut answers = Vec::new();
     for (at, part) in parts.iter().enumerate() {
-        if !part.trim().is_empty() {
-            answers.push(part.trim());
+        if !strip(part).is_empty() {
+            answers.push(strip(part));
         } else if at != 0 && at + 1 != parts.len() {
             return false;
         }

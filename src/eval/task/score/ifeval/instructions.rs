@@ -5,7 +5,7 @@ use super::language::LanguageDetector;
 use super::punkt::Punkt;
 use super::words::WordTokenizer;
 use crate::config::spec::IfevalRecipe;
-use crate::data::{RowScope, RowTexts};
+use crate::data::{RowScope, RowTexts, strip};
 use crate::eval::task::document::Document;
 use crate::eval::task::score::scorer::{Answer, RowScore, RowScorer};
 use crate::metrics::families::{FOLLOWED, Followed, INSTRUCTION};
@@ -74,7 +74,7 @@ impl Instructions {
         let mut followed = Followed::default();
         for (kind, arguments) in self.of_row(document)? {
             let held = |text: &str| -> Result<bool, String> {
-                if text.trim().is_empty() {
+                if strip(text).is_empty() {
                     return Ok(false);
                 }
                 check(&self.tools, &kind, &arguments, text).map_err(|why| format!("{kind}: {why}"))
@@ -95,7 +95,7 @@ fn loose_forms(answer: &str) -> Vec<String> {
     let lines: Vec<&str> = answer.split('\n').collect();
     let part = |from: usize, to: usize| {
         let part = lines.get(from..to.max(from)).unwrap_or_default();
-        part.join("\n").trim().to_owned()
+        strip(&part.join("\n")).to_owned()
     };
     let end = lines.len();
     let forms = [
@@ -109,6 +109,11 @@ fn loose_forms(answer: &str) -> Vec<String> {
 }
 
 impl RowScorer for Instructions {
+    fn look(&self, document: &Document) -> Result<(), String> {
+        // A reply of a word asks for every argument, but for those that are of no use without more.
+        self.followed(document, "word").map(|_| ())
+    }
+
     fn score(&self, document: &Document, answer: &Answer) -> Result<RowScore, String> {
         let followed = self.followed(document, answer.text()?)?;
         let each = followed.strict.iter().zip(&followed.loose);
@@ -134,8 +139,8 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR"))
     }
 
-    fn golden() -> Value {
-        let path = root().join("tests/golden/eval/ifeval.json");
+    fn golden(file: &str) -> Value {
+        let path = root().join("tests/golden/eval").join(file);
         serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
     }
 
@@ -172,22 +177,30 @@ mod tests {
                 },
             },
             questions: Vec::new(),
+            prompt: String::new(),
             choices: Vec::new(),
             follows: false,
             target: Target::None,
         }
     }
 
-    // 110 answers over all 25 kinds, as the harness judged them.
+    // 110 usual and 777 odd answers over all 25 kinds, as the harness judged them.
     #[test]
     fn every_kind_is_checked_as_by_the_harness() {
-        let (golden, scorer) = (golden(), scorer());
-        let rows = golden["rows"].as_array().unwrap();
-        let kinds: BTreeSet<&str> = rows
-            .iter()
-            .map(|row| row["kind"].as_str().unwrap())
-            .collect();
-        assert_eq!((rows.len(), kinds.len()), (110, 25));
+        for (file, count) in [("ifeval.json", 110), ("ifeval_odd.json", 777)] {
+            let golden = golden(file);
+            let rows = golden["rows"].as_array().unwrap();
+            let kinds: BTreeSet<&str> = rows
+                .iter()
+                .map(|row| row["kind"].as_str().unwrap())
+                .collect();
+            verdicts_agree(rows);
+            assert_eq!((rows.len(), kinds.len()), (count, 25), "{file}");
+        }
+    }
+
+    fn verdicts_agree(rows: &[Value]) {
+        let scorer = scorer();
         let mut wrong = Vec::new();
         for row in rows {
             let document = document(&json!([row["kind"]]), &json!([row["kwargs"]]));
@@ -205,7 +218,7 @@ mod tests {
 
     #[test]
     fn prompts_with_several_instructions_are_scored_as_by_the_harness() {
-        let (golden, scorer) = (golden(), scorer());
+        let (golden, scorer) = (golden("ifeval.json"), scorer());
         for case in golden["documents"].as_array().unwrap() {
             let document = document(&case["instruction_id_list"], &case["kwargs"]);
             let answer = Answer::Text {
@@ -235,10 +248,12 @@ mod tests {
 
     #[test]
     fn sentences_and_words_are_those_of_nltk() {
-        let (golden, scorer) = (golden(), scorer());
+        let scorer = scorer();
         let punkt = scorer.tools.punkt.as_ref().unwrap();
         let mut wrong = Vec::new();
-        for part in golden["parts"].as_array().unwrap() {
+        let goldens = ["ifeval.json", "ifeval_odd.json"].map(golden);
+        let parts = goldens.iter().map(|golden| golden["parts"].as_array());
+        for part in parts.flat_map(Option::unwrap) {
             let text = part["text"].as_str().unwrap();
             let sentences = json!(punkt.sentences(text).unwrap());
             let words = json!(scorer.tools.words.words(punkt, text).unwrap());

@@ -2,6 +2,8 @@
 
 /// Values within values; Python stops at about a thousand.
 const MAX_DEPTH: usize = 900;
+/// Digits of a whole number; Python refuses to read longer ones.
+const MAX_DIGITS: usize = 4300;
 
 /// Whether `text` is one value.
 pub(super) fn is_json(text: &str) -> bool {
@@ -104,17 +106,20 @@ impl Reader<'_> {
 
     fn number(&mut self) -> Option<()> {
         self.takes(b"-").unwrap_or(());
+        let begin = self.rest.len();
+        let mut fraction = false;
         if self.takes(b"0").is_none() {
             self.digits()?;
         }
         if let [b'.', b'0'..=b'9', ..] = self.rest {
             self.takes(b".")?;
             self.digits()?;
+            fraction = true;
         }
         match self.rest {
             [b'e' | b'E', b'0'..=b'9', ..] => self.rest = &self.rest[1..],
             [b'e' | b'E', b'+' | b'-', b'0'..=b'9', ..] => self.rest = &self.rest[2..],
-            _ => return Some(()),
+            _ => return (fraction || begin - self.rest.len() <= MAX_DIGITS).then_some(()),
         }
         self.digits()
     }

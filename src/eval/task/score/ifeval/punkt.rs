@@ -3,7 +3,7 @@
 
 use crate::base::fs::read_to_string;
 use crate::config::spec::PunktFiles;
-use crate::data::{Flags, Pattern};
+use crate::data::{Flags, Pattern, is_space, strip};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -100,7 +100,11 @@ impl Punkt {
                 .map_err(|_| format!("`{bits}` is no number"))?;
             Ok((word, bits))
         });
-        let pattern = |source: &str| Pattern::new(source, Flags::default());
+        let flags = Flags {
+            regex_module: true,
+            ..Flags::default()
+        };
+        let pattern = |source: &str| Pattern::new(source, flags);
         let comma = format!(r",(?=$|\s|{NON_WORD}|{MULTIPLE})");
         Ok(Self {
             abbreviations: lines(&read(&files.abbreviations)?),
@@ -117,7 +121,7 @@ impl Punkt {
                 r#"\A["')\]}‘’“”«»]+?(?:\s+|(?=--)|$)"#,
                 Flags {
                     multiline: true,
-                    ..Flags::default()
+                    ..flags
                 },
             )?,
         })
@@ -141,7 +145,7 @@ impl Punkt {
             let following = text.get(next..next_end).unwrap_or("");
             // Signs that close a sentence belong to it.
             if let Some(closing) = self.closing.matches(following)?.first() {
-                let signs = following[closing.clone()].trim_end();
+                let signs = following[closing.clone()].trim_end_matches(is_space);
                 sentences.push(&text[start..next + signs.len()]);
                 realign = closing.end;
             } else {
@@ -162,7 +166,7 @@ impl Punkt {
                 begin = next.unwrap_or(end);
             }
         }
-        slices.push((begin, text.trim_end().len()));
+        slices.push((begin, text.trim_end_matches(is_space).len()));
         Ok(slices)
     }
 
@@ -221,7 +225,7 @@ impl Punkt {
     /// The words of a text, decided about by themselves alone.
     fn tokens(&self, text: &str) -> Result<Vec<Token>, String> {
         let mut tokens = Vec::new();
-        for line in text.split('\n').filter(|line| !line.trim().is_empty()) {
+        for line in text.split('\n').filter(|line| !strip(line).is_empty()) {
             for word in self.words.matches(line)? {
                 tokens.push(self.token(&line[word])?);
             }

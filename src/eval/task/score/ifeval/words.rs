@@ -1,7 +1,7 @@
 //! English words as NLTK's `word_tokenize` takes them apart: sentences first, then `NLTKWordTokenizer` (NLTK 3.10).
 
 use super::punkt::Punkt;
-use crate::data::{Flags, Pattern};
+use crate::data::{Flags, Pattern, is_space};
 
 /// A pattern and what it is replaced by, in the words of Python's `re.sub`.
 type Step = (&'static str, &'static str);
@@ -30,13 +30,17 @@ const BEFORE: [Step; 18] = [
 ];
 
 /// Behind that.
-const BEHIND: [Step; 16] = [
+const BEHIND: [Step; 6] = [
     ("([»”’])", r" \1 "),
     ("''", " '' "),
     ("\"", " '' "),
     (r"\s+", " "),
     (r"([^' ])('[sS]|'[mM]|'[dD]|') ", r"\1 \2 "),
     (r"([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) ", r"\1 \2 "),
+];
+
+/// Contractions, which it compiles with `re` still.
+const CONTRACTIONS: [Step; 10] = [
     (r"(?i)\b(can)(not)\b", r" \1 \2 "),
     (r"(?i)\b(d)('ye)\b", r" \1 \2 "),
     (r"(?i)\b(gim)(me)\b", r" \1 \2 "),
@@ -56,9 +60,13 @@ pub(super) struct WordTokenizer(Vec<(Pattern, &'static str)>);
 impl WordTokenizer {
     /// Compiles the steps.
     pub(super) fn new() -> Result<Self, String> {
-        let steps = BEFORE.iter().chain(&BEHIND);
-        let compiled =
-            steps.map(|(pattern, by)| Ok((Pattern::new(pattern, Flags::default())?, *by)));
+        let own = Flags {
+            regex_module: true,
+            ..Flags::default()
+        };
+        let steps = BEFORE.iter().chain(&BEHIND).map(|step| (step, own));
+        let steps = steps.chain(CONTRACTIONS.iter().map(|step| (step, Flags::default())));
+        let compiled = steps.map(|((pattern, by), flags)| Ok((Pattern::new(pattern, flags)?, *by)));
         compiled.collect::<Result<_, String>>().map(Self)
     }
 
@@ -70,7 +78,8 @@ impl WordTokenizer {
             for (pattern, by) in &self.0 {
                 sentence = pattern.replace(&sentence, by)?;
             }
-            words.extend(sentence.split_whitespace().map(str::to_owned));
+            let parts = sentence.split(is_space).filter(|part| !part.is_empty());
+            words.extend(parts.map(str::to_owned));
         }
         Ok(words)
     }
