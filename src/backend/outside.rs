@@ -99,7 +99,7 @@ fn read_all(mut from: impl Read + Send + 'static) -> Heard {
     let (tell, over) = channel();
     let kept = Arc::clone(&bytes);
     std::thread::spawn(move || {
-        let mut some = [0; 1 << 16];
+        let mut some = vec![0_u8; 1 << 16];
         while let Ok(count @ 1..) = from.read(&mut some) {
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             // What is not kept is read all the same: the command must not wait for it.
