@@ -254,6 +254,7 @@ recompute-layers = false
             kept_layers: config.layers(),
             measured: false,
             reference: None,
+            ranks: 1,
             state_on_host: false,
         };
         let mut runs = plan["runs"].as_array().unwrap().iter();
