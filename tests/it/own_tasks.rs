@@ -383,7 +383,7 @@ fn the_command_asks_through_a_template_and_one_row_is_no_rows() {
             ]
         )
         .0,
-        "[system] Go on, please.\n\n[user] Tom ran to\n[assistant]"
+        "[system] Go on, please.\n[user] Tom ran to[assistant]"
     );
     let said = project.lions(&[
         "eval",
