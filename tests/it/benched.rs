@@ -148,7 +148,6 @@ fn losses(project: &Project, isa: &str) -> Option<[f64; 2]> {
 #[test]
 fn sets_that_multiply_pairs_give_the_bits_of_plain_vectors() {
     let project = Project::new();
-    assert!(losses(&project, "baseline").is_some());
     let plain = losses(&project, "avx2");
     for isa in ["avx512", "avx512bf16", "amx"] {
         if let Some(got) = losses(&project, isa) {

@@ -173,8 +173,8 @@ fn where_only_tokens_are_known_half_of_a_conversation_and_two_thirds_of_a_pair_a
 /// Positions of a row of a stage as `inspect` shows it: of a pair the prompt once, then both replies.
 fn positions(project: &Project, stage: &str, at: usize) -> usize {
     let mut words = vec!["inspect", "sweeps/rows.toml", "--stage", stage];
-    // Rows of fine-tuning are those of a step, of which each has four.
-    let (step, row) = ((at / 4 + 1).to_string(), (at % 4).to_string());
+    // Rows of fine-tuning are those of a step, of which each has three.
+    let (step, row) = ((at / 3 + 1).to_string(), (at % 3).to_string());
     let pair = at.to_string();
     match stage {
         "sft" => words.extend(["--step", &step, "--row", &row]),
@@ -195,11 +195,11 @@ fn a_plan_makes_room_for_the_longest_row_as_the_run_does() {
     let project = crate::tiny::project();
     let sentence = "Tom ran home to his mom and the big red dog sat by the tree. ";
     let row = |n: usize| {
-        let reply = sentence.repeat(if n == 7 { 6 } else { 1 });
+        let reply = sentence.repeat(if n == 4 { 3 } else { 1 });
         json!({"prompt": "Say it.", "chosen": format!("{reply}{n}"), "rejected": format!("No {n}.")})
     };
     let lines =
-        |row: &dyn Fn(usize) -> Value| (0..12).map(|n| format!("{}\n", row(n))).collect::<String>();
+        |row: &dyn Fn(usize) -> Value| (0..6).map(|n| format!("{}\n", row(n))).collect::<String>();
     project.write("data/mine/pairs.jsonl", lines(&row));
     let chat = |n: usize| {
         let pair = row(n);
@@ -215,15 +215,19 @@ seeds = [1]
 pipeline = ["sft", "dpo"]
 [base.sft.recipe]
 data = [{ path = "data/mine/chats.jsonl" }]
-batch = { rows = 4 }
+batch = { rows = 3 }
 duration = { epochs = 1 }
 [base.dpo.recipe]
 data = [{ path = "data/mine/pairs.jsonl" }]
+global-batch-size = 2
+[base.eval.recipe]
+likelihood.instruct = { data = [{ path = "data/sft/instruct_test.jsonl", count = 1 }], max-seq-len = 96 }
+likelihood.tales = { data = [{ path = "data/sft/stories_test.jsonl", count = 1 }], max-seq-len = 96 }
 [base.sft.runtime]
-micro-batch-tokens = 64
+micro-batch-tokens = 32
 recompute-layers = false
 [base.dpo.runtime]
-micro-batch-tokens = 64
+micro-batch-tokens = 32
 recompute-layers = false
 "#;
     project.write(
@@ -243,7 +247,7 @@ recompute-layers = false
             .is_number()
     );
     for stage in ["sft", "dpo"] {
-        let longest = (0..12)
+        let longest = (0..6)
             .map(|at| positions(&project, stage, at))
             .max()
             .unwrap();

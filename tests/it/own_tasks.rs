@@ -339,7 +339,7 @@ fn the_command_asks_through_a_template_and_one_row_is_no_rows() {
     let project = project();
     project.write(
         "marks.jinja",
-        "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}[assistant]",
+        "{% for m in messages %}[{{ m.role }}] {{ m.content }}{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}[assistant]",
     );
     let asked = |out: &str, more: &[&str]| {
         let words = ["eval", MODEL, "--tasks", "tasks/words.toml", "--out", out];
@@ -393,7 +393,7 @@ fn the_command_asks_through_a_template_and_one_row_is_no_rows() {
             ]
         )
         .0,
-        "[system] Go on, please.\n\n[user] Tom ran to\n[assistant]"
+        "[system] Go on, please.\n[user] Tom ran to[assistant]"
     );
     let said = project.lions(&[
         "eval",
