@@ -260,10 +260,12 @@ fn rewritten(source: &str, flags: Flags) -> String {
             {
                 let ranges =
                     source[..at].ends_with('-') || chars.peek().is_some_and(|n| n.1 == '-');
-                match in_class {
-                    true if ranges => out.push(c),
-                    true => out.push_str(I_LETTERS),
-                    false => out.push_str(&format!("[{I_LETTERS}]")),
+                if !in_class {
+                    out.push_str(&format!("[{I_LETTERS}]"));
+                } else if ranges {
+                    out.push(c);
+                } else {
+                    out.push_str(I_LETTERS);
                 }
             }
             '$' if !in_class && !flags.multiline => out.push_str(r"(?=\n?\z)"),

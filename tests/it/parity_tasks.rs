@@ -210,9 +210,10 @@ fn agrees_within(
                 assert_eq!(arguments["arg_1"], request["continuation"], "{place}");
                 let (got, greedy) = likelihood(sample, at);
                 // The harness adds up in f32: of hundreds of tokens the sum itself is rounded at its eighth digit.
-                let rounded = match file.starts_with("odd/") {
-                    true => 2.0 * f64::from(f32::EPSILON) * want.abs(),
-                    false => 0.0,
+                let rounded = if file.starts_with("odd/") {
+                    2.0 * f64::from(f32::EPSILON) * want.abs()
+                } else {
+                    0.0
                 };
                 assert!(
                     (got - want).abs() < close + rounded,

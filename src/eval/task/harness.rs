@@ -284,12 +284,16 @@ fn answered(answer: &Answer, scores: &[&RowScore]) -> Map<String, Value> {
     let mut extracted = None;
     for score in scores {
         extracted = extracted.or_else(|| score.extracted.clone());
-        metrics.extend(
-            score
-                .values
-                .iter()
-                .map(|(k, v)| (harness_metric(k).to_owned(), json!(v))),
-        );
+        // Of instructions it keeps truth values, of everything else numbers.
+        let told = |value: f64| {
+            if score.items.is_empty() {
+                json!(value)
+            } else {
+                json!(value > 0.5)
+            }
+        };
+        let values = score.values.iter();
+        metrics.extend(values.map(|(k, v)| (harness_metric(k).to_owned(), told(*v))));
         let keys = score.items.first().into_iter().flat_map(BTreeMap::keys);
         metrics.extend(keys.map(|key| {
             let each: Vec<bool> = score.items.iter().map(|item| item[key] > 0.5).collect();
