@@ -172,14 +172,21 @@ fn where_only_tokens_are_known_half_of_a_conversation_and_two_thirds_of_a_pair_a
 
 /// Positions of a row of a stage as `inspect` shows it: of a pair the prompt once, then both replies.
 fn positions(project: &Project, stage: &str, at: usize) -> usize {
-    let mut words = vec!["inspect", "sweeps/rows.toml", "--stage", stage];
-    // Rows of fine-tuning are those of a step, of which each has three.
-    let (step, row) = ((at / 3 + 1).to_string(), (at % 3).to_string());
-    let pair = at.to_string();
-    match stage {
-        "sft" => words.extend(["--step", &step, "--row", &row]),
-        _ => words.extend(["--row", &pair]),
-    }
+    let of_a_step = if stage == "sft" { 3 } else { 2 };
+    let (step, row) = (
+        (at / of_a_step + 1).to_string(),
+        (at % of_a_step).to_string(),
+    );
+    let words = [
+        "inspect",
+        "sweeps/rows.toml",
+        "--stage",
+        stage,
+        "--step",
+        &step,
+        "--row",
+        &row,
+    ];
     let shown = project.json(&words);
     let tokens = shown["tokens"].as_array().unwrap().iter();
     let counts = |token: &&Value| {
@@ -220,6 +227,7 @@ duration = { epochs = 1 }
 [base.dpo.recipe]
 data = [{ path = "data/mine/pairs.jsonl" }]
 global-batch-size = 2
+duration = { epochs = 1 }
 [base.eval.recipe]
 likelihood.instruct = { data = [{ path = "data/sft/instruct_test.jsonl", count = 1 }], max-seq-len = 96 }
 likelihood.tales = { data = [{ path = "data/sft/stories_test.jsonl", count = 1 }], max-seq-len = 96 }
