@@ -67,7 +67,7 @@ pub(super) enum AttentionBias {
 pub(super) enum Windows {
     /// None; `sliding_window` means nothing.
     None,
-    /// All, unless `sliding_window` is null; `layer_types` means nothing.
+    /// All, unless `sliding_window` is null. With `layer_types` transformers takes a Mistral for a Ministral, and so do we.
     All {
         /// `sliding_window` where the file does not have the key.
         window: usize,

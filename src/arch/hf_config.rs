@@ -173,18 +173,28 @@ impl Reader<'_> {
         let stem = endings.find_map(|ending| found.strip_suffix(ending));
         let causal = stem.map(|stem| format!("{stem}ForCausalLM"));
         let class = causal.as_ref().unwrap_or(found);
-        families
+        let family = families
             .iter()
-            .find(|f| f.class == class || (named.is_none() && f.model_type == found))
-            .ok_or_else(|| ArchError::UnknownArchitecture {
-                path: self.path.to_path_buf(),
-                found: found.clone(),
-                known: families
-                    .iter()
-                    .map(|f| f.class)
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            })
+            .find(|f| f.class == class || (named.is_none() && f.model_type == found));
+        let kind = self.fields.model_type.as_deref();
+        let other = families.iter().find(|f| kind == Some(f.model_type));
+        if let (Some(family), Some(other)) = (family, other.map(|f| f.model_type))
+            && family.model_type != other
+        {
+            return Err(self.fault(
+                "model_type",
+                format!("is `{other}`, but `architectures` names `{found}`; transformers goes by the former"),
+            ));
+        }
+        family.ok_or_else(|| ArchError::UnknownArchitecture {
+            path: self.path.to_path_buf(),
+            found: found.clone(),
+            known: families
+                .iter()
+                .map(|f| f.class)
+                .collect::<Vec<_>>()
+                .join(", "),
+        })
     }
 
     /// What a family's class takes where the file does not have the key.
@@ -334,7 +344,11 @@ impl Reader<'_> {
         };
         let number = |name: &str| table.and_then(|t| t.get(name)).and_then(Value::as_f64);
         let needed = |name: &'static str| {
-            number(name).ok_or_else(|| self.fault(field, format!("lacks the number `{name}`")))
+            let stated = number(name)
+                .ok_or_else(|| self.fault(field, format!("lacks the number `{name}`")))?;
+            let sane = stated.is_finite() && stated > 0.0;
+            sane.then_some(stated)
+                .ok_or_else(|| self.fault(field, format!("has {stated} for `{name}`, not above 0")))
         };
         let partial = number("partial_rotary_factor").or(self.fields.partial_rotary_factor);
         if partial.is_some_and(|p| (p - 1.0).abs() > 0.0) {
@@ -346,6 +360,9 @@ impl Reader<'_> {
         let theta = number("rope_theta")
             .or(self.fields.rope_theta)
             .unwrap_or(10_000.0);
+        if !(theta.is_finite() && theta > 0.0) {
+            return Err(self.fault("rope_theta", format!("is {theta}, not above 0")));
+        }
         let kind = table
             .and_then(|t| t.get("rope_type").or_else(|| t.get("type")))
             .map_or(Some("default"), Value::as_str);
@@ -410,7 +427,7 @@ impl Reader<'_> {
         if window == Some(0) {
             return Err(self.fault("sliding_window", "is zero"));
         }
-        if let (Some(types), true) = (&f.layer_types, !matches!(family, Windows::All { .. })) {
+        if let Some(types) = &f.layer_types {
             return self.listed_windows(types, window, layers);
         }
         let sees_window = |layer: usize| match family {
@@ -535,6 +552,45 @@ mod tests {
         assert!((config.attention_scale - 0.25).abs() < 1e-15);
         assert_eq!(config.embedding_scale, Some(8f64.sqrt()));
         assert!(config.tied && config.post_norms && config.logit_softcap == Some(30.0));
+    }
+
+    #[test]
+    fn keys_that_contradict_each_other_or_make_no_angle_are_refused() {
+        let said = |text: &str| parse(text).unwrap_err().to_string();
+        let two = said(r#""architectures": ["LlamaForCausalLM"], "model_type": "qwen2""#);
+        assert!(
+            two.contains("`model_type`") && two.contains("`LlamaForCausalLM`"),
+            "{two}"
+        );
+        let remote = parse(r#""architectures": ["LlamaForCausalLM"], "model_type": "yi""#);
+        assert_eq!(remote.unwrap().architecture, "LlamaForCausalLM");
+        let zero = said(r#""model_type": "llama", "rope_theta": 0"#);
+        assert!(
+            zero.contains("`rope_theta`") && zero.contains("not above 0"),
+            "{zero}"
+        );
+        let factor = r#""rope_parameters": {"rope_type": "linear", "factor": -1}"#;
+        let below = said(&format!(r#""model_type": "llama", {factor}"#));
+        assert!(
+            below.contains("has -1 for `factor`, not above 0"),
+            "{below}"
+        );
+    }
+
+    // transformers takes a Mistral with `layer_types` for a Ministral.
+    #[test]
+    fn layer_types_of_a_mistral_say_which_layers_see_a_window() {
+        let windows = |more: &str| {
+            let text = format!(
+                r#""model_type": "mistral", "num_key_value_heads": 2, "sliding_window": 8{more}"#
+            );
+            parse(&text).unwrap().windows
+        };
+        assert_eq!(windows(""), [Some(8); 4]);
+        assert_eq!(windows(r#", "layer_types": null"#), [Some(8); 4]);
+        let (slides, full) = ("sliding_attention", "full_attention");
+        let listed = format!(r#", "layer_types": ["{full}", "{slides}", "{slides}", "{full}"]"#);
+        assert_eq!(windows(&listed), [None, Some(8), Some(8), None]);
     }
 
     #[test]

@@ -6,11 +6,10 @@
 //! continuation loses its beginning, as there.
 
 use super::error::DataError;
-use super::format::{read_json, special_tokens};
 use super::repr::is_space;
-use super::tokenize::{LIBRARY, ids, load};
-use crate::base::fs::read_to_string;
-use crate::base::{ModelFile, guarded};
+use super::tokenize::{LIBRARY, ids};
+use super::tokenizer_file::TokenizerFile;
+use crate::base::{ModelFile, end_tokens, guarded};
 use crate::config::spec::BosRule;
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
@@ -33,6 +32,8 @@ pub struct ContinuationTokenizer {
     /// Text and id of the beginning-of-text token, or of the end-of-text token where there is none.
     prefix: Option<(String, u32)>,
     eos: Option<(String, u32)>,
+    /// Ids that end what the model writes.
+    ends: Vec<u32>,
     bos: BosRule,
 }
 
@@ -42,26 +43,24 @@ impl ContinuationTokenizer {
     /// # Errors
     /// A file is missing or broken.
     pub fn open(model_dir: &Path, bos: BosRule) -> Result<Self, DataError> {
-        let path = ModelFile::Tokenizer.within(model_dir);
-        let broken = |reason: String| DataError::Tokenizer {
-            path: path.clone(),
-            reason,
-        };
-        let text = read_to_string(&path)?;
-        let json = serde_json::from_str(&text).map_err(|e| broken(e.to_string()))?;
-        let tokenizer = load(&json).map_err(broken)?;
-        let mut special = special_tokens(&read_json(&ModelFile::SpecialTokens.within(model_dir))?);
-        let config = read_json(&ModelFile::TokenizerConfig.within(model_dir))?;
-        special.extend(special_tokens(&config));
+        let file = TokenizerFile::open(model_dir)?;
+        let tokenizer = file.load(model_dir)?;
         let token = |name: &str| {
-            let text: &String = special.get(name)?;
+            let text: &String = file.named.get(name)?;
             Some((text.clone(), tokenizer.token_to_id(text)?))
         };
         let eos = token("eos_token");
+        let mut ends: Vec<u32> = eos.iter().map(|(_, id)| *id).collect();
+        for id in end_tokens(model_dir)? {
+            if !ends.contains(&id) {
+                ends.push(id);
+            }
+        }
         Ok(Self {
             prefix: token("bos_token").or_else(|| eos.clone()),
             eos,
-            path,
+            ends,
+            path: ModelFile::Tokenizer.within(model_dir),
             tokenizer,
             bos,
         })
@@ -72,9 +71,10 @@ impl ContinuationTokenizer {
         self.eos.as_ref().map(|(text, _)| text.as_str())
     }
 
-    /// The token that ends a text, if the tokenizer names one.
-    pub fn eos_token(&self) -> Option<u32> {
-        self.eos.as_ref().map(|(_, id)| *id)
+    /// The tokens that end what the model writes: the tokenizer's own and those of the model's files
+    /// ([`end_tokens`]).
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
     }
 
     /// One more than the highest token id.
@@ -202,6 +202,7 @@ impl ContinuationTokenizer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::fs::read_to_string;
     use serde_json::Value;
 
     /// Pairs of the golden file, under the rule that it was made with.

@@ -6,12 +6,12 @@ use super::pair::{PairEncoding, PairReport, TokenizedPair, check_limits, limit_p
 use super::record::{CHOSEN_FINISHED, ChatRow, Message, Origin, PairRow, REJECTED_FINISHED};
 use super::template::{ChatTemplate, Rendered};
 use super::tokenize::{PieceTokenizer, TokenizedExample};
+use super::tokenizer_file::TokenizerFile;
 use crate::base::fs::read_to_string;
 use crate::base::{ModelFile, counted};
 use crate::config::spec::PairLimits;
 use rayon::prelude::*;
 use serde_json::Value;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
@@ -40,11 +40,12 @@ impl TextFormat {
     /// A file is missing or broken, there is no template, or the template writes special tokens that
     /// the tokenizer lacks, or no special token after a reply.
     pub fn open(model_dir: &Path, template_override: Option<&Path>) -> Result<Self, DataError> {
-        let tokenizer = PieceTokenizer::open(&ModelFile::Tokenizer.within(model_dir))?;
-        let config = read_json(&ModelFile::TokenizerConfig.within(model_dir))?;
-        let map = read_json(&ModelFile::SpecialTokens.within(model_dir))?;
-        let mut special = special_tokens(&map);
-        special.extend(special_tokens(&config));
+        let TokenizerFile {
+            json,
+            named: special,
+            config,
+        } = TokenizerFile::open(model_dir)?;
+        let tokenizer = PieceTokenizer::of(&ModelFile::Tokenizer.within(model_dir), json)?;
         let (source, origin) = find_template(model_dir, template_override, &config)?;
         let id = |name: &str| special.get(name).and_then(|text| tokenizer.single(text));
         let bos = id("bos_token");
@@ -363,30 +364,6 @@ fn row_error(id: &str, origin: &Origin, reason: String) -> DataError {
         origin: origin.to_string(),
         reason,
     }
-}
-
-/// An optional JSON file; null if there is none.
-pub(super) fn read_json(path: &Path) -> Result<Value, DataError> {
-    if !path.exists() {
-        return Ok(Value::Null);
-    }
-    let text = read_to_string(path)?;
-    serde_json::from_str(&text).map_err(|e| DataError::Tokenizer {
-        path: path.to_owned(),
-        reason: e.to_string(),
-    })
-}
-
-/// `…_token` entries: strings, or objects with `content`.
-pub(super) fn special_tokens(config: &Value) -> BTreeMap<String, String> {
-    let entries = config.as_object().into_iter().flatten();
-    let tokens = entries
-        .filter(|(name, _)| name.ends_with("_token"))
-        .filter_map(|(name, value)| {
-            let text = value.as_str().or_else(|| value["content"].as_str())?;
-            Some((name.clone(), text.to_owned()))
-        });
-    tokens.collect()
 }
 
 /// The template's source and where it comes from.

@@ -55,6 +55,7 @@ mod source;
 mod steps;
 mod template;
 pub mod tokenize;
+mod tokenizer_file;
 
 pub use batch::{
     ContextGroup, ContinuationBatch, PAIR_SEGMENTS, PairBatch, TokenBatch, continuation_batches,

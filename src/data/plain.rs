@@ -1,9 +1,9 @@
 //! The tokenizer of a model folder alone, for models that are asked in plain text.
 
 use super::error::DataError;
-use super::tokenize::{ids, load};
+use super::tokenize::ids;
+use super::tokenizer_file::TokenizerFile;
 use crate::base::ModelFile;
-use crate::base::fs::read_to_string;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tokenizers::Tokenizer;
@@ -21,14 +21,8 @@ impl PlainTokenizer {
     /// # Errors
     /// The file is missing or broken.
     pub fn open(model_dir: &Path) -> Result<Self, DataError> {
+        let tokenizer = TokenizerFile::open(model_dir)?.load(model_dir)?;
         let path = ModelFile::Tokenizer.within(model_dir);
-        let broken = |reason: String| DataError::Tokenizer {
-            path: path.clone(),
-            reason,
-        };
-        let text = read_to_string(&path)?;
-        let json = serde_json::from_str(&text).map_err(|e| broken(e.to_string()))?;
-        let tokenizer = load(&json).map_err(broken)?;
         Ok(Self { path, tokenizer })
     }
 

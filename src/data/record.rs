@@ -223,6 +223,7 @@ pub(super) fn chat_row(
     (row, mut raw): RawRow,
 ) -> Result<ChatRow, String> {
     raw.retain(|_, value| !value.is_null());
+    told_to_templates(&raw)?;
     let id = take_id(row, &mut raw)?;
     let system = take_optional(&mut raw, "system")?;
     let mut messages = match schema {
@@ -248,6 +249,7 @@ pub(super) fn chat_row(
 /// A preference pair from an object, or why it cannot be used.
 pub(super) fn pair_row(path: &str, (row, mut raw): RawRow) -> Result<PairRow, String> {
     raw.retain(|_, value| !value.is_null());
+    told_to_templates(&raw)?;
     let id = take_id(row, &mut raw)?;
     let system = take_optional(&mut raw, "system")?;
     let key = if !has(&raw, "prompt") && has(&raw, "conversations") {
@@ -324,6 +326,24 @@ pub(super) fn pair_row(path: &str, (row, mut raw): RawRow) -> Result<PairRow, St
             row,
         },
     })
+}
+
+/// Columns that TRL hands to the chat template, which would write other text for them.
+const TOLD: [&str; 2] = ["tools", "chat_template_kwargs"];
+
+/// Refuses a row whose text would be another one elsewhere, where templates are told of such columns.
+fn told_to_templates(raw: &Map<String, Value>) -> Result<(), String> {
+    let says = |key: &str| {
+        let text = raw.get(key).and_then(Value::as_str).map(str::trim);
+        has(raw, key) && !matches!(text, Some("[]" | "{}" | "null"))
+    };
+    match TOLD.into_iter().find(|key| says(key)) {
+        None => Ok(()),
+        Some(key) => Err(format!(
+            "`{key}` is not supported: a chat template that is told of it may write another text; take the \
+             column out of the file if the turns alone are meant"
+        )),
+    }
 }
 
 /// The row's `id`, else `row-<row>`.

@@ -54,6 +54,36 @@ fn an_alpaca_row_without_input_is_the_instruction_alone() {
 }
 
 #[test]
+fn columns_that_templates_are_told_of_are_refused_unless_they_say_nothing() {
+    let turns = json!([user("a"), bot("b")]);
+    for nothing in [
+        json!(null),
+        json!([]),
+        json!(""),
+        json!("[]"),
+        json!({"x": null}),
+    ] {
+        for key in TOLD {
+            let row = json!({"messages": turns, key: nothing});
+            assert_eq!(chat(row).unwrap().messages.len(), 2, "{key}: {nothing}");
+        }
+    }
+    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+    for (key, value) in [
+        ("tools", tools),
+        ("chat_template_kwargs", json!({"enable_thinking": false})),
+    ] {
+        let said = chat(json!({"messages": turns, key: value})).unwrap_err();
+        assert!(
+            said.starts_with(&format!("`{key}` is not supported")),
+            "{said}"
+        );
+        let said = pair(json!({"prompt": "a", "chosen": "b", "rejected": "c", key: value}));
+        assert!(said.unwrap_err().contains("take the column out"));
+    }
+}
+
+#[test]
 fn unusable_chat_rows_say_why() {
     let cases = [
         (

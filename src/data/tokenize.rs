@@ -60,14 +60,13 @@ pub(super) struct PieceTokenizer {
 }
 
 impl PieceTokenizer {
-    /// Reads a `tokenizer.json`. Truncation and padding that it may ask for are switched off.
-    pub(super) fn open(path: &Path) -> Result<Self, DataError> {
+    /// The tokenizer of a model folder from the JSON of its files; `path` names it in errors. Truncation and
+    /// padding that it may ask for are switched off.
+    pub(super) fn of(path: &Path, mut json: Value) -> Result<Self, DataError> {
         let broken = |reason: String| DataError::Tokenizer {
             path: path.to_owned(),
             reason,
         };
-        let text = crate::base::fs::read_to_string(path)?;
-        let mut json: Value = serde_json::from_str(&text).map_err(|e| broken(e.to_string()))?;
         let byte_level = json["decoder"].to_string().contains("\"ByteLevel\"");
         let plain = load(&json).map_err(broken)?;
         let bare = match remove_prefix_rule(&mut json) {

@@ -3,7 +3,7 @@
 use crate::base::fs::is_gone;
 use crate::base::{
     Digest, ModelFile, PathError, Stamp, digest_bytes, digest_file, is_model_file, is_weight_file,
-    write_atomic,
+    other_ends, write_atomic,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -172,6 +172,7 @@ impl DigestCache {
             .flatten()
             .map(|entry| entry.file_name().to_string_lossy().into_owned());
         let mut names: Vec<String> = names.filter(|name| is_model_file(name)).collect();
+        names.extend(other_ends(folder).map(str::to_owned));
         names.sort();
         let weights = names.iter().any(|name| is_weight_file(name));
         if !weights || !names.iter().any(|name| name == ModelFile::Config.name()) {

@@ -137,7 +137,7 @@ impl Session {
         tell: &mut dyn FnMut(&Piece<'_>) -> bool,
     ) -> Result<Vec<Written>, StageError> {
         let until = StopTexts::new(&self.tokenizer, ask.until)?;
-        let mut stop: Vec<u32> = self.tokenizer.eos_token().into_iter().collect();
+        let mut stop = self.tokenizer.ends().to_vec();
         if let (true, Ok(format)) = (ask.chat, &self.format) {
             stop.push(format.end_token());
         }

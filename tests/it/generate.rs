@@ -62,6 +62,43 @@ fn a_text_is_continued_as_by_transformers_and_where_it_ends() {
     );
 }
 
+// transformers' `generate` ends at each `eos_token_id` of `generation_config.json`, or without such a file of `config.json`.
+#[test]
+fn a_reply_ends_at_each_end_token_that_the_folder_names() {
+    const FULL_STOP: u32 = 426;
+    let project = Project::new();
+    let own = "models/stories260k/generation_config.json";
+    let said = |words: &[&str]| {
+        let words = [&["generate", MODEL, "--temperature", "0", "--json"], words].concat();
+        rows(&project.lions(&words))[0].clone()
+    };
+    let raw = ["--raw", "", "--max-new-tokens", "40"];
+    let first = "Once upon a time, there was a little girl named Lily";
+    assert!(
+        said(&raw)["text"]
+            .as_str()
+            .unwrap()
+            .starts_with(&format!("{first}. "))
+    );
+    project.write(own, json!({"eos_token_id": [2, FULL_STOP]}).to_string());
+    let raw_ended = said(&raw);
+    assert_eq!(
+        (&raw_ended["text"], &raw_ended["finish"]),
+        (&json!(first), &json!("stop"))
+    );
+    let chat = ["Tell me a story.", "--max-new-tokens", "60"];
+    let ended = said(&chat);
+    assert!(!ended["text"].as_str().unwrap().contains('.'), "{ended}");
+    assert_eq!(ended["finish"], "stop");
+    std::fs::remove_file(project.path(own)).unwrap();
+    assert_ne!(said(&raw), raw_ended);
+    let config = project.read("models/stories260k/config.json");
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    config["eos_token_id"] = json!([FULL_STOP]);
+    project.write("models/stories260k/config.json", config.to_string());
+    assert_eq!(said(&raw), raw_ended);
+}
+
 #[test]
 fn a_run_a_stage_of_a_sweep_and_a_folder_are_the_same_model() {
     let study = Study::shared();

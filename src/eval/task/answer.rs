@@ -100,7 +100,11 @@ pub fn answer_texts(
 ) -> Result<Vec<Answer>, TaskError> {
     let mut until = request.until.clone();
     until.extend(tokenizer.eos_text().map(str::to_owned));
-    let how = format!("{} {until:?}", request.max_new_tokens);
+    let stop = tokenizer.ends();
+    let mut how = format!("{} {until:?}", request.max_new_tokens);
+    if stop.len() > 1 {
+        how = format!("{how} {stop:?}");
+    }
     let names: Vec<String> = requests
         .iter()
         .map(|row| question_name(&row[0], &how))
@@ -111,7 +115,6 @@ pub fn answer_texts(
     // Rows of like length run and end together.
     open.sort_by_key(|&at| requests[at][0].context.len());
     let stop_texts = StopTexts::new(tokenizer, &until)?;
-    let stop: Vec<u32> = tokenizer.eos_token().into_iter().collect();
     let recipe = greedy(request);
     let mut done = requests.len() - open.len();
     for chunk in open.chunks(CHUNK) {
@@ -123,7 +126,7 @@ pub fn answer_texts(
             prompts: &prompts,
             samples: 1,
             recipe: &recipe,
-            stop: &stop,
+            stop,
             until: Some(&stop_texts),
             seed: &SeedTree::root(0),
             batch: usize::MAX,

@@ -161,6 +161,9 @@ fn fault(field: &str, problem: impl Into<String>) -> Fault {
     (field.to_owned(), problem.into())
 }
 
+/// The table of the vocabulary, whose adapters are no product of matrices.
+const EMBEDDING: &str = "embed_tokens";
+
 /// Refuses what asks for more than a low-rank change of matrices of the base.
 fn check(found: &Map<String, Value>) -> Result<(), Fault> {
     match found.get("peft_type").and_then(Value::as_str) {
@@ -175,6 +178,14 @@ fn check(found: &Map<String, Value>) -> Result<(), Fault> {
     }
     if found.get("bias").is_some_and(|b| !is_off(b) && b != "none") {
         return Err(fault("bias", NOT_DONE));
+    }
+    let targets = found.get("target_modules").and_then(Value::as_array);
+    let embedding = |target: &Value| target.as_str().is_some_and(|t| ends_in(t, EMBEDDING));
+    if targets.into_iter().flatten().any(embedding) {
+        return Err(fault(
+            "target_modules",
+            format!("names `{EMBEDDING}`, and {NOT_DONE}"),
+        ));
     }
     match found.get("init_lora_weights") {
         None | Some(Value::Null | Value::Bool(_)) => Ok(()),
@@ -297,6 +308,7 @@ mod tests {
             ("init_lora_weights", json!("loftq")),
             ("alora_invocation_tokens", json!([1, 2])),
             ("modules_to_save", json!(["lm_head"])),
+            ("target_modules", json!(["q_proj", "embed_tokens"])),
             ("lora_bias", json!(true)),
             ("bias", json!("all")),
             ("use_dora", json!(true)),

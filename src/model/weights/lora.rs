@@ -24,6 +24,9 @@ use strum::VariantArray as _;
 
 /// File names of PEFT.
 const WEIGHTS: &str = "adapter_model.safetensors";
+
+/// End of the name under which PEFT saves a head or an embedding beside its adapters.
+const OWN_BASE: &str = ".base_layer.weight";
 const CONFIG: &str = "adapter_config.json";
 /// What PEFT puts before the name of a module.
 const PREFIX: &str = "base_model.model.";
@@ -237,6 +240,15 @@ impl Lora {
                 let var = Var::from_tensor(&tensor.to_device(weight.device())?)?;
                 vars.insert(part, var);
             }
+        }
+        if let Some(name) = found.keys().find(|name| name.ends_with(OWN_BASE)) {
+            return Err(ModelError::Config {
+                path: path.clone(),
+                field: name.clone(),
+                problem: "is a matrix of the base that the adapters bring along, which is not implemented here; \
+                          `merge_and_unload` of PEFT merges such adapters"
+                    .to_owned(),
+            });
         }
         if let Some(name) = found.keys().min() {
             return Err(damaged(format!(
@@ -560,6 +572,18 @@ mod tests {
         );
         let extra = error(r#""down_proj","#, "");
         assert!(extra.contains("no place for"), "{extra}");
+        let weights = dir.path().join(WEIGHTS);
+        let mut tensors = candle_core::safetensors::load(&weights, &Device::Cpu).unwrap();
+        let head = format!("base_model.model.lm_head{OWN_BASE}");
+        tensors.insert(head.clone(), tensors.values().next().unwrap().clone());
+        candle_core::safetensors::save(&tensors, &weights).unwrap();
+        let own = error(r#""bias": "none""#, r#""bias": "none""#);
+        assert!(
+            own.contains(&head) && own.contains("of PEFT merges such adapters"),
+            "{own}"
+        );
+        tensors.remove(&head);
+        candle_core::safetensors::save(&tensors, &weights).unwrap();
         let start = error(r#""bias": "none""#, r#""init_lora_weights": "pissa""#);
         assert!(start.contains("`init_lora_weights`"), "{start}");
     }
