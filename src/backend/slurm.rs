@@ -336,12 +336,12 @@ fn is_none(nodes: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn said(index: Option<u32>, state: Seen) -> Option<Told> {
-        Some(Told {
+    fn said(index: Option<u32>, state: Seen) -> Told {
+        Told {
             name: "lions-a".to_owned(),
             index,
             state,
-        })
+        }
     }
 
     #[test]
@@ -371,11 +371,11 @@ mod tests {
         let wait = Seen::Queued("JobArrayTaskLimit".to_owned());
         assert_eq!(
             queued("1|2|lions-a|PENDING||JobArrayTaskLimit"),
-            said(Some(2), wait)
+            Some(said(Some(2), wait))
         );
         assert_eq!(
             queued("1|0|lions-a|RUNNING|n[1-2]|None"),
-            said(Some(0), Seen::Alive)
+            Some(said(Some(0), Seen::Alive))
         );
         // A job that is no array's, a reason with a bar, and noise.
         assert_eq!(queued("7|N/A|wrap|RUNNING|n1|None"), None);
@@ -395,7 +395,11 @@ mod tests {
             ("18|N/A|lions-a|CANCELLED||JobHeldUser", None, waited),
             ("19|0|lions-a|CANCELLED|vm|None", Some(0), had_one),
         ] {
-            assert_eq!(queued(line), said(index, Seen::Ended(ended)), "{line}");
+            assert_eq!(
+                queued(line),
+                Some(said(index, Seen::Ended(ended))),
+                "{line}"
+            );
         }
         for (line, index, ended) in [
             (
@@ -405,7 +409,11 @@ mod tests {
             ),
             ("12_3|lions-a|CANCELLED by 0|vm", Some(3), had_one),
         ] {
-            assert_eq!(accounted(line), said(index, Seen::Ended(ended)), "{line}");
+            assert_eq!(
+                accounted(line),
+                Some(said(index, Seen::Ended(ended))),
+                "{line}"
+            );
         }
     }
 

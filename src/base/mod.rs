@@ -36,7 +36,9 @@ pub use fs::{PathError, append_line, sync_files, write_atomic, write_new};
 pub use guard::{guarded, silence_guarded_panics};
 pub use host::Host;
 pub use memory::available_memory;
-pub use model_files::{ModelFile, end_tokens, is_model_file, is_weight_file, other_ends};
+pub use model_files::{
+    ModelFile, end_tokens, is_model_file, is_weight_file, other_ends, token_rules,
+};
 pub use mt19937::Mt19937;
 pub use python_random::PythonRandom;
 pub use seed::SeedTree;

@@ -86,6 +86,27 @@ pub fn other_ends(folder: &Path) -> Option<&'static str> {
     (ends != Some(own.unwrap_or_default())).then_some(GENERATION_CONFIG)
 }
 
+/// A line for the digest of a folder where other files than `tokenizer.json` have a say in its tokens: by other rules
+/// than in earlier versions, whose results are not to be taken for those of these. Raise its number with the rules.
+pub fn token_rules(folder: &Path) -> Option<&'static str> {
+    let json = |file: ModelFile| -> Value {
+        let text = read_to_string(&file.within(folder)).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    };
+    let beside = [ModelFile::SpecialTokens, ModelFile::AddedTokens];
+    let (tokenizer, model) = (json(ModelFile::TokenizerConfig), json(ModelFile::Config));
+    let class = [&tokenizer, &model].map(|of| of["tokenizer_class"].as_str().unwrap_or_default());
+    let adds = [
+        "added_tokens_decoder",
+        "additional_special_tokens",
+        "extra_special_tokens",
+    ];
+    let counts = beside.iter().any(|file| file.within(folder).exists())
+        || class.iter().any(|name| name.contains("Llama"))
+        || adds.iter().any(|key| !tokenizer[*key].is_null());
+    counts.then_some("tokens as transformers 5 has them, 1")
+}
+
 /// `eos_token_id` of a JSON file: a number or a list; none where there is no file.
 fn eos_of(path: &Path) -> Result<Option<Vec<u32>>, PathError> {
     let text = match read_to_string(path) {
@@ -120,11 +141,13 @@ pub fn is_weight_file(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::write_atomic;
 
     #[test]
     fn end_tokens_are_those_of_the_generation_config_if_there_is_one() {
         let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+        let write =
+            |name: &str, text: &str| write_atomic(&dir.path().join(name), text.as_bytes()).unwrap();
         let ends = || end_tokens(dir.path()).unwrap();
         assert!(ends().is_empty());
         write("config.json", r#"{"eos_token_id": [5, 2]}"#);
@@ -149,6 +172,27 @@ mod tests {
                 .contains("generation_config")
         );
         assert_eq!(other_ends(dir.path()), Some(GENERATION_CONFIG));
+    }
+
+    #[test]
+    fn rules_of_tokens_count_where_other_files_have_a_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let write =
+            |name: &str, text: &str| write_atomic(&dir.path().join(name), text.as_bytes()).unwrap();
+        write(
+            "tokenizer_config.json",
+            r#"{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"}"#,
+        );
+        assert_eq!(token_rules(dir.path()), None);
+        write("config.json", r#"{"tokenizer_class": "LlamaTokenizer"}"#);
+        assert!(token_rules(dir.path()).is_some());
+        write("config.json", "{}");
+        write("tokenizer_config.json", r#"{"added_tokens_decoder": {}}"#);
+        assert!(token_rules(dir.path()).is_some());
+        write("tokenizer_config.json", "{");
+        assert_eq!(token_rules(dir.path()), None);
+        write("added_tokens.json", "{}");
+        assert!(token_rules(dir.path()).is_some());
     }
 
     #[test]

@@ -156,9 +156,8 @@ fn title_case(c: char) -> String {
         // Greek with an iota below has one sign for a capital with the iota beside it.
         '\u{1f80}'..='\u{1faf}' => char::from_u32(u32::from(c) | 8),
         '\u{1fb3}' | '\u{1fc3}' | '\u{1ff3}' => char::from_u32(u32::from(c) + 9),
-        '\u{1fbc}' | '\u{1fcc}' | '\u{1ffc}' => Some(c),
         // Georgian has capitals, but none at the beginning of words.
-        'ა'..='ჺ' | 'ჽ'..='ჿ' => Some(c),
+        '\u{1fbc}' | '\u{1fcc}' | '\u{1ffc}' | 'ა'..='ჺ' | 'ჽ'..='ჿ' => Some(c),
         _ => None,
     };
     if let Some(digraph) = digraph {

@@ -388,7 +388,7 @@ mod tests {
     #[test]
     fn who_leaves_is_not_waited_for() {
         let found = on_ranks(3, 9000, |comm, gpu| {
-            let (all, sum) = (put(gpu, &[0.0; 9000]), put(gpu, &[0.0; 4096]));
+            let (all, sum) = (put(gpu, &vec![0.0; 9000]), put(gpu, &[0.0; 4096]));
             if comm.rank() == 1 {
                 return None;
             }

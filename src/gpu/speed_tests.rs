@@ -250,7 +250,7 @@ fn norms_of_heads_are_timed() {
         offset: 0.0,
         eps: 1e-6,
     };
-    let positions: Vec<i32> = (0..rows as i32).collect();
+    let positions: Vec<i32> = (0..rows).map(crate::gpu::element::int).collect();
     let of = Heads {
         x: on.numbers::<bf16>(n),
         weight: on.numbers(width),

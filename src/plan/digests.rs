@@ -3,7 +3,7 @@
 use crate::base::fs::is_gone;
 use crate::base::{
     Digest, ModelFile, PathError, Stamp, digest_bytes, digest_file, is_model_file, is_weight_file,
-    other_ends, write_atomic,
+    other_ends, token_rules, write_atomic,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -183,6 +183,9 @@ impl DigestCache {
             if let Some(digest) = self.file(&folder.join(&name))? {
                 _ = writeln!(text, "{digest} {name}");
             }
+        }
+        if let Some(rules) = token_rules(folder) {
+            _ = writeln!(text, "{rules}");
         }
         Ok(Some(digest_bytes(text.as_bytes())))
     }

@@ -64,12 +64,11 @@ pub fn power_lines(
             None => None,
         };
         let lead = format!("table {}, {key}", table.name);
-        lines.push(match measured {
-            Some(noise) => known_words(&lead, &noise, &design, delta),
-            None => {
-                let parts = planned_parts(sweep, table, key);
-                assumed_words(&lead, metric_spec(key), &design, parts, delta)
-            }
+        lines.push(if let Some(noise) = measured {
+            known_words(&lead, &noise, &design, delta)
+        } else {
+            let parts = planned_parts(sweep, table, key);
+            assumed_words(&lead, metric_spec(key), &design, parts, delta)
         });
     }
     Ok(lines)

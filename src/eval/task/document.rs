@@ -64,6 +64,9 @@ impl Document {
 /// Writes a conversation up to where the model's turn begins, as the model's own template does.
 pub type ChatWriter<'a> = dyn Fn(&[Message]) -> Result<String, String> + 'a;
 
+/// How many rows each part of a task has, or the task.
+pub type RowCounts = BTreeMap<Option<String>, usize>;
+
 /// Reads the rows of a task and writes its questions; also, how many rows each part has before some are left out. `chat` is asked for tasks that go through a chat template.
 ///
 /// # Errors
@@ -73,7 +76,7 @@ pub fn load_documents(
     name: &str,
     recipe: &TaskRecipe,
     chat: &ChatWriter<'_>,
-) -> Result<(Vec<Document>, BTreeMap<Option<String>, usize>), TaskError> {
+) -> Result<(Vec<Document>, RowCounts), TaskError> {
     let rows = load_rows(root, &recipe.data)?;
     let solved = match &recipe.few_shot {
         Some(few_shot) if few_shot.count > 0 => load_rows(root, &few_shot.data)?,
@@ -89,7 +92,7 @@ pub fn load_documents(
         let pools = pools.into_iter();
         shots.extend(pools.map(|(part, pool)| (part, FewShots::new(few_shot, pool))));
     }
-    let mut counts: BTreeMap<Option<String>, usize> = BTreeMap::new();
+    let mut counts: RowCounts = BTreeMap::new();
     let mut documents = Vec::with_capacity(rows.len());
     for row in &rows {
         let part = writer.part(row)?;

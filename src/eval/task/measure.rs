@@ -1,7 +1,7 @@
 //! A task from its files to its metrics.
 
 use super::aggregate::{ScoredRow, task_result};
-use super::document::{ChatWriter, Document, load_documents};
+use super::document::{ChatWriter, Document, RowCounts, load_documents};
 use super::error::TaskError;
 use super::request::encode_questions;
 use super::score::{Answer, RowScorer, open_scorers};
@@ -9,7 +9,6 @@ use crate::arch::Pass;
 use crate::config::spec::TaskRecipe;
 use crate::data::{ContinuationTokenizer, TokenizedRequest};
 use crate::eval::record::SetResult;
-use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -70,7 +69,7 @@ pub struct PreparedTask<'a> {
     /// Its rows.
     pub documents: Vec<Document>,
     /// How many rows each part has, or the task, those beyond `max-rows` among them.
-    pub all_rows: BTreeMap<Option<String>, usize>,
+    pub all_rows: RowCounts,
     /// The tokens of every question of every row.
     pub requests: Vec<Vec<TokenizedRequest>>,
     /// How its texts become tokens.

@@ -152,19 +152,16 @@ impl<T: Stored> Layer<'_, T> {
         linear_forward(gpu, &parts.q, normed, q, to)?;
         linear_forward(gpu, &parts.k, normed, k, to)?;
         linear_forward(gpu, &parts.v, normed, kept.v, to)?;
-        match self.norms_of_heads() {
-            Some((q_norm, k_norm)) => {
-                let (q, k) = (self.heads(q, q_norm), self.heads(k, k_norm));
-                head_norm_forward(gpu, form.norm, &q, kept.q)?;
-                head_norm_forward(gpu, form.norm, &k, kept.k)?;
+        if let Some((q_norm, k_norm)) = self.norms_of_heads() {
+            let (q, k) = (self.heads(q, q_norm), self.heads(k, k_norm));
+            head_norm_forward(gpu, form.norm, &q, kept.q)?;
+            head_norm_forward(gpu, form.norm, &k, kept.k)?;
+        } else {
+            if let Some((q_norm, k_norm)) = &parts.qk_norms {
+                self.norm(gpu, q, q_norm, kept.q)?;
+                self.norm(gpu, k, k_norm, kept.k)?;
             }
-            None => {
-                if let Some((q_norm, k_norm)) = &parts.qk_norms {
-                    self.norm(gpu, q, q_norm, kept.q)?;
-                    self.norm(gpu, k, k_norm, kept.k)?;
-                }
-                self.turn(gpu, (kept.q, kept.k), Direction::Forward)?;
-            }
+            self.turn(gpu, (kept.q, kept.k), Direction::Forward)?;
         }
         let of = self.forward_arrays();
         match &self.cached {

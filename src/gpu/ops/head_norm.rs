@@ -143,7 +143,7 @@ mod tests {
 
     /// Cosines and sines of some positions, as a card has them.
     fn angles(device: &mut Device, half: usize) -> (Angles, Vec<[f64; 2]>) {
-        let angle = |n: usize| (n / half) as f64 * 0.7f64.powi((n % half) as i32);
+        let angle = |n: usize| (n / half) as f64 * 0.7f64.powf((n % half) as f64);
         let (cos, sin): (Vec<f32>, Vec<f32>) = (0..7 * half)
             .map(|n| (angle(n).cos() as f32, angle(n).sin() as f32))
             .unzip();

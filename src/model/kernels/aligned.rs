@@ -61,13 +61,14 @@ impl<F> DerefMut for Aligned<F> {
 ///
 /// Zeros would be written by the calling thread while all others wait, and then be fetched from its cache: in a
 /// training step of the shipped model by two threads a tenth of the time.
+#[expect(clippy::uninit_vec, reason = "what it is for")]
 pub fn unwritten<F: Real>(len: usize) -> Vec<F> {
     if cfg!(debug_assertions) {
         return vec![F::of(f64::NAN); len];
     }
     let mut elements = Vec::with_capacity(len);
-    #[expect(unsafe_code, clippy::uninit_vec, reason = "what it is for")]
-    // SAFETY: the capacity is there, and any bits are a number; kernels that take such a vector write it whole, which
+    #[expect(unsafe_code, reason = "what it is for")]
+    // SAFETY: the capacity is there, numbers have nothing to drop, and who calls writes each before anything reads it, which
     // tests see by the NaN.
     unsafe {
         elements.set_len(len);
