@@ -65,7 +65,7 @@ impl Document {
 pub type ChatWriter<'a> = dyn Fn(&[Message]) -> Result<String, String> + 'a;
 
 /// How many rows each part of a task has, or the task.
-pub type RowCounts = BTreeMap<Option<String>, usize>;
+pub(super) type RowCounts = BTreeMap<Option<String>, usize>;
 
 /// Reads the rows of a task and writes its questions; also, how many rows each part has before some are left out. `chat` is asked for tasks that go through a chat template.
 ///
