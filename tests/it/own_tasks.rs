@@ -60,6 +60,11 @@ fn asked(project: &Project, task: &str, out: &str) -> (Value, Vec<Value>) {
     let file = format!("tasks/{task}.toml");
     let words = ["eval", MODEL, "--tasks", &file, "--out", out];
     let told = project.json(&words);
+    (told["metrics"].clone(), samples_of(project, task, out))
+}
+
+/// The samples of one task that were written into `out`.
+fn samples_of(project: &Project, task: &str, out: &str) -> Vec<Value> {
     // Each part has a file.
     let files = std::fs::read_dir(project.path(out)).unwrap();
     let files = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -74,7 +79,7 @@ fn asked(project: &Project, task: &str, out: &str) -> (Value, Vec<Value>) {
     let samples = samples
         .lines()
         .map(|line| serde_json::from_str(line).unwrap());
-    (told["metrics"].clone(), samples.collect())
+    samples.collect()
 }
 
 fn context(samples: &[Value], question: &str) -> String {
@@ -345,14 +350,8 @@ fn the_command_asks_through_a_template_and_one_row_is_no_rows() {
         let words = ["eval", MODEL, "--tasks", "tasks/words.toml", "--out", out];
         let said = project.lions(&[&words, more].concat());
         assert_eq!(said.code, 0, "{said:?}");
-        let samples = project.read(&format!("{out}/samples_words.jsonl"));
-        let samples = samples
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap());
-        (
-            context(&samples.collect::<Vec<_>>(), "Tom ran to"),
-            said.out,
-        )
+        let samples = samples_of(&project, "words", out);
+        (context(&samples, "Tom ran to"), said.out)
     };
     let (text, said) = asked(
         "one",
@@ -395,17 +394,12 @@ fn the_command_asks_through_a_template_and_one_row_is_no_rows() {
         .0,
         "[system] Go on, please.\n[user] Tom ran to[assistant]"
     );
-    let said = project.lions(&[
-        "eval",
-        MODEL,
-        "--tasks",
-        "x",
-        "--out",
-        "x",
-        "--system",
-        "Be brief.",
-    ]);
-    assert!(said.code == 2 && said.err.contains("--chat"), "{said:?}");
+    // Without a template it stands before everything.
+    let (text, _) = asked("before", &["--system", "Be brief. "]);
+    assert_eq!(
+        text,
+        "Be brief. Go on, please.\nBen saw a ->cat ##\nTom ran to"
+    );
 }
 
 /// Two rows, both about sentences and words in capitals: what comes of no more than 24 tokens.

@@ -110,9 +110,7 @@ fn as_asked(mut task: TaskRecipe, golden: &Value) -> TaskRecipe {
         few_shot.count = usize::try_from(golden["num_fewshot"].as_u64().unwrap()).unwrap();
     }
     let system = extra["system_instruction"].as_str().map(str::to_owned);
-    if extra["apply_chat_template"] != json!(true) {
-        task.system = system;
-    } else {
+    if extra["apply_chat_template"] == json!(true) {
         task.chat = Some(TaskChat {
             system,
             shots: match extra["fewshot_as_multiturn"].as_bool() {
@@ -120,6 +118,8 @@ fn as_asked(mut task: TaskRecipe, golden: &Value) -> TaskRecipe {
                 _ => ShotTurns::OneTurn,
             },
         });
+    } else {
+        task.system = system;
     }
     if let (TaskRequest::Generate(request), Some(most)) = (
         &mut task.request,
@@ -199,12 +199,11 @@ fn agrees_within(
             // Long contexts of odd rows stand there by their digest.
             let of = |key: &str| request.get(key).or(doc.get(key));
             let context = arguments["arg_0"].as_str().unwrap();
-            match of("context") {
-                Some(want) => assert_eq!(context, want, "{place}"),
-                None => {
-                    let want = of("context_sha256").unwrap();
-                    assert_eq!(&sha256_text(context), want, "{place}: {context}");
-                }
+            if let Some(want) = of("context") {
+                assert_eq!(context, want, "{place}");
+            } else {
+                let want = of("context_sha256").unwrap();
+                assert_eq!(&sha256_text(context), want, "{place}: {context}");
             }
             if let Some(want) = request["loglikelihood"].as_f64() {
                 assert_eq!(arguments["arg_1"], request["continuation"], "{place}");

@@ -486,7 +486,7 @@ fn pretend(project: &Project, name: &str, rates: u32) {
         "[[axis]]\npath = \"sft.recipe.optimizer.learning-rate\"\nname = \"lr\"\nvalues = [{}]",
         values.join(", ")
     );
-    write_sweep(project, name, 1, &axis);
+    write_sweep(project, name, 30, &axis);
     let file = format!("sweeps/{name}.toml");
     let said = project.lions(&["run", &file, "--until", "1s", "--no-report", "--quiet"]);
     assert!([0, 130].contains(&said.code), "{said:?}");

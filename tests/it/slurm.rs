@@ -604,8 +604,8 @@ fn a_scheduler_that_answers_nonsense_or_fails_harms_no_run() {
     let usual = "kill -0 {handle} 2> /dev/null && echo R || echo finished";
     for odd in [
         "printf '\\\\033]0;title\\\\007%s' {handle}",
-        "exit 3",
-        "true",
+        "exit 3 # {handle}",
+        "true # {handle}",
     ] {
         let project = crate::tiny::project();
         write_sweep(&project, "odd", 5, "");
