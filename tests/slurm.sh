@@ -218,6 +218,12 @@ saved_state 001
 kill -9 "$(cat "$work/slurm/slurmctld.pid")"
 sleep 5
 slurmctld -f "$SLURM_CONF"
+# It goes on from what it saved last, and may give a job a number that the node remembers: the node refuses it ("Duplicate jobid") and is
+# drained, as the run's line says, until its administrator lets it go on.
+while kill -0 "$driver" 2> /dev/null; do
+    sinfo -h -o %T | has drain && scontrol update NodeName="$(hostname -s)" State=RESUME || true
+    sleep 1
+done
 ends_well controller
 for folder in results/runs/*/; do
     finished=$(grep -ls '"finished"' "$folder"attempts/*/events.jsonl | wc -l)
