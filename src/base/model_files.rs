@@ -141,7 +141,7 @@ pub fn is_weight_file(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::write_atomic;
+    use crate::base::fs::write_atomic;
 
     #[test]
     fn end_tokens_are_those_of_the_generation_config_if_there_is_one() {
