@@ -125,7 +125,7 @@ try 'cache: rows without a slot are written' $cached 's/if (slot < 0) return;//'
 try 'rope: turned the wrong way' rope.cu 's/u \* c - v \* s/u * c + v * s/' ops::rope
 try 'rope: the head of another row' rope.cu 's|at / half % heads|at / half % (heads + 1)|' ops::rope
 heads=ops::head_norm
-try 'heads: the turn of another head' head_norm.cu '0,/positions\[at / heads\]/s//positions[at % heads]/' $heads
+try 'heads: the turn of another head' head_norm.cu '0,/positions\[at \/ heads\]/s//positions[at % heads]/' $heads
 try 'heads: turned the wrong way back' head_norm.cu 's/u \* c + v \* s));/u * c - v * s));/' $heads
 try 'heads: a sum without its last warp' head_norm.cu 's/other < warps; other++/other + 1 < warps; other++/' $heads
 try 'heads: no barrier before warps are added' head_norm.cu '/^  sync_block();/d' $heads
